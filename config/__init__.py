@@ -1,0 +1,1 @@
+"""Configuration: environment and YAML adapted into the values of the domain."""

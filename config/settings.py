@@ -1,0 +1,236 @@
+"""Settings of the installation, from the environment (``SLUICE_*``) over the environment's file over the defaults."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import yaml
+from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from events.errors import ConfigError
+from events.event import Limits
+
+CHECKOUT: Final = Path(__file__).resolve().parent.parent
+"""Where the application's own files lie."""
+
+PREFIX: Final = "SLUICE_"
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Part(BaseModel):
+    """The settings of one part."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class Ports(Part):
+    """Where the servers of ``sluice up`` listen, on loopback; 0 picks a free port."""
+
+    prefect: Port = 4200
+    redis: Port = 6390
+    api: Port = 4280
+
+
+class LimitSettings(Part):
+    """What one message from outside may weigh."""
+
+    max_event_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 1024 * 1024
+    max_depth: Annotated[int, Field(ge=4, le=200)] = 64
+
+    def as_limits(self) -> Limits:
+        """The same as the domain's value."""
+        return Limits(max_bytes=self.max_event_bytes, max_depth=self.max_depth)
+
+
+class RedisSettings(Part):
+    """How to reach Redis (or Valkey), and how the embedded one keeps what it holds."""
+
+    fsync: Literal["everysec", "always"] = "everysec"
+    """Embedded server: ``always`` survives a power cut without loss, ``everysec`` loses up to a second of it."""
+    max_memory: str = "0"
+    """Embedded server: Valkey's ``maxmemory`` (for example ``512mb``); 0 is without limit. Nothing is ever evicted."""
+    password: str | None = None
+    """For a server whose URL does not carry one."""
+    ca_file: Path | None = None
+    """Certificate authority for ``rediss://``."""
+    sentinels: tuple[str, ...] = ()
+    """``host:port`` of each Sentinel; the URL's host is then the name of the monitored primary."""
+    connect_timeout_seconds: Positive = 5.0
+
+
+class JournalSettings(Part):
+    """The durable stream of events."""
+
+    retention_seconds: Positive = 7 * 86_400
+    """How long an event stays replayable after every group has acknowledged it."""
+    seen_seconds: Positive = 7 * 86_400
+    """How long a repeated event id is known."""
+    batch: Annotated[int, Field(ge=1, le=10_000)] = 500
+    claim_idle_seconds: Positive = 30.0
+    """How long a reader may hold an entry without a sign of life before another claims it."""
+
+
+class HistorySettings(Part):
+    """What is remembered of each event for ``sluice events``."""
+
+    retention_seconds: Positive = 7 * 86_400
+    max_events: Annotated[int, Field(ge=100)] = 200_000
+
+
+class ListenerSettings(Part):
+    """What all listeners share."""
+
+    backoff_seconds: Positive = 0.2
+    max_backoff_seconds: Positive = 10.0
+
+
+class FileSettings(Part):
+    """How watched folders are observed, where a watch does not say otherwise."""
+
+    rescan_seconds: Positive = 30.0
+    stable_seconds: Positive = 2.0
+    warn_after_seconds: Positive = 300.0
+
+
+class DispatcherSettings(Part):
+    """How flow runs are created."""
+
+    batch: Annotated[int, Field(ge=1, le=100)] = 100
+    """Prefect accepts at most 100 runs a call."""
+    backoff_seconds: Positive = 0.5
+    max_backoff_seconds: Positive = 30.0
+
+
+class ResumerSettings(Part):
+    """How signals are applied."""
+
+    default_ttl_seconds: Positive = 86_400.0
+    poll_seconds: Positive = 10.0
+    """The safety net under the websocket: how often buffered signals are held against waiting runs."""
+
+
+class ExecutorSettings(Part):
+    """How flow runs of deployments without a work pool are executed."""
+
+    name: str = "default"
+    slots: Annotated[int, Field(ge=1, le=256)] = 4
+    mode: Literal["fork", "subprocess"] = "fork"
+    deployments: tuple[str, ...] = ()
+    """Globs on ``flow/deployment``; empty: every deployment that can be loaded here."""
+    poll_seconds: Positive = 5.0
+    """The safety net under the websocket."""
+    grace_seconds: Positive = 10.0
+    """How long a cancelled or handed-back run has between SIGTERM and SIGKILL."""
+
+
+class ApiSettings(Part):
+    """The HTTP source, health and metrics."""
+
+    host: str = "127.0.0.1"
+    token: str | None = None
+    """If set, callers must send ``Authorization: Bearer <token>``."""
+
+
+class LogSettings(Part):
+    """What is logged and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = "auto"
+    """``auto``: readable on a terminal, JSON when not."""
+
+
+class Settings(BaseSettings):
+    """Everything about an installation that is not a source or a rule."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", validate_default=True
+    )
+
+    env: Literal["development", "staging", "production"] = "development"
+    home: Path = Path(".sluice")
+    config: Path = CHECKOUT / "config" / "sluice.yaml"
+    redis_url: str | None = None
+    """Unset: ``sluice up`` starts an embedded Valkey."""
+    prefect_api_url: AnyHttpUrl | None = Field(default=None, validation_alias="PREFECT_API_URL")
+    """Unset: ``sluice up`` starts an embedded Prefect server."""
+    database_url: str | None = None
+    """Where the reference flows load data (any SQLAlchemy URL); unset: SQLite in the home."""
+
+    ports: Ports = Ports()
+    limits: LimitSettings = LimitSettings()
+    redis: RedisSettings = RedisSettings()
+    journal: JournalSettings = JournalSettings()
+    history: HistorySettings = HistorySettings()
+    listeners: ListenerSettings = ListenerSettings()
+    files: FileSettings = FileSettings()
+    dispatcher: DispatcherSettings = DispatcherSettings()
+    resumer: ResumerSettings = ResumerSettings()
+    executor: ExecutorSettings = ExecutorSettings()
+    api: ApiSettings = ApiSettings()
+    log: LogSettings = LogSettings()
+
+    @field_validator("home", "config")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().resolve()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment variables win over what `load_settings` hands in from the environment's file."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return env_settings, init_settings
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings; ``overrides`` (from command-line options) win over everything.
+
+    Raises `ConfigError` naming each variable or key at fault.
+    """
+    problems = [f"environment variable {name}: Sluice has no such setting" for name in _unknown(os.environ)]
+    name = os.environ.get(f"{PREFIX}ENV", "development")
+    file = CHECKOUT / "config" / "environments" / f"{name}.yaml"
+    values: dict[str, Any] = {}
+    if file.is_file():
+        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        for fault in error.errors():
+            path = "__".join(str(part) for part in fault["loc"])
+            variable = path if path.startswith("PREFECT_") else f"{PREFIX}{path.upper()}"
+            problems.append(f"setting {variable} (environment, or {file.name}): {fault['msg']}; got {fault['input']!r}")
+        raise ConfigError(*problems) from error
+    if problems:
+        raise ConfigError(*problems)
+    if not overrides:
+        return settings
+    return Settings.model_validate({**settings.model_dump(by_alias=True), **overrides})
+
+
+def _unknown(environ: Mapping[str, str]) -> list[str]:
+    found = []
+    for name in environ:
+        if not name.upper().startswith(PREFIX):
+            continue
+        first, _, rest = name[len(PREFIX) :].lower().partition("__")
+        field = Settings.model_fields.get(first)
+        part = field.annotation if field is not None else None
+        if field is None or (
+            rest
+            and not (isinstance(part, type) and issubclass(part, Part) and rest.split("__")[0] in part.model_fields)
+        ):
+            found.append(name)
+    return sorted(found)

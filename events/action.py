@@ -1,0 +1,74 @@
+"""What a rule makes of an event: start a deployment's flow run, or resume a waiting one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+# A run's parameter schema may allow anything, so the names are bounded here and not only in Prefect.
+RUN_NAME_LIMIT: Final = 200
+
+
+class RunDeployment(BaseModel):
+    """Start one flow run of ``deployment`` (``flow-name/deployment-name``)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["run"] = "run"
+    rule: str
+    event_ids: tuple[str, ...] = Field(min_length=1)
+    deployment: str
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    run_name: str | None = None
+    tags: tuple[str, ...] = ()
+    work_queue: str | None = None
+    job_variables: dict[str, JsonValue] = Field(default_factory=dict)
+    scheduled_seconds: float = 0
+    ordinal: int = 0
+    """Which of the rule's actions this is, from 0."""
+    salt: str | None = None
+    """Set by a rerun, so that it starts a second run on purpose."""
+
+    @property
+    def idempotency_key(self) -> str:
+        """``event id:rule name`` for the first action of a rule: Prefect creates one run for it, ever."""
+        return idempotency_key(self.event_ids[0], self.rule, self.ordinal, self.salt)
+
+
+class ResumeRun(BaseModel):
+    """Resume the runs that wait for ``key``, or the run ``run_id``, with ``input``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["resume"] = "resume"
+    rule: str
+    event_ids: tuple[str, ...] = Field(min_length=1)
+    key: str | None = None
+    run_id: str | None = None
+    input: dict[str, JsonValue] = Field(default_factory=dict)
+    action: Literal["resume", "reject"] = "resume"
+    reason: str | None = None
+    by: str | None = None
+    ttl_seconds: float | None = None
+    deliver: Literal["all", "one"] = "all"
+    ordinal: int = 0
+    salt: str | None = None
+
+    @property
+    def idempotency_key(self) -> str:
+        """The id of the signal that this action sends: the same action sends it once."""
+        return idempotency_key(self.event_ids[0], self.rule, self.ordinal, self.salt)
+
+
+Action = Annotated[RunDeployment | ResumeRun, Field(discriminator="kind")]
+
+
+def idempotency_key(event_id: str, rule: str, ordinal: int = 0, salt: str | None = None) -> str:
+    """The name under which an effect happens at most once.
+
+    The bare form ``event:rule`` belongs to the first action; later ones and reruns are told apart by a suffix.
+    """
+    suffix = f"#{ordinal}" if ordinal else ""
+    rerun = f"~{salt}" if salt else ""
+    return f"{event_id}:{rule}{suffix}{rerun}"

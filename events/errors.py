@@ -1,0 +1,43 @@
+"""The errors of Sluice, named by what the caller does with them."""
+
+from __future__ import annotations
+
+
+class SluiceError(Exception):
+    """The root of every error that Sluice raises on purpose."""
+
+
+class ConfigError(SluiceError):
+    """The configuration cannot be used: refuse to start and exit 2.
+
+    ``problems`` holds one sentence for each problem, each naming file, line and key where they are known,
+    so that a reader mends all of them in one go.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class RejectedEvent(SluiceError):
+    """The input can never be handled: keep it as a dead letter, then acknowledge it.
+
+    ``code`` is a short stable word for listings and circuits (``not-json``, ``too-large``, …).
+    """
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class TransientError(SluiceError):
+    """The outside is not able to do it now: retry the same thing with back-off."""
+
+
+class Backpressure(SluiceError):
+    """Downstream is full: stop reading the source until it has room; nothing was accepted."""
+
+
+class NotFound(SluiceError):
+    """The thing that was asked for by name or id does not exist: say so, exit 1."""

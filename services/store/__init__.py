@@ -1,0 +1,1 @@
+"""What Sluice keeps in Redis: each module here owns its keys."""

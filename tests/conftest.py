@@ -1,0 +1,65 @@
+"""Fixtures: one real Valkey and one real Prefect server for the whole session, on free ports."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from config.settings import RedisSettings
+from services.embedded import claim_port, start_prefect, start_valkey
+from services.store.connection import AsyncRedis, connect
+
+# Prefect reads its settings once, when it is first imported: the server's address must be known before that.
+_PREFECT_PORT = claim_port(0, "a free port")
+os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{_PREFECT_PORT}/api"
+os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="sluice-test-prefect-")
+os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+os.environ["DO_NOT_TRACK"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("SLUICE_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL (database 0) of a Valkey that lives as long as the test session."""
+    home = tmp_path_factory.mktemp("valkey")
+    server, url = start_valkey(home, claim_port(0, "a free port"), RedisSettings(), log_file=home / "valkey.log")
+    yield url
+    server.stop()
+
+
+@pytest_asyncio.fixture
+async def redis(valkey_url: str) -> AsyncIterator[AsyncRedis]:
+    """A client on an emptied Valkey. Every key left behind must be Sluice's own (or RQ's), or the test fails."""
+    client = connect(valkey_url, RedisSettings())
+    await client.flushdb()
+    yield client
+    foreign = [key async for key in client.scan_iter() if not key.startswith((b"sluice", b"rq:", b"test:"))]
+    await client.flushdb()
+    await client.aclose()
+    assert not foreign, f"keys outside Sluice's names: {foreign[:5]}"
+
+
+@pytest.fixture(scope="session")
+def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The API URL of a Prefect server on SQLite that lives as long as the test session."""
+    home = tmp_path_factory.mktemp("prefect")
+    server, url = start_prefect(home, _PREFECT_PORT, log_file=home / "server.log")
+    yield url
+    server.stop()
+
+
+@pytest.fixture
+def checkout() -> Path:
+    """The root of the repository."""
+    return Path(__file__).resolve().parent.parent

@@ -1,0 +1,1 @@
+"""What tests share: real servers, waiting without sleeping, and writers in other processes."""

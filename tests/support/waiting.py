@@ -1,0 +1,36 @@
+"""Waiting for a condition instead of for a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def eventually(probe: Callable[[], Awaitable[T]], *, within_seconds: float = 15.0, what: str = "") -> T:
+    """The first truthy answer of ``probe``; fails the test with the last answer when none comes in time."""
+    deadline = time.monotonic() + within_seconds
+    answer = await probe()
+    while not answer:
+        if time.monotonic() > deadline:
+            msg = f"{what or 'the condition'} did not come true within {within_seconds} s; last answer: {answer!r}"
+            raise AssertionError(msg)
+        await asyncio.sleep(0.02)
+        answer = await probe()
+    return answer
+
+
+def wait_until(probe: Callable[[], T], *, within_seconds: float = 15.0, what: str = "") -> T:
+    """`eventually` for code without an event loop."""
+    deadline = time.monotonic() + within_seconds
+    answer = probe()
+    while not answer:
+        if time.monotonic() > deadline:
+            msg = f"{what or 'the condition'} did not come true within {within_seconds} s; last answer: {answer!r}"
+            raise AssertionError(msg)
+        time.sleep(0.02)
+        answer = probe()
+    return answer
