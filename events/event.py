@@ -136,7 +136,9 @@ def event_from_mapping(value: Mapping[str, Any], *, default_source: str | None =
         if name in known or name in passed_over:
             continue
         if not re.fullmatch(r"[a-z0-9]{1,64}", name):
-            msg = f"the attribute name {name[:80]!r} is not allowed: CloudEvents names are lower-case letters and digits"
+            msg = (
+                f"the attribute name {name[:80]!r} is not allowed: CloudEvents names are lower-case letters and digits"
+            )
             raise RejectedEvent("not-a-cloudevent", msg)
         extensions[name] = attribute
     fields: dict[str, Any] = {name: value[name] for name in known if name in value}

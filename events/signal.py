@@ -59,7 +59,7 @@ class ResumeSignal(BaseModel):
 
     @property
     def target(self) -> str:
-        """Whom the signal is for, as one word: ``run <id>`` or ``key <key>``. Signals to one target keep their order."""
+        """Whom the signal is for: ``run <id>`` or ``key <key>``. Signals to one target keep their order."""
         return f"run {self.run_id}" if self.run_id else f"key {self.key}"
 
 
@@ -83,5 +83,7 @@ def signal_from_mapping(value: Mapping[str, Any], *, sent: datetime | None = Non
     try:
         return ResumeSignal.model_validate({"id": str(uuid.uuid4()), "sent": sent or datetime.now(UTC), **value})
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'message'}: {fault['msg']}" for fault in error.errors())
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc'])) or 'message'}: {fault['msg']}" for fault in error.errors()
+        )
         raise RejectedEvent("not-a-signal", f"the resume message is not valid: {faults}") from error

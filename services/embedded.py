@@ -50,7 +50,7 @@ class Server:
         within_seconds: float,
         progress: Callable[[float], None] | None = None,
     ) -> None:
-        """Return once ``probe`` holds; raises `TransientError` with the log's end if the process ends or time runs out."""
+        """Return once ``probe`` holds; raises `TransientError` with the log's end if the process ends or is late."""
         started = time.monotonic()
         while not probe():
             elapsed = time.monotonic() - started

@@ -47,9 +47,7 @@ def enqueue(target: Queue, function: str, *args: Any, job_id: str, timeout_secon
     """
     with translated():
         try:
-            target.enqueue(
-                function, args=args, job_id=job_id, unique=True, job_timeout=timeout_seconds, **options
-            )
+            target.enqueue(function, args=args, job_id=job_id, unique=True, job_timeout=timeout_seconds, **options)
         except DuplicateJobError:
             return False
     return True

@@ -42,7 +42,9 @@ class PrefectApi:
         except httpx.HTTPStatusError as error:
             raise _refused(error.response) from error
         except (httpx.HTTPError, OSError) as error:
-            raise TransientError(f"Prefect at {self.url} is out of reach: {error or type(error).__name__}") from error
+            raise TransientError(
+                f"Prefect at {self.url} is out of reach: {str(error) or type(error).__name__}"
+            ) from error
         if response.status_code >= _CLIENT_ERROR:
             raise _refused(response)
         return response.json() if response.content else None

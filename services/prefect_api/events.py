@@ -70,7 +70,12 @@ async def state_changes(
 
 
 def run_event(
-    event: str, *, run_id: str, payload: Mapping[str, Any], event_id: str | None = None, occurred: datetime | None = None
+    event: str,
+    *,
+    run_id: str,
+    payload: Mapping[str, Any],
+    event_id: str | None = None,
+    occurred: datetime | None = None,
 ) -> dict[str, Any]:
     """The body of a Prefect event of Sluice whose subject is the flow run ``run_id``, so that its page shows it."""
     body: dict[str, Any] = {

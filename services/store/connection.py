@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import redis
 import redis.asyncio
@@ -20,18 +20,16 @@ SyncRedis = redis.Redis
 def connect(url: str, settings: RedisSettings) -> AsyncRedis:
     """An asyncio client on ``url``; connects on first use. Answers are bytes."""
     if settings.sentinels:
-        from redis.asyncio.sentinel import Sentinel
-
-        return Sentinel(_addresses(settings), **_options(settings)).master_for(_primary(url), **_options(settings))
+        sentinel = redis.asyncio.Sentinel(_addresses(settings), **_options(settings))  # type: ignore[no-untyped-call]
+        return cast(AsyncRedis, sentinel.master_for(_primary(url), **_options(settings)))
     return redis.asyncio.Redis.from_url(url, **_options(settings))
 
 
 def connect_sync(url: str, settings: RedisSettings) -> SyncRedis:
     """A blocking client on ``url``, for RQ; connects on first use. Answers are bytes."""
     if settings.sentinels:
-        from redis.sentinel import Sentinel
-
-        return Sentinel(_addresses(settings), **_options(settings)).master_for(_primary(url), **_options(settings))
+        sentinel = redis.Sentinel(_addresses(settings), **_options(settings))  # type: ignore[no-untyped-call]
+        return cast(SyncRedis, sentinel.master_for(_primary(url), **_options(settings)))  # type: ignore[no-untyped-call]
     return redis.Redis.from_url(url, **_options(settings))
 
 

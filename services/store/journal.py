@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,7 +16,7 @@ SEEN: Final = "sluice:seen:"
 
 ROUTER_GROUP: Final = "router"
 
-# KEYS: stream, then one seen key an event; ARGV: seen time in ms, received at (ISO), then the event's JSON for each key.
+# KEYS: stream, then one seen key an event; ARGV: seen time in ms, received at (ISO), then the JSON for each key.
 # Answers, for each event, the new entry's id, or the earlier one's behind a minus sign.
 APPEND_SCRIPT: Final = """
 local answers = {}

@@ -1,0 +1,32 @@
+"""The dead letter: what could not be handled, kept whole with the reason."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class DeadLetter(BaseModel):
+    """Something that was received and could not be done.
+
+    ``raw`` is what came in, byte for byte, where it did not parse; otherwise the event's or signal's JSON.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64")
+
+    id: str
+    kind: Literal["message", "event", "signal", "job"]
+    """``message``: did not parse; ``event``: an accepted event that a rule could not act on; ``signal``; ``job``."""
+    code: str
+    """The short stable reason (see `RejectedEvent`)."""
+    reason: str
+    """The reason in words."""
+    source: str
+    raw: bytes
+    event_id: str | None = None
+    rule: str | None = None
+    attempts: int = 1
+    first_failed: datetime
+    last_failed: datetime
