@@ -1,0 +1,62 @@
+# Every target sets up .venv by itself, from locked, hashed requirements; only Python 3.11 or later and make are needed.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null; \
+	then echo $$python; break; fi; done)
+BIN := .venv/bin
+ENV := .venv/.ready
+DEV := .venv/.ready-dev
+SLUICE := $(BIN)/sluice
+
+.PHONY: up demo test check lint types bench soak lock clean
+.DEFAULT_GOAL := up
+
+up: $(ENV)
+	@exec $(SLUICE) up $(ARGS)
+
+demo: $(ENV)
+	@exec $(BIN)/python -m services.demo $(ARGS)
+
+test: $(DEV)
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
+
+lint: $(DEV)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+types: $(DEV)
+	$(BIN)/mypy
+
+check: lint types test
+
+bench: $(DEV)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(DEV)
+	$(BIN)/python -m pytest -m soak --timeout=3600 $(ARGS)
+
+# Needs uv; the lock holds versions and hashes only.
+lock:
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--extra service --extra flows pyproject.toml -o requirements/service.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--extra service --extra flows --group dev -c requirements/service.txt pyproject.toml -o requirements/dev.txt
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Sluice needs Python 3.11, 3.12 or 3.13 on the PATH (or make PYTHON=/path/to/python3.11)"; exit 2; }
+	@echo "Creating .venv with $(PYTHON) ..."
+	@$(PYTHON) -m venv .venv
+
+$(ENV): requirements/service.txt requirements/launcher.py | $(BIN)/python
+	@echo "Installing the locked requirements into .venv (about a minute, once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/service.txt
+	@$(BIN)/python requirements/launcher.py
+	@touch $@
+
+$(DEV): requirements/dev.txt $(ENV)
+	@echo "Installing the locked development requirements into .venv ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@

@@ -1,0 +1,74 @@
+"""Printing for people and for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def show_json(value: Any) -> None:
+    """One JSON document on standard output; times in ISO 8601, ids as strings."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
+
+
+def show_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool, empty: str = "") -> None:
+    """A listing: an array of whole objects with ``as_json``, else a table of ``columns`` (``empty`` if there are none).
+
+    On a terminal the table fits its width; in a pipe no cell is cut.
+    """
+    if as_json:
+        show_json(list(rows))
+        return
+    if not rows:
+        say(empty or "nothing to show")
+        return
+    console = Console(width=None if sys.stdout.isatty() else 10_000, highlight=False, markup=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row.get(column)) for column in columns))
+    console.print(table)
+
+
+def show_fields(fields: Mapping[str, Any]) -> None:
+    """One thing, a line a field."""
+    width = max((len(name) for name in fields), default=0)
+    for name, value in fields.items():
+        print(f"{name.replace('_', ' '):<{width}}  {_cell(value)}")
+
+
+def say(text: str) -> None:
+    """A sentence to the person, on standard error, so that standard output stays data."""
+    print(text, file=sys.stderr)
+
+
+def local_time(moment: datetime) -> str:
+    """A moment as a person at this machine reads it."""
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case datetime():
+            return local_time(value)
+        case str():
+            return value
+        case list() | tuple() | dict():
+            return json.dumps(value, ensure_ascii=False, default=_plain) if value else "-"
+        case _:
+            return str(value)
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

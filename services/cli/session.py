@@ -1,0 +1,87 @@
+"""How a command reaches the installation: the servers that the settings name, or those of ``sluice up`` on this home."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from config.settings import Settings, load_settings
+from events.errors import ConfigError, SluiceError
+from services.cli.output import say
+from services.home import Home
+from services.store.connection import AsyncRedis, connect
+
+if TYPE_CHECKING:
+    from services.prefect_api.client import PrefectApi
+
+
+class Session:
+    """What a command needs, opened when it is first asked for and closed with the command."""
+
+    def __init__(self, *, settings: Settings, redis_url: str, prefect_api_url: str, stack: AsyncExitStack) -> None:
+        self.settings = settings
+        self.redis_url = redis_url
+        self.prefect_api_url = prefect_api_url
+        self._stack = stack
+        self._redis: AsyncRedis | None = None
+        self._prefect: PrefectApi | None = None
+
+    @property
+    def redis(self) -> AsyncRedis:
+        """The client on the installation's Redis."""
+        if self._redis is None:
+            self._redis = connect(self.redis_url, self.settings.redis)
+            self._stack.push_async_callback(self._redis.aclose)
+        return self._redis
+
+    @property
+    def prefect_ui_url(self) -> str:
+        """Where a person looks."""
+        return self.prefect_api_url.removesuffix("/api")
+
+    async def prefect(self) -> PrefectApi:
+        """Prefect's API; importing its client takes a second, so only the commands that need it ask."""
+        if self._prefect is None:
+            from services.prefect_api.client import connect as connect_prefect
+
+            self._prefect = await self._stack.enter_async_context(connect_prefect())
+        return self._prefect
+
+
+@asynccontextmanager
+async def open_session() -> AsyncIterator[Session]:
+    """The installation that ``SLUICE_HOME``, ``SLUICE_REDIS_URL`` and ``PREFECT_API_URL`` describe.
+
+    Raises `ConfigError` when nothing runs on the home and the settings name no servers.
+    """
+    settings = load_settings()
+    running = Home(settings.home).running()
+    redis_url = settings.redis_url or (running.redis_url if running else None)
+    prefect = str(settings.prefect_api_url) if settings.prefect_api_url else running and running.prefect_api_url
+    if redis_url is None or prefect is None:
+        missing = "SLUICE_REDIS_URL" if redis_url is None else "PREFECT_API_URL"
+        msg = f"nothing runs on {settings.home}: start `sluice up`, or set {missing} (or SLUICE_HOME) to reach another"
+        raise ConfigError(msg)
+    os.environ["PREFECT_API_URL"] = prefect  # read by Prefect's client when it is first imported
+    async with AsyncExitStack() as stack:
+        yield Session(settings=settings, redis_url=redis_url, prefect_api_url=prefect, stack=stack)
+
+
+def run_command(work: Coroutine[Any, Any, None]) -> None:
+    """Run a command to its end; our errors become a sentence on standard error and the contract's exit code."""
+    try:
+        asyncio.run(work)
+    except ConfigError as error:
+        for problem in error.problems:
+            say(f"error: {problem}")
+        raise typer.Exit(2) from error
+    except SluiceError as error:
+        say(f"error: {error}")
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt as error:
+        raise typer.Exit(130) from error
