@@ -45,7 +45,7 @@ class Home:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / "lock").open("a+")
         except OSError as error:
-            msg = f"the home {self.path} cannot be used ({error.strerror}): set SLUICE_HOME or --home to a folder of yours"
+            msg = f"the home {self.path} cannot be used ({error.strerror}): set --home (SLUICE_HOME) to a folder of yours"
             raise ConfigError(msg) from error
         with lock:
             try:
@@ -75,9 +75,12 @@ class Home:
         """Where the servers of the ``sluice up`` on this home are; None when none runs (a dead one's note is void)."""
         try:
             running = Running(**json.loads(self._record.read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+        try:
             os.kill(running.pid, 0)
-        except (FileNotFoundError, ValueError, TypeError, ProcessLookupError):
+        except ProcessLookupError:
             return None
         except PermissionError:
-            pass
+            pass  # it lives, under another user
         return running

@@ -1,4 +1,4 @@
-"""How a command reaches the installation: the servers that the settings name, or those of ``sluice up`` on this home."""
+"""How a command reaches the installation: the servers that the settings name, or those of this home's ``sluice up``."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ async def open_session() -> AsyncIterator[Session]:
     settings = load_settings()
     running = Home(settings.home).running()
     redis_url = settings.redis_url or (running.redis_url if running else None)
-    prefect = str(settings.prefect_api_url) if settings.prefect_api_url else running and running.prefect_api_url
+    prefect = running.prefect_api_url if running else None
+    if settings.prefect_api_url:
+        prefect = str(settings.prefect_api_url)
     if redis_url is None or prefect is None:
         missing = "SLUICE_REDIS_URL" if redis_url is None else "PREFECT_API_URL"
         msg = f"nothing runs on {settings.home}: start `sluice up`, or set {missing} (or SLUICE_HOME) to reach another"

@@ -1,0 +1,21 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import typer
+
+from services.cli import installation
+
+app = typer.Typer(
+    name="sluice",
+    help="Files, messages and HTTP calls become Prefect flow runs; signals resume the runs that wait.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+installation.register(app)
+
+
+def main() -> None:
+    """The `sluice` command."""
+    app()

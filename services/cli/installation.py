@@ -1,0 +1,138 @@
+"""`sluice up | run | status | check | deploy`: the installation as a whole."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from config.logs import configure_logging
+from config.project import load_project
+from config.settings import Settings, load_settings
+from events.errors import ConfigError, SluiceError
+from services.cli.output import say, show_fields, show_json, show_rows
+from services.cli.session import run_command
+
+HomeOption = Annotated[Path | None, typer.Option("--home", help="Where the state lives (SLUICE_HOME).")]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="Sources and rules (SLUICE_CONFIG).")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+class Role(StrEnum):
+    """The roles; each may run many times."""
+
+    LISTENERS = "listeners"
+    ROUTER = "router"
+    RESUMER = "resumer"
+    EXECUTOR = "executor"
+    API = "api"
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the top level."""
+    for command in (up, run, status, check, deploy):
+        app.command()(command)
+
+
+def up(home: HomeOption = None, config: ConfigOption = None) -> None:
+    """Run everything on this machine until Ctrl-C."""
+    from services.supervisor import Supervisor
+
+    settings = _settings(home, config)
+    configure_logging(settings.log)
+    _exit_on_error(Supervisor(settings, say=say).run)
+
+
+def run(role: Role, home: HomeOption = None, config: ConfigOption = None) -> None:
+    """Run one role until SIGTERM; many instances of each may run."""
+    settings = _settings(home, config)
+    configure_logging(settings.log, role=role)
+
+    def start() -> None:
+        from services.app import run_role
+
+        run_role(role, settings)
+
+    _exit_on_error(start)
+
+
+def status(as_json: JsonOption = False) -> None:
+    """Tell whether the installation is ready; exit 0 when it is, 1 when not."""
+    from services.status import read_status
+
+    found: dict[str, Any] = {}
+
+    async def ask() -> None:
+        found.update(await read_status(load_settings()))
+
+    run_command(ask())
+    if as_json:
+        show_json(found)
+    else:
+        _show_status(found)
+    raise typer.Exit(0 if found["ready"] else 1)
+
+
+def check(config: ConfigOption = None) -> None:
+    """Validate settings, sources and rules without starting anything; exit 0 or 2."""
+    settings = _settings(None, config)
+
+    def look() -> None:
+        project = load_project(settings.config, home=settings.home)
+        watches = len(project.sources.files)
+        say(f"{settings.config}: {watches} watched folders, {len(project.sources.redis)} Redis sources, all rules valid")
+
+    _exit_on_error(look)
+
+
+def deploy() -> None:
+    """Register the deployments of `flows/` with Prefect for this environment."""
+    from services.cli.session import open_session
+    from services.deploy import deploy_flows
+
+    async def register_all() -> None:
+        async with open_session() as session:
+            for line in await deploy_flows(await session.prefect(), session.settings):
+                say(line)
+
+    run_command(register_all())
+
+
+def _settings(home: Path | None, config: Path | None) -> Settings:
+    # Through the environment, so that every process started from here sees the same.
+    if home is not None:
+        os.environ["SLUICE_HOME"] = str(home.expanduser().resolve())
+    if config is not None:
+        os.environ["SLUICE_CONFIG"] = str(config.expanduser().resolve())
+    settings: list[Settings] = []
+    _exit_on_error(lambda: settings.append(load_settings()))
+    return settings[0]
+
+
+def _exit_on_error(work: Any) -> None:
+    try:
+        work()
+    except ConfigError as error:
+        for problem in error.problems:
+            say(f"error: {problem}")
+        raise typer.Exit(2) from error
+    except SluiceError as error:
+        say(f"error: {error}")
+        raise typer.Exit(1) from error
+    except (KeyboardInterrupt, asyncio.CancelledError) as error:
+        raise typer.Exit(130) from error
+
+
+def _show_status(found: dict[str, Any]) -> None:
+    show_fields({name: found[name] for name in ("ready", "prefect_ui", "redis", "api", "home")})
+    roles = [
+        {"role": name, "instances": len(role["instances"]), "ready": role["ready"], "degraded": role["degraded"]}
+        for name, role in found["roles"].items()
+    ]
+    show_rows(roles, ["role", "instances", "ready", "degraded"], as_json=False)
+    for problem in found["problems"]:
+        say(f"not ready: {problem}")
