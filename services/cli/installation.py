@@ -84,7 +84,9 @@ def check(config: ConfigOption = None) -> None:
     def look() -> None:
         project = load_project(settings.config, home=settings.home)
         watches = len(project.sources.files)
-        say(f"{settings.config}: {watches} watched folders, {len(project.sources.redis)} Redis sources, all rules valid")
+        say(
+            f"{settings.config}: {watches} watched folders, {len(project.sources.redis)} Redis sources, all rules valid"
+        )
 
     _exit_on_error(look)
 

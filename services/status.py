@@ -1,0 +1,76 @@
+"""The state of the whole installation, put together from what the roles report and what the servers answer."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import httpx
+
+from config.settings import Settings
+from events.errors import Backpressure, TransientError
+from services.health import read_reports
+from services.home import Home
+from services.store.connection import connect, translated
+
+ROLES: Final = ("listeners", "router", "resumer", "executor", "api")
+
+
+async def read_status(settings: Settings) -> dict[str, Any]:
+    """`sluice status --json`: never raises for what is down, but names it in ``problems``."""
+    running = Home(settings.home).running()
+    redis_url = settings.redis_url or (running.redis_url if running else None)
+    prefect = str(settings.prefect_api_url or "") or (running.prefect_api_url if running else None)
+    problems: list[str] = []
+    reports: list[dict[str, Any]] = []
+    if redis_url is None or prefect is None:
+        problems.append(f"nothing runs on {settings.home}: start `sluice up`")
+    if redis_url is not None:
+        client = connect(redis_url, settings.redis)
+        try:
+            with translated():
+                await client.ping()
+            reports = await read_reports(client)
+        except (TransientError, Backpressure) as error:
+            problems.append(str(error))
+        finally:
+            await client.aclose()
+    if prefect is not None and not await _prefect_healthy(prefect):
+        problems.append(f"the Prefect server at {prefect} does not answer")
+    roles = {name: _role([report for report in reports if report["role"] == name]) for name in ROLES}
+    if redis_url is not None:
+        problems += [f"role {name} is not ready" for name, role in roles.items() if not role["ready"]]
+    return {
+        "ready": not problems,
+        "problems": problems,
+        "at": datetime.now(UTC).isoformat(),
+        "prefect_api": prefect,
+        "prefect_ui": prefect.removesuffix("/api") if prefect else None,
+        "redis": redis_url,
+        "api": running.api_url if running else None,
+        "home": str(settings.home),
+        "pid": running.pid if running else None,
+        "roles": roles,
+        "watches": {
+            name.removeprefix("files:"): part["path"]
+            for report in reports
+            for name, part in report["parts"].items()
+            if name.startswith("files:")
+        },
+    }
+
+
+def _role(reports: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "ready": any(report["ready"] for report in reports),
+        "degraded": sorted({sentence for report in reports for sentence in report["degraded"]}),
+        "instances": reports,
+    }
+
+
+async def _prefect_healthy(url: str) -> bool:
+    try:
+        async with httpx.AsyncClient(timeout=3) as client:
+            return (await client.get(f"{url.rstrip('/')}/health")).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
