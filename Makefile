@@ -14,7 +14,7 @@ up: $(ENV)
 	@exec $(SLUICE) up $(ARGS)
 
 demo: $(ENV)
-	@exec $(BIN)/python -m services.demo $(ARGS)
+	@exec $(BIN)/python -m demo $(ARGS)
 
 test: $(DEV)
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)

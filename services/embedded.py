@@ -27,7 +27,8 @@ _PR_SET_PDEATHSIG = 1
 class Server:
     """A child process in a session of its own that ends when its parent does (Linux).
 
-    Its output goes to ``log_file``, or where ours goes. In a session of its own it does not hear the terminal's Ctrl-C: its parent decides when it stops.
+    Its output goes to ``log_file``, or where ours goes. It does not hear the terminal's Ctrl-C: its parent decides when
+    it stops.
     """
 
     def __init__(

@@ -1,0 +1,163 @@
+"""`make demo`: start, drop a file, publish an order, approve it, print the timeline, stop; exit 0 only if all is so."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sqlite3
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from demo.installation import Failed, Installation
+
+CSV = "station,day,degrees\n" + "".join(f"S{n % 7},2026-03-{n % 28 + 1:02d},{n / 10}\n" for n in range(200))
+ROWS = 200
+
+
+class Timeline:
+    """What happened when, printed as it happens."""
+
+    def __init__(self) -> None:
+        self._from = time.time()
+
+    def begin(self, what: str) -> None:
+        """A step that the user does; the following latencies count from here."""
+        self._from = time.time()
+        print(f"\n{what}", flush=True)
+
+    def reached(self, what: str, at: datetime | None = None) -> None:
+        """Something that followed, at the moment Prefect recorded, or now."""
+        moment = at.timestamp() if at else time.time()
+        print(f"  {(moment - self._from) * 1000:8.0f} ms  {what}", flush=True)
+
+
+def main() -> int:
+    """Play the story; 0 only if every step was found true in Prefect and in the database."""
+    options = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    options.add_argument("--keep", action="store_true", help="keep the temporary home and say where it is")
+    arguments = options.parse_args()
+    with ExitStack() as stack:
+        directory = tempfile.mkdtemp(prefix="sluice-demo-")
+        if not arguments.keep:
+            stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        installation = Installation(Path(directory) / ".sluice")
+        try:
+            _play(installation)
+        except Failed as error:
+            print(f"\nThe demo failed: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            return 130
+        finally:
+            if arguments.keep:
+                print(f"Kept: {directory}")
+    return 0
+
+
+def _play(installation: Installation) -> None:
+    timeline = Timeline()
+    timeline.begin("Starting everything on a temporary home ...")
+    with installation:
+        timeline.reached(f"ready; Prefect UI at {installation.status['prefect_ui']}")
+        _ingest(installation, timeline)
+        _approve(installation, timeline)
+    timeline.begin("Ctrl-C")
+    timeline.reached(f"stopped with exit code {installation.process.returncode}")
+    _demand(installation.process.returncode == 0, f"the service ended with code {installation.process.returncode}")
+    print("\nEverything happened, as Prefect and the database tell.")
+
+
+def _ingest(installation: Installation, timeline: Timeline) -> None:
+    inbox = Path(next(iter(installation.status["watches"].values())))
+    part = inbox / "weather.csv.part"
+    part.write_text(CSV, encoding="utf-8")
+    timeline.begin("A CSV file of 200 rows is dropped into the inbox")
+    part.rename(inbox / "weather.csv")
+    run = installation.until(_first(installation, "ingest-file"), "a run of ingest-file exists")
+    timeline.reached(f"flow run {run['name']!r} created", _time(run["created"]))
+    run = installation.until(_ended(installation, "ingest-file", run["id"]), "the run has ended")
+    _demand(
+        run["state"]["type"] == "COMPLETED", f"ingest-file ended as {run['state']['name']}: {run['state']['message']}"
+    )
+    timeline.reached("the flow began", _time(run["start_time"]))
+    timeline.reached("the flow completed", _time(run["end_time"]))
+    _demand("sluice" in run["tags"], f"the run carries the tag `sluice`: {run['tags']}")
+    with sqlite3.connect(installation.home / "data.db") as database:
+        (rows,) = database.execute("SELECT count(*) FROM weather").fetchone()
+    _demand(rows == ROWS, f"the table weather has {rows} rows, not {ROWS}")
+    timeline.reached(f"{rows} rows are in the database")
+    _demand(bool(installation.artifacts(run["id"])), "the run has a summary artifact")
+    installation.until((inbox / "done" / "weather.csv").exists, "the file is moved to done/")
+    timeline.reached("the file is in done/")
+    _demand(len(installation.runs("ingest-file")) == 1, "there is exactly one run for the file")
+
+
+def _approve(installation: Installation, timeline: Timeline) -> None:
+    order = {
+        "specversion": "1.0",
+        "id": str(uuid.uuid4()),
+        "source": "demo/shop",
+        "type": "order.created",
+        "data": {"order_id": 1042, "amount": 129.5},
+    }
+    timeline.begin("An order is published: PUBLISH sluice.events")
+    installation.redis.publish("sluice.events", json.dumps(order))
+    run = installation.until(_first(installation, "order-approval"), "a run of order-approval exists")
+    timeline.reached(f"flow run {run['name']!r} created", _time(run["created"]))
+
+    def waits() -> dict[str, Any] | None:
+        found = _one(installation, "order-approval", run["id"])
+        return found if found["state"]["type"] == "PAUSED" else None
+
+    waiting = installation.until(waits, "the run waits for its approval")
+    timeline.reached("the flow began", _time(waiting["start_time"]))
+    timeline.reached("the run is Paused", _time(waiting["state"]["timestamp"]))
+    _demand("awaits:order-1042" in waiting["tags"], f"the run shows what it waits for: {waiting['tags']}")
+
+    timeline.begin("The approval is published: PUBLISH sluice.resume")
+    signal = {"key": "order-1042", "input": {"approved": True}, "by": "demo"}
+    installation.redis.publish("sluice.resume", json.dumps(signal))
+    run = installation.until(_ended(installation, "order-approval", run["id"]), "the run has ended")
+    _demand(run["state"]["type"] == "COMPLETED", f"order-approval ended as {run['state']['name']}")
+    states = installation.prefect.get("/flow_run_states/", params={"flow_run_id": run["id"]}).json()
+    after_pause = [state for state in states if state["timestamp"] > waiting["state"]["timestamp"]]
+    resumed = min(after_pause, key=lambda state: state["timestamp"])
+    timeline.reached(f"the run is {resumed['name']}", _time(resumed["timestamp"]))
+    timeline.reached("the flow completed", _time(run["end_time"]))
+
+
+def _first(installation: Installation, flow: str) -> Callable[[], dict[str, Any] | None]:
+    return lambda: next(iter(installation.runs(flow)), None)
+
+
+def _one(installation: Installation, flow: str, run_id: str) -> dict[str, Any]:
+    return installation.runs(flow, id={"any_": [run_id]})[0]
+
+
+def _ended(installation: Installation, flow: str, run_id: str) -> Callable[[], dict[str, Any] | None]:
+    def probe() -> dict[str, Any] | None:
+        run = _one(installation, flow, run_id)
+        return run if run["state"]["type"] in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"} else None
+
+    return probe
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def _demand(truth: bool, what: str) -> None:
+    if not truth:
+        raise Failed(what)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
