@@ -1,0 +1,171 @@
+"""Whatever lies in Redis, a worker runs Sluice's own jobs and nothing else."""
+
+import os
+import pickle
+import threading
+import zlib
+from pathlib import Path
+
+import pytest
+from rq import Callback, Queue, Repeat
+from rq.job import Job
+from rq.registry import FailedJobRegistry
+from rq.serializers import JSONSerializer
+
+from config.settings import RedisSettings
+from services import queues
+from services.queues import APPLY_SIGNAL, RESUME, ThreadWorker, enqueue, queue, simple_worker
+from services.store.connection import SyncRedis, connect_sync
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.usefixtures("redis")
+
+MARK = "SLUICE_TEST_GATE_MARK"
+
+
+class Bomb:
+    """Unpickling it writes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.fixture
+def redis_sync(valkey_url: str):
+    client = connect_sync(valkey_url, RedisSettings())
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def applied(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The arguments of the jobs that ran, with `services.jobs.apply_signal` replaced by a recorder."""
+    seen: list[str] = []
+    monkeypatch.setattr(queues, "import_attribute", lambda _: seen.append)
+    return seen
+
+
+def drain(redis_sync: SyncRedis) -> None:
+    simple_worker([RESUME], redis_sync, "gate-test").work(burst=True)
+
+
+def reason_of(redis_sync: SyncRedis, job_id: str) -> str:
+    assert job_id in FailedJobRegistry(RESUME, connection=redis_sync, serializer=JSONSerializer).get_job_ids()
+    assert redis_sync.llen(f"rq:queue:{RESUME}:intermediate") == 0
+    return zlib.decompress(redis_sync.hget(Job.key_for(job_id), "exc_info")).decode()
+
+
+def test_an_own_job_runs_once_under_its_id(redis_sync, applied):
+    target = queue(RESUME, redis_sync)
+    assert enqueue(target, APPLY_SIGNAL, "one", job_id="s-1", timeout_seconds=5)
+    assert not enqueue(target, APPLY_SIGNAL, "one", job_id="s-1", timeout_seconds=5)
+    drain(redis_sync)
+    assert applied == ["one"]
+
+
+def test_a_pickled_job_is_put_aside_without_being_unpickled_and_the_next_one_runs(redis_sync, applied, tmp_path):
+    mark = tmp_path / "unpickled"
+    foreign = Queue(RESUME, connection=redis_sync).enqueue("os.getpid", Bomb(mark))
+    redis_sync.hset(foreign.key, mapping={"result": pickle.dumps(Bomb(mark)), "meta": pickle.dumps(Bomb(mark))})
+    enqueue(queue(RESUME, redis_sync), APPLY_SIGNAL, "after", job_id="s-1", timeout_seconds=5)
+    drain(redis_sync)
+    assert "pickle" in reason_of(redis_sync, foreign.id)
+    assert applied == ["after"]
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("function", ["os.system", "services.jobs", "services.jobs.os.system", "subprocess.run"])
+def test_a_function_that_is_not_on_the_list_is_put_aside_before_it_is_imported(redis_sync, applied, function):
+    foreign = Queue(RESUME, connection=redis_sync, serializer=JSONSerializer).enqueue(function, "true")
+    drain(redis_sync)
+    assert function in reason_of(redis_sync, foreign.id)
+    assert applied == []
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"on_success": Callback("os.abort")}, "success callback"),
+        ({"on_failure": Callback("os.abort")}, "failure callback"),
+        ({"on_stopped": Callback("os.abort")}, "stopped callback"),
+        ({"repeat": Repeat(times=2)}, "repeats"),
+    ],
+)
+def test_a_job_that_brings_something_along_is_put_aside(redis_sync, applied, options, what):
+    foreign = Queue(RESUME, connection=redis_sync, serializer=JSONSerializer).enqueue(APPLY_SIGNAL, "x", **options)
+    drain(redis_sync)
+    assert what in reason_of(redis_sync, foreign.id)
+    assert applied == []
+
+
+def test_a_dependent_of_an_own_job_is_never_started(redis_sync, applied):
+    first = queue(RESUME, redis_sync).enqueue(APPLY_SIGNAL, args=("first",), job_id="s-1")
+    Queue(RESUME, connection=redis_sync, serializer=JSONSerializer).enqueue(APPLY_SIGNAL, "dependent", depends_on=first)
+    drain(redis_sync)
+    assert applied == ["first"]
+
+
+def test_a_payload_that_unpacks_to_far_more_than_it_weighs_is_put_aside(redis_sync, applied, monkeypatch):
+    monkeypatch.setattr("services.job_gate.MAX_PAYLOAD_BYTES", 1_000_000)
+    redis_sync.hset("rq:job:bomb", mapping={"data": zlib.compress(b"[" * 50_000_000), "status": "queued"})
+    redis_sync.rpush(f"rq:queue:{RESUME}", "bomb")
+    drain(redis_sync)
+    assert "unpacks to more" in reason_of(redis_sync, "bomb")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"data": b"[[[[[" * 100_000},
+        {"data": b'["services.jobs.apply_signal", null, {}, {}]'},
+        {"data": b'["services.jobs.apply_signal", null, []]'},
+        {"data": b'["services.jobs.apply_signal", null, [], {}]', "status": "nonsense"},
+        {"data": b'["services.jobs.apply_signal", null, [], {}]', "origin": b"\xff\xfe"},
+        {"data": b'["services.jobs.apply_signal", null, [], {}]', "origin": "another", "status": "queued"},
+        {"data": b'["services.jobs.apply_signal", null, [], {}]', "timeout": "soon", "status": "queued"},
+    ],
+)
+def test_a_malformed_job_is_put_aside_and_does_not_end_the_worker(redis_sync, applied, fields):
+    redis_sync.hset("rq:job:bad", mapping=fields)
+    redis_sync.rpush(f"rq:queue:{RESUME}", "bad")
+    enqueue(queue(RESUME, redis_sync), APPLY_SIGNAL, "after", job_id="s-1", timeout_seconds=5)
+    drain(redis_sync)
+    assert reason_of(redis_sync, "bad")
+    assert applied == ["after"]
+
+
+def test_an_entry_that_is_no_job_id_is_dropped_and_does_not_end_the_worker(redis_sync, applied):
+    redis_sync.rpush(f"rq:queue:{RESUME}", b"\xff\xfe", "a:b", "../x", "")
+    enqueue(queue(RESUME, redis_sync), APPLY_SIGNAL, "after", job_id="s-1", timeout_seconds=5)
+    drain(redis_sync)
+    assert applied == ["after"]
+    assert redis_sync.llen(f"rq:queue:{RESUME}:intermediate") == 0
+
+
+def test_an_abandoned_job_calls_nothing_when_the_registry_is_cleaned(redis_sync, applied, tmp_path):
+    mark = tmp_path / "unpickled"
+    redis_sync.hset(
+        "rq:job:gone", mapping={"data": pickle.dumps(("os.abort", None, (Bomb(mark),), {})), "status": "started"}
+    )
+    redis_sync.hset("rq:job:gone", mapping={"failure_callback_name": "os.abort"})
+    redis_sync.zadd(f"rq:wip:{RESUME}", {"gone:execution": 1})
+    drain(redis_sync)
+    assert not mark.exists()
+
+
+def test_a_worker_in_a_thread_stops_soon_after_it_is_told_to(valkey_url, redis_sync, applied):
+    worker = simple_worker([RESUME], redis_sync, "thread-test")
+    thread = threading.Thread(target=worker.work)
+    thread.start()
+    client = connect_sync(valkey_url, RedisSettings())
+    enqueue(queue(RESUME, client), APPLY_SIGNAL, "one", job_id="s-1", timeout_seconds=5)
+    wait_until(lambda: applied == ["one"], what="the job to run")
+    worker.stop()
+    thread.join(5)
+    assert not thread.is_alive()
+    client.close()
+    assert isinstance(worker, ThreadWorker)
+    assert os.getpid()
