@@ -1,0 +1,197 @@
+"""The service as its users meet it: real processes from the first file to the last state in Prefect."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import uuid
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from demo.installation import Installation
+
+pytestmark = pytest.mark.timeout(240)
+
+FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+
+
+def drop(folder: Path, name: str, content: str | bytes) -> Path:
+    """A file that arrives whole: written under a temporary name, then renamed."""
+    part = folder / f"{name}.part"
+    part.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return part.rename(folder / name)
+
+
+def run_named(installation: Installation, flow: str, name_part: str) -> dict[str, Any]:
+    def probe() -> dict[str, Any] | None:
+        return next((run for run in installation.runs(flow) if name_part in run["name"]), None)
+
+    return installation.until(probe, f"a run of {flow} named after {name_part} exists", pause_seconds=0.05)
+
+
+def state(installation: Installation, flow: str, run_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = installation.runs(flow, id={"any_": [run_id]})[0]["state"]
+    return found
+
+
+def ended(installation: Installation, flow: str, run_id: str) -> dict[str, Any]:
+    def probe() -> dict[str, Any] | None:
+        now = state(installation, flow, run_id)
+        return now if now["type"] in FINAL else None
+
+    return installation.until(probe, f"run {run_id} has ended", pause_seconds=0.05)
+
+
+def paused(installation: Installation, flow: str, run_id: str) -> None:
+    installation.until(
+        lambda: state(installation, flow, run_id)["type"] == "PAUSED", f"run {run_id} waits", pause_seconds=0.05
+    )
+
+
+def order(order_id: str) -> dict[str, Any]:
+    return {
+        "specversion": "1.0",
+        "id": str(uuid.uuid4()),
+        "source": "tests/shop",
+        "type": "order.created",
+        "data": {"order_id": order_id, "amount": 12.5},
+    }
+
+
+def test_a_csv_file_becomes_one_run_with_its_rows_in_the_database(installation: Installation, inbox: Path) -> None:
+    drop(inbox, "cities.csv", "city,people\nOslo,700000\nRome,2800000\n")
+    run = run_named(installation, "ingest-file", "cities.csv")
+    assert ended(installation, "ingest-file", run["id"])["type"] == "COMPLETED"
+    assert {"sluice", "rule:ingest-csv"} <= set(run["tags"])
+    with sqlite3.connect(installation.home / "data.db") as database:
+        assert database.execute("SELECT city, people FROM cities ORDER BY city").fetchall() == [
+            ("Oslo", 700000),
+            ("Rome", 2800000),
+        ]
+    installation.until((inbox / "done" / "cities.csv").exists, "the file is archived")
+    assert installation.artifacts(run["id"])
+    assert len([r for r in installation.runs("ingest-file") if "cities.csv" in r["name"]]) == 1
+
+
+def test_a_broken_file_goes_to_failed_with_a_note_that_names_the_run(installation: Installation, inbox: Path) -> None:
+    drop(inbox, "broken.csv", b"a,b\n1,2\n\xff\xfe\x00broken\n3\n")
+    run = run_named(installation, "ingest-file", "broken.csv")
+    final = ended(installation, "ingest-file", run["id"])
+    assert final["type"] == "FAILED"
+    note_path = inbox / "failed" / "broken.csv.error.json"
+    installation.until(note_path.exists, "the note lies beside the failed file")
+    assert (inbox / "failed" / "broken.csv").read_bytes().startswith(b"a,b")
+    note = json.loads(note_path.read_text(encoding="utf-8"))
+    assert run["id"] in json.dumps(note)
+    with sqlite3.connect(installation.home / "data.db") as database:
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        assert "broken" not in tables or database.execute("SELECT count(*) FROM broken").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("way", ["channel", "stream"])
+def test_an_order_waits_for_its_approval_and_goes_on_with_it(installation: Installation, way: str) -> None:
+    order_id = f"e2e-{way}"
+    message = json.dumps(order(order_id))
+    approval = json.dumps({"key": f"order-{order_id}", "input": {"approved": True}, "by": "tests"})
+    if way == "channel":
+        installation.redis.publish("sluice.events", message)
+    else:
+        installation.redis.xadd("sluice.events", {"event": message})
+    run = run_named(installation, "order-approval", order_id)
+    paused(installation, "order-approval", run["id"])
+    tags = installation.runs("order-approval", id={"any_": [run["id"]]})[0]["tags"]
+    assert f"awaits:order-{order_id}" in tags
+    if way == "channel":
+        installation.redis.publish("sluice.resume", approval)
+    else:
+        installation.redis.xadd("sluice.resume", {"event": approval})
+    assert ended(installation, "order-approval", run["id"])["type"] == "COMPLETED"
+
+
+def test_an_approval_that_comes_first_is_kept_for_the_order(installation: Installation) -> None:
+    order_id = "e2e-early"
+    early = {"id": "early-1", "key": f"order-{order_id}", "input": {"approved": True}}
+    installation.redis.xadd("sluice.resume", {"event": json.dumps(early)})
+    installation.until(
+        lambda: "buffered" in installation.sluice("signals", "show", "early-1", "--json", check=False).stdout,
+        "the early signal is buffered",
+        pause_seconds=0.3,
+    )
+    installation.redis.xadd("sluice.events", {"event": json.dumps(order(order_id))})
+    run = run_named(installation, "order-approval", order_id)
+    assert ended(installation, "order-approval", run["id"])["type"] == "COMPLETED"
+
+
+def test_bad_messages_are_kept_and_the_next_one_is_handled(installation: Installation) -> None:
+    hostile = order("e2e-hostile")
+    hostile["data"]["x"] = [{"__prefect_kind": "workspace_variable", "variable_name": "secret"}]
+    for raw in (b"not json", b"[1]", b'{"specversion":"1.0"}', b'{"a":' * 200, b'"' + b"x" * (2 << 20) + b'"'):
+        installation.redis.xadd("sluice.events", {"event": raw})
+    installation.redis.xadd("sluice.events", {"event": json.dumps(hostile)})
+    good = order("e2e-after-bad")
+    installation.redis.xadd("sluice.events", {"event": json.dumps(good)})
+    run = run_named(installation, "order-approval", "e2e-after-bad")
+    dead = json.loads(installation.sluice("dead", "list", "--json", "--limit", "100").stdout)
+    codes = {letter["code"] for letter in dead}
+    assert {"not-json", "not-an-object", "not-a-cloudevent", "too-deep", "too-large", "hydration"} <= codes
+    assert not [r for r in installation.runs("order-approval") if "e2e-hostile" in r["name"]]
+    installation.sluice("runs", "cancel", run["id"])
+    assert ended(installation, "order-approval", run["id"])["type"] == "CANCELLED"
+
+
+def test_an_unknown_run_is_said_so(installation: Installation) -> None:
+    answer = installation.sluice("runs", "resume", str(uuid.uuid4()), check=False)
+    assert answer.returncode == 1
+    assert "unknown" in answer.stderr
+
+
+def test_a_second_start_on_the_same_home_is_refused_with_the_pid(installation: Installation) -> None:
+    answer = installation.sluice("up", check=False)
+    assert answer.returncode == 2
+    assert str(installation.process.pid) in answer.stderr
+
+
+@pytest.mark.parametrize("role", ["listeners", "router", "resumer", "executor", "api"])
+def test_a_killed_role_is_started_again_and_the_work_is_done(
+    installation: Installation, inbox: Path, role: str
+) -> None:
+    status = json.loads(installation.sluice("status", "--json", check=False).stdout)
+    old = {instance["pid"] for instance in status["roles"][role]["instances"]}
+    for pid in old:
+        os.kill(pid, signal.SIGKILL)
+    name = f"after-kill-{role}.csv"
+    drop(inbox, name, "a\n1\n")
+    run = run_named(installation, "ingest-file", name)
+    assert ended(installation, "ingest-file", run["id"])["type"] == "COMPLETED"
+
+    def replaced() -> bool:
+        now = json.loads(installation.sluice("status", "--json", check=False).stdout)
+        pids = {instance["pid"] for instance in now["roles"][role]["instances"]}
+        return bool(now["ready"] and pids - old)
+
+    installation.until(replaced, f"{role} runs again", pause_seconds=0.3)
+
+
+def test_ctrl_c_ends_every_process_and_a_second_start_finds_its_state(tmp_path: Path) -> None:
+    installation = Installation(tmp_path / ".sluice")
+    with installation:
+        inbox = Path(installation.status["watches"]["inbox"])
+        drop(inbox, "first.csv", "a\n1\n")
+        run = run_named(installation, "ingest-file", "first.csv")
+        ended(installation, "ingest-file", run["id"])
+        installation.until((inbox / "done" / "first.csv").exists, "the file is archived")
+        family = psutil.Process(installation.process.pid).children(recursive=True)
+        assert len(family) >= 7
+        assert installation.stop() < 10
+    assert installation.process.returncode == 0
+    assert [process for process in family if process.is_running() and process.status() != "zombie"] == []
+    drop(inbox, "second.csv", "a\n2\n")
+    with installation:
+        run_named(installation, "ingest-file", "second.csv")
+        names = sorted(run["name"] for run in installation.runs("ingest-file"))
+        assert len(names) == 2
