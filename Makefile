@@ -52,11 +52,11 @@ $(BIN)/python:
 
 $(ENV): requirements/service.txt requirements/launcher.py | $(BIN)/python
 	@echo "Installing the locked requirements into .venv (about a minute, once) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/service.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/service.txt
 	@$(BIN)/python requirements/launcher.py
 	@touch $@
 
 $(DEV): requirements/dev.txt $(ENV)
 	@echo "Installing the locked development requirements into .venv ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@touch $@

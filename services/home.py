@@ -45,7 +45,9 @@ class Home:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / "lock").open("a+")
         except OSError as error:
-            msg = f"the home {self.path} cannot be used ({error.strerror}): set --home (SLUICE_HOME) to a folder of yours"
+            msg = (
+                f"the home {self.path} cannot be used ({error.strerror}): set --home (SLUICE_HOME) to a folder of yours"
+            )
             raise ConfigError(msg) from error
         with lock:
             try:
