@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 # A run's parameter schema may allow anything, so the names are bounded here and not only in Prefect.
 RUN_NAME_LIMIT: Final = 200
@@ -25,6 +25,9 @@ class RunDeployment(BaseModel):
     work_queue: str | None = None
     job_variables: dict[str, JsonValue] = Field(default_factory=dict)
     scheduled_seconds: float = 0
+    """Start so long after the dispatch; 0 is at once."""
+    scheduled_at: AwareDatetime | None = None
+    """Start at this time instead."""
     ordinal: int = 0
     """Which of the rule's actions this is, from 0."""
     salt: str | None = None

@@ -1,0 +1,316 @@
+"""Rules, compiled: which events each is for, and what it makes of them. Pure: the same event, the same verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+from jinja2 import Undefined
+
+from events.action import Action
+from events.action_template import ActionTemplate
+from events.errors import RejectedEvent
+from events.event import Event
+from events.glob import Globs, glob_problem
+from events.rule_model import RuleSpec
+from events.template import Expression, TextTemplate, is_template, view
+from events.template_check import Names, TemplateProblem
+
+EVENT_KEYS: Final = frozenset({"specversion", "id", "source", "type", "subject", "time", "data", "extensions"})
+LONGEST_KEY: Final = 512
+
+_MOST_REMEMBERED_VERDICTS: Final = 50_000
+
+Criterion = Literal["enabled", "stop", "type", "source", "subject", "when"]
+
+
+class WindowKeys(NamedTuple):
+    """Under which keys an event meets the windows of its rule; None where the rule has no such window."""
+
+    gather: str | None = None
+    """Of ``batch``, ``debounce`` or ``correlate``."""
+    throttle: str | None = None
+    dedupe: str | None = None
+
+
+class Verdict(NamedTuple):
+    """What one rule says to one event.
+
+    Matched: ``actions`` are what is to be done, unless ``error`` says why they could not be rendered. ``keys`` is set
+    where the rule has windows: they decide, and for a rule that gathers events they make the actions later.
+    Not matched: ``failed`` is the first criterion that did not hold and ``detail`` says with which value.
+    """
+
+    rule: str
+    matched: bool
+    failed: Criterion | None = None
+    detail: str = ""
+    actions: tuple[Action, ...] = ()
+    error: RejectedEvent | None = None
+    keys: WindowKeys | None = None
+
+
+_VERDICT: Final = Verdict._make
+"""The quick way to make one where many are made."""
+
+
+class Problem(NamedTuple):
+    """Something wrong in a rule: where inside it, and what, with the fix."""
+
+    path: tuple[str | int, ...]
+    message: str
+
+
+class RuleProblems(ValueError):
+    """A rule that cannot be used, with everything that is wrong in it."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("; ".join(problem.message for problem in problems))
+        self.problems = tuple(problems)
+
+
+class Rule:
+    """One compiled rule."""
+
+    __slots__ = (
+        "_actions",
+        "_dedupe_key",
+        "_gather_key",
+        "_source",
+        "_subject",
+        "_throttle_key",
+        "_when",
+        "fits_type",
+        "name",
+        "spec",
+        "types",
+        "wanted",
+    )
+
+    def __init__(self, spec: RuleSpec) -> None:
+        """Raises `RuleProblems` with every bad glob and template."""
+        self.name = spec.name
+        self.spec = spec
+        compiler = _Compiler()
+        self.types = {kind: compiler.globs(path, globs) for kind, path, globs in _types(spec)}
+        every = Globs([pattern for globs in self.types.values() for pattern in globs.patterns])
+        self.fits_type, self.wanted = every.matches, str(every)
+        self._source = compiler.globs(("source",), spec.source) if spec.source else None
+        self._subject = compiler.globs(("subject",), spec.subject) if spec.subject else None
+        self._when = compiler.expression(("when",), spec.when)
+        gathering = next(
+            (name for name in ("batch", "debounce", "correlate") if getattr(spec, name) is not None), "batch"
+        )
+        window = getattr(spec, gathering)
+        self._gather_key = compiler.key((gathering, "key"), window.key if window else None)
+        self._throttle_key = compiler.key(("throttle", "key"), spec.throttle.key if spec.throttle else None)
+        self._dedupe_key = compiler.key(("dedupe_key",), spec.dedupe_key)
+        names: dict[str, frozenset[str] | None] = {"event": EVENT_KEYS}
+        if window is not None:
+            names["events"] = None
+        if spec.correlate is not None:
+            names["joined"] = frozenset(spec.correlate.all)
+        self._actions = tuple(
+            compiler.action(("do", index) if spec.do else (), action, ordinal=index, rule=spec.name, names=names)
+            for index, action in enumerate(spec.actions)
+        )
+        if compiler.problems:
+            raise RuleProblems(compiler.problems)
+
+    @property
+    def gathers(self) -> bool:
+        """Whether the rule makes one run of several events."""
+        return any((self.spec.batch, self.spec.debounce, self.spec.correlate))
+
+    @property
+    def has_windows(self) -> bool:
+        return self.gathers or self.spec.throttle is not None or self.spec.dedupe_key is not None
+
+    def kinds(self, type_: str) -> list[str]:
+        """Which of the rule's kinds of events ``type_`` is; without ``correlate`` the one kind is called ``on``."""
+        return [kind for kind, globs in self.types.items() if globs.matches(type_)]
+
+    def actions(self, events: Sequence[Event], joined: Mapping[str, Event] | None = None) -> tuple[Action, ...]:
+        """What the rule does for ``events``, the oldest first; ``joined`` has the event of each kind of ``correlate``.
+
+        Raises `RejectedEvent` where a template cannot be rendered.
+        """
+        views = [view(event) for event in events]
+        scope: dict[str, Any] = {"event": views[-1]}
+        if self.gathers:
+            scope["events"] = views
+        if joined is not None:
+            scope["joined"] = {kind: view(event) for kind, event in joined.items()}
+        return self._render(tuple(event.id for event in events), scope)
+
+    def judge(self, event: Event, scope: Mapping[str, Any]) -> Verdict:
+        """The verdict on an event whose type fits; ``scope`` has the event's view as ``event``."""
+        name = self.name
+        if self._source is not None and not self._source.matches(event.source):
+            return Verdict(name, False, "source", f"the source {event.source!r} does not match {self._source}")
+        if self._subject is not None and (event.subject is None or not self._subject.matches(event.subject)):
+            said = "there is no subject to" if event.subject is None else f"the subject {event.subject!r} does not"
+            return Verdict(name, False, "subject", f"{said} match {self._subject}")
+        if self._when is not None:
+            try:
+                held = self._when.value(scope)
+            except RejectedEvent as error:
+                return Verdict(name, False, "when", f"it could not be evaluated: {error.reason}")
+            if not held or isinstance(held, Undefined):
+                return Verdict(name, False, "when", f"{self._when.source}: {self._when.explain(scope)}")
+        try:
+            keys = self._keys(scope) if self.has_windows else None
+            actions = () if self.gathers else self._render((event.id,), scope)
+        except RejectedEvent as error:
+            return Verdict(name, True, error=error)
+        return Verdict(name, True, actions=actions, keys=keys)
+
+    def _render(self, event_ids: tuple[str, ...], scope: Mapping[str, Any]) -> tuple[Action, ...]:
+        return tuple(action.render(event_ids, scope) for action in self._actions)
+
+    def _keys(self, scope: Mapping[str, Any]) -> WindowKeys:
+        return WindowKeys(
+            gather=_rendered(self._gather_key, scope) if self.gathers else None,
+            throttle=_rendered(self._throttle_key, scope) if self.spec.throttle else None,
+            dedupe=_rendered(self._dedupe_key, scope) if self.spec.dedupe_key else None,
+        )
+
+
+class _Plan(NamedTuple):
+    """What is known of the verdicts from the event's type alone."""
+
+    verdicts: list[Verdict | None]
+    candidates: list[tuple[int, Rule]]
+
+
+class RuleSet:
+    """All rules, in order. What follows from an event's type alone is remembered, for types come again."""
+
+    def __init__(self, rules: Iterable[Rule] = ()) -> None:
+        self.rules = tuple(rules)
+        self._by_name = {rule.name: rule for rule in self.rules}
+        self._index = [(rule.fits_type if rule.spec.enabled else None, rule.name, rule.wanted) for rule in self.rules]
+        self._plans: dict[str, _Plan] = {}
+        self._most_plans = max(16, _MOST_REMEMBERED_VERDICTS // max(len(self.rules), 1))
+
+    def __len__(self) -> int:
+        return len(self.rules)
+
+    def get(self, name: str) -> Rule | None:
+        """The rule called ``name``."""
+        return self._by_name.get(name)
+
+    def plan(self, type_: str) -> _Plan:
+        """The verdicts on events of a type as far as they are settled by it, and the rules that look further."""
+        found = self._plans.get(type_)
+        if found is None:
+            if len(self._plans) >= self._most_plans:
+                self._plans.clear()
+            found = self._plans[type_] = self._new_plan(type_)
+        return found
+
+    def _new_plan(self, type_: str) -> _Plan:
+        verdicts: list[Verdict | None] = []
+        candidates = []
+        mismatch = f"the type {type_!r} does not match "
+        for index, (fits_type, name, wanted) in enumerate(self._index):
+            if fits_type is None:
+                verdicts.append(Verdict(name, False, "enabled", "the rule is disabled"))
+            elif fits_type(type_):
+                candidates.append((index, self.rules[index]))
+                verdicts.append(None)
+            else:
+                verdicts.append(_VERDICT((name, False, "type", mismatch + wanted, (), None, None)))
+        return _Plan(verdicts, candidates)
+
+
+def evaluate(rules: RuleSet, event: Event) -> tuple[Verdict, ...]:
+    """The verdict of every rule on ``event``, in the order of the rules.
+
+    No verdict depends on another rule, except that those below a rule that matched with ``stop`` have failed with
+    ``stop``. Never raises: a template that cannot be rendered is the verdict's ``error``.
+    """
+    settled, candidates = rules.plan(event.type)
+    verdicts: list[Any] = settled.copy()
+    if candidates:
+        scope = {"event": view(event)}
+        for index, rule in candidates:
+            verdict = rule.judge(event, scope)
+            verdicts[index] = verdict
+            if rule.spec.stop and verdict.matched:
+                stopped = f"the rule {rule.name!r} above it matched and has `stop`"
+                verdicts[index + 1 :] = [
+                    Verdict(below.name, False, "stop", stopped) if below.spec.enabled else verdicts[position]
+                    for position, below in enumerate(rules.rules[index + 1 :], index + 1)
+                ]
+                break
+    return tuple(verdicts)
+
+
+class _Compiler:
+    """Compiles the parts of one rule and gathers what is wrong with them."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+
+    def globs(self, path: tuple[str | int, ...], patterns: Sequence[str]) -> Globs:
+        wrong = [
+            Problem((*path, index) if len(patterns) > 1 else path, problem)
+            for index, pattern in enumerate(patterns)
+            if (problem := glob_problem(pattern))
+        ]
+        self.problems += wrong
+        return Globs(("*",) if wrong else patterns)
+
+    def expression(self, path: tuple[str | int, ...], source: str | None) -> Expression | None:
+        if source is None:
+            return None
+        try:
+            return Expression(source, _OVER_EVENT)
+        except TemplateProblem as problem:
+            self._add(path, problem)
+            return None
+
+    def key(self, path: tuple[str | int, ...], source: str | None) -> TextTemplate | None:
+        if source is None:
+            return None
+        if not is_template(source):
+            self.problems.append(
+                Problem(path, f'{source!r} would be the same key for every event — write "{{{{ {source} }}}}"')
+            )
+            return None
+        try:
+            return TextTemplate(source, _OVER_EVENT)
+        except TemplateProblem as problem:
+            self._add(path, problem)
+            return None
+
+    def action(
+        self, path: tuple[str | int, ...], spec: Any, *, ordinal: int, rule: str, names: Names
+    ) -> ActionTemplate:
+        action = ActionTemplate(spec, rule=rule, ordinal=ordinal, names=names)
+        self.problems += [Problem((*path, *inside), message) for inside, message in action.problems]
+        return action
+
+    def _add(self, path: tuple[str | int, ...], problem: TemplateProblem) -> None:
+        self.problems += [Problem((*path, *inside), message) for inside, message in problem.problems]
+
+
+_OVER_EVENT: Final[Names] = {"event": EVENT_KEYS}
+
+
+def _types(spec: RuleSpec) -> list[tuple[str, tuple[str | int, ...], tuple[str, ...]]]:
+    if spec.correlate is not None:
+        return [(kind, ("correlate", "all", kind), globs) for kind, globs in spec.correlate.all.items()]
+    return [("on", ("on",), spec.on or ("*",))]
+
+
+def _rendered(key: TextTemplate | None, scope: Mapping[str, Any]) -> str:
+    if key is None:
+        return ""
+    rendered = key.render(scope)
+    if len(rendered) > LONGEST_KEY:
+        raise RejectedEvent(
+            "template", f"{key.source!r}: the key has {len(rendered)} characters; at most {LONGEST_KEY}"
+        )
+    return rendered
