@@ -1,0 +1,126 @@
+"""The waiting run's own record in Prefect: state, tags and run inputs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import FlowRun, State, StateDetails, StateType
+from prefect.client.schemas.responses import SetStateStatus, StateAbortDetails, StateRejectDetails
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.input.run_input import run_input_subclass_from_type
+from pydantic import BaseModel
+
+from sluice.protocol import description_key, inputs_prefix, schema_key
+
+_CALL_SECONDS: Final = 5.0
+"""Prefect's client retries by itself with ever longer pauses; a call is begun afresh before that."""
+
+_ANY_OBJECT: Final = {"type": "object", "title": "Input", "properties": {}, "additionalProperties": True}
+_INPUTS: Final = 20
+_CONFLICT: Final = 409
+
+UNREACHABLE: Final = (httpx.HTTPError, OSError, TimeoutError)
+
+
+class OwnRun:
+    """The flow run that this process executes, by way of Prefect's client."""
+
+    def __init__(self, client: PrefectClient, run_id: UUID) -> None:
+        self._client = client
+        self._id = run_id
+
+    async def read(self) -> FlowRun:
+        """The run as the server has it; raises one of `UNREACHABLE` when that takes more than 5 s."""
+        return await asyncio.wait_for(self._client.read_flow_run(self._id), _CALL_SECONDS)
+
+    async def states(self) -> list[State[Any]]:
+        """The run's states, oldest first."""
+        found = await self._client.read_flow_run_states(self._id)
+        return sorted(found, key=lambda state: state.timestamp)
+
+    async def inputs(self, pause: str) -> dict[str, Any]:
+        """The run inputs of the wait with that pause key, parsed, by key."""
+        found = await self._client.filter_flow_run_input(
+            flow_run_id=self._id, key_prefix=inputs_prefix(pause), limit=_INPUTS, exclude_keys=set()
+        )
+        return {row.key: json.loads(row.value) for row in found}
+
+    async def put(self, key: str, value: Any, *, replace: bool = False) -> bool:
+        """Write a run input; one that is there already stays (answers false) unless ``replace``."""
+        text = json.dumps(value)
+        try:
+            await self._client.create_flow_run_input(flow_run_id=self._id, key=key, value=text)
+        except PrefectHTTPStatusError as error:
+            if error.response.status_code != _CONFLICT:
+                raise
+            if not replace:
+                return False
+            await self.drop(key)
+            await self._client.create_flow_run_input(flow_run_id=self._id, key=key, value=text)
+        return True
+
+    async def drop(self, key: str) -> None:
+        """Take a run input away."""
+        await self._client.delete_flow_run_input(flow_run_id=self._id, key=key)
+
+    async def put_form(self, pause: str, model: type[BaseModel] | None, description: str) -> None:
+        """Write what an answer must look like. Done before the run pauses, so that no answer comes too early for it."""
+        await asyncio.gather(
+            self._put_schema(pause, model), self.put(description_key(pause), description, replace=True)
+        )
+
+    async def _put_schema(self, pause: str, model: type[BaseModel] | None) -> None:
+        key = schema_key(pause)
+        if model is None:
+            await self.put(key, _ANY_OBJECT, replace=True)
+            return
+        # As Prefect's own `wait_for_input` does it: the same form in the UI, and unknown fields are refused.
+        form = run_input_subclass_from_type(model)
+        try:
+            await form.asave({"schema": key}, self._id)
+        except PrefectHTTPStatusError as error:
+            if error.response.status_code != _CONFLICT:
+                raise
+            await self.drop(key)
+            await form.asave({"schema": key}, self._id)
+
+    async def set_tags(self, tags: Sequence[str]) -> None:
+        """Replace the run's tags."""
+        await self._client.update_flow_run(flow_run_id=self._id, tags=tags)
+
+    async def pause(
+        self, pause: str, *, keyset: dict[str, str], message: str, suspend: bool
+    ) -> tuple[State[Any] | None, str]:
+        """Enter the paused state; answers it, or None with the server's reason."""
+        state: State[Any] = State(
+            type=StateType.PAUSED,
+            name="Suspended" if suspend else "Paused",
+            message=message,
+            state_details=StateDetails(pause_key=pause, pause_reschedule=suspend, run_input_keyset=keyset),
+        )
+        return await self._set(state)
+
+    async def go_on(self, message: str) -> State[Any] | None:
+        """Leave the paused state because nobody answered; None if the server refuses."""
+        state, _ = await self._set(State(type=StateType.RUNNING, name="Running", message=message))
+        return state
+
+    async def cancel(self, message: str) -> State[Any]:
+        """End the run as Cancelled, whatever state it is in."""
+        state: State[Any] = State(type=StateType.CANCELLED, name="Cancelled", message=message)
+        answer = await self._client.set_flow_run_state(self._id, state, force=True)
+        return answer.state or state
+
+    async def _set(self, state: State[Any]) -> tuple[State[Any] | None, str]:
+        answer = await self._client.set_flow_run_state(self._id, state)
+        if answer.status == SetStateStatus.ACCEPT:
+            return answer.state, ""
+        details = answer.details
+        reason = details.reason if isinstance(details, StateAbortDetails | StateRejectDetails) else None
+        return None, reason or f"Prefect answered {answer.status.value}"

@@ -1,0 +1,247 @@
+"""`wait_for_signal`: a flow waits for an answer from outside, with plain Prefect underneath."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import dataclasses
+import threading
+from collections.abc import Callable, Collection, Coroutine
+from concurrent.futures import Future
+from datetime import timedelta
+from typing import Any, Final, Literal, TypeVar, overload
+
+try:
+    from prefect.client.orchestration import get_client
+    from prefect.context import FlowRunContext, TaskRunContext
+    from prefect.exceptions import Abort, Pause
+    from prefect.logging import get_run_logger
+except ImportError as error:
+    raise ImportError("waiting for signals needs Prefect: pip install 'sluice[wait]'") from error
+
+from typing import assert_never
+
+from pydantic import BaseModel
+
+from sluice.errors import SignalRejected, SignalTimeout
+from sluice.own_run import OwnRun
+from sluice.wait import Answer, Expiry, Leave, OnReject, Refusal, Wait, WaitSpec, parse_answer
+
+T = TypeVar("T")
+ModelT = TypeVar("ModelT", bound=BaseModel)
+Seconds = float | timedelta
+
+
+class _NoDefault:
+    """Nothing was given; None is a default like any other."""
+
+
+NO_DEFAULT: Final = _NoDefault()
+
+_LONGEST_KEY: Final = 200
+
+
+@overload
+def wait_for_signal(
+    key: str | None = None,
+    *,
+    input: type[ModelT],
+    timeout: Seconds | None = None,
+    default: T,
+    suspend: bool = False,
+    name: str | None = None,
+    remind_after: Seconds | None = None,
+    on_reject: OnReject = "fail",
+    poll_seconds: float = 10.0,
+) -> ModelT | T: ...
+
+
+@overload
+def wait_for_signal(
+    key: str | None = None,
+    *,
+    input: type[ModelT],
+    timeout: Seconds | None = None,
+    suspend: bool = False,
+    name: str | None = None,
+    remind_after: Seconds | None = None,
+    on_reject: OnReject = "fail",
+    poll_seconds: float = 10.0,
+) -> ModelT: ...
+
+
+@overload
+def wait_for_signal(
+    key: str | None = None,
+    *,
+    keys: Collection[str] = (),
+    need: Literal["any", "all"] = "any",
+    input: type[BaseModel] | None = None,
+    timeout: Seconds | None = None,
+    default: Any = NO_DEFAULT,
+    suspend: bool = False,
+    name: str | None = None,
+    remind_after: Seconds | None = None,
+    on_reject: OnReject = "fail",
+    poll_seconds: float = 10.0,
+) -> Any: ...
+
+
+def wait_for_signal(key: str | None = None, **options: Any) -> Any:
+    """Pause this flow run until a signal resumes it, and answer with what the signal brought.
+
+    In an async flow the call answers a coroutine: ``await wait_for_signal(...)`` (or `wait_for_signal_async`, whose
+    types say so).
+
+    The run is resumed by a signal for its run id, by one for its ``key`` (which it carries as the tag ``awaits:KEY``
+    while it waits), or by the Resume button of the Prefect UI. With ``input``, a pydantic model, the UI shows a form,
+    answers that do not fit are refused while the run goes on waiting, and the answer is an instance of the model;
+    without it, any JSON object is taken and answered as a dictionary.
+
+    ``keys`` instead of ``key`` waits for several: ``need="any"`` for the first of them, ``need="all"`` for one signal
+    each. The answer is then a mapping of the keys that were signalled to their inputs; who resumes the run by its id or
+    in the UI answers for every key.
+
+    ``timeout`` (seconds or timedelta) ends the wait with ``default``, or with `SignalTimeout` if there is none.
+    ``remind_after`` emits the Prefect event ``sluice.signal.reminder`` on the run once, when nobody has answered by
+    then. A signal that rejects raises `SignalRejected`, which fails the run unless it is caught; with
+    ``on_reject="cancel"`` the run ends as Cancelled instead, and nothing behind the wait runs.
+
+    ``suspend=True`` ends the process while the run waits: it holds no memory and no worker slot, and the answer starts
+    the flow again from its top. Waits that were answered before give their answer again at once; tasks that were done
+    are skipped if their results are persisted (``persist_result=True``). It needs a deployment, and for ``timeout`` and
+    ``remind_after`` the resumer role, since no process of the run is left.
+
+    ``name`` tells the waits of one run apart and is what an answer is remembered under; it defaults to the key. A
+    second wait under one name in one run is another wait. One run can be in one wait at a time.
+    """
+    return _dispatch(lambda: wait_for_signal_async(key, **options))
+
+
+async def wait_for_signal_async(
+    key: str | None = None,
+    *,
+    keys: Collection[str] = (),
+    need: Literal["any", "all"] = "any",
+    input: type[BaseModel] | None = None,  # noqa: A002 - Prefect's word for it
+    timeout: Seconds | None = None,  # noqa: ASYNC109 - it bounds the wait, not this call
+    default: Any = NO_DEFAULT,
+    suspend: bool = False,
+    name: str | None = None,
+    remind_after: Seconds | None = None,
+    on_reject: OnReject = "fail",
+    poll_seconds: float = 10.0,
+) -> Any:
+    """`wait_for_signal` for async flows whose authors check types."""
+    wanted = _keys(key, keys)
+    several = key is None and bool(wanted)
+    spec = WaitSpec(
+        name=name or "-".join(wanted) or "signal",
+        keys=wanted,
+        model=input,
+        timeout_seconds=_seconds(timeout),
+        remind_seconds=_seconds(remind_after),
+        suspend=suspend,
+        poll_seconds=poll_seconds,
+    )
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        raise RuntimeError("wait_for_signal must be called in a flow run.")
+    if suspend and TaskRunContext.get() is not None:
+        raise RuntimeError("A task cannot suspend its flow run: call wait_for_signal(suspend=True) in the flow itself.")
+    answers: dict[str, Any] = {}
+    async with get_client() as client:
+        run = OwnRun(client, context.flow_run.id)
+        while True:
+            remaining = tuple(known for known in spec.keys if known not in answers)
+            wait = Wait(
+                run=run,
+                run_id=context.flow_run.id,
+                spec=dataclasses.replace(spec, keys=remaining),
+                occurrence=_occurrence(context, spec.name),
+                log=get_run_logger(context),
+            )
+            result = await wait.result()
+            if not isinstance(result, Answer):
+                return await _unanswered(result, spec, run, default=default, on_reject=on_reject)
+            value = parse_answer(input, result.value)
+            if not several:
+                return value
+            answered = remaining if result.key is None else (result.key,)
+            answers |= dict.fromkeys(answered, value)
+            if need == "any" or len(answers) == len(spec.keys):
+                return answers
+
+
+async def _unanswered(
+    result: Refusal | Expiry | Leave, spec: WaitSpec, run: OwnRun, *, default: Any, on_reject: OnReject
+) -> Any:
+    match result:
+        case Leave(state=state):
+            raise Pause(state=state)
+        case Expiry():
+            if default is not NO_DEFAULT:
+                return default
+            what = " or ".join(repr(key) for key in spec.keys) or spec.name
+            raise SignalTimeout(f"no signal for {what} came within {spec.timeout_seconds:g} s")
+        case Refusal(by=by, reason=reason):
+            rejected = SignalRejected(by=by, reason=reason)
+            if on_reject == "fail":
+                raise rejected
+            # The engine must not put its own final state over this one: it leaves a run alone that ends in `Abort`.
+            ended = Abort(str(rejected))
+            ended.state = await run.cancel(str(rejected))  # type: ignore[attr-defined]  # read by Prefect's engine
+            raise ended from rejected
+        case _:
+            assert_never(result)
+
+
+def _keys(key: str | None, keys: Collection[str]) -> tuple[str, ...]:
+    if isinstance(keys, str):
+        raise TypeError("`keys` is a collection of keys; for one key give `key`")
+    if key is not None and keys:
+        raise ValueError("give `key` or `keys`, not both")
+    wanted = tuple(dict.fromkeys(keys)) if key is None else (key,)
+    for one in wanted:
+        if not 0 < len(one) <= _LONGEST_KEY or not one.isprintable():
+            raise ValueError(f"the key {one!r} must have 1 to {_LONGEST_KEY} printable characters")
+    return wanted
+
+
+def _seconds(duration: Seconds | None) -> float | None:
+    return duration.total_seconds() if isinstance(duration, timedelta) else duration
+
+
+def _occurrence(context: FlowRunContext, name: str) -> int:
+    # Prefect counts a run's own pauses in the same place; it starts anew with each attempt, as the flow does.
+    counts = context.observed_flow_pauses
+    counter = f"sluice {name}"
+    counts[counter] = counts.get(counter, 0) + 1
+    return counts[counter]
+
+
+def _dispatch(start: Callable[[], Coroutine[Any, Any, T]]) -> Any:
+    task = TaskRunContext.get()
+    flow = FlowRunContext.get()
+    owner = task.task if task is not None else flow.flow if flow is not None else None
+    if owner is not None and owner.isasync:
+        return start()
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(start())
+    return _in_thread(start)  # a sync flow that was called on an event loop's thread
+
+
+def _in_thread(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    done: Future[T] = Future()
+    context = contextvars.copy_context()
+
+    def work() -> None:
+        try:
+            done.set_result(context.run(asyncio.run, start()))
+        except BaseException as error:  # noqa: BLE001 - Prefect's Pause is one, and it belongs to the caller
+            done.set_exception(error)
+
+    threading.Thread(target=work, daemon=True, name="sluice-wait").start()
+    return done.result()
