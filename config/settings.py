@@ -69,11 +69,13 @@ class JournalSettings(Part):
 
     retention_seconds: Positive = 7 * 86_400
     """How long an event stays replayable after every group has acknowledged it."""
+    max_entries: Annotated[int, Field(ge=100)] = 500_000
+    """How many acknowledged events stay replayable at most, whatever their age."""
     seen_seconds: Positive = 7 * 86_400
     """How long a repeated event id is known."""
     batch: Annotated[int, Field(ge=1, le=10_000)] = 500
-    claim_idle_seconds: Positive = 30.0
-    """How long a reader may hold an entry without a sign of life before another claims it."""
+    claim_idle_seconds: Positive = 10.0
+    """How long a reader may hold an entry before another claims it; routing one takes milliseconds."""
 
 
 class HistorySettings(Part):
@@ -87,15 +89,41 @@ class ListenerSettings(Part):
     """What all listeners share."""
 
     backoff_seconds: Positive = 0.2
-    max_backoff_seconds: Positive = 10.0
+    max_backoff_seconds: Positive = 5.0
+    batch: Annotated[int, Field(ge=1, le=10_000)] = 500
+    """How many messages of a Redis stream or list are read and journalled at once."""
+    batch_bytes: Annotated[int, Field(ge=1024)] = 8 * 1024 * 1024
+    """What a batch may weigh; large messages come in smaller batches."""
+    claim_idle_seconds: Positive = 8.0
+    """How long a consumer of a Redis stream may hold an entry without a sign of life before another claims it."""
+    lease_seconds: Annotated[float, Field(ge=0.5, le=60)] = 3.0
+    """How long the active listener of a pub/sub channel may be silent before another takes over."""
+    buffer_bytes: Annotated[int, Field(ge=1024 * 1024)] = 64 * 1024 * 1024
+    """What a pub/sub listener keeps in memory while the journal does not take it; then it stops reading."""
 
 
 class FileSettings(Part):
     """How watched folders are observed, where a watch does not say otherwise."""
 
     rescan_seconds: Positive = 30.0
+    """How often everything is looked at beside what the system announces."""
+    poll_seconds: Positive = 1.0
+    """The same where the system announces nothing, or not everything. A scan takes at most 1 % of the time."""
     stable_seconds: Positive = 2.0
     warn_after_seconds: Positive = 300.0
+    cookie_seconds: Positive = 10.0
+    """How often a cookie file asks whether the watcher still hears."""
+    root_check_seconds: Positive = 1.0
+    step_ms: Annotated[int, Field(ge=1, le=1000)] = 10
+    """How often the watcher looks for news: half of it is the latency it adds, 10 costs 0.5 % of a core."""
+    small_bytes: Annotated[int, Field(ge=0)] = 1024 * 1024
+    """Up to here ``sha256: small`` digests a file."""
+    batch: Annotated[int, Field(ge=1, le=5000)] = 500
+    """Files a step: announced, or put away."""
+    max_waiting: Annotated[int, Field(ge=100)] = 10_000
+    """So many files that are not ready are followed one by one; those beyond are found again by the scans."""
+    content_memory_seconds: Positive = 30 * 86_400
+    """With ``rerun: content``, how long a content is known after its file has gone."""
 
 
 class DispatcherSettings(Part):
@@ -119,14 +147,21 @@ class ExecutorSettings(Part):
     """How flow runs of deployments without a work pool are executed."""
 
     name: str = "default"
+    """Deployments pinned to this name run here; those pinned to none run on executors of the name ``default``."""
     slots: Annotated[int, Field(ge=1, le=256)] = 4
     mode: Literal["fork", "subprocess"] = "fork"
     deployments: tuple[str, ...] = ()
     """Globs on ``flow/deployment``; empty: every deployment that can be loaded here."""
     poll_seconds: Positive = 5.0
     """The safety net under the websocket."""
-    grace_seconds: Positive = 10.0
-    """How long a cancelled or handed-back run has between SIGTERM and SIGKILL."""
+    grace_seconds: Positive = 5.0
+    """How long a cancelled run, or one over its time limit, has between SIGTERM and SIGKILL."""
+    stop_seconds: Annotated[float, Field(ge=0)] = 1.5
+    """How long running flows may go on when the executor is stopped; what still runs is then handed back to Prefect."""
+    lost_seconds: Annotated[float, Field(ge=5)] = 20.0
+    """How long an executor may be silent before others take its runs for lost."""
+    recheck_seconds: Positive = 2.0
+    """How often the flow files are looked at for changes."""
 
 
 class ApiSettings(Part):
@@ -134,7 +169,14 @@ class ApiSettings(Part):
 
     host: str = "127.0.0.1"
     token: str | None = None
-    """If set, callers must send ``Authorization: Bearer <token>``."""
+    """If set, callers must send ``Authorization: Bearer <token>``; health needs none."""
+    max_batch_bytes: Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)] = 8 * 1024 * 1024
+    """What a batch of events in one request may weigh; each of them is held to ``limits`` too."""
+    header_timeout_seconds: Positive = 10.0
+    body_timeout_seconds: Positive = 30.0
+    journal_timeout_seconds: Positive = 10.0
+    """How long a request waits for the journal before it is answered with 503."""
+    max_connections: Annotated[int, Field(ge=1)] = 1000
 
 
 class LogSettings(Part):

@@ -20,6 +20,7 @@ RESUME: Final = "sluice.resume"
 
 # Prefect's server replaces a mapping that carries this key by a variable's value or a rendered template.
 HYDRATION_KEY: Final = "__prefect_kind"
+_HYDRATION_BYTES: Final = HYDRATION_KEY.encode()
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
@@ -76,6 +77,8 @@ def parse_json(raw: bytes, limits: Limits) -> JsonValue:
         msg = f"the message has {len(raw)} bytes; at most {limits.max_bytes} are accepted (limits.max_event_bytes)"
         raise RejectedEvent("too-large", msg)
     _check_depth(raw, limits.max_depth)
+    # Text decoded from UTF-8 holds a lone surrogate, or a key that its bytes do not show, only through an escape.
+    escaped = b"\\u" in raw
     try:
         value: JsonValue = json.loads(
             raw.decode("utf-8"),
@@ -84,12 +87,14 @@ def parse_json(raw: bytes, limits: Limits) -> JsonValue:
             parse_int=_sixty_four_bits,
             object_pairs_hook=_unique,
         )
-        json.dumps(value, ensure_ascii=False).encode("utf-8")  # lone surrogates and the like cannot be carried on
+        if escaped:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")  # lone surrogates cannot be carried on
     except RejectedEvent:
         raise
     except (ValueError, RecursionError) as error:
         raise RejectedEvent("not-json", f"the message is not JSON: {error}") from error
-    refuse_hydration(value)
+    if escaped or _HYDRATION_BYTES in raw:
+        refuse_hydration(value)
     return value
 
 
@@ -99,11 +104,12 @@ def parse_event(
     limits: Limits,
     default_type: str | None = None,
     default_source: str | None = None,
+    default_id: str | None = None,
 ) -> Event:
     """Untrusted bytes as an event.
 
     A JSON object with ``specversion`` is read as a CloudEvent; any other object becomes the ``data`` of an event of
-    ``default_type`` under a random id, if the source names a default type. Raises `RejectedEvent`.
+    ``default_type`` under ``default_id`` (or a random id), if the source names a default type. Raises `RejectedEvent`.
     """
     value = parse_json(raw, limits)
     if not isinstance(value, dict):
@@ -117,7 +123,7 @@ def parse_event(
         )
         raise RejectedEvent("not-a-cloudevent", msg)
     return Event(
-        id=str(uuid.uuid4()),
+        id=default_id or str(uuid.uuid4()),
         source=default_source or "sluice",
         type=default_type,
         time=datetime.now(UTC),
@@ -176,6 +182,8 @@ def printable(text: str, limit: int = 200) -> str:
 
 
 def _check_depth(raw: bytes, max_depth: int) -> None:
+    if raw.count(b"{") + raw.count(b"[") <= max_depth:
+        return
     depth = 0
     for match in _STRUCTURE.finditer(raw):
         mark = raw[match.start()]

@@ -63,13 +63,16 @@ class ResumeSignal(BaseModel):
         return f"run {self.run_id}" if self.run_id else f"key {self.key}"
 
 
-def parse_signal(raw: bytes, *, limits: Limits) -> ResumeSignal:
-    """Untrusted bytes (plain JSON, or a CloudEvent of type ``sluice.resume``) as a signal; raises `RejectedEvent`."""
+def parse_signal(raw: bytes, *, limits: Limits, default_id: str | None = None) -> ResumeSignal:
+    """Untrusted bytes (plain JSON, or a CloudEvent of type ``sluice.resume``) as a signal; raises `RejectedEvent`.
+
+    Plain JSON without an ``id`` gets ``default_id``, or a random one.
+    """
     value = parse_json(raw, limits)
     if not isinstance(value, dict):
         raise RejectedEvent("not-an-object", "the resume message is not a JSON object")
     if "specversion" not in value:
-        return signal_from_mapping(value)
+        return signal_from_mapping({"id": default_id, **value} if default_id else value)
     event = event_from_mapping(value)
     if event.type != RESUME:
         raise RejectedEvent("not-a-signal", f"a CloudEvent here must have the type {RESUME!r}, not {event.type!r}")

@@ -1,0 +1,300 @@
+"""The HTTP listener: events and signals by POST, health and metrics by GET."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
+from urllib.parse import unquote
+
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from config.settings import ApiSettings
+from config.sources import HttpSource
+from events.errors import Backpressure, RejectedEvent, TransientError
+from events.event import Event, Limits, event_from_mapping, parse_json
+from events.signal import ResumeSignal
+from services import metrics
+from services.listeners.http_problem import Problem, problem_response, rejected
+from services.listeners.http_server import serve
+from services.listeners.intake import DeadLetterBox, Intake, Message, event_intake, signal_intake
+
+CLOUDEVENT: Final = "application/cloudevents+json"
+BATCH: Final = "application/cloudevents-batch+json"
+
+log = structlog.get_logger()
+
+
+class Taken(Protocol):
+    """What the journal says of one event: whether its id was new."""
+
+    @property
+    def new(self) -> bool: ...
+
+
+Emit = Callable[[Sequence[Event]], Awaitable[Sequence[Taken]]]
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class HttpListener:
+    """Answers 202 only once the journal holds the event (or the signal is recorded).
+
+    ``emit_for`` gives the journal's door for a listener's name: ``http``, and ``http:NAME`` for a named source.
+    ``ready`` says whether the installation can take events, and why not; ``scrape`` gives the metrics as text.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: ApiSettings,
+        port: int,
+        limits: Limits,
+        sources: Mapping[str, HttpSource],
+        emit_for: Callable[[str], Emit],
+        submit: Callable[[ResumeSignal], Awaitable[object]],
+        dead: DeadLetterBox,
+        ready: Callable[[], Awaitable[tuple[bool, Mapping[str, Any]]]],
+        scrape: Callable[[], Awaitable[bytes]],
+    ) -> None:
+        self._settings = settings
+        self._limits = limits
+        self._ready = ready
+        self._scrape = scrape
+        self._token = _digest(settings.token) if settings.token else None
+        self._port = port
+        self.port: int | None = None
+        """Where it listens, once it does."""
+        self._emits: dict[str, Emit] = {}
+        self._intakes: dict[str, Intake[Event]] = {}
+        for name, source in {"": HttpSource(), **sources}.items():
+            listener = f"http:{name}" if name else "http"
+            self._emits[name] = emit_for(listener)
+            self._intakes[name] = event_intake(
+                listener=listener, emit=self._emits[name], dead=dead, limits=limits, default_type=source.type
+            )
+        self._signals = signal_intake(listener="http:signals", submit=submit, dead=dead, limits=limits)
+        self._submit = submit
+
+    def status(self) -> Mapping[str, Any]:
+        """``ready`` while it listens."""
+        return {"ready": self.port is not None, "host": self._settings.host, "port": self.port}
+
+    async def run(self) -> None:
+        """Serve until cancelled; requests in hand are then answered for up to two seconds.
+
+        Raises `ConfigError` if the port is taken.
+        """
+
+        def listening(port: int) -> None:
+            self.port = port
+
+        try:
+            await serve(self.app(), settings=self._settings, port=self._port, listening=listening)
+        finally:
+            self.port = None
+
+    def app(self) -> Starlette:
+        """The ASGI application."""
+        return Starlette(
+            routes=[
+                self._route("/events", "POST", self._events),
+                self._route("/events/{source}", "POST", self._events),
+                self._route("/signals", "POST", self._take_signal),
+                self._route("/health/live", "GET", _live, guarded=False),
+                self._route("/health/ready", "GET", self._health, guarded=False),
+                self._route("/metrics", "GET", self._metrics),
+            ],
+            exception_handlers={HTTPException: _plain_refusal},
+        )
+
+    def _route(self, path: str, method: str, handler: Handler, *, guarded: bool = True) -> Route:
+        async def endpoint(request: Request) -> Response:
+            try:
+                if guarded:
+                    self._authorize(request)
+                response = await handler(request)
+            except Problem as problem:
+                response = problem_response(problem)
+            except RejectedEvent as error:
+                response = problem_response(rejected(error))
+            except ClientDisconnect:
+                response = Response(status_code=400)  # nobody is left to read it
+            except (TransientError, Backpressure, TimeoutError) as error:
+                log.warning("request refused for now", path=request.url.path, error=str(error) or "timed out")
+                response = problem_response(_for_now(error))
+            metrics.http_answers.labels(path, response.status_code).inc()
+            return response
+
+        return Route(path, endpoint, methods=[method])
+
+    def _authorize(self, request: Request) -> None:
+        if self._token is None:
+            return
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        # Digests are compared, so that the time taken tells nothing of the token, not even its length.
+        if scheme.lower() != "bearer" or not hmac.compare_digest(_digest(token.strip()), self._token):
+            raise Problem(
+                401,
+                "unauthorized",
+                "the request carries no valid token",
+                "send `Authorization: Bearer <token>` with the token that SLUICE_API__TOKEN holds",
+            )
+
+    async def _events(self, request: Request) -> Response:
+        name = request.path_params.get("source", "")
+        intake = self._intakes.get(name)
+        if intake is None:
+            known = ", ".join(sorted(self._intakes)[1:]) or "none"
+            raise Problem(
+                404, "unknown-source", f"there is no HTTP source {name!r}", f"sources.http in the config has: {known}"
+            )
+        kind = _content_type(request)
+        if kind == BATCH:
+            body = await self._body(request, self._settings.max_batch_bytes)
+            events = await self._parse_batch(intake, body)
+        else:
+            body = await self._body(request, self._limits.max_bytes)
+            events = [await self._parse_one(intake, request, kind, body)]
+        async with asyncio.timeout(self._settings.journal_timeout_seconds):
+            taken = await self._emits[name](events)
+        answers = [{"id": event.id, "new": one.new} for event, one in zip(events, taken, strict=True)]
+        return JSONResponse({"events": answers} if kind == BATCH else answers[0], status_code=202)
+
+    async def _take_signal(self, request: Request) -> Response:
+        _content_type(request)
+        message = Message(
+            raw=await self._body(request, self._limits.max_bytes),
+            key=str(uuid.uuid4()),
+            origin="the body of POST /signals",
+        )
+        try:
+            signal = self._signals.parse(message)
+        except RejectedEvent as error:
+            raise rejected(error, await self._signals.reject(message, error)) from error
+        async with asyncio.timeout(self._settings.journal_timeout_seconds):
+            await self._submit(signal)
+        return JSONResponse({"id": signal.id}, status_code=202)
+
+    async def _parse_one(self, intake: Intake[Event], request: Request, kind: str, body: bytes) -> Event:
+        attributes = {name[3:]: unquote(value) for name, value in request.headers.items() if name.startswith("ce-")}
+        raw = body
+        if attributes:
+            # The attributes belong to the event as much as the body: a dead letter keeps both.
+            head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items() if name.startswith("ce-"))
+            raw = f"{head}content-type: {kind}\r\n\r\n".encode() + body
+        message = Message(raw=raw, key=str(uuid.uuid4()), origin=f"the body of POST {request.url.path}")
+        try:
+            if kind == CLOUDEVENT or not attributes:
+                return intake.parse(message)
+            return event_from_mapping({**attributes, "data": parse_json(body, self._limits) if body else None})
+        except RejectedEvent as error:
+            raise rejected(error, await intake.reject(message, error)) from error
+
+    async def _parse_batch(self, intake: Intake[Event], body: bytes) -> list[Event]:
+        """All events of a batch; if one is refused, none is taken and the batch becomes one dead letter."""
+        try:
+            return self._items(body)
+        except RejectedEvent as error:
+            message = Message(raw=body, key=str(uuid.uuid4()), origin="a batch by POST")
+            raise rejected(error, await intake.reject(message, error)) from error
+
+    def _items(self, body: bytes) -> list[Event]:
+        whole = Limits(max_bytes=self._settings.max_batch_bytes, max_depth=self._limits.max_depth + 1)
+        items = parse_json(body, whole)
+        if not isinstance(items, list):
+            raise RejectedEvent("not-a-batch", f"a body of the type {BATCH} is a JSON array of CloudEvents")
+        events = []
+        for position, item in enumerate(items):
+            try:
+                events.append(self._item(item))
+            except RejectedEvent as error:
+                raise RejectedEvent(error.code, f"item {position} of the batch: {error.reason}") from error
+        return events
+
+    def _item(self, item: Any) -> Event:
+        if not isinstance(item, dict):
+            raise RejectedEvent("not-an-object", "it is not a JSON object")
+        event = event_from_mapping(item)
+        size = len(event.to_json())
+        if size > self._limits.max_bytes:
+            raise RejectedEvent("too-large", f"it has {size} bytes; at most {self._limits.max_bytes} are accepted")
+        return event
+
+    async def _body(self, request: Request, limit: int) -> bytes:
+        """The body, never read further than ``limit``."""
+        too_large = Problem(
+            413,
+            "too-large",
+            f"the body has more than {limit} bytes",
+            "send less, or raise SLUICE_LIMITS__MAX_EVENT_BYTES (for a batch SLUICE_API__MAX_BATCH_BYTES)",
+        )
+        declared = request.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > limit:
+            raise too_large
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._settings.body_timeout_seconds):
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > limit:
+                        raise too_large
+        except TimeoutError as error:
+            seconds = self._settings.body_timeout_seconds
+            raise Problem(408, "too-slow", f"the body was not there after {seconds:g} s", "send it faster") from error
+        return bytes(body)
+
+    async def _health(self, request: Request) -> Response:
+        del request
+        ok, details = await self._ready()
+        return JSONResponse({"ready": ok, **details}, status_code=200 if ok else 503)
+
+    async def _metrics(self, request: Request) -> Response:
+        del request
+        return Response(await self._scrape(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _live(request: Request) -> Response:
+    del request
+    return JSONResponse({"live": True})
+
+
+def _content_type(request: Request) -> str:
+    """The media type of the body, which must be JSON.
+
+    A web page in a browser on this machine can send other types here without asking first; it cannot send this one.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise Problem(
+            415, "not-json", f"the content type {kind!r} is not JSON", f"send {CLOUDEVENT}, {BATCH} or application/json"
+        )
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Problem(415, "encoded", "the body is compressed", "send it without a content-encoding")
+    return kind
+
+
+def _for_now(error: Exception) -> Problem:
+    said = str(error) or "the journal did not answer in time; the event may have been taken in"
+    return Problem(503, "unavailable", said, "send the same event with the same id again", retry_after_seconds=2)
+
+
+async def _plain_refusal(request: Request, error: Exception) -> Response:
+    """What Starlette itself refuses, such as an unknown path, as a problem too."""
+    if not isinstance(error, HTTPException):
+        raise error
+    where = f"{request.method} {request.url.path}"
+    return problem_response(
+        Problem(error.status_code, "no-such-thing", f"{where}: {error.detail}", "see docs/sources.md")
+    )
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

@@ -1,0 +1,180 @@
+"""The intake of untrusted bytes: what every message listener hands what it received to."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
+
+import structlog
+
+from events.dead_letter import DeadLetter
+from events.errors import RejectedEvent
+from events.event import Event, Limits, parse_event, printable
+from events.signal import ResumeSignal, parse_signal
+from services import metrics
+
+log = structlog.get_logger()
+
+
+class Identified(Protocol):
+    """What messages are parsed into."""
+
+    @property
+    def id(self) -> str: ...
+
+
+T = TypeVar("T", bound=Identified)
+
+_LETTERS: Final = uuid.UUID("6f9d3c1e-58a5-4c7b-9a3f-0d6f4a1b7c25")
+_BREATH_BYTES: Final = 256 * 1024
+"""So much is parsed before other coroutines get a turn; a few milliseconds' worth."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a listener received and nobody has looked into yet.
+
+    ``key`` names this delivery: a repeated delivery of the same message carries the same key, and no other message
+    does. It becomes the id where the message brings none. ``origin`` is for people. ``fault`` is set where the message
+    is refused whatever its bytes say.
+    """
+
+    raw: bytes
+    key: str
+    origin: str
+    fault: RejectedEvent | None = None
+
+
+Sink: TypeAlias = Callable[[Sequence[Message]], Awaitable[None]]
+"""Durable on return: each message is where it belongs, or a dead letter; the listener may acknowledge all of them.
+
+Raises `TransientError` or `Backpressure`; any part may then have been taken in, and the same call again adds only
+what is missing.
+"""
+
+
+class DeadLetterBox(Protocol):
+    """Where what cannot be handled is kept. Adding a letter twice under one id keeps one."""
+
+    async def add(self, letter: DeadLetter) -> object:
+        """Keep the letter; raises `TransientError` or `Backpressure`."""
+
+
+class Intake(Generic[T]):
+    """Parses messages, hands the good ones on in their order and in one batch, and keeps the others as dead letters."""
+
+    def __init__(
+        self,
+        *,
+        listener: str,
+        parse: Callable[[Message], T],
+        hand_on: Callable[[Sequence[T]], Awaitable[object]],
+        dead: DeadLetterBox,
+    ) -> None:
+        self._listener = listener
+        self._parse = parse
+        self._hand_on = hand_on
+        self._dead = dead
+
+    async def accept(self, messages: Sequence[Message]) -> None:
+        """Take the messages in (see `Sink`)."""
+        good: list[T] = []
+        unbroken = 0
+        for message in messages:
+            try:
+                good.append(self.parse(message))
+            except RejectedEvent as error:
+                await self.reject(message, error)
+            unbroken += len(message.raw)
+            if unbroken > _BREATH_BYTES:
+                unbroken = 0
+                await asyncio.sleep(0)
+        if good:
+            await self._hand_on(good)
+        metrics.received.labels(self._listener).inc(len(messages))
+
+    def parse(self, message: Message) -> T:
+        """The message's content; raises `RejectedEvent` and nothing else."""
+        if message.fault is not None:
+            raise message.fault
+        try:
+            return self._parse(message)
+        except RejectedEvent:
+            raise
+        except Exception as error:
+            # No bytes from outside may hold up the messages behind them, whatever they find in our parser.
+            log.exception("the parser failed on a message", listener=self._listener, origin=message.origin)
+            raise RejectedEvent("unparseable", f"the parser failed on the message: {error!r}") from error
+
+    def identifies(self, message: Message) -> bool:
+        """Whether a second copy of the message would be known by an id that the message itself brings."""
+        try:
+            return self.parse(message).id != message.key
+        except RejectedEvent:
+            return False
+
+    async def reject(self, message: Message, error: RejectedEvent) -> str:
+        """Keep the message as a dead letter, its bytes whole, and say so; answers the letter's id."""
+        now = datetime.now(UTC)
+        letter = DeadLetter(
+            id=str(uuid.uuid5(_LETTERS, f"{self._listener}\n{message.key}")),
+            kind="message",
+            code=error.code,
+            reason=printable(f"{error.reason} ({message.origin})", 2000),
+            source=self._listener,
+            raw=message.raw,
+            first_failed=now,
+            last_failed=now,
+        )
+        await self._dead.add(letter)
+        metrics.rejected.labels(self._listener, error.code).inc()
+        log.warning(
+            "message rejected and kept as a dead letter",
+            listener=self._listener,
+            origin=message.origin,
+            code=error.code,
+            reason=printable(error.reason),
+            letter_id=letter.id,
+        )
+        return letter.id
+
+
+def event_intake(
+    *,
+    listener: str,
+    emit: Callable[[Sequence[Event]], Awaitable[object]],
+    dead: DeadLetterBox,
+    limits: Limits,
+    default_type: str | None,
+) -> Intake[Event]:
+    """An intake whose messages are events; plain JSON objects get ``default_type``, the listener as their source."""
+
+    def parse(message: Message) -> Event:
+        return parse_event(
+            message.raw, limits=limits, default_type=default_type, default_source=listener, default_id=message.key
+        )
+
+    return Intake(listener=listener, parse=parse, hand_on=emit, dead=dead)
+
+
+def signal_intake(
+    *,
+    listener: str,
+    submit: Callable[[ResumeSignal], Awaitable[object]],
+    dead: DeadLetterBox,
+    limits: Limits,
+) -> Intake[ResumeSignal]:
+    """An intake whose messages are resume signals, submitted one after the other in their order."""
+
+    def parse(message: Message) -> ResumeSignal:
+        return parse_signal(message.raw, limits=limits, default_id=message.key)
+
+    async def hand_on(signals: Sequence[ResumeSignal]) -> None:
+        for signal in signals:
+            await submit(signal)
+
+    return Intake(listener=listener, parse=parse, hand_on=hand_on, dead=dead)

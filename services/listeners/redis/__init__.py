@@ -1,0 +1,1 @@
+"""Listeners on Redis: pub/sub channels, streams and lists."""

@@ -1,0 +1,77 @@
+"""The listener on a Redis list: elements move into a stream of ours, each under an id, and are read from there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from redis.exceptions import ResponseError
+
+from config.settings import ListenerSettings
+from events.errors import Backpressure, TransientError
+from services.listeners.intake import Sink
+from services.listeners.patience import Patience, heed_cancellation
+from services.listeners.redis.stream import StreamListener
+from services.store.connection import AsyncRedis
+from services.store.inbound import Inbound
+
+_WAIT_SECONDS = 2
+_BEHIND_SECONDS = 0.02
+
+
+class ListListener:
+    """Takes elements from one ``side`` of ``list_key``; any number of listeners share a list.
+
+    An element leaves the list and gets its id in one atomic step, so that a crash neither loses it nor takes it in
+    twice. Elements that are alike are different elements.
+    """
+
+    def __init__(
+        self,
+        *,
+        listener: str,
+        redis: AsyncRedis,
+        list_key: str,
+        side: Literal["left", "right"],
+        sink: Sink,
+        settings: ListenerSettings,
+        consumer: str,
+    ) -> None:
+        self._inbound = Inbound(redis, list_key, side=side)
+        self._list = list_key
+        self._settings = settings
+        self._patience = Patience(listener=listener, doing=f"reading the list {list_key}", settings=settings)
+        self._reader = StreamListener(
+            listener=listener,
+            redis=redis,
+            stream=self._inbound.stream,
+            sink=sink,
+            settings=settings,
+            consumer=consumer,
+            key_prefix=list_key,
+            delete=True,
+        )
+
+    def status(self) -> Mapping[str, Any]:
+        """As the stream's, with what stands between the list and the stream."""
+        trouble = self._patience.trouble
+        return {**self._reader.status(), "list": self._list, **({"degraded": trouble} if trouble else {})}
+
+    async def run(self) -> None:
+        """Move and read until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._reader.run())
+            tasks.create_task(self._move())
+
+    async def _move(self) -> None:
+        while True:
+            heed_cancellation()
+            try:
+                if await self._inbound.wait(_WAIT_SECONDS):
+                    moved = await self._inbound.move(self._settings.batch, max_bytes=self._settings.batch_bytes)
+                    if not moved:
+                        await asyncio.sleep(_BEHIND_SECONDS)  # the reader is behind
+                self._patience.over()
+            except (TransientError, Backpressure, ResponseError) as error:
+                await self._patience.after(error)

@@ -1,0 +1,272 @@
+"""The listener on Redis pub/sub: one active subscriber among many processes, and a buffer that the journal empties."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import structlog
+from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError
+
+from config.settings import ListenerSettings
+from events.errors import Backpressure, TransientError
+from services import metrics
+from services.listeners.intake import Message, Sink
+from services.listeners.patience import Patience, heed_cancellation
+from services.listeners.redis.buffer import Buffer
+from services.store.connection import AsyncRedis, translated
+from services.store.lease import Lease, now
+
+_FLUSH_SECONDS: Final = 2.0
+"""What a stop leaves for what is received and not journalled."""
+_DRAIN_SECONDS: Final = 0.5
+_PING_SECONDS: Final = 2.0
+_SILENT_SECONDS: Final = 6.0
+"""A server that has not even answered a ping for so long is out of reach, whatever its connection says."""
+
+log = structlog.get_logger()
+
+
+class PubSubListener:
+    """Subscribes to ``channel`` (a glob if ``pattern``) while it holds the lease of its source.
+
+    What is received while the lease is surely ours goes to ``sink``, however long that takes, and is lost only with
+    the process. A message that comes when another listener may have taken over is left to that one, unless
+    ``identified`` says that it brings an id by which a second copy is known. ``connect`` opens a client of its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        listener: str,
+        connect: Callable[[], AsyncRedis],
+        lease: Lease,
+        channel: str,
+        pattern: bool,
+        sink: Sink,
+        identified: Callable[[Message], bool],
+        settings: ListenerSettings,
+    ) -> None:
+        self._listener = listener
+        self._connect = connect
+        self._lease = lease
+        self._channel = channel
+        self._pattern = pattern
+        self._sink = sink
+        self._identified = identified
+        self._settings = settings
+        self._patience = Patience(listener=listener, doing=f"listening to the channel {channel}", settings=settings)
+        self._journal = Patience(listener=listener, doing=f"journalling what {channel} brought", settings=settings)
+        self._buffer = Buffer(max_bytes=settings.buffer_bytes, level=metrics.buffered_bytes.labels(listener))
+        self._doubtful: list[Message] = []
+        self._heard = 0.0
+        self._state = "starting"
+
+    def status(self) -> Mapping[str, Any]:
+        """``state``: ``active``, or ``standby`` while another process listens; both are ready."""
+        trouble = self._patience.trouble or self._journal.trouble
+        if self._buffer.full:
+            trouble = f"the buffer of {self._settings.buffer_bytes} bytes is full; the channel is not read: {trouble}"
+        return {
+            "ready": self._state in {"active", "standby"},
+            "state": self._state,
+            "channel": self._channel,
+            "buffered": len(self._buffer),
+            **({"degraded": trouble} if trouble else {}),
+        }
+
+    async def run(self) -> None:
+        """Listen until cancelled; what is buffered then is handed on for up to two seconds."""
+        handing_on = asyncio.create_task(self._hand_on())
+        try:
+            while True:
+                heed_cancellation()
+                try:
+                    await self._stand_by()
+                    await self._listen()
+                except (TransientError, Backpressure, ResponseError) as error:
+                    if self._state == "active":
+                        self._state = "starting"
+                    await self._patience.after(error)
+        finally:
+            await self._stop(handing_on)
+
+    async def _stand_by(self) -> None:
+        if self._lease.token and await self._renew():
+            return
+        while not await self._lease.acquire():
+            heed_cancellation()
+            if self._state != "standby":
+                log.info("another process listens, standing by", listener=self._listener, channel=self._channel)
+                self._state = "standby"
+            self._patience.over()
+            await asyncio.sleep(self._settings.lease_seconds / 5 * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+        if self._state == "standby":
+            log.warning(
+                "taking over; what was published since the last listener was active is gone",
+                listener=self._listener,
+                channel=self._channel,
+                token=self._lease.token,
+            )
+
+    async def _listen(self) -> None:
+        async with self._subscribed() as subscription:
+            self._note_gap()
+            self._state = "active"
+            self._patience.over()
+            reading = asyncio.create_task(self._read(subscription))
+            holding = asyncio.create_task(self._hold())
+            try:
+                await asyncio.wait({reading, holding}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (reading, holding):
+                    task.cancel()
+                results = await asyncio.gather(reading, holding, return_exceptions=True)
+                await self._drain(subscription)
+        self._state = "starting"
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+
+    @asynccontextmanager
+    async def _subscribed(self) -> AsyncIterator[PubSub]:
+        client = self._connect()
+        client.set_retry(Retry(NoBackoff(), 0))  # a silent reconnect would hide the gap
+        subscription = client.pubsub()
+        try:
+            with translated():
+                subscribe = subscription.psubscribe if self._pattern else subscription.subscribe
+                await subscribe(self._channel)
+                confirmation = await subscription.get_message(timeout=_SILENT_SECONDS)
+            if confirmation is None:
+                raise TransientError(f"Redis did not confirm the subscription to {self._channel}")
+            yield subscription
+        finally:
+            with contextlib.suppress(Exception):
+                await subscription.aclose()  # type: ignore[no-untyped-call]
+            with contextlib.suppress(Exception):
+                await client.aclose()
+
+    async def _hold(self) -> None:
+        """Keep the lease; ends when another has it."""
+        while True:
+            heed_cancellation()
+            if not await self._renew():
+                return
+            await asyncio.sleep(self._settings.lease_seconds / 3)
+
+    async def _renew(self) -> bool:
+        """Renew the lease, which also decides about the messages that came when it was in doubt."""
+        ours = await self._lease.renew()
+        doubtful, self._doubtful = self._doubtful, []
+        if ours:
+            self._keep(*doubtful)
+        else:
+            self._leave(doubtful)
+        return ours
+
+    async def _read(self, subscription: PubSub) -> None:
+        self._heard = now()
+        pinged = self._heard
+        while True:
+            heed_cancellation()
+            await self._buffer.room()
+            with translated():
+                received = await subscription.get_message(timeout=_PING_SECONDS)
+            moment = now()
+            if received is not None:
+                self._heard = moment
+                if received["type"] in {"message", "pmessage"}:
+                    self._receive(received)
+                continue
+            if moment - self._heard > _SILENT_SECONDS:
+                raise TransientError(f"Redis has been silent for {moment - self._heard:.1f} s")
+            if moment - pinged >= _PING_SECONDS:
+                pinged = moment
+                with translated():
+                    await subscription.ping()
+
+    async def _drain(self, subscription: PubSub) -> None:
+        """Take what the server had sent before it stopped sending, as far as the connection still works."""
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                await (subscription.punsubscribe if self._pattern else subscription.unsubscribe)(self._channel)
+                while subscription.subscribed:
+                    received = await subscription.get_message(timeout=_DRAIN_SECONDS)
+                    if received is not None and received["type"] in {"message", "pmessage"}:
+                        self._receive(received)
+
+    def _receive(self, received: Mapping[str, Any]) -> None:
+        channel = received["channel"].decode(errors="replace")
+        message = Message(raw=received["data"], key=str(uuid.uuid4()), origin=f"a message on the channel {channel}")
+        if self._lease.certain:
+            self._keep(message)
+        else:
+            self._doubtful.append(message)
+
+    def _keep(self, *messages: Message) -> None:
+        for message in messages:
+            self._buffer.put(message)
+
+    def _leave(self, messages: list[Message]) -> None:
+        """Stop being the active listener, and decide about messages that came when another may have been it already."""
+        self._heard = 0.0
+        identified = [message for message in messages if self._identified(message)]
+        self._keep(*identified)
+        left = len(messages) - len(identified)
+        metrics.left_to_successor.labels(self._listener).inc(left)
+        log.warning(
+            "the lease was lost, another process listens",
+            listener=self._listener,
+            channel=self._channel,
+            left_to_it=left,
+        )
+
+    def _note_gap(self) -> None:
+        if not self._heard:
+            return
+        seconds = now() - self._heard
+        metrics.gaps.labels(self._listener).inc()
+        metrics.gap_seconds.labels(self._listener).inc(seconds)
+        log.warning(
+            "subscribed again; what was published in between is gone",
+            listener=self._listener,
+            channel=self._channel,
+            gap_seconds=round(seconds, 3),
+        )
+
+    async def _hand_on(self) -> None:
+        while True:
+            heed_cancellation()
+            batch = await self._buffer.peek(self._settings.batch, max_bytes=self._settings.batch_bytes)
+            try:
+                with metrics.emit_seconds.labels(self._listener).time():
+                    await self._sink(batch)
+            except (TransientError, Backpressure) as error:
+                await self._journal.after(error)
+            else:
+                self._journal.over()
+                self._buffer.drop(len(batch))
+
+    async def _stop(self, handing_on: asyncio.Task[None]) -> None:
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(self._lease.release(), 1)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._buffer.emptied(), _FLUSH_SECONDS)
+        handing_on.cancel()
+        await asyncio.gather(handing_on, return_exceptions=True)
+        if len(self._buffer) or self._doubtful:
+            log.error(
+                "stopped with messages that the journal did not take",
+                listener=self._listener,
+                channel=self._channel,
+                messages=len(self._buffer) + len(self._doubtful),
+            )

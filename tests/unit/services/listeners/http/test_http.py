@@ -1,0 +1,344 @@
+"""The HTTP listener as a real server on loopback, with the real journal behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from config.settings import ApiSettings
+from config.sources import HttpSource
+from events.errors import Backpressure, ConfigError, TransientError
+from events.event import Limits
+from events.signal import ResumeSignal
+from services.listeners.http import BATCH, CLOUDEVENT, HttpListener
+from services.store.connection import AsyncRedis
+from tests.support.sources import Door, Letters, cloudevent, running
+from tests.support.waiting import eventually
+
+LIMITS = Limits(max_bytes=4096, max_depth=16)
+QUICK = ApiSettings(
+    header_timeout_seconds=0.3, body_timeout_seconds=0.3, journal_timeout_seconds=0.3, max_batch_bytes=8192
+)
+
+
+class Site:
+    """A running HTTP listener and what it led to."""
+
+    def __init__(self, redis: AsyncRedis, settings: ApiSettings = QUICK) -> None:
+        self.door = Door(redis)
+        self.letters = Letters()
+        self.signals: list[ResumeSignal] = []
+        self.is_ready = True
+        self.listener = HttpListener(
+            settings=settings,
+            port=0,
+            limits=LIMITS,
+            sources={"orders": HttpSource(type="order.message")},
+            emit_for=lambda listener: self.door.emit,
+            submit=self._submit,
+            dead=self.letters,
+            ready=self._ready,
+            scrape=self._scrape,
+        )
+
+    async def _submit(self, signal: ResumeSignal) -> None:
+        self.signals.append(signal)
+
+    async def _ready(self) -> tuple[bool, Mapping[str, Any]]:
+        return self.is_ready, {"why": "because"}
+
+    async def _scrape(self) -> bytes:
+        return b"sluice_up 1\n"
+
+
+@asynccontextmanager
+async def serving(site: Site) -> AsyncIterator[httpx.AsyncClient]:
+    async with running(site.listener):
+        await eventually(lambda: _listens(site))
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{site.listener.port}", timeout=10) as client:
+            yield client
+
+
+async def _listens(site: Site) -> bool:
+    return bool(site.listener.port)
+
+
+async def post(client: httpx.AsyncClient, path: str, body: bytes, kind: str = CLOUDEVENT, **headers: str) -> Any:
+    return await client.post(path, content=body, headers={"content-type": kind, **headers})
+
+
+async def test_a_structured_cloudevent_is_answered_once_it_is_journalled(redis: AsyncRedis) -> None:
+    site = Site(redis)
+    async with serving(site) as client:
+        answer = await post(client, "/events", cloudevent("a", data={"n": 1}))
+    assert (answer.status_code, answer.json()) == (202, {"id": "a", "new": True})
+    assert await site.door.ids() == ["a"]
+
+
+async def test_a_repeat_is_accepted_and_adds_nothing(redis: AsyncRedis) -> None:
+    site = Site(redis)
+    async with serving(site) as client:
+        await post(client, "/events", cloudevent("a"))
+        answer = await post(client, "/events", cloudevent("a"))
+    assert (answer.status_code, answer.json()) == (202, {"id": "a", "new": False})
+    assert await site.door.ids() == ["a"]
+
+
+async def test_binary_mode_takes_the_attributes_from_headers(redis: AsyncRedis) -> None:
+    site = Site(redis)
+    headers = {
+        "ce-specversion": "1.0",
+        "ce-id": "b",
+        "ce-source": "/shop",
+        "ce-type": "order.created",
+        "ce-subject": "K%C3%B6ln",
+        "ce-tenant": "north",
+    }
+    async with serving(site) as client:
+        answer = await post(client, "/events", b'{"n": 1}', "application/json", **headers)
+    assert answer.status_code == 202
+    (event,) = await site.door.events()
+    assert (event["subject"], event["tenant"], event["data"]) == ("Köln", "north", {"n": 1})
+
+
+async def test_binary_mode_without_a_body_has_no_data(redis: AsyncRedis) -> None:
+    site = Site(redis)
+    headers = {"ce-specversion": "1.0", "ce-id": "b", "ce-source": "s", "ce-type": "t"}
+    async with serving(site) as client:
+        answer = await post(client, "/events", b"", "application/json", **headers)
+    assert answer.status_code == 202
+    assert "data" not in (await site.door.events())[0]
+
+
+async def test_a_batch_is_taken_as_one(redis: AsyncRedis) -> None:
+    site = Site(redis)
+    body = b"[" + cloudevent("a") + b"," + cloudevent("b") + b"]"
+    async with serving(site) as client:
+        answer = await post(client, "/events", body, BATCH)
+    assert answer.json() == {"events": [{"id": "a", "new": True}, {"id": "b", "new": True}]}
+    assert site.door.calls == 1
+
+
+async def test_a_batch_with_one_bad_item_is_refused_whole_and_names_the_item(redis: AsyncRedis) -> None:
+    site = Site(redis)
+    body = b"[" + cloudevent("a") + b', {"specversion": "1.0"}]'
+    async with serving(site) as client:
+        answer = await post(client, "/events", body, BATCH)
+    assert answer.status_code == 400
+    assert "item 1" in answer.json()["detail"]
+    assert await site.door.ids() == []
+    assert site.letters.raws == [body]
+
+
+async def test_a_named_source_takes_plain_json_under_its_type(redis: AsyncRedis) -> None:
+    site = Site(redis)
+    async with serving(site) as client:
+        answer = await post(client, "/events/orders", b'{"n": 1}', "application/json")
+    assert answer.status_code == 202
+    (event,) = await site.door.events()
+    assert (event["type"], event["source"], event["id"]) == ("order.message", "http:orders", answer.json()["id"])
+
+
+async def test_an_unknown_source_is_not_found_and_the_known_ones_are_named(redis: AsyncRedis) -> None:
+    async with serving(Site(redis)) as client:
+        answer = await post(client, "/events/nothing", b"{}", "application/json")
+    assert answer.status_code == 404
+    assert "orders" in answer.json()["what_to_do"]
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"not json", "not-json"),
+        (b"[1]", "not-an-object"),
+        (b'{"n": 1}', "not-a-cloudevent"),
+        (b'{"specversion": "1.0", "id": "x"}', "not-a-cloudevent"),
+        (b"[" * 200 + b"]" * 200, "too-deep"),
+        (cloudevent("h", data={"deep": [{"__prefect_kind": "jinja"}]}), "hydration"),
+    ],
+)
+async def test_what_is_rejected_is_explained_and_kept(redis: AsyncRedis, body: bytes, code: str) -> None:
+    site = Site(redis)
+    async with serving(site) as client:
+        answer = await post(client, "/events", body)
+        after = await post(client, "/events", cloudevent("next"))
+    problem = answer.json()
+    assert answer.status_code == 400
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert problem["code"] == code
+    assert problem["detail"]
+    assert problem["what_to_do"]
+    assert site.letters.by_id[problem["dead_letter"]].raw == body
+    assert after.status_code == 202
+
+
+async def test_a_rejected_binary_event_is_kept_with_its_attributes(redis: AsyncRedis) -> None:
+    site = Site(redis)
+    async with serving(site) as client:
+        answer = await post(client, "/events", b"{nonsense", "application/json", **{"ce-id": "x", "ce-type": "t"})
+    assert answer.status_code == 400
+    (raw,) = site.letters.raws
+    assert b"ce-id: x\r\n" in raw
+    assert raw.endswith(b"\r\n\r\n{nonsense")
+
+
+async def test_a_declared_body_that_is_too_large_is_refused_unread(redis: AsyncRedis) -> None:
+    site = Site(redis)
+    async with serving(site):
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.listener.port)
+        writer.write(
+            b"POST /events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 99999999\r\n\r\n"
+        )
+        status = await asyncio.wait_for(reader.readline(), 5)
+        writer.close()
+    assert b"413" in status
+
+
+async def test_a_streamed_body_is_read_no_further_than_the_limit(redis: AsyncRedis) -> None:
+    site = Site(redis)
+    async with serving(site):
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.listener.port)
+        writer.write(
+            b"POST /events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
+        writer.write(b"1001\r\n" + b"x" * 0x1001 + b"\r\n")
+        status = await asyncio.wait_for(reader.readline(), 5)
+        writer.close()
+    assert b"413" in status
+    assert site.door.calls == 0
+
+
+async def test_headers_that_do_not_come_to_an_end_close_the_connection(redis: AsyncRedis) -> None:
+    site = Site(redis)
+    async with serving(site):
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.listener.port)
+        writer.write(b"POST /events HTTP/1.1\r\nhost: x\r\n")
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+
+
+async def test_a_connection_that_drips_its_next_headers_is_closed_too(redis: AsyncRedis) -> None:
+    site = Site(redis)
+    async with serving(site):
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.listener.port)
+        writer.write(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\nGET /health")
+        assert b"200 OK" in await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+
+
+async def test_a_body_that_does_not_come_is_given_up(redis: AsyncRedis) -> None:
+    site = Site(redis)
+    async with serving(site):
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.listener.port)
+        writer.write(
+            b"POST /events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{"
+        )
+        assert b"408" in await asyncio.wait_for(reader.readline(), 5)
+        writer.close()
+
+
+@pytest.mark.parametrize("trouble", [TransientError("Redis is out of reach"), Backpressure("Redis is full")])
+async def test_a_journal_that_takes_nothing_is_said_and_the_same_again_works(
+    redis: AsyncRedis, trouble: Exception
+) -> None:
+    site = Site(redis)
+    site.door.troubles = [trouble]
+    async with serving(site) as client:
+        refused = await post(client, "/events", cloudevent("a"))
+        taken = await post(client, "/events", cloudevent("a"))
+    assert refused.status_code == 503
+    assert int(refused.headers["retry-after"]) > 0
+    assert str(trouble) in refused.json()["detail"]
+    assert taken.json() == {"id": "a", "new": True}
+
+
+async def test_a_journal_that_does_not_answer_is_not_waited_for_without_end(redis: AsyncRedis) -> None:
+    site = Site(redis)
+    site.door.open.clear()
+    async with serving(site) as client:
+        assert (await post(client, "/events", cloudevent("a"))).status_code == 503
+
+
+async def test_a_token_is_asked_of_everything_but_health(redis: AsyncRedis) -> None:
+    site = Site(redis, QUICK.model_copy(update={"token": "s3cret"}))
+    async with serving(site) as client:
+        for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic s3cret"}):
+            answer = await post(client, "/events", cloudevent("a"), **headers)
+            assert answer.status_code == 401
+            assert "www-authenticate" in answer.headers
+        assert (await client.get("/metrics")).status_code == 401
+        assert (await post(client, "/signals", b'{"key": "k"}', "application/json")).status_code == 401
+        assert (await client.get("/health/live")).status_code == 200
+        assert (await client.get("/health/ready")).status_code == 200
+        taken = await post(client, "/events", cloudevent("a"), authorization="Bearer s3cret")
+    assert taken.status_code == 202
+    assert await site.door.ids() == ["a"]
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
+async def test_what_a_browser_sends_anywhere_without_asking_is_refused(redis: AsyncRedis, kind: str) -> None:
+    site = Site(redis)
+    async with serving(site) as client:
+        answer = await post(client, "/events/orders", b'{"n": 1}', kind)
+    assert answer.status_code == 415
+    assert site.door.calls == 0
+
+
+async def test_a_signal_is_submitted(redis: AsyncRedis) -> None:
+    site = Site(redis)
+    async with serving(site) as client:
+        answer = await post(client, "/signals", b'{"key": "order-1", "input": {"ok": true}}', "application/json")
+    (signal,) = site.signals
+    assert (answer.status_code, answer.json()) == (202, {"id": signal.id})
+    assert (signal.key, signal.input) == ("order-1", {"ok": True})
+
+
+async def test_a_signal_to_nobody_is_explained_and_kept(redis: AsyncRedis) -> None:
+    site = Site(redis)
+    async with serving(site) as client:
+        answer = await post(client, "/signals", b'{"input": {}}', "application/json")
+    assert (answer.status_code, answer.json()["code"]) == (400, "not-a-signal")
+    assert site.letters.raws == [b'{"input": {}}']
+
+
+async def test_health_and_metrics_are_told(redis: AsyncRedis) -> None:
+    site = Site(redis)
+    async with serving(site) as client:
+        assert (await client.get("/health/live")).json() == {"live": True}
+        site.is_ready = False
+        answer = await client.get("/health/ready")
+        assert (answer.status_code, answer.json()) == (503, {"ready": False, "why": "because"})
+        assert (await client.get("/metrics")).text == "sluice_up 1\n"
+
+
+async def test_other_paths_and_methods_are_problems_too(redis: AsyncRedis) -> None:
+    async with serving(Site(redis)) as client:
+        assert (await client.get("/nowhere")).json()["status"] == 404
+        assert (await client.get("/events")).json()["status"] == 405
+
+
+async def test_a_taken_port_is_a_configuration_error(redis: AsyncRedis) -> None:
+    site, second = Site(redis), Site(redis)
+    async with serving(site):
+        assert site.listener.port
+        second.listener._port = site.listener.port
+        with pytest.raises(ConfigError, match="SLUICE_PORTS__API"):
+            await second.listener.run()
+
+
+async def test_many_requests_at_once_are_each_journalled_once(redis: AsyncRedis) -> None:
+    site = Site(redis, QUICK.model_copy(update={"journal_timeout_seconds": 10}))
+    async with serving(site) as client:
+        answers: Sequence[httpx.Response] = await asyncio.gather(
+            *(post(client, "/events", cloudevent(f"e{number % 50}")) for number in range(200))
+        )
+    assert {answer.status_code for answer in answers} == {202}
+    assert sum(answer.json()["new"] for answer in answers) == 50
+    assert len(await site.door.ids()) == 50
+    assert json.loads(answers[0].content)["id"] == "e0"
