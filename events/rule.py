@@ -143,8 +143,10 @@ class Rule:
             scope["joined"] = {kind: view(event) for kind, event in joined.items()}
         return self._render(tuple(event.id for event in events), scope)
 
-    def judge(self, event: Event, scope: Mapping[str, Any]) -> Verdict:
-        """The verdict on an event whose type fits; ``scope`` has the event's view as ``event``."""
+    def judge(self, event: Event, scope: Mapping[str, Any] | None = None) -> Verdict:
+        """The verdict on an event whose type fits; ``scope`` is that of `scope_of`, made here where it is left out."""
+        if scope is None:
+            scope = scope_of(event)
         name = self.name
         if self._source is not None and not self._source.matches(event.source):
             return Verdict(name, False, "source", f"the source {event.source!r} does not match {self._source}")
@@ -233,7 +235,7 @@ def evaluate(rules: RuleSet, event: Event) -> tuple[Verdict, ...]:
     settled, candidates = rules.plan(event.type)
     verdicts: list[Any] = settled.copy()
     if candidates:
-        scope = {"event": view(event)}
+        scope = scope_of(event)
         for index, rule in candidates:
             verdict = rule.judge(event, scope)
             verdicts[index] = verdict
@@ -245,6 +247,11 @@ def evaluate(rules: RuleSet, event: Event) -> tuple[Verdict, ...]:
                 ]
                 break
     return tuple(verdicts)
+
+
+def scope_of(event: Event) -> dict[str, Any]:
+    """What the templates of a rule see that looks at one event."""
+    return {"event": view(event)}
 
 
 class _Compiler:

@@ -1,0 +1,198 @@
+"""The project file ``sluice.yaml``: sources and rules, or everything that is wrong with them at once."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from config.faults import describe
+from config.settings import CHECKOUT
+from config.sources import FilesSource, RedisSource, Sources
+from config.yaml_file import Document, KeyPath, read_yaml
+from events.errors import ConfigError
+from events.event import RESUME
+from events.expectations import run_tests
+from events.rule import Rule, RuleProblems, RuleSet
+from events.rule_model import PARTS_ONLY, RuleSpec
+from events.suggest import did_you_mean
+
+DEFAULT_PROJECT: Final = CHECKOUT / "config" / "sluice.yaml"
+"""The project that is used where no other is named. Its relative paths lie beside the home, not in the checkout."""
+
+SCHEMA_URL: Final = "https://json-schema.org/draft/2020-12/schema"
+
+
+class ProjectFile(BaseModel):
+    """A Sluice project: where events come from, and which rules act on them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Sluice project")
+
+    sources: Sources = Field(default_factory=Sources)
+    rules: tuple[RuleSpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A project file that is good to run. ``version`` is a short hash of the file: it names the rules that judged."""
+
+    sources: Sources
+    rules: RuleSet
+    path: Path
+    version: str
+    document: Document = field(repr=False)
+
+    def where(self, rule: str, *key: str | int) -> str:
+        """``file:line: rule 'x': a.b`` for a part of a rule, as problems begin."""
+        index = next(index for index, one in enumerate(self.rules.rules) if one.name == rule)
+        return _where(self.document, ("rules", index, *key), rule)
+
+
+def load_project(path: Path, *, home: Path) -> Project:
+    """The project in ``path``; ``home`` is where the installation's state lies.
+
+    Raises `ConfigError` with every problem, each as ``file:line: rule 'x': key: what is wrong — what to do``.
+    """
+    document = read_yaml(path)
+    problems = list(document.problems)
+    data = document.data if document.data is not None else {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}:1: the file must hold a mapping with `sources` and `rules`")
+    problems += [
+        f"{document.where((key,))}: unknown key {key!r} — {did_you_mean(key, ProjectFile.model_fields)}"
+        for key in data.keys() - ProjectFile.model_fields.keys()
+    ]
+    sources = _sources(document, data.get("sources"), home, problems)
+    rules = _rules(document, data.get("rules"), problems)
+    if problems:
+        raise ConfigError(*sorted(problems, key=_line))
+    version = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    return Project(sources=sources, rules=RuleSet(rules), path=path, version=version, document=document)
+
+
+def run_rule_tests(project: Project) -> list[str]:
+    """Run the ``tests`` beside the rules; what failed, each as ``file:line: rule 'x': tests.0: …``. Starts nothing."""
+    return [
+        f"{project.where(rule.name, *problem.path)}: {problem.message}"
+        for rule in project.rules.rules
+        for problem in run_tests(rule)
+    ]
+
+
+def project_schema() -> dict[str, Any]:
+    """The JSON Schema of project files, for editors to complete and check."""
+    return {"$schema": SCHEMA_URL, **ProjectFile.model_json_schema(mode="validation")}
+
+
+def _rules(document: Document, data: Any, problems: list[str]) -> list[Rule]:
+    if data is None:
+        return []
+    if not isinstance(data, list):
+        problems.append(f"{document.where(('rules',))}: `rules` must be a list — begin each rule with `- name:`")
+        return []
+    rules = []
+    names: dict[str, KeyPath] = {}
+    for index, value in enumerate(data):
+        key: KeyPath = ("rules", index)
+        name = value.get("name") if isinstance(value, dict) else None
+        if isinstance(name, str) and name in names:
+            first = document.where(names[name])
+            problems.append(
+                f"{_where(document, (*key, 'name'), name)}: the name is taken by {first} — rename one of them"
+            )
+        names.setdefault(str(name), key)
+        try:
+            rules.append(Rule(RuleSpec.model_validate(value)))
+        except ValidationError as error:
+            faults = [*describe(error, RuleSpec), *_further(value, error)]
+            problems += [f"{_where(document, (*key, *at), name)}: {said}" for at, said in faults]
+        except RuleProblems as error:
+            problems += [f"{_where(document, (*key, *at), name)}: {said}" for at, said in error.problems]
+    return rules
+
+
+def _further(value: Any, error: ValidationError) -> Sequence[tuple[KeyPath, str]]:
+    """What is wrong besides in a rule whose keys are not all right: its globs and templates, without those keys."""
+    if not isinstance(value, dict):
+        return ()
+    rest = copy.deepcopy(value)
+    for fault in error.errors(include_url=False):
+        _remove(rest, fault["loc"][:-1] if fault["type"] == "missing" else fault["loc"])
+    try:
+        Rule(RuleSpec.model_validate({"name": "unnamed", **rest}, context=PARTS_ONLY))
+    except ValidationError:
+        return ()
+    except RuleProblems as found:
+        return found.problems
+    return ()
+
+
+def _remove(value: Any, location: Sequence[int | str]) -> None:
+    for part in location[:-1]:
+        if not isinstance(value, dict) or part not in value:
+            return
+        value = value[part]
+    if isinstance(value, dict) and location:
+        value.pop(location[-1], None)
+
+
+def _sources(document: Document, data: Any, home: Path, problems: list[str]) -> Sources:
+    try:
+        sources = Sources.model_validate(data if data is not None else {})
+    except ValidationError as error:
+        problems += [
+            f"{document.where(('sources', *path))}: {_dotted(('sources', *path))}: {message}"
+            for path, message in describe(error, Sources)
+        ]
+        return Sources()
+    default = document.path.resolve() == DEFAULT_PROJECT
+    base = home.parent if default else document.path.resolve().parent
+    files = {name: watch.model_copy(update={"path": _placed(base, watch)}) for name, watch in sources.files.items()}
+    if not default:
+        problems += _unusable_folders(document, files)
+    return sources.model_copy(update={"files": files, "redis": _with_signals(sources.redis)})
+
+
+def _placed(base: Path, watch: FilesSource) -> Path:
+    return Path(os.path.normpath(base / watch.path.expanduser()))
+
+
+def _unusable_folders(document: Document, files: Mapping[str, FilesSource]) -> Iterator[str]:
+    for name, watch in files.items():
+        key = ("sources", "files", name, "path")
+        at = f"{document.where(key)}: {_dotted(key)}"
+        if not watch.path.exists():
+            yield f"{at}: there is no folder {watch.path} — create it (mkdir -p), or mend the path"
+        elif not watch.path.is_dir():
+            yield f"{at}: {watch.path} is a file, not a folder — name the folder that it lies in"
+        elif not os.access(watch.path, os.R_OK | os.X_OK):
+            yield f"{at}: the folder {watch.path} may not be read by this user — grant it r-x"
+
+
+def _with_signals(sources: Mapping[str, RedisSource]) -> dict[str, RedisSource]:
+    """The sources, and where none of them carries signals the one that always does."""
+    if any(source.carries == "signals" for source in sources.values()):
+        return dict(sources)
+    return {**sources, "resume": RedisSource(channel=RESUME, stream=RESUME, carries="signals")}
+
+
+def _where(document: Document, key: KeyPath, rule: object) -> str:
+    inside = _dotted(key[2:])
+    named = f"rule {rule!r}" if isinstance(rule, str) else f"rule {int(key[1]) + 1}"
+    return f"{document.where(key)}: {named}" + (f": {inside}" if inside else "")
+
+
+def _dotted(key: KeyPath) -> str:
+    return ".".join(map(str, key))
+
+
+def _line(problem: str) -> tuple[int, str]:
+    _, _, rest = problem.partition(":")
+    number = rest.partition(":")[0]
+    return (int(number) if number.isdecimal() else 0, problem)
