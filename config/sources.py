@@ -3,9 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+from config.paths import PathTemplate, check_data_name, check_folder_name, check_path_glob
+from events.errors import RejectedEvent
+from events.event import FILE_ARRIVED, Attribute, refuse_hydration
+
+PositiveSeconds = Annotated[float, Field(gt=0)]
+
+
+def _redis_name(value: str) -> str:
+    if value.startswith("sluice:"):
+        raise ValueError(f"{value!r}: keys that begin with `sluice:` are Sluice's own; choose another name")
+    return value
+
+
+RedisName = Annotated[
+    str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$"), AfterValidator(_redis_name)
+]
+FolderName = Annotated[str, AfterValidator(check_folder_name)]
 
 
 class Source(BaseModel):
@@ -15,27 +42,118 @@ class Source(BaseModel):
 
 
 class FilesSource(Source):
-    """One watched folder."""
+    """One watched folder. Where a value is None, the installation's `FileSettings` decide."""
 
     path: Path
     """Relative paths are relative to the project file; the default inbox lies beside the state."""
     include: tuple[str, ...] = ("*",)
+    """Globs of which a file must match one. Without a slash a glob is held against the name in any directory, with one
+    against the path below the watch (``**`` for any number of directories). A leading dot must be matched literally."""
     exclude: tuple[str, ...] = ()
+    """Globs of which a file must match none; here ``*`` matches leading dots too."""
     recursive: bool = True
+    type: str = FILE_ARRIVED
+    """The type of the watch's events."""
+    data: dict[str, JsonValue] = Field(default_factory=dict)
+    """Put into the data of each event."""
+    template: str | None = None
+    """For example ``{customer}/{year:int}/{rest:path}``: parts of the path to put into the data of each event."""
     ready: Literal["auto", "stable", "rename", "marker"] = "auto"
+    """When a file is complete; see docs/watched-folders.md."""
+    stable_seconds: PositiveSeconds | None = None
+    quiet_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 10
+    """How long a file must have been left alone, for writers that close it and open it again."""
+    marker: str = "{name}.done"
+    """With ``ready: marker``, the name of the file that says that ``{name}`` (or ``{stem}``, without the suffix) is
+    complete."""
+    sha256: Literal["never", "small", "always"] = "small"
+    """Whether the content's digest is in the data; ``small`` is up to `FileSettings.small_bytes`."""
+    polling: Literal["auto", "always", "never"] = "auto"
+    rerun: Literal["drop", "content"] = "drop"
+    """Whether the same content under the same name runs each time it is dropped, or only when the content differs."""
     on_success: Literal["archive", "keep", "delete"] = "archive"
     on_failure: Literal["archive", "keep"] = "archive"
+    done: FolderName = "done"
+    """The folder inside the watch for files whose runs went well."""
+    failed: FolderName = "failed"
+    """The folder inside the watch for files whose runs did not."""
+    warn_after: PositiveSeconds | None = None
+    """After so many seconds of waiting a file is named in the log."""
+    rescan_seconds: PositiveSeconds | None = None
+
+    @field_validator("path")
+    @classmethod
+    def _encodable(cls, value: Path) -> Path:
+        try:
+            str(value).encode()
+        except UnicodeEncodeError:
+            raise ValueError("the path is not UTF-8") from None
+        return value
+
+    @field_validator("include", "exclude")
+    @classmethod
+    def _globs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for glob in value:
+            check_path_glob(glob)
+        return value
+
+    @field_validator("data")
+    @classmethod
+    def _safe(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        try:
+            refuse_hydration(value)
+        except RejectedEvent as error:
+            raise ValueError(error.reason) from error
+        for name in value:
+            check_data_name(name)
+        return value
+
+    @field_validator("template")
+    @classmethod
+    def _template(cls, value: str | None) -> str | None:
+        if value is not None:
+            PathTemplate(value)
+        return value
+
+    @field_validator("marker")
+    @classmethod
+    def _marker(cls, value: str) -> str:
+        if value.count("{name}") + value.count("{stem}") != 1 or "/" in value or value in {"{name}", "{stem}"}:
+            raise ValueError("a marker is a file name with `{name}` or `{stem}` in it once, such as `{name}.done`")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.include:
+            raise ValueError("`include` is empty: no file would ever match")
+        if self.done == self.failed:
+            raise ValueError("`done` and `failed` are the same folder")
+        if self.rerun == "content" and self.sha256 == "never":
+            raise ValueError("`rerun: content` compares contents, which `sha256: never` forbids to read")
+        captured = PathTemplate(self.template).names if self.template else ()
+        twice = sorted(set(captured) & set(self.data))
+        if twice:
+            raise ValueError(f"`template` and `data` both set {', '.join(twice)}")
+        return self
 
 
 class RedisSource(Source):
     """A pub/sub channel, a stream, a list, or a channel and a stream under one name."""
 
-    channel: str | None = None
+    channel: RedisName | None = None
     pattern: bool = False
-    stream: str | None = None
-    list: str | None = None
-    type: str | None = None
+    """The channel is a glob: ``*``, ``?`` and ``[...]``, as Redis' PSUBSCRIBE has them."""
+    stream: RedisName | None = None
+    trim_after_seconds: PositiveSeconds | None = None
+    """Entries of the stream that are this old are deleted once every consumer group has acknowledged them; without it
+    Sluice deletes nothing from a stream."""
+    list: RedisName | None = None
+    pop: Literal["left", "right"] = "left"
+    """The side that elements are taken from: ``left`` where publishers RPUSH, ``right`` where they LPUSH."""
+    type: Attribute | None = None
     """The type of plain JSON objects; without it only CloudEvents are accepted."""
+    carries: Literal["events", "signals"] = "events"
+    """``signals``: resume messages. Where no source carries them, ``sluice.resume`` does (channel and stream)."""
 
     @model_validator(mode="after")
     def _something(self) -> RedisSource:
@@ -43,18 +161,24 @@ class RedisSource(Source):
             raise ValueError("name at least one of `channel`, `stream` and `list`")
         if self.pattern and not self.channel:
             raise ValueError("`pattern` belongs to a `channel`")
+        if self.trim_after_seconds is not None and not self.stream:
+            raise ValueError("`trim_after_seconds` belongs to a `stream`")
+        if self.pop != "left" and not self.list:
+            raise ValueError("`pop` belongs to a `list`")
+        if self.stream and self.stream == self.list:
+            raise ValueError(f"one key cannot be a stream and a list: {self.stream!r}")
         return self
 
 
 class HttpSource(Source):
     """One path of the HTTP listener, ``POST /events/NAME``."""
 
-    type: str | None = None
+    type: Attribute | None = None
     """The type of plain JSON objects; without it only CloudEvents are accepted."""
 
 
 class Sources(BaseModel):
-    """All sources, by kind and name. ``resume`` of Redis sources carries signals and not events."""
+    """All sources, by kind and name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

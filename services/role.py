@@ -45,7 +45,12 @@ async def run_parts(role: str, parts: Mapping[str, Part], *, redis: AsyncRedis) 
     ended, _ = await asyncio.wait({*tasks, waiting}, return_when=asyncio.FIRST_COMPLETED)
     for task in (*tasks, waiting):
         task.cancel()
-    _, late = await asyncio.wait({*tasks, waiting}, timeout=STOP_SECONDS)
+    _, late = await asyncio.wait({*tasks, waiting}, timeout=STOP_SECONDS / 2)
+    for task in late:
+        # Python 3.11's asyncio.wait_for, which redis-py writes through, can swallow one cancellation.
+        task.cancel()
+    if late:
+        _, late = await asyncio.wait(late, timeout=STOP_SECONDS / 2)
     reporting.cancel()
     await asyncio.wait({reporting}, timeout=1)
     for task in late:

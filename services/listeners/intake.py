@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from events.errors import RejectedEvent
 from events.event import Event, Limits, parse_event, printable
 from events.signal import ResumeSignal, parse_signal
 from services import metrics
+from services.store.dead_letters import letter_id_of
 
 log = structlog.get_logger()
 
@@ -29,7 +29,6 @@ class Identified(Protocol):
 
 T = TypeVar("T", bound=Identified)
 
-_LETTERS: Final = uuid.UUID("6f9d3c1e-58a5-4c7b-9a3f-0d6f4a1b7c25")
 _BREATH_BYTES: Final = 256 * 1024
 """So much is parsed before other coroutines get a turn; a few milliseconds' worth."""
 
@@ -83,18 +82,22 @@ class Intake(Generic[T]):
     async def accept(self, messages: Sequence[Message]) -> None:
         """Take the messages in (see `Sink`)."""
         good: list[T] = []
+        refused: list[tuple[Message, RejectedEvent]] = []
         unbroken = 0
         for message in messages:
             try:
                 good.append(self.parse(message))
             except RejectedEvent as error:
-                await self.reject(message, error)
+                refused.append((message, error))
             unbroken += len(message.raw)
             if unbroken > _BREATH_BYTES:
                 unbroken = 0
                 await asyncio.sleep(0)
         if good:
             await self._hand_on(good)
+        # Last, so that a batch that is tried again does not count its refused messages again.
+        for message, fault in refused:
+            await self.reject(message, fault)
         metrics.received.labels(self._listener).inc(len(messages))
 
     def parse(self, message: Message) -> T:
@@ -121,7 +124,7 @@ class Intake(Generic[T]):
         """Keep the message as a dead letter, its bytes whole, and say so; answers the letter's id."""
         now = datetime.now(UTC)
         letter = DeadLetter(
-            id=str(uuid.uuid5(_LETTERS, f"{self._listener}\n{message.key}")),
+            id=letter_id_of("message", self._listener, message.key),
             kind="message",
             code=error.code,
             reason=printable(f"{error.reason} ({message.origin})", 2000),

@@ -19,6 +19,7 @@ from services import metrics
 from services.listeners.intake import Message, Sink
 from services.listeners.patience import Patience, heed_cancellation
 from services.store.connection import AsyncRedis, translated
+from services.store.retention import trim_stream
 
 GROUP: Final = "sluice"
 
@@ -208,9 +209,12 @@ class StreamListener:
                 await pipe.execute()
 
     async def _tidy(self) -> None:
+        """Forget dead consumers and, where that is wanted, delete what everybody has acknowledged."""
         with translated():
             idle_ms = max(60_000, int(self._settings.claim_idle_seconds * 10_000))
             await self._forget(keys=[self._stream], args=[GROUP, idle_ms])
+        if self._trim_after_seconds is not None:
+            await trim_stream(self._redis, self._stream, retention_seconds=self._trim_after_seconds)
 
     def _message(self, entry_id: str, fields: Mapping[bytes, bytes]) -> Message:
         key = f"{self._key_prefix}/{entry_id}"

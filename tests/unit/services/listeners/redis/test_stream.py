@@ -250,3 +250,31 @@ async def test_consumers_that_are_gone_and_hold_nothing_are_forgotten(redis: Asy
     assert await part._forget(keys=[STREAM], args=[GROUP, 0]) == 1
     left = {consumer["name"] for consumer in await redis.xinfo_consumers(STREAM, GROUP)}
     assert left == {b"holder"}
+
+
+async def test_acknowledged_entries_are_deleted_after_their_time_where_that_is_wanted(redis: AsyncRedis) -> None:
+    await redis.xadd(STREAM, {"event": cloudevent("old")}, id="1000-0")
+    await redis.xgroup_create(STREAM, "somebody-else", id="0")
+    await redis.xreadgroup("somebody-else", "x", {STREAM: ">"})
+    door = Door(redis)
+    part = listener(redis, door, Letters(), trim_after_seconds=60)
+    async with running(part):
+        await redis.xadd(STREAM, {"event": cloudevent("new")})
+        await eventually(lambda: _as_many(door, 2))
+        await eventually(lambda: _none_pending(redis))
+    await part._tidy()
+    assert await redis.xlen(STREAM) == 2  # somebody else still has to acknowledge the old one
+    await redis.xack(STREAM, "somebody-else", "1000-0")
+    await part._tidy()
+    assert [fields[b"event"] for _, fields in await redis.xrange(STREAM)] == [cloudevent("new")]
+
+
+async def test_nothing_is_deleted_from_a_stream_where_nobody_asked_for_it(redis: AsyncRedis) -> None:
+    await redis.xadd(STREAM, {"event": cloudevent("old")}, id="1000-0")
+    door = Door(redis)
+    part = listener(redis, door, Letters())
+    async with running(part):
+        await eventually(lambda: _as_many(door, 1))
+        await eventually(lambda: _none_pending(redis))
+    await part._tidy()
+    assert await redis.xlen(STREAM) == 1

@@ -1,0 +1,79 @@
+"""A Redis source of the project file as the listeners that serve it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from config.settings import ListenerSettings
+from config.sources import RedisSource
+from services.listeners.intake import Intake
+from services.listeners.redis.lists import ListListener
+from services.listeners.redis.pubsub import PubSubListener
+from services.listeners.redis.stream import StreamListener
+from services.store.connection import AsyncRedis
+from services.store.lease import Lease
+
+RedisListener: TypeAlias = PubSubListener | StreamListener | ListListener
+
+
+def redis_listeners(
+    name: str,
+    source: RedisSource,
+    *,
+    intake: Intake[Any],
+    redis: AsyncRedis,
+    connect: Callable[[], AsyncRedis],
+    settings: ListenerSettings,
+) -> dict[str, RedisListener]:
+    """The listeners of one source by the names of their parts; all hand on to ``intake``.
+
+    ``redis`` is shared; ``connect`` opens a client that a subscription has to itself.
+    """
+    listener = listener_name(name)
+    parts: dict[str, RedisListener] = {}
+    if source.channel:
+        parts[f"{listener}:channel"] = PubSubListener(
+            listener=listener,
+            connect=connect,
+            lease=Lease(redis, f"pubsub:{name}", ttl_seconds=settings.lease_seconds),
+            channel=source.channel,
+            pattern=source.pattern,
+            sink=intake.accept,
+            identified=intake.identifies,
+            settings=settings,
+        )
+    if source.stream:
+        parts[f"{listener}:stream"] = StreamListener(
+            listener=listener,
+            redis=redis,
+            stream=source.stream,
+            sink=intake.accept,
+            settings=settings,
+            consumer=_consumer(),
+            trim_after_seconds=source.trim_after_seconds,
+        )
+    if source.list:
+        parts[f"{listener}:list"] = ListListener(
+            listener=listener,
+            redis=redis,
+            list_key=source.list,
+            side=source.pop,
+            sink=intake.accept,
+            settings=settings,
+            consumer=_consumer(),
+        )
+    return parts
+
+
+def listener_name(name: str) -> str:
+    """What the events of the source ``name`` carry as their listener, and plain JSON as its source."""
+    return f"redis:{name}"
+
+
+def _consumer() -> str:
+    # A pid may come again, on this host or in another container of the same name.
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
