@@ -11,7 +11,7 @@ from pydantic import JsonValue, ValidationError
 from events.action import RUN_NAME_LIMIT, Action, ResumeRun, RunDeployment
 from events.errors import RejectedEvent
 from events.event import printable
-from events.filters import kind
+from events.filters.bounds import kind
 from events.rule_model import LONGEST_WINDOW_SECONDS, ActionSpec, ResumeSpec
 from events.template import TextTemplate, ValueTemplate
 from events.template_check import Names, TemplateProblem

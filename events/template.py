@@ -7,23 +7,17 @@ else, so no Python attribute is within reach. What an event holds is only ever a
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from jinja2 import StrictUndefined, Template, TemplateSyntaxError, Undefined, nodes, pass_context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import Template, TemplateSyntaxError, nodes
 from pydantic import JsonValue
-from typing_extensions import override
 
 from events.errors import RejectedEvent
 from events.event import Event, refuse_hydration
-from events.filters import FILTERS, LONGEST_TEXT, TESTS, Fault, bounded, joined, kind, part, spend_deep, text
-from events.suggest import did_you_mean
-from events.template_check import CONCAT, SLICE, Names, TemplateProblem, check, narrowed
-
-MOST_STEPS: Final = 20_000_000
-"""The work of one template in units of one character or item looked at: about a second."""
+from events.filters.bounds import LONGEST_TEXT, Fault, bounded, kind, spend_deep
+from events.sandbox import ENVIRONMENT, Running
+from events.template_check import Names, TemplateProblem, check, narrowed
 
 LONGEST_TEMPLATE: Final = 8192
 
@@ -83,7 +77,7 @@ class TextTemplate:
     def render(self, scope: Mapping[str, Any]) -> str:
         """The text over ``scope``; raises `RejectedEvent` (code ``template``)."""
         try:
-            running = _Running(scope)
+            running = Running(scope)
             pieces = []
             for piece in self._root(running):
                 running.spend(len(piece))
@@ -151,7 +145,7 @@ def _compile_string(source: str, names: Names) -> _Render:
 
     def render(scope: Mapping[str, Any]) -> JsonValue:
         try:
-            running = _Running(scope)
+            running = Running(scope)
             result: JsonValue = _result(root, running)
             spend_deep(running, result)
             return _json(result)
@@ -166,128 +160,11 @@ def is_template(source: str) -> bool:
     return "{{" in source or "{%" in source or "{#" in source
 
 
-class _Running:
-    """What Jinja's compiled code asks of its context, and the account of the work done so far."""
-
-    __slots__ = ("_left", "resolve_or_missing", "vars")
-
-    exported_vars: Final[set[str]] = set()
-    """Names that other templates could import, which none does: the compiled code insists on noting them."""
-
-    def __init__(self, scope: Mapping[str, Any]) -> None:
-        self.vars: dict[str, Any] = {}
-        self.resolve_or_missing = scope.__getitem__
-        self._left = MOST_STEPS
-
-    def spend(self, amount: int) -> None:
-        self._left -= amount
-        if self._left < 0:
-            raise Fault(f"it takes more than {MOST_STEPS} steps of work")
-
-
-class _Missing(StrictUndefined):
-    """What is not there; says where it was looked for and what is there instead."""
-
-    __slots__ = ()
-
-    @property
-    @override
-    def _undefined_message(self) -> str:
-        holder, name = self._undefined_obj, self._undefined_name
-        if isinstance(holder, dict):
-            return f"there is no key {name!r} ({did_you_mean(str(name), map(str, list(holder)[:50]))})"
-        if isinstance(holder, list | str):
-            return f"there is no element {name!r} in {kind(holder)} of {len(holder)}"
-        return f"{name!r} was looked for in {kind(holder)}, which has no keys"
-
-
-class _RuleEnvironment(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, narrowed: keys instead of attributes, nothing callable, arithmetic with bounds."""
-
-    intercepted_binops = frozenset(["+", "-", "*", "/", "//", "%", "**"])
-    intercepted_unops = frozenset(["+", "-"])
-
-    @override
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        if type(obj) is dict:
-            try:
-                return obj[attribute]
-            except KeyError:
-                pass
-        elif isinstance(obj, Undefined):
-            return obj  # the first missing step is the one to tell of
-        return _Missing(obj=obj, name=attribute)
-
-    @override
-    def getitem(self, obj: Any, argument: Any) -> Any:
-        if isinstance(obj, list | str) and isinstance(argument, int):
-            try:
-                return obj[argument]
-            except IndexError:
-                return _Missing(obj=obj, name=str(argument))
-        if isinstance(argument, Undefined):
-            str(argument)
-        return self.getattr(obj, argument)
-
-    @override
-    def call(self, *_: Any, **__: Any) -> Any:
-        raise Fault("nothing can be called in a template")
-
-    @override
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        for side in (left, right):
-            if isinstance(side, Undefined):
-                str(side)
-        if operator == "+" and type(left) is type(right) and isinstance(left, str | list):
-            if len(left) + len(right) > LONGEST_TEXT:
-                raise Fault("the sum would be too long")
-            context.spend(len(left) + len(right))
-            return left + right
-        if not (isinstance(left, int | float) and isinstance(right, int | float)):
-            raise Fault(f"`{operator}` takes numbers, not {kind(left)} and {kind(right)} (texts are joined by `~`)")
-        if operator == "**" and not (abs(left) <= 2**32 and abs(right) <= 64):  # noqa: PLR2004 - far above any use
-            raise Fault("`**` takes a base up to 2**32 and an exponent up to 64")
-        result = _ARITHMETIC[operator](left, right)
-        if isinstance(result, complex):
-            raise Fault("`**` of a negative number has no real result")
-        return bounded(result)
-
-    @override
-    def call_unop(self, context: Any, operator: str, arg: Any) -> Any:
-        if not isinstance(arg, int | float):
-            raise Fault(f"`{operator}` takes a number, not {kind(arg)}")
-        return -arg if operator == "-" else +arg
-
-
-_ARITHMETIC: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "/": operator.truediv,
-    "//": operator.floordiv,
-    "%": operator.mod,
-    "**": operator.pow,
-}
-
-
-def _environment() -> _RuleEnvironment:
-    # Not optimized: nothing of a template is evaluated before it runs, where its work is counted.
-    environment = _RuleEnvironment(undefined=_Missing, optimized=False, finalize=text, cache_size=0)
-    environment.globals.clear()
-    environment.filters = {name: pass_context(filter_) for name, filter_ in FILTERS.items()}
-    environment.filters |= {CONCAT: pass_context(joined), SLICE: pass_context(part)}
-    environment.tests = {name: pass_context(test) for name, test in TESTS.items()}
-    return environment
-
-
-_ENVIRONMENT: Final = _environment()
-
-
 def _run(root: Callable[[Any], Iterator[str]], scope: Mapping[str, Any]) -> Any:
-    return _result(root, _Running(scope))
+    return _result(root, Running(scope))
 
 
-def _result(root: Callable[[Any], Iterator[str]], running: _Running) -> Any:
+def _result(root: Callable[[Any], Iterator[str]], running: Running) -> Any:
     next(root(running), None)  # an assignment yields nothing: this runs it to its end
     return running.vars["result"]
 
@@ -296,7 +173,7 @@ def _parse_expression(source: str) -> nodes.Expr:
     _measure(source)
     # Parenthesised, so that nothing but one expression fits in; an unfinished one is then reported as such.
     try:
-        parser = _ENVIRONMENT._parse  # noqa: SLF001 - as `compile_expression` does, without compiling yet
+        parser = ENVIRONMENT._parse  # noqa: SLF001 - as `compile_expression` does, without compiling yet
         found = _only_expression(parser("{{ (" + source + "\n) }}", None, None))
     except (TemplateSyntaxError, RecursionError) as error:
         raise _unreadable(source, error) from None
@@ -308,7 +185,7 @@ def _parse_expression(source: str) -> nodes.Expr:
 def _parse_text(source: str) -> nodes.Template:
     _measure(source)
     try:
-        return _ENVIRONMENT.parse(source)
+        return ENVIRONMENT.parse(source)
     except (TemplateSyntaxError, RecursionError) as error:
         raise _unreadable(source, error) from None
 
@@ -348,8 +225,8 @@ def _compile_text(source: str, names: Names) -> Callable[[Any], Iterator[str]]:
 
 def _root(source: str, tree: nodes.Template) -> Callable[[Any], Iterator[str]]:
     try:
-        code = _ENVIRONMENT.compile(tree)
-        return Template.from_code(_ENVIRONMENT, code, {}).root_render_func
+        code = ENVIRONMENT.compile(tree)
+        return Template.from_code(ENVIRONMENT, code, {}).root_render_func
     except (TemplateSyntaxError, RecursionError, SyntaxError, MemoryError) as error:
         raise _unreadable(source, error) from None
 
