@@ -56,10 +56,18 @@ class Event(BaseModel):
 
     def to_json(self) -> bytes:
         """The event as structured-mode CloudEvents JSON, extensions at top level, as the journal holds it."""
-        body = self.model_dump(mode="json", exclude={"extensions"}, exclude_none=True)
-        if self.data is None:
-            body.pop("data", None)
-        return json.dumps({**body, **self.extensions}, ensure_ascii=False, separators=(",", ":")).encode()
+        body: dict[str, Any] = {
+            "specversion": self.specversion,
+            "id": self.id,
+            "source": self.source,
+            "type": self.type,
+            "time": self.time.isoformat().replace("+00:00", "Z"),
+        }
+        if self.subject is not None:
+            body["subject"] = self.subject
+        if self.data is not None:
+            body["data"] = self.data
+        return _encode({**body, **self.extensions}).encode()
 
 
 def new_event(type_: str, *, source: str, data: JsonValue = None, subject: str | None = None) -> Event:
@@ -80,15 +88,9 @@ def parse_json(raw: bytes, limits: Limits) -> JsonValue:
     # Text decoded from UTF-8 holds a lone surrogate, or a key that its bytes do not show, only through an escape.
     escaped = b"\\u" in raw
     try:
-        value: JsonValue = json.loads(
-            raw.decode("utf-8"),
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-            parse_int=_sixty_four_bits,
-            object_pairs_hook=_unique,
-        )
+        value: JsonValue = _decode(raw.decode("utf-8"))
         if escaped:
-            json.dumps(value, ensure_ascii=False).encode("utf-8")  # lone surrogates cannot be carried on
+            _encode(value).encode("utf-8")  # lone surrogates cannot be carried on
     except RejectedEvent:
         raise
     except (ValueError, RecursionError) as error:
@@ -237,3 +239,10 @@ def _kind(value: JsonValue) -> str:
             return "an array"
         case dict():
             return "an object"
+
+
+# Built once: making an encoder and a decoder costs as much as a small message's work.
+_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_decode: Final = json.JSONDecoder(
+    parse_constant=_refuse_constant, parse_float=_finite, parse_int=_sixty_four_bits, object_pairs_hook=_unique
+).decode
