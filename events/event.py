@@ -21,6 +21,7 @@ RESUME: Final = "sluice.resume"
 # Prefect's server replaces a mapping that carries this key by a variable's value or a rendered template.
 HYDRATION_KEY: Final = "__prefect_kind"
 _HYDRATION_BYTES: Final = HYDRATION_KEY.encode()
+_NUL_ESCAPE: Final = b"\\u0000"
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
@@ -79,7 +80,7 @@ def parse_json(raw: bytes, limits: Limits) -> JsonValue:
     """Untrusted bytes as a JSON value that is safe to carry on.
 
     Size and depth are checked before parsing. Raises `RejectedEvent` with one of the codes ``too-large``, ``too-deep``,
-    ``not-json`` or ``hydration``.
+    ``not-json``, ``hydration`` or ``nul``.
     """
     if len(raw) > limits.max_bytes:
         msg = f"the message has {len(raw)} bytes; at most {limits.max_bytes} are accepted (limits.max_event_bytes)"
@@ -97,6 +98,8 @@ def parse_json(raw: bytes, limits: Limits) -> JsonValue:
         raise RejectedEvent("not-json", f"the message is not JSON: {error}") from error
     if escaped or _HYDRATION_BYTES in raw:
         refuse_hydration(value)
+    if _NUL_ESCAPE in raw:
+        _refuse_nul(value)
     return value
 
 
@@ -175,6 +178,20 @@ def refuse_hydration(value: JsonValue) -> None:
             waiting.extend(part.values())
         elif isinstance(part, list):
             waiting.extend(part)
+
+
+def _refuse_nul(value: JsonValue) -> None:
+    """Raise `RejectedEvent` where a text holds the character NUL: Prefect on PostgreSQL fails on it, every time."""
+    waiting: list[JsonValue] = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            waiting.extend(part)
+            waiting.extend(part.values())
+        elif isinstance(part, list):
+            waiting.extend(part)
+        elif isinstance(part, str) and "\0" in part:
+            raise RejectedEvent("nul", "a text holds the character NUL (\\u0000), which PostgreSQL cannot store")
 
 
 def printable(text: str, limit: int = 200) -> str:

@@ -194,9 +194,15 @@ class HttpListener:
         try:
             if kind == CLOUDEVENT or not attributes:
                 return intake.parse(message)
-            return event_from_mapping({**attributes, "data": parse_json(body, self._limits) if body else None})
+            return self._binary(attributes, body)
         except RejectedEvent as error:
             raise rejected(error, await intake.reject(message, error)) from error
+
+    def _binary(self, attributes: Mapping[str, str], body: bytes) -> Event:
+        for name, value in attributes.items():
+            if not value.isprintable():
+                raise RejectedEvent("not-a-cloudevent", f"the header ce-{name} holds characters that cannot be printed")
+        return event_from_mapping({**attributes, "data": parse_json(body, self._limits) if body else None})
 
     async def _parse_batch(self, intake: Intake[Event], body: bytes) -> list[Event]:
         """All events of a batch; if one is refused, none is taken and the batch becomes one dead letter."""

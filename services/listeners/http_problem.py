@@ -19,6 +19,7 @@ _WHAT_TO_DO: Final = {
     "not-a-batch": "send a JSON array of CloudEvents",
     "not-a-signal": "send `run_id` or `key`, and `input` if the run asks for one",
     "hydration": "rename the key",
+    "nul": "take the character out",
 }
 
 

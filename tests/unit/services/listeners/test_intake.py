@@ -46,6 +46,8 @@ HOSTILE = [
     pytest.param(b'{"a": [{"b": {"__prefect_kind": "workspace_variable"}}]}', "hydration", id="hydration, deep"),
     pytest.param(b'{"__prefect\\u005fkind": "jinja"}', "hydration", id="hydration, spelled with an escape"),
     pytest.param(b'{"\\u005f_prefect_kind": 1, "a": {}}', "hydration", id="hydration, another escape"),
+    pytest.param(b'{"a": ["\\u0000"]}', "nul", id="the character NUL"),
+    pytest.param(b'{"\\u0000": 1}', "nul", id="the character NUL in a key"),
     pytest.param(b'{"specversion": "1.0"}', "not-a-cloudevent", id="a CloudEvent without attributes"),
     pytest.param(cloudevent("a").replace(b'"1.0"', b'"0.3"'), "not-a-cloudevent", id="an older CloudEvent"),
     pytest.param(cloudevent("a\nb"), "not-a-cloudevent", id="a line break in an id"),
@@ -99,6 +101,12 @@ async def test_text_that_looks_like_a_template_stays_text(text: str) -> None:
     journal = Journal()
     await intake(journal, Letters()).accept([message(json.dumps({"name": text}).encode())])
     assert journal.events[0].data == {"name": text}
+
+
+async def test_text_that_spells_an_escape_is_only_text() -> None:
+    journal = Journal()
+    await intake(journal, Letters()).accept([message(b'{"a": "\\\\u0000"}')])
+    assert journal.events[0].data == {"a": "\\u0000"}
 
 
 async def test_hydration_as_a_value_is_only_text() -> None:
@@ -177,13 +185,14 @@ async def test_signals_are_submitted_in_their_order_and_get_the_key_as_id() -> N
     assert letters.codes == ["not-a-signal"]
 
 
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 JSON = st.recursive(
     st.none()
     | st.booleans()
     | st.integers(-(2**63), 2**64 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
     max_leaves=12,
 )
 

@@ -188,6 +188,16 @@ async def test_a_rejected_binary_event_is_kept_with_its_attributes(redis: AsyncR
     assert raw.endswith(b"\r\n\r\n{nonsense")
 
 
+async def test_a_header_cannot_smuggle_what_a_body_may_not_hold(redis: AsyncRedis) -> None:
+    site = Site(redis)
+    headers = {"ce-specversion": "1.0", "ce-id": "b", "ce-source": "s", "ce-type": "t"}
+    async with serving(site) as client:
+        for name, value in (("ce-subject", "a%00b"), ("ce-subject", "a%0Ab"), ("ce-__prefect_kind", "jinja")):
+            answer = await post(client, "/events", b"{}", "application/json", **{**headers, name: value})
+            assert (answer.status_code, answer.json()["code"]) == (400, "not-a-cloudevent")
+    assert site.door.calls == 0
+
+
 async def test_a_declared_body_that_is_too_large_is_refused_unread(redis: AsyncRedis) -> None:
     site = Site(redis)
     async with serving(site):
