@@ -1,0 +1,136 @@
+"""An order is checked and reserved, waits for somebody's approval, and is confirmed or released.
+
+The run shows as Paused with the tag ``awaits:order-<order_id>``; a resume message with that key carries the answer.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from prefect import State, flow, get_run_logger, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed, Failed
+from prefect.tasks import exponential_backoff
+from pydantic import BaseModel, Field
+
+from sluice import SignalRejected, SignalTimeout, wait_for_signal
+
+RESERVATIONS: Final = sa.Table(
+    "order_reservations",
+    sa.MetaData(),
+    sa.Column("order_id", sa.String(200), primary_key=True),
+    sa.Column("amount", sa.Double, nullable=False),
+    sa.Column("status", sa.String(20), nullable=False),
+    sa.Column("changed_at", sa.String(40), nullable=False),
+)
+
+
+class Approval(BaseModel):
+    """What the approver answers; Prefect's page of the run shows it as a form."""
+
+    approved: bool = Field(description="Whether the order may go out")
+    by: str = Field(default="", description="Who decided")
+    note: str = Field(default="", description="What the customer is told")
+
+
+class Timeline:
+    """What happened to the order, for the log and for the artifact at the end."""
+
+    def __init__(self, order: str) -> None:
+        self._order = order
+        self._steps: list[dict[str, str]] = []
+
+    def add(self, step: str, detail: str = "") -> None:
+        """Something happened now."""
+        self._steps.append(
+            {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "step": step, "detail": detail}
+        )
+        get_run_logger().info("order %s: %s %s", self._order, step, detail)
+
+    def publish(self) -> None:
+        """Show the steps on the run's page."""
+        slug = re.sub(r"[^a-z0-9]+", "-", self._order.lower()).strip("-")
+        create_table_artifact(
+            self._steps, key=f"order-{slug}".strip("-"), description=f"Timeline of order {self._order}"
+        )
+
+
+@task
+def validate(order_id: str, amount: float) -> None:
+    """Refuse what no approval could make right."""
+    if not order_id.strip() or not order_id.isprintable():
+        raise ValueError(f"{order_id!r} is not an order id")
+    if not 0 < amount < 1e9:  # noqa: PLR2004 - beyond this it is a mistake in a unit
+        raise ValueError(f"order {order_id} has the amount {amount}: it must be above 0 and below a milliard")
+
+
+@task(retries=3, retry_delay_seconds=exponential_backoff(1), retry_jitter_factor=0.5, cache_policy=NO_CACHE)
+def set_status(order_id: str, amount: float, status: str) -> None:
+    """Write the order's status down; doing it twice is doing it once."""
+    home = Path(os.environ.get("SLUICE_HOME", ".sluice")).resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(os.environ.get("SLUICE_DATABASE_URL") or f"sqlite:///{home / 'data.db'}?timeout=60")
+    values = {"amount": amount, "status": status, "changed_at": datetime.now(UTC).isoformat()}
+    try:
+        RESERVATIONS.metadata.create_all(engine)
+        with engine.begin() as connection:
+            known = connection.execute(
+                sa.update(RESERVATIONS).where(RESERVATIONS.c.order_id == order_id).values(values)
+            )
+            if known.rowcount == 0:
+                connection.execute(sa.insert(RESERVATIONS).values(order_id=order_id, **values))
+    finally:
+        engine.dispose()
+
+
+@flow(name="order-approval")
+def order_approval(
+    order_id: str | int,
+    amount: float,
+    customer: str = "",
+    approve_within_seconds: float = 86_400,
+) -> State[dict[str, Any]]:
+    """Reserve an order, wait for its approval, then confirm or release it.
+
+    The answer comes with the key ``order-<order_id>`` and the input ``{"approved": true}`` (and ``note``). An order
+    that nobody decides on within ``approve_within_seconds`` is released, and its run fails.
+    """
+    order = str(order_id)
+    timeline = Timeline(order)
+    try:
+        validate(order, amount)
+        timeline.add("received", f"{amount:.2f} for {customer or 'an unnamed customer'}")
+        set_status(order, amount, "reserved")
+        timeline.add("reserved", "waits for approval")
+        return _decide(order, amount, approve_within_seconds, timeline)
+    finally:
+        timeline.publish()
+
+
+def _decide(order: str, amount: float, within_seconds: float, timeline: Timeline) -> State[dict[str, Any]]:
+    try:
+        answer = wait_for_signal(key=f"order-{order}", input=Approval, timeout=within_seconds)
+    except SignalTimeout:
+        set_status(order, amount, "released")
+        timeline.add("released", "nobody decided in time")
+        return Failed(message=f"order {order} was released: nobody decided within {within_seconds:g} s")
+    except SignalRejected as rejection:
+        answer = Approval(approved=False, by=rejection.by or "", note=rejection.reason or "")
+    status = "confirmed" if answer.approved else "rejected"
+    set_status(order, amount, status)
+    said = f"{f' by {answer.by}' if answer.by else ''}{f': {answer.note}' if answer.note else ''}"
+    timeline.add(status, said.strip(" :"))
+    data = {"order_id": order, "status": status, "by": answer.by}
+    return Completed(
+        name=None if answer.approved else "Rejected", message=f"order {order} is {status}{said}", data=data
+    )
+
+
+if __name__ == "__main__":
+    order_approval("1042", 129.5)
