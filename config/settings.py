@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import yaml
-from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from events.errors import ConfigError
@@ -55,13 +55,20 @@ class RedisSettings(Part):
     """Embedded server: ``always`` survives a power cut without loss, ``everysec`` loses up to a second of it."""
     max_memory: str = "0"
     """Embedded server: Valkey's ``maxmemory`` (for example ``512mb``); 0 is without limit. Nothing is ever evicted."""
+    username: str | None = None
     password: str | None = None
-    """For a server whose URL does not carry one."""
+    """For a server whose URL does not carry them: a URL is shown in logs and by ``sluice status``."""
     ca_file: Path | None = None
-    """Certificate authority for ``rediss://``."""
-    sentinels: tuple[str, ...] = ()
+    """Certificate authority for ``rediss://``; without it the system's are trusted."""
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    """The client's own certificate, for a server that asks for one."""
+    sentinels: tuple[Annotated[str, StringConstraints(pattern=r"^.+:[0-9]{1,5}$")], ...] = ()
     """``host:port`` of each Sentinel; the URL's host is then the name of the monitored primary."""
+    sentinel_password: str | None = None
     connect_timeout_seconds: Positive = 5.0
+    command_timeout_seconds: Annotated[float, Field(ge=3)] = 10.0
+    """A server that takes longer over one command counts as out of reach."""
 
 
 class JournalSettings(Part):
@@ -131,8 +138,22 @@ class DispatcherSettings(Part):
 
     batch: Annotated[int, Field(ge=1, le=100)] = 100
     """Prefect accepts at most 100 runs a call."""
+    calls: Annotated[int, Field(ge=1, le=16)] = 2
+    """How many calls, for as many deployments, may be under way at once."""
     backoff_seconds: Positive = 0.5
     max_backoff_seconds: Positive = 30.0
+    max_active_runs: Annotated[int, Field(ge=1)] | None = None
+    """While so many runs that Sluice started are not over, events of all rules wait."""
+    max_parameter_bytes: Annotated[int, Field(ge=1024)] = 512 * 1024
+    """A run with larger parameters becomes a dead letter; Prefect's own default limit is the same."""
+    circuit_events: Annotated[int, Field(ge=1, le=1000)] = 20
+    """Of how many of a rule's last runs the share of failures is taken."""
+    circuit_least: Annotated[int, Field(ge=1, le=1000)] = 10
+    """How many of them must have failed for one reason before the rule holds its events."""
+    circuit_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Which share of them must have failed for one reason."""
+    longest_probe_seconds: Positive = 10.0
+    """A rule that holds its events tries again at least this often."""
 
 
 class ResumerSettings(Part):
@@ -141,6 +162,17 @@ class ResumerSettings(Part):
     default_ttl_seconds: Positive = 86_400.0
     poll_seconds: Positive = 10.0
     """The safety net under the websocket: how often buffered signals are held against waiting runs."""
+    scan_seconds: Positive = 300.0
+    """How often all paused runs are read, for deadlines and reminders that were not heard of."""
+    lease_seconds: Annotated[float, Field(ge=2)] = 10.0
+    """How long a resumer may be silent in the middle of a signal before another goes on with it."""
+    call_seconds: Positive = 5.0
+    """How long one call of Prefect's API may take."""
+    max_buffered: Annotated[int, Field(ge=1)] = 100_000
+    """How many early signals are kept at once; further ones are rejected into the dead letters."""
+    retention_seconds: Positive = 7 * 86_400
+    """How long a signal's outcome is known, and so its id for a duplicate."""
+    max_records: Annotated[int, Field(ge=100)] = 200_000
 
 
 class ExecutorSettings(Part):

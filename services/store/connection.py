@@ -4,33 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import redis
 import redis.asyncio
+from redis.asyncio.connection import parse_url
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import BusyLoadingError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.retry import Retry
 
 from config.settings import RedisSettings
 from events.errors import Backpressure, TransientError
+
+RETRIES: Final = 2
+"""Bridges a connection that has gone stale in the pool. Longer trouble is for the caller to know of."""
 
 AsyncRedis = redis.asyncio.Redis
 SyncRedis = redis.Redis
 
 
 def connect(url: str, settings: RedisSettings) -> AsyncRedis:
-    """An asyncio client on ``url``; connects on first use. Answers are bytes."""
+    """An asyncio client on ``url``; connects on first use. Answers are bytes.
+
+    With Sentinels in the settings the URL's host is the name of the primary they watch, as in
+    ``redis://user:password@mymaster/0``. Every command is answered within ``command_timeout_seconds`` or fails, so a
+    blocking one must ask for less.
+    """
     if settings.sentinels:
-        sentinel = redis.asyncio.Sentinel(_addresses(settings), **_options(settings))  # type: ignore[no-untyped-call]
-        return cast(AsyncRedis, sentinel.master_for(_primary(url), **_options(settings)))
-    return redis.asyncio.Redis.from_url(url, **_options(settings))
+        sentinel = redis.asyncio.Sentinel(_addresses(settings), sentinel_kwargs=_to_sentinels(url, settings))  # type: ignore[no-untyped-call]
+        return cast(AsyncRedis, sentinel.master_for(retry=AsyncRetry(_pause(), RETRIES), **_to_primary(url, settings)))
+    return redis.asyncio.Redis.from_url(url, retry=AsyncRetry(_pause(), RETRIES), **_options(url, settings))
 
 
 def connect_sync(url: str, settings: RedisSettings) -> SyncRedis:
     """A blocking client on ``url``, for RQ; connects on first use. Answers are bytes."""
     if settings.sentinels:
-        sentinel = redis.Sentinel(_addresses(settings), **_options(settings))  # type: ignore[no-untyped-call]
-        return cast(SyncRedis, sentinel.master_for(_primary(url), **_options(settings)))  # type: ignore[no-untyped-call]
-    return redis.Redis.from_url(url, **_options(settings))
+        sentinel = redis.Sentinel(_addresses(settings), sentinel_kwargs=_to_sentinels(url, settings))  # type: ignore[no-untyped-call]
+        return cast(SyncRedis, sentinel.master_for(retry=Retry(_pause(), RETRIES), **_to_primary(url, settings)))  # type: ignore[no-untyped-call]
+    return redis.Redis.from_url(url, retry=Retry(_pause(), RETRIES), **_options(url, settings))
 
 
 @contextmanager
@@ -51,24 +63,50 @@ def translated() -> Iterator[None]:
         raise TransientError(f"Redis is out of reach: {error}") from error
 
 
-def _options(settings: RedisSettings) -> dict[str, Any]:
+def _options(url: str, settings: RedisSettings) -> dict[str, Any]:
     options: dict[str, Any] = {
         "socket_connect_timeout": settings.connect_timeout_seconds,
+        "socket_timeout": settings.command_timeout_seconds,
         "socket_keepalive": True,
         "health_check_interval": 15,
         "protocol": 2,
     }
+    if settings.username:
+        options["username"] = settings.username
     if settings.password:
         options["password"] = settings.password
-    if settings.ca_file:
-        options["ssl_ca_certs"] = str(settings.ca_file)
+    if url.startswith("rediss://"):
+        files = {
+            "ssl_ca_certs": settings.ca_file,
+            "ssl_certfile": settings.certificate_file,
+            "ssl_keyfile": settings.key_file,
+        }
+        options |= {name: str(file) for name, file in files.items() if file is not None}
     return options
+
+
+def _pause() -> ExponentialWithJitterBackoff:
+    return ExponentialWithJitterBackoff(base=0.05, cap=0.5)
+
+
+def _to_primary(url: str, settings: RedisSettings) -> dict[str, Any]:
+    told = dict(parse_url(url))
+    name = told.pop("host", "")
+    told.pop("port", None)
+    secure = told.pop("connection_class", None) is not None
+    options = {**_options(url, settings), **told}
+    return {"service_name": name, **options, **({"ssl": True} if secure else {})}
+
+
+def _to_sentinels(url: str, settings: RedisSettings) -> dict[str, Any]:
+    options = _options(url, settings)
+    options.pop("username", None)
+    options.pop("password", None)
+    if settings.sentinel_password:
+        options["password"] = settings.sentinel_password
+    return {**options, **({"ssl": True} if url.startswith("rediss://") else {})}
 
 
 def _addresses(settings: RedisSettings) -> list[tuple[str, int]]:
     pairs = (address.rpartition(":") for address in settings.sentinels)
     return [(host, int(port)) for host, _, port in pairs]
-
-
-def _primary(url: str) -> str:
-    return url.split("://", 1)[-1].split("/", 1)[0].rpartition("@")[-1].partition(":")[0]
