@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
-from jinja2 import Undefined
-
 from events.action import Action
 from events.action_template import ActionTemplate
 from events.errors import RejectedEvent
@@ -158,7 +156,7 @@ class Rule:
                 held = self._when.value(scope)
             except RejectedEvent as error:
                 return Verdict(name, False, "when", f"it could not be evaluated: {error.reason}")
-            if not held or isinstance(held, Undefined):
+            if not held:
                 return Verdict(name, False, "when", f"{self._when.source}: {self._when.explain(scope)}")
         try:
             keys = self._keys(scope) if self.has_windows else None

@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from events.errors import RejectedEvent
 from events.event import Event, refuse_hydration
-from events.filters.bounds import LONGEST_TEXT, Fault, bounded, kind, spend_deep
+from events.filters.bounds import LONGEST_TEXT, Fault, bounded, kind, present, spend_deep
 from events.sandbox import ENVIRONMENT, Running
 from events.template_check import Names, TemplateProblem, check, narrowed
 
@@ -55,7 +55,7 @@ class Expression:
     def value(self, scope: Mapping[str, Any]) -> Any:
         """The native result over ``scope``; raises `RejectedEvent` (code ``template``) where there is none."""
         try:
-            return _run(self._root, scope)
+            return present(_result(self._root, Running(scope)))
         except Exception as error:  # whatever an event does to a template is told, never raised through
             raise _rejected(self.source, error) from error
 
@@ -160,10 +160,6 @@ def is_template(source: str) -> bool:
     return "{{" in source or "{%" in source or "{#" in source
 
 
-def _run(root: Callable[[Any], Iterator[str]], scope: Mapping[str, Any]) -> Any:
-    return _result(root, Running(scope))
-
-
 def _result(root: Callable[[Any], Iterator[str]], running: Running) -> Any:
     next(root(running), None)  # an assignment yields nothing: this runs it to its end
     return running.vars["result"]
@@ -171,14 +167,16 @@ def _result(root: Callable[[Any], Iterator[str]], running: Running) -> Any:
 
 def _parse_expression(source: str) -> nodes.Expr:
     _measure(source)
+    if source.lstrip().startswith(("{{", "{%")):
+        raise TemplateProblem(((), f"{source!r} is not one expression: write it without {{{{ }}}}"))
     # Parenthesised, so that nothing but one expression fits in; an unfinished one is then reported as such.
     try:
         parser = ENVIRONMENT._parse  # noqa: SLF001 - as `compile_expression` does, without compiling yet
         found = _only_expression(parser("{{ (" + source + "\n) }}", None, None))
     except (TemplateSyntaxError, RecursionError) as error:
         raise _unreadable(source, error) from None
-    if found is None or is_template(source):
-        raise TemplateProblem(((), f"{source!r} is not one expression: write it without {{{{ }}}}"))
+    if found is None or not source.strip():
+        raise TemplateProblem(((), f"{source!r} is not one expression"))
     return found
 
 
