@@ -8,11 +8,13 @@ from typing import Any, Final, cast
 
 import redis
 import redis.asyncio
+import redis.asyncio.sentinel
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import BusyLoadingError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 from redis.retry import Retry
+from typing_extensions import override
 
 from config.settings import RedisSettings
 from events.errors import Backpressure, TransientError
@@ -33,7 +35,10 @@ def connect(url: str, settings: RedisSettings) -> AsyncRedis:
     """
     if settings.sentinels:
         sentinel = redis.asyncio.Sentinel(_addresses(settings), sentinel_kwargs=_to_sentinels(url, settings))  # type: ignore[no-untyped-call]
-        return cast(AsyncRedis, sentinel.master_for(retry=AsyncRetry(_pause(), RETRIES), **_to_primary(url, settings)))
+        primary = sentinel.master_for(
+            retry=AsyncRetry(_pause(), RETRIES), connection_pool_class=_PrimaryPool, **_to_primary(url, settings)
+        )
+        return cast(AsyncRedis, primary)
     return redis.asyncio.Redis.from_url(url, retry=AsyncRetry(_pause(), RETRIES), **_options(url, settings))
 
 
@@ -43,6 +48,16 @@ def connect_sync(url: str, settings: RedisSettings) -> SyncRedis:
         sentinel = redis.Sentinel(_addresses(settings), sentinel_kwargs=_to_sentinels(url, settings))  # type: ignore[no-untyped-call]
         return cast(SyncRedis, sentinel.master_for(retry=Retry(_pause(), RETRIES), **_to_primary(url, settings)))  # type: ignore[no-untyped-call]
     return redis.Redis.from_url(url, retry=Retry(_pause(), RETRIES), **_options(url, settings))
+
+
+class _PrimaryPool(redis.asyncio.sentinel.SentinelConnectionPool):
+    """Closes its connections to the Sentinels too: redis-py leaves them to the garbage collector."""
+
+    @override
+    async def aclose(self) -> None:
+        await super().aclose()
+        for sentinel in self.sentinel_manager.sentinels:
+            await sentinel.aclose()
 
 
 @contextmanager

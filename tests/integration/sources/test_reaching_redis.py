@@ -1,0 +1,163 @@
+"""Redis behind a password, behind TLS and behind Sentinels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from config.settings import RedisSettings
+from config.sources import RedisSource
+from events.errors import TransientError
+from services.listeners.redis.source import RedisListener, redis_listeners
+from services.store.connection import AsyncRedis, connect, connect_sync, translated
+from tests.support.proxy import in_front_of
+from tests.support.sources import QUICK, Door, Letters, cloudevent, intake, running
+from tests.support.valkeys import OwnValkey, own_valkey, self_signed, sentinel
+from tests.support.waiting import eventually
+
+BOTH = RedisSource(channel="sluice.events", stream="sluice.events", list="test:list")
+
+
+def parts(redis: AsyncRedis, door: Door, url: str, settings: RedisSettings) -> dict[str, RedisListener]:
+    return redis_listeners(
+        "events",
+        BOTH,
+        intake=intake(door, Letters()),
+        redis=redis,
+        connect=lambda: connect(url, settings),
+        settings=QUICK,
+    )
+
+
+async def everything_works(redis: AsyncRedis, url: str, settings: RedisSettings, publisher: AsyncRedis) -> None:
+    door = Door(redis)
+    listeners = parts(redis, door, url, settings)
+    async with running(*listeners.values()):
+        await eventually(lambda: _ready(listeners))
+        await publisher.publish("sluice.events", cloudevent("published"))
+        await publisher.xadd("sluice.events", {"event": cloudevent("added")})
+        await publisher.rpush("test:list", cloudevent("pushed"))
+        await eventually(lambda: _ids(door, {"published", "added", "pushed"}))
+
+
+async def _ready(listeners: dict[str, RedisListener]) -> bool:
+    return all(part.status()["ready"] for part in listeners.values())
+
+
+async def _ids(door: Door, wanted: set[str]) -> bool:
+    return set(await door.ids()) == wanted
+
+
+async def _secured(valkey: OwnValkey, password: str) -> AsyncRedis:
+    opener = connect(valkey.url, RedisSettings())
+    await opener.config_set("requirepass", password)
+    await opener.aclose()
+    return connect(valkey.url, RedisSettings(password=password))
+
+
+async def test_a_password_may_stand_in_the_settings(tmp_path: Path) -> None:
+    with own_valkey(tmp_path) as valkey:
+        redis = await _secured(valkey, "s3cret")
+        await everything_works(redis, valkey.url, RedisSettings(password="s3cret"), redis)
+        assert connect_sync(valkey.url, RedisSettings(password="s3cret")).ping()
+        await redis.aclose()
+
+
+async def test_a_password_may_stand_in_the_url(tmp_path: Path) -> None:
+    with own_valkey(tmp_path) as valkey:
+        redis = await _secured(valkey, "s3cret")
+        url = valkey.url.replace("redis://", "redis://:s3cret@")
+        with_url = connect(url, RedisSettings())
+        await everything_works(with_url, url, RedisSettings(), redis)
+        await redis.aclose()
+        await with_url.aclose()
+
+
+async def test_a_wrong_password_is_waited_out_and_said(tmp_path: Path) -> None:
+    with own_valkey(tmp_path) as valkey:
+        redis = await _secured(valkey, "s3cret")
+        wrong = connect(valkey.url, RedisSettings(password="guess"))
+        listeners = parts(wrong, Door(wrong), valkey.url, RedisSettings(password="guess"))
+        async with running(*listeners.values()):
+            await eventually(lambda: _all_degraded(listeners))
+            await redis.config_set("requirepass", "guess")
+            await eventually(lambda: _ready(listeners))
+        await redis.aclose()
+        await wrong.aclose()
+
+
+async def _all_degraded(listeners: dict[str, RedisListener]) -> bool:
+    return all("degraded" in part.status() for part in listeners.values())
+
+
+async def test_tls_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
+    """The embedded Valkey speaks no TLS, so a proxy that does stands in front of it, as stunnel would."""
+    context, certificate = self_signed(tmp_path)
+    with own_valkey(tmp_path / "data") as valkey:
+        plain = connect(valkey.url, RedisSettings())
+        async with in_front_of(valkey.url, tls=context) as (_, url):
+            assert url.startswith("rediss://")
+            settings = RedisSettings(ca_file=certificate)
+            redis = connect(url, settings)
+            await everything_works(redis, url, settings, plain)
+            await redis.aclose()
+            stranger = connect(url, RedisSettings())
+            with pytest.raises(TransientError, match="certificate"), translated():
+                await stranger.ping()
+            await stranger.aclose()
+        await plain.aclose()
+
+
+async def test_a_failover_by_sentinel_loses_nothing_that_was_replicated(tmp_path: Path) -> None:
+    with (
+        own_valkey(tmp_path / "a") as first,
+        own_valkey(tmp_path / "b") as second,
+        sentinel(tmp_path / "s", first) as address,
+    ):
+        direct = connect(second.url, RedisSettings())
+        await direct.replicaof("127.0.0.1", first.port)
+        settings = RedisSettings(sentinels=(address,), connect_timeout_seconds=1)
+        url = "redis://mymaster/0"
+        redis = connect(url, settings)
+        door = Door(redis)
+        listeners = parts(redis, door, url, settings)
+        async with running(*listeners.values()):
+            await eventually(lambda: _ready(listeners))
+            await redis.xadd("sluice.events", {"event": cloudevent("before")})
+            await eventually(lambda: _ids(door, {"before"}))
+            await redis.wait(1, 5000)
+            await eventually(lambda: _knows_replica(address))
+            first.kill()
+            await eventually(lambda: _is_primary(direct), within_seconds=30)
+            await direct.xadd("sluice.events", {"event": cloudevent("after")})
+            await direct.rpush("test:list", cloudevent("pushed"))
+            await eventually(lambda: _heard(direct), within_seconds=30)
+            await eventually(lambda: _ids(door, {"before", "after", "pushed", "published"}))
+        await redis.aclose()
+        await direct.aclose()
+
+
+async def _knows_replica(address: str) -> bool:
+    client = connect(f"redis://{address}", RedisSettings())
+    try:
+        (state,) = (await client.sentinel_masters()).values()
+        return bool(state["num-slaves"])
+    finally:
+        await client.aclose()
+
+
+async def _is_primary(redis: AsyncRedis) -> bool:
+    return bool((await redis.role())[0] == b"master")
+
+
+async def _heard(redis: AsyncRedis) -> bool:
+    return bool(await redis.publish("sluice.events", cloudevent("published")))
+
+
+def test_credentials_and_database_of_the_url_reach_the_primary_behind_sentinels() -> None:
+    settings = RedisSettings(sentinels=("127.0.0.1:26379",), password="ignored")
+    client = connect("rediss://user:p%40ss@mymaster/3", settings)
+    told = client.connection_pool.connection_kwargs
+    assert (told["username"], told["password"], told["db"]) == ("user", "p@ss", 3)
+    assert client.connection_pool.connection_class.__name__ == "SentinelManagedSSLConnection"

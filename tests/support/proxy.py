@@ -1,0 +1,119 @@
+"""A TCP proxy on loopback that delays, cuts, half-closes and swallows, and that can put TLS in front of a server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Self
+
+
+class Proxy:
+    """Forwards to ``target``; what it does to the connections can be changed at any time."""
+
+    def __init__(self, target: int, *, tls: ssl.SSLContext | None = None) -> None:
+        self._target = target
+        self._tls = tls
+        self._server: asyncio.Server | None = None
+        self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self.port = 0
+        self.delay_seconds = 0.0
+        """How long each piece of data waits, in either direction."""
+        self.refusing = False
+        """Whether new connections end at once."""
+        self.connections = 0
+        """How many there have been."""
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server
+        self._server.close()
+        self.cut()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def cut(self) -> int:
+        """Reset every connection, as a network that breaks; answers how many."""
+        pairs, self._pairs = self._pairs, set()
+        for client, server in pairs:
+            for writer in (client, server):
+                sock = writer.get_extra_info("socket")
+                with contextlib.suppress(OSError):
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                writer.transport.abort()
+        return len(pairs)
+
+    def half_close(self) -> None:
+        """Tell every client that its server has ended its side; what the client sends still arrives."""
+        for client, _ in self._pairs:
+            with contextlib.suppress(OSError, RuntimeError):
+                client.write_eof()
+
+    def swallow(self) -> None:
+        """Keep connections open and pass nothing on: the peer is gone and nobody says so."""
+        self._flowing.clear()
+
+    def flow(self) -> None:
+        """Pass on again, beginning with what was swallowed."""
+        self._flowing.set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        if self.refusing:
+            writer.transport.abort()
+            return
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            writer.transport.abort()
+            return
+        pair = (writer, far_writer)
+        self._pairs.add(pair)
+        pumps = [
+            asyncio.create_task(self._pump(reader, far_writer)),
+            asyncio.create_task(self._pump(far_reader, writer)),
+        ]
+        self._tasks.update(pumps)
+        try:
+            await asyncio.wait(pumps)
+        finally:
+            self._pairs.discard(pair)
+            self._tasks.difference_update(pumps)
+            for end in pair:
+                end.transport.abort()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, RuntimeError, ssl.SSLError):
+            while data := await reader.read(65536):
+                if self.delay_seconds:
+                    await asyncio.sleep(self.delay_seconds)
+                await self._flowing.wait()
+                writer.write(data)
+                await writer.drain()
+            if writer.can_write_eof():
+                writer.write_eof()
+            else:
+                writer.close()
+
+
+@asynccontextmanager
+async def in_front_of(url: str, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[Proxy, str]]:
+    """A proxy in front of the server at ``url``, and the URL through it."""
+    scheme, _, rest = url.partition("://")
+    place, _, path = rest.partition("/")
+    credentials, at, address = place.rpartition("@")
+    async with Proxy(int(address.rpartition(":")[2]), tls=tls) as proxy:
+        host = "localhost" if tls else "127.0.0.1"
+        yield proxy, f"{'rediss' if tls else scheme}://{credentials}{at}{host}:{proxy.port}/{path}"
