@@ -12,8 +12,10 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
+from prometheus_client import generate_latest
 
 from events.errors import Backpressure, TransientError
+from services.metrics import REGISTRY
 from services.store.connection import AsyncRedis, translated
 
 REPORTS: Final = "sluice:role:"
@@ -59,6 +61,7 @@ class Reporter:
             "ready": all(part.get("ready", True) for part in parts.values()),
             "degraded": degraded,
             "parts": parts,
+            "metrics": generate_latest(REGISTRY).decode(),
             "at": time.time(),
         }
 

@@ -67,7 +67,7 @@ def test_a_csv_file_becomes_one_run_with_its_rows_in_the_database(installation: 
     drop(inbox, "cities.csv", "city,people\nOslo,700000\nRome,2800000\n")
     run = run_named(installation, "ingest-file", "cities.csv")
     assert ended(installation, "ingest-file", run["id"])["type"] == "COMPLETED"
-    assert {"sluice", "rule:ingest-csv"} <= set(run["tags"])
+    assert {"sluice", "rule:ingest-file"} <= set(run["tags"])
     with sqlite3.connect(installation.home / "data.db") as database:
         assert database.execute("SELECT city, people FROM cities ORDER BY city").fetchall() == [
             ("Oslo", 700000),

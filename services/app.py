@@ -1,0 +1,295 @@
+"""The composition root: the one place where the parts of each role are built and joined.
+
+Reading it from top to bottom is reading the architecture: listeners emit into the journal; the router asks the rules
+and hands runs to the dispatcher and signals to the desk; outcomes tell the listeners how it ended; the resumer applies
+signals; the executor runs flows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from config.project import Project, load_project
+from config.settings import Settings
+from config.sources import RedisSource
+from events.errors import ConfigError
+from events.event import RESUME, Event
+from events.rule import evaluate
+from events.rule_model import RuleSpec
+from events.signal import ResumeSignal
+from services.health import read_reports
+from services.listeners.intake import Intake, event_intake, signal_intake
+from services.role import Part, run_parts
+from services.store.connection import AsyncRedis, SyncRedis, connect, connect_sync
+from services.store.dead_letters import DeadLetters
+from services.store.history import History
+from services.store.journal import Appended, Journal
+from services.store.lease import Lease
+
+if TYPE_CHECKING:
+    from services.prefect_api.client import PrefectApi
+    from services.resumer.desk import SignalDesk
+
+EVENTS: Final = "sluice.events"
+DISPATCH_LEASE_SECONDS: Final = 5.0
+
+Parts = dict[str, Part]
+
+
+def run_role(role: str, settings: Settings) -> None:
+    """Run one role until SIGTERM.
+
+    Raises `ConfigError` for a configuration that cannot be used, before anything is connected.
+    """
+    project = load_project(settings.config, home=settings.home)
+    asyncio.run(_run(role, settings, project))
+
+
+async def _run(role: str, settings: Settings, project: Project) -> None:
+    async with AsyncExitStack() as stack:
+        shared = Shared(settings, project, stack)
+        parts = await _ROLES[role](shared)
+        await run_parts(role, parts, redis=shared.redis)
+
+
+class Shared:
+    """What the parts of one process have in common."""
+
+    def __init__(self, settings: Settings, project: Project, stack: AsyncExitStack) -> None:
+        missing = [
+            f"{name} is not set: a role needs to know its {what}; `sluice up` starts one and sets it"
+            for name, what, value in (
+                ("SLUICE_REDIS_URL", "Redis", settings.redis_url),
+                ("PREFECT_API_URL", "Prefect server", settings.prefect_api_url),
+            )
+            if value is None
+        ]
+        if missing:
+            raise ConfigError(*missing)
+        self.settings = settings
+        self.project = project
+        self.stack = stack
+        self.instance = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        self.redis = self.connect()
+        stack.push_async_callback(self.redis.aclose)
+        self.dead_letters = DeadLetters(self.redis)
+        self.history = History(self.redis, settings.history)
+        self.journal = Journal(self.redis, settings.journal, consumer=self.instance)
+        self.limits = settings.limits.as_limits()
+        self._prefect: PrefectApi | None = None
+
+    @property
+    def redis_url(self) -> str:
+        """The address of Redis."""
+        return str(self.settings.redis_url)
+
+    def connect(self) -> AsyncRedis:
+        """A client of one's own."""
+        return connect(self.redis_url, self.settings.redis)
+
+    def connect_sync(self) -> SyncRedis:
+        """A blocking client, for RQ."""
+        return connect_sync(self.redis_url, self.settings.redis)
+
+    async def prefect(self) -> PrefectApi:
+        """Prefect's API; its client is imported by the roles that need it."""
+        if self._prefect is None:
+            from services.prefect_api.client import connect as connect_prefect
+
+            self._prefect = await self.stack.enter_async_context(connect_prefect())
+        return self._prefect
+
+    def desk(self) -> SignalDesk:
+        """Where signals are handed in."""
+        from services.resumer.desk import SignalDesk
+        from services.store.signals import SignalStore
+
+        rq_redis = self.connect_sync()
+        self.stack.callback(rq_redis.close)
+        store = SignalStore(self.redis, self.settings.resumer)
+        return SignalDesk(store=store, rq_redis=rq_redis, limits=self.limits)
+
+    def emit_for(self, listener: str) -> Callable[[Sequence[Event]], Awaitable[Sequence[Appended]]]:
+        """The journal's door for one listener."""
+
+        async def emit(events: Sequence[Event]) -> Sequence[Appended]:
+            return await self.journal.append(events, received=datetime.now(UTC).isoformat(), listener=listener)
+
+        return emit
+
+
+async def _listeners(shared: Shared) -> Parts:
+    from services.listeners.redis.source import listener_name, redis_listeners
+
+    settings, sources = shared.settings, shared.project.sources
+    parts: Parts = {}
+    if sources.files:
+        parts |= await _files(shared)
+    open_listeners = partial(redis_listeners, redis=shared.redis, connect=shared.connect, settings=settings.listeners)
+    submit = shared.desk().submit
+    for name, source in _with_defaults(sources.redis).items():
+        listener = listener_name(name)
+        intake: Intake[Any]
+        if source.carries == "signals":
+            intake = signal_intake(listener=listener, submit=submit, dead=shared.dead_letters, limits=shared.limits)
+        else:
+            intake = event_intake(
+                listener=listener,
+                emit=shared.emit_for(listener),
+                dead=shared.dead_letters,
+                limits=shared.limits,
+                default_type=source.type,
+            )
+        parts |= open_listeners(name, source, intake=intake)
+    return parts
+
+
+def _with_defaults(sources: Mapping[str, RedisSource]) -> Mapping[str, RedisSource]:
+    """``sluice.resume`` and ``sluice.events`` are listened to (channel and stream) unless the project says otherwise."""
+    found = dict(sources)
+    if not any(source.carries == "signals" for source in sources.values()):
+        found[RESUME] = RedisSource(channel=RESUME, stream=RESUME, carries="signals")
+    if not any(EVENTS in (source.channel, source.stream) for source in sources.values()):
+        found[EVENTS] = RedisSource(channel=EVENTS, stream=EVENTS)
+    return found
+
+
+async def _files(shared: Shared) -> Parts:
+    from services.listeners.files.listener import FilesListener
+    from services.store.ledger import Ledger
+
+    settings = shared.settings
+    ledger = Ledger(shared.redis, settings.journal, settings.files)
+    parts: Parts = {
+        f"files:{name}": FilesListener(
+            name=name, source=source, settings=settings.files, ledger=ledger, backoff=settings.listeners
+        )
+        for name, source in shared.project.sources.files.items()
+    }
+    return parts
+
+
+async def _router(shared: Shared) -> Parts:
+    from services.announcer import Announcer
+    from services.dispatch_calls import Calls
+    from services.dispatcher import Dispatcher
+    from services.outcomes import Outcomes
+    from services.router import Router
+    from services.store.lanes import Lanes
+    from services.store.pace import Paces
+    from services.store.progress import Progress
+    from services.store.runs import Runs
+    from services.store.verdicts import VerdictLines
+
+    settings, redis = shared.settings, shared.redis
+    rules = shared.project.rules
+    prefect = await shared.prefect()
+    desk = shared.desk()
+    progress = Progress(redis, retention_seconds=settings.history.retention_seconds)
+    announcer = Announcer(prefect=prefect)
+
+    async def submit(signal: ResumeSignal) -> None:
+        await desk.submit(signal)
+
+    def pace(rule: str) -> RuleSpec:
+        known = rules.get(rule)
+        return known.spec if known is not None else RuleSpec(name=rule, on="*", run="unknown/unknown")
+
+    router = Router(
+        journal=shared.journal,
+        judge=lambda event: (evaluate(rules, event), shared.project.version),
+        lines=VerdictLines(redis, settings.history),
+        handover=progress,
+        dead_letters=shared.dead_letters,
+        submit_signal=submit,
+    )
+    dispatcher = Dispatcher(
+        lanes=Lanes(redis),
+        paces=Paces(redis),
+        lease=Lease(redis, "dispatch", ttl_seconds=DISPATCH_LEASE_SECONDS),
+        pace=pace,
+        calls=lambda wake: Calls(
+            prefect=prefect,
+            recorder=progress,
+            fetch=shared.journal.fetch,
+            bury=shared.dead_letters.add,
+            announce=announcer.announce,
+            settings=settings.dispatcher,
+            wake=wake,
+        ),
+        settings=settings.dispatcher,
+    )
+    outcomes = Outcomes(prefect=prefect, recorder=progress, runs=Runs(redis), history=shared.history)
+    return {"router": router, "dispatcher": dispatcher, "announcer": announcer, "outcomes": outcomes}
+
+
+async def _resumer(shared: Shared) -> Parts:
+    from services.resumer import build_resumer
+
+    resumer = build_resumer(
+        redis=shared.redis,
+        connect_rq=shared.connect_sync,
+        api=await shared.prefect(),
+        settings=shared.settings.resumer,
+        dead=shared.dead_letters,
+        history=shared.history,
+        instance=shared.instance,
+    )
+    return dict(resumer.parts())
+
+
+async def _executor(shared: Shared) -> Parts:
+    from services.executor.executor import Executor
+
+    settings = shared.settings
+    executor = Executor(
+        settings=settings.executor,
+        prefect=await shared.prefect(),
+        redis_url=shared.redis_url,
+        redis_settings=settings.redis,
+        log_settings=settings.log,
+        home=settings.home,
+    )
+    return {"executor": executor}
+
+
+async def _api(shared: Shared) -> Parts:
+    from services.listeners.http import HttpListener
+    from services.scrape import scrape
+
+    settings = shared.settings
+
+    async def ready() -> tuple[bool, Mapping[str, Any]]:
+        reports = await read_reports(shared.redis)
+        roles = {report["role"] for report in reports if report["ready"]}
+        return "router" in roles, {"roles_ready": sorted(roles)}
+
+    http = HttpListener(
+        settings=settings.api,
+        port=settings.ports.api,
+        limits=shared.limits,
+        sources=shared.project.sources.http,
+        emit_for=shared.emit_for,
+        submit=shared.desk().submit,
+        dead=shared.dead_letters,
+        ready=ready,
+        scrape=partial(scrape, shared.redis),
+    )
+    return {"http": http}
+
+
+_ROLES: Final[Mapping[str, Callable[[Shared], Awaitable[Parts]]]] = {
+    "listeners": _listeners,
+    "router": _router,
+    "resumer": _resumer,
+    "executor": _executor,
+    "api": _api,
+}
