@@ -48,7 +48,7 @@ def _described(fault: ErrorDetails, model: type[BaseModel]) -> tuple[KeyPath, st
     kind = fault["type"]
     last = str(key[-1]) if key else ""
     if kind == "extra_forbidden" and holder is not None:
-        return key[:-1], f"unknown key {last!r} — {did_you_mean(last, _keys(holder))}"
+        return key, f"unknown key — {did_you_mean(last, holder.model_fields)}"
     if kind == "missing":
         return key[:-1], f"the key {last!r} is missing"
     if kind == "value_error":
@@ -83,10 +83,6 @@ def _inner(annotation: Any) -> Any:
     if isinstance(annotation, type) and get_origin(annotation) is None:
         return annotation if issubclass(annotation, BaseModel) else None
     return next((found for part in get_args(annotation) if (found := _inner(part)) is not None), None)
-
-
-def _keys(model: type[BaseModel]) -> list[str]:
-    return list(model.model_fields)
 
 
 def _shown(value: Any) -> str:

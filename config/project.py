@@ -65,7 +65,7 @@ def load_project(path: Path, *, home: Path) -> Project:
     if not isinstance(data, dict):
         raise ConfigError(f"{path}:1: the file must hold a mapping with `sources` and `rules`")
     problems += [
-        f"{document.where((key,))}: unknown key {key!r} — {did_you_mean(key, ProjectFile.model_fields)}"
+        f"{document.where((key,))}: {key}: unknown key — {did_you_mean(key, ProjectFile.model_fields)}"
         for key in data.keys() - ProjectFile.model_fields.keys()
     ]
     sources = _sources(document, data.get("sources"), home, problems)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-import yaml
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from config.yaml_file import read_yaml
 from events.errors import ConfigError
 from events.event import Limits
+from events.suggest import did_you_mean
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
 """Where the application's own files lie."""
@@ -140,7 +141,8 @@ class DispatcherSettings(Part):
     """Prefect accepts at most 100 runs a call."""
     calls: Annotated[int, Field(ge=1, le=16)] = 2
     """How many calls, for as many deployments, may be under way at once."""
-    backoff_seconds: Positive = 0.5
+    backoff_seconds: Positive = 0.1
+    """Before a failed run is tried again; doubled each time up to ``max_backoff_seconds``."""
     max_backoff_seconds: Positive = 30.0
     max_active_runs: Annotated[int, Field(ge=1)] | None = None
     """While so many runs that Sluice started are not over, events of all rules wait."""
@@ -268,17 +270,19 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
 
-def load_settings(**overrides: Any) -> Settings:
-    """Read the settings; ``overrides`` (from command-line options) win over everything.
-
-    Raises `ConfigError` naming each variable or key at fault.
-    """
-    problems = [f"environment variable {name}: Sluice has no such setting" for name in _unknown(os.environ)]
+def load_settings() -> Settings:
+    """Read the settings; raises `ConfigError` naming each variable or key at fault."""
+    problems = [
+        f"environment variable {name}: Sluice has no such setting — {did_you_mean(name, _variables())}"
+        for name in _unknown(os.environ)
+    ]
     name = os.environ.get(f"{PREFIX}ENV", "development")
     file = CHECKOUT / "config" / "environments" / f"{name}.yaml"
     values: dict[str, Any] = {}
     if file.is_file():
-        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        document = read_yaml(file)
+        values = document.data or {}
+        problems += document.problems
     try:
         settings = Settings(**values)
     except ValidationError as error:
@@ -289,9 +293,15 @@ def load_settings(**overrides: Any) -> Settings:
         raise ConfigError(*problems) from error
     if problems:
         raise ConfigError(*problems)
-    if not overrides:
-        return settings
-    return Settings.model_validate({**settings.model_dump(by_alias=True), **overrides})
+    return settings
+
+
+def _variables() -> Iterator[str]:
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Part):
+            yield from (f"{PREFIX}{name}__{inner}".upper() for inner in field.annotation.model_fields)
+        elif field.validation_alias is None:
+            yield f"{PREFIX}{name}".upper()
 
 
 def _unknown(environ: Mapping[str, str]) -> list[str]:

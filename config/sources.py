@@ -38,7 +38,7 @@ FolderName = Annotated[str, AfterValidator(check_folder_name)]
 class Source(BaseModel):
     """What every source may say: the type of its plain-JSON messages, where it accepts such."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class FilesSource(Source):
@@ -180,7 +180,7 @@ class HttpSource(Source):
 class Sources(BaseModel):
     """All sources, by kind and name."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     files: dict[str, FilesSource] = Field(default_factory=dict)
     redis: dict[str, RedisSource] = Field(default_factory=dict)

@@ -148,8 +148,8 @@ def _plain(text: str) -> Any:
         return None
     if text in _BOOLEANS:
         return _BOOLEANS[text]
-    if _INTEGER.fullmatch(text) and len(text) < 20:  # noqa: PLR2004 - a longer one is no 64-bit number but an id
-        return int(text)
+    if _INTEGER.fullmatch(text):
+        return int(text) if len(text) < 20 else text  # noqa: PLR2004 - a longer one is no 64-bit number but an id
     if _FLOAT.fullmatch(text):
         number = float(text)
         return number if abs(number) != float("inf") else text

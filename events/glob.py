@@ -1,13 +1,18 @@
-"""Globs over event attributes: case-sensitive, ``*`` and ``?`` cross dots and slashes, ``[…]`` is a set."""
+"""Globs over event attributes: ``*`` and ``?`` cross dots and slashes, ``[…]`` is a set, ``{a,b}`` a choice.
+
+They are case-sensitive. A brace itself is written ``[{]``, a bracket ``[[]``.
+"""
 
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Final
 
 LONGEST: Final = 512
+MOST_CHOICES: Final = 200
 
 
 class Globs:
@@ -18,7 +23,8 @@ class Globs:
     def __init__(self, patterns: Sequence[str]) -> None:
         self.patterns = tuple(patterns)
         # fnmatch's translation uses atomic groups: no text makes the match take exponential time.
-        self.matches = re.compile("|".join(fnmatch.translate(pattern) for pattern in self.patterns)).match
+        choices = [choice for pattern in self.patterns for choice in _choices(pattern)]
+        self.matches = re.compile("|".join(fnmatch.translate(choice) for choice in choices)).match
 
     def __str__(self) -> str:
         return " or ".join(repr(pattern) for pattern in self.patterns)
@@ -30,21 +36,25 @@ def glob_problem(pattern: str) -> str | None:
         return "the glob is empty and would match nothing: write '*' to match everything"
     if len(pattern) > LONGEST:
         return f"the glob has {len(pattern)} characters; at most {LONGEST} are accepted"
-    position = 0
-    while position < len(pattern):
-        mark = pattern[position]
-        if mark in "{}":
-            return (
-                f"braces are not part of a glob ({pattern!r}): give a list of globs, or write '[{mark}]' for the brace"
-            )
+    choices = 1
+    for mark in _MARK.findall(pattern):
         if mark == "[":
-            # The first character inside, after an optional '!', belongs to the set even if it is ']'.
-            start = position + 2 if pattern[position + 1 : position + 2] == "!" else position + 1
-            end = pattern.find("]", start + 1)
-            if end < 0:
-                return (
-                    f"the set '[' is never closed in {pattern!r}: write ']' behind it, or '[[]' for the bracket itself"
-                )
-            position = end
-        position += 1
+            return f"the set '[' is never closed in {pattern!r}: write ']' behind it, or '[[]' for the bracket itself"
+        if mark in "{}":
+            return f"the braces in {pattern!r} are nested or not in pairs: write '[{mark}]' for a brace itself"
+        if mark[0] == "{":
+            choices *= mark.count(",") + 1
+    if choices > MOST_CHOICES:
+        return f"the braces in {pattern!r} make {choices} globs; at most {MOST_CHOICES} are accepted"
     return None
+
+
+# A set (its first character, after an optional '!', belongs to it even if it is ']'), a choice, or any one character.
+_MARK: Final = re.compile(r"\[!?.[^\]]*\]|\{[^{}\[\]]*\}|.", re.DOTALL)
+
+
+def _choices(pattern: str) -> list[str]:
+    """The globs without braces that a good glob stands for."""
+    marks = _MARK.findall(pattern)
+    parts = [mark[1:-1].split(",") if mark[0] == "{" else [mark] for mark in marks]
+    return ["".join(chosen) for chosen in itertools.product(*parts)]

@@ -57,6 +57,7 @@ Globs = Annotated[
 ]
 """One glob or a list of which any may match; ``*`` and ``?`` cross dots and slashes."""
 
+Flag = Annotated[bool, Field(strict=True)]
 Seconds = Annotated[float, Field(gt=0, le=LONGEST_WINDOW_SECONDS)]
 TemplatedSeconds = Annotated[
     Any,
@@ -75,7 +76,7 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=8192)]
 class Part(BaseModel):
     """A part of the project file: nothing unknown in it, nothing changed after it was read."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class ResumeSpec(Part):
@@ -235,7 +236,7 @@ class RuleSpec(ActionSpec):
 
     name: Name
     description: str | None = None
-    enabled: bool = True
+    enabled: Flag = True
     on: Globs | None = None
     """Globs on the event's type."""
     source: Globs | None = None
@@ -244,7 +245,7 @@ class RuleSpec(ActionSpec):
     """A Jinja expression over `event`; the rule matches where it holds. A missing key means that it does not."""
     do: Annotated[tuple[ActionSpec, ...], Field(max_length=20)] = ()
     """Several actions, instead of `run` or `resume` in the rule itself."""
-    stop: bool = False
+    stop: Flag = False
     """Where this rule matches, the rules below it are not asked."""
 
     batch: Batch | None = None

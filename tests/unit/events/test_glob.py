@@ -21,6 +21,11 @@ from events.glob import Globs, glob_problem
         ("[[]x]", "[x]"),
         ("a.b", "a.b"),
         ("*", "line\nbreak"),
+        ("*.{csv,json}", "a.json"),
+        ("{a,b}.{c,d}", "b.c"),
+        ("a{,b}", "a"),
+        ("[{]x", "{x"),
+        ("[{]a[}]", "{a}"),
     ],
 )
 def test_a_glob_matches(pattern: str, text: str) -> None:
@@ -30,7 +35,15 @@ def test_a_glob_matches(pattern: str, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("pattern", "text"),
-    [("order.*", "Order.created"), ("a.b", "axb"), ("*.csv", "a.csv.part"), ("a?c", "ac"), ("[!a]", "a"), ("a", "a\n")],
+    [
+        ("{a,b}", "{a,b}"),
+        ("order.*", "Order.created"),
+        ("a.b", "axb"),
+        ("*.csv", "a.csv.part"),
+        ("a?c", "ac"),
+        ("[!a]", "a"),
+        ("a", "a\n"),
+    ],
 )
 def test_a_glob_does_not_match(pattern: str, text: str) -> None:
     assert not Globs([pattern]).matches(text)
@@ -49,7 +62,11 @@ def test_of_several_globs_any_may_match() -> None:
         ("", "empty"),
         ("a[b", "never closed"),
         ("[!", "never closed"),
-        ("*.{csv,json}", "list of globs"),
+        ("*.{csv,{json,txt}}", "nested"),
+        ("{a", "not in pairs"),
+        ("a}", "not in pairs"),
+        ("{[ab],c}", "nested"),
+        ("{a,b}" * 8, "256 globs"),
         ("x" * 513, "512"),
     ],
 )
