@@ -153,7 +153,7 @@ async def _listeners(shared: Shared) -> Parts:
 
 
 def _with_defaults(sources: Mapping[str, RedisSource]) -> Mapping[str, RedisSource]:
-    """``sluice.resume`` and ``sluice.events`` are listened to (channel and stream) unless the project says otherwise."""
+    """`sluice.resume` and `sluice.events` are heard (as channel and stream) unless the project says otherwise."""
     found = dict(sources)
     if not any(source.carries == "signals" for source in sources.values()):
         found[RESUME] = RedisSource(channel=RESUME, stream=RESUME, carries="signals")
