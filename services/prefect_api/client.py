@@ -9,20 +9,23 @@ from typing import Any, Literal
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.exceptions import PrefectHTTPStatusError
+from prefect.settings import PREFECT_UI_URL
 
 from events.errors import NotFound, RejectedEvent, TransientError
 
 _CLIENT_ERROR = 400
 _NOT_FOUND = 404
 _RETRIED = frozenset({408, 425, 429})
+_CREDENTIALS = frozenset({401, 403})
 _SERVER_ERROR = 500
+_SAID_LIMIT = 2000
 
 
 class PrefectApi:
     """Plain requests to Prefect's REST API through Prefect's own client (its authentication, TLS and retries).
 
-    Every method raises `TransientError` when Prefect is out of reach or overloaded, `NotFound` for an unknown id, and
-    `RejectedEvent` (code ``prefect-refused``) for a request that Prefect will never take.
+    Every method raises `TransientError` when Prefect is out of reach or overloaded or does not accept our credentials,
+    `NotFound` for an unknown id, and `RejectedEvent` (code ``prefect-refused``) for a request that it will never take.
     """
 
     def __init__(self, client: PrefectClient) -> None:
@@ -33,10 +36,23 @@ class PrefectApi:
         """The API's address, such as ``http://127.0.0.1:4200/api``."""
         return str(self._client.api_url).rstrip("/")
 
-    async def request(self, method: Literal["GET", "POST", "PATCH", "DELETE", "PUT"], path: str, **body: Any) -> Any:
-        """One call; ``json=`` or ``params=`` as httpx takes them; answers the parsed JSON, or None without a body."""
+    async def request(
+        self, method: Literal["GET", "POST", "PATCH", "DELETE", "PUT"], path: str, *, once: bool = False, **body: Any
+    ) -> Any:
+        """One call; ``json=`` or ``params=`` as httpx takes them; answers the parsed JSON, or None without a body.
+
+        Prefect's client repeats a call that got no answer, for up to a minute. With ``once`` it is sent a single time,
+        for calls that must not happen twice and for callers that have their own patience.
+        """
+        inner: Any = self._client._client  # noqa: SLF001 - the typed client has no method for some of the routes
         try:
-            response = await self._client._client.request(method, path, **body)  # noqa: SLF001 - see below
+            if once:
+                request = inner.build_request(method, path, **body)
+                if inner.enable_csrf_support and method != "GET":
+                    await inner._add_csrf_headers(request)  # noqa: SLF001 - what its own `send` does first
+                response = await httpx.AsyncClient.send(inner, request)
+            else:
+                response = await inner.request(method, path, **body)
         except PrefectHTTPStatusError as error:
             raise _refused(error.response) from error
         except httpx.HTTPStatusError as error:
@@ -49,6 +65,11 @@ class PrefectApi:
             raise _refused(response)
         return response.json() if response.content else None
 
+    def run_url(self, run_id: str) -> str:
+        """Where a person sees the flow run in Prefect's UI."""
+        ui = PREFECT_UI_URL.value() or self.url.removesuffix("/api")
+        return f"{ui.rstrip('/')}/runs/flow-run/{run_id}"
+
 
 @asynccontextmanager
 async def connect() -> AsyncIterator[PrefectApi]:
@@ -59,9 +80,25 @@ async def connect() -> AsyncIterator[PrefectApi]:
 
 def _refused(response: httpx.Response) -> Exception:
     where = f"{response.request.method} {response.request.url.path}"
-    said = response.text[:2000]
+    said = _said(response)
     if response.status_code == _NOT_FOUND:
         return NotFound(f"Prefect does not know it ({where}): {said}")
+    if response.status_code in _CREDENTIALS:
+        keys = "PREFECT_API_KEY or PREFECT_API_AUTH_STRING"
+        return TransientError(f"Prefect answered {response.status_code} to {where}: check {keys}; {said}")
     if response.status_code in _RETRIED or response.status_code >= _SERVER_ERROR:
         return TransientError(f"Prefect answered {response.status_code} to {where}: {said}")
     return RejectedEvent("prefect-refused", f"Prefect answered {response.status_code} to {where}: {said}")
+
+
+def _said(response: httpx.Response) -> str:
+    """The server's own words: a validation error repeats the whole input, which nobody wants to read."""
+    try:
+        answer = response.json()
+    except ValueError:
+        return response.text[:_SAID_LIMIT]
+    detail = answer.get("exception_detail", answer.get("detail", answer)) if isinstance(answer, dict) else answer
+    if isinstance(detail, list) and all(isinstance(one, dict) and "msg" in one for one in detail):
+        faults = (f"{'.'.join(map(str, one.get('loc', ())))}: {one['msg']}" for one in detail)
+        return "; ".join(faults)[:_SAID_LIMIT]
+    return str(detail)[:_SAID_LIMIT]

@@ -30,6 +30,7 @@ class StateChange:
     occurred: datetime
     deployment_id: str | None
     tags: tuple[str, ...]
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def run_event(
 async def emit(api: PrefectApi, events: Sequence[Mapping[str, Any]]) -> None:
     """Publish events (see `run_event`) to Prefect in one call."""
     if events:
-        await api.request("POST", "/events", json=list(events))
+        await api.request("POST", "/events", once=True, json=list(events))
 
 
 def _state_change(event: PrefectEvent) -> StateChange | None:
@@ -117,4 +118,5 @@ def _state_change(event: PrefectEvent) -> StateChange | None:
         occurred=event.occurred,
         deployment_id=deployment,
         tags=tuple(tags),
+        message=resource.get("prefect.state-message") or "",
     )

@@ -1,0 +1,297 @@
+"""One bulk call to Prefect and everything that follows from its answer, item by item."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, Protocol, TypeAlias
+
+import structlog
+
+from config.settings import DispatcherSettings
+from events.dead_letter import DeadLetter
+from events.errors import Backpressure, NotFound, RejectedEvent, TransientError
+from services.backoff import Backoff
+from services.dispatch_queue import Batch, Item, Lane
+from services.prefect_api.client import PrefectApi
+from services.prefect_api.dispatch import (
+    Deployment,
+    Fate,
+    Result,
+    create_runs,
+    find_deployment,
+    healthy,
+    run_request,
+)
+from services.store.dead_letters import event_letter
+from services.store.event_history import compact_json
+from services.store.journal import Entry
+from services.store.lanes import Dispatch
+from services.store.progress import Made
+
+DEPLOYMENT_SECONDS: Final = 60.0
+"""How long a deployment's id is believed; a stale one shows as `NotFound` before that."""
+
+LONGEST_HEALTH_SECONDS: Final = 5.0
+MOST_ATTEMPTS_ALONE: Final = 8
+"""So often a run that fails alone, while Prefect is well, is tried before it becomes a dead letter."""
+
+_REASON_LIMIT: Final = 1000
+
+_Outcome: TypeAlias = tuple[Lane, Item, Result]
+
+log = structlog.get_logger()
+
+
+class Recorder(Protocol):
+    """Takes what became of a dispatch, and takes the dispatch out of its lane in the same step."""
+
+    async def created(self, made: Sequence[Made]) -> Sequence[bool]: ...
+    async def refused(self, entry: str, dispatch: Dispatch, letters: Sequence[tuple[str, str, str]]) -> None: ...
+
+
+class Announce(Protocol):
+    """Tells Prefect's event feed that an event led to a run; never waits, never raises."""
+
+    def __call__(self, dispatch: Dispatch, run_id: str) -> None: ...
+
+
+class Calls:
+    """Makes calls, one at a time for each deployment, and sees to their consequences.
+
+    ``wake`` is called when something may be tried that could not before.
+    """
+
+    def __init__(
+        self,
+        *,
+        prefect: PrefectApi,
+        recorder: Recorder,
+        fetch: Callable[[Sequence[str]], Awaitable[Mapping[str, Entry]]],
+        bury: Callable[[DeadLetter], Awaitable[None]],
+        announce: Announce,
+        settings: DispatcherSettings,
+        wake: Callable[[], None],
+    ) -> None:
+        self._prefect = prefect
+        self._recorder = recorder
+        self._fetch = fetch
+        self._bury = bury
+        self._announce = announce
+        self._settings = settings
+        self._wake = wake
+        self._deployments: dict[str, tuple[float, Deployment]] = {}
+        self._probing: asyncio.Task[None] | None = None
+        self._prefect_trouble = Backoff(
+            "reach Prefect", first_seconds=settings.backoff_seconds, longest_seconds=LONGEST_HEALTH_SECONDS
+        )
+        self._redis_trouble = Backoff("record what was dispatched", first_seconds=0.1, longest_seconds=5)
+        self.busy: set[str] = set()
+        """Deployments with a call under way."""
+        self.uncounted: dict[str, int] = {}
+        """Runs of each rule that are under way, or created and not recorded yet."""
+        self.created = 0
+        self.refused = 0
+
+    @property
+    def prefect_is_well(self) -> bool:
+        """Whether calls make sense at all."""
+        return self._probing is None
+
+    @property
+    def trouble(self) -> str | None:
+        """What stands in the way, for the status."""
+        return self._prefect_trouble.trouble or self._redis_trouble.trouble
+
+    async def make(self, batch: Batch) -> None:
+        """Have a batch's runs created and record what became of each; cancelling it loses nothing."""
+        rules = [lane.rule for lane, _ in batch.items]
+        self.busy.add(batch.deployment)
+        for _, item in batch.items:
+            item.in_flight = True
+        for rule in rules:
+            self.uncounted[rule] = self.uncounted.get(rule, 0) + 1
+        try:
+            try:
+                results = await self._results(batch)
+            finally:
+                self.busy.discard(batch.deployment)
+                self._wake()
+            await self._settle(batch, results)
+        finally:
+            for _, item in batch.items:
+                item.in_flight = False
+            for rule in rules:
+                self.uncounted[rule] -= 1
+            self._wake()
+
+    async def close(self) -> None:
+        """End what runs in the background."""
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.wait({self._probing})
+            self._probing = None
+
+    async def _results(self, batch: Batch) -> list[_Outcome]:
+        """What became of the items of a call; those that are missing were not decided and are tried again."""
+        sent: list[tuple[Lane, Item]] = []
+        bodies: list[dict[str, Any]] = []
+        unfit: list[_Outcome] = []
+        try:
+            deployment = await self._deployment(batch.deployment)
+            for lane, item in batch.items:
+                try:
+                    bodies.append(self._body(item.dispatch, deployment))
+                    sent.append((lane, item))
+                except RejectedEvent as error:
+                    unfit.append((lane, item, Result(Fate.REFUSED, said=error.reason, code=error.code)))
+            results = await create_runs(self._prefect, deployment, bodies) if bodies else []
+        except NotFound as error:
+            self._missing(batch, error)
+            return []
+        except RejectedEvent as error:
+            return unfit + self._refused_call(sent, error)
+        except TransientError as error:
+            return unfit + await self._failed_call(sent or batch.items, error)
+        return [(*pair, result) for pair, result in zip(sent, results, strict=True)] + unfit
+
+    async def _deployment(self, name: str) -> Deployment:
+        known = self._deployments.get(name)
+        if known is not None and known[0] > time.monotonic():
+            return known[1]
+        found = await find_deployment(self._prefect, name)
+        self._deployments[name] = (time.monotonic() + DEPLOYMENT_SECONDS, found)
+        return found
+
+    def _body(self, dispatch: Dispatch, deployment: Deployment) -> dict[str, Any]:
+        return run_request(
+            dispatch.action,
+            source=dispatch.source,
+            file=dispatch.file,
+            has_work_pool=deployment.has_work_pool,
+            max_parameter_bytes=self._settings.max_parameter_bytes,
+        )
+
+    def _missing(self, batch: Batch, error: NotFound) -> None:
+        self._deployments.pop(batch.deployment, None)
+        reason = f"the deployment {batch.deployment!r} does not exist: register it, and its events go on by themselves"
+        for lane in {id(lane): lane for lane, _ in batch.items}.values():
+            if lane.circuit.trip("deployment-missing", reason, time.monotonic()):
+                log.warning("a rule holds its events", rule=lane.rule, reason=reason, said=str(error))
+
+    def _refused_call(self, sent: Sequence[tuple[Lane, Item]], error: RejectedEvent) -> list[_Outcome]:
+        """Prefect did not take the call as a whole: its halves are tried, until it is clear whose fault it is."""
+        if len(sent) == 1:
+            return [(*sent[0], Result(Fate.REFUSED, said=error.reason, code=error.code))]
+        for _, item in sent:
+            item.most_together = len(sent) // 2
+        return []
+
+    async def _failed_call(self, sent: Sequence[tuple[Lane, Item]], error: TransientError) -> list[_Outcome]:
+        """Nothing is known of the call. If Prefect is well otherwise, one of the items may be what it fails on."""
+        if not await healthy(self._prefect):
+            self._wait_for_prefect(error)
+            return []
+        for _, item in sent:
+            item.most_together = max(1, len(sent) // 2)
+        alone = len(sent) == 1
+        return [(lane, item, Result(Fate.FAILED if alone else Fate.RETRY, said=str(error))) for lane, item in sent]
+
+    def _wait_for_prefect(self, error: TransientError) -> None:
+        wait = self._prefect_trouble.failed(error)
+        if self._probing is None:
+            self._probing = asyncio.create_task(self._probe(wait))
+
+    async def _probe(self, wait: float) -> None:
+        await asyncio.sleep(wait)
+        while not await healthy(self._prefect):
+            wait = self._prefect_trouble.failed(TransientError(self._prefect_trouble.trouble or ""))
+            await asyncio.sleep(wait)
+        self._prefect_trouble.worked()
+        self._probing = None
+        self._wake()
+
+    async def _settle(self, batch: Batch, results: Sequence[_Outcome]) -> None:
+        made: list[_Outcome] = []
+        refused: list[_Outcome] = []
+        was_open = {lane.name for lane, _ in batch.items if lane.circuit.is_open}
+        jitter = random.uniform(0.5, 1.0)  # noqa: S311 - one for all: what failed together stays in order
+        for lane, item, result in results:
+            if result.fate is Fate.CREATED:
+                if lane.circuit.succeeded():
+                    log.info("a rule goes on", rule=lane.rule, deployment=lane.deployment)
+                made.append((lane, item, result))
+            elif result.fate is Fate.REFUSED:
+                if lane.circuit.is_open and lane.name not in was_open:
+                    continue  # the circuit has opened over this batch: what is left of it is held, too
+                refused.append((lane, item, result))
+                self._note_refusal(lane, result)
+            elif self._hopeless(item, result, jitter):
+                refused.append((lane, item, result))
+        for lane, item, _ in (*made, *refused):
+            lane.items.pop(item.entry, None)
+        await self._until_recorded(made, refused)
+
+    def _hopeless(self, item: Item, result: Result, jitter: float) -> bool:
+        """Let the item be tried again; answers whether it has been tried too often."""
+        if result.fate is Fate.ALONE:
+            item.most_together = 1
+            return False
+        item.attempts += 1
+        longest = self._settings.max_backoff_seconds
+        wait = min(longest, self._settings.backoff_seconds * 2 ** min(item.attempts - 1, 16))
+        item.not_before = time.monotonic() + wait * jitter
+        return result.fate is Fate.FAILED and item.attempts >= MOST_ATTEMPTS_ALONE
+
+    def _note_refusal(self, lane: Lane, result: Result) -> None:
+        if lane.circuit.failed(result.code, result.said, time.monotonic()):
+            log.warning("a rule holds its events", rule=lane.rule, deployment=lane.deployment, reason=result.said)
+
+    async def _until_recorded(self, made: Sequence[_Outcome], refused: Sequence[_Outcome]) -> None:
+        """The runs exist, so this does not give up; if the process ends here, the lane still holds them."""
+        while True:
+            try:
+                await self._recorder.created([Made(item.entry, item.dispatch, one.run_id) for _, item, one in made])
+                for _, item, result in refused:
+                    await self._refuse(item, result)
+            except (TransientError, Backpressure) as error:
+                await self._redis_trouble.after(error)
+                continue
+            break
+        self._redis_trouble.worked()
+        for _, item, result in made:
+            self.created += 1
+            self._announce(item.dispatch, result.run_id)
+            action = item.dispatch.action
+            log.debug("run created", event_id=action.event_ids[0], rule=action.rule, run_id=result.run_id)
+
+    async def _refuse(self, item: Item, result: Result) -> None:
+        """A dead letter for every event of the run, whole."""
+        dispatch = item.dispatch
+        action = dispatch.action
+        held = await self._fetch(dispatch.positions)
+        letters = []
+        for event_id, position in zip(action.event_ids, dispatch.positions, strict=True):
+            entry = held.get(position)
+            letter = event_letter(
+                event_id=event_id,
+                raw=entry.event.to_json() if entry else compact_json(action.model_dump(mode="json")),
+                source=dispatch.source,
+                rule=action.rule,
+                code=result.code,
+                reason=result.said[:_REASON_LIMIT],
+                attempts=item.attempts + 1,
+            )
+            await self._bury(letter)
+            letters.append((letter.id, letter.code, letter.reason))
+            log.warning(
+                "an event became a dead letter",
+                event_id=event_id,
+                rule=action.rule,
+                code=letter.code,
+                reason=letter.reason,
+            )
+        await self._recorder.refused(item.entry, dispatch, letters)
+        self.refused += 1

@@ -1,0 +1,222 @@
+"""What the dispatcher has before its eyes of each lane, and which runs go into the next call. Pure, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol, TypeAlias
+
+from services.circuit import Circuit
+from services.store.journal import order
+from services.store.lanes import Dispatch, Waiting
+
+WINDOW: Final = 200
+"""How many entries of a lane are held in memory; the rest waits in Redis."""
+
+KEEPS_ITS_PLACE: Final = 3
+"""So many times an item is tried again before what stands behind it in its lane may overtake it."""
+
+
+class Rate(Protocol):
+    """At most ``count`` within ``per_seconds``."""
+
+    @property
+    def count(self) -> int: ...
+    @property
+    def per_seconds(self) -> float: ...
+
+
+class Pace(Protocol):
+    """What a rule says about when its runs are created; `events.rule_model.RuleSpec` is one."""
+
+    @property
+    def priority(self) -> int: ...
+    @property
+    def max_active_runs(self) -> int | None: ...
+    @property
+    def rate(self) -> Rate | None: ...
+
+
+@dataclass(slots=True)
+class Item:
+    """An entry of a lane in memory."""
+
+    entry: str
+    dispatch: Dispatch
+    not_before: float = 0.0
+    attempts: int = 0
+    most_together: int = 100
+    """How many may be in one call with it: halved when a whole call is refused, to find who is at fault."""
+    in_flight: bool = False
+    admitted: bool = False
+    """Its rule's rate has let it pass."""
+
+
+@dataclass(slots=True)
+class Lane:
+    """The head of a lane."""
+
+    name: str
+    rule: str
+    deployment: str
+    circuit: Circuit
+    items: dict[str, Item] = field(default_factory=dict)
+    last_read: str = ""
+    length: int = 0
+
+    @property
+    def room(self) -> int:
+        """How many more entries may be read."""
+        return max(0, WINDOW - len(self.items))
+
+    def take_in(self, waiting: Iterable[Waiting]) -> None:
+        """Add what was read."""
+        for one in waiting:
+            self.items.setdefault(one.entry, Item(one.entry, one.dispatch))
+            self.last_read = one.entry
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The runs of one call."""
+
+    deployment: str
+    items: list[tuple[Lane, Item]]
+    probe: bool = False
+    """The one item of an open circuit."""
+
+
+@dataclass(slots=True)
+class Allowance:
+    """How many runs may be created now: by rules' limits on active runs and on the rate, and in all.
+
+    A rule that is not named has no such limit. What is chosen is taken off.
+    """
+
+    active: dict[str, int] = field(default_factory=dict)
+    rate: dict[str, int] = field(default_factory=dict)
+    total: int | None = None
+    more_in_seconds: float = float("inf")
+    """When a rate allows the next one."""
+
+    def take(self, rule: str, *, admitted: bool = False) -> bool:
+        """Whether one more of ``rule`` may be created; an ``admitted`` one has been counted by the rate before."""
+        counted_by_rate = rule in self.rate and not admitted
+        if self.total == 0 or self.active.get(rule) == 0 or (counted_by_rate and self.rate[rule] == 0):
+            return False
+        if self.total is not None:
+            self.total -= 1
+        if rule in self.active:
+            self.active[rule] -= 1
+        if counted_by_rate:
+            self.rate[rule] -= 1
+        return True
+
+
+_Row: TypeAlias = tuple[int, tuple[int, int], Lane, Item]
+
+
+def ready_items(lane: Lane, now: float) -> list[Item]:
+    """What of the lane may go into a call, in order: everything that is due, or one if its circuit wants a probe."""
+    if lane.circuit.is_open and not lane.circuit.probe_due(now):
+        return []
+    due: list[Item] = []
+    for item in lane.items.values():
+        if item.in_flight:
+            continue
+        if item.not_before > now:
+            if item.attempts <= KEEPS_ITS_PLACE:
+                break
+            continue
+        due.append(item)
+    return due[:1] if lane.circuit.is_open else due
+
+
+def next_batches(
+    lanes: Iterable[Lane],
+    *,
+    now: float,
+    busy: set[str],
+    priority: Callable[[str], int],
+    allowance: Allowance,
+    most: int,
+    calls: int,
+) -> list[Batch]:
+    """At most ``calls`` batches for deployments that are not ``busy``.
+
+    Higher priorities first; among equals, who has waited longest. Within a lane the order is kept, but for items that
+    have failed several times.
+    """
+    by_deployment: dict[str, list[_Row]] = {}
+    for lane in lanes:
+        if lane.deployment in busy:
+            continue
+        rank = -priority(lane.rule)
+        rows = [(rank, order(item.entry), lane, item) for item in ready_items(lane, now)]
+        if rows:
+            by_deployment.setdefault(lane.deployment, []).extend(rows)
+    for rows in by_deployment.values():
+        rows.sort(key=_by_rank)
+    batches: list[Batch] = []
+    for deployment, rows in sorted(by_deployment.items(), key=lambda pair: _by_rank(pair[1][0])):
+        if len(batches) >= calls:
+            break
+        chosen = _choose(rows, allowance, most)
+        if chosen:
+            batches.append(Batch(deployment, chosen, probe=any(lane.circuit.is_open for lane, _ in chosen)))
+    return batches
+
+
+def next_due(lanes: Iterable[Lane], now: float) -> float:
+    """Seconds until something in memory may be tried that may not be now; infinite if nothing waits for a time."""
+    times = [
+        lane.circuit.next_probe
+        if lane.circuit.is_open
+        else min((item.not_before for item in lane.items.values() if item.not_before > now), default=float("inf"))
+        for lane in lanes
+        if lane.items
+    ]
+    return max(0.0, min((time for time in times if time > now), default=float("inf")) - now)
+
+
+def _choose(
+    rows: list[tuple[int, tuple[int, int], Lane, Item]], allowance: Allowance, most: int
+) -> list[tuple[Lane, Item]]:
+    chosen: list[tuple[Lane, Item]] = []
+    exhausted: set[str] = set()
+    together = most
+    for _, _, lane, item in rows:
+        if lane.rule in exhausted:
+            continue
+        limit = min(together, item.most_together)
+        if len(chosen) >= limit:
+            if len(chosen) >= together:
+                break
+            continue
+        if not allowance.take(lane.rule, admitted=item.admitted):
+            exhausted.add(lane.rule)  # what stands behind it in its rule must not overtake it
+            continue
+        together = limit
+        chosen.append((lane, item))
+    return chosen
+
+
+def _by_rank(row: _Row) -> tuple[int, tuple[int, int]]:
+    return row[0], row[1]
+
+
+def held(lanes: Iterable[Lane], now: float) -> list[Mapping[str, object]]:
+    """The lanes whose circuits are open, for the status."""
+    return [
+        {
+            "rule": lane.rule,
+            "deployment": lane.deployment,
+            "cause": lane.circuit.cause,
+            "reason": lane.circuit.reason,
+            "for_seconds": round(now - lane.circuit.since),
+            "waiting": max(lane.length, len(lane.items)),
+            "next_try_in_seconds": max(0, round(lane.circuit.next_probe - now)),
+        }
+        for lane in lanes
+        if lane.circuit.is_open
+    ]

@@ -1,0 +1,222 @@
+"""Creating flow runs: what is sent for a dispatch, and what each answer of the bulk endpoint means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+from urllib.parse import quote
+
+from pydantic import JsonValue
+
+from events.action import RUN_NAME_LIMIT, RunDeployment
+from events.errors import NotFound, RejectedEvent, TransientError
+from events.event import printable, refuse_hydration
+from services.prefect_api.client import PrefectApi
+
+BULK_LIMIT: Final = 100
+"""Prefect's own limit on one call."""
+
+TAG_LIMIT: Final = 300
+_TAGGED_EVENTS: Final = 10
+"""A run made of many events is tagged with the first ones; its history holds all of them."""
+
+# The answers that are about the moment and not about the run. All are texts of the databases and their drivers.
+_TRANSIENT: Final = (
+    "database is locked",
+    "database table is locked",
+    "deadlock",
+    "could not serialize",
+    "timeout",
+    "timed out",
+    "connection",
+    "queuepool",
+    "too many clients",
+    "disk i/o error",
+    "database or disk is full",
+    "no space left",
+    "server is shutting down",
+)
+# The answers that Prefect gives before it touches the database: they say nothing about the other items.
+_REFUSED: Final = (
+    "parameter validation failed",
+    "parameter schema enforcement is enabled",
+    "invalid schema",
+    "error creating flow run",
+    "cannot create flow run in work queue",
+)
+
+
+class Fate(StrEnum):
+    """What became of one run in a bulk call."""
+
+    CREATED = "created"
+    REFUSED = "refused"
+    """Never: Prefect will not take this run."""
+    RETRY = "retry"
+    """Not now: the same item again, later."""
+    ALONE = "alone"
+    """It failed for a reason that is not known to be either: send it alone to tell its fault from its neighbours'."""
+    FAILED = "failed"
+    """It failed alone, and not because of the moment, as far as can be told: not too often again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One item's fate; ``run_id`` where it was created, where it was not what was ``said``, and its ``code``."""
+
+    fate: Fate
+    run_id: str = ""
+    said: str = ""
+    code: str = "prefect-failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A deployment by name, as far as dispatching needs to know it."""
+
+    id: str
+    name: str
+    has_work_pool: bool
+
+
+def run_request(
+    action: RunDeployment,
+    *,
+    source: str,
+    file: Mapping[str, JsonValue] | None,
+    has_work_pool: bool,
+    max_parameter_bytes: int,
+) -> dict[str, Any]:
+    """The body that creates the run; raises `RejectedEvent` for parameters that must not or cannot reach Prefect.
+
+    Names and tags lose control characters and are cut to length; parameters are never changed.
+    """
+    refuse_hydration(action.parameters)
+    refuse_hydration(action.job_variables)
+    written = json.dumps(action.parameters, ensure_ascii=False)
+    if len(written.encode()) > max_parameter_bytes:
+        msg = (
+            f"the parameters have {len(written.encode())} bytes as JSON; at most {max_parameter_bytes} are sent "
+            "(dispatcher.max_parameter_bytes; Prefect has a limit of its own, PREFECT_SERVER_API_MAX_PARAMETER_SIZE)"
+        )
+        raise RejectedEvent("parameters-too-large", msg)
+    if "\\u0000" in written and _has_nul([action.parameters, action.job_variables]):
+        raise RejectedEvent("nul-character", "a parameter holds the character U+0000, which Prefect's database refuses")
+    job_variables = dict(action.job_variables)
+    if file is not None and not has_work_pool:
+        job_variables["sluice_file"] = dict(file)
+    body: dict[str, Any] = {
+        "parameters": action.parameters,
+        "idempotency_key": action.idempotency_key,
+        "tags": tags_of(action, source),
+    }
+    when = _scheduled(action)
+    if when is not None:
+        body["state"] = {"type": "SCHEDULED", "state_details": {"scheduled_time": when.isoformat()}}
+    if action.run_name:
+        body["name"] = printable(action.run_name, RUN_NAME_LIMIT)
+    if job_variables:
+        body["job_variables"] = job_variables
+    if action.work_queue:
+        body["work_queue_name"] = action.work_queue
+    return body
+
+
+def tags_of(action: RunDeployment, source: str) -> list[str]:
+    """The rule's own tags, and those by which a run is found again: rule, source and events."""
+    ours = ["sluice", f"rule:{action.rule}", f"source:{source}"]
+    ours += [f"event:{event_id}" for event_id in action.event_ids[:_TAGGED_EVENTS]]
+    return list(dict.fromkeys(printable(tag, TAG_LIMIT) for tag in (*ours, *action.tags)))
+
+
+async def find_deployment(api: PrefectApi, name: str) -> Deployment:
+    """The deployment ``flow/deployment``; raises `NotFound` when there is none."""
+    flow, _, deployment = name.partition("/")
+    found = await api.request(
+        "GET", f"/deployments/name/{quote(flow, safe='')}/{quote(deployment, safe='')}", once=True
+    )
+    return Deployment(id=found["id"], name=name, has_work_pool=bool(found.get("work_pool_name")))
+
+
+async def create_runs(api: PrefectApi, deployment: Deployment, bodies: Sequence[Mapping[str, Any]]) -> list[Result]:
+    """Create at most 100 runs in one call; the results are in the order of ``bodies``.
+
+    Raises `TransientError` when nothing is known of any of them (send all again: the keys make that safe), `NotFound`
+    when the deployment is gone, and `RejectedEvent` when Prefect does not take the call as a whole, which may be the
+    fault of one item.
+    """
+    answer = await api.request(
+        "POST", f"/deployments/{deployment.id}/create_flow_run/bulk", once=True, json=[dict(body) for body in bodies]
+    )
+    results = [_result(item, alone=len(bodies) == 1) for item in answer["results"]]
+    if len(results) != len(bodies):
+        msg = f"Prefect answered {len(results)} results for {len(bodies)} runs"
+        raise TransientError(msg)
+    if any(result.fate not in {Fate.CREATED, Fate.REFUSED} for result in results):
+        return await _verified(api, results)
+    return results
+
+
+async def healthy(api: PrefectApi) -> bool:
+    """Whether Prefect answers."""
+    try:
+        await api.request("GET", "/health", once=True)
+    except (TransientError, NotFound, RejectedEvent):
+        return False
+    return True
+
+
+async def _verified(api: PrefectApi, results: list[Result]) -> list[Result]:
+    """Where an item failed inside the database, the whole call may have been undone, whatever the others say."""
+    claimed = [result.run_id for result in results if result.fate is Fate.CREATED]
+    if not claimed:
+        return results
+    rows = await api.request(
+        "POST", "/flow_runs/filter", once=True, json={"flow_runs": {"id": {"any_": claimed}}, "limit": 200}
+    )
+    there = {row["id"] for row in rows}
+    return [
+        result
+        if result.fate is not Fate.CREATED or result.run_id in there
+        else Result(Fate.RETRY, said="undone with the call")
+        for result in results
+    ]
+
+
+def _result(item: Mapping[str, Any], *, alone: bool) -> Result:
+    if item["status"] == "CREATED":
+        return Result(Fate.CREATED, run_id=item["flow_run_id"])
+    said = str(item.get("error") or "Prefect gave no reason")[:2000]
+    words = said.lower()
+    if words.startswith(_REFUSED):
+        code = "parameters-refused" if words.startswith("parameter validation") else "prefect-refused"
+        return Result(Fate.REFUSED, said=said, code=code)
+    if any(part in words for part in _TRANSIENT):
+        return Result(Fate.RETRY, said=said)
+    return Result(Fate.FAILED if alone else Fate.ALONE, said=said)
+
+
+def _scheduled(action: RunDeployment) -> datetime | None:
+    at: datetime | None = getattr(action, "scheduled_at", None)
+    if at is None and action.scheduled_seconds > 0:
+        at = datetime.now(UTC) + timedelta(seconds=action.scheduled_seconds)
+    return at
+
+
+def _has_nul(value: JsonValue | Sequence[Any]) -> bool:
+    waiting: list[Any] = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, str):
+            if "\0" in part:
+                return True
+        elif isinstance(part, dict):
+            waiting.extend(part)
+            waiting.extend(part.values())
+        elif isinstance(part, list):
+            waiting.extend(part)
+    return False

@@ -1,0 +1,158 @@
+"""Dead letters: everything that could not be done, whole, until a person replays or discards it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from events.dead_letter import DeadLetter
+from events.glob import Globs
+from services.store.connection import AsyncRedis, translated
+from services.store.journal import text
+
+DEAD: Final = "sluice:dead"
+"""The ids of all letters, by the time (ms) of the last failure."""
+
+LETTER: Final = "sluice:dead:"
+"""Prefix of a letter's hash: ``l`` the letter as it first came, ``n`` attempts, ``c`` code, ``r`` reason, ``t`` time of
+the last failure."""
+
+_CHUNK: Final = 500
+
+# KEYS: all letters, the letter; ARGV: id, letter, code, reason, last failure (ISO), its ms. Answers the attempts.
+_ADD: Final = """
+redis.call('ZADD', KEYS[1], ARGV[6], ARGV[1])
+redis.call('HSETNX', KEYS[2], 'l', ARGV[2])
+redis.call('HSET', KEYS[2], 'c', ARGV[3], 'r', ARGV[4], 't', ARGV[5])
+return redis.call('HINCRBY', KEYS[2], 'n', 1)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LetterQuery:
+    """Which letters; every criterion that is given must hold. ``source`` is a glob."""
+
+    kind: str | None = None
+    code: str | None = None
+    rule: str | None = None
+    source: str | None = None
+    event_id: str | None = None
+    since: float | None = None
+    """Seconds since the epoch, by the last failure."""
+
+    def matches(self, letter: DeadLetter) -> bool:
+        """Whether the letter is one of them."""
+        return (
+            self.kind in {None, letter.kind}
+            and self.code in {None, letter.code}
+            and self.rule in {None, letter.rule}
+            and self.event_id in {None, letter.event_id}
+            and (self.source is None or bool(Globs((self.source,)).matches(letter.source)))
+        )
+
+
+class DeadLetters:
+    """The letters; they stay until they are taken away. Raises `TransientError` or `Backpressure`."""
+
+    def __init__(self, redis: AsyncRedis) -> None:
+        self._redis = redis
+        self._add = redis.register_script(_ADD)
+
+    async def add(self, letter: DeadLetter) -> None:
+        """Keep the letter; one whose id is there already counts as a further attempt at the same thing."""
+        failed_ms = int(letter.last_failed.timestamp() * 1000)
+        arguments = [letter.id, letter.model_dump_json(), letter.code, letter.reason]
+        with translated():
+            await self._add(
+                keys=[DEAD, LETTER + letter.id], args=[*arguments, letter.last_failed.isoformat(), failed_ms]
+            )
+
+    async def get(self, letter_id: str) -> DeadLetter | None:
+        """The letter, or None."""
+        with translated():
+            fields = await self._redis.hgetall(LETTER + letter_id)
+        return _letter(fields)
+
+    async def search(self, query: LetterQuery, *, limit: int) -> list[DeadLetter]:
+        """The letters that failed last, the newest first."""
+        found: list[DeadLetter] = []
+        async for letter in self.walk(query):
+            found.append(letter)
+            if len(found) >= limit:
+                break
+        return found
+
+    async def walk(self, query: LetterQuery) -> AsyncIterator[DeadLetter]:
+        """Every letter that ``query`` asks for, the newest first, as they stood at the beginning."""
+        low = "-inf" if query.since is None else int(query.since * 1000)
+        with translated():
+            ids: list[Any] = await self._redis.zrevrangebyscore(DEAD, "+inf", low)
+        for start in range(0, len(ids), _CHUNK):
+            for letter in await self._read([text(one) for one in ids[start : start + _CHUNK]]):
+                if query.matches(letter):
+                    yield letter
+
+    async def discard(self, letter_ids: Sequence[str]) -> int:
+        """Take letters away; answers how many there were."""
+        if not letter_ids:
+            return 0
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.zrem(DEAD, *letter_ids)
+        pipeline.unlink(*(LETTER + letter_id for letter_id in letter_ids))
+        with translated():
+            return int((await pipeline.execute())[0])
+
+    async def count(self) -> int:
+        """How many letters there are."""
+        with translated():
+            return int(await self._redis.zcard(DEAD))
+
+    async def _read(self, ids: Sequence[str]) -> list[DeadLetter]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for letter_id in ids:
+            pipeline.hgetall(LETTER + letter_id)
+        with translated():
+            answers = await pipeline.execute()
+        return [letter for fields in answers if (letter := _letter(fields)) is not None]
+
+
+def letter_id_of(*parts: str) -> str:
+    """The id of a letter about one thing, so that the same failure twice is one letter with two attempts."""
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=10).hexdigest()
+
+
+def event_letter(
+    *, event_id: str, raw: bytes, source: str, rule: str | None, code: str, reason: str, attempts: int = 1
+) -> DeadLetter:
+    """The letter for an event that ``rule`` could not act on; ``raw`` is the event's JSON."""
+    now = datetime.now(UTC)
+    return DeadLetter(
+        id=letter_id_of("event", event_id, rule or ""),
+        kind="event",
+        code=code,
+        reason=reason,
+        source=source,
+        raw=raw,
+        event_id=event_id,
+        rule=rule,
+        attempts=attempts,
+        first_failed=now,
+        last_failed=now,
+    )
+
+
+def _letter(fields: dict[Any, Any]) -> DeadLetter | None:
+    if not fields:
+        return None
+    letter = DeadLetter.model_validate_json(fields[b"l"])
+    return letter.model_copy(
+        update={
+            "code": text(fields[b"c"]),
+            "reason": text(fields[b"r"]),
+            "attempts": letter.attempts + int(fields[b"n"]) - 1,
+            "last_failed": datetime.fromisoformat(text(fields[b"t"])),
+        }
+    )

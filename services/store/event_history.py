@@ -1,0 +1,188 @@
+"""One event's history as a picture, folded from the lines in which it is stored."""
+
+from __future__ import annotations
+
+import json
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict
+
+from services.store.journal import Entry, position_seconds
+
+_COMPRESSED_FROM: Final = 200
+"""Bytes; below that, compression saves nothing."""
+
+_FAILURES: Final = frozenset({"FAILED", "CRASHED", "CANCELLED"})
+
+
+class VerdictRecord(BaseModel):
+    """What a rule said: not matched, and then which criterion failed with which value; or matched, with a remark."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rule: str
+    matched: bool
+    failed: str | None = None
+    detail: str = ""
+
+
+class RunState(BaseModel):
+    """A state of a run: when it started to run, or how it ended."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str
+    name: str
+    message: str
+    at: datetime
+
+
+class RunHistory(BaseModel):
+    """A run that an event led to; the last of ``states`` is what it is now."""
+
+    run_id: str
+    rule: str
+    deployment: str
+    created: datetime
+    states: list[RunState] = []
+
+    @property
+    def state(self) -> str | None:
+        """The last state's type, if any was heard of."""
+        return self.states[-1].type if self.states else None
+
+
+class Happening(BaseModel):
+    """A signal, a dead letter or a note in an event's history."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: datetime
+    id: str | None = None
+    rule: str | None = None
+    code: str | None = None
+    text: str = ""
+
+
+class EventHistory(BaseModel):
+    """Everything that is known of one event. Times are those of the machine that did the step."""
+
+    id: str
+    event: dict[str, Any] | None
+    """The event itself, as long as the journal holds it."""
+    position: str
+    listener: str = ""
+    received: datetime | None = None
+    journalled: datetime | None = None
+    routed: datetime | None = None
+    rules_version: str | None = None
+    verdicts: list[VerdictRecord] = []
+    runs: list[RunHistory] = []
+    signals: list[Happening] = []
+    dead: list[Happening] = []
+    notes: list[Happening] = []
+    judged: int = 0
+    """How often the rules judged it: more than once after a replay."""
+
+    @property
+    def matched(self) -> list[str]:
+        """The rules that matched."""
+        return [verdict.rule for verdict in self.verdicts if verdict.matched]
+
+    @property
+    def failed(self) -> bool:
+        """Whether something that it led to did not end well."""
+        return bool(self.dead) or any(run.state in _FAILURES for run in self.runs)
+
+
+def fold(
+    event_id: str,
+    position: str,
+    entry: Entry | None,
+    lines: Sequence[list[Any]],
+    *,
+    shared: Mapping[str, list[list[Any]]],
+) -> EventHistory:
+    """The lines, in the order of writing, as one picture; ``shared`` are the common verdicts by digest."""
+    found = EventHistory(id=event_id, position=position, event=None, journalled=moment(position_seconds(position)))
+    if entry is not None:
+        found.event = json.loads(entry.event.to_json())
+        found.listener = entry.listener
+        found.received = _iso(entry.received)
+    runs: dict[str, RunHistory] = {}
+    for line in lines:
+        match line:
+            case ["v", at, _, version, digest, own]:
+                found.judged += 1
+                found.routed = found.routed or moment(at / 1000)
+                found.rules_version = version
+                rows = sorted([*shared.get(digest, []), *own], key=lambda row: int(row[0]))
+                found.verdicts = [_verdict(*row[1:]) for row in rows]
+            case ["r", at, run_id, rule, deployment]:
+                runs.setdefault(
+                    run_id, RunHistory(run_id=run_id, rule=rule, deployment=deployment, created=moment(at / 1000))
+                )
+            case ["s", at, run_id, type_, name, message] if run_id in runs:
+                runs[run_id].states.append(RunState(type=type_, name=name, message=message, at=moment(at / 1000)))
+            case ["g", at, id_, rule, outcome]:
+                found.signals.append(Happening(at=moment(at / 1000), id=id_, rule=rule, text=outcome))
+            case ["d", at, id_, rule, code, reason]:
+                found.dead.append(Happening(at=moment(at / 1000), id=id_, rule=rule, code=code, text=reason))
+            case ["n", at, rule, said]:
+                found.notes.append(Happening(at=moment(at / 1000), rule=rule, text=said))
+            case _:
+                pass  # a line of another version
+    for run in runs.values():
+        run.states.sort(key=lambda state: state.at)
+    found.runs = list(runs.values())
+    return found
+
+
+def note_line(rule: str | None, said: str) -> list[Any]:
+    """A remark as a history line."""
+    return ["n", now_ms(), rule, said]
+
+
+def compact_json(value: Any) -> bytes:
+    """JSON without spaces, in UTF-8."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def packed(line: Sequence[Any]) -> bytes:
+    """A history line as it is stored."""
+    raw = compact_json(line)
+    if len(raw) < _COMPRESSED_FROM:
+        return raw
+    small = zlib.compress(raw, 6)
+    return small if len(small) < len(raw) else raw
+
+
+def unpacked(stored: bytes) -> list[Any]:
+    """The line that `packed` stored: JSON begins with a bracket, compressed data never does."""
+    line: list[Any] = json.loads(stored if stored.startswith(b"[") else zlib.decompress(stored))
+    return line
+
+
+def moment(seconds: float) -> datetime:
+    """Seconds since the epoch as a time in UTC."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def now_ms() -> int:
+    """This moment, in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def _verdict(rule: str, failed: str | None = None, detail: str = "") -> VerdictRecord:
+    return VerdictRecord(rule=rule, matched=failed is None, failed=failed, detail=detail)
+
+
+def _iso(value: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError:
+        return None

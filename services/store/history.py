@@ -1,0 +1,206 @@
+"""The history: what became of each event, kept compactly in Redis for ``sluice events``."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from config.settings import HistorySettings
+from events.event import Event
+from events.glob import Globs
+from services.store.connection import AsyncRedis, translated
+from services.store.event_history import EventHistory, fold, note_line, now_ms, packed, unpacked
+from services.store.journal import SEEN, STREAM, Entry, parse_entry, position_at, text
+from services.store.runs import Runs
+
+HISTORY: Final = "sluice:history:"
+"""Prefix of an event's list. Its elements are JSON arrays that begin with a letter: ``v`` verdicts, ``r`` run created,
+``s`` run state, ``g`` signal, ``d`` dead letter, ``n`` a note."""
+
+SHARED: Final = "sluice:verdicts:"
+"""Prefix of the verdicts that many events have in common; behind it their digest."""
+
+MATCHED_BY: Final = "sluice:index:rule:"
+"""Prefix of the index of the events that a rule matched: positions in the journal by time (ms)."""
+
+UNMATCHED: Final = "sluice:index:unmatched"
+FAILED: Final = "sluice:index:failed"
+
+_CHUNK: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which events; every criterion that is given must hold. ``type``, ``source`` and ``subject`` are globs."""
+
+    type: str | None = None
+    source: str | None = None
+    subject: str | None = None
+    rule: str | None = None
+    """Events that this rule matched."""
+    unmatched: bool = False
+    failed: bool = False
+    since: float | None = None
+    """Seconds since the epoch, by the time of journalling; ``until`` is not included."""
+    until: float | None = None
+
+    def matches(self, event: Event) -> bool:
+        """Whether the event's own attributes are as asked."""
+        return _glob(self.type, event.type) and _glob(self.source, event.source) and _glob(self.subject, event.subject)
+
+
+class History:
+    """Reads the history, and takes the lines that other parts add. Raises `TransientError` or `Backpressure`."""
+
+    def __init__(self, redis: AsyncRedis, settings: HistorySettings) -> None:
+        self._redis = redis
+        self._runs = Runs(redis)
+        self._retention_ms = int(settings.retention_seconds * 1000)
+
+    async def signal(self, event_id: str, signal_id: str, outcome: str, *, rule: str | None = None) -> None:
+        """A signal that the event led to has come to ``outcome``."""
+        await self._add(event_id, ["g", now_ms(), signal_id, rule, outcome])
+
+    async def dead(
+        self, event_id: str, letter_id: str, reason: str, *, rule: str | None = None, code: str | None = None
+    ) -> None:
+        """Something that the event led to became a dead letter."""
+        await self._add(event_id, ["d", now_ms(), letter_id, rule, code, reason])
+
+    async def note(self, event_id: str, rule: str | None, said: str) -> None:
+        """Anything else worth knowing: dropped by a throttle, gathered by a window, replayed."""
+        await self._add(event_id, note_line(rule, said))
+
+    async def get(self, event_id: str) -> EventHistory | None:
+        """The event's history, or None for an id that is not (or no longer) known."""
+        with translated():
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.lrange(HISTORY + event_id, 0, -1)
+            pipeline.get(SEEN + event_id)
+            stored, seen = await pipeline.execute()
+        lines = [unpacked(line) for line in stored]
+        position = text(seen) or next((line[2] for line in lines if line[0] == "v"), "")
+        if not position:
+            return None
+        with translated():
+            rows = await self._redis.xrange(STREAM, position, position)
+        entry = _entry(*rows[0]) if rows else None
+        return await self._folded(event_id, position, entry, lines)
+
+    async def search(self, query: Query, *, limit: int) -> list[EventHistory]:
+        """The newest events that ``query`` asks for, the newest first; verdicts without those that did not match."""
+        return [found async for found in self.walk(query, limit=limit)]
+
+    async def walk(self, query: Query, *, limit: int | None = None) -> AsyncIterator[EventHistory]:
+        """`search`, as they are found and without end unless there is a ``limit``."""
+        seen: set[str] = set()
+        async for entries in self._candidates(query):
+            fresh = [one for one in entries if one.event.id not in seen and query.matches(one.event)]
+            for entry, lines in zip(fresh, await self._lines([one.event.id for one in fresh]), strict=True):
+                if entry.event.id in seen:
+                    continue
+                found = fold(entry.event.id, entry.position, entry, lines, shared={})
+                if _as_asked(query, found):
+                    seen.add(entry.event.id)
+                    yield found
+                    if limit is not None and len(seen) >= limit:
+                        return
+
+    async def events_of_run(self, run_id: str) -> list[str]:
+        """The ids of the events that led to the run."""
+        run = await self._runs.get(run_id)
+        return [event_id for event_id, _ in run.events] if run else []
+
+    async def recovered(self, run_id: str) -> None:
+        """A run that had failed has completed: events without another failure are no longer listed as failed."""
+        for event_id in await self.events_of_run(run_id):
+            found = await self.get(event_id)
+            if found is not None and not found.failed:
+                with translated():
+                    await self._redis.zrem(FAILED, found.position)
+
+    async def _add(self, event_id: str, line: Sequence[Any]) -> None:
+        with translated():
+            pipeline = self._redis.pipeline(transaction=True)
+            pipeline.rpush(HISTORY + event_id, packed(line))
+            pipeline.pexpire(HISTORY + event_id, self._retention_ms)
+            await pipeline.execute()
+
+    async def _candidates(self, query: Query) -> AsyncIterator[list[Entry]]:
+        """Entries by falling position: out of the narrowest index there is, or else out of the whole journal."""
+        index = FAILED if query.failed else UNMATCHED if query.unmatched else None
+        if index is None and query.rule is not None:
+            index = MATCHED_BY + query.rule
+        if index is None:
+            async for entries in self._journal(query):
+                yield entries
+            return
+        start = 0
+        low = "-inf" if query.since is None else int(query.since * 1000)
+        high = "+inf" if query.until is None else f"({int(query.until * 1000)}"
+        while True:
+            with translated():
+                found: list[Any] = await self._redis.zrevrangebyscore(index, high, low, start=start, num=_CHUNK)
+                pipeline = self._redis.pipeline(transaction=False)
+                for position in found:
+                    pipeline.xrange(STREAM, position, position)
+                rows = [answer[0] for answer in await pipeline.execute() if answer] if found else []
+            yield _entries(rows)
+            if len(found) < _CHUNK:
+                return
+            start += _CHUNK
+
+    async def _journal(self, query: Query) -> AsyncIterator[list[Entry]]:
+        low = "-" if query.since is None else position_at(query.since)
+        high = "+" if query.until is None else f"({position_at(query.until)}"
+        while True:
+            with translated():
+                rows = await self._redis.xrevrange(STREAM, max=high, min=low, count=_CHUNK)
+            if not rows:
+                return
+            yield [entry for entry in _entries(rows) if not entry.replay]
+            high = f"({text(rows[-1][0])}"
+
+    async def _lines(self, event_ids: Sequence[str]) -> list[list[list[Any]]]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for event_id in event_ids:
+            pipeline.lrange(HISTORY + event_id, 0, -1)
+        with translated():
+            answers = await pipeline.execute() if event_ids else []
+        return [[unpacked(line) for line in stored] for stored in answers]
+
+    async def _folded(
+        self, event_id: str, position: str, entry: Entry | None, lines: Sequence[list[Any]]
+    ) -> EventHistory:
+        digests = {line[4] for line in lines if line[0] == "v" and line[4]}
+        shared: dict[str, list[list[Any]]] = {}
+        for digest in digests:
+            with translated():
+                stored = await self._redis.get(SHARED + digest)
+            shared[digest] = json.loads(zlib.decompress(stored)) if isinstance(stored, bytes) else []
+        return fold(event_id, position, entry, lines, shared=shared)
+
+
+def _as_asked(query: Query, found: EventHistory) -> bool:
+    return (
+        (query.rule is None or query.rule in found.matched)
+        and not (query.unmatched and (found.matched or not found.judged))
+        and not (query.failed and not found.failed)
+    )
+
+
+def _entries(rows: Iterable[Any]) -> list[Entry]:
+    parsed = (parse_entry(position, fields) for position, fields in rows)
+    return [entry for entry in parsed if isinstance(entry, Entry)]
+
+
+def _entry(position: Any, fields: Any) -> Entry | None:
+    entry = parse_entry(position, fields)
+    return entry if isinstance(entry, Entry) else None
+
+
+def _glob(pattern: str | None, value: str | None) -> bool:
+    return pattern is None or (value is not None and bool(Globs((pattern,)).matches(value)))

@@ -1,0 +1,179 @@
+"""The middle of Sluice joined as `services.app` joins it, and deployments that exist without ever being executed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from config.settings import DispatcherSettings, HistorySettings, JournalSettings
+from events.event import Event
+from events.rule import Rule, RuleSet, evaluate
+from events.rule_model import RuleSpec
+from events.signal import ResumeSignal
+from services.announcer import Announcer
+from services.dispatch_calls import Calls
+from services.dispatcher import LEASE_SECONDS, Dispatcher
+from services.outcomes import Outcomes
+from services.prefect_api.client import PrefectApi
+from services.router import Router
+from services.store.connection import AsyncRedis
+from services.store.dead_letters import DeadLetters
+from services.store.history import History
+from services.store.journal import Appended, Journal
+from services.store.lanes import Lanes
+from services.store.lease import Lease
+from services.store.pace import Paces
+from services.store.progress import FINISHED, Progress
+from services.store.runs import Runs
+from services.store.verdicts import VerdictLines
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"amount": {"type": "integer"}, "note": {"type": "string"}, "more": {}},
+    "required": ["amount"],
+    "additionalProperties": False,
+}
+RULE = {"name": "pay", "on": "order.*", "run": "", "parameters": {"amount": "{{ event.data.amount }}"}}
+
+
+@dataclass
+class World:
+    """One router process's parts; ``rules`` may be changed at any time."""
+
+    redis: AsyncRedis
+    prefect: PrefectApi
+    journal_settings: JournalSettings = field(default_factory=JournalSettings)
+    dispatcher_settings: DispatcherSettings = field(default_factory=DispatcherSettings)
+    history_settings: HistorySettings = field(default_factory=HistorySettings)
+    consumer: str = "router-1"
+    rules: RuleSet = field(default_factory=RuleSet)
+    signals: list[ResumeSignal] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.journal = Journal(self.redis, self.journal_settings, consumer=self.consumer)
+        self.dead = DeadLetters(self.redis)
+        self.history = History(self.redis, self.history_settings)
+        self.lanes = Lanes(self.redis)
+        self.runs = Runs(self.redis)
+        self.progress = Progress(self.redis, retention_seconds=self.history_settings.retention_seconds)
+        self.announcer = Announcer(prefect=self.prefect)
+        self.router = Router(
+            journal=self.journal,
+            judge=lambda event: (evaluate(self.rules, event), "test"),
+            lines=VerdictLines(self.redis, self.history_settings),
+            handover=self.progress,
+            dead_letters=self.dead,
+            submit_signal=self._take_signal,
+        )
+        self.dispatcher = Dispatcher(
+            lanes=self.lanes,
+            paces=Paces(self.redis),
+            lease=Lease(self.redis, "dispatcher", ttl_seconds=LEASE_SECONDS),
+            pace=self._pace,
+            calls=lambda wake: Calls(
+                prefect=self.prefect,
+                recorder=self.progress,
+                fetch=self.journal.fetch,
+                bury=self.dead.add,
+                announce=self.announcer.announce,
+                settings=self.dispatcher_settings,
+                wake=wake,
+            ),
+            settings=self.dispatcher_settings,
+        )
+        self.outcomes = Outcomes(prefect=self.prefect, recorder=self.progress, runs=self.runs, history=self.history)
+
+    def use(self, *specs: dict[str, Any]) -> None:
+        """Put these rules in force."""
+        self.rules = RuleSet(Rule(RuleSpec.model_validate(spec)) for spec in specs)
+
+    async def publish(self, *events: Event) -> list[Appended]:
+        """Journal events as a listener does."""
+        return await self.journal.append(events, received=datetime.now(UTC).isoformat(), listener="test:world")
+
+    @asynccontextmanager
+    async def running(self, *names: str) -> AsyncIterator[None]:
+        """Run the parts (all of them, unless some are named) for the time of the block."""
+        parts = {
+            "router": self.router, "dispatcher": self.dispatcher, "outcomes": self.outcomes, "announcer": self.announcer
+        }  # fmt: skip
+        tasks = [asyncio.create_task(parts[name].run(), name=name) for name in names or parts]
+        try:
+            yield
+            for task in tasks:
+                if task.done():
+                    task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def finished(self) -> list[dict[str, Any]]:
+        """What the stream of finished events holds."""
+        return [json.loads(fields[b"finished"]) for _, fields in await self.redis.xrange(FINISHED)]
+
+    async def _take_signal(self, signal: ResumeSignal) -> None:
+        self.signals.append(signal)
+
+    def _pace(self, name: str) -> RuleSpec:
+        rule = self.rules.get(name)
+        return rule.spec if rule else RuleSpec(name="gone", on=("*",), run="a/b")
+
+
+async def deployment(api: PrefectApi, *, name: str | None = None, schema: dict[str, Any] | None = None) -> str:
+    """Register a deployment that nothing executes; answers its ``flow/deployment`` name."""
+    flow_name = name or f"flow-{uuid.uuid4().hex[:8]}"
+    flow = await api.request("POST", "/flows/", json={"name": flow_name})
+    await api.request(
+        "POST",
+        "/deployments/",
+        json={
+            "name": "default",
+            "flow_id": flow["id"],
+            "enforce_parameter_schema": True,
+            "parameter_openapi_schema": schema or SCHEMA,
+            "tags": ["theirs"],
+        },
+    )
+    return f"{flow_name}/default"
+
+
+async def runs_of(api: PrefectApi, deployment_name: str) -> list[dict[str, Any]]:
+    """The runs of a deployment that Prefect has, in the order of creation."""
+    rows: list[dict[str, Any]] = []
+    flow = deployment_name.partition("/")[0]
+    while True:
+        body = {"flows": {"name": {"any_": [flow]}}, "sort": "ID_DESC", "limit": 200, "offset": len(rows)}
+        page = await api.request("POST", "/flow_runs/filter", json=body)
+        rows += page
+        if len(page) < 200:
+            return sorted(rows, key=lambda row: row["created"])
+
+
+async def set_state(api: PrefectApi, run_id: str, type_: str, *, name: str | None = None, message: str = "") -> None:
+    """Put a run into a state, whatever Prefect's rules say."""
+    state = {"type": type_, "name": name or type_.title(), "message": message}
+    await api.request("POST", f"/flow_runs/{run_id}/set_state", json={"state": state, "force": True})
+
+
+def order(amount: Any = 1, *, id_: str | None = None, type_: str = "order.placed", **data: Any) -> Event:
+    """An event that the usual rule turns into a run."""
+    return Event(
+        id=id_ or str(uuid.uuid4()),
+        source="shop",
+        type=type_,
+        subject="order",
+        time=datetime.now(UTC),
+        data={"amount": amount, **data},
+    )
+
+
+def orders(count: int) -> Sequence[Event]:
+    """Events whose amounts number them."""
+    return [order(index) for index in range(count)]
