@@ -1,0 +1,272 @@
+"""From files that were found to events that are journalled: look, decide, announce."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol, TypeVar
+
+import structlog
+
+from events.event import Event
+from services.file_version import Version
+from services.listeners.files.describe import Describer, tail
+from services.listeners.files.examine import Examined, Examiner, Unreadable
+from services.listeners.files.folder import Folder
+from services.listeners.files.identity import Known, Verdict, judge, known
+from services.listeners.files.readiness import NO_NAME, UNREADABLE, Past, Policy, Wait, readiness
+from services.listeners.files.scan import Found, memory_of
+from services.listeners.files.waiting import Waiting, shown
+from services.store.ledger import Announced, Announcement, Row, Rows
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+_LINE_EACH: Final = 20
+"""Up to so many files at once are logged one by one."""
+
+Checkpoint = Callable[[str], None]
+"""Called with the name of a step that was just taken; tests end the process there."""
+
+Record = Callable[[Sequence[Event], str, str], Awaitable[object]]
+"""Remembers journalled events (with listener and time of receipt) in the history."""
+
+
+class Threads(Protocol):
+    """Runs what blocks beside the event loop."""
+
+    async def look(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run something short."""
+
+    async def read(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run something that reads whole large files."""
+
+
+class Announcer(Protocol):
+    """The part of the ledger that arrivals need."""
+
+    async def rows(self, watch: str, paths: Sequence[bytes]) -> Rows:
+        """The rows of the paths."""
+
+    async def announce(
+        self,
+        watch: str,
+        files: Sequence[Announcement],
+        *,
+        as_of_ms: int,
+        received: str,
+        remember_content: bool = False,
+    ) -> list[Announced]:
+        """Journal an event for each file whose row is what was expected."""
+
+    async def adopt(self, watch: str, files: Sequence[tuple[bytes, Row, str]]) -> None:
+        """Let rows follow their files."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    path: bytes
+    row: Row | None
+    seen: Examined
+
+
+class Arrivals:
+    """Decides on the files of one watch. ``settled`` are those that need no second look until they change.
+
+    `consider` may be called concurrently, also for the same file: the ledger lets one of them win.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: Folder,
+        ledger: Announcer,
+        examiner: Examiner,
+        waiting: Waiting,
+        threads: Threads,
+        record: Record | None = None,
+        trust_clock: bool = True,
+        checkpoint: Checkpoint = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._folder = folder
+        self._ledger = ledger
+        self._examiner = examiner
+        self._waiting = waiting
+        self._threads = threads
+        self._record = record
+        self._checkpoint = checkpoint
+        self._clock = clock
+        self._describer = Describer(folder)
+        self._policy = Policy(folder.source.ready, folder.stable_seconds, folder.quiet_seconds)
+        self._digests: dict[bytes, tuple[Version, str]] = {}
+        self._digesting: dict[bytes, asyncio.Task[None]] = {}
+        self._epoch = 0
+        self.settled: set[int] = set()
+        self.trust_clock = trust_clock
+        """Whether file times are of this machine's clock."""
+
+    def forget_settled(self) -> None:
+        """Hold every file against the ledger again."""
+        self.settled = set()
+        self._epoch += 1
+
+    async def consider(self, found: Sequence[Found]) -> int:
+        """Look at files that exist and whose names count; answers how many events there are more now.
+
+        Raises what the ledger raises; then some of the files are still to be considered.
+        """
+        announced, left = 0, list(found)
+        for _ in range(3):  # a row that another instance wrote meanwhile is read once more
+            if not left:
+                break
+            more, left = await self._consider(left)
+            announced += more
+        return announced
+
+    async def close(self) -> None:
+        """Let go of what is being read."""
+        for task in self._digesting.values():
+            task.cancel()
+        await asyncio.gather(*self._digesting.values(), return_exceptions=True)
+
+    async def _consider(self, found: Sequence[Found]) -> tuple[int, list[Found]]:
+        epoch = self._epoch
+        rows, as_of = await self._ledger.rows(self._folder.name, [file.path for file in found])
+        doubtful: list[tuple[Found, Row | None]] = []
+        for file, row in zip(found, rows, strict=True):
+            if known(row, file.version) is Known.SAME:
+                self._settle(file.path, file.version, epoch)
+            else:
+                doubtful.append((file, row))
+        if not doubtful:
+            return 0, []
+        looks = await self._threads.look(self._look, [file.path for file, _ in doubtful])
+        ready = [
+            one
+            for (file, row), seen in zip(doubtful, looks, strict=True)
+            if (one := self._sift(file.path, row, seen, epoch)) is not None
+        ]
+        return await self._announce(ready, as_of, epoch)
+
+    def _look(self, paths: Sequence[bytes]) -> list[Examined | Unreadable | None]:
+        return [self._examiner.examine(path) for path in paths]
+
+    def _sift(self, path: bytes, row: Row | None, seen: Examined | Unreadable | None, epoch: int) -> _Ready | None:
+        now = self._clock()
+        if seen is None:
+            self._waiting.drop(path)
+            return None
+        if isinstance(seen, Unreadable):
+            self._waiting.put(path, Wait(UNREADABLE), now)
+            return None
+        if known(row, seen.version) is Known.SAME:
+            self._settle(path, seen.version, epoch)
+            return None
+        unchanged, written_here = self._waiting.past(path, seen.fingerprint, now)
+        if self.trust_clock:
+            age = (time.time_ns() - seen.ctime_ns) / 1e9
+            unchanged = max(unchanged, age)
+        wait = readiness(self._policy, seen, Past(unchanged, written_here, row.marker if row else None))
+        if wait is not None:
+            self._waiting.put(path, wait, now, seen.fingerprint)
+            return None
+        if seen.digest is None and self._folder.reads_contents:
+            digested = self._digests.pop(path, None)
+            if digested is None or digested[0] != seen.version:
+                self._digest_beside(path, seen.version)
+                return None
+            seen = Examined(seen.version, seen.ctime_ns, seen.atime_ns, seen.writers, digested[1], seen.marker)
+        return _Ready(path, row, seen)
+
+    async def _announce(self, ready: Sequence[_Ready], as_of: int, epoch: int) -> tuple[int, list[Found]]:
+        moment = datetime.now(UTC)
+        rerun = self._folder.source.rerun
+        adopted = [one for one in ready if judge(one.row, one.seen, rerun) is Verdict.ADOPT]
+        if adopted:
+            files = [(one.path, one.row, str(one.seen.version)) for one in adopted if one.row is not None]
+            await self._ledger.adopt(self._folder.name, files)
+            for one in adopted:
+                self._settle(one.path, one.seen.version, epoch)
+        new = [one for one in ready if one not in adopted] if adopted else list(ready)
+        events: list[dict[str, Any]] = []
+        files_ready: list[_Ready] = []
+        for one in new:
+            try:
+                events.append(self._describer.event(one.path, one.seen, moment))
+                files_ready.append(one)
+            except OSError:
+                self._waiting.put(one.path, Wait(NO_NAME), self._clock(), one.seen.fingerprint)
+        if not files_ready:
+            return 0, []
+        self._checkpoint("seen")
+        received = moment.isoformat()
+        answers = await self._ledger.announce(
+            self._folder.name,
+            [
+                Announcement(one.path, one.row, str(one.seen.version), tail(event), one.seen.digest, one.seen.marker)
+                for one, event in zip(files_ready, events, strict=True)
+            ],
+            as_of_ms=as_of,
+            received=received,
+            remember_content=rerun == "content",
+        )
+        self._checkpoint("journalled")
+        left: list[Found] = []
+        journalled: list[tuple[str, dict[str, Any]]] = []
+        for one, event, answer in zip(files_ready, events, answers, strict=True):
+            if answer.event_id is None:
+                left.append(Found(one.path, one.seen.version))
+                continue
+            self._settle(one.path, one.seen.version, epoch)
+            if not answer.same_content:
+                journalled.append((answer.event_id, event))
+        self._say(journalled)
+        if self._record is not None and journalled:
+            await self._record([_event(*one) for one in journalled], f"files:{self._folder.name}", received)
+        return len(journalled), left
+
+    def _settle(self, path: bytes, version: Version, epoch: int) -> None:
+        self._waiting.drop(path)
+        if epoch == self._epoch:
+            self.settled.add(memory_of(path, version))
+
+    def _digest_beside(self, path: bytes, version: Version) -> None:
+        if path in self._digesting:
+            return
+
+        async def digest() -> None:
+            try:
+                found = await self._threads.read(self._examiner.digest, path)
+                if found is not None:
+                    self._digests[path] = found
+            finally:
+                del self._digesting[path]
+            # Whatever came of it, the file is looked at again; a failure here is made good by the next scan.
+            self._waiting.put(path, Wait("being read", 0.0), self._clock())
+
+        self._waiting.put(path, Wait("being read"), self._clock())
+        self._digesting[path] = asyncio.create_task(digest(), name=f"digest {shown(path)} {version}")
+
+    def _say(self, journalled: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        if len(journalled) > _LINE_EACH:
+            log.info("files arrived", watch=self._folder.name, files=len(journalled), last_event_id=journalled[-1][0])
+            return
+        for event_id, event in journalled:
+            log.info("file arrived", watch=self._folder.name, event_id=event_id, file=event["subject"])
+
+
+def _event(event_id: str, attributes: dict[str, Any]) -> Event:
+    return Event(
+        id=event_id,
+        source=attributes["source"],
+        type=attributes["type"],
+        subject=attributes["subject"],
+        time=attributes["time"],
+        data=attributes["data"],
+        extensions={"fileversion": attributes["fileversion"]},
+    )

@@ -1,0 +1,76 @@
+"""One watched folder as its parts need it: the watch's configuration with the installation's defaults filled in."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from config.settings import FileSettings
+from config.sources import FilesSource
+
+OWN: Final = b".sluice"
+"""What Sluice itself puts beside files begins so, and is never an arrival."""
+
+ALIASES: Final = OWN + b"/names"
+"""Below the watch: links by which files whose names are not UTF-8 can be opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A watch. Paths below it are bytes, relative to ``root`` and with slashes."""
+
+    name: str
+    root: bytes
+    source: FilesSource
+    settings: FileSettings
+
+    @classmethod
+    def of(cls, name: str, source: FilesSource, settings: FileSettings) -> Self:
+        """The watch ``name``; a relative path is taken from the working directory."""
+        return cls(name, os.fsencode(os.path.abspath(source.path)), source, settings)
+
+    @property
+    def path(self) -> Path:
+        """The watched directory."""
+        return Path(os.fsdecode(self.root))
+
+    @property
+    def stable_seconds(self) -> float:
+        """How long a file must not have changed where nothing else says that it is complete."""
+        return self.source.stable_seconds or self.settings.stable_seconds
+
+    @property
+    def quiet_seconds(self) -> float:
+        """How long a file must have been left alone in any case."""
+        return self.source.quiet_ms / 1000
+
+    @property
+    def warn_after(self) -> float:
+        """After how long a file that waits is named in the log."""
+        return self.source.warn_after or self.settings.warn_after_seconds
+
+    @property
+    def rescan_seconds(self) -> float:
+        """How often everything is looked at."""
+        return self.source.rescan_seconds or self.settings.rescan_seconds
+
+    @property
+    def reads_contents(self) -> bool:
+        """Whether every file is digested, however large."""
+        return self.source.sha256 == "always" or self.source.rerun == "content"
+
+    def absolute(self, relative: bytes) -> bytes:
+        """The path of a file below the watch."""
+        return self.root + b"/" + relative if relative else self.root
+
+    def is_ours(self, relative: bytes) -> bool:
+        """Whether a path is Sluice's own: the archive folders, cookies, links."""
+        first, _, _ = relative.partition(b"/")
+        return (
+            first == os.fsencode(self.source.done)
+            or first == os.fsencode(self.source.failed)
+            or relative.rpartition(b"/")[2].startswith(OWN)
+            or first.startswith(OWN)
+        )

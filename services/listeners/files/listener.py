@@ -1,0 +1,325 @@
+"""The listener of one watched folder: hints, scans and second looks, and what the watch knows of its own health."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+
+from config.settings import FileSettings, ListenerSettings
+from config.sources import FilesSource
+from events.errors import Backpressure, TransientError
+from services.listeners.files.arrivals import Arrivals, Checkpoint, Record
+from services.listeners.files.examine import Examiner
+from services.listeners.files.folder import Folder
+from services.listeners.files.guard import Guard
+from services.listeners.files.names import Names
+from services.listeners.files.readiness import NO_MARKER, ORPHAN, TEMPORARY, Wait
+from services.listeners.files.resolve import Resolver
+from services.listeners.files.scan import Found
+from services.listeners.files.sweep import Sweeper, Swept
+from services.listeners.files.threads import WatchThreads
+from services.listeners.files.waiting import Waiting, shown
+from services.listeners.files.watcher import Watcher
+from services.listeners.patience import Patience, heed_cancellation
+from services.store.ledger import Ledger
+
+log = structlog.get_logger()
+
+_HINTS: Final = 20_000
+"""More unread hints than this are not kept: a full scan finds the same."""
+_BURST: Final = 2000
+"""So many hints in one go may be all that the system's queue could hold: a full scan follows."""
+_NEW_DIRECTORY: Final = (0.0, 0.2, 1.0)
+"""A new directory is looked at these seconds after it was heard of: its own watch is set somewhere in between."""
+_PART: Final = 1000
+
+
+class FilesListener:
+    """Makes events of what arrives in one folder; many may listen to one folder.
+
+    `run` goes on while Redis or the folder is away. `status` is for `sluice status`.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        source: FilesSource,
+        settings: FileSettings,
+        ledger: Ledger,
+        record: Record | None = None,
+        backoff: ListenerSettings | None = None,
+        watcher: Callable[..., Watcher] = Watcher,
+        checkpoint: Checkpoint = lambda _: None,
+    ) -> None:
+        folder = Folder.of(name, source, settings)
+        self._folder = folder
+        self._names = Names(source)
+        self._ledger = ledger
+        self._threads = WatchThreads(name)
+        self._waiting = Waiting(limit=settings.max_waiting, changed=self._waiting_changed)
+        self._resolver = Resolver(folder, self._names)
+        self._arrivals = Arrivals(
+            folder=folder,
+            ledger=ledger,
+            examiner=Examiner(folder, self._names.marker),
+            waiting=self._waiting,
+            threads=self._threads,
+            record=record,
+            checkpoint=checkpoint,
+        )
+        self._sweeper = Sweeper(
+            folder=folder,
+            names=self._names,
+            ledger=ledger,
+            arrivals=self._arrivals,
+            threads=self._threads,
+            consider=self._consider_scanned,
+            checkpoint=checkpoint,
+        )
+        self._guard = Guard(
+            folder=folder, threads=self._threads, heard=self._heard, rescan=self.rescan, watcher=watcher
+        )
+        backoff = backoff or ListenerSettings()
+        self._patience = {
+            doing: Patience(listener=f"files:{name}", doing=doing, settings=backoff)
+            for doing in ("scan", "hints", "second looks", "numbers")
+        }
+        self._hints: dict[bytes, None] = {}
+        self._hinted = asyncio.Event()
+        self._scan_wanted = asyncio.Event()
+        self._look_again = asyncio.Event()
+        self._directories: list[tuple[float, bytes]] = []
+        self._directories_changed = asyncio.Event()
+        self._swept: Swept | None = None
+        self._swept_at: datetime | None = None
+        self._numbers: Mapping[str, int] = {}
+        self._links: set[bytes] = set()
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._guard.run(), name="guard")
+                for loop, doing in (
+                    (self._scan, "scan"),
+                    (self._follow_hints, "hints"),
+                    (self._look_twice, "second looks"),
+                    (self._explore, "scan"),
+                    (self._count, "numbers"),
+                ):
+                    tasks.create_task(self._persist(loop, self._patience[doing]), name=doing)
+                tasks.create_task(self._warn(), name="warn")
+        finally:
+            self._guard.close()
+            await self._arrivals.close()
+            self._threads.close()
+
+    def rescan(self) -> None:
+        """Let a full scan begin as soon as it can."""
+        self._scan_wanted.set()
+
+    def status(self) -> Mapping[str, Any]:
+        """Healthy, or degraded and why; the files by what became of them; the last full scan."""
+        degraded = [*self._guard.problems(), *(each.trouble for each in self._patience.values() if each.trouble)]
+        unreadable = self._swept.report.unreadable if self._swept else []
+        if unreadable:
+            degraded.append(f"{len(unreadable)} directories cannot be read, the first is {shown(unreadable[0]) or '.'}")
+        numbers = self._numbers
+        waiting = self._waiting.summary(time.monotonic())
+        return {
+            "ready": True,
+            **({"degraded": "; ".join(dict.fromkeys(degraded))} if degraded else {}),
+            "path": str(self._folder.path),
+            "by": self._guard.by,
+            "seen": self._swept.report.files if self._swept else 0,
+            "announced": numbers.get("generation", 0),
+            "in_flight": numbers.get("in_flight", 0),
+            "done": numbers.get("done", 0),
+            "failed": numbers.get("failed", 0),
+            "unmatched": numbers.get("unmatched", 0),
+            "waiting": waiting,
+            "oldest_waiting": next(iter(waiting["oldest"]), None),
+            "links_refused": len(self._links),
+            "last_full_scan": self._swept_at.isoformat() if self._swept_at else None,
+            "last_full_scan_seconds": round(self._swept.seconds, 3) if self._swept else None,
+        }
+
+    async def _persist(self, turn: Callable[[], Any], patience: Patience) -> None:
+        while True:
+            heed_cancellation()
+            try:
+                await turn()
+                patience.over()
+            except (TransientError, Backpressure) as error:
+                self.rescan()  # whatever was in hand is found again
+                await patience.after(error)
+
+    # Hints -----------------------------------------------------------------------------------------------------------
+
+    def _heard(self, paths: Sequence[bytes]) -> None:
+        if len(self._hints) > _HINTS:
+            self._hints.clear()
+            self.rescan()
+        self._hints.update(dict.fromkeys(paths))
+        if len(paths) > _BURST:
+            self.rescan()
+        self._hinted.set()
+
+    async def _follow_hints(self) -> None:
+        await self._hinted.wait()
+        self._hinted.clear()
+        while self._hints:
+            part = list(self._hints)[:_PART]
+            for path in part:
+                del self._hints[path]
+            await self._visit(part)
+
+    async def _visit(self, paths: Sequence[bytes]) -> None:
+        resolved = await self._threads.look(self._resolver.resolve, paths)
+        now = time.monotonic()
+        for path in resolved.temporary:
+            self._waiting.put(path, Wait(TEMPORARY), now)
+        for path in resolved.orphan_markers:
+            self._waiting.put(path, Wait(ORPHAN), now)
+        for path in resolved.owned_markers:
+            self._waiting.drop(path)
+        for path in resolved.links:
+            self._refuse(path)
+        for path in resolved.directories:
+            for delay in _NEW_DIRECTORY:
+                heapq.heappush(self._directories, (now + delay, path))
+            self._directories_changed.set()
+            self._guard.directory_appeared()
+        if resolved.gone:
+            await self._gone(resolved.gone)
+        if resolved.found:
+            await self._consider(resolved.found)
+
+    async def _gone(self, paths: Sequence[bytes]) -> None:
+        for path in paths:
+            self._waiting.drop(path)
+        identity = self._guard.identity
+        if identity is None:
+            return
+        rows, _ = await self._ledger.rows(self._folder.name, paths)
+        there = {path: row for path, row in zip(paths, rows, strict=True) if row is not None}
+        if there and await self._ledger.root(self._folder.name) == identity:
+            await self._sweeper.close_rows(there, identity)
+
+    async def _explore(self) -> None:
+        now = time.monotonic()
+        if not self._directories or self._directories[0][0] > now:
+            self._directories_changed.clear()
+            timeout = self._directories[0][0] - now if self._directories else None
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._directories_changed.wait()
+            except TimeoutError:
+                pass
+            return
+        due: dict[bytes, None] = {}
+        while self._directories and self._directories[0][0] <= now:
+            due[heapq.heappop(self._directories)[1]] = None
+        for directory in due:
+            await self._sweeper.explore(directory)
+
+    # Second looks ----------------------------------------------------------------------------------------------------
+
+    def _waiting_changed(self) -> None:
+        self._look_again.set()
+
+    async def _look_twice(self) -> None:
+        at = self._waiting.next_at()
+        self._look_again.clear()
+        try:
+            async with asyncio.timeout(None if at is None else at - time.monotonic()):
+                await self._look_again.wait()
+        except TimeoutError:
+            pass
+        due = self._waiting.due(time.monotonic(), _PART)
+        if due:
+            await self._visit(due)
+
+    # Scans -----------------------------------------------------------------------------------------------------------
+
+    async def _scan(self) -> None:
+        await self._guard.armed.wait()
+        started = time.monotonic()
+        self._scan_wanted.clear()
+        swept = await self._sweeper.sweep()
+        self._swept, self._swept_at = swept, datetime.now(UTC)
+        for path in swept.report.links:
+            self._refuse(path)
+        still = [path for path in self._waiting.paths() if not self._waiting.scheduled(path)]
+        doubtful = [*still, *swept.report.temporary, *swept.report.markers]
+        for start in range(0, len(doubtful), _PART):
+            await self._visit(doubtful[start : start + _PART])
+        if swept.healthy:
+            self._guard.scanned(swept.report.directories)
+        pause = max(self._guard.scan_interval(), swept.scan_seconds * 100) - (time.monotonic() - started)
+        self._patience["scan"].over()
+        try:
+            async with asyncio.timeout(max(pause, 0.05)):
+                await self._scan_wanted.wait()
+                await asyncio.sleep(0.05)  # several reasons at once make one scan
+        except TimeoutError:
+            pass
+
+    async def _consider_scanned(self, found: Sequence[Found]) -> int:
+        return await self._consider([file for file in found if not self._waiting.scheduled(file.path)])
+
+    async def _consider(self, found: Sequence[Found]) -> int:
+        if not found:
+            return 0
+        try:
+            return await self._arrivals.consider(found)
+        except (TransientError, Backpressure):
+            raise
+        except Exception as error:
+            if len(found) > 1:  # one file that we cannot handle must not keep the others
+                return sum([await self._consider([file]) for file in found])
+            log.exception("a file cannot be handled", watch=self._folder.name, file=shown(found[0].path))
+            self._waiting.put(found[0].path, Wait(f"cannot be handled: {error!r}"), time.monotonic())
+            return 0
+
+    # The rest --------------------------------------------------------------------------------------------------------
+
+    def _refuse(self, path: bytes) -> None:
+        if path in self._links:
+            return
+        self._links.add(path)
+        target = os.path.realpath(self._folder.absolute(path))
+        outside = not target.startswith(os.path.realpath(self._folder.root) + b"/")
+        say = log.warning if outside else log.info
+        say(
+            "symbolic link refused",
+            watch=self._folder.name,
+            file=shown(path),
+            reason="it leads out of the watch" if outside else "its target counts under its own name",
+        )
+
+    async def _warn(self) -> None:
+        while True:
+            await asyncio.sleep(min(1.0, self._folder.warn_after))
+            for path, entry in self._waiting.overdue(time.monotonic(), self._folder.warn_after):
+                log.warning(
+                    "a file still waits",
+                    watch=self._folder.name,
+                    file=shown(path),
+                    waits_for=entry.reason,
+                    seconds=round(time.monotonic() - entry.since),
+                    hint=NO_MARKER if entry.reason == ORPHAN else None,
+                )
+
+    async def _count(self) -> None:
+        self._numbers = await self._ledger.numbers(self._folder.name)
+        self._patience["numbers"].over()
+        await asyncio.sleep(1.0)

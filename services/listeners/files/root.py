@@ -1,0 +1,69 @@
+"""The watched directory itself: is it there, is it still the same one, does the watcher hear of it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import uuid
+from dataclasses import dataclass
+from typing import Final
+
+from services.listeners.files.folder import OWN, Folder
+
+COOKIE: Final = OWN + b"-cookie-"
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """What stands at the watch's path: the ``identity`` of a usable directory, or the ``problem``."""
+
+    identity: str | None = None
+    problem: str | None = None
+
+
+def look_at_root(folder: Folder) -> Root:
+    """What is at the watch's path now; blocks for the time of the system calls."""
+    try:
+        found = os.stat(folder.root)
+        if not stat.S_ISDIR(found.st_mode):
+            return Root(problem=f"the watched folder {folder.path} is not a directory")
+        with os.scandir(folder.root):
+            pass
+    except (FileNotFoundError, NotADirectoryError):
+        return Root(problem=f"the watched folder {folder.path} is not there: it was renamed, deleted or unmounted")
+    except OSError as error:
+        return Root(problem=f"the watched folder {folder.path} cannot be read: {error.strerror}")
+    return Root(identity=f"{found.st_dev}-{found.st_ino}")
+
+
+def are_gone(folder: Folder, paths: list[bytes]) -> list[bytes]:
+    """Those of ``paths`` that do not exist; one that cannot be looked at is not among them."""
+    gone = []
+    for path in paths:
+        try:
+            os.lstat(folder.absolute(path))
+        except (FileNotFoundError, NotADirectoryError):
+            gone.append(path)
+        except OSError:
+            continue
+    return gone
+
+
+class Cookie:
+    """A file that is dropped into the watch and taken away at once, to see whether the watcher hears of it."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self.name = COOKIE + uuid.uuid4().hex[:12].encode()
+        self.asked_at: float | None = None
+        """When the question that is not answered yet was put."""
+
+    def drop(self) -> bool:
+        """Put the question; false where nothing can be created. Blocks for the time of the system calls."""
+        path = self._folder.absolute(self.name)
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+            os.unlink(path)
+        except OSError:
+            return False
+        return True

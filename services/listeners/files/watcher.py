@@ -1,0 +1,89 @@
+"""The watcher: what the system announces, as a hint of where to look. It may be late, incomplete or deaf."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from watchfiles._rust_notify import RustNotify
+
+Heard = Callable[[Sequence[str]], None]
+"""Gets absolute paths at which something happened."""
+
+_GROUP_MS: Final = 50
+"""How long changes that go on are gathered before they are handed over."""
+_ARMING: Final = threading.Lock()
+
+
+class Watcher:
+    """Hears of changes below a directory from the moment `arm` has returned, until `stop`.
+
+    ``heard`` and ``failed`` are called in the watcher's thread. After ``failed`` nothing more comes.
+    """
+
+    def __init__(self, *, step_ms: int, heard: Heard, failed: Callable[[str], None]) -> None:
+        self._step_ms = step_ms
+        self._heard = heard
+        self._failed = failed
+        self._stop = threading.Event()
+        self._notify: RustNotify | None = None
+        self._descriptor: int | None = None
+
+    def arm(self, directories: Sequence[str], *, recursive: bool) -> None:
+        """Begin to listen; takes as long as walking the tree. Raises `OSError`."""
+        with _ARMING:  # so that the descriptor that is new is ours
+            before = _inotify_descriptors()
+            # Without the last flag, one unreadable directory anywhere would end the watch of all of them. What could
+            # not be watched is found by `watched`, and by the cookie.
+            self._notify = RustNotify(list(directories), False, False, 0, recursive, True)
+            new = _inotify_descriptors() - before
+        self._descriptor = new.pop() if len(new) == 1 else None
+        threading.Thread(target=self._listen, args=(self._notify,), name="sluice-watcher", daemon=True).start()
+
+    def watched(self) -> set[int] | None:
+        """The inodes of the directories that the system watches for us; None where it does not tell."""
+        if self._descriptor is None:
+            return None
+        try:
+            text = Path(f"/proc/self/fdinfo/{self._descriptor}").read_text(encoding="ascii")
+        except OSError:
+            return None
+        lines = (line.split() for line in text.splitlines() if line.startswith("inotify "))
+        return {int(word[4:], 16) for words in lines for word in words if word.startswith("ino:")}
+
+    def stop(self) -> None:
+        """Listen no more; returns at once."""
+        self._stop.set()
+
+    def _listen(self, notify: RustNotify) -> None:
+        try:
+            while True:
+                # No time-out: on one, changes can be lost.
+                changes = notify.watch(_GROUP_MS, self._step_ms, 0, self._stop)
+                if isinstance(changes, str):
+                    break
+                self._heard([path for _, path in changes])
+        except Exception as error:  # noqa: BLE001 - whatever it is, it never clears: the owner builds a new one
+            if not self._stop.is_set():
+                self._failed(str(error))
+        finally:
+            self._descriptor = None
+            notify.close()
+
+
+def _inotify_descriptors() -> set[int]:
+    try:
+        names = os.listdir("/proc/self/fd")
+    except OSError:
+        return set()
+    found = set()
+    for name in names:
+        try:
+            if os.readlink(f"/proc/self/fd/{name}") == "anon_inode:inotify":
+                found.add(int(name))
+        except OSError:
+            continue
+    return found

@@ -1,0 +1,90 @@
+"""How events ended: the stream that whoever hears of the last run writes, as the file archiver reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from redis.exceptions import ResponseError
+
+from services.store.connection import AsyncRedis, translated
+from services.store.journal import text
+from services.store.progress import FINISHED
+
+GROUP: Final = "files"
+_CLAIM_IDLE_MS: Final = 30_000
+_FORGET_IDLE_MS: Final = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """One entry; ``raw`` is what it says."""
+
+    position: str
+    raw: bytes
+
+
+class FinishedEvents:
+    """Reads the stream in the group ``files``, as ``consumer``. Raises `TransientError` and `Backpressure`.
+
+    Each entry's field ``finished`` is a JSON object with ``event_id``, ``ok``, ``matched``, ``runs`` and ``dead``.
+    """
+
+    def __init__(self, redis: AsyncRedis, *, consumer: str, group: str = GROUP) -> None:
+        self._redis = redis
+        self._consumer = consumer
+        self._group = group
+
+    async def read(self, *, count: int, block_seconds: float) -> list[Ending]:
+        """Entries that no consumer was given, in order; waits for one."""
+        try:
+            with translated():
+                answer: Any = await self._redis.xreadgroup(
+                    self._group, self._consumer, {FINISHED: ">"}, count=count, block=max(1, int(block_seconds * 1000))
+                )
+        except ResponseError as error:
+            await self._create(error)
+            return []
+        return [_ending(*entry) for entry in answer[0][1]] if answer else []
+
+    async def claim(self, *, count: int) -> list[Ending]:
+        """Entries whose consumer has been silent, now this one's."""
+        try:
+            with translated():
+                answer: Any = await self._redis.xautoclaim(
+                    FINISHED, self._group, self._consumer, min_idle_time=_CLAIM_IDLE_MS, count=count
+                )
+        except ResponseError as error:
+            await self._create(error)
+            return []
+        return [_ending(*entry) for entry in answer[1] if entry[1] is not None]
+
+    async def acknowledge(self, endings: list[Ending]) -> None:
+        """Be done with the entries."""
+        if endings:
+            with translated():
+                await self._redis.xack(FINISHED, self._group, *(ending.position for ending in endings))
+
+    async def forget_idle_consumers(self) -> None:
+        """Take processes that are long gone out of the group."""
+        try:
+            with translated():
+                for consumer in await self._redis.xinfo_consumers(FINISHED, self._group):
+                    if int(consumer["pending"]) == 0 and int(consumer["idle"]) > _FORGET_IDLE_MS:
+                        await self._redis.xgroup_delconsumer(FINISHED, self._group, consumer["name"])
+        except ResponseError:
+            return
+
+    async def _create(self, error: ResponseError) -> None:
+        if not str(error).startswith("NOGROUP"):
+            raise error
+        try:
+            with translated():
+                await self._redis.xgroup_create(FINISHED, self._group, id="0", mkstream=True)
+        except ResponseError as busy:
+            if not str(busy).startswith("BUSYGROUP"):
+                raise
+
+
+def _ending(position: bytes, fields: dict[bytes, bytes]) -> Ending:
+    return Ending(text(position), fields.get(b"finished", b""))

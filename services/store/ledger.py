@@ -1,0 +1,330 @@
+"""The file ledger: which version of which file was announced, and what became of it. It is the truth about files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, NamedTuple, Self
+
+from redis.exceptions import ResponseError
+
+from config.settings import FileSettings, JournalSettings
+from services.store import ledger_scripts
+from services.store.connection import AsyncRedis, translated
+from services.store.journal import SEEN, STREAM, text
+
+FILES: Final = "sluice:files:"
+"""Prefix of a watch's keys; behind it the watch's name and the kind of key."""
+
+MEMORY_SECONDS: Final = 3600
+"""How long the row of a closed file is kept, and longer than a decision may rest on rows that were read."""
+_LONGEST_DECISION_MS: Final = MEMORY_SECONDS * 1000 // 2
+
+
+class State(StrEnum):
+    """What became of a file's latest version."""
+
+    SENT = "s"
+    DONE = "d"
+    FAILED = "f"
+    UNMATCHED = "u"
+    CLOSED = "x"
+    """The file has gone; whatever comes under its name now is new."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A file's row. ``raw`` is what a decision that rests on it hands back."""
+
+    state: State
+    version: str
+    generation: int
+    at_ms: int
+    digest: str | None
+    marker: str | None
+    raw: bytes
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Self:
+        """The row as the scripts write it."""
+        state, version, generation, at_ms, digest, marker = raw.decode("ascii").split(" ")
+        return cls(
+            State(state),
+            version,
+            int(generation),
+            int(at_ms),
+            None if digest == "-" else digest,
+            None if marker == "-" else marker,
+            raw,
+        )
+
+
+class Rows(NamedTuple):
+    """Rows as they were at one moment of Redis' clock."""
+
+    rows: list[Row | None]
+    as_of_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """A file version that is to be journalled if its row still is ``expected``.
+
+    ``tail`` is the event's JSON after ``{"specversion":"1.0","id":"…",``: the id is made with the row's generation.
+    """
+
+    path: bytes
+    expected: Row | None
+    version: str
+    tail: bytes
+    digest: str | None = None
+    marker: str | None = None
+
+
+class Announced(NamedTuple):
+    """What an announcement led to: an event, or none because the content ran before; neither if the row was another."""
+
+    event_id: str | None
+    same_content: bool = False
+
+
+class InFlight(NamedTuple):
+    """A journalled file whose end is not settled: the announced version, its row of now, and how its event ended."""
+
+    event_id: str
+    path: bytes
+    announced: str
+    row: Row | None
+    finished: bytes
+
+    @property
+    def generation(self) -> int:
+        """The row's generation that the event belongs to."""
+        return int(self.event_id.rpartition("-")[2])
+
+
+class Settlement(NamedTuple):
+    """How an event in flight ends in the ledger; ``tally`` names the number that grows."""
+
+    event_id: str
+    path: bytes
+    state: State
+    tally: str
+    remember_content: bool = False
+
+    @property
+    def generation(self) -> int:
+        """The row's generation that the event belongs to."""
+        return int(self.event_id.rpartition("-")[2])
+
+
+class Stamp(NamedTuple):
+    """Of which server, and after how many new and closed rows, something was read."""
+
+    server: bytes
+    generation: int
+    closed: int
+
+    def holds_at(self, later: Stamp) -> bool:
+        """Whether what is remembered of rows is still true then: same server, nothing lost, nothing closed."""
+        same = self.server == later.server and self.closed == later.closed
+        return same and self.generation <= later.generation
+
+
+class Ledger:
+    """The ledger of every watch. Paths are bytes, relative to their watch.
+
+    Every method raises `TransientError` when Redis is out of reach and `Backpressure` when it is full; then the same
+    call may be made again, and does only what is missing.
+    """
+
+    def __init__(self, redis: AsyncRedis, journal: JournalSettings, files: FileSettings) -> None:
+        self._redis = redis
+        self._seen_ms = int(journal.seen_seconds * 1000)
+        self._memory_ms = int(files.content_memory_seconds * 1000)
+        self._announce = redis.register_script(ledger_scripts.ANNOUNCE)
+        self._adopt = redis.register_script(ledger_scripts.ADOPT)
+        self._close = redis.register_script(ledger_scripts.CLOSE)
+        self._forget = redis.register_script(ledger_scripts.FORGET)
+        self._finish = redis.register_script(ledger_scripts.FINISH)
+        self._settle = redis.register_script(ledger_scripts.SETTLE)
+
+    async def rows(self, watch: str, paths: Sequence[bytes]) -> Rows:
+        """The rows of ``paths``, in their order."""
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.time()
+        pipeline.hmget(_key(watch, "rows"), list(paths))
+        with translated():
+            (seconds, micros), values = await pipeline.execute()
+        return Rows([None if raw is None else Row.parse(raw) for raw in values], seconds * 1000 + micros // 1000)
+
+    async def announce(
+        self,
+        watch: str,
+        files: Sequence[Announcement],
+        *,
+        as_of_ms: int,
+        received: str,
+        remember_content: bool = False,
+    ) -> list[Announced]:
+        """Note the files and journal an event for each, in one atomic step; answers in their order.
+
+        ``as_of_ms`` is when the rows were read. The file must have been looked at after that.
+        """
+        memory = _key(watch, "content:") if remember_content else ""
+        arguments: list[Any] = [
+            as_of_ms, _LONGEST_DECISION_MS, self._seen_ms, SEEN, received, f"files:{watch}", watch, memory,
+        ]  # fmt: skip
+        for file in files:
+            arguments += (
+                file.path,
+                file.expected.raw if file.expected else b"",
+                file.version,
+                file.digest or "-",
+                file.marker or "-",
+                _base(watch, file),
+                file.tail,
+            )
+        keys = [STREAM, *(_key(watch, kind) for kind in ("rows", "events", "due", "numbers"))]
+        with translated():
+            answers: list[bytes] | None = await self._announce(keys=keys, args=arguments)
+        if answers is None:
+            return [Announced(None)] * len(files)
+        return [_announced(answer.decode()) for answer in answers]
+
+    async def adopt(self, watch: str, files: Sequence[tuple[bytes, Row, str]]) -> None:
+        """Let each row (path, row, version) follow its file to a new version that is the same content."""
+        arguments = [part for path, row, version in files for part in (path, row.raw, version)]
+        with translated():
+            await self._adopt(keys=[_key(watch, "rows")], args=arguments)
+
+    async def close(self, watch: str, files: Sequence[tuple[bytes, Row]]) -> int:
+        """Close the rows of files that have gone; those in flight are left to `settle`. Answers how many it were."""
+        arguments = [part for path, row in files for part in (path, row.raw)]
+        with translated():
+            return int(await self._close(keys=[_key(watch, "rows"), _key(watch, "numbers")], args=arguments))
+
+    async def forget(self, watch: str, files: Sequence[tuple[bytes, Row]]) -> int:
+        """Drop rows that have been closed for `MEMORY_SECONDS`; answers how many it were."""
+        arguments = [part for path, row in files for part in (path, row.raw)]
+        with translated():
+            return int(await self._forget(keys=[_key(watch, "rows")], args=arguments))
+
+    async def every_row(self, watch: str) -> AsyncIterator[list[tuple[bytes, Row]]]:
+        """All rows, some hundred at a time; one that changes meanwhile may come in either form, or twice."""
+        cursor = 0
+        while True:
+            with translated():
+                answer: tuple[int, dict[bytes, bytes]] = await self._redis.hscan(_key(watch, "rows"), cursor, count=500)  # type: ignore[assignment]
+            cursor, found = answer
+            if found:
+                yield [(path, Row.parse(raw)) for path, raw in found.items()]
+            if not cursor:
+                return
+
+    async def finish(self, ends: Iterable[tuple[str, bytes]]) -> set[str]:
+        """Note how events ended (id, JSON), as far as they are files' events; answers the watches concerned."""
+        by_watch: dict[str, list[str | bytes]] = {}
+        for event_id, finished in ends:
+            watch = watch_of(event_id)
+            if watch is not None:
+                by_watch.setdefault(watch, []).extend((event_id, finished))
+        concerned = set()
+        for watch, arguments in by_watch.items():
+            with translated():
+                if await self._finish(keys=[_key(watch, "events"), _key(watch, "due")], args=arguments):
+                    concerned.add(watch)
+        return concerned
+
+    async def due(self, watch: str, count: int, cursor: int = 0) -> tuple[list[InFlight], int]:
+        """About ``count`` events in flight that have ended, in no order, and where to go on; 0 is the end."""
+        ended: dict[bytes, bytes] = {}
+        with translated():
+            while len(ended) < count:
+                answer: tuple[int, dict[bytes, bytes]] = await self._redis.hscan(  # type: ignore[assignment]
+                    _key(watch, "due"), cursor, count=count
+                )
+                cursor, found = answer
+                ended |= found
+                if not cursor:
+                    break
+            if not ended:
+                return [], 0
+            notes: list[bytes | None] = await self._redis.hmget(_key(watch, "events"), list(ended))  # type: ignore[assignment]
+        found_notes = [note.split(b" ", 2) if note else (b"", b"-", b"") for note in notes]
+        rows = (await self.rows(watch, [path for _, _, path in found_notes])).rows
+        return [
+            InFlight(event_id.decode(), path, announced.decode(), row, finished)
+            for (event_id, finished), (_, announced, path), row in zip(ended.items(), found_notes, rows, strict=True)
+        ], cursor
+
+    async def settle(self, watch: str, ends: Sequence[Settlement]) -> None:
+        """Take events out of flight and let their rows say how they ended, unless a later version has the row."""
+        arguments: list[Any] = [_key(watch, "content:"), self._memory_ms]
+        for end in ends:
+            arguments += (
+                end.event_id,
+                end.path,
+                end.generation,
+                end.state.value,
+                end.tally,
+                int(end.remember_content),
+            )
+        keys = [_key(watch, kind) for kind in ("rows", "events", "due", "numbers")]
+        with translated():
+            await self._settle(keys=keys, args=arguments)
+
+    async def numbers(self, watch: str) -> dict[str, int]:
+        """How many files were announced (``generation``), ended as ``done`` …, are ``in_flight`` or ``due``."""
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.hgetall(_key(watch, "numbers"))
+        pipeline.hlen(_key(watch, "events"))
+        pipeline.hlen(_key(watch, "due"))
+        with translated():
+            numbers, in_flight, due = await pipeline.execute()
+        counted = {name.decode(): int(value) for name, value in numbers.items()}
+        return {**counted, "in_flight": in_flight, "due": due}
+
+    async def stamp(self, watch: str) -> Stamp:
+        """What memories of the watch's rows depend on."""
+        with translated():
+            generation, closed = await self._redis.hmget(_key(watch, "numbers"), ["generation", "closed"])
+            try:
+                server = str((await self._redis.info("server")).get("run_id", "")).encode()
+            except ResponseError:  # some hosted servers keep it to themselves
+                server = b""
+        return Stamp(server, int(generation or 0), int(closed or 0))
+
+    async def root(self, watch: str) -> str | None:
+        """Under which identity of the watch's directory its rows were last confirmed."""
+        with translated():
+            identity = await self._redis.get(_key(watch, "root"))
+        return None if identity is None else text(identity)
+
+    async def set_root(self, watch: str, identity: str) -> None:
+        """Note the identity of the watch's directory."""
+        with translated():
+            await self._redis.set(_key(watch, "root"), identity)
+
+
+def watch_of(event_id: str) -> str | None:
+    """The watch whose file an event of this id may be about; None if it is no file's event."""
+    watch, base, generation = [*event_id.rsplit("-", 2), "", ""][:3]
+    return watch if base and generation.isdecimal() else None
+
+
+def _key(watch: str, kind: str) -> str:
+    return f"{FILES}{watch}:{kind}"
+
+
+def _base(watch: str, file: Announcement) -> str:
+    named = b"\0".join((watch.encode(), file.path, file.version.encode()))
+    return hashlib.blake2b(named, digest_size=8).hexdigest()
+
+
+def _announced(answer: str) -> Announced:
+    if answer.startswith("="):
+        return Announced(answer[1:], same_content=True)
+    return Announced(answer or None)
