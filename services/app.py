@@ -163,18 +163,28 @@ def _with_defaults(sources: Mapping[str, RedisSource]) -> Mapping[str, RedisSour
 
 
 async def _files(shared: Shared) -> Parts:
+    from services.listeners.files.archive import FileArchiver
     from services.listeners.files.listener import FilesListener
+    from services.store.finished import FinishedEvents
     from services.store.ledger import Ledger
 
-    settings = shared.settings
-    ledger = Ledger(shared.redis, settings.journal, settings.files)
-    parts: Parts = {
-        f"files:{name}": FilesListener(
-            name=name, source=source, settings=settings.files, ledger=ledger, backoff=settings.listeners
-        )
-        for name, source in shared.project.sources.files.items()
+    settings, redis, sources = shared.settings, shared.redis, shared.project.sources.files
+    ledger = Ledger(redis, settings.journal, settings.files)
+    listeners = {
+        name: FilesListener(name=name, source=source, settings=settings.files, ledger=ledger, backoff=settings.listeners)
+        for name, source in sources.items()
     }
-    return parts
+    archiver = FileArchiver(
+        sources=sources,
+        settings=settings.files,
+        ledger=ledger,
+        finished=FinishedEvents(redis, consumer=f"files-{socket.gethostname()}-{os.getpid()}"),
+        turn=lambda right: Lease(redis, right, ttl_seconds=10),
+        rescan=lambda name: listeners[name].rescan(),
+        backoff=settings.listeners,
+    )
+    parts: Parts = {f"files:{name}": listener for name, listener in listeners.items()}
+    return parts | {"archiver": archiver}
 
 
 async def _router(shared: Shared) -> Parts:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 
-from events.event import Event
+from services import metrics
 from services.file_version import Version
 from services.listeners.files.describe import Describer, tail
 from services.listeners.files.examine import Examined, Examiner, Unreadable
@@ -31,10 +31,6 @@ _LINE_EACH: Final = 20
 
 Checkpoint = Callable[[str], None]
 """Called with the name of a step that was just taken; tests end the process there."""
-
-Record = Callable[[Sequence[Event], str, str], Awaitable[object]]
-"""Remembers journalled events (with listener and time of receipt) in the history."""
-
 
 class Threads(Protocol):
     """Runs what blocks beside the event loop."""
@@ -88,7 +84,6 @@ class Arrivals:
         examiner: Examiner,
         waiting: Waiting,
         threads: Threads,
-        record: Record | None = None,
         trust_clock: bool = True,
         checkpoint: Checkpoint = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
@@ -98,7 +93,6 @@ class Arrivals:
         self._examiner = examiner
         self._waiting = waiting
         self._threads = threads
-        self._record = record
         self._checkpoint = checkpoint
         self._clock = clock
         self._describer = Describer(folder)
@@ -225,9 +219,8 @@ class Arrivals:
             self._settle(one.path, one.seen.version, epoch)
             if not answer.same_content:
                 journalled.append((answer.event_id, event))
+        metrics.received.labels(f"files:{self._folder.name}").inc(len(journalled))
         self._say(journalled)
-        if self._record is not None and journalled:
-            await self._record([_event(*one) for one in journalled], f"files:{self._folder.name}", received)
         return len(journalled), left
 
     def _settle(self, path: bytes, version: Version, epoch: int) -> None:
@@ -258,15 +251,3 @@ class Arrivals:
             return
         for event_id, event in journalled:
             log.info("file arrived", watch=self._folder.name, event_id=event_id, file=event["subject"])
-
-
-def _event(event_id: str, attributes: dict[str, Any]) -> Event:
-    return Event(
-        id=event_id,
-        source=attributes["source"],
-        type=attributes["type"],
-        subject=attributes["subject"],
-        time=attributes["time"],
-        data=attributes["data"],
-        extensions={"fileversion": attributes["fileversion"]},
-    )

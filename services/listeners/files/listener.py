@@ -15,7 +15,7 @@ import structlog
 from config.settings import FileSettings, ListenerSettings
 from config.sources import FilesSource
 from events.errors import Backpressure, TransientError
-from services.listeners.files.arrivals import Arrivals, Checkpoint, Record
+from services.listeners.files.arrivals import Arrivals, Checkpoint
 from services.listeners.files.examine import Examiner
 from services.listeners.files.folder import Folder
 from services.listeners.files.guard import Guard
@@ -54,7 +54,6 @@ class FilesListener:
         source: FilesSource,
         settings: FileSettings,
         ledger: Ledger,
-        record: Record | None = None,
         backoff: ListenerSettings | None = None,
         watcher: Callable[..., Watcher] = Watcher,
         checkpoint: Checkpoint = lambda _: None,
@@ -72,7 +71,6 @@ class FilesListener:
             examiner=Examiner(folder, self._names.marker),
             waiting=self._waiting,
             threads=self._threads,
-            record=record,
             checkpoint=checkpoint,
         )
         self._sweeper = Sweeper(

@@ -51,7 +51,7 @@ class Watched:
         return Ledger(self.redis, JournalSettings(), self.settings)
 
     def listener(self, name: str = "inbox", **options: Any) -> FilesListener:
-        injected = {key: options.pop(key) for key in ("watcher", "checkpoint", "record") if key in options}
+        injected = {key: options.pop(key) for key in ("watcher", "checkpoint") if key in options}
         source = FilesSource(**{"path": self.path, **options})
         listener = FilesListener(name=name, source=source, settings=self.settings, ledger=self.ledger(), **injected)
         self.listeners.append(listener)
