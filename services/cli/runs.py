@@ -1,0 +1,155 @@
+"""`sluice runs`: flow runs by id or name."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Annotated, Any
+
+import typer
+
+from events.errors import RejectedEvent, SluiceError
+from services.cli.output import say, show_fields, show_json, show_rows
+from services.cli.session import Session, open_session, run_command
+
+app = typer.Typer(help="Look at, resume and cancel flow runs, by id or name.", no_args_is_help=True)
+
+Run = Annotated[str, typer.Argument(help="The run's id or name.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, help="At most so many.")]
+
+
+@app.command("list")
+def list_(
+    deployment: Annotated[str | None, typer.Option(help="Only runs of this flow, or flow/deployment.")] = None,
+    state: Annotated[list[str] | None, typer.Option(help="Only runs in this state; may be given again.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Only runs with this tag; may be given again.")] = None,
+    limit: Limit = 20,
+    as_json: AsJson = False,
+) -> None:
+    """The newest runs first."""
+
+    async def work() -> None:
+        from services.prefect_api.run_calls import list_runs
+
+        async with open_session() as session:
+            prefect = await session.prefect()
+            rows = await list_runs(prefect, limit=limit, deployment=deployment, states=state or (), tags=tag or ())
+            show_rows(
+                [{**row, "url": _url(session, row["id"])} for row in rows],
+                ("id", "name", "deployment", "state", "started", "seconds", "message"),
+                as_json=as_json,
+                empty="no runs",
+            )
+
+    run_command(work())
+
+
+@app.command()
+def show(run: Run, as_json: AsJson = False) -> None:
+    """One run, and the event that led to it where there is one."""
+
+    async def work() -> None:
+        from services.prefect_api.run_calls import read_run
+
+        async with open_session() as session:
+            found = await read_run(await session.prefect(), run)
+            found = {**found, "url": _url(session, found["id"]), "events": await _events(session, found)}
+            if as_json:
+                show_json(found)
+            else:
+                show_fields(found)
+
+    run_command(work())
+
+
+@app.command()
+def logs(
+    run: Run,
+    limit: Limit = 1000,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What the run has logged, in order."""
+
+    async def work() -> None:
+        from services.prefect_api.run_calls import read_logs, read_run
+
+        async with open_session() as session:
+            prefect = await session.prefect()
+            found = await read_run(prefect, run)
+            lines = await read_logs(prefect, found["id"], limit=limit)
+            if as_json:
+                show_json(lines)
+                return
+            _print_lines(lines)
+            shown = len(lines)
+            while follow and found["state_type"] not in {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}:
+                await asyncio.sleep(1)
+                found = await read_run(prefect, found["id"])
+                lines = await read_logs(prefect, found["id"], limit=100_000)
+                _print_lines(lines[shown:])
+                shown = max(shown, len(lines))
+
+    run_command(work())
+
+
+@app.command()
+def cancel(
+    run: Run,
+    wait: Annotated[float, typer.Option(help="Seconds to wait until it is cancelled; 0: only ask.")] = 30.0,
+    reason: Annotated[str, typer.Option(help="Shown on the run's page.")] = "Cancelled with sluice runs cancel.",
+) -> None:
+    """Cancel a run: its process gets SIGTERM, and SIGKILL after the grace time."""
+
+    async def work() -> None:
+        from services.prefect_api.run_calls import cancel_run, read_run
+
+        async with open_session() as session:
+            prefect = await session.prefect()
+            found = await read_run(prefect, run)
+            state = await cancel_run(prefect, found["id"], reason=reason)
+            deadline = time.monotonic() + wait
+            while state == "Cancelling" and time.monotonic() < deadline:
+                await asyncio.sleep(0.2)
+                state = (await read_run(prefect, found["id"]))["state"]
+            if state == "Cancelling" and wait:
+                raise RejectedEvent("not-cancelled", f"the run {found['name']} is still not cancelled after {wait:g} s")
+            say(f"{found['name']}: {state}")
+
+    run_command(work())
+
+
+def _print_lines(lines: list[dict[str, Any]]) -> None:
+    for line in lines:
+        print(f"{line['time'].astimezone():%H:%M:%S.%f} {line['level']:<8} {line['message']}")
+
+
+def _url(session: Session, run_id: str) -> str:
+    return f"{session.prefect_ui_url}/runs/flow-run/{run_id}"
+
+
+async def _events(session: Session, run: dict[str, Any]) -> list[str]:
+    """The events that led to the run, from the history; from its tag when the history has forgotten them."""
+    from services.store.runs import Runs
+
+    try:
+        record = await Runs(session.redis).get(run["id"])
+    except SluiceError:
+        record = None
+    if record is not None:
+        return [event_id for event_id, _ in record.events]
+    return [run["event"]] if run["event"] else []
+
+
+def _input(text: str | None) -> dict[str, Any]:
+    if text is None:
+        return {}
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"--input is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise typer.BadParameter("--input is not a JSON object")
+    return value

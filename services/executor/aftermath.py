@@ -1,0 +1,123 @@
+"""What is left to do for a run whose process has ended: the state it did not report, and the hooks that go with it.
+
+Runs in a process of its own, because hooks are the user's code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect import Flow
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.exceptions import ObjectNotFound
+from prefect.logging.loggers import flow_run_logger
+from prefect.runner._cancel_finalizer import finalize_cancelled_state
+from prefect.runner._hook_runner import HookRunner
+from prefect.runner._state_proposer import StateProposer
+from prefect.states import AwaitingRetry, Cancelling, Failed
+from prefect.utilities.engine import propose_state
+
+from services.executor.loading import load_flow
+from services.executor.surroundings import leave_checkout, pose_as_engine, replace_environment
+
+
+class Ending(StrEnum):
+    """What the run is to become."""
+
+    CRASHED = "crashed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed-out"
+    HANDED_BACK = "handed-back"
+    """Scheduled again, to start from its top here or elsewhere."""
+    LOST = "lost"
+    """Its machine or its slot went away: crashed, or scheduled again where the deployment says so."""
+
+
+class Aftermath:
+    """Settles one run; each step is skipped if Prefect says that it is settled already."""
+
+    def __init__(
+        self, *, run_id: str, ending: Ending, message: str, environment: Mapping[str, str], shelf: Path
+    ) -> None:
+        self._id = UUID(run_id)
+        self._ending = ending
+        self._message = message
+        self._environment = environment
+        self._shelf = shelf
+
+    def run(self) -> None:
+        """Settle it; raises what Prefect's client raises when Prefect cannot be reached."""
+        asyncio.run(self._settle())
+
+    async def _settle(self) -> None:
+        async with get_client() as client:
+            try:
+                flow_run = await client.read_flow_run(self._id)
+            except ObjectNotFound:
+                return
+            state = flow_run.state
+            if state is None or state.is_scheduled() or state.is_paused():
+                return
+            ending = Ending.CANCELLED if state.is_cancelling() else self._ending
+            if state.is_final() and not (ending is Ending.CANCELLED and state.is_crashed()):
+                return
+            flow_run_logger(flow_run).error(self._message)
+            match ending:
+                case Ending.CANCELLED:
+                    await self._cancel(client, flow_run)
+                case Ending.HANDED_BACK:
+                    await self._hand_back(client)
+                case Ending.TIMED_OUT:
+                    await propose_state(client, Failed(name="TimedOut", message=self._message), flow_run_id=self._id)
+                case Ending.LOST if await self._restarts(client, flow_run):
+                    await self._hand_back(client)
+                case _:
+                    await self._crash(client, flow_run)
+
+    async def _crash(self, client: PrefectClient, flow_run: FlowRun) -> None:
+        crashed = await StateProposer(client=client).propose_crashed(flow_run, self._message)
+        if crashed is not None and crashed.is_crashed():
+            await self._hooks(client).run_crashed_hooks(flow_run, crashed)
+
+    async def _cancel(self, client: PrefectClient, flow_run: FlowRun) -> None:
+        await self._hooks(client).run_cancellation_hooks(flow_run, Cancelling(message=self._message))
+        await finalize_cancelled_state(
+            flow_run=flow_run,
+            state_proposer=StateProposer(client=client),
+            client=client,
+            logger=flow_run_logger(flow_run).logger,
+            state_updates={"message": self._message},
+        )
+
+    async def _hand_back(self, client: PrefectClient) -> None:
+        again: State[Any] = AwaitingRetry(message=self._message, scheduled_time=datetime.now(UTC))
+        await client.set_flow_run_state(self._id, again, force=True)
+
+    async def _restarts(self, client: PrefectClient, flow_run: FlowRun) -> bool:
+        if flow_run.deployment_id is None:
+            return False
+        deployment = await client.read_deployment(flow_run.deployment_id)
+        variables: dict[str, Any] = {**(deployment.job_variables or {}), **(flow_run.job_variables or {})}
+        return variables.get("sluice_on_lost") == "restart"
+
+    def _hooks(self, client: PrefectClient) -> HookRunner:
+        async def resolve(flow_run: FlowRun) -> Flow[..., Any]:
+            if flow_run.deployment_id is None:
+                msg = "the run has no deployment to load its flow from"
+                raise ValueError(msg)
+            deployment = await client.read_deployment(flow_run.deployment_id)
+            variables = {**(deployment.job_variables or {}), **(flow_run.job_variables or {})}
+            environment = {str(name): str(value) for name, value in (variables.get("env") or {}).items()}
+            replace_environment({**self._environment, **environment, "PREFECT__FLOW_RUN_ID": str(self._id)})
+            leave_checkout(self._shelf)
+            pose_as_engine()
+            return await asyncio.to_thread(load_flow, flow_run, deployment, working_dir=variables.get("working_dir"))
+
+        return HookRunner(resolve_flow=resolve)

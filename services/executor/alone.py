@@ -1,0 +1,42 @@
+"""Executing one run without an executor around it."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from typing import Any, Final
+
+from config.settings import load_settings
+from services.executor.aftermath import Ending
+from services.executor.exits import describe_exit
+from services.executor.generation import environment_of_flows
+from services.executor.stable import SpawnStable
+
+LOOK_SECONDS: Final = 0.5
+
+
+def execute(run_id: str) -> dict[str, Any]:
+    """Run it in a fresh interpreter, see it settled, and answer its last step (``finished``, ``crashed``, …)."""
+    settings = load_settings()
+    environment = environment_of_flows(os.environ, prefect_api_url=os.environ.get("PREFECT_API_URL", ""))
+    stable = SpawnStable(
+        name=f"{socket.gethostname()}-{os.getpid()}",
+        environment=environment,
+        shelf=settings.home / "executor" / "shelf",
+    )
+    ridden = stable.horse(run_id, forget=lambda: None)
+    while not ridden.reap():
+        select.select([] if ridden.reports.ended else [ridden.reports.descriptor], [], [], LOOK_SECONDS)
+        ridden.hear()
+    ridden.hear()
+    ridden.close()
+    for step in ("gone", "early", "refused", "finished"):
+        if step in ridden.steps:
+            return dict(ridden.steps[step])
+    problem = describe_exit(ridden.status or 0)
+    settler = stable.aftermath(run_id, Ending.CRASHED, problem, forget=lambda: None)
+    while not settler.reap():
+        select.select([], [], [], LOOK_SECONDS)
+    settler.close()
+    return {"step": "crashed", "why": problem}

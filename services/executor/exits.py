@@ -1,0 +1,50 @@
+"""How a process ended, in words."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Final
+
+_MEANINGS: Final = {
+    signal.SIGKILL: "it was killed from outside (SIGKILL), by a person or by the system when memory ran out",
+    signal.SIGSEGV: "segmentation fault (SIGSEGV) in native code",
+    signal.SIGBUS: "bus error (SIGBUS) in native code, or a full or truncated memory-mapped file",
+    signal.SIGABRT: "it aborted itself (SIGABRT), which native code does on a fatal error",
+    signal.SIGFPE: "arithmetic fault (SIGFPE) in native code",
+    signal.SIGILL: "illegal instruction (SIGILL): native code built for another processor",
+    signal.SIGTERM: "it was terminated from outside (SIGTERM)",
+    signal.SIGINT: "it was interrupted (SIGINT)",
+    signal.SIGXCPU: "it used up its processor time limit (SIGXCPU)",
+    signal.SIGHUP: "its terminal went away (SIGHUP)",
+}
+
+
+def describe_exit(status: int, *, oom_kills: int = 0) -> str:
+    """A sentence on the wait status of a process that ended without having said so.
+
+    ``oom_kills`` is how many processes the system killed for memory meanwhile, as far as it tells.
+    """
+    if not os.WIFSIGNALED(status):
+        code = os.waitstatus_to_exitcode(status)
+        return f"The process of the run ended by itself with exit code {code} before the flow had ended."
+    number = os.WTERMSIG(status)
+    if number == signal.SIGKILL and oom_kills:
+        return "The process of the run was killed by the system because memory ran out (SIGKILL by the OOM killer)."
+    try:
+        meaning = _MEANINGS.get(signal.Signals(number)) or f"it received {signal.Signals(number).name}"
+    except ValueError:
+        meaning = f"it received signal {number}"
+    return f"The process of the run died: {meaning}."
+
+
+def oom_kill_count() -> int:
+    """How many processes of this control group the system has killed for memory so far; 0 where it does not tell."""
+    try:
+        with Path("/proc/self/cgroup").open(encoding="ascii") as groups:
+            group = next(line.strip().removeprefix("0::") for line in groups if line.startswith("0::"))
+        with Path(f"/sys/fs/cgroup{group}/memory.events").open(encoding="ascii") as events:
+            return sum(int(line.split()[1]) for line in events if line.startswith("oom_kill "))
+    except (OSError, StopIteration, ValueError):
+        return 0

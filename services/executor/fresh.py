@@ -1,0 +1,27 @@
+"""A work-horse, or the aftermath of one, as a fresh interpreter: ``python -m services.executor.fresh``.
+
+Arguments: the run's id, the descriptors for reports and intents, then ``name=value`` for the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from services.executor.stable import be_aftermath, be_horse
+
+
+def main() -> None:
+    """Be what the arguments say."""
+    run_id, reports, intents, *rest = sys.argv[1:]
+    options = dict(argument.split("=", 1) for argument in rest)
+    environment = dict(os.environ)
+    shelf = Path(options["shelf"])
+    if "ending" in options:
+        be_aftermath(run_id, options["ending"], options["message"], environment=environment, shelf=shelf)
+    be_horse(run_id, int(reports), int(intents), name=options["name"], environment=environment, shelf=shelf)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""A warm parent as the role's process sees it: one generation of slots, started afresh when its libraries change."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import structlog
+
+from services.executor.surroundings import CHECKOUT
+from services.executor.wire import Message
+
+log = structlog.get_logger()
+
+PASSED_ON: Final = frozenset({"SLUICE_HOME", "SLUICE_DATABASE_URL", "SLUICE_ENV", "SLUICE_REDIS_URL", "SLUICE_CONFIG"})
+"""The settings of Sluice that flows may see; the others, such as tokens, are not for them."""
+
+
+class Generation:
+    """The process of one warm parent; ``say`` speaks to it once it has called back."""
+
+    def __init__(self, number: int, process: asyncio.subprocess.Process) -> None:
+        self.number = number
+        self.process = process
+        self.writer: asyncio.StreamWriter | None = None
+        self.ready = False
+        self.libraries: frozenset[str] = frozenset()
+
+    @classmethod
+    async def start(cls, number: int, assignment: Message) -> Generation:
+        """Start the process; it reports over the socket that the assignment names."""
+        environment = dict(os.environ)
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [CHECKOUT, environment.get("PYTHONPATH")]))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "services.executor.warm",
+            stdin=asyncio.subprocess.PIPE,
+            cwd=CHECKOUT,
+            env=environment,
+        )
+        if process.stdin is not None:
+            process.stdin.write(json.dumps({**assignment, "generation": number}).encode() + b"\n")
+            with contextlib.suppress(OSError):
+                await process.stdin.drain()
+            process.stdin.close()
+        return cls(number, process)
+
+    def say(self, **message: Any) -> None:
+        """Tell it; nothing when it is not there."""
+        say(self.writer, **message)
+
+    async def end(self, *, within_seconds: float) -> None:
+        """Wait for the process to end as it was told to, then SIGKILL; its slots end when the role's process does."""
+        try:
+            await asyncio.wait_for(self.process.wait(), within_seconds)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()
+            await self.process.wait()
+
+
+def say(writer: asyncio.StreamWriter | None, **message: Any) -> None:
+    """Send one message, if there is someone to hear it."""
+    if writer is not None and not writer.is_closing():
+        writer.write(json.dumps(message).encode() + b"\n")
+
+
+def environment_of_flows(environ: Mapping[str, str], *, prefect_api_url: str) -> dict[str, str]:
+    """What a flow's process gets of this process's environment."""
+    kept = {
+        name: value for name, value in environ.items() if not name.upper().startswith("SLUICE_") or name in PASSED_ON
+    }
+    python_path = [
+        entry for entry in kept.pop("PYTHONPATH", "").split(os.pathsep) if entry and os.path.realpath(entry) != CHECKOUT
+    ]
+    if python_path:
+        kept["PYTHONPATH"] = os.pathsep.join(python_path)
+    return {**kept, "PREFECT_API_URL": prefect_api_url}
+
+
+def sources_of(deployments: Sequence[Any]) -> list[dict[str, str]]:
+    """The distinct flows of the deployments whose code lies on this machine."""
+    seen = {
+        (os.path.realpath(deployment.path or "."), deployment.entrypoint)
+        for deployment in deployments
+        if deployment.entrypoint and not deployment.remote
+    }
+    return [{"path": path, "entrypoint": entrypoint} for path, entrypoint in sorted(seen)]

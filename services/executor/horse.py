@@ -1,0 +1,233 @@
+"""The work-horse: claims one flow run, and runs it through Prefect's engine as Prefect's own runner would.
+
+It runs in a process of its own and ends with it. Everything of this project that it needs is imported up here, because
+the project's modules are gone by the time that the flow is loaded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import inspect
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn, Protocol, cast
+from uuid import UUID
+
+from prefect import Flow
+from prefect._internal.control_listener import _set_intent  # the child's half of the runner's control channel
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.context import SyncClientContext
+from prefect.exceptions import Abort, ObjectNotFound, Pause, TerminationSignal
+from prefect.flow_engine import run_flow
+from prefect.logging.loggers import flow_run_logger
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.states import Crashed, Failed, Pending
+from prefect.utilities.engine import propose_state_sync
+
+from services.executor.claim import Gone, Wait, decide
+from services.executor.loading import describe_failure, load_flow
+from services.executor.surroundings import leave_checkout, pose_as_engine, replace_environment
+
+Report = Callable[..., None]
+
+
+class FileCheck(Protocol):
+    """Tells whether a file is still the version that an event spoke of."""
+
+    def __call__(self, *, path: str, version: str) -> bool:
+        """True while the file at ``path`` is the ``version`` of the event."""
+
+
+class Horse:
+    """One run in this process; ``report`` tells the slot how far it is, with a ``step`` and what belongs to it."""
+
+    def __init__(
+        self,
+        *,
+        run_id: str,
+        claimed_by: str,
+        report: Report,
+        environment: Mapping[str, str],
+        shelf: Path,
+        file_check: FileCheck | None = None,
+    ) -> None:
+        self._id = UUID(run_id)
+        self._claimed_by = claimed_by
+        self._report = report
+        self._environment = environment
+        self._shelf = shelf
+        self._file_check = file_check
+
+    def run(self) -> int:
+        """Run it to its end; answers the exit code, 0 when Prefect knows how the run ended (or that it is not ours)."""
+        heartbeat = {} if _sets_heartbeat(self._environment) else {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+        with temporary_settings(updates=heartbeat), SyncClientContext.get_or_create() as context:
+            client = context.client
+            claimed = self._claim(client)
+            if claimed is None:
+                return 0
+            loaded = self._load(client, claimed)
+            if loaded is None:
+                return 0
+            flow, flow_run = loaded
+            self._report(step="started", at=time.time())
+            return self._execute(client, flow, flow_run)
+
+    def _claim(self, client: SyncPrefectClient) -> FlowRun | None:
+        try:
+            flow_run = client.read_flow_run(self._id)
+        except ObjectNotFound:
+            self._report(step="gone", why="the run was deleted")
+            return None
+        state = flow_run.state
+        scheduled = state.state_details.scheduled_time if state is not None else None
+        match decide(
+            state_type=state.type.value if state is not None else None, scheduled=scheduled, now=datetime.now(UTC)
+        ):
+            case Gone(why):
+                self._report(step="gone", why=why)
+                return None
+            case Wait(until):
+                self._report(step="early", until=until.timestamp())
+                return None
+        try:
+            state = propose_state_sync(client, Pending(message=f"Claimed by {self._claimed_by}"), flow_run_id=self._id)
+        except (Abort, Pause) as refusal:
+            self._report(step="gone", why=f"Prefect refuses it: {refusal}")
+            return None
+        if not state.is_pending():
+            self._report(step="gone", why=f"Prefect answers {state.name}: {state.message or 'without a reason'}")
+            return None
+        self._report(step="claimed", at=time.time())
+        flow_run.state = state
+        flow_run.state_type, flow_run.state_name = state.type, state.name
+        return flow_run
+
+    def _load(self, client: SyncPrefectClient, flow_run: FlowRun) -> tuple[Flow[..., Any], FlowRun] | None:
+        if flow_run.deployment_id is None:
+            self._refuse(client, Crashed(message="The run has no deployment, so there is no code to run."))
+            return None
+        deployment = client.read_deployment(flow_run.deployment_id)
+        variables = {**(deployment.job_variables or {}), **(flow_run.job_variables or {})}
+        self._report(step="limits", **_limits(variables))
+        problem = self._file_problem(variables.get("sluice_file"))
+        if problem:
+            self._refuse(client, Failed(message=problem))
+            return None
+        environment = {str(name): str(value) for name, value in (variables.get("env") or {}).items()}
+        replace_environment(
+            {
+                **self._environment,
+                **environment,
+                "PREFECT__FLOW_RUN_ID": str(self._id),
+                "PREFECT__DEPLOYMENT_NAME": deployment.name,
+                "PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS": "false",
+            }
+        )
+        leave_checkout(self._shelf)
+        pose_as_engine()
+        try:
+            return load_flow(flow_run, deployment, working_dir=variables.get("working_dir")), flow_run
+        except Exception as error:  # noqa: BLE001 - whatever the user's module raises while it is imported
+            flow_run_logger(flow_run).error("The flow could not be loaded", exc_info=True)
+            where = describe_failure(error)
+            self._refuse(client, Crashed(message=f"The flow {deployment.entrypoint} cannot be loaded: {where}"))
+            return None
+
+    def _file_problem(self, file: Any) -> str | None:
+        if file is None or self._file_check is None:
+            return None
+        path, version = str(file.get("path")), str(file.get("version"))
+        if self._file_check(path=path, version=version):
+            return None
+        return (
+            f"The file {path} is no longer the version that arrived ({version}): it was changed, moved or removed "
+            "before the flow could start. Its new version has a run of its own."
+        )
+
+    def _refuse(self, client: SyncPrefectClient, state: State[Any]) -> None:
+        with contextlib.suppress(Abort, Pause):
+            propose_state_sync(client, state, flow_run_id=self._id)
+        self._report(step="refused", why=state.message or "")
+
+    def _execute(self, client: SyncPrefectClient, flow: Flow[..., Any], flow_run: FlowRun) -> int:
+        logger = flow_run_logger(flow_run)
+        try:
+            _drive(run_flow(flow, flow_run=flow_run, error_logger=cast(logging.Logger, logger)))
+        except (Abort, Pause):
+            return 0
+        except TerminationSignal:
+            return 0
+        except Exception:  # the flow's own failure, which the engine has reported, or the engine's
+            if _is_settled(client, self._id):
+                return 0
+            logger.exception("The flow run ended with an exception that is not the flow's")
+            return 1
+        return 0
+
+
+def finish(code: int) -> NoReturn:
+    """End this process as the interpreter would: wait for threads, run exit handlers (logs, events), flush."""
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - as `multiprocessing` ends its children
+        atexit._run_exitfuncs()  # noqa: SLF001 - likewise
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(code)
+
+
+def listen_for_intent(descriptor: int, report: Report) -> None:
+    """Learn from the slot, before it sends SIGTERM, what that is to mean: a line, ``cancel`` or ``reschedule``."""
+
+    def listen() -> None:
+        with os.fdopen(descriptor, "rb") as source:
+            line = source.readline().decode().strip()
+        if line:
+            _set_intent(line)  # type: ignore[arg-type]
+            report(step="intent", intent=line)
+
+    threading.Thread(target=listen, name="sluice-intent", daemon=True).start()
+
+
+def _sets_heartbeat(environment: Mapping[str, str]) -> bool:
+    """Heartbeats in the process cost a second at its end; the slot sends them, unless the user asked for Prefect's."""
+    return any(
+        name in environment for name in ("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "PREFECT_RUNNER_HEARTBEAT_FREQUENCY")
+    )
+
+
+def _limits(variables: Mapping[str, Any]) -> dict[str, float]:
+    limits = {"memory_mb": variables.get("sluice_memory_mb"), "seconds": variables.get("sluice_time_seconds")}
+    return {name: float(value) for name, value in limits.items() if value}
+
+
+def _is_settled(client: SyncPrefectClient, run_id: UUID) -> bool:
+    state = client.read_flow_run(run_id).state
+    return state is not None and (state.is_final() or state.is_paused() or state.is_scheduled())
+
+
+def _drive(result: Any) -> None:
+    """Run what the engine leaves to its caller: coroutines and generators, as ``prefect.engine`` does."""
+    if inspect.isasyncgen(result):
+
+        async def consume() -> None:
+            async for _ in result:
+                pass
+
+        asyncio.run(consume())
+    elif inspect.isgenerator(result):
+        for _ in result:
+            pass
+    elif asyncio.iscoroutine(result):
+        asyncio.run(result)

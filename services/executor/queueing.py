@@ -1,0 +1,95 @@
+"""Putting runs on their queue without holding up the event loop, and finding out what became of a job."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+from rq.exceptions import NoSuchJobError
+from rq.intermediate_queue import IntermediateQueue
+from rq.job import Job, JobStatus
+from rq.registry import StartedJobRegistry
+from rq.serializers import JSONSerializer
+
+from services.queues import EXECUTE_RUN, SluiceJob, SluiceQueue, enqueue, queue
+from services.store.connection import SyncRedis, translated
+
+T = TypeVar("T")
+
+FINISHED_SECONDS: Final = 600
+"""How long a finished job is kept for RQ's tools."""
+FAILED_SECONDS: Final = 86_400
+
+
+class Queueing:
+    """The executor's side of the RQ queues, in one thread of its own."""
+
+    def __init__(self, redis: SyncRedis) -> None:
+        self._redis = redis
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sluice-queueing")
+
+    async def put(self, queue_name: str, run_id: str, state_id: str, *, again: bool = False) -> bool:
+        """Queue the run under its state's id; false if it is there, or was there and ``again`` is not set.
+
+        With ``again``, a job that is over or that got lost gives way to a new one. Raises `TransientError` or
+        `Backpressure`.
+        """
+        return await self._do(lambda: self._put(queue(queue_name, self._redis), run_id, state_id, again=again))
+
+    async def depth(self, names: list[str]) -> int:
+        """How many jobs wait."""
+        return await self._do(lambda: sum(queue(name, self._redis).count for name in names))
+
+    async def unblock(self, client_id: int) -> None:
+        """End the wait of a slot for its next job."""
+        await self._do(lambda: self._redis.client_unblock(client_id))
+
+    def close(self) -> None:
+        """End the thread and the connection."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._redis.close()
+
+    async def _do(self, work: Callable[[], T]) -> T:
+        def translating() -> T:
+            with translated():
+                return work()
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, translating)
+
+    def _put(self, target: SluiceQueue, run_id: str, state_id: str, *, again: bool) -> bool:
+        if _enqueue(target, run_id, state_id):
+            return True
+        if not again or not self._is_over_or_lost(target, state_id):
+            return False
+        Job(state_id, connection=self._redis, serializer=JSONSerializer).delete()
+        return _enqueue(target, run_id, state_id)
+
+    def _is_over_or_lost(self, target: SluiceQueue, job_id: str) -> bool:
+        try:
+            status = SluiceJob.fetch(job_id, connection=self._redis, serializer=JSONSerializer).get_status(
+                refresh=False
+            )
+        except NoSuchJobError:
+            return True
+        if status not in (JobStatus.QUEUED, JobStatus.STARTED):
+            return True
+        if status == JobStatus.STARTED:
+            registry = StartedJobRegistry(target.name, connection=self._redis, job_class=SluiceJob)
+            return job_id not in registry.get_job_ids(cleanup=False)
+        between = IntermediateQueue.get_intermediate_queue_key(target.key)
+        return self._redis.lpos(target.key, job_id) is None and self._redis.lpos(between, job_id) is None
+
+
+def _enqueue(target: SluiceQueue, run_id: str, state_id: str) -> bool:
+    return enqueue(
+        target,
+        EXECUTE_RUN,
+        run_id,
+        state_id,
+        job_id=state_id,
+        timeout_seconds=-1,
+        result_ttl=FINISHED_SECONDS,
+        failure_ttl=FAILED_SECONDS,
+    )

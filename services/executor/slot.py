@@ -1,0 +1,299 @@
+"""A slot: the RQ worker that takes one run at a time, gives it a work-horse, and sees it through to its end.
+
+A slot has one thread, one connection to Redis and one to the role's process; it never imports a flow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+import structlog
+from redis.exceptions import RedisError
+from rq import Worker
+from rq.exceptions import StopRequested
+from rq.executions import Execution
+from rq.job import Job, JobStatus
+from rq.queue import Queue
+from rq.worker import WorkerStatus
+from typing_extensions import override
+
+from services.executor.exits import describe_exit, oom_kill_count
+from services.executor.ridden import Ridden, Strays
+from services.executor.wire import Link, Message
+from services.queues import Gated
+from services.store.connection import SyncRedis
+
+log = structlog.get_logger()
+
+ACK_SECONDS: Final = 1.0
+"""How long a work-horse may take to say that it knows what the coming SIGTERM means."""
+AFTERMATH_SECONDS: Final = 120.0
+"""How long the hooks of a run that crashed or was cancelled may take."""
+WAIT_SECONDS: Final = 1.0
+"""The slot looks around this often while a run is going on, besides at once when something happens."""
+
+
+class Stable(Protocol):
+    """Where a slot gets its processes from."""
+
+    def horse(self, run_id: str, *, forget: Callable[[], None]) -> Ridden:
+        """Start the work-horse of the run."""
+
+    def aftermath(self, run_id: str, ending: str, message: str, *, forget: Callable[[], None]) -> Ridden:
+        """Start the process that settles the run."""
+
+
+class Slot(Gated, Worker):
+    """One slot; ``work`` returns when it was told to stop, when the role's process is gone, or when Redis fails it."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        redis: SyncRedis,
+        name: str,
+        *,
+        link: Link,
+        stable: Stable,
+        number: int,
+        generation: int,
+        grace_seconds: float,
+    ) -> None:
+        super().__init__(names, redis, name, worker_ttl=60, job_monitoring_interval=15)
+        self._link = link
+        self._stable = stable
+        self._number = number
+        self._generation = generation
+        self._grace_seconds = grace_seconds
+        self._wake_read, self._wake_write = os.pipe()
+        for descriptor in (self._wake_read, self._wake_write):
+            os.set_blocking(descriptor, False)
+
+    @override
+    def subscribe(self) -> None:
+        """RQ hears its commands in a thread; a slot must not have one, and reads them in between."""
+        self.pubsub = self.connection.pubsub()  # type: ignore[no-untyped-call]
+        self.pubsub.subscribe(**{self.pubsub_channel_name: self.handle_payload})
+
+    @override
+    def unsubscribe(self) -> None:
+        if self.pubsub is not None:
+            self.pubsub.close()
+
+    @override
+    def _install_signal_handlers(self) -> None:
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        signal.signal(signal.SIGTERM, lambda _number, _frame: self._stop())
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the role's process, which tells its slots
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+
+    @override
+    def bootstrap(self, *args: Any, **options: Any) -> None:
+        super().bootstrap(*args, **options)
+        client_id = self.connection.client_id()
+        self._link.send(
+            kind="slot", number=self._number, generation=self._generation, pid=os.getpid(), client=client_id
+        )
+
+    @override
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        """Between jobs this is also where the slot hears that it should stop."""
+        if pipeline is None and self.get_state() == WorkerStatus.IDLE:
+            self._look_around()
+            if self._stop_requested:
+                raise StopRequested
+        super().heartbeat(timeout, pipeline)
+
+    def _stop(self) -> None:
+        self._stop_requested = True
+
+    def _look_around(self) -> None:
+        for message in self._link.receive():
+            if message["do"] == "stop":
+                self._stop()
+        if not self._link.alive:
+            self._stop()
+        self._hear_commands()
+
+    def _hear_commands(self) -> None:
+        if self.pubsub is not None:
+            with contextlib.suppress(RedisError):
+                while self.pubsub.get_message(ignore_subscribe_messages=True, timeout=0):
+                    pass
+
+    @override
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Run it, and keep RQ's books while it runs; the books may fail, the run goes on."""
+        run_id = str(job.args[0])
+        oom_kills, strays = oom_kill_count(), Strays()
+        ridden = self._stable.horse(run_id, forget=self._forget)
+        self._link.send(kind="busy", number=self._number, run=run_id, job=job.id, pid=ridden.pid, at=time.time())
+        execution = self._open_books(job)
+        try:
+            self._ride(ridden, job, execution)
+        finally:
+            ridden.close()
+        outcome, problem = self._judge(ridden, oom_kills)
+        if ridden.ending is not None:
+            strays.kill()
+            self._settle(run_id, *ridden.ending)
+        self._close_books(job, queue, execution, outcome, problem)
+        self._link.send(kind="idle", number=self._number, run=run_id, job=job.id, outcome=outcome, at=time.time())
+
+    def _ride(self, ridden: Ridden, job: Job, execution: Execution | None) -> None:
+        kill_at: float | None = None
+        heartbeat_at = time.monotonic() + self.job_monitoring_interval
+        while not ridden.reap():
+            self._wait(ridden)
+            for message in ridden.hear():
+                if message["step"] == "started":
+                    self._link.send(kind="started", number=self._number, run=ridden.run_id, at=message["at"])
+            for message in self._link.receive():
+                kill_at = self._obey(message, ridden) or kill_at
+            self._hear_commands()
+            now = time.monotonic()
+            if ridden.ending is None and (over := _over_limit(ridden)) is not None:
+                kill_at = self._end(ridden, *over)
+            if kill_at is not None and now >= kill_at:
+                ridden.kill()
+                kill_at = None
+            if now >= heartbeat_at and execution is not None:
+                heartbeat_at = now + self.job_monitoring_interval
+                with contextlib.suppress(RedisError):
+                    self.maintain_heartbeats(job, execution)
+        ridden.hear()
+
+    def _wait(self, ridden: Ridden) -> None:
+        watched: list[Any] = [self._wake_read]
+        if not ridden.reports.ended:
+            watched.append(ridden.reports.descriptor)
+        if self._link.alive:
+            watched.append(self._link)
+        select.select(watched, [], [], WAIT_SECONDS)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_read, 4096)
+
+    def _obey(self, message: Message, ridden: Ridden) -> float | None:
+        """Do what the role's process asks; answers when to kill, if that is now to be."""
+        match message["do"]:
+            case "stop":
+                self._stop()
+            case "cancel" if message["run"] == ridden.run_id and ridden.ending is None:
+                return self._end(ridden, "cancelled", "The run was cancelled.", intent="cancel")
+            case "hand-back" if ridden.ending is None:
+                self._stop()
+                return self._end(
+                    ridden,
+                    "handed-back",
+                    "The executor was stopped; the run starts again as soon as one is there.",
+                    intent="reschedule",
+                    within=message["seconds"],
+                )
+        return None
+
+    def _end(
+        self, ridden: Ridden, ending: str, message: str, *, intent: str = "cancel", within: float | None = None
+    ) -> float:
+        """Ask the run to end; answers when its time is up.
+
+        Without the answer that it knows why, a SIGTERM would make it report a crash: then it is killed instead.
+        """
+        ridden.ending = (ending, message)
+        ridden.tell_intent(intent)
+        deadline = time.monotonic() + ACK_SECONDS
+        while "intent" not in ridden.steps and time.monotonic() < deadline and not ridden.reap():
+            select.select([ridden.reports.descriptor], [], [], 0.05)
+            ridden.hear()
+        if "intent" not in ridden.steps:
+            return 0.0
+        ridden.terminate()
+        return time.monotonic() + (self._grace_seconds if within is None else within)
+
+    def _judge(self, ridden: Ridden, oom_kills: int) -> tuple[dict[str, Any], str | None]:
+        """What became of it, and the problem for RQ's failed registry if there is one."""
+        for step in ("gone", "early", "refused"):
+            if step in ridden.steps:
+                return {**ridden.steps[step], "step": step}, None
+        if ridden.ending is not None:
+            return {"step": ridden.ending[0], "why": ridden.ending[1]}, None
+        status = ridden.status or 0
+        if "finished" in ridden.steps and status == 0:
+            return {"step": "finished"}, None
+        problem = describe_exit(status, oom_kills=oom_kill_count() - oom_kills)
+        ridden.ending = ("crashed", problem)
+        return {"step": "crashed", "why": problem}, problem
+
+    def _settle(self, run_id: str, ending: str, message: str) -> None:
+        """Have Prefect told, by a process that may run the flow's hooks."""
+        for attempt in range(3):
+            settler = self._stable.aftermath(run_id, ending, message, forget=self._forget)
+            deadline = time.monotonic() + AFTERMATH_SECONDS
+            while not settler.reap() and time.monotonic() < deadline:
+                self._wait(settler)
+                settler.hear()
+            if not settler.reap():
+                settler.kill()
+                settler.reap()
+                log.warning("the hooks of a run did not end in time", run=run_id, seconds=AFTERMATH_SECONDS)
+            settler.close()
+            if settler.status == 0:
+                return
+            log.warning("a run could not be settled", run=run_id, ending=ending, attempt=attempt + 1)
+            time.sleep(0.5 * (attempt + 1))
+        self._link.send(kind="unsettled", run=run_id, ending=ending, message=message)
+
+    def _forget(self) -> None:
+        """In a forked child: let go of this slot's descriptors, and leave its connections to it."""
+        self._link.close()
+        for descriptor in (self._wake_read, self._wake_write):
+            os.close(descriptor)
+        self.connection.connection_pool.reset()
+
+    def _open_books(self, job: Job) -> Execution | None:
+        try:
+            self.set_state(WorkerStatus.BUSY)
+            execution = self.prepare_execution(job)
+            self.prepare_job_execution(job, remove_from_intermediate_queue=True)
+        except RedisError as error:
+            log.warning("redis is away while a run starts", job=job.id, error=str(error))
+            return None
+        job.started_at = datetime.now(UTC)
+        return execution
+
+    def _close_books(
+        self, job: Job, queue: Queue, execution: Execution | None, outcome: dict[str, Any], problem: str | None
+    ) -> None:
+        if execution is None:
+            return
+        job.ended_at = datetime.now(UTC)
+        try:
+            if problem is None:
+                job._result = outcome  # noqa: SLF001 - where RQ itself puts it
+                job._status = JobStatus.FINISHED  # noqa: SLF001 - likewise
+                self.handle_job_success(job, queue, queue.started_job_registry, execution)
+            else:
+                self.handle_job_failure(job, queue, exc_string=problem, execution=execution)
+            self.set_state(WorkerStatus.IDLE)
+        except RedisError as error:
+            log.warning("redis is away while a run ends", job=job.id, error=str(error))
+        finally:
+            self.executions.pop(execution.id, None)
+
+
+def _over_limit(ridden: Ridden) -> tuple[str, str] | None:
+    limits = ridden.steps.get("limits", {})
+    seconds, memory = limits.get("seconds"), limits.get("memory_mb")
+    if seconds and time.monotonic() - ridden.started > seconds:
+        return (
+            "timed-out",
+            f"The run was stopped after its time limit of {seconds:g} s (job variable sluice_time_seconds).",
+        )
+    if memory and ridden.memory_mb() > memory:
+        return "crashed", f"The run was stopped: it used more than its {memory:g} MiB of memory (sluice_memory_mb)."
+    return None

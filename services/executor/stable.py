@@ -1,0 +1,104 @@
+"""Where slots get their processes from: copies of themselves, or fresh interpreters."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NoReturn
+
+from services.executor.ridden import Ridden, fork, spawn
+from services.executor.wire import write
+
+FILE_CHECK: list[Callable[..., bool]] = []
+
+
+class ForkStable:
+    """Work-horses that start within milliseconds, with everything imported."""
+
+    def __init__(self, *, name: str, environment: Mapping[str, str], shelf: Path) -> None:
+        self._name = name
+        self._environment = environment
+        self._shelf = shelf
+
+    def horse(self, run_id: str, *, forget: Callable[[], None]) -> Ridden:
+        """A fork that runs the run."""
+        return fork(run_id, self._be_horse, forget=forget)
+
+    def aftermath(self, run_id: str, ending: str, message: str, *, forget: Callable[[], None]) -> Ridden:
+        """A fork that settles the run."""
+
+        def entry(_run_id: str, _reports: int, _intents: int) -> NoReturn:
+            be_aftermath(run_id, ending, message, environment=self._environment, shelf=self._shelf)
+
+        return fork(run_id, entry, forget=forget)
+
+    def _be_horse(self, run_id: str, reports: int, intents: int) -> NoReturn:
+        be_horse(run_id, reports, intents, name=self._name, environment=self._environment, shelf=self._shelf)
+
+
+class SpawnStable:
+    """Work-horses that are fresh interpreters: slower by the time that importing Prefect takes."""
+
+    def __init__(self, *, name: str, environment: Mapping[str, str], shelf: Path) -> None:
+        self._name = name
+        self._environment = environment
+        self._shelf = shelf
+
+    def horse(self, run_id: str, *, forget: Callable[[], None]) -> Ridden:
+        """An interpreter that runs the run."""
+        del forget  # descriptors are not inherited
+        return spawn(run_id, {"name": self._name, "shelf": self._shelf}, env=self._environment)
+
+    def aftermath(self, run_id: str, ending: str, message: str, *, forget: Callable[[], None]) -> Ridden:
+        """An interpreter that settles the run."""
+        del forget
+        return spawn(run_id, {"ending": ending, "message": message, "shelf": self._shelf}, env=self._environment)
+
+
+def be_horse(
+    run_id: str, reports: int, intents: int, *, name: str, environment: Mapping[str, str], shelf: Path
+) -> NoReturn:
+    """Run the run in this process and end it."""
+    from services.executor.horse import Horse, finish, listen_for_intent
+
+    def report(**message: object) -> None:
+        write(reports, message)
+
+    code = 70
+    try:
+        listen_for_intent(intents, report)
+        code = Horse(
+            run_id=run_id,
+            claimed_by=f"{name}, process {os.getpid()}",
+            report=report,
+            environment=environment,
+            shelf=shelf,
+            file_check=FILE_CHECK[0] if FILE_CHECK else None,
+        ).run()
+        if code == 0:
+            report(step="finished")
+    except SystemExit as exit_:
+        code = exit_.code if isinstance(exit_.code, int) else 1
+    except BaseException:  # noqa: BLE001 - the end of the process is the report
+        traceback.print_exc()
+    finally:
+        finish(code)
+    os._exit(code)
+
+
+def be_aftermath(run_id: str, ending: str, message: str, *, environment: Mapping[str, str], shelf: Path) -> NoReturn:
+    """Settle the run in this process and end it; exit code 0 when Prefect knows."""
+    from services.executor.aftermath import Aftermath, Ending
+    from services.executor.horse import finish
+
+    code = 1
+    try:
+        Aftermath(run_id=run_id, ending=Ending(ending), message=message, environment=environment, shelf=shelf).run()
+        code = 0
+    except BaseException:  # noqa: BLE001 - the end of the process is the report
+        traceback.print_exc()
+    finally:
+        finish(code)
+    os._exit(code)

@@ -1,0 +1,242 @@
+"""The warm parent: a process that has Prefect and the flows' libraries imported, and forks the slots.
+
+``python -m services.executor.warm`` reads its assignment, one JSON line, from standard input. It has no event loop, no
+thread and no connection but the one to the role's process, so that forking is safe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import structlog
+
+from config.logs import configure_logging
+from config.settings import LogSettings, RedisSettings
+from services.executor.ridden import Ridden, fork
+from services.executor.surroundings import adopt_orphans
+from services.executor.wire import Link, Message
+
+log = structlog.get_logger()
+
+LOOK_SECONDS: Final = 1.0
+PROBE_SECONDS: Final = 120.0
+
+
+class Warm:
+    """One generation of slots."""
+
+    def __init__(self, assignment: Message) -> None:
+        self._assignment = assignment
+        self._link = Link(assignment["socket"])
+        self._slots: dict[int, int] = {}
+        self._chores: list[Ridden] = []
+        self._wake_read, self._wake_write = os.pipe()
+        self._stopping = False
+        self._environment: dict[str, str] = assignment["environment"]
+        self._shelf = Path(assignment["shelf"])
+        self._libraries: set[str] = set()
+
+    def run(self) -> None:
+        """Serve until the role's process says stop or goes away, and the slots have ended."""
+        for descriptor in (self._wake_read, self._wake_write):
+            os.set_blocking(descriptor, False)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda _number, _frame: self._stop())
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        if not self._link.connect():
+            return
+        if self._assignment["mode"] == "fork":
+            self._warm_up()
+        gc.collect()
+        gc.freeze()
+        self._link.send(
+            kind="warm", generation=self._assignment["generation"], pid=os.getpid(), libraries=sorted(self._libraries)
+        )
+        while self._link.alive and not self._stopping:
+            self._wait()
+            for message in self._link.receive():
+                self._obey(message)
+            self._reap()
+        while self._slots or self._chores:  # they hear of it themselves; what they run goes on to its end
+            self._wait()
+            self._reap()
+
+    def _warm_up(self) -> None:
+        os.environ.setdefault("PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED", "false")
+        import services.executor.aftermath
+        import services.executor.horse
+        import services.executor.probe
+        import services.executor.slot
+
+        for findings in self._probe_all(self._assignment["sources"]):
+            self._link.send(kind="probed", **findings)
+            self._libraries.update(findings["libraries"])
+        names = [name for name in sorted(self._libraries) if name not in sys.modules]
+        guilty = self._in_fork(lambda: services.executor.probe.leaves_traces(names))
+        if guilty is None:
+            log.warning("the libraries of the flows cannot be imported ahead", libraries=len(names))
+            return
+        if guilty:
+            log.info("libraries that start threads are imported by each run itself", libraries=guilty)
+        services.executor.probe.import_libraries(name for name in names if name.partition(".")[0] not in guilty)
+
+    def _probe_all(self, sources: Sequence[Message]) -> list[Message]:
+        from services.executor.probe import Findings, Source
+
+        found = []
+        for source in sources:
+            answer = self._in_fork(partial(_probe, source, self._shelf))
+            if answer is None:
+                problem = "importing it ended the process, or took too long"
+                answer = Findings(Source(**source), problem, (Source(**source).file,), ()).as_message()
+            found.append(answer)
+        return found
+
+    def _in_fork(self, work: Callable[[], Any]) -> Any:
+        """What ``work`` answers in a process of its own; None when that process died or was late."""
+
+        def entry(_run_id: str, reports: int, _intents: int) -> NoReturn:
+            answer = json.dumps(work()).encode()
+            with os.fdopen(reports, "wb") as out:
+                out.write(answer)
+            os._exit(0)
+
+        child = fork("", entry, forget=self._forget)
+        os.set_blocking(child.reports.descriptor, True)
+        received = b""
+        deadline = time.monotonic() + PROBE_SECONDS
+        while time.monotonic() < deadline:
+            if select.select([child.reports.descriptor], [], [], 1.0)[0]:
+                chunk = os.read(child.reports.descriptor, 1 << 20)
+                if not chunk:
+                    break
+                received += chunk
+        child.kill()
+        while not child.reap():
+            time.sleep(0.005)
+        child.close()
+        try:
+            return json.loads(received)
+        except ValueError:
+            return None
+
+    def _obey(self, message: Message) -> None:
+        match message["do"]:
+            case "stop":
+                self._stop()
+            case "start-slot":
+                self._start_slot(message["number"])
+            case "probe":
+                for findings in self._probe_all(message["sources"]):
+                    self._link.send(kind="probed", **findings)
+            case "settle":
+                self._chores.append(
+                    self._stable().aftermath(message["run"], message["ending"], message["message"], forget=self._forget)
+                )
+            case _:
+                pass
+
+    def _start_slot(self, number: int) -> None:
+        pid = os.fork()
+        if pid:
+            self._slots[pid] = number
+            return
+        code = 1
+        try:
+            self._forget()
+            signal.set_wakeup_fd(-1)
+            code = self._be_slot(number)
+        except BaseException:
+            log.exception("slot failed", number=number)
+        finally:
+            os._exit(code)
+
+    def _be_slot(self, number: int) -> int:
+        from services.executor.slot import Slot
+        from services.queues import bridge_logs
+        from services.store.connection import connect_sync
+
+        adopt_orphans()
+        bridge_logs()
+        assignment = self._assignment
+        link = Link(assignment["socket"])
+        if not link.connect():
+            return 0
+        redis = connect_sync(assignment["redis_url"], RedisSettings(**assignment["redis"]))
+        slot = Slot(
+            assignment["queues"],
+            redis,
+            f"{assignment['name']}-{number}-{os.getpid()}",
+            link=link,
+            stable=self._stable(),
+            number=number,
+            generation=assignment["generation"],
+            grace_seconds=assignment["grace_seconds"],
+        )
+        gc.collect()
+        gc.freeze()
+        slot.work()
+        return 0
+
+    def _stable(self) -> Any:
+        from services.executor.stable import ForkStable, SpawnStable
+
+        options = {"name": self._assignment["name"], "environment": self._environment, "shelf": self._shelf}
+        return (ForkStable if self._assignment["mode"] == "fork" else SpawnStable)(**options)
+
+    def _forget(self) -> None:
+        self._link.close()
+        for descriptor in (self._wake_read, self._wake_write):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    def _stop(self) -> None:
+        self._stopping = True
+
+    def _wait(self) -> None:
+        watched: list[Any] = [self._wake_read]
+        if self._link.alive:
+            watched.append(self._link)
+        select.select(watched, [], [], LOOK_SECONDS)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_read, 4096)
+
+    def _reap(self) -> None:
+        for pid, number in list(self._slots.items()):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                del self._slots[pid]
+                self._link.send(kind="slot-ended", number=number, pid=pid, status=status)
+        for chore in list(self._chores):
+            if chore.reap():
+                chore.close()
+                self._chores.remove(chore)
+
+
+def _probe(source: Message, shelf: Path) -> Message:
+    from services.executor.probe import Source, probe
+
+    return probe(Source(**source), shelf=shelf).as_message()
+
+
+def main() -> None:
+    """Be the warm parent of the assignment on standard input."""
+    assignment: Message = json.loads(sys.stdin.readline())
+    configure_logging(LogSettings(**assignment["log"]), role="executor")
+    Warm(assignment).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""Flow runs as the commands and the executor ask for them: list, read, logs, cancel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from events.errors import NotFound, RejectedEvent
+from services.prefect_api.client import PrefectApi
+
+PAGE: Final = 200
+TYPES: Final = frozenset(
+    {"SCHEDULED", "PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED", "CRASHED", "PAUSED", "CANCELLING"}
+)
+LEVELS: Final = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
+
+
+async def cancelling(api: PrefectApi, run_ids: Sequence[str]) -> list[str]:
+    """Which of the runs are to be cancelled."""
+    found = await api.request(
+        "POST",
+        "/flow_runs/filter",
+        json={"flow_runs": {"id": {"any_": list(run_ids)}, "state": {"type": {"any_": ["CANCELLING"]}}}},
+    )
+    return [run["id"] for run in found]
+
+
+async def list_runs(
+    api: PrefectApi,
+    *,
+    limit: int,
+    deployment: str | None = None,
+    states: Sequence[str] = (),
+    tags: Sequence[str] = (),
+) -> list[dict[str, Any]]:
+    """The newest runs first: those of ``flow/deployment``, in states of these types or names, with all these tags."""
+    body: dict[str, Any] = {"flow_runs": _criteria(states, tags), "sort": "EXPECTED_START_TIME_DESC"}
+    if deployment is not None:
+        flow, _, name = deployment.partition("/")
+        body["flows"] = {"name": {"any_": [flow]}}
+        if name:
+            body["deployments"] = {"name": {"any_": [name]}}
+    return await _rows(api, await _pages(api, "/flow_runs/filter", body, limit=limit))
+
+
+async def read_run(api: PrefectApi, name_or_id: str) -> dict[str, Any]:
+    """One run by its id or name, with its parameters; `NotFound`, or `RejectedEvent` for a shared name."""
+    run = await _find(api, name_or_id)
+    (row,) = await _rows(api, [run])
+    return {**row, "parameters": run["parameters"], "run_count": run["run_count"], "work_pool": run["work_pool_name"]}
+
+
+async def read_logs(api: PrefectApi, run_id: str, *, limit: int) -> list[dict[str, Any]]:
+    """The run's last ``limit`` lines of log in their order."""
+    body = {"logs": {"flow_run_id": {"any_": [run_id]}}, "sort": "TIMESTAMP_DESC"}
+    return [
+        {
+            "time": _time(line["timestamp"]),
+            "level": LEVELS.get(line["level"], str(line["level"])),
+            "logger": line["name"],
+            "message": line["message"],
+            "task_run_id": line.get("task_run_id"),
+        }
+        for line in reversed(await _pages(api, "/logs/filter", body, limit=limit))
+    ]
+
+
+async def cancel_run(api: PrefectApi, run_id: str, *, reason: str) -> str:
+    """Ask for the run to be cancelled; answers the name of the state that it is in now.
+
+    Raises `RejectedEvent` when it has ended already.
+    """
+    state = {"type": "CANCELLING", "name": "Cancelling", "message": reason}
+    answer = await api.request("POST", f"/flow_runs/{run_id}/set_state", json={"state": state, "force": False})
+    if answer["status"] == "ABORT":
+        raise RejectedEvent("not-cancellable", f"the run cannot be cancelled: {answer['details'].get('reason')}")
+    return str(answer["state"]["name"])
+
+
+def _criteria(states: Sequence[str], tags: Sequence[str]) -> dict[str, Any]:
+    criteria: dict[str, Any] = {}
+    types = [state.upper() for state in states if state.upper() in TYPES]
+    names = [state for state in states if state.upper() not in TYPES]
+    if states:
+        criteria["state"] = {
+            "operator": "or_",
+            **({"type": {"any_": types}} if types else {}),
+            **({"name": {"any_": names}} if names else {}),
+        }
+    if tags:
+        criteria["tags"] = {"all_": list(tags)}
+    return criteria
+
+
+async def _pages(api: PrefectApi, path: str, body: Mapping[str, Any], *, limit: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    while len(found) < limit:
+        size = min(PAGE, limit - len(found))
+        page = await api.request("POST", path, json={**body, "limit": size, "offset": len(found)})
+        found.extend(page)
+        if len(page) < size:
+            break
+    return found
+
+
+async def _find(api: PrefectApi, name_or_id: str) -> dict[str, Any]:
+    try:
+        run_id = str(UUID(name_or_id))
+    except ValueError:
+        return await _find_by_name(api, name_or_id)
+    try:
+        found: dict[str, Any] = await api.request("GET", f"/flow_runs/{run_id}")
+    except NotFound as error:
+        raise NotFound(f"there is no flow run with the id {run_id}") from error
+    return found
+
+
+async def _find_by_name(api: PrefectApi, name: str) -> dict[str, Any]:
+    body = {"flow_runs": {"name": {"any_": [name]}}, "sort": "EXPECTED_START_TIME_DESC"}
+    named = await _pages(api, "/flow_runs/filter", body, limit=6)
+    if not named:
+        raise NotFound(f"there is no flow run with the name {name!r}")
+    if len(named) > 1:
+        ids = ", ".join(run["id"] for run in named)
+        raise RejectedEvent("ambiguous", f"several flow runs are named {name!r}: give the id, one of {ids}")
+    return named[0]
+
+
+async def _rows(api: PrefectApi, runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    flows = await _names(api, "flows", (run["flow_id"] for run in runs))
+    deployments = await _names(api, "deployments", (run["deployment_id"] for run in runs))
+    return [_row(run, flows, deployments) for run in runs]
+
+
+async def _names(api: PrefectApi, kind: str, ids: Iterable[str | None]) -> dict[str, str]:
+    wanted = sorted({identifier for identifier in ids if identifier})
+    names: dict[str, str] = {}
+    for start in range(0, len(wanted), PAGE):
+        body = {kind: {"id": {"any_": wanted[start : start + PAGE]}}, "limit": PAGE}
+        names.update({found["id"]: found["name"] for found in await api.request("POST", f"/{kind}/filter", json=body)})
+    return names
+
+
+def _row(run: Mapping[str, Any], flows: Mapping[str, str], deployments: Mapping[str, str]) -> dict[str, Any]:
+    state = run.get("state") or {}
+    flow = flows.get(run["flow_id"], "?")
+    deployment = deployments.get(run.get("deployment_id") or "")
+    tags = list(run.get("tags") or ())
+    return {
+        "id": run["id"],
+        "name": run["name"],
+        "flow": flow,
+        "deployment": f"{flow}/{deployment}" if deployment else None,
+        "state": state.get("name"),
+        "state_type": state.get("type"),
+        "message": state.get("message"),
+        "created": _time(run.get("created")),
+        "expected": _time(run.get("expected_start_time")),
+        "started": _time(run.get("start_time")),
+        "ended": _time(run.get("end_time")),
+        "seconds": round(run.get("total_run_time") or 0.0, 3),
+        "tags": tags,
+        "event": next((tag.removeprefix("event:") for tag in tags if tag.startswith("event:")), None),
+    }
+
+
+def _time(value: str | None) -> datetime | None:
+    return datetime.fromisoformat(value) if value else None

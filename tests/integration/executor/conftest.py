@@ -1,0 +1,150 @@
+"""An executor of the tests' own, on the session's servers, with flows in a project of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import textwrap
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+
+from config.settings import ExecutorSettings, LogSettings, RedisSettings
+from services.executor.executor import Executor
+from services.prefect_api.client import PrefectApi, connect
+from services.prefect_api.deployments import register
+from services.store.connection import AsyncRedis
+from tests.support.waiting import eventually
+
+FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+
+
+@dataclass
+class Bench:
+    """A project folder, an executor on it, and the run of a flow from its source to its end."""
+
+    api: PrefectApi
+    folder: Path
+    redis_url: str
+    home: Path
+    name: str = field(default_factory=lambda: f"test-{uuid4().hex[:8]}")
+    executors: list[tuple[Executor, asyncio.Task[None]]] = field(default_factory=list)
+
+    async def start(self, **settings: Any) -> Executor:
+        """An executor that takes only the deployments pinned to this bench."""
+        options = {"name": self.name, "slots": 2, "poll_seconds": 1.0, "lost_seconds": 5.0, **settings}
+        executor = Executor(
+            settings=ExecutorSettings(**options),
+            prefect=self.api,
+            redis_url=self.redis_url,
+            redis_settings=RedisSettings(),
+            log_settings=LogSettings(level="warning"),
+            home=self.home,
+        )
+        task = asyncio.create_task(executor.run())
+        self.executors.append((executor, task))
+
+        async def ready() -> bool:
+            if task.done():
+                task.result()
+            return bool(executor.status()["ready"])
+
+        await eventually(ready, within_seconds=40, what="the executor to be ready")
+        return executor
+
+    async def stop(self) -> None:
+        """End every executor, as the role's process does."""
+        for _, task in self.executors:
+            task.cancel()
+        for _, task in self.executors:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        self.executors.clear()
+
+    def write(self, file: str, source: str) -> Path:
+        """A file of the project."""
+        path = self.folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(source))
+        return path
+
+    async def deploy(self, source: str, *, file: str | None = None, flow: str = "main", **body: Any) -> str:
+        """Write a flow file whose flow is the function ``flow``, and register its deployment; answers its id."""
+        file = file or f"flow_{uuid4().hex[:8]}.py"
+        self.write(file, source)
+        variables = {"sluice_executor": self.name, **body.pop("job_variables", {})}
+        return await register(
+            self.api,
+            flow=body.pop("flow_name", f"{self.name}-{Path(file).stem}"),
+            body={
+                "name": "default",
+                "path": str(self.folder),
+                "entrypoint": f"{file}:{flow}",
+                "job_variables": variables,
+                "enforce_parameter_schema": False,
+                **body,
+            },
+        )
+
+    async def create(self, deployment: str, **body: Any) -> str:
+        """Ask for a run, as the UI's quick run does; answers its id."""
+        run = await self.api.request("POST", f"/deployments/{deployment}/create_flow_run", json=body)
+        return str(run["id"])
+
+    async def read(self, run_id: str) -> dict[str, Any]:
+        """The run as it is."""
+        return await self.api.request("GET", f"/flow_runs/{run_id}")
+
+    async def reach(self, run_id: str, *states: str, within_seconds: float = 20.0) -> dict[str, Any]:
+        """The run once it is in one of these state types (or, without any, at its end)."""
+
+        async def there() -> dict[str, Any] | None:
+            run = await self.read(run_id)
+            return run if run["state_type"] in (states or FINAL) else None
+
+        return await eventually(there, within_seconds=within_seconds, what=f"the run to be {states or 'at its end'}")
+
+    async def run(self, deployment: str, *, within_seconds: float = 20.0, **parameters: Any) -> dict[str, Any]:
+        """A run to its end."""
+        run_id = await self.create(deployment, parameters=parameters)
+        return await self.reach(run_id, within_seconds=within_seconds)
+
+    async def states(self, run_id: str) -> list[str]:
+        """The names of the states that the run went through."""
+        found = await self.api.request("GET", "/flow_run_states/", params={"flow_run_id": run_id})
+        return [state["name"] for state in sorted(found, key=lambda state: state["timestamp"])]
+
+    async def all_logs(self, run_id: str) -> list[str]:
+        """The run's lines of log in order, once its last one is there."""
+
+        async def complete() -> list[str]:
+            logs = await self.logs(run_id)
+            return logs if any(line.startswith("Finished in state") for line in logs) else []
+
+        return await eventually(complete, what="the run's last line of log")
+
+    async def logs(self, run_id: str) -> list[str]:
+        """The run's lines of log in order."""
+        body = {"logs": {"flow_run_id": {"any_": [run_id]}}, "sort": "TIMESTAMP_ASC"}
+        return [line["message"] for line in await self.api.request("POST", "/logs/filter", json=body)]
+
+
+@pytest_asyncio.fixture
+async def bench(prefect_url: str, redis: AsyncRedis, valkey_url: str, tmp_path: Path) -> AsyncIterator[Bench]:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    async with connect() as api:
+        bench = Bench(api=api, folder=folder, redis_url=valkey_url, home=tmp_path / "home")
+        yield bench
+        await bench.stop()
+
+
+@pytest.fixture
+def text_of() -> Callable[[Path], str]:
+    """What a file holds, or nothing while it is not there."""
+    return lambda path: path.read_text() if path.exists() else ""

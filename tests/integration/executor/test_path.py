@@ -1,0 +1,184 @@
+"""From "Scheduled" to the end of the flow, whoever made the run scheduled."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.integration.executor.conftest import Bench
+from tests.support.waiting import eventually
+
+
+async def test_a_run_made_by_anyone_is_executed_once_with_its_parameters_and_logs(bench: Bench):
+    await bench.start()
+    deployment = await bench.deploy(
+        """
+        from prefect import flow, get_run_logger
+
+        @flow
+        def main(who: str, times: int = 1, extra: dict | None = None):
+            for number in range(times):
+                get_run_logger().info("hello %s %s", who, number)
+            print("not a log")
+            return extra
+        """
+    )
+    run = await bench.run(deployment, who="Ada", times=3, extra={"a": [1, None, "ü"]})
+    assert run["state_type"] == "COMPLETED"
+    assert run["run_count"] == 1
+    assert await bench.states(run["id"]) == ["Scheduled", "Pending", "Running", "Completed"]
+    logs = await bench.all_logs(run["id"])
+    assert [line for line in logs if line.startswith("hello")] == ["hello Ada 0", "hello Ada 1", "hello Ada 2"]
+    assert logs[-1].startswith("Finished in state Completed")
+
+
+async def test_a_run_that_the_websocket_missed_is_found_by_the_poll(bench: Bench):
+    deployment = await bench.deploy("from prefect import flow\n\n@flow\ndef main(): pass\n")
+    run_id = await bench.create(deployment)
+    await bench.start()
+    assert (await bench.reach(run_id))["state_type"] == "COMPLETED"
+
+
+async def test_a_run_of_the_future_starts_at_its_time(bench: Bench):
+    await bench.start()
+    deployment = await bench.deploy("from prefect import flow\n\n@flow\ndef main(): pass\n")
+    moment = datetime.now(UTC) + timedelta(seconds=3)
+    state = {"type": "SCHEDULED", "state_details": {"scheduled_time": moment.isoformat()}}
+    run = await bench.reach(await bench.create(deployment, state=state))
+    assert run["state_type"] == "COMPLETED"
+    late = datetime.fromisoformat(run["start_time"]) - moment
+    assert timedelta(0) <= late < timedelta(seconds=1)
+
+
+async def test_a_failed_run_is_executed_again_when_the_ui_retries_it(bench: Bench):
+    await bench.start()
+    deployment = await bench.deploy(
+        """
+        from pathlib import Path
+        from prefect import flow
+
+        @flow
+        def main(mark: str):
+            if not Path(mark).exists():
+                Path(mark).touch()
+                raise ValueError("not yet")
+        """
+    )
+    run = await bench.run(deployment, mark=str(bench.folder / "mark"))
+    assert run["state_type"] == "FAILED"
+    assert "not yet" in run["state"]["message"]
+    state = {"type": "SCHEDULED", "name": "AwaitingRetry"}
+    await bench.api.request("POST", f"/flow_runs/{run['id']}/set_state", json={"state": state, "force": True})
+    assert (await bench.reach(run["id"], "COMPLETED"))["run_count"] == 2
+
+
+async def test_runs_beyond_a_deployments_limit_wait_for_their_turn(bench: Bench):
+    await bench.start()
+    deployment = await bench.deploy(
+        """
+        import time
+        from prefect import flow
+
+        @flow
+        def main():
+            time.sleep(1.5)
+        """,
+        concurrency_limit=1,
+        concurrency_options={"collision_strategy": "CANCEL_NEW"},
+    )
+    first = await bench.create(deployment)
+    await bench.reach(first, "RUNNING")
+    second = await bench.run(deployment)
+    assert second["state_type"] == "CANCELLED"
+    assert (await bench.reach(first))["state_type"] == "COMPLETED"
+
+
+async def test_two_executors_execute_each_run_once(bench: Bench):
+    await bench.start()
+    await bench.start()
+    deployment = await bench.deploy(
+        """
+        import os
+        from prefect import flow
+
+        @flow
+        def main(file: str, number: int):
+            with open(file, "a") as out:
+                out.write(f"{number}\\n")
+        """
+    )
+    file = bench.folder / "out"
+    runs = [await bench.create(deployment, parameters={"file": str(file), "number": number}) for number in range(12)]
+    for run_id in runs:
+        assert (await bench.reach(run_id, within_seconds=40))["state_type"] == "COMPLETED"
+    assert sorted(int(line) for line in file.read_text().split()) == list(range(12))
+
+
+async def test_deployments_with_a_work_pool_of_another_executor_or_without_code_here_are_left_alone(bench: Bench):
+    executor = await bench.start()
+    source = "from prefect import flow\n\n@flow\ndef main(): pass\n"
+    ours = await bench.deploy(source, flow_name=f"{bench.name}-ours")
+    pinned = await bench.deploy(source, flow_name=f"{bench.name}-pinned", job_variables={"sluice_executor": "other"})
+    elsewhere = await bench.deploy(source, flow_name=f"{bench.name}-elsewhere", path="/nowhere/at/all")
+    pool = f"pool-{bench.name}"
+    await bench.api.request("POST", "/work_pools/", json={"name": pool, "type": "process"})
+    pooled = await bench.deploy(source, flow_name=f"{bench.name}-pooled", work_pool_name=pool)
+    left = [await bench.create(deployment) for deployment in (pinned, elsewhere, pooled)]
+    assert (await bench.run(ours))["state_type"] == "COMPLETED"
+    assert {(await bench.read(run_id))["state_type"] for run_id in left} == {"SCHEDULED"}
+    assert [name for name in executor.status()["deployments"] if bench.name in name] == [f"{bench.name}-ours/default"]
+
+
+async def test_a_deployment_is_shown_as_ready_while_an_executor_serves_it(bench: Bench):
+    deployment = await bench.deploy("from prefect import flow\n\n@flow\ndef main(): pass\n")
+    await bench.start()
+
+    async def ready() -> bool:
+        return (await bench.api.request("GET", f"/deployments/{deployment}"))["status"] == "READY"
+
+    await eventually(ready, within_seconds=20)
+
+
+@pytest.mark.parametrize("mode", ["fork", "subprocess"])
+async def test_names_of_sluice_belong_to_the_users_project_in_its_flows(bench: Bench, mode: str):
+    await bench.start(mode=mode)
+    for package in ("config", "events", "services", "flows"):
+        bench.write(f"{package}/__init__.py", f"WHOSE = 'the user, {package}'\n")
+    bench.write("flows/settings.py", "VALUE = 41 + 1\n")
+    deployment = await bench.deploy(
+        """
+        import json
+        import subprocess
+        import sys
+        from pathlib import Path
+
+        import config
+        import events
+        import services
+        from flows.settings import VALUE
+        from prefect import flow
+
+        @flow
+        def main(out: str):
+            import sluice
+            from flows import WHOSE
+
+            nested = subprocess.run([sys.executable, "-c", "import sluice, sys; print(sluice.__name__)"],
+                                    capture_output=True, text=True, check=True).stdout.strip()
+            Path(out).write_text(json.dumps([config.WHOSE, events.WHOSE, services.WHOSE, WHOSE, VALUE,
+                                             sluice.__name__, nested]))
+        """,
+        file="flows/job.py",
+    )
+    out = bench.folder / "out.json"
+    run = await bench.run(deployment, out=str(out))
+    assert run["state_type"] == "COMPLETED", run["state"]["message"]
+    assert json.loads(out.read_text()) == [
+        "the user, config",
+        "the user, events",
+        "the user, services",
+        "the user, flows",
+        42,
+        "sluice",
+        "sluice",
+    ]
