@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, cast
 
@@ -38,8 +39,12 @@ def connect(url: str, settings: RedisSettings) -> AsyncRedis:
         primary = sentinel.master_for(
             retry=AsyncRetry(_pause(), RETRIES), connection_pool_class=_PrimaryPool, **_to_primary(url, settings)
         )
-        return cast(AsyncRedis, primary)
-    return redis.asyncio.Redis.from_url(url, retry=AsyncRetry(_pause(), RETRIES), **_options(url, settings))
+        client = cast(AsyncRedis, primary)
+    else:
+        client = redis.asyncio.Redis.from_url(url, retry=AsyncRetry(_pause(), RETRIES), **_options(url, settings))
+    pool = client.connection_pool
+    pool.connection_class = type(pool.connection_class.__name__, (_Cancellable, pool.connection_class), {})
+    return client
 
 
 def connect_sync(url: str, settings: RedisSettings) -> SyncRedis:
@@ -48,6 +53,23 @@ def connect_sync(url: str, settings: RedisSettings) -> SyncRedis:
         sentinel = redis.Sentinel(_addresses(settings), sentinel_kwargs=_to_sentinels(url, settings))  # type: ignore[no-untyped-call]
         return cast(SyncRedis, sentinel.master_for(retry=Retry(_pause(), RETRIES), **_to_primary(url, settings)))  # type: ignore[no-untyped-call]
     return redis.Redis.from_url(url, retry=Retry(_pause(), RETRIES), **_options(url, settings))
+
+
+class _Cancellable(redis.asyncio.connection.AbstractConnection):
+    """Ends with the task that uses it.
+
+    redis-py sends through ``asyncio.wait_for``, which in Python 3.11 swallows a cancellation that comes just as the
+    sending is done: a task in a loop of commands would never end.
+    """
+
+    @override
+    async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
+        task = asyncio.current_task()
+        told = task.cancelling() if task else 0
+        await super().send_packed_command(command, check_health)
+        if task and task.cancelling() > told:
+            await self.disconnect(nowait=True)
+            raise asyncio.CancelledError
 
 
 class _PrimaryPool(redis.asyncio.sentinel.SentinelConnectionPool):

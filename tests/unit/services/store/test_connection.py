@@ -1,0 +1,32 @@
+"""Connections to Redis end with the task that uses them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from services.store.connection import AsyncRedis
+
+
+async def test_a_task_in_a_loop_of_commands_ends_at_the_first_cancellation(redis: AsyncRedis) -> None:
+    async def publish() -> None:
+        while True:
+            await redis.publish("test:channel", "x")
+
+    for _ in range(100):
+        task = asyncio.create_task(publish())
+        await asyncio.sleep(random.uniform(0.0005, 0.003))
+        task.cancel()
+        _, late = await asyncio.wait({task}, timeout=1)
+        if late:
+            task.cancel()
+        assert not late
+
+
+async def test_a_connection_is_as_good_as_new_after_a_cancellation(redis: AsyncRedis) -> None:
+    for number in range(100):
+        asking = asyncio.create_task(redis.set("test:key", number))
+        await asyncio.sleep(random.uniform(0, 0.0005))
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        assert await redis.echo(f"answer {number}") == f"answer {number}".encode()
