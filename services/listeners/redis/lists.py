@@ -10,8 +10,9 @@ from redis.exceptions import ResponseError
 
 from config.settings import ListenerSettings
 from events.errors import Backpressure, TransientError
+from services import metrics
+from services.backoff import Backoff
 from services.listeners.intake import Sink
-from services.listeners.patience import Patience, heed_cancellation
 from services.listeners.redis.stream import StreamListener
 from services.store.connection import AsyncRedis
 from services.store.inbound import Inbound
@@ -39,9 +40,14 @@ class ListListener:
         consumer: str,
     ) -> None:
         self._inbound = Inbound(redis, list_key, side=side)
+        self._listener = listener
         self._list = list_key
         self._settings = settings
-        self._patience = Patience(listener=listener, doing=f"reading the list {list_key}", settings=settings)
+        self._backoff = Backoff(
+            f"reading the list {list_key}",
+            first_seconds=settings.backoff_seconds,
+            longest_seconds=settings.max_backoff_seconds,
+        )
         self._reader = StreamListener(
             listener=listener,
             redis=redis,
@@ -55,7 +61,7 @@ class ListListener:
 
     def status(self) -> Mapping[str, Any]:
         """As the stream's, with what stands between the list and the stream."""
-        trouble = self._patience.trouble
+        trouble = self._backoff.trouble
         return {**self._reader.status(), "list": self._list, **({"degraded": trouble} if trouble else {})}
 
     async def run(self) -> None:
@@ -66,12 +72,12 @@ class ListListener:
 
     async def _move(self) -> None:
         while True:
-            heed_cancellation()
             try:
                 if await self._inbound.wait(_WAIT_SECONDS):
                     moved = await self._inbound.move(self._settings.batch, max_bytes=self._settings.batch_bytes)
                     if not moved:
                         await asyncio.sleep(_BEHIND_SECONDS)  # the reader is behind
-                self._patience.over()
+                self._backoff.worked()
             except (TransientError, Backpressure, ResponseError) as error:
-                await self._patience.after(error)
+                metrics.retries.labels(self._listener).inc()
+                await self._backoff.after(error)

@@ -19,8 +19,8 @@ from redis.exceptions import ResponseError
 from config.settings import ListenerSettings
 from events.errors import Backpressure, TransientError
 from services import metrics
+from services.backoff import Backoff
 from services.listeners.intake import Message, Sink
-from services.listeners.patience import Patience, heed_cancellation
 from services.listeners.redis.buffer import Buffer
 from services.store.connection import AsyncRedis, translated
 from services.store.lease import Lease, now
@@ -63,8 +63,16 @@ class PubSubListener:
         self._sink = sink
         self._identified = identified
         self._settings = settings
-        self._patience = Patience(listener=listener, doing=f"listening to the channel {channel}", settings=settings)
-        self._journal = Patience(listener=listener, doing=f"journalling what {channel} brought", settings=settings)
+        self._backoff = Backoff(
+            f"listening to the channel {channel}",
+            first_seconds=settings.backoff_seconds,
+            longest_seconds=settings.max_backoff_seconds,
+        )
+        self._journal = Backoff(
+            f"journalling what {channel} brought",
+            first_seconds=settings.backoff_seconds,
+            longest_seconds=settings.max_backoff_seconds,
+        )
         self._buffer = Buffer(max_bytes=settings.buffer_bytes, level=metrics.buffered_bytes.labels(listener))
         self._doubtful: list[Message] = []
         self._heard = 0.0
@@ -72,7 +80,7 @@ class PubSubListener:
 
     def status(self) -> Mapping[str, Any]:
         """``state``: ``active``, or ``standby`` while another process listens; both are ready."""
-        trouble = self._patience.trouble or self._journal.trouble
+        trouble = self._backoff.trouble or self._journal.trouble
         if self._buffer.full:
             trouble = f"the buffer of {self._settings.buffer_bytes} bytes is full; the channel is not read: {trouble}"
         return {
@@ -88,14 +96,14 @@ class PubSubListener:
         handing_on = asyncio.create_task(self._hand_on())
         try:
             while True:
-                heed_cancellation()
                 try:
                     await self._stand_by()
                     await self._listen()
                 except (TransientError, Backpressure, ResponseError) as error:
                     if self._state == "active":
                         self._state = "starting"
-                    await self._patience.after(error)
+                    metrics.retries.labels(self._listener).inc()
+                    await self._backoff.after(error)
         finally:
             await self._stop(handing_on)
 
@@ -103,11 +111,10 @@ class PubSubListener:
         if self._lease.token and await self._renew():
             return
         while not await self._lease.acquire():
-            heed_cancellation()
             if self._state != "standby":
                 log.info("another process listens, standing by", listener=self._listener, channel=self._channel)
                 self._state = "standby"
-            self._patience.over()
+            self._backoff.worked()
             await asyncio.sleep(self._settings.lease_seconds / 5 * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
         if self._state == "standby":
             log.warning(
@@ -121,7 +128,7 @@ class PubSubListener:
         async with self._subscribed() as subscription:
             self._note_gap()
             self._state = "active"
-            self._patience.over()
+            self._backoff.worked()
             reading = asyncio.create_task(self._read(subscription))
             holding = asyncio.create_task(self._hold())
             try:
@@ -158,7 +165,6 @@ class PubSubListener:
     async def _hold(self) -> None:
         """Keep the lease; ends when another has it."""
         while True:
-            heed_cancellation()
             if not await self._renew():
                 return
             await asyncio.sleep(self._settings.lease_seconds / 3)
@@ -177,7 +183,6 @@ class PubSubListener:
         self._heard = now()
         pinged = self._heard
         while True:
-            heed_cancellation()
             await self._buffer.room()
             with translated():
                 received = await subscription.get_message(timeout=_PING_SECONDS)
@@ -245,15 +250,15 @@ class PubSubListener:
 
     async def _hand_on(self) -> None:
         while True:
-            heed_cancellation()
             batch = await self._buffer.peek(self._settings.batch, max_bytes=self._settings.batch_bytes)
             try:
                 with metrics.emit_seconds.labels(self._listener).time():
                     await self._sink(batch)
             except (TransientError, Backpressure) as error:
+                metrics.retries.labels(self._listener).inc()
                 await self._journal.after(error)
             else:
-                self._journal.over()
+                self._journal.worked()
                 self._buffer.drop(len(batch))
 
     async def _stop(self, handing_on: asyncio.Task[None]) -> None:

@@ -16,8 +16,8 @@ from redis.exceptions import ResponseError
 from config.settings import ListenerSettings
 from events.errors import Backpressure, RejectedEvent, TransientError
 from services import metrics
+from services.backoff import Backoff
 from services.listeners.intake import Message, Sink
-from services.listeners.patience import Patience, heed_cancellation
 from services.store.connection import AsyncRedis, translated
 from services.store.retention import trim_stream
 
@@ -85,7 +85,11 @@ class StreamListener:
         self._delete = delete
         self._trim_after_seconds = trim_after_seconds
         self._forget = redis.register_script(_FORGET)
-        self._patience = Patience(listener=listener, doing=f"reading the stream {stream}", settings=settings)
+        self._backoff = Backoff(
+            f"reading the stream {stream}",
+            first_seconds=settings.backoff_seconds,
+            longest_seconds=settings.max_backoff_seconds,
+        )
         self._count = min(_FIRST_COUNT, settings.batch)
         self._ready = False
         self._claim_due = 0.0
@@ -94,7 +98,7 @@ class StreamListener:
 
     def status(self) -> Mapping[str, Any]:
         """``ready`` once the consumer group is there; ``degraded`` while Redis or the journal is away or full."""
-        trouble = self._patience.trouble
+        trouble = self._backoff.trouble
         return {"ready": self._ready, "stream": self._stream, **({"degraded": trouble} if trouble else {})}
 
     async def run(self) -> None:
@@ -104,11 +108,11 @@ class StreamListener:
                 await self._join()
                 await self._finish_own()
                 while True:
-                    heed_cancellation()
                     await self._turn()
             except (TransientError, Backpressure, ResponseError) as error:
                 # A ResponseError is the key or the group gone, or of another type: what an operator mends meanwhile.
-                await self._patience.after(error)
+                metrics.retries.labels(self._listener).inc()
+                await self._backoff.after(error)
 
     async def _join(self) -> None:
         with translated():
@@ -122,7 +126,6 @@ class StreamListener:
     async def _finish_own(self) -> None:
         """Take what was delivered to this consumer and not acknowledged: the answer or the acknowledgement was lost."""
         while entries := await self._read("0", block_ms=None):
-            heed_cancellation()
             await self._take(entries)
 
     async def _turn(self) -> None:
@@ -144,7 +147,7 @@ class StreamListener:
             await self._tidy()
         until_claim_ms = int(self._settings.claim_idle_seconds * 250)
         entries = await self._read(">", block_ms=min(_BLOCK_MS, until_claim_ms))
-        self._patience.over()
+        self._backoff.worked()
         if entries:
             await self._take(entries)
 
@@ -188,11 +191,12 @@ class StreamListener:
                     await self._sink(messages)
             except (TransientError, Backpressure) as error:
                 # Nothing new is read meanwhile. The entries stay ours as long as we can say so.
-                await self._patience.after(error)
+                metrics.retries.labels(self._listener).inc()
+                await self._backoff.after(error)
                 with contextlib.suppress(TransientError, Backpressure, ResponseError):
                     await self._hold(ids, idle_ms=0)
             else:
-                self._patience.over()
+                self._backoff.worked()
                 return
 
     async def _hold(self, ids: Sequence[bytes], *, idle_ms: int) -> None:
