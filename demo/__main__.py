@@ -69,7 +69,7 @@ def _play(installation: Installation) -> None:
         timeline.reached(f"ready; Prefect UI at {installation.status['prefect_ui']}")
         _ingest(installation, timeline)
         _approve(installation, timeline)
-    timeline.begin("Ctrl-C")
+        timeline.begin("Ctrl-C")
     timeline.reached(f"stopped with exit code {installation.process.returncode}")
     _demand(installation.process.returncode == 0, f"the service ended with code {installation.process.returncode}")
     print("\nEverything happened, as Prefect and the database tell.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from services.cli import installation
+from services.cli import dead, events, installation, runs
 
 app = typer.Typer(
     name="sluice",
@@ -14,6 +14,8 @@ app = typer.Typer(
     add_completion=False,
 )
 installation.register(app)
+for noun in (events, runs, dead):
+    app.add_typer(noun.app, name=noun.__name__.rpartition(".")[2])
 
 
 def main() -> None:
