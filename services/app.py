@@ -171,7 +171,9 @@ async def _files(shared: Shared) -> Parts:
     settings, redis, sources = shared.settings, shared.redis, shared.project.sources.files
     ledger = Ledger(redis, settings.journal, settings.files)
     listeners = {
-        name: FilesListener(name=name, source=source, settings=settings.files, ledger=ledger, backoff=settings.listeners)
+        name: FilesListener(
+            name=name, source=source, settings=settings.files, ledger=ledger, backoff=settings.listeners
+        )
         for name, source in sources.items()
     }
     archiver = FileArchiver(

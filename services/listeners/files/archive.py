@@ -14,6 +14,7 @@ import structlog
 from config.settings import FileSettings, ListenerSettings
 from config.sources import FilesSource
 from events.errors import Backpressure, TransientError
+from services.backoff import Backoff, heed_cancellation
 from services.file_version import Version
 from services.listeners.files.describe import drop_alias
 from services.listeners.files.folder import Folder
@@ -22,7 +23,6 @@ from services.listeners.files.put_away import Fate, Mover, PutAway
 from services.listeners.files.sidecar import Finished, sidecar_text
 from services.listeners.files.threads import WatchThreads
 from services.listeners.files.waiting import shown
-from services.listeners.patience import Patience, heed_cancellation
 from services.store.finished import Ending, FinishedEvents
 from services.store.ledger import InFlight, Ledger, Settlement, State
 
@@ -77,14 +77,14 @@ class FileArchiver:
         self._finished = finished
         self._checkpoint = checkpoint
         backoff = backoff or ListenerSettings()
-        self._reading = Patience(listener="files", doing="read how events ended", settings=backoff)
+        self._reading = _backoff("read how events ended", backoff)
         self._cabinets = {
             name: _Cabinet(
                 folder=Folder.of(name, source, settings),
                 ledger=ledger,
                 turn=turn(f"files-archive:{name}"),
                 rescan=lambda name=name: rescan(name),  # type: ignore[misc]
-                patience=Patience(listener=f"files:{name}", doing="put files away", settings=backoff),
+                backoff=_backoff(f"put files of {name} away", backoff),
                 checkpoint=checkpoint,
             )
             for name, source in sources.items()
@@ -114,7 +114,7 @@ class FileArchiver:
                     await self._finished.forget_idle_consumers()
                     await self._note(await self._finished.claim(count=_READ))
                 await self._note(await self._finished.read(count=_READ, block_seconds=_IDLE_SECONDS))
-                self._reading.over()
+                self._reading.worked()
             except (TransientError, Backpressure) as error:
                 await self._reading.after(error)
 
@@ -144,14 +144,14 @@ class _Cabinet:
         ledger: Ledger,
         turn: Turn,
         rescan: Callable[[], None],
-        patience: Patience,
+        backoff: Backoff,
         checkpoint: Checkpoint,
     ) -> None:
         self._folder = folder
         self._ledger = ledger
         self._turn = turn
         self._rescan = rescan
-        self._patience = patience
+        self._backoff = backoff
         self._checkpoint = checkpoint
         self._mover = Mover(folder, checkpoint=checkpoint)
         self._marker = Names(folder.source).marker
@@ -164,7 +164,7 @@ class _Cabinet:
     @property
     def trouble(self) -> str | None:
         """What stands in the way."""
-        return self._patience.trouble or self._obstacle
+        return self._backoff.trouble or self._obstacle
 
     async def run(self) -> None:
         try:
@@ -172,9 +172,9 @@ class _Cabinet:
                 heed_cancellation()
                 try:
                     busy = await self._work()
-                    self._patience.over()
+                    self._backoff.worked()
                 except (TransientError, Backpressure) as error:
-                    await self._patience.after(error)
+                    await self._backoff.after(error)
                     continue
                 if not busy:
                     await self._rest()
@@ -320,3 +320,7 @@ def _tally(finished: Finished) -> str:
     if not finished.get("ok"):
         return "failed"
     return "done" if finished.get("matched") or finished.get("same") else "unmatched"
+
+
+def _backoff(doing: str, settings: ListenerSettings) -> Backoff:
+    return Backoff(doing, first_seconds=settings.backoff_seconds, longest_seconds=settings.max_backoff_seconds)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 
+from events.event import printable
 from services import metrics
 from services.file_version import Version
 from services.listeners.files.describe import Describer, tail
@@ -31,6 +32,7 @@ _LINE_EACH: Final = 20
 
 Checkpoint = Callable[[str], None]
 """Called with the name of a step that was just taken; tests end the process there."""
+
 
 class Threads(Protocol):
     """Runs what blocks beside the event loop."""
@@ -59,8 +61,8 @@ class Announcer(Protocol):
     ) -> list[Announced]:
         """Journal an event for each file whose row is what was expected."""
 
-    async def adopt(self, watch: str, files: Sequence[tuple[bytes, Row, str]]) -> None:
-        """Let rows follow their files."""
+    async def adopt(self, watch: str, files: Sequence[tuple[bytes, Row, str]]) -> list[bool]:
+        """Let rows follow their files, as far as they are what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class _Ready:
 class Arrivals:
     """Decides on the files of one watch. ``settled`` are those that need no second look until they change.
 
+    ``trust_clock``: whether file times are of this machine's clock.
     `consider` may be called concurrently, also for the same file: the ledger lets one of them win.
     """
 
@@ -84,7 +87,7 @@ class Arrivals:
         examiner: Examiner,
         waiting: Waiting,
         threads: Threads,
-        trust_clock: bool = True,
+        trust_clock: Callable[[], bool] = lambda: True,
         checkpoint: Checkpoint = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -93,6 +96,7 @@ class Arrivals:
         self._examiner = examiner
         self._waiting = waiting
         self._threads = threads
+        self._trust_clock = trust_clock
         self._checkpoint = checkpoint
         self._clock = clock
         self._describer = Describer(folder)
@@ -101,8 +105,6 @@ class Arrivals:
         self._digesting: dict[bytes, asyncio.Task[None]] = {}
         self._epoch = 0
         self.settled: set[int] = set()
-        self.trust_clock = trust_clock
-        """Whether file times are of this machine's clock."""
 
     def forget_settled(self) -> None:
         """Hold every file against the ledger again."""
@@ -145,7 +147,14 @@ class Arrivals:
             for (file, row), seen in zip(doubtful, looks, strict=True)
             if (one := self._sift(file.path, row, seen, epoch)) is not None
         ]
-        return await self._announce(ready, as_of, epoch)
+        if not ready:
+            return 0, []
+        rerun = self._folder.source.rerun
+        verdicts = [(one, judge(one.row, one.seen, rerun)) for one in ready]
+        left = await self._adopt([one for one, verdict in verdicts if verdict is Verdict.ADOPT], epoch)
+        new = [one for one, verdict in verdicts if verdict is Verdict.ANNOUNCE]
+        announced, more_left = await self._announce(new, as_of, epoch)
+        return announced, left + more_left
 
     def _look(self, paths: Sequence[bytes]) -> list[Examined | Unreadable | None]:
         return [self._examiner.examine(path) for path in paths]
@@ -162,9 +171,8 @@ class Arrivals:
             self._settle(path, seen.version, epoch)
             return None
         unchanged, written_here = self._waiting.past(path, seen.fingerprint, now)
-        if self.trust_clock:
-            age = (time.time_ns() - seen.ctime_ns) / 1e9
-            unchanged = max(unchanged, age)
+        if self._trust_clock():
+            unchanged = max(unchanged, (time.time_ns() - seen.ctime_ns) / 1e9)
         wait = readiness(self._policy, seen, Past(unchanged, written_here, row.marker if row else None))
         if wait is not None:
             self._waiting.put(path, wait, now, seen.fingerprint)
@@ -174,51 +182,55 @@ class Arrivals:
             if digested is None or digested[0] != seen.version:
                 self._digest_beside(path, seen.version)
                 return None
-            seen = Examined(seen.version, seen.ctime_ns, seen.atime_ns, seen.writers, digested[1], seen.marker)
+            seen = replace(seen, digest=digested[1])
         return _Ready(path, row, seen)
+
+    async def _adopt(self, ready: Sequence[_Ready], epoch: int) -> list[Found]:
+        files = [(one.path, one.row, str(one.seen.version)) for one in ready if one.row is not None]
+        if not files:
+            return []
+        left = []
+        for one, followed in zip(ready, await self._ledger.adopt(self._folder.name, files), strict=True):
+            if followed:
+                self._settle(one.path, one.seen.version, epoch)
+            else:
+                left.append(Found(one.path, one.seen.version))
+        return left
 
     async def _announce(self, ready: Sequence[_Ready], as_of: int, epoch: int) -> tuple[int, list[Found]]:
         moment = datetime.now(UTC)
-        rerun = self._folder.source.rerun
-        adopted = [one for one in ready if judge(one.row, one.seen, rerun) is Verdict.ADOPT]
-        if adopted:
-            files = [(one.path, one.row, str(one.seen.version)) for one in adopted if one.row is not None]
-            await self._ledger.adopt(self._folder.name, files)
-            for one in adopted:
-                self._settle(one.path, one.seen.version, epoch)
-        new = [one for one in ready if one not in adopted] if adopted else list(ready)
+        files: list[Announcement] = []
         events: list[dict[str, Any]] = []
-        files_ready: list[_Ready] = []
-        for one in new:
+        for one in ready:
+            seen = one.seen
             try:
-                events.append(self._describer.event(one.path, one.seen, moment))
-                files_ready.append(one)
+                event = self._describer.event(one.path, seen, moment)
             except OSError:
-                self._waiting.put(one.path, Wait(NO_NAME), self._clock(), one.seen.fingerprint)
-        if not files_ready:
+                self._waiting.put(one.path, Wait(NO_NAME), self._clock(), seen.fingerprint)
+                continue
+            events.append(event)
+            files.append(Announcement(one.path, one.row, str(seen.version), tail(event), seen.digest, seen.marker))
+        if not files:
             return 0, []
         self._checkpoint("seen")
-        received = moment.isoformat()
         answers = await self._ledger.announce(
             self._folder.name,
-            [
-                Announcement(one.path, one.row, str(one.seen.version), tail(event), one.seen.digest, one.seen.marker)
-                for one, event in zip(files_ready, events, strict=True)
-            ],
+            files,
             as_of_ms=as_of,
-            received=received,
-            remember_content=rerun == "content",
+            received=moment.isoformat(),
+            remember_content=self._folder.source.rerun == "content",
         )
         self._checkpoint("journalled")
         left: list[Found] = []
-        journalled: list[tuple[str, dict[str, Any]]] = []
-        for one, event, answer in zip(files_ready, events, answers, strict=True):
+        journalled: list[tuple[str, str]] = []
+        for file, event, answer in zip(files, events, answers, strict=True):
+            version = Version.parse(file.version)
             if answer.event_id is None:
-                left.append(Found(one.path, one.seen.version))
+                left.append(Found(file.path, version))
                 continue
-            self._settle(one.path, one.seen.version, epoch)
+            self._settle(file.path, version, epoch)
             if not answer.same_content:
-                journalled.append((answer.event_id, event))
+                journalled.append((answer.event_id, event["subject"]))
         metrics.received.labels(f"files:{self._folder.name}").inc(len(journalled))
         self._say(journalled)
         return len(journalled), left
@@ -245,9 +257,9 @@ class Arrivals:
         self._waiting.put(path, Wait("being read"), self._clock())
         self._digesting[path] = asyncio.create_task(digest(), name=f"digest {shown(path)} {version}")
 
-    def _say(self, journalled: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    def _say(self, journalled: Sequence[tuple[str, str]]) -> None:
         if len(journalled) > _LINE_EACH:
             log.info("files arrived", watch=self._folder.name, files=len(journalled), last_event_id=journalled[-1][0])
             return
-        for event_id, event in journalled:
-            log.info("file arrived", watch=self._folder.name, event_id=event_id, file=event["subject"])
+        for event_id, subject in journalled:
+            log.info("file arrived", watch=self._folder.name, event_id=event_id, file=printable(subject))

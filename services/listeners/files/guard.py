@@ -73,6 +73,11 @@ class Guard:
             return "polling"
         return "watcher and polling" if self._polls else "watcher"
 
+    @property
+    def remote(self) -> bool:
+        """Whether the folder lies on a file system of another machine, as far as that is known."""
+        return self._remote
+
     def problems(self) -> list[str]:
         """What is wrong with the watch now."""
         return list(self._problems.values())

@@ -15,6 +15,7 @@ import structlog
 from config.settings import FileSettings, ListenerSettings
 from config.sources import FilesSource
 from events.errors import Backpressure, TransientError
+from services.backoff import Backoff, heed_cancellation
 from services.listeners.files.arrivals import Arrivals, Checkpoint
 from services.listeners.files.examine import Examiner
 from services.listeners.files.folder import Folder
@@ -27,7 +28,6 @@ from services.listeners.files.sweep import Sweeper, Swept
 from services.listeners.files.threads import WatchThreads
 from services.listeners.files.waiting import Waiting, shown
 from services.listeners.files.watcher import Watcher
-from services.listeners.patience import Patience, heed_cancellation
 from services.store.ledger import Ledger
 
 log = structlog.get_logger()
@@ -71,6 +71,7 @@ class FilesListener:
             examiner=Examiner(folder, self._names.marker),
             waiting=self._waiting,
             threads=self._threads,
+            trust_clock=lambda: not self._guard.remote,
             checkpoint=checkpoint,
         )
         self._sweeper = Sweeper(
@@ -86,8 +87,12 @@ class FilesListener:
             folder=folder, threads=self._threads, heard=self._heard, rescan=self.rescan, watcher=watcher
         )
         backoff = backoff or ListenerSettings()
-        self._patience = {
-            doing: Patience(listener=f"files:{name}", doing=doing, settings=backoff)
+        self._backoffs = {
+            doing: Backoff(
+                f"{doing} of the watch {name}",
+                first_seconds=backoff.backoff_seconds,
+                longest_seconds=backoff.max_backoff_seconds,
+            )
             for doing in ("scan", "hints", "second looks", "numbers")
         }
         self._hints: dict[bytes, None] = {}
@@ -113,7 +118,7 @@ class FilesListener:
                     (self._explore, "scan"),
                     (self._count, "numbers"),
                 ):
-                    tasks.create_task(self._persist(loop, self._patience[doing]), name=doing)
+                    tasks.create_task(self._persist(loop, self._backoffs[doing]), name=doing)
                 tasks.create_task(self._warn(), name="warn")
         finally:
             self._guard.close()
@@ -126,7 +131,7 @@ class FilesListener:
 
     def status(self) -> Mapping[str, Any]:
         """Healthy, or degraded and why; the files by what became of them; the last full scan."""
-        degraded = [*self._guard.problems(), *(each.trouble for each in self._patience.values() if each.trouble)]
+        degraded = [*self._guard.problems(), *(each.trouble for each in self._backoffs.values() if each.trouble)]
         unreadable = self._swept.report.unreadable if self._swept else []
         if unreadable:
             degraded.append(f"{len(unreadable)} directories cannot be read, the first is {shown(unreadable[0]) or '.'}")
@@ -150,15 +155,15 @@ class FilesListener:
             "last_full_scan_seconds": round(self._swept.seconds, 3) if self._swept else None,
         }
 
-    async def _persist(self, turn: Callable[[], Any], patience: Patience) -> None:
+    async def _persist(self, turn: Callable[[], Any], backoff: Backoff) -> None:
         while True:
             heed_cancellation()
             try:
                 await turn()
-                patience.over()
+                backoff.worked()
             except (TransientError, Backpressure) as error:
                 self.rescan()  # whatever was in hand is found again
-                await patience.after(error)
+                await backoff.after(error)
 
     # Hints -----------------------------------------------------------------------------------------------------------
 
@@ -263,7 +268,7 @@ class FilesListener:
         if swept.healthy:
             self._guard.scanned(swept.report.directories)
         pause = max(self._guard.scan_interval(), swept.scan_seconds * 100) - (time.monotonic() - started)
-        self._patience["scan"].over()
+        self._backoffs["scan"].worked()
         try:
             async with asyncio.timeout(max(pause, 0.05)):
                 await self._scan_wanted.wait()
@@ -319,5 +324,5 @@ class FilesListener:
 
     async def _count(self) -> None:
         self._numbers = await self._ledger.numbers(self._folder.name)
-        self._patience["numbers"].over()
+        self._backoffs["numbers"].worked()
         await asyncio.sleep(1.0)
