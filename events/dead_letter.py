@@ -19,6 +19,8 @@ class DeadLetter(BaseModel):
     id: str
     kind: Literal["message", "event", "signal", "job"]
     """``message``: did not parse; ``event``: an accepted event that a rule could not act on; ``signal``; ``job``."""
+    carries: Literal["event", "signal"] = "event"
+    """What a ``message`` was to be."""
     code: str
     """The short stable reason (see `RejectedEvent`)."""
     reason: str

@@ -17,16 +17,20 @@ DEAD: Final = "sluice:dead"
 """The ids of all letters, by the time (ms) of the last failure."""
 
 LETTER: Final = "sluice:dead:"
-"""Prefix of a letter's hash: ``l`` the letter as it first came, ``n`` attempts, ``c`` code, ``r`` reason, ``t`` time of
-the last failure."""
+"""Prefix of a letter's hash: ``l`` the letter as it came, ``n`` attempts, ``f`` first and ``t`` last failure, ``c``
+code, ``r`` reason. A letter that is replayed leaves ``n`` and ``f`` behind for a while, in case it comes back."""
 
 _CHUNK: Final = 500
+_REPLAYED_SECONDS: Final = 7 * 86_400
 
-# KEYS: all letters, the letter; ARGV: id, letter, code, reason, last failure (ISO), its ms. Answers the attempts.
+# KEYS: all letters, the letter; ARGV: id, letter, code, reason, last failure (ISO), its ms, first failure.
+# Answers the attempts.
 _ADD: Final = """
 redis.call('ZADD', KEYS[1], ARGV[6], ARGV[1])
 redis.call('HSETNX', KEYS[2], 'l', ARGV[2])
+redis.call('HSETNX', KEYS[2], 'f', ARGV[7])
 redis.call('HSET', KEYS[2], 'c', ARGV[3], 'r', ARGV[4], 't', ARGV[5])
+redis.call('PERSIST', KEYS[2])
 return redis.call('HINCRBY', KEYS[2], 'n', 1)
 """
 
@@ -67,7 +71,8 @@ class DeadLetters:
         arguments = [letter.id, letter.model_dump_json(), letter.code, letter.reason]
         with translated():
             await self._add(
-                keys=[DEAD, LETTER + letter.id], args=[*arguments, letter.last_failed.isoformat(), failed_ms]
+                keys=[DEAD, LETTER + letter.id],
+                args=[*arguments, letter.last_failed.isoformat(), failed_ms, letter.first_failed.isoformat()],
             )
 
     async def get(self, letter_id: str) -> DeadLetter | None:
@@ -104,6 +109,16 @@ class DeadLetters:
         pipeline.unlink(*(LETTER + letter_id for letter_id in letter_ids))
         with translated():
             return int((await pipeline.execute())[0])
+
+    async def replayed(self, letter: DeadLetter) -> None:
+        """Take away a letter that is tried again; should it come back, its attempts and its beginning are known."""
+        key = LETTER + letter.id
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.zrem(DEAD, letter.id)
+        pipeline.hdel(key, "l", "c", "r", "t")
+        pipeline.expire(key, _REPLAYED_SECONDS)
+        with translated():
+            await pipeline.execute()
 
     async def count(self) -> int:
         """How many letters there are."""
@@ -145,7 +160,7 @@ def event_letter(
 
 
 def _letter(fields: dict[Any, Any]) -> DeadLetter | None:
-    if not fields:
+    if b"l" not in fields:
         return None
     letter = DeadLetter.model_validate_json(fields[b"l"])
     return letter.model_copy(
@@ -153,6 +168,7 @@ def _letter(fields: dict[Any, Any]) -> DeadLetter | None:
             "code": text(fields[b"c"]),
             "reason": text(fields[b"r"]),
             "attempts": letter.attempts + int(fields[b"n"]) - 1,
+            "first_failed": datetime.fromisoformat(text(fields[b"f"])),
             "last_failed": datetime.fromisoformat(text(fields[b"t"])),
         }
     )

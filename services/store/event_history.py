@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 import zlib
@@ -95,8 +96,36 @@ class EventHistory(BaseModel):
 
     @property
     def failed(self) -> bool:
-        """Whether something that it led to did not end well."""
-        return bool(self.dead) or any(run.state in _FAILURES for run in self.runs)
+        """Whether something that it led to did not end well, and was not made good by a later try."""
+        well = {run.rule for run in self.runs if run.state == "COMPLETED"}
+        return any(letter.rule not in well for letter in self.dead) or any(run.state in _FAILURES for run in self.runs)
+
+    @property
+    def outcome(self) -> str:
+        """In a word: ``waiting``, ``unmatched``, ``running``, ``failed`` or ``done``."""
+        if not self.judged:
+            return "waiting"
+        if self.failed:
+            return "failed"
+        if not self.matched:
+            return "unmatched"
+        if not self.runs:
+            return "done" if self.signals else "waiting"
+        return "done" if all(run.state == "COMPLETED" for run in self.runs) else "running"
+
+    @property
+    def timings_ms(self) -> dict[str, int]:
+        """How long each step took, as far as both of its ends are known."""
+        marks = [("received", self.received), ("journalled", self.journalled), ("routed", self.routed)]
+        if self.runs:
+            run = self.runs[0]
+            marks.append(("run created", run.created))
+            marks += [(f"run {state.name.lower()}", state.at) for state in run.states]
+        known = [(name, at) for name, at in marks if at is not None]
+        return {
+            f"{before} to {name}": round((at - earlier).total_seconds() * 1000)
+            for (before, earlier), (name, at) in itertools.pairwise(known)
+        }
 
 
 def fold(

@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 from services.store.connection import AsyncRedis, translated
 from services.store.event_history import compact_json, now_ms
 from services.store.history import FAILED, HISTORY, MATCHED_BY, UNMATCHED
-from services.store.journal import ROUTER_GROUP, STREAM
+from services.store.journal import ROUTER_GROUP, STREAM, text
 from services.store.lanes import BELL, LANE_FUNCTIONS, Dispatch
 from services.store.runs import ACTIVE, RUN, RUNS
 
@@ -366,6 +366,12 @@ class Progress:
         arguments += list(lines) or [""] * len(events)
         with translated():
             return int(await self._release(args=arguments))
+
+    async def open_effects(self, event_id: str) -> list[str]:
+        """What the event still waits for: ``rule#action`` for a run, ``rule~window`` while a window holds it."""
+        with translated():
+            fields = await self._redis.hgetall(OPEN + event_id)
+        return sorted(text(name) for name, value in fields.items() if not value)
 
     def _route_arguments(self, one: Routed) -> list[Any]:
         arguments: list[Any] = [self._group, one.position, one.event_id, now_ms(), self._retention_ms]

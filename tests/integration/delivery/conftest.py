@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Iterator
 
+import pytest
 import pytest_asyncio
+import structlog
 
 from services.prefect_api.client import PrefectApi, connect
 from services.store.connection import AsyncRedis
@@ -21,3 +24,11 @@ async def prefect(prefect_url: str) -> AsyncIterator[PrefectApi]:
 @pytest_asyncio.fixture
 async def world(redis: AsyncRedis, prefect: PrefectApi) -> World:
     return World(redis, prefect)
+
+
+@pytest.fixture(autouse=True)
+def _logs_to_standard_error() -> Iterator[None]:
+    """What commands print under test stays free of the log lines of the parts that run beside them."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
+    yield
+    structlog.reset_defaults()

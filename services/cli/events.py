@@ -1,0 +1,287 @@
+"""`sluice events`: what came in, what became of it, and again if need be."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from config.settings import load_settings
+from events.errors import NotFound
+from events.event import parse_event
+from services.cli.output import local_time, say, show_fields, show_json, show_rows
+from services.cli.session import Session, open_session, run_command
+from services.cli.times import moment_or_none
+from services.store.event_history import EventHistory
+from services.store.history import History, Query
+from services.store.journal import Journal
+
+if TYPE_CHECKING:
+    from services.replay import Replay
+
+app = typer.Typer(help="Publish events, see what became of them, replay them.", no_args_is_help=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, help="At most so many.")]
+Type = Annotated[str | None, typer.Option("--type", help="Only this type; a glob.")]
+Source = Annotated[str | None, typer.Option("--source", help="Only from this source; a glob.")]
+Subject = Annotated[str | None, typer.Option("--subject", help="Only with this subject; a glob.")]
+Unmatched = Annotated[bool, typer.Option("--unmatched", help="Only events that no rule matched.")]
+Failed = Annotated[bool, typer.Option("--failed", help="Only events with a failed run or a dead letter.")]
+Since = Annotated[str | None, typer.Option("--since", help="Not before: an age (15m, 2h, 7d) or an ISO 8601 time.")]
+Until = Annotated[str | None, typer.Option("--until", help="Before: an age or an ISO 8601 time.")]
+
+
+@app.command()
+def publish(
+    file: Annotated[str, typer.Argument(help="A file with one event, or one a line; - for standard input.")],
+    type_: Annotated[str | None, typer.Option("--type", help="The type of plain JSON that is no CloudEvent.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take events in, straight into the journal; a known id starts nothing."""
+    raw = sys.stdin.buffer.read() if file == "-" else _read(Path(file))
+
+    async def work() -> None:
+        settings = load_settings()
+        events = [
+            parse_event(part, limits=settings.limits.as_limits(), default_type=type_, default_source="cli")
+            for part in _documents(raw)
+        ]
+        async with open_session() as session:
+            journal = Journal(session.redis, session.settings.journal)
+            appended = await journal.append(events, received=datetime.now(UTC).isoformat(), listener="cli")
+        rows = [
+            {"id": event.id, "type": event.type, "position": one.position, "new": one.new}
+            for event, one in zip(events, appended, strict=True)
+        ]
+        if as_json:
+            show_json(rows)
+            return
+        for row in rows:
+            print(f"{row['id']}" if row["new"] else f"{row['id']} (known: nothing new was started)")
+
+    run_command(work())
+
+
+@app.command("list")
+def list_(
+    *,
+    type_: Type = None,
+    source: Source = None,
+    subject: Subject = None,
+    rule: Annotated[str | None, typer.Option(help="Only events that this rule matched.")] = None,
+    unmatched: Unmatched = False,
+    failed: Failed = False,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = 20,
+    as_json: AsJson = False,
+) -> None:
+    """The newest events first."""
+    query = Query(
+        type=type_,
+        source=source,
+        subject=subject,
+        rule=rule,
+        unmatched=unmatched,
+        failed=failed,
+        since=moment_or_none(since),
+        until=moment_or_none(until),
+    )
+
+    async def work() -> None:
+        async with open_session() as session:
+            found = await _history(session).search(query, limit=limit)
+        columns = ("received", "id", "type", "source", "subject", "outcome", "matched")
+        show_rows([_row(one) for one in found], columns, as_json=as_json, empty="no events")
+
+    run_command(work())
+
+
+@app.command()
+def show(event_id: Annotated[str, typer.Argument(help="The event's id.")], as_json: AsJson = False) -> None:
+    """One event: every rule's verdict, its runs, signals and dead letters, and how long each step took."""
+
+    async def work() -> None:
+        async with open_session() as session:
+            found = await _history(session).get(event_id)
+            if found is None:
+                raise NotFound(f"the event {event_id!r} is not known (any more)")
+            waits_for = await _waits_for(session, event_id)
+            urls = {run.run_id: f"{session.prefect_ui_url}/runs/flow-run/{run.run_id}" for run in found.runs}
+        if as_json:
+            body = found.model_dump()
+            for run in body["runs"]:
+                run["url"] = urls[run["run_id"]]
+            show_json(body | {"outcome": found.outcome, "waits_for": waits_for, "timings_ms": found.timings_ms})
+        else:
+            _print_history(found, waits_for, urls)
+
+    run_command(work())
+
+
+@app.command()
+def replay(
+    event_ids: Annotated[list[str] | None, typer.Argument(help="Ids of events; or choose by the options.")] = None,
+    *,
+    type_: Type = None,
+    source: Source = None,
+    subject: Subject = None,
+    matched_by: Annotated[str | None, typer.Option(help="Only events that this rule matched.")] = None,
+    unmatched: Unmatched = False,
+    failed: Failed = False,
+    since: Since = None,
+    until: Until = None,
+    rule: Annotated[list[str] | None, typer.Option(help="To this rule alone; may be given again.")] = None,
+    rerun: Annotated[bool, typer.Option("--rerun", help="Do all again; without it only gaps are filled.")] = False,
+    salt: Annotated[str | None, typer.Option(help="Continue the rerun that printed this salt.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen; start nothing.")] = False,
+    rate: Annotated[float, typer.Option(min=0.1, help="Events a second at most.")] = 100.0,
+    as_json: AsJson = False,
+) -> None:
+    """Have past events judged again by the rules of now, the oldest first."""
+    query = Query(
+        type=type_,
+        source=source,
+        subject=subject,
+        rule=matched_by,
+        unmatched=unmatched,
+        failed=failed,
+        since=moment_or_none(since),
+        until=moment_or_none(until),
+    )
+    if bool(event_ids) == (query != Query()):
+        raise typer.BadParameter("name either ids of events, or at least one of the options that choose events")
+
+    async def work() -> None:
+        from services.replay import Replay, new_salt
+
+        async with open_session() as session:
+            journal = Journal(session.redis, session.settings.journal)
+            again = Replay(journal=journal, history=_history(session))
+            positions = await again.select(event_ids or (), None if event_ids else query)
+            if dry_run:
+                await _forecast(session, again, positions, rule or [], rerun=rerun or bool(salt), as_json=as_json)
+                return
+            used = (salt or new_salt()) if rerun or salt else None
+            if used and positions:
+                say(f"rerun {used}: should this be interrupted, go on with --salt {used}")
+            done = await again.replay(
+                positions, only=rule or (), salt=used, per_second=rate, progress=_progress(len(positions))
+            )
+        if as_json:
+            show_json({"events": done, "rerun": used})
+        else:
+            say(f"{done} events journalled again" + (f" as rerun {used}" if used else ": gaps are filled"))
+
+    run_command(work())
+
+
+async def _forecast(
+    session: Session, again: Replay, positions: list[str], only: list[str], *, rerun: bool, as_json: bool
+) -> None:
+    from config.project import load_project
+    from events.rule import evaluate
+
+    rules = load_project(session.settings.config, home=session.settings.home).rules
+    forecast = await again.forecast(positions, lambda event: evaluate(rules, event), only=only, rerun=rerun)
+    if as_json:
+        show_json({"events": forecast.events, "rules": forecast.rows()})
+        return
+    say(f"{forecast.events} events; nothing was started")
+    if forecast.rows():
+        show_rows(forecast.rows(), ("rule", "runs", "already_there", "signals", "gathered", "errors"), as_json=False)
+
+
+def _history(session: Session) -> History:
+    return History(session.redis, session.settings.history)
+
+
+async def _waits_for(session: Session, event_id: str) -> list[str]:
+    from services.store.progress import Progress
+
+    progress = Progress(session.redis, retention_seconds=session.settings.history.retention_seconds)
+    return await progress.open_effects(event_id)
+
+
+def _row(found: EventHistory) -> dict[str, Any]:
+    event = found.event or {}
+    return {
+        "received": found.received or found.journalled,
+        "id": found.id,
+        "type": event.get("type"),
+        "source": event.get("source"),
+        "subject": event.get("subject"),
+        "outcome": found.outcome,
+        "matched": found.matched,
+        "runs": [{"run_id": run.run_id, "rule": run.rule, "state": run.state} for run in found.runs],
+        "dead": [letter.id for letter in found.dead],
+    }
+
+
+def _print_history(found: EventHistory, waits_for: list[str], urls: Mapping[str, str]) -> None:
+    event = found.event or {}
+    show_fields(
+        {
+            "id": found.id,
+            "type": event.get("type"),
+            "source": event.get("source"),
+            "subject": event.get("subject"),
+            "time": event.get("time"),
+            "listener": found.listener or None,
+            "received": found.received,
+            "journalled": found.journalled,
+            "routed": found.routed,
+            "rules": found.rules_version,
+            "outcome": found.outcome,
+            "waits_for": waits_for or None,
+            "data": json.dumps(event.get("data"), ensure_ascii=False),
+        }
+    )
+    print("\nverdicts")
+    for verdict in found.verdicts:
+        said = "matched" if verdict.matched else f"not matched: {verdict.failed}"
+        print(f"  {verdict.rule}: {said}" + (f": {verdict.detail}" if verdict.detail else ""))
+    for run in found.runs:
+        print(f"\nrun {run.run_id} of {run.deployment} (rule {run.rule})\n  {urls[run.run_id]}")
+        print(f"  created {local_time(run.created)}")
+        for state in run.states:
+            print(f"  {state.name} {local_time(state.at)}" + (f": {state.message}" if state.message else ""))
+    for title, happenings in (("signals", found.signals), ("dead letters", found.dead), ("notes", found.notes)):
+        if happenings:
+            print(f"\n{title}")
+        for one in happenings:
+            parts = [local_time(one.at), one.id, one.rule and f"rule {one.rule}", one.code, one.text]
+            print("  " + "  ".join(part for part in parts if part))
+    if found.timings_ms:
+        print("\ntimings (ms)")
+        for step, milliseconds in found.timings_ms.items():
+            print(f"  {step}: {milliseconds}")
+
+
+def _progress(total: int) -> Any:
+    def tell(done: int) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{done} of {total}", end="\n" if done >= total else "", file=sys.stderr, flush=True)
+
+    return tell
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise typer.BadParameter(f"{file}: {error.strerror}") from error
+
+
+def _documents(raw: bytes) -> list[bytes]:
+    """One JSON document, or one on each line."""
+    lines = [line for line in raw.splitlines() if line.strip()]
+    if len(lines) < 2 or not all(line.lstrip().startswith(b"{") and line.rstrip().endswith(b"}") for line in lines):  # noqa: PLR2004 - several
+        return [raw]
+    return lines

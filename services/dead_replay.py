@@ -1,0 +1,141 @@
+"""Dead letters brought back: as they were, or after an edit."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from pydantic import JsonValue
+
+from events.dead_letter import DeadLetter
+from events.errors import RejectedEvent
+from events.event import Event, Limits, event_from_mapping, parse_event, parse_json
+from events.signal import ResumeSignal, parse_signal, signal_from_mapping
+
+Edits = Mapping[str, JsonValue]
+"""Values by dotted path, such as ``data.amount``; a number in a path is an index."""
+
+
+class Journal(Protocol):
+    """The journal's two doors."""
+
+    async def append(self, events: Sequence[Event], *, received: str, listener: str = "") -> Sequence[Any]: ...
+    async def append_again(
+        self, entries: Sequence[tuple[Event, str, str]], *, only: Sequence[str] = (), salt: str | None = None
+    ) -> Sequence[str]: ...
+
+
+class Letters(Protocol):
+    """Where the letters are."""
+
+    async def replayed(self, letter: DeadLetter) -> None: ...
+
+
+class DeadReplay:
+    """Sends what a letter holds on its way again, and then takes the letter away.
+
+    In that order: a crash in between leaves the letter, and what it holds has the same id and keys a second time.
+    """
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        letters: Letters,
+        submit_signal: Callable[[ResumeSignal], Awaitable[object]],
+        limits: Limits,
+    ) -> None:
+        self._journal = journal
+        self._letters = letters
+        self._submit_signal = submit_signal
+        self._limits = limits
+
+    async def replay(self, letter: DeadLetter, edits: Edits, *, default_type: str | None = None) -> None:
+        """Bring one letter back. Raises `RejectedEvent` for what still cannot be read; the letter then stays.
+
+        An event goes to the rule that could not act on it; a message is taken in as if it came now (plain JSON as an
+        event of ``default_type``); a signal is submitted as a new one, for its own id has had its outcome.
+        """
+        raw = edited(letter.raw, edits, self._limits) if edits else letter.raw
+        now = datetime.now(UTC).isoformat()
+        match letter.kind:
+            case "event":
+                event = _event(raw, self._limits)
+                only = [letter.rule] if letter.rule else []
+                await self._journal.append_again([(event, now, "dead-letter")], only=only)
+            case "message" if letter.carries == "signal":
+                await self._submit_signal(parse_signal(raw, limits=self._limits, default_id=letter.id))
+            case "message":
+                event = parse_event(
+                    raw,
+                    limits=self._limits,
+                    default_type=default_type,
+                    default_source=letter.source,
+                    default_id=letter.id,
+                )
+                await self._journal.append([event], received=now, listener=letter.source)
+            case "signal":
+                await self._submit_signal(_signal_again(raw, self._limits))
+            case "job":
+                raise RejectedEvent("foreign-job", "a job that Sluice did not write is never run: discard the letter")
+        await self._letters.replayed(letter)
+
+
+def parse_edit(text: str) -> tuple[str, JsonValue]:
+    """``path=value`` as it is written on the command line; what is no JSON is taken as a string."""
+    path, equals, value = text.partition("=")
+    if not equals or not all(path.split(".")):
+        raise RejectedEvent("bad-edit", f"{text!r} is not of the form data.amount=5")
+    try:
+        return path, json.loads(value)
+    except ValueError:
+        return path, value
+
+
+def edited(raw: bytes, edits: Edits, limits: Limits) -> bytes:
+    """The JSON ``raw`` with the values set; raises `RejectedEvent` for a path that leads nowhere."""
+    value = parse_json(raw, limits)
+    for path, new in edits.items():
+        _set(value, path, new)
+    return json.dumps(value, ensure_ascii=False).encode()
+
+
+def _set(value: JsonValue, path: str, new: JsonValue) -> None:
+    *before, last = path.split(".")
+    at: Any = value
+    for name in before:
+        at = _step(at, name, path)
+    if isinstance(at, dict):
+        at[last] = new
+    elif isinstance(at, list) and last.isdigit() and int(last) < len(at):
+        at[int(last)] = new
+    else:
+        raise RejectedEvent("bad-edit", f"the path {path!r} leads nowhere in this message")
+
+
+def _step(at: Any, name: str, path: str) -> Any:
+    if isinstance(at, dict):
+        if at.get(name) is None:
+            at[name] = {}
+        return at[name]
+    if isinstance(at, list) and name.isdigit() and int(name) < len(at):
+        return at[int(name)]
+    raise RejectedEvent("bad-edit", f"the path {path!r} leads nowhere in this message")
+
+
+def _signal_again(raw: bytes, limits: Limits) -> ResumeSignal:
+    value = parse_json(raw, limits)
+    if not isinstance(value, dict):
+        raise RejectedEvent("not-an-object", "the signal is not a JSON object")
+    fields = {name: part for name, part in value.items() if name not in {"id", "sent"} and part is not None}
+    return signal_from_mapping({**fields, "id": f"{str(value.get('id', ''))[:240]}~{uuid.uuid4().hex[:8]}"})
+
+
+def _event(raw: bytes, limits: Limits) -> Event:
+    value = parse_json(raw, limits)
+    if not isinstance(value, dict) or "specversion" not in value:
+        raise RejectedEvent("no-event", "the journal no longer held the event when it failed, so it cannot be replayed")
+    return event_from_mapping(value)

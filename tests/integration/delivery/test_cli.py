@@ -1,0 +1,173 @@
+"""`sluice events` and `sluice dead` on a real Redis, as a person or a program calls them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from services.cli import dead, events
+from services.prefect_api.client import PrefectApi
+from tests.integration.delivery.world import RULE, World, deployment, order, runs_of
+from tests.support.waiting import eventually
+
+
+@pytest.fixture(autouse=True)
+def _installation(valkey_url: str, prefect_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_REDIS_URL", valkey_url)
+    monkeypatch.setenv("PREFECT_API_URL", prefect_url)
+    monkeypatch.setenv("SLUICE_HOME", str(tmp_path / "home"))
+
+
+async def _call(app: Any, *arguments: str, stdin: str | None = None) -> Result:
+    return await asyncio.to_thread(CliRunner().invoke, app, [str(argument) for argument in arguments], input=stdin)
+
+
+async def _json(app: Any, *arguments: str) -> Any:
+    result = await _call(app, *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def _cloud_event(**fields: Any) -> str:
+    return json.dumps(
+        {"specversion": "1.0", "id": str(uuid.uuid4()), "source": "shop", "type": "order.placed"} | fields
+    )
+
+
+async def test_publish_takes_a_file_or_standard_input_once(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "event.json"
+    file.write_text(_cloud_event(id="one"))
+    assert (await _call(events.app, "publish", str(file))).stdout == "one\n"
+    again = await _call(events.app, "publish", "-", stdin=_cloud_event(id="one"))
+    assert "known" in again.stdout
+    many = await _call(
+        events.app, "publish", "-", "--json", stdin="\n".join(_cloud_event(id=f"m{n}") for n in range(3))
+    )
+    assert [row["id"] for row in json.loads(many.stdout)] == ["m0", "m1", "m2"]
+    assert (await world.journal.depth()).entries == 4
+
+
+async def test_publish_refuses_what_is_no_event_with_a_sentence(world: World) -> None:
+    result = await _call(events.app, "publish", "-", stdin='{"specversion": "1.0", "id": ""}')
+    assert result.exit_code == 1
+    assert "the CloudEvent is not valid" in result.stderr
+    missing = await _call(events.app, "publish", "/nowhere.json")
+    assert missing.exit_code == 2
+
+
+async def test_list_filters_and_show_explains(world: World, prefect: PrefectApi) -> None:
+    name = await deployment(prefect)
+    world.use({**RULE, "run": name, "when": "event.data.amount > 10"})
+    async with world.running("router", "dispatcher"):
+        await world.publish(order(5, id_="small"), order(50, id_="large"), order(1, id_="other", type_="weather"))
+        await eventually(lambda: runs_of(prefect, name))
+        await eventually(lambda: _routed(world, "other"))
+        await eventually(lambda: _empty(world))
+    rows = await _json(events.app, "list")
+    assert [row["id"] for row in rows] == ["other", "large", "small"]
+    assert [row["id"] for row in await _json(events.app, "list", "--limit", "1")] == ["other"]
+    assert [row["id"] for row in await _json(events.app, "list", "--type", "order.*")] == ["large", "small"]
+    assert [row["id"] for row in await _json(events.app, "list", "--rule", "pay")] == ["large"]
+    assert [row["id"] for row in await _json(events.app, "list", "--unmatched")] == ["other", "small"]
+    assert await _json(events.app, "list", "--since", "2h", "--until", "1h") == []
+    shown = await _json(events.app, "show", "small")
+    (verdict,) = shown["verdicts"]
+    assert verdict["failed"] == "when"
+    assert "event.data.amount = 5" in verdict["detail"] or "5" in verdict["detail"]
+    assert shown["outcome"] == "unmatched"
+    large = await _json(events.app, "show", "large")
+    (run,) = await runs_of(prefect, name)
+    assert large["runs"][0]["run_id"] == run["id"]
+    assert large["waits_for"] == ["pay#0"]
+    assert set(large["timings_ms"]) >= {"received to journalled", "journalled to routed", "routed to run created"}
+    text = await _call(events.app, "show", "large")
+    assert "pay: matched" in text.stdout
+    unknown = await _call(events.app, "show", "nobody")
+    assert unknown.exit_code == 1
+
+
+async def test_replay_forecasts_repairs_and_reruns(
+    world: World, prefect: PrefectApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = await deployment(prefect)
+    world.use({**RULE, "run": name})
+    config = tmp_path / "sluice.yaml"
+    config.write_text(json.dumps({"rules": [{**RULE, "run": name}]}))
+    monkeypatch.setenv("SLUICE_CONFIG", str(config))
+    async with world.running("router", "dispatcher"):
+        await world.publish(order(1, id_="a"), order(2, id_="b"))
+        await eventually(lambda: _runs(prefect, name, 2))
+        await eventually(lambda: _empty(world))
+        forecast = await _json(events.app, "replay", "a", "b", "--dry-run")
+        assert forecast == {
+            "events": 2,
+            "rules": [{"rule": "pay", "runs": 0, "already_there": 2, "signals": 0, "gathered": 0, "errors": 0}],
+        }
+        assert (await _json(events.app, "replay", "--type", "order.*"))["events"] == 2
+        rerun = await _json(events.app, "replay", "b", "--rerun")
+        await eventually(lambda: _runs(prefect, name, 3))
+        await _json(events.app, "replay", "b", "--salt", rerun["rerun"])
+        await eventually(lambda: _empty(world))
+    amounts = sorted(run["parameters"]["amount"] for run in await runs_of(prefect, name))
+    assert amounts == [1, 2, 2]
+    nonsense = await _call(events.app, "replay")
+    assert nonsense.exit_code == 2
+
+
+async def test_a_dead_letter_is_shown_edited_and_replayed(world: World, prefect: PrefectApi) -> None:
+    name = await deployment(prefect)
+    world.use({**RULE, "run": name})
+    async with world.running("router", "dispatcher"):
+        await world.publish(order("many", id_="bad"), order(3, id_="good"))
+        (row,) = await eventually(lambda: _json(dead.app, "list"))
+        assert (row["kind"], row["code"], row["rule"], row["event_id"]) == ("event", "parameters-refused", "pay", "bad")
+        assert "'many' is not of type 'integer'" in row["reason"]
+        shown = await _json(dead.app, "show", row["id"])
+        assert shown["content"]["data"] == {"amount": "many"}
+        await _json(dead.app, "replay", row["id"])
+        (again,) = await eventually(lambda: _json(dead.app, "list", "--rule", "pay"))
+        assert again["attempts"] == 2
+        assert again["first_failed"] == row["first_failed"]
+        await _json(dead.app, "replay", row["id"], "--set", "data.amount=5")
+        await eventually(lambda: _runs(prefect, name, 2))
+        await eventually(lambda: _empty(world))
+    assert await _json(dead.app, "list") == []
+    assert sorted(run["parameters"]["amount"] for run in await runs_of(prefect, name)) == [3, 5]
+    assert {run["idempotency_key"] for run in await runs_of(prefect, name)} == {"bad:pay", "good:pay"}
+
+
+async def test_letters_are_discarded_by_id_filter_or_all_at_once(world: World) -> None:
+    world.use({**RULE, "run": "a/b", "parameters": {"amount": "{{ event.data.missing.deep }}"}})
+    async with world.running("router"):
+        await world.publish(*(order(1, id_=f"e{n}") for n in range(3)))
+        rows = await eventually(lambda: _letters(3))
+    assert {row["code"] for row in rows} == {"template"}
+    assert (await _json(dead.app, "discard", rows[0]["id"])) == {"discarded": 1}
+    assert len(await _json(dead.app, "discard", "--code", "template", "--dry-run")) == 2
+    assert (await _json(dead.app, "discard", "--code", "template")) == {"discarded": 2}
+    assert (await _call(dead.app, "discard")).exit_code == 2
+    assert (await _call(dead.app, "show", "nothing")).exit_code == 1
+
+
+async def _letters(count: int) -> Any:
+    rows = await _json(dead.app, "list")
+    return rows if len(rows) == count else None
+
+
+async def _routed(world: World, event_id: str) -> bool:
+    found = await world.history.get(event_id)
+    return found is not None and found.judged > 0
+
+
+async def _empty(world: World) -> bool:
+    return not await world.lanes.names() and (await world.journal.depth()).pending == 0
+
+
+async def _runs(prefect: PrefectApi, name: str, count: int) -> bool:
+    return len(await runs_of(prefect, name)) == count
