@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import Final, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import structlog
 
@@ -73,7 +73,9 @@ class Intake(Generic[T]):
         parse: Callable[[Message], T],
         hand_on: Callable[[Sequence[T]], Awaitable[object]],
         dead: DeadLetterBox,
+        carries: Literal["event", "signal"] = "event",
     ) -> None:
+        self._carries = carries
         self._listener = listener
         self._parse = parse
         self._hand_on = hand_on
@@ -126,6 +128,7 @@ class Intake(Generic[T]):
         letter = DeadLetter(
             id=letter_id_of("message", self._listener, message.key),
             kind="message",
+            carries=self._carries,
             code=error.code,
             reason=printable(f"{error.reason} ({message.origin})", 2000),
             source=self._listener,
@@ -180,4 +183,4 @@ def signal_intake(
         for signal in signals:
             await submit(signal)
 
-    return Intake(listener=listener, parse=parse, hand_on=hand_on, dead=dead)
+    return Intake(listener=listener, parse=parse, hand_on=hand_on, dead=dead, carries="signal")
