@@ -1,0 +1,194 @@
+"""The windows of the rules: what has passed them, what they hold, and what they let go of. Shared by all routers.
+
+An event meets the windows of a rule in one atomic script, with the server's clock. What a window has gathered becomes
+*closed* in the same step that empties it, and stays so until whoever claimed it says that it is done.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from events.window import Ask
+from services.store.connection import AsyncRedis, translated
+from services.store.journal import text
+from services.store.window_scripts import CLAIM, CLOSE_DUE, DROPPED, DUE, NEXT, OFFER, POSITIONS, PREFIX, READY
+
+_LONGEST_MS: Final = 400 * 86_400_000
+
+Said = Literal["pass", "held", "closed", "repeated", "duplicate", "throttled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the windows said to an event.
+
+    ``held`` and ``closed`` (by this very event): gathered. ``repeated``: gathered before, under another position.
+    ``duplicate`` of ``other``, ``throttled``: dropped.
+    """
+
+    said: Said
+    other: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An event in a closed window."""
+
+    event_id: str
+    position: str
+    kind: str
+    salt: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A window that closed: ``full``, by ``time``, with its kinds ``complete``, or ``incomplete``."""
+
+    id: str
+    rule: str
+    key: str
+    why: Literal["full", "time", "complete", "incomplete"]
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """An event that a window dropped; ``other`` is the one that it repeats, if that is why."""
+
+    at_ms: int
+    event_id: str
+    why: Literal["duplicate", "throttled"]
+    key: str
+    other: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many windows hold something, how many closed ones are not done, and how many events both hold."""
+
+    open: int
+    closed: int
+    events: int
+
+
+class WindowStore:
+    """Every method raises `TransientError` when Redis is out of reach and `Backpressure` when it is full."""
+
+    def __init__(self, redis: AsyncRedis, *, seen_seconds: float) -> None:
+        """``seen_seconds`` is how long a gathered event is known, so that it is not gathered twice."""
+        self._redis = redis
+        self._seen_ms = int(seen_seconds * 1000)
+        self._offer = redis.register_script(OFFER)
+        self._close_due = redis.register_script(CLOSE_DUE)
+        self._claim = redis.register_script(CLAIM)
+        self._next = redis.register_script(NEXT)
+
+    async def offer(self, ask: Ask, *, event_id: str, position: str, salt: str | None = None) -> Reply:
+        """Let the windows decide on an event. The same event at the same position gets the same answer again."""
+        kept = json.dumps({"i": event_id, "p": position, "s": salt}, separators=(",", ":"))
+        arguments: list[Any] = [ask.rule, f"{event_id}~{salt}" if salt else event_id, position, kept, self._seen_ms]
+        dedupe, throttle, gather = ask.dedupe, ask.throttle, ask.gather
+        arguments += ["+" + dedupe.key, _ms(dedupe.within_seconds)] if dedupe else ["", 0]
+        arguments += ["+" + throttle.key, throttle.max_events, _ms(throttle.per_seconds)] if throttle else ["", 0, 0]
+        if gather is not None:
+            arguments += [gather.mode, gather.key, gather.max_events, _ms(gather.wait_seconds)]
+            arguments += [_ms(gather.max_wait_seconds), json.dumps(gather.kinds), json.dumps(gather.all_kinds)]
+        else:
+            arguments += ["", "", 0, 0, 0, "[]", "[]"]
+        with translated():
+            said, other = await self._offer(args=arguments)
+        return Reply(text(said), text(other))  # type: ignore[arg-type]
+
+    async def close_due(self, *, count: int = 100) -> int:
+        """Close the windows whose time has come; answers how many."""
+        with translated():
+            return int(await self._close_due(args=[count]))
+
+    async def claim(self, *, lease_seconds: float, count: int = 10) -> list[Closed]:
+        """Closed windows that nobody else deals with; they come again if they are not done within the lease."""
+        with translated():
+            ids = [text(id_) for id_ in await self._claim(args=[count, _ms(lease_seconds)])]
+            if not ids:
+                return []
+            pipeline = self._redis.pipeline(transaction=False)
+            for id_ in ids:
+                pipeline.hgetall(f"{PREFIX}closed:{id_}")
+                pipeline.lrange(f"{PREFIX}closed:{id_}:events", 0, -1)
+            answers = await pipeline.execute()
+        pairs = zip(ids, answers[::2], answers[1::2], strict=True)
+        return [_closed(id_, fields, rows) for id_, fields, rows in pairs if fields]
+
+    async def done(self, closed: Closed, *, again: bool = False) -> None:
+        """Everything that the closed window led to has been handed on: forget it.
+
+        With ``again``, its events may be gathered once more: nothing came of them.
+        """
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.zrem(READY, closed.id)
+        pipeline.delete(f"{PREFIX}closed:{closed.id}", f"{PREFIX}closed:{closed.id}:events")
+        if closed.members:
+            pipeline.zrem(POSITIONS, *(member.position for member in closed.members))
+        if again:
+            names = (f"{one.event_id}~{one.salt}" if one.salt else one.event_id for one in closed.members)
+            pipeline.delete(*(f"{PREFIX}seen:{closed.rule}\n{name}" for name in names))
+        with translated():
+            await pipeline.execute()
+
+    async def next_seconds(self) -> float | None:
+        """In how many seconds there is something to close or to claim; None if nothing is held."""
+        with translated():
+            left = int(await self._next())
+        return left / 1000 if left >= 0 else None
+
+    async def oldest_position(self) -> str | None:
+        """The first of the journal's positions that a window still needs: it must not be trimmed away."""
+        with translated():
+            found: Any = await self._redis.zrange(POSITIONS, 0, 0)
+        return text(found[0]) if found else None
+
+    async def counts(self) -> Counts:
+        """How much is held."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for key in (DUE, READY, POSITIONS):
+            pipeline.zcard(key)
+        with translated():
+            return Counts(*await pipeline.execute())
+
+    async def dropped(self) -> dict[str, int]:
+        """How many events the windows of each rule have dropped."""
+        with translated():
+            found = await self._redis.hgetall(DROPPED)
+        return {text(rule): int(count) for rule, count in sorted(found.items())}
+
+    async def drops(self, rule: str, *, limit: int) -> list[Drop]:
+        """The last events that the windows of a rule dropped, the newest first."""
+        with translated():
+            rows: Any = await self._redis.xrevrange(f"{PREFIX}dropped:{rule}", count=limit)
+        return [
+            Drop(
+                at_ms=int(text(position).partition("-")[0]),
+                event_id=text(fields[b"e"]),
+                why="duplicate" if fields[b"w"] == b"duplicate" else "throttled",
+                key=text(fields[b"k"]),
+                other=text(fields[b"o"]),
+            )
+            for position, fields in rows
+        ]
+
+
+def _closed(id_: str, fields: dict[bytes, bytes], rows: Sequence[bytes]) -> Closed:
+    rule, _, key = text(fields[b"name"]).partition("\n")
+    members = []
+    for row in rows:
+        kind, _, rest = text(row).partition("|")
+        kept = json.loads(rest.partition("|")[2])
+        members.append(Member(event_id=kept["i"], position=kept["p"], kind=kind, salt=kept["s"]))
+    return Closed(id=id_, rule=rule, key=key, why=text(fields[b"why"]), members=tuple(members))  # type: ignore[arg-type]
+
+
+def _ms(seconds: float) -> int:
+    return _LONGEST_MS if math.isinf(seconds) else max(1, round(seconds * 1000))
