@@ -12,7 +12,7 @@ import socket
 import tempfile
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from config.settings import ExecutorSettings, LogSettings, RedisSettings
 from events.errors import SluiceError
 from services.executor.catalog import Policy, queue_names
 from services.executor.exits import describe_exit
+from services.executor.flowfiles import FlowFiles
 from services.executor.generation import Generation, environment_of_flows, say, sources_of
 from services.executor.intake import Intake
 from services.executor.queueing import Queueing
@@ -40,6 +41,7 @@ log = structlog.get_logger()
 
 FIRST_SOURCES_SECONDS: Final = 3.0
 """How long the first warm parent waits to hear from Prefect which flows there are."""
+LONGEST_LINE: Final = 16 * 1024 * 1024
 RESTART_SECONDS: Final = 1.0
 HAND_BACK_SECONDS: Final = 0.7
 """How long a run that is handed back has to end by itself before it is killed."""
@@ -93,9 +95,10 @@ class Executor:
         self._slots: dict[int, _Slot] = {}
         self._generations: dict[int, Generation] = {}
         self._current: Generation | None = None
-        self._sources: list[dict[str, str]] = []
+        self._files = FlowFiles()
         self._sources_known = asyncio.Event()
-        self._broken: dict[str, str] = {}
+        self._renew = asyncio.Event()
+        self._filled: dict[int, float] = {}
         self._directory = Path(tempfile.mkdtemp(prefix="sluice-"))
         self._tasks: set[asyncio.Task[None]] = set()
         self._handlers: set[asyncio.Task[None]] = set()
@@ -106,12 +109,13 @@ class Executor:
 
     async def run(self) -> None:
         """Execute runs until cancelled; then what still runs has `stop_seconds` before it is handed back."""
-        server = await asyncio.start_unix_server(self._serve, path=str(self._socket))
+        server = await asyncio.start_unix_server(self._serve, path=str(self._socket), limit=LONGEST_LINE)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._intake.run())
                 group.create_task(self._keep_warm())
                 group.create_task(self._measure())
+                group.create_task(self._watch_files())
         finally:
             self._stopping = True
             await self._end()
@@ -126,7 +130,8 @@ class Executor:
         """Slots, what runs, what waits, and how fast runs start."""
         now = time.time()
         running = [slot for slot in self._slots.values() if slot.run]
-        problems = [*self._broken.values()]
+        broken = self._files.problems
+        problems = [f"the flow {name} does not import: {problem}" for name, problem in sorted(broken.items())]
         intake = self._intake.status()
         if "degraded" in intake:
             problems.insert(0, intake["degraded"])
@@ -142,7 +147,7 @@ class Executor:
             "starts_per_minute": sum(1 for moment in self._starts if now - moment < 60),  # noqa: PLR2004 - a minute
             "start_latency_seconds": _latency(self._latencies),
             "deployments": intake["deployments"],
-            "broken_flows": dict(self._broken),
+            "broken_flows": dict(broken),
             **({"degraded": "; ".join(problems)} if problems else {}),
         }
 
@@ -158,13 +163,29 @@ class Executor:
             number += 1
             generation = await Generation.start(number, self._assignment())
             self._generations[number] = generation
-            code = await generation.process.wait()
-            self._generations.pop(number, None)
-            if self._current is generation:
-                self._current = None
-            log.warning("the warm parent ended, starting another", generation=number, code=code)
-            self._retire(number)
-            await asyncio.sleep(RESTART_SECONDS)
+            ending = self._spawn(self._outlive(generation))
+            renewing = asyncio.create_task(self._renew.wait())
+            await asyncio.wait({ending, renewing}, return_when=asyncio.FIRST_COMPLETED)
+            renewing.cancel()
+            if ending.done():
+                await asyncio.sleep(RESTART_SECONDS)
+            self._renew.clear()
+
+    async def _outlive(self, generation: Generation) -> None:
+        code = await generation.process.wait()
+        self._generations.pop(generation.number, None)
+        if self._current is generation:
+            self._current = None
+            log.warning("the warm parent ended, starting another", generation=generation.number, code=code)
+        self._retire(generation.number)
+
+    async def _watch_files(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.recheck_seconds)
+            if self._current is not None and self._settings.mode == "fork":
+                changed = self._files.to_probe()
+                if changed:
+                    self._current.say(do="probe", sources=changed)
 
     def _assignment(self) -> Message:
         settings = self._settings
@@ -179,7 +200,7 @@ class Executor:
             "log": self._log_settings.model_dump(mode="json"),
             "environment": environment_of_flows(os.environ, prefect_api_url=self._prefect.url),
             "shelf": str(self._shelf),
-            "sources": self._sources,
+            "sources": self._files.sources,
         }
 
     def _retire(self, generation: int) -> None:
@@ -234,6 +255,7 @@ class Executor:
         generation.writer = writer
         generation.ready = True
         generation.libraries = frozenset(message["libraries"])
+        log.info("slots are warm", generation=generation.number, libraries=len(generation.libraries))
         previous, self._current = self._current, generation
         if previous is not None:
             previous.say(do="stop")
@@ -245,12 +267,13 @@ class Executor:
     def _fill(self, number: int) -> None:
         """Start a slot where none is."""
         if self._current is not None and not self._stopping:
+            self._filled[number] = time.monotonic()
             self._current.say(do="start-slot", number=number)
 
     async def _refill(self, number: int, status: int) -> None:
         if status and not self._stopping:
             log.warning("a slot died, starting another", slot=number, how=describe_exit(status))
-            await asyncio.sleep(RESTART_SECONDS)
+        await asyncio.sleep(self._filled.get(number, 0.0) + RESTART_SECONDS - time.monotonic())
         if number not in self._slots:
             self._fill(number)
 
@@ -278,6 +301,8 @@ class Executor:
     def _gone(self, slot: _Slot) -> None:
         if self._slots.get(slot.number) is slot:
             del self._slots[slot.number]
+        if slot.generation not in self._generations:
+            self._spawn(self._refill(slot.number, 0))
         if slot.horse is not None and slot.run is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(slot.horse, signal.SIGKILL)
@@ -296,18 +321,18 @@ class Executor:
                 say(slot.writer, do="cancel", run=run_id)
 
     def _deployments_changed(self, deployments: Sequence[Deployment]) -> None:
-        self._sources = sources_of(deployments)
+        self._files.set_sources(sources_of(deployments))
         self._sources_known.set()
 
     def _note(self, message: Message) -> None:
-        source = message["source"]
-        name = f"{source['path']}/{source['entrypoint']}"
-        if message["problem"] is None:
-            if self._broken.pop(name, None):
-                log.info("a flow file imports again", flow=name)
-        elif self._broken.get(name) != message["problem"]:
-            self._broken[name] = message["problem"]
-            log.warning("a flow file does not import", flow=name, problem=message["problem"])
+        news = self._files.note(message)
+        if news:
+            log.warning("a flow does not import", **message["source"], problem=news)
+        elif news is not None:
+            log.info("a flow imports again", **message["source"])
+        if self._current is not None and not self._files.libraries <= self._current.libraries:
+            log.info("flows need more libraries, warming up anew")
+            self._renew.set()
 
     async def _measure(self) -> None:
         while True:
@@ -316,25 +341,30 @@ class Executor:
             await asyncio.sleep(2)
 
     async def _end(self) -> None:
-        for generation in self._generations.values():
+        generations = list(self._generations.values())
+        for generation in generations:
             generation.say(do="stop")
             self._retire(generation.number)
         await self._slots_gone(self._settings.stop_seconds)
-        for slot in self._slots.values():
+        for slot in list(self._slots.values()):
             say(slot.writer, do="hand-back", seconds=HAND_BACK_SECONDS)
         await self._slots_gone(HAND_BACK_SECONDS + 1.5)
-        for generation in self._generations.values():
+        for generation in generations:
             await generation.end(within_seconds=0.3)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _slots_gone(self, within_seconds: float) -> None:
         deadline = time.monotonic() + within_seconds
         while self._slots and time.monotonic() < deadline:  # noqa: ASYNC110 - ends within seconds
             await asyncio.sleep(0.02)
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 class _Port:

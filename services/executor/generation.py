@@ -84,11 +84,10 @@ def environment_of_flows(environ: Mapping[str, str], *, prefect_api_url: str) ->
     return {**kept, "PREFECT_API_URL": prefect_api_url}
 
 
-def sources_of(deployments: Sequence[Any]) -> list[dict[str, str]]:
-    """The distinct flows of the deployments whose code lies on this machine."""
-    seen = {
+def sources_of(deployments: Sequence[Any]) -> set[tuple[str, str]]:
+    """The distinct flows of the deployments whose code lies on this machine: folder and entrypoint."""
+    return {
         (os.path.realpath(deployment.path or "."), deployment.entrypoint)
         for deployment in deployments
         if deployment.entrypoint and not deployment.remote
     }
-    return [{"path": path, "entrypoint": entrypoint} for path, entrypoint in sorted(seen)]

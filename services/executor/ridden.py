@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -143,11 +143,24 @@ def _ridden(run_id: str, pid: int, reports: tuple[int, int], intents: tuple[int,
     return Ridden(run_id=run_id, pid=pid, reports=Lines(reports[0]), intents=intents[1])
 
 
+def reap_children() -> Iterator[tuple[int, int]]:
+    """Collect every child that has ended, adopted ones too: its pid and wait status."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not pid:
+            return
+        yield pid, status
+
+
 class Strays:
     """The processes that a run leaves behind: orphans become children of a slot that adopts them."""
 
-    def __init__(self) -> None:
-        self._before = self._mine()
+    def __init__(self, *, known: Iterable[int] | None = None) -> None:
+        """Processes that are there already, or those ``known``, are not strays."""
+        self._before = self._mine() if known is None else set(known)
 
     def kill(self, *, rounds: int = 20) -> int:
         """SIGKILL whatever has come to this process since; answers how many. Killing one may orphan more."""

@@ -25,7 +25,7 @@ from rq.worker import WorkerStatus
 from typing_extensions import override
 
 from services.executor.exits import describe_exit, oom_kill_count
-from services.executor.ridden import Ridden, Strays
+from services.executor.ridden import Ridden, Strays, reap_children
 from services.executor.wire import Link, Message
 from services.queues import Gated
 from services.store.connection import SyncRedis
@@ -106,6 +106,8 @@ class Slot(Gated, Worker):
         """Between jobs this is also where the slot hears that it should stop."""
         if pipeline is None and self.get_state() == WorkerStatus.IDLE:
             self._look_around()
+            for _ in reap_children():
+                pass
             if self._stop_requested:
                 raise StopRequested
         super().heartbeat(timeout, pipeline)

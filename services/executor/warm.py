@@ -20,16 +20,19 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import structlog
+from redis.exceptions import RedisError
 
 from config.logs import configure_logging
 from config.settings import LogSettings, RedisSettings
-from services.executor.ridden import Ridden, fork
+from services.executor.ridden import Ridden, Strays, fork, reap_children
 from services.executor.surroundings import adopt_orphans
 from services.executor.wire import Link, Message
+from services.store.connection import SyncRedis
 
 log = structlog.get_logger()
 
 LOOK_SECONDS: Final = 1.0
+RESTART_SECONDS: Final = 1.0
 PROBE_SECONDS: Final = 120.0
 
 
@@ -55,6 +58,7 @@ class Warm:
         signal.signal(signal.SIGTERM, lambda _number, _frame: self._stop())
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        adopt_orphans()
         if not self._link.connect():
             return
         if self._assignment["mode"] == "fork":
@@ -175,6 +179,10 @@ class Warm:
         if not link.connect():
             return 0
         redis = connect_sync(assignment["redis_url"], RedisSettings(**assignment["redis"]))
+        while not _answers(redis):
+            link.receive(RESTART_SECONDS)
+            if not link.alive or self._stopping:
+                return 0
         slot = Slot(
             assignment["queues"],
             redis,
@@ -214,15 +222,26 @@ class Warm:
             os.read(self._wake_read, 4096)
 
     def _reap(self) -> None:
-        for pid, number in list(self._slots.items()):
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
-                del self._slots[pid]
-                self._link.send(kind="slot-ended", number=number, pid=pid, status=status)
         for chore in list(self._chores):
             if chore.reap():
                 chore.close()
                 self._chores.remove(chore)
+        for pid, status in reap_children():
+            number = self._slots.pop(pid, None)
+            if number is not None:
+                if os.WIFSIGNALED(status):
+                    self._strays().kill()  # what its run had started has come to this process
+                self._link.send(kind="slot-ended", number=number, pid=pid, status=status)
+
+    def _strays(self) -> Strays:
+        return Strays(known={*self._slots, *(chore.pid for chore in self._chores)})
+
+
+def _answers(redis: SyncRedis) -> bool:
+    try:
+        return bool(redis.ping())
+    except RedisError:
+        return False
 
 
 def _probe(source: Message, shelf: Path) -> Message:
