@@ -80,8 +80,8 @@ class WindowAnswer(Protocol):
 class Windows(Protocol):
     """Batch, debounce, throttle and the like. Safe to repeat for one event and rule; durable on return."""
 
-    async def offer(self, event: Event, position: str, verdict: Verdict) -> WindowAnswer:
-        """Let the windows of the verdict's rule decide."""
+    async def offer(self, event: Event, position: str, verdict: Verdict, *, salt: str | None = None) -> WindowAnswer:
+        """Let the windows of the verdict's rule decide; ``salt`` is that of a rerun."""
 
 
 class JournalReader(Protocol):
@@ -270,9 +270,8 @@ class Router:
         if verdict.error is not None:
             await self._bury(decision, verdict.rule, verdict.error.code, verdict.error.reason)
             return
-        # What is replayed is wanted now: it does not wait in windows again, unless it is gathered with others.
         if verdict.keys is not None and self._windows is not None:
-            answer = await self._windows.offer(entry.event, entry.position, verdict)
+            answer = await self._windows.offer(entry.event, entry.position, verdict, salt=entry.salt)
             if answer.note:
                 decision.notes[verdict.rule] = answer.note
             if answer.gathers:

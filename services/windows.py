@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, assert_never
 
 import structlog
@@ -94,11 +94,16 @@ class Windows:
         self._dropped: Mapping[str, int] = {}
 
     async def offer(self, event: Event, position: str, verdict: Matched, *, salt: str | None = None) -> Answer:
-        """Let the windows of the verdict's rule decide; durable on return, and safe to repeat."""
+        """Let the windows of the verdict's rule decide; durable on return, and safe to repeat.
+
+        A rerun (with ``salt``) is wanted: it is gathered with others again, but neither throttled nor a duplicate.
+        """
         rule = self._rules().get(verdict.rule)
         if rule is None or verdict.keys is None:
             return Answer(passes=True, gathers=False)
         ask = ask_of(rule, verdict.keys, event)
+        if salt:
+            ask = replace(ask, dedupe=None, throttle=None)
         reply = await self._store.offer(ask, event_id=event.id, position=position, salt=salt)
         if ask.gather is not None:
             self._wake.set()

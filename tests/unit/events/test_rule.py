@@ -220,7 +220,7 @@ class TestProblems:
     def test_are_found_all_at_once_each_at_its_place(self) -> None:
         found = problems(
             on=["ok", "a[b"],
-            source="{x}",
+            source="{x",
             when="event.sbject",
             parameters={"a": ["{{ evnt }}"]},
             run_name="{{ event.data",

@@ -1,0 +1,107 @@
+"""The router and the windows on a real Valkey; flow runs wait in their lanes, signals in a list."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from config.settings import HistorySettings, JournalSettings
+from events.action import ResumeRun
+from events.event import Event
+from events.rule import Rule, RuleSet, evaluate
+from events.rule_model import RuleSpec
+from events.signal import ResumeSignal
+from services.router import Router, signal_for
+from services.store.connection import AsyncRedis
+from services.store.dead_letters import DeadLetters
+from services.store.history import History
+from services.store.journal import Journal
+from services.store.lanes import Dispatch, Lanes
+from services.store.progress import Progress
+from services.store.verdicts import VerdictLines
+from services.store.windows import WindowStore
+from services.windows import Windows
+
+
+@dataclass
+class Routing:
+    """One router process; ``rules`` may be changed at any time."""
+
+    redis: AsyncRedis
+    consumer: str = "router-1"
+    rules: RuleSet = field(default_factory=RuleSet)
+    signals: list[ResumeSignal] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        settings = HistorySettings()
+        self.journal = Journal(self.redis, JournalSettings(claim_idle_seconds=0.1), consumer=self.consumer)
+        self.dead = DeadLetters(self.redis)
+        self.history = History(self.redis, settings)
+        self.lanes = Lanes(self.redis)
+        self.progress = Progress(self.redis, retention_seconds=settings.retention_seconds)
+        self.store = WindowStore(self.redis, seen_seconds=60)
+        self.windows = Windows(
+            rules=lambda: self.rules,
+            store=self.store,
+            fetch=self.journal.fetch,
+            releases=self.progress,
+            resume=self._resume,
+            bury=self.dead.add,
+        )
+        self.router = Router(
+            journal=self.journal,
+            judge=lambda event: (evaluate(self.rules, event), "test"),
+            lines=VerdictLines(self.redis, settings),
+            handover=self.progress,
+            dead_letters=self.dead,
+            submit_signal=self._submit,
+            windows=self.windows,
+        )
+
+    def use(self, *specs: dict[str, Any]) -> None:
+        """Put these rules in force."""
+        self.rules = RuleSet(
+            Rule(RuleSpec.model_validate({"name": "r", **({} if "correlate" in spec else {"on": "*"}), **spec}))
+            for spec in specs
+        )
+
+    async def publish(self, *events: Event) -> list[str]:
+        """Journal events; answers their positions."""
+        taken = await self.journal.append(events, received=datetime.now(UTC).isoformat(), listener="test")
+        return [one.position for one in taken]
+
+    async def route(self) -> None:
+        """Handle everything that is unread."""
+        while entries := await self.journal.read():
+            await self.router._handle(entries)
+
+    async def dispatches(self) -> list[Dispatch]:
+        """What waits in all lanes."""
+        found = await self.lanes.read(dict.fromkeys(await self.lanes.names(), ("", 10_000)))
+        return [one.dispatch for rows in found.values() for one in rows]
+
+    async def notes(self, event_id: str) -> list[str]:
+        """What the event's history says of windows."""
+        found = await self.history.get(event_id)
+        assert found is not None
+        return [verdict.detail for verdict in found.verdicts if verdict.detail] + [note.text for note in found.notes]
+
+    async def _submit(self, signal: ResumeSignal) -> None:
+        self.signals.append(signal)
+
+    async def _resume(self, action: ResumeRun) -> None:
+        await self._submit(signal_for(action))
+
+
+def an_event(type_: str = "m.a", *, id_: str | None = None, data: Any = None, subject: str | None = None) -> Event:
+    now = datetime.now(UTC)
+    return Event(id=id_ or str(uuid.uuid4()), source="test", type=type_, subject=subject, time=now, data=data)
+
+
+@pytest.fixture
+def routing(redis: AsyncRedis) -> Routing:
+    return Routing(redis)
