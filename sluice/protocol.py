@@ -22,6 +22,9 @@ DEADLINE: Final = "sluice_deadline"
 REMINDER: Final = "sluice_reminder"
 """Fields beside Prefect's own in the paused state's keyset: JSON list of keys; ISO 8601 times of a suspended wait."""
 
+GAVE_UP: Final = "No signal came"
+"""What the message of the state begins with in which a run goes on because nobody answered in time."""
+
 EVENTS_NAME: Final = "sluice.events"
 RESUME_NAME: Final = "sluice.resume"
 """The default names of channel and stream."""

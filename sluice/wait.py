@@ -17,6 +17,7 @@ from sluice.hearing import Hearing, hearing
 from sluice.own_run import UNREACHABLE, OwnRun
 from sluice.protocol import (
     AWAITS,
+    GAVE_UP,
     answered_key,
     keyset,
     pause_key,
@@ -33,8 +34,6 @@ _COMMIT_SECONDS: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.4)
 _UNCONNECTED_POLL_SECONDS: Final = 2.0
 _SETTLE_SECONDS: Final = 0.1
 """How long an answer that was being committed at the deadline may take to become visible."""
-
-_END_TRIES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +227,7 @@ class Wait:
 
     async def _give_up(self, state: State[Any]) -> Result | None:
         """Leave the paused state by ourselves, unless an answer was faster."""
-        message = f"No signal came within {self.spec.timeout_seconds:g} s"
+        message = f"{GAVE_UP} within {self.spec.timeout_seconds:g} s"
         mine = await self.run.go_on(message)
         if mine is None:
             return None  # cancelled or ended: the next look tells

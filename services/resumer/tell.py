@@ -1,0 +1,146 @@
+"""Telling outcomes: on the run's page in Prefect, in the event's history, and to the dead letters."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+import structlog
+
+from events.dead_letter import DeadLetter
+from events.errors import Backpressure, RejectedEvent, TransientError
+from events.signal import Outcome
+from services.prefect_api.events import run_event
+from services.prefect_api.waiting import RunView
+from services.store.outbox import Outbox, Told
+from services.store.signal_record import SignalRecord
+from services.store.signals import SignalStore
+
+EVENT: Final = "sluice.signal."
+"""Prefix of the Prefect event; behind it the outcome."""
+
+_DEAD: Final = frozenset({Outcome.REJECTED, Outcome.EXPIRED, Outcome.UNKNOWN_RUN})
+_NAMES: Final = uuid.UUID("5b7a1d5e-98a4-4f0e-9c1d-0d3c8f3f6a51")
+_AGAIN_SECONDS: Final = 1.0
+_MAX_AGAIN_SECONDS: Final = 30.0
+
+log = structlog.get_logger()
+
+
+class DeadLetterBox(Protocol):
+    """Where what cannot be handled is kept; a letter added twice is kept once."""
+
+    async def add(self, letter: DeadLetter) -> object: ...
+
+
+class History(Protocol):
+    """What is remembered of the events that led to signals."""
+
+    async def signal(self, event_id: str, signal_id: str, outcome: str, *, rule: str | None = None) -> None: ...
+
+
+class SignalTeller:
+    """Tells every outcome at least once, under ids by which the receivers know a repetition."""
+
+    def __init__(
+        self,
+        *,
+        store: SignalStore,
+        outbox: Outbox,
+        emit: Callable[[Sequence[Mapping[str, Any]]], Awaitable[None]],
+        dead: DeadLetterBox,
+        history: History,
+    ) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._emit = emit
+        self._dead = dead
+        self._history = history
+        self._trouble = ""
+
+    def status(self) -> Mapping[str, Any]:
+        """Degraded while outcomes cannot be told."""
+        return {"degraded": f"outcomes of signals are not told: {self._trouble}"} if self._trouble else {}
+
+    async def run(self) -> None:
+        """Tell until cancelled."""
+        pause = _AGAIN_SECONDS
+        while True:
+            try:
+                await self._tell(await self._outbox.read())
+            except (TransientError, Backpressure, RejectedEvent) as error:
+                if not self._trouble:
+                    log.warning("outcomes of signals are not told for now", error=str(error))
+                self._trouble = str(error)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _MAX_AGAIN_SECONDS)
+            else:
+                pause, self._trouble = _AGAIN_SECONDS, ""
+
+    async def _tell(self, told: Sequence[Told]) -> None:
+        records = {record.signal.id: record for record in await self._store.get_many([one.signal_id for one in told])}
+        bodies: list[dict[str, Any]] = []
+        for one in told:
+            record = records.get(one.signal_id)
+            if record is None:
+                continue
+            bodies += _events(record, one)
+            if one.status in _DEAD:
+                await self._dead.add(_letter(record, one))
+            if record.signal.event_id is not None:
+                await self._history.signal(record.signal.event_id, record.signal.id, one.status)
+        await self._emit(bodies)
+        await self._outbox.done(told)
+
+
+def reminder_event(run: RunView) -> dict[str, Any]:
+    """The event that a suspended run still waits; the run's own process sends the same while it is only paused."""
+    name = str(uuid.uuid5(_NAMES, f"reminder {run.state_id}"))
+    return run_event(
+        f"{EVENT}reminder",
+        run_id=run.run_id,
+        event_id=name,
+        payload={"wait": run.pause_key, "keys": list(run.keys), "since": run.entered.isoformat()},
+    )
+
+
+def _events(record: SignalRecord, told: Told) -> list[dict[str, Any]]:
+    signal = record.signal
+    runs = set(record.marks) | ({str(signal.run_id)} if signal.run_id else set())
+    if told.status == Outcome.UNKNOWN_RUN:
+        return []
+    bodies = []
+    for run_id in sorted(runs):
+        mark = record.marks.get(run_id)
+        outcome = mark.outcome.value if mark and mark.outcome and told.status == record.status else told.status
+        payload = {
+            "signal": signal.id,
+            "outcome": outcome,
+            "reason": (mark.reason if mark else "") or record.reason,
+            "action": signal.action,
+            "key": signal.key,
+            "by": signal.by,
+            "origin": record.origin,
+            "sent": signal.sent.isoformat(),
+        }
+        name = str(uuid.uuid5(_NAMES, f"{signal.id} {told.status} {run_id} {told.nth}"))
+        bodies.append(run_event(f"{EVENT}{outcome}", run_id=run_id, event_id=name, payload=payload, occurred=told.at))
+    return bodies
+
+
+def _letter(record: SignalRecord, told: Told) -> DeadLetter:
+    when: datetime = record.decided or told.at
+    return DeadLetter(
+        id=str(uuid.uuid5(_NAMES, f"{record.signal.id} letter")),
+        kind="signal",
+        code=told.status,
+        reason=record.reason,
+        source=record.origin,
+        raw=record.signal.model_dump_json().encode(),
+        event_id=record.signal.event_id,
+        first_failed=when,
+        last_failed=when,
+    )

@@ -1,0 +1,192 @@
+"""The watch over waiting runs: whatever is buffered for a run is applied the moment it begins to wait."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+import structlog
+
+from config.settings import ResumerSettings
+from events.errors import Backpressure, NotFound, RejectedEvent, TransientError
+from services.prefect_api.events import Connected, StateChange
+from services.prefect_api.waiting import RunView
+from services.resumer.bystander import Bystander
+from services.store.signals import SignalStore
+from services.store.waits import Waits
+
+_VISIBLE_SECONDS: Final = (0.0, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6)
+"""Prefect tells of a state before its transaction is committed: how long to look again."""
+
+_SWEEP_SECONDS: Final = 0.5
+_AT_ONCE: Final = 8
+
+log = structlog.get_logger()
+
+
+class Runs(Protocol):
+    """What is asked of Prefect (see `services.prefect_api.waiting.WaitingRuns`)."""
+
+    async def read_many(self, run_ids: Sequence[str]) -> list[RunView]: ...
+    async def waiting_for(self, keys: Sequence[str]) -> list[RunView]: ...
+    def paused(self) -> AsyncIterator[list[RunView]]: ...
+
+
+class SignalWatch:
+    """Hears runs begin and end their waits, and sees to signals that no job will see to.
+
+    ``apply`` brings one signal as far as it gets. Many watches may run: what they do they do under leases.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: SignalStore,
+        waits: Waits,
+        runs: Runs,
+        apply: Callable[[str], Awaitable[None]],
+        bystander: Bystander,
+        changes: Callable[[], AsyncIterator[StateChange | Connected]],
+        settings: ResumerSettings,
+    ) -> None:
+        self._store = store
+        self._waits = waits
+        self._runs = runs
+        self._apply = apply
+        self._bystander = bystander
+        self._changes = changes
+        self._settings = settings
+        self._paused: dict[str, str] = {}
+        self._heard = asyncio.Event()
+        self._scan_due = asyncio.Event()
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._connected = False
+        self._counts = (0, 0, 0)
+        self._trouble = ""
+
+    def status(self) -> Mapping[str, Any]:
+        """Ready once it hears Prefect; how many signals are open and buffered, and how many runs wait."""
+        opened, buffered, waiting = self._counts
+        status: dict[str, Any] = {"ready": self._connected, "open": opened, "buffered": buffered, "waiting": waiting}
+        if self._trouble:
+            status["degraded"] = self._trouble
+        return status
+
+    async def run(self) -> None:
+        """Watch until cancelled; Redis and Prefect being away is waited out."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._listen())
+            tasks.create_task(self._patiently(self._see_to_paused))
+            tasks.create_task(self._patiently(self._sweep, every=_SWEEP_SECONDS))
+            tasks.create_task(self._patiently(self._poll, every=self._settings.poll_seconds))
+            tasks.create_task(self._patiently(self._scan))
+
+    async def _patiently(self, work: Callable[[], Awaitable[None]], *, every: float = 0) -> None:
+        pause = _SWEEP_SECONDS
+        while True:
+            try:
+                await work()
+            except (TransientError, Backpressure, RejectedEvent) as error:
+                if not self._trouble:
+                    log.warning("signals are not watched over for now", error=str(error))
+                self._trouble = str(error)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, self._settings.poll_seconds)
+            else:
+                if self._trouble and pause > _SWEEP_SECONDS:
+                    log.info("signals are watched over again")
+                    self._trouble = ""
+                pause = _SWEEP_SECONDS
+                await asyncio.sleep(every)
+
+    async def _listen(self) -> None:
+        async for change in self._changes():
+            if isinstance(change, Connected):
+                self._connected = True
+                self._scan_due.set()
+            elif change.state_type == "PAUSED":
+                self._paused[change.run_id] = change.state_id
+                self._heard.set()
+            else:
+                self._paused.pop(change.run_id, None)
+                task = asyncio.create_task(self._patiently_once(self._bystander.left(change)))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _patiently_once(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except (TransientError, Backpressure, RejectedEvent, NotFound) as error:
+            log.debug("state change not seen to; the next scan will", error=str(error))
+            self._scan_due.set()
+
+    async def _see_to_paused(self) -> None:
+        await self._heard.wait()
+        self._heard.clear()
+        for pause in _VISIBLE_SECONDS:
+            await asyncio.sleep(pause)
+            wanted = dict(self._paused)
+            if not wanted:
+                return
+            found = [run for run in await self._runs.read_many(list(wanted)) if run.waiting]
+            for run in found:
+                self._paused.pop(run.run_id, None)
+            await self._see_to(found)
+        self._paused.clear()  # they went on before anybody could look: bystander and poll have seen to them
+
+    async def _see_to(self, runs: Sequence[RunView]) -> None:
+        """Note that the runs wait, and apply what is open for them."""
+        if not runs:
+            return
+        await self._waits.began(runs)
+        opened, _ = await self._store.counts()
+        if not opened:
+            return
+        async with asyncio.TaskGroup() as tasks:
+            for run in runs:
+                tasks.create_task(self._serve(run))
+
+    async def _serve(self, run: RunView) -> None:
+        async with self._slots:
+            targets = [f"run {run.run_id}", *(f"key {key}" for key in run.keys)]
+            with contextlib.suppress(TransientError, Backpressure):  # they stay open, and the sweep finds them
+                for record in await self._store.open_for(targets):
+                    await self._apply(record.signal.id)
+
+    async def _sweep(self) -> None:
+        """Look at signals whose time has come: lost jobs, tries put off, ends of their time to live; and alarms."""
+        for signal_id in await self._store.due():
+            await self._apply(signal_id)
+        await self._bystander.alarms(datetime.now(UTC))
+
+    async def _poll(self) -> None:
+        """Hold the buffered signals against the runs that wait, in case an event was not heard."""
+        async for records in self._store.buffered():
+            run_ids = {str(record.signal.run_id): record for record in records if record.signal.run_id}
+            keys = sorted({record.signal.key for record in records if record.signal.key})
+            waiting = [run for run in await self._runs.read_many(list(run_ids)) if run.waiting or run.final]
+            if keys:
+                waiting += await self._runs.waiting_for(keys)
+            await self._see_to([run for run in waiting if run.waiting])
+            for run in waiting:
+                if run.final:
+                    await self._apply(run_ids[run.run_id].signal.id)
+        await self._store.forget()
+        self._counts = (*await self._store.counts(), await self._waits.count())
+
+    async def _scan(self) -> None:
+        """Read every waiting run: what began or ended while nobody listened is seen to."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._scan_due.wait(), self._settings.scan_seconds)
+        self._scan_due.clear()
+        waiting: dict[str, str] = {}
+        async for page in self._runs.paused():
+            waiting |= {run.run_id: run.state_id for run in page}
+            await self._see_to(page)
+        for run_id, state_id in await self._waits.known():
+            if waiting.get(run_id) != state_id:
+                await self._patiently_once(self._bystander.left_unheard(run_id, state_id))

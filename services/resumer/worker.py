@@ -1,0 +1,106 @@
+"""The resumer's RQ worker: jobs are taken in a thread of their own and run on the role's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import structlog
+
+from events.errors import Backpressure, TransientError
+from services.queues import RESUME, ThreadWorker, simple_worker
+from services.resumer.desk import JOB_SECONDS
+from services.store.connection import SyncRedis, translated
+
+_AGAIN_SECONDS: Final = 1.0
+_STOP_SECONDS: Final = 3.0
+
+log = structlog.get_logger()
+
+_serving: list[SignalWorker] = []
+"""The worker of this process: RQ calls a function by its name, and that function must find it."""
+
+
+class SignalWorker:
+    """Takes signals off the resume queue, one after the other; many workers may serve it.
+
+    The thread only blocks: all the work is done by ``apply`` on the loop that called `run`, so that its connections to
+    Prefect and Redis stay open between jobs. ``connect`` opens a blocking client for RQ.
+    """
+
+    def __init__(
+        self, *, apply: Callable[[str], Awaitable[None]], connect: Callable[[], SyncRedis], instance: str
+    ) -> None:
+        self._apply = apply
+        self._connect = connect
+        self._name = f"resumer-{instance}"
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._working = False
+        self._done = 0
+
+    def status(self) -> Mapping[str, Any]:
+        """``ready`` while the worker listens to its queue."""
+        return {"ready": self._working, "queue": RESUME, "signals": self._done}
+
+    async def run(self) -> None:
+        """Work until cancelled; the signal in hand is then finished, if that takes less than 3 s."""
+        self._loop = asyncio.get_running_loop()
+        _serving.append(self)
+        try:
+            while True:
+                await self._work()
+                await asyncio.sleep(_AGAIN_SECONDS)
+        finally:
+            _serving.remove(self)
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        redis = self._connect()
+        workers: list[ThreadWorker] = []
+
+        def work() -> None:
+            try:
+                with translated():
+                    worker = simple_worker([RESUME], redis, self._name)
+                    workers.append(worker)
+                    worker.work(logging_level="WARNING")
+            except (
+                TransientError,
+                Backpressure,
+                ValueError,
+            ) as error:  # ValueError: its earlier self is still registered
+                log.warning("signal worker stopped", error=str(error))
+            finally:
+                redis.close()
+                loop.call_soon_threadsafe(ended.set)
+
+        # A daemon: where Redis is away, RQ sleeps longer than a process has for its end.
+        threading.Thread(target=work, name=self._name, daemon=True).start()
+        self._working = True
+        try:
+            await ended.wait()
+        except asyncio.CancelledError:
+            for worker in workers:
+                worker.stop()
+            await asyncio.wait({asyncio.ensure_future(ended.wait())}, timeout=_STOP_SECONDS)
+            raise
+        finally:
+            self._working = False
+
+    def apply(self, signal_id: str) -> None:
+        """Apply the signal; called in the worker's thread."""
+        if self._loop is None:
+            raise RuntimeError("the signal worker does not run")
+        asyncio.run_coroutine_threadsafe(self._once(signal_id), self._loop).result(JOB_SECONDS)
+
+    async def _once(self, signal_id: str) -> None:
+        await self._apply(signal_id)
+        self._done += 1
+
+
+def apply_here(signal_id: str) -> None:
+    """Apply the signal with this process's worker."""
+    _serving[-1].apply(signal_id)

@@ -1,0 +1,152 @@
+"""The keys of the signal store, and its steps that must not be torn apart: Lua scripts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+RECORD: Final = "sluice:signal:"
+"""Prefix of a signal's record; behind it the signal's id."""
+
+SEQUENCE: Final = "sluice:signals:sequence"
+INDEX: Final = "sluice:signals:index"
+"""Every known signal by its place in the order of arrival."""
+
+OPEN: Final = "sluice:signals:open"
+"""The open signals by the time (ms) at which somebody must look at them again."""
+
+BUFFERED: Final = "sluice:signals:buffered"
+"""The buffered signals by the time (ms) at which they expire."""
+
+TARGET: Final = "sluice:signals:for:"
+"""Prefix of the open signals of one target in order; behind it ``run ID`` or ``key KEY``."""
+
+RUN: Final = "sluice:signals:run:"
+"""Prefix of the signals that had to do with one run, in order; behind it the run's id."""
+
+STAY: Final = "sluice:signals:stay:"
+"""Prefix of what was made of one paused state; behind it the state's id."""
+
+ANSWERED: Final = "sluice:signals:answered:"
+"""Prefix of the waits for one key that were answered lately; behind it the key."""
+
+BUSY: Final = "sluice:signals:busy:"
+"""Prefix of the short leases; behind it what is leased."""
+
+OUTBOX: Final = "sluice:signals:outbox"
+"""A stream of the outcomes that are still to be told to Prefect, the history and the dead letters."""
+
+TOLD: Final = "sluice:signals:told:"
+"""Prefix of the channel on which an outcome is told to whoever waits for it; behind it the signal's id."""
+
+RECEIVED: Final = "received"
+
+# Functions that the scripts share; the one clock for all is the server's.
+_FUNCTIONS: Final = """
+local function now_ms()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+local function log(record, status, reason)
+  local entry = cjson.encode({now_ms(), status, reason})
+  local entries = redis.call('HGET', record, 'log')
+  redis.call('HSET', record, 'log', entries and (entries .. '\\n' .. entry) or entry)
+end
+"""
+
+# KEYS: record, target; ARGV: id, signal JSON, origin, look-again ms, most repeats that are told. Answers new or not,
+# and the status.
+SUBMIT: Final = (
+    _FUNCTIONS
+    + f"""
+local known = redis.call('HGET', KEYS[1], 'status')
+if known then
+  if redis.call('HINCRBY', KEYS[1], 'repeats', 1) <= tonumber(ARGV[5]) then
+    log(KEYS[1], 'duplicate', 'the same id came again, by ' .. ARGV[3])
+    redis.call('XADD', '{OUTBOX}', '*', 'id', ARGV[1], 'status', 'duplicate')
+  end
+  return {{0, known}}
+end
+local now = now_ms()
+local place = redis.call('INCR', '{SEQUENCE}')
+redis.call('HSET', KEYS[1], 'signal', ARGV[2], 'origin', ARGV[3], 'place', place, 'received', now,
+  'status', '{RECEIVED}', 'reason', '')
+log(KEYS[1], '{RECEIVED}', ARGV[3])
+redis.call('ZADD', '{INDEX}', place, ARGV[1])
+redis.call('ZADD', '{OPEN}', now + ARGV[4], ARGV[1])
+redis.call('ZADD', KEYS[2], place, ARGV[1])
+return {{1, '{RECEIVED}'}}
+"""
+)
+
+# KEYS: record; ARGV: id, expiry ms, most buffered, reason. Answers 1, 0 when it is not open, -1 when there is no room.
+BUFFER: Final = (
+    _FUNCTIONS
+    + f"""
+local status = redis.call('HGET', KEYS[1], 'status')
+if status ~= '{RECEIVED}' and status ~= 'buffered' then return 0 end
+redis.call('ZADD', '{OPEN}', ARGV[2], ARGV[1])
+if status == 'buffered' then return 1 end
+if redis.call('ZCARD', '{BUFFERED}') >= tonumber(ARGV[3]) then return -1 end
+redis.call('HSET', KEYS[1], 'status', 'buffered', 'reason', ARGV[4])
+log(KEYS[1], 'buffered', ARGV[4])
+redis.call('ZADD', '{BUFFERED}', ARGV[2], ARGV[1])
+redis.call('XADD', '{OUTBOX}', '*', 'id', ARGV[1], 'status', 'buffered')
+redis.call('PUBLISH', '{TOLD}' .. ARGV[1], 'buffered')
+return 1
+"""
+)
+
+# KEYS: record, target; ARGV: id, outcome, reason, retention ms. Answers 1, or 0 when it had an outcome before.
+DECIDE: Final = (
+    _FUNCTIONS
+    + f"""
+local status = redis.call('HGET', KEYS[1], 'status')
+if status ~= '{RECEIVED}' and status ~= 'buffered' then return 0 end
+redis.call('HSET', KEYS[1], 'status', ARGV[2], 'reason', ARGV[3], 'decided', now_ms())
+log(KEYS[1], ARGV[2], ARGV[3])
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+redis.call('ZREM', '{OPEN}', ARGV[1])
+redis.call('ZREM', '{BUFFERED}', ARGV[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('XADD', '{OUTBOX}', '*', 'id', ARGV[1], 'status', ARGV[2])
+redis.call('PUBLISH', '{TOLD}' .. ARGV[1], ARGV[2])
+return 1
+"""
+)
+
+# KEYS: record, the run's signals, stay, lease; ARGV: id, run id, mark JSON, retention ms, the lease's token.
+# Answers 1, or 0 when the signal is not open any more or the lease is lost.
+CLAIM: Final = f"""
+local status = redis.call('HGET', KEYS[1], 'status')
+if status ~= '{RECEIVED}' and status ~= 'buffered' then return 0 end
+if redis.call('GET', KEYS[4]) ~= ARGV[5] then return 0 end
+redis.call('HSET', KEYS[1], 'run:' .. ARGV[2], ARGV[3])
+redis.call('ZADD', KEYS[2], redis.call('HGET', KEYS[1], 'place'), ARGV[1])
+redis.call('PEXPIRE', KEYS[2], ARGV[4])
+redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[4])
+return 1
+"""
+
+RELEASE: Final = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+"""
+
+# KEYS: record, the run's signals; ARGV: id, signal JSON, origin, run id, mark JSON, reason, received ms, retention ms.
+# For what was applied without being a signal. Answers 1, or 0 when it is known.
+WITNESS: Final = (
+    _FUNCTIONS
+    + f"""
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+local place = redis.call('INCR', '{SEQUENCE}')
+redis.call('HSET', KEYS[1], 'signal', ARGV[2], 'origin', ARGV[3], 'place', place, 'received', ARGV[7],
+  'decided', ARGV[7], 'status', 'applied', 'reason', ARGV[6], 'run:' .. ARGV[4], ARGV[5])
+log(KEYS[1], 'applied', ARGV[6])
+redis.call('PEXPIRE', KEYS[1], ARGV[8])
+redis.call('ZADD', '{INDEX}', place, ARGV[1])
+redis.call('ZADD', KEYS[2], place, ARGV[1])
+redis.call('PEXPIRE', KEYS[2], ARGV[8])
+redis.call('XADD', '{OUTBOX}', '*', 'id', ARGV[1], 'status', 'applied')
+return 1
+"""
+)

@@ -1,0 +1,324 @@
+"""The signals: every resume signal with its outcome, those still to be applied in order, and who applies where.
+
+A signal is *open* until its outcome is final: ``received`` (nobody has looked at it yet) or ``buffered`` (nobody waits
+for it yet). Open signals are kept per target in the order in which Redis took them in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from config.settings import ResumerSettings
+from events.errors import TransientError
+from events.signal import Outcome, ResumeSignal
+from services.store.connection import AsyncRedis, translated
+from services.store.signal_record import Mark, SignalRecord, from_ms, record_from, to_ms
+from services.store.signal_scripts import (
+    ANSWERED,
+    BUFFER,
+    BUFFERED,
+    BUSY,
+    CLAIM,
+    DECIDE,
+    INDEX,
+    OPEN,
+    RECEIVED,
+    RECORD,
+    RELEASE,
+    RUN,
+    STAY,
+    SUBMIT,
+    TARGET,
+    TOLD,
+    WITNESS,
+)
+
+_LOOK_AGAIN_MS: Final = 3000
+"""A received signal whose job is lost is looked at after this long."""
+
+_ANSWERED_SECONDS: Final = 3600
+_MOST_ANSWERED: Final = 20
+_MOST_REPEATS: Final = 20
+_MOST_LOOKED_AT: Final = 100
+_PAGE: Final = 200
+_MARGIN: Final = 0.8
+"""The holder of a lease trusts it for less than the server does: clocks may run a little apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A wait for a key that was answered: signals that came while it lasted were meant for it."""
+
+    run_id: str
+    entered: datetime
+    left: datetime
+    by: str
+
+
+@dataclass(slots=True)
+class Busy:
+    """A short lease; `remaining` seconds of it are left by this machine's clock, with a margin."""
+
+    key: str
+    token: str
+    until: float
+
+    @property
+    def remaining(self) -> float:
+        """Seconds for which nobody else can hold it."""
+        return self.until - time.monotonic()
+
+
+class SignalStore:
+    """Every method raises `TransientError` or `Backpressure` when Redis cannot do it now."""
+
+    def __init__(self, redis: AsyncRedis, settings: ResumerSettings) -> None:
+        self._redis = redis
+        self._settings = settings
+        self._submit = redis.register_script(SUBMIT)
+        self._buffer = redis.register_script(BUFFER)
+        self._decide = redis.register_script(DECIDE)
+        self._claim = redis.register_script(CLAIM)
+        self._witness = redis.register_script(WITNESS)
+        self._release = redis.register_script(RELEASE)
+
+    @property
+    def _retention_ms(self) -> int:
+        return int(self._settings.retention_seconds * 1000)
+
+    async def submit(self, signal: ResumeSignal, origin: str) -> tuple[bool, str]:
+        """Take the signal in once; answers whether its id was new, and its status. Durable on return."""
+        with translated():
+            new, status = await self._submit(
+                keys=[RECORD + signal.id, TARGET + signal.target],
+                args=[signal.id, signal.model_dump_json(), origin, _LOOK_AGAIN_MS, _MOST_REPEATS],
+            )
+        return bool(new), status.decode()
+
+    async def buffer(self, record: SignalRecord, reason: str) -> bool:
+        """Keep the signal until somebody waits for it or it expires; false when the buffer is full."""
+        with translated():
+            answer = await self._buffer(
+                keys=[RECORD + record.signal.id],
+                args=[record.signal.id, to_ms(record.expires), self._settings.max_buffered, reason],
+            )
+        return int(answer) >= 0
+
+    async def decide(self, record: SignalRecord, outcome: Outcome, reason: str) -> bool:
+        """Give the signal its final outcome; false if it has one."""
+        with translated():
+            answer = await self._decide(
+                keys=[RECORD + record.signal.id, TARGET + record.signal.target],
+                args=[record.signal.id, outcome.value, reason, self._retention_ms],
+            )
+        return bool(answer)
+
+    async def claim(self, record: SignalRecord, run_id: str, mark: Mark, busy: Busy) -> bool:
+        """Note that the signal is about to be applied; false if it is decided by now, or the lease is lost."""
+        with translated():
+            answer = await self._claim(
+                keys=[RECORD + record.signal.id, RUN + run_id, STAY + mark.state_id, busy.key],
+                args=[record.signal.id, run_id, mark.model_dump_json(), self._retention_ms, busy.token],
+            )
+        return bool(answer)
+
+    async def settle(self, record: SignalRecord, run_id: str, mark: Mark) -> None:
+        """Note what came of the signal for that run."""
+        with translated():
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                pipeline.hset(RECORD + record.signal.id, f"run:{run_id}", mark.model_dump_json())
+                pipeline.zadd(RUN + run_id, {record.signal.id: record.place})
+                pipeline.pexpire(RUN + run_id, self._retention_ms)
+                await pipeline.execute()
+
+    async def witness(
+        self, signal: ResumeSignal, origin: str, *, run_id: str, mark: Mark, reason: str, at: datetime
+    ) -> bool:
+        """Record a resume that somebody made without a signal, as one that was applied; false if it is known."""
+        args = [signal.id, signal.model_dump_json(), origin, run_id, mark.model_dump_json(), reason]
+        with translated():
+            answer = await self._witness(
+                keys=[RECORD + signal.id, RUN + run_id], args=[*args, to_ms(at), self._retention_ms]
+            )
+        return bool(answer)
+
+    async def look_again(self, signal_id: str, after_seconds: float) -> None:
+        """Have the signal looked at again, if it is still open."""
+        with translated():
+            seconds, microseconds = await self._redis.time()
+            due = seconds * 1000 + microseconds // 1000 + int(after_seconds * 1000)
+            await self._redis.zadd(OPEN, {signal_id: due}, xx=True)
+
+    async def get(self, signal_id: str) -> SignalRecord | None:
+        """The signal, if it is known."""
+        found = await self._records([signal_id])
+        return found[0] if found else None
+
+    async def get_many(self, signal_ids: Sequence[str]) -> list[SignalRecord]:
+        """Those of the signals that are known."""
+        return await self._records(signal_ids)
+
+    async def open_for(self, targets: Iterable[str]) -> list[SignalRecord]:
+        """The first open signals for any of the targets, in order."""
+        with translated():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for target in targets:
+                    pipeline.zrange(TARGET + target, 0, _MOST_LOOKED_AT - 1)
+                ids = [member for members in await pipeline.execute() for member in _texts(members)]
+        records = await self._records(ids)
+        return sorted((record for record in records if record.open), key=lambda record: record.place)
+
+    async def due(self, limit: int = 100) -> list[str]:
+        """The ids of open signals that somebody must look at now."""
+        with translated():
+            seconds, microseconds = await self._redis.time()
+            now = seconds * 1000 + microseconds // 1000
+            found = await self._redis.zrangebyscore(OPEN, "-inf", now, start=0, num=limit)
+        return _texts(found)
+
+    async def buffered(self) -> AsyncIterator[list[SignalRecord]]:
+        """Every buffered signal, in batches."""
+        start = 0
+        while True:
+            with translated():
+                ids = _texts(await self._redis.zrange(BUFFERED, start, start + _PAGE - 1))
+            if not ids:
+                return
+            yield await self._records(ids)
+            start += len(ids)
+
+    async def counts(self) -> tuple[int, int]:
+        """How many signals are open, and how many of them buffered."""
+        with translated():
+            return await self._redis.zcard(OPEN), await self._redis.zcard(BUFFERED)
+
+    async def newest(self, limit: int, *, outcome: str | None = None) -> list[SignalRecord]:
+        """The newest signals, newest first."""
+        found: list[SignalRecord] = []
+        start = 0
+        while len(found) < limit:
+            with translated():
+                ids = _texts(await self._redis.zrevrange(INDEX, start, start + _PAGE - 1))
+            if not ids:
+                break
+            start += len(ids)
+            page = await self._records(ids)
+            found += [record for record in page if outcome is None or record.status == outcome]
+        return found[:limit]
+
+    async def of_run(self, run_id: str) -> list[SignalRecord]:
+        """The signals that had to do with the run, and those still open for its id, in order."""
+        with translated():
+            ids = _texts(await self._redis.zrange(RUN + run_id, 0, -1))
+            ids += _texts(await self._redis.zrange(f"{TARGET}run {run_id}", 0, -1))
+        records = await self._records(list(dict.fromkeys(ids)))
+        return sorted(records, key=lambda record: record.place)
+
+    async def answered(self, key: str, wait: Answered) -> None:
+        """Remember for an hour that a wait for the key was answered."""
+        entry = json.dumps([wait.run_id, to_ms(wait.entered), to_ms(wait.left), wait.by])
+        with translated():
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                pipeline.lpush(ANSWERED + key, entry)
+                pipeline.ltrim(ANSWERED + key, 0, _MOST_ANSWERED - 1)
+                pipeline.expire(ANSWERED + key, _ANSWERED_SECONDS)
+                await pipeline.execute()
+
+    async def answers_for(self, key: str) -> list[Answered]:
+        """The waits for the key that were answered lately."""
+        with translated():
+            entries = await self._redis.lrange(ANSWERED + key, 0, -1)
+        return [
+            Answered(run_id=run_id, entered=from_ms(entered), left=from_ms(left), by=by)
+            for run_id, entered, left, by in map(json.loads, entries)
+        ]
+
+    async def applied_by(self, state_id: str) -> str | None:
+        """The id of the signal that was last applied (or is being applied) to that paused state."""
+        with translated():
+            found = await self._redis.get(STAY + state_id)
+        return None if found is None else _texts([found])[0]
+
+    @asynccontextmanager
+    async def busy(self, name: str) -> AsyncIterator[Busy]:
+        """Be the only one at ``name`` for ``lease_seconds``, waiting while another is.
+
+        Raises `TransientError` after waiting for longer than two leases.
+        """
+        key, token = BUSY + name, secrets.token_hex(8)
+        lease = self._settings.lease_seconds
+        give_up = time.monotonic() + 2 * lease
+        pause = 0.005
+        while True:
+            asked = time.monotonic()
+            with translated():
+                ours = await self._redis.set(key, token, nx=True, px=int(lease * 1000))
+            if ours:
+                break
+            if time.monotonic() > give_up:
+                raise TransientError(f"another process is busy with {name}")
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, 0.1)
+        try:
+            yield Busy(key=key, token=token, until=asked + lease * _MARGIN)
+        finally:
+            with contextlib.suppress(TransientError), translated():
+                await asyncio.shield(self._release(keys=[key], args=[token]))
+
+    async def outcome(self, signal_id: str, within_seconds: float, *, of: Collection[str]) -> SignalRecord | None:
+        """The record once its status is one of ``of``, or as it is when the time is over."""
+        deadline = time.monotonic() + within_seconds
+        async with self._redis.pubsub() as told:
+            with translated():
+                await told.subscribe(TOLD + signal_id)
+            while True:
+                record = await self.get(signal_id)
+                left = deadline - time.monotonic()
+                if left <= 0 or (record is not None and record.status in of):
+                    return record
+                with translated():
+                    await told.get_message(ignore_subscribe_messages=False, timeout=min(left, 1.0))
+
+    async def forget(self) -> int:
+        """Drop what is over ``max_records`` or expired from the index; answers how many."""
+        with translated():
+            surplus = await self._redis.zcard(INDEX) - self._settings.max_records
+            oldest = _texts(await self._redis.zrange(INDEX, 0, max(surplus, _PAGE) - 1))
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for member in oldest:
+                    pipeline.hget(RECORD + member, "status")
+                statuses = await pipeline.execute()
+            gone = [
+                member
+                for place, (member, status) in enumerate(zip(oldest, statuses, strict=True))
+                if status is None or (place < surplus and status.decode() not in {RECEIVED, Outcome.BUFFERED})
+            ]
+            if gone:
+                async with self._redis.pipeline(transaction=True) as pipeline:
+                    pipeline.zrem(INDEX, *gone)
+                    pipeline.delete(*(RECORD + member for member in gone))
+                    await pipeline.execute()
+        return len(gone)
+
+    async def _records(self, ids: Sequence[str]) -> list[SignalRecord]:
+        if not ids:
+            return []
+        with translated():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for signal_id in ids:
+                    pipeline.hgetall(RECORD + signal_id)
+                found = await pipeline.execute()
+        return [record_from(fields) for fields in found if b"signal" in fields]
+
+
+def _texts(members: Any) -> list[str]:
+    return [member.decode() for member in members]

@@ -1,0 +1,114 @@
+"""The waiting runs as far as they were heard of, and what is due while no process of theirs runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal, Protocol, cast
+
+from services.store.connection import AsyncRedis, translated
+
+WAITING: Final = "sluice:signals:waiting"
+"""Hash: run id to the id of the paused state that it was last heard to be in."""
+
+ALARMS: Final = "sluice:signals:alarms"
+"""What is due for suspended runs, by time (ms): ``deadline`` or ``reminder``, run id, state id, with blanks."""
+
+
+class Waiting(Protocol):
+    """What must be known of a waiting run."""
+
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def state_id(self) -> str: ...
+    @property
+    def deadline(self) -> datetime | None: ...
+    @property
+    def reminder(self) -> datetime | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something is due for the run, if it is still in that state."""
+
+    kind: Literal["deadline", "reminder"]
+    run_id: str
+    state_id: str
+
+    @property
+    def member(self) -> str:
+        """As it stands in Redis."""
+        return f"{self.kind} {self.run_id} {self.state_id}"
+
+
+class Waits:
+    """Every method raises `TransientError` or `Backpressure` when Redis cannot do it now."""
+
+    def __init__(self, redis: AsyncRedis) -> None:
+        self._redis = redis
+
+    async def began(self, runs: Sequence[Waiting]) -> None:
+        """The runs wait."""
+        alarms: dict[str, int] = {}
+        for run in runs:
+            if run.deadline is not None:
+                alarms[Alarm("deadline", run.run_id, run.state_id).member] = int(run.deadline.timestamp() * 1000)
+            if run.reminder is not None:
+                alarms[Alarm("reminder", run.run_id, run.state_id).member] = int(run.reminder.timestamp() * 1000)
+        with translated():
+            known = await self._redis.hmget(WAITING, [run.run_id for run in runs])
+            fresh = {
+                run.run_id: run.state_id
+                for run, state_id in zip(runs, known, strict=True)
+                if state_id != run.state_id.encode()
+            }
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                if fresh:
+                    pipeline.hset(WAITING, mapping=cast("Any", fresh))
+                new_alarms = {member: at for member, at in alarms.items() if member.split(" ")[1] in fresh}
+                if new_alarms:
+                    pipeline.zadd(ALARMS, new_alarms)
+                await pipeline.execute()
+
+    async def ended(self, run_id: str, state_id: str) -> None:
+        """The run does not wait in that state any more."""
+        with translated():
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                pipeline.hdel(WAITING, run_id)
+                pipeline.zrem(ALARMS, *(Alarm(kind, run_id, state_id).member for kind in ("deadline", "reminder")))
+                await pipeline.execute()
+
+    async def state_of(self, run_id: str) -> str | None:
+        """The paused state that the run was last heard to be in."""
+        with translated():
+            found: Any = await self._redis.hget(WAITING, run_id)
+        return None if found is None else found.decode()
+
+    async def known(self) -> list[tuple[str, str]]:
+        """Every run that was heard to wait, with the state."""
+        with translated():
+            found: Any = await self._redis.hgetall(WAITING)
+        return [(run_id.decode(), state_id.decode()) for run_id, state_id in found.items()]
+
+    async def count(self) -> int:
+        """How many runs wait."""
+        with translated():
+            return await self._redis.hlen(WAITING)
+
+    async def due(self, now: datetime, limit: int = 100) -> list[Alarm]:
+        """The alarms whose time has come."""
+        with translated():
+            found: Any = await self._redis.zrangebyscore(
+                ALARMS, "-inf", int(now.timestamp() * 1000), start=0, num=limit
+            )
+        words = [member.decode().split(" ") for member in found]
+        return [Alarm(kind, run_id, state_id) for kind, run_id, state_id in words]
+
+    async def silence(self, alarms: Iterable[Alarm]) -> None:
+        """The alarms were seen to."""
+        members = [alarm.member for alarm in alarms]
+        if members:
+            with translated():
+                await self._redis.zrem(ALARMS, *members)
