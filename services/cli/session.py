@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -49,7 +48,7 @@ class Session:
         if self._prefect is None:
             from services.prefect_api.client import connect as connect_prefect
 
-            self._prefect = await self._stack.enter_async_context(connect_prefect())
+            self._prefect = await self._stack.enter_async_context(connect_prefect(self.prefect_api_url))
         return self._prefect
 
 
@@ -69,7 +68,6 @@ async def open_session() -> AsyncIterator[Session]:
         missing = "SLUICE_REDIS_URL" if redis_url is None else "PREFECT_API_URL"
         msg = f"nothing runs on {settings.home}: start `sluice up`, or set {missing} (or SLUICE_HOME) to reach another"
         raise ConfigError(msg)
-    os.environ["PREFECT_API_URL"] = prefect  # read by Prefect's client when it is first imported
     async with AsyncExitStack() as stack:
         yield Session(settings=settings, redis_url=redis_url, prefect_api_url=prefect, stack=stack)
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.exceptions import PrefectHTTPStatusError
-from prefect.settings import PREFECT_UI_URL
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_UI_URL
 
 from events.errors import NotFound, RejectedEvent, TransientError
 
@@ -72,9 +72,17 @@ class PrefectApi:
 
 
 @asynccontextmanager
-async def connect() -> AsyncIterator[PrefectApi]:
-    """The API that ``PREFECT_API_URL`` names (and Prefect's own settings describe), for one event loop."""
-    async with get_client(sync_client=False) as client:
+async def connect(url: str | None = None) -> AsyncIterator[PrefectApi]:
+    """The API at ``url`` (else at ``PREFECT_API_URL``), with Prefect's own settings for the rest, for one event loop.
+
+    Prefect reads its settings once, when it is first imported: a process that learns the address later must name it.
+    """
+    if url is None:
+        client = get_client(sync_client=False)
+    else:
+        key, auth = PREFECT_API_KEY.value(), PREFECT_API_AUTH_STRING.value()
+        client = PrefectClient(url, api_key=key or None, auth_string=auth or None)
+    async with client:
         yield PrefectApi(client)
 
 

@@ -78,6 +78,21 @@ def test_a_csv_file_becomes_one_run_with_its_rows_in_the_database(installation: 
     assert len([r for r in installation.runs("ingest-file") if "cities.csv" in r["name"]]) == 1
 
 
+def test_a_file_s_run_and_event_are_found_by_the_commands(installation: Installation, inbox: Path) -> None:
+    drop(inbox, "told.csv", "a\n1\n")
+    run = run_named(installation, "ingest-file", "told.csv")
+    ended(installation, "ingest-file", run["id"])
+    listed = json.loads(installation.sluice("runs", "list", "--json", "--limit", "50").stdout)
+    assert run["id"] in {row["id"] for row in listed}
+    (event_id,) = (tag.removeprefix("event:") for tag in run["tags"] if tag.startswith("event:"))
+    told = json.loads(installation.sluice("events", "show", event_id, "--json").stdout)
+    assert run["id"] in json.dumps(told)
+    events = json.loads(installation.sluice("events", "list", "--json").stdout)
+    assert event_id in {event["id"] for event in events}
+    assert json.loads(installation.sluice("runs", "show", run["id"], "--json").stdout)["events"] == [event_id]
+    assert "loaded" in installation.sluice("runs", "logs", run["id"]).stdout
+
+
 def test_a_broken_file_goes_to_failed_with_a_note_that_names_the_run(installation: Installation, inbox: Path) -> None:
     drop(inbox, "broken.csv", b"a,b\n1,2\n\xff\xfe\x00broken\n3\n")
     run = run_named(installation, "ingest-file", "broken.csv")
