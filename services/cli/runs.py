@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from typing import Annotated, Any
 
 import typer
 
 from events.errors import RejectedEvent, SluiceError
+from events.signal import signal_from_mapping
 from services.cli.output import say, show_fields, show_json, show_rows
 from services.cli.session import Session, open_session, run_command
 
@@ -56,10 +56,14 @@ def show(run: Run, as_json: AsJson = False) -> None:
         async with open_session() as session:
             found = await read_run(await session.prefect(), run)
             found = {**found, "url": _url(session, found["id"]), "events": await _events(session, found)}
+            signals = await _signals(session, found["id"])
             if as_json:
-                show_json(found)
-            else:
-                show_fields(found)
+                show_json({**found, "signals": signals})
+                return
+            show_fields(found)
+            if signals:
+                print("\nsignals")
+                show_rows(signals, ("received", "id", "outcome", "by", "reason"), as_json=False)
 
     run_command(work())
 
@@ -96,6 +100,27 @@ def logs(
 
 
 @app.command()
+def resume(
+    run: Run,
+    input_: Annotated[str | None, typer.Option("--input", help="What the run gets: a JSON object, or @FILE.")] = None,
+    by: Annotated[str | None, typer.Option(help="Who resumes it; your login name by default.")] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the outcome; 0: only send.")] = 10.0,
+    as_json: AsJson = False,
+) -> None:
+    """Resume a run that is paused or suspended; one that does not wait yet is resumed when it does."""
+
+    async def work() -> None:
+        from services.cli.signals import login, parse_input, run_id_of, send_and_tell
+
+        async with open_session() as session:
+            fields = {"run_id": await run_id_of(session, run), "input": parse_input(input_) or {}, "by": by or login()}
+            signal = signal_from_mapping(fields)
+            await send_and_tell(session, signal, wait_seconds=wait, as_json=as_json)
+
+    run_command(work())
+
+
+@app.command()
 def cancel(
     run: Run,
     wait: Annotated[float, typer.Option(help="Seconds to wait until it is cancelled; 0: only ask.")] = 30.0,
@@ -126,6 +151,13 @@ def _print_lines(lines: list[dict[str, Any]]) -> None:
         print(f"{line['time'].astimezone():%H:%M:%S.%f} {line['level']:<8} {line['message']}")
 
 
+async def _signals(session: Session, run_id: str) -> list[dict[str, Any]]:
+    from services.resumer.rows import row
+    from services.store.signals import SignalStore
+
+    return [row(record) for record in await SignalStore(session.redis, session.settings.resumer).of_run(run_id)]
+
+
 def _url(session: Session, run_id: str) -> str:
     return f"{session.prefect_ui_url}/runs/flow-run/{run_id}"
 
@@ -141,15 +173,3 @@ async def _events(session: Session, run: dict[str, Any]) -> list[str]:
     if record is not None:
         return [event_id for event_id, _ in record.events]
     return [run["event"]] if run["event"] else []
-
-
-def _input(text: str | None) -> dict[str, Any]:
-    if text is None:
-        return {}
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"--input is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise typer.BadParameter("--input is not a JSON object")
-    return value

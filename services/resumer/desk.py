@@ -35,6 +35,8 @@ class SignalDesk:
         same call again completes it.
         """
         refuse_hydration(signal.input)
+        if "ttl_seconds" not in signal.model_fields_set:
+            signal = signal.model_copy(update={"ttl_seconds": self._store.default_ttl_seconds})
         new, status = await self._store.submit(
             signal, origin or (f"event {signal.event_id}" if signal.event_id else "-")
         )

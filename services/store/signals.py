@@ -92,6 +92,11 @@ class SignalStore:
         self._release = redis.register_script(RELEASE)
 
     @property
+    def default_ttl_seconds(self) -> float:
+        """How long a signal is kept that does not say so itself."""
+        return self._settings.default_ttl_seconds
+
+    @property
     def _retention_ms(self) -> int:
         return int(self._settings.retention_seconds * 1000)
 

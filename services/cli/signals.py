@@ -1,0 +1,207 @@
+"""`sluice signals`: send resume signals and see what became of them."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import sys
+import uuid
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from events.errors import ConfigError, NotFound, RejectedEvent, TransientError
+from events.signal import Outcome, ResumeSignal, parse_signal
+from services.cli.output import show_fields, show_json, show_rows
+from services.cli.session import Session, open_session, run_command
+
+app = typer.Typer(help="Send resume signals, and see what became of them.", no_args_is_help=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait for the outcome; 0: only send.")]
+InputText = Annotated[
+    str | None, typer.Option("--input", help="What the run gets: a JSON object, @FILE, or - for standard input.")
+]
+
+_COLUMNS = ("received", "id", "outcome", "target", "by", "reason")
+_FAILED = frozenset({Outcome.REJECTED, Outcome.UNKNOWN_RUN, Outcome.EXPIRED})
+
+
+class Deliver(StrEnum):
+    """To how many of the runs that wait for a key."""
+
+    ALL = "all"
+    ONE = "one"
+
+
+@app.command()
+def send(
+    message: Annotated[
+        str | None, typer.Argument(help="A resume message as JSON file, or - for standard input.")
+    ] = None,
+    *,
+    key: Annotated[str | None, typer.Option(help="The correlation key that runs wait for.")] = None,
+    run: Annotated[str | None, typer.Option(help="The run's id or name.")] = None,
+    input_: InputText = None,
+    reject: Annotated[bool, typer.Option("--reject", help="Refuse instead of resuming.")] = False,
+    reason: Annotated[str | None, typer.Option(help="Why it is refused.")] = None,
+    by: Annotated[str | None, typer.Option(help="Who sends it; your login name by default.")] = None,
+    deliver: Annotated[Deliver, typer.Option(help="Resume every run that waits for the key, or one.")] = Deliver.ALL,
+    ttl: Annotated[float | None, typer.Option(help="Seconds for which it is kept if nobody waits yet.")] = None,
+    signal_id: Annotated[
+        str | None, typer.Option("--id", help="Sending again under one id resumes nothing twice.")
+    ] = None,
+    wait: Wait = 10.0,
+    as_json: AsJson = False,
+) -> None:
+    """Resume (or reject) the run that waits, and print what became of it."""
+    if sum(given is not None for given in (message, key, run)) != 1:
+        raise typer.BadParameter("give exactly one of MESSAGE, --key and --run")
+
+    async def work() -> None:
+        async with open_session() as session:
+            limits = session.settings.limits.as_limits()
+            if message is not None:
+                signal = parse_signal(_read(message), limits=limits)
+            else:
+                fields = {
+                    "id": signal_id or str(uuid.uuid4()),
+                    "key": key,
+                    "run_id": None if run is None else await run_id_of(session, run),
+                    "input": parse_input(input_),
+                    "action": "reject" if reject else "resume",
+                    "reason": reason,
+                    "by": by or login(),
+                    "deliver": deliver.value,
+                    "ttl_seconds": ttl,
+                }
+                given = {name: value for name, value in fields.items() if value is not None}
+                signal = parse_signal(json.dumps(given).encode(), limits=limits)
+            await send_and_tell(session, signal, wait_seconds=wait, as_json=as_json)
+
+    run_command(work())
+
+
+@app.command("list")
+def list_(
+    outcome: Annotated[str | None, typer.Option(help="Only those with this outcome, such as buffered.")] = None,
+    run: Annotated[str | None, typer.Option(help="Only those of this run (id or name).")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """The newest signals first."""
+
+    async def work() -> None:
+        from services.resumer.rows import row
+        from services.store.signals import SignalStore
+
+        async with open_session() as session:
+            store = SignalStore(session.redis, session.settings.resumer)
+            if run is None:
+                records = await store.newest(limit, outcome=outcome)
+            else:
+                found = await store.of_run(await run_id_of(session, run))
+                records = [one for one in reversed(found) if outcome in {None, one.status}][:limit]
+            show_rows([row(record) for record in records], _COLUMNS, as_json=as_json, empty="no signals")
+
+    run_command(work())
+
+
+@app.command()
+def show(signal_id: Annotated[str, typer.Argument(help="The signal's id.")], as_json: AsJson = False) -> None:
+    """One signal: what it says, the runs it was for, and what happened to it when."""
+
+    async def work() -> None:
+        from services.resumer.rows import whole
+        from services.store.signals import SignalStore
+
+        async with open_session() as session:
+            record = await SignalStore(session.redis, session.settings.resumer).get(signal_id)
+            if record is None:
+                raise NotFound(f"there is no signal {signal_id!r}")
+            found = whole(record)
+            if as_json:
+                show_json(found)
+                return
+            show_fields({name: value for name, value in found.items() if name not in {"runs", "log"}})
+            for title, columns in (("runs", ("run_id", "outcome", "reason")), ("log", ("at", "status", "reason"))):
+                if found[title]:
+                    print(f"\n{title}")
+                    show_rows(found[title], columns, as_json=False)
+
+    run_command(work())
+
+
+async def send_and_tell(session: Session, signal: ResumeSignal, *, wait_seconds: float, as_json: bool) -> None:
+    """Hand the signal in and print its outcome; raises `RejectedEvent` for one that means failure."""
+    from services.resumer.desk import SignalDesk
+    from services.resumer.rows import row
+    from services.store.connection import connect_sync
+    from services.store.signals import SignalStore
+
+    store = SignalStore(session.redis, session.settings.resumer)
+    rq_redis = connect_sync(session.redis_url, session.settings.redis)
+    try:
+        desk = SignalDesk(store=store, rq_redis=rq_redis, limits=session.settings.limits.as_limits())
+        known = await desk.submit(signal, origin="sluice signals send")
+    finally:
+        rq_redis.close()
+    record = await store.outcome(signal.id, wait_seconds, of=tuple(Outcome)) if wait_seconds else None
+    record = record or await store.get(signal.id)
+    found = row(record) if record else {"id": signal.id, "outcome": "received", "reason": ""}
+    if known is Outcome.DUPLICATE:
+        found |= {"reason": f"this id was sent before, and then {found['outcome']}", "outcome": Outcome.DUPLICATE.value}
+    if as_json:
+        show_json(found)
+    else:
+        print(f"{found['id']}  {found['outcome']}" + (f": {found['reason']}" if found["reason"] else ""))
+    if found["outcome"] in _FAILED:
+        raise RejectedEvent(found["outcome"], f"the signal was not applied ({found['outcome']}): {found['reason']}")
+    if found["outcome"] == "received" and wait_seconds:
+        raise TransientError(
+            f"the signal is recorded and will be applied, but no resumer has looked at it within {wait_seconds:g} s: "
+            "`sluice status` tells whether one runs"
+        )
+
+
+async def run_id_of(session: Session, run: str) -> str:
+    """The run's id from its id or name; raises `NotFound` for a name that no run has."""
+    try:
+        return str(uuid.UUID(run))
+    except ValueError:
+        from services.prefect_api.run_calls import read_run
+
+        return str((await read_run(await session.prefect(), run))["id"])
+
+
+def parse_input(text: str | None) -> dict[str, Any] | None:
+    """The option ``--input`` as a JSON object; raises `ConfigError`."""
+    if text is None:
+        return None
+    raw = _read(text.removeprefix("@")) if text == "-" or text.startswith("@") else text.encode()
+    try:
+        value = json.loads(raw)
+    except ValueError as error:
+        raise ConfigError(f"--input is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ConfigError("--input must be a JSON object, such as '{\"approved\": true}'")
+    return value
+
+
+def login() -> str | None:
+    """The name of whoever runs the command, where the system knows one."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return None
+
+
+def _read(name: str) -> bytes:
+    if name == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(name).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{name} cannot be read: {error.strerror}") from error
