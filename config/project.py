@@ -14,10 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from config.faults import describe
 from config.settings import CHECKOUT
-from config.sources import FilesSource, RedisSource, Sources
-from config.yaml_file import Document, KeyPath, read_yaml
+from config.sources import FilesSource, Sources
+from config.yaml_file import Document, KeyPath, parse_yaml, read_yaml
 from events.errors import ConfigError
-from events.event import RESUME
 from events.expectations import run_tests
 from events.rule import Rule, RuleProblems, RuleSet
 from events.rule_model import PARTS_ONLY, RuleSpec
@@ -48,6 +47,11 @@ class Project:
     version: str
     document: Document = field(repr=False)
 
+    @property
+    def text(self) -> str:
+        """The file as it was read."""
+        return self.document.raw.decode()
+
     def where(self, rule: str, *key: str | int) -> str:
         """``file:line: rule 'x': a.b`` for a part of a rule, as problems begin."""
         index = next(index for index, one in enumerate(self.rules.rules) if one.name == rule)
@@ -59,7 +63,16 @@ def load_project(path: Path, *, home: Path) -> Project:
 
     Raises `ConfigError` with every problem, each as ``file:line: rule 'x': key: what is wrong — what to do``.
     """
-    document = read_yaml(path)
+    return _project(read_yaml(path), home)
+
+
+def parse_project(text: str, path: Path, *, home: Path) -> Project:
+    """`load_project` of a text that once was the file ``path``."""
+    return _project(parse_yaml(text.encode(), path), home)
+
+
+def _project(document: Document, home: Path) -> Project:
+    path = document.path
     problems = list(document.problems)
     data = document.data if document.data is not None else {}
     if not isinstance(data, dict):
@@ -72,7 +85,7 @@ def load_project(path: Path, *, home: Path) -> Project:
     rules = _rules(document, data.get("rules"), problems)
     if problems:
         raise ConfigError(*sorted(problems, key=_line))
-    version = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    version = hashlib.sha256(document.raw).hexdigest()[:12]
     return Project(sources=sources, rules=RuleSet(rules), path=path, version=version, document=document)
 
 
@@ -156,7 +169,7 @@ def _sources(document: Document, data: Any, home: Path, problems: list[str]) -> 
     files = {name: watch.model_copy(update={"path": _placed(base, watch)}) for name, watch in sources.files.items()}
     if not default:
         problems += _unusable_folders(document, files)
-    return sources.model_copy(update={"files": files, "redis": _with_signals(sources.redis)})
+    return sources.model_copy(update={"files": files})
 
 
 def _placed(base: Path, watch: FilesSource) -> Path:
@@ -173,13 +186,6 @@ def _unusable_folders(document: Document, files: Mapping[str, FilesSource]) -> I
             yield f"{at}: {watch.path} is a file, not a folder — name the folder that it lies in"
         elif not os.access(watch.path, os.R_OK | os.X_OK):
             yield f"{at}: the folder {watch.path} may not be read by this user — grant it r-x"
-
-
-def _with_signals(sources: Mapping[str, RedisSource]) -> dict[str, RedisSource]:
-    """The sources, and where none of them carries signals the one that always does."""
-    if any(source.carries == "signals" for source in sources.values()):
-        return dict(sources)
-    return {**sources, "resume": RedisSource(channel=RESUME, stream=RESUME, carries="signals")}
 
 
 def _where(document: Document, key: KeyPath, rule: object) -> str:

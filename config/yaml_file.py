@@ -31,6 +31,7 @@ class Document:
     """A file's data, the line of each part of it (from 1), and what was wrong on the way."""
 
     path: Path
+    raw: bytes
     data: Any
     lines: dict[KeyPath, int]
     problems: tuple[str, ...] = ()
@@ -59,7 +60,7 @@ def read_yaml(path: Path) -> Document:
     return parse_yaml(raw, path)
 
 
-def parse_yaml(raw: bytes | str, path: Path) -> Document:
+def parse_yaml(raw: bytes, path: Path) -> Document:
     """`read_yaml` of a text; ``path`` is only named."""
     loader: _Loader | None = None
     try:
@@ -78,7 +79,7 @@ def parse_yaml(raw: bytes | str, path: Path) -> Document:
             loader.dispose()
     reader = _Reader(path)
     data = None if node is None else reader.value(node, ())
-    return Document(path, data, reader.lines, tuple(reader.problems))
+    return Document(path, raw, data, reader.lines, tuple(reader.problems))
 
 
 class _Loader(yaml.SafeLoader):

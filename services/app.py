@@ -22,11 +22,11 @@ from config.settings import Settings
 from config.sources import RedisSource
 from events.errors import ConfigError
 from events.event import RESUME, Event
-from events.rule import evaluate
 from events.rule_model import RuleSpec
 from events.signal import ResumeSignal
 from services.health import read_reports
 from services.listeners.intake import Intake, event_intake, signal_intake
+from services.reload import LiveProject
 from services.role import Part, run_parts
 from services.store.connection import AsyncRedis, SyncRedis, connect, connect_sync
 from services.store.dead_letters import DeadLetters
@@ -130,7 +130,7 @@ async def _listeners(shared: Shared) -> Parts:
     from services.listeners.redis.source import listener_name, redis_listeners
 
     settings, sources = shared.settings, shared.project.sources
-    parts: Parts = {}
+    parts: Parts = {"project": LiveProject(shared.project, home=settings.home, sources_matter=True)}
     if sources.files:
         parts |= await _files(shared)
     open_listeners = partial(redis_listeners, redis=shared.redis, connect=shared.connect, settings=settings.listeners)
@@ -194,16 +194,25 @@ async def _router(shared: Shared) -> Parts:
     from services.dispatch_calls import Calls
     from services.dispatcher import Dispatcher
     from services.outcomes import Outcomes
-    from services.router import Router
+    from services.prefect_api.signatures import check_with_prefect
+    from services.router import Router, signal_for
     from services.store.lanes import Lanes
     from services.store.pace import Paces
     from services.store.progress import Progress
+    from services.store.rules_in_force import RulesInForce
     from services.store.runs import Runs
     from services.store.verdicts import VerdictLines
+    from services.store.windows import WindowStore
+    from services.windows import Windows
 
     settings, redis = shared.settings, shared.redis
-    rules = shared.project.rules
     prefect = await shared.prefect()
+    live = LiveProject(
+        shared.project,
+        home=settings.home,
+        check=lambda project: check_with_prefect(project, prefect),
+        publish=RulesInForce(redis).put,
+    )
     desk = shared.desk()
     progress = Progress(redis, retention_seconds=settings.history.retention_seconds)
     announcer = Announcer(prefect=prefect)
@@ -212,16 +221,25 @@ async def _router(shared: Shared) -> Parts:
         await desk.submit(signal)
 
     def pace(rule: str) -> RuleSpec:
-        known = rules.get(rule)
+        known = live.project.rules.get(rule)
         return known.spec if known is not None else RuleSpec(name=rule, on="*", run="unknown/unknown")
 
+    windows = Windows(
+        rules=lambda: live.project.rules,
+        store=WindowStore(redis, seen_seconds=settings.journal.seen_seconds),
+        fetch=shared.journal.fetch,
+        releases=progress,
+        resume=lambda action: submit(signal_for(action)),
+        bury=shared.dead_letters.add,
+    )
     router = Router(
         journal=shared.journal,
-        judge=lambda event: (evaluate(rules, event), shared.project.version),
+        judge=live.judge,
         lines=VerdictLines(redis, settings.history),
         handover=progress,
         dead_letters=shared.dead_letters,
         submit_signal=submit,
+        windows=windows,
     )
     dispatcher = Dispatcher(
         lanes=Lanes(redis),
@@ -233,6 +251,7 @@ async def _router(shared: Shared) -> Parts:
             recorder=progress,
             fetch=shared.journal.fetch,
             bury=shared.dead_letters.add,
+            withdraw=shared.dead_letters.discard,
             announce=announcer.announce,
             settings=settings.dispatcher,
             wake=wake,
@@ -240,7 +259,14 @@ async def _router(shared: Shared) -> Parts:
         settings=settings.dispatcher,
     )
     outcomes = Outcomes(prefect=prefect, recorder=progress, runs=Runs(redis), history=shared.history)
-    return {"router": router, "dispatcher": dispatcher, "announcer": announcer, "outcomes": outcomes}
+    return {
+        "rules": live,
+        "router": router,
+        "windows": windows,
+        "dispatcher": dispatcher,
+        "announcer": announcer,
+        "outcomes": outcomes,
+    }
 
 
 async def _resumer(shared: Shared) -> Parts:
@@ -295,7 +321,7 @@ async def _api(shared: Shared) -> Parts:
         ready=ready,
         scrape=partial(scrape, shared.redis),
     )
-    return {"http": http}
+    return {"project": LiveProject(shared.project, home=settings.home, sources_matter=True), "http": http}
 
 
 _ROLES: Final[Mapping[str, Callable[[Shared], Awaitable[Parts]]]] = {

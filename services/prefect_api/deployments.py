@@ -51,7 +51,7 @@ async def without_work_pool(api: PrefectApi) -> list[Deployment]:
         if len(page) < PAGE:
             break
     ours = [body for body in found if not body.get("work_pool_name")]
-    names = await _flow_names(api, sorted({body["flow_id"] for body in ours}))
+    names = await flow_names(api, sorted({body["flow_id"] for body in ours}))
     return [_deployment(body, names[body["flow_id"]]) for body in ours if body["flow_id"] in names]
 
 
@@ -107,7 +107,8 @@ async def remove(api: PrefectApi, deployment_id: str) -> None:
         return
 
 
-async def _flow_names(api: PrefectApi, ids: Sequence[str]) -> dict[str, str]:
+async def flow_names(api: PrefectApi, ids: Sequence[str]) -> dict[str, str]:
+    """The names of flows by their ids; a flow that is gone is left out."""
     names: dict[str, str] = {}
     for start in range(0, len(ids), PAGE):
         body = {"flows": {"id": {"any_": list(ids[start : start + PAGE])}}, "limit": PAGE}

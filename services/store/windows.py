@@ -144,11 +144,11 @@ class WindowStore:
             left = int(await self._next())
         return left / 1000 if left >= 0 else None
 
-    async def oldest_position(self) -> str | None:
-        """The first of the journal's positions that a window still needs: it must not be trimmed away."""
+    async def oldest_positions(self) -> list[str]:
+        """The first of the journal's positions that a window still needs, if any: it must not be trimmed away."""
         with translated():
             found: Any = await self._redis.zrange(POSITIONS, 0, 0)
-        return text(found[0]) if found else None
+        return [text(position) for position in found]
 
     async def counts(self) -> Counts:
         """How much is held."""

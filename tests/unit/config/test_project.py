@@ -66,11 +66,6 @@ class TestAProject:
         assert len(project.rules) == 0
         assert project.sources.files == {}
 
-    def test_hears_signals_even_if_it_says_nothing_of_them(self, tmp_path: Path) -> None:
-        assert load(tmp_path, "").sources.redis["resume"].carries == "signals"
-        own = load(tmp_path, "sources: {redis: {mine: {list: approvals, carries: signals}}}")
-        assert set(own.sources.redis) == {"mine"}
-
     def test_takes_relative_paths_from_its_own_folder(self, tmp_path: Path) -> None:
         (tmp_path / "in").mkdir()
         project = load(tmp_path, "sources: {files: {a: {path: ./x/../in}, b: {path: " + str(tmp_path) + "}}}")

@@ -13,12 +13,12 @@ PATH = Path("f.yaml")
 
 
 def parse(text: str) -> Document:
-    return parse_yaml(text, PATH)
+    return parse_yaml(text.encode(), PATH)
 
 
 def refusal(text: str | bytes) -> str:
     with pytest.raises(ConfigError) as caught:
-        parse_yaml(text, PATH)
+        parse_yaml(text.encode() if isinstance(text, str) else text, PATH)
     (problem,) = caught.value.problems
     return problem
 

@@ -1,0 +1,104 @@
+"""Whether the rules give each deployment the parameters that its flow takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from config.project import Project
+from events.rule import Rule
+from events.suggest import did_you_mean
+from events.template import is_template
+
+_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "array": (list,),
+    "object": (dict,),
+    "null": (type(None),),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a deployment takes: the JSON Schema of its parameters, and those that it has values for itself."""
+
+    schema: Mapping[str, Any]
+    defaults: frozenset[str] = frozenset()
+
+    @property
+    def properties(self) -> Mapping[str, Any]:
+        """The parameters that the flow names."""
+        found = self.schema.get("properties")
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def needs(self) -> list[str]:
+        """The parameters that a run must be given."""
+        return [name for name in self.schema.get("required") or [] if name not in self.defaults]
+
+    @property
+    def takes_others(self) -> bool:
+        """Whether the flow takes parameters that it does not name (``**options``)."""
+        return bool(self.schema.get("additionalProperties", False))
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Errors refuse the rules; warnings name what may still come."""
+
+    errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def check_parameters(project: Project, signatures: Mapping[str, Signature]) -> Findings:
+    """Hold every enabled rule against the deployments that exist, by ``flow/deployment``."""
+    errors: list[str] = []
+    warnings: list[str] = []
+    for rule in project.rules.rules:
+        if not rule.spec.enabled:
+            continue
+        for key, run, parameters in _runs(rule):
+            signature = signatures.get(run)
+            if signature is None:
+                hint = did_you_mean(run, signatures)
+                where = project.where(rule.name, *key, "run")
+                warnings.append(f"{where}: there is no deployment {run!r} yet ({hint}): its events wait for it")
+            elif isinstance(parameters, dict):
+                errors += [
+                    f"{project.where(rule.name, *key, 'parameters', *inside)}: {said}"
+                    for inside, said in _misfits(run, signature, parameters)
+                ]
+    return Findings(tuple(errors), tuple(warnings))
+
+
+def _runs(rule: Rule) -> Iterator[tuple[tuple[str | int, ...], str, Any]]:
+    for index, action in enumerate(rule.spec.actions):
+        if action.run is not None:
+            yield (("do", index) if rule.spec.do else ()), action.run, action.parameters
+
+
+def _misfits(run: str, signature: Signature, parameters: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
+    properties = signature.properties
+    for name, value in parameters.items():
+        if name in properties:
+            wanted = _wanted(properties[name], value)
+            if wanted:
+                yield (name,), f"{value!r} does not fit: {run} takes {wanted} here"
+        elif not signature.takes_others:
+            yield (name,), f"{run} takes no parameter {name!r} — {did_you_mean(name, properties)}"
+    for name in signature.needs:
+        if name not in parameters:
+            yield (), f"{run} needs the parameter {name!r} — add it here, or give it a default in the flow"
+
+
+def _wanted(schema: Any, value: Any) -> str | None:
+    """The type that a plain schema wants, if ``value`` is of another; a template may give anything."""
+    kind = str(schema.get("type")) if isinstance(schema, Mapping) else ""
+    if kind not in _TYPES or (isinstance(value, str) and is_template(value)):
+        return None
+    fits = isinstance(value, _TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool))
+    return None if fits else kind
