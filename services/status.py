@@ -64,7 +64,7 @@ def _role(reports: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "ready": any(report["ready"] for report in reports),
         "degraded": sorted({sentence for report in reports for sentence in report["degraded"]}),
-        "instances": reports,
+        "instances": [{name: value for name, value in report.items() if name != "metrics"} for report in reports],
     }
 
 

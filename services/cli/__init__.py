@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from services.cli import dead, events, installation, runs, signals
+from services.cli import dead, events, installation, runs, signals, signals
 
 app = typer.Typer(
     name="sluice",

@@ -135,6 +135,42 @@ def _show_status(found: dict[str, Any]) -> None:
         {"role": name, "instances": len(role["instances"]), "ready": role["ready"], "degraded": role["degraded"]}
         for name, role in found["roles"].items()
     ]
-    show_rows(roles, ["role", "instances", "ready", "degraded"], as_json=False)
+    _section("roles", roles)
+    parts = [
+        (name, part)
+        for role in found["roles"].values()
+        for instance in role["instances"]
+        for name, part in instance["parts"].items()
+    ]
+    _section("watched folders", [_watch(name, part) for name, part in parts if name.startswith("files:")])
+    _section("executors", [_executor(part) for name, part in parts if name == "executor"])
+    _section("rules that hold events", [held for name, part in parts for held in part.get("held", ())])
     for problem in found["problems"]:
         say(f"not ready: {problem}")
+
+
+def _section(title: str, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        print(f"\n{title}")
+        show_rows(rows, list(rows[0]), as_json=False)
+
+
+def _watch(name: str, part: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "watch": name.removeprefix("files:"),
+        "state": part.get("degraded", "healthy"),
+        "arrived": part["announced"],
+        "in_flight": part["in_flight"],
+        "done": part["done"],
+        "failed": part["failed"],
+        "waiting": part["waiting"]["count"],
+        "waiting_for": part["waiting"]["for"],
+        "oldest_waiting": part["oldest_waiting"],
+        "last_full_scan": part["last_full_scan"],
+        "path": part["path"],
+    }
+
+
+def _executor(part: dict[str, Any]) -> dict[str, Any]:
+    wanted = ("name", "slots", "running", "waiting", "starts_per_minute", "start_latency_seconds", "degraded")
+    return {name: part.get(name) for name in wanted}
