@@ -270,7 +270,7 @@ async def _router(shared: Shared) -> Parts:
 
 
 async def _resumer(shared: Shared) -> Parts:
-    from services.resumer import build_resumer
+    from services.resumer.build import build_resumer
 
     resumer = build_resumer(
         redis=shared.redis,

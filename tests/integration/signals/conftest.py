@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -20,11 +21,12 @@ from events.event import Limits
 from events.signal import signal_from_mapping
 from services.prefect_api.client import PrefectApi, connect
 from services.prefect_api.waiting import WaitingRuns
-from services.resumer import Resumer, build_resumer
+from services.resumer.build import Resumer, build_resumer
 from services.resumer.desk import SignalDesk
 from services.store.connection import AsyncRedis, connect_sync
 from services.store.signal_record import SignalRecord
 from services.store.signals import SignalStore
+from sluice.protocol import keyset, pause_key, response_key, schema_key
 from tests.support.waiting import eventually
 
 HERE = Path(__file__).parent
@@ -88,6 +90,54 @@ class Desk:
     async def ask(self, **message: Any) -> SignalRecord:
         """Submit a signal and wait for what became of it, buffered included."""
         return await self.outcome(await self.send(**message), of=(*FINAL, "buffered"))
+
+    async def park(
+        self, *keys: str, name: str = "w", schema: dict[str, Any] | None = None, run_id: str | None = None
+    ) -> str:
+        """A run that waits as `sluice.wait_for_signal` makes it wait, without a process; a new one or ``run_id``."""
+        if run_id is None:
+            flow = await self.api.request("POST", "/flows/", json={"name": "parked"})
+            created = await self.api.request(
+                "POST", "/flow_runs/", json={"flow_id": flow["id"], "state": {"type": "RUNNING"}}
+            )
+            run_id = created["id"]
+        pause = pause_key(name, 1)
+        form = schema or {"type": "object", "properties": {}, "additionalProperties": True}
+        body = {"key": schema_key(pause), "value": json.dumps(form)}
+        await self.api.request("POST", f"/flow_runs/{run_id}/input", json=body)
+        await self.api.request("PATCH", f"/flow_runs/{run_id}", json={"tags": [f"awaits:{key}" for key in keys]})
+        details = {"pause_key": pause, "run_input_keyset": keyset(pause, keys=keys, deadline=None, reminder=None)}
+        await self.set_state(run_id, "PAUSED", state_details=details)
+        return run_id
+
+    async def set_state(self, run_id: str, kind: str, **fields: Any) -> None:
+        body = {"state": {"type": kind, **fields}, "force": True}
+        answer = await self.api.request("POST", f"/flow_runs/{run_id}/set_state", json=body)
+        assert answer["status"] == "ACCEPT", answer
+
+    async def answer(self, run_id: str, name: str = "w") -> Any:
+        """What the parked run was resumed with."""
+        key = response_key(pause_key(name, 1))
+        return (await self.runs.inputs(run_id, [key])).get(key)
+
+    async def resumes(self, run_id: str) -> int:
+        """How often the run left a paused state."""
+        stays = await self.runs.stays(run_id)
+        return sum(1 for stay in stays if stay.state_type == "PAUSED" and stay.left is not None)
+
+    async def told(self, run_id: str, *outcomes: str) -> list[dict[str, Any]]:
+        """The events of Sluice on the run's page, once those outcomes are among them."""
+        narrowed = {
+            "event": {"prefix": ["sluice.signal."]},
+            "resource": {"id": [f"prefect.flow-run.{run_id}"]},
+        }
+
+        async def probe() -> list[dict[str, Any]]:
+            found = await self.api.request("POST", "/events/filter", json={"filter": narrowed})
+            names = {event["event"].rpartition(".")[2] for event in found["events"]}
+            return found["events"] if names >= set(outcomes) else []
+
+        return await eventually(probe, what=f"{outcomes} on the page of {run_id}")
 
     async def waiting(self, run_id: str, pause: str | None = None) -> None:
         """Return once the run waits."""

@@ -1,0 +1,76 @@
+"""The parts of the resumer role, joined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from config.settings import ResumerSettings
+from services.prefect_api.client import PrefectApi
+from services.prefect_api.events import emit, state_changes
+from services.prefect_api.waiting import RunView, WaitingRuns
+from services.resumer.apply import Applier
+from services.resumer.bystander import Bystander
+from services.resumer.tell import DeadLetterBox, History, SignalTeller, reminder_event
+from services.resumer.watch import SignalWatch
+from services.resumer.worker import SignalWorker
+from services.store.connection import AsyncRedis, SyncRedis
+from services.store.outbox import Outbox
+from services.store.signals import SignalStore
+from services.store.waits import Waits
+
+Part = SignalWorker | SignalWatch | SignalTeller
+
+
+@dataclass(frozen=True, slots=True)
+class Resumer:
+    """The parts of the resumer role; all of them run side by side on one event loop."""
+
+    worker: SignalWorker
+    watch: SignalWatch
+    teller: SignalTeller
+
+    def parts(self) -> Mapping[str, Part]:
+        """By name, for the role's report."""
+        return {"worker": self.worker, "watch": self.watch, "teller": self.teller}
+
+
+def build_resumer(
+    *,
+    redis: AsyncRedis,
+    connect_rq: Callable[[], SyncRedis],
+    api: PrefectApi,
+    settings: ResumerSettings,
+    dead: DeadLetterBox,
+    history: History,
+    instance: str,
+) -> Resumer:
+    """The role's parts, joined. ``connect_rq`` opens a blocking client of its own; ``instance`` names the process."""
+    store = SignalStore(redis, settings)
+    waits = Waits(redis)
+    runs = WaitingRuns(api)
+    applier = Applier(store=store, runs=runs, settings=settings)
+
+    async def remind(run: RunView) -> None:
+        await emit(api, [reminder_event(run)])
+
+    bystander = Bystander(store=store, waits=waits, runs=runs, apply=applier.apply, remind=remind)
+    return Resumer(
+        worker=SignalWorker(apply=applier.apply, connect=connect_rq, instance=instance),
+        watch=SignalWatch(
+            store=store,
+            waits=waits,
+            runs=runs,
+            apply=applier.apply,
+            bystander=bystander,
+            changes=state_changes,
+            settings=settings,
+        ),
+        teller=SignalTeller(
+            store=store,
+            outbox=Outbox(redis, consumer=instance),
+            emit=lambda bodies: emit(api, bodies),
+            dead=dead,
+            history=history,
+        ),
+    )
