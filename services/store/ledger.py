@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Literal, NamedTuple, Self
 
 from redis.exceptions import ResponseError
 
@@ -21,6 +21,7 @@ FILES: Final = "sluice:files:"
 MEMORY_SECONDS: Final = 3600
 """How long the row of a closed file is kept, and longer than a decision may rest on rows that were read."""
 _LONGEST_DECISION_MS: Final = MEMORY_SECONDS * 1000 // 2
+_SAME, _NONE = ord("="), ord("-")
 
 
 class State(StrEnum):
@@ -61,10 +62,10 @@ class Row:
         )
 
 
-class Rows(NamedTuple):
-    """Rows as they were at one moment of Redis' clock."""
+class Compared(NamedTuple):
+    """Rows as they were at one moment of Redis' clock; True stands for one that says: this version was announced."""
 
-    rows: list[Row | None]
+    rows: list[Row | Literal[True] | None]
     as_of_ms: int
 
 
@@ -144,6 +145,7 @@ class Ledger:
         self._redis = redis
         self._seen_ms = int(journal.seen_seconds * 1000)
         self._memory_ms = int(files.content_memory_seconds * 1000)
+        self._compare = redis.register_script(ledger_scripts.COMPARE)
         self._announce = redis.register_script(ledger_scripts.ANNOUNCE)
         self._adopt = redis.register_script(ledger_scripts.ADOPT)
         self._close = redis.register_script(ledger_scripts.CLOSE)
@@ -151,14 +153,23 @@ class Ledger:
         self._finish = redis.register_script(ledger_scripts.FINISH)
         self._settle = redis.register_script(ledger_scripts.SETTLE)
 
-    async def rows(self, watch: str, paths: Sequence[bytes]) -> Rows:
-        """The rows of ``paths``, in their order."""
-        pipeline = self._redis.pipeline(transaction=False)
-        pipeline.time()
-        pipeline.hmget(_key(watch, "rows"), list(paths))
+    async def compare(self, watch: str, files: Sequence[tuple[bytes, str]]) -> Compared:
+        """What the ledger says of files (path, version), in their order."""
+        arguments = [part for file in files for part in file]
         with translated():
-            (seconds, micros), values = await pipeline.execute()
-        return Rows([None if raw is None else Row.parse(raw) for raw in values], seconds * 1000 + micros // 1000)
+            answer = await self._compare(keys=[_key(watch, "rows")], args=arguments)
+        as_of_ms, letters, *others = answer
+        rest = iter(others)
+        rows: list[Row | Literal[True] | None] = [
+            True if letter == _SAME else None if letter == _NONE else Row.parse(next(rest)) for letter in letters
+        ]
+        return Compared(rows, int(as_of_ms))
+
+    async def rows(self, watch: str, paths: Sequence[bytes]) -> list[Row | None]:
+        """The rows of ``paths``, in their order."""
+        with translated():
+            values: list[Any] = await self._redis.hmget(_key(watch, "rows"), list(paths))
+        return [None if raw is None else Row.parse(raw) for raw in values]
 
     async def announce(
         self,
@@ -178,27 +189,23 @@ class Ledger:
             as_of_ms, _LONGEST_DECISION_MS, self._seen_ms, SEEN, received, f"files:{watch}", watch, memory,
         ]  # fmt: skip
         for file in files:
-            arguments += (
-                file.path,
-                file.expected.raw if file.expected else b"",
-                file.version,
-                file.digest or "-",
-                file.marker or "-",
-                _base(watch, file),
-                file.tail,
-            )
+            about = f"{file.version} {file.digest or '-'} {file.marker or '-'} {_base(watch, file)}"
+            arguments += (file.path, file.expected.raw if file.expected else b"", about.encode(), file.tail)
         keys = [STREAM, *(_key(watch, kind) for kind in ("rows", "events", "due", "numbers"))]
         with translated():
-            answers: list[bytes] | None = await self._announce(keys=keys, args=arguments)
+            answers: bytes | None = await self._announce(keys=keys, args=arguments)
         if answers is None:
             return [Announced(None)] * len(files)
-        return [_announced(answer.decode()) for answer in answers]
+        return [_announced(answer) for answer in answers.decode().split("\n")]
 
-    async def adopt(self, watch: str, files: Sequence[tuple[bytes, Row, str]]) -> None:
-        """Let each row (path, row, version) follow its file to a new version that is the same content."""
+    async def adopt(self, watch: str, files: Sequence[tuple[bytes, Row, str]]) -> list[bool]:
+        """Let each row (path, row, version) follow its file to a new version that is the same content.
+
+        Answers, for each, whether the row still was the one that was handed in.
+        """
         arguments = [part for path, row, version in files for part in (path, row.raw, version)]
         with translated():
-            await self._adopt(keys=[_key(watch, "rows")], args=arguments)
+            return [bool(answer) for answer in await self._adopt(keys=[_key(watch, "rows")], args=arguments)]
 
     async def close(self, watch: str, files: Sequence[tuple[bytes, Row]]) -> int:
         """Close the rows of files that have gone; those in flight are left to `settle`. Answers how many it were."""
@@ -254,7 +261,7 @@ class Ledger:
                 return [], 0
             notes: list[bytes | None] = await self._redis.hmget(_key(watch, "events"), list(ended))  # type: ignore[assignment]
         found_notes = [note.split(b" ", 2) if note else (b"", b"-", b"") for note in notes]
-        rows = (await self.rows(watch, [path for _, _, path in found_notes])).rows
+        rows = await self.rows(watch, [path for _, _, path in found_notes])
         return [
             InFlight(event_id.decode(), path, announced.decode(), row, finished)
             for (event_id, finished), (_, announced, path), row in zip(ended.items(), found_notes, rows, strict=True)
@@ -296,6 +303,11 @@ class Ledger:
             except ResponseError:  # some hosted servers keep it to themselves
                 server = b""
         return Stamp(server, int(generation or 0), int(closed or 0))
+
+    async def size(self, watch: str) -> int:
+        """How many rows there are."""
+        with translated():
+            return int(await self._redis.hlen(_key(watch, "rows")))
 
     async def root(self, watch: str) -> str | None:
         """Under which identity of the watch's directory its rows were last confirmed."""

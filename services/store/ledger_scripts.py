@@ -8,55 +8,79 @@ from __future__ import annotations
 
 from typing import Final
 
+# KEYS: rows. ARGV: for each file path, version. Answers the time (ms), one letter for each file ('=' this version was
+# announced, '-' there is no row, '+' there is another), and the rows behind the '+' in order.
+COMPARE: Final = """
+local time = redis.call('TIME')
+local letters, answers = {}, {time[1] * 1000 + math.floor(time[2] / 1000), ''}
+for i = 1, #ARGV, 2 do
+  local row = redis.call('HGET', KEYS[1], ARGV[i])
+  if not row then
+    letters[#letters + 1] = '-'
+  elseif string.sub(row, 1, 1) ~= 'x' and string.sub(row, 3, 3 + #ARGV[i + 1]) == ARGV[i + 1] .. ' ' then
+    letters[#letters + 1] = '='
+  else
+    letters[#letters + 1] = '+'
+    answers[#answers + 1] = row
+  end
+end
+answers[2] = table.concat(letters)
+return answers
+"""
+
 # KEYS: journal, rows, in flight, due, numbers. ARGV: as of (ms), longest age of that (ms), time of a seen key (ms),
 # prefix of a seen key, received (ISO), listener, watch, prefix of the content memory or '' for none; then for each
-# file: path, expected row or '', version, digest, marker, base of the id, the event's JSON after its id.
-# Answers nil when the rows were read too long ago, else for each file the event's id, '' where the row was another,
-# or '=' and an id where the content ran before and there is no event.
+# file: path, expected row or '', `VERSION DIGEST MARKER` and base of the id, the event's JSON after its id.
+# Answers nil when the rows were read too long ago, else a line for each file: the event's id, nothing where the row
+# was another, or '=' and an id where the content ran before and there is no event.
 ANNOUNCE: Final = """
 local time = redis.call('TIME')
 local ms = time[1] * 1000 + math.floor(time[2] / 1000)
 if ms - tonumber(ARGV[1]) > tonumber(ARGV[2]) then return false end
 local at = string.format('%.0f', ms)
 local answers = {}
-for i = 9, #ARGV, 7 do
-  local path, version, digest = ARGV[i], ARGV[i + 2], ARGV[i + 3]
+for i = 9, #ARGV, 4 do
+  local path = ARGV[i]
   local row = redis.call('HGET', KEYS[2], path) or ''
   local answer = ''
   if row == ARGV[i + 1] then
+    local version, digest, marker, base = string.match(ARGV[i + 2], '^(%S+) (%S+) (%S+) (%S+)$')
     local generation = string.format('%.0f', redis.call('HINCRBY', KEYS[5], 'generation', 1))
-    local id = ARGV[7] .. '-' .. ARGV[i + 5] .. '-' .. generation
+    local id = ARGV[7] .. '-' .. base .. '-' .. generation
     local fresh = row == '' or string.sub(row, 1, 1) == 'x'
     if ARGV[8] ~= '' and fresh and redis.call('GET', ARGV[8] .. redis.sha1hex(path)) == digest then
       redis.call('HSET', KEYS[4], id, '{"ok":true,"same":true}')
       answer = '=' .. id
     else
       local entry = redis.call('XADD', KEYS[1], '*', 'event', '{"specversion":"1.0","id":"' .. id .. '",' ..
-        ARGV[i + 6], 'received', ARGV[5], 'listener', ARGV[6])
+        ARGV[i + 3], 'received', ARGV[5], 'listener', ARGV[6])
       redis.call('SET', ARGV[4] .. id, entry, 'PX', ARGV[3])
       answer = id
     end
     redis.call('HSET', KEYS[2], path,
-      's ' .. version .. ' ' .. generation .. ' ' .. at .. ' ' .. digest .. ' ' .. ARGV[i + 4])
+      's ' .. version .. ' ' .. generation .. ' ' .. at .. ' ' .. digest .. ' ' .. marker)
     redis.call('HSET', KEYS[3], id, at .. ' ' .. version .. ' ' .. path)
   end
   answers[#answers + 1] = answer
 end
-return answers
+return table.concat(answers, '\\n')
 """
 
-# KEYS: rows. ARGV: for each file path, expected row, version. The same file with another time: its row follows it.
+# KEYS: rows. ARGV: for each file path, expected row, version. The same content with another time: its row follows it.
+# Answers 1 for each file whose row was the expected one, else 0.
 ADOPT: Final = """
-local done = 0
+local answers = {}
 for i = 1, #ARGV, 3 do
   local row = redis.call('HGET', KEYS[1], ARGV[i])
   if row == ARGV[i + 1] then
     local state, rest = string.match(row, '^(%a) %S+ (.*)$')
     redis.call('HSET', KEYS[1], ARGV[i], state .. ' ' .. ARGV[i + 2] .. ' ' .. rest)
-    done = done + 1
+    answers[#answers + 1] = 1
+  else
+    answers[#answers + 1] = 0
   end
 end
-return done
+return answers
 """
 
 # KEYS: rows, numbers. ARGV: for each file path, expected row. What is in flight stays.

@@ -21,7 +21,7 @@ from services.listeners.files.identity import Known, Verdict, judge, known
 from services.listeners.files.readiness import NO_NAME, UNREADABLE, Past, Policy, Wait, readiness
 from services.listeners.files.scan import Found, memory_of
 from services.listeners.files.waiting import Waiting, shown
-from services.store.ledger import Announced, Announcement, Row, Rows
+from services.store.ledger import Announced, Announcement, Compared, Row
 
 log = structlog.get_logger()
 
@@ -47,8 +47,8 @@ class Threads(Protocol):
 class Announcer(Protocol):
     """The part of the ledger that arrivals need."""
 
-    async def rows(self, watch: str, paths: Sequence[bytes]) -> Rows:
-        """The rows of the paths."""
+    async def compare(self, watch: str, files: Sequence[tuple[bytes, str]]) -> Compared:
+        """What the ledger says of files."""
 
     async def announce(
         self,
@@ -132,10 +132,11 @@ class Arrivals:
 
     async def _consider(self, found: Sequence[Found]) -> tuple[int, list[Found]]:
         epoch = self._epoch
-        rows, as_of = await self._ledger.rows(self._folder.name, [file.path for file in found])
+        versions = [(file.path, str(file.version)) for file in found]
+        rows, as_of = await self._ledger.compare(self._folder.name, versions)
         doubtful: list[tuple[Found, Row | None]] = []
         for file, row in zip(found, rows, strict=True):
-            if known(row, file.version) is Known.SAME:
+            if row is True:
                 self._settle(file.path, file.version, epoch)
             else:
                 doubtful.append((file, row))

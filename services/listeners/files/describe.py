@@ -17,6 +17,7 @@ from services.listeners.files.folder import ALIASES, Folder
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST_NAME: Final = 255
+_JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class Describer:
@@ -62,7 +63,7 @@ class Describer:
 
 def tail(event: Mapping[str, Any]) -> bytes:
     """The event's JSON after ``{"specversion":"1.0","id":"…",``, as the ledger completes it."""
-    return json.dumps(event, ensure_ascii=False, separators=(",", ":"))[1:].encode()
+    return _JSON(event)[1:].encode()
 
 
 def iso(ns: int) -> str:

@@ -70,7 +70,7 @@ class Examiner:
                 return None
             digest = None
             if 0 <= before.st_size <= self._digest_up_to and found is not Writers.SOME:
-                digest = _digest(descriptor)
+                digest = _digest(descriptor, before.st_size)
                 after = os.fstat(descriptor)
                 if Version.of(after) != Version.of(before):
                     before, digest, found = after, None, Writers.SOME
@@ -89,7 +89,7 @@ class Examiner:
             return None
         try:
             before = Version.of(os.fstat(descriptor))
-            digest = _digest(descriptor)
+            digest = _digest(descriptor, before.size)
             return (before, digest) if Version.of(os.fstat(descriptor)) == before else None
         except OSError:
             return None
@@ -112,12 +112,9 @@ def _open(absolute: bytes) -> int:
         return os.open(absolute, _FLAGS)  # reading without a trace is the owner's right
 
 
-def _digest(descriptor: int) -> str:
-    first = os.read(descriptor, _CHUNK)
-    if len(first) < _CHUNK:
-        return hashlib.sha256(first).hexdigest()
-    digest = hashlib.sha256(first)
-    while chunk := os.read(descriptor, _CHUNK):
+def _digest(descriptor: int, size: int) -> str:
+    digest = hashlib.sha256(os.read(descriptor, min(size + 1, _CHUNK)))
+    while size >= _CHUNK and (chunk := os.read(descriptor, _CHUNK)):
         digest.update(chunk)
     return digest.hexdigest()
 

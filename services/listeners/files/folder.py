@@ -25,11 +25,14 @@ class Folder:
     root: bytes
     source: FilesSource
     settings: FileSettings
+    archives: frozenset[bytes]
+    """The names of the folders inside the watch that files are put away in."""
 
     @classmethod
     def of(cls, name: str, source: FilesSource, settings: FileSettings) -> Self:
         """The watch ``name``; a relative path is taken from the working directory."""
-        return cls(name, os.fsencode(os.path.abspath(source.path)), source, settings)
+        archives = frozenset({os.fsencode(source.done), os.fsencode(source.failed)})
+        return cls(name, os.fsencode(os.path.abspath(source.path)), source, settings, archives)
 
     @property
     def path(self) -> Path:
@@ -67,10 +70,7 @@ class Folder:
 
     def is_ours(self, relative: bytes) -> bool:
         """Whether a path is Sluice's own: the archive folders, cookies, links."""
-        first, _, _ = relative.partition(b"/")
-        return (
-            first == os.fsencode(self.source.done)
-            or first == os.fsencode(self.source.failed)
-            or relative.rpartition(b"/")[2].startswith(OWN)
-            or first.startswith(OWN)
-        )
+        first, slash, rest = relative.partition(b"/")
+        if first in self.archives or first.startswith(OWN):
+            return True
+        return bool(slash) and rest.rpartition(b"/")[2].startswith(OWN)

@@ -209,13 +209,10 @@ class FilesListener:
     async def _gone(self, paths: Sequence[bytes]) -> None:
         for path in paths:
             self._waiting.drop(path)
-        identity = self._guard.identity
-        if identity is None:
-            return
-        rows, _ = await self._ledger.rows(self._folder.name, paths)
+        rows = await self._ledger.rows(self._folder.name, paths)
         there = {path: row for path, row in zip(paths, rows, strict=True) if row is not None}
-        if there and await self._ledger.root(self._folder.name) == identity:
-            await self._sweeper.close_rows(there, identity)
+        if there:
+            await self._sweeper.close_rows(there)
 
     async def _explore(self) -> None:
         now = time.monotonic()

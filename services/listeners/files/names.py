@@ -13,9 +13,10 @@ from wcmatch import glob
 from config.paths import FLAGS
 from config.sources import FilesSource
 
-_TEMPORARY: Final = re.compile(
-    rb".*(?:\.(?:part|filepart|tmp|crdownload|swp)|~)|\.~lock\..*|\.nfs.*|\..+\.[A-Za-z0-9]{6}", re.DOTALL
-)
+_TEMPORARY_ENDS: Final = (b".part", b".filepart", b".tmp", b".crdownload", b".swp", b"~")
+_TEMPORARY_STARTS: Final = (b".~lock.", b".nfs")
+_RSYNC: Final = re.compile(rb"\..+\.[A-Za-z0-9]{6}", re.DOTALL)
+_SIMPLE: Final = re.compile(r"\*(\.[A-Za-z0-9_.-]+)")
 _EVERYTHING: Final = (("*",), ("**",), ("**/*",))
 
 
@@ -35,8 +36,11 @@ class Names:
 
     def __init__(self, source: FilesSource) -> None:
         self._everything = source.include in _EVERYTHING
+        simple = [_SIMPLE.fullmatch(pattern) for pattern in source.include]
+        self._suffixes = tuple(os.fsencode(match[1]) for match in simple if match)
         self._by_name, self._by_path = _compiled(source.include, 0)
         self._not_by_name, self._not_by_path = _compiled(source.exclude, glob.DOTGLOB)
+        self._excludes = bool(source.exclude)
         wanted = tuple(pattern for pattern in source.include if is_temporary(os.fsencode(pattern)))
         self._wanted_name, self._wanted_path = _compiled(wanted, 0)
         # A directory with a leading dot is entered only if some glob names such a one.
@@ -55,20 +59,17 @@ class Names:
         name = path.rpartition(b"/")[2]
         if self._marker is not None and self._marker.is_one(name):
             return Kind.MARKER
-        text_path: str | None = None
-        if self._not_by_name is not None or self._not_by_path is not None:
-            text_path = os.fsdecode(path)
-            if _matches(self._not_by_name, self._not_by_path, text_path):
-                return Kind.OTHER
-        if _TEMPORARY.fullmatch(name):
-            text_path = text_path or os.fsdecode(path)
-            if not _matches(self._wanted_name, self._wanted_path, text_path):
-                return Kind.TEMPORARY
-            return Kind.ARRIVAL
-        if self._everything:
-            return Kind.OTHER if name.startswith(b".") else Kind.ARRIVAL
-        arrival = _matches(self._by_name, self._by_path, text_path or os.fsdecode(path))
-        return Kind.ARRIVAL if arrival else Kind.OTHER
+        if self._excludes and _matches(self._not_by_name, self._not_by_path, os.fsdecode(path)):
+            return Kind.OTHER
+        if is_temporary(name):
+            wanted = _matches(self._wanted_name, self._wanted_path, os.fsdecode(path))
+            return Kind.ARRIVAL if wanted else Kind.TEMPORARY
+        if self._everything or name.endswith(self._suffixes):
+            return Kind.OTHER if name.startswith(b".") and not self._fits(path) else Kind.ARRIVAL
+        return Kind.ARRIVAL if self._fits(path) else Kind.OTHER
+
+    def _fits(self, path: bytes) -> bool:
+        return _matches(self._by_name, self._by_path, os.fsdecode(path))
 
     def enters(self, directory: bytes) -> bool:
         """Whether files below ``directory`` can be arrivals."""
@@ -108,7 +109,9 @@ class Marker:
 
 def is_temporary(name: bytes) -> bool:
     """Whether programs use such a name while they write."""
-    return _TEMPORARY.fullmatch(name) is not None
+    if name.endswith(_TEMPORARY_ENDS):
+        return True
+    return name.startswith(b".") and (name.startswith(_TEMPORARY_STARTS) or _RSYNC.fullmatch(name) is not None)
 
 
 def _compiled(patterns: Sequence[str], flags: int) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:

@@ -60,6 +60,8 @@ class Sweeper:
         self._stamp: Stamp | None = None
         self._reconciled_at: float | None = None
         self._foreign_since: float | None = None
+        self.confirmed: str | None = None
+        """The identity of the directory that the ledger's rows are of, once a scan has found it in its place."""
 
     async def sweep(self) -> Swept:
         """Look at everything; raises what the ledger raises, and then part of it was not looked at."""
@@ -75,8 +77,9 @@ class Sweeper:
         if healthy:
             missing = remembered - report.settled
             self._arrivals.settled -= missing
-            if missing or self._reconciled_at is None or self._clock() - self._reconciled_at > MEMORY_SECONDS:
-                await self._reconcile(before.identity)
+            self.confirmed = before.identity if await self._is_own(before.identity) else None
+            if missing or await self._rows_are_left():
+                await self._reconcile()
                 self._reconciled_at = self._clock()
         self._checkpoint("swept")
         return Swept(report, healthy, self._clock() - started, scan_seconds, events)
@@ -112,8 +115,14 @@ class Sweeper:
         if known is None or not known.holds_at(stamp):
             self._arrivals.forget_settled()
 
-    async def _reconcile(self, identity: str) -> None:
-        may_close = await self._is_own(identity)
+    async def _rows_are_left(self) -> bool:
+        """Whether, once in a while, there are more rows than files."""
+        if self._reconciled_at is not None and self._clock() - self._reconciled_at < MEMORY_SECONDS:
+            return False
+        self._reconciled_at = self._clock()
+        return await self._ledger.size(self._folder.name) > len(self._arrivals.settled)
+
+    async def _reconcile(self) -> None:
         async for chunk in self._ledger.every_row(self._folder.name):
             now_ms = time.time() * 1000
             old = [
@@ -124,13 +133,18 @@ class Sweeper:
             if old:
                 await self._ledger.forget(self._folder.name, old)
             unseen = {path: row for path, row in chunk if self._may_be_gone(path, row)}
-            if unseen and may_close:
-                await self.close_rows(unseen, identity)
+            if unseen:
+                await self.close_rows(unseen)
 
-    async def close_rows(self, rows: dict[bytes, Row], identity: str) -> int:
-        """Close the rows of those files that are not there while the directory is; answers how many it were."""
+    async def close_rows(self, rows: dict[bytes, Row]) -> int:
+        """Close the rows of those files that are not there while the directory is; answers how many it were.
+
+        None of them if the directory is not, before and after, the one that the rows were made in.
+        """
+        if self.confirmed is None:
+            return 0
         gone = await self._threads.check(are_gone, self._folder, list(rows))
-        if not gone or (await self._threads.check(look_at_root, self._folder)).identity != identity:
+        if not gone or (await self._threads.check(look_at_root, self._folder)).identity != self.confirmed:
             return 0
         return await self._ledger.close(self._folder.name, [(path, rows[path]) for path in gone])
 

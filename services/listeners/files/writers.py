@@ -29,8 +29,10 @@ def writers(descriptor: int) -> Writers:
 
     Blind to writers on other machines, and to those between closing and reopening.
     """
-    with held_off(descriptor) as found:
-        return found
+    found = _hold_off(descriptor)
+    if found is Writers.NONE:
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return found
 
 
 @contextlib.contextmanager
@@ -39,18 +41,22 @@ def held_off(descriptor: int) -> Iterator[Writers]:
 
     A process that tries waits as long, or fails if it opened without blocking: keep it short.
     """
+    found = _hold_off(descriptor)
+    try:
+        yield found
+    finally:
+        if found is Writers.NONE:
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+
+
+def _hold_off(descriptor: int) -> Writers:
     if not _SUPPORTED:
-        yield Writers.UNKNOWN
-        return
+        return Writers.UNKNOWN
     try:
         # A writer that comes while the lease is held makes the kernel send a signal. The default one, SIGIO, ends the
         # process; this one is ignored unless someone asks for it.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as error:
-        yield Writers.SOME if error.errno == errno.EAGAIN else Writers.UNKNOWN
-        return
-    try:
-        yield Writers.NONE
-    finally:
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        return Writers.SOME if error.errno == errno.EAGAIN else Writers.UNKNOWN
+    return Writers.NONE
