@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 import structlog
@@ -25,7 +26,7 @@ from services.prefect_api.dispatch import (
     healthy,
     run_request,
 )
-from services.store.dead_letters import event_letter
+from services.store.dead_letters import event_letter, letter_id_of
 from services.store.event_history import compact_json
 from services.store.journal import Entry
 from services.store.lanes import Dispatch
@@ -71,6 +72,7 @@ class Calls:
         recorder: Recorder,
         fetch: Callable[[Sequence[str]], Awaitable[Mapping[str, Entry]]],
         bury: Callable[[DeadLetter], Awaitable[None]],
+        withdraw: Callable[[Sequence[str]], Awaitable[object]],
         announce: Announce,
         settings: DispatcherSettings,
         wake: Callable[[], None],
@@ -79,6 +81,7 @@ class Calls:
         self._recorder = recorder
         self._fetch = fetch
         self._bury = bury
+        self._withdraw = withdraw
         self._announce = announce
         self._settings = settings
         self._wake = wake
@@ -149,7 +152,7 @@ class Calls:
                     unfit.append((lane, item, Result(Fate.REFUSED, said=error.reason, code=error.code)))
             results = await create_runs(self._prefect, deployment, bodies) if bodies else []
         except NotFound as error:
-            self._missing(batch, error)
+            await self._missing(batch, error)
             return []
         except RejectedEvent as error:
             return unfit + self._refused_call(sent, error)
@@ -174,12 +177,20 @@ class Calls:
             max_parameter_bytes=self._settings.max_parameter_bytes,
         )
 
-    def _missing(self, batch: Batch, error: NotFound) -> None:
+    async def _missing(self, batch: Batch, error: NotFound) -> None:
+        """Hold what needs the deployment. One letter for each rule shows in the list of dead letters that it waits."""
         self._deployments.pop(batch.deployment, None)
-        reason = f"the deployment {batch.deployment!r} does not exist: register it, and its events go on by themselves"
-        for lane in {id(lane): lane for lane, _ in batch.items}.values():
+        reason = (
+            f"the deployment {batch.deployment!r} does not exist: register it (`sluice deploy`), and this event and "
+            "those behind it go on by themselves"
+        )
+        for lane, item in {id(lane): (lane, item) for lane, item in reversed(batch.items)}.values():
             if lane.circuit.trip("deployment-missing", reason, time.monotonic()):
                 log.warning("a rule holds its events", rule=lane.rule, reason=reason, said=str(error))
+                lane.noticed = True
+                with contextlib.suppress(TransientError, Backpressure):
+                    (letter, *_) = await self._letters(item.dispatch, "deployment-missing", reason, attempts=1)
+                    await self._bury(letter.model_copy(update={"id": _notice_id(lane)}))
 
     def _refused_call(self, sent: Sequence[tuple[Lane, Item]], error: RejectedEvent) -> list[_Outcome]:
         """Prefect did not take the call as a whole: its halves are tried, until it is clear whose fault it is."""
@@ -256,6 +267,7 @@ class Calls:
                 await self._recorder.created([Made(item.entry, item.dispatch, one.run_id) for _, item, one in made])
                 for _, item, result in refused:
                     await self._refuse(item, result)
+                await self._take_notices_back({id(lane): lane for lane, _, _ in made}.values())
             except (TransientError, Backpressure) as error:
                 await self._redis_trouble.after(error)
                 continue
@@ -267,31 +279,45 @@ class Calls:
             action = item.dispatch.action
             log.debug("run created", event_id=action.event_ids[0], rule=action.rule, run_id=result.run_id)
 
+    async def _take_notices_back(self, lanes: Iterable[Lane]) -> None:
+        """The letters that said what a rule waits for are no longer true; one may be from an earlier process."""
+        noticed = [lane for lane in lanes if lane.noticed]
+        if noticed:
+            await self._withdraw([_notice_id(lane) for lane in noticed])
+        for lane in noticed:
+            lane.noticed = False
+
     async def _refuse(self, item: Item, result: Result) -> None:
         """A dead letter for every event of the run, whole."""
         dispatch = item.dispatch
+        letters = await self._letters(dispatch, result.code, result.said[:_REASON_LIMIT], attempts=item.attempts + 1)
+        for letter in letters:
+            await self._bury(letter)
+            said = {"rule": letter.rule, "code": letter.code, "reason": letter.reason}
+            log.warning("an event became a dead letter", event_id=letter.event_id, **said)
+        told = [(letter.id, letter.code, letter.reason) for letter in letters]
+        await self._recorder.refused(item.entry, dispatch, told)
+        self.refused += 1
+
+    async def _letters(self, dispatch: Dispatch, code: str, reason: str, *, attempts: int) -> list[DeadLetter]:
         action = dispatch.action
         held = await self._fetch(dispatch.positions)
         letters = []
         for event_id, position in zip(action.event_ids, dispatch.positions, strict=True):
             entry = held.get(position)
-            letter = event_letter(
-                event_id=event_id,
-                raw=entry.event.to_json() if entry else compact_json(action.model_dump(mode="json")),
-                source=dispatch.source,
-                rule=action.rule,
-                code=result.code,
-                reason=result.said[:_REASON_LIMIT],
-                attempts=item.attempts + 1,
+            letters.append(
+                event_letter(
+                    event_id=event_id,
+                    raw=entry.event.to_json() if entry else compact_json(action.model_dump(mode="json")),
+                    source=dispatch.source,
+                    rule=action.rule,
+                    code=code,
+                    reason=reason,
+                    attempts=attempts,
+                )
             )
-            await self._bury(letter)
-            letters.append((letter.id, letter.code, letter.reason))
-            log.warning(
-                "an event became a dead letter",
-                event_id=event_id,
-                rule=action.rule,
-                code=letter.code,
-                reason=letter.reason,
-            )
-        await self._recorder.refused(item.entry, dispatch, letters)
-        self.refused += 1
+        return letters
+
+
+def _notice_id(lane: Lane) -> str:
+    return letter_id_of("held", lane.rule, lane.deployment)

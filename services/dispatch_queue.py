@@ -63,6 +63,8 @@ class Lane:
     items: dict[str, Item] = field(default_factory=dict)
     last_read: str = ""
     length: int = 0
+    noticed: bool = True
+    """A letter may say that the lane waits; it is taken back when a run is created."""
 
     @property
     def room(self) -> int:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from events.dead_letter import DeadLetter
 from events.glob import Globs
-from services.store.connection import AsyncRedis, translated
+from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, translated
 from services.store.journal import text
 
 DEAD: Final = "sluice:dead"
@@ -64,13 +64,18 @@ class DeadLetters:
     def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis
         self._add = redis.register_script(_ADD)
+        self._add_accepted = redis.register_script(EVEN_WHEN_FULL + _ADD)
 
     async def add(self, letter: DeadLetter) -> None:
-        """Keep the letter; one whose id is there already counts as a further attempt at the same thing."""
+        """Keep the letter; one whose id is there already counts as a further attempt at the same thing.
+
+        A letter about an accepted event is kept even when Redis is full.
+        """
+        add = self._add_accepted if letter.kind == "event" else self._add
         failed_ms = int(letter.last_failed.timestamp() * 1000)
         arguments = [letter.id, letter.model_dump_json(), letter.code, letter.reason]
         with translated():
-            await self._add(
+            await add(
                 keys=[DEAD, LETTER + letter.id],
                 args=[*arguments, letter.last_failed.isoformat(), failed_ms, letter.first_failed.isoformat()],
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from services.store.connection import AsyncRedis, translated
+from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, translated
 
 LEASE: Final = "sluice:lease:"
 """Prefix of the key that holds the holder's token while the lease runs; behind it ``:token`` counts the holders."""
@@ -51,8 +51,8 @@ class Lease:
     def __init__(self, redis: AsyncRedis, name: str, *, ttl_seconds: float) -> None:
         self._keys = [LEASE + name, f"{LEASE}{name}:token"]
         self._ttl_seconds = ttl_seconds
-        self._acquire = redis.register_script(_ACQUIRE)
-        self._renew = redis.register_script(_RENEW)
+        self._acquire = redis.register_script(EVEN_WHEN_FULL + _ACQUIRE)
+        self._renew = redis.register_script(EVEN_WHEN_FULL + _RENEW)
         self._release = redis.register_script(_RELEASE)
         self.token = 0
         self.deadline = 0.0

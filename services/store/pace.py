@@ -6,11 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from services.store.connection import AsyncRedis, translated
+from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, translated
 from services.store.runs import ACTIVE, RUNS
 
 PASSED: Final = "sluice:rate:"
 """Prefix of a rule's log of what its rate let pass: entries of its lanes by time (ms), while the rate counts them."""
+
+# KEYS: the log; ARGV: now (ms), how long the log is kept without news (ms), then the entries.
+_LET_THROUGH: Final = """
+for i = 3, #ARGV do redis.call('ZADD', KEYS[1], 'NX', ARGV[1], ARGV[i]) end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,7 @@ class Paces:
 
     def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis
+        self._pass_on = redis.register_script(EVEN_WHEN_FULL + _LET_THROUGH)
 
     async def usage(self, *, active: Sequence[str], rates: Mapping[str, float], now_ms: int) -> Usage:
         """The usage of the rules ``active`` by runs, and of those in ``rates`` within so many seconds."""
@@ -53,9 +60,6 @@ class Paces:
 
     async def pass_on(self, passed: Mapping[str, Sequence[str]], *, seconds: Mapping[str, float], now_ms: int) -> None:
         """Note which entries of each rule's lanes its rate lets pass now."""
-        pipeline = self._redis.pipeline(transaction=False)
         for rule, entries in passed.items():
-            pipeline.zadd(PASSED + rule, dict.fromkeys(entries, now_ms), nx=True)
-            pipeline.pexpire(PASSED + rule, int(seconds[rule] * 1000) + 1000)
-        with translated():
-            await pipeline.execute()
+            with translated():
+                await self._pass_on(keys=[PASSED + rule], args=[now_ms, int(seconds[rule] * 1000) + 1000, *entries])

@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from services.store.connection import AsyncRedis, translated
+from events.errors import Backpressure
+from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, translated
 from services.store.event_history import compact_json, now_ms
 from services.store.history import FAILED, HISTORY, MATCHED_BY, UNMATCHED
 from services.store.journal import ROUTER_GROUP, STREAM, text
-from services.store.lanes import BELL, LANE_FUNCTIONS, Dispatch
+from services.store.lanes import LANE_FUNCTIONS, Dispatch, Lanes
 from services.store.runs import ACTIVE, RUN, RUNS
 
 OPEN: Final = "sluice:open:"
@@ -22,6 +23,9 @@ FINISHED: Final = "sluice:finished"
 
 MESSAGE_LIMIT: Final = 500
 """Characters of a run's state message that are kept."""
+
+_WAITING_WHEN_FULL: Final = 200
+"""How many runs may wait in the lanes for the router to go on while Redis is full."""
 
 FIRST_CHECK_MS: Final = 5_000
 """A new run's state is asked for after this time, if nothing was heard of it."""
@@ -87,6 +91,7 @@ for i = 1, count * 3, 3 do
   local known = redis.call('HGET', open, ARGV[at + i + 2])
   if not known or string.sub(known, 1, 1) == '!' then redis.call('HSET', open, ARGV[at + i + 2], '') end
 end
+if count > 0 then lane_ring() end
 at = at + count * 3 + 1
 count = tonumber(ARGV[at])
 for i = 1, count * 2, 2 do
@@ -292,16 +297,30 @@ class Progress:
         self._redis = redis
         self._group = group
         self._retention_ms = int(retention_seconds * 1000)
-        self._route = redis.register_script(_ROUTE)
-        self._created = redis.register_script(_CREATED)
-        self._refused = redis.register_script(_REFUSED)
-        self._state = redis.register_script(_STATE)
-        self._release = redis.register_script(_RELEASE)
+        self._lanes = Lanes(redis)
+        # What was accepted must come through even when Redis is full; taking in more work must not.
+        self._route = redis.register_script("#!lua\n" + _ROUTE)
+        self._route_when_full = redis.register_script(EVEN_WHEN_FULL + _ROUTE)
+        self._created = redis.register_script(EVEN_WHEN_FULL + _CREATED)
+        self._refused = redis.register_script(EVEN_WHEN_FULL + _REFUSED)
+        self._state = redis.register_script(EVEN_WHEN_FULL + _STATE)
+        self._release = redis.register_script(EVEN_WHEN_FULL + _RELEASE)
 
     async def route(self, batch: Sequence[Routed]) -> None:
-        """Record the verdicts, put the runs into their lanes and acknowledge the entries; one round trip."""
-        calls = [(self._route, self._route_arguments(one)) for one in batch]
-        await self._run_all(calls, ring=any(one.dispatches for one in batch))
+        """Record the verdicts, put the runs into their lanes and acknowledge the entries; one round trip.
+
+        When Redis is full, this goes on only while the lanes are short: what they hold must be done first.
+        """
+        try:
+            await self._run_all([(self._route, self._route_arguments(one)) for one in batch])
+        except Backpressure:
+            waiting = sum((await self._lanes.lengths(await self._lanes.names())).values())
+            if waiting > _WAITING_WHEN_FULL:
+                raise
+            few = batch[:_WAITING_WHEN_FULL]
+            await self._run_all([(self._route_when_full, self._route_arguments(one)) for one in few])
+            if len(few) < len(batch):
+                raise
 
     async def created(self, made: Sequence[Made]) -> list[bool]:
         """Take created runs out of their lanes and remember them; answers, for each, whether the run was new to us."""
@@ -386,7 +405,7 @@ class Progress:
             arguments += [token, value]
         return arguments
 
-    async def _run_all(self, calls: Sequence[tuple[Any, list[Any]]], *, ring: bool = False) -> list[Any]:
+    async def _run_all(self, calls: Sequence[tuple[Any, list[Any]]]) -> list[Any]:
         """One round trip: the script is loaded along with its calls, which costs less than asking whether it is."""
         if not calls:
             return []
@@ -395,8 +414,6 @@ class Progress:
         pipeline.script_load(script.script)
         for _, arguments in calls:
             pipeline.evalsha(script.sha, 0, *arguments)
-        if ring:
-            pipeline.xadd(BELL, {"r": ""}, maxlen=1, approximate=False)
         with translated():
             answers = await cast(Awaitable[list[Any]], pipeline.execute())
         return answers[1 : len(calls) + 1]

@@ -1,14 +1,33 @@
-"""How much of the streams stays: by age, by count, and never what somebody still has to handle."""
+"""How much of the streams and the history stays: by age, by count, and never what somebody still has to handle."""
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
+from config.settings import HistorySettings
 from services.store.connection import AsyncRedis, translated
-from services.store.journal import order, position_at, text
+from services.store.history import FAILED, HISTORY, MATCHED_BY, UNMATCHED
+from services.store.journal import STREAM, Broken, order, parse_entry, position_at, text
+from services.store.progress import OPEN
+
+FORGOTTEN: Final = "sluice:index:forgotten"
+"""Up to where histories were taken away because there were too many: the journal's position, and the number of the
+entry there, counted from the first one ever."""
+
+NEARLY_FULL: Final = 0.9
+"""Share of ``maxmemory`` from which the past gives way to the present."""
+
+_LEFT_WHEN_FULL: Final = 0.9
+_STEP: Final = 1000
+
+
+async def _nothing() -> Sequence[str]:
+    return ()
 
 
 async def trim_stream(
@@ -16,33 +35,118 @@ async def trim_stream(
     stream: str,
     *,
     retention_seconds: float,
-    keep: Iterable[str] = (),
     max_entries: int | None = None,
-) -> str | None:
+    keep: Callable[[], Awaitable[Sequence[str]]] = _nothing,
+) -> int:
     """Drop what is older than ``retention_seconds`` (or beyond ``max_entries``) and acknowledged by every group.
 
-    Nothing at or after a position of ``keep`` goes, whatever its age. Answers the lowest position that may remain.
-    A stream without a group is trimmed by age and count alone.
+    Nothing at or after a position of ``keep`` goes, whatever its age; that is asked for after the groups, so that what
+    passes from one to the other meanwhile is seen by either. A stream without a group is trimmed by age and count
+    alone. Answers how many entries went.
+    """
+    bound = await _bound(redis, stream, retention_seconds=retention_seconds, max_entries=max_entries, keep=keep)
+    with translated():
+        return int(await redis.xtrim(stream, minid=bound, approximate=False))
+
+
+async def forget_histories(redis: AsyncRedis, settings: HistorySettings) -> int:
+    """Take away the histories of the oldest events beyond ``max_events``; those of open events stay.
+
+    Answers how many went. What is too old goes by itself.
+    """
+    try:
+        with translated():
+            info: Any = await redis.xinfo_stream(STREAM)
+            mark = text(await redis.get(FORGOTTEN))
+    except ResponseError:
+        return 0
+    added, trimmed = int(info["entries-added"]), int(info["entries-added"]) - int(info["length"])
+    position, _, number = mark.partition(" ")
+    behind = int(number or 0)
+    if behind < trimmed:
+        position, behind = "-", trimmed
+    gone = 0
+    while (excess := added - behind - settings.max_events) > 0:
+        with translated():
+            rows: Any = await redis.xrange(STREAM, min=position, count=min(_STEP, excess))
+            if not rows:
+                break
+            gone += await _forget(redis, rows)
+            behind += len(rows)
+            position = f"({text(rows[-1][0])}"
+            await redis.set(FORGOTTEN, f"{position} {behind}")
+    return gone
+
+
+async def relieve(redis: AsyncRedis, *, keep: Callable[[], Awaitable[Sequence[str]]]) -> int:
+    """Where Redis is nearly full, drop a tenth of the journal's past with its histories, whatever the age.
+
+    What is over gives way to what is still to be done. Answers how many entries went.
     """
     with translated():
-        try:
-            groups = await redis.xinfo_groups(stream)
-        except ResponseError:
-            return None
-        bounds = [order(position) for position in keep]
-        for group in groups:
+        memory: Any = await redis.info("memory")
+        if not memory["maxmemory"] or memory["used_memory"] < NEARLY_FULL * memory["maxmemory"]:
+            return 0
+        length = int(await redis.xlen(STREAM))
+    if not length:
+        return 0
+    upto = await _bound(redis, STREAM, retention_seconds=0, max_entries=int(length * _LEFT_WHEN_FULL), keep=keep)
+    with translated():
+        position = "-"
+        while rows := await redis.xrange(STREAM, min=position, max=f"({upto}", count=_STEP):
+            await _forget(redis, rows)
+            position = f"({text(rows[-1][0])}"
+        return int(await redis.xtrim(STREAM, minid=upto, approximate=False))
+
+
+async def prune_indices(redis: AsyncRedis, settings: HistorySettings) -> None:
+    """Drop from the indices what is older than the history."""
+    before = int((time.time() - settings.retention_seconds) * 1000)
+    with translated():
+        indices = [FAILED, UNMATCHED, *[text(key) async for key in redis.scan_iter(match=MATCHED_BY + "*", count=5000)]]
+        for index in indices:
+            await redis.zremrangebyscore(index, "-inf", before)
+            excess = int(await redis.zcard(index)) - settings.max_events
+            if excess > 0:
+                await redis.zremrangebyrank(index, 0, excess - 1)
+
+
+async def _forget(redis: AsyncRedis, rows: Sequence[Any]) -> int:
+    entries = [parse_entry(position, fields) for position, fields in rows]
+    ids = [entry.event.id for entry in entries if not isinstance(entry, Broken) and not entry.replay]
+    pipeline = redis.pipeline(transaction=False)
+    for event_id in ids:
+        pipeline.exists(OPEN + event_id)
+    is_open = await pipeline.execute() if ids else []
+    done = [HISTORY + event_id for event_id, is_open in zip(ids, is_open, strict=True) if not is_open]
+    return int(await redis.unlink(*done)) if done else 0
+
+
+async def _bound(
+    redis: AsyncRedis,
+    stream: str,
+    *,
+    retention_seconds: float,
+    max_entries: int | None,
+    keep: Callable[[], Awaitable[Sequence[str]]],
+) -> str:
+    """The first position that must stay."""
+    bounds = []
+    with contextlib.suppress(ResponseError), translated():  # there is no such stream
+        for group in await redis.xinfo_groups(stream):
             pending = await redis.xpending(stream, group["name"])
             if pending["pending"]:
                 bounds.append(order(text(pending["min"])))
             first, second = order(text(group["last-delivered-id"]))
             bounds.append((first, second + 1))
-        oldest = order(position_at(time.time() - retention_seconds))
-        if max_entries is not None:
+    bounds += [order(position) for position in await keep()]
+    oldest = order(position_at(time.time() - retention_seconds))
+    if max_entries is not None:
+        with translated():
             excess = int(await redis.xlen(stream)) - max_entries
-            if excess > 0:
-                oldest = max(oldest, await _after(redis, stream, excess))
-        first, second = min([oldest, *bounds])
-        await redis.xtrim(stream, minid=f"{first}-{second}", approximate=False)
+            behind = await _after(redis, stream, excess) if excess > 0 else (0, 0)
+        oldest = max(oldest, behind) if retention_seconds else behind
+    first, second = min([oldest, *bounds])
     return f"{first}-{second}"
 
 
@@ -50,7 +154,7 @@ async def _after(redis: AsyncRedis, stream: str, count: int) -> tuple[int, int]:
     """The position behind the first ``count`` entries, found in steps that do not hold the server up."""
     start, last = "-", "0-0"
     while count > 0:
-        rows = await redis.xrange(stream, min=start, count=min(count, 1000))
+        rows: Any = await redis.xrange(stream, min=start, count=min(count, _STEP))
         if not rows:
             break
         count -= len(rows)

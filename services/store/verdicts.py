@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from config.settings import HistorySettings
 from events.errors import RejectedEvent
-from services.store.connection import AsyncRedis, translated
+from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, translated
 from services.store.event_history import compact_json, packed
 from services.store.history import SHARED
 
@@ -58,8 +58,8 @@ class VerdictLines:
     """
 
     def __init__(self, redis: AsyncRedis, settings: HistorySettings) -> None:
-        self._redis = redis
         self._retention_seconds = settings.retention_seconds
+        self._set = redis.register_script(EVEN_WHEN_FULL + "return redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])")
         self._digests: dict[tuple[Any, ...], str] = {}
         self._written: dict[str, float] = {}
 
@@ -100,12 +100,10 @@ class VerdictLines:
         return digest
 
     async def _store(self, shared: Mapping[str, bytes]) -> None:
-        pipeline = self._redis.pipeline(transaction=False)
         life = int(self._retention_seconds + 2 * _SHARED_REFRESH_SECONDS)
         for digest, text in shared.items():
-            pipeline.set(SHARED + digest, zlib.compress(text), ex=life)
-        with translated():
-            await pipeline.execute()
+            with translated():
+                await self._set(keys=[SHARED + digest], args=[zlib.compress(text), life])
         self._written.update(dict.fromkeys(shared, time.monotonic()))
 
 

@@ -81,6 +81,7 @@ class World:
                 recorder=self.progress,
                 fetch=self.journal.fetch,
                 bury=self.dead.add,
+                withdraw=self.dead.discard,
                 announce=self.announcer.announce,
                 settings=self.dispatcher_settings,
                 wake=wake,

@@ -1,0 +1,173 @@
+"""Processes are killed at any moment; the runs are exactly those that the events ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from config.settings import JournalSettings
+from events.errors import Backpressure
+from services.prefect_api.client import PrefectApi
+from services.store.connection import AsyncRedis
+from services.store.journal import Journal
+from tests.integration.delivery.world import RULE, World, deployment, order, orders, runs_of, set_state
+from tests.support.waiting import eventually
+
+
+@asynccontextmanager
+async def _process(valkey_url: str, name: str, checkout: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.integration.delivery.process",
+        valkey_url,
+        name,
+        cwd=checkout,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    assert process.stdout
+    try:
+        await process.stdout.readline()
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+@pytest.mark.slow
+async def test_routers_killed_at_random_moments_leave_exactly_one_run_for_each_event(
+    world: World, prefect: PrefectApi, valkey_url: str, checkout: Path
+) -> None:
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")  # noqa: T201 - to run it again
+    chance = random.Random(seed)
+    name = await deployment(prefect)
+    events = orders(120)
+    for round_ in range(4):
+        async with _process(valkey_url, name, checkout) as process:
+            await world.publish(*events[round_ * 30 : round_ * 30 + 30])
+            await asyncio.sleep(chance.uniform(0.0, 0.8))  # the moment of the kill is what is random here
+            process.kill()
+            await process.wait()
+    async with _process(valkey_url, name, checkout), _process(valkey_url, name, checkout):
+        await eventually(lambda: _count(prefect, name, 120), within_seconds=60)
+        await eventually(lambda: _empty(world), within_seconds=30)
+        rows = await runs_of(prefect, name)
+        assert Counter(run["parameters"]["amount"] for run in rows) == Counter(range(120)), f"seed {seed}"
+        for run in rows:
+            await set_state(prefect, run["id"], "COMPLETED")
+        finished = await eventually(lambda: _finished(world, 120), within_seconds=30)
+    assert Counter(one["event_id"] for one in finished) == Counter(event.id for event in events), f"seed {seed}"
+
+
+async def test_two_routers_share_the_work_and_repeat_nothing(redis: AsyncRedis, prefect: PrefectApi) -> None:
+    settings = JournalSettings(batch=5)
+    first = World(redis, prefect, journal_settings=settings, consumer="one")
+    second = World(redis, prefect, journal_settings=settings, consumer="two")
+    name = await deployment(prefect)
+    for world in (first, second):
+        world.use({**RULE, "run": name}, {"name": "quiet", "on": "*", "resume": {"key": "x"}})
+    async with first.running(), second.running():
+        for event in orders(60):
+            await first.publish(event)
+        await eventually(lambda: _count(prefect, name, 60), within_seconds=30)
+        await eventually(lambda: _empty(first))
+        rows = await runs_of(prefect, name)
+        for run in rows:
+            await eventually(lambda run=run: first.runs.get(run["id"]))
+            await set_state(prefect, run["id"], "COMPLETED")
+        await eventually(lambda: _finished(first, 60))
+    assert Counter(run["parameters"]["amount"] for run in rows) == Counter(range(60))
+    assert first.router.status()["routed"] + second.router.status()["routed"] == 60
+    assert min(first.router.status()["routed"], second.router.status()["routed"]) > 0
+    assert len(first.signals) + len(second.signals) == 60
+    assert [first.dispatcher.status()["created"], second.dispatcher.status()["created"]].count(0) == 1
+
+
+async def test_what_a_dead_reader_had_in_hand_is_claimed(redis: AsyncRedis, prefect: PrefectApi) -> None:
+    name = await deployment(prefect)
+    settings = JournalSettings(claim_idle_seconds=0.5)
+    dead = Journal(redis, settings, consumer="dead")
+    world = World(redis, prefect, journal_settings=settings)
+    world.use({**RULE, "run": name})
+    await world.publish(*orders(10))
+    assert len(await dead.read(count=10)) == 10
+    async with world.running("router", "dispatcher"):
+        await eventually(lambda: _count(prefect, name, 10))
+    assert world.router.status()["claimed"] == 10
+
+
+async def test_a_dispatcher_that_ends_hands_over_at_once_and_a_dead_ones_lease_runs_out(
+    redis: AsyncRedis, prefect: PrefectApi
+) -> None:
+    name = await deployment(prefect)
+    first, second = World(redis, prefect, consumer="one"), World(redis, prefect, consumer="two")
+    for world in (first, second):
+        world.use({**RULE, "run": name})
+    async with second.running("router"):
+        async with first.running("dispatcher"):
+            await second.publish(order(1))
+            await eventually(lambda: _count(prefect, name, 1))
+        async with second.running("dispatcher"):
+            await second.publish(order(2))
+            await eventually(lambda: _count(prefect, name, 2), within_seconds=3)
+
+
+async def test_an_entry_that_ends_its_readers_is_set_aside(redis: AsyncRedis, prefect: PrefectApi) -> None:
+    settings = JournalSettings(claim_idle_seconds=0.01)
+    world = World(redis, prefect, journal_settings=settings)
+    world.use({**RULE, "run": "no/matter"})
+    await world.publish(order(1, id_="poison"))
+    await Journal(redis, settings, consumer="r0").read(count=1)
+    for number in range(3):
+        await asyncio.sleep(0.05)
+        assert await Journal(redis, settings, consumer=f"r{number + 1}").claim()
+    async with world.running("router"):
+        (finished,) = await eventually(world.finished)
+    assert finished["dead"][0]["code"] == "ended-routers"
+
+
+async def test_a_full_redis_refuses_new_events_and_lets_what_is_there_through(
+    world: World, prefect: PrefectApi, redis: AsyncRedis
+) -> None:
+    name = await deployment(prefect)
+    world.use({**RULE, "run": name})
+    async with world.running("router", "dispatcher"):
+        await world.publish(order(0))
+        await eventually(lambda: _empty(world))
+    await world.publish(*orders(19))
+    used = int((await redis.info("memory"))["used_memory"])
+    await redis.config_set("maxmemory", used - 1)
+    try:
+        with pytest.raises(Backpressure):
+            await world.publish(order(99))
+        async with world.running("router", "dispatcher"):
+            await eventually(lambda: _count(prefect, name, 20))
+            await eventually(lambda: _empty(world))
+    finally:
+        await redis.config_set("maxmemory", 0)
+    await world.publish(order(100))
+
+
+async def _count(prefect: PrefectApi, name: str, count: int) -> bool:
+    return len(await runs_of(prefect, name)) >= count
+
+
+async def _empty(world: World) -> bool:
+    depth = await world.journal.depth()
+    return not await world.lanes.names() and depth.pending == 0 and depth.unread == 0
+
+
+async def _finished(world: World, count: int) -> list[dict[str, object]] | None:
+    finished = await world.finished()
+    return finished if len(finished) >= count else None

@@ -1,0 +1,215 @@
+"""What has to wait waits in its own lane, durably and in order, and holds up nobody else."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+from config.settings import DispatcherSettings
+from services.prefect_api.client import PrefectApi
+from services.store.connection import AsyncRedis
+from services.store.dead_letters import LetterQuery
+from tests.integration.delivery.world import RULE, SCHEMA, World, deployment, order, orders, runs_of, set_state
+from tests.support.waiting import eventually
+
+
+async def test_a_rule_whose_deployment_is_missing_holds_its_events_and_goes_on_by_itself(
+    world: World, prefect: PrefectApi
+) -> None:
+    there = await deployment(prefect)
+    world.use({**RULE, "run": "late-flow-1/default"}, {**RULE, "name": "other", "run": there})
+    async with world.running("router", "dispatcher"):
+        await world.publish(*orders(5))
+        await eventually(lambda: _count(prefect, there, 5))
+        (held,) = await eventually(lambda: _held(world))
+        assert (held["rule"], held["cause"], held["waiting"]) == ("pay", "deployment-missing", 5)
+        assert "does not exist" in world.dispatcher.status()["degraded"]
+        (notice,) = await world.dead.search(LetterQuery(), limit=5)
+        assert (notice.code, notice.rule) == ("deployment-missing", "pay")
+        assert "go on by themselves" in notice.reason
+        late = await deployment(prefect, name="late-flow-1")
+        await eventually(lambda: _count(prefect, late, 5), within_seconds=20)
+        await eventually(lambda: _not_held(world))
+        await eventually(lambda: _drained(world))
+    assert [run["parameters"]["amount"] for run in await runs_of(prefect, late)] == list(range(5))
+    assert await world.dead.count() == 0
+
+
+async def test_held_events_survive_the_end_of_the_process(redis: AsyncRedis, prefect: PrefectApi) -> None:
+    before = World(redis, prefect)
+    before.use({**RULE, "run": "late-flow-2/default"})
+    async with before.running("router", "dispatcher"):
+        await before.publish(*orders(3))
+        await eventually(lambda: _held(before))
+    late = await deployment(prefect, name="late-flow-2")
+    after = World(redis, prefect, consumer="router-2")
+    async with after.running("router", "dispatcher"):
+        await eventually(lambda: _count(prefect, late, 3), within_seconds=20)
+
+
+async def test_a_refused_event_becomes_a_letter_and_its_neighbours_run(world: World, prefect: PrefectApi) -> None:
+    name = await deployment(prefect)
+    world.use({**RULE, "run": name})
+    events = [order(n if n != 2 else "two", id_=f"e{n}") for n in range(5)]
+    async with world.running("router", "dispatcher", "outcomes"):
+        await world.publish(*events)
+        await eventually(lambda: _count(prefect, name, 4))
+        (finished,) = await eventually(world.finished)
+    (letter,) = await world.dead.search(LetterQuery(), limit=5)
+    assert (letter.event_id, letter.rule, letter.code, letter.kind) == ("e2", "pay", "parameters-refused", "event")
+    assert letter.raw == events[2].to_json()
+    assert "Parameter validation failed" in letter.reason
+    assert finished["event_id"] == "e2"
+    assert finished["ok"] is False
+    assert finished["dead"] == [
+        {"letter_id": letter.id, "rule": "pay", "code": "parameters-refused", "reason": letter.reason}
+    ]
+    history = await world.history.get("e2")
+    assert history is not None
+    assert history.outcome == "failed"
+    assert [dead.id for dead in history.dead] == [letter.id]
+
+
+async def test_a_run_that_prefect_refuses_as_a_whole_call_does_not_take_its_neighbours_along(
+    redis: AsyncRedis, prefect: PrefectApi
+) -> None:
+    # The limit of Prefect's own server is 512 KiB; ours is set higher, so that the call reaches it.
+    world = World(redis, prefect, dispatcher_settings=DispatcherSettings(max_parameter_bytes=10_000_000))
+    name = await deployment(prefect)
+    world.use(
+        {**RULE, "run": name, "parameters": {"amount": "{{ event.data.amount }}", "note": "{{ event.data.note }}"}}
+    )
+    await world.publish(*(order(n, id_=f"e{n}", note="x" * (600_000 if n == 3 else 3)) for n in range(8)))
+    async with world.running("router", "dispatcher"):
+        await eventually(lambda: _count(prefect, name, 7))
+        (letter,) = await eventually(lambda: world.dead.search(LetterQuery(), limit=5))
+    assert (letter.event_id, letter.code) == ("e3", "prefect-refused")
+    assert len(letter.reason) < 2000
+
+
+async def test_too_large_parameters_are_refused_before_they_are_sent(world: World, prefect: PrefectApi) -> None:
+    name = await deployment(prefect)
+    world.use(
+        {**RULE, "run": name, "parameters": {"amount": "{{ event.data.amount }}", "note": "{{ event.data.note }}"}}
+    )
+    async with world.running("router", "dispatcher"):
+        await world.publish(order(1, note="x" * 600_000), order(2, note=""))
+        await eventually(lambda: _count(prefect, name, 1))
+        (letter,) = await eventually(lambda: world.dead.search(LetterQuery(), limit=5))
+    assert letter.code == "parameters-too-large"
+    assert "dispatcher.max_parameter_bytes" in letter.reason
+
+
+async def test_when_most_events_of_a_rule_fail_alike_it_holds_the_rest_and_tries_again(
+    redis: AsyncRedis, prefect: PrefectApi
+) -> None:
+    settings = DispatcherSettings(circuit_least=5, longest_probe_seconds=0.3)
+    world = World(redis, prefect, dispatcher_settings=settings)
+    strict = {**SCHEMA, "required": ["amount", "note"]}
+    name = await deployment(prefect, schema=strict)
+    world.use({**RULE, "run": name})
+    async with world.running("router", "dispatcher"):
+        await world.publish(*orders(40))
+        (held,) = await eventually(lambda: _held(world))
+        assert held["cause"] == "parameters-refused"
+        letters = await world.dead.count()
+        assert letters < 20
+        await deployment(prefect, name=name.partition("/")[0], schema=SCHEMA)
+        await eventually(lambda: _not_held(world))
+        await eventually(lambda: _drained(world))
+    assert len(await runs_of(prefect, name)) + await world.dead.count() == 40
+    assert await world.dead.count() < 30
+
+
+async def test_a_limit_on_active_runs_holds_the_rest_in_order_and_nobody_else(
+    world: World, prefect: PrefectApi
+) -> None:
+    name, free = await deployment(prefect), await deployment(prefect)
+    world.use({**RULE, "run": name, "max_active_runs": 2}, {**RULE, "name": "other", "run": free})
+    async with world.running():
+        await world.publish(*orders(5))
+        await eventually(lambda: _count(prefect, free, 5))
+        first, second = await eventually(lambda: runs_of(prefect, name))
+        await eventually(lambda: world.runs.get(second["id"]))
+        assert len(await runs_of(prefect, name)) == 2
+        await set_state(prefect, second["id"], "COMPLETED")
+        await eventually(lambda: _count(prefect, name, 3))
+        await set_state(prefect, first["id"], "FAILED")
+        await eventually(lambda: _count(prefect, name, 4))
+        assert len(await runs_of(prefect, name)) == 4
+    assert [run["parameters"]["amount"] for run in await runs_of(prefect, name)] == [0, 1, 2, 3]
+
+
+async def test_a_global_limit_on_active_runs_counts_all_rules(redis: AsyncRedis, prefect: PrefectApi) -> None:
+    world = World(redis, prefect, dispatcher_settings=DispatcherSettings(max_active_runs=3))
+    first, second = await deployment(prefect), await deployment(prefect)
+    world.use({**RULE, "run": first}, {**RULE, "name": "other", "run": second, "priority": 1})
+    async with world.running():
+        await world.publish(*orders(3))
+        await eventually(lambda: _count(prefect, second, 3))
+        assert await runs_of(prefect, first) == []
+        for run in await runs_of(prefect, second):
+            await eventually(lambda run=run: world.runs.get(run["id"]))
+            await set_state(prefect, run["id"], "COMPLETED")
+        await eventually(lambda: _count(prefect, first, 3))
+
+
+async def test_a_rate_lets_no_more_through_in_any_stretch_of_its_time(world: World, prefect: PrefectApi) -> None:
+    name = await deployment(prefect)
+    world.use({**RULE, "run": name, "rate": "3/2 seconds"})
+    async with world.running("router", "dispatcher"):
+        await world.publish(*orders(8))
+        await eventually(lambda: _count(prefect, name, 8), within_seconds=15)
+    times = [datetime.fromisoformat(run["created"]).timestamp() for run in await runs_of(prefect, name)]
+    # Created a little after it was let through: two calls may take differently long.
+    assert all(later - earlier > 1.7 for earlier, later in zip(times, times[3:], strict=False))
+    assert [run["parameters"]["amount"] for run in await runs_of(prefect, name)] == list(range(8))
+
+
+async def test_higher_priority_goes_first(redis: AsyncRedis, prefect: PrefectApi) -> None:
+    world = World(redis, prefect, dispatcher_settings=DispatcherSettings(batch=4, calls=1))
+    name = await deployment(prefect)
+    world.use(
+        {**RULE, "run": name, "on": "order.low"},
+        {**RULE, "run": name, "name": "urgent", "on": "order.high", "priority": 5},
+    )
+    events = [order(n, type_="order.low" if n < 6 else "order.high") for n in range(12)]
+    async with world.running("router"):
+        await world.publish(*events)
+        await eventually(lambda: _lanes_hold(world, 12))
+    async with world.running("dispatcher"):
+        await eventually(lambda: _count(prefect, name, 12))
+    amounts = [run["parameters"]["amount"] for run in await runs_of(prefect, name)]
+    assert amounts == [*range(6, 12), *range(6)]
+
+
+async def test_times_of_creation_grow_with_the_order_of_events(world: World, prefect: PrefectApi) -> None:
+    name = await deployment(prefect)
+    world.use({**RULE, "run": name})
+    async with world.running("router", "dispatcher"):
+        for event in orders(20):
+            await world.publish(event)
+        await eventually(lambda: _count(prefect, name, 20))
+    rows = await runs_of(prefect, name)
+    assert all(a["parameters"]["amount"] < b["parameters"]["amount"] for a, b in pairwise(rows))
+
+
+async def _count(prefect: PrefectApi, name: str, count: int) -> bool:
+    return len(await runs_of(prefect, name)) >= count
+
+
+async def _held(world: World) -> Any:
+    return world.dispatcher.status()["held"]
+
+
+async def _not_held(world: World) -> bool:
+    return not world.dispatcher.status()["held"]
+
+
+async def _drained(world: World) -> bool:
+    return not await world.lanes.names()
+
+
+async def _lanes_hold(world: World, count: int) -> bool:
+    return sum((await world.lanes.lengths(await world.lanes.names())).values()) == count
