@@ -60,7 +60,7 @@ class Guard:
         self._asked_at = 0.0
         self._missed = 0
         self._blind_before: frozenset[int] = frozenset()
-        self._blind_since: float | None = None
+        self._blind_tried: float | None = None
         self._problems: dict[str, str] = {}
         self._remote = self._bound = False
         self.armed = asyncio.Event()
@@ -97,22 +97,21 @@ class Guard:
         blind = frozenset(directories) - watched if watched is not None else frozenset[int]()
         lasting, self._blind_before = blind & self._blind_before, blind
         if not lasting:
-            self._blind_since = None
             self._condition("blind", None)
             if blind:
                 self._rescan()  # new ones, whose watch is being set now; or not
             return
         now = time.monotonic()
-        self._blind_since = self._blind_since or now
+        if self._blind_tried is None or now - self._blind_tried > _TRY_LIMIT_AGAIN_SECONDS:
+            self._blind_tried = now
+            self._want_rearm()  # what could not be watched then may be watchable now
+            return
         example = os.fsdecode(directories[next(iter(lasting))])
         self._condition(
             "blind",
             f"the system does not watch {len(lasting)} of {len(directories)} directories, such as {example!r}: files "
             "there are found by scans only; raise fs.inotify.max_user_watches, or exclude what need not be watched",
         )
-        if now - self._blind_since > _TRY_LIMIT_AGAIN_SECONDS:
-            self._blind_since = None
-            self._want_rearm()
 
     async def run(self) -> None:
         """Check every `root_check_seconds` until cancelled."""
@@ -206,9 +205,14 @@ class Guard:
 
     def _from_thread(self, loop: asyncio.AbstractEventLoop, watcher: Watcher, paths: Sequence[str]) -> None:
         root = self._folder.root + b"/"
-        below = [path[len(root) :] for path in map(os.fsencode, paths) if path.startswith(root)]
-        if below and not loop.is_closed():
+        encoded = [os.fsencode(path) for path in paths]
+        below = [path[len(root) :] for path in encoded if path.startswith(root)]
+        if loop.is_closed():
+            return
+        if below:
             loop.call_soon_threadsafe(self._take, watcher, below)
+        if self._folder.root in encoded:
+            loop.call_soon_threadsafe(self._wake.set)  # something happened to the directory itself: look at once
 
     def _take(self, watcher: Watcher, paths: Sequence[bytes]) -> None:
         if watcher is not self._watcher and self._watcher is not None:

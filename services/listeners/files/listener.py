@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -39,6 +40,9 @@ _BURST: Final = 2000
 _NEW_DIRECTORY: Final = (0.0, 0.2, 1.0)
 """A new directory is looked at these seconds after it was heard of: its own watch is set somewhere in between."""
 _PART: Final = 1000
+_SEVERAL_SECONDS: Final = 0.05
+"""Several reasons for a scan within so short a time make one scan."""
+_COUNT_SECONDS: Final = 1.0
 
 
 class FilesListener:
@@ -87,14 +91,13 @@ class FilesListener:
             folder=folder, threads=self._threads, heard=self._heard, rescan=self.rescan, watcher=watcher
         )
         backoff = backoff or ListenerSettings()
-        self._backoffs = {
-            doing: Backoff(
-                f"{doing} of the watch {name}",
-                first_seconds=backoff.backoff_seconds,
-                longest_seconds=backoff.max_backoff_seconds,
-            )
-            for doing in ("scan", "hints", "second looks", "numbers")
-        }
+        self._backoff = Backoff(
+            f"announce files of the watch {name}",
+            first_seconds=backoff.backoff_seconds,
+            longest_seconds=backoff.max_backoff_seconds,
+        )
+        self._well = asyncio.Event()
+        self._well.set()
         self._hints: dict[bytes, None] = {}
         self._hinted = asyncio.Event()
         self._scan_wanted = asyncio.Event()
@@ -111,14 +114,10 @@ class FilesListener:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._guard.run(), name="guard")
-                for loop, doing in (
-                    (self._scan, "scan"),
-                    (self._follow_hints, "hints"),
-                    (self._look_twice, "second looks"),
-                    (self._explore, "scan"),
-                    (self._count, "numbers"),
-                ):
-                    tasks.create_task(self._persist(loop, self._backoffs[doing]), name=doing)
+                tasks.create_task(self._scan_on(), name="scan")
+                for turn in (self._follow_hints, self._look_twice, self._explore):
+                    tasks.create_task(self._keep(turn), name=turn.__name__)
+                tasks.create_task(self._count(), name="count")
                 tasks.create_task(self._warn(), name="warn")
         finally:
             self._guard.close()
@@ -131,7 +130,7 @@ class FilesListener:
 
     def status(self) -> Mapping[str, Any]:
         """Healthy, or degraded and why; the files by what became of them; the last full scan."""
-        degraded = [*self._guard.problems(), *(each.trouble for each in self._backoffs.values() if each.trouble)]
+        degraded = [*self._guard.problems(), *filter(None, [self._backoff.trouble])]
         unreadable = self._swept.report.unreadable if self._swept else []
         if unreadable:
             degraded.append(f"{len(unreadable)} directories cannot be read, the first is {shown(unreadable[0]) or '.'}")
@@ -155,15 +154,34 @@ class FilesListener:
             "last_full_scan_seconds": round(self._swept.seconds, 3) if self._swept else None,
         }
 
-    async def _persist(self, turn: Callable[[], Any], backoff: Backoff) -> None:
+    async def _scan_on(self) -> None:
+        """Scan again and again; the first scan to succeed after trouble says that it is over."""
         while True:
             heed_cancellation()
             try:
-                await turn()
-                backoff.worked()
+                pause = await self._scan()
             except (TransientError, Backpressure) as error:
-                self.rescan()  # whatever was in hand is found again
-                await backoff.after(error)
+                self._well.clear()
+                await self._backoff.after(error)
+                continue
+            self._backoff.worked()
+            self._well.set()
+            try:
+                async with asyncio.timeout(pause):
+                    await self._scan_wanted.wait()
+                    await asyncio.sleep(_SEVERAL_SECONDS)
+            except TimeoutError:
+                pass
+
+    async def _keep(self, turn: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            heed_cancellation()
+            await self._well.wait()
+            try:
+                await turn()
+            except (TransientError, Backpressure):
+                self._well.clear()
+                self.rescan()  # what was in hand is found again
 
     # Hints -----------------------------------------------------------------------------------------------------------
 
@@ -250,7 +268,8 @@ class FilesListener:
 
     # Scans -----------------------------------------------------------------------------------------------------------
 
-    async def _scan(self) -> None:
+    async def _scan(self) -> float:
+        """Scan once; answers the seconds to wait before the next time."""
         await self._guard.armed.wait()
         started = time.monotonic()
         self._scan_wanted.clear()
@@ -264,14 +283,9 @@ class FilesListener:
             await self._visit(doubtful[start : start + _PART])
         if swept.healthy:
             self._guard.scanned(swept.report.directories)
+        # However large the tree: looking at it takes a hundredth of the time.
         pause = max(self._guard.scan_interval(), swept.scan_seconds * 100) - (time.monotonic() - started)
-        self._backoffs["scan"].worked()
-        try:
-            async with asyncio.timeout(max(pause, 0.05)):
-                await self._scan_wanted.wait()
-                await asyncio.sleep(0.05)  # several reasons at once make one scan
-        except TimeoutError:
-            pass
+        return max(pause, _SEVERAL_SECONDS)
 
     async def _consider_scanned(self, found: Sequence[Found]) -> int:
         return await self._consider([file for file in found if not self._waiting.scheduled(file.path)])
@@ -320,6 +334,8 @@ class FilesListener:
                 )
 
     async def _count(self) -> None:
-        self._numbers = await self._ledger.numbers(self._folder.name)
-        self._backoffs["numbers"].worked()
-        await asyncio.sleep(1.0)
+        while True:
+            heed_cancellation()
+            with contextlib.suppress(TransientError, Backpressure):  # announcing says what is wrong
+                self._numbers = await self._ledger.numbers(self._folder.name)
+            await asyncio.sleep(_COUNT_SECONDS)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
+import struct
+import sys
 import uuid
 from dataclasses import dataclass
 from typing import Final
@@ -11,6 +14,8 @@ from typing import Final
 from services.listeners.files.folder import OWN, Folder
 
 COOKIE: Final = OWN + b"-cookie-"
+_GET_VERSION: Final = 0x80000000 | struct.calcsize("l") << 16 | ord("v") << 8 | 1
+"""FS_IOC_GETVERSION, as most of Linux' architectures number it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +33,27 @@ def look_at_root(folder: Folder) -> Root:
         if not stat.S_ISDIR(found.st_mode):
             return Root(problem=f"the watched folder {folder.path} is not a directory")
         with os.scandir(folder.root):
-            pass
+            generation = _generation(folder.root)
     except (FileNotFoundError, NotADirectoryError):
         return Root(problem=f"the watched folder {folder.path} is not there: it was renamed, deleted or unmounted")
     except OSError as error:
         return Root(problem=f"the watched folder {folder.path} cannot be read: {error.strerror}")
-    return Root(identity=f"{found.st_dev}-{found.st_ino}")
+    return Root(identity=f"{found.st_dev}-{found.st_ino}-{generation}")
+
+
+def _generation(path: bytes) -> int:
+    """Tells two directories apart that had the same inode one after the other; 0 where the file system does not."""
+    if sys.platform != "linux":
+        return 0
+    answer = bytearray(8)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(descriptor, _GET_VERSION, answer)
+    except OSError:
+        return 0
+    finally:
+        os.close(descriptor)
+    return int.from_bytes(answer[:4], sys.byteorder)
 
 
 def are_gone(folder: Folder, paths: list[bytes]) -> list[bytes]:

@@ -144,12 +144,12 @@ class Watched:
         entry = {"event_id": event["id"], "ok": ok, "matched": matched, "runs": [run] if matched else [], "dead": []}
         await self.redis.xadd(FINISHED, {"finished": json.dumps(entry | more)})
 
-    async def settled(self, name: str = "inbox") -> dict[str, int]:
-        """The ledger's numbers, once nothing is in flight."""
+    async def settled(self, name: str = "inbox", *, but: int = 0) -> dict[str, int]:
+        """The ledger's numbers, once nothing is in flight, but so many."""
         ledger = self.ledger()
 
         async def empty() -> bool:
-            return (await ledger.numbers(name))["in_flight"] == 0
+            return (await ledger.numbers(name))["in_flight"] == but
 
         await eventually(empty, what="nothing in flight")
         return await ledger.numbers(name)
