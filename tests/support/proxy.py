@@ -21,6 +21,7 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._serving: set[asyncio.Task[None] | None] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
         self.port = 0
@@ -42,7 +43,8 @@ class Proxy:
         self.cut()
         for task in list(self._tasks):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(task for task in self._serving if task), return_exceptions=True)
+        await asyncio.sleep(0)  # an aborted transport closes its socket in the next turn of the loop
 
     def cut(self) -> int:
         """Reset every connection, as a network that breaks; answers how many."""
@@ -70,6 +72,14 @@ class Proxy:
         self._flowing.set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        self._serving.add(task)
+        try:
+            await self._connect(reader, writer)
+        finally:
+            self._serving.discard(task)
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         if self.refusing:
             writer.transport.abort()

@@ -1,0 +1,146 @@
+"""The promise of Sluice under fire: exactly one flow run for each event and matching rule, whatever breaks.
+
+Roles, Valkey and the Prefect server are real processes that are killed, stopped and restarted at random, with a
+network between them that delays, cuts, half-closes and goes silent, while events come in over every source. In the end
+the flow runs in Prefect are held against the journal, and the journal against what the publishers know they sent.
+
+``FAULTS_SEED`` repeats a run's faults (their moments are the machine's), ``FAULTS_SECONDS`` sets how long
+the soak goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.faults import Installation
+from tests.support.faults_check import Verdict, judge
+from tests.support.faults_load import Load
+from tests.support.waiting import eventually
+
+Say = Callable[[str], None]
+
+SEED = os.environ.get("FAULTS_SEED")
+SOAK_SECONDS = float(os.environ.get("FAULTS_SECONDS", "600"))
+
+
+@pytest.fixture
+def seed() -> int:
+    return int(SEED) if SEED else random.SystemRandom().randrange(2**31)
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Prints past pytest's capture: the seed must be known whatever happens."""
+
+    def speak(text: str) -> None:
+        with capsys.disabled():
+            sys.stdout.write(f"\n{text}\n")
+            sys.stdout.flush()
+
+    return speak
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_every_event_has_its_runs_and_no_more_after_some_faults(tmp_path: Path, seed: int, say: Say) -> None:
+    await _play(tmp_path, seed, say, fault_seconds=15, pause_seconds=0.12, prefect_kills=1, settle_seconds=90)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+async def test_every_event_has_its_runs_and_no_more_after_many_faults(tmp_path: Path, seed: int, say: Say) -> None:
+    await _play(
+        tmp_path,
+        seed,
+        say,
+        fault_seconds=SOAK_SECONDS,
+        pause_seconds=0.1,
+        prefect_kills=int(SOAK_SECONDS // 60),
+        settle_seconds=600,
+    )
+
+
+async def _play(
+    directory: Path,
+    seed: int,
+    say: Say,
+    *,
+    fault_seconds: float,
+    pause_seconds: float,
+    prefect_kills: int,
+    settle_seconds: float,
+) -> None:
+    say(f"seed {seed} (FAULTS_SEED={seed}), logs in {directory}")
+    rng = random.Random(seed)
+    async with Installation(directory) as installation:
+        await eventually(installation.ready, within_seconds=60, what="the installation's readiness")
+        load = Load(installation, random.Random(seed + 1))
+        started = time.monotonic()
+        publishing = asyncio.create_task(load.run(pause_seconds=pause_seconds))
+        lanes = [_hurt(installation, random.Random(seed + lane), fault_seconds) for lane in (2, 3)]
+        await asyncio.gather(*lanes, _kill_prefect(installation, rng, fault_seconds, times=prefect_kills))
+        publishing.cancel()
+        await asyncio.gather(publishing, return_exceptions=True)
+        hurt_for = time.monotonic() - started
+        await eventually(installation.ready, within_seconds=60, what="readiness after the faults")
+        await load.calm(5)
+        calm = time.monotonic()
+        verdict = await _settled(installation, load, settle_seconds)
+        times = f"{hurt_for:.0f} s, {time.monotonic() - calm:.0f} s"
+        say(_table({"seed": seed, "time under faults, time to settle": times}, installation, load, verdict))
+        await load.aclose()
+        assert not verdict.wrong, "\n".join([f"seed {seed}, logs in {directory}", *verdict.wrong[:20]])
+
+
+async def _hurt(installation: Installation, rng: random.Random, seconds: float) -> None:
+    ended = time.monotonic() + seconds
+    while time.monotonic() < ended:
+        await installation.hurt(rng)
+        await asyncio.sleep(rng.uniform(0.1, 1))
+
+
+async def _kill_prefect(installation: Installation, rng: random.Random, seconds: float, *, times: int) -> None:
+    """At random moments, spread over the time so that the server has a chance to work in between."""
+    started = time.monotonic()
+    for turn in range(times):
+        due = started + (turn + rng.uniform(0.1, 0.7)) * seconds / times
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        await installation.kill_prefect(rng)
+
+
+async def _settled(installation: Installation, load: Load, within_seconds: float) -> Verdict:
+    """The verdict once it is good, or the last one; a good one must stay good for a while."""
+    deadline = time.monotonic() + within_seconds
+    good_since: float | None = None
+    while True:
+        verdict = await judge(installation, load)
+        now = time.monotonic()
+        good_since = (good_since or now) if not verdict.wrong else None
+        if now > deadline or (good_since is not None and now - good_since > 3):
+            return verdict
+        await asyncio.sleep(0.5)
+
+
+def _table(facts: dict[str, object], installation: Installation, load: Load, verdict: Verdict) -> str:
+    sent = Counter(load.sure.values())
+    lines = [
+        "| what | how often |",
+        "| --- | --- |",
+        *(f"| {name} | {value} |" for name, value in facts.items()),
+        *(f"| events taken by: {name} | {count} |" for name, count in sorted(sent.items())),
+        f"| sent again on purpose, under the same id | {load.again.total()} |",
+        f"| sent without knowing whether it was taken (with pub/sub under faults) | {len(load.unsure)} |",
+        *(f"| fault: {name} | {count} |" for name, count in sorted(installation.faults.items())),
+        f"| flow runs wanted, found | {verdict.wanted.total()}, {verdict.found.total()} |",
+        f"| promises broken | {len(verdict.wrong)} |",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,287 @@
+"""A whole installation of real processes that can be hurt: roles, Valkey, Prefect server, and the network between."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import sys
+import time
+from collections import Counter
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from config.settings import RedisSettings
+from services.embedded import Server, claim_port, start_prefect
+from services.store.connection import AsyncRedis, connect
+from tests.support.proxy import Proxy
+from tests.support.valkeys import OwnValkey
+
+CHECKOUT = Path(__file__).resolve().parent.parent.parent
+FLOW = "fault"
+DEPLOYMENTS = ("every", "third", "file")
+
+PROJECT = """
+sources:
+  files:
+    inbox: {path: inbox, include: ["*.txt"], on_success: keep, on_failure: keep, rescan_seconds: 2}
+  redis:
+    events: {channel: sluice.events, stream: sluice.events}
+    plain: {channel: "plain.*", pattern: true, stream: test:plain, type: fault.happened}
+    list: {list: test:list, type: fault.happened}
+  http:
+    hook: {type: fault.happened}
+rules:
+  - {name: every, on: fault.*, run: fault/every, parameters: {n: "{{ event.data.n }}"}}
+  - {name: third, on: fault.*, when: event.data.n % 3 == 0, run: fault/third, parameters: {n: "{{ event.data.n }}"}}
+  - {name: file, on: sluice.file.arrived, run: fault/file, parameters: {path: "{{ event.data.path }}"}}
+"""
+
+ROLES = {"listeners": 2, "router": 2, "resumer": 1, "api": 1}
+
+
+class Role:
+    """One role's process, started again a little after each end, as a supervisor would."""
+
+    def __init__(self, name: str, number: int, *, env: dict[str, str], directory: Path) -> None:
+        self.name = name
+        self._env = env
+        self._log = directory / f"{name}-{number}.log"
+        self._server: Server | None = None
+        self._due = 0.0
+
+    def keep_running(self, now: float) -> None:
+        if self._server is not None and self._server.process.poll() is not None:
+            self._server = None
+            self._due = max(self._due, now + 0.2)
+        if self._server is None and now >= self._due:
+            command = [sys.executable, "-m", "services.cli", "run", self.name]
+            self._server = Server(self.name, command, log_file=self._log, env=self._env, cwd=CHECKOUT)
+
+    def send(self, number: signal.Signals, *, down_seconds: float = 0.0) -> None:
+        self._due = time.monotonic() + down_seconds
+        if self._server is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._server.process.pid, number)
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self.send(signal.SIGCONT)
+            self._server.stop(5)
+
+
+class Installation:
+    """Starts everything in ``directory``; `hurt` does one thing to it that a random generator chooses.
+
+    The roles reach Valkey and Prefect only through the proxies; ``redis`` and ``prefect`` here go around them.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._stack = AsyncExitStack()
+        self._prefect_port = claim_port(0, "a free port")
+        self._prefect_server: Server | None = None
+        self.valkey = OwnValkey(directory / "valkey", RedisSettings(fsync="always"))
+        self.inbox = directory / "inbox"
+        self.api_port = claim_port(0, "a free port")
+        self.faults: Counter[str] = Counter()
+        self._one_at_valkey = asyncio.Lock()
+        self._roles: list[Role] = []
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def _start(self) -> None:
+        self.inbox.mkdir(parents=True)
+        project = self._directory / "sluice.yaml"
+        project.write_text(PROJECT)
+        self._stack.callback(self.valkey.stop)
+        self.valkey.start()
+        self._stack.callback(self._stop_prefect)
+        await self.start_prefect()
+        self.redis: AsyncRedis = connect(self.valkey.url, RedisSettings(connect_timeout_seconds=1))
+        self._stack.push_async_callback(self.redis.aclose)
+        self.prefect = await self._stack.enter_async_context(
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{self._prefect_port}/api", timeout=30)
+        )
+        await self._deploy()
+        self.to_redis = await self._stack.enter_async_context(Proxy(self.valkey.port))
+        self.to_prefect = await self._stack.enter_async_context(Proxy(self._prefect_port))
+        env = {
+            **os.environ,
+            "SLUICE_HOME": str(self._directory / ".sluice"),
+            "SLUICE_CONFIG": str(project),
+            "SLUICE_REDIS_URL": f"redis://127.0.0.1:{self.to_redis.port}/0",
+            "PREFECT_API_URL": f"http://127.0.0.1:{self.to_prefect.port}/api",
+            "PREFECT_HOME": str(self._directory / "prefect-client"),
+            "SLUICE_PORTS__API": str(self.api_port),
+            "SLUICE_REDIS__COMMAND_TIMEOUT_SECONDS": "3",
+            "SLUICE_REDIS__CONNECT_TIMEOUT_SECONDS": "2",
+            "SLUICE_JOURNAL__CLAIM_IDLE_SECONDS": "4",
+            "SLUICE_LISTENERS__CLAIM_IDLE_SECONDS": "3",
+            "SLUICE_DISPATCHER__MAX_BACKOFF_SECONDS": "2",
+        }
+        (self._directory / ".sluice").mkdir()
+        for name, count in ROLES.items():
+            for number in range(count):
+                role = Role(name, number, env=env, directory=self._directory)
+                self._roles.append(role)
+                self._stack.callback(role.stop)
+        keeping = asyncio.create_task(self._keep_running())
+        self._stack.push_async_callback(_ended, keeping)
+
+    async def _keep_running(self) -> None:
+        while True:
+            for role in self._roles:
+                role.keep_running(time.monotonic())
+            await asyncio.sleep(0.05)
+
+    async def start_prefect(self) -> None:
+        """Returns when the server is healthy, with everything that it had kept."""
+        self._prefect_server, _ = await asyncio.to_thread(
+            start_prefect, self._directory / "prefect", self._prefect_port, log_file=self._directory / "prefect.log"
+        )
+
+    def _stop_prefect(self) -> None:
+        if self._prefect_server is not None:
+            self._prefect_server.stop()
+
+    async def _deploy(self) -> None:
+        flow = await self._asked("/flows/", {"name": FLOW})
+        for name in DEPLOYMENTS:
+            await self._asked("/deployments/", {"name": name, "flow_id": flow["id"], "enforce_parameter_schema": False})
+
+    async def _asked(self, path: str, body: dict[str, Any]) -> Any:
+        """The answer of Prefect, which is busy with itself now and then ("database is locked")."""
+        for _ in range(50):
+            with contextlib.suppress(httpx.TransportError):
+                answer = await self.prefect.post(path, json=body)
+                if not answer.is_server_error:
+                    return answer.raise_for_status().json()
+            await asyncio.sleep(0.2)
+        raise AssertionError(f"Prefect does not answer to {path}")
+
+    async def ready(self) -> bool:
+        """Whether the API says that events will be handled and takes some itself."""
+        with contextlib.suppress(httpx.HTTPError):
+            async with httpx.AsyncClient() as client:
+                answer = await client.get(f"http://127.0.0.1:{self.api_port}/health/ready", timeout=2)
+            return answer.is_success and {"listeners", "router"} <= set(answer.json()["roles_ready"])
+        return False
+
+    async def hurt(self, rng: random.Random) -> None:
+        """Do one thing, and undo it where it would last."""
+        faults = {
+            self._kill_role: 8,
+            self._stop_role: 3,
+            self._end_role: 2,
+            self._kill_valkey: 2,
+            self._hang_valkey: 1,
+            self._cut: 4,
+            self._half_close: 2,
+            self._delay: 2,
+            self._swallow: 2,
+            self._refuse: 2,
+        }
+        fault = rng.choices(list(faults), list(faults.values()))[0]
+        await fault(rng)
+
+    async def kill_prefect(self, rng: random.Random) -> None:
+        """SIGKILL, and a start again after up to two seconds."""
+        assert self._prefect_server
+        self.faults["prefect killed"] += 1
+        os.killpg(self._prefect_server.process.pid, signal.SIGKILL)
+        self._prefect_server.process.wait()
+        await asyncio.sleep(rng.uniform(0, 2))
+        await self.start_prefect()
+
+    async def _kill_role(self, rng: random.Random) -> None:
+        role = rng.choice(self._roles)
+        self.faults[f"{role.name} killed"] += 1
+        role.send(signal.SIGKILL, down_seconds=rng.uniform(0, 1))
+
+    async def _stop_role(self, rng: random.Random) -> None:
+        role = rng.choice(self._roles)
+        self.faults[f"{role.name} stopped for a while"] += 1
+        role.send(signal.SIGSTOP)
+        await asyncio.sleep(rng.uniform(0.5, 6))
+        role.send(signal.SIGCONT)
+
+    async def _end_role(self, rng: random.Random) -> None:
+        role = rng.choice(self._roles)
+        self.faults[f"{role.name} ended"] += 1
+        role.send(signal.SIGTERM)
+
+    async def _kill_valkey(self, rng: random.Random) -> None:
+        async with self._one_at_valkey:
+            self.faults["valkey killed"] += 1
+            self.valkey.kill()
+            await asyncio.sleep(rng.uniform(0, 2))
+            await asyncio.to_thread(self.valkey.start)
+
+    async def _hang_valkey(self, rng: random.Random) -> None:
+        async with self._one_at_valkey:
+            self.faults["valkey stopped for a while"] += 1
+            self.valkey.hang()
+            await asyncio.sleep(rng.uniform(0.5, 5))
+            self.valkey.wake()
+
+    def _some_network(self, rng: random.Random, fault: str) -> Proxy:
+        name, proxy = rng.choice([("redis", self.to_redis), ("prefect", self.to_prefect)])
+        self.faults[f"network to {name} {fault}"] += 1
+        return proxy
+
+    async def _cut(self, rng: random.Random) -> None:
+        self._some_network(rng, "cut").cut()
+
+    async def _half_close(self, rng: random.Random) -> None:
+        self._some_network(rng, "half-closed").half_close()
+
+    async def _delay(self, rng: random.Random) -> None:
+        proxy = self._some_network(rng, "slow")
+        proxy.delay_seconds = rng.uniform(0.01, 0.1)
+        await asyncio.sleep(rng.uniform(1, 3))
+        proxy.delay_seconds = 0
+
+    async def _swallow(self, rng: random.Random) -> None:
+        proxy = self._some_network(rng, "silent")
+        proxy.swallow()
+        await asyncio.sleep(rng.uniform(0.5, 5))
+        if rng.random() < 0.5:
+            proxy.cut()
+        proxy.flow()
+
+    async def _refuse(self, rng: random.Random) -> None:
+        proxy = self._some_network(rng, "refused")
+        proxy.refusing = True
+        proxy.cut()
+        await asyncio.sleep(rng.uniform(0.5, 3))
+        proxy.refusing = False
+
+    async def runs(self) -> list[dict[str, Any]]:
+        """Every flow run that Prefect knows."""
+        found: list[dict[str, Any]] = []
+        while True:
+            body = {"limit": 200, "offset": len(found), "sort": "ID_DESC"}
+            page = await self._asked("/flow_runs/filter", body)
+            found += page
+            if len(page) < 200:
+                return found
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

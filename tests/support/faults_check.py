@@ -1,0 +1,63 @@
+"""What must be true at the end of a fault injection, told from the journal and from Prefect alone."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from services.store.journal import STREAM
+from tests.support.faults import Installation
+from tests.support.faults_load import Load
+
+Pair = tuple[str, str]
+
+
+@dataclass
+class Verdict:
+    """``wanted`` and ``found``: pairs of event id and rule. ``wrong`` has a sentence for each broken promise."""
+
+    wanted: Counter[Pair] = field(default_factory=Counter)
+    found: Counter[Pair] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+
+
+async def judge(installation: Installation, load: Load) -> Verdict:
+    """Hold the journal against what was sent, and Prefect against the journal."""
+    events = [json.loads(fields[b"event"]) for _, fields in await installation.redis.xrange(STREAM)]
+    verdict = Verdict()
+    journalled = Counter(_number(event) for event in events)
+    verdict.wrong += [f"{n} ({load.sure[n]}) was taken and never came" for n in load.sure if not journalled[n]]
+    sent = load.sure | load.unsure
+    for n, count in journalled.items():
+        if n not in sent:
+            verdict.wrong.append(f"{n} was never sent")
+        elif count > 1:
+            verdict.wrong.append(f"{n} ({sent[n]}) was journalled {count} times")
+    for event in events:
+        for rule in _rules(event):
+            verdict.wanted[event["id"], rule] += 1
+    for run in await installation.runs():
+        verdict.found[_tag(run, "event"), _tag(run, "rule")] += 1
+    verdict.wrong += [f"{pair} has no run" for pair in verdict.wanted - verdict.found]
+    verdict.wrong += [f"{pair} has {count} run(s) too many" for pair, count in (verdict.found - verdict.wanted).items()]
+    return verdict
+
+
+def _number(event: dict[str, Any]) -> int:
+    if event["type"] == "sluice.file.arrived":
+        return int(Path(event["data"]["path"]).stem)
+    return int(event["data"]["n"])
+
+
+def _rules(event: dict[str, Any]) -> list[str]:
+    """The rules of `tests.support.faults.PROJECT`, said once more in other words."""
+    if event["type"] == "sluice.file.arrived":
+        return ["file"]
+    return ["every", "third"] if event["data"]["n"] % 3 == 0 else ["every"]
+
+
+def _tag(run: dict[str, Any], name: str) -> str:
+    return next((tag.removeprefix(f"{name}:") for tag in run["tags"] if tag.startswith(f"{name}:")), "-")
