@@ -12,7 +12,8 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from config.settings import JournalSettings, ListenerSettings, RedisSettings
+from config.logs import configure_logging
+from config.settings import JournalSettings, ListenerSettings, LogSettings, RedisSettings
 from config.sources import RedisSource
 from events.event import Event, Limits
 from services.listeners.intake import event_intake
@@ -23,6 +24,7 @@ from services.store.journal import Appended, Journal
 
 
 async def main(url: str, name: str, source: str, settings: str = "{}") -> None:
+    configure_logging(LogSettings())
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     redis = connect(url, RedisSettings())
