@@ -10,6 +10,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
@@ -190,6 +191,32 @@ def test_a_killed_role_is_started_again_and_the_work_is_done(
         return bool(now["ready"] and pids - old)
 
     installation.until(replaced, f"{role} runs again", pause_seconds=0.3)
+
+
+@pytest.mark.parametrize("server", ["valkey-server", "prefect"])
+def test_a_killed_server_is_started_again_with_what_it_held(
+    installation: Installation, inbox: Path, server: str
+) -> None:
+    before = {run["id"] for run in installation.runs("ingest-file")}
+    children = psutil.Process(installation.process.pid).children()
+    (victim,) = [child for child in children if any(server in word for word in child.cmdline())]
+    victim.kill()
+    name = f"after-kill-{server}.csv"
+    drop(inbox, name, "a\n1\n")
+
+    def answered() -> bool:
+        try:
+            return any(name in run["name"] for run in installation.runs("ingest-file"))
+        except httpx.HTTPError:
+            return False
+
+    installation.until(answered, f"{server} is back and the file has its run", pause_seconds=0.2)
+    run = run_named(installation, "ingest-file", name)
+    assert ended(installation, "ingest-file", run["id"])["type"] == "COMPLETED"
+    runs = installation.runs("ingest-file")
+    assert before < {run["id"] for run in runs}
+    assert len([run for run in runs if name in run["name"]]) == 1
+    installation.until((inbox / "done" / name).exists, "the file is archived", pause_seconds=0.1)
 
 
 def test_ctrl_c_ends_every_process_and_a_second_start_finds_its_state(tmp_path: Path) -> None:
