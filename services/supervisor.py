@@ -18,7 +18,7 @@ import structlog
 
 from config.project import Project, load_project
 from config.settings import CHECKOUT, Settings
-from events.errors import SluiceError, TransientError
+from events.errors import ConfigError, SluiceError, TransientError
 from services.embedded import Server, claim_port, start_prefect, start_valkey
 from services.home import Home, Running
 from services.status import read_status
@@ -174,11 +174,16 @@ class Supervisor:
         return url
 
     def _deploy(self, env: dict[str, str], log_file: Path) -> None:
+        """Raises `ConfigError` with what `sluice deploy` found wrong in the flows and the rules."""
+        before = log_file.stat().st_size if log_file.exists() else 0
         server = Server("sluice deploy", _command("deploy"), log_file=log_file, env=env, cwd=CHECKOUT)
         try:
             code = server.process.wait(120)
         finally:
             server.stop()
+        if code == 2:  # noqa: PLR2004 - the contract's exit code for a bad configuration
+            said = log_file.read_bytes()[before:].decode(errors="replace").splitlines()
+            raise ConfigError(*(line.removeprefix("error: ") for line in said if line.startswith("error: ")))
         if code:
             raise TransientError(f"the deployments could not be registered: {server.tail()}")
 

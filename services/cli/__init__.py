@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from services.cli import dead, events, installation, runs, signals, signals
+from services.cli import dead, events, installation, rules, runs, schema, signals
 
 app = typer.Typer(
     name="sluice",
@@ -14,7 +14,8 @@ app = typer.Typer(
     add_completion=False,
 )
 installation.register(app)
-for noun in (events, runs, signals, dead):
+app.command()(schema.schema)
+for noun in (events, rules, runs, signals, dead):
     app.add_typer(noun.app, name=noun.__name__.rpartition(".")[2])
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import AsyncExitStack
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from config.logs import configure_logging
-from config.project import load_project
 from config.settings import Settings, load_settings
 from events.errors import ConfigError, SluiceError
 from services.cli.output import say, show_fields, show_json, show_rows
@@ -81,25 +82,49 @@ def check(config: ConfigOption = None) -> None:
     """Validate settings, sources and rules without starting anything; exit 0 or 2."""
     settings = _settings(None, config)
 
-    def look() -> None:
-        project = load_project(settings.config, home=settings.home)
-        watches = len(project.sources.files)
+    async def look() -> None:
+        from services.home import Home
+        from services.project_check import check_project
+
+        running = Home(settings.home).running()
+        url = str(settings.prefect_api_url) if settings.prefect_api_url else running and running.prefect_api_url
+        async with AsyncExitStack() as stack:
+            ask = None
+            if url:
+                os.environ["PREFECT_API_URL"] = url  # read by Prefect's client when it is first imported
+                from services.prefect_api.client import connect
+                from services.prefect_api.signatures import check_with_prefect
+
+                prefect = await stack.enter_async_context(connect())
+                ask = partial(check_with_prefect, api=prefect)
+            checked = await check_project(settings, ask_prefect=ask)
+        for warning in checked.warnings:
+            say(f"warning: {warning}")
+        project = checked.project
         say(
-            f"{settings.config}: {watches} watched folders, {len(project.sources.redis)} Redis sources, all rules valid"
+            f"{project.path}: {len(project.sources.files)} watched folders, {len(project.sources.redis)} Redis sources,"
+            f" {len(project.rules)} rules and {checked.tests} tests, all good"
         )
 
-    _exit_on_error(look)
+    run_command(look())
 
 
 def deploy() -> None:
-    """Register the deployments of `flows/` with Prefect for this environment."""
+    """Register the deployments of `flows/` with Prefect for this environment; exit 2 if the rules do not fit them."""
     from services.cli.session import open_session
     from services.deploy import deploy_flows
 
     async def register_all() -> None:
         async with open_session() as session:
-            for line in await deploy_flows(await session.prefect(), session.settings):
+            prefect = await session.prefect()
+            for line in await deploy_flows(prefect, session.settings):
                 say(line)
+            from services.prefect_api.signatures import check_with_prefect
+            from services.project_check import check_project
+
+            checked = await check_project(session.settings, ask_prefect=partial(check_with_prefect, api=prefect))
+            for warning in checked.warnings:
+                say(f"warning: {warning}")
 
     run_command(register_all())
 
