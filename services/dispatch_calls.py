@@ -251,6 +251,7 @@ class Calls:
             item.most_together = 1
             return False
         item.attempts += 1
+        item.suspect = result.fate is Fate.FAILED
         longest = self._settings.max_backoff_seconds
         wait = min(longest, self._settings.backoff_seconds * 2 ** min(item.attempts - 1, 16))
         item.not_before = time.monotonic() + wait * jitter

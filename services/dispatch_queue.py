@@ -13,8 +13,8 @@ from services.store.lanes import Dispatch, Waiting
 WINDOW: Final = 200
 """How many entries of a lane are held in memory; the rest waits in Redis."""
 
-KEEPS_ITS_PLACE: Final = 3
-"""So many times an item is tried again before what stands behind it in its lane may overtake it."""
+KEEPS_ITS_PLACE: Final = 8
+"""So many times what failed because of the moment is tried again before what stands behind it may overtake it."""
 
 
 class Rate(Protocol):
@@ -45,6 +45,8 @@ class Item:
     dispatch: Dispatch
     not_before: float = 0.0
     attempts: int = 0
+    suspect: bool = False
+    """It failed alone, so the fault may be its own: nothing waits for it."""
     most_together: int = 100
     """How many may be in one call with it: halved when a whole call is refused, to find who is at fault."""
     in_flight: bool = False
@@ -127,7 +129,7 @@ def ready_items(lane: Lane, now: float) -> list[Item]:
         if item.in_flight:
             continue
         if item.not_before > now:
-            if item.attempts <= KEEPS_ITS_PLACE:
+            if item.attempts <= KEEPS_ITS_PLACE and not item.suspect:
                 break
             continue
         due.append(item)
