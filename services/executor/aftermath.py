@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -24,20 +23,9 @@ from prefect.runner._state_proposer import StateProposer
 from prefect.states import AwaitingRetry, Cancelling, Failed
 from prefect.utilities.engine import propose_state
 
+from services.executor.endings import Ending
 from services.executor.loading import load_flow
 from services.executor.surroundings import leave_checkout, pose_as_engine, replace_environment
-
-
-class Ending(StrEnum):
-    """What the run is to become."""
-
-    CRASHED = "crashed"
-    CANCELLED = "cancelled"
-    TIMED_OUT = "timed-out"
-    HANDED_BACK = "handed-back"
-    """Scheduled again, to start from its top here or elsewhere."""
-    LOST = "lost"
-    """Its machine or its slot went away: crashed, or scheduled again where the deployment says so."""
 
 
 class Aftermath:

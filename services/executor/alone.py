@@ -8,7 +8,7 @@ import socket
 from typing import Any, Final
 
 from config.settings import load_settings
-from services.executor.aftermath import Ending
+from services.executor.endings import Ending
 from services.executor.exits import describe_exit
 from services.executor.generation import environment_of_flows
 from services.executor.stable import SpawnStable

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from statistics import quantiles
 from typing import Any, Final
@@ -24,11 +25,13 @@ import structlog
 from config.settings import ExecutorSettings, LogSettings, RedisSettings
 from events.errors import SluiceError
 from services.executor.catalog import Policy, queue_names
+from services.executor.endings import AFTERMATH_SECONDS, Ending
 from services.executor.exits import describe_exit
 from services.executor.flowfiles import FlowFiles
 from services.executor.generation import Generation, environment_of_flows, say, sources_of
 from services.executor.intake import Intake
 from services.executor.queueing import Queueing
+from services.executor.sweep import Debt, Sweeper
 from services.executor.wire import Message
 from services.prefect_api import deployments as deployment_calls
 from services.prefect_api import run_calls
@@ -36,6 +39,7 @@ from services.prefect_api.client import PrefectApi
 from services.prefect_api.deployments import Deployment, DueRun
 from services.prefect_api.events import Connected, StateChange, state_changes
 from services.store.connection import connect_sync
+from services.store.executions import Execution, Executions
 
 log = structlog.get_logger()
 
@@ -81,7 +85,11 @@ class Executor:
         self._shelf = home / "executor" / "shelf"
         self._name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         self._queues = queue_names(settings.name)
-        self._queueing = Queueing(connect_sync(redis_url, redis_settings))
+        redis = connect_sync(redis_url, redis_settings)
+        self._queueing = Queueing(redis)
+        self._executions = Executions(redis, name=settings.name, alive_seconds=settings.lost_seconds)
+        self._sweeper = Sweeper(executions=self._executions, instance=self._name, lost_seconds=settings.lost_seconds)
+        self._debts: dict[str, tuple[Debt, float]] = {}
         self._policy = Policy(executor=settings.name, globs=settings.deployments)
         self._intake = Intake(
             prefect=_Port(prefect),
@@ -116,9 +124,12 @@ class Executor:
                 group.create_task(self._keep_warm())
                 group.create_task(self._measure())
                 group.create_task(self._watch_files())
+                group.create_task(self._sweep())
         finally:
             self._stopping = True
             await self._end()
+            with contextlib.suppress(SluiceError, TimeoutError):
+                await asyncio.wait_for(self._queueing.call(partial(self._executions.leave, self._name)), 0.5)
             server.close()
             for handler in self._handlers:
                 handler.cancel()
@@ -144,6 +155,7 @@ class Executor:
             "runs": [{"run": slot.run, "slot": slot.number, "seconds": round(now - slot.since, 1)} for slot in running],
             "waiting": self._depth,
             "waiting_for_their_time": intake["waiting_for_their_time"],
+            "unsettled": len(self._debts),
             "starts_per_minute": sum(1 for moment in self._starts if now - moment < 60),  # noqa: PLR2004 - a minute
             "start_latency_seconds": _latency(self._latencies),
             "deployments": intake["deployments"],
@@ -176,7 +188,8 @@ class Executor:
         self._generations.pop(generation.number, None)
         if self._current is generation:
             self._current = None
-            log.warning("the warm parent ended, starting another", generation=generation.number, code=code)
+            if not self._stopping:
+                log.warning("the warm parent ended, starting another", generation=generation.number, code=code)
         self._retire(generation.number)
 
     async def _watch_files(self) -> None:
@@ -194,6 +207,8 @@ class Executor:
             "name": self._name,
             "queues": self._queues,
             "mode": settings.mode,
+            "executor": settings.name,
+            "lost_seconds": settings.lost_seconds,
             "grace_seconds": settings.grace_seconds,
             "redis_url": self._redis_url,
             "redis": self._redis_settings.model_dump(mode="json"),
@@ -244,6 +259,8 @@ class Executor:
                             message["number"], message["generation"], message["pid"], message["client"], writer
                         )
                         self._slots[speaker.number] = speaker
+                    case "settled":
+                        self._spawn(self._settled(message["run"], ok=message["ok"]))
                     case "slot-ended":
                         self._spawn(self._refill(message["number"], message["status"]))
                     case _ if isinstance(speaker, _Slot):
@@ -306,13 +323,30 @@ class Executor:
         if slot.horse is not None and slot.run is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(slot.horse, signal.SIGKILL)
-            if self._current is not None:
-                self._current.say(
-                    do="settle",
-                    run=slot.run,
-                    ending="lost",
-                    message="The slot that ran the run died, and the run with it.",
-                )
+            execution = Execution(run_id=slot.run, instance=self._name, since=slot.since)
+            self._settle(Debt(execution, Ending.LOST, "The slot that ran the run died, and the run with it."))
+
+    async def _sweep(self) -> None:
+        while True:
+            running = {slot.run for slot in self._slots.values() if slot.run}
+            with contextlib.suppress(SluiceError):
+                for debt in await self._queueing.call(partial(self._sweeper.sweep, running)):
+                    self._settle(debt)
+            await asyncio.sleep(self._settings.lost_seconds / 4)
+
+    def _settle(self, debt: Debt) -> None:
+        """Have a process of the warm parent tell Prefect; one that does not answer is tried again after a while."""
+        _, asked = self._debts.get(debt.execution.run_id, (debt, -AFTERMATH_SECONDS))
+        if self._current is None or time.monotonic() - asked < AFTERMATH_SECONDS:
+            return
+        self._debts[debt.execution.run_id] = (debt, time.monotonic())
+        self._current.say(do="settle", run=debt.execution.run_id, ending=debt.ending, message=debt.message)
+
+    async def _settled(self, run_id: str, *, ok: bool) -> None:
+        debt, _ = self._debts.pop(run_id, (None, 0.0))
+        if debt is not None and ok:
+            with contextlib.suppress(SluiceError):  # the next sweep finds it again, and Prefect says that it is settled
+                await self._queueing.call(partial(self._executions.end, debt.execution))
 
     def _cancel(self, run_id: str) -> None:
         for slot in self._slots.values():

@@ -34,7 +34,7 @@ class Generation:
     @classmethod
     async def start(cls, number: int, assignment: Message) -> Generation:
         """Start the process; it reports over the socket that the assignment names."""
-        environment = dict(os.environ)
+        environment = {**os.environ, "PREFECT_API_URL": assignment["environment"]["PREFECT_API_URL"]}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [CHECKOUT, environment.get("PYTHONPATH")]))
         process = await asyncio.create_subprocess_exec(
             sys.executable,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import importlib
 import inspect
 import logging
 import os
@@ -18,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, cast
+from typing import Any, Final, NoReturn, Protocol, cast
 from uuid import UUID
 
 from prefect import Flow
@@ -39,12 +40,33 @@ from services.executor.surroundings import leave_checkout, pose_as_engine, repla
 
 Report = Callable[..., None]
 
+_HEARTBEAT: Final = ("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "PREFECT_RUNNER_HEARTBEAT_FREQUENCY")
+_AT_RUN_TIME: Final = ("anyio._backends._asyncio", "pydantic.v1", "rich._emoji_codes", "sluice")
+"""What a run would import besides the flow and the engine."""
+
 
 class FileCheck(Protocol):
     """Tells whether a file is still the version that an event spoke of."""
 
     def __call__(self, *, path: str, version: str) -> bool:
         """True while the file at ``path`` is the ``version`` of the event."""
+
+
+class Prepared:
+    """What every run needs and can be made before its process is: made in the warm parent, it is there after the fork.
+
+    Neither the client nor the settings have opened anything yet.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        # Heartbeats from within the process cost a second at its end; the slot sends them unless Prefect's are wanted.
+        if not any(name in environment for name in _HEARTBEAT):
+            settings = temporary_settings(updates={PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
+            settings.__enter__()  # for as long as the process lives
+        self.client = SyncClientContext()
+        for name in _AT_RUN_TIME:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
 
 
 class Horse:
@@ -59,6 +81,7 @@ class Horse:
         environment: Mapping[str, str],
         shelf: Path,
         file_check: FileCheck | None = None,
+        prepared: Prepared | None = None,
     ) -> None:
         self._id = UUID(run_id)
         self._claimed_by = claimed_by
@@ -66,11 +89,11 @@ class Horse:
         self._environment = environment
         self._shelf = shelf
         self._file_check = file_check
+        self._prepared = prepared or Prepared(environment)
 
     def run(self) -> int:
         """Run it to its end; answers the exit code, 0 when Prefect knows how the run ended (or that it is not ours)."""
-        heartbeat = {} if _sets_heartbeat(self._environment) else {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
-        with temporary_settings(updates=heartbeat), SyncClientContext.get_or_create() as context:
+        with self._prepared.client as context:
             client = context.client
             claimed = self._claim(client)
             if claimed is None:
@@ -198,13 +221,6 @@ def listen_for_intent(descriptor: int, report: Report) -> None:
             report(step="intent", intent=line)
 
     threading.Thread(target=listen, name="sluice-intent", daemon=True).start()
-
-
-def _sets_heartbeat(environment: Mapping[str, str]) -> bool:
-    """Heartbeats in the process cost a second at its end; the slot sends them, unless the user asked for Prefect's."""
-    return any(
-        name in environment for name in ("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "PREFECT_RUNNER_HEARTBEAT_FREQUENCY")
-    )
 
 
 def _limits(variables: Mapping[str, Any]) -> dict[str, float]:

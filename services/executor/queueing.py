@@ -38,6 +38,10 @@ class Queueing:
         """
         return await self._do(lambda: self._put(queue(queue_name, self._redis), run_id, state_id, again=again))
 
+    async def call(self, work: Callable[[], T]) -> T:
+        """Do other blocking work on Redis in the same thread."""
+        return await self._do(work)
+
     async def depth(self, names: list[str]) -> int:
         """How many jobs wait."""
         return await self._do(lambda: sum(queue(name, self._redis).count for name in names))

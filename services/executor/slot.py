@@ -18,24 +18,26 @@ import structlog
 from redis.exceptions import RedisError
 from rq import Worker
 from rq.exceptions import StopRequested
-from rq.executions import Execution
+from rq.executions import Execution as JobExecution
 from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.worker import WorkerStatus
 from typing_extensions import override
 
+from events.errors import Backpressure, TransientError
+from services.executor.endings import AFTERMATH_SECONDS
 from services.executor.exits import describe_exit, oom_kill_count
 from services.executor.ridden import Ridden, Strays, reap_children
 from services.executor.wire import Link, Message
 from services.queues import Gated
 from services.store.connection import SyncRedis
+from services.store.executions import Execution, Executions
 
 log = structlog.get_logger()
 
 ACK_SECONDS: Final = 1.0
 """How long a work-horse may take to say that it knows what the coming SIGTERM means."""
-AFTERMATH_SECONDS: Final = 120.0
-"""How long the hooks of a run that crashed or was cancelled may take."""
+LIVE_SECONDS: Final = 2.0
 WAIT_SECONDS: Final = 1.0
 """The slot looks around this often while a run is going on, besides at once when something happens."""
 
@@ -61,6 +63,8 @@ class Slot(Gated, Worker):
         *,
         link: Link,
         stable: Stable,
+        executions: Executions,
+        instance: str,
         number: int,
         generation: int,
         grace_seconds: float,
@@ -68,6 +72,8 @@ class Slot(Gated, Worker):
         super().__init__(names, redis, name, worker_ttl=60, job_monitoring_interval=15)
         self._link = link
         self._stable = stable
+        self._records = executions
+        self._instance = instance
         self._number = number
         self._generation = generation
         self._grace_seconds = grace_seconds
@@ -133,9 +139,11 @@ class Slot(Gated, Worker):
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run it, and keep RQ's books while it runs; the books may fail, the run goes on."""
         run_id = str(job.args[0])
+        record = Execution(run_id=run_id, instance=self._instance, since=time.time())
+        self._register(lambda: self._records.begin(record))
         oom_kills, strays = oom_kill_count(), Strays()
         ridden = self._stable.horse(run_id, forget=self._forget)
-        self._link.send(kind="busy", number=self._number, run=run_id, job=job.id, pid=ridden.pid, at=time.time())
+        self._link.send(kind="busy", number=self._number, run=run_id, job=job.id, pid=ridden.pid, at=record.since)
         execution = self._open_books(job)
         try:
             self._ride(ridden, job, execution)
@@ -144,13 +152,18 @@ class Slot(Gated, Worker):
         outcome, problem = self._judge(ridden, oom_kills)
         if ridden.ending is not None:
             strays.kill()
-            self._settle(run_id, *ridden.ending)
+        if ridden.ending is None or self._settle(run_id, *ridden.ending):
+            self._register(lambda: self._records.end(record))
+        else:
+            ending, message = ridden.ending
+            self._register(lambda: self._records.owe(record, ending, message))
         self._close_books(job, queue, execution, outcome, problem)
         self._link.send(kind="idle", number=self._number, run=run_id, job=job.id, outcome=outcome, at=time.time())
 
-    def _ride(self, ridden: Ridden, job: Job, execution: Execution | None) -> None:
+    def _ride(self, ridden: Ridden, job: Job, execution: JobExecution | None) -> None:
         kill_at: float | None = None
         heartbeat_at = time.monotonic() + self.job_monitoring_interval
+        live_at = 0.0
         while not ridden.reap():
             self._wait(ridden)
             for message in ridden.hear():
@@ -165,6 +178,9 @@ class Slot(Gated, Worker):
             if kill_at is not None and now >= kill_at:
                 ridden.kill()
                 kill_at = None
+            if not self._link.alive and now >= live_at:  # the role's process is gone: nobody else says that we live
+                live_at = now + LIVE_SECONDS
+                self._register(lambda: self._records.live(self._instance))
             if now >= heartbeat_at and execution is not None:
                 heartbeat_at = now + self.job_monitoring_interval
                 with contextlib.suppress(RedisError):
@@ -231,8 +247,14 @@ class Slot(Gated, Worker):
         ridden.ending = ("crashed", problem)
         return {"step": "crashed", "why": problem}, problem
 
-    def _settle(self, run_id: str, ending: str, message: str) -> None:
-        """Have Prefect told, by a process that may run the flow's hooks."""
+    def _register(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except (TransientError, Backpressure) as error:
+            log.warning("the register of executions could not be written", error=str(error))
+
+    def _settle(self, run_id: str, ending: str, message: str) -> bool:
+        """Have Prefect told, by a process that may run the flow's hooks; false if it could not be told now."""
         for attempt in range(3):
             settler = self._stable.aftermath(run_id, ending, message, forget=self._forget)
             deadline = time.monotonic() + AFTERMATH_SECONDS
@@ -245,10 +267,10 @@ class Slot(Gated, Worker):
                 log.warning("the hooks of a run did not end in time", run=run_id, seconds=AFTERMATH_SECONDS)
             settler.close()
             if settler.status == 0:
-                return
+                return True
             log.warning("a run could not be settled", run=run_id, ending=ending, attempt=attempt + 1)
             time.sleep(0.5 * (attempt + 1))
-        self._link.send(kind="unsettled", run=run_id, ending=ending, message=message)
+        return False
 
     def _forget(self) -> None:
         """In a forked child: let go of this slot's descriptors, and leave its connections to it."""
@@ -257,7 +279,7 @@ class Slot(Gated, Worker):
             os.close(descriptor)
         self.connection.connection_pool.reset()
 
-    def _open_books(self, job: Job) -> Execution | None:
+    def _open_books(self, job: Job) -> JobExecution | None:
         try:
             self.set_state(WorkerStatus.BUSY)
             execution = self.prepare_execution(job)
@@ -269,7 +291,7 @@ class Slot(Gated, Worker):
         return execution
 
     def _close_books(
-        self, job: Job, queue: Queue, execution: Execution | None, outcome: dict[str, Any], problem: str | None
+        self, job: Job, queue: Queue, execution: JobExecution | None, outcome: dict[str, Any], problem: str | None
     ) -> None:
         if execution is None:
             return

@@ -6,10 +6,13 @@ import os
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from services.executor.ridden import Ridden, fork, spawn
 from services.executor.wire import write
+
+if TYPE_CHECKING:
+    from services.executor.horse import Prepared
 
 FILE_CHECK: list[Callable[..., bool]] = []
 
@@ -18,9 +21,12 @@ class ForkStable:
     """Work-horses that start within milliseconds, with everything imported."""
 
     def __init__(self, *, name: str, environment: Mapping[str, str], shelf: Path) -> None:
+        from services.executor.horse import Prepared
+
         self._name = name
         self._environment = environment
         self._shelf = shelf
+        self._prepared = Prepared(environment)
 
     def horse(self, run_id: str, *, forget: Callable[[], None]) -> Ridden:
         """A fork that runs the run."""
@@ -35,7 +41,15 @@ class ForkStable:
         return fork(run_id, entry, forget=forget)
 
     def _be_horse(self, run_id: str, reports: int, intents: int) -> NoReturn:
-        be_horse(run_id, reports, intents, name=self._name, environment=self._environment, shelf=self._shelf)
+        be_horse(
+            run_id,
+            reports,
+            intents,
+            name=self._name,
+            environment=self._environment,
+            shelf=self._shelf,
+            prepared=self._prepared,
+        )
 
 
 class SpawnStable:
@@ -58,7 +72,14 @@ class SpawnStable:
 
 
 def be_horse(
-    run_id: str, reports: int, intents: int, *, name: str, environment: Mapping[str, str], shelf: Path
+    run_id: str,
+    reports: int,
+    intents: int,
+    *,
+    name: str,
+    environment: Mapping[str, str],
+    shelf: Path,
+    prepared: Prepared | None = None,
 ) -> NoReturn:
     """Run the run in this process and end it."""
     from services.executor.horse import Horse, finish, listen_for_intent
@@ -76,6 +97,7 @@ def be_horse(
             environment=environment,
             shelf=shelf,
             file_check=FILE_CHECK[0] if FILE_CHECK else None,
+            prepared=prepared,
         ).run()
         if code == 0:
             report(step="finished")
@@ -90,7 +112,8 @@ def be_horse(
 
 def be_aftermath(run_id: str, ending: str, message: str, *, environment: Mapping[str, str], shelf: Path) -> NoReturn:
     """Settle the run in this process and end it; exit code 0 when Prefect knows."""
-    from services.executor.aftermath import Aftermath, Ending
+    from services.executor.aftermath import Aftermath
+    from services.executor.endings import Ending
     from services.executor.horse import finish
 
     code = 1

@@ -25,9 +25,11 @@ from redis.exceptions import RedisError
 from config.logs import configure_logging
 from config.settings import LogSettings, RedisSettings
 from services.executor.ridden import Ridden, Strays, fork, reap_children
+from services.executor.stable import ForkStable, SpawnStable
 from services.executor.surroundings import adopt_orphans
 from services.executor.wire import Link, Message
-from services.store.connection import SyncRedis
+from services.store.connection import SyncRedis, connect_sync
+from services.store.executions import Executions
 
 log = structlog.get_logger()
 
@@ -49,6 +51,9 @@ class Warm:
         self._environment: dict[str, str] = assignment["environment"]
         self._shelf = Path(assignment["shelf"])
         self._libraries: set[str] = set()
+        # Not connected here: each slot connects for itself. Made here, its many tables are shared by all of them.
+        self._redis = connect_sync(assignment["redis_url"], RedisSettings(**assignment["redis"]))
+        self._stable: ForkStable | SpawnStable | None = None
 
     def run(self) -> None:
         """Serve until the role's process says stop or goes away, and the slots have ended."""
@@ -63,6 +68,12 @@ class Warm:
             return
         if self._assignment["mode"] == "fork":
             self._warm_up()
+        options: dict[str, Any] = {
+            "name": self._assignment["name"],
+            "environment": self._environment,
+            "shelf": self._shelf,
+        }
+        self._stable = ForkStable(**options) if self._assignment["mode"] == "fork" else SpawnStable(**options)
         gc.collect()
         gc.freeze()
         self._link.send(
@@ -78,6 +89,8 @@ class Warm:
             self._reap()
 
     def _warm_up(self) -> None:
+        import encodings.idna  # noqa: F401 - what the first connection of every fork would import
+
         os.environ.setdefault("PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED", "false")
         import services.executor.aftermath
         import services.executor.horse
@@ -147,7 +160,7 @@ class Warm:
                     self._link.send(kind="probed", **findings)
             case "settle":
                 self._chores.append(
-                    self._stable().aftermath(message["run"], message["ending"], message["message"], forget=self._forget)
+                    self._ready().aftermath(message["run"], message["ending"], message["message"], forget=self._forget)
                 )
             case _:
                 pass
@@ -170,7 +183,6 @@ class Warm:
     def _be_slot(self, number: int) -> int:
         from services.executor.slot import Slot
         from services.queues import bridge_logs
-        from services.store.connection import connect_sync
 
         adopt_orphans()
         bridge_logs()
@@ -178,7 +190,7 @@ class Warm:
         link = Link(assignment["socket"])
         if not link.connect():
             return 0
-        redis = connect_sync(assignment["redis_url"], RedisSettings(**assignment["redis"]))
+        redis = self._redis
         while not _answers(redis):
             link.receive(RESTART_SECONDS)
             if not link.alive or self._stopping:
@@ -188,7 +200,9 @@ class Warm:
             redis,
             f"{assignment['name']}-{number}-{os.getpid()}",
             link=link,
-            stable=self._stable(),
+            stable=self._ready(),
+            executions=Executions(redis, name=assignment["executor"], alive_seconds=assignment["lost_seconds"]),
+            instance=assignment["name"],
             number=number,
             generation=assignment["generation"],
             grace_seconds=assignment["grace_seconds"],
@@ -198,11 +212,11 @@ class Warm:
         slot.work()
         return 0
 
-    def _stable(self) -> Any:
-        from services.executor.stable import ForkStable, SpawnStable
-
-        options = {"name": self._assignment["name"], "environment": self._environment, "shelf": self._shelf}
-        return (ForkStable if self._assignment["mode"] == "fork" else SpawnStable)(**options)
+    def _ready(self) -> ForkStable | SpawnStable:
+        if self._stable is None:
+            msg = "the warm parent is not warm yet"
+            raise RuntimeError(msg)
+        return self._stable
 
     def _forget(self) -> None:
         self._link.close()
@@ -226,6 +240,7 @@ class Warm:
             if chore.reap():
                 chore.close()
                 self._chores.remove(chore)
+                self._link.send(kind="settled", run=chore.run_id, ok=chore.status == 0)
         for pid, status in reap_children():
             number = self._slots.pop(pid, None)
             if number is not None:

@@ -37,7 +37,14 @@ class Bench:
 
     async def start(self, **settings: Any) -> Executor:
         """An executor that takes only the deployments pinned to this bench."""
-        options = {"name": self.name, "slots": 2, "poll_seconds": 1.0, "lost_seconds": 5.0, **settings}
+        options = {
+            "name": self.name,
+            "slots": 2,
+            "poll_seconds": 1.0,
+            "lost_seconds": 5.0,
+            "recheck_seconds": 0.3,
+            **settings,
+        }
         executor = Executor(
             settings=ExecutorSettings(**options),
             prefect=self.api,

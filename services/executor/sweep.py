@@ -1,0 +1,83 @@
+"""Finds the runs that nobody executes any more although somebody began to, and has them settled."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from services.executor.endings import Ending
+from services.store.executions import Execution, Executions
+
+log = structlog.get_logger()
+
+OWN_AGE_SECONDS: Final = 5.0
+"""A run of this instance that is on none of its slots for longer is lost; a younger one is just beginning or ending."""
+
+
+@dataclass(frozen=True, slots=True)
+class Debt:
+    """A run that Prefect must be told the end of."""
+
+    execution: Execution
+    ending: str
+    message: str
+
+
+class Sweeper:
+    """Looks through the register; called again and again, from any one thread at a time."""
+
+    def __init__(self, *, executions: Executions, instance: str, lost_seconds: float) -> None:
+        self._executions = executions
+        self._instance = instance
+        self._lost_seconds = lost_seconds
+        self._silent: dict[str, float] = {}
+        self._missed: dict[str, float] = {}
+
+    def sweep(self, running: Collection[str]) -> list[Debt]:
+        """One look, and a sign of life; ``running`` are the runs on this instance's slots.
+
+        Raises `TransientError` or `Backpressure`.
+        """
+        self._executions.live(self._instance)
+        now = time.monotonic()
+        found = self._executions.all()
+        message = "The process that was to see the run through died, and the run with it."
+        debts = [_debt(execution, message) for execution in self._own_lost(found, running, now)]
+        for execution in self._others_lost(found, now):
+            taken = self._executions.take_over(execution, self._instance)
+            if taken is not None:
+                log.warning("taking over a run of a dead executor", run=taken.run_id, executor=execution.instance)
+                message = (
+                    f"The executor {execution.instance} that ran the run has not been heard of for "
+                    f"{self._lost_seconds:g} s: its process or its machine died, and the run with it."
+                )
+                debts.append(_debt(taken, message))
+        return debts
+
+    def _own_lost(self, found: list[Execution], running: Collection[str], now: float) -> list[Execution]:
+        mine = {
+            execution.run_id: execution
+            for execution in found
+            if execution.instance == self._instance and execution.run_id not in running
+        }
+        self._missed = {run_id: self._missed.get(run_id, now) for run_id in mine}
+        return [mine[run_id] for run_id, since in self._missed.items() if now - since >= OWN_AGE_SECONDS]
+
+    def _others_lost(self, found: list[Execution], now: float) -> list[Execution]:
+        """Silence counts only from when this process saw it: a Redis that was away makes everybody silent at once."""
+        others = {execution.instance for execution in found} - {self._instance}
+        silent = {instance for instance in others if not self._executions.lives(instance)}
+        self._silent = {instance: self._silent.get(instance, now) for instance in silent}
+        half = self._lost_seconds / 2
+        dead = {instance for instance, since in self._silent.items() if now - since >= half}
+        return [execution for execution in found if execution.instance in dead]
+
+
+def _debt(execution: Execution, message: str) -> Debt:
+    if execution.ending is not None:
+        return Debt(execution, execution.ending, execution.message or message)
+    return Debt(execution, Ending.LOST, message)

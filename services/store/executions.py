@@ -1,0 +1,100 @@
+"""Who executes which run: written down while it runs, so that what a dead machine was executing is found."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from services.store.connection import SyncRedis, translated
+
+ALIVE: Final = "sluice:executor:alive:"
+"""Prefix of an executor instance's sign of life, which expires."""
+
+RUNNING: Final = "sluice:executor:running:"
+"""Prefix of an executor name's hash: run id -> `Execution` as JSON."""
+
+# KEYS: hash; ARGV: run id, expected value, new value ("" deletes). Answers 1 if the value was as expected.
+_SWAP: Final = """
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+if ARGV[3] == '' then redis.call('HDEL', KEYS[1], ARGV[1]) else redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]) end
+return 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One run in the hands of one executor instance."""
+
+    run_id: str
+    instance: str
+    since: float
+    """Seconds since the epoch."""
+    ending: str | None = None
+    """What the run must still be made, when its process has ended but Prefect could not be told."""
+    message: str | None = None
+
+    def to_json(self) -> str:
+        """For Redis; equal executions give equal text."""
+        fields = [self.instance, self.since, self.ending, self.message]
+        return json.dumps(fields)
+
+    @classmethod
+    def from_json(cls, run_id: str, text: str | bytes) -> Execution:
+        """The inverse of `to_json`."""
+        instance, since, ending, message = json.loads(text)
+        return cls(run_id=run_id, instance=instance, since=since, ending=ending, message=message)
+
+
+class Executions:
+    """The register of one executor name. Every method blocks, and raises `TransientError` or `Backpressure`."""
+
+    def __init__(self, redis: SyncRedis, *, name: str, alive_seconds: float) -> None:
+        self._redis = redis
+        self._key = RUNNING + name
+        self._alive_ms = int(alive_seconds * 1000)
+        self._swap = redis.register_script(_SWAP)
+
+    def begin(self, execution: Execution) -> None:
+        """The instance has the run now, whoever had it before."""
+        with translated():
+            self._redis.hset(self._key, execution.run_id, execution.to_json())
+
+    def end(self, execution: Execution) -> None:
+        """The run is settled; nothing if another has it meanwhile."""
+        self._exchange(execution, None)
+
+    def owe(self, execution: Execution, ending: str, message: str) -> None:
+        """Prefect must still be told how the run ended."""
+        self._exchange(execution, replace(execution, ending=ending, message=message))
+
+    def take_over(self, execution: Execution, instance: str) -> Execution | None:
+        """Make a dead instance's run this instance's to settle; None when another was quicker."""
+        taken = replace(execution, instance=instance)
+        return taken if self._exchange(execution, taken) else None
+
+    def all(self) -> list[Execution]:
+        """Every run in somebody's hands."""
+        with translated():
+            found: Any = self._redis.hgetall(self._key)
+        return [Execution.from_json(run_id.decode(), text) for run_id, text in found.items()]
+
+    def live(self, instance: str) -> None:
+        """A sign of life."""
+        with translated():
+            self._redis.set(ALIVE + instance, "1", px=self._alive_ms)
+
+    def leave(self, instance: str) -> None:
+        """The instance ends in good order."""
+        with translated():
+            self._redis.delete(ALIVE + instance)
+
+    def lives(self, instance: str) -> bool:
+        """Whether the instance has given a sign of life lately."""
+        with translated():
+            return bool(self._redis.exists(ALIVE + instance))
+
+    def _exchange(self, old: Execution, new: Execution | None) -> bool:
+        arguments = [old.run_id, old.to_json(), new.to_json() if new is not None else ""]
+        with translated():
+            return bool(self._swap(keys=[self._key], args=arguments))

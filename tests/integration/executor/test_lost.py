@@ -1,0 +1,120 @@
+"""Runs of executors that are no more, and runs whose end Prefect could not be told."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from services.store.executions import ALIVE, RUNNING
+from tests.integration.executor.conftest import Bench
+from tests.support.waiting import eventually, wait_until
+
+ROLE = """
+import asyncio, json, sys
+from pathlib import Path
+from config.settings import ExecutorSettings, LogSettings, RedisSettings
+from services.executor.executor import Executor
+from services.prefect_api.client import connect
+
+async def main(options, redis_url, home):
+    async with connect() as api:
+        await Executor(settings=ExecutorSettings(**options), prefect=api, redis_url=redis_url,
+                       redis_settings=RedisSettings(), log_settings=LogSettings(), home=Path(home)).run()
+
+asyncio.run(main(json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]))
+"""
+
+SLEEPER = """
+import os, time
+from pathlib import Path
+from prefect import flow
+
+@flow
+def main(out: str, seconds: float):
+    if Path(out).exists():
+        return
+    Path(out).write_text(str(os.getpid()))
+    time.sleep(seconds)
+"""
+
+
+def start_elsewhere(bench: Bench, checkout: Path, **settings) -> subprocess.Popen:
+    """An executor in a process of its own, as on another machine."""
+    options = {"name": bench.name, "slots": 1, "poll_seconds": 1.0, "lost_seconds": 5.0, **settings}
+    return subprocess.Popen(
+        [sys.executable, "-c", ROLE, json.dumps(options), bench.redis_url, str(bench.home)],
+        cwd=checkout,
+        env={**os.environ, "PYTHONPATH": str(checkout)},
+        start_new_session=True,
+    )
+
+
+async def pid_in(path: Path) -> int:
+    return int(
+        await eventually(
+            lambda: asyncio.sleep(0, path.read_text() if path.exists() else ""),
+            within_seconds=40,
+            what="the flow to write its pid",
+        )
+    )
+
+
+@pytest.mark.parametrize("on_lost", ["crash", "restart"])
+async def test_a_run_of_a_dead_machine_is_found_by_another_executor(bench: Bench, checkout, redis, on_lost):
+    deployment = await bench.deploy(SLEEPER, job_variables={"sluice_on_lost": on_lost})
+    machine = start_elsewhere(bench, checkout)
+    out = bench.folder / "pid"
+    run_id = await bench.create(deployment, parameters={"out": str(out), "seconds": 300})
+    pid = await pid_in(out)
+    for process in (*psutil.Process(machine.pid).children(recursive=True), psutil.Process(machine.pid)):
+        process.kill()
+    machine.wait()
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    await bench.start(slots=1)
+    began = time.monotonic()
+    run = await bench.reach(run_id, within_seconds=30)
+    assert time.monotonic() - began < 15
+    if on_lost == "crash":
+        assert run["state_type"] == "CRASHED"
+        assert "has not been heard of for 5 s" in run["state"]["message"]
+    else:
+        assert run["state_type"] == "COMPLETED"
+        assert run["run_count"] == 2
+    await eventually(lambda: nothing(redis, bench))
+
+
+async def nothing(redis, bench: Bench) -> bool:
+    return await redis.hlen(RUNNING + bench.name) == 0
+
+
+async def test_a_run_goes_on_when_only_the_roles_process_dies(bench: Bench, checkout, redis):
+    deployment = await bench.deploy(SLEEPER)
+    machine = start_elsewhere(bench, checkout)
+    out = bench.folder / "pid"
+    run_id = await bench.create(deployment, parameters={"out": str(out), "seconds": 10})
+    pid = await pid_in(out)
+    family = psutil.Process(machine.pid).children(recursive=True)
+    os.kill(machine.pid, signal.SIGKILL)
+    machine.wait()
+    await bench.start(slots=1)
+    run = await bench.reach(run_id, within_seconds=30)
+    assert run["state_type"] == "COMPLETED"
+    assert await bench.states(run_id) == ["Scheduled", "Pending", "Running", "Completed"]
+    wait_until(lambda: not any(process.is_running() for process in family), what="the old slots to be gone")
+    assert not psutil.pid_exists(pid)
+
+
+async def test_the_register_is_empty_and_the_sign_of_life_gone_after_a_good_end(bench: Bench, redis):
+    await bench.start()
+    deployment = await bench.deploy("from prefect import flow\n@flow\ndef main(): pass\n")
+    assert (await bench.run(deployment))["state_type"] == "COMPLETED"
+    await eventually(lambda: nothing(redis, bench))
+    await bench.stop()
+    assert [key async for key in redis.scan_iter(ALIVE + "*")] == []
