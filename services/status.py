@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -58,6 +60,12 @@ async def read_status(settings: Settings) -> dict[str, Any]:
             if name.startswith("files:")
         },
     }
+
+
+def ready_here(status: Mapping[str, Any], role: str) -> bool:
+    """Whether some instance of the role on this machine is ready: the health check of its container."""
+    here = f"{socket.gethostname()}-"
+    return any(one["ready"] for one in status["roles"][role]["instances"] if one["instance"].startswith(here))
 
 
 def _role(reports: list[dict[str, Any]]) -> dict[str, Any]:

@@ -33,6 +33,9 @@ class Role(StrEnum):
     API = "api"
 
 
+RoleOption = Annotated[Role | None, typer.Option("--role", help="Only this role, and only on this machine.")]
+
+
 def register(app: typer.Typer) -> None:
     """Add these commands to the top level."""
     for command in (up, run, status, check, deploy):
@@ -61,9 +64,9 @@ def run(role: Role, home: HomeOption = None, config: ConfigOption = None) -> Non
     _exit_on_error(start)
 
 
-def status(as_json: JsonOption = False) -> None:
+def status(as_json: JsonOption = False, role: RoleOption = None) -> None:
     """Tell whether the installation is ready; exit 0 when it is, 1 when not."""
-    from services.status import read_status
+    from services.status import read_status, ready_here
 
     found: dict[str, Any] = {}
 
@@ -75,7 +78,8 @@ def status(as_json: JsonOption = False) -> None:
         show_json(found)
     else:
         _show_status(found)
-    raise typer.Exit(0 if found["ready"] else 1)
+    ready = found["ready"] if role is None else ready_here(found, role)
+    raise typer.Exit(0 if ready else 1)
 
 
 def check(config: ConfigOption = None) -> None:

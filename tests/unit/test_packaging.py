@@ -1,0 +1,189 @@
+"""The image and the services of compose.yaml, held against what the CLI, the settings and the specification know."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import check_jsonschema.builtin_schemas
+import jsonschema
+import pytest
+import typer
+import yaml
+from prefect.settings import Settings as PrefectSettings
+from prefect.settings.legacy import _get_settings_fields
+
+from config.settings import CHECKOUT, load_settings
+from services.cli import app
+from services.cli.installation import Role
+from services.status import ready_here
+
+INTERPOLATED = re.compile(r"\$\{(?P<name>[A-Z_]+)(?::(?P<how>[-?])(?P<rest>[^}]*))?\}")
+SECRET = re.compile(r"PASSWORD|TOKEN|SECRET|AUTH")
+COMPOSE: Mapping[str, Any] = yaml.safe_load((CHECKOUT / "compose.yaml").read_text(encoding="utf-8"))
+SERVICES: Mapping[str, Mapping[str, Any]] = COMPOSE["services"]
+OURS = {name: service for name, service in SERVICES.items() if service["image"].startswith("sluice:")}
+DOCKERFILE = (CHECKOUT / "Dockerfile").read_text(encoding="utf-8")
+
+
+def filled(value: Any) -> str:
+    """A value as compose passes it on, with ``given`` for what its .env must hold."""
+
+    def fill(match: re.Match[str]) -> str:
+        return match["rest"] if match["how"] == "-" else "given"
+
+    return INTERPOLATED.sub(fill, str(value))
+
+
+def check_sluice(arguments: list[str]) -> None:
+    """Fail unless the CLI takes these arguments; nothing is run."""
+    command: Any = typer.main.get_command(app)
+    context = command.make_context("sluice", list(arguments))
+    while hasattr(command, "resolve_command"):
+        name, command, arguments = command.resolve_command(context, list(arguments))
+        context = command.make_context(name, list(arguments), parent=context)
+
+
+def sluice_commands() -> Iterator[tuple[str, list[str]]]:
+    for name, service in OURS.items():
+        if "entrypoint" not in service:
+            yield name, service["command"]
+        test = service.get("healthcheck", {}).get("test", [])
+        if test[1:2] == ["sluice"]:
+            yield f"health of {name}", test[2:]
+    for text in re.findall(r"(?:CMD|ENTRYPOINT) (\[.*\])", DOCKERFILE):
+        words = json.loads(text)
+        if words[0] == "sluice" and len(words) > 1:
+            yield "image", words[1:]
+
+
+def test_compose_yaml_follows_the_compose_specification() -> None:
+    vendor = Path(check_jsonschema.builtin_schemas.__file__).parent / "vendor"
+    schema = json.loads((vendor / "compose-spec.json").read_text(encoding="utf-8"))
+    validator = jsonschema.validators.validator_for(schema)(schema)
+    assert [error.message for error in validator.iter_errors(COMPOSE)] == []
+
+
+def test_every_role_is_a_service_and_so_are_the_deployments() -> None:
+    commands = [service.get("command") for service in OURS.values()]
+    for role in Role:
+        assert ["run", str(role)] in commands
+    assert ["deploy"] in commands
+
+
+@pytest.mark.parametrize(("where", "arguments"), list(sluice_commands()))
+def test_every_command_is_one_that_the_cli_has(where: str, arguments: list[str]) -> None:
+    check_sluice(arguments)
+
+
+def test_a_command_that_the_cli_has_not_is_noticed() -> None:
+    for arguments in (["run", "nonsense"], ["nonsense"], ["status", "--nonsense"]):
+        with pytest.raises(Exception, match=r"No such|is not one of"):
+            check_sluice(arguments)
+
+
+def test_the_prefect_server_is_started_with_options_that_it_has() -> None:
+    command = [SERVICES["prefect"]["entrypoint"][0], *SERVICES["prefect"]["command"]]
+    assert command[:3] == ["prefect", "server", "start"]
+    usage = subprocess.run(
+        [sys.executable, "-m", *command[:3], "--help"], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+    for option in (word for word in command if word.startswith("--")):
+        assert option in usage
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if name != "prefect"])
+def test_the_settings_take_every_variable_of_a_service(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in [variable for variable in os.environ if variable.startswith("SLUICE_")]:
+        monkeypatch.delenv(variable)
+    for variable, value in OURS[name]["environment"].items():
+        monkeypatch.setenv(variable, filled(value))
+    settings = load_settings()
+    assert settings.env == "production"
+    assert settings.redis.password == "given"
+    assert str(settings.prefect_api_url) == "http://prefect:4200/api"
+
+
+def test_every_variable_of_prefect_is_one_that_prefect_knows() -> None:
+    known = set(_get_settings_fields(PrefectSettings))
+    given = {name for service in OURS.values() for name in service["environment"]}
+    given |= set(re.findall(r"\b(PREFECT_[A-Z_]+)=", DOCKERFILE))
+    unknown = {name for name in given if name.startswith("PREFECT_")} - known
+    assert not unknown
+
+
+def test_no_secret_stands_in_the_file_and_a_missing_one_stops_the_start() -> None:
+    found = 0
+    for service in SERVICES.values():
+        for variable, value in service["environment"].items():
+            assert not re.search(r"://[^/]*:[^/]*@", str(value)), "a URL with a password in it"
+            if SECRET.search(variable):
+                found += 1
+                match = INTERPOLATED.fullmatch(str(value))
+                assert match is not None, variable
+                assert match["how"] == "?", variable
+                assert ".env" in match["rest"]
+    assert found >= 4
+
+
+@pytest.mark.parametrize("name", list(SERVICES))
+def test_every_service_is_hardened_watched_and_restarted(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert not service.get("privileged")
+    assert service["restart"] in {"unless-stopped", "on-failure:5"}
+    assert service["healthcheck"].get("test") or name == "deploy"
+    assert "build" in service or name not in OURS
+
+
+def test_only_the_loopback_of_the_host_is_listened_on_unless_someone_says_otherwise() -> None:
+    published = [filled(port) for service in SERVICES.values() for port in service.get("ports", [])]
+    assert published
+    assert all(port.startswith("127.0.0.1:") for port in published)
+    assert COMPOSE["networks"]["backend"]["internal"] is True
+
+
+def test_what_services_name_is_declared() -> None:
+    for service in SERVICES.values():
+        assert set(service["networks"]) <= set(COMPOSE["networks"])
+        named = {volume.split(":")[0] for volume in service.get("volumes", []) if volume[0] not in "./$"}
+        assert named <= set(COMPOSE["volumes"])
+        for other, condition in service.get("depends_on", {}).items():
+            assert SERVICES[other]["healthcheck"].get("test") or condition["condition"].endswith("successfully")
+
+
+def test_the_image_installs_locked_packages_and_runs_as_nobody_in_particular() -> None:
+    assert "--require-hashes -r requirements/service.txt" in DOCKERFILE
+    stages = DOCKERFILE.split("\nFROM ")
+    assert "USER 10001:10001" in stages[-1]
+    assert "HEALTHCHECK" in stages[-1]
+    assert 'ENTRYPOINT ["sluice"]' in stages[-1]
+    assert "pip install" not in stages[-1]
+
+
+def test_the_image_gets_every_package_of_the_application_and_nothing_else() -> None:
+    copied = {line.split()[1] for line in DOCKERFILE.splitlines() if line.startswith("COPY ") and "--from" not in line}
+    allowed = {
+        line[1:] for line in (CHECKOUT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[0] == "!"
+    }
+    assert {path.split("/")[0] for path in copied} == allowed
+    assert all((CHECKOUT / path).exists() for path in copied)
+
+
+def test_a_container_is_healthy_when_its_own_instance_of_the_role_is() -> None:
+    def status(*instances: tuple[str, bool]) -> dict[str, Any]:
+        return {"roles": {"router": {"instances": [{"instance": name, "ready": ready} for name, ready in instances]}}}
+
+    here = f"{socket.gethostname()}-17"
+    assert ready_here(status(("elsewhere-1", False), (here, True)), "router")
+    assert not ready_here(status(("elsewhere-1", True), (here, False)), "router")
+    assert not ready_here(status(("elsewhere-1", True)), "router")
