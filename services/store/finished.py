@@ -12,7 +12,6 @@ from services.store.journal import text
 from services.store.progress import FINISHED
 
 GROUP: Final = "files"
-_CLAIM_IDLE_MS: Final = 30_000
 _FORGET_IDLE_MS: Final = 3_600_000
 
 
@@ -30,10 +29,14 @@ class FinishedEvents:
     Each entry's field ``finished`` is a JSON object with ``event_id``, ``ok``, ``matched``, ``runs`` and ``dead``.
     """
 
-    def __init__(self, redis: AsyncRedis, *, consumer: str, group: str = GROUP) -> None:
+    def __init__(
+        self, redis: AsyncRedis, *, consumer: str, group: str = GROUP, claim_idle_seconds: float = 5.0
+    ) -> None:
         self._redis = redis
         self._consumer = consumer
         self._group = group
+        self.claim_idle_seconds = claim_idle_seconds
+        """An entry is noted and acknowledged in a fraction of this; a consumer that has it longer has ended."""
 
     async def read(self, *, count: int, block_seconds: float) -> list[Ending]:
         """Entries that no consumer was given, in order; waits for one."""
@@ -52,7 +55,11 @@ class FinishedEvents:
         try:
             with translated():
                 answer: Any = await self._redis.xautoclaim(
-                    FINISHED, self._group, self._consumer, min_idle_time=_CLAIM_IDLE_MS, count=count
+                    FINISHED,
+                    self._group,
+                    self._consumer,
+                    min_idle_time=int(self.claim_idle_seconds * 1000),
+                    count=count,
                 )
         except ResponseError as error:
             await self._create(error)

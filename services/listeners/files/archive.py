@@ -30,7 +30,6 @@ log = structlog.get_logger()
 
 _READ: Final = 500
 _IDLE_SECONDS: Final = 1.0
-_CLAIM_SECONDS: Final = 10.0
 _BUSY_SECONDS: Final = 0.5
 _ADOPTION_SECONDS: Final = 2.0
 
@@ -110,7 +109,7 @@ class FileArchiver:
             heed_cancellation()
             try:
                 if time.monotonic() >= claim_at:
-                    claim_at = time.monotonic() + _CLAIM_SECONDS
+                    claim_at = time.monotonic() + self._finished.claim_idle_seconds
                     await self._finished.forget_idle_consumers()
                     await self._note(await self._finished.claim(count=_READ))
                 await self._note(await self._finished.read(count=_READ, block_seconds=_IDLE_SECONDS))
@@ -119,6 +118,8 @@ class FileArchiver:
                 await self._reading.after(error)
 
     async def _note(self, endings: list[Ending]) -> None:
+        if not endings:
+            return
         ends: list[tuple[str, bytes]] = []
         for ending in endings:
             event_id = _event_id(ending.raw)

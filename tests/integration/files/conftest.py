@@ -104,10 +104,9 @@ class Watched:
         return await self.events()
 
     async def exactly(self, count: int, **options: Any) -> list[dict[str, Any]]:
-        """All events, when there are ``count`` and two full scans later still no more."""
+        """All events, when there are ``count`` and further full scans later still no more."""
         if count:
             await self.arrived(count, **options)
-        await self.scanned()
         await self.scanned()
         events = await self.events()
         assert len(events) == count, [event["subject"] for event in events]

@@ -14,8 +14,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from config.settings import FileSettings, JournalSettings, LogSettings, RedisSettings
 from config.logs import configure_logging
+from config.settings import FileSettings, JournalSettings, LogSettings, RedisSettings
 from config.sources import FilesSource
 from services.listeners.files.archive import FileArchiver
 from services.listeners.files.listener import FilesListener
@@ -53,7 +53,7 @@ async def main(spec: dict[str, Any]) -> None:
         sources=sources,
         settings=settings,
         ledger=ledger,
-        finished=FinishedEvents(redis, consumer=f"process-{os.getpid()}"),
+        finished=FinishedEvents(redis, consumer=f"process-{os.getpid()}", claim_idle_seconds=0.5),
         turn=lambda right: Lease(redis, right, ttl_seconds=1),
         rescan=lambda name: listeners[name].rescan(),
         checkpoint=checkpoint,

@@ -209,7 +209,7 @@ async def test_case_11_a_writer_by_memory_map_is_waited_for_until_it_unmaps(watc
 async def test_case_12_a_large_file_moved_across_file_systems_is_announced_once(
     watched: Watched, writer: Writer
 ) -> None:
-    other = Path("/dev/shm")  # noqa: S108 - a second file system
+    other = Path("/dev/shm")
     if not other.is_dir() or other.stat().st_dev == watched.path.stat().st_dev:
         pytest.skip("there is no second file system to move from (/dev/shm)")
     source = other / f"sluice-test-{os.getpid()}.bin"
