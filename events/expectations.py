@@ -69,7 +69,7 @@ def _event(rule: Rule, given: Mapping[str, Any], number: int) -> Event:
 
 def _criterion(rule: Rule, event: Event) -> tuple[str | None, str]:
     if not rule.fits_type(event.type):
-        return "type", f"the type {event.type!r} does not match {rule.wanted}"
+        return "type", f"the type does not match {rule.wanted}: {event.type!r}"
     verdict = rule.judge(event)
     return verdict.failed, verdict.detail
 

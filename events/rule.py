@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from events.action import Action
 from events.action_template import ActionTemplate
@@ -17,7 +17,7 @@ from events.template_check import Names, TemplateProblem
 EVENT_KEYS: Final = frozenset({"specversion", "id", "source", "type", "subject", "time", "data", "extensions"})
 LONGEST_KEY: Final = 512
 
-_MOST_REMEMBERED_VERDICTS: Final = 50_000
+MOST_REMEMBERED_TYPES: Final = 2000
 
 Criterion = Literal["enabled", "stop", "type", "source", "subject", "when"]
 
@@ -36,7 +36,8 @@ class Verdict(NamedTuple):
 
     Matched: ``actions`` are what is to be done, unless ``error`` says why they could not be rendered. ``keys`` is set
     where the rule has windows: they decide, and for a rule that gathers events they make the actions later.
-    Not matched: ``failed`` is the first criterion that did not hold and ``detail`` says with which value.
+    Not matched: ``failed`` is the first criterion that did not hold and ``detail`` says with which value; for ``type``,
+    where one verdict serves all events, `explained` does.
     """
 
     rule: str
@@ -48,8 +49,18 @@ class Verdict(NamedTuple):
     keys: WindowKeys | None = None
 
 
-_VERDICT: Final = Verdict._make
-"""The quick way to make one where many are made."""
+class NotMatched(Protocol):
+    """What `explained` looks at of a verdict."""
+
+    @property
+    def failed(self) -> str | None: ...
+    @property
+    def detail(self) -> str: ...
+
+
+def explained(verdict: NotMatched, type_: str) -> str:
+    """Why the rule did not match an event of this type, with the value that the criterion failed with."""
+    return f"{verdict.detail}: {type_!r}" if verdict.failed == "type" else verdict.detail
 
 
 class Problem(NamedTuple):
@@ -176,22 +187,21 @@ class Rule:
         )
 
 
-class _Plan(NamedTuple):
-    """What is known of the verdicts from the event's type alone."""
-
-    verdicts: list[Verdict | None]
-    candidates: list[tuple[int, Rule]]
-
-
 class RuleSet:
-    """All rules, in order. What follows from an event's type alone is remembered, for types come again."""
+    """All rules, in order. Which of them an event's type leaves is remembered, for types come again."""
 
     def __init__(self, rules: Iterable[Rule] = ()) -> None:
         self.rules = tuple(rules)
         self._by_name = {rule.name: rule for rule in self.rules}
-        self._index = [(rule.fits_type if rule.spec.enabled else None, rule.name, rule.wanted) for rule in self.rules]
-        self._plans: dict[str, _Plan] = {}
-        self._most_plans = max(16, _MOST_REMEMBERED_VERDICTS // max(len(self.rules), 1))
+        self._enabled = [(index, rule.fits_type) for index, rule in enumerate(self.rules) if rule.spec.enabled]
+        self.settled = [
+            Verdict(rule.name, False, "type", f"the type does not match {rule.wanted}")
+            if rule.spec.enabled
+            else Verdict(rule.name, False, "enabled", "the rule is disabled")
+            for rule in self.rules
+        ]
+        """The verdict of each rule on every event whose type it is not for."""
+        self._candidates: dict[str, list[tuple[int, Rule]]] = {}
 
     def __len__(self) -> int:
         return len(self.rules)
@@ -200,28 +210,15 @@ class RuleSet:
         """The rule called ``name``."""
         return self._by_name.get(name)
 
-    def plan(self, type_: str) -> _Plan:
-        """The verdicts on events of a type as far as they are settled by it, and the rules that look further."""
-        found = self._plans.get(type_)
+    def candidates(self, type_: str) -> list[tuple[int, Rule]]:
+        """The enabled rules whose globs fit the type, each with its place."""
+        found = self._candidates.get(type_)
         if found is None:
-            if len(self._plans) >= self._most_plans:
-                self._plans.clear()
-            found = self._plans[type_] = self._new_plan(type_)
+            if len(self._candidates) >= MOST_REMEMBERED_TYPES:
+                self._candidates.clear()
+            found = [(index, self.rules[index]) for index, fits_type in self._enabled if fits_type(type_)]
+            self._candidates[type_] = found
         return found
-
-    def _new_plan(self, type_: str) -> _Plan:
-        verdicts: list[Verdict | None] = []
-        candidates = []
-        mismatch = f"the type {type_!r} does not match "
-        for index, (fits_type, name, wanted) in enumerate(self._index):
-            if fits_type is None:
-                verdicts.append(Verdict(name, False, "enabled", "the rule is disabled"))
-            elif fits_type(type_):
-                candidates.append((index, self.rules[index]))
-                verdicts.append(None)
-            else:
-                verdicts.append(_VERDICT((name, False, "type", mismatch + wanted, (), None, None)))
-        return _Plan(verdicts, candidates)
 
 
 def evaluate(rules: RuleSet, event: Event) -> tuple[Verdict, ...]:
@@ -230,8 +227,8 @@ def evaluate(rules: RuleSet, event: Event) -> tuple[Verdict, ...]:
     No verdict depends on another rule, except that those below a rule that matched with ``stop`` have failed with
     ``stop``. Never raises: a template that cannot be rendered is the verdict's ``error``.
     """
-    settled, candidates = rules.plan(event.type)
-    verdicts: list[Any] = settled.copy()
+    verdicts = rules.settled.copy()
+    candidates = rules.candidates(event.type)
     if candidates:
         scope = scope_of(event)
         for index, rule in candidates:

@@ -7,12 +7,19 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import pytest_asyncio
 
 from config.settings import RedisSettings
 from services.embedded import claim_port, start_prefect, start_valkey
 from services.store.connection import AsyncRedis, connect
+
+# No test asserts on a stopwatch, and a busy machine makes no property false.
+hypothesis.settings.register_profile(
+    "sluice", deadline=None, database=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("sluice")
 
 # Prefect reads its settings once, when it is first imported: the server's address must be known before that.
 _PREFECT_PORT = claim_port(0, "a free port")

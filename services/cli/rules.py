@@ -14,7 +14,7 @@ from config.settings import Settings, load_settings
 from events.comparison import Difference, compare, described, summary
 from events.errors import ConfigError, NotFound, RejectedEvent
 from events.event import Event, event_from_mapping, parse_event
-from events.rule import Rule, Verdict, evaluate
+from events.rule import Rule, Verdict, evaluate, explained
 from services.cli.output import say, show_json, show_rows
 from services.cli.session import open_session, run_command
 
@@ -166,7 +166,7 @@ def _verdict(project: Project, verdict: Verdict, event: Event) -> dict[str, Any]
         "rule": verdict.rule,
         "matched": verdict.matched,
         "failed": verdict.failed,
-        "detail": verdict.detail,
+        "detail": explained(verdict, event.type),
         "error": error.reason if error else None,
         "window_keys": verdict.keys._asdict() if verdict.keys else None,
         "gathered": alone,

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 from config.settings import HistorySettings
 from events.errors import RejectedEvent
+from events.rule import explained
 from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, translated
 from services.store.event_history import compact_json, packed
 from services.store.history import SHARED
@@ -81,7 +82,7 @@ class VerdictLines:
             elif verdict.failed in _SETTLED_BY_TYPE:
                 common.append((index, verdict))
             else:
-                own.append(_row(index, verdict))
+                own.append(_row(index, verdict, one.type))
         digest = self._digest(one, common, shared) if common else ""
         return packed(["v", now_ms, one.position, one.version, digest, own])
 
@@ -90,7 +91,7 @@ class VerdictLines:
         digest = self._digests.get(key)
         if digest is not None and time.monotonic() - self._written.get(digest, -1e9) < _SHARED_REFRESH_SECONDS:
             return digest
-        text = compact_json([_row(index, verdict) for index, verdict in common])
+        text = compact_json([_row(index, verdict, one.type) for index, verdict in common])
         digest = hashlib.blake2b(text, digest_size=9).hexdigest()
         if len(self._digests) > _MOST_REMEMBERED:
             self._digests.clear()
@@ -107,5 +108,5 @@ class VerdictLines:
         self._written.update(dict.fromkeys(shared, time.monotonic()))
 
 
-def _row(index: int, verdict: Verdict) -> list[Any]:
-    return [index, verdict.rule, verdict.failed, verdict.detail[:_DETAIL_LIMIT]]
+def _row(index: int, verdict: Verdict, type_: str) -> list[Any]:
+    return [index, verdict.rule, verdict.failed, explained(verdict, type_)[:_DETAIL_LIMIT]]
