@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from services.resumer.desk import SignalDesk
 
 EVENTS: Final = "sluice.events"
+TRIM_SECONDS: Final = 86_400.0
+"""How long acknowledged entries stay in the streams that Sluice itself opens."""
 DISPATCH_LEASE_SECONDS: Final = 5.0
 
 Parts = dict[str, Part]
@@ -156,9 +158,9 @@ def _with_defaults(sources: Mapping[str, RedisSource]) -> Mapping[str, RedisSour
     """`sluice.resume` and `sluice.events` are heard (as channel and stream) unless the project says otherwise."""
     found = dict(sources)
     if not any(source.carries == "signals" for source in sources.values()):
-        found[RESUME] = RedisSource(channel=RESUME, stream=RESUME, carries="signals")
+        found[RESUME] = RedisSource(channel=RESUME, stream=RESUME, carries="signals", trim_after_seconds=TRIM_SECONDS)
     if not any(EVENTS in (source.channel, source.stream) for source in sources.values()):
-        found[EVENTS] = RedisSource(channel=EVENTS, stream=EVENTS)
+        found[EVENTS] = RedisSource(channel=EVENTS, stream=EVENTS, trim_after_seconds=TRIM_SECONDS)
     return found
 
 
