@@ -1,0 +1,263 @@
+"""Dispatch: its speed beside Prefect's own, the time from publishing to the run, and what waiting events cost.
+
+``python -m benchmarks.delivery [speed|latency|memory ...] [--runs N] [--seconds S] [--waiting N]``; everything runs on
+servers of its own on free ports: Valkey with append-only persistence, Prefect on SQLite, one router as its own process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from config.settings import CHECKOUT, HistorySettings, JournalSettings, RedisSettings
+from events.event import Event
+from services.embedded import claim_port, start_prefect, start_valkey
+from services.store.connection import AsyncRedis, connect
+from services.store.history import History
+from services.store.journal import Journal
+from services.store.lanes import Lanes
+from services.store.runs import Runs
+
+if TYPE_CHECKING:
+    from services.prefect_api.client import PrefectApi
+
+FLOW = "bench"
+RULE = {
+    "name": "bench",
+    "on": "bench.event",
+    "run": f"{FLOW}/default",
+    "parameters": {"number": "{{ event.data.number }}", "note": "{{ event.data.note }}"},
+    "run_name": "bench {{ event.data.number }}",
+}
+
+
+class Bench:
+    """The servers and what reaches them."""
+
+    def __init__(self, redis: AsyncRedis, redis_url: str, prefect: PrefectApi, home: Path) -> None:
+        self.redis = redis
+        self.redis_url = redis_url
+        self.prefect = prefect
+        self.home = home
+        self.journal = Journal(redis, JournalSettings())
+        self.history = History(redis, HistorySettings())
+        self.lanes = Lanes(redis)
+        self.runs = Runs(redis)
+
+    @contextmanager
+    def router(self, **rule: Any) -> Iterator[psutil.Process]:
+        """A router process with one rule."""
+        config = self.home / "bench.yaml"
+        config.write_text(json.dumps({"rules": [{**RULE, **rule}]}))
+        environment = {
+            **os.environ,
+            "SLUICE_REDIS_URL": self.redis_url,
+            "SLUICE_HOME": str(self.home),
+            "SLUICE_CONFIG": str(config),
+        }
+        with (self.home / "router.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "services.cli", "run", "router"], cwd=CHECKOUT, env=environment, stderr=log
+            )
+        try:
+            yield psutil.Process(process.pid)
+        finally:
+            process.terminate()
+            process.wait(15)
+
+    async def publish(self, events: list[Event]) -> None:
+        for start in range(0, len(events), 500):
+            await self.journal.append(
+                events[start : start + 500], received=datetime.now(UTC).isoformat(), listener="bench:delivery"
+            )
+
+
+def event(number: int) -> Event:
+    data = {"number": number, "note": "an order like any other", "customer": {"id": number, "name": "Somebody"}}
+    return Event(
+        id=str(uuid.uuid4()), source="bench", type="bench.event", subject="a", time=datetime.now(UTC), data=data
+    )
+
+
+async def speed(bench: Bench, runs: int, rounds: int) -> None:
+    """Rounds of each way in turn, so that none has the fresher database."""
+    from services.prefect_api.dispatch import create_runs, find_deployment
+
+    deployment = await find_deployment(bench.prefect, RULE["run"])
+
+    def body(number: int) -> dict[str, Any]:
+        made = event(number)
+        tags = ["sluice", "rule:bench", "source:bench", f"event:{made.id}"]
+        parameters = {"number": number, "note": made.data["note"]}
+        return {
+            "parameters": parameters, "idempotency_key": f"{made.id}:b", "tags": tags, "name": f"bench {number}"
+        }  # fmt: skip
+
+    async def single() -> float:
+        count = max(10, runs // 10)
+        began = time.perf_counter()
+        for number in range(count):
+            # Prefect's own client repeats a call that was answered 503, as it is while the database is locked.
+            await bench.prefect.request("POST", f"/deployments/{deployment.id}/create_flow_run", json=body(number))
+        return count / (time.perf_counter() - began)
+
+    async def bulk() -> float:
+        began = time.perf_counter()
+        done = 0
+        while done < runs:
+            results = await create_runs(bench.prefect, deployment, [body(number) for number in range(100)])
+            done += sum(1 for result in results if result.run_id)
+        return done / (time.perf_counter() - began)
+
+    async def dispatched() -> float:
+        before = await bench.runs.open_count()
+        with bench.router():
+            await warm_up(bench)
+            before = await bench.runs.open_count()
+            await bench.publish([event(number) for number in range(runs)])
+            began = time.perf_counter()
+            await until(lambda: reached(bench, before + runs))
+            return runs / (time.perf_counter() - began)
+
+    rates: dict[str, list[float]] = {"one call per event": [], "bulk endpoint": [], "sluice": []}
+    for round_ in range(rounds):
+        for name, measure in zip(rates, (single, bulk, dispatched), strict=True):
+            rates[name].append(await measure())
+            print(f"  round {round_ + 1}: {name}: {rates[name][-1]:.1f} runs/s")
+    middle = {name: statistics.median(values) for name, values in rates.items()}
+    print(f"speed, medians of {rounds} rounds of {runs} runs")
+    for name, rate in middle.items():
+        print(f"  {name:<20} {rate:7.1f} runs/s")
+    print(f"  sluice / bulk endpoint      {middle['sluice'] / middle['bulk endpoint']:.2f}")
+    print(f"  sluice / one call per event {middle['sluice'] / middle['one call per event']:.2f}")
+
+
+async def latency(bench: Bench, seconds: float) -> None:
+    """10 events a second; a run counts as existing when Prefect's answer that it was created has been recorded."""
+    with bench.router():
+        await warm_up(bench)
+        published: list[tuple[str, float]] = []
+        began = time.perf_counter()
+        for number in range(int(seconds * 10)):
+            await asyncio.sleep(max(0.0, began + number / 10 - time.perf_counter()))
+            made = event(number)
+            published.append((made.id, time.time()))
+            await bench.publish([made])
+        took = []
+        for event_id, at in published:
+            found = await until(lambda event_id=event_id: with_run(bench, event_id))
+            took.append((found.runs[0].created.timestamp() - at) * 1000)
+    took.sort()
+    print(f"latency at 10 events/s over {seconds:g} s, {len(took)} events: published to run exists in Prefect")
+    print(f"  p50 {took[len(took) // 2]:.0f} ms   p99 {took[int(len(took) * 0.99)]:.0f} ms   max {took[-1]:.0f} ms")
+
+
+async def memory(bench: Bench, waiting: int) -> None:
+    """Events that wait before a router reads them, and then in their lane, for a deployment that does not exist."""
+    before = await used(bench)
+    await bench.publish([event(number) for number in range(waiting)])
+    in_journal = await used(bench) - before
+    with bench.router(run="nobody/registered") as router:
+        await asyncio.sleep(6)
+        small = router.memory_info().rss
+        await until(lambda: routed(bench, waiting), seconds=300)
+        await asyncio.sleep(6)
+        large = router.memory_info().rss
+        in_lane = await used(bench) - before
+    mib = 1024 * 1024
+    print(f"memory of {waiting} waiting events")
+    print(f"  not yet routed: {in_journal / mib:6.1f} MiB in Valkey ({in_journal / waiting:.0f} bytes an event)")
+    print(f"  held by a rule: {in_lane / mib:6.1f} MiB in Valkey ({in_lane / waiting:.0f} bytes an event)")
+    print(f"  router process: {small / mib:.0f} MiB soon after its start, {large / mib:.0f} MiB with all of them held")
+
+
+async def warm_up(bench: Bench) -> None:
+    before = await bench.runs.open_count()
+    await bench.publish([event(-1)])
+    await until(lambda: reached(bench, before + 1))
+
+
+async def reached(bench: Bench, count: int) -> bool:
+    return await bench.runs.open_count() >= count
+
+
+async def with_run(bench: Bench, event_id: str) -> Any:
+    found = await bench.history.get(event_id)
+    return found if found is not None and found.runs else None
+
+
+async def routed(bench: Bench, count: int) -> bool:
+    return sum((await bench.lanes.lengths(await bench.lanes.names())).values()) >= count
+
+
+async def used(bench: Bench) -> int:
+    return int((await bench.redis.info("memory"))["used_memory"])
+
+
+async def until(probe: Callable[[], Awaitable[Any]], *, seconds: float = 600) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (answer := await probe()):
+        if time.monotonic() > deadline:
+            raise TimeoutError("the benchmark did not get on")
+        await asyncio.sleep(0.02)
+    return answer
+
+
+@asynccontextmanager
+async def servers() -> AsyncIterator[Bench]:
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-") as directory:
+        home = Path(directory)
+        valkey, redis_url = start_valkey(
+            home / "valkey", claim_port(0, "any"), RedisSettings(), log_file=home / "valkey.log"
+        )
+        prefect, api_url = start_prefect(home / "prefect", claim_port(0, "any"), log_file=home / "prefect.log")
+        os.environ["PREFECT_API_URL"] = api_url
+        os.environ["PREFECT_HOME"] = str(home / "client")
+        try:
+            from services.prefect_api.client import connect as connect_prefect
+
+            async with connect_prefect() as api, connect(redis_url, RedisSettings()) as redis:
+                flow = await api.request("POST", "/flows/", json={"name": FLOW})
+                await api.request("POST", "/deployments/", json={"name": "default", "flow_id": flow["id"]})
+                yield Bench(redis, redis_url, api, home)
+        finally:
+            prefect.stop()
+            valkey.stop()
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=["speed", "latency", "memory", []], default=[])
+    parser.add_argument("--runs", type=int, default=600, help="runs of each round of `speed`")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=60, help="how long `latency` publishes")
+    parser.add_argument("--waiting", type=int, default=100_000, help="events of `memory`")
+    options = parser.parse_args()
+    parts = options.parts or ["latency", "speed", "memory"]
+    async with servers() as bench:
+        if "latency" in parts:
+            await latency(bench, options.seconds)
+        if "speed" in parts:
+            await speed(bench, options.runs, options.rounds)
+        if "memory" in parts:
+            await bench.redis.flushdb()
+            await memory(bench, options.waiting)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
