@@ -145,10 +145,10 @@ class WindowStore:
         return left / 1000 if left >= 0 else None
 
     async def oldest_positions(self) -> list[str]:
-        """The first of the journal's positions that a window still needs, if any: it must not be trimmed away."""
+        """From where on the windows still need the journal, if they hold anything: it must not be trimmed away."""
         with translated():
             found: Any = await self._redis.zrange(POSITIONS, 0, 0)
-        return [text(position) for position in found]
+        return [text(position).partition("-")[0] + "-0" for position in found]
 
     async def counts(self) -> Counts:
         """How much is held."""
