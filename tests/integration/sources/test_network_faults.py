@@ -117,6 +117,24 @@ async def _degraded(listeners: dict[str, RedisListener]) -> bool:
     return all("degraded" in part.status() for part in listeners.values())
 
 
+async def test_a_subscription_on_which_nobody_answers_is_made_again(redis: AsyncRedis, valkey_url: str) -> None:
+    """Only the subscription's connection is dead; a channel without messages looks just the same."""
+    async with in_front_of(valkey_url) as (proxy, url):
+        listeners = parts(redis, Door(redis), url, source=RedisSource(channel="sluice.events", type="t"))
+        (listener,) = listeners.values()
+        async with running(listener):
+            await eventually(lambda: _active(listener))
+            proxy.swallow()
+            await eventually(lambda: _says(listener, "silent"), within_seconds=30)
+            proxy.flow()
+            await eventually(lambda: _published(redis), within_seconds=30)
+            await eventually(lambda: _as_many(redis, 1))
+
+
+async def _published(redis: AsyncRedis) -> bool:
+    return bool(await redis.publish("sluice.events", b'{"n": 1}'))
+
+
 async def test_messages_received_before_a_cut_are_journalled_after_it(redis: AsyncRedis, valkey_url: str) -> None:
     """The journal is out of reach while the channel still works: what came is kept in memory."""
     async with in_front_of(valkey_url) as (proxy, url):
