@@ -13,6 +13,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from config.faults import describe
+from config.overlaps import watch_problems
 from config.settings import CHECKOUT
 from config.sources import FilesSource, Sources
 from config.yaml_file import Document, KeyPath, parse_yaml, read_yaml
@@ -169,6 +170,10 @@ def _sources(document: Document, data: Any, home: Path, problems: list[str]) -> 
     files = {name: watch.model_copy(update={"path": _placed(base, watch)}) for name, watch in sources.files.items()}
     if not default:
         problems += _unusable_folders(document, files)
+    problems += [
+        f"{document.where(('sources', 'files', name))}: {_dotted(('sources', 'files', name))}: {problem}"
+        for name, problem in watch_problems(files)
+    ]
     return sources.model_copy(update={"files": files})
 
 

@@ -52,7 +52,7 @@ class FilesSource(Source):
     exclude: tuple[str, ...] = ()
     """Globs of which a file must match none; here ``*`` matches leading dots too."""
     recursive: bool = True
-    type: str = FILE_ARRIVED
+    type: Attribute = FILE_ARRIVED
     """The type of the watch's events."""
     data: dict[str, JsonValue] = Field(default_factory=dict)
     """Put into the data of each event."""

@@ -68,9 +68,10 @@ class TestAProject:
 
     def test_takes_relative_paths_from_its_own_folder(self, tmp_path: Path) -> None:
         (tmp_path / "in").mkdir()
-        project = load(tmp_path, "sources: {files: {a: {path: ./x/../in}, b: {path: " + str(tmp_path) + "}}}")
+        (tmp_path / "other").mkdir()
+        project = load(tmp_path, f"sources: {{files: {{a: {{path: ./x/../in}}, b: {{path: {tmp_path / 'other'}}}}}}}")
         assert project.sources.files["a"].path == tmp_path / "in"
-        assert project.sources.files["b"].path == tmp_path
+        assert project.sources.files["b"].path == tmp_path / "other"
 
     def test_has_a_version_that_changes_with_the_file_and_with_nothing_else(self, tmp_path: Path) -> None:
         one = load(tmp_path, "rules:\n" + RULE)
