@@ -63,7 +63,7 @@ async def forget_histories(redis: AsyncRedis, settings: HistorySettings) -> int:
     added, trimmed = int(info["entries-added"]), int(info["entries-added"]) - int(info["length"])
     position, _, number = mark.partition(" ")
     behind = int(number or 0)
-    if behind < trimmed:
+    if behind < trimmed or not position:
         position, behind = "-", trimmed
     gone = 0
     while (excess := added - behind - settings.max_events) > 0:

@@ -1,0 +1,257 @@
+"""Each step of an event is one atomic move that is safe to repeat, and the end of it is announced exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from config.settings import HistorySettings, JournalSettings
+from services.store.connection import AsyncRedis
+from services.store.history import History, Query
+from services.store.journal import Journal
+from services.store.lanes import Lanes
+from services.store.progress import DONE_VALUE, OPEN_VALUE, Made, Progress, dead_value, window_token
+from services.store.runs import Runs
+from tests.unit.services.store.making import dispatch, event, finished, pending, routed
+
+
+@pytest.fixture
+def journal(redis: AsyncRedis) -> Journal:
+    return Journal(redis, JournalSettings())
+
+
+@pytest.fixture
+def progress(redis: AsyncRedis) -> Progress:
+    return Progress(redis, retention_seconds=60)
+
+
+async def _end(
+    progress: Progress, run_id: str, state: str = "COMPLETED", *, at: int = 2000, message: str = ""
+) -> object:
+    return await progress.run_state(
+        run_id=run_id,
+        state_type=state,
+        state_name=state.title(),
+        message=message,
+        at_ms=at,
+        final=state in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"},
+        url=f"http://ui/{run_id}",
+    )
+
+
+async def test_routing_acknowledges_and_fills_the_lane_in_one_step(
+    redis: AsyncRedis, journal: Journal, progress: Progress
+) -> None:
+    one = event()
+    (position,) = await pending(journal, one)
+    wanted = dispatch(one, position, parameters={"amount": 1})
+    await progress.route([routed("e1", position, matched=["pay"], dispatches=[wanted])])
+    assert (await journal.depth()).pending == 0
+    lanes = Lanes(redis)
+    assert await lanes.names() == ["pay:flow/d"]
+    (waiting,) = (await lanes.read({"pay:flow/d": ("", 10)}))["pay:flow/d"]
+    assert waiting.dispatch == wanted
+    assert await progress.open_effects("e1") == ["pay#0"]
+    assert await lanes.oldest_positions() == [position]
+
+
+async def test_routing_an_entry_twice_does_nothing_the_second_time(
+    redis: AsyncRedis, journal: Journal, progress: Progress
+) -> None:
+    one = event()
+    (position,) = await pending(journal, one)
+    done = routed("e1", position, matched=["pay"], dispatches=[dispatch(one, position)])
+    await asyncio.gather(*(progress.route([done]) for _ in range(5)))
+    assert await Lanes(redis).lengths(["pay:flow/d"]) == {"pay:flow/d": 1}
+
+
+async def test_a_run_leaves_the_lane_when_it_is_recorded_and_the_empty_lane_goes(
+    redis: AsyncRedis, journal: Journal, progress: Progress
+) -> None:
+    one = event()
+    (position,) = await pending(journal, one)
+    await progress.route([routed("e1", position, matched=["pay"], dispatches=[dispatch(one, position)])])
+    (waiting,) = (await Lanes(redis).read({"pay:flow/d": ("", 10)}))["pay:flow/d"]
+    made = Made(waiting.entry, waiting.dispatch, "run-1")
+    assert await progress.created([made]) == [True]
+    assert await progress.created([made]) == [False]
+    assert await Lanes(redis).names() == []
+    run = await Runs(redis).get("run-1")
+    assert run is not None
+    assert (run.events, run.rule, run.deployment, run.state) == ((("e1", position),), "pay", "flow/d", None)
+    assert await Runs(redis).active("pay") == 1
+    history = await History(redis, HistorySettings()).get("e1")
+    assert history is not None
+    assert [run.run_id for run in history.runs] == ["run-1"]
+
+
+async def test_an_event_is_finished_once_when_its_last_effect_is_final(
+    redis: AsyncRedis, journal: Journal, progress: Progress
+) -> None:
+    one = event()
+    (position,) = await pending(journal, one)
+    both = [dispatch(one, position), dispatch(one, position, rule="ship")]
+    await progress.route([routed("e1", position, matched=["pay", "ship"], dispatches=both)])
+    await progress.created([Made("0-1", both[0], "r1"), Made("0-2", both[1], "r2")])
+    await _end(progress, "r1")
+    assert await finished(redis) == []
+    await asyncio.gather(*(_end(progress, "r2", "FAILED", message="no") for _ in range(5)))
+    await _end(progress, "r1")
+    (end,) = await finished(redis)
+    assert (end["ok"], end["matched"], end["event_id"]) == (False, 2, "e1")
+    assert {run["run_id"]: run["state_type"] for run in end["runs"]} == {"r1": "COMPLETED", "r2": "FAILED"}
+    assert await progress.open_effects("e1") == []
+    assert await Runs(redis).open_count() == 0
+
+
+async def test_late_news_does_not_overwrite_later_states(
+    redis: AsyncRedis, journal: Journal, progress: Progress
+) -> None:
+    one = event()
+    (position,) = await pending(journal, one)
+    wanted = dispatch(one, position)
+    await progress.route([routed("e1", position, matched=["pay"], dispatches=[wanted])])
+    await progress.created([Made("0-1", wanted, "r1")])
+    await _end(progress, "r1", "COMPLETED", at=5000)
+    news = await _end(progress, "r1", "RUNNING", at=3000)
+    assert (news.known, news.new) == (True, False)  # type: ignore[attr-defined]
+    run = await Runs(redis).get("r1")
+    assert run is not None
+    assert run.state == "COMPLETED"
+    stranger = await _end(progress, "nobody")
+    assert not stranger.known  # type: ignore[attr-defined]
+
+
+async def test_a_retried_run_is_open_again_and_its_success_is_told_apart(
+    redis: AsyncRedis, journal: Journal, progress: Progress
+) -> None:
+    one = event()
+    (position,) = await pending(journal, one)
+    wanted = dispatch(one, position)
+    await progress.route([routed("e1", position, matched=["pay"], dispatches=[wanted])])
+    await progress.created([Made("0-1", wanted, "r1")])
+    await _end(progress, "r1", "FAILED", at=1000)
+    history = History(redis, HistorySettings())
+    assert [found.id for found in await history.search(Query(failed=True), limit=9)] == ["e1"]
+    await _end(progress, "r1", "RUNNING", at=2000)
+    assert await Runs(redis).active("pay") == 1
+    news = await _end(progress, "r1", "COMPLETED", at=3000)
+    assert news.new  # type: ignore[attr-defined]
+    assert await Runs(redis).active("pay") == 0
+    assert len(await finished(redis)) == 1
+    found = await history.get("e1")
+    assert found is not None
+    assert found.outcome == "done"
+
+
+async def test_a_refused_run_is_an_end_too(redis: AsyncRedis, journal: Journal, progress: Progress) -> None:
+    one = event()
+    (position,) = await pending(journal, one)
+    wanted = dispatch(one, position)
+    await progress.route([routed("e1", position, matched=["pay"], dispatches=[wanted])])
+    (waiting,) = (await Lanes(redis).read({"pay:flow/d": ("", 1)}))["pay:flow/d"]
+    for _ in range(2):
+        await progress.refused(waiting.entry, wanted, [("l1", "bad", "so bad")])
+    (end,) = await finished(redis)
+    assert end["dead"] == [{"letter_id": "l1", "rule": "pay", "code": "bad", "reason": "so bad"}]
+    found = await History(redis, HistorySettings()).get("e1")
+    assert found is not None
+    assert [(dead.id, dead.code) for dead in found.dead] == [("l1", "bad")]
+
+
+async def test_a_repair_that_finds_everything_done_announces_nothing(
+    redis: AsyncRedis, journal: Journal, progress: Progress
+) -> None:
+    one = event()
+    (position,) = await pending(journal, one)
+    wanted = dispatch(one, position)
+    await progress.route([routed("e1", position, matched=["pay"], dispatches=[wanted])])
+    await progress.created([Made("0-1", wanted, "r1")])
+    await _end(progress, "r1")
+    (again,) = await journal.append_again([(one, "now", "cli")])
+    await journal.read()
+    await progress.route([routed("e1", again, matched=["pay"], dispatches=[dispatch(one, again)], quiet=True)])
+    assert await progress.created([Made("0-2", dispatch(one, again), "r1")]) == [False]
+    assert await progress.open_effects("e1") == []
+    assert len(await finished(redis)) == 1
+
+
+async def test_a_repair_after_a_dead_letter_waits_for_the_new_run(
+    redis: AsyncRedis, journal: Journal, progress: Progress
+) -> None:
+    one = event()
+    (position,) = await pending(journal, one)
+    other = dispatch(one, position, rule="ship")
+    letter = ("pay!", dead_value("l1", "pay", "template", "no"))
+    await progress.route([routed("e1", position, matched=["pay", "ship"], dispatches=[other], effects=[letter])])
+    assert await progress.open_effects("e1") == ["ship#0"]
+    (again,) = await journal.append_again([(one, "now", "cli")], only=["pay"])
+    await journal.read()
+    await progress.route([routed("e1", again, matched=["pay"], dispatches=[dispatch(one, again)], quiet=True)])
+    assert await progress.open_effects("e1") == ["pay#0", "ship#0"]
+
+
+async def test_a_window_keeps_its_events_open_until_it_lets_them_go(
+    redis: AsyncRedis, journal: Journal, progress: Progress
+) -> None:
+    events = [event("a"), event("b")]
+    positions = await pending(journal, *events)
+    token = window_token("pay")
+    for one, position in zip(events, positions, strict=True):
+        await progress.route([routed(one.id, position, matched=["pay"], effects=[(token, OPEN_VALUE)])])
+    assert await finished(redis) == []
+    both = dispatch(events[0], positions[0])
+    pairs = list(zip("ab", positions, strict=True))
+    assert await progress.release(token=token, events=pairs, dispatches=[both]) == 2
+    assert await progress.open_effects("a") == await progress.open_effects("b") == ["pay#0"]
+    assert await Lanes(redis).names() == ["pay:flow/d"]
+
+
+async def test_a_window_that_is_quicker_than_the_router_loses_no_event(
+    redis: AsyncRedis, journal: Journal, progress: Progress
+) -> None:
+    (position,) = await pending(journal, event("a"))
+    token = window_token("pay")
+    await progress.release(token=token, events=[("a", position)], value=DONE_VALUE)
+    assert await finished(redis) == []
+    await progress.route([routed("a", position, matched=["pay"], effects=[(token, OPEN_VALUE)])])
+    assert [end["event_id"] for end in await finished(redis)] == ["a"]
+
+
+async def test_texts_from_outside_survive_in_the_announcement(
+    redis: AsyncRedis, journal: Journal, progress: Progress
+) -> None:
+    strange = 'quote " backslash \\ newline \n ünïcode 🙂 </script>'
+    one = event(strange.replace("\n", " ")[:200])
+    (position,) = await pending(journal, one)
+    wanted = dispatch(one, position)
+    await progress.route([routed(one.id, position, matched=["pay"], dispatches=[wanted])])
+    await progress.created([Made("0-1", wanted, "r1")])
+    await _end(progress, "r1", "FAILED", message=strange)
+    (end,) = await finished(redis)
+    assert end["event_id"] == one.id
+    assert end["runs"][0]["message"] == strange
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.permutations(["a0", "a1", "b0", "a0", "b0", "a1"]))
+async def test_in_whatever_order_ends_are_heard_each_event_is_finished_once(
+    redis: AsyncRedis, heard: list[str]
+) -> None:
+    await redis.flushdb()
+    journal, progress = Journal(redis, JournalSettings()), Progress(redis, retention_seconds=60)
+    events = [event("a"), event("b")]
+    positions = await pending(journal, *events)
+    runs = {"a0": (0, "x"), "a1": (0, "y"), "b0": (1, "x")}
+    for index, (one, position) in enumerate(zip(events, positions, strict=True)):
+        mine = [dispatch(one, position, rule=rule) for at, rule in runs.values() if at == index]
+        await progress.route([routed(one.id, position, matched=["x"], dispatches=mine)])
+    for number, (run_id, (index, rule)) in enumerate(runs.items()):
+        await progress.created([Made(f"0-{number + 1}", dispatch(events[index], positions[index], rule=rule), run_id)])
+    ends: list[Awaitable[object]] = [_end(progress, run_id) for run_id in heard]
+    await asyncio.gather(*ends)
+    assert sorted(end["event_id"] for end in await finished(redis)) == ["a", "b"]
