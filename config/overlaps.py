@@ -28,22 +28,19 @@ def watch_problems(watches: Mapping[str, FilesSource]) -> Iterator[tuple[str, st
             continue
         below = roots[inner].relative_to(roots[outer])
         if below.parts and below.parts[0] in {around.done, around.failed}:
-            yield (
-                inner,
-                (
-                    f"the folder lies in {below.parts[0]!r}, where the watch {outer!r} puts files after their runs — watch "
-                    f"another folder, or set `{'done' if below.parts[0] == around.done else 'failed'}` of {outer!r}"
-                ),
+            key = "done" if below.parts[0] == around.done else "failed"
+            problem = (
+                f"the folder lies in {below.parts[0]!r}, where the watch {outer!r} puts files after their runs — "
+                f"watch another folder, or set `{key}` of {outer!r}"
             )
+            yield inner, problem
         elif _reaches(around, below) and not (_keeps(around) and _keeps(within)):
             exclude = f"`exclude: [{below.as_posix()}/**]` in {outer!r}, or " if below.parts else ""
-            yield (
-                inner,
-                (
-                    f"the watch {outer!r} takes the same files, and one of the two would move them away from the other — "
-                    f"set {exclude}`on_success: keep` and `on_failure: keep` in both"
-                ),
+            problem = (
+                f"the watch {outer!r} takes the same files, and one of the two would move them away from the other"
+                f" — set {exclude}`on_success: keep` and `on_failure: keep` in both"
             )
+            yield inner, problem
 
 
 def _keeps(watch: FilesSource) -> bool:

@@ -43,7 +43,7 @@ class Listening:
                 cwd=CHECKOUT,
                 stdout=output,
                 stderr=output,
-                preexec_fn=before,
+                preexec_fn=before,  # noqa: PLW1509 - it makes system calls only
             )
 
     def __enter__(self) -> Self:

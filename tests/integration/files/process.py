@@ -1,7 +1,7 @@
 """A listener and an archiver as a process of their own: ``python -m tests.integration.files.process SPEC``.
 
-SPEC is JSON: ``redis`` (URL), ``watches`` (name to source), ``settings`` and, to die by SIGKILL, ``kill_at`` (the name of
-a checkpoint) with ``after`` (how often it is passed before). Its statuses are kept at ``test:status:PID``.
+SPEC is JSON: ``redis`` (URL), ``watches`` (name to source), ``settings`` and, to die by SIGKILL, ``kill_at`` (a
+checkpoint's name) with ``after`` (how often it is passed before). Its statuses are kept at ``test:status:PID``.
 """
 
 from __future__ import annotations

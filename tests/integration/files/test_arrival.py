@@ -113,8 +113,9 @@ async def test_case_06_a_part_file_is_announced_under_its_final_name_only(watche
 
 
 @pytest.mark.parametrize(
-    "name", ["a.part", "a.csv.filepart", "a.tmp", "a.crdownload", ".a.csv.swp", "a.csv~", ".~lock.a.csv#", ".nfs0001", ".a.csv.Xy12zA"]
-)  # fmt: skip
+    "name",
+    ["a.part", "a.filepart", "a.tmp", "a.crdownload", ".a.csv.swp", "a~", ".~lock.a.csv#", ".nfs0001", ".a.csv.Xy12zA"],
+)
 async def test_case_07_an_abandoned_temporary_file_is_never_announced_and_is_listed(
     watched: Watched, name: str
 ) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
+import io
 import json
 import os
 import shutil
@@ -96,9 +98,12 @@ async def test_without_the_right_to_leases_files_wait_until_they_are_stable(
         await watched.exactly(1)
 
 
-async def _after(seconds: float) -> bool:
-    import asyncio
+def _fill(file: io.FileIO) -> None:
+    while True:
+        file.write(bytes(4096))
 
+
+async def _after(seconds: float) -> bool:
     await asyncio.sleep(seconds)
     return True
 
@@ -227,8 +232,7 @@ async def test_case_46_on_a_full_disk_a_file_waits_to_be_put_away_and_goes_on_wh
         (watched.path / "a.csv").write_text("x")
         (event,) = await watched.exactly(1)
         with (watched.path / "filler").open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
-            while True:
-                file.write(bytes(4096))
+            _fill(file)
         await watched.finish(event, ok=False)
         await watched.until(lambda: "No space left" in archiver.status().get("degraded", ""), "the status")
         with pytest.raises(OSError, match="No space"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
@@ -17,8 +18,21 @@ from tests.integration.files.conftest import CALM, Watched
 
 
 @pytest.mark.parametrize(
-    "name", ["two words.csv", "line\nbreak.csv", "tab\there.csv", "🦆 ente.csv", "x" * 251 + ".csv", "é" * 125 + ".csv", "-rf.csv", "50%.csv", "a\\b.csv", '"quoted".csv', "{{ 7 * 7 }}.csv"]
-)  # fmt: skip
+    "name",
+    [
+        "two words.csv",
+        "line\nbreak.csv",
+        "tab\there.csv",
+        "🦆 ente.csv",
+        "x" * 251 + ".csv",
+        "é" * 125 + ".csv",
+        "-rf.csv",
+        "50%.csv",
+        "a\\b.csv",
+        '"quoted".csv',
+        "{{ 7 * 7 }}.csv",
+    ],
+)
 async def test_case_25_any_name_that_a_file_may_have_is_announced_and_put_away(watched: Watched, name: str) -> None:
     await watched.listen()
     watched.archive()
@@ -85,10 +99,8 @@ async def test_case_29_pipes_sockets_and_devices_are_ignored_and_block_nothing(w
     os.mkfifo(watched.path / "pipe.csv")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(watched.path / "socket.csv"))
-    try:
+    with contextlib.suppress(PermissionError):  # only root makes devices
         os.mknod(watched.path / "device.csv", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
-    except PermissionError:
-        pass  # only root makes devices
     (watched.path / "file.csv").write_text("x")
     (event,) = await watched.exactly(1)
     assert event["subject"] == "file.csv"

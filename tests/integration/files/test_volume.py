@@ -18,6 +18,7 @@ from services.store.connection import AsyncRedis
 from tests.integration.files.conftest import CALM, QUICK, Watched
 from tests.integration.files.listening import Listening
 from tests.integration.files.writers import Writer
+from tests.support.waiting import eventually
 
 MANY = """
 for number in range(count):
@@ -29,6 +30,10 @@ for number in range(count):
 def writer() -> Iterator[Writer]:
     with Writer() as one:
         yield one
+
+
+def _fails(*command: str) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode != 0
 
 
 class Deaf(Watcher):
@@ -138,7 +143,7 @@ async def test_case_23_where_the_watch_limit_is_hit_the_status_says_so_and_all_i
 ) -> None:
     wrapper = ["unshare", "--user", "--map-root-user", "sh", "-c",
                'echo 20 > /proc/sys/user/max_inotify_watches && exec "$0" "$@"']  # fmt: skip
-    if shutil.which("unshare") is None or subprocess.run([*wrapper, "true"], capture_output=True).returncode:
+    if shutil.which("unshare") is None or _fails(*wrapper, "true"):
         pytest.skip("no user namespace can be made here, to set a lower limit of inotify watches in")
     for number in range(40):
         (watched.path / f"{number:02}").mkdir()
@@ -151,8 +156,6 @@ async def test_case_23_where_the_watch_limit_is_hit_the_status_says_so_and_all_i
 
         async def says_so() -> bool:
             return "max_user_watches" in await degraded()
-
-        from tests.support.waiting import eventually
 
         await eventually(says_so, what="the limit in the status")
         for number in range(40):

@@ -14,7 +14,7 @@ from config.sources import FilesSource
 @pytest.mark.parametrize(
     ("template", "path", "captured"),
     [
-        ("{customer}/{year:int}/{rest:path}", "acme/2024/q1/a.csv", {"customer": "acme", "year": 2024, "rest": "q1/a.csv"}),
+        ("{customer}/{year:int}/{rest:path}", "acme/2024/q1/a", {"customer": "acme", "year": 2024, "rest": "q1/a"}),
         ("{watch}/{customer}/{rest:path}", "acme/a.csv", {"customer": "acme", "rest": "a.csv"}),
         ("{kind}_{day:int}.csv", "orders_20240131.csv", {"kind": "orders", "day": 20240131}),
         ("{kind}_{day:int}.csv", "orders_today.csv", {"kind": None, "day": None}),
