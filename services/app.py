@@ -195,6 +195,8 @@ async def _router(shared: Shared) -> Parts:
     from services.announcer import Announcer
     from services.dispatch_calls import Calls
     from services.dispatcher import Dispatcher
+    from services.keeper import LEASE_SECONDS as KEEPER_LEASE_SECONDS
+    from services.keeper import Keeper
     from services.outcomes import Outcomes
     from services.prefect_api.signatures import check_with_prefect
     from services.router import Router, signal_for
@@ -226,9 +228,15 @@ async def _router(shared: Shared) -> Parts:
         known = live.project.rules.get(rule)
         return known.spec if known is not None else RuleSpec(name=rule, on="*", run="unknown/unknown")
 
+    lanes = Lanes(redis)
+    window_store = WindowStore(redis, seen_seconds=settings.journal.seen_seconds)
+
+    async def needed() -> list[str]:
+        return [*await lanes.oldest_positions(), *await window_store.oldest_positions()]
+
     windows = Windows(
         rules=lambda: live.project.rules,
-        store=WindowStore(redis, seen_seconds=settings.journal.seen_seconds),
+        store=window_store,
         fetch=shared.journal.fetch,
         releases=progress,
         resume=lambda action: submit(signal_for(action)),
@@ -244,7 +252,7 @@ async def _router(shared: Shared) -> Parts:
         windows=windows,
     )
     dispatcher = Dispatcher(
-        lanes=Lanes(redis),
+        lanes=lanes,
         paces=Paces(redis),
         lease=Lease(redis, "dispatch", ttl_seconds=DISPATCH_LEASE_SECONDS),
         pace=pace,
@@ -261,6 +269,13 @@ async def _router(shared: Shared) -> Parts:
         settings=settings.dispatcher,
     )
     outcomes = Outcomes(prefect=prefect, recorder=progress, runs=Runs(redis), history=shared.history)
+    keeper = Keeper(
+        redis=redis,
+        needed=needed,
+        lease=Lease(redis, "keeper", ttl_seconds=KEEPER_LEASE_SECONDS),
+        journal=settings.journal,
+        history=settings.history,
+    )
     return {
         "rules": live,
         "router": router,
@@ -268,6 +283,7 @@ async def _router(shared: Shared) -> Parts:
         "dispatcher": dispatcher,
         "announcer": announcer,
         "outcomes": outcomes,
+        "keeper": keeper,
     }
 
 
