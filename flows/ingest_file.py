@@ -25,8 +25,6 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final, TypeAlias
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import sqlalchemy as sa
 from prefect import State, Task, flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -196,14 +194,20 @@ def json_rows(file: IO[bytes], name: str) -> Rows:
         yield number, _object(value, f"{name}, element {number}")
 
 
-def parquet_rows(file: Any, _name: str) -> Rows:
+def parquet_rows(file: Any, name: str) -> Rows:
     """The rows, counted from 1, with one batch of them in memory; times become text in ISO 8601."""
+    import pyarrow as pa  # here, because it costs each run a fifth of a second
+    import pyarrow.parquet as pq
+
     number = 0
-    for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS):
-        columns = [one.cast(pa.string()) if pa.types.is_temporal(one.type) else one for one in batch.columns]
-        for row in pa.RecordBatch.from_arrays(columns, column_names(batch.schema.names)).to_pylist():
-            number += 1
-            yield number, row
+    try:
+        for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS):
+            columns = [one.cast(pa.string()) if pa.types.is_temporal(one.type) else one for one in batch.columns]
+            for row in pa.RecordBatch.from_arrays(columns, column_names(batch.schema.names)).to_pylist():
+                number += 1
+                yield number, row
+    except pa.ArrowException as error:
+        raise BadFile(f"{name} is not a readable Parquet file: {error}") from error
 
 
 READERS: Final[Mapping[str, tuple[Callable[[Any, str], Rows], str]]] = {
@@ -230,8 +234,6 @@ def open_rows(path: Path) -> Iterator[Rows]:
         raise BadFile(f"{name}{_undecodable(path)}: save the file as UTF-8") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise BadFile(f"{name} is not a complete gzip file: {error}") from error
-    except pa.ArrowException as error:
-        raise BadFile(f"{name} is not a readable Parquet file: {error}") from error
     except RecursionError as error:
         raise BadFile(f"{name} nests its values too deeply") from error
     except OSError as error:

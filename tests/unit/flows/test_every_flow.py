@@ -1,0 +1,70 @@
+"""What holds for each of the reference flows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.executor.declared import declared
+
+FLOWS = sorted(path for path in (Path(__file__).parents[3] / "flows").glob("*.py") if path.name != "__init__.py")
+
+LOAD_ALL = """
+import json, runpy, sys
+from prefect import Flow
+names = {}
+for path in sys.argv[1:]:
+    found = runpy.run_path(path)
+    names[path] = [value.name for value in found.values() if isinstance(value, Flow)]
+foreign = sorted({"config", "events", "flows", "services"} & set(sys.modules))
+print(json.dumps([names, foreign]))
+"""
+
+
+def test_each_file_loads_alone_where_only_the_client_library_is_and_holds_one_flow_of_its_name(
+    tmp_path: Path, checkout: Path
+) -> None:
+    copies = []
+    for path in FLOWS:
+        copy = tmp_path / "elsewhere" / path.name
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+        copies.append(str(copy))
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library" / "sluice").symlink_to(checkout / "sluice")
+    answer = subprocess.run(
+        [sys.executable, "-c", LOAD_ALL, *copies],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path / "library"), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert answer.returncode == 0, answer.stderr
+    names, foreign = json.loads(answer.stdout.splitlines()[-1])
+    assert {Path(path).stem: found for path, found in names.items()} == {
+        path.stem: [path.stem.replace("_", "-")] for path in FLOWS
+    }
+    assert foreign == []
+
+
+@pytest.mark.parametrize("path", FLOWS, ids=lambda path: path.stem)
+def test_each_flow_becomes_a_deployment_that_says_what_it_is_for(
+    path: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(checkout)
+    ((flow, body),) = declared(path, root=checkout, environment="development")
+    assert (flow, body["name"]) == (path.stem.replace("_", "-"), "default")
+    assert body["description"]
+    assert body["schedules"] == []
+
+
+def test_the_health_check_is_scheduled_outside_development(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(checkout)
+    ((_, body),) = declared(checkout / "flows" / "health_check.py", root=checkout, environment="production")
+    assert [schedule["schedule"]["cron"] for schedule in body["schedules"]] == ["*/15 * * * *"]
