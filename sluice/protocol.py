@@ -18,9 +18,11 @@ WAIT: Final = "sluice-wait-"
 """Prefix of the pause key of every wait that `sluice.wait_for_signal` made; behind it the wait's name."""
 
 KEYS: Final = "sluice_keys"
+NEED: Final = "sluice_need"
 DEADLINE: Final = "sluice_deadline"
 REMINDER: Final = "sluice_reminder"
-"""Fields beside Prefect's own in the paused state's keyset: JSON list of keys; ISO 8601 times of a suspended wait."""
+"""Fields beside Prefect's own in the paused state's keyset: JSON list of keys; ``any`` or ``all`` of them; ISO 8601
+times of a suspended wait."""
 
 GAVE_UP: Final = "No signal came"
 """What the message of the state begins with in which a run goes on because nobody answered in time."""
@@ -74,13 +76,16 @@ def answered_key(pause: str) -> str:
     return f"{pause}--key"
 
 
-def keyset(pause: str, *, keys: Iterable[str], deadline: str | None, reminder: str | None) -> dict[str, str]:
+def keyset(
+    pause: str, *, keys: Iterable[str], need_all: bool = False, deadline: str | None = None, reminder: str | None = None
+) -> dict[str, str]:
     """The keyset of the paused state: where Prefect finds schema and answer, and what Sluice wants to know."""
     fields = {
         "schema": schema_key(pause),
         "response": response_key(pause),
         "description": description_key(pause),
         KEYS: json.dumps(list(keys)),
+        NEED: "all" if need_all else "any",
     }
     if deadline is not None:
         fields[DEADLINE] = deadline

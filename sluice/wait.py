@@ -42,6 +42,7 @@ class WaitSpec:
 
     name: str
     keys: tuple[str, ...]
+    need_all: bool
     model: type[BaseModel] | None
     timeout_seconds: float | None
     remind_seconds: float | None
@@ -146,6 +147,7 @@ class Wait:
         fields = keyset(
             self.pause,
             keys=spec.keys,
+            need_all=spec.need_all,
             deadline=None if deadline is None or not spec.suspend else deadline.isoformat(),
             reminder=_iso(_after(now, spec.remind_seconds)) if spec.suspend else None,
         )

@@ -138,6 +138,7 @@ async def wait_for_signal_async(
     spec = WaitSpec(
         name=name or "-".join(wanted) or "signal",
         keys=wanted,
+        need_all=need == "all",
         model=input,
         timeout_seconds=_seconds(timeout),
         remind_seconds=_seconds(remind_after),

@@ -11,12 +11,13 @@ from typing import Any, Final
 
 from events.errors import NotFound, RejectedEvent, TransientError
 from services.prefect_api.client import PrefectApi
-from sluice.protocol import AWAITS, DEADLINE, REMINDER, WAIT, answered_key, keys_of, verdict_key
+from sluice.protocol import AWAITS, DEADLINE, NEED, REMINDER, WAIT, answered_key, keys_of, verdict_key
 
 PAGE: Final = 200
 """How many runs Prefect lists in one answer."""
 
 _FINAL: Final = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
+_CONFLICT: Final = "Prefect answered 409"
 _NO_SCHEMA: Final = "Run input schema not found"
 
 
@@ -37,6 +38,11 @@ class Stay:
     def keys(self) -> tuple[str, ...]:
         """The correlation keys that it was a wait for."""
         return keys_of(self.keyset)
+
+    @property
+    def need_all(self) -> bool:
+        """Whether an answer for one of the keys left the others open."""
+        return self.keyset.get(NEED) == "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,11 @@ class RunView:
         if not self.ours:
             return ()
         return tuple(key for key in keys_of(self.keyset) if key in self.tagged)
+
+    @property
+    def need_all(self) -> bool:
+        """Whether an answer for one of the keys leaves the others open."""
+        return self.keyset.get(NEED) == "all"
 
     @property
     def deadline(self) -> datetime | None:
@@ -179,9 +190,12 @@ class WaitingRuns:
         body: dict[str, Any] = {"run_input": dict(value)} if run.keyset or value else {}
         try:
             answer = await self._api.request("POST", f"/flow_runs/{run.run_id}/resume", once=True, json=body)
-        except TransientError:
+        except RejectedEvent as error:
+            if _CONFLICT not in str(error):
+                return Refused(str(error))
+            # Another resume was faster, or an answer from before is in the way; the next try finds neither.
             await self._drop_stale_response(run)
-            raise
+            raise TransientError(str(error)) from error
         reason = ((answer.get("details") or {}).get("reason") or "").removeprefix("Reason: ")
         match answer["status"]:
             case "ACCEPT":

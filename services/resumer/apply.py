@@ -212,10 +212,7 @@ class Applier:
             return await self._runs.end_wait(run, verdict, rejection(signal))
         if signal.key is not None and len(run.keys) > 1:
             await self._runs.say_key(run, signal.key)
-        try:
-            return await self._runs.resume(run, signal.input)
-        except RejectedEvent as error:
-            return Refused(str(error))
+        return await self._runs.resume(run, signal.input)
 
     async def _resolve(self, run: RunView, record: SignalRecord, mark: Mark | None = None) -> None:
         mark = mark or record.marks[run.run_id]
@@ -232,8 +229,9 @@ class Applier:
     async def _applied(
         self, run: RunView, record: SignalRecord, mark: Mark, *, left: datetime, stay: Stay | None = None
     ) -> None:
-        entered, keys = (stay.entered, stay.keys) if stay else (run.entered, run.keys)
-        wait = Answered(run_id=run.run_id, entered=entered, left=left, by=record.signal.by or record.signal.id)
+        wait_of = stay or run
+        keys = (record.signal.key,) if wait_of.need_all and record.signal.key else wait_of.keys
+        wait = Answered(run_id=run.run_id, entered=wait_of.entered, left=left, by=record.signal.by or record.signal.id)
         for key in keys:
             await self._store.answered(key, wait)
         await self._settle(run, record, mark, Verdict(Outcome.APPLIED, applied_to(run)))

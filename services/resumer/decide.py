@@ -60,7 +60,8 @@ def missed(run: RunView, record: SignalRecord, stays: Sequence[Stay]) -> Verdict
     left = [
         (stay, after)
         for stay, after in pairwise(stays)
-        if stay.state_type == "PAUSED" and (key is None or key in stay.keys)
+        if stay.state_type == "PAUSED"
+        and (key is None or (key in stay.keys and not (stay.need_all and key in run.keys)))
     ]
     for stay, after in left:
         if stay.entered <= record.received <= after.entered:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
+import threading
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,6 +83,12 @@ class Desk:
         await self.desk.submit(signal, origin="test")
         return signal.id
 
+    async def send_quietly(self, **message: Any) -> str:
+        """Record a signal for which no job is made."""
+        signal = signal_from_mapping(message)
+        await self.store.submit(signal, "test")
+        return signal.id
+
     async def outcome(self, signal_id: str, *, of: Sequence[str] = FINAL, within: float = 15) -> SignalRecord:
         record = await self.store.outcome(signal_id, within, of=of)
         assert record is not None
@@ -106,7 +114,7 @@ class Desk:
         body = {"key": schema_key(pause), "value": json.dumps(form)}
         await self.api.request("POST", f"/flow_runs/{run_id}/input", json=body)
         await self.api.request("PATCH", f"/flow_runs/{run_id}", json={"tags": [f"awaits:{key}" for key in keys]})
-        details = {"pause_key": pause, "run_input_keyset": keyset(pause, keys=keys, deadline=None, reminder=None)}
+        details = {"pause_key": pause, "run_input_keyset": keyset(pause, keys=keys)}
         await self.set_state(run_id, "PAUSED", state_details=details)
         return run_id
 
@@ -209,3 +217,28 @@ async def resumer(desk: Desk, redis: AsyncRedis, valkey_url: str) -> AsyncIterat
 
 def new_key() -> str:
     return f"key-{uuid.uuid4().hex[:8]}"
+
+
+def in_thread(work: Callable[[], Any]) -> asyncio.Future[Any]:
+    """Run in a daemon thread: a flow that hangs must not hold up the end of the tests."""
+    loop = asyncio.get_running_loop()
+    ending: asyncio.Future[Any] = loop.create_future()
+
+    def done(value: Any, error: BaseException | None) -> None:
+        if ending.done():
+            return
+        if error is None:
+            ending.set_result(value)
+        else:
+            ending.set_exception(error)
+
+    def run() -> None:
+        try:
+            value, error = work(), None
+        except BaseException as caught:  # noqa: BLE001 - Prefect's Pause and Abort are some
+            value, error = None, caught
+        with contextlib.suppress(RuntimeError):  # the test is over
+            loop.call_soon_threadsafe(done, value, error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return ending

@@ -1,0 +1,175 @@
+"""Runs that wait without a process: they start again from their top, and what was done and answered is not asked again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import get_client
+from prefect.exceptions import Pause
+from prefect.flow_engine import run_flow
+
+import sluice
+from tests.integration.signals.conftest import Desk, in_thread, new_key
+from tests.support import waiting_flows as flows
+from tests.support.waiting import eventually
+
+ENTRYPOINT = "tests/support/waiting_flows.py:suspending"
+
+
+class Suspending:
+    """A run of the flow `suspending`, and what an executor does with it."""
+
+    def __init__(self, desk: Desk, tmp_path: Path) -> None:
+        self._desk = desk
+        self._path = tmp_path / "done.txt"
+        self.key = new_key()
+        self.run_id = ""
+        self._parameters: dict[str, Any] = {}
+
+    async def create(self, **options: Any) -> None:
+        self._parameters = {"path": str(self._path), "key": self.key, **options}
+        async with get_client() as client:
+            flow_id = await client.create_flow(flows.suspending)
+            deployment = await client.create_deployment(flow_id, "test", entrypoint=ENTRYPOINT)
+            created = await client.create_flow_run_from_deployment(deployment, parameters=self._parameters)
+        self.run_id = str(created.id)
+
+    async def attempt(self) -> Any:
+        """Run it once, as far as it gets."""
+
+        def work() -> Any:
+            with get_client(sync_client=True) as client:
+                run = client.read_flow_run(self.run_id)
+            return run_flow(flows.suspending, flow_run=run, parameters=self._parameters)
+
+        return await asyncio.wait_for(in_thread(work), 30)
+
+    async def suspend(self) -> None:
+        with pytest.raises(Pause):
+            await self.attempt()
+        assert (await self._desk.runs.read(self.run_id)).suspended
+
+    async def resuming(self) -> None:
+        """Return once the run is scheduled to start again."""
+
+        async def probe() -> bool:
+            return (await self._desk.runs.read(self.run_id)).state_type == "SCHEDULED"
+
+        await eventually(probe, what="the run resumes")
+
+    @property
+    def done(self) -> int:
+        return len(self._path.read_text().splitlines())
+
+
+@pytest.fixture
+def suspending(resumer: Desk, tmp_path: Path) -> Suspending:
+    return Suspending(resumer, tmp_path)
+
+
+async def test_the_answer_starts_the_flow_again_without_repeating_its_tasks(
+    resumer: Desk, suspending: Suspending
+) -> None:
+    await suspending.create(waits=2)
+    for number in range(2):
+        await suspending.suspend()
+        record = await resumer.ask(key=f"{suspending.key}-{number}", input={"n": number})
+        assert record.status == "applied"
+        await suspending.resuming()
+    assert await suspending.attempt() == [42, {"n": 0}, {"n": 1}]
+    assert suspending.done == 1
+    assert (await resumer.state(suspending.run_id))["tags"] == []
+
+
+async def test_prefects_engine_runs_it_in_processes_of_its_own(
+    resumer: Desk, suspending: Suspending, checkout: Path
+) -> None:
+    await suspending.create()
+    environ = {**os.environ, "PREFECT__FLOW_RUN_ID": suspending.run_id}
+
+    def engine() -> None:
+        command = [sys.executable, "-m", "prefect.engine"]
+        subprocess.run(command, cwd=checkout, env=environ, check=True, timeout=60, capture_output=True)
+
+    await asyncio.to_thread(engine)
+    await resumer.waiting(suspending.run_id)
+    assert (await resumer.ask(run_id=suspending.run_id)).status == "applied"
+    await suspending.resuming()
+    await asyncio.to_thread(engine)
+    assert (await resumer.state(suspending.run_id))["type"] == "COMPLETED"
+    assert suspending.done == 1
+
+
+async def test_an_early_signal_resumes_it_as_soon_as_it_is_suspended(resumer: Desk, suspending: Suspending) -> None:
+    await suspending.create()
+    assert (await resumer.ask(key=f"{suspending.key}-0", input={"early": True})).status == "buffered"
+    with pytest.raises(Pause):
+        await suspending.attempt()
+    await suspending.resuming()
+    assert await suspending.attempt() == [42, {"early": True}]
+
+
+async def test_the_resumer_ends_the_wait_of_a_suspended_run_in_time(resumer: Desk, suspending: Suspending) -> None:
+    await suspending.create(timeout=2)
+    await suspending.suspend()
+    await resumer.told(suspending.run_id, "reminder")
+    await suspending.resuming()
+    assert await suspending.attempt() == [42, "nobody"]
+
+
+async def test_a_rejection_is_raised_when_the_flow_starts_again(resumer: Desk, suspending: Suspending) -> None:
+    await suspending.create()
+    await suspending.suspend()
+    await resumer.ask(key=f"{suspending.key}-0", action="reject", by="ann", reason="no")
+    await suspending.resuming()
+    with pytest.raises(sluice.SignalRejected, match="rejected by ann: no"):
+        await suspending.attempt()
+    assert (await resumer.state(suspending.run_id))["type"] == "FAILED"
+
+
+async def test_a_caught_rejection_is_remembered_by_later_attempts(resumer: Desk, suspending: Suspending) -> None:
+    await suspending.create(waits=2, catch=True)
+    await suspending.suspend()
+    await resumer.ask(key=f"{suspending.key}-0", action="reject", by="ann")
+    await suspending.resuming()
+    await suspending.suspend()
+    await resumer.ask(key=f"{suspending.key}-1")
+    await suspending.resuming()
+    assert await suspending.attempt() == [42, "rejected by ann", {}]
+
+
+async def test_a_retry_of_a_failed_run_keeps_answers_and_asks_again_where_there_was_none(
+    resumer: Desk, suspending: Suspending
+) -> None:
+    await suspending.create(waits=2)
+    await suspending.suspend()
+    await resumer.ask(key=f"{suspending.key}-0")
+    await suspending.resuming()
+    await suspending.suspend()
+    await resumer.ask(key=f"{suspending.key}-1", action="reject", by="ann")
+    await suspending.resuming()
+    with pytest.raises(sluice.SignalRejected):
+        await suspending.attempt()
+    body = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}}
+    await resumer.api.request("POST", f"/flow_runs/{suspending.run_id}/set_state", json=body)
+    await suspending.suspend()
+    assert (await resumer.runs.read(suspending.run_id)).keys == (f"{suspending.key}-1",)
+    await resumer.ask(key=f"{suspending.key}-1", input={"now": "yes"})
+    await suspending.resuming()
+    assert await suspending.attempt() == [42, {}, {"now": "yes"}]
+
+
+async def test_plain_suspended_runs_are_rejected_into_cancelled(resumer: Desk, suspending: Suspending) -> None:
+    await suspending.create()
+    for kind, details in (("RUNNING", {}), ("PAUSED", {"pause_key": "1", "pause_reschedule": True})):
+        await resumer.set_state(suspending.run_id, kind, name="Suspended", state_details=details)
+    assert (await resumer.ask(run_id=suspending.run_id, action="reject", by="ann", reason="no")).status == "applied"
+    state = await resumer.state(suspending.run_id)
+    assert state["type"] == "CANCELLED"
+    assert state["message"].startswith("Rejected by ann: no")
