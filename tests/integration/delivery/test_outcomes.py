@@ -1,0 +1,121 @@
+"""How runs end is heard by websocket, and found by asking where the websocket had nothing to say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from services import outcomes
+from services.outcomes import Outcomes
+from services.prefect_api.client import PrefectApi
+from services.prefect_api.events import Connected, StateChange
+from tests.integration.delivery.world import RULE, World, deployment, order, runs_of, set_state
+from tests.support.waiting import eventually
+
+
+async def _deaf() -> AsyncIterator[StateChange | Connected]:
+    """A subscription on which nothing is ever heard."""
+    yield Connected()
+    await asyncio.Event().wait()
+
+
+def _outcomes(world: World) -> Outcomes:
+    return Outcomes(prefect=world.prefect, recorder=world.progress, runs=world.runs, history=world.history, watch=_deaf)
+
+
+async def _one_run(world: World, prefect: PrefectApi) -> str:
+    """Have one run created while nobody listens; answers its id."""
+    name = await deployment(prefect)
+    world.use({**RULE, "run": name})
+    async with world.running("router", "dispatcher"):
+        await world.publish(order(1))
+        (run,) = await eventually(lambda: runs_of(prefect, name))
+        await eventually(lambda: world.runs.get(run["id"]))
+    return str(run["id"])
+
+
+async def _followed(world: World) -> dict[str, object]:
+    task = asyncio.create_task(_outcomes(world).run())
+    try:
+        (finished,) = await eventually(world.finished)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    return dict(finished)
+
+
+async def test_a_run_that_ended_while_nobody_listened_is_found_at_the_next_start(
+    world: World, prefect: PrefectApi
+) -> None:
+    run_id = await _one_run(world, prefect)
+    await world.runs.contact(0)
+    await set_state(prefect, run_id, "FAILED", message="nobody was there")
+    finished = await _followed(world)
+    assert finished["runs"][0]["message"] == "nobody was there"  # type: ignore[index]
+
+
+async def test_an_open_run_is_asked_about_when_its_time_comes(
+    world: World, prefect: PrefectApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcomes, "POLL_SECONDS", 0.2)
+    run_id = await _one_run(world, prefect)
+    following = asyncio.create_task(_outcomes(world).run())
+    try:
+        await asyncio.sleep(0.5)  # it has looked around and found nothing to catch up with
+        await set_state(prefect, run_id, "COMPLETED")
+        await world.runs.ask_again([run_id], at_ms=0)
+        (finished,) = await eventually(world.finished)
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+    assert finished["ok"] is True
+
+
+async def test_a_run_that_was_deleted_is_over(world: World, prefect: PrefectApi) -> None:
+    run_id = await _one_run(world, prefect)
+    await prefect.request("DELETE", f"/flow_runs/{run_id}")
+    await world.runs.ask_again([run_id], at_ms=0)
+    finished = await _followed(world)
+    (run,) = finished["runs"]  # type: ignore[misc]
+    assert (run["state_type"], run["state_name"]) == ("CANCELLED", "Deleted")  # type: ignore[has-type]
+    assert finished["ok"] is False
+
+
+async def test_runs_of_others_are_left_alone(world: World, prefect: PrefectApi) -> None:
+    name = await deployment(prefect)
+    async with world.running("outcomes"):
+        await eventually(lambda: _ready(world))
+        flow = name.partition("/")[0]
+        (found,) = await prefect.request("POST", "/deployments/filter", json={"flows": {"name": {"any_": [flow]}}})
+        run = await prefect.request(
+            "POST",
+            f"/deployments/{found['id']}/create_flow_run",
+            json={"parameters": {"amount": 1}, "tags": ["sluice"]},
+        )
+        await set_state(prefect, run["id"], "COMPLETED")
+        await asyncio.sleep(0.3)  # nothing is to happen
+    assert await world.finished() == []
+    assert await world.runs.get(run["id"]) is None
+
+
+async def test_a_run_that_pauses_and_goes_on_is_open_until_its_end(world: World, prefect: PrefectApi) -> None:
+    name = await deployment(prefect)
+    world.use({**RULE, "run": name})
+    async with world.running():
+        await world.publish(order(1, id_="e"))
+        (run,) = await eventually(lambda: runs_of(prefect, name))
+        await eventually(lambda: world.runs.get(run["id"]))
+        for state in ("RUNNING", "PAUSED", "RUNNING", "PAUSED", "RUNNING"):
+            await set_state(prefect, run["id"], state)
+        assert await world.runs.active("pay") == 1
+        await set_state(prefect, run["id"], "COMPLETED")
+        await eventually(world.finished)
+    history = await world.history.get("e")
+    assert history is not None
+    assert [state.type for state in history.runs[0].states] == ["RUNNING", "COMPLETED"]
+
+
+async def _ready(world: World) -> bool:
+    return bool(world.outcomes.status()["ready"])
