@@ -70,9 +70,10 @@ class Role:
                 os.kill(self._server.process.pid, number)
 
     def stop(self) -> None:
+        """At once: nothing is expected of it any more."""
         if self._server is not None:
-            self.send(signal.SIGCONT)
-            self._server.stop(5)
+            self.send(signal.SIGKILL)
+            self._server.process.wait()
 
 
 class Installation:

@@ -11,6 +11,7 @@ the soak goes on.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import sys
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import pytest
 
+from services.health import read_reports
 from tests.support.faults import Installation
 from tests.support.faults_check import Verdict, judge
 from tests.support.faults_load import Load
@@ -98,6 +100,8 @@ async def _play(
         times = f"{hurt_for:.0f} s, {time.monotonic() - calm:.0f} s"
         say(_table({"seed": seed, "time under faults, time to settle": times}, installation, load, verdict))
         await load.aclose()
+        reports = await read_reports(installation.redis)
+        (directory / "reports.json").write_text(json.dumps(reports, indent=1))
         assert not verdict.wrong, "\n".join([f"seed {seed}, logs in {directory}", *verdict.wrong[:20]])
 
 
