@@ -178,7 +178,7 @@ class HttpListener:
         try:
             signal = self._signals.parse(message)
         except RejectedEvent as error:
-            raise rejected(error, await self._signals.reject(message, error)) from error
+            raise await self._kept(self._signals, message, error) from error
         async with asyncio.timeout(self._settings.journal_timeout_seconds):
             await self._submit(signal)
         return JSONResponse({"id": signal.id}, status_code=202)
@@ -196,7 +196,12 @@ class HttpListener:
                 return intake.parse(message)
             return self._binary(attributes, body)
         except RejectedEvent as error:
-            raise rejected(error, await intake.reject(message, error)) from error
+            raise await self._kept(intake, message, error) from error
+
+    async def _kept(self, intake: Intake[Any], message: Message, error: RejectedEvent) -> Problem:
+        """The problem to answer with, once the dead letter that it names is kept."""
+        async with asyncio.timeout(self._settings.journal_timeout_seconds):
+            return rejected(error, await intake.reject(message, error))
 
     def _binary(self, attributes: Mapping[str, str], body: bytes) -> Event:
         for name, value in attributes.items():
@@ -210,7 +215,7 @@ class HttpListener:
             return self._items(body)
         except RejectedEvent as error:
             message = Message(raw=body, key=str(uuid.uuid4()), origin="a batch by POST")
-            raise rejected(error, await intake.reject(message, error)) from error
+            raise await self._kept(intake, message, error) from error
 
     def _items(self, body: bytes) -> list[Event]:
         whole = Limits(max_bytes=self._settings.max_batch_bytes, max_depth=self._limits.max_depth + 1)

@@ -1,0 +1,106 @@
+"""The HTTP listener while its Redis is killed, full, and back again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from config.settings import ApiSettings, RedisSettings
+from events.event import Limits
+from events.signal import ResumeSignal
+from services.listeners.http import CLOUDEVENT, HttpListener
+from services.store.connection import AsyncRedis, connect
+from services.store.dead_letters import DeadLetters
+from tests.support.sources import Door, cloudevent, running
+from tests.support.valkeys import own_valkey
+from tests.support.waiting import eventually
+
+SHORT = RedisSettings(connect_timeout_seconds=1, command_timeout_seconds=3)
+
+
+@asynccontextmanager
+async def serving(redis: AsyncRedis) -> AsyncIterator[httpx.AsyncClient]:
+    listener = HttpListener(
+        settings=ApiSettings(journal_timeout_seconds=5),
+        port=0,
+        limits=Limits(),
+        sources={},
+        emit_for=lambda name: Door(redis).emit,
+        submit=_submit,
+        dead=DeadLetters(redis),
+        ready=_ready,
+        scrape=_scrape,
+    )
+    async with running(listener):
+        await eventually(lambda: _listens(listener))
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listener.port}", timeout=30) as client:
+            yield client
+
+
+async def _submit(signal: ResumeSignal) -> None:
+    raise AssertionError(signal)
+
+
+async def _ready() -> tuple[bool, Mapping[str, Any]]:
+    return True, {}
+
+
+async def _scrape() -> bytes:
+    return b""
+
+
+async def _listens(listener: HttpListener) -> bool:
+    return listener.port is not None
+
+
+async def post(client: httpx.AsyncClient, body: bytes) -> httpx.Response:
+    return await client.post("/events", content=body, headers={"content-type": CLOUDEVENT})
+
+
+async def test_a_killed_redis_is_503_and_nothing_that_was_accepted_is_gone_when_it_is_back(tmp_path: Path) -> None:
+    with own_valkey(tmp_path, RedisSettings(fsync="always")) as valkey:
+        redis = connect(valkey.url, SHORT)
+        async with serving(redis) as client:
+            assert (await post(client, cloudevent("before"))).status_code == 202
+            valkey.kill()
+            refused = await post(client, cloudevent("during"))
+            assert (refused.status_code, int(refused.headers["retry-after"]) > 0) == (503, True)
+            unkept = await post(client, b"not json")
+            assert unkept.status_code == 503  # it could not be kept, so it must be sent again
+            assert (await client.get("/health/live")).status_code == 200
+            valkey.start()
+            assert (await post(client, cloudevent("during"))).json() == {"id": "during", "new": True}
+            assert (await post(client, cloudevent("before"))).json() == {"id": "before", "new": False}
+        assert await Door(redis).ids() == ["before", "during"]
+        await redis.aclose()
+
+
+async def test_a_full_redis_is_503_until_there_is_room(tmp_path: Path) -> None:
+    with own_valkey(tmp_path) as valkey:
+        redis = connect(valkey.url, SHORT)
+        async with serving(redis) as client:
+            assert (await post(client, cloudevent("before"))).status_code == 202
+            await redis.config_set("maxmemory", int((await redis.info("memory"))["used_memory"]))
+            refused = await post(client, cloudevent("during"))
+            assert refused.status_code == 503
+            assert "maxmemory" in refused.json()["detail"]
+            await redis.config_set("maxmemory", 0)
+            assert (await post(client, cloudevent("during"))).json() == {"id": "during", "new": True}
+        await redis.aclose()
+
+
+async def test_a_redis_that_does_not_answer_is_503_in_bounded_time(tmp_path: Path) -> None:
+    with own_valkey(tmp_path) as valkey:
+        redis = connect(valkey.url, SHORT)
+        async with serving(redis) as client:
+            assert (await post(client, cloudevent("before"))).status_code == 202
+            valkey.hang()
+            assert (await post(client, cloudevent("during"))).status_code == 503
+            valkey.wake()
+            assert (await post(client, cloudevent("during"))).status_code == 202
+        assert await Door(redis).ids() == ["before", "during"]
+        await redis.aclose()
