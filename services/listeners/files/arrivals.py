@@ -200,8 +200,8 @@ class Arrivals:
 
     async def _announce(self, ready: Sequence[_Ready], as_of: int, epoch: int) -> tuple[int, list[Found]]:
         moment = datetime.now(UTC)
+        announced: list[tuple[_Ready, str]] = []
         files: list[Announcement] = []
-        events: list[dict[str, Any]] = []
         for one in ready:
             seen = one.seen
             try:
@@ -209,8 +209,9 @@ class Arrivals:
             except OSError:
                 self._waiting.put(one.path, Wait(NO_NAME), self._clock(), seen.fingerprint)
                 continue
-            events.append(event)
-            files.append(Announcement(one.path, one.row, str(seen.version), tail(event), seen.digest, seen.marker))
+            announced.append((one, event["subject"]))
+            version = event["fileversion"]
+            files.append(Announcement(one.path, one.row, version, tail(event), seen.digest, seen.marker))
         if not files:
             return 0, []
         self._checkpoint("seen")
@@ -224,14 +225,13 @@ class Arrivals:
         self._checkpoint("journalled")
         left: list[Found] = []
         journalled: list[tuple[str, str]] = []
-        for file, event, answer in zip(files, events, answers, strict=True):
-            version = Version.parse(file.version)
+        for (one, subject), answer in zip(announced, answers, strict=True):
             if answer.event_id is None:
-                left.append(Found(file.path, version))
+                left.append(Found(one.path, one.seen.version))
                 continue
-            self._settle(file.path, version, epoch)
+            self._settle(one.path, one.seen.version, epoch)
             if not answer.same_content:
-                journalled.append((answer.event_id, event["subject"]))
+                journalled.append((answer.event_id, subject))
         metrics.received.labels(f"files:{self._folder.name}").inc(len(journalled))
         self._say(journalled)
         return len(journalled), left

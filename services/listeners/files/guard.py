@@ -100,6 +100,8 @@ class Guard:
             self._condition("blind", None)
             if blind:
                 self._rescan()  # new ones, whose watch is being set now; or not
+            else:
+                self._blind_tried = None
             return
         now = time.monotonic()
         if self._blind_tried is None or now - self._blind_tried > _TRY_LIMIT_AGAIN_SECONDS:

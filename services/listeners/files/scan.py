@@ -35,7 +35,7 @@ class Report:
 
     files: int = 0
     directories: dict[int, bytes] = field(default_factory=dict)
-    """By inode."""
+    """By inode, those that could be read."""
     temporary: list[bytes] = field(default_factory=list)
     markers: list[bytes] = field(default_factory=list)
     links: list[bytes] = field(default_factory=list)
@@ -74,12 +74,14 @@ class Scan:
         self._found.close()
 
     def _walk(self, below: bytes) -> Generator[Found, None, None]:
-        stack = [below]
+        stack = [(below, 0)]
         missing = False
         while stack:
-            directory = stack.pop()
+            directory, inode = stack.pop()
             try:
                 with os.scandir(self._folder.absolute(directory)) as entries:
+                    if inode:
+                        self.report.directories[inode] = directory
                     yield from self._read(entries, directory, stack)
             except FileNotFoundError:
                 missing = missing or directory == below
@@ -90,7 +92,7 @@ class Scan:
         self.report.complete = not missing
 
     def _read(
-        self, entries: Iterable[os.DirEntry[bytes]], directory: bytes, stack: list[bytes]
+        self, entries: Iterable[os.DirEntry[bytes]], directory: bytes, stack: list[tuple[bytes, int]]
     ) -> Generator[Found, None, None]:
         # A tree that nothing happens in costs what this loop costs: 100,000 turns for 100,000 files.
         report, settled, kind_of = self.report, self._settled, self._names.kind
@@ -120,10 +122,9 @@ class Scan:
                 report.files += 1
                 yield Found(path, Version.of(status))
 
-    def _enter(self, entry: os.DirEntry[bytes], path: bytes, stack: list[bytes]) -> None:
+    def _enter(self, entry: os.DirEntry[bytes], path: bytes, stack: list[tuple[bytes, int]]) -> None:
         if self._folder.source.recursive and self._names.enters(path):
-            self.report.directories[entry.stat(follow_symlinks=False).st_ino] = path
-            stack.append(path)
+            stack.append((path, entry.stat(follow_symlinks=False).st_ino))
 
     def _is_arrival(self, path: bytes, kind: Kind, status: os.stat_result) -> bool:
         report = self.report
