@@ -70,7 +70,7 @@ class Installation:
                 start_new_session=True,
             )
         try:
-            self.status = self.until(self._ready, "the service is ready", within_seconds=150, pause_seconds=0.3)
+            self.status = self.until(self._ready, "the service is ready", within_seconds=300, pause_seconds=0.3)
         except BaseException:
             self.stop()
             raise

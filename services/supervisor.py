@@ -33,7 +33,7 @@ STOP_ORDER: Final[Sequence[tuple[tuple[str, ...], float]]] = (
 )
 SERVER_STOP_SECONDS: Final = 1.5
 
-READY_SECONDS: Final = 60.0
+READY_SECONDS: Final = 180.0
 RESTART_SECONDS: Final = 0.2
 LONGEST_RESTART_SECONDS: Final = 10.0
 STEADY_SECONDS: Final = 30.0

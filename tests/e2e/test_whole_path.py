@@ -16,7 +16,7 @@ import pytest
 
 from demo.installation import Installation
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
