@@ -30,7 +30,7 @@ from prefect import State, Task, flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 from prefect.tasks import exponential_backoff
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.types import TypeEngine
@@ -171,7 +171,7 @@ def csv_rows(file: IO[bytes], name: str) -> Rows:
 def _uneven(record: list[str], names: list[str]) -> str:
     short = len(record) < len(names)
     reason = f"column {names[len(record)]!r} has none" if short else "a field with the delimiter in it must be quoted"
-    return f"{len(record)} fields where the header names {len(names)}: {reason}"
+    return f"{_many(len(record), 'field')} where the header names {len(names)}: {reason}"
 
 
 def json_lines_rows(file: IO[bytes], name: str) -> Rows:
@@ -503,17 +503,19 @@ def ingest_file(path: str, table: str | None = None, database_url: str | None = 
         raise ValueError(f"the table {name!r} cannot be loaded into: choose another name for it")
     home = Path(os.environ.get("SLUICE_HOME", ".sluice")).resolve()
     url = database_url or os.environ.get("SLUICE_DATABASE_URL") or f"sqlite:///{home / 'data.db'}"
-    inspected = inspect_file(file)
     try:
+        inspected = inspect_file(file)
         columns = load_rows(file, inspected, name, url)
+    except BadFile as error:
+        return Failed(message=str(error), data=error)
     except DBAPIError as error:
-        raise RuntimeError(f"{display(file)} was not loaded into {name}: {str(error.orig).strip()}") from error
+        return Failed(message=f"{display(file)} was not loaded into {name}: {str(error.orig).strip()}", data=error)
     summary: dict[str, Any] = {"file": display(file), "table": name, "rows": inspected.rows}
     if columns is None:
         message = f"{display(file)} is in the table {name} already: nothing to do"
         return Completed(message=message, data=summary | {"rows": 0})
     _publish(summary | {"columns": len(columns), "seconds": round(time.perf_counter() - started, 3)}, columns)
-    message = f"{inspected.rows} rows of {display(file)} loaded into the table {name}"
+    message = f"{_many(inspected.rows, 'row')} of {display(file)} loaded into the table {name}"
     get_run_logger().info(message)
     return Completed(message=message, data=summary)
 
@@ -530,6 +532,10 @@ def _publish(summary: Mapping[str, Any], columns: list[dict[str, Any]]) -> None:
     markdown = "\n".join(["| load | |", "| --- | --- |", *facts])
     create_markdown_artifact(markdown, key=slug, description="What was loaded")
     create_table_artifact(columns, key=f"{slug}-columns", description=f"The columns of {summary['table']}")
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _literal(value: Any) -> str:

@@ -73,8 +73,8 @@ def load_measurements(rows: list[dict[str, Any]]) -> State[int]:
                 "most": max(numbers, default=None),
             }
         )
-    create_table_artifact(table, key="measurements", description=f"{len(rows)} measurements")
-    return Completed(message=f"{len(rows)} measurements of {len(per_sensor)} sensors loaded", data=len(rows))
+    create_table_artifact(table, key="measurements", description=f"Measurements: {len(rows)}")
+    return Completed(message=f"loaded: measurements {len(rows)}, sensors {len(per_sensor)}", data=len(rows))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.states import State
 
 from tests.support.waiting import wait_until
+
+
+ENDED = r"Finished in state (Completed|Failed|Rejected)"
 
 
 @pytest.fixture
@@ -66,7 +70,7 @@ def logs(prefect: SyncPrefectClient) -> Callable[[State[Any]], list[str]]:
             return list(prefect.request("POST", "/logs/filter", json=where).json())
 
         def ended() -> bool:
-            return any(not line["task_run_id"] and line["message"].startswith("Finished") for line in lines())
+            return any(not line["task_run_id"] and re.match(ENDED, line["message"]) for line in lines())
 
         wait_until(ended, what="the run's last line is stored")
         return [line["message"] for line in lines()]

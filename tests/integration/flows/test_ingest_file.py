@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from flows.ingest_file import ingest_file, inspect_file, load_rows
+from flows.ingest_file import BadFile, ingest_file, inspect_file, load_rows
 from services.embedded import claim_port
 
 pytestmark = pytest.mark.usefixtures("prefect_url")
@@ -49,7 +49,9 @@ def test_a_broken_file_fails_its_run_with_a_message_for_people(home: Path, tmp_p
     path.write_text("city,degrees\nOslo\n")
     state = ingest_file(str(path), return_state=True)
     assert state.is_failed()
-    assert "broken.csv, line 2: 1 fields where the header names 2: column 'degrees' has none" in str(state.message)
+    assert state.message == "broken.csv, line 2: 1 field where the header names 2: column 'degrees' has none"
+    with pytest.raises(BadFile):
+        state.result()
     assert not (home / "data.db").exists()
 
 

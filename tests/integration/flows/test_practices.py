@@ -189,7 +189,7 @@ def test_measurements_of_many_events_are_loaded_by_one_run_and_once(
         {"sensor": 7, "value": "x"},
     ]
     state = load_measurements(rows, return_state=True)
-    assert state.message == "4 measurements of 3 sensors loaded"
+    assert state.message == "loaded: measurements 4, sensors 3"
     assert artifacts(state)["measurements"][2] == {"sensor": "a", "events": 2, "least": 1.5, "most": 3.0}
     store.fn(str(state.state_details.flow_run_id), rows)  # as a second attempt of the same run would
     database = sqlite3.connect(home / "data.db")

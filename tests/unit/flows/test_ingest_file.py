@@ -199,7 +199,7 @@ def test_times_and_decimals_of_parquet_keep_every_digit(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("x.csv", "", "x.csv has no line with the names of the columns"),
-        ("x.csv", "a,b\n1,2\n3\n", "x.csv, line 3: 1 fields where the header names 2: column 'b' has none"),
+        ("x.csv", "a,b\n1,2\n3\n", "x.csv, line 3: 1 field where the header names 2: column 'b' has none"),
         ("x.csv", "a,b\n1,2,3\n", "x.csv, line 2: 3 fields where the header names 2: a field with the delimiter"),
         ("x.csv", 'a,b\n1,"2\n', "x.csv, line 2: unexpected end of data; is a quotation mark missing?"),
         ("x.csv", b"a\nok\ncaf\xe9\n", "x.csv, line 3: byte 0xE9 is not UTF-8: save the file as UTF-8"),
