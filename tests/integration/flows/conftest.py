@@ -17,7 +17,6 @@ from prefect.states import State
 
 from tests.support.waiting import wait_until
 
-
 ENDED = r"Finished in state (Completed|Failed|Rejected)"
 
 
