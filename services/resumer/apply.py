@@ -103,6 +103,10 @@ class Applier:
             await self._decide(record, _expired(record))
             return
         if record.signal.run_id is not None:
+            settled = overall(record)
+            if settled is not None:  # whoever settled it did not live to say so
+                await self._decide(record, settled)
+                return
             others = await self._to_run(record)
         else:
             async with self._store.busy(f"signal {signal_id}"):

@@ -1,4 +1,4 @@
-"""Runs that wait without a process: they start again from their top, and what was done and answered is not asked again."""
+"""Runs that wait without a process: they start again from their top and repeat nothing that was done or answered."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ import uuid
 from typing import Any
 
 import pytest
-from prefect.flow_runs import pause_flow_run
 from prefect import flow
+from prefect.flow_runs import pause_flow_run
 from prefect.runtime import flow_run
 
 from events.errors import TransientError

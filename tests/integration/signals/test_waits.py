@@ -120,7 +120,7 @@ async def test_who_resumes_by_run_id_answers_for_every_key(resumer: Desk) -> Non
     keys = [new_key(), new_key()]
     running = Running(resumer, flows.both, keys, "all")
     await resumer.send(run_id=await running.waits(), input={"n": 1})
-    assert await running.answer() == dict.fromkeys(keys, {"n": 1})
+    assert await running.answer() == {key: {"n": 1} for key in keys}
 
 
 async def test_nobody_in_time_gives_the_default_or_raises(resumer: Desk) -> None:
@@ -130,7 +130,7 @@ async def test_nobody_in_time_gives_the_default_or_raises(resumer: Desk) -> None
         state = await resumer.state(await running.run_id())
         assert (state["type"], state["tags"]) == ("COMPLETED", [])
     running = Running(resumer, flows.approving, "k", timeout=0.3)
-    with pytest.raises(sluice.SignalTimeout, match="no signal for 'k' came within 0.3 s"):
+    with pytest.raises(sluice.SignalTimeout, match=r"no signal for 'k' came within 0\.3 s"):
         await running.answer()
     state = await resumer.state(await running.run_id())
     assert state["type"] == "FAILED"
