@@ -24,7 +24,7 @@ from services.store.lanes import Dispatch, dispatch_of
 from services.store.progress import DONE_VALUE, dead_value, window_token
 from services.store.windows import Closed, Counts, Reply, WindowStore
 
-LEASE_SECONDS: Final = 30.0
+LEASE_SECONDS: Final = 10.0
 """How long one router may take over a closed window before another does it again."""
 
 LONGEST_SLEEP_SECONDS: Final = 1.0
@@ -133,7 +133,7 @@ class Windows:
         """Close what is due, and hand on everything that is closed; answers how many windows that were."""
         handled = 0
         await self._store.close_due()
-        while claimed := await self._store.claim(lease_seconds=LEASE_SECONDS):
+        while claimed := await self._store.claim(lease_seconds=LEASE_SECONDS, count=4):
             for closed in claimed:
                 await self._finish(closed)
                 handled += 1
