@@ -50,6 +50,7 @@ _MOST_ANSWERED: Final = 20
 _MOST_REPEATS: Final = 20
 _MOST_LOOKED_AT: Final = 100
 _PAGE: Final = 200
+_OPEN_STATUSES: Final = frozenset({RECEIVED, Outcome.BUFFERED})
 _MARGIN: Final = 0.8
 """The holder of a lease trusts it for less than the server does: clocks may run a little apart."""
 
@@ -297,16 +298,16 @@ class SignalStore:
         """Drop what is over ``max_records`` or expired from the index; answers how many."""
         with translated():
             surplus = await self._redis.zcard(INDEX) - self._settings.max_records
-            oldest = _texts(await self._redis.zrange(INDEX, 0, max(surplus, _PAGE) - 1))
+            window = max(surplus, _PAGE) + await self._redis.zcard(OPEN)  # open ones stay, however old they are
+            oldest = _texts(await self._redis.zrange(INDEX, 0, window - 1))
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for member in oldest:
                     pipeline.hget(RECORD + member, "status")
-                statuses = await pipeline.execute()
-            gone = [
-                member
-                for place, (member, status) in enumerate(zip(oldest, statuses, strict=True))
-                if status is None or (place < surplus and status.decode() not in {RECEIVED, Outcome.BUFFERED})
-            ]
+                statuses: list[bytes | None] = await pipeline.execute()
+            known = list(zip(oldest, statuses, strict=True))
+            expired = [member for member, status in known if status is None]
+            closed = [member for member, status in known if status and status.decode() not in _OPEN_STATUSES]
+            gone = [*expired, *closed[: max(0, surplus - len(expired))]]
             if gone:
                 async with self._redis.pipeline(transaction=True) as pipeline:
                     pipeline.zrem(INDEX, *gone)

@@ -1,0 +1,198 @@
+"""Servers that go away and come back, many resumers at once, a full buffer, an event stream that says nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from config.settings import RedisSettings
+from events.event import Limits
+from services.embedded import claim_port, start_prefect
+from services.prefect_api.client import connect as connect_prefect
+from services.prefect_api.waiting import WaitingRuns
+from services.resumer.apply import Applier
+from services.resumer.build import build_resumer
+from services.resumer.desk import SignalDesk
+from services.store.connection import AsyncRedis, connect, connect_sync
+from services.store.signals import SignalStore
+from tests.integration.signals.conftest import Desk, new_key, running, settings
+from tests.integration.signals.test_waits import Running
+from tests.support import waiting_flows as flows
+from tests.support.valkeys import own_valkey
+from tests.support.waiting import eventually
+
+
+def desk_on(redis: AsyncRedis, url: str, desk: Desk) -> Desk:
+    store = SignalStore(redis, settings())
+    rq_redis = connect_sync(url, RedisSettings())
+    return Desk(
+        desk=SignalDesk(store=store, rq_redis=rq_redis, limits=Limits()), store=store, runs=desk.runs, api=desk.api
+    )
+
+
+async def test_of_many_resumers_the_first_signal_in_order_wins(desk: Desk, redis: AsyncRedis) -> None:
+    appliers = [Applier(store=SignalStore(redis, settings()), runs=desk.runs, settings=settings()) for _ in range(4)]
+    for _ in range(3):
+        run_id = await desk.park(new_key())
+        sent = [await desk.send_quietly(run_id=run_id, input={"n": number}) for number in range(4)]
+        await asyncio.gather(*(applier.apply(one) for applier, one in zip(appliers, reversed(sent), strict=True)))
+        statuses = [(await desk.outcome(signal_id)).status for signal_id in sent]
+        assert statuses == ["applied", "duplicate", "duplicate", "duplicate"]
+        assert await desk.answer(run_id) == {"n": 0}
+        assert await desk.resumes(run_id) == 1
+
+
+async def test_of_many_resumers_one_delivers_to_one(desk: Desk, redis: AsyncRedis) -> None:
+    appliers = [Applier(store=SignalStore(redis, settings()), runs=desk.runs, settings=settings()) for _ in range(3)]
+    key = new_key()
+    runs = [await desk.park(key) for _ in range(4)]
+    sent = [await desk.send_quietly(key=key, deliver="one") for _ in range(3)]
+    await asyncio.gather(*(applier.apply(one) for applier, one in zip(appliers, sent, strict=True)))
+    assert [(await desk.outcome(signal_id)).status for signal_id in sent] == ["applied"] * 3
+    assert [await desk.resumes(run_id) for run_id in runs] == [1, 1, 1, 0]
+
+
+async def test_buffered_signals_outlive_a_kill_of_valkey_and_the_resumer_goes_on(desk: Desk, tmp_path: Path) -> None:
+    with own_valkey(tmp_path) as valkey:
+        redis = connect(valkey.url, RedisSettings())
+        here = desk_on(redis, valkey.url, desk)
+        resumer = build_resumer(
+            redis=redis,
+            connect_rq=lambda: connect_sync(valkey.url, RedisSettings()),
+            api=desk.api,
+            settings=settings(),
+            dead=here.letters,
+            history=here.book,
+            instance="r",
+        )
+        async with running(resumer):
+            key = new_key()
+            record = await here.ask(key=key, input={"n": 1})
+            assert record.status == "buffered"
+            valkey.kill()
+            run_id = await here.park(key)
+            valkey.start()
+
+            async def applied() -> bool:
+                return await desk.answer(run_id) == {"n": 1}
+
+            await eventually(applied, within_seconds=30)
+            assert (await here.outcome(record.signal.id)).status == "applied"
+            later = await here.park(new_key())
+            assert (await here.ask(run_id=later)).status == "applied"
+        await redis.aclose()
+
+
+async def test_a_signal_whose_job_was_lost_is_found(resumer: Desk) -> None:
+    """Recorded, and then the process died before there was a job."""
+    run_id = await resumer.park(new_key())
+    signal_id = await resumer.send_quietly(run_id=run_id)
+    assert (await resumer.outcome(signal_id)).status == "applied"
+
+
+async def test_the_poll_finds_what_the_event_stream_did_not_tell(
+    desk: Desk, redis: AsyncRedis, valkey_url: str
+) -> None:
+    async def silence() -> AsyncIterator[object]:
+        await asyncio.Event().wait()
+        yield
+
+    parts = build_resumer(
+        redis=redis,
+        connect_rq=lambda: connect_sync(valkey_url, RedisSettings()),
+        api=desk.api,
+        settings=settings(poll_seconds=0.5),
+        dead=desk.letters,
+        history=desk.book,
+        instance="deaf",
+    )
+    parts.watch._changes = silence  # type: ignore[assignment]
+    parts.watch._connected = True
+    async with running(parts):
+        key = new_key()
+        by_key = await desk.ask(key=key)
+        run_id = await desk.park("unused")
+        assert (await desk.ask(run_id=run_id)).status == "applied"
+        by_run = await desk.ask(run_id=run_id)
+        assert (by_key.status, by_run.status) == ("buffered", "buffered")
+        await desk.park(key)
+        await desk.park(name="again", run_id=run_id)
+        assert (await desk.outcome(by_key.signal.id)).status == "applied"
+        assert (await desk.outcome(by_run.signal.id)).status == "applied"
+
+
+async def test_a_full_buffer_rejects_further_early_signals_and_keeps_them_as_letters(
+    desk: Desk, redis: AsyncRedis
+) -> None:
+    small = settings(max_buffered=2)
+    applier = Applier(store=SignalStore(redis, small), runs=desk.runs, settings=small)
+    sent = [await desk.send_quietly(key=new_key()) for _ in range(3)]
+    for signal_id in sent:
+        await applier.apply(signal_id)
+    records = [await desk.store.get(signal_id) for signal_id in sent]
+    assert [record.status for record in records if record] == ["buffered", "buffered", "rejected"]
+    assert records[2] is not None
+    assert "max_buffered=2" in records[2].reason
+
+
+async def test_old_records_are_forgotten_and_open_ones_are_not(desk: Desk, redis: AsyncRedis) -> None:
+    small = settings(max_records=100)
+    store = SignalStore(redis, small)
+    applier = Applier(store=store, runs=desk.runs, settings=small)
+    unknown = str(uuid.uuid4())
+    kept = await desk.send_quietly(key=new_key())
+    await applier.apply(kept)
+    for _ in range(105):
+        await applier.apply(await desk.send_quietly(run_id=unknown))
+    assert await store.forget() > 0
+    assert len(await store.newest(1000)) == 100
+    record = await store.get(kept)
+    assert record is not None
+    assert record.status == "buffered"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_prefect_may_be_restarted_between_pause_and_resume(
+    redis: AsyncRedis, valkey_url: str, prefect_url: str, tmp_path: Path
+) -> None:
+    port = claim_port(0, "a free port")
+    server, url = start_prefect(tmp_path, port, log_file=tmp_path / "log")
+    with temporary_settings({PREFECT_API_URL: url}):
+        try:
+            async with connect_prefect() as api:
+                rq_redis = connect_sync(valkey_url, RedisSettings())
+                store = SignalStore(redis, settings())
+                here = Desk(
+                    desk=SignalDesk(store=store, rq_redis=rq_redis, limits=Limits()),
+                    store=store,
+                    runs=WaitingRuns(api),
+                    api=api,
+                )
+                parts = build_resumer(
+                    redis=redis,
+                    connect_rq=lambda: connect_sync(valkey_url, RedisSettings()),
+                    api=api,
+                    settings=settings(),
+                    dead=here.letters,
+                    history=here.book,
+                    instance="r",
+                )
+                async with running(parts):
+                    context = contextvars.copy_context()
+                    flow = Running(here, lambda *args: context.run(flows.approving, *args), key := new_key())
+                    await flow.waits()
+                    server.stop()
+                    early = await here.send(key=key, input={"n": 1})
+                    server, _ = await asyncio.to_thread(start_prefect, tmp_path, port, log_file=tmp_path / "log")
+                    assert (await here.outcome(early, within=60)).status == "applied"
+                    assert await asyncio.wait_for(flow.ending, 60) == {"n": 1}
+                rq_redis.close()
+        finally:
+            server.stop()
