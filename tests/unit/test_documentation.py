@@ -1,0 +1,48 @@
+"""What the documents show can be used as it stands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from config.project import load_project
+from config.settings import CHECKOUT
+from services.executor.declared import declared
+
+DOCUMENTS = ["README.md", "README.zh-CN.md", "CHANGELOG.md", "docs/flows.md", "docs/operations.md", "docs/scaling.md"]
+
+
+def blocks(document: str, language: str) -> list[str]:
+    text = (CHECKOUT / document).read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.mark.parametrize(("document", "name"), [("README.md", "ask-first"), ("docs/flows.md", "release")])
+def test_the_flow_that_is_shown_can_be_deployed(
+    document: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source,) = [block for block in blocks(document, "python") if "@flow" in block]
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows" / "shown.py").write_text(source, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    ((flow, _),) = declared(tmp_path / "flows" / "shown.py", root=tmp_path, environment="development")
+    assert flow == name
+
+
+def test_the_rule_that_is_shown_is_valid(tmp_path: Path) -> None:
+    (shown,) = blocks("README.md", "yaml")
+    (tmp_path / "sluice.yaml").write_text(shown, encoding="utf-8")
+    project = load_project(tmp_path / "sluice.yaml", home=tmp_path / ".sluice")
+    assert [rule["name"] for rule in yaml.safe_load(shown)["rules"]] == ["big-orders"]
+    assert len(project.rules) == 1
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_link_leads_to_a_file(document: str) -> None:
+    path = CHECKOUT / document
+    targets = re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8"))
+    missing = [target for target in targets if "://" not in target and not (path.parent / target).exists()]
+    assert not missing
