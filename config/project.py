@@ -19,8 +19,9 @@ from config.sources import FilesSource, Sources
 from config.yaml_file import Document, KeyPath, parse_yaml, read_yaml
 from events.errors import ConfigError
 from events.expectations import run_tests
-from events.rule import Rule, RuleProblems, RuleSet
+from events.rule import Rule, RuleSet
 from events.rule_model import PARTS_ONLY, RuleSpec
+from events.rule_parts import RuleProblems
 from events.suggest import did_you_mean
 
 DEFAULT_PROJECT: Final = CHECKOUT / "config" / "sluice.yaml"

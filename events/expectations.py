@@ -11,8 +11,9 @@ from pydantic import BaseModel
 from events.action import Action, ResumeRun, RunDeployment
 from events.errors import RejectedEvent
 from events.event import Event, event_from_mapping
-from events.rule import Problem, Rule
+from events.rule import Rule
 from events.rule_model import ExpectedResume, ExpectedRun, RuleTest
+from events.rule_parts import Problem
 
 _MOMENT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """The time of a test's event that names none: a test says the same on any day."""

@@ -6,15 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from events.action import Action
-from events.action_template import ActionTemplate
 from events.errors import RejectedEvent
 from events.event import Event
-from events.glob import Globs, glob_problem
+from events.glob import Globs
 from events.rule_model import RuleSpec
-from events.template import Expression, TextTemplate, is_template, view
-from events.template_check import Names, TemplateProblem
+from events.rule_parts import EVENT_KEYS, PartsCompiler, RuleProblems
+from events.template import TextTemplate, view
 
-EVENT_KEYS: Final = frozenset({"specversion", "id", "source", "type", "subject", "time", "data", "extensions"})
 LONGEST_KEY: Final = 512
 
 MOST_REMEMBERED_TYPES: Final = 2000
@@ -63,21 +61,6 @@ def explained(verdict: NotMatched, type_: str) -> str:
     return f"{verdict.detail}: {type_!r}" if verdict.failed == "type" else verdict.detail
 
 
-class Problem(NamedTuple):
-    """Something wrong in a rule: where inside it, and what, with the fix."""
-
-    path: tuple[str | int, ...]
-    message: str
-
-
-class RuleProblems(ValueError):
-    """A rule that cannot be used, with everything that is wrong in it."""
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        super().__init__("; ".join(problem.message for problem in problems))
-        self.problems = tuple(problems)
-
-
 class Rule:
     """One compiled rule."""
 
@@ -100,7 +83,7 @@ class Rule:
         """Raises `RuleProblems` with every bad glob and template."""
         self.name = spec.name
         self.spec = spec
-        compiler = _Compiler()
+        compiler = PartsCompiler()
         self.types = {kind: compiler.globs(path, globs) for kind, path, globs in _types(spec)}
         every = Globs([pattern for globs in self.types.values() for pattern in globs.patterns])
         self.fits_type, self.wanted = every.matches, str(every)
@@ -247,58 +230,6 @@ def evaluate(rules: RuleSet, event: Event) -> tuple[Verdict, ...]:
 def scope_of(event: Event) -> dict[str, Any]:
     """What the templates of a rule see that looks at one event."""
     return {"event": view(event)}
-
-
-class _Compiler:
-    """Compiles the parts of one rule and gathers what is wrong with them."""
-
-    def __init__(self) -> None:
-        self.problems: list[Problem] = []
-
-    def globs(self, path: tuple[str | int, ...], patterns: Sequence[str]) -> Globs:
-        wrong = [
-            Problem((*path, index) if len(patterns) > 1 else path, problem)
-            for index, pattern in enumerate(patterns)
-            if (problem := glob_problem(pattern))
-        ]
-        self.problems += wrong
-        return Globs(("*",) if wrong else patterns)
-
-    def expression(self, path: tuple[str | int, ...], source: str | None) -> Expression | None:
-        if source is None:
-            return None
-        try:
-            return Expression(source, _OVER_EVENT)
-        except TemplateProblem as problem:
-            self._add(path, problem)
-            return None
-
-    def key(self, path: tuple[str | int, ...], source: str | None) -> TextTemplate | None:
-        if source is None:
-            return None
-        if not is_template(source):
-            self.problems.append(
-                Problem(path, f'{source!r} would be the same key for every event — write "{{{{ {source} }}}}"')
-            )
-            return None
-        try:
-            return TextTemplate(source, _OVER_EVENT)
-        except TemplateProblem as problem:
-            self._add(path, problem)
-            return None
-
-    def action(
-        self, path: tuple[str | int, ...], spec: Any, *, ordinal: int, rule: str, names: Names
-    ) -> ActionTemplate:
-        action = ActionTemplate(spec, rule=rule, ordinal=ordinal, names=names)
-        self.problems += [Problem((*path, *inside), message) for inside, message in action.problems]
-        return action
-
-    def _add(self, path: tuple[str | int, ...], problem: TemplateProblem) -> None:
-        self.problems += [Problem((*path, *inside), message) for inside, message in problem.problems]
-
-
-_OVER_EVENT: Final[Names] = {"event": EVENT_KEYS}
 
 
 def _types(spec: RuleSpec) -> list[tuple[str, tuple[str | int, ...], tuple[str, ...]]]:

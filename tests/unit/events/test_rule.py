@@ -10,16 +10,15 @@ from hypothesis import strategies as st
 from events.action import ResumeRun, RunDeployment
 from events.event import Event
 from events.rule import (
-    EVENT_KEYS,
     MOST_REMEMBERED_TYPES,
     Rule,
-    RuleProblems,
     RuleSet,
     Verdict,
     WindowKeys,
     evaluate,
     explained,
 )
+from events.rule_parts import EVENT_KEYS, RuleProblems
 from tests.unit.events.making import NOON, event, events, rule, rules, running
 
 

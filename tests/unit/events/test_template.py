@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import JsonValue
 
 from events.errors import RejectedEvent
-from events.rule import EVENT_KEYS
+from events.rule_parts import EVENT_KEYS
 from events.template import Expression, TextTemplate, ValueTemplate, view
 from events.template_check import Names, TemplateProblem
 from tests.unit.events.making import event, json_values
