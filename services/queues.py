@@ -247,7 +247,11 @@ class ThreadWorker(Gated, SimpleWorker):
 class _Bridge(logging.Handler):
     @override
     def emit(self, record: logging.LogRecord) -> None:
-        log.log(record.levelno, record.getMessage(), library="rq", exc_info=record.exc_info)
+        error = record.exc_info[1] if record.exc_info else None
+        if type(error).__module__.startswith("redis"):  # not a fault of ours that a trace would help to find
+            log.warning(record.getMessage(), library="rq", error=str(error))
+        else:
+            log.log(record.levelno, record.getMessage(), library="rq", exc_info=record.exc_info)
 
 
 def bridge_logs() -> None:

@@ -23,6 +23,7 @@ from prefect.runner._state_proposer import StateProposer
 from prefect.states import AwaitingRetry, Cancelling, Failed
 from prefect.utilities.engine import propose_state
 
+from services.executor.claim import is_retrying
 from services.executor.endings import Ending
 from services.executor.loading import load_flow
 from services.executor.surroundings import leave_checkout, pose_as_engine, replace_environment
@@ -51,7 +52,8 @@ class Aftermath:
             except ObjectNotFound:
                 return
             state = flow_run.state
-            if state is None or state.is_scheduled() or state.is_paused():
+            retrying = is_retrying(state_name=flow_run.state_name, retry_type=flow_run.empirical_policy.retry_type)
+            if state is None or state.is_paused() or (state.is_scheduled() and not retrying):
                 return
             ending = Ending.CANCELLED if state.is_cancelling() else self._ending
             if state.is_final() and not (ending is Ending.CANCELLED and state.is_crashed()):
@@ -61,11 +63,11 @@ class Aftermath:
                 case Ending.CANCELLED:
                     await self._cancel(client, flow_run)
                 case Ending.HANDED_BACK:
-                    await self._hand_back(client)
+                    await self._hand_back(client, flow_run)
                 case Ending.TIMED_OUT:
                     await propose_state(client, Failed(name="TimedOut", message=self._message), flow_run_id=self._id)
                 case Ending.LOST if await self._restarts(client, flow_run):
-                    await self._hand_back(client)
+                    await self._hand_back(client, flow_run)
                 case _:
                     await self._crash(client, flow_run)
 
@@ -84,7 +86,10 @@ class Aftermath:
             state_updates={"message": self._message},
         )
 
-    async def _hand_back(self, client: PrefectClient) -> None:
+    async def _hand_back(self, client: PrefectClient, flow_run: FlowRun) -> None:
+        if flow_run.empirical_policy.retry_type is not None:  # else its next start would be left to this dead process
+            policy = flow_run.empirical_policy.model_copy(update={"retry_type": None})
+            await client.update_flow_run(self._id, empirical_policy=policy)
         again: State[Any] = AwaitingRetry(message=self._message, scheduled_time=datetime.now(UTC))
         await client.set_flow_run_state(self._id, again, force=True)
 

@@ -32,10 +32,21 @@ class Wait:
 Decision: TypeAlias = Claim | Gone | Wait
 
 
-def decide(*, state_type: str | None, scheduled: datetime | None, now: datetime) -> Decision:
-    """What to do with a run in a state of ``state_type`` that is ``scheduled`` for then."""
+def is_retrying(*, state_name: str | None, retry_type: str | None) -> bool:
+    """Whether a scheduled run waits for its own process rather than for someone to start it."""
+    return state_name == "AwaitingRetry" and retry_type == "in_process"
+
+
+def decide(*, state_type: str | None, retrying: bool, scheduled: datetime | None, now: datetime) -> Decision:
+    """What to do with a run in a state of ``state_type`` that is ``scheduled`` for then.
+
+    ``retrying``: the state is the pause between two tries of a flow with retries, whose process lives and goes on by
+    itself (see `is_retrying`).
+    """
     if state_type != "SCHEDULED":
         return Gone(f"the run is {state_type or 'without a state'} already")
+    if retrying:
+        return Gone("the run's own process is about to try again")
     if scheduled is not None and scheduled - now > EARLY:
         return Wait(scheduled)
     return Claim()

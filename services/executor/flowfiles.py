@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 Source: TypeAlias = tuple[str, str]
 """A folder and an entrypoint in it."""
 Version: TypeAlias = tuple[tuple[str, int, int], ...]
+
+
+WORTH_SECONDS: Final = 0.1
 
 
 class FlowFiles:
@@ -20,6 +23,7 @@ class FlowFiles:
         self._files: dict[Source, Sequence[str]] = {}
         self._versions: dict[Source, Version] = {}
         self._libraries: dict[Source, frozenset[str]] = {}
+        self._seconds: dict[Source, float] = {}
         self.problems: dict[str, str] = {}
         """Each flow that does not import, and why."""
 
@@ -28,17 +32,19 @@ class FlowFiles:
         """All of them, for a warm parent."""
         return [_as_message(source) for source in sorted(self._sources)]
 
-    @property
-    def libraries(self) -> frozenset[str]:
-        """What the flows that import need."""
-        return frozenset().union(*self._libraries.values())
+    def worth_warming(self, warm: Collection[str]) -> bool:
+        """Whether flows spend a good while on importing libraries that are not among the warm ones."""
+        return any(
+            self._seconds.get(source, 0.0) > WORTH_SECONDS and not libraries <= set(warm)
+            for source, libraries in self._libraries.items()
+        )
 
     def set_sources(self, sources: Iterable[Source]) -> None:
         """Forget the sources that are not among these."""
         self._sources = set(sources)
-        for known in (self._files, self._versions, self._libraries):
-            for source in known.keys() - self._sources:
-                del known[source]
+        self._files = {source: found for source, found in self._files.items() if source in self._sources}
+        self._versions = {source: found for source, found in self._versions.items() if source in self._sources}
+        self._libraries = {source: found for source, found in self._libraries.items() if source in self._sources}
         kept = {_name(source) for source in self._sources}
         self.problems = {name: problem for name, problem in self.problems.items() if name in kept}
 
@@ -49,6 +55,7 @@ class FlowFiles:
         self._versions[source] = _version(message["files"])
         if message["problem"] is None:
             self._libraries[source] = frozenset(message["libraries"])
+            self._seconds[source] = message["seconds"]
             return "" if self.problems.pop(_name(source), None) else None
         known = self.problems.get(_name(source))
         self.problems[_name(source)] = message["problem"]

@@ -20,7 +20,15 @@ def main() -> None:
     shelf = Path(options["shelf"])
     if "ending" in options:
         be_aftermath(run_id, options["ending"], options["message"], environment=environment, shelf=shelf)
-    be_horse(run_id, int(reports), int(intents), name=options["name"], environment=environment, shelf=shelf)
+    be_horse(
+        run_id,
+        int(reports),
+        int(intents),
+        name=options["name"],
+        environment=environment,
+        shelf=shelf,
+        claimed="claimed" in options,
+    )
 
 
 if __name__ == "__main__":

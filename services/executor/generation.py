@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -28,7 +29,8 @@ class Generation:
         self.number = number
         self.process = process
         self.writer: asyncio.StreamWriter | None = None
-        self.ready = False
+        self.retired = False
+        self.started = time.monotonic()
         self.libraries: frozenset[str] = frozenset()
 
     @classmethod

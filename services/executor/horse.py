@@ -34,22 +34,26 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settin
 from prefect.states import Crashed, Failed, Pending
 from prefect.utilities.engine import propose_state_sync
 
-from services.executor.claim import Gone, Wait, decide
+from events.errors import RejectedEvent
+from services.executor.claim import Gone, Wait, decide, is_retrying
 from services.executor.loading import describe_failure, load_flow
 from services.executor.surroundings import leave_checkout, pose_as_engine, replace_environment
+from services.file_version import verify_version
 
 Report = Callable[..., None]
 
 _HEARTBEAT: Final = ("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "PREFECT_RUNNER_HEARTBEAT_FREQUENCY")
+_READ_AT_IMPORT: Final = ("PREFECT_", "PYTHON")
+"""Variables that take effect when an interpreter starts or Prefect is imported, so not in a fork."""
 _AT_RUN_TIME: Final = ("anyio._backends._asyncio", "pydantic.v1", "rich._emoji_codes", "sluice")
 """What a run would import besides the flow and the engine."""
 
 
-class FileCheck(Protocol):
-    """Tells whether a file is still the version that an event spoke of."""
+class Restart(Protocol):
+    """Replaces this process by a fresh interpreter that runs the run on, which is claimed already."""
 
-    def __call__(self, *, path: str, version: str) -> bool:
-        """True while the file at ``path`` is the ``version`` of the event."""
+    def __call__(self, environment: Mapping[str, str], /) -> None:
+        """Does not return, where there are other interpreters to be had; else returns at once."""
 
 
 class Prepared:
@@ -80,22 +84,24 @@ class Horse:
         report: Report,
         environment: Mapping[str, str],
         shelf: Path,
-        file_check: FileCheck | None = None,
         prepared: Prepared | None = None,
+        restart: Restart | None = None,
+        claimed: bool = False,
     ) -> None:
         self._id = UUID(run_id)
         self._claimed_by = claimed_by
         self._report = report
         self._environment = environment
         self._shelf = shelf
-        self._file_check = file_check
         self._prepared = prepared or Prepared(environment)
+        self._restart = restart
+        self._claimed = claimed
 
     def run(self) -> int:
         """Run it to its end; answers the exit code, 0 when Prefect knows how the run ended (or that it is not ours)."""
         with self._prepared.client as context:
             client = context.client
-            claimed = self._claim(client)
+            claimed = client.read_flow_run(self._id) if self._claimed else self._claim(client)
             if claimed is None:
                 return 0
             loaded = self._load(client, claimed)
@@ -114,7 +120,12 @@ class Horse:
         state = flow_run.state
         scheduled = state.state_details.scheduled_time if state is not None else None
         match decide(
-            state_type=state.type.value if state is not None else None, scheduled=scheduled, now=datetime.now(UTC)
+            state_type=state.type.value if state is not None else None,
+            retrying=is_retrying(
+                state_name=state.name if state is not None else None, retry_type=flow_run.empirical_policy.retry_type
+            ),
+            scheduled=scheduled,
+            now=datetime.now(UTC),
         ):
             case Gone(why):
                 self._report(step="gone", why=why)
@@ -146,11 +157,13 @@ class Horse:
         if problem:
             self._refuse(client, Failed(message=problem))
             return None
-        environment = {str(name): str(value) for name, value in (variables.get("env") or {}).items()}
+        given = {str(name): str(value) for name, value in (variables.get("env") or {}).items()}
+        if self._restart is not None and any(name.startswith(_READ_AT_IMPORT) for name in given):
+            self._restart({**self._environment, **given})
         replace_environment(
             {
                 **self._environment,
-                **environment,
+                **given,
                 "PREFECT__FLOW_RUN_ID": str(self._id),
                 "PREFECT__DEPLOYMENT_NAME": deployment.name,
                 "PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS": "false",
@@ -167,15 +180,13 @@ class Horse:
             return None
 
     def _file_problem(self, file: Any) -> str | None:
-        if file is None or self._file_check is None:
+        if file is None or self._claimed:
             return None
-        path, version = str(file.get("path")), str(file.get("version"))
-        if self._file_check(path=path, version=version):
-            return None
-        return (
-            f"The file {path} is no longer the version that arrived ({version}): it was changed, moved or removed "
-            "before the flow could start. Its new version has a run of its own."
-        )
+        try:
+            verify_version(str(file.get("path")), str(file.get("version")))
+        except RejectedEvent as error:
+            return f"Not started: {error.reason}."
+        return None
 
     def _refuse(self, client: SyncPrefectClient, state: State[Any]) -> None:
         with contextlib.suppress(Abort, Pause):

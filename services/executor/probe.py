@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -42,20 +43,12 @@ class Findings:
     problem: str | None
     files: tuple[str, ...]
     libraries: tuple[str, ...]
+    seconds: float = 0.0
+    """How long the import took here, where libraries that are warm cost nothing."""
 
     def as_message(self) -> Message:
-        """For the wire; `findings` reads it back."""
+        """For the wire."""
         return asdict(self)
-
-
-def findings(message: Message) -> Findings:
-    """The inverse of `Findings.as_message`."""
-    return Findings(
-        source=Source(**message["source"]),
-        problem=message["problem"],
-        files=tuple(message["files"]),
-        libraries=tuple(message["libraries"]),
-    )
 
 
 def probe(source: Source, *, shelf: Path) -> Findings:
@@ -64,16 +57,18 @@ def probe(source: Source, *, shelf: Path) -> Findings:
     pose_as_engine()
     before = set(sys.modules)
     problem = None
+    began = time.monotonic()
     try:
         os.chdir(source.path)
         sys.path.insert(0, ".")
         import_flow(source.entrypoint)
     except BaseException as error:  # noqa: BLE001 - `sys.exit` at import is the file's problem too
         problem = describe_failure(error)
+    seconds = time.monotonic() - began
     new = [(name, module) for name, module in list(sys.modules.items()) if name not in before]
     files = {file for _, module in new if (file := _file(module)) and not _is_installed(file)}
     libraries = tuple(name for name, module in new if (file := _file(module)) and _is_installed(file))
-    return Findings(source=source, problem=problem, files=tuple(sorted(files | {source.file})), libraries=libraries)
+    return Findings(source, problem, tuple(sorted(files | {source.file})), libraries, seconds)
 
 
 def import_libraries(names: Iterable[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 from rq.exceptions import NoSuchJobError
@@ -12,6 +13,7 @@ from rq.intermediate_queue import IntermediateQueue
 from rq.job import Job, JobStatus
 from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
+from rq.utils import as_text, utcparse
 
 from services.queues import EXECUTE_RUN, SluiceJob, SluiceQueue, enqueue, queue
 from services.store.connection import SyncRedis, translated
@@ -42,9 +44,9 @@ class Queueing:
         """Do other blocking work on Redis in the same thread."""
         return await self._do(work)
 
-    async def depth(self, names: list[str]) -> int:
-        """How many jobs wait."""
-        return await self._do(lambda: sum(queue(name, self._redis).count for name in names))
+    async def waiting(self, names: list[str]) -> tuple[int, float]:
+        """How many jobs wait, and for how many seconds the oldest of them does."""
+        return await self._do(lambda: self._waiting(names))
 
     async def unblock(self, client_id: int) -> None:
         """End the wait of a slot for its next job."""
@@ -61,6 +63,18 @@ class Queueing:
                 return work()
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, translating)
+
+    def _waiting(self, names: list[str]) -> tuple[int, float]:
+        count, oldest = 0, 0.0
+        for name in names:
+            target = queue(name, self._redis)
+            count += target.count
+            for job_id in target.get_job_ids(0, 1):
+                enqueued = self._redis.hget(Job.key_for(job_id), "enqueued_at")
+                if enqueued:
+                    age = datetime.now(UTC) - utcparse(as_text(enqueued))
+                    oldest = max(oldest, age.total_seconds())
+        return count, round(oldest, 1)
 
     def _put(self, target: SluiceQueue, run_id: str, state_id: str, *, again: bool) -> bool:
         if _enqueue(target, run_id, state_id):

@@ -121,10 +121,8 @@ def spawn(run_id: str, arguments: Mapping[str, Any], *, env: Mapping[str, str]) 
     """A fresh interpreter for the run."""
     report_read, report_write = os.pipe()
     intent_read, intent_write = os.pipe()
-    command = [sys.executable, "-m", "services.executor.fresh", run_id, str(report_write), str(intent_read)]
-    command += [f"{name}={value}" for name, value in arguments.items()]
     process = subprocess.Popen(  # noqa: S603 - the command is ours
-        command,
+        command(run_id, report_write, intent_read, arguments),
         env=dict(env),
         cwd=CHECKOUT,
         pass_fds=(report_write, intent_read),
@@ -134,6 +132,12 @@ def spawn(run_id: str, arguments: Mapping[str, Any], *, env: Mapping[str, str]) 
     ridden = _ridden(run_id, process.pid, (report_read, report_write), (intent_read, intent_write))
     ridden.spawned = process
     return ridden
+
+
+def command(run_id: str, reports: int, intents: int, arguments: Mapping[str, Any]) -> list[str]:
+    """What starts `services.executor.fresh`, from the checkout."""
+    options = [f"{name}={value}" for name, value in arguments.items()]
+    return [sys.executable, "-m", "services.executor.fresh", run_id, str(reports), str(intents), *options]
 
 
 def _ridden(run_id: str, pid: int, reports: tuple[int, int], intents: tuple[int, int]) -> Ridden:

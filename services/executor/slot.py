@@ -143,7 +143,8 @@ class Slot(Gated, Worker):
         self._register(lambda: self._records.begin(record))
         oom_kills, strays = oom_kill_count(), Strays()
         ridden = self._stable.horse(run_id, forget=self._forget)
-        self._link.send(kind="busy", number=self._number, run=run_id, job=job.id, pid=ridden.pid, at=record.since)
+        queued = job.enqueued_at.timestamp() if job.enqueued_at is not None else record.since
+        self._link.send(kind="busy", run=run_id, job=job.id, pid=ridden.pid, at=record.since, queued=queued)
         execution = self._open_books(job)
         try:
             self._ride(ridden, job, execution)
@@ -151,7 +152,9 @@ class Slot(Gated, Worker):
             ridden.close()
         outcome, problem = self._judge(ridden, oom_kills)
         if ridden.ending is not None:
-            strays.kill()
+            killed = strays.kill()
+            if killed:
+                log.info("killed what the run left behind", run=run_id, processes=killed)
         if ridden.ending is None or self._settle(run_id, *ridden.ending):
             self._register(lambda: self._records.end(record))
         else:

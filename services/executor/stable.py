@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from services.executor.ridden import Ridden, fork, spawn
+from services.executor.ridden import Ridden, command, fork, spawn
+from services.executor.surroundings import CHECKOUT
 from services.executor.wire import write
 
 if TYPE_CHECKING:
     from services.executor.horse import Prepared
-
-FILE_CHECK: list[Callable[..., bool]] = []
 
 
 class ForkStable:
@@ -80,12 +80,20 @@ def be_horse(
     environment: Mapping[str, str],
     shelf: Path,
     prepared: Prepared | None = None,
+    claimed: bool = False,
 ) -> NoReturn:
     """Run the run in this process and end it."""
     from services.executor.horse import Horse, finish, listen_for_intent
 
     def report(**message: object) -> None:
         write(reports, message)
+
+    def restart(changed: Mapping[str, str]) -> None:
+        for descriptor in (reports, intents):
+            os.set_inheritable(descriptor, True)
+        options = {"name": name, "shelf": shelf, "claimed": "yes"}
+        os.chdir(CHECKOUT)
+        os.execve(sys.executable, command(run_id, reports, intents, options), dict(changed))  # noqa: S606 - ours
 
     code = 70
     try:
@@ -96,8 +104,9 @@ def be_horse(
             report=report,
             environment=environment,
             shelf=shelf,
-            file_check=FILE_CHECK[0] if FILE_CHECK else None,
             prepared=prepared,
+            restart=restart if prepared is not None else None,
+            claimed=claimed,
         ).run()
         if code == 0:
             report(step="finished")

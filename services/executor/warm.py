@@ -48,6 +48,7 @@ class Warm:
         self._chores: list[Ridden] = []
         self._wake_read, self._wake_write = os.pipe()
         self._stopping = False
+        self._generation: int = assignment["generation"]
         self._environment: dict[str, str] = assignment["environment"]
         self._shelf = Path(assignment["shelf"])
         self._libraries: set[str] = set()
@@ -76,9 +77,7 @@ class Warm:
         self._stable = ForkStable(**options) if self._assignment["mode"] == "fork" else SpawnStable(**options)
         gc.collect()
         gc.freeze()
-        self._link.send(
-            kind="warm", generation=self._assignment["generation"], pid=os.getpid(), libraries=sorted(self._libraries)
-        )
+        self._link.send(kind="warm", generation=self._generation, pid=os.getpid(), libraries=sorted(self._libraries))
         while self._link.alive and not self._stopping:
             self._wait()
             for message in self._link.receive():
@@ -175,6 +174,8 @@ class Warm:
             self._forget()
             signal.set_wakeup_fd(-1)
             code = self._be_slot(number)
+        except RedisError as error:
+            log.warning("redis fails a slot", number=number, error=str(error))
         except BaseException:
             log.exception("slot failed", number=number)
         finally:
@@ -204,7 +205,7 @@ class Warm:
             executions=Executions(redis, name=assignment["executor"], alive_seconds=assignment["lost_seconds"]),
             instance=assignment["name"],
             number=number,
-            generation=assignment["generation"],
+            generation=self._generation,
             grace_seconds=assignment["grace_seconds"],
         )
         gc.collect()
@@ -236,17 +237,16 @@ class Warm:
             os.read(self._wake_read, 4096)
 
     def _reap(self) -> None:
-        for chore in list(self._chores):
-            if chore.reap():
+        for pid, status in reap_children():
+            for chore in [chore for chore in self._chores if chore.pid == pid]:
                 chore.close()
                 self._chores.remove(chore)
-                self._link.send(kind="settled", run=chore.run_id, ok=chore.status == 0)
-        for pid, status in reap_children():
+                self._link.send(kind="settled", run=chore.run_id, ok=status == 0)
             number = self._slots.pop(pid, None)
             if number is not None:
                 if os.WIFSIGNALED(status):
                     self._strays().kill()  # what its run had started has come to this process
-                self._link.send(kind="slot-ended", number=number, pid=pid, status=status)
+                self._link.send(kind="slot-ended", number=number, generation=self._generation, status=status)
 
     def _strays(self) -> Strays:
         return Strays(known={*self._slots, *(chore.pid for chore in self._chores)})

@@ -86,6 +86,8 @@ async def due(api: PrefectApi, deployment_ids: Sequence[str], *, before: datetim
             scheduled=datetime.fromisoformat(run["next_scheduled_start_time"]),
         )
         for run in found
+        # Between two tries of a flow with retries, the run is scheduled too, but for its own process.
+        if (run["state_name"], run["empirical_policy"].get("retry_type")) != ("AwaitingRetry", "in_process")
     ]
 
 

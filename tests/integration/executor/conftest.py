@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import textwrap
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import pytest
 import pytest_asyncio
 
 from config.settings import ExecutorSettings, LogSettings, RedisSettings
 from services.executor.executor import Executor
 from services.prefect_api.client import PrefectApi, connect
 from services.prefect_api.deployments import register
+from services.prefect_api.run_calls import read_logs
 from services.store.connection import AsyncRedis
 from tests.support.waiting import eventually
 
@@ -137,8 +137,7 @@ class Bench:
 
     async def logs(self, run_id: str) -> list[str]:
         """The run's lines of log in order."""
-        body = {"logs": {"flow_run_id": {"any_": [run_id]}}, "sort": "TIMESTAMP_ASC"}
-        return [line["message"] for line in await self.api.request("POST", "/logs/filter", json=body)]
+        return [line["message"] for line in await read_logs(self.api, run_id, limit=10_000)]
 
 
 @pytest_asyncio.fixture
@@ -149,9 +148,3 @@ async def bench(prefect_url: str, redis: AsyncRedis, valkey_url: str, tmp_path: 
         bench = Bench(api=api, folder=folder, redis_url=valkey_url, home=tmp_path / "home")
         yield bench
         await bench.stop()
-
-
-@pytest.fixture
-def text_of() -> Callable[[Path], str]:
-    """What a file holds, or nothing while it is not there."""
-    return lambda path: path.read_text() if path.exists() else ""
