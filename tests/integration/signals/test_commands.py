@@ -1,0 +1,106 @@
+"""The command line and the client library against real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis as redis_py
+
+import sluice
+from events.event import Limits
+from events.signal import parse_signal
+from services.store.connection import AsyncRedis
+from tests.integration.signals.conftest import Desk, new_key
+
+
+class Commands:
+    def __init__(self, checkout: Path, valkey_url: str, home: Path) -> None:
+        self._checkout = checkout
+        self._environ = {**os.environ, "SLUICE_REDIS_URL": valkey_url, "SLUICE_HOME": str(home)}
+
+    async def __call__(self, *words: str) -> tuple[int, str, str]:
+        command = [sys.executable, "-m", "services.cli", *words]
+
+        def run() -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                command, cwd=self._checkout, env=self._environ, capture_output=True, text=True, timeout=60, check=False
+            )
+
+        done = await asyncio.to_thread(run)
+        return done.returncode, done.stdout, done.stderr
+
+    async def json(self, *words: str) -> Any:
+        code, out, err = await self(*words, "--json")
+        assert code == 0, err
+        return json.loads(out)
+
+
+@pytest.fixture
+def commands(checkout: Path, valkey_url: str, tmp_path: Path) -> Commands:
+    return Commands(checkout, valkey_url, tmp_path)
+
+
+async def test_send_waits_for_the_outcome_and_list_and_show_tell_of_it(resumer: Desk, commands: Commands) -> None:
+    key = new_key()
+    run_id = await resumer.park(key)
+    sent = await commands.json("signals", "send", "--key", key, "--input", '{"n": 1}', "--by", "ann", "--wait", "30")
+    assert (sent["outcome"], sent["by"], sent["runs"][0]["run_id"]) == ("applied", "ann", run_id)
+    assert await resumer.answer(run_id) == {"n": 1}
+    listed = await commands.json("signals", "list", "--run", run_id)
+    assert [one["id"] for one in listed] == [sent["id"]]
+    shown = await commands.json("signals", "show", sent["id"])
+    assert shown["input"] == {"n": 1}
+    assert [line["status"] for line in shown["log"]] == ["received", "applied"]
+
+
+async def test_what_was_not_applied_exits_1_with_a_sentence(resumer: Desk, commands: Commands) -> None:
+    unknown = str(uuid.uuid4())
+    code, out, err = await commands("signals", "send", "--run", unknown, "--wait", "30")
+    assert code == 1
+    assert "unknown-run" in out
+    assert f"Prefect knows no flow run {unknown}" in err
+    form = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
+    run_id = await resumer.park(new_key(), schema=form)
+    code, _, err = await commands("runs", "resume", run_id, "--input", '{"ok": "perhaps"}', "--wait", "30")
+    assert code == 1
+    assert "not of type 'boolean'" in err
+    assert (await commands("signals", "show", "nothing"))[0] == 1
+
+
+async def test_misuse_exits_2(commands: Commands, desk: Desk) -> None:
+    assert (await commands("signals", "send"))[0] == 2
+    assert (await commands("signals", "send", "--key", "k", "--input", "[1]"))[0] == 2
+
+
+async def test_a_signal_that_nobody_looks_at_is_said_to_be_recorded(desk: Desk, commands: Commands) -> None:
+    code, _, err = await commands("signals", "send", "--key", new_key(), "--wait", "0.3")
+    assert code == 1
+    assert "recorded" in err
+
+
+async def test_the_library_puts_signals_and_events_on_their_streams(redis: AsyncRedis, valkey_url: str) -> None:
+    with redis_py.Redis.from_url(valkey_url) as client:
+        signal_id = sluice.send_signal(
+            key="k", input={"n": 1}, by="ann", redis=client, deliver="one", stream="sluice.resume.test"
+        )
+        event_id = sluice.publish("order.made", {"n": 1}, url=valkey_url, subject="s", stream="sluice.events.test")
+        (_, fields), *_ = client.xrange("sluice.resume.test")
+        (_, event), *_ = client.xrange("sluice.events.test")
+    signal = parse_signal(fields[b"event"], limits=Limits())
+    assert (signal.id, signal.key, signal.by, signal.deliver) == (signal_id, "k", "ann", "one")
+    assert json.loads(event[b"event"])["id"] == event_id
+
+
+def test_the_library_says_what_is_missing() -> None:
+    with pytest.raises(ValueError, match="exactly one"):
+        sluice.send_signal(key="k", run_id="r")
+    with pytest.raises(ValueError, match="SLUICE_REDIS_URL"):
+        sluice.send_signal(key="k")

@@ -1,0 +1,156 @@
+"""What becomes of a signal, decided from the run's state and its past."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from events.signal import Outcome, signal_from_mapping
+from services.prefect_api.waiting import RunView, Stay
+from services.resumer.decide import Step, missed, overall, rejection, resolved, step
+from services.store.signal_record import Mark, SignalRecord
+from sluice.protocol import GAVE_UP, keyset
+
+RUN = "b7f6d1de-9a0f-4d0e-9a6d-5a1a2f3b4c5d"
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
+FIELDS = keyset("sluice-wait-1-k", keys=["k"])
+
+
+def at(seconds: float) -> datetime:
+    return T0 + timedelta(seconds=seconds)
+
+
+def run(
+    state: str = "PAUSED", *, entered: float = 0, state_id: str = "s1", fields: dict[str, str] | None = None
+) -> RunView:
+    return RunView(
+        run_id=RUN,
+        name="owl",
+        state_id=state_id,
+        state_type=state,
+        state_name=state.title(),
+        entered=at(entered),
+        tagged=("k",),
+        pause_key="sluice-wait-1-k",
+        keyset=FIELDS if fields is None else fields,
+        suspended=False,
+    )
+
+
+def record(
+    received: float = 1, *, status: str = "received", marks: dict[str, Mark] | None = None, **signal: Any
+) -> SignalRecord:
+    target = {} if "key" in signal else {"run_id": RUN}
+    return SignalRecord(
+        signal=signal_from_mapping({"id": "x", **target, **signal}),
+        origin="test",
+        place=1,
+        received=at(received),
+        status=status,
+        reason="",
+        decided=None,
+        repeats=0,
+        marks=marks or {},
+        log=(),
+    )
+
+
+def stay(state: str, entered: float, left: float | None, *, state_id: str = "s1", message: str = "") -> Stay:
+    fields = FIELDS if state == "PAUSED" else {}
+    return Stay(
+        state_id, state, state.title(), message, at(entered), at(left) if left is not None else None, None, fields
+    )
+
+
+@pytest.mark.parametrize(
+    ("view", "found", "expected"),
+    [
+        (run(), record(), Step.APPLY),
+        (run(), record(-5, status="buffered"), Step.APPLY),
+        (run(entered=2), record(1), Step.LOOK_BACK),
+        (run("RUNNING"), record(), Step.LOOK_BACK),
+        (run("RUNNING"), record(status="buffered"), Step.KEEP),
+        (run("COMPLETED"), record(status="buffered"), Step.LOOK_BACK),
+        (run(), record(key="k"), Step.APPLY),
+        (run(), record(key="other"), Step.SKIP),
+        (run(), record(marks={RUN: Mark(state_id="s1")}), Step.APPLY),
+        (run(state_id="s2"), record(marks={RUN: Mark(state_id="s1")}), Step.RESOLVE),
+        (run("RUNNING"), record(marks={RUN: Mark(state_id="s1")}), Step.RESOLVE),
+        (run(), record(marks={RUN: Mark(state_id="s0", outcome=Outcome.APPLIED)}), Step.SKIP),
+    ],
+)  # fmt: skip
+def test_the_next_step(view: RunView, found: SignalRecord, expected: Step) -> None:
+    assert step(view, found) is expected
+
+
+def outcome(verdict: Any) -> Outcome | None:
+    return verdict and verdict.outcome
+
+
+def test_a_signal_sent_during_a_wait_that_another_answered_is_a_duplicate() -> None:
+    stays = [stay("PAUSED", 0, 2), stay("RUNNING", 2, None, state_id="s2")]
+    assert outcome(missed(run("RUNNING"), record(1), stays)) is Outcome.DUPLICATE
+    assert outcome(missed(run("RUNNING"), record(1, key="k"), stays)) is Outcome.DUPLICATE
+
+
+def test_a_signal_sent_before_or_after_a_wait_came_early_for_the_next() -> None:
+    stays = [stay("PAUSED", 0, 2), stay("RUNNING", 2, None, state_id="s2")]
+    assert missed(run("RUNNING"), record(-1), stays) is None
+    assert missed(run("RUNNING"), record(3), stays) is None
+
+
+def test_a_signal_for_another_key_of_a_wait_for_all_is_kept() -> None:
+    fields = keyset("sluice-wait-1-k", keys=["k", "l"], need_all=True)
+    first = Stay("s1", "PAUSED", "Paused", "", at(0), at(2), None, fields)
+    stays = [first, stay("RUNNING", 2, 3, state_id="s2"), stay("PAUSED", 3, None, state_id="s3")]
+    assert missed(run(entered=3, state_id="s3"), record(1, key="k"), stays) is None
+
+
+def test_a_wait_that_ended_unanswered_rejects_what_came_too_late() -> None:
+    stays = [stay("PAUSED", 0, 2), stay("RUNNING", 2, None, state_id="s2", message=f"{GAVE_UP} within 2 s")]
+    assert outcome(missed(run("RUNNING"), record(1), stays)) is Outcome.REJECTED
+
+
+def test_a_run_that_has_ended_rejects_and_one_that_was_resumed_before_calls_it_a_duplicate() -> None:
+    ended = stay("COMPLETED", 5, None, state_id="s9")
+    assert outcome(missed(run("COMPLETED"), record(6), [ended])) is Outcome.REJECTED
+    stays = [stay("PAUSED", 0, 2), stay("RUNNING", 2, 5, state_id="s2"), ended]
+    assert outcome(missed(run("COMPLETED"), record(6), stays)) is Outcome.DUPLICATE
+
+
+CLAIM = Mark(state_id="s1")
+RESPONSE = FIELDS["response"]
+
+
+@pytest.mark.parametrize(
+    ("after", "inputs", "sent", "expected"),
+    [
+        ({}, {RESPONSE: {"n": 1}}, {"input": {"n": 1}}, Outcome.APPLIED),
+        ({}, {RESPONSE: {"n": 2}}, {"input": {"n": 1}}, Outcome.DUPLICATE),
+        ({}, {}, {"input": {"n": 1}}, Outcome.DUPLICATE),
+        ({}, {}, {}, Outcome.APPLIED),
+        ({"message": f"{GAVE_UP} within 2 s"}, {}, {}, Outcome.REJECTED),
+        ({"state": "CANCELLED"}, {}, {}, Outcome.REJECTED),
+    ],
+)
+def test_after_a_crash_the_runs_past_tells_whose_resume_it_was(
+    after: dict[str, str], inputs: dict[str, Any], sent: dict[str, Any], expected: Outcome
+) -> None:
+    state = after.get("state", "RUNNING")
+    stays = [stay("PAUSED", 0, 2), stay(state, 2, None, state_id="s2", message=after.get("message", ""))]
+    assert resolved(run(state), record(**sent), CLAIM, stays, inputs).outcome is expected
+
+
+def test_after_a_crash_a_rejection_is_known_by_its_message() -> None:
+    found = record(action="reject", by="ann")
+    for message, expected in ((rejection(found.signal), Outcome.APPLIED), ("", Outcome.DUPLICATE)):
+        stays = [stay("PAUSED", 0, 2), stay("RUNNING", 2, None, state_id="s2", message=message)]
+        assert resolved(run("RUNNING"), found, CLAIM, stays, {}).outcome is expected
+
+
+def test_a_signal_for_many_runs_is_applied_if_it_was_to_one() -> None:
+    marks = {str(number): Mark(state_id="s", outcome=one) for number, one in enumerate(Outcome)}
+    assert outcome(overall(record(marks=marks, key="k"))) is Outcome.APPLIED
+    assert overall(record(marks={"r": CLAIM}, key="k")) is None
