@@ -126,7 +126,7 @@ async def test_case_47_killed_at_any_moment_again_and_again_each_file_runs_once(
     watched: Watched, redis: AsyncRedis, valkey_url: str, tmp_path: Path
 ) -> None:
     watches = {"inbox": {"path": str(watched.path)}}
-    count = 300
+    count, rounds = 160, 4
 
     async def pipeline() -> None:
         done = 0
@@ -138,12 +138,12 @@ async def test_case_47_killed_at_any_moment_again_and_again_each_file_runs_once(
 
     finishing = asyncio.create_task(pipeline())
     dropped = 0
-    for round_ in range(6):
+    for round_ in range(rounds):
         with Listening(redis, valkey_url, watches, SETTINGS | {"batch": 10}, log=tmp_path / "log") as one:
-            for _ in range(count // 6):
+            for _ in range(count // rounds):
                 (watched.path / f"{dropped}.csv").write_text(f"content of {dropped}")
                 dropped += 1
-            enough = dropped - count // 12 + round_
+            enough = dropped - count // rounds // 2 + round_
 
             async def some(enough: int = enough) -> bool:
                 return await redis.xlen("sluice:journal") >= enough

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -185,3 +186,16 @@ async def test_case_24_with_polling_always_no_watcher_is_set_up(watched: Watched
     await watched.exactly(1)
     assert listener.status()["by"] == "polling"
     assert "degraded" not in listener.status()
+
+
+async def test_after_the_process_stood_still_everything_is_looked_at(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.listeners.files.guard._GAP_SECONDS", 0.3)
+    watched.settings = CALM.model_copy(update={"cookie_seconds": 3600.0})
+    await watched.listen(watcher=Deaf)
+    (watched.path / "a.csv").write_text("x")
+    await asyncio.sleep(0.3)
+    assert await watched.events() == []
+    time.sleep(0.8)  # the whole process, with its event loop
+    await watched.exactly(1)

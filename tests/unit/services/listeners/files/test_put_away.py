@@ -64,6 +64,20 @@ def test_a_taken_name_is_left_alone(box: Path) -> None:
     assert _tree(box) == {"done/a.csv": "old", "done/a~2.csv": "older", "done/a~3.csv": "x"}
 
 
+def test_a_name_that_is_taken_at_the_last_moment_is_left_alone(box: Path) -> None:
+    version = _file(box)
+
+    def take(name: str) -> None:
+        if name == "staged" and not (box / "done" / "a.csv").exists():
+            _file(box, "done/a.csv", "somebody else's")
+
+    mover = Mover(Folder.of("inbox", FilesSource(path=box), FileSettings()), checkpoint=take)
+    assert mover.move(b"a.csv", version, EVENT, b"done").fate is Fate.BUSY
+    assert _tree(box) == {"a.csv": "x", "done/a.csv": "somebody else's"}
+    assert mover.move(b"a.csv", version, EVENT, b"done").target == b"done/a~2.csv"
+    assert _tree(box) == {"done/a.csv": "somebody else's", "done/a~2.csv": "x"}
+
+
 def test_a_taken_sidecar_is_left_alone(box: Path) -> None:
     _file(box, "failed/a.csv.error.json", '"another-event"')
     version = _file(box)
