@@ -193,15 +193,17 @@ async def _files(shared: Shared) -> Parts:
 
 async def _router(shared: Shared) -> Parts:
     from services.announcer import Announcer
+    from services.deciding import signal_for
     from services.dispatch_calls import Calls
     from services.dispatcher import Dispatcher
     from services.keeper import LEASE_SECONDS as KEEPER_LEASE_SECONDS
     from services.keeper import Keeper
     from services.outcomes import Outcomes
     from services.prefect_api.signatures import check_with_prefect
-    from services.router import Router, signal_for
+    from services.router import Router
     from services.store.lanes import Lanes
     from services.store.pace import Paces
+    from services.store.parked import Parked
     from services.store.progress import Progress
     from services.store.rules_in_force import RulesInForce
     from services.store.runs import Runs
@@ -229,10 +231,12 @@ async def _router(shared: Shared) -> Parts:
         return known.spec if known is not None else RuleSpec(name=rule, on="*", run="unknown/unknown")
 
     lanes = Lanes(redis)
+    parked = Parked(redis)
     window_store = WindowStore(redis, seen_seconds=settings.journal.seen_seconds)
 
     async def needed() -> list[str]:
-        return [*await lanes.oldest_positions(), *await window_store.oldest_positions()]
+        stores = (lanes, window_store, parked)
+        return [position for store in stores for position in await store.oldest_positions()]
 
     windows = Windows(
         rules=lambda: live.project.rules,
@@ -247,6 +251,7 @@ async def _router(shared: Shared) -> Parts:
         judge=live.judge,
         lines=VerdictLines(redis, settings.history),
         handover=progress,
+        parked=parked,
         dead_letters=shared.dead_letters,
         submit_signal=submit,
         windows=windows,
@@ -266,6 +271,8 @@ async def _router(shared: Shared) -> Parts:
             settings=settings.dispatcher,
             wake=wake,
         ),
+        rules_version=lambda: live.project.version,
+        rejudge=progress.rejudge,
         settings=settings.dispatcher,
     )
     outcomes = Outcomes(prefect=prefect, recorder=progress, runs=Runs(redis), history=shared.history)

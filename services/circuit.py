@@ -50,10 +50,7 @@ class Circuit:
         """Note that one worked; answers whether that closed the circuit."""
         was_open = self.is_open
         if was_open:
-            self._recent.clear()
-            self.cause = None
-            self.reason = ""
-            self._probe_seconds = self._limits.first_probe_seconds
+            self.reset()
         self._recent.append(_OK)
         return was_open
 
@@ -78,6 +75,13 @@ class Circuit:
         self.reason = reason
         self._postpone(now)
         return was_closed
+
+    def reset(self) -> None:
+        """Close and forget: what it was about has changed."""
+        self._recent.clear()
+        self.cause = None
+        self.reason = ""
+        self._probe_seconds = self._limits.first_probe_seconds
 
     def _postpone(self, now: float) -> None:
         self.next_probe = now + self._probe_seconds

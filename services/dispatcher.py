@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import structlog
@@ -16,7 +16,7 @@ from services.backoff import Backoff, heed_cancellation
 from services.circuit import Circuit, CircuitLimits
 from services.dispatch_queue import Allowance, Batch, Lane, Pace, held, next_batches, next_due
 from services.store.event_history import now_ms
-from services.store.lanes import Waiting
+from services.store.lanes import Dispatch, Waiting
 from services.store.pace import Usage
 
 LEASE_SECONDS: Final = 5.0
@@ -35,6 +35,7 @@ class LaneReader(Protocol):
     async def names(self) -> Sequence[str]: ...
     async def read(self, wanted: Mapping[str, tuple[str, int]]) -> Mapping[str, Sequence[Waiting]]: ...
     async def lengths(self, names: Sequence[str]) -> Mapping[str, int]: ...
+    async def ends(self, names: Sequence[str]) -> Mapping[str, str]: ...
     async def wait(self, last: str, *, seconds: float) -> str: ...
 
 
@@ -88,12 +89,17 @@ class Dispatcher:
         lease: Lease,
         pace: Callable[[str], Pace],
         calls: Callable[[Callable[[], None]], Calls],
+        rules_version: Callable[[], str],
+        rejudge: Callable[[Sequence[tuple[str, Dispatch]]], Awaitable[int]],
         settings: DispatcherSettings,
     ) -> None:
         self._source = lanes
         self._paces = paces
         self._lease = lease
         self._pace = pace
+        self._rules_version = rules_version
+        self._rejudge = rejudge
+        self._version = rules_version()
         self._settings = settings
         self._circuits = CircuitLimits(
             events=settings.circuit_events,
@@ -197,6 +203,7 @@ class Dispatcher:
     async def _turn(self) -> float:
         """Look at the lanes, start what calls can be started, and answer how long to wait at most."""
         await self._refill()
+        await self._reconsider()
         free = self._settings.calls - len(self._calls.busy)
         if free <= 0 or not self._calls.prefect_is_well:
             return _LONGEST_WAIT_SECONDS
@@ -242,6 +249,30 @@ class Dispatcher:
         full = [name for name in names if not self._lanes[name].room]
         for name, length in (await self._source.lengths(full)).items():
             self._lanes[name].length = length
+
+    async def _reconsider(self) -> None:
+        """When the rules have changed, what is held may be theirs no more: let them decide on it again."""
+        version = self._rules_version()
+        if version != self._version:
+            ends = await self._source.ends([name for name, lane in self._lanes.items() if lane.circuit.is_open])
+            self._version = version
+            for name, last in ends.items():
+                self._lanes[name].outdated = last
+        for lane in self._lanes.values():
+            if not lane.outdated:
+                continue
+            items = lane.outdated_items()
+            moved = await self._rejudge([(item.entry, item.dispatch) for item in items])
+            if moved:
+                for item in items:
+                    del lane.items[item.entry]
+                if moved < len(items):
+                    lane.last_read = ""  # what the journal no longer holds stays as it was decided
+                self._wake.set()  # there may be more behind them
+            else:
+                lane.outdated = ""
+                lane.circuit.reset()
+                log.info("the rules have changed: what a rule held was judged again", rule=lane.rule)
 
     async def _allowance(self) -> Allowance:
         paces = {lane.rule: self._pace(lane.rule) for lane in self._lanes.values() if lane.items}

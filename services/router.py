@@ -1,87 +1,34 @@
-"""The router: reads the journal, asks the rules, and hands every action on before it acknowledges."""
+"""The router: reads the journal, has every entry decided on, and hands all of it over before it acknowledges."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol, assert_never
+from typing import Any, Final, Protocol
 
 import structlog
 
-from events.action import Action, ResumeRun, RunDeployment
 from events.dead_letter import DeadLetter
-from events.errors import Backpressure, RejectedEvent, TransientError
-from events.event import Event
-from events.signal import ResumeSignal, signal_from_mapping
+from events.errors import Backpressure, TransientError
+from events.signal import ResumeSignal
 from services.backoff import Backoff, heed_cancellation
-from services.store.dead_letters import event_letter, letter_id_of
-from services.store.event_history import compact_json, note_line, now_ms, packed
+from services.circuit import CircuitLimits
+from services.deciding import DeadLetters, Deciding, Judge, Windows
+from services.store.dead_letters import letter_id_of
+from services.store.event_history import now_ms
 from services.store.journal import Broken, Depth, Entry
-from services.store.lanes import Dispatch, dispatch_of
-from services.store.progress import OPEN_VALUE, Routed, dead_value, window_token
+from services.store.progress import Routed
 from services.store.verdicts import Judged
 
 BLOCK_SECONDS: Final = 2.0
 CLAIM_SECONDS: Final = 2.0
 """How often entries of dead readers are looked for, on top of the time that they may be idle."""
 
-MOST_DELIVERIES: Final = 4
-"""An entry that this many readers ended with in hand is set aside: it may be what ended them."""
-
 _FINISH_SECONDS: Final = 2.5
-_SIGNAL_ID_LIMIT: Final = 256
 
 log = structlog.get_logger()
-
-
-class Verdict(Protocol):
-    """What one rule said; see `events.rule`."""
-
-    @property
-    def rule(self) -> str: ...
-    @property
-    def matched(self) -> bool: ...
-    @property
-    def failed(self) -> str | None: ...
-    @property
-    def detail(self) -> str: ...
-    @property
-    def actions(self) -> tuple[Action, ...]: ...
-    @property
-    def error(self) -> RejectedEvent | None: ...
-    @property
-    def keys(self) -> Any: ...
-
-
-Judge = Callable[[Event], tuple[Sequence[Verdict], str]]
-"""The verdicts of the present rules, and those rules' version."""
-
-
-class WindowAnswer(Protocol):
-    """What a rule's windows say to an event that the rule matched."""
-
-    @property
-    def passes(self) -> bool:
-        """The verdict's actions happen now."""
-
-    @property
-    def gathers(self) -> bool:
-        """The window holds the event and will `release` it (see `services.store.progress`)."""
-
-    @property
-    def note(self) -> str:
-        """For the event's history; why it was dropped, if it neither passes nor is held."""
-
-
-class Windows(Protocol):
-    """Batch, debounce, throttle and the like. Safe to repeat for one event and rule; durable on return."""
-
-    async def offer(self, event: Event, position: str, verdict: Verdict, *, salt: str | None = None) -> WindowAnswer:
-        """Let the windows of the verdict's rule decide; ``salt`` is that of a rerun."""
 
 
 class JournalReader(Protocol):
@@ -108,27 +55,11 @@ class Handover(Protocol):
     async def route(self, batch: Sequence[Routed]) -> None: ...
 
 
-class DeadLetters(Protocol):
-    """Keeps what could not be done."""
+class Parked(Protocol):
+    """Events that wait until their rule works."""
 
-    async def add(self, letter: DeadLetter) -> None: ...
-
-
-@dataclass(slots=True)
-class _Decision:
-    """What becomes of one entry."""
-
-    entry: Entry
-    verdicts: Sequence[Verdict]
-    version: str
-    dispatches: list[Dispatch] = field(default_factory=list)
-    effects: list[tuple[str, str]] = field(default_factory=list)
-    lines: list[bytes] = field(default_factory=list)
-    notes: dict[str, str] = field(default_factory=dict)
-
-    def judged(self) -> Judged:
-        """The verdicts as the history takes them."""
-        return Judged(self.entry.position, self.entry.event.type, self.verdicts, self.version, self.notes)
+    async def unpark(self, rules: Sequence[str] | None = None) -> int: ...
+    async def counts(self) -> Mapping[str, int]: ...
 
 
 class Router:
@@ -146,38 +77,52 @@ class Router:
         judge: Judge,
         lines: Lines,
         handover: Handover,
+        parked: Parked,
         dead_letters: DeadLetters,
         submit_signal: Callable[[ResumeSignal], Awaitable[None]],
         windows: Windows | None = None,
+        limits: CircuitLimits | None = None,
     ) -> None:
         self._journal = journal
-        self._judge = judge
         self._lines = lines
         self._handover = handover
+        self._parked = parked
         self._dead_letters = dead_letters
-        self._submit_signal = submit_signal
-        self._windows = windows
+        self._deciding = Deciding(
+            judge=judge,
+            dead_letters=dead_letters,
+            submit_signal=submit_signal,
+            windows=windows,
+            limits=limits or CircuitLimits(),
+        )
         self._reading = Backoff("route events", first_seconds=0.1, longest_seconds=5)
-        self._claiming = Backoff("claim what dead readers left", first_seconds=0.5, longest_seconds=5)
+        self._tending = Backoff("claim what dead readers left", first_seconds=0.5, longest_seconds=5)
         self._routed = 0
         self._claimed = 0
         self._depth: Depth | None = None
+        self._parked_counts: Mapping[str, int] = {}
 
     async def run(self) -> None:
         """Route until cancelled; what is in hand then is finished, or left to be claimed by the next reader."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._read_forever())
-            tasks.create_task(self._claim_forever())
+            tasks.create_task(self._tend_forever())
 
     def status(self) -> Mapping[str, Any]:
-        """For the role's report."""
+        """For the role's report; ``parked`` counts what waits for its rule to work."""
         status: dict[str, Any] = {"ready": True, "routed": self._routed, "claimed": self._claimed}
         if self._depth is not None:
             status |= {"unread": self._depth.unread, "pending": self._depth.pending}
-        trouble = self._reading.trouble or self._claiming.trouble
+        status["parked"] = dict(self._parked_counts)
+        trouble = self._reading.trouble or self._tending.trouble
         if trouble:
-            status |= {"ready": False, "degraded": trouble}
-        return status
+            return status | {"ready": False, "degraded": trouble}
+        reasons = self._deciding.reasons
+        sentences = [
+            f"rule {rule} has parked {count} events" + (f": {reasons[rule]}" if rule in reasons else "")
+            for rule, count in self._parked_counts.items()
+        ]
+        return status | {"degraded": "; ".join(sentences)} if sentences else status
 
     async def _read_forever(self) -> None:
         while True:
@@ -191,20 +136,31 @@ class Router:
             self._reading.worked()
             heed_cancellation()
 
-    async def _claim_forever(self) -> None:
+    async def _tend_forever(self) -> None:
         while True:
             try:
                 while entries := await self._journal.claim():
                     self._claimed += len(entries)
                     log.info("claimed what another reader left", position=entries[0].position)
                     await self._see_through(entries)
+                await self._unpark()
                 self._depth = await self._journal.depth()
                 await self._journal.forget_idle_consumers()
-                self._claiming.worked()
+                self._tending.worked()
             except (TransientError, Backpressure) as error:
-                await self._claiming.after(error)
+                await self._tending.after(error)
             await asyncio.sleep(CLAIM_SECONDS)
             heed_cancellation()
+
+    async def _unpark(self) -> None:
+        """Let parked events go on after a start, after the rules have changed, and when their rule works again."""
+        released = self._deciding.released
+        self._deciding.released = set()
+        if released is None or released:
+            count = await self._parked.unpark(None if released is None else sorted(released))
+            if count:
+                log.info("parked events are judged again", events=count)
+        self._parked_counts = await self._parked.counts()
 
     async def _see_through(self, entries: Sequence[Entry | Broken]) -> None:
         """Handle a batch until it is done; being told to end lets it finish, if that does not take long."""
@@ -235,113 +191,10 @@ class Router:
                 set_aside.append(entry.position)
                 log.warning("a journal entry is not an event", position=entry.position, reason=entry.reason)
             else:
-                decisions.append(await self._decide(entry))
-        judged = [
-            Judged(one.entry.position, one.entry.event.type, one.verdicts, one.version, one.notes) for one in decisions
-        ]
-        lines = await self._lines.lines(judged, now_ms=now_ms())
-        await self._handover.route([_routed(one, line) for one, line in zip(decisions, lines, strict=True)])
+                decisions.append(await self._deciding.decide(entry))
+        lines = await self._lines.lines([one.judged for one in decisions], now_ms=now_ms())
+        await self._handover.route([one.routed(line) for one, line in zip(decisions, lines, strict=True)])
         await self._journal.acknowledge(set_aside)
-
-    async def _decide(self, entry: Entry) -> _Decision:
-        if entry.deliveries >= MOST_DELIVERIES:
-            decision = _Decision(entry, (), "")
-            reason = f"{entry.deliveries} routers ended while they had this event in hand; it was set aside"
-            await self._bury(decision, None, "ended-routers", reason)
-            return decision
-        try:
-            verdicts, version = self._judge(entry.event)
-        except Exception as error:
-            # Rules are to give a verdict on anything; a fault in them must not stop the events behind this one.
-            log.exception("the rules failed on an event", event_id=entry.event.id)
-            decision = _Decision(entry, (), "")
-            await self._bury(decision, None, "rules-failed", f"the rules could not judge it: {error!r}")
-            return decision
-        if entry.only:
-            verdicts = [verdict for verdict in verdicts if verdict.rule in entry.only]
-        decision = _Decision(entry, verdicts, version)
-        for verdict in verdicts:
-            if verdict.matched:
-                await self._act(decision, verdict)
-        return decision
-
-    async def _act(self, decision: _Decision, verdict: Verdict) -> None:
-        entry = decision.entry
-        if verdict.error is not None:
-            await self._bury(decision, verdict.rule, verdict.error.code, verdict.error.reason)
-            return
-        if verdict.keys is not None and self._windows is not None:
-            answer = await self._windows.offer(entry.event, entry.position, verdict, salt=entry.salt)
-            if answer.note:
-                decision.notes[verdict.rule] = answer.note
-            if answer.gathers:
-                decision.effects.append((window_token(verdict.rule), OPEN_VALUE))
-            if not answer.passes:
-                return
-        for action in verdict.actions:
-            salted = action.model_copy(update={"salt": entry.salt}) if entry.salt else action
-            match salted:
-                case RunDeployment():
-                    decision.dispatches.append(dispatch_of(salted, [(entry.event, entry.position)]))
-                case ResumeRun():
-                    await self._resume(decision, salted)
-                case _:
-                    assert_never(salted)
-
-    async def _resume(self, decision: _Decision, action: ResumeRun) -> None:
-        try:
-            await self._submit_signal(signal_for(action))
-        except RejectedEvent as error:
-            await self._bury(decision, action.rule, error.code, error.reason)
-
-    async def _bury(self, decision: _Decision, rule: str | None, code: str, reason: str) -> None:
-        event = decision.entry.event
-        letter = event_letter(
-            event_id=event.id, raw=event.to_json(), source=event.source, rule=rule, code=code, reason=reason
-        )
-        await self._dead_letters.add(letter)
-        decision.effects.append((f"{rule or ''}!", dead_value(letter.id, rule, code, reason)))
-        decision.lines.append(packed(["d", now_ms(), letter.id, rule, code, reason[:1000]]))
-        log.warning("an event became a dead letter", event_id=event.id, rule=rule, code=code, reason=reason)
-
-
-def signal_for(action: ResumeRun) -> ResumeSignal:
-    """The signal that the action sends; its id is the action's key. Raises `RejectedEvent`."""
-    key = action.idempotency_key
-    if len(key) > _SIGNAL_ID_LIMIT:
-        key = hashlib.blake2b(key.encode(), digest_size=20).hexdigest()
-    fields: dict[str, Any] = {
-        "id": key,
-        "input": action.input,
-        "action": action.action,
-        "by": action.by or f"rule {action.rule}",
-        "deliver": action.deliver,
-        "event_id": action.event_ids[0],
-    }
-    optional = {
-        "key": action.key, "run_id": action.run_id, "reason": action.reason, "ttl_seconds": action.ttl_seconds
-    }  # fmt: skip
-    fields |= {name: value for name, value in optional.items() if value is not None}
-    return signal_from_mapping(fields, sent=datetime.now(UTC))
-
-
-def _routed(one: _Decision, line: bytes) -> Routed:
-    matched = [verdict.rule for verdict in one.verdicts if verdict.matched]
-    lines = [line, *one.lines]
-    if one.entry.replay:
-        whom = f" to {', '.join(one.entry.only)}" if one.entry.only else ""
-        lines.insert(
-            0, compact_json(note_line(None, f"replayed{whom} as {'a rerun' if one.entry.salt else 'a repair'}"))
-        )
-    return Routed(
-        event_id=one.entry.event.id,
-        position=one.entry.position,
-        lines=lines,
-        matched=matched,
-        dispatches=one.dispatches,
-        effects=one.effects,
-        quiet=one.entry.replay,
-    )
 
 
 def _broken_letter(entry: Broken) -> DeadLetter:

@@ -38,6 +38,25 @@ end
 return answers
 """
 
+# Lua: put the event at a position into the journal once more, for one rule; false when the journal no longer holds it.
+JOURNAL_AGAIN: Final = f"""
+local function journal_again(position, rule, salt)
+  local found = redis.call('XRANGE', '{STREAM}', position, position)[1]
+  if not found then return false end
+  local fields = {{}}
+  for i = 1, #found[2], 2 do
+    if found[2][i] ~= 'replay' then
+      fields[#fields + 1] = found[2][i]
+      fields[#fields + 1] = found[2][i + 1]
+    end
+  end
+  salt = salt == '' and 'null' or cjson.encode(salt)
+  local replay = '{{"only":[' .. cjson.encode(rule) .. '],"salt":' .. salt .. '}}'
+  redis.call('XADD', '{STREAM}', '*', 'replay', replay, unpack(fields))
+  return true
+end
+"""
+
 _IDLE_CONSUMER_MS: Final = 3_600_000
 """A consumer without pending entries that has been silent for an hour is forgotten."""
 

@@ -161,6 +161,15 @@ class Lanes:
         with translated():
             return dict(zip(names, await pipeline.execute() if names else [], strict=True))
 
+    async def ends(self, names: Sequence[str]) -> dict[str, str]:
+        """The last entry of each lane that holds something."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for name in names:
+            pipeline.xrevrange(LANE + name, count=1)
+        with translated():
+            answers = await pipeline.execute() if names else []
+        return {name: text(rows[0][0]) for name, rows in zip(names, answers, strict=True) if rows}
+
     async def oldest_positions(self) -> list[str]:
         """The journal's positions that the head of each lane needs, so that they are not trimmed away."""
         heads = await self.read(dict.fromkeys(await self.names(), ("", 1)))

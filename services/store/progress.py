@@ -11,8 +11,9 @@ from events.errors import Backpressure
 from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, translated
 from services.store.event_history import compact_json, now_ms
 from services.store.history import FAILED, HISTORY, MATCHED_BY, UNMATCHED
-from services.store.journal import ROUTER_GROUP, STREAM, text
+from services.store.journal import JOURNAL_AGAIN, ROUTER_GROUP, STREAM, text
 from services.store.lanes import LANE_FUNCTIONS, Dispatch, Lanes
+from services.store.parked import PARK
 from services.store.runs import ACTIVE, RUN, RUNS
 
 OPEN: Final = "sluice:open:"
@@ -65,11 +66,13 @@ local function remember(id, line, retention)
 end
 """
 
-# ARGV: group, position, event id, now (ms), retention (ms), quiet (0 or 1), how many rules matched; then four counted
-# groups: history lines; rules that matched; (lane, payload, token) for each run; (token, value) for other effects.
+# ARGV: group, position, event id, now (ms), retention (ms), quiet (0 or 1), how many rules matched; then five counted
+# groups: history lines; rules that matched; (lane, payload, token) for each run; (token, value) for other effects;
+# (rule, salt) that the event is parked for.
 # Answers 0 when the entry had been acknowledged before: then somebody else has done all this.
 _ROUTE: Final = (
     LANE_FUNCTIONS
+    + PARK
     + _FINISH
     + f"""
 if redis.call('XACK', '{STREAM}', ARGV[1], ARGV[2]) == 0 then return 0 end
@@ -102,6 +105,9 @@ for i = 1, count * 2, 2 do
   end
   if string.sub(ARGV[at + i + 1], 1, 1) == '!' then redis.call('ZADD', '{FAILED}', now, position) end
 end
+at = at + count * 2 + 1
+count = tonumber(ARGV[at])
+for i = 1, count * 2, 2 do park(ARGV[at + i], position, ARGV[at + i + 1]) end
 finish(id)
 return 1
 """
@@ -234,6 +240,23 @@ return open_count
 )
 
 
+# ARGV: lane, rule, then (entry, position, salt) for each. Answers how many were put into the journal again.
+_REJUDGE: Final = (
+    LANE_FUNCTIONS
+    + JOURNAL_AGAIN
+    + """
+local moved = 0
+for i = 3, #ARGV, 3 do
+  if journal_again(ARGV[i + 1], ARGV[2], ARGV[i + 2]) then
+    lane_drop(ARGV[1], ARGV[i])
+    moved = moved + 1
+  end
+end
+return moved
+"""
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Routed:
     """Everything that the rules made of one journal entry."""
@@ -246,6 +269,9 @@ class Routed:
     dispatches: Sequence[Dispatch] = ()
     effects: Sequence[tuple[str, str]] = ()
     """Effects that are not runs: (token, value); see `dead_value` and `OPEN_VALUE`."""
+    parked: Sequence[str] = ()
+    """Rules that keep the event for later; each also has its `parked_token` open among the effects."""
+    salt: str | None = None
     quiet: bool = False
     """A replay: what comes of it is not announced as finished a second time."""
 
@@ -305,6 +331,7 @@ class Progress:
         self._refused = redis.register_script(EVEN_WHEN_FULL + _REFUSED)
         self._state = redis.register_script(EVEN_WHEN_FULL + _STATE)
         self._release = redis.register_script(EVEN_WHEN_FULL + _RELEASE)
+        self._rejudge = redis.register_script(EVEN_WHEN_FULL + _REJUDGE)
 
     async def route(self, batch: Sequence[Routed]) -> None:
         """Record the verdicts, put the runs into their lanes and acknowledge the entries; one round trip.
@@ -386,6 +413,20 @@ class Progress:
         with translated():
             return int(await self._release(args=arguments))
 
+    async def rejudge(self, waiting: Sequence[tuple[str, Dispatch]]) -> int:
+        """Let the rules of now decide again on what waits in a lane (each with its entry); answers on how many.
+
+        Only dispatches of one event can be taken back: what several were gathered for stays as it is.
+        """
+        single = [(entry, one) for entry, one in waiting if len(one.positions) == 1]
+        if not single:
+            return 0
+        arguments = [single[0][1].lane, single[0][1].action.rule]
+        for entry, one in single:
+            arguments += [entry, one.positions[0], one.action.salt or ""]
+        with translated():
+            return int(await self._rejudge(args=arguments))
+
     async def open_effects(self, event_id: str) -> list[str]:
         """What the event still waits for: ``rule#action`` for a run, ``rule~window`` while a window holds it."""
         with translated():
@@ -403,6 +444,9 @@ class Progress:
         arguments.append(len(one.effects))
         for token, value in one.effects:
             arguments += [token, value]
+        arguments.append(len(one.parked))
+        for rule in one.parked:
+            arguments += [rule, one.salt or ""]
         return arguments
 
     async def _run_all(self, calls: Sequence[tuple[Any, list[Any]]]) -> list[Any]:

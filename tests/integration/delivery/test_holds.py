@@ -123,6 +123,74 @@ async def test_when_most_events_of_a_rule_fail_alike_it_holds_the_rest_and_tries
     assert await world.dead.count() < 30
 
 
+async def test_a_rule_whose_templates_fail_parks_its_events_until_it_is_mended(
+    world: World, prefect: PrefectApi
+) -> None:
+    name = await deployment(prefect)
+    broken = {**RULE, "run": name, "parameters": {"amount": "{{ event.data.amuont }}"}}
+    world.use(broken, {"name": "other", "on": "order.*", "resume": {"key": "k"}})
+    async with world.running():
+        await world.publish(*orders(30))
+        await eventually(lambda: _parked(world, 20))
+        assert await world.dead.count() == 10
+        assert len(world.signals) == 30
+        assert "rule pay has parked 20 events" in world.router.status()["degraded"]
+        world.use({**RULE, "run": name})
+        await world.publish(order(100))
+        await eventually(lambda: _count(prefect, name, 21))
+        await eventually(lambda: _parked(world, 0))
+        await eventually(lambda: _drained(world))
+        for run in await runs_of(prefect, name):
+            await set_state(prefect, run["id"], "COMPLETED")
+        await eventually(lambda: _finished(world, 31))
+    amounts = sorted(run["parameters"]["amount"] for run in await runs_of(prefect, name))
+    assert amounts == [*range(10, 30), 100]
+    assert sorted(one["ok"] for one in await world.finished()) == [False] * 10 + [True] * 21
+
+
+async def test_events_that_a_template_fails_on_are_letters_while_the_rule_works_for_others(
+    world: World, prefect: PrefectApi
+) -> None:
+    name = await deployment(prefect)
+    world.use({**RULE, "run": name})
+    async with world.running("router", "dispatcher"):
+        for number in range(20):
+            good, bad = order(number), order(0)
+            await world.publish(good, bad.model_copy(update={"data": {}}))
+        await eventually(lambda: _count(prefect, name, 20))
+        await eventually(lambda: _letters(world, 20))
+    assert world.router.status()["parked"] == {}
+
+
+async def test_what_a_rule_holds_is_judged_again_when_the_rules_change(redis: AsyncRedis, prefect: PrefectApi) -> None:
+    world = World(redis, prefect, dispatcher_settings=DispatcherSettings(circuit_least=3, longest_probe_seconds=60))
+    name = await deployment(prefect)
+    world.use({**RULE, "run": name, "parameters": {"amount": "x{{ event.data.amount }}"}})
+    async with world.running("router", "dispatcher"):
+        await world.publish(*orders(250))
+        await eventually(lambda: _held(world))
+        await eventually(lambda: _letters(world, 3))
+        world.use({**RULE, "run": name})
+        await world.publish(order(1000))
+        await eventually(lambda: _count(prefect, name, 248), within_seconds=60)
+        await eventually(lambda: _drained(world))
+    assert await world.dead.count() == 3
+    assert world.dispatcher.status()["held"] == []
+
+
+async def test_events_held_for_a_deployment_that_the_rule_no_longer_names_go_to_the_one_it_names_now(
+    world: World, prefect: PrefectApi
+) -> None:
+    world.use({**RULE, "run": "never-there/default"})
+    name = await deployment(prefect)
+    async with world.running("router", "dispatcher"):
+        await world.publish(*orders(3))
+        await eventually(lambda: _held(world))
+        world.use({**RULE, "run": name})
+        await eventually(lambda: _count(prefect, name, 3))
+        await eventually(lambda: _drained(world))
+
+
 async def test_a_limit_on_active_runs_holds_the_rest_in_order_and_nobody_else(
     world: World, prefect: PrefectApi
 ) -> None:
@@ -215,3 +283,15 @@ async def _drained(world: World) -> bool:
 
 async def _lanes_hold(world: World, count: int) -> bool:
     return sum((await world.lanes.lengths(await world.lanes.names())).values()) == count
+
+
+async def _parked(world: World, count: int) -> bool:
+    return sum(world.router.status()["parked"].values()) == count
+
+
+async def _letters(world: World, count: int) -> bool:
+    return await world.dead.count() == count
+
+
+async def _finished(world: World, count: int) -> bool:
+    return len(await world.finished()) == count

@@ -29,6 +29,7 @@ from services.store.journal import Appended, Journal
 from services.store.lanes import Lanes
 from services.store.lease import Lease
 from services.store.pace import Paces
+from services.store.parked import Parked
 from services.store.progress import FINISHED, Progress
 from services.store.runs import Runs
 from services.store.verdicts import VerdictLines
@@ -53,6 +54,7 @@ class World:
     history_settings: HistorySettings = field(default_factory=HistorySettings)
     consumer: str = "router-1"
     rules: RuleSet = field(default_factory=RuleSet)
+    version: str = "none"
     signals: list[ResumeSignal] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -65,9 +67,10 @@ class World:
         self.announcer = Announcer(prefect=self.prefect)
         self.router = Router(
             journal=self.journal,
-            judge=lambda event: (evaluate(self.rules, event), "test"),
+            judge=lambda event: (evaluate(self.rules, event), self.version),
             lines=VerdictLines(self.redis, self.history_settings),
             handover=self.progress,
+            parked=Parked(self.redis),
             dead_letters=self.dead,
             submit_signal=self._take_signal,
         )
@@ -86,12 +89,15 @@ class World:
                 settings=self.dispatcher_settings,
                 wake=wake,
             ),
+            rules_version=lambda: self.version,
+            rejudge=self.progress.rejudge,
             settings=self.dispatcher_settings,
         )
         self.outcomes = Outcomes(prefect=self.prefect, recorder=self.progress, runs=self.runs, history=self.history)
 
     def use(self, *specs: dict[str, Any]) -> None:
         """Put these rules in force."""
+        self.version = uuid.uuid4().hex[:8]
         self.rules = RuleSet(Rule(RuleSpec.model_validate(spec)) for spec in specs)
 
     async def publish(self, *events: Event) -> list[Appended]:

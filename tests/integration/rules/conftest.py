@@ -15,12 +15,14 @@ from events.event import Event
 from events.rule import Rule, RuleSet, evaluate
 from events.rule_model import RuleSpec
 from events.signal import ResumeSignal
-from services.router import Router, signal_for
+from services.deciding import signal_for
+from services.router import Router
 from services.store.connection import AsyncRedis
 from services.store.dead_letters import DeadLetters
 from services.store.history import History
 from services.store.journal import Journal
 from services.store.lanes import Dispatch, Lanes
+from services.store.parked import Parked
 from services.store.progress import Progress
 from services.store.verdicts import VerdictLines
 from services.store.windows import WindowStore
@@ -57,6 +59,7 @@ class Routing:
             judge=lambda event: (evaluate(self.rules, event), "test"),
             lines=VerdictLines(self.redis, settings),
             handover=self.progress,
+            parked=Parked(self.redis),
             dead_letters=self.dead,
             submit_signal=self._submit,
             windows=self.windows,

@@ -142,6 +142,14 @@ def test_no_more_is_read_than_the_window_holds() -> None:
     assert lane.last_read == "150-0"
 
 
+def test_only_what_was_decided_by_the_old_rules_is_outdated() -> None:
+    lane = _lane("a", "x", [1, 2, 30, 31])
+    assert lane.outdated_items() == []
+    lane.outdated = "30-0"
+    lane.items["2-0"].in_flight = True
+    assert [item.entry for item in lane.outdated_items()] == ["1-0", "30-0"]
+
+
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xy"), st.integers(1, 60)), max_size=40),
     st.integers(1, 10),
