@@ -197,6 +197,18 @@ def test_loads_into_one_sqlite_file_wait_for_each_other(tmp_path: Path, database
     assert query(database, "SELECT count(*), count(DISTINCT n) FROM t") == [(4000, 8)]
 
 
+def test_somebody_who_reads_does_not_hold_up_a_load(
+    orders: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(orders, database, "one")
+    monkeypatch.setattr(module, "SQLITE_WAIT_SECONDS", 0.2)
+    reader = sqlite3.connect(database, isolation_level=None)
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT count(*) FROM one").fetchone() == (2,)
+    assert load(orders, database, "other") is not None
+    reader.close()
+
+
 def test_one_version_loaded_by_two_at_once_is_there_once(orders: Path, database: Path) -> None:
     start = threading.Barrier(4)
 
