@@ -1,0 +1,80 @@
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from services.executor.catalog import Policy, queue_names
+
+
+@dataclass
+class Deployment:
+    name: str = "load/default"
+    path: str | None = None
+    entrypoint: str | None = "job.py:main"
+    remote: bool = False
+    work_pool: str | None = None
+    tags: tuple[str, ...] = ()
+    job_variables: dict[str, Any] = field(default_factory=dict)
+
+
+@pytest.fixture
+def here(tmp_path):
+    (tmp_path / "job.py").touch()
+    return str(tmp_path)
+
+
+DEFAULT = Policy(executor="default", globs=())
+
+
+def test_a_deployment_whose_code_lies_here_is_taken(here):
+    assert DEFAULT.refusal(Deployment(path=here)) is None
+
+
+def test_a_deployment_with_a_work_pool_is_left_to_its_workers(here):
+    assert "work pool docker" in DEFAULT.refusal(Deployment(path=here, work_pool="docker"))
+
+
+def test_a_deployment_whose_code_is_not_here_is_left_alone_unless_it_is_ours(here):
+    elsewhere = Deployment(path=here, entrypoint="gone.py:main")
+    assert "does not exist" in DEFAULT.refusal(elsewhere)
+    assert DEFAULT.refusal(Deployment(path=here, entrypoint="gone.py:main", tags=("sluice",))) is None
+
+
+def test_a_deployment_that_was_served_from_fetched_code_is_left_to_the_process_that_served_it():
+    assert "fetched" in DEFAULT.refusal(Deployment(path="$STORAGE_BASE_PATH/repo"))
+
+
+def test_a_deployment_without_an_entrypoint_is_left_alone(here):
+    assert "no entrypoint" in DEFAULT.refusal(Deployment(path=here, entrypoint=None))
+
+
+def test_a_deployment_that_fetches_its_code_is_taken():
+    assert DEFAULT.refusal(Deployment(remote=True)) is None
+
+
+def test_a_pinned_deployment_is_taken_by_the_executors_of_that_name_alone(here):
+    pinned = Deployment(path=here, job_variables={"sluice_executor": "gpu"})
+    assert "pinned to the executor gpu" in DEFAULT.refusal(pinned)
+    gpu = Policy(executor="gpu", globs=())
+    assert gpu.refusal(pinned) is None
+    assert "pinned to the executor default" in gpu.refusal(Deployment(path=here))
+
+
+def test_globs_narrow_what_is_taken(here):
+    policy = Policy(executor="default", globs=("load/*", "*/nightly"))
+    assert policy.refusal(Deployment(path=here)) is None
+    assert policy.refusal(Deployment(name="x/nightly", path=here)) is None
+    assert "does not name it" in policy.refusal(Deployment(name="x/default", path=here))
+
+
+@pytest.mark.parametrize(
+    ("priority", "queue"),
+    [(None, "sluice-runs"), ("high", "sluice-runs-high"), ("low", "sluice-runs-low"), ("nonsense", "sluice-runs")],
+)
+def test_the_priority_names_the_queue(priority, queue):
+    assert DEFAULT.queue(Deployment(job_variables={"sluice_priority": priority})) == queue
+
+
+def test_slots_look_at_the_most_urgent_queue_first():
+    assert queue_names("default") == ["sluice-runs-high", "sluice-runs", "sluice-runs-low"]
+    assert queue_names("gpu") == ["sluice-runs-gpu-high", "sluice-runs-gpu", "sluice-runs-gpu-low"]
