@@ -13,6 +13,11 @@ from pathlib import Path
 from events.errors import ConfigError
 
 
+def ui_url(prefect_api_url: str) -> str:
+    """Where a person looks: ``PREFECT_UI_URL``, as in containers the API's address is not for people; else beside it."""
+    return os.environ.get("PREFECT_UI_URL", "").rstrip("/") or prefect_api_url.removesuffix("/api")
+
+
 @dataclass(frozen=True, slots=True)
 class Running:
     """What ``sluice up`` writes down about itself, for the commands that talk to it."""
@@ -25,7 +30,7 @@ class Running:
     @property
     def prefect_ui_url(self) -> str:
         """Where a person looks."""
-        return self.prefect_api_url.removesuffix("/api")
+        return ui_url(self.prefect_api_url)
 
 
 class Home:

@@ -12,7 +12,7 @@ import httpx
 from config.settings import Settings
 from events.errors import Backpressure, TransientError
 from services.health import read_reports
-from services.home import Home
+from services.home import Home, ui_url
 from services.store.connection import connect, translated
 
 ROLES: Final = ("listeners", "router", "resumer", "executor", "api")
@@ -47,7 +47,7 @@ async def read_status(settings: Settings) -> dict[str, Any]:
         "problems": problems,
         "at": datetime.now(UTC).isoformat(),
         "prefect_api": prefect,
-        "prefect_ui": prefect.removesuffix("/api") if prefect else None,
+        "prefect_ui": ui_url(prefect) if prefect else None,
         "redis": redis_url,
         "api": running.api_url if running else None,
         "home": str(settings.home),

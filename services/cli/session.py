@@ -12,7 +12,7 @@ import typer
 from config.settings import Settings, load_settings
 from events.errors import ConfigError, SluiceError
 from services.cli.output import say
-from services.home import Home
+from services.home import Home, ui_url
 from services.store.connection import AsyncRedis, connect
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Session:
     @property
     def prefect_ui_url(self) -> str:
         """Where a person looks."""
-        return self.prefect_api_url.removesuffix("/api")
+        return ui_url(self.prefect_api_url)
 
     async def prefect(self) -> PrefectApi:
         """Prefect's API; importing its client takes a second, so only the commands that need it ask."""

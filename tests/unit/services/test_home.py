@@ -55,6 +55,11 @@ def test_the_note_of_a_killed_service_is_void(tmp_path: Path) -> None:
     assert home.running() is None
 
 
+def test_the_ui_is_where_prefect_is_told_that_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_UI_URL", "https://prefect.example/")
+    assert RUNNING.prefect_ui_url == "https://prefect.example"
+
+
 def test_a_home_that_cannot_be_made_is_a_configuration_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="SLUICE_HOME"), Home(tmp_path / "file" / "home").locked():
