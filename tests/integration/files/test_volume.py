@@ -192,6 +192,7 @@ async def test_after_the_process_stood_still_everything_is_looked_at(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.listeners.files.guard._GAP_SECONDS", 0.3)
+    monkeypatch.setattr("services.listeners.files.guard._ANSWER_SECONDS", 3600.0)
     watched.settings = CALM.model_copy(update={"cookie_seconds": 3600.0})
     await watched.listen(watcher=Deaf)
     (watched.path / "a.csv").write_text("x")
