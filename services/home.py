@@ -14,7 +14,7 @@ from events.errors import ConfigError
 
 
 def ui_url(prefect_api_url: str) -> str:
-    """Where a person looks: ``PREFECT_UI_URL``, as in containers the API's address is not for people; else beside it."""
+    """Where a person looks: ``PREFECT_UI_URL`` if set (the API may be internal), else beside the API."""
     return os.environ.get("PREFECT_UI_URL", "").rstrip("/") or prefect_api_url.removesuffix("/api")
 
 
