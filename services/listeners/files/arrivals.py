@@ -21,7 +21,7 @@ from services.listeners.files.identity import Known, Verdict, judge, known
 from services.listeners.files.readiness import NO_NAME, UNREADABLE, Past, Policy, Wait, readiness
 from services.listeners.files.scan import Found, memory_of
 from services.listeners.files.waiting import Waiting, shown
-from services.store.ledger import Announced, Announcement, Compared, Row
+from services.store.ledger_rows import Announced, Announcement, Compared, Row
 
 log = structlog.get_logger()
 

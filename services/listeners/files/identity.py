@@ -7,7 +7,7 @@ from typing import Literal
 
 from services.file_version import Version
 from services.listeners.files.examine import Examined
-from services.store.ledger import Row, State
+from services.store.ledger_rows import Row, State
 
 
 class Known(Enum):

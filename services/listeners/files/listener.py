@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
-import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from services.listeners.files.arrivals import Arrivals, Checkpoint
 from services.listeners.files.examine import Examiner
 from services.listeners.files.folder import Folder
 from services.listeners.files.guard import Guard
+from services.listeners.files.links import RefusedLinks
 from services.listeners.files.names import Names
 from services.listeners.files.readiness import NO_MARKER, ORPHAN, TEMPORARY, Wait
 from services.listeners.files.resolve import Resolver
@@ -107,7 +107,7 @@ class FilesListener:
         self._swept: Swept | None = None
         self._swept_at: datetime | None = None
         self._numbers: Mapping[str, int] = {}
-        self._links: set[bytes] = set()
+        self._links = RefusedLinks(folder)
 
     async def run(self) -> None:
         """Listen until cancelled."""
@@ -149,7 +149,7 @@ class FilesListener:
             "unmatched": numbers.get("unmatched", 0),
             "waiting": waiting,
             "oldest_waiting": next(iter(waiting["oldest"]), None),
-            "links_refused": len(self._links),
+            "links_refused": self._links.count,
             "last_full_scan": self._swept_at.isoformat() if self._swept_at else None,
             "last_full_scan_seconds": round(self._swept.seconds, 3) if self._swept else None,
         }
@@ -213,7 +213,7 @@ class FilesListener:
         for path in resolved.owned_markers:
             self._waiting.drop(path)
         for path in resolved.links:
-            self._refuse(path)
+            self._links.refuse(path)
         for path in resolved.directories:
             for delay in _NEW_DIRECTORY:
                 heapq.heappush(self._directories, (now + delay, path))
@@ -276,7 +276,7 @@ class FilesListener:
         swept = await self._sweeper.sweep()
         self._swept, self._swept_at = swept, datetime.now(UTC)
         for path in swept.report.links:
-            self._refuse(path)
+            self._links.refuse(path)
         still = [path for path in self._waiting.paths() if not self._waiting.scheduled(path)]
         doubtful = [*still, *swept.report.temporary, *swept.report.markers]
         for start in range(0, len(doubtful), _PART):
@@ -305,20 +305,6 @@ class FilesListener:
             return 0
 
     # The rest --------------------------------------------------------------------------------------------------------
-
-    def _refuse(self, path: bytes) -> None:
-        if path in self._links:
-            return
-        self._links.add(path)
-        target = os.path.realpath(self._folder.absolute(path))
-        outside = not target.startswith(os.path.realpath(self._folder.root) + b"/")
-        say = log.warning if outside else log.info
-        say(
-            "symbolic link refused",
-            watch=self._folder.name,
-            file=shown(path),
-            reason="it leads out of the watch" if outside else "its target counts under its own name",
-        )
 
     async def _warn(self) -> None:
         while True:

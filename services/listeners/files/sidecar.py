@@ -14,6 +14,15 @@ Finished = Mapping[str, Any]
 """How an event ended, as `sluice:finished` says it."""
 
 
+def parsed(raw: bytes) -> Finished:
+    """What an entry of the stream says; nothing where it cannot be read."""
+    try:
+        value = json.loads(raw)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def sidecar_text(folder: Folder, path: bytes, event_id: str, finished: Finished, *, at: datetime) -> bytes:
     """The sidecar of the file at ``path``: what happened, when, what to do, and where to read more."""
     runs: Sequence[Mapping[str, Any]] = [run for run in finished.get("runs") or () if isinstance(run, Mapping)]

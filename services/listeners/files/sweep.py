@@ -15,7 +15,8 @@ from services.listeners.files.names import Names
 from services.listeners.files.root import are_gone, look_at_root
 from services.listeners.files.scan import Found, Report, Scan, memory_of
 from services.listeners.files.threads import WatchThreads
-from services.store.ledger import MEMORY_SECONDS, Ledger, Row, Stamp, State
+from services.store.ledger import MEMORY_SECONDS, Ledger
+from services.store.ledger_rows import Row, Stamp, State
 
 _FOREIGN_SECONDS: Final = 86_400.0
 """So long a directory that has taken the watched one's place must stand before files missing in it count as gone."""

@@ -11,7 +11,8 @@ from events.event import Limits, parse_event
 from services.listeners.files.describe import tail
 from services.store.connection import AsyncRedis
 from services.store.journal import Journal
-from services.store.ledger import Announcement, Ledger, Row, Settlement, State, watch_of
+from services.store.ledger import Ledger, watch_of
+from services.store.ledger_rows import Announcement, Row, Settlement, State
 
 EVENT = {
     "source": "files/inbox", "type": "sluice.file.arrived", "subject": "a.csv", "time": "2024-01-01T00:00:00Z",

@@ -8,7 +8,7 @@ from services.file_version import Version
 from services.listeners.files.examine import Examined
 from services.listeners.files.identity import Known, Verdict, judge, known
 from services.listeners.files.writers import Writers
-from services.store.ledger import Row, State
+from services.store.ledger_rows import Row, State
 
 BEFORE = Version(7, 100, 1_000)
 
