@@ -130,6 +130,7 @@ class Allowance:
         return True
 
 
+_Rank: TypeAlias = tuple[int, tuple[int, int]]
 _Row: TypeAlias = tuple[int, tuple[int, int], Lane, Item]
 
 
@@ -142,11 +143,23 @@ def ready_items(lane: Lane, now: float) -> list[Item]:
         if item.in_flight:
             continue
         if item.not_before > now:
-            if item.attempts <= KEEPS_ITS_PLACE and not item.suspect:
+            if _keeps_its_place(item):
                 break
             continue
         due.append(item)
     return due[:1] if lane.circuit.is_open else due
+
+
+def _keeps_its_place(item: Item) -> bool:
+    return item.attempts <= KEEPS_ITS_PLACE and not item.suspect
+
+
+def _first_in_wait(lane: Lane, now: float) -> Item | None:
+    """The first item that failed because of the moment and is not due yet: the moment is the same for all behind it."""
+    if lane.circuit.is_open:
+        return None
+    waiting = (item for item in lane.items.values() if not item.in_flight and item.not_before > now)
+    return next((item for item in waiting if _keeps_its_place(item)), None)
 
 
 def next_batches(
@@ -161,19 +174,10 @@ def next_batches(
 ) -> list[Batch]:
     """At most ``calls`` batches for deployments that are not ``busy``.
 
-    Higher priorities first; among equals, who has waited longest. Within a lane the order is kept, but for items that
-    have failed several times.
+    Higher priorities first; among equals, who has waited longest. That order is kept among all rules of a deployment
+    while something waits out the moment, but for items that may be at fault themselves.
     """
-    by_deployment: dict[str, list[_Row]] = {}
-    for lane in lanes:
-        if lane.deployment in busy:
-            continue
-        rank = -priority(lane.rule)
-        rows = [(rank, order(item.entry), lane, item) for item in ready_items(lane, now)]
-        if rows:
-            by_deployment.setdefault(lane.deployment, []).extend(rows)
-    for rows in by_deployment.values():
-        rows.sort(key=_by_rank)
+    by_deployment = _rows_by_deployment([lane for lane in lanes if lane.deployment not in busy], now, priority)
     batches: list[Batch] = []
     for deployment, rows in sorted(by_deployment.items(), key=lambda pair: _by_rank(pair[1][0])):
         if len(batches) >= calls:
@@ -182,6 +186,23 @@ def next_batches(
         if chosen:
             batches.append(Batch(deployment, chosen, probe=any(lane.circuit.is_open for lane, _ in chosen)))
     return batches
+
+
+def _rows_by_deployment(lanes: Iterable[Lane], now: float, priority: Callable[[str], int]) -> dict[str, list[_Row]]:
+    """What may be tried now, in order, as far as nothing before it waits out the moment."""
+    found: dict[str, list[_Row]] = {}
+    barriers: dict[str, _Rank] = {}
+    for lane in lanes:
+        rank = -priority(lane.rule)
+        found.setdefault(lane.deployment, []).extend(
+            (rank, order(item.entry), lane, item) for item in ready_items(lane, now)
+        )
+        if (waiting := _first_in_wait(lane, now)) is not None:
+            barrier = (rank, order(waiting.entry))
+            barriers[lane.deployment] = min(barrier, barriers.get(lane.deployment, barrier))
+    for deployment, barrier in barriers.items():
+        found[deployment] = [row for row in found[deployment] if _by_rank(row) < barrier]
+    return {deployment: sorted(rows, key=_by_rank) for deployment, rows in found.items() if rows}
 
 
 def next_due(lanes: Iterable[Lane], now: float) -> float:
@@ -218,7 +239,7 @@ def _choose(
     return chosen
 
 
-def _by_rank(row: _Row) -> tuple[int, tuple[int, int]]:
+def _by_rank(row: _Row) -> _Rank:
     return row[0], row[1]
 
 

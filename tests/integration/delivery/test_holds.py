@@ -214,8 +214,10 @@ async def test_a_global_limit_on_active_runs_counts_all_rules(redis: AsyncRedis,
     world = World(redis, prefect, dispatcher_settings=DispatcherSettings(max_active_runs=3))
     first, second = await deployment(prefect), await deployment(prefect)
     world.use({**RULE, "run": first}, {**RULE, "name": "other", "run": second, "priority": 1})
-    async with world.running():
+    async with world.running("router"):
         await world.publish(*orders(3))
+        await eventually(lambda: _lanes_hold(world, 6))
+    async with world.running("dispatcher", "outcomes"):
         await eventually(lambda: _count(prefect, second, 3))
         assert await runs_of(prefect, first) == []
         for run in await runs_of(prefect, second):

@@ -100,6 +100,17 @@ def test_what_failed_because_of_the_moment_keeps_its_place() -> None:
     assert _numbers(batch) == [1, 2, 3]
 
 
+def test_what_waits_out_the_moment_is_not_overtaken_by_another_rule_of_its_deployment() -> None:
+    urgent, low, elsewhere = _lane("urgent", "x", [5]), _lane("low", "x", [1]), _lane("low", "y", [2])
+    urgent.items["5-0"].not_before = 10
+    urgent.items["5-0"].attempts = 1
+    lanes = [urgent, low, elsewhere]
+    batches = _next(lanes, now=5, priority=lambda rule: 1 if rule == "urgent" else 0)
+    assert [batch.deployment for batch in batches] == ["y"]
+    batches = _next(lanes, now=10, priority=lambda rule: 1 if rule == "urgent" else 0)
+    assert {batch.deployment: _numbers(batch) for batch in batches} == {"x": [5, 1], "y": [2]}
+
+
 def test_what_may_be_at_fault_itself_is_overtaken() -> None:
     lane = _lane("a", "x", [1, 2, 3])
     lane.items["2-0"].not_before = 10
