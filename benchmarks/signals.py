@@ -89,10 +89,19 @@ class Bench:
                 }
                 state = {"type": "PAUSED", "name": "Suspended" if suspended else "Paused", "state_details": details}
                 runs.append({"state": state, "tags": [f"awaits:{key}"]})
-            path = f"/deployments/{deployment}/create_flow_run/bulk"
-            answer = await self.api.request("POST", path, json=runs)
-            run_ids += [one["flow_run_id"] for one in answer["results"]]
+            run_ids += await self._create(f"/deployments/{deployment}/create_flow_run/bulk", runs)
         return run_ids
+
+    async def _create(self, path: str, runs: list[dict[str, Any]]) -> list[str]:
+        found: dict[int, str] = {}
+        while missing := [number for number in range(len(runs)) if number not in found]:
+            answer = await self.api.request("POST", path, json=[runs[number] for number in missing])
+            for number, one in zip(missing, answer["results"], strict=True):
+                if one["status"] == "CREATED":  # else SQLite was locked: once more
+                    found[number] = one["flow_run_id"]
+                elif "locked" not in (one.get("error") or ""):
+                    raise RuntimeError(f"a run was not created: {one}")
+        return [found[number] for number in range(len(runs))]
 
     async def forms(self, pairs: Sequence[tuple[str, str]]) -> None:
         """What the answers of parked runs must look like, given run id and key."""
@@ -214,7 +223,7 @@ async def _suspended_once(bench: Bench, kind: str, deployment: str, number: int)
     body = {"parameters": {"path": str(bench.home / name), "key": key}, "state": {"type": "SCHEDULED"}}
     run = await bench.api.request("POST", f"/deployments/{deployment}/create_flow_run", json=body)
     while (await bench.api.request("GET", f"/flow_runs/{run['id']}"))["state"]["type"] != "PAUSED":
-        await asyncio.sleep(0.05)  # noqa: ASYNC110 - it is another process that is waited for
+        await asyncio.sleep(0.05)
     await asyncio.sleep(1)  # its process ends
     if kind == "sluice":
         _, at = await bench.publish(key=key)
@@ -262,7 +271,7 @@ async def scale(bench: Bench, options: argparse.Namespace) -> None:
     await bench.forms([(runs[number], keys[number]) for number in chosen])
     deadline = time.monotonic() + 300
     while await bench.redis.hlen("sluice:signals:waiting") < len(keys) and time.monotonic() < deadline:
-        await asyncio.sleep(0.5)  # noqa: ASYNC110 - it is another process that is waited for
+        await asyncio.sleep(0.5)
     taken = []
     for number in chosen:
         taken.append(await bench.applied_ms(*await bench.publish(key=keys[number])))
