@@ -96,7 +96,7 @@ class Slot(Gated, Worker):
     def _install_signal_handlers(self) -> None:
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         signal.signal(signal.SIGTERM, lambda _number, _frame: self._stop())
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the role's process, which tells its slots
+        signal.signal(signal.SIGINT, lambda _number, _frame: self._stop())  # RQ's shutdown command, or Ctrl-C
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
 
     @override
@@ -145,10 +145,12 @@ class Slot(Gated, Worker):
         ridden = self._stable.horse(run_id, forget=self._forget)
         queued = job.enqueued_at.timestamp() if job.enqueued_at is not None else record.since
         self._link.send(kind="busy", run=run_id, job=job.id, pid=ridden.pid, at=record.since, queued=queued)
+        self._horse_pid = ridden.pid  # for RQ's commands
         execution = self._open_books(job)
         try:
             self._ride(ridden, job, execution)
         finally:
+            self._horse_pid = 0
             ridden.close()
         outcome, problem = self._judge(ridden, oom_kills)
         if ridden.ending is not None:

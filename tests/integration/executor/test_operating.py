@@ -1,0 +1,232 @@
+"""What operators use: the tools of RQ, deploying, the commands, priorities, the status."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from datetime import timedelta
+
+import pytest
+from rq.command import send_kill_horse_command, send_shutdown_command
+from rq.registry import FinishedJobRegistry
+from rq.serializers import JSONSerializer
+
+from config.settings import RedisSettings, load_settings
+from services.deploy import deploy_flows
+from services.prefect_api.deployments import read_by_name
+from services.store.connection import connect_sync
+from tests.integration.executor.conftest import Bench
+from tests.support.waiting import eventually
+
+SLEEPER = "import time\nfrom prefect import flow\n@flow\ndef main(seconds: float = 0): time.sleep(seconds)\n"
+
+
+@pytest.fixture
+def rq_redis(valkey_url: str):
+    client = connect_sync(valkey_url, RedisSettings())
+    yield client
+    client.close()
+
+
+def sluice(bench: Bench, checkout, *words: str) -> subprocess.CompletedProcess:
+    env = {**os.environ, "SLUICE_HOME": str(bench.home), "SLUICE_REDIS_URL": bench.redis_url}
+    return subprocess.run(
+        [sys.executable, "-m", "services.cli", *words],
+        cwd=checkout,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+async def test_rq_info_shows_the_slots_and_the_queue(bench: Bench, rq_redis):
+    await bench.start(slots=2)
+    deployment = await bench.deploy(SLEEPER)
+    assert (await bench.run(deployment))["state_type"] == "COMPLETED"
+    info = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "rq.cli", "info", "--url", bench.redis_url, "--raw"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"queue sluice-runs-{bench.name} 0" in info.stdout
+    assert info.stdout.count("worker ") == 2
+    registry = FinishedJobRegistry(f"sluice-runs-{bench.name}", connection=rq_redis, serializer=JSONSerializer)
+    await eventually(lambda: asyncio.sleep(0, registry.get_job_count() == 1), what="the job to be kept as finished")
+
+
+async def test_rq_commands_reach_the_slots(bench: Bench, rq_redis):
+    executor = await bench.start(slots=1)
+    run_id = await bench.create(await bench.deploy(SLEEPER), parameters={"seconds": 300})
+    await bench.reach(run_id, "RUNNING")
+    (key,) = [key.decode() for key in rq_redis.smembers("rq:workers")]
+    send_kill_horse_command(rq_redis, key.removeprefix("rq:worker:"))
+    run = await bench.reach(run_id)
+    assert run["state_type"] == "CRASHED"
+    assert "SIGKILL" in run["state"]["message"]
+    (before,) = executor._fleet.slots
+    send_shutdown_command(rq_redis, key.removeprefix("rq:worker:"))
+
+    async def another() -> bool:
+        return bool(executor._fleet.slots) and before not in executor._fleet.slots
+
+    await eventually(another, what="another slot to take the seat")
+
+
+async def test_urgent_runs_go_first(bench: Bench):
+    await bench.start(slots=1)
+    normal = await bench.deploy(SLEEPER)
+    urgent = await bench.deploy(SLEEPER, job_variables={"sluice_priority": "high"})
+    first = await bench.create(normal, parameters={"seconds": 1.5})
+    await bench.reach(first, "RUNNING")
+    waiting = [await bench.create(normal) for _ in range(3)]
+    last = await bench.create(urgent)
+    done = await bench.reach(last)
+    ended = [(await bench.reach(run_id))["start_time"] for run_id in waiting]
+    assert done["start_time"] < min(ended)
+
+
+async def test_the_status_tells_what_runs_what_waits_and_how_fast_runs_start(bench: Bench):
+    executor = await bench.start(slots=1)
+    deployment = await bench.deploy(SLEEPER)
+    runs = [await bench.create(deployment, parameters={"seconds": 2.5}) for _ in range(2)]
+    await bench.reach(runs[0], "RUNNING")
+
+    async def told() -> bool:
+        status = executor.status()
+        return bool(status["running"] == 1 and status["waiting"] == 1 and status["oldest_waiting_seconds"] > 0)
+
+    await eventually(told, what="the status to show one running and one waiting")
+    assert executor.status()["runs"][0]["run"] == runs[0]
+    for run_id in runs:
+        await bench.reach(run_id)
+    status = executor.status()
+    assert status["starts_per_minute"] == 2
+    assert status["start_latency_seconds"]["p50"] > 0
+
+
+async def test_a_lost_job_is_queued_again(bench: Bench, rq_redis, monkeypatch):
+    monkeypatch.setattr("services.executor.intake.OVERDUE", timedelta(seconds=1))
+    run_id = await bench.create(await bench.deploy(SLEEPER))
+    state_id = (await bench.read(run_id))["state_id"]
+    rq_redis.hset(
+        f"rq:job:{state_id}",
+        mapping={
+            "data": json.dumps(["services.jobs.execute_run", None, [run_id, state_id], {}]),
+            "status": "queued",
+            "origin": f"sluice-runs-{bench.name}",
+        },
+    )
+    await bench.start(slots=1)
+    assert (await bench.reach(run_id))["state_type"] == "COMPLETED"
+
+
+async def test_a_file_that_changed_after_its_event_is_not_loaded(bench: Bench):
+    await bench.start(slots=1)
+    file = bench.write("data.csv", "a,b\n")
+    seen = file.stat()
+    version = f"{seen.st_ino}-{seen.st_size}-{seen.st_mtime_ns}"
+    deployment = await bench.deploy(SLEEPER)
+    variables = {"sluice_file": {"path": str(file), "version": version}}
+    same = await bench.reach(await bench.create(deployment, job_variables=variables))
+    assert same["state_type"] == "COMPLETED"
+    file.write_text("a,b\n1,2\n")
+    changed = await bench.reach(await bench.create(deployment, job_variables=variables))
+    assert changed["state_type"] == "FAILED"
+    assert "has changed since it was announced" in changed["state"]["message"]
+    assert "Running" not in await bench.states(changed["id"])
+
+
+async def test_one_run_leaves_nothing_behind_for_the_next(bench: Bench):
+    await bench.start(slots=1)
+    spoiler = await bench.deploy(
+        """
+        import decimal, logging, os, random, sys, warnings
+        from prefect import flow
+
+        @flow
+        def main():
+            os.environ["SPOILT"] = "yes"
+            os.chdir("/")
+            random.seed(1)
+            logging.getLogger("shared").addHandler(logging.NullHandler())
+            sys.modules["spoilt"] = sys
+            decimal.getcontext().prec = 3
+            warnings.simplefilter("error")
+        """
+    )
+    looker = await bench.deploy(
+        """
+        import decimal, json, logging, os, random, sys, threading
+        from pathlib import Path
+        from prefect import flow
+
+        @flow
+        def main(out: str):
+            found = [os.environ.get("SPOILT"), os.getcwd() == str(Path(__file__).resolve().parent),
+                     logging.getLogger("shared").handlers, "spoilt" in sys.modules, decimal.getcontext().prec]
+            with open(out, "a") as file:
+                file.write(json.dumps([found, random.random()]) + "\\n")
+        """
+    )
+    out = bench.folder / "found"
+    for _ in range(2):
+        assert (await bench.run(spoiler))["state_type"] == "COMPLETED"
+        assert (await bench.run(looker, out=str(out)))["state_type"] == "COMPLETED"
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [found for found, _ in lines] == [[None, True, [], False, 28]] * 2
+    assert lines[0][1] != lines[1][1]
+
+
+async def test_the_flows_of_the_checkout_are_deployed(bench: Bench, checkout):
+    settings = load_settings()
+    lines = await deploy_flows(bench.api, settings)
+    assert "deployed ingest-file/default (flows/ingest_file.py:ingest_file)" in lines
+    assert await deploy_flows(bench.api, settings) == lines
+    deployment = await read_by_name(bench.api, "ingest-file/default")
+    assert deployment.path == str(checkout)
+    assert deployment.work_pool is None
+    assert deployment.tags == ("sluice",)
+
+
+async def test_the_runs_commands_list_show_print_and_cancel(bench: Bench, checkout):
+    await bench.start(slots=1)
+    deployment = await bench.deploy(
+        """
+        import time
+        from prefect import flow, get_run_logger
+
+        @flow
+        def main(seconds: float = 0):
+            get_run_logger().info("hello from the flow")
+            time.sleep(seconds)
+        """
+    )
+    name = f"long-{bench.name}"
+    done = await bench.run(deployment)
+    await bench.all_logs(done["id"])
+    long = await bench.create(deployment, parameters={"seconds": 300}, name=name)
+    await bench.reach(long, "RUNNING")
+
+    async def ask(*words: str) -> subprocess.CompletedProcess:
+        return await asyncio.to_thread(sluice, bench, checkout, "runs", *words)
+
+    flow = (await bench.api.request("GET", f"/flows/{done['flow_id']}"))["name"]
+    listed = json.loads((await ask("list", "--json", "--deployment", flow, "--state", "COMPLETED")).stdout)
+    assert [(run["id"], run["state"]) for run in listed] == [(done["id"], "Completed")]
+    shown = json.loads((await ask("show", name, "--json")).stdout)
+    assert (shown["id"], shown["state_type"], shown["parameters"]) == (long, "RUNNING", {"seconds": 300})
+    logs = json.loads((await ask("logs", done["id"], "--json")).stdout)
+    assert "hello from the flow" in [line["message"] for line in logs]
+    began = time.monotonic()
+    cancelled = await ask("cancel", name)
+    assert cancelled.returncode == 0, cancelled.stderr
+    assert time.monotonic() - began < 20
+    assert (await bench.read(long))["state_type"] == "CANCELLED"
+    missing = await ask("show", "no-such-run-at-all")
+    assert missing.returncode == 1
+    assert "no flow run with the name" in missing.stderr
