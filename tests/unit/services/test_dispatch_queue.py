@@ -90,6 +90,12 @@ def test_what_a_rate_has_let_through_before_is_not_counted_again() -> None:
     assert _numbers(batch) == [1]
 
 
+def test_nothing_of_a_rule_overtakes_what_its_rate_holds_back() -> None:
+    lane = _lane("a", "x", [1, 2])
+    lane.items["2-0"].admitted = True
+    assert _next([lane], allowance=Allowance(rate={"a": 0})) == []
+
+
 def test_what_failed_because_of_the_moment_keeps_its_place() -> None:
     lane = _lane("a", "x", [1, 2, 3])
     lane.items["2-0"].not_before = 10

@@ -195,6 +195,35 @@ async def test_a_repair_after_a_dead_letter_waits_for_the_new_run(
     assert await progress.open_effects("e1") == ["pay#0", "ship#0"]
 
 
+async def test_a_refused_run_that_is_replayed_is_open_again(
+    redis: AsyncRedis, journal: Journal, progress: Progress
+) -> None:
+    one = event()
+    (position,) = await pending(journal, one)
+    both = [dispatch(one, position), dispatch(one, position, rule="ship")]
+    await progress.route([routed("e1", position, matched=["pay", "ship"], dispatches=both)])
+    (waiting,) = (await Lanes(redis).read({"pay:flow/d": ("", 1)}))["pay:flow/d"]
+    await progress.refused(waiting.entry, both[0], [("l1", "bad", "so bad")])
+    assert await progress.open_effects("e1") == ["ship#0"]
+    (again,) = await journal.append_again([(one, "now", "cli")], only=["pay"])
+    await journal.read()
+    await progress.route([routed("e1", again, matched=["pay"], dispatches=[dispatch(one, again)], quiet=True)])
+    assert await progress.open_effects("e1") == ["pay#0", "ship#0"]
+
+
+async def test_a_run_that_is_over_is_not_asked_about_again(
+    redis: AsyncRedis, journal: Journal, progress: Progress
+) -> None:
+    one = event()
+    (position,) = await pending(journal, one)
+    await progress.created([Made("0-1", dispatch(one, position), "r1")])
+    runs = Runs(redis)
+    assert await runs.due(2**53, limit=9) == ["r1"]
+    await _end(progress, "r1")
+    await runs.ask_again(["r1"], at_ms=0)
+    assert await runs.due(2**53, limit=9) == []
+
+
 async def test_a_window_keeps_its_events_open_until_it_lets_them_go(
     redis: AsyncRedis, journal: Journal, progress: Progress
 ) -> None:
