@@ -89,7 +89,7 @@ class Bench:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def journalled(self, count: int) -> None:
-        while await self.redis.xlen(STREAM) < count:  # noqa: ASYNC110 - polls another process
+        while await self.redis.xlen(STREAM) < count:
             await asyncio.sleep(0.02)
 
 
@@ -143,7 +143,7 @@ async def lists(bench: Bench, count: int) -> None:
 async def pubsub(bench: Bench, count: int) -> None:
     async with bench.listening(RedisSource(channel="sluice.events")) as parts:
         (listener,) = parts.values()
-        while listener.status()["state"] != "active":  # noqa: ASYNC110 - as status does
+        while listener.status()["state"] != "active":
             await asyncio.sleep(0.01)
         watch = Watch()
         for start in range(0, count, 200):
@@ -168,7 +168,7 @@ async def http(bench: Bench, count: int) -> None:
         scrape=_nothing,
     )
     serving = asyncio.create_task(listener.run())
-    while listener.port is None:  # noqa: ASYNC110 - once, at the start
+    while listener.port is None:
         await asyncio.sleep(0.01)
     single, together, clients = count // 10, 100, 16
     watch = Watch()
