@@ -179,12 +179,12 @@ def write(box: Path, count: int, *, pause: float = 0.0, mode: str = "close") -> 
 
 
 def latency(bench: Bench, files: int) -> Iterator[Row]:
-    """Closed, or renamed in, to found: one file at a time."""
+    """Closed, or renamed in, to found: one file at a time, far enough apart that nobody gathers several."""
     for name in OBSERVERS:
         for mode in ("close", "rename"):
             box = bench.box()
             with bench.observer(name, box):
-                written = write(box, files, pause=0.037, mode=mode)
+                written = write(box, files, pause=0.237, mode=mode)
                 wait(lambda: bench.count(name, box) > files, 15, f"{name}: all files")  # noqa: B023
                 found = bench.found(name, box)
             times = sorted((found[file] - at) * 1000 for file, at in written.items() if file in found)
@@ -309,7 +309,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("measures", nargs="*", default=list(MEASURES), metavar="|".join(MEASURES))
     parser.add_argument("--files", type=int, default=10_000)
-    parser.add_argument("--latency-files", type=int, default=200)
+    parser.add_argument("--latency-files", type=int, default=100)
     parser.add_argument("--backlog", type=int, default=100_000)
     parser.add_argument("--directory", type=Path, default=None, help="where to work: its disk is measured")
     parser.add_argument("--json", action="store_true")
