@@ -1,0 +1,248 @@
+"""Runs from created to the first line of the flow, how many a minute, and in how much memory, beside Prefect's own.
+
+``python -m benchmarks.executor [NAME ...] [--count N] [--plain N] [--burst N] [--plain-burst N] [--seconds S]``. Each
+executor has the same limit of four runs and a Prefect server on SQLite of its own; they are measured one after the
+other. The names: sluice, serve, serve-1s, worker, worker-1s, where 1s is a poll every second instead of the default.
+
+Goals: created to first line p50 at most 0.25 s and p99 at most 0.6 s, one at a time; a burst at least 5 times as fast
+as `serve`, and none lost; idle at most 200 MiB in all and under 1 % CPU; at most 40 MiB for each running flow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+
+from config.settings import CHECKOUT, RedisSettings
+from services.embedded import claim_port, start_prefect, start_valkey
+
+LIMIT = 4
+POOL = "bench"
+FLOW = """
+import time
+from prefect import flow
+
+@flow
+def main(out: str, seconds: float = 0):
+    with open(out, "w") as file:
+        file.write(repr(time.time()))
+    time.sleep(seconds)
+"""
+SERVE = "from job import main; main.serve(name='bench', limit={limit})"
+NAMES = ("sluice", "serve", "serve-1s", "worker", "worker-1s")
+COLUMNS = ("executor", "p50 s", "p99 s", "runs/min", "lost", "idle MiB", "idle CPU %", "MiB a run")
+
+
+class Rival:
+    """One executor on a server of its own."""
+
+    def __init__(self, name: str, folder: Path, client: httpx.Client, environ: dict[str, str]) -> None:
+        self.name = name
+        self.folder = folder
+        self.client = client
+        self.environ = environ
+        self.number = 0
+        self.deployment = ""
+
+    def post(self, path: str, /, **body: object) -> dict:
+        answer = self.client.post(path, json=body)
+        for _ in range(100):
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:  # SQLite is busy
+                break
+            time.sleep(0.1)
+            answer = self.client.post(path, json=body)
+        answer.raise_for_status()
+        return answer.json()
+
+    def register(self) -> None:
+        flow = self.post("/flows/", name="main")["id"]
+        body = {"name": "bench", "flow_id": flow, "entrypoint": "job.py:main", "path": str(self.folder)}
+        if self.name.startswith("worker"):
+            self.post("/work_pools/", name=POOL, type="process")
+            body["work_pool_name"] = POOL
+        if not self.name.startswith("serve"):  # which registers its own
+            self.deployment = self.post("/deployments/", **body)["id"]
+
+    def command(self) -> list[str]:
+        match self.name.partition("-")[0]:
+            case "sluice":
+                return [sys.executable, "-m", "services.cli", "run", "executor"]
+            case "serve":
+                return [sys.executable, "-c", SERVE.format(limit=LIMIT)]
+            case _:
+                return [sys.executable, "-m", "prefect", "worker", "start", "-p", POOL, "--limit", str(LIMIT)]
+
+    def wait_registered(self) -> None:
+        deadline = time.monotonic() + 60
+        while not self.deployment:
+            answer = self.client.get("/deployments/name/main/bench")
+            if answer.status_code == httpx.codes.OK:
+                self.deployment = answer.json()["id"]
+            elif time.monotonic() > deadline:
+                raise RuntimeError(f"{self.name} did not register its deployment")
+            time.sleep(0.1)
+
+    def create(self, *, seconds: float = 0) -> tuple[str, Path, float]:
+        """A run; answers its id, the file that its first line writes, and when Prefect had it."""
+        self.number += 1
+        out = self.folder / f"{self.number}.out"
+        run = self.post(
+            f"/deployments/{self.deployment}/create_flow_run", parameters={"out": str(out), "seconds": seconds}
+        )
+        return run["id"], out, time.time()
+
+    def latency(self) -> float:
+        """Created to first line, with nothing else to do; then the run's end is waited for."""
+        run_id, out, at = self.create()
+        first = _first_line(out, within_seconds=120)
+        self.wait_final([run_id], within_seconds=120)
+        time.sleep(0.5)
+        return first - at
+
+    def burst(self, count: int) -> tuple[float, int]:
+        """Runs a minute when ``count`` are created at once, and how many never completed."""
+        began = time.time()
+        runs = [self.create()[0] for _ in range(count)]
+        completed = self.wait_final(runs, within_seconds=30 + count * 10)
+        return count / (time.time() - began) * 60, count - completed
+
+    def wait_final(self, run_ids: list[str], *, within_seconds: float) -> int:
+        """How many completed, once all have ended."""
+        deadline = time.monotonic() + within_seconds
+        open_runs, completed = set(run_ids), 0
+        while open_runs and time.monotonic() < deadline:
+            for start in range(0, len(run_ids), 200):
+                ids = [run_id for run_id in run_ids[start : start + 200] if run_id in open_runs]
+                body = {"id": {"any_": ids}, "state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}}}
+                for run in self.post("/flow_runs/filter", flow_runs=body) if ids else []:
+                    open_runs.discard(run["id"])
+                    completed += run["state_type"] == "COMPLETED"
+            time.sleep(0.05 if len(run_ids) == 1 else 0.5)
+        return completed
+
+
+def _first_line(out: Path, *, within_seconds: float) -> float:
+    deadline = time.monotonic() + within_seconds
+    while time.monotonic() < deadline:
+        if out.exists() and (text := out.read_text()):
+            return float(text)
+        time.sleep(0.005)
+    raise RuntimeError(f"no first line after {within_seconds:g} s")
+
+
+def _memory_mib(process: psutil.Process) -> float:
+    total = 0
+    for member in (process, *process.children(recursive=True)):
+        try:
+            total += member.memory_full_info().pss
+        except psutil.Error:
+            continue
+    return total / 1024 / 1024
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    return sum(sum(member.cpu_times()[:2]) for member in (process, *process.children(recursive=True)))
+
+
+@contextmanager
+def rival(name: str) -> Iterator[tuple[Rival, psutil.Process]]:
+    """The executor, warm: its first run is over."""
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sluice-bench-")))
+        (home / "job.py").write_text(FLOW)
+        server, url = start_prefect(home / "prefect", claim_port(0, "a free port"), log_file=home / "prefect.log")
+        stack.callback(server.stop)
+        port = claim_port(0, "a free port")
+        valkey, redis_url = start_valkey(home / "valkey", port, RedisSettings(), log_file=home / "valkey.log")
+        stack.callback(valkey.stop)
+        environ = {
+            **os.environ,
+            "PREFECT_API_URL": url,
+            "PREFECT_HOME": str(home / "client"),
+            "DO_NOT_TRACK": "1",
+            "PREFECT_LOGGING_TO_CONSOLE_ENABLED": "false",
+            "SLUICE_REDIS_URL": redis_url,
+            "SLUICE_HOME": str(home / "sluice"),
+            "SLUICE_EXECUTOR__SLOTS": str(LIMIT),
+            "SLUICE_LOG__LEVEL": "warning",
+        }
+        if name.endswith("-1s"):
+            environ |= {"PREFECT_RUNNER_POLL_FREQUENCY": "1", "PREFECT_WORKER_QUERY_SECONDS": "1"}
+        client = stack.enter_context(httpx.Client(base_url=url, timeout=60))
+        subject = Rival(name, home, client, environ)
+        subject.register()
+        output = stack.enter_context((home / "executor.log").open("wb"))
+        process = subprocess.Popen(
+            subject.command(),
+            cwd=CHECKOUT if name == "sluice" else home,
+            env=environ,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        stack.callback(process.wait)
+        stack.callback(process.terminate)
+        subject.wait_registered()
+        subject.latency()
+        yield subject, psutil.Process(process.pid)
+
+
+def measure(name: str, options: argparse.Namespace) -> dict[str, str]:
+    """One row."""
+    ours = name == "sluice"
+    with rival(name) as (subject, process):
+        time.sleep(3)
+        idle, cpu = _memory_mib(process), _cpu_seconds(process)
+        time.sleep(options.seconds)
+        load = (_cpu_seconds(process) - cpu) / options.seconds * 100
+        latencies = sorted(subject.latency() for _ in range(options.count if ours else options.plain))
+        sleepers = [subject.create(seconds=20) for _ in range(LIMIT)]
+        for _, out, _ in sleepers:
+            _first_line(out, within_seconds=120)
+        each = (_memory_mib(process) - idle) / LIMIT
+        subject.wait_final([run_id for run_id, _, _ in sleepers], within_seconds=120)
+        rate, lost = subject.burst(options.burst if ours else options.plain_burst)
+    return {
+        "executor": name,
+        "p50 s": f"{statistics.median(latencies):.2f}",
+        "p99 s": f"{latencies[min(len(latencies) - 1, int(len(latencies) * 0.99))]:.2f}",
+        "runs/min": f"{rate:.0f}",
+        "lost": str(lost),
+        "idle MiB": f"{idle:.0f}",
+        "idle CPU %": f"{load:.1f}",
+        "MiB a run": f"{each:.0f}",
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which of {', '.join(NAMES)}; all by default")
+    parser.add_argument("--count", type=int, default=100, help="how often Sluice's latency is measured")
+    parser.add_argument("--plain", type=int, default=10, help="how often Prefect's is")
+    parser.add_argument("--burst", type=int, default=200, help="how many runs at once for Sluice")
+    parser.add_argument("--plain-burst", type=int, default=24, help="how many at once for Prefect")
+    parser.add_argument("--seconds", type=float, default=20, help="how long it is watched idle")
+    options = parser.parse_args()
+    unknown = set(options.names) - set(NAMES)
+    if unknown:
+        parser.error(f"there is no executor {', '.join(sorted(unknown))}: there are {', '.join(NAMES)}")
+    print(f"| {' | '.join(COLUMNS)} |")
+    print(f"|{'|'.join(' --- ' for _ in COLUMNS)}|")
+    for name in options.names or NAMES:
+        row = measure(name, options)
+        print(f"| {' | '.join(row[column] for column in COLUMNS)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
