@@ -222,8 +222,9 @@ async def _suspended_once(bench: Bench, kind: str, deployment: str, number: int)
     name, key = f"suspended-{kind}-{number}", f"s-{uuid.uuid4().hex[:8]}"
     body = {"parameters": {"path": str(bench.home / name), "key": key}, "state": {"type": "SCHEDULED"}}
     run = await bench.api.request("POST", f"/deployments/{deployment}/create_flow_run", json=body)
-    while (await bench.api.request("GET", f"/flow_runs/{run['id']}"))["state"]["type"] != "PAUSED":
-        await asyncio.sleep(0.05)
+    async with asyncio.timeout(120):
+        while (await bench.api.request("GET", f"/flow_runs/{run['id']}"))["state"]["type"] != "PAUSED":  # noqa: ASYNC110 - another process is waited for
+            await asyncio.sleep(0.05)
     await asyncio.sleep(1)  # its process ends
     if kind == "sluice":
         _, at = await bench.publish(key=key)
@@ -269,9 +270,6 @@ async def scale(bench: Bench, options: argparse.Namespace) -> None:
     print(f"  {len(runs)} suspended runs created in {time.monotonic() - began:.0f} s")
     chosen = list(range(0, len(keys), max(1, len(keys) // options.count)))[: options.count]
     await bench.forms([(runs[number], keys[number]) for number in chosen])
-    deadline = time.monotonic() + 300
-    while await bench.redis.hlen("sluice:signals:waiting") < len(keys) and time.monotonic() < deadline:
-        await asyncio.sleep(0.5)
     taken = []
     for number in chosen:
         taken.append(await bench.applied_ms(*await bench.publish(key=keys[number])))
