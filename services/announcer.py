@@ -20,8 +20,8 @@ DISPATCHED: Final = "sluice.event.dispatched"
 
 _AT_ONCE: Final = 200
 _MOST_WAITING: Final = 10_000
-_GATHER_SECONDS: Final = 0.25
-"""One request for what came within this time costs Prefect less than one for each."""
+_GATHER_SECONDS: Final = 1.0
+"""One request for what came within this time costs Prefect less than one for each, and leaves it to create runs."""
 
 _LISTED_EVENTS: Final = 100
 

@@ -52,6 +52,10 @@ class History(Protocol):
     async def recovered(self, run_id: str) -> None: ...
 
 
+def _told_states() -> AsyncIterator[StateChange | Connected]:
+    return state_changes(state_types=[*sorted(FINAL_TYPES), "RUNNING"])
+
+
 class Outcomes:
     """One of any number of listeners to Prefect's state changes.
 
@@ -66,7 +70,7 @@ class Outcomes:
         recorder: Recorder,
         runs: OpenRuns,
         history: History,
-        watch: Callable[[], AsyncIterator[StateChange | Connected]] = state_changes,
+        watch: Callable[[], AsyncIterator[StateChange | Connected]] = _told_states,
     ) -> None:
         self._prefect = prefect
         self._recorder = recorder

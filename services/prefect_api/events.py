@@ -13,6 +13,7 @@ import structlog
 from prefect.events import Event as PrefectEvent
 from prefect.events.clients import get_events_subscriber
 from prefect.events.filters import EventFilter, EventNameFilter, EventResourceFilter
+from prefect.events.schemas.events import ResourceSpecification
 
 from services.prefect_api.client import PrefectApi
 
@@ -39,18 +40,23 @@ class Connected:
 
 
 async def state_changes(
-    *, state_names: Sequence[str] = (), backoff_seconds: float = 0.2, max_backoff_seconds: float = 10.0
+    *,
+    state_names: Sequence[str] = (),
+    state_types: Sequence[str] = (),
+    backoff_seconds: float = 0.2,
+    max_backoff_seconds: float = 10.0,
 ) -> AsyncIterator[StateChange | Connected]:
     """Flow-run state changes as Prefect publishes them, for ever; `Connected` stands before the first and after a gap.
 
-    ``state_names`` narrows by the state's *name* (events are called after it): leave it empty and match on
-    ``state_type`` where every state of a type counts. At least once, in order for one run, no promise across a gap:
+    ``state_names`` narrows by the state's *name* (events are called after it), ``state_types`` by its type; what is
+    ruled out is not even sent by the server. At least once, in order for one run, no promise across a gap:
     the caller polls after each `Connected`. Tags are those of the run's creation, as Prefect caches them.
     """
     names = EventNameFilter(name=[f"prefect.flow-run.{name}" for name in state_names])
+    types = ResourceSpecification(root={"prefect.state-type": list(state_types)}) if state_types else None
     narrowed = EventFilter(
         event=names if state_names else EventNameFilter(prefix=["prefect.flow-run."]),
-        resource=EventResourceFilter(id_prefix=["prefect.flow-run."]),
+        resource=EventResourceFilter(id_prefix=["prefect.flow-run."], labels=types),
     )
     wait = backoff_seconds
     while True:
