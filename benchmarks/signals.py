@@ -223,7 +223,7 @@ async def _suspended_once(bench: Bench, kind: str, deployment: str, number: int)
     body = {"parameters": {"path": str(bench.home / name), "key": key}, "state": {"type": "SCHEDULED"}}
     run = await bench.api.request("POST", f"/deployments/{deployment}/create_flow_run", json=body)
     async with asyncio.timeout(120):
-        while (await bench.api.request("GET", f"/flow_runs/{run['id']}"))["state"]["type"] != "PAUSED":  # noqa: ASYNC110 - another process is waited for
+        while (await bench.api.request("GET", f"/flow_runs/{run['id']}"))["state"]["type"] != "PAUSED":
             await asyncio.sleep(0.05)
     await asyncio.sleep(1)  # its process ends
     if kind == "sluice":
