@@ -123,6 +123,11 @@ class Calls:
                 self.busy.discard(batch.deployment)
                 self._wake()
             await self._settle(batch, results)
+        except Exception:
+            # An answer that nobody foresaw must not be asked for again in a tight circle, nor end the others' calls.
+            log.exception("a call could not be handled; its runs are tried again", deployment=batch.deployment)
+            for _, item in batch.items:
+                self._hopeless(item, Result(Fate.RETRY), 1.0)
         finally:
             for _, item in batch.items:
                 item.in_flight = False

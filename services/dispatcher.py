@@ -222,15 +222,10 @@ class Dispatcher:
         for batch in batches:
             task = asyncio.create_task(self._calls.make(batch))
             self._work.add(task)
-            task.add_done_callback(self._ended)
+            task.add_done_callback(self._work.discard)
         if batches:
             await asyncio.sleep(0)
         return min(_LONGEST_WAIT_SECONDS, next_due(self._lanes.values(), now), max(0.001, allowance.more_in_seconds))
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._work.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a call could not be handled; its runs are tried again", exc_info=error)
 
     async def _refill(self) -> None:
         names = await self._source.names()

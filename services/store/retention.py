@@ -11,9 +11,11 @@ from redis.exceptions import ResponseError
 
 from config.settings import HistorySettings
 from services.store.connection import AsyncRedis, translated
+from services.store.event_history import unpacked
 from services.store.history import FAILED, HISTORY, MATCHED_BY, UNMATCHED
 from services.store.journal import STREAM, Broken, order, parse_entry, position_at, text
 from services.store.progress import OPEN
+from services.store.runs import RUN
 
 FORGOTTEN: Final = "sluice:index:forgotten"
 """Up to where histories were taken away because there were too many: the journal's position, and the number of the
@@ -117,9 +119,16 @@ async def _forget(redis: AsyncRedis, rows: Sequence[Any]) -> int:
     pipeline = redis.pipeline(transaction=False)
     for event_id in ids:
         pipeline.exists(OPEN + event_id)
-    is_open = await pipeline.execute() if ids else []
-    done = [HISTORY + event_id for event_id, is_open in zip(ids, is_open, strict=True) if not is_open]
-    return int(await redis.unlink(*done)) if done else 0
+        pipeline.lrange(HISTORY + event_id, 0, -1)
+    answers = await pipeline.execute() if ids else []
+    histories, runs = [], []
+    for event_id, is_open, lines in zip(ids, answers[::2], answers[1::2], strict=True):
+        if not is_open and lines:
+            histories.append(HISTORY + event_id)
+            runs += [RUN + str(line[2]) for line in map(unpacked, lines) if line[0] == "r"]
+    if histories:
+        await redis.unlink(*histories, *runs)
+    return len(histories)
 
 
 async def _bound(

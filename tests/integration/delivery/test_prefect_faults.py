@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
 import pytest_asyncio
 from prefect.client.orchestration import PrefectClient
 
@@ -72,6 +74,56 @@ async def test_a_slow_prefect_only_takes_longer(far: World, proxy: Proxy, prefec
         await eventually(lambda: _count(prefect, name, 5))
         await eventually(lambda: _drained(far))
     assert "degraded" not in far.dispatcher.status()
+
+
+async def test_a_dispatcher_that_is_told_to_end_in_the_middle_of_a_call_ends_and_the_next_repeats_nothing(
+    far: World, proxy: Proxy, prefect: PrefectApi, redis: AsyncRedis
+) -> None:
+    name = await deployment(prefect)
+    far.use({**RULE, "run": name})
+    async with far.running("router", "dispatcher"):
+        await far.publish(order(0))
+        await eventually(lambda: _count(prefect, name, 1))
+        await eventually(lambda: _drained(far))
+        proxy.swallow()
+        await far.publish(*orders(10)[1:])
+        await eventually(lambda: _busy(far))
+        ending = asyncio.get_running_loop().time()
+    assert asyncio.get_running_loop().time() - ending < 8  # what a role has before it is killed
+    proxy.flow()  # what was under way may arrive after all, and nobody hears the answer
+    heir = World(redis, prefect, consumer="heir")
+    heir.use({**RULE, "run": name})
+    async with heir.running("router", "dispatcher"):
+        await eventually(lambda: _drained(heir))
+    assert sorted(run["parameters"]["amount"] for run in await runs_of(prefect, name)) == list(range(10))
+
+
+async def test_an_answer_that_nobody_foresaw_is_not_asked_for_in_a_tight_circle(
+    world: World, prefect: PrefectApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from services import dispatch_calls
+
+    name = await deployment(prefect)
+    world.use({**RULE, "run": name})
+    asked = 0
+    honest = dispatch_calls.create_runs
+
+    async def strange(*arguments: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked <= 3:
+            raise ValueError("a proxy answered with a page")
+        return await honest(*arguments)
+
+    monkeypatch.setattr(dispatch_calls, "create_runs", strange)
+    async with world.running("router", "dispatcher"):
+        await world.publish(order(1))
+        await eventually(lambda: _count(prefect, name, 1))
+    assert asked == 4
+
+
+async def _busy(world: World) -> bool:
+    return bool(world.dispatcher._calls.busy)
 
 
 async def _count(prefect: PrefectApi, name: str, count: int) -> bool:

@@ -12,8 +12,9 @@ from services.store.history import FAILED, HISTORY, UNMATCHED
 from services.store.journal import STREAM, Journal
 from services.store.lanes import Lanes
 from services.store.lease import Lease
-from services.store.progress import FINISHED, Progress
+from services.store.progress import FINISHED, Made, Progress
 from services.store.retention import forget_histories, prune_indices, relieve, trim_stream
+from services.store.runs import RUN
 from tests.unit.services.store.making import dispatch, event, pending, routed
 
 
@@ -98,6 +99,22 @@ async def test_histories_beyond_the_count_go_and_those_of_open_events_stay(redis
     await _done(redis, 5, first=400)
     assert await forget_histories(redis, settings) == 5
     assert await redis.exists(HISTORY + "e404") == 1
+
+
+async def test_the_runs_of_a_forgotten_event_are_forgotten_with_it(redis: AsyncRedis) -> None:
+    progress = Progress(redis, retention_seconds=60)
+    one = event("first")
+    (position,) = await pending(Journal(redis, JournalSettings()), one)
+    wanted = dispatch(one, position)
+    await progress.route([routed("first", position, matched=["pay"], dispatches=[wanted])])
+    await progress.created([Made("0-1", wanted, "r1")])
+    await progress.run_state(
+        run_id="r1", state_type="COMPLETED", state_name="Completed", message="", at_ms=1, final=True, url=""
+    )
+    assert await redis.exists(RUN + "r1")
+    await _done(redis, 100)
+    assert await forget_histories(redis, HistorySettings(max_events=100)) == 1
+    assert not await redis.exists(RUN + "r1")
 
 
 async def test_indices_lose_what_is_older_than_the_history(redis: AsyncRedis) -> None:
