@@ -83,7 +83,8 @@ async def test_a_run_of_a_dead_machine_is_found_by_another_executor(bench: Bench
     assert time.monotonic() - began < 15
     if on_lost == "crash":
         assert run["state_type"] == "CRASHED"
-        assert "has not been heard of for 5 s" in run["state"]["message"]
+        # Who of the dying family goes last may still see, and say, how it ended.
+        assert any(words in run["state"]["message"] for words in ("has not been heard of for 5 s", "died"))
     else:
         assert run["state_type"] == "COMPLETED"
         assert run["run_count"] == 2

@@ -49,6 +49,10 @@ async def test_an_entry_becomes_an_event_and_is_acknowledged(redis: AsyncRedis) 
     assert await door.ids() == ["a"]
 
 
+async def _holds(door: Door, count: int) -> bool:
+    return len(await door.ids()) == count
+
+
 async def _none_pending(redis: AsyncRedis) -> bool:
     return await pending(redis) == 0
 
@@ -120,7 +124,7 @@ async def test_what_was_delivered_to_this_consumer_before_is_finished_first(redi
     await redis.xadd(STREAM, {"event": cloudevent("second")})
     slow_claims = QUICK.model_copy(update={"claim_idle_seconds": 3600})
     async with running(listener(redis, door, Letters(), settings=slow_claims)):
-        await eventually(lambda: _none_pending(redis))
+        await eventually(lambda: _holds(door, 2))
     assert await door.ids() == ["first", "second"]
 
 
