@@ -1,0 +1,115 @@
+"""Five hundred runs of mixed flows, each finding its process as Prefect's own runner would have made it."""
+
+import asyncio
+import json
+import os
+import sys
+from collections import Counter
+
+import pytest
+
+from tests.integration.executor.conftest import Bench
+
+RUNS = int(os.environ.get("SOAK_RUNS", "500"))
+
+# Every flow reports what it finds at its first line, then spoils what it can before it does its own kind of work.
+HEAD = """
+import asyncio, decimal, json, logging, os, random, signal, sys, threading, warnings
+from pathlib import Path
+from prefect import flow, task
+
+def report(out):
+    found = {
+        "cwd": os.getcwd(),
+        "argv": [Path(word).name for word in sys.argv],
+        "main": getattr(sys.modules["__main__"].__spec__, "name", None),
+        "environment": sorted(name for name in os.environ if name.startswith(("SLUICE", "SPOILT", "PREFECT__"))),
+        "spoilt": sorted(name for name in sys.modules if name.startswith("spoilt")),
+        "threads": sorted(thread.name for thread in threading.enumerate() if not thread.daemon),
+        "handlers": len(logging.getLogger("shared").handlers),
+        "precision": decimal.getcontext().prec,
+        "filters": len(warnings.filters) > 1000,
+        "sigint": signal.getsignal(signal.SIGINT) is signal.default_int_handler,
+        "umask": os.umask(0o022),
+        "loop": _loop(),
+        "own": sorted({name.partition(".")[0] for name in sys.modules} & {"services", "config", "events", "flows"}),
+    }
+    with open(out, "w") as file:
+        json.dump([found, random.random(), os.getpid()], file)
+    os.environ["SPOILT"] = "yes"
+    os.chdir("/")
+    random.seed(1)
+    sys.modules["spoilt"] = sys
+    decimal.getcontext().prec = 3
+    logging.getLogger("shared").addHandler(logging.NullHandler())
+    threading.current_thread().name = "spoilt"
+    os.umask(0o077)
+
+def _loop():
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+"""
+KINDS = {
+    "plain": "@flow\ndef main(out): report(out)",
+    "async": "@flow\nasync def main(out):\n    report(out)\n    await asyncio.sleep(0.01)",
+    "tasks": "@task\ndef one(n): return n\n\n@flow\ndef main(out):\n    report(out)\n"
+    "    [future.result() for future in one.map(range(3))]",
+    "subflow": "@flow\ndef inner(): return 1\n\n@flow\ndef main(out):\n    report(out)\n    inner()",
+    "failing": "@flow\ndef main(out):\n    report(out)\n    raise ValueError('on purpose')",
+    "exiting": "@flow\ndef main(out):\n    report(out)\n    os._exit(9)",
+    "threading": "@flow\ndef main(out):\n    report(out)\n    threading.Thread(target=lambda: None).start()",
+    "logging": "@flow(log_prints=True)\ndef main(out):\n    report(out)\n    print('x' * 1000)",
+}
+ENDS = {"failing": "FAILED", "exiting": "CRASHED"}
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+async def test_five_hundred_mixed_runs_find_what_they_would_under_prefects_runner(bench: Bench):
+    deployments = {kind: await bench.deploy(HEAD + source, file=f"kind_{kind}.py") for kind, source in KINDS.items()}
+    expected = {kind: await under_prefect(bench, kind, deployment) for kind, deployment in deployments.items()}
+    await bench.start(slots=4)
+    kinds = [list(KINDS)[number % len(KINDS)] for number in range(RUNS)]
+    outs = [bench.folder / f"{number}.json" for number in range(RUNS)]
+    runs = [
+        await bench.create(deployments[kind], parameters={"out": str(out)})
+        for kind, out in zip(kinds, outs, strict=True)
+    ]
+    draws = Counter()
+    for kind, out, run_id in zip(kinds, outs, runs, strict=True):
+        run = await bench.reach(run_id, within_seconds=1800)
+        assert run["state_type"] == ENDS.get(kind, "COMPLETED"), (kind, run["state"]["message"])
+        assert run["run_count"] == 1
+        found, draw, _ = json.loads(out.read_text())
+        assert found == expected[kind], kind
+        draws[draw] += 1
+    assert draws.most_common(1)[0][1] == 1
+
+
+async def under_prefect(bench: Bench, kind: str, deployment: str) -> dict:
+    """The report of the same flow when Prefect's own engine is started for its run, as its runner starts it."""
+    out = bench.folder / f"expected-{kind}.json"
+    created = await bench.api.request(
+        "POST",
+        f"/deployments/{deployment}/create_flow_run",
+        json={"parameters": {"out": str(out)}, "state": {"type": "PENDING"}},
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE")}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "prefect.engine",
+        cwd=bench.folder,
+        env={
+            **environment,
+            "PREFECT__FLOW_RUN_ID": created["id"],
+            "PREFECT__DEPLOYMENT_NAME": "default",
+            "PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS": "false",
+        },
+    )
+    await process.wait()
+    found, _, _ = json.loads(out.read_text())
+    return found
