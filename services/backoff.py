@@ -51,3 +51,12 @@ def heed_cancellation() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
+
+
+async def ended(*tasks: asyncio.Task[None], every_seconds: float = 1.0) -> None:
+    """Cancel the tasks until they have ended, for the same reason: one cancellation may be swallowed."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=every_seconds)

@@ -14,7 +14,7 @@ import structlog
 from config.settings import DispatcherSettings
 from events.dead_letter import DeadLetter
 from events.errors import Backpressure, NotFound, RejectedEvent, TransientError
-from services.backoff import Backoff
+from services.backoff import Backoff, ended, heed_cancellation
 from services.dispatch_queue import Batch, Item, Lane
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.dispatch import (
@@ -138,8 +138,7 @@ class Calls:
     async def close(self) -> None:
         """End what runs in the background."""
         if self._probing is not None:
-            self._probing.cancel()
-            await asyncio.wait({self._probing})
+            await ended(self._probing)
             self._probing = None
 
     async def _results(self, batch: Batch) -> list[_Outcome]:
@@ -222,12 +221,15 @@ class Calls:
 
     async def _probe(self, wait: float) -> None:
         await asyncio.sleep(wait)
-        while not await healthy(self._prefect):
-            wait = self._prefect_trouble.failed(TransientError(self._prefect_trouble.trouble or ""))
-            await asyncio.sleep(wait)
-        self._prefect_trouble.worked()
-        self._probing = None
-        self._wake()
+        try:
+            while not await healthy(self._prefect):
+                heed_cancellation()
+                wait = self._prefect_trouble.failed(TransientError(self._prefect_trouble.trouble or ""))
+                await asyncio.sleep(wait)
+            self._prefect_trouble.worked()
+        finally:
+            self._probing = None  # whatever ended this: nothing is sent to Prefect as long as it stands
+            self._wake()
 
     async def _settle(self, batch: Batch, results: Sequence[_Outcome]) -> None:
         made: list[_Outcome] = []
@@ -246,9 +248,12 @@ class Calls:
                 self._note_refusal(lane, result)
             elif self._hopeless(item, result, jitter):
                 refused.append((lane, item, result))
-        for lane, item, _ in (*made, *refused):
-            lane.items.pop(item.entry, None)
         await self._until_recorded(made, refused)
+        for lane, item, _ in (
+            *made,
+            *refused,
+        ):  # not before: what is forgotten here and still in its lane is lost there
+            lane.items.pop(item.entry, None)
 
     def _hopeless(self, item: Item, result: Result, jitter: float) -> bool:
         """Let the item be tried again; answers whether it has been tried too often."""

@@ -12,7 +12,7 @@ import structlog
 
 from config.settings import DispatcherSettings
 from events.errors import Backpressure, TransientError
-from services.backoff import Backoff, heed_cancellation
+from services.backoff import Backoff, ended, heed_cancellation
 from services.circuit import Circuit, CircuitLimits
 from services.dispatch_queue import Allowance, Batch, Lane, Pace, held, next_batches, next_due
 from services.store.event_history import now_ms
@@ -25,6 +25,7 @@ LEASE_SECONDS: Final = 5.0
 _STANDBY_SECONDS: Final = 1.0
 _LONGEST_WAIT_SECONDS: Final = 1.0
 _FINISH_SECONDS: Final = 2.5
+_RECOUNT_SECONDS: Final = 5.0
 
 log = structlog.get_logger()
 
@@ -113,6 +114,7 @@ class Dispatcher:
         self._work: set[asyncio.Task[None]] = set()
         self._trouble = Backoff("dispatch", first_seconds=0.1, longest_seconds=5)
         self._active = False
+        self._next_recount = 0.0
 
     async def run(self) -> None:
         """Dispatch until cancelled, whenever this process holds the lease; a call in hand is given time to end."""
@@ -160,9 +162,7 @@ class Dispatcher:
                 heed_cancellation()
         finally:
             self._active = False
-            for task in helpers:
-                task.cancel()
-            await asyncio.wait(helpers)
+            await ended(*helpers)
             await self._finish()
             self._lanes.clear()
             with contextlib.suppress(TransientError, Backpressure):
@@ -172,15 +172,14 @@ class Dispatcher:
         """Let calls that are under way end: their answers are worth having, though nothing is lost without them."""
         if self._work:
             _, late = await asyncio.wait(self._work, timeout=_FINISH_SECONDS)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late)
+            await ended(*late)
         await self._calls.close()
 
     async def _keep_lease(self) -> None:
         while True:
             await asyncio.sleep(LEASE_SECONDS / 4)
+            if not self._active:
+                return  # a lease that is kept by nobody who dispatches would keep the others away
             with contextlib.suppress(TransientError, Backpressure):
                 if not await self._lease.renew():
                     log.warning("another process dispatches now")
@@ -244,6 +243,20 @@ class Dispatcher:
         full = [name for name in names if not self._lanes[name].room]
         for name, length in (await self._source.lengths(full)).items():
             self._lanes[name].length = length
+        if time.monotonic() >= self._next_recount:
+            await self._recount([name for name in names if self._lanes[name].room])
+
+    async def _recount(self, names: Sequence[str]) -> None:
+        """Read a lane from its beginning if it holds more than is in memory.
+
+        Reading on never comes to what stands before the last entry that was read. Such entries are there when a server
+        has come back without its last second, in which they were taken out, or when its clock was set back.
+        """
+        for name, length in (await self._source.lengths(names)).items():
+            lane = self._lanes[name]
+            if length > len(lane.items):
+                lane.last_read = ""
+        self._next_recount = time.monotonic() + _RECOUNT_SECONDS
 
     async def _reconsider(self) -> None:
         """When the rules have changed, what is held may be theirs no more: let them decide on it again."""

@@ -63,7 +63,11 @@ class PrefectApi:
             ) from error
         if response.status_code >= _CLIENT_ERROR:
             raise _refused(response)
-        return response.json() if response.content else None
+        try:
+            return response.json() if response.content else None
+        except ValueError as error:
+            msg = f"something else than Prefect answered at {self.url}: {response.text[:100]!r} is not JSON"
+            raise TransientError(msg) from error
 
     def run_url(self, run_id: str) -> str:
         """Where a person sees the flow run in Prefect's UI."""

@@ -62,14 +62,19 @@ class _Cancellable(redis.asyncio.connection.AbstractConnection):
     """Ends with the task that uses it.
 
     redis-py sends through ``asyncio.wait_for``, which in Python 3.11 swallows a cancellation that comes just as the
-    sending is done: a task in a loop of commands would never end.
+    sending is done or has failed: a task in a loop of commands would never end.
     """
 
     @override
     async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
         task = asyncio.current_task()
         told = task.cancelling() if task else 0
-        await super().send_packed_command(command, check_health)
+        try:
+            await super().send_packed_command(command, check_health)
+        except Exception as error:
+            if task and task.cancelling() > told:
+                raise asyncio.CancelledError from error
+            raise
         if task and task.cancelling() > told:
             await self.disconnect(nowait=True)
             raise asyncio.CancelledError

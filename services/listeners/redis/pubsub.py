@@ -19,7 +19,7 @@ from redis.exceptions import ResponseError
 from config.settings import ListenerSettings
 from events.errors import Backpressure, TransientError
 from services import metrics
-from services.backoff import Backoff
+from services.backoff import Backoff, ended
 from services.listeners.intake import Message, Sink
 from services.listeners.redis.buffer import Buffer
 from services.store.connection import AsyncRedis, translated
@@ -134,14 +134,12 @@ class PubSubListener:
             try:
                 await asyncio.wait({reading, holding}, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for task in (reading, holding):
-                    task.cancel()
-                results = await asyncio.gather(reading, holding, return_exceptions=True)
+                await ended(reading, holding)
                 await self._drain(subscription)
         self._state = "starting"
-        for result in results:
-            if isinstance(result, Exception):
-                raise result
+        for task in (reading, holding):
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
 
     @asynccontextmanager
     async def _subscribed(self) -> AsyncIterator[PubSub]:
@@ -266,8 +264,7 @@ class PubSubListener:
             await asyncio.wait_for(self._lease.release(), 1)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._buffer.emptied(), _FLUSH_SECONDS)
-        handing_on.cancel()
-        await asyncio.gather(handing_on, return_exceptions=True)
+        await ended(handing_on)
         if len(self._buffer) or self._doubtful:
             log.error(
                 "stopped with messages that the journal did not take",

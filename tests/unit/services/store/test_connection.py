@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Iterable
+
+import pytest
+from redis.asyncio.connection import AbstractConnection
 
 from services.store.connection import AsyncRedis
 
@@ -30,3 +34,30 @@ async def test_a_connection_is_as_good_as_new_after_a_cancellation(redis: AsyncR
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
         assert await redis.echo(f"answer {number}") == f"answer {number}".encode()
+
+
+async def test_a_task_whose_sending_fails_just_as_it_is_cancelled_ends(
+    redis: AsyncRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await redis.ping()
+
+    async def ping() -> None:
+        while True:
+            await redis.ping()
+
+    task = asyncio.create_task(ping())
+    told = False
+
+    async def fail(self: AbstractConnection, command: Iterable[bytes]) -> None:
+        nonlocal told
+        if not told:
+            told = True
+            task.cancel()
+            raise ConnectionResetError("Connection lost")
+        await honest(self, command)
+
+    honest = AbstractConnection._send_packed_command
+    monkeypatch.setattr(AbstractConnection, "_send_packed_command", fail)
+    _, late = await asyncio.wait({task}, timeout=2)
+    task.cancel()
+    assert not late
