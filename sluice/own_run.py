@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 from prefect.client.orchestration import PrefectClient
@@ -116,6 +117,18 @@ class OwnRun:
         state: State[Any] = State(type=StateType.CANCELLED, name="Cancelled", message=message)
         answer = await self._client.set_flow_run_state(self._id, state, force=True)
         return answer.state or state
+
+    async def emit(self, event: str, payload: dict[str, Any]) -> None:
+        """Publish an event whose resource is the run."""
+        body = {
+            "id": str(uuid4()),
+            "event": event,
+            "occurred": datetime.now(UTC).isoformat(),
+            "resource": {"prefect.resource.id": f"prefect.flow-run.{self._id}"},
+            "related": [],
+            "payload": payload,
+        }
+        await self._client.request("POST", "/events", json=[body])
 
     async def _set(self, state: State[Any]) -> tuple[State[Any] | None, str]:
         answer = await self._client.set_flow_run_state(self._id, state)

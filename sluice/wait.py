@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
 from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.events import emit_event
 from pydantic import BaseModel
 
 from sluice.hearing import Hearing, hearing
@@ -172,7 +171,7 @@ class Wait:
             now = datetime.now(UTC)
             if reminder is not None and now >= reminder:
                 reminder = None
-                self._remind()
+                await self._remind()
             if deadline is not None and now >= deadline:
                 result = await self._give_up(state)
                 if result is not None:
@@ -246,12 +245,12 @@ class Wait:
             self._tags = with_awaits(self._tags, ())
             await self.run.set_tags(self._tags)
 
-    def _remind(self) -> None:
-        emit_event(
-            REMINDER_EVENT,
-            resource={"prefect.resource.id": f"prefect.flow-run.{self.run_id}"},
-            payload={"wait": self.spec.name, "keys": list(self.spec.keys), "waiting_seconds": self.spec.remind_seconds},
-        )
+    async def _remind(self) -> None:
+        payload = {"wait": self.spec.name, "keys": list(self.spec.keys), "waiting_seconds": self.spec.remind_seconds}
+        try:
+            await self.run.emit(REMINDER_EVENT, payload)
+        except UNREACHABLE as error:
+            self.log.warning("The reminder was not sent: %s", error)
         self.log.warning("Still waiting for a signal after %g s", self.spec.remind_seconds)
 
 

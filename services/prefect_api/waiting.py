@@ -13,8 +13,8 @@ from events.errors import NotFound, RejectedEvent, TransientError
 from services.prefect_api.client import PrefectApi
 from sluice.protocol import AWAITS, DEADLINE, NEED, REMINDER, WAIT, answered_key, keys_of, verdict_key
 
-PAGE: Final = 200
-"""How many runs Prefect lists in one answer."""
+PAGE: Final = 50
+"""How many runs are listed in one answer. Prefect could list 200, and would serve nobody else for a good while."""
 
 _FINAL: Final = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 _CONFLICT: Final = "Prefect answered 409"

@@ -24,6 +24,7 @@ _PATIENCE_SECONDS: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 """How long to wait between tries while something passes by itself; then others come first and it is tried later."""
 
 _LATER_SECONDS: Final = 2.0
+_MOST_HINTS: Final = 20
 
 log = structlog.get_logger()
 
@@ -41,6 +42,12 @@ class Runs(Protocol):
     async def cancel(self, run: RunView, message: str) -> Resumed | Undone: ...
 
 
+class Hints(Protocol):
+    """Who was heard to wait (see `services.store.waits.Waits`): quicker than asking Prefect, and not complete."""
+
+    async def heard_for(self, key: str, limit: int) -> list[str]: ...
+
+
 class Applier:
     """Applies signals; many of them may run at once, in one process or in many.
 
@@ -48,8 +55,9 @@ class Applier:
     goes on after a crash finds the note and asks the run's own past in Prefect how far it got.
     """
 
-    def __init__(self, *, store: SignalStore, runs: Runs, settings: ResumerSettings) -> None:
+    def __init__(self, *, store: SignalStore, runs: Runs, hints: Hints, settings: ResumerSettings) -> None:
         self._store = store
+        self._hints = hints
         self._runs = runs
         self._settings = settings
 
@@ -129,7 +137,17 @@ class Applier:
         record = await self._store.get(signal_id)
         if record is None or record.signal.key is None:
             return others
-        for run in await self._call(self._runs.waiting_for([record.signal.key])):
+        key = record.signal.key
+        hinted = await self._hints.heard_for(key, _MOST_HINTS)
+        # One of several goes to the run that waits longest, which only Prefect can tell.
+        for run_id in hinted if record.signal.deliver == "all" or len(hinted) == 1 else ():
+            if run_id not in record.marks:
+                others |= await self._serve_if_there(run_id, signal_id)
+        record = await self._store.get(signal_id) or record
+        if record.signal.deliver == "one" and _was_applied(record):
+            await self._finish(record)
+            return others
+        for run in await self._call(self._runs.waiting_for([key])):
             if record.signal.deliver == "one" and _was_applied(record):
                 break
             if run.run_id not in record.marks:

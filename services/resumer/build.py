@@ -49,7 +49,7 @@ def build_resumer(
     store = SignalStore(redis, settings)
     waits = Waits(redis)
     runs = WaitingRuns(api)
-    applier = Applier(store=store, runs=runs, settings=settings)
+    applier = Applier(store=store, runs=runs, hints=waits, settings=settings)
 
     async def remind(run: RunView) -> None:
         await emit(api, [reminder_event(run)])

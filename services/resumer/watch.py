@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, Protocol
 
 import structlog
@@ -23,6 +25,9 @@ _VISIBLE_SECONDS: Final = (0.0, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6)
 
 _SWEEP_SECONDS: Final = 0.5
 _AT_ONCE: Final = 8
+_BATCH: Final = 50
+_AGAIN_SECONDS: Final = 2.0
+_TRIES: Final = 5
 
 log = structlog.get_logger()
 
@@ -63,6 +68,7 @@ class SignalWatch:
         self._heard = asyncio.Event()
         self._scan_due = asyncio.Event()
         self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._bystanding = asyncio.Semaphore(_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
         self._connected = False
         self._counts = (0, 0, 0)
@@ -113,48 +119,57 @@ class SignalWatch:
                 self._heard.set()
             else:
                 self._paused.pop(change.run_id, None)
-                task = asyncio.create_task(self._patiently_once(self._bystander.left(change)))
+                task = asyncio.create_task(self._tried_again(partial(self._bystander.left, change)))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
-    async def _patiently_once(self, work: Awaitable[None]) -> None:
-        try:
-            await work
-        except (TransientError, Backpressure, RejectedEvent, NotFound) as error:
-            log.debug("state change not seen to; the next scan will", error=str(error))
-            self._scan_due.set()
+    async def _tried_again(self, work: Callable[[], Awaitable[None]]) -> None:
+        for number in range(_TRIES):
+            try:
+                async with self._bystanding:
+                    await work()
+            except NotFound:
+                return
+            except (TransientError, Backpressure, RejectedEvent) as error:
+                log.debug("state change not seen to yet", error=str(error))
+                await asyncio.sleep(_AGAIN_SECONDS * 2**number)
+            else:
+                return
 
     async def _see_to_paused(self) -> None:
         await self._heard.wait()
         self._heard.clear()
+        wanted: dict[str, str] = {}
         for pause in _VISIBLE_SECONDS:
             await asyncio.sleep(pause)
             wanted = dict(self._paused)
             if not wanted:
                 return
-            found = [run for run in await self._runs.read_many(list(wanted)) if run.waiting]
-            for run in found:
-                self._paused.pop(run.run_id, None)
-            await self._see_to(found)
-        self._paused.clear()  # they went on before anybody could look: bystander and poll have seen to them
+            ids = list(wanted)
+            for start in range(0, len(ids), _BATCH):
+                found = [run for run in await self._runs.read_many(ids[start : start + _BATCH]) if run.waiting]
+                for run in found:
+                    self._paused.pop(run.run_id, None)
+                await self._see_to(found)
+        for run_id in wanted:  # they went on before anybody could look: bystander and poll have seen to them
+            self._paused.pop(run_id, None)
 
     async def _see_to(self, runs: Sequence[RunView]) -> None:
         """Note that the runs wait, and apply what is open for them."""
         if not runs:
             return
         await self._waits.began(runs)
-        opened, _ = await self._store.counts()
-        if not opened:
-            return
+        targets = {run.run_id: _targets(run) for run in runs}
+        wanted = await self._store.with_open([target for found in targets.values() for target in found])
         async with asyncio.TaskGroup() as tasks:
             for run in runs:
-                tasks.create_task(self._serve(run))
+                if wanted.intersection(targets[run.run_id]):
+                    tasks.create_task(self._serve(run))
 
     async def _serve(self, run: RunView) -> None:
         async with self._slots:
-            targets = [f"run {run.run_id}", *(f"key {key}" for key in run.keys)]
             with contextlib.suppress(TransientError, Backpressure):  # they stay open, and the sweep finds them
-                for record in await self._store.open_for(targets):
+                for record in await self._store.open_for(_targets(run)):
                     await self._apply(record.signal.id)
 
     async def _sweep(self) -> None:
@@ -184,9 +199,17 @@ class SignalWatch:
             await asyncio.wait_for(self._scan_due.wait(), self._settings.scan_seconds)
         self._scan_due.clear()
         waiting: dict[str, str] = {}
+        asked = time.monotonic()
         async for page in self._runs.paused():
             waiting |= {run.run_id: run.state_id for run in page}
             await self._see_to(page)
+            # Prefect answers one call at a time: a scan takes at most half of its time.
+            await asyncio.sleep(time.monotonic() - asked)
+            asked = time.monotonic()
         for run_id, state_id in await self._waits.known():
             if waiting.get(run_id) != state_id:
-                await self._patiently_once(self._bystander.left_unheard(run_id, state_id))
+                await self._tried_again(partial(self._bystander.left_unheard, run_id, state_id))
+
+
+def _targets(run: RunView) -> list[str]:
+    return [f"run {run.run_id}", *(f"key {key}" for key in run.keys)]

@@ -183,6 +183,17 @@ class SignalStore:
         records = await self._records(ids)
         return sorted((record for record in records if record.open), key=lambda record: record.place)
 
+    async def with_open(self, targets: Sequence[str]) -> set[str]:
+        """Those of the targets that open signals are for."""
+        if not targets:
+            return set()
+        with translated():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for target in targets:
+                    pipeline.exists(TARGET + target)
+                found = await pipeline.execute()
+        return {target for target, there in zip(targets, found, strict=True) if there}
+
     async def due(self, limit: int = 100) -> list[str]:
         """The ids of open signals that somebody must look at now."""
         with translated():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +11,10 @@ from typing import Any, Final, Literal, Protocol, cast
 from services.store.connection import AsyncRedis, translated
 
 WAITING: Final = "sluice:signals:waiting"
-"""Hash: run id to the id of the paused state that it was last heard to be in."""
+"""Hash: run id to JSON of the paused state's id that it was last heard to be in, and of the keys it waits for."""
+
+WAITING_FOR: Final = "sluice:signals:waiting-for:"
+"""Prefix of the set of run ids that were heard to wait for a key; behind it the key."""
 
 ALARMS: Final = "sluice:signals:alarms"
 """What is due for suspended runs, by time (ms): ``deadline`` or ``reminder``, run id, state id, with blanks."""
@@ -23,6 +27,8 @@ class Waiting(Protocol):
     def run_id(self) -> str: ...
     @property
     def state_id(self) -> str: ...
+    @property
+    def keys(self) -> tuple[str, ...]: ...
     @property
     def deadline(self) -> datetime | None: ...
     @property
@@ -60,13 +66,16 @@ class Waits:
         with translated():
             known = await self._redis.hmget(WAITING, [run.run_id for run in runs])
             fresh = {
-                run.run_id: run.state_id
-                for run, state_id in zip(runs, known, strict=True)
-                if state_id != run.state_id.encode()
+                run.run_id: json.dumps([run.state_id, list(run.keys)])
+                for run, entry in zip(runs, known, strict=True)
+                if entry is None or json.loads(entry)[0] != run.state_id
             }
             async with self._redis.pipeline(transaction=True) as pipeline:
                 if fresh:
                     pipeline.hset(WAITING, mapping=cast("Any", fresh))
+                for run in runs:
+                    for key in run.keys if run.run_id in fresh else ():
+                        pipeline.sadd(WAITING_FOR + key, run.run_id)
                 new_alarms = {member: at for member, at in alarms.items() if member.split(" ")[1] in fresh}
                 if new_alarms:
                     pipeline.zadd(ALARMS, new_alarms)
@@ -75,8 +84,13 @@ class Waits:
     async def ended(self, run_id: str, state_id: str) -> None:
         """The run does not wait in that state any more."""
         with translated():
+            entry: Any = await self._redis.hget(WAITING, run_id)
+            heard, keys = json.loads(entry) if entry else (state_id, [])
             async with self._redis.pipeline(transaction=True) as pipeline:
-                pipeline.hdel(WAITING, run_id)
+                if heard == state_id:  # else it waits again by now
+                    pipeline.hdel(WAITING, run_id)
+                    for key in keys:
+                        pipeline.srem(WAITING_FOR + key, run_id)
                 pipeline.zrem(ALARMS, *(Alarm(kind, run_id, state_id).member for kind in ("deadline", "reminder")))
                 await pipeline.execute()
 
@@ -84,13 +98,21 @@ class Waits:
         """The paused state that the run was last heard to be in."""
         with translated():
             found: Any = await self._redis.hget(WAITING, run_id)
-        return None if found is None else found.decode()
+        return None if found is None else str(json.loads(found)[0])
+
+    async def heard_for(self, key: str, limit: int) -> list[str]:
+        """Runs that were heard to wait for the key: a hint, neither complete nor certain; none if over ``limit``."""
+        with translated():
+            if await self._redis.scard(WAITING_FOR + key) > limit:
+                return []
+            found: Any = await self._redis.smembers(WAITING_FOR + key)
+        return sorted(run_id.decode() for run_id in found)
 
     async def known(self) -> list[tuple[str, str]]:
         """Every run that was heard to wait, with the state."""
         with translated():
             found: Any = await self._redis.hgetall(WAITING)
-        return [(run_id.decode(), state_id.decode()) for run_id, state_id in found.items()]
+        return [(run_id.decode(), str(json.loads(entry)[0])) for run_id, entry in found.items()]
 
     async def count(self) -> int:
         """How many runs wait."""

@@ -24,6 +24,7 @@ from services.resumer.apply import Applier
 from services.resumer.build import build_resumer
 from services.store.connection import connect, connect_sync
 from services.store.signals import SignalStore
+from services.store.waits import Waits
 
 
 class Mortal:
@@ -67,7 +68,7 @@ async def apply(url: str, signal_id: str, last: int, tell: int) -> None:
     async with connect_prefect() as api:
         store: Any = Mortal(SignalStore(redis, settings), step)
         runs: Any = Mortal(WaitingRuns(api), step)
-        await Applier(store=store, runs=runs, settings=settings).apply(signal_id)
+        await Applier(store=store, runs=runs, hints=Waits(redis), settings=settings).apply(signal_id)
     await redis.aclose()
 
 

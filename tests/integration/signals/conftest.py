@@ -28,6 +28,7 @@ from services.resumer.desk import SignalDesk
 from services.store.connection import AsyncRedis, connect_sync
 from services.store.signal_record import SignalRecord
 from services.store.signals import SignalStore
+from services.store.waits import Waits
 from sluice.protocol import keyset, pause_key, response_key, schema_key
 from tests.support.waiting import eventually
 
@@ -74,6 +75,7 @@ class Desk:
     store: SignalStore
     runs: WaitingRuns
     api: PrefectApi
+    hints: Waits
     letters: Letters = field(default_factory=Letters)
     book: Book = field(default_factory=Book)
 
@@ -195,6 +197,7 @@ async def desk(redis: AsyncRedis, valkey_url: str, prefect_url: str) -> AsyncIte
             store=store,
             runs=WaitingRuns(api),
             api=api,
+            hints=Waits(redis),
         )
     rq_redis.close()
 

@@ -46,7 +46,7 @@ async def test_killed_at_any_step_it_is_applied_once_by_who_comes_after(
     assert reached[-1] == "done"
     assert {"after claim", "before settle", "after settle", "before decide", "after decide"} <= set(reached)
     assert ("after end_wait" if way == "reject" else "after resume") in reached
-    applier = Applier(store=desk.store, runs=desk.runs, settings=settings())
+    applier = Applier(store=desk.store, runs=desk.runs, hints=desk.hints, settings=settings())
     for number, signal_id in enumerate(sent):
         await applier.apply(signal_id)
         record = await desk.outcome(signal_id)
@@ -64,7 +64,7 @@ async def test_a_killed_signal_never_answers_the_next_wait_of_its_run(
     runs = [await desk.park(key) for key in keys]
     sent = [await desk.send_quietly(key=key, input={"n": 1}) for key in keys]
     reached = await killed_at_every_step(checkout, valkey_url, sent)
-    applier = Applier(store=desk.store, runs=desk.runs, settings=settings())
+    applier = Applier(store=desk.store, runs=desk.runs, hints=desk.hints, settings=settings())
     seen: Counter[str] = Counter()
     for number, name in enumerate(reached):
         run_id = runs[number]

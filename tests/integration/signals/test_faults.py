@@ -21,6 +21,7 @@ from services.resumer.build import build_resumer
 from services.resumer.desk import SignalDesk
 from services.store.connection import AsyncRedis, connect, connect_sync
 from services.store.signals import SignalStore
+from services.store.waits import Waits
 from tests.integration.signals.conftest import Desk, new_key, running, settings
 from tests.integration.signals.test_waits import Running
 from tests.support import waiting_flows as flows
@@ -32,12 +33,19 @@ def desk_on(redis: AsyncRedis, url: str, desk: Desk) -> Desk:
     store = SignalStore(redis, settings())
     rq_redis = connect_sync(url, RedisSettings())
     return Desk(
-        desk=SignalDesk(store=store, rq_redis=rq_redis, limits=Limits()), store=store, runs=desk.runs, api=desk.api
+        desk=SignalDesk(store=store, rq_redis=rq_redis, limits=Limits()),
+        store=store,
+        runs=desk.runs,
+        api=desk.api,
+        hints=Waits(redis),
     )
 
 
 async def test_of_many_resumers_the_first_signal_in_order_wins(desk: Desk, redis: AsyncRedis) -> None:
-    appliers = [Applier(store=SignalStore(redis, settings()), runs=desk.runs, settings=settings()) for _ in range(4)]
+    appliers = [
+        Applier(store=SignalStore(redis, settings()), runs=desk.runs, hints=desk.hints, settings=settings())
+        for _ in range(4)
+    ]
     for _ in range(3):
         run_id = await desk.park(new_key())
         sent = [await desk.send_quietly(run_id=run_id, input={"n": number}) for number in range(4)]
@@ -49,7 +57,10 @@ async def test_of_many_resumers_the_first_signal_in_order_wins(desk: Desk, redis
 
 
 async def test_of_many_resumers_one_delivers_to_one(desk: Desk, redis: AsyncRedis) -> None:
-    appliers = [Applier(store=SignalStore(redis, settings()), runs=desk.runs, settings=settings()) for _ in range(3)]
+    appliers = [
+        Applier(store=SignalStore(redis, settings()), runs=desk.runs, hints=desk.hints, settings=settings())
+        for _ in range(3)
+    ]
     key = new_key()
     runs = [await desk.park(key) for _ in range(4)]
     sent = [await desk.send_quietly(key=key, deliver="one") for _ in range(3)]
@@ -131,7 +142,7 @@ async def test_a_full_buffer_rejects_further_early_signals_and_keeps_them_as_let
     desk: Desk, redis: AsyncRedis
 ) -> None:
     small = settings(max_buffered=2)
-    applier = Applier(store=SignalStore(redis, small), runs=desk.runs, settings=small)
+    applier = Applier(store=SignalStore(redis, small), runs=desk.runs, hints=desk.hints, settings=small)
     sent = [await desk.send_quietly(key=new_key()) for _ in range(3)]
     for signal_id in sent:
         await applier.apply(signal_id)
@@ -144,7 +155,7 @@ async def test_a_full_buffer_rejects_further_early_signals_and_keeps_them_as_let
 async def test_old_records_are_forgotten_and_open_ones_are_not(desk: Desk, redis: AsyncRedis) -> None:
     small = settings(max_records=100)
     store = SignalStore(redis, small)
-    applier = Applier(store=store, runs=desk.runs, settings=small)
+    applier = Applier(store=store, runs=desk.runs, hints=desk.hints, settings=small)
     unknown = str(uuid.uuid4())
     kept = await desk.send_quietly(key=new_key())
     await applier.apply(kept)
@@ -174,6 +185,7 @@ async def test_prefect_may_be_restarted_between_pause_and_resume(
                     store=store,
                     runs=WaitingRuns(api),
                     api=api,
+                    hints=Waits(redis),
                 )
                 parts = build_resumer(
                     redis=redis,

@@ -159,7 +159,7 @@ async def seconds_since(moment: Any) -> float:
 async def test_a_call_that_hangs_is_given_up_and_told_apart_afterwards(resumer: Desk) -> None:
     """The resume reaches Prefect, its answer never comes: the run's past says that it was ours."""
     run_id = await resumer.park(new_key())
-    applier = Applier(store=resumer.store, runs=Deaf(resumer), settings=settings(call_seconds=0.5))
+    applier = Applier(store=resumer.store, runs=Deaf(resumer), hints=resumer.hints, settings=settings(call_seconds=0.5))
     signal_id = await resumer.send_quietly(run_id=run_id, input={"n": 1})
     await applier.apply(signal_id)
     record = await resumer.outcome(signal_id)
