@@ -33,14 +33,14 @@ from config.settings import CHECKOUT, RedisSettings, ResumerSettings
 from services.embedded import claim_port, start_prefect, start_valkey
 from services.store.connection import AsyncRedis, connect
 from services.store.signals import SignalStore
-from sluice.protocol import RESUME_NAME, keyset, pause_key, schema_key
+from sluice.protocol import RESUME_NAME, form, keyset, pause_key, schema_key
 
 if TYPE_CHECKING:
     from services.prefect_api.client import PrefectApi
 
 PARTS = ("applied", "paused", "suspended", "rate", "scale")
 ENTRYPOINT = "benchmarks/flows_that_wait/flows.py"
-FORM = json.dumps({"type": "object", "properties": {}, "additionalProperties": True})
+ANY_OBJECT = {"type": "object", "properties": {}, "additionalProperties": True}
 AT_ONCE = 100
 
 
@@ -106,7 +106,8 @@ class Bench:
     async def forms(self, pairs: Sequence[tuple[str, str]]) -> None:
         """What the answers of parked runs must look like, given run id and key."""
         for run_id, key in pairs:
-            body = {"key": schema_key(pause_key(key, 1)), "value": FORM}
+            pause = pause_key(key, 1)
+            body = {"key": schema_key(pause), "value": json.dumps(form(ANY_OBJECT, pause))}
             await self.api.request("POST", f"/flow_runs/{run_id}/input", json=body)
 
     @contextmanager

@@ -164,6 +164,8 @@ class ResumerSettings(Part):
     default_ttl_seconds: Positive = 86_400.0
     poll_seconds: Positive = 10.0
     """The safety net under the websocket: how often buffered signals are held against waiting runs."""
+    at_once: Annotated[int, Field(ge=1, le=64)] = 4
+    """How many signals one resumer applies side by side; one that must wait for its run holds up no other."""
     scan_seconds: Positive = 300.0
     """How often all paused runs are read, for deadlines and reminders that were not heard of."""
     lease_seconds: Annotated[float, Field(ge=2)] = 10.0

@@ -17,7 +17,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.input.run_input import run_input_subclass_from_type
 from pydantic import BaseModel
 
-from sluice.protocol import description_key, inputs_prefix, schema_key
+from sluice.protocol import description_key, form, inputs_prefix, schema_key
 
 _CALL_SECONDS: Final = 5.0
 """Prefect's client retries by itself with ever longer pauses; a call is begun afresh before that."""
@@ -77,19 +77,11 @@ class OwnRun:
         )
 
     async def _put_schema(self, pause: str, model: type[BaseModel] | None) -> None:
-        key = schema_key(pause)
-        if model is None:
-            await self.put(key, _ANY_OBJECT, replace=True)
-            return
-        # As Prefect's own `wait_for_input` does it: the same form in the UI, and unknown fields are refused.
-        form = run_input_subclass_from_type(model)
-        try:
-            await form.asave({"schema": key}, self._id)
-        except PrefectHTTPStatusError as error:
-            if error.response.status_code != _CONFLICT:
-                raise
-            await self.drop(key)
-            await form.asave({"schema": key}, self._id)
+        schema = _ANY_OBJECT
+        if model is not None:
+            # As Prefect's own `wait_for_input` does it: the same form in the UI, and unknown fields are refused.
+            schema = run_input_subclass_from_type(model).model_json_schema(by_alias=True)
+        await self.put(schema_key(pause), form(schema, pause), replace=True)
 
     async def set_tags(self, tags: Sequence[str]) -> None:
         """Replace the run's tags."""

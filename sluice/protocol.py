@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 AWAITS: Final = "awaits:"
 """Prefix of the tag that a run carries for each correlation key while it waits for it."""
@@ -23,6 +23,9 @@ DEADLINE: Final = "sluice_deadline"
 REMINDER: Final = "sluice_reminder"
 """Fields beside Prefect's own in the paused state's keyset: JSON list of keys; ``any`` or ``all`` of them; ISO 8601
 times of a suspended wait."""
+
+DELIVERY: Final = "__sluice__"
+"""Property of every answer that a signal brought: ``{"wait": pause key, "signal": id, "key": key or null}``."""
 
 GAVE_UP: Final = "No signal came"
 """What the message of the state begins with in which a run goes on because nobody answered in time."""
@@ -71,9 +74,24 @@ def verdict_key(pause: str) -> str:
     return f"{pause}--verdict"
 
 
-def answered_key(pause: str) -> str:
-    """The run input that says which of several keys was signalled: ``{"key": …}``."""
-    return f"{pause}--key"
+def form(schema: Mapping[str, Any], pause: str) -> dict[str, Any]:
+    """The ``schema`` of an answer to one wait, which refuses an answer that was meant for another.
+
+    Prefect validates and resumes in one transaction: what was decided on an old view of the run does no harm. Not under
+    ``properties``, so that the form in the UI does not show it.
+    """
+    named = {"type": "object", "properties": {"wait": {"const": pause}}, "required": ["wait"]}
+    return {**schema, "patternProperties": {**schema.get("patternProperties", {}), f"^{DELIVERY}$": named}}
+
+
+def addressed(value: Mapping[str, Any], *, pause: str, signal: str, key: str | None) -> dict[str, Any]:
+    """The answer ``value`` with the wait that it is meant for and the signal that brings it."""
+    return {**value, DELIVERY: {"wait": pause, "signal": signal, "key": key}}
+
+
+def opened(answer: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """The value of an answer, and what it says of its delivery (nothing, if it did not come by a signal)."""
+    return {name: value for name, value in answer.items() if name != DELIVERY}, answer.get(DELIVERY) or {}
 
 
 def keyset(

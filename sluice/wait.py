@@ -17,8 +17,8 @@ from sluice.own_run import UNREACHABLE, OwnRun
 from sluice.protocol import (
     AWAITS,
     GAVE_UP,
-    answered_key,
     keyset,
+    opened,
     pause_key,
     response_key,
     verdict_key,
@@ -216,12 +216,12 @@ class Wait:
         return self._ended(inputs)
 
     def _ended(self, inputs: dict[str, Any]) -> Result:
-        key = inputs.get(answered_key(self.pause), {}).get("key")
         if response_key(self.pause) in inputs:
-            return Answer(value=inputs[response_key(self.pause)], key=key)
+            value, delivery = opened(inputs[response_key(self.pause)])
+            return Answer(value=value, key=delivery.get("key"))
         verdict = inputs.get(verdict_key(self.pause))
         if verdict is None:
-            return Answer(value={}, key=key)
+            return Answer(value={})
         if verdict.get("action") == "reject":
             return Refusal(by=verdict.get("by"), reason=verdict.get("reason"))
         return Expiry()

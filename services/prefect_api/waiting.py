@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from events.errors import NotFound, RejectedEvent, TransientError
 from services.prefect_api.client import PrefectApi
-from sluice.protocol import AWAITS, DEADLINE, NEED, REMINDER, WAIT, answered_key, keys_of, verdict_key
+from sluice.protocol import AWAITS, DEADLINE, NEED, REMINDER, WAIT, keys_of, verdict_key
 
-PAGE: Final = 50
+PAGE: Final = 25
 """How many runs are listed in one answer. Prefect could list 200, and would serve nobody else for a good while."""
 
 _FINAL: Final = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
@@ -60,6 +60,8 @@ class RunView:
     pause_key: str | None
     keyset: Mapping[str, str]
     suspended: bool
+    heard: bool = False
+    """Remembered from when it began to wait, and not read just now."""
 
     @property
     def waiting(self) -> bool:
@@ -97,6 +99,24 @@ class RunView:
     def reminder(self) -> datetime | None:
         """When a suspended wait is reminded of."""
         return _moment(self.keyset.get(REMINDER))
+
+    @property
+    def memo(self) -> str:
+        """The view as JSON, for `remembered`."""
+        fields = {name: getattr(self, name) for name in _MEMO}
+        return json.dumps({**fields, "entered": self.entered.isoformat()})
+
+
+_MEMO: Final = (
+    "run_id", "name", "state_id", "state_type", "state_name", "tagged", "pause_key", "keyset", "suspended",
+)  # fmt: skip
+
+
+def remembered(memo: str) -> RunView:
+    """The view that was kept as its ``memo``: true when it was heard, to be taken as a hint now."""
+    fields = json.loads(memo)
+    entered = datetime.fromisoformat(fields["entered"])
+    return RunView(**{**fields, "entered": entered, "tagged": tuple(fields["tagged"])}, heard=True)
 
 
 class Undone(Enum):
@@ -222,10 +242,6 @@ class WaitingRuns:
         # A suspended run has no process to end; Prefect would cancel it without the message.
         kind = ("CANCELLED", "Cancelled") if run.suspended else ("CANCELLING", "Cancelling")
         return await self._set_state(run.run_id, {"type": kind[0], "name": kind[1], "message": message})
-
-    async def say_key(self, run: RunView, key: str) -> None:
-        """Tell a run that waits for several keys which one the coming answer is for."""
-        await self._put(run.run_id, answered_key(run.pause_key or ""), {"key": key})
 
     async def inputs(self, run_id: str, keys: Sequence[str]) -> dict[str, Any]:
         """Those of the run inputs that are there, parsed."""

@@ -56,12 +56,13 @@ def build_resumer(
 
     bystander = Bystander(store=store, waits=waits, runs=runs, apply=applier.apply, remind=remind)
     return Resumer(
-        worker=SignalWorker(apply=applier.apply, connect=connect_rq, instance=instance),
+        worker=SignalWorker(apply=applier.apply, connect=connect_rq, instance=instance, at_once=settings.at_once),
         watch=SignalWatch(
             store=store,
             waits=waits,
             runs=runs,
             apply=applier.apply,
+            serve=applier.serve,
             bystander=bystander,
             changes=state_changes,
             settings=settings,

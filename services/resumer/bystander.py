@@ -89,9 +89,16 @@ class Bystander:
         await self._runs.end_wait(run, {"action": "timeout"}, f"{GAVE_UP} in time")
 
     async def _left(self, run_id: str, state_id: str) -> None:
-        if await self._store.applied_by(state_id) is None:
+        if not await self._by_signal(run_id, state_id):
             await self._witness(run_id, state_id)
         await self._waits.ended(run_id, state_id)
+
+    async def _by_signal(self, run_id: str, state_id: str) -> bool:
+        async with self._store.busy(f"run {run_id}"):  # whoever is at it has then said what came of it
+            signal_id = await self._store.applied_by(state_id)
+            record = await self._store.get(signal_id) if signal_id is not None else None
+        mark = record.marks.get(run_id) if record is not None else None
+        return mark is not None and mark.outcome in {None, Outcome.APPLIED}
 
     async def _witness(self, run_id: str, state_id: str) -> None:
         """Record it if somebody resumed the run from that wait without a signal."""

@@ -12,7 +12,7 @@ from events.signal import Outcome, ResumeSignal
 from services.prefect_api.waiting import RunView, Stay
 from services.store.signal_record import Mark, SignalRecord
 from services.store.signal_scripts import RECEIVED
-from sluice.protocol import GAVE_UP
+from sluice.protocol import GAVE_UP, KEYS, opened
 
 
 class Step(Enum):
@@ -80,8 +80,8 @@ def resolved(
 ) -> Verdict:
     """Whether it was this signal that made the run leave the wait that it was being applied to.
 
-    ``inputs`` holds the wait's response, if Prefect stored one. Where nothing tells two resumes apart, their effect is
-    the same, and the signal counts as applied.
+    ``inputs`` holds the wait's response, if Prefect stored one; that of a wait of Sluice names the signal. Where
+    nothing tells two resumes of Prefect's own pauses apart, their effect is the same, and the signal counts as applied.
     """
     place = next((place for place, stay in enumerate(stays) if stay.state_id == mark.state_id), None)
     if place is None or place + 1 >= len(stays):
@@ -91,8 +91,18 @@ def resolved(
         ours = after.message == rejection(record.signal)
     else:
         given = inputs.get(stay.keyset.get("response", "")) or {}
-        ours = resumes(after) and given == (record.signal.input if stay.keyset else {})
+        if KEYS in stay.keyset:
+            _, delivery = opened(given)
+            ours = resumes(after) and delivery.get("signal") == record.signal.id
+        else:
+            ours = resumes(after) and given == (record.signal.input if stay.keyset else {})
     return Verdict(Outcome.APPLIED, applied_to(run)) if ours else _gone(stay, after)
+
+
+def outlives(run: RunView, record: SignalRecord, stay: Stay) -> bool:
+    """Whether a signal that was tried on a wait, and came too late for it, is still good for one to come."""
+    after_it = stay.left is not None and stay.left < record.received
+    return after_it or (stay.need_all and record.signal.key in run.keys)
 
 
 def rejection(signal: ResumeSignal) -> str:
@@ -115,6 +125,11 @@ def overall(record: SignalRecord) -> Verdict | None:
             more = f" (and {len(of_kind) - 1} more runs)" if len(of_kind) > 1 else ""
             return Verdict(outcome, of_kind[0].reason + more)
     return None
+
+
+def expired(record: SignalRecord) -> Verdict:
+    """The outcome of a signal whose time to live has ended."""
+    return Verdict(Outcome.EXPIRED, f"nobody waited for it within its time to live, {record.signal.ttl_seconds:g} s")
 
 
 def _gone(stay: Stay, after: Stay) -> Verdict:

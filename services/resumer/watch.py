@@ -23,6 +23,9 @@ from services.store.waits import Waits
 _VISIBLE_SECONDS: Final = (0.0, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6)
 """Prefect tells of a state before its transaction is committed: how long to look again."""
 
+_TOGETHER_SECONDS: Final = 0.1
+"""While no signal is open nobody is in a hurry: runs that begin to wait are looked at together."""
+
 _SWEEP_SECONDS: Final = 0.5
 _AT_ONCE: Final = 8
 _BATCH: Final = 50
@@ -43,7 +46,8 @@ class Runs(Protocol):
 class SignalWatch:
     """Hears runs begin and end their waits, and sees to signals that no job will see to.
 
-    ``apply`` brings one signal as far as it gets. Many watches may run: what they do they do under leases.
+    ``apply`` brings one signal as far as it gets, ``serve`` does with one run what there is to do. Many watches may
+    run: what they do they do under leases.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class SignalWatch:
         waits: Waits,
         runs: Runs,
         apply: Callable[[str], Awaitable[None]],
+        serve: Callable[[str], Awaitable[object]],
         bystander: Bystander,
         changes: Callable[[], AsyncIterator[StateChange | Connected]],
         settings: ResumerSettings,
@@ -61,6 +66,7 @@ class SignalWatch:
         self._waits = waits
         self._runs = runs
         self._apply = apply
+        self._serve_late = serve
         self._bystander = bystander
         self._changes = changes
         self._settings = settings
@@ -139,6 +145,8 @@ class SignalWatch:
     async def _see_to_paused(self) -> None:
         await self._heard.wait()
         self._heard.clear()
+        if not (await self._store.counts())[0]:
+            await asyncio.sleep(_TOGETHER_SECONDS)
         wanted: dict[str, str] = {}
         for pause in _VISIBLE_SECONDS:
             await asyncio.sleep(pause)
@@ -160,7 +168,7 @@ class SignalWatch:
             return
         await self._waits.began(runs)
         targets = {run.run_id: _targets(run) for run in runs}
-        wanted = await self._store.with_open([target for found in targets.values() for target in found])
+        wanted = await self._store.with_signals([target for found in targets.values() for target in found])
         async with asyncio.TaskGroup() as tasks:
             for run in runs:
                 if wanted.intersection(targets[run.run_id]):
@@ -168,9 +176,13 @@ class SignalWatch:
 
     async def _serve(self, run: RunView) -> None:
         async with self._slots:
-            with contextlib.suppress(TransientError, Backpressure):  # they stay open, and the sweep finds them
+            with contextlib.suppress(
+                TransientError, Backpressure, NotFound
+            ):  # they stay open, and the sweep finds them
                 for record in await self._store.open_for(_targets(run)):
                     await self._apply(record.signal.id)
+                if await self._store.late_for(run.keys, run.run_id, run.entered):
+                    await self._serve_late(run.run_id)
 
     async def _sweep(self) -> None:
         """Look at signals whose time has come: lost jobs, tries put off, ends of their time to live; and alarms."""
@@ -203,10 +215,10 @@ class SignalWatch:
         async for page in self._runs.paused():
             waiting |= {run.run_id: run.state_id for run in page}
             await self._see_to(page)
-            # Prefect answers one call at a time: a scan takes at most half of its time.
-            await asyncio.sleep(time.monotonic() - asked)
+            # Prefect answers one call at a time: a scan takes a quarter of its time.
+            await asyncio.sleep(3 * (time.monotonic() - asked))
             asked = time.monotonic()
-        for run_id, state_id in await self._waits.known():
+        async for run_id, state_id in self._waits.known():
             if waiting.get(run_id) != state_id:
                 await self._tried_again(partial(self._bystander.left_unheard, run_id, state_id))
 

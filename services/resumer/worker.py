@@ -1,4 +1,4 @@
-"""The resumer's RQ worker: jobs are taken in a thread of their own and run on the role's event loop."""
+"""The resumer's RQ workers: jobs are taken in threads of their own and run on the role's event loop."""
 
 from __future__ import annotations
 
@@ -24,38 +24,44 @@ _serving: list[SignalWorker] = []
 
 
 class SignalWorker:
-    """Takes signals off the resume queue, one after the other; many workers may serve it.
+    """Takes signals off the resume queue, ``at_once`` of them side by side; many processes may serve it.
 
-    The thread only blocks: all the work is done by ``apply`` on the loop that called `run`, so that its connections to
-    Prefect and Redis stay open between jobs. ``connect`` opens a blocking client for RQ.
+    The threads only block: all the work is done by ``apply`` on the loop that called `run`, so that its connections to
+    Prefect and Redis stay open between jobs. ``connect`` opens a blocking client for RQ. The order of the signals for
+    one run does not hang on the order of the jobs: whoever comes to a run applies what is open for it in order.
     """
 
     def __init__(
-        self, *, apply: Callable[[str], Awaitable[None]], connect: Callable[[], SyncRedis], instance: str
+        self, *, apply: Callable[[str], Awaitable[None]], connect: Callable[[], SyncRedis], instance: str, at_once: int
     ) -> None:
         self._apply = apply
         self._connect = connect
-        self._name = f"resumer-{instance}"
+        self._names = [f"resumer-{instance}-{number}" for number in range(1, at_once + 1)]
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._working = False
+        self._working: set[str] = set()
         self._done = 0
 
     def status(self) -> Mapping[str, Any]:
-        """``ready`` while the worker listens to its queue."""
-        return {"ready": self._working, "queue": RESUME, "signals": self._done}
+        """``ready`` while somebody listens to the queue."""
+        return {"ready": bool(self._working), "queue": RESUME, "signals": self._done}
 
     async def run(self) -> None:
-        """Work until cancelled; the signal in hand is then finished, if that takes less than 3 s."""
+        """Work until cancelled; the signals in hand are then finished, if that takes less than 3 s."""
         self._loop = asyncio.get_running_loop()
         _serving.append(self)
         try:
-            while True:
-                await self._work()
-                await asyncio.sleep(_AGAIN_SECONDS)
+            async with asyncio.TaskGroup() as tasks:
+                for name in self._names:
+                    tasks.create_task(self._work_again_and_again(name))
         finally:
             _serving.remove(self)
 
-    async def _work(self) -> None:
+    async def _work_again_and_again(self, name: str) -> None:
+        while True:
+            await self._work(name)
+            await asyncio.sleep(_AGAIN_SECONDS)
+
+    async def _work(self, name: str) -> None:
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
         redis = self._connect()
@@ -64,7 +70,7 @@ class SignalWorker:
         def work() -> None:
             try:
                 with translated():
-                    worker = simple_worker([RESUME], redis, self._name)
+                    worker = simple_worker([RESUME], redis, name)
                     workers.append(worker)
                     worker.work(logging_level="WARNING")
             except (
@@ -78,8 +84,8 @@ class SignalWorker:
                 loop.call_soon_threadsafe(ended.set)
 
         # A daemon: where Redis is away, RQ sleeps longer than a process has for its end.
-        threading.Thread(target=work, name=self._name, daemon=True).start()
-        self._working = True
+        threading.Thread(target=work, name=name, daemon=True).start()
+        self._working.add(name)
         try:
             await ended.wait()
         except asyncio.CancelledError:
@@ -88,7 +94,7 @@ class SignalWorker:
             await asyncio.wait({asyncio.ensure_future(ended.wait())}, timeout=_STOP_SECONDS)
             raise
         finally:
-            self._working = False
+            self._working.discard(name)
 
     def apply(self, signal_id: str) -> None:
         """Apply the signal; called in the worker's thread."""

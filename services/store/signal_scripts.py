@@ -29,6 +29,10 @@ STAY: Final = "sluice:signals:stay:"
 ANSWERED: Final = "sluice:signals:answered:"
 """Prefix of the waits for one key that were answered lately; behind it the key."""
 
+LATELY: Final = "sluice:signals:lately:"
+"""Prefix of the signals for one key that were applied lately, by when they came (ms); behind it the key. A run that was
+waiting by then, and is heard of only now, gets them too."""
+
 BUSY: Final = "sluice:signals:busy:"
 """Prefix of the short leases; behind it what is leased."""
 
@@ -96,7 +100,8 @@ return 1
 """
 )
 
-# KEYS: record, target; ARGV: id, outcome, reason, retention ms. Answers 1, or 0 when it had an outcome before.
+# KEYS: record, target, the key's late signals; ARGV: id, outcome, reason, retention ms, how long it may come late (ms).
+# Answers 1, or 0 when it had an outcome before.
 DECIDE: Final = (
     _FUNCTIONS
     + f"""
@@ -108,22 +113,36 @@ redis.call('PEXPIRE', KEYS[1], ARGV[4])
 redis.call('ZREM', '{OPEN}', ARGV[1])
 redis.call('ZREM', '{BUFFERED}', ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
+if tonumber(ARGV[5]) > 0 then
+  local received = redis.call('HGET', KEYS[1], 'received')
+  redis.call('ZADD', KEYS[3], received, ARGV[1])
+  redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', received - ARGV[5])
+  redis.call('PEXPIRE', KEYS[3], ARGV[5])
+end
 redis.call('XADD', '{OUTBOX}', '*', 'id', ARGV[1], 'status', ARGV[2])
 redis.call('PUBLISH', '{TOLD}' .. ARGV[1], ARGV[2])
 return 1
 """
 )
 
-# KEYS: record, the run's signals, stay, lease; ARGV: id, run id, mark JSON, retention ms, the lease's token.
-# Answers 1, or 0 when the signal is not open any more or the lease is lost.
+# KEYS: record, the run's signals, stay, lease, the key's late signals; ARGV: id, run id, mark JSON, retention ms, the
+# lease's token. Answers 1, or 0 when the signal is neither open nor among the late ones, or the lease is lost.
 CLAIM: Final = f"""
 local status = redis.call('HGET', KEYS[1], 'status')
-if status ~= '{RECEIVED}' and status ~= 'buffered' then return 0 end
+if status ~= '{RECEIVED}' and status ~= 'buffered' and not redis.call('ZSCORE', KEYS[5], ARGV[1]) then return 0 end
 if redis.call('GET', KEYS[4]) ~= ARGV[5] then return 0 end
 redis.call('HSET', KEYS[1], 'run:' .. ARGV[2], ARGV[3])
 redis.call('ZADD', KEYS[2], redis.call('HGET', KEYS[1], 'place'), ARGV[1])
 redis.call('PEXPIRE', KEYS[2], ARGV[4])
 redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[4])
+return 1
+"""
+
+# KEYS: record, the run's signals, stay; ARGV: id, run id. For a signal that turned out to be for another wait.
+DISCLAIM: Final = """
+redis.call('HDEL', KEYS[1], 'run:' .. ARGV[2])
+redis.call('ZREM', KEYS[2], ARGV[1])
+if redis.call('GET', KEYS[3]) == ARGV[1] then redis.call('DEL', KEYS[3]) end
 return 1
 """
 

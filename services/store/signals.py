@@ -29,7 +29,9 @@ from services.store.signal_scripts import (
     BUSY,
     CLAIM,
     DECIDE,
+    DISCLAIM,
     INDEX,
+    LATELY,
     OPEN,
     RECEIVED,
     RECORD,
@@ -46,6 +48,9 @@ _LOOK_AGAIN_MS: Final = 3000
 """A received signal whose job is lost is looked at after this long."""
 
 _ANSWERED_SECONDS: Final = 3600
+_LATE_MS: Final = 3_600_000
+"""A run that is heard of later than this after a signal for its key does not get that signal any more."""
+
 _MOST_ANSWERED: Final = 20
 _MOST_REPEATS: Final = 20
 _MOST_LOOKED_AT: Final = 100
@@ -89,6 +94,7 @@ class SignalStore:
         self._buffer = redis.register_script(BUFFER)
         self._decide = redis.register_script(DECIDE)
         self._claim = redis.register_script(CLAIM)
+        self._disclaim = redis.register_script(DISCLAIM)
         self._witness = redis.register_script(WITNESS)
         self._release = redis.register_script(RELEASE)
 
@@ -120,22 +126,41 @@ class SignalStore:
         return int(answer) >= 0
 
     async def decide(self, record: SignalRecord, outcome: Outcome, reason: str) -> bool:
-        """Give the signal its final outcome; false if it has one."""
+        """Give the signal its final outcome; false if it has one.
+
+        One for every run that waits for a key is remembered for an hour: see `late_for`.
+        """
+        signal = record.signal
+        for_all = signal.key is not None and signal.deliver == "all" and outcome is Outcome.APPLIED
         with translated():
             answer = await self._decide(
-                keys=[RECORD + record.signal.id, TARGET + record.signal.target],
-                args=[record.signal.id, outcome.value, reason, self._retention_ms],
+                keys=[RECORD + signal.id, TARGET + signal.target, LATELY + (signal.key or "")],
+                args=[signal.id, outcome.value, reason, self._retention_ms, _LATE_MS if for_all else 0],
             )
         return bool(answer)
 
     async def claim(self, record: SignalRecord, run_id: str, mark: Mark, busy: Busy) -> bool:
         """Note that the signal is about to be applied; false if it is decided by now, or the lease is lost."""
+        signal = record.signal
         with translated():
             answer = await self._claim(
-                keys=[RECORD + record.signal.id, RUN + run_id, STAY + mark.state_id, busy.key],
-                args=[record.signal.id, run_id, mark.model_dump_json(), self._retention_ms, busy.token],
+                keys=[
+                    RECORD + signal.id,
+                    RUN + run_id,
+                    STAY + mark.state_id,
+                    busy.key,
+                    LATELY + (signal.key or ""),
+                ],
+                args=[signal.id, run_id, mark.model_dump_json(), self._retention_ms, busy.token],
             )
         return bool(answer)
+
+    async def disclaim(self, record: SignalRecord, run_id: str, mark: Mark) -> None:
+        """Take a `claim` back: the run was not in that wait any more, and the signal did nothing to it."""
+        with translated():
+            await self._disclaim(
+                keys=[RECORD + record.signal.id, RUN + run_id, STAY + mark.state_id], args=[record.signal.id, run_id]
+            )
 
     async def settle(self, record: SignalRecord, run_id: str, mark: Mark) -> None:
         """Note what came of the signal for that run."""
@@ -183,14 +208,29 @@ class SignalStore:
         records = await self._records(ids)
         return sorted((record for record in records if record.open), key=lambda record: record.place)
 
-    async def with_open(self, targets: Sequence[str]) -> set[str]:
-        """Those of the targets that open signals are for."""
+    async def late_for(self, keys: Sequence[str], run_id: str, since: datetime) -> list[SignalRecord]:
+        """Signals for the keys that were applied to other runs after ``since``, when this run waited for them unheard.
+
+        In order; without those that have been applied to this run.
+        """
+        if not keys:
+            return []
+        with translated():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for key in keys:
+                    pipeline.zrangebyscore(LATELY + key, to_ms(since), "+inf", start=0, num=_MOST_LOOKED_AT)
+                ids = [member for members in await pipeline.execute() for member in _texts(members)]
+        records = [record for record in await self._records(ids) if not _settled(record, run_id)]
+        return sorted(records, key=lambda record: record.place)
+
+    async def with_signals(self, targets: Sequence[str]) -> set[str]:
+        """Those of the targets that open signals are for, or were for lately (see `late_for`)."""
         if not targets:
             return set()
         with translated():
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for target in targets:
-                    pipeline.exists(TARGET + target)
+                    pipeline.exists(TARGET + target, LATELY + target.removeprefix("key "))
                 found = await pipeline.execute()
         return {target for target, there in zip(targets, found, strict=True) if there}
 
@@ -335,6 +375,11 @@ class SignalStore:
                     pipeline.hgetall(RECORD + signal_id)
                 found = await pipeline.execute()
         return [record_from(fields) for fields in found if b"signal" in fields]
+
+
+def _settled(record: SignalRecord, run_id: str) -> bool:
+    mark = record.marks.get(run_id)
+    return mark is not None and mark.outcome is not None
 
 
 def _texts(members: Any) -> list[str]:

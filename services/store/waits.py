@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal, Protocol, cast
+from typing import Any, Final, Literal, NamedTuple, Protocol, Self
 
 from services.store.connection import AsyncRedis, translated
 
 WAITING: Final = "sluice:signals:waiting"
-"""Hash: run id to JSON of the paused state's id that it was last heard to be in, and of the keys it waits for."""
+"""Hash: run id to JSON of the paused state's id that it was last heard to be in, the keys it waits for, its memo."""
 
 WAITING_FOR: Final = "sluice:signals:waiting-for:"
 """Prefix of the set of run ids that were heard to wait for a key; behind it the key."""
 
 ALARMS: Final = "sluice:signals:alarms"
 """What is due for suspended runs, by time (ms): ``deadline`` or ``reminder``, run id, state id, with blanks."""
+
+
+_PAGE: Final = 200
 
 
 class Waiting(Protocol):
@@ -29,6 +32,8 @@ class Waiting(Protocol):
     def state_id(self) -> str: ...
     @property
     def keys(self) -> tuple[str, ...]: ...
+    @property
+    def memo(self) -> str: ...
     @property
     def deadline(self) -> datetime | None: ...
     @property
@@ -49,6 +54,21 @@ class Alarm:
         return f"{self.kind} {self.run_id} {self.state_id}"
 
 
+class _Entry(NamedTuple):
+    state_id: str
+    keys: tuple[str, ...]
+    memo: str
+
+    @classmethod
+    def parse(cls, text: bytes) -> Self:
+        state_id, keys, memo = json.loads(text)
+        return cls(state_id, tuple(keys), memo)
+
+    @property
+    def text(self) -> str:
+        return json.dumps(self)
+
+
 class Waits:
     """Every method raises `TransientError` or `Backpressure` when Redis cannot do it now."""
 
@@ -64,18 +84,20 @@ class Waits:
             if run.reminder is not None:
                 alarms[Alarm("reminder", run.run_id, run.state_id).member] = int(run.reminder.timestamp() * 1000)
         with translated():
-            known = await self._redis.hmget(WAITING, [run.run_id for run in runs])
+            known: Any = await self._redis.hmget(WAITING, [run.run_id for run in runs])
+            before = {run.run_id: _Entry.parse(entry) for run, entry in zip(runs, known, strict=True) if entry}
             fresh = {
-                run.run_id: json.dumps([run.state_id, list(run.keys)])
-                for run, entry in zip(runs, known, strict=True)
-                if entry is None or json.loads(entry)[0] != run.state_id
+                run.run_id: run
+                for run in runs
+                if run.run_id not in before or before[run.run_id].state_id != run.state_id
             }
             async with self._redis.pipeline(transaction=True) as pipeline:
-                if fresh:
-                    pipeline.hset(WAITING, mapping=cast("Any", fresh))
-                for run in runs:
-                    for key in run.keys if run.run_id in fresh else ():
+                for run in fresh.values():
+                    for key in before[run.run_id].keys if run.run_id in before else ():
+                        pipeline.srem(WAITING_FOR + key, run.run_id)
+                    for key in run.keys:
                         pipeline.sadd(WAITING_FOR + key, run.run_id)
+                    pipeline.hset(WAITING, run.run_id, _Entry(run.state_id, run.keys, run.memo).text)
                 new_alarms = {member: at for member, at in alarms.items() if member.split(" ")[1] in fresh}
                 if new_alarms:
                     pipeline.zadd(ALARMS, new_alarms)
@@ -84,12 +106,12 @@ class Waits:
     async def ended(self, run_id: str, state_id: str) -> None:
         """The run does not wait in that state any more."""
         with translated():
-            entry: Any = await self._redis.hget(WAITING, run_id)
-            heard, keys = json.loads(entry) if entry else (state_id, [])
+            found: Any = await self._redis.hget(WAITING, run_id)
+            entry = _Entry.parse(found) if found else None
             async with self._redis.pipeline(transaction=True) as pipeline:
-                if heard == state_id:  # else it waits again by now
+                if entry is not None and entry.state_id == state_id:  # else it waits again by now
                     pipeline.hdel(WAITING, run_id)
-                    for key in keys:
+                    for key in entry.keys:
                         pipeline.srem(WAITING_FOR + key, run_id)
                 pipeline.zrem(ALARMS, *(Alarm(kind, run_id, state_id).member for kind in ("deadline", "reminder")))
                 await pipeline.execute()
@@ -98,21 +120,27 @@ class Waits:
         """The paused state that the run was last heard to be in."""
         with translated():
             found: Any = await self._redis.hget(WAITING, run_id)
-        return None if found is None else str(json.loads(found)[0])
+        return None if found is None else _Entry.parse(found).state_id
 
-    async def heard_for(self, key: str, limit: int) -> list[str]:
-        """Runs that were heard to wait for the key: a hint, neither complete nor certain; none if over ``limit``."""
+    async def memo_of(self, run_id: str) -> str | None:
+        """The run's memo, if it was heard to wait: a hint, true when it was heard."""
         with translated():
-            if await self._redis.scard(WAITING_FOR + key) > limit:
-                return []
-            found: Any = await self._redis.smembers(WAITING_FOR + key)
-        return sorted(run_id.decode() for run_id in found)
+            found: Any = await self._redis.hget(WAITING, run_id)
+        return None if found is None else _Entry.parse(found).memo
 
-    async def known(self) -> list[tuple[str, str]]:
+    async def memos_for(self, key: str) -> list[str]:
+        """The memos of the runs that were heard to wait for the key: hints, and perhaps not all of them."""
+        with translated():
+            run_ids: Any = await self._redis.smembers(WAITING_FOR + key)
+            found: Any = await self._redis.hmget(WAITING, list(run_ids)) if run_ids else []
+        entries = [_Entry.parse(entry) for entry in found if entry]
+        return [entry.memo for entry in entries if key in entry.keys]
+
+    async def known(self) -> AsyncIterator[tuple[str, str]]:
         """Every run that was heard to wait, with the state."""
         with translated():
-            found: Any = await self._redis.hgetall(WAITING)
-        return [(run_id.decode(), str(json.loads(entry)[0])) for run_id, entry in found.items()]
+            async for run_id, entry in self._redis.hscan_iter(WAITING, count=_PAGE):
+                yield run_id.decode(), _Entry.parse(entry).state_id
 
     async def count(self) -> int:
         """How many runs wait."""

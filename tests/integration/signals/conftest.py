@@ -29,7 +29,7 @@ from services.store.connection import AsyncRedis, connect_sync
 from services.store.signal_record import SignalRecord
 from services.store.signals import SignalStore
 from services.store.waits import Waits
-from sluice.protocol import keyset, pause_key, response_key, schema_key
+from sluice.protocol import form, keyset, opened, pause_key, response_key, schema_key
 from tests.support.waiting import eventually
 
 HERE = Path(__file__).parent
@@ -112,8 +112,8 @@ class Desk:
             )
             run_id = created["id"]
         pause = pause_key(name, 1)
-        form = schema or {"type": "object", "properties": {}, "additionalProperties": True}
-        body = {"key": schema_key(pause), "value": json.dumps(form)}
+        wanted = schema or {"type": "object", "properties": {}, "additionalProperties": True}
+        body = {"key": schema_key(pause), "value": json.dumps(form(wanted, pause))}
         await self.api.request("POST", f"/flow_runs/{run_id}/input", json=body)
         await self.api.request("PATCH", f"/flow_runs/{run_id}", json={"tags": [f"awaits:{key}" for key in keys]})
         details = {"pause_key": pause, "run_input_keyset": keyset(pause, keys=keys)}
@@ -128,7 +128,8 @@ class Desk:
     async def answer(self, run_id: str, name: str = "w") -> Any:
         """What the parked run was resumed with."""
         key = response_key(pause_key(name, 1))
-        return (await self.runs.inputs(run_id, [key])).get(key)
+        found = (await self.runs.inputs(run_id, [key])).get(key)
+        return None if found is None else opened(found)[0]
 
     async def resumes(self, run_id: str) -> int:
         """How often the run left a paused state."""
@@ -202,19 +203,33 @@ async def desk(redis: AsyncRedis, valkey_url: str, prefect_url: str) -> AsyncIte
     rq_redis.close()
 
 
+@pytest.fixture
+def resumer_later(
+    desk: Desk, redis: AsyncRedis, valkey_url: str
+) -> Callable[[], contextlib.AbstractAsyncContextManager[None]]:
+    """A whole resumer that the test starts when it wants one."""
+
+    def start() -> contextlib.AbstractAsyncContextManager[None]:
+        parts = build_resumer(
+            redis=redis,
+            connect_rq=lambda: connect_sync(valkey_url, RedisSettings()),
+            api=desk.api,
+            settings=settings(),
+            dead=desk.letters,
+            history=desk.book,
+            instance=uuid.uuid4().hex[:8],
+        )
+        return running(parts)
+
+    return start
+
+
 @pytest_asyncio.fixture
-async def resumer(desk: Desk, redis: AsyncRedis, valkey_url: str) -> AsyncIterator[Desk]:
+async def resumer(
+    desk: Desk, resumer_later: Callable[[], contextlib.AbstractAsyncContextManager[None]]
+) -> AsyncIterator[Desk]:
     """The desk with a whole resumer behind it."""
-    parts = build_resumer(
-        redis=redis,
-        connect_rq=lambda: connect_sync(valkey_url, RedisSettings()),
-        api=desk.api,
-        settings=settings(),
-        dead=desk.letters,
-        history=desk.book,
-        instance=uuid.uuid4().hex[:8],
-    )
-    async with running(parts):
+    async with resumer_later():
         yield desk
 
 

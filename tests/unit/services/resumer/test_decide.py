@@ -11,7 +11,7 @@ from events.signal import Outcome, signal_from_mapping
 from services.prefect_api.waiting import RunView, Stay
 from services.resumer.decide import Step, missed, overall, rejection, resolved, step
 from services.store.signal_record import Mark, SignalRecord
-from sluice.protocol import GAVE_UP, keyset
+from sluice.protocol import GAVE_UP, addressed, keyset
 
 RUN = "b7f6d1de-9a0f-4d0e-9a6d-5a1a2f3b4c5d"
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -124,13 +124,17 @@ CLAIM = Mark(state_id="s1")
 RESPONSE = FIELDS["response"]
 
 
+def brought_by(signal_id: str) -> dict[str, Any]:
+    return {RESPONSE: addressed({"n": 1}, pause="sluice-wait-1-k", signal=signal_id, key=None)}
+
+
 @pytest.mark.parametrize(
     ("after", "inputs", "sent", "expected"),
     [
-        ({}, {RESPONSE: {"n": 1}}, {"input": {"n": 1}}, Outcome.APPLIED),
-        ({}, {RESPONSE: {"n": 2}}, {"input": {"n": 1}}, Outcome.DUPLICATE),
-        ({}, {}, {"input": {"n": 1}}, Outcome.DUPLICATE),
-        ({}, {}, {}, Outcome.APPLIED),
+        ({}, brought_by("x"), {"input": {"n": 1}}, Outcome.APPLIED),
+        ({}, brought_by("another"), {"input": {"n": 1}}, Outcome.DUPLICATE),
+        ({}, {RESPONSE: {"n": 1}}, {"input": {"n": 1}}, Outcome.DUPLICATE),  # the UI's Resume button
+        ({}, {}, {}, Outcome.DUPLICATE),
         ({"message": f"{GAVE_UP} within 2 s"}, {}, {}, Outcome.REJECTED),
         ({"state": "CANCELLED"}, {}, {}, Outcome.REJECTED),
     ],
@@ -141,6 +145,20 @@ def test_after_a_crash_the_runs_past_tells_whose_resume_it_was(
     state = after.get("state", "RUNNING")
     stays = [stay("PAUSED", 0, 2), stay(state, 2, None, state_id="s2", message=after.get("message", ""))]
     assert resolved(run(state), record(**sent), CLAIM, stays, inputs).outcome is expected
+
+
+@pytest.mark.parametrize(
+    ("given", "sent", "expected"),
+    [({"n": 1}, {"n": 1}, Outcome.APPLIED), ({"n": 2}, {"n": 1}, Outcome.DUPLICATE), ({}, {"n": 1}, Outcome.DUPLICATE)],
+)
+def test_after_a_crash_an_answer_to_prefects_own_pause_is_known_by_what_it_says(
+    given: dict[str, int], sent: dict[str, int], expected: Outcome
+) -> None:
+    own = {"schema": "pause-1-schema", "response": "pause-1-response"}
+    paused = Stay("s1", "PAUSED", "Paused", "", at(0), at(2), "1", own)
+    stays = [paused, stay("RUNNING", 2, None, state_id="s2")]
+    found = resolved(run("RUNNING"), record(input=sent), CLAIM, stays, {"pause-1-response": given})
+    assert found.outcome is expected
 
 
 def test_after_a_crash_a_rejection_is_known_by_its_message() -> None:

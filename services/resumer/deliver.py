@@ -1,0 +1,227 @@
+"""Delivering to one run: what is open for it, each once, in order, whoever else does the same at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol, TypeVar, assert_never
+
+import structlog
+
+from config.settings import ResumerSettings
+from events.errors import TransientError
+from events.signal import Outcome
+from services.prefect_api.waiting import Refused, Resumed, RunView, Stay, Undone
+from services.resumer.decide import Step, Verdict, applied_to, expired, missed, outlives, rejection, resolved, step
+from services.store.signal_record import Mark, SignalRecord
+from services.store.signals import Answered, Busy, SignalStore
+from sluice.protocol import addressed
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+class Runs(Protocol):
+    """What is asked of Prefect about one run (see `services.prefect_api.waiting.WaitingRuns`)."""
+
+    async def read(self, run_id: str) -> RunView: ...
+    async def stays(self, run_id: str) -> list[Stay]: ...
+    async def inputs(self, run_id: str, keys: Sequence[str]) -> dict[str, Any]: ...
+    async def resume(self, run: RunView, value: Mapping[str, Any]) -> Resumed | Undone | Refused: ...
+    async def end_wait(self, run: RunView, verdict: Mapping[str, Any], message: str) -> Resumed | Undone: ...
+    async def cancel(self, run: RunView, message: str) -> Resumed | Undone: ...
+
+
+class Heard(Protocol):
+    """Who was heard to wait (see `services.store.waits.Waits`)."""
+
+    async def ended(self, run_id: str, state_id: str) -> None: ...
+
+
+class Outdated(Exception):
+    """The run is not in the wait any more that it was heard to be in."""
+
+
+class Delivery:
+    """Applies signals to one run at a time; many may do so at once, in one process or in many.
+
+    What a signal does to a run is noted in the store before and after Prefect is asked, under a lease on the run. Who
+    goes on after a crash finds the note and asks the run's own past in Prefect how far it got.
+
+    Most signals cost Prefect a single call: a run that was heard to wait is resumed without being read first. The
+    answer names the wait it is for, so Prefect refuses it where the run has gone on meanwhile; then it is read.
+    """
+
+    def __init__(self, *, store: SignalStore, runs: Runs, heard: Heard, settings: ResumerSettings) -> None:
+        self._store = store
+        self._runs = runs
+        self._heard = heard
+        self._settings = settings
+
+    async def serve(self, run_id: str, *, claimed: str | None = None, heard: RunView | None = None) -> set[str]:
+        """Apply to the run what is open for it, in order, as long as it waits; answers the ids of signals for a key.
+
+        Their overall outcome is for the caller to find (`apply`). ``claimed`` is looked at even if the run does not
+        wait for its key any more. ``heard`` is a hint at how the run is. Raises `TransientError` and `NotFound`.
+        """
+        touched: set[str] = set()
+        async with self._store.busy(f"run {run_id}") as busy:
+            while True:
+                run = heard if heard is not None else await self.call(self._runs.read(run_id))
+                heard = None
+                records = await self._meant_for(run, claimed)
+                try:
+                    taken = await self._first(run, records, busy)
+                except Outdated:
+                    continue
+                if taken is None:
+                    return touched
+                if taken.signal.key is not None:
+                    touched.add(taken.signal.id)
+                if len(records) == 1:
+                    return touched
+
+    async def _meant_for(self, run: RunView, claimed: str | None) -> list[SignalRecord]:
+        records = await self._store.open_for([f"run {run.run_id}", *(f"key {key}" for key in run.keys)])
+        if run.waiting:
+            records += await self._store.late_for(run.keys, run.run_id, run.entered)
+            records.sort(key=lambda record: record.place)
+        if claimed is not None and all(record.signal.id != claimed for record in records):
+            extra = await self._store.get(claimed)
+            records = [*([extra] if extra and extra.open else []), *records]
+        return records
+
+    async def _first(self, run: RunView, records: Sequence[SignalRecord], busy: Busy) -> SignalRecord | None:
+        for record in records:
+            if await self._take(run, record, busy):
+                return record
+        return None
+
+    async def _take(self, run: RunView, record: SignalRecord, busy: Busy) -> bool:
+        """Do what comes next for the signal; whether the run may have changed by it."""
+        match step(run, record):
+            case Step.SKIP:
+                return False
+            case Step.KEEP:
+                return await self._early(run, record)
+            case Step.LOOK_BACK:
+                verdict = missed(run, record, await self.call(self._runs.stays(run.run_id)))
+                if verdict is not None:
+                    await self._settle(run, record, Mark(state_id=run.state_id), verdict)
+                    return False
+                return await (self._attempt(run, record, busy) if run.waiting else self._early(run, record))
+            case Step.RESOLVE:
+                await self._resolve(run, record)
+                return True
+            case Step.APPLY:
+                return await self._attempt(run, record, busy)
+            case other:
+                assert_never(other)
+
+    async def _early(self, run: RunView, record: SignalRecord) -> bool:
+        if record.signal.run_id is not None:
+            await self.keep(record, f"the run does not wait yet ({run.state_name})")
+        return False
+
+    async def _attempt(self, run: RunView, record: SignalRecord, busy: Busy) -> bool:
+        if busy.remaining < self._settings.call_seconds:
+            raise TransientError("the lease on the run ran short")
+        mark = Mark(state_id=run.state_id)
+        if record.expires <= datetime.now(UTC):
+            await self._settle(run, record, mark, expired(record))
+            return False
+        if run.heard and record.signal.action == "reject":  # nothing in it would keep it from ending another wait
+            raise Outdated
+        if not await self._store.claim(record, run.run_id, mark, busy):
+            return False
+        answer = await self.call(self._ask(run, record))
+        if isinstance(answer, Resumed):
+            await self._applied(run, record, mark, left=answer.at)
+            return True
+        if run.heard:
+            await self._not_as_heard(record, mark, run.run_id)
+        match answer:
+            case Refused(reason=reason):
+                await self._settle(run, record, mark, Verdict(Outcome.REJECTED, reason))
+                return False
+            case Undone.NOT_WAITING:
+                await self._resolve(await self.call(self._runs.read(run.run_id)), record, mark)
+            case Undone.NO_SCHEMA_YET:
+                raise TransientError("the run has not yet said what its input looks like")
+        return True
+
+    async def _not_as_heard(self, record: SignalRecord, mark: Mark, run_id: str) -> None:
+        """Return if the run is as it was heard to be; otherwise see what that means for the signal: `Outdated`."""
+        run = await self.call(self._runs.read(run_id))
+        if run.waiting and run.state_id == mark.state_id:
+            return
+        await self._heard.ended(run_id, mark.state_id)
+        await self._resolve(run, record, mark)
+        raise Outdated
+
+    async def _ask(self, run: RunView, record: SignalRecord) -> Resumed | Undone | Refused:
+        signal = record.signal
+        if signal.action == "reject":
+            if not run.ours:
+                return await self._runs.cancel(run, rejection(signal))
+            verdict = {"action": "reject", "by": signal.by, "reason": signal.reason, "signal": signal.id}
+            return await self._runs.end_wait(run, verdict, rejection(signal))
+        if not run.ours:
+            return await self._runs.resume(run, signal.input)
+        answer = addressed(signal.input, pause=run.pause_key or "", signal=signal.id, key=signal.key)
+        return await self._runs.resume(run, answer)
+
+    async def _resolve(self, run: RunView, record: SignalRecord, mark: Mark | None = None) -> None:
+        mark = mark or record.marks[run.run_id]
+        stays = await self.call(self._runs.stays(run.run_id))
+        stay = next((known for known in stays if known.state_id == mark.state_id), None)
+        key = stay.keyset.get("response") if stay else None
+        inputs = await self.call(self._runs.inputs(run.run_id, [key])) if key else {}
+        verdict = resolved(run, record, mark, stays, inputs)
+        if verdict.outcome is Outcome.APPLIED and stay is not None:
+            await self._applied(run, record, mark, stay=stay, left=stay.left or run.entered)
+        elif stay is not None and outlives(run, record, stay):
+            await self._store.disclaim(record, run.run_id, mark)
+        else:
+            await self._settle(run, record, mark, verdict)
+
+    async def _applied(
+        self, run: RunView, record: SignalRecord, mark: Mark, *, left: datetime, stay: Stay | None = None
+    ) -> None:
+        wait_of = stay or run
+        keys = (record.signal.key,) if wait_of.need_all and record.signal.key else wait_of.keys
+        wait = Answered(run_id=run.run_id, entered=wait_of.entered, left=left, by=record.signal.by or record.signal.id)
+        for key in keys:
+            await self._store.answered(key, wait)
+        await self._settle(run, record, mark, Verdict(Outcome.APPLIED, applied_to(run)))
+        await self._heard.ended(run.run_id, mark.state_id)
+
+    async def _settle(self, run: RunView, record: SignalRecord, mark: Mark, verdict: Verdict) -> None:
+        settled = mark.model_copy(update={"outcome": verdict.outcome, "reason": verdict.reason})
+        await self._store.settle(record, run.run_id, settled)
+        if record.signal.run_id is not None:
+            await self.decide(record, verdict)
+
+    async def keep(self, record: SignalRecord, reason: str) -> None:
+        if not await self._store.buffer(record, reason):
+            full = f"it came early, and the buffer is full (resumer.max_buffered={self._settings.max_buffered})"
+            await self.decide(record, Verdict(Outcome.REJECTED, full))
+
+    async def decide(self, record: SignalRecord, verdict: Verdict) -> None:
+        if await self._store.decide(record, verdict.outcome, verdict.reason):
+            log.info(
+                "signal decided",
+                outcome=verdict.outcome.value,
+                signal_id=record.signal.id,
+                target=record.signal.target,
+                reason=verdict.reason,
+                event_id=record.signal.event_id,
+            )
+
+    async def call(self, call: Awaitable[T]) -> T:
+        try:
+            return await asyncio.wait_for(call, self._settings.call_seconds)
+        except TimeoutError as error:
+            raise TransientError(f"Prefect did not answer within {self._settings.call_seconds:g} s") from error

@@ -1,0 +1,167 @@
+"""What was heard of waiting runs: it saves calls of Prefect, and is never taken for more than a hint."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from services.prefect_api.waiting import WaitingRuns
+from services.resumer.apply import Applier
+from tests.integration.signals.conftest import Desk, new_key, settings
+from tests.support.waiting import eventually
+
+
+class Counted:
+    """Prefect, with a list of what it was asked."""
+
+    def __init__(self, runs: WaitingRuns) -> None:
+        self._runs = runs
+        self.asked: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        self.asked.append(name)
+        return getattr(self._runs, name)
+
+
+@pytest.fixture
+def prefect(desk: Desk) -> Counted:
+    return Counted(desk.runs)
+
+
+@pytest.fixture
+def applier(desk: Desk, prefect: Counted) -> Applier:
+    return Applier(store=desk.store, runs=prefect, hints=desk.hints, settings=settings())
+
+
+async def heard(desk: Desk, *run_ids: str) -> None:
+    await desk.hints.began([await desk.runs.read(run_id) for run_id in run_ids])
+
+
+async def resumed_in_prefect(desk: Desk, run_id: str) -> None:
+    await desk.api.request("POST", f"/flow_runs/{run_id}/resume", json={"run_input": {"by": "hand"}})
+
+
+async def test_a_signal_for_a_run_that_was_heard_costs_prefect_one_call(
+    desk: Desk, applier: Applier, prefect: Counted
+) -> None:
+    key = new_key()
+    by_key, by_id = await desk.park(key), await desk.park(new_key())
+    await heard(desk, by_key, by_id)
+    for target, run_id in (({"key": key}, by_key), ({"run_id": by_id}, by_id)):
+        prefect.asked.clear()
+        signal_id = await desk.send_quietly(**target, input={"n": 1})
+        await applier.apply(signal_id)
+        assert (await desk.outcome(signal_id)).status == "applied"
+        assert await desk.answer(run_id) == {"n": 1}
+        assert prefect.asked == ["resume"]
+
+
+async def test_a_signal_never_answers_another_wait_than_the_one_that_was_heard_of(desk: Desk, applier: Applier) -> None:
+    """The run has gone on by hand and waits for something else, and nobody has heard of it yet."""
+    key, other = new_key(), new_key()
+    run_id = await desk.park(key)
+    await heard(desk, run_id)
+    during = await desk.send_quietly(key=key, input={"n": 1})
+    await resumed_in_prefect(desk, run_id)
+    after = await desk.send_quietly(key=key, input={"n": 2})
+    await desk.park(other, name="second", run_id=run_id)
+
+    await applier.apply(during)
+    await heard(desk, run_id)
+    assert (await desk.outcome(during)).status == "duplicate"
+    await applier.apply(after)
+    assert (await desk.outcome(after, of=["buffered"])).marks == {}
+    assert await desk.answer(run_id) == {"by": "hand"}
+    assert await desk.answer(run_id, name="second") is None
+    assert await desk.resumes(run_id) == 1
+
+
+async def test_a_rejection_never_ends_another_wait_than_the_one_that_was_heard_of(desk: Desk, applier: Applier) -> None:
+    key = new_key()
+    run_id = await desk.park(key)
+    await heard(desk, run_id)
+    await resumed_in_prefect(desk, run_id)
+    await desk.park(new_key(), name="second", run_id=run_id)
+    rejecting = await desk.send_quietly(key=key, action="reject")
+    await applier.apply(rejecting)
+    await desk.outcome(rejecting, of=["buffered"])
+    assert (await desk.runs.read(run_id)).waiting
+
+
+async def test_a_run_that_waits_unheard_gets_the_signal_for_all_when_it_is_heard_of(
+    desk: Desk, applier: Applier, resumer_later: Any
+) -> None:
+    key = new_key()
+    first, second, refuses = [await desk.park(key) for _ in range(3)]
+    await heard(desk, first)
+    signal_id = await desk.send_quietly(key=key, input={"n": 1})
+    later = await desk.park(key)
+    await applier.apply(signal_id)
+    assert (await desk.outcome(signal_id)).status == "applied"
+    assert await desk.answer(second) is None
+
+    async with resumer_later():
+
+        async def all_of_them() -> bool:
+            return all([await desk.answer(run_id) == {"n": 1} for run_id in (first, second, refuses)])
+
+        await eventually(all_of_them, what="every run that waited got the signal")
+    assert (await desk.runs.read(later)).waiting, "it began to wait after the signal"
+    assert [await desk.resumes(run_id) for run_id in (first, second, refuses)] == [1, 1, 1]
+    record = await desk.store.get(signal_id)
+    assert record is not None
+    assert {mark.outcome for mark in record.marks.values()} == {"applied"}
+    assert set(record.marks) == {first, second, refuses}
+
+
+async def test_where_nobody_was_heard_of_prefect_is_asked(desk: Desk, applier: Applier) -> None:
+    key = new_key()
+    run_id = await desk.park(key)
+    signal_id = await desk.send_quietly(key=key)
+    await applier.apply(signal_id)
+    assert (await desk.outcome(signal_id)).status == "applied"
+    assert await desk.resumes(run_id) == 1
+
+
+async def test_a_run_that_was_deleted_is_forgotten(desk: Desk, applier: Applier) -> None:
+    key = new_key()
+    run_id = await desk.park(key)
+    await heard(desk, run_id)
+    await desk.api.request("DELETE", f"/flow_runs/{run_id}")
+    by_key = await desk.send_quietly(key=key)
+    by_id = await desk.send_quietly(run_id=run_id)
+    await applier.apply(by_key)
+    record = await desk.outcome(by_key)
+    assert (record.status, record.reason) == ("rejected", "the run was deleted")
+    await applier.apply(by_id)
+    assert (await desk.outcome(by_id)).status == "unknown-run"
+    assert await desk.hints.memos_for(key) == []
+
+
+async def test_a_resume_by_hand_is_recorded_though_a_signal_tried_at_the_same_time(
+    desk: Desk, applier: Applier, resumer_later: Any
+) -> None:
+    key = new_key()
+    run_id = await desk.park(key)
+    await heard(desk, run_id)
+    during = await desk.send_quietly(run_id=run_id, input={"n": 1})
+    await resumed_in_prefect(desk, run_id)
+    await applier.apply(during)
+    assert (await desk.outcome(during)).status == "duplicate"
+    await heard_again(desk, run_id)
+    async with resumer_later():
+
+        async def recorded() -> bool:
+            return "prefect" in [record.origin for record in await desk.store.of_run(run_id)]
+
+        await eventually(recorded, what="the resume by hand is recorded")
+
+
+async def heard_again(desk: Desk, run_id: str) -> None:
+    """As if the watch had not been told yet that the wait is over."""
+    stay = next(stay for stay in await desk.runs.stays(run_id) if stay.state_type == "PAUSED")
+    run = await desk.runs.read(run_id)
+    paused = dataclasses.replace(run, state_id=stay.state_id, state_type="PAUSED", keyset=stay.keyset)
+    await desk.hints.began([paused])
