@@ -33,6 +33,7 @@ from config.settings import CHECKOUT, RedisSettings, ResumerSettings
 from services.embedded import claim_port, start_prefect, start_valkey
 from services.store.connection import AsyncRedis, connect
 from services.store.signals import SignalStore
+from services.store.waits import Waits
 from sluice.protocol import RESUME_NAME, form, keyset, pause_key, schema_key
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Bench:
         self.home = home
         self.environ = environ
         self.store = SignalStore(redis, ResumerSettings())
+        self.waits = Waits(redis)
 
     async def publish(self, **message: Any) -> tuple[str, float]:
         """One signal on the stream, as another system sends it; answers its id and when."""
@@ -269,12 +271,16 @@ async def scale(bench: Bench, options: argparse.Namespace) -> None:
     began = time.monotonic()
     runs = await bench.park(keys, suspended=True)
     print(f"  {len(runs)} suspended runs created in {time.monotonic() - began:.0f} s")
+    while await bench.waits.count() < len(runs):
+        await asyncio.sleep(0.2)
+    print(f"  all of them heard of {time.monotonic() - began:.0f} s after the first was begun")
     chosen = list(range(0, len(keys), max(1, len(keys) // options.count)))[: options.count]
     await bench.forms([(runs[number], keys[number]) for number in chosen])
-    taken = []
+    sent = []
     for number in chosen:
-        taken.append(await bench.applied_ms(*await bench.publish(key=keys[number])))
+        sent.append(await bench.publish(key=keys[number]))
         await asyncio.sleep(0.1)
+    taken = [await bench.applied_ms(*one) for one in sent]
     row(f"published to applied, by key, {len(runs)} waiting", taken, "ms")
     print(
         f"  memory of the resumer: {before / 2**20:.0f} MiB before, {resumer.memory_info().rss / 2**20:.0f} MiB after"

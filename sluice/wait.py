@@ -86,13 +86,17 @@ class WaitEndedError(RuntimeError):
 
 @dataclass(slots=True)
 class Wait:
-    """The wait ``spec`` of the run, under ``occurrence`` (how many waits of that name the run has made, from 1)."""
+    """The wait ``spec`` of the run, under ``occurrence`` (how many waits of that name the run has made, from 1).
+
+    ``since`` is when the flow began to wait, if that was before: several answers share one timeout.
+    """
 
     run: OwnRun
     run_id: Any
     spec: WaitSpec
     occurrence: int
     log: logging.Logger | logging.LoggerAdapter[Any]
+    since: datetime | None = None
     pause: str = field(init=False)
     _tags: list[str] = field(init=False, default_factory=list)
 
@@ -112,7 +116,12 @@ class Wait:
         async with hearing(self.run_id) as heard:
             entered = datetime.now(UTC)
             state = await self._enter()
-            return await self._until_left(state, heard, entered)
+            return await self._until_left(state, heard, self.since or entered)
+
+    async def began(self) -> datetime | None:
+        """When the run entered this wait; None if it never did."""
+        entered = [known.timestamp for known in await self.run.states() if known.state_details.pause_key == self.pause]
+        return max(entered, default=None)
 
     async def _known(self, before: FlowRun) -> Result | None:
         inputs = await self.run.inputs(self.pause)
@@ -132,7 +141,7 @@ class Wait:
 
     async def _enter(self) -> State[Any]:
         spec = self.spec
-        now = datetime.now(UTC)
+        now = self.since or datetime.now(UTC)
         deadline = _after(now, spec.timeout_seconds)
         what = " or ".join(repr(key) for key in spec.keys)
         message = f"Waits for a signal{f' with the key {what}' if what else ''}"

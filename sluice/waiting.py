@@ -8,7 +8,7 @@ import dataclasses
 import threading
 from collections.abc import Callable, Collection, Coroutine
 from concurrent.futures import Future
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypeVar, overload
 
 try:
@@ -102,7 +102,8 @@ def wait_for_signal(key: str | None = None, **options: Any) -> Any:
     each. The answer is then a mapping of the keys that were signalled to their inputs; who resumes the run by its id or
     in the UI answers for every key.
 
-    ``timeout`` (seconds or timedelta) ends the wait with ``default``, or with `SignalTimeout` if there is none.
+    ``timeout`` (seconds or timedelta) ends the wait with ``default``, or with `SignalTimeout` if there is none; with
+    ``need="all"`` it is the time for all of the answers.
     ``remind_after`` emits the Prefect event ``sluice.signal.reminder`` on the run once, when nobody has answered by
     then. A signal that rejects raises `SignalRejected`, which fails the run unless it is caught; with
     ``on_reject="cancel"`` the run ends as Cancelled instead, and nothing behind the wait runs.
@@ -153,6 +154,7 @@ async def wait_for_signal_async(
     answers: dict[str, Any] = {}
     async with get_client() as client:
         run = OwnRun(client, context.flow_run.id)
+        since: datetime | None = None
         while True:
             remaining = tuple(known for known in spec.keys if known not in answers)
             wait = Wait(
@@ -161,6 +163,7 @@ async def wait_for_signal_async(
                 spec=dataclasses.replace(spec, keys=remaining),
                 occurrence=_occurrence(context, spec.name),
                 log=get_run_logger(context),
+                since=since,
             )
             result = await wait.result()
             if not isinstance(result, Answer):
@@ -172,6 +175,8 @@ async def wait_for_signal_async(
             answers |= dict.fromkeys(answered, value)
             if need == "any" or len(answers) == len(spec.keys):
                 return answers
+            if since is None and spec.timeout_seconds is not None:
+                since = await wait.began()
 
 
 async def _unanswered(

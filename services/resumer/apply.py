@@ -137,13 +137,12 @@ class Applier:
                 run_id, claimed=claimed, heard=seen if seen is not None and seen.heard else None
             )
         except NotFound:
-            if seen is not None:
-                await self._hints.ended(run_id, seen.state_id)
             record = await self._store.get(claimed)
             mark = record.marks.get(run_id) if record is not None else None
             if record is not None and mark is not None and mark.outcome is None:
                 gone = mark.model_copy(update={"outcome": Outcome.REJECTED, "reason": "the run was deleted"})
                 await self._store.settle(record, run_id, gone)
+                await self._hints.ended(run_id, mark.state_id)
             return set()
 
     async def _finish(self, record: SignalRecord) -> None:

@@ -125,11 +125,14 @@ class SignalWatch:
                 self._heard.set()
             else:
                 self._paused.pop(change.run_id, None)
-                task = asyncio.create_task(self._tried_again(partial(self._bystander.left, change)))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._aside(partial(self._bystander.left, change))
 
-    async def _tried_again(self, work: Callable[[], Awaitable[None]]) -> None:
+    def _aside(self, work: Callable[[], Awaitable[object]]) -> None:
+        task = asyncio.create_task(self._tried_again(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _tried_again(self, work: Callable[[], Awaitable[object]]) -> None:
         for number in range(_TRIES):
             try:
                 async with self._bystanding:
@@ -137,7 +140,7 @@ class SignalWatch:
             except NotFound:
                 return
             except (TransientError, Backpressure, RejectedEvent) as error:
-                log.debug("state change not seen to yet", error=str(error))
+                log.debug("a waiting run is not seen to yet", error=str(error))
                 await asyncio.sleep(_AGAIN_SECONDS * 2**number)
             else:
                 return
@@ -176,13 +179,11 @@ class SignalWatch:
 
     async def _serve(self, run: RunView) -> None:
         async with self._slots:
-            with contextlib.suppress(
-                TransientError, Backpressure, NotFound
-            ):  # they stay open, and the sweep finds them
+            with contextlib.suppress(TransientError, Backpressure):  # they stay open, and the sweep finds them
                 for record in await self._store.open_for(_targets(run)):
                     await self._apply(record.signal.id)
-                if await self._store.late_for(run.keys, run.run_id, run.entered):
-                    await self._serve_late(run.run_id)
+                if await self._store.late_for(run.keys, run.run_id, run.entered):  # decided: no sweep would find them
+                    self._aside(partial(self._serve_late, run.run_id))
 
     async def _sweep(self) -> None:
         """Look at signals whose time has come: lost jobs, tries put off, ends of their time to live; and alarms."""

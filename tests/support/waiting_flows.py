@@ -100,6 +100,11 @@ def expensive(path: str) -> int:
 
 
 @flow(persist_result=True)
+def suspending_for_all(keys: list[str], timeout: float) -> Any:
+    return sluice.wait_for_signal(keys=keys, need="all", suspend=True, timeout=timeout, default="not all")
+
+
+@flow(persist_result=True)
 def suspending(path: str, key: str, waits: int = 1, timeout: float | None = None, catch: bool = False) -> Any:
     """Suspends ``waits`` times, each time after a task whose result is kept."""
     answers: list[Any] = [expensive(path)]

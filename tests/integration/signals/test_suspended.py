@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +20,27 @@ from tests.integration.signals.conftest import Desk, in_thread, new_key
 from tests.support import waiting_flows as flows
 from tests.support.waiting import eventually
 
-ENTRYPOINT = "tests/support/waiting_flows.py:suspending"
-
 
 class Suspending:
-    """A run of the flow `suspending`, and what an executor does with it."""
+    """A run of a flow that suspends, and what an executor does with it."""
 
     def __init__(self, desk: Desk, tmp_path: Path) -> None:
         self._desk = desk
+        self._flow: Any = flows.suspending
         self._path = tmp_path / "done.txt"
         self.key = new_key()
         self.run_id = ""
         self._parameters: dict[str, Any] = {}
 
     async def create(self, **options: Any) -> None:
-        self._parameters = {"path": str(self._path), "key": self.key, **options}
+        await self.create_of(flows.suspending, path=str(self._path), key=self.key, **options)
+
+    async def create_of(self, flow: Any, **parameters: Any) -> None:
+        self._flow, self._parameters = flow, parameters
         async with get_client() as client:
-            flow_id = await client.create_flow(flows.suspending)
-            deployment = await client.create_deployment(flow_id, "test", entrypoint=ENTRYPOINT)
+            flow_id = await client.create_flow(flow)
+            entrypoint = f"tests/support/waiting_flows.py:{flow.fn.__name__}"
+            deployment = await client.create_deployment(flow_id, "test", entrypoint=entrypoint)
             created = await client.create_flow_run_from_deployment(deployment, parameters=self._parameters)
         self.run_id = str(created.id)
 
@@ -46,7 +50,7 @@ class Suspending:
         def work() -> Any:
             with get_client(sync_client=True) as client:
                 run = client.read_flow_run(self.run_id)
-            return run_flow(flows.suspending, flow_run=run, parameters=self._parameters)
+            return run_flow(self._flow, flow_run=run, parameters=self._parameters)
 
         return await asyncio.wait_for(in_thread(work), 30)
 
@@ -121,6 +125,21 @@ async def test_the_resumer_ends_the_wait_of_a_suspended_run_in_time(resumer: Des
     await resumer.told(suspending.run_id, "reminder")
     await suspending.resuming()
     assert await suspending.attempt() == [42, "nobody"]
+
+
+async def test_the_time_for_all_of_several_answers_does_not_begin_anew_with_each(
+    resumer: Desk, suspending: Suspending
+) -> None:
+    keys = [new_key(), new_key()]
+    await suspending.create_of(flows.suspending_for_all, keys=keys, timeout=60)
+    await suspending.suspend()
+    first = await resumer.runs.read(suspending.run_id)
+    assert (await resumer.ask(key=keys[0])).status == "applied"
+    await suspending.resuming()
+    await suspending.suspend()
+    second = await resumer.runs.read(suspending.run_id)
+    assert second.keys == (keys[1],)
+    assert second.deadline == first.entered + timedelta(seconds=60)
 
 
 async def test_a_rejection_is_raised_when_the_flow_starts_again(resumer: Desk, suspending: Suspending) -> None:
