@@ -105,7 +105,7 @@ class Bystander:
         for pause in (*_VISIBLE_SECONDS, None):
             for stay, after in pairwise(await self._runs.stays(run_id)):
                 if stay.state_id == state_id:
-                    if resumes(after):
+                    if resumes(after) and not await self._by_signal(run_id, state_id):  # it may be one of just now
                         await self._record(run_id, stay, after.entered)
                     return
             if pause is not None:

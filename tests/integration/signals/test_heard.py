@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
 from typing import Any
 
 import pytest
 
+from events.errors import TransientError
 from services.prefect_api.waiting import WaitingRuns
 from services.resumer.apply import Applier
+from services.resumer.bystander import Bystander
 from tests.integration.signals.conftest import Desk, new_key, settings
 from tests.support.waiting import eventually
 
@@ -156,6 +160,25 @@ async def test_a_resume_by_hand_is_recorded_though_a_signal_tried_at_the_same_ti
             return "prefect" in [record.origin for record in await desk.store.of_run(run_id)]
 
         await eventually(recorded, what="the resume by hand is recorded")
+
+
+async def test_a_signal_that_comes_while_the_runs_past_is_read_is_not_taken_for_a_resume_by_hand(
+    desk: Desk, applier: Applier
+) -> None:
+    """A scan missed the run that had just begun to wait, and asks what became of it."""
+    run_id = await desk.park(new_key())
+    await heard(desk, run_id)
+    (state_id,) = [stay.state_id for stay in await desk.runs.stays(run_id) if stay.state_type == "PAUSED"]
+    bystander = Bystander(
+        store=desk.store, waits=desk.hints, runs=desk.runs, apply=applier.apply, remind=lambda _: asyncio.sleep(0)
+    )
+    asking = asyncio.create_task(bystander.left_unheard(run_id, state_id))
+    await asyncio.sleep(0.1)  # in the middle of its looks
+    signal_id = await desk.send_quietly(run_id=run_id, input={"n": 1})
+    await applier.apply(signal_id)
+    with contextlib.suppress(TransientError):  # it may have looked for the last time before
+        await asking
+    assert [record.signal.id for record in await desk.store.of_run(run_id)] == [signal_id]
 
 
 async def heard_again(desk: Desk, run_id: str) -> None:
