@@ -7,7 +7,6 @@ import contextlib
 import os
 import random
 import signal
-import sys
 import time
 from collections import Counter
 from contextlib import AsyncExitStack
@@ -19,12 +18,25 @@ import httpx
 from config.settings import RedisSettings
 from services.embedded import Server, claim_port, start_prefect
 from services.store.connection import AsyncRedis, connect
+from tests.support.faults_roles import Role
 from tests.support.proxy import Proxy
 from tests.support.valkeys import OwnValkey
 
-CHECKOUT = Path(__file__).resolve().parent.parent.parent
 FLOW = "fault"
 DEPLOYMENTS = ("every", "third", "file")
+"""Whose runs nobody executes."""
+
+EXECUTED = "executed"
+EXECUTED_FLOW = """
+from pathlib import Path
+
+from prefect import flow
+
+@flow(name="fault")
+def mark(n: int) -> None:
+    with Path({marks!r}, str(n)).open("a") as file:
+        file.write("executed\\n")
+"""
 
 PROJECT = """
 sources:
@@ -39,41 +51,11 @@ sources:
 rules:
   - {name: every, on: fault.*, run: fault/every, parameters: {n: "{{ event.data.n }}"}}
   - {name: third, on: fault.*, when: event.data.n % 3 == 0, run: fault/third, parameters: {n: "{{ event.data.n }}"}}
+  - {name: tenth, on: fault.*, when: event.data.n % 10 == 0, run: fault/executed, parameters: {n: "{{ event.data.n }}"}}
   - {name: file, on: sluice.file.arrived, run: fault/file, parameters: {path: "{{ event.data.path }}"}}
 """
 
-ROLES = {"listeners": 2, "router": 2, "resumer": 1, "api": 1}
-
-
-class Role:
-    """One role's process, started again a little after each end, as a supervisor would."""
-
-    def __init__(self, name: str, number: int, *, env: dict[str, str], directory: Path) -> None:
-        self.name = name
-        self._env = env
-        self._log = directory / f"{name}-{number}.log"
-        self._server: Server | None = None
-        self._due = 0.0
-
-    def keep_running(self, now: float) -> None:
-        if self._server is not None and self._server.process.poll() is not None:
-            self._server = None
-            self._due = max(self._due, now + 0.2)
-        if self._server is None and now >= self._due:
-            command = [sys.executable, "-m", "services.cli", "run", self.name]
-            self._server = Server(self.name, command, log_file=self._log, env=self._env, cwd=CHECKOUT)
-
-    def send(self, number: signal.Signals, *, down_seconds: float = 0.0) -> None:
-        self._due = time.monotonic() + down_seconds
-        if self._server is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._server.process.pid, number)
-
-    def stop(self) -> None:
-        """At once: nothing is expected of it any more."""
-        if self._server is not None:
-            self.send(signal.SIGKILL)
-            self._server.process.wait()
+ROLES = {"listeners": 2, "router": 2, "resumer": 1, "api": 1, "executor": 2}
 
 
 class Installation:
@@ -89,6 +71,8 @@ class Installation:
         self._prefect_server: Server | None = None
         self.valkey = OwnValkey(directory / "valkey", RedisSettings(fsync="always"))
         self.inbox = directory / "inbox"
+        self.marks = directory / "marks"
+        """A file for each number whose run was executed."""
         self.api_port = claim_port(0, "a free port")
         self.faults: Counter[str] = Counter()
         self._one_at_valkey = asyncio.Lock()
@@ -107,6 +91,7 @@ class Installation:
 
     async def _start(self) -> None:
         self.inbox.mkdir(parents=True)
+        self.marks.mkdir()
         project = self._directory / "sluice.yaml"
         project.write_text(PROJECT)
         self._stack.callback(self.valkey.stop)
@@ -134,6 +119,9 @@ class Installation:
             "SLUICE_JOURNAL__CLAIM_IDLE_SECONDS": "4",
             "SLUICE_LISTENERS__CLAIM_IDLE_SECONDS": "3",
             "SLUICE_DISPATCHER__MAX_BACKOFF_SECONDS": "2",
+            "SLUICE_EXECUTOR__SLOTS": "2",
+            "SLUICE_EXECUTOR__LOST_SECONDS": "5",
+            "SLUICE_EXECUTOR__DEPLOYMENTS": f'["{FLOW}/{EXECUTED}"]',
         }
         (self._directory / ".sluice").mkdir()
         for name, count in ROLES.items():
@@ -164,6 +152,18 @@ class Installation:
         flow = await self._asked("/flows/", {"name": FLOW})
         for name in DEPLOYMENTS:
             await self._asked("/deployments/", {"name": name, "flow_id": flow["id"], "enforce_parameter_schema": False})
+        folder = self._directory / "flows"
+        folder.mkdir()
+        (folder / "fault.py").write_text(EXECUTED_FLOW.format(marks=str(self.marks)))
+        executed = {
+            "name": EXECUTED,
+            "flow_id": flow["id"],
+            "path": str(folder),
+            "entrypoint": "fault.py:mark",
+            "enforce_parameter_schema": False,
+            "job_variables": {"sluice_on_lost": "restart"},
+        }
+        await self._asked("/deployments/", executed)
 
     async def _asked(self, path: str, body: dict[str, Any]) -> Any:
         """The answer of Prefect, which is busy with itself now and then ("database is locked")."""
@@ -180,13 +180,14 @@ class Installation:
         with contextlib.suppress(httpx.HTTPError):
             async with httpx.AsyncClient() as client:
                 answer = await client.get(f"http://127.0.0.1:{self.api_port}/health/ready", timeout=2)
-            return answer.is_success and {"listeners", "router"} <= set(answer.json()["roles_ready"])
+            return answer.is_success and {"listeners", "router", "executor"} <= set(answer.json()["roles_ready"])
         return False
 
     async def hurt(self, rng: random.Random) -> None:
         """Do one thing, and undo it where it would last."""
         faults = {
             self._kill_role: 8,
+            self._kill_machine: 1,
             self._stop_role: 3,
             self._end_role: 2,
             self._kill_valkey: 2,
@@ -213,6 +214,12 @@ class Installation:
         role = rng.choice(self._roles)
         self.faults[f"{role.name} killed"] += 1
         role.send(signal.SIGKILL, down_seconds=rng.uniform(0, 1))
+
+    async def _kill_machine(self, rng: random.Random) -> None:
+        """An executor with everything that it runs, at one moment."""
+        role = rng.choice([role for role in self._roles if role.name == "executor"])
+        self.faults["executor killed with its runs"] += 1
+        role.send_all(signal.SIGKILL, down_seconds=rng.uniform(0, 1))
 
     async def _stop_role(self, rng: random.Random) -> None:
         role = rng.choice(self._roles)

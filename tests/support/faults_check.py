@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from services.store.dead_letters import DeadLetters, LetterQuery
 from services.store.journal import STREAM
 from tests.support.faults import Installation
 from tests.support.faults_load import Load
@@ -17,10 +18,16 @@ Pair = tuple[str, str]
 
 @dataclass
 class Verdict:
-    """``wanted`` and ``found``: pairs of event id and rule. ``wrong`` has a sentence for each broken promise."""
+    """``wanted`` and ``found``: pairs of event id and rule. ``wrong`` has a sentence for each broken promise.
+
+    ``executed``: how often the runs that are executed were, by number; a run that is lost with its executor is
+    started again. ``letters``: dead letters by their codes.
+    """
 
     wanted: Counter[Pair] = field(default_factory=Counter)
     found: Counter[Pair] = field(default_factory=Counter)
+    executed: Counter[int] = field(default_factory=Counter)
+    letters: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
 
 
@@ -39,8 +46,13 @@ async def judge(installation: Installation, load: Load) -> Verdict:
     for event in events:
         for rule in _rules(event):
             verdict.wanted[event["id"], rule] += 1
+    verdict.executed = Counter({int(mark.name): len(mark.read_text().splitlines()) for mark in _marks(installation)})
     for run in await installation.runs():
         verdict.found[_tag(run, "event"), _tag(run, "rule")] += 1
+        verdict.wrong += _fault_of_execution(run, verdict.executed)
+    async for letter in DeadLetters(installation.redis).walk(LetterQuery()):
+        verdict.letters[letter.code] += 1
+        verdict.wrong.append(f"a dead letter: {letter.code}: {letter.reason}")
     verdict.wrong += [f"{pair} has no run" for pair in verdict.wanted - verdict.found]
     verdict.wrong += [f"{pair} has {count} run(s) too many" for pair, count in (verdict.found - verdict.wanted).items()]
     return verdict
@@ -56,7 +68,19 @@ def _rules(event: dict[str, Any]) -> list[str]:
     """The rules of `tests.support.faults.PROJECT`, said once more in other words."""
     if event["type"] == "sluice.file.arrived":
         return ["file"]
-    return ["every", "third"] if event["data"]["n"] % 3 == 0 else ["every"]
+    return ["every", *(rule for rule, step in (("third", 3), ("tenth", 10)) if event["data"]["n"] % step == 0)]
+
+
+def _fault_of_execution(run: dict[str, Any], executed: Counter[int]) -> list[str]:
+    if _tag(run, "rule") != "tenth":
+        return []
+    if run["state_type"] != "COMPLETED":
+        return [f"the run {run['id']} is {run['state_name']}: {run['state']['message']}"]
+    return [] if executed[run["parameters"]["n"]] else [f"the run {run['id']} is Completed and was not executed"]
+
+
+def _marks(installation: Installation) -> list[Path]:
+    return list(installation.marks.iterdir())
 
 
 def _tag(run: dict[str, Any], name: str) -> str:

@@ -138,6 +138,7 @@ async def _settled(installation: Installation, load: Load, within_seconds: float
 
 def _table(facts: dict[str, object], installation: Installation, load: Load, verdict: Verdict) -> str:
     sent = Counter(load.sure.values())
+    missing, extra = (verdict.wanted - verdict.found).total(), (verdict.found - verdict.wanted).total()
     lines = [
         "| what | how often |",
         "| --- | --- |",
@@ -147,6 +148,9 @@ def _table(facts: dict[str, object], installation: Installation, load: Load, ver
         f"| sent without knowing whether it was taken (with pub/sub under faults) | {len(load.unsure)} |",
         *(f"| fault: {name} | {count} |" for name, count in sorted(installation.faults.items())),
         f"| flow runs wanted, found | {verdict.wanted.total()}, {verdict.found.total()} |",
+        f"| runs missing, runs too many | {missing}, {extra} |",
+        f"| runs executed, executions in all | {len(verdict.executed)}, {verdict.executed.total()} |",
+        f"| dead letters | {verdict.letters.total()} |",
         f"| promises broken | {len(verdict.wrong)} |",
     ]
     return "\n".join(lines)

@@ -1,0 +1,68 @@
+"""The roles of an installation under faults, each kept running and hurt one by one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+from services.embedded import Server
+
+CHECKOUT = Path(__file__).resolve().parent.parent.parent
+
+
+class Role:
+    """One role's process, started again a little after each end, as a supervisor would."""
+
+    def __init__(self, name: str, number: int, *, env: Mapping[str, str], directory: Path) -> None:
+        self.name = name
+        self._env = env
+        self._log = directory / f"{name}-{number}.log"
+        self._server: Server | None = None
+        self._due = 0.0
+
+    def keep_running(self, now: float) -> None:
+        if self._server is not None and self._server.process.poll() is not None:
+            self._server = None
+            self._due = max(self._due, now + 0.2)
+        if self._server is None and now >= self._due:
+            command = [sys.executable, "-m", "services.cli", "run", self.name]
+            self._server = Server(self.name, command, log_file=self._log, env=self._env, cwd=CHECKOUT)
+
+    def send(self, number: signal.Signals, *, down_seconds: float = 0.0) -> None:
+        """To the role's own process."""
+        self._due = time.monotonic() + down_seconds
+        if self._server is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._server.process.pid, number)
+
+    def send_all(self, number: signal.Signals, *, down_seconds: float = 0.0) -> None:
+        """To it and everything that it has started, as if at one moment: none sees another end before it."""
+        self._due = time.monotonic() + down_seconds
+        if self._server is None:
+            return
+        family: list[psutil.Process] = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            head = psutil.Process(self._server.process.pid)
+            head.suspend()
+            family.append(head)
+            while grown := [one for one in head.children(recursive=True) if one not in family]:
+                for one in grown:  # a suspended process starts no other
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        one.suspend()
+                family += grown
+        for one in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.send_signal(number)
+
+    def stop(self) -> None:
+        """At once: nothing is expected of it any more."""
+        if self._server is not None:
+            self.send_all(signal.SIGKILL)
+            self._server.process.wait()
