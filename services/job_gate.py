@@ -49,6 +49,12 @@ def refusal(raw: Mapping[bytes, bytes]) -> str | None:
     return _call_refusal(parts)
 
 
+def payload(packed: bytes) -> bytes:
+    """What a stored job asks for, as it was sent; as it is stored if it unpacks to too much."""
+    unpacked = _unpacked(packed)
+    return packed if unpacked is None else unpacked
+
+
 def _call_refusal(parts: object) -> str | None:
     if not isinstance(parts, list) or len(parts) != _PARTS:
         return "the job's payload is not a list of function, instance, arguments and keyword arguments"

@@ -7,7 +7,7 @@ import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import structlog
 from rq import Queue, SimpleWorker
@@ -22,9 +22,12 @@ from rq.worker import BaseWorker, WorkerStatus
 from rq.worker_registration import clean_worker_registry
 from typing_extensions import override
 
+from events.dead_letter import DeadLetter
 from events.errors import RejectedEvent
-from services.job_gate import ALLOWED, APPLY_SIGNAL, EXECUTE_RUN, refusal
+from events.event import printable
+from services.job_gate import ALLOWED, APPLY_SIGNAL, EXECUTE_RUN, payload, refusal
 from services.store.connection import SyncRedis, translated
+from services.store.dead_letters import keep, letter_id_of
 
 __all__ = [
     "ALLOWED",
@@ -162,8 +165,20 @@ class SluiceQueue(Queue):
 
 
 def _put_aside(connection: SyncRedis, name: str, job_id: str, reason: str) -> None:
+    """Keep it as a dead letter and, for `rq info`, in the failed registry; nothing of it is unpickled."""
     key = Job.key_for(job_id)
     now = datetime.now(UTC)
+    letter = DeadLetter(
+        id=letter_id_of("job", name, job_id),
+        kind="job",
+        code="foreign-job",
+        reason=printable(f"{reason} (the job {job_id})", 2000),
+        source=f"rq:{name}",
+        raw=payload(cast(bytes, connection.hget(key, "data") or b"")),
+        first_failed=now,
+        last_failed=now,
+    )
+    keep(connection, letter)
     with connection.pipeline() as pipeline:
         pipeline.hset(key, mapping={"status": "failed", "exc_info": zlib.compress(reason.encode())})
         pipeline.hsetnx(key, "origin", name)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from events.dead_letter import DeadLetter
 from events.glob import Globs
-from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, translated
+from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, SyncRedis, translated
 from services.store.journal import text
 
 DEAD: Final = "sluice:dead"
@@ -32,6 +32,15 @@ redis.call('HSETNX', KEYS[2], 'f', ARGV[7])
 redis.call('HSET', KEYS[2], 'c', ARGV[3], 'r', ARGV[4], 't', ARGV[5])
 redis.call('PERSIST', KEYS[2])
 return redis.call('HINCRBY', KEYS[2], 'n', 1)
+"""
+
+# KEYS: all letters, the letter; ARGV: id, last failure as it was when the letter was read, how long to remember it (s).
+_REPLAYED: Final = """
+if redis.call('HGET', KEYS[2], 't') ~= ARGV[2] then return 0 end  -- it has come back already
+redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('HDEL', KEYS[2], 'l', 'c', 'r', 't')
+redis.call('EXPIRE', KEYS[2], ARGV[3])
+return 1
 """
 
 
@@ -65,6 +74,7 @@ class DeadLetters:
         self._redis = redis
         self._add = redis.register_script(_ADD)
         self._add_accepted = redis.register_script(EVEN_WHEN_FULL + _ADD)
+        self._replayed = redis.register_script(EVEN_WHEN_FULL + _REPLAYED)
 
     async def add(self, letter: DeadLetter) -> None:
         """Keep the letter; one whose id is there already counts as a further attempt at the same thing.
@@ -72,13 +82,8 @@ class DeadLetters:
         A letter about an accepted event is kept even when Redis is full.
         """
         add = self._add_accepted if letter.kind == "event" else self._add
-        failed_ms = int(letter.last_failed.timestamp() * 1000)
-        arguments = [letter.id, letter.model_dump_json(), letter.code, letter.reason]
         with translated():
-            await add(
-                keys=[DEAD, LETTER + letter.id],
-                args=[*arguments, letter.last_failed.isoformat(), failed_ms, letter.first_failed.isoformat()],
-            )
+            await add(keys=_keys(letter.id), args=_add_arguments(letter))
 
     async def get(self, letter_id: str) -> DeadLetter | None:
         """The letter, or None."""
@@ -116,14 +121,13 @@ class DeadLetters:
             return int((await pipeline.execute())[0])
 
     async def replayed(self, letter: DeadLetter) -> None:
-        """Take away a letter that is tried again; should it come back, its attempts and its beginning are known."""
-        key = LETTER + letter.id
-        pipeline = self._redis.pipeline(transaction=True)
-        pipeline.zrem(DEAD, letter.id)
-        pipeline.hdel(key, "l", "c", "r", "t")
-        pipeline.expire(key, _REPLAYED_SECONDS)
+        """Take away a letter that is tried again; should it come back, its attempts and its beginning are known.
+
+        It may have come back before this is called: then it stays.
+        """
+        arguments: list[str | int] = [letter.id, letter.last_failed.isoformat(), _REPLAYED_SECONDS]
         with translated():
-            await pipeline.execute()
+            await self._replayed(keys=_keys(letter.id), args=arguments)
 
     async def count(self) -> int:
         """How many letters there are."""
@@ -137,6 +141,11 @@ class DeadLetters:
         with translated():
             answers = await pipeline.execute()
         return [letter for fields in answers if (letter := _letter(fields)) is not None]
+
+
+def keep(redis: SyncRedis, letter: DeadLetter) -> None:
+    """`DeadLetters.add` on a blocking connection; raises Redis' own errors, as RQ does, which calls it."""
+    redis.register_script(_ADD)(keys=_keys(letter.id), args=_add_arguments(letter))
 
 
 def letter_id_of(*parts: str) -> str:
@@ -162,6 +171,16 @@ def event_letter(
         first_failed=now,
         last_failed=now,
     )
+
+
+def _keys(letter_id: str) -> list[str]:
+    return [DEAD, LETTER + letter_id]
+
+
+def _add_arguments(letter: DeadLetter) -> list[str | int]:
+    failed_ms = int(letter.last_failed.timestamp() * 1000)
+    whole = [letter.id, letter.model_dump_json(), letter.code, letter.reason]
+    return [*whole, letter.last_failed.isoformat(), failed_ms, letter.first_failed.isoformat()]
 
 
 def _letter(fields: dict[Any, Any]) -> DeadLetter | None:

@@ -1,5 +1,6 @@
 """Whatever lies in Redis, a worker runs Sluice's own jobs and nothing else."""
 
+import json
 import os
 import pickle
 import threading
@@ -16,6 +17,7 @@ from config.settings import RedisSettings
 from services import queues
 from services.queues import APPLY_SIGNAL, RESUME, ThreadWorker, enqueue, queue, simple_worker
 from services.store.connection import SyncRedis, connect_sync
+from services.store.dead_letters import DeadLetters, LetterQuery
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("redis")
@@ -66,22 +68,30 @@ def test_an_own_job_runs_once_under_its_id(redis_sync, applied):
     assert applied == ["one"]
 
 
-def test_a_pickled_job_is_put_aside_without_being_unpickled_and_the_next_one_runs(redis_sync, applied, tmp_path):
+async def test_a_pickled_job_is_kept_without_being_unpickled_and_the_next_one_runs(
+    redis, redis_sync, applied, tmp_path
+):
     mark = tmp_path / "unpickled"
     foreign = Queue(RESUME, connection=redis_sync).enqueue("os.getpid", Bomb(mark))
     redis_sync.hset(foreign.key, mapping={"result": pickle.dumps(Bomb(mark)), "meta": pickle.dumps(Bomb(mark))})
     enqueue(queue(RESUME, redis_sync), APPLY_SIGNAL, "after", job_id="s-1", timeout_seconds=5)
+    payload = zlib.decompress(redis_sync.hget(foreign.key, "data"))
     drain(redis_sync)
     assert "pickle" in reason_of(redis_sync, foreign.id)
     assert applied == ["after"]
+    (letter,) = await DeadLetters(redis).search(LetterQuery(kind="job"), limit=5)
+    assert (letter.code, letter.source, letter.raw) == ("foreign-job", f"rq:{RESUME}", payload)
+    assert foreign.id in letter.reason
     assert not mark.exists()
 
 
 @pytest.mark.parametrize("function", ["os.system", "services.jobs", "services.jobs.os.system", "subprocess.run"])
-def test_a_function_that_is_not_on_the_list_is_put_aside_before_it_is_imported(redis_sync, applied, function):
+async def test_a_function_that_is_not_on_the_list_is_kept_before_it_is_imported(redis, redis_sync, applied, function):
     foreign = Queue(RESUME, connection=redis_sync, serializer=JSONSerializer).enqueue(function, "true")
     drain(redis_sync)
     assert function in reason_of(redis_sync, foreign.id)
+    (letter,) = await DeadLetters(redis).search(LetterQuery(code="foreign-job"), limit=5)
+    assert json.loads(letter.raw)[:1] == [function]
     assert applied == []
 
 

@@ -104,3 +104,17 @@ def test_ids_name_the_thing_and_not_the_moment() -> None:
     other = event_letter(event_id="e1", raw=b"{}", source="s", rule="ship", code="a", reason="b")
     assert one.id == two.id != other.id
     assert letter_id_of("a", "bc") != letter_id_of("ab", "c")
+
+
+async def test_a_letter_that_came_back_before_its_replay_was_noted_stays(dead: DeadLetters) -> None:
+    await dead.add(_letter("a"))
+    read = await dead.get("a")
+    assert read is not None
+    await dead.add(_letter("a", last_failed=read.last_failed + timedelta(milliseconds=1)))  # the router was quicker
+    await dead.replayed(read)
+    again = await dead.get("a")
+    assert again is not None
+    assert again.attempts == 2
+    assert [letter.id for letter in await dead.search(LetterQuery(), limit=5)] == ["a"]
+    await dead.replayed(again)
+    assert await dead.count() == 0
