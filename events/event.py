@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
+from pydantic_core import to_json
 
 from events.errors import RejectedEvent
 
@@ -22,6 +23,9 @@ RESUME: Final = "sluice.resume"
 HYDRATION_KEY: Final = "__prefect_kind"
 _HYDRATION_BYTES: Final = HYDRATION_KEY.encode()
 _NUL_ESCAPE: Final = b"\\u0000"
+# Text decoded from UTF-8 holds a lone surrogate, or a key that its bytes do not show, only through such an escape.
+_SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+_LETTER_ESCAPE: Final = re.compile(rb"\\u00[567]")
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
@@ -68,7 +72,7 @@ class Event(BaseModel):
             body["subject"] = self.subject
         if self.data is not None:
             body["data"] = self.data
-        return _encode({**body, **self.extensions}).encode()
+        return to_json({**body, **self.extensions})
 
 
 def new_event(type_: str, *, source: str, data: JsonValue = None, subject: str | None = None) -> Event:
@@ -86,17 +90,16 @@ def parse_json(raw: bytes, limits: Limits) -> JsonValue:
         msg = f"the message has {len(raw)} bytes; at most {limits.max_bytes} are accepted (limits.max_event_bytes)"
         raise RejectedEvent("too-large", msg)
     _check_depth(raw, limits.max_depth)
-    # Text decoded from UTF-8 holds a lone surrogate, or a key that its bytes do not show, only through an escape.
     escaped = b"\\u" in raw
     try:
         value: JsonValue = _decode(raw.decode("utf-8"))
-        if escaped:
-            _encode(value).encode("utf-8")  # lone surrogates cannot be carried on
+        if escaped and _SURROGATE_ESCAPE.search(raw):
+            to_json(value)  # lone surrogates cannot be carried on
     except RejectedEvent:
         raise
     except (ValueError, RecursionError) as error:
         raise RejectedEvent("not-json", f"the message is not JSON: {error}") from error
-    if escaped or _HYDRATION_BYTES in raw:
+    if _HYDRATION_BYTES in raw or (escaped and _LETTER_ESCAPE.search(raw)):
         refuse_hydration(value)
     if _NUL_ESCAPE in raw:
         _refuse_nul(value)
@@ -258,8 +261,7 @@ def _kind(value: JsonValue) -> str:
             return "an object"
 
 
-# Built once: making an encoder and a decoder costs as much as a small message's work.
-_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+# Built once: making a decoder costs as much as a small message's work.
 _decode: Final = json.JSONDecoder(
     parse_constant=_refuse_constant, parse_float=_finite, parse_int=_sixty_four_bits, object_pairs_hook=_unique
 ).decode

@@ -46,6 +46,7 @@ HOSTILE = [
     pytest.param(b'{"a": [{"b": {"__prefect_kind": "workspace_variable"}}]}', "hydration", id="hydration, deep"),
     pytest.param(b'{"__prefect\\u005fkind": "jinja"}', "hydration", id="hydration, spelled with an escape"),
     pytest.param(b'{"\\u005f_prefect_kind": 1, "a": {}}', "hydration", id="hydration, another escape"),
+    pytest.param(b'{"__prefect_\\u006B\\u0069nd": 1}', "hydration", id="hydration, escapes in capitals"),
     pytest.param(b'{"a": ["\\u0000"]}', "nul", id="the character NUL"),
     pytest.param(b'{"\\u0000": 1}', "nul", id="the character NUL in a key"),
     pytest.param(b'{"specversion": "1.0"}', "not-a-cloudevent", id="a CloudEvent without attributes"),
