@@ -209,6 +209,7 @@ async def _router(shared: Shared) -> Parts:
     from services.store.runs import Runs
     from services.store.verdicts import VerdictLines
     from services.store.windows import WindowStore
+    from services.trial import ends_its_judge
     from services.windows import Windows
 
     settings, redis = shared.settings, shared.redis
@@ -255,6 +256,7 @@ async def _router(shared: Shared) -> Parts:
         dead_letters=shared.dead_letters,
         submit_signal=submit,
         windows=windows,
+        trial=lambda event: ends_its_judge(event, live.project, home=settings.home),
     )
     dispatcher = Dispatcher(
         lanes=lanes,

@@ -25,8 +25,11 @@ from services.store.parked import parked_token
 from services.store.progress import DONE_VALUE, OPEN_VALUE, Routed, dead_value, window_token
 from services.store.verdicts import Judged
 
-MOST_DELIVERIES: Final = 4
-"""An entry that this many readers ended with in hand is set aside: it may be what ended them."""
+MANY_DELIVERIES: Final = 4
+"""An entry that this many readers ended with in hand may be what ended them: it is put on trial."""
+
+MOST_DELIVERIES: Final = 20
+"""So many readers do not end by chance with the same entry in hand."""
 
 _REASON_LIMIT: Final = 1000
 _SIGNAL_ID_LIMIT: Final = 256
@@ -78,6 +81,10 @@ class Windows(Protocol):
 
     async def offer(self, event: Event, position: str, verdict: Verdict, *, salt: str | None = None) -> WindowAnswer:
         """Let the windows of the verdict's rule decide; ``salt`` is that of a rerun."""
+
+
+Trial = Callable[[Event], Awaitable[str | None]]
+"""Has the event judged by a process of its own; how that ended, if not by itself."""
 
 
 class DeadLetters(Protocol):
@@ -140,12 +147,14 @@ class Deciding:
         dead_letters: DeadLetters,
         submit_signal: Callable[[ResumeSignal], Awaitable[None]],
         windows: Windows | None,
+        trial: Trial | None,
         limits: CircuitLimits,
     ) -> None:
         self._judge = judge
         self._dead_letters = dead_letters
         self._submit_signal = submit_signal
         self._windows = windows
+        self._trial = trial
         self._limits = limits
         self._circuits: dict[str, Circuit] = {}
         self._version: str | None = None
@@ -158,9 +167,9 @@ class Deciding:
 
     async def decide(self, entry: Entry) -> Decision:
         """Ask the rules and do what they say; raises `TransientError` or `Backpressure`, then do it again."""
-        if entry.deliveries >= MOST_DELIVERIES:
+        if (guilty := await self._guilt(entry)) is not None:
             decision = Decision(entry)
-            reason = f"{entry.deliveries} routers ended while they had this event in hand; it was set aside"
+            reason = f"{entry.deliveries} routers ended while they had this event in hand, and {guilty}"
             await self._bury(decision, None, "ended-routers", reason)
             return decision
         try:
@@ -181,6 +190,14 @@ class Deciding:
             if verdict.matched:
                 await self._act(decision, verdict)
         return decision
+
+    async def _guilt(self, entry: Entry) -> str | None:
+        """Why the event is held to be what ends routers: many may have been killed with it in hand by chance."""
+        if entry.deliveries < MANY_DELIVERIES:
+            return None
+        if entry.deliveries >= MOST_DELIVERIES:
+            return "that is no chance"
+        return await self._trial(entry.event) if self._trial is not None else None
 
     def _note_version(self, version: str) -> None:
         if version != self._version:

@@ -15,7 +15,7 @@ from events.errors import Backpressure, TransientError
 from events.signal import ResumeSignal
 from services.backoff import Backoff, heed_cancellation
 from services.circuit import CircuitLimits
-from services.deciding import DeadLetters, Deciding, Judge, Windows
+from services.deciding import DeadLetters, Deciding, Judge, Trial, Windows
 from services.store.dead_letters import letter_id_of
 from services.store.event_history import now_ms
 from services.store.journal import Broken, Depth, Entry
@@ -81,6 +81,7 @@ class Router:
         dead_letters: DeadLetters,
         submit_signal: Callable[[ResumeSignal], Awaitable[None]],
         windows: Windows | None = None,
+        trial: Trial | None = None,
         limits: CircuitLimits | None = None,
     ) -> None:
         self._journal = journal
@@ -93,6 +94,7 @@ class Router:
             dead_letters=dead_letters,
             submit_signal=submit_signal,
             windows=windows,
+            trial=trial,
             limits=limits or CircuitLimits(),
         )
         self._reading = Backoff("route events", first_seconds=0.1, longest_seconds=5)

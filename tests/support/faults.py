@@ -141,7 +141,12 @@ class Installation:
     async def start_prefect(self) -> None:
         """Returns when the server is healthy, with everything that it had kept."""
         self._prefect_server, _ = await asyncio.to_thread(
-            start_prefect, self._directory / "prefect", self._prefect_port, log_file=self._directory / "prefect.log"
+            start_prefect,
+            self._directory / "prefect",
+            self._prefect_port,
+            log_file=self._directory / "prefect.log",
+            # Most runs are never executed here: thousands that SQLite marks as late, one by one, would lock it.
+            extra_env={"PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false"},
         )
 
     def _stop_prefect(self) -> None:

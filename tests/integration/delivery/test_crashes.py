@@ -15,6 +15,7 @@ import pytest
 
 from config.settings import JournalSettings
 from events.errors import Backpressure
+from events.event import Event
 from services.prefect_api.client import PrefectApi
 from services.store.connection import AsyncRedis
 from services.store.journal import Journal
@@ -123,16 +124,56 @@ async def test_a_dispatcher_that_ends_hands_over_at_once_and_a_dead_ones_lease_r
             await eventually(lambda: _count(prefect, name, 2), within_seconds=3)
 
 
-async def test_an_entry_that_ends_its_readers_is_set_aside(redis: AsyncRedis, prefect: PrefectApi) -> None:
+async def _deliver(redis: AsyncRedis, times: int) -> JournalSettings:
+    """Have the only entry read so often, by readers that end with it in hand."""
     settings = JournalSettings(claim_idle_seconds=0.01)
-    world = World(redis, prefect, journal_settings=settings)
+    await Journal(redis, settings, consumer="r0").read(count=1)
+    for number in range(1, times):
+        reader = Journal(redis, settings, consumer=f"r{number}")
+        await eventually(reader.claim)
+    return settings
+
+
+async def test_an_event_that_ends_its_readers_becomes_a_dead_letter(world: World) -> None:
     world.use({**RULE, "run": "no/matter"})
     await world.publish(order(1, id_="poison"))
-    await Journal(redis, settings, consumer="r0").read(count=1)
-    for number in range(3):
-        await asyncio.sleep(0.05)
-        assert await Journal(redis, settings, consumer=f"r{number + 1}").claim()
-    async with world.running("router"):
+    settings = await _deliver(world.redis, 3)
+
+    async def trial(event: Event) -> str | None:
+        return f"{event.id} ends whoever judges it"
+
+    poisoned = World(world.redis, world.prefect, journal_settings=settings, trial=trial)
+    poisoned.use({**RULE, "run": "no/matter"})
+    async with poisoned.running("router"):
+        (finished,) = await eventually(world.finished)
+    (dead,) = finished["dead"]
+    assert dead["code"] == "ended-routers"
+    assert dead["reason"].startswith("4 routers ended while they had this event in hand, and poison ends")
+
+
+async def test_an_event_in_hand_of_readers_that_ended_by_chance_gets_its_run(world: World, prefect: PrefectApi) -> None:
+    name = await deployment(prefect)
+    await world.publish(order(1))
+    settings = await _deliver(world.redis, 9)
+
+    async def trial(event: Event) -> str | None:
+        return None
+
+    innocent = World(world.redis, prefect, journal_settings=settings, trial=trial)
+    innocent.use({**RULE, "run": name})
+    async with innocent.running("router", "dispatcher"):
+        await eventually(lambda: _count(prefect, name, 1))
+    assert await world.dead.count() == 0
+
+
+async def test_twenty_readers_do_not_end_by_chance(world: World) -> None:
+    await world.publish(order(1))
+    settings = await _deliver(world.redis, 19)
+
+    async def trial(event: Event) -> str | None:
+        return None
+
+    async with World(world.redis, world.prefect, journal_settings=settings, trial=trial).running("router"):
         (finished,) = await eventually(world.finished)
     assert finished["dead"][0]["code"] == "ended-routers"
 

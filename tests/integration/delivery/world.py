@@ -17,6 +17,7 @@ from events.rule import Rule, RuleSet, evaluate
 from events.rule_model import RuleSpec
 from events.signal import ResumeSignal
 from services.announcer import Announcer
+from services.deciding import Trial
 from services.dispatch_calls import Calls
 from services.dispatcher import LEASE_SECONDS, Dispatcher
 from services.outcomes import Outcomes
@@ -55,6 +56,7 @@ class World:
     consumer: str = "router-1"
     rules: RuleSet = field(default_factory=RuleSet)
     version: str = "none"
+    trial: Trial | None = None
     signals: list[ResumeSignal] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -73,6 +75,7 @@ class World:
             parked=Parked(self.redis),
             dead_letters=self.dead,
             submit_signal=self._take_signal,
+            trial=self.trial,
         )
         self.dispatcher = Dispatcher(
             lanes=self.lanes,
