@@ -9,15 +9,19 @@ import random
 import signal
 import time
 from collections import Counter
+from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import httpx
 
-from config.settings import RedisSettings
+from config.settings import JournalSettings, RedisSettings
 from services.embedded import Server, claim_port, start_prefect
 from services.store.connection import AsyncRedis, connect
+from services.store.journal import Journal
+from services.store.lanes import Lanes
+from services.store.runs import ACTIVE
 from tests.support.faults_roles import Role
 from tests.support.proxy import Proxy
 from tests.support.valkeys import OwnValkey
@@ -283,6 +287,13 @@ class Installation:
         proxy.cut()
         await asyncio.sleep(rng.uniform(0.5, 3))
         proxy.refusing = False
+
+    async def waiting(self) -> int:
+        """How much is under way: events that are not routed, runs that are not created or not executed."""
+        lanes, depth = Lanes(self.redis), await Journal(self.redis, JournalSettings()).depth()
+        lengths = await lanes.lengths(await lanes.names())
+        executing = int(await cast(Awaitable[int], self.redis.scard(f"{ACTIVE}tenth")))
+        return depth.unread + depth.pending + sum(lengths.values()) + executing
 
     async def runs(self) -> list[dict[str, Any]]:
         """Every flow run that Prefect knows."""
