@@ -160,7 +160,12 @@ def print_speed(rates: dict[str, list[float]], cpu: dict[str, list[float]], roun
 
 
 async def latency(bench: Bench, seconds: float) -> None:
-    """10 events a second; a run counts as existing when Prefect's answer that it was created has been recorded."""
+    """10 events a second; a run counts as existing when Prefect's answer that it was created has been recorded.
+
+    Beside it, at the same pace and on the same server, what Prefect's endpoint takes when it is called directly.
+    """
+    print(f"latency at 10 events/s over {seconds:g} s each")
+    print_latency("calls of Prefect's endpoint", await direct_latency(bench, seconds))
     with bench.router():
         await warm_up(bench)
         published: list[tuple[str, float]] = []
@@ -174,9 +179,33 @@ async def latency(bench: Bench, seconds: float) -> None:
         for event_id, at in published:
             found = await until(lambda event_id=event_id: with_run(bench, event_id))
             took.append((found.runs[0].created.timestamp() - at) * 1000)
-    took.sort()
-    print(f"latency at 10 events/s over {seconds:g} s, {len(took)} events: published to run exists in Prefect")
-    print(f"  p50 {took[len(took) // 2]:.0f} ms   p99 {took[int(len(took) * 0.99)]:.0f} ms   max {took[-1]:.0f} ms")
+    print_latency("published → run exists", took)
+
+
+async def direct_latency(bench: Bench, seconds: float) -> list[float]:
+    from services.prefect_api.dispatch import create_runs, find_deployment
+
+    deployment = await find_deployment(bench.prefect, RULE["run"])
+
+    async def call(number: int) -> float:
+        body = {"parameters": {"number": number}, "idempotency_key": str(uuid.uuid4()), "tags": ["sluice"]}
+        at = time.perf_counter()
+        while not (await create_runs(bench.prefect, deployment, [body]))[0].run_id:
+            await asyncio.sleep(0.05)
+        return (time.perf_counter() - at) * 1000
+
+    began = time.perf_counter()
+    calls = []
+    for number in range(int(seconds * 10)):
+        await asyncio.sleep(max(0.0, began + number / 10 - time.perf_counter()))
+        calls.append(asyncio.create_task(call(number)))
+    return await asyncio.gather(*calls)
+
+
+def print_latency(name: str, took: list[float]) -> None:
+    took = sorted(took)
+    p50, p90, p99 = (took[int(len(took) * share)] for share in (0.5, 0.9, 0.99))
+    print(f"  {name:<28} p50 {p50:4.0f} ms   p90 {p90:4.0f} ms   p99 {p99:4.0f} ms   max {took[-1]:4.0f} ms")
 
 
 async def memory(bench: Bench, waiting: int) -> None:

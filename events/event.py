@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SkipValidation,
+    StringConstraints,
+    ValidationError,
+)
 from pydantic_core import to_json
 
 from events.errors import RejectedEvent
@@ -56,7 +65,8 @@ class Event(BaseModel):
     type: Attribute
     subject: Annotated[str, StringConstraints(max_length=4096)] | None = None
     time: Annotated[AwareDatetime, Field(strict=False)]
-    data: JsonValue = None
+    data: SkipValidation[JsonValue] = None
+    """Not validated again: that costs as much as reading the message, and `parse_json` has let it in."""
     extensions: dict[str, bool | int | str] = Field(default_factory=dict)
 
     def to_json(self) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -97,11 +98,9 @@ def replay(
     """Send letters on their way again, the oldest first; what still cannot be read stays, with exit code 1."""
     query = LetterQuery(code=code, rule=rule, kind=kind, source=source, event_id=event, since=moment_or_none(since))
     _chosen(ids, query, all_=all_)
+    edits = _edits(set_ or ())
 
     async def work() -> None:
-        from services.dead_replay import parse_edit
-
-        edits = dict(parse_edit(text) for text in set_ or ())
         async with open_session() as session:
             chosen = await _letters(session, ids, query)
             if dry_run:
@@ -199,6 +198,15 @@ async def _letters(session: Session, ids: list[str] | None, query: LetterQuery) 
             raise NotFound(f"there is no dead letter {letter_id!r}")
         found.append(letter)
     return found
+
+
+def _edits(texts: Sequence[str]) -> dict[str, Any]:
+    from services.dead_replay import parse_edit
+
+    try:
+        return dict(parse_edit(text) for text in texts)
+    except RejectedEvent as error:
+        raise typer.BadParameter(error.reason, param_hint="--set") from error
 
 
 def _chosen(ids: list[str] | None, query: LetterQuery, *, all_: bool) -> None:

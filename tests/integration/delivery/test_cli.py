@@ -134,6 +134,11 @@ async def test_a_dead_letter_is_shown_edited_and_replayed(world: World, prefect:
         (again,) = await eventually(lambda: _json(dead.app, "list", "--rule", "pay"))
         assert again["attempts"] == 2
         assert again["first_failed"] == row["first_failed"]
+        nonsense = await _call(dead.app, "replay", row["id"], "--set", "nonsense")
+        assert (nonsense.exit_code, "not of the form" in nonsense.stderr) == (2, True)
+        nowhere = await _call(dead.app, "replay", row["id"], "--set", "id.x=5", "--json")
+        assert (nowhere.exit_code, json.loads(nowhere.stdout)["failed"][0]["code"]) == (1, "bad-edit")
+        assert await _json(dead.app, "list") != []
         await _json(dead.app, "replay", row["id"], "--set", "data.amount=5")
         await eventually(lambda: _runs(prefect, name, 2))
         await eventually(lambda: _empty(world))
