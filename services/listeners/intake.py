@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Generic, Literal, Protocol, TypeAlias, TypeVar
@@ -15,6 +15,7 @@ from events.errors import RejectedEvent
 from events.event import Event, Limits, parse_event, printable
 from events.signal import ResumeSignal, parse_signal
 from services import metrics
+from services.backoff import ended
 from services.store.dead_letters import letter_id_of
 
 log = structlog.get_logger()
@@ -29,8 +30,12 @@ class Identified(Protocol):
 
 T = TypeVar("T", bound=Identified)
 
-_BREATH_BYTES: Final = 256 * 1024
+_PORTION: Final = 125
+_PORTION_BYTES: Final = 256 * 1024
 """So much is parsed before other coroutines get a turn; a few milliseconds' worth."""
+
+_TURNS_TO_SEND: Final = 6
+"""So many turns of the event loop bring a command to Redis on its way, so that it works while the next is parsed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,7 @@ class DeadLetterBox(Protocol):
 
 
 class Intake(Generic[T]):
-    """Parses messages, hands the good ones on in their order and in one batch, and keeps the others as dead letters."""
+    """Parses messages, hands the good ones on in their order, and keeps the others as dead letters."""
 
     def __init__(
         self,
@@ -82,25 +87,39 @@ class Intake(Generic[T]):
         self._dead = dead
 
     async def accept(self, messages: Sequence[Message]) -> None:
-        """Take the messages in (see `Sink`)."""
-        good: list[T] = []
+        """Take the messages in (see `Sink`), a portion at a time; one is parsed while the one before is handed on."""
         refused: list[tuple[Message, RejectedEvent]] = []
-        unbroken = 0
+        handing: asyncio.Task[None] | None = None
+        try:
+            for portion in _portions(messages):
+                good = self._good(portion, refused)
+                if handing is not None:
+                    await handing
+                handing = asyncio.create_task(self._hand(good))
+                for _ in range(_TURNS_TO_SEND):
+                    await asyncio.sleep(0)
+            if handing is not None:
+                await handing
+        finally:
+            if handing is not None:
+                await ended(handing)
+        # Last, so that a batch that is tried again does not count its refused messages again.
+        for message, fault in refused:
+            await self.reject(message, fault)
+        metrics.received.labels(self._listener).inc(len(messages))
+
+    def _good(self, messages: Iterable[Message], refused: list[tuple[Message, RejectedEvent]]) -> list[T]:
+        good: list[T] = []
         for message in messages:
             try:
                 good.append(self.parse(message))
             except RejectedEvent as error:
                 refused.append((message, error))
-            unbroken += len(message.raw)
-            if unbroken > _BREATH_BYTES:
-                unbroken = 0
-                await asyncio.sleep(0)
+        return good
+
+    async def _hand(self, good: Sequence[T]) -> None:
         if good:
             await self._hand_on(good)
-        # Last, so that a batch that is tried again does not count its refused messages again.
-        for message, fault in refused:
-            await self.reject(message, fault)
-        metrics.received.labels(self._listener).inc(len(messages))
 
     def parse(self, message: Message) -> T:
         """The message's content; raises `RejectedEvent` and nothing else."""
@@ -147,6 +166,19 @@ class Intake(Generic[T]):
             letter_id=letter.id,
         )
         return letter.id
+
+
+def _portions(messages: Sequence[Message]) -> Iterator[list[Message]]:
+    portion: list[Message] = []
+    weight = 0
+    for message in messages:
+        portion.append(message)
+        weight += len(message.raw)
+        if len(portion) >= _PORTION or weight >= _PORTION_BYTES:
+            yield portion
+            portion, weight = [], 0
+    if portion:
+        yield portion
 
 
 def event_intake(
