@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import structlog
@@ -23,6 +24,9 @@ _MOST_WAITING: Final = 10_000
 _GATHER_SECONDS: Final = 1.0
 """One request for what came within this time costs Prefect less than one for each, and leaves it to create runs."""
 
+_PATIENCE_SECONDS: Final = 10.0
+"""So long announcements wait for the dispatcher to have nothing to do: Prefect creates runs first."""
+
 _LISTED_EVENTS: Final = 100
 
 log = structlog.get_logger()
@@ -35,8 +39,9 @@ class Announcer:
     events too, so a lost announcement loses no connection.
     """
 
-    def __init__(self, *, prefect: PrefectApi) -> None:
+    def __init__(self, *, prefect: PrefectApi, busy: Callable[[], bool] = lambda: False) -> None:
         self._prefect = prefect
+        self._busy = busy
         self._waiting: deque[dict[str, Any]] = deque(maxlen=_MOST_WAITING)
         self._some = asyncio.Event()
         self._trouble = Backoff("publish to Prefect's event feed", first_seconds=0.5, longest_seconds=10)
@@ -60,7 +65,10 @@ class Announcer:
         """Publish until cancelled."""
         while True:
             await self._some.wait()
+            patience = time.monotonic() + _PATIENCE_SECONDS
             await asyncio.sleep(_GATHER_SECONDS)
+            while self._busy() and time.monotonic() < patience:  # noqa: ASYNC110 - nobody tells when it is done
+                await asyncio.sleep(_GATHER_SECONDS / 4)
             heed_cancellation()
             batch = [self._waiting[index] for index in range(min(len(self._waiting), _AT_ONCE))]
             try:

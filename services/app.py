@@ -222,7 +222,7 @@ async def _router(shared: Shared) -> Parts:
     )
     desk = shared.desk()
     progress = Progress(redis, retention_seconds=settings.history.retention_seconds)
-    announcer = Announcer(prefect=prefect)
+    announcer = Announcer(prefect=prefect, busy=lambda: dispatcher.busy)
 
     async def submit(signal: ResumeSignal) -> None:
         await desk.submit(signal)

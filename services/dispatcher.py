@@ -144,6 +144,11 @@ class Dispatcher:
             status["degraded"] = "; ".join(troubles)
         return status
 
+    @property
+    def busy(self) -> bool:
+        """Whether runs wait that Prefect may be asked for."""
+        return any(lane.items and not lane.circuit.is_open for lane in self._lanes.values())
+
     async def _lead(self) -> None:
         """Dispatch for as long as the lease is ours."""
         log.info("dispatching")

@@ -15,7 +15,7 @@ from services.prefect_api.client import PrefectApi
 from services.prefect_api.events import Connected, StateChange, state_changes
 from services.prefect_api.runs import FINAL_TYPES, PAGE, RunNow, ended_since, states_of
 from services.store.event_history import now_ms
-from services.store.progress import StateNews
+from services.store.progress import CHECK_MS_EACH, StateNews
 
 TAG: Final = "sluice"
 POLL_SECONDS: Final = 5.0
@@ -160,7 +160,7 @@ class Outcomes:
     def _next_check_ms(self, now: RunNow) -> int:
         """Half of the state's age later, and the less often the more runs are open."""
         age_ms = (datetime.now(UTC) - now.at).total_seconds() * 1000
-        wanted = max(5_000, age_ms / 2, self._open * 20)
+        wanted = max(5_000, age_ms / 2, self._open * CHECK_MS_EACH)
         return int(min(_LONGEST_CHECK_MS, wanted) // 1000 * 1000)
 
     async def _record(self, now: RunNow) -> int:

@@ -31,6 +31,9 @@ _WAITING_WHEN_FULL: Final = 200
 FIRST_CHECK_MS: Final = 5_000
 """A new run's state is asked for after this time, if nothing was heard of it."""
 
+CHECK_MS_EACH: Final = 20
+"""With many open runs it is asked for later, by this much for each: reading states is work for Prefect, too."""
+
 # Lua: append the one finished entry once no effect is open. An effect's value begins with `+` (a run that completed),
 # `-` (a run that did not), `!` (a dead letter) or `.` (nothing to report).
 _FINISH: Final = f"""
@@ -133,7 +136,8 @@ if redis.call('EXISTS', run) == 1 then
   return 0
 end
 redis.call('HSET', run, 'e', ARGV[8], 'r', ARGV[4], 'd', ARGV[5], 't', ARGV[6])
-redis.call('ZADD', '{RUNS}', ARGV[7] + {FIRST_CHECK_MS}, ARGV[3])
+local wait = math.max({FIRST_CHECK_MS}, redis.call('ZCARD', '{RUNS}') * {CHECK_MS_EACH})
+redis.call('ZADD', '{RUNS}', ARGV[7] + wait, ARGV[3])
 redis.call('SADD', '{ACTIVE}' .. ARGV[4], ARGV[3])
 for _, event in ipairs(cjson.decode(ARGV[8])) do remember(event[1], ARGV[9], ARGV[10]) end
 return 1

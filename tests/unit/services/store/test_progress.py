@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from config.settings import HistorySettings, JournalSettings
 from services.store.connection import AsyncRedis
+from services.store.event_history import now_ms
 from services.store.history import History, Query
 from services.store.journal import Journal
 from services.store.lanes import Lanes
 from services.store.progress import DONE_VALUE, OPEN_VALUE, Made, Progress, dead_value, window_token
-from services.store.runs import Runs
+from services.store.runs import RUNS, Runs
 from tests.unit.services.store.making import dispatch, event, finished, pending, routed
 
 
@@ -284,3 +285,16 @@ async def test_in_whatever_order_ends_are_heard_each_event_is_finished_once(
     ends: list[Awaitable[object]] = [_end(progress, run_id) for run_id in heard]
     await asyncio.gather(*ends)
     assert sorted(end["event_id"] for end in await finished(redis)) == ["a", "b"]
+
+
+async def test_a_new_run_is_asked_about_the_later_the_more_runs_are_open(
+    redis: AsyncRedis, journal: Journal, progress: Progress
+) -> None:
+    one, two = event("e1"), event("e2")
+    first, second = await pending(journal, one, two)
+    await progress.created([Made("1-0", dispatch(one, first), "run-1")])
+    await redis.zadd(RUNS, {f"other-{number}": 0 for number in range(999)})
+    await progress.created([Made("2-0", dispatch(two, second), "run-2")])
+    scores = await redis.zmscore(RUNS, ["run-1", "run-2"])
+    assert 5_000 <= scores[0] - now_ms() + 2_000 < 8_000
+    assert 20_000 <= scores[1] - now_ms() + 2_000 < 23_000
