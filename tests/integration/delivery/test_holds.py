@@ -172,7 +172,7 @@ async def test_what_a_rule_holds_is_judged_again_when_the_rules_change(redis: As
         await eventually(lambda: _letters(world, 3))
         world.use({**RULE, "run": name})
         await world.publish(order(1000))
-        await eventually(lambda: _count(prefect, name, 248), within_seconds=60)
+        await eventually(lambda: _count(prefect, name, 248), within_seconds=180)
         await eventually(lambda: _drained(world))
     assert await world.dead.count() == 3
     assert world.dispatcher.status()["held"] == []
