@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
 from prefect.client.schemas.objects import FlowRun, State, StateType
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from sluice.hearing import Hearing, hearing
 from sluice.own_run import UNREACHABLE, OwnRun
@@ -80,6 +80,10 @@ class Leave:
 Result = Answer | Refusal | Expiry | Leave
 
 
+class UnfitError(ValueError):
+    """The answer passed Prefect's look at the schema, and the model refuses it."""
+
+
 class WaitEndedError(RuntimeError):
     """The run was ended (cancelled, failed, …) by somebody else while it waited."""
 
@@ -89,6 +93,7 @@ class Wait:
     """The wait ``spec`` of the run, under ``occurrence`` (how many waits of that name the run has made, from 1).
 
     ``since`` is when the flow began to wait, if that was before: several answers share one timeout.
+    ``complaint`` says what was wrong with the answer before.
     """
 
     run: OwnRun
@@ -97,6 +102,7 @@ class Wait:
     occurrence: int
     log: logging.Logger | logging.LoggerAdapter[Any]
     since: datetime | None = None
+    complaint: str = ""
     pause: str = field(init=False)
     _tags: list[str] = field(init=False, default_factory=list)
 
@@ -147,6 +153,8 @@ class Wait:
         message = f"Waits for a signal{f' with the key {what}' if what else ''}"
         if deadline is not None:
             message += f" until {deadline:%Y-%m-%d %H:%M:%S} UTC"
+        if self.complaint:
+            message += f"; the last answer did not fit: {self.complaint}"
         await asyncio.gather(
             self.run.put_form(self.pause, spec.model, message),
             self.run.set_tags(with_awaits(self._tags, spec.keys)),
@@ -264,8 +272,14 @@ class Wait:
 
 
 def parse_answer(model: type[BaseModel] | None, value: dict[str, Any]) -> Any:
-    """The answer as the flow asked for it; raises pydantic's error where the model is stricter than its schema."""
-    return value if model is None else model.model_validate_json(json.dumps(value))
+    """The answer as the flow asked for it; raises `UnfitError` where the model is stricter than its JSON schema."""
+    if model is None:
+        return value
+    try:
+        return model.model_validate_json(json.dumps(value))
+    except ValidationError as error:
+        faults = (f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg']}" for fault in error.errors())
+        raise UnfitError("; ".join(faults)) from error
 
 
 def _after(start: datetime, seconds: float | None) -> datetime | None:

@@ -25,7 +25,7 @@ from pydantic import BaseModel
 
 from sluice.errors import SignalRejected, SignalTimeout
 from sluice.own_run import OwnRun
-from sluice.wait import Answer, Expiry, Leave, OnReject, Refusal, Wait, WaitSpec, parse_answer
+from sluice.wait import Answer, Expiry, Leave, OnReject, Refusal, UnfitError, Wait, WaitSpec, parse_answer
 
 T = TypeVar("T")
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -96,7 +96,8 @@ def wait_for_signal(key: str | None = None, **options: Any) -> Any:
     The run is resumed by a signal for its run id, by one for its ``key`` (which it carries as the tag ``awaits:KEY``
     while it waits), or by the Resume button of the Prefect UI. With ``input``, a pydantic model, the UI shows a form,
     answers that do not fit are refused while the run goes on waiting, and the answer is an instance of the model;
-    without it, any JSON object is taken and answered as a dictionary.
+    without it, any JSON object is taken and answered as a dictionary. An answer that fits the model's JSON schema, and
+    that the model itself refuses, lets the run wait again, with the reason in the message of its state.
 
     ``keys`` instead of ``key`` waits for several: ``need="any"`` for the first of them, ``need="all"`` for one signal
     each. The answer is then a mapping of the keys that were signalled to their inputs; who resumes the run by its id or
@@ -155,6 +156,7 @@ async def wait_for_signal_async(
     async with get_client() as client:
         run = OwnRun(client, context.flow_run.id)
         since: datetime | None = None
+        complaint = ""
         while True:
             remaining = tuple(known for known in spec.keys if known not in answers)
             wait = Wait(
@@ -164,17 +166,24 @@ async def wait_for_signal_async(
                 occurrence=_occurrence(context, spec.name),
                 log=get_run_logger(context),
                 since=since,
+                complaint=complaint,
             )
             result = await wait.result()
             if not isinstance(result, Answer):
                 return await _unanswered(result, spec, run, default=default, on_reject=on_reject)
-            value = parse_answer(input, result.value)
-            if not several:
-                return value
-            answered = remaining if result.key is None else (result.key,)
-            answers |= dict.fromkeys(answered, value)
-            if need == "any" or len(answers) == len(spec.keys):
-                return answers
+            try:
+                value = parse_answer(input, result.value)
+            except UnfitError as error:
+                complaint = str(error)
+                wait.log.warning("The answer does not fit, and the run goes on waiting: %s", complaint)
+            else:
+                if not several:
+                    return value
+                answered = remaining if result.key is None else (result.key,)
+                answers |= dict.fromkeys(answered, value)
+                if need == "any" or len(answers) == len(spec.keys):
+                    return answers
+                complaint = ""
             if since is None and spec.timeout_seconds is not None:
                 since = await wait.began()
 

@@ -8,7 +8,7 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import INPUTS, RUN_ID
 from prefect.runtime import flow_run
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 import sluice
 
@@ -19,6 +19,17 @@ STARTED: dict[str, list[str]] = {}
 class Approval(BaseModel):
     approved: bool
     by: str = "nobody"
+
+
+class Even(BaseModel):
+    n: int
+
+    @field_validator("n")
+    @classmethod
+    def _even(cls, n: int) -> int:
+        if n % 2:
+            raise ValueError("it must be even")
+        return n
 
 
 def began(label: str) -> None:

@@ -10,6 +10,8 @@ import pytest
 from prefect.exceptions import Abort
 
 import sluice
+from services.prefect_api.waiting import Refused
+from sluice.protocol import addressed, pause_key
 from tests.integration.signals.conftest import Desk, in_thread, new_key
 from tests.support import waiting_flows as flows
 from tests.support.waiting import eventually
@@ -49,6 +51,17 @@ async def test_a_sync_flow_gets_an_instance_of_its_model(resumer: Desk) -> None:
     await running.waits()
     await resumer.send(key=key, input={"approved": True})
     assert await running.answer() == flows.Approval(approved=True, by="nobody")
+
+
+async def test_an_answer_that_only_the_model_refuses_lets_the_run_wait_again(resumer: Desk) -> None:
+    key = new_key()
+    running = Running(resumer, flows.approving, key, input=flows.Even)
+    await running.waits()
+    assert (await resumer.ask(key=key, input={"n": 3})).status == "applied"
+    run_id = await running.waits(pause_key(key, 2))
+    assert "the last answer did not fit: n: Value error, it must be even" in (await resumer.state(run_id))["message"]
+    await resumer.send(key=key, input={"n": 4})
+    assert await running.answer() == flows.Even(n=4)
 
 
 async def test_an_async_flow_goes_on_turning_while_it_waits(resumer: Desk) -> None:
@@ -183,6 +196,18 @@ async def test_prefects_own_resume_answers_with_a_form(resumer: Desk) -> None:
     assert form[view.keyset["description"]].startswith("Waits for a signal")
     await resumer.api.request("POST", f"/flow_runs/{run_id}/resume", json={"run_input": {"approved": True}})
     assert await running.answer() == flows.Approval(approved=True)
+
+
+@pytest.mark.parametrize("model", [None, flows.Approval])
+async def test_prefect_refuses_an_answer_that_was_meant_for_another_wait(resumer: Desk, model: Any) -> None:
+    key = new_key()
+    running = Running(resumer, flows.approving, key, input=model)
+    view = await resumer.runs.read(await running.waits())
+    stray = addressed({"approved": False}, pause="sluice-wait-7-another", signal="x", key=key)
+    assert isinstance(await resumer.runs.resume(view, stray), Refused)
+    assert (await resumer.ask(key=key, input={"approved": True})).status == "applied"
+    answer = await running.answer()
+    assert answer == ({"approved": True} if model is None else flows.Approval(approved=True))
 
 
 async def test_a_run_that_is_ended_while_it_waits_does_not_go_on(resumer: Desk) -> None:
