@@ -141,7 +141,12 @@ async def _listeners(shared: Shared) -> Parts:
         listener = listener_name(name)
         intake: Intake[Any]
         if source.carries == "signals":
-            intake = signal_intake(listener=listener, submit=submit, dead=shared.dead_letters, limits=shared.limits)
+            intake = signal_intake(
+                listener=listener,
+                submit=partial(submit, origin=listener),
+                dead=shared.dead_letters,
+                limits=shared.limits,
+            )
         else:
             intake = event_intake(
                 listener=listener,
@@ -343,7 +348,7 @@ async def _api(shared: Shared) -> Parts:
         limits=shared.limits,
         sources=shared.project.sources.http,
         emit_for=shared.emit_for,
-        submit=shared.desk().submit,
+        submit=partial(shared.desk().submit, origin="http:signals"),
         dead=shared.dead_letters,
         ready=ready,
         scrape=partial(scrape, shared.redis),

@@ -73,8 +73,8 @@ class Executor:
             "shelf": str(home / "executor" / "shelf"),
         }
         redis = connect_sync(redis_url, redis_settings)
-        self._queueing = Queueing(redis)
         self._executions = Executions(redis, name=settings.name, alive_seconds=settings.lost_seconds)
+        self._queueing = Queueing(redis, held=self._executions.holds)
         self._sweeper = Sweeper(executions=self._executions, instance=self._name, lost_seconds=settings.lost_seconds)
         self._fleet = Fleet(
             seats=settings.slots,

@@ -11,7 +11,6 @@ from typing import Final, TypeVar
 from rq.exceptions import NoSuchJobError
 from rq.intermediate_queue import IntermediateQueue
 from rq.job import Job, JobStatus
-from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
 from rq.utils import as_text, utcparse
 
@@ -26,10 +25,14 @@ FAILED_SECONDS: Final = 86_400
 
 
 class Queueing:
-    """The executor's side of the RQ queues, in one thread of its own."""
+    """The executor's side of the RQ queues, in one thread of its own.
 
-    def __init__(self, redis: SyncRedis) -> None:
+    ``held`` tells whether a run is in somebody's hands; it blocks.
+    """
+
+    def __init__(self, redis: SyncRedis, *, held: Callable[[str], bool]) -> None:
         self._redis = redis
+        self._held = held
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sluice-queueing")
 
     async def put(self, queue_name: str, run_id: str, state_id: str, *, again: bool = False) -> bool:
@@ -79,12 +82,14 @@ class Queueing:
     def _put(self, target: SluiceQueue, run_id: str, state_id: str, *, again: bool) -> bool:
         if _enqueue(target, run_id, state_id):
             return True
-        if not again or not self._is_over_or_lost(target, state_id):
+        if not again or not self._is_over_or_lost(target, run_id, state_id):
             return False
+        self._redis.lrem(IntermediateQueue.get_intermediate_queue_key(target.key), 0, state_id)
         Job(state_id, connection=self._redis, serializer=JSONSerializer).delete()
         return _enqueue(target, run_id, state_id)
 
-    def _is_over_or_lost(self, target: SluiceQueue, job_id: str) -> bool:
+    def _is_over_or_lost(self, target: SluiceQueue, run_id: str, job_id: str) -> bool:
+        """A slot says that it has a run before it says so of the job: RQ itself would notice only after minutes."""
         try:
             status = SluiceJob.fetch(job_id, connection=self._redis, serializer=JSONSerializer).get_status(
                 refresh=False
@@ -93,11 +98,9 @@ class Queueing:
             return True
         if status not in (JobStatus.QUEUED, JobStatus.STARTED):
             return True
-        if status == JobStatus.STARTED:
-            registry = StartedJobRegistry(target.name, connection=self._redis, job_class=SluiceJob)
-            return job_id not in registry.get_job_ids(cleanup=False)
-        between = IntermediateQueue.get_intermediate_queue_key(target.key)
-        return self._redis.lpos(target.key, job_id) is None and self._redis.lpos(between, job_id) is None
+        if status == JobStatus.QUEUED and self._redis.lpos(target.key, job_id) is not None:
+            return False
+        return not self._held(run_id)
 
 
 def _enqueue(target: SluiceQueue, run_id: str, state_id: str) -> bool:

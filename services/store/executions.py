@@ -73,6 +73,11 @@ class Executions:
         taken = replace(execution, instance=instance)
         return taken if self._exchange(execution, taken) else None
 
+    def holds(self, run_id: str) -> bool:
+        """Whether the run is in somebody's hands, if only to be settled."""
+        with translated():
+            return bool(self._redis.hexists(self._key, run_id))
+
     def all(self) -> list[Execution]:
         """Every run in somebody's hands."""
         with translated():

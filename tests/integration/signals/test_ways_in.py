@@ -23,6 +23,16 @@ from tests.integration.signals.conftest import Desk, new_key
 from tests.support.waiting import eventually
 
 ROLES = ("listeners", "router", "resumer", "api")
+ORIGINS = {
+    "channel": "redis:resume",
+    "stream": "redis:resume",
+    "list": "redis:answers",
+    "http": "http:signals",
+    "cloudevent": "redis:resume",
+    "event": "event ",
+    "file": "event ",
+    "library": "redis:resume",
+}
 PROJECT = """
 sources:
   files:
@@ -78,8 +88,7 @@ async def test_a_signal_may_come_in_by_every_way(
         return {report["role"] for report in reports if report["ready"]} >= set(ROLES)
 
     await eventually(ready, within_seconds=90, what=f"the roles are ready, see {roles}")
-    ways = ("channel", "stream", "list", "http", "cloudevent", "event", "file", "library")
-    keys = {way: new_key() for way in ways}
+    keys = {way: new_key() for way in ORIGINS}
     runs = {way: await desk.park(key) for way, key in keys.items()}
 
     def message(way: str) -> dict[str, Any]:
@@ -108,5 +117,5 @@ async def test_a_signal_may_come_in_by_every_way(
         answer = await eventually(resumed, within_seconds=30, what=f"the run is resumed by way of {way}")
         assert answer == {"way": way}
         (record,) = await desk.store.of_run(run_id)
-        assert record.origin not in {"", "-"}
+        assert record.origin.startswith(ORIGINS[way])
         assert await desk.resumes(run_id) == 1
