@@ -35,6 +35,7 @@ from services.store.journal import Appended, Journal
 from services.store.lease import Lease
 
 if TYPE_CHECKING:
+    from services.executor.zygote import Zygote
     from services.prefect_api.client import PrefectApi
     from services.resumer.desk import SignalDesk
 
@@ -52,12 +53,24 @@ def run_role(role: str, settings: Settings) -> None:
     Raises `ConfigError` for a configuration that cannot be used, before anything is connected.
     """
     project = load_project(settings.config, home=settings.home)
-    asyncio.run(_run(role, settings, project))
+    zygote = _zygote() if role == "executor" and settings.executor.mode == "fork" else None
+    try:
+        asyncio.run(_run(role, settings, project, zygote))
+    finally:
+        if zygote is not None:
+            zygote.close()
 
 
-async def _run(role: str, settings: Settings, project: Project) -> None:
+def _zygote() -> Zygote | None:
+    from services.executor.zygote import Zygote
+
+    return Zygote.fork()
+
+
+async def _run(role: str, settings: Settings, project: Project, zygote: Zygote | None) -> None:
     async with AsyncExitStack() as stack:
         shared = Shared(settings, project, stack)
+        shared.zygote = zygote
         parts = await _ROLES[role](shared)
         await run_parts(role, parts, redis=shared.redis)
 
@@ -86,6 +99,8 @@ class Shared:
         self.history = History(self.redis, settings.history)
         self.journal = Journal(self.redis, settings.journal, consumer=self.instance)
         self.limits = settings.limits.as_limits()
+        self.zygote: Zygote | None = None
+        """What the executor's processes are forked from."""
         self._prefect: PrefectApi | None = None
 
     @property
@@ -327,6 +342,7 @@ async def _executor(shared: Shared) -> Parts:
         redis_settings=settings.redis,
         log_settings=settings.log,
         home=settings.home,
+        zygote=shared.zygote,
     )
     return {"executor": executor}
 

@@ -24,6 +24,7 @@ def execute(run_id: str) -> dict[str, Any]:
         name=f"{socket.gethostname()}-{os.getpid()}",
         environment=environment,
         shelf=settings.home / "executor" / "shelf",
+        watched=False,
     )
     ridden = stable.horse(run_id, forget=lambda: None)
     while not ridden.reap():

@@ -28,6 +28,7 @@ from services.executor.intake import Intake
 from services.executor.queueing import Queueing
 from services.executor.sweep import Debt, Sweeper
 from services.executor.wire import Message
+from services.executor.zygote import Zygote
 from services.prefect_api import deployments as deployment_calls
 from services.prefect_api import run_calls
 from services.prefect_api.client import PrefectApi
@@ -55,6 +56,7 @@ class Executor:
         redis_settings: RedisSettings,
         log_settings: LogSettings,
         home: Path,
+        zygote: Zygote | None = None,
     ) -> None:
         self._settings = settings
         self._prefect = prefect
@@ -83,6 +85,7 @@ class Executor:
             unblock=self._unblock,
             recheck_seconds=settings.recheck_seconds,
             warms=settings.mode == "fork",
+            zygote=zygote,
         )
         self._intake = Intake(
             prefect=_Port(prefect),
@@ -90,6 +93,7 @@ class Executor:
             policy=Policy(executor=settings.name, globs=settings.deployments),
             running=lambda: list(self._fleet.running),
             cancel=self._fleet.cancel,
+            suspend=self._fleet.suspend,
             changed=lambda deployments: self._fleet.set_sources(sources_of(deployments)),
             settings=settings,
         )
@@ -226,11 +230,11 @@ class _Port:
     async def due(self, deployment_ids: Sequence[str], *, before: datetime) -> list[DueRun]:
         return await deployment_calls.due(self._api, deployment_ids, before=before)
 
-    async def cancelling(self, run_ids: Sequence[str]) -> list[str]:
-        return await run_calls.cancelling(self._api, run_ids)
+    async def stopped(self, run_ids: Sequence[str]) -> list[run_calls.Stopped]:
+        return await run_calls.stopped(self._api, run_ids)
 
     def changes(self) -> AsyncIterator[StateChange | Connected]:
-        return state_changes()
+        return state_changes(state_types=["SCHEDULED", "CANCELLING", "PAUSED"])
 
 
 def _latency(samples: Sequence[float]) -> dict[str, float] | None:

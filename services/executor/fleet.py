@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -27,6 +28,7 @@ from services.executor.exits import describe_exit
 from services.executor.flowfiles import FlowFiles, Source
 from services.executor.generation import Generation, say
 from services.executor.wire import Message
+from services.executor.zygote import Zygote
 
 log = structlog.get_logger()
 
@@ -88,6 +90,7 @@ class Fleet:
         unblock: Callable[[int], Coroutine[Any, Any, None]],
         recheck_seconds: float,
         warms: bool,
+        zygote: Zygote | None = None,
     ) -> None:
         self._count = seats
         self._assignment = assignment
@@ -95,6 +98,7 @@ class Fleet:
         self._unblock = unblock
         self._recheck_seconds = recheck_seconds
         self._warms = warms
+        self._zygote = zygote if warms else None
         self._directory = Path(tempfile.mkdtemp(prefix="sluice-"))
         self._seats: dict[int, int] = {}
         self._asked: dict[int, float] = {}
@@ -153,6 +157,12 @@ class Fleet:
         if slot is not None:
             say(slot.writer, do="cancel", run=run_id)
 
+    def suspend(self, run_id: str, state_id: str, occurred: datetime) -> None:
+        """Tell the run that it was suspended then, if it is on one of the slots."""
+        slot = self.running.get(run_id)
+        if slot is not None:
+            say(slot.writer, do="suspend", run=run_id, state=state_id, occurred=occurred.isoformat())
+
     def settle(self, run_id: str, ending: str, message: str) -> bool:
         """Have a process tell Prefect how the run ended; false while there is no warm parent to start it."""
         if self._current is None:
@@ -166,7 +176,7 @@ class Fleet:
         number = 0
         while True:
             number += 1
-            generation = await Generation.start(number, self._assignment(path, self.files.sources))
+            generation = await Generation.start(number, self._assignment(path, self.files.sources), zygote=self._zygote)
             self._generations[number] = generation
             ending = self._spawn(self._outlive(generation))
             renewing = asyncio.create_task(self._renew.wait())

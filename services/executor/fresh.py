@@ -28,6 +28,7 @@ def main() -> None:
         environment=environment,
         shelf=shelf,
         claimed="claimed" in options,
+        watched="alone" not in options,
     )
 
 

@@ -15,6 +15,7 @@ import structlog
 
 from services.executor.surroundings import CHECKOUT
 from services.executor.wire import Message
+from services.executor.zygote import Forked, Zygote
 
 log = structlog.get_logger()
 
@@ -25,7 +26,7 @@ PASSED_ON: Final = frozenset({"SLUICE_HOME", "SLUICE_DATABASE_URL", "SLUICE_ENV"
 class Generation:
     """The process of one warm parent; ``say`` speaks to it once it has called back."""
 
-    def __init__(self, number: int, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, number: int, process: asyncio.subprocess.Process | Forked) -> None:
         self.number = number
         self.process = process
         self.writer: asyncio.StreamWriter | None = None
@@ -34,8 +35,13 @@ class Generation:
         self.libraries: frozenset[str] = frozenset()
 
     @classmethod
-    async def start(cls, number: int, assignment: Message) -> Generation:
+    async def start(cls, number: int, assignment: Message, *, zygote: Zygote | None) -> Generation:
         """Start the process; it reports over the socket that the assignment names."""
+        assignment = {**assignment, "generation": number}
+        if zygote is not None:
+            forked = await zygote.start(assignment)
+            if forked is not None:
+                return cls(number, forked)
         environment = {**os.environ, "PREFECT_API_URL": assignment["environment"]["PREFECT_API_URL"]}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [CHECKOUT, environment.get("PYTHONPATH")]))
         process = await asyncio.create_subprocess_exec(
@@ -47,7 +53,7 @@ class Generation:
             env=environment,
         )
         if process.stdin is not None:
-            process.stdin.write(json.dumps({**assignment, "generation": number}).encode() + b"\n")
+            process.stdin.write(json.dumps(assignment).encode() + b"\n")
             with contextlib.suppress(OSError):
                 await process.stdin.drain()
             process.stdin.close()

@@ -38,6 +38,7 @@ from events.errors import RejectedEvent
 from services.executor.claim import Gone, Wait, decide, is_retrying
 from services.executor.loading import describe_failure, load_flow
 from services.executor.surroundings import leave_checkout, pose_as_engine, replace_environment
+from services.executor.suspension import Suspension
 from services.file_version import verify_version
 
 Report = Callable[..., None]
@@ -87,6 +88,7 @@ class Horse:
         prepared: Prepared | None = None,
         restart: Restart | None = None,
         claimed: bool = False,
+        suspension: Suspension | None = None,
     ) -> None:
         self._id = UUID(run_id)
         self._claimed_by = claimed_by
@@ -96,6 +98,7 @@ class Horse:
         self._prepared = prepared or Prepared(environment)
         self._restart = restart
         self._claimed = claimed
+        self._suspension = suspension
 
     def run(self) -> int:
         """Run it to its end; answers the exit code, 0 when Prefect knows how the run ended (or that it is not ours)."""
@@ -104,6 +107,10 @@ class Horse:
             claimed = client.read_flow_run(self._id) if self._claimed else self._claim(client)
             if claimed is None:
                 return 0
+            if self._suspension is not None:
+                if claimed.state is not None:
+                    self._suspension.claimed(claimed.state.timestamp)
+                self._suspension.take_over()
             loaded = self._load(client, claimed)
             if loaded is None:
                 return 0
@@ -221,15 +228,22 @@ def finish(code: int) -> NoReturn:
         os._exit(code)
 
 
-def listen_for_intent(descriptor: int, report: Report) -> None:
-    """Learn from the slot, before it sends SIGTERM, what that is to mean: a line, ``cancel`` or ``reschedule``."""
+def listen_for_intent(descriptor: int, report: Report, suspension: Suspension) -> None:
+    """Learn from the slot, before it sends SIGTERM, what that is to mean: a line, ``cancel`` or ``reschedule``.
+
+    A line ``suspend STATE-ID MOMENT`` comes without a signal.
+    """
 
     def listen() -> None:
         with os.fdopen(descriptor, "rb") as source:
-            line = source.readline().decode().strip()
-        if line:
-            _set_intent(line)  # type: ignore[arg-type]
-            report(step="intent", intent=line)
+            for line in source:
+                word, *rest = line.decode().split()
+                if word == "suspend":
+                    suspension.ask(*rest)
+                    continue
+                _set_intent(word)  # type: ignore[arg-type]
+                report(step="intent", intent=word)
+                break
 
     threading.Thread(target=listen, name="sluice-intent", daemon=True).start()
 

@@ -15,6 +15,7 @@ from events.errors import Backpressure, NotFound, SluiceError, TransientError
 from services.executor.catalog import Policy
 from services.prefect_api.deployments import Deployment, DueRun
 from services.prefect_api.events import Connected, StateChange
+from services.prefect_api.run_calls import SUSPENDED, Stopped
 
 log = structlog.get_logger()
 
@@ -34,8 +35,8 @@ class Prefect(Protocol):
     async def due(self, deployment_ids: Sequence[str], *, before: datetime) -> list[DueRun]:
         """Scheduled runs that are to start before then."""
 
-    async def cancelling(self, run_ids: Sequence[str]) -> list[str]:
-        """Which of the runs are to be cancelled."""
+    async def stopped(self, run_ids: Sequence[str]) -> list[Stopped]:
+        """Which of the runs were cancelled or suspended from outside."""
 
     def changes(self) -> AsyncIterator[StateChange | Connected]:
         """State changes as they happen."""
@@ -49,7 +50,7 @@ class Enqueue(Protocol):
 
 
 class Intake:
-    """Feeds the queue of one executor, and passes on which runs are to be cancelled."""
+    """Feeds the queue of one executor, and passes on which runs are to be cancelled or were suspended."""
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class Intake:
         policy: Policy,
         running: Callable[[], Sequence[str]],
         cancel: Callable[[str], None],
+        suspend: Callable[[str, str, datetime], None],
         changed: Callable[[Sequence[Deployment]], None],
         settings: ExecutorSettings,
     ) -> None:
@@ -67,6 +69,7 @@ class Intake:
         self._policy = policy
         self._running = running
         self._cancel = cancel
+        self._suspend = suspend
         self._changed = changed
         self._settings = settings
         self._deployments: dict[str, Deployment] = {}
@@ -110,6 +113,8 @@ class Intake:
                 self._spawn(self._take(change))
             elif change.state_type == "CANCELLING":
                 self._cancel(change.run_id)
+            elif change.state_type == "PAUSED" and change.state_name == SUSPENDED:
+                self._suspend(change.run_id, change.state_id, change.occurred)
 
     async def _take(self, change: StateChange) -> None:
         deployment = await self._known(change.deployment_id or "")
@@ -170,8 +175,11 @@ class Intake:
             else:
                 await self._enqueue(queue, run.run_id, run.state_id, again=now - run.scheduled > OVERDUE)
         running = self._running()
-        for run_id in await self._prefect.cancelling(running) if running else ():
-            self._cancel(run_id)
+        for stopped in await self._prefect.stopped(running) if running else ():
+            if stopped.suspended:
+                self._suspend(stopped.run_id, stopped.state_id, stopped.occurred)
+            else:
+                self._cancel(stopped.run_id)
 
     def _at(self, run: DueRun, queue: str, *, again: bool = False) -> None:
         if run.state_id in self._timers:

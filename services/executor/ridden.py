@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NoReturn
 
 import psutil
@@ -61,6 +62,10 @@ class Ridden:
         """Say what the SIGTERM that follows means; it answers with the step ``intent``."""
         with contextlib.suppress(OSError):
             os.write(self.intents, f"{intent}\n".encode())
+
+    def suspend(self, state_id: str, occurred: str) -> None:
+        """Say that the run was suspended from outside: its engine stops at its next step."""
+        self.tell_intent(f"suspend {state_id} {occurred}")
 
     def terminate(self) -> None:
         """SIGTERM to the process itself: its children are the flow's business while it ends by itself."""
@@ -170,7 +175,7 @@ class Strays:
         """SIGKILL whatever has come to this process since; answers how many. Killing one may orphan more."""
         killed = 0
         for _ in range(rounds):
-            strays = [process for process in psutil.Process().children() if process.pid not in self._before]
+            strays = [process for process in _children() if process.pid not in self._before]
             if not strays:
                 break
             for stray in strays:
@@ -183,4 +188,17 @@ class Strays:
 
     @staticmethod
     def _mine() -> set[int]:
-        return {process.pid for process in psutil.Process().children()}
+        return {process.pid for process in _children()}
+
+
+def _children() -> list[psutil.Process]:
+    """This process's own children; psutil would look at every process of the machine for them."""
+    try:
+        pids = [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii").split()]
+    except OSError:
+        return psutil.Process().children()
+    found = []
+    for pid in pids:
+        with contextlib.suppress(psutil.Error):
+            found.append(psutil.Process(pid))
+    return found

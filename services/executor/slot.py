@@ -153,6 +153,7 @@ class Slot(Gated, Worker):
             self._horse_pid = 0
             ridden.close()
         outcome, problem = self._judge(ridden, oom_kills)
+        outcome |= {"taken_at": record.since, **_moments(ridden)}
         if ridden.ending is not None:
             killed = strays.kill()
             if killed:
@@ -209,6 +210,8 @@ class Slot(Gated, Worker):
                 self._stop()
             case "cancel" if message["run"] == ridden.run_id and ridden.ending is None:
                 return self._end(ridden, "cancelled", "The run was cancelled.", intent="cancel")
+            case "suspend" if message["run"] == ridden.run_id:
+                ridden.suspend(message["state"], message["occurred"])
             case "hand-back" if ridden.ending is None:
                 self._stop()
                 return self._end(
@@ -313,6 +316,11 @@ class Slot(Gated, Worker):
             log.warning("redis is away while a run ends", job=job.id, error=str(error))
         finally:
             self.executions.pop(execution.id, None)
+
+
+def _moments(ridden: Ridden) -> dict[str, float]:
+    """When the run was claimed and its flow began, in seconds since the epoch, for RQ's tools and the benchmark."""
+    return {f"{step}_at": ridden.steps[step]["at"] for step in ("claimed", "started") if step in ridden.steps}
 
 
 def _over_limit(ridden: Ridden) -> tuple[str, str] | None:

@@ -55,15 +55,16 @@ class ForkStable:
 class SpawnStable:
     """Work-horses that are fresh interpreters: slower by the time that importing Prefect takes."""
 
-    def __init__(self, *, name: str, environment: Mapping[str, str], shelf: Path) -> None:
+    def __init__(self, *, name: str, environment: Mapping[str, str], shelf: Path, watched: bool = True) -> None:
         self._name = name
+        self._watched = {} if watched else {"alone": "yes"}
         self._environment = environment
         self._shelf = shelf
 
     def horse(self, run_id: str, *, forget: Callable[[], None]) -> Ridden:
         """An interpreter that runs the run."""
         del forget  # descriptors are not inherited
-        return spawn(run_id, {"name": self._name, "shelf": self._shelf}, env=self._environment)
+        return spawn(run_id, {"name": self._name, "shelf": self._shelf, **self._watched}, env=self._environment)
 
     def aftermath(self, run_id: str, ending: str, message: str, *, forget: Callable[[], None]) -> Ridden:
         """An interpreter that settles the run."""
@@ -81,9 +82,11 @@ def be_horse(
     shelf: Path,
     prepared: Prepared | None = None,
     claimed: bool = False,
+    watched: bool = True,
 ) -> NoReturn:
-    """Run the run in this process and end it."""
+    """Run the run in this process and end it; ``watched``: an executor says when the run is suspended from outside."""
     from services.executor.horse import Horse, finish, listen_for_intent
+    from services.executor.suspension import Suspension
 
     def report(**message: object) -> None:
         write(reports, message)
@@ -97,7 +100,8 @@ def be_horse(
 
     code = 70
     try:
-        listen_for_intent(intents, report)
+        suspension = Suspension(run_id)
+        listen_for_intent(intents, report, suspension)
         code = Horse(
             run_id=run_id,
             claimed_by=f"{name}, process {os.getpid()}",
@@ -107,6 +111,7 @@ def be_horse(
             prepared=prepared,
             restart=restart if prepared is not None else None,
             claimed=claimed,
+            suspension=suspension if watched else None,
         ).run()
         if code == 0:
             report(step="finished")

@@ -1,7 +1,7 @@
 """The warm parent: a process that has Prefect and the flows' libraries imported, and forks the slots.
 
-``python -m services.executor.warm`` reads its assignment, one JSON line, from standard input. It has no event loop, no
-thread and no connection but the one to the role's process, so that forking is safe.
+The zygote forks it, or ``python -m services.executor.warm`` reads its assignment, one JSON line, from standard input.
+It has no event loop, no thread and no connection but the one to the role's process, so that forking is safe.
 """
 
 from __future__ import annotations
@@ -265,11 +265,15 @@ def _probe(source: Message, shelf: Path) -> Message:
     return probe(Source(**source), shelf=shelf).as_message()
 
 
-def main() -> None:
-    """Be the warm parent of the assignment on standard input."""
-    assignment: Message = json.loads(sys.stdin.readline())
+def serve(assignment: Message) -> None:
+    """Be the warm parent that the assignment describes; returns when it is over."""
     configure_logging(LogSettings(**assignment["log"]), role="executor")
     Warm(assignment).run()
+
+
+def main() -> None:
+    """Be the warm parent of the assignment on standard input."""
+    serve(json.loads(sys.stdin.readline()))
 
 
 if __name__ == "__main__":

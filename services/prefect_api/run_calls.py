@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -11,20 +12,40 @@ from events.errors import NotFound, RejectedEvent
 from services.prefect_api.client import PrefectApi
 
 PAGE: Final = 200
+SUSPENDED: Final = "Suspended"
 TYPES: Final = frozenset(
     {"SCHEDULED", "PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED", "CRASHED", "PAUSED", "CANCELLING"}
 )
 LEVELS: Final = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
 
 
-async def cancelling(api: PrefectApi, run_ids: Sequence[str]) -> list[str]:
-    """Which of the runs are to be cancelled."""
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """A run that is to end although its process goes on: suspended, else cancelled."""
+
+    run_id: str
+    state_id: str
+    occurred: datetime
+    suspended: bool
+
+
+async def stopped(api: PrefectApi, run_ids: Sequence[str]) -> list[Stopped]:
+    """Which of the runs were cancelled or suspended from outside."""
     found = await api.request(
         "POST",
         "/flow_runs/filter",
-        json={"flow_runs": {"id": {"any_": list(run_ids)}, "state": {"type": {"any_": ["CANCELLING"]}}}},
+        json={"flow_runs": {"id": {"any_": list(run_ids)}, "state": {"type": {"any_": ["CANCELLING", "PAUSED"]}}}},
     )
-    return [run["id"] for run in found]
+    return [
+        Stopped(
+            run_id=run["id"],
+            state_id=run["state_id"],
+            occurred=datetime.fromisoformat(run["state"]["timestamp"]),
+            suspended=run["state_type"] == "PAUSED",
+        )
+        for run in found
+        if run["state_type"] == "CANCELLING" or run["state_name"] == SUSPENDED
+    ]
 
 
 async def list_runs(

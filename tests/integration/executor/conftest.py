@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import os
+import subprocess
+import sys
 import textwrap
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -13,13 +17,33 @@ from uuid import uuid4
 
 import pytest_asyncio
 
-from config.settings import ExecutorSettings, LogSettings, RedisSettings
+from config.settings import CHECKOUT, ExecutorSettings, LogSettings, RedisSettings
 from services.executor.executor import Executor
 from services.prefect_api.client import PrefectApi, connect
 from services.prefect_api.deployments import register
 from services.prefect_api.run_calls import read_logs
 from services.store.connection import AsyncRedis
 from tests.support.waiting import eventually
+
+ROLE = """
+import asyncio, json, sys
+from pathlib import Path
+from config.settings import ExecutorSettings, LogSettings, RedisSettings
+from services.executor.zygote import Zygote
+
+async def main(options, redis_url, home, zygote):
+    from services.prefect_api.client import connect
+    from services.executor.executor import Executor
+
+    async with connect() as api:
+        await Executor(settings=ExecutorSettings(**options), prefect=api, redis_url=redis_url,
+                       redis_settings=RedisSettings(), log_settings=LogSettings(), home=Path(home), zygote=zygote).run()
+
+zygote = Zygote.fork()
+assert zygote is not None or sys.platform != "linux"
+asyncio.run(main(json.loads(sys.argv[1]), sys.argv[2], sys.argv[3], zygote))
+zygote and zygote.close()
+"""
 
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
@@ -138,6 +162,17 @@ class Bench:
     async def logs(self, run_id: str) -> list[str]:
         """The run's lines of log in order."""
         return [line["message"] for line in await read_logs(self.api, run_id, limit=10_000)]
+
+
+def start_elsewhere(bench: Bench, **settings: Any) -> subprocess.Popen[bytes]:
+    """An executor in a process of its own, as on another machine."""
+    options = {"name": bench.name, "slots": 1, "poll_seconds": 1.0, "lost_seconds": 5.0, **settings}
+    return subprocess.Popen(
+        [sys.executable, "-c", ROLE, json.dumps(options), bench.redis_url, str(bench.home)],
+        cwd=CHECKOUT,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        start_new_session=True,
+    )
 
 
 @pytest_asyncio.fixture

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from services.executor.executor import Executor
-from tests.integration.executor.conftest import Bench
+from tests.integration.executor.conftest import FINAL, Bench
 from tests.support.waiting import eventually
 
 HOOKED = """
@@ -245,3 +245,42 @@ async def test_a_flow_file_that_does_not_import_is_named_with_its_line_and_other
         return "degraded" not in executor.status()
 
     await eventually(well, what="the status to be well again")
+
+
+SUSPENDED = """
+import time
+from pathlib import Path
+from prefect import flow, task
+
+@task(persist_result=True, cache_key_fn=lambda context, parameters: f"{context.task_run.flow_run_id}-{parameters['n']}")
+def step(n: int, out: str):
+    with open(out, "a") as file:
+        file.write(f"{n} ")
+    time.sleep(0.3)
+
+@flow(persist_result=True)
+def main(out: str):
+    for n in range(20):
+        step(n, out)
+"""
+
+
+@pytest.mark.parametrize("mode", ["fork", "subprocess"])
+async def test_a_run_that_is_suspended_from_outside_stops_at_its_next_step_and_resumes_there(bench: Bench, mode: str):
+    executor = await bench.start(slots=1, mode=mode)
+    deployment = await bench.deploy(SUSPENDED)
+    out = bench.folder / "steps"
+    run_id = await bench.create(deployment, parameters={"out": str(out)})
+    await eventually(lambda: asyncio.sleep(0, len(written(out).split()) >= 2), what="two steps")
+    await bench.api.request(
+        "POST",
+        f"/flow_runs/{run_id}/set_state",
+        json={"state": {"type": "PAUSED", "name": "Suspended", "state_details": {"pause_reschedule": True}}},
+    )
+    await eventually(lambda: asyncio.sleep(0, not executor.status()["running"]), what="the process to end")
+    done = len(written(out).split())
+    assert done < 20
+    assert (await bench.read(run_id))["state_name"] == "Suspended"
+    await bench.api.request("POST", f"/flow_runs/{run_id}/resume", json={})
+    assert (await bench.reach(run_id, *FINAL, within_seconds=40))["state_type"] == "COMPLETED"
+    assert [int(n) for n in written(out).split()] == list(range(20))

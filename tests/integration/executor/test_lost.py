@@ -1,11 +1,8 @@
 """Runs of executors that are no more, and runs whose end Prefect could not be told."""
 
 import asyncio
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,23 +10,8 @@ import psutil
 import pytest
 
 from services.store.executions import ALIVE, RUNNING
-from tests.integration.executor.conftest import Bench
+from tests.integration.executor.conftest import Bench, start_elsewhere
 from tests.support.waiting import eventually, wait_until
-
-ROLE = """
-import asyncio, json, sys
-from pathlib import Path
-from config.settings import ExecutorSettings, LogSettings, RedisSettings
-from services.executor.executor import Executor
-from services.prefect_api.client import connect
-
-async def main(options, redis_url, home):
-    async with connect() as api:
-        await Executor(settings=ExecutorSettings(**options), prefect=api, redis_url=redis_url,
-                       redis_settings=RedisSettings(), log_settings=LogSettings(), home=Path(home)).run()
-
-asyncio.run(main(json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]))
-"""
 
 SLEEPER = """
 import os, time
@@ -45,17 +27,6 @@ def main(out: str, seconds: float):
 """
 
 
-def start_elsewhere(bench: Bench, checkout: Path, **settings) -> subprocess.Popen:
-    """An executor in a process of its own, as on another machine."""
-    options = {"name": bench.name, "slots": 1, "poll_seconds": 1.0, "lost_seconds": 5.0, **settings}
-    return subprocess.Popen(
-        [sys.executable, "-c", ROLE, json.dumps(options), bench.redis_url, str(bench.home)],
-        cwd=checkout,
-        env={**os.environ, "PYTHONPATH": str(checkout)},
-        start_new_session=True,
-    )
-
-
 async def pid_in(path: Path) -> int:
     return int(
         await eventually(
@@ -69,14 +40,14 @@ async def pid_in(path: Path) -> int:
 @pytest.mark.parametrize("on_lost", ["crash", "restart"])
 async def test_a_run_of_a_dead_machine_is_found_by_another_executor(bench: Bench, checkout, redis, on_lost):
     deployment = await bench.deploy(SLEEPER, job_variables={"sluice_on_lost": on_lost})
-    machine = start_elsewhere(bench, checkout)
+    machine = start_elsewhere(bench)
     out = bench.folder / "pid"
     run_id = await bench.create(deployment, parameters={"out": str(out), "seconds": 300})
     pid = await pid_in(out)
     for process in (*psutil.Process(machine.pid).children(recursive=True), psutil.Process(machine.pid)):
         process.kill()
     machine.wait()
-    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    wait_until(lambda: is_gone(pid), what="the run's process to be gone")
     await bench.start(slots=1)
     began = time.monotonic()
     run = await bench.reach(run_id, within_seconds=30)
@@ -97,7 +68,7 @@ async def nothing(redis, bench: Bench) -> bool:
 
 async def test_a_run_goes_on_when_only_the_roles_process_dies(bench: Bench, checkout, redis):
     deployment = await bench.deploy(SLEEPER)
-    machine = start_elsewhere(bench, checkout)
+    machine = start_elsewhere(bench)
     out = bench.folder / "pid"
     run_id = await bench.create(deployment, parameters={"out": str(out), "seconds": 10})
     pid = await pid_in(out)
@@ -119,3 +90,29 @@ async def test_the_register_is_empty_and_the_sign_of_life_gone_after_a_good_end(
     await eventually(lambda: nothing(redis, bench))
     await bench.stop()
     assert [key async for key in redis.scan_iter(ALIVE + "*")] == []
+
+
+async def test_without_its_zygote_an_executor_goes_on_with_fresh_interpreters(bench: Bench):
+    deployment = await bench.deploy(SLEEPER)
+    machine = start_elsewhere(bench)
+    try:
+        first = await bench.create(deployment, parameters={"out": str(bench.folder / "one"), "seconds": 0})
+        assert (await bench.reach(first, within_seconds=40))["state_type"] == "COMPLETED"
+        (zygote,) = psutil.Process(machine.pid).children()
+        (warm,) = zygote.children()
+        zygote.kill()
+        warm.kill()
+        second = await bench.create(deployment, parameters={"out": str(bench.folder / "two"), "seconds": 0})
+        assert (await bench.reach(second, within_seconds=40))["state_type"] == "COMPLETED"
+        assert "services.executor.warm" in [word for child in children(machine.pid) for word in child.cmdline()]
+    finally:
+        machine.terminate()
+        await asyncio.to_thread(machine.wait, 20)
+
+
+def is_gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def children(pid: int) -> list[psutil.Process]:
+    return [child for child in psutil.Process(pid).children() if child.status() != psutil.STATUS_ZOMBIE]
