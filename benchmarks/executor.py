@@ -6,6 +6,8 @@ other. The names: sluice, serve, serve-1s, worker, worker-1s, where 1s is a poll
 
 Goals: created to first line p50 at most 0.25 s and p99 at most 0.6 s, one at a time; a burst at least 5 times as fast
 as `serve`, and none lost; idle at most 200 MiB in all and under 1 % CPU; at most 40 MiB for each running flow.
+
+Below the table stands where the time of one of Sluice's runs goes, from what Prefect and RQ keep of it.
 """
 
 from __future__ import annotations
@@ -19,13 +21,17 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import httpx
 import psutil
+from rq.job import Job
+from rq.serializers import JSONSerializer
 
 from config.settings import CHECKOUT, RedisSettings
 from services.embedded import claim_port, start_prefect, start_valkey
+from services.store.connection import connect_sync
 
 LIMIT = 4
 POOL = "bench"
@@ -54,6 +60,7 @@ class Rival:
         self.environ = environ
         self.number = 0
         self.deployment = ""
+        self.steps: list[dict[str, float]] = []
 
     def post(self, path: str, /, **body: object) -> dict:
         answer = self.client.post(path, json=body)
@@ -93,27 +100,48 @@ class Rival:
                 raise RuntimeError(f"{self.name} did not register its deployment")
             time.sleep(0.1)
 
-    def create(self, *, seconds: float = 0) -> tuple[str, Path, float]:
-        """A run; answers its id, the file that its first line writes, and when Prefect had it."""
+    def create(self, *, seconds: float = 0) -> tuple[dict, Path, float]:
+        """A run; answers it, the file that its first line writes, and when Prefect had it."""
         self.number += 1
         out = self.folder / f"{self.number}.out"
         run = self.post(
             f"/deployments/{self.deployment}/create_flow_run", parameters={"out": str(out), "seconds": seconds}
         )
-        return run["id"], out, time.time()
+        return run, out, time.time()
 
     def latency(self) -> float:
         """Created to first line, with nothing else to do; then the run's end is waited for."""
-        run_id, out, at = self.create()
+        run, out, at = self.create()
         first = _first_line(out, within_seconds=120)
-        self.wait_final([run_id], within_seconds=120)
+        self.wait_final([run["id"]], within_seconds=120)
         time.sleep(0.5)
+        if self.name == "sluice":
+            self.steps.append(self.profile(run, first))
         return first - at
+
+    def profile(self, run: dict, first: float) -> dict[str, float]:
+        """When the run came to each step, in seconds since the epoch."""
+        states = self.client.get("/flow_run_states/", params={"flow_run_id": run["id"]}).json()
+        at = {state["name"]: datetime.fromisoformat(state["timestamp"]).timestamp() for state in states}
+        with connect_sync(self.environ["SLUICE_REDIS_URL"], RedisSettings()) as redis:
+            job = Job.fetch(run["state_id"], connection=redis, serializer=JSONSerializer)
+            outcome = job.return_value()
+        return {
+            "created": at["Scheduled"],
+            "queued": job.enqueued_at.timestamp(),
+            "forked": outcome["taken_at"],
+            "claimed": outcome["claimed_at"],
+            "loaded": outcome["started_at"],
+            "running": at["Running"],
+            "first line": first,
+            "completed": at["Completed"],
+            "process gone": job.ended_at.timestamp(),
+        }
 
     def burst(self, count: int) -> tuple[float, int]:
         """Runs a minute when ``count`` are created at once, and how many never completed."""
         began = time.time()
-        runs = [self.create()[0] for _ in range(count)]
+        runs = [self.create()[0]["id"] for _ in range(count)]
         completed = self.wait_final(runs, within_seconds=30 + count * 10)
         return count / (time.time() - began) * 60, count - completed
 
@@ -198,8 +226,8 @@ def rival(name: str) -> Iterator[tuple[Rival, psutil.Process]]:
         yield subject, psutil.Process(process.pid)
 
 
-def measure(name: str, options: argparse.Namespace) -> dict[str, str]:
-    """One row."""
+def measure(name: str, options: argparse.Namespace) -> tuple[dict[str, str], list[dict[str, float]]]:
+    """One row, and the steps of each run that was measured alone."""
     ours = name == "sluice"
     with rival(name) as (subject, process):
         time.sleep(3)
@@ -207,13 +235,14 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, str]:
         time.sleep(options.seconds)
         load = (_cpu_seconds(process) - cpu) / options.seconds * 100
         latencies = sorted(subject.latency() for _ in range(options.count if ours else options.plain))
-        sleepers = [subject.create(seconds=20) for _ in range(LIMIT)]
+        sleepers = [subject.create(seconds=5 if ours else 20) for _ in range(LIMIT)]
         for _, out, _ in sleepers:
             _first_line(out, within_seconds=120)
         each = (_memory_mib(process) - idle) / LIMIT
-        subject.wait_final([run_id for run_id, _, _ in sleepers], within_seconds=120)
+        subject.wait_final([run["id"] for run, _, _ in sleepers], within_seconds=120)
         rate, lost = subject.burst(options.burst if ours else options.plain_burst)
-    return {
+        steps = subject.steps[1:]
+    row = {
         "executor": name,
         "p50 s": f"{statistics.median(latencies):.2f}",
         "p99 s": f"{latencies[min(len(latencies) - 1, int(len(latencies) * 0.99))]:.2f}",
@@ -223,6 +252,18 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, str]:
         "idle CPU %": f"{load:.1f}",
         "MiB a run": f"{each:.0f}",
     }
+    return row, steps
+
+
+def print_profile(steps: list[dict[str, float]]) -> None:
+    """The medians of the time from one step to the next, and from the first."""
+    print("\n| step | ms since the step before | ms since created |\n| --- | --- | --- |")
+    before = "created"
+    for step in list(steps[0])[1:]:
+        since_before = statistics.median(run[step] - run[before] for run in steps) * 1000
+        since_created = statistics.median(run[step] - run["created"] for run in steps) * 1000
+        print(f"| {step} | {since_before:.0f} | {since_created:.0f} |")
+        before = step
 
 
 def main() -> None:
@@ -239,9 +280,15 @@ def main() -> None:
         parser.error(f"there is no executor {', '.join(sorted(unknown))}: there are {', '.join(NAMES)}")
     print(f"| {' | '.join(COLUMNS)} |")
     print(f"|{'|'.join(' --- ' for _ in COLUMNS)}|")
-    for name in options.names or NAMES:
-        row = measure(name, options)
-        print(f"| {' | '.join(row[column] for column in COLUMNS)} |", flush=True)
+    profile: list[dict[str, float]] = []
+    try:
+        for name in options.names or NAMES:
+            row, steps = measure(name, options)
+            profile = profile or steps
+            print(f"| {' | '.join(row[column] for column in COLUMNS)} |", flush=True)
+    finally:  # Ctrl-C too: what was measured is shown
+        if profile:
+            print_profile(profile)
 
 
 if __name__ == "__main__":
