@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -72,7 +73,7 @@ async def test_a_failed_run_is_executed_again_when_the_ui_retries_it(bench: Benc
     assert (await bench.reach(run["id"], "COMPLETED"))["run_count"] == 2
 
 
-async def test_runs_beyond_a_deployments_limit_wait_for_their_turn(bench: Bench):
+async def test_runs_beyond_a_deployments_limit_are_cancelled_where_it_says_so(bench: Bench):
     await bench.start()
     deployment = await bench.deploy(
         """
@@ -91,6 +92,108 @@ async def test_runs_beyond_a_deployments_limit_wait_for_their_turn(bench: Bench)
     second = await bench.run(deployment)
     assert second["state_type"] == "CANCELLED"
     assert (await bench.reach(first))["state_type"] == "COMPLETED"
+
+
+@pytest.mark.slow
+async def test_runs_beyond_a_deployments_limit_wait_for_their_turn(bench: Bench):
+    await bench.start()
+    deployment = await bench.deploy(
+        "import time\nfrom prefect import flow\n@flow\ndef main(): time.sleep(2)\n",
+        concurrency_limit=1,
+        concurrency_options={"collision_strategy": "ENQUEUE"},
+    )
+    first = await bench.create(deployment)
+    await bench.reach(first, "RUNNING")
+    second = await bench.reach(await bench.create(deployment), within_seconds=60)  # Prefect has it wait for 30 s
+    assert second["state_type"] == "COMPLETED"
+    assert "AwaitingConcurrencySlot" in await bench.states(second["id"])
+    assert (await bench.read(first))["end_time"] <= second["start_time"]
+
+
+@pytest.mark.slow
+async def test_a_schedules_runs_start_within_a_second_of_their_time(bench: Bench):
+    await bench.start(poll_seconds=5.0)
+    deployment = await bench.deploy(
+        "from prefect import flow\n@flow\ndef main(): pass\n",
+        schedules=[{"schedule": {"interval": 4.0, "timezone": "UTC"}, "active": True}],
+    )
+    registered = datetime.now(UTC)
+    body = {
+        "flow_runs": {"deployment_id": {"any_": [deployment]}, "state": {"type": {"any_": ["COMPLETED"]}}},
+        "sort": "EXPECTED_START_TIME_DESC",
+    }
+
+    async def three() -> list[dict]:
+        found = await bench.api.request("POST", "/flow_runs/filter", json=body)
+        # Prefect makes a schedule's runs some seconds after it has learnt of it: those before are late already.
+        timely = [
+            run for run in found if datetime.fromisoformat(run["created"]) < _moment(run) and run["auto_scheduled"]
+        ]
+        return timely if len(timely) >= 3 else []
+
+    runs = await eventually(three, within_seconds=60, what="three runs of the schedule")
+    assert all(_moment(run) > registered for run in runs)
+    late = [datetime.fromisoformat(run["start_time"]) - _moment(run) for run in runs]
+    assert all(timedelta(0) <= each < timedelta(seconds=1) for each in late), late
+
+
+def _moment(run: dict) -> datetime:
+    return datetime.fromisoformat(run["expected_start_time"])
+
+
+async def test_a_saved_file_counts_from_the_next_run_on_and_a_running_flow_finishes_on_the_old_code(bench: Bench):
+    executor = await bench.start(slots=2)
+    source = """
+        import time
+        from pathlib import Path
+        from prefect import flow
+        import helping_{name}
+
+        @flow
+        def main(out: str, seconds: float = 0):
+            time.sleep(seconds)
+            from_file = {version}
+            Path(out).write_text(f"{{from_file}} {{helping_{name}.VERSION}}")
+        """
+    name = bench.name.replace("-", "_")
+    helper, file = f"helping_{name}.py", f"changing_{name}.py"
+    bench.write(helper, "VERSION = 1\n")
+    deployment = await bench.deploy(source.format(name=name, version=1), file=file)
+    old = await bench.create(deployment, parameters={"out": str(bench.folder / "old"), "seconds": 2})
+    await bench.reach(old, "RUNNING")
+    slots = {slot.pid for slot in executor._fleet.slots.values()}
+    bench.write(helper, "VERSION = 2\n")
+    bench.write(file, source.format(name=name, version=2))
+    assert (await bench.run(deployment, out=str(bench.folder / "new")))["state_type"] == "COMPLETED"
+    assert (await bench.reach(old))["state_type"] == "COMPLETED"
+    assert (bench.folder / "new").read_text() == "2 2"
+    assert (bench.folder / "old").read_text() == "1 1"
+    assert {slot.pid for slot in executor._fleet.slots.values()} == slots
+
+
+async def test_a_run_inherits_no_connection_of_the_executor(bench: Bench):
+    await bench.start(slots=1)
+    deployment = await bench.deploy(
+        """
+        import asyncio, json, os, threading
+        import psutil
+        from prefect import flow
+
+        @flow
+        def main(out: str):
+            process = psutil.Process()
+            remote = [end.raddr.port for end in process.net_connections("tcp") if end.raddr]
+            local = len(process.net_connections("unix"))
+            with open(out, "w") as file:
+                json.dump([remote, local, [thread.name for thread in threading.enumerate() if not thread.daemon]], file)
+        """
+    )
+    out = bench.folder / "found"
+    assert (await bench.run(deployment, out=str(out)))["state_type"] == "COMPLETED"
+    remote, local, threads = json.loads(out.read_text())
+    assert urlsplit(bench.redis_url).port not in remote
+    assert local == 0
+    assert threads == ["MainThread"]
 
 
 async def test_two_executors_execute_each_run_once(bench: Bench):

@@ -296,6 +296,32 @@ def main():
 """,
         out="inside",
     ),
+    "global_limit": Case(
+        """
+from prefect import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.concurrency.sync import concurrency
+
+@task
+def alone(name):
+    with concurrency(name, occupy=1, strict=True, timeout_seconds=60):
+        with OUT.with_suffix(".inside").open("a") as file:
+            file.write("in ")
+        time.sleep(0.2)
+        with OUT.with_suffix(".inside").open("a") as file:
+            file.write("out ")
+
+@flow
+def main(name: str):
+    with get_client(sync_client=True) as client:
+        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=1))
+    for future in alone.map([name] * 3):
+        future.result()
+    out(OUT.with_suffix(".inside").read_text().split())
+""",
+        parameters={"name": f"limit-{os.getpid()}-{os.urandom(3).hex()}"},
+        out=["in", "out"] * 3,
+    ),
     "environment": Case(
         """
 @flow
