@@ -41,6 +41,8 @@ class Suspension:
         """What happened to the run up to then is not for this process."""
         with self._lock:
             self._since = since
+            if self._state is not None and self._state.timestamp <= since:
+                self._state = None
 
     def ask(self, state_id: str, occurred: str) -> None:
         """The run entered the state Suspended then."""
