@@ -124,8 +124,14 @@ class Rival:
         states = self.client.get("/flow_run_states/", params={"flow_run_id": run["id"]}).json()
         at = {state["name"]: datetime.fromisoformat(state["timestamp"]).timestamp() for state in states}
         with connect_sync(self.environ["SLUICE_REDIS_URL"], RedisSettings()) as redis:
-            job = Job.fetch(run["state_id"], connection=redis, serializer=JSONSerializer)
-            outcome = job.return_value()
+            for _ in range(100):  # the process of the run ends after the run
+                job = Job.fetch(run["state_id"], connection=redis, serializer=JSONSerializer)
+                outcome = job.return_value() or {}
+                if outcome and job.ended_at is not None:
+                    break
+                time.sleep(0.05)
+        if "started_at" not in outcome or job.ended_at is None:
+            return {}
         return {
             "created": at["Scheduled"],
             "queued": job.enqueued_at.timestamp(),
@@ -241,7 +247,7 @@ def measure(name: str, options: argparse.Namespace) -> tuple[dict[str, str], lis
         each = (_memory_mib(process) - idle) / LIMIT
         subject.wait_final([run["id"] for run, _, _ in sleepers], within_seconds=120)
         rate, lost = subject.burst(options.burst if ours else options.plain_burst)
-        steps = subject.steps[1:]
+        steps = [run for run in subject.steps[1:] if run]
     row = {
         "executor": name,
         "p50 s": f"{statistics.median(latencies):.2f}",

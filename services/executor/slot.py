@@ -285,6 +285,10 @@ class Slot(Gated, Worker):
         self._link.close()
         for descriptor in (self._wake_read, self._wake_write):
             os.close(descriptor)
+        commands: Any = self.pubsub
+        if commands is not None and commands.connection is not None:
+            commands.connection.disconnect()  # in a fork this closes the descriptor and leaves the connection alone
+        self.connection.connection_pool.disconnect(inuse_connections=True)
         self.connection.connection_pool.reset()
 
     def _open_books(self, job: Job) -> JobExecution | None:

@@ -8,6 +8,7 @@ import sys
 import time
 from datetime import timedelta
 
+import psutil
 import pytest
 from rq.command import send_kill_horse_command, send_shutdown_command
 from rq.registry import FinishedJobRegistry
@@ -17,7 +18,7 @@ from config.settings import RedisSettings, load_settings
 from services.deploy import deploy_flows
 from services.prefect_api.deployments import read_by_name
 from services.store.connection import connect_sync
-from tests.integration.executor.conftest import Bench
+from tests.integration.executor.conftest import Bench, start_elsewhere
 from tests.support.waiting import eventually
 
 SLEEPER = "import time\nfrom prefect import flow\n@flow\ndef main(seconds: float = 0): time.sleep(seconds)\n"
@@ -230,3 +231,25 @@ async def test_the_runs_commands_list_show_print_and_cancel(bench: Bench, checko
     missing = await ask("show", "no-such-run-at-all")
     assert missing.returncode == 1
     assert "no flow run with the name" in missing.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no zygote, and no such measure")
+async def test_an_idle_executor_with_four_slots_stays_under_two_hundred_mebibytes(bench: Bench):
+    deployment = await bench.deploy(SLEEPER)
+    machine = start_elsewhere(bench, slots=4)
+    try:
+        for _ in range(8):  # all slots have worked
+            run_id = await bench.create(deployment)
+            assert (await bench.reach(run_id, within_seconds=40))["state_type"] == "COMPLETED"
+        root = psutil.Process(machine.pid)
+
+        async def idle() -> list[psutil.Process]:
+            family = [root, *root.children(recursive=True)]
+            return family if len(family) == 7 else []  # role, zygote, warm parent, slots
+
+        family = await eventually(idle, what="the work-horses to be gone")
+        shares = [round(process.memory_full_info().pss / 1024 / 1024, 1) for process in family]
+        assert sum(shares) < 200, shares
+    finally:
+        machine.terminate()
+        await asyncio.to_thread(machine.wait, 20)
