@@ -59,6 +59,8 @@ class Delivery:
         self._runs = runs
         self._heard = heard
         self._settings = settings
+        # One at a time: on SQLite, Prefect answers 503 to one of two transitions that meet.
+        self._turn = asyncio.Lock()
 
     async def serve(self, run_id: str, *, claimed: str | None = None, heard: RunView | None = None) -> set[str]:
         """Apply to the run what is open for it, in order, as long as it waits; answers the ids of signals for a key.
@@ -126,6 +128,10 @@ class Delivery:
         return False
 
     async def _attempt(self, run: RunView, record: SignalRecord, busy: Busy) -> bool:
+        async with self._turn:
+            return await self._attempt_now(run, record, busy)
+
+    async def _attempt_now(self, run: RunView, record: SignalRecord, busy: Busy) -> bool:
         if busy.remaining < self._settings.call_seconds:
             raise TransientError("the lease on the run ran short")
         mark = Mark(state_id=run.state_id)

@@ -18,6 +18,7 @@ from uuid import uuid4
 import pytest_asyncio
 
 from config.settings import CHECKOUT, ExecutorSettings, LogSettings, RedisSettings
+from events.errors import TransientError
 from services.executor.executor import Executor
 from services.prefect_api.client import PrefectApi, connect
 from services.prefect_api.deployments import register
@@ -109,18 +110,23 @@ class Bench:
         file = file or f"flow_{uuid4().hex[:8]}.py"
         self.write(file, source)
         variables = {"sluice_executor": self.name, **body.pop("job_variables", {})}
-        return await register(
-            self.api,
-            flow=body.pop("flow_name", f"{self.name}-{Path(file).stem}"),
-            body={
-                "name": "default",
-                "path": str(self.folder),
-                "entrypoint": f"{file}:{flow}",
-                "job_variables": variables,
-                "enforce_parameter_schema": False,
-                **body,
-            },
-        )
+        name = body.pop("flow_name", f"{self.name}-{Path(file).stem}")
+        fields = {
+            "name": "default",
+            "path": str(self.folder),
+            "entrypoint": f"{file}:{flow}",
+            "job_variables": variables,
+            "enforce_parameter_schema": False,
+            **body,
+        }
+
+        async def registered() -> str:
+            try:
+                return await register(self.api, flow=name, body=fields)
+            except TransientError:  # its database was locked by the runs of other tests
+                return ""
+
+        return await eventually(registered, what="the deployment to be registered")
 
     async def create(self, deployment: str, **body: Any) -> str:
         """Ask for a run, as the UI's quick run does; answers its id."""
