@@ -99,10 +99,15 @@ def resolved(
     return Verdict(Outcome.APPLIED, applied_to(run)) if ours else _gone(stay, after)
 
 
-def outlives(run: RunView, record: SignalRecord, stay: Stay) -> bool:
-    """Whether a signal that was tried on a wait, and came too late for it, is still good for one to come."""
-    after_it = stay.left is not None and stay.left < record.received
-    return after_it or (stay.need_all and record.signal.key in run.keys)
+def outlives(record: SignalRecord, stay: Stay, inputs: Mapping[str, Any]) -> bool:
+    """Whether a signal that was tried on a wait, and came too late for it, is still good for one to come.
+
+    ``inputs`` holds the wait's response, if there is one: it says which of several keys was answered.
+    """
+    if stay.left is not None and stay.left < record.received:
+        return True
+    _, delivery = opened(inputs.get(stay.keyset.get("response", "")) or {})
+    return stay.need_all and record.signal.key is not None and delivery.get("key") not in {None, record.signal.key}
 
 
 def rejection(signal: ResumeSignal) -> str:

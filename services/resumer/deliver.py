@@ -188,7 +188,7 @@ class Delivery:
         verdict = resolved(run, record, mark, stays, inputs)
         if verdict.outcome is Outcome.APPLIED and stay is not None:
             await self._applied(run, record, mark, stay=stay, left=stay.left or run.entered)
-        elif stay is not None and outlives(run, record, stay):
+        elif stay is not None and outlives(record, stay, inputs):
             await self._store.disclaim(record, run.run_id, mark)
         else:
             await self._settle(run, record, mark, verdict)

@@ -126,11 +126,21 @@ return 1
 )
 
 # KEYS: record, the run's signals, stay, lease, the key's late signals; ARGV: id, run id, mark JSON, retention ms, the
-# lease's token. Answers 1, or 0 when the signal is neither open nor among the late ones, or the lease is lost.
+# lease's token, all or one. Answers 1, or 0 when the signal is neither open nor among the late ones, the lease is lost,
+# or the signal is for one run and another has it.
 CLAIM: Final = f"""
 local status = redis.call('HGET', KEYS[1], 'status')
 if status ~= '{RECEIVED}' and status ~= 'buffered' and not redis.call('ZSCORE', KEYS[5], ARGV[1]) then return 0 end
 if redis.call('GET', KEYS[4]) ~= ARGV[5] then return 0 end
+if ARGV[6] == 'one' then
+  local fields = redis.call('HGETALL', KEYS[1])
+  for i = 1, #fields, 2 do
+    if string.sub(fields[i], 1, 4) == 'run:' and fields[i] ~= 'run:' .. ARGV[2] then
+      local outcome = cjson.decode(fields[i + 1])['outcome']
+      if outcome == cjson.null or outcome == 'applied' then return 0 end
+    end
+  end
+end
 redis.call('HSET', KEYS[1], 'run:' .. ARGV[2], ARGV[3])
 redis.call('ZADD', KEYS[2], redis.call('HGET', KEYS[1], 'place'), ARGV[1])
 redis.call('PEXPIRE', KEYS[2], ARGV[4])

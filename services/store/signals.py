@@ -151,7 +151,7 @@ class SignalStore:
                     busy.key,
                     LATELY + (signal.key or ""),
                 ],
-                args=[signal.id, run_id, mark.model_dump_json(), self._retention_ms, busy.token],
+                args=[signal.id, run_id, mark.model_dump_json(), self._retention_ms, busy.token, signal.deliver],
             )
         return bool(answer)
 

@@ -33,7 +33,7 @@ def report(out):
         "sigint": signal.getsignal(signal.SIGINT) is signal.default_int_handler,
         "umask": os.umask(0o022),
         "loop": _loop(),
-        "path": [entry for entry in sys.path if "python3" not in entry and not entry.endswith(".zip")],
+        "path": [entry for entry in sys.path if "python3" not in entry and not entry.endswith((".zip", "/shelf"))],
         "own": sorted({name.partition(".")[0] for name in sys.modules} & {"services", "config", "events", "flows"}),
     }
     with open(out, "w") as file:
@@ -68,6 +68,7 @@ KINDS = {
 ENDS = {"failing": "FAILED", "exiting": "CRASHED"}
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 async def test_mixed_runs_find_what_they_would_under_prefects_runner(bench: Bench):
     await compare(bench, SOME)
@@ -112,7 +113,8 @@ async def under_prefect(bench: Bench, kind: str, deployment: str) -> dict:
         f"/deployments/{deployment}/create_flow_run",
         json={"parameters": {"out": str(out)}, "state": {"type": "PENDING"}},
     )
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE")}
+    # The tests' own PYTHONPATH is not one that a runner would have.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLUICE", "PYTHONPATH"))}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

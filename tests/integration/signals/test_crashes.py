@@ -16,7 +16,7 @@ from services.resumer.apply import Applier
 from tests.integration.signals.conftest import Desk, new_key, settings
 from tests.support.waiting import eventually
 
-STEPS = 30
+STEPS = 40
 
 pytestmark = pytest.mark.slow
 

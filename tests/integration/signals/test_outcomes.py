@@ -48,7 +48,12 @@ async def test_every_run_that_waits_for_the_key_is_resumed(resumer: Desk) -> Non
     other = await resumer.park(new_key())
     record = await resumer.ask(key=key)
     assert record.status == "applied"
-    assert set((await resumer.outcome(record.signal.id)).marks) == set(runs)
+
+    async def all_of_them() -> bool:  # those that were not heard of yet get it a moment later
+        found = await resumer.store.get(record.signal.id)
+        return found is not None and [mark.outcome for mark in found.marks.values()] == ["applied"] * 3
+
+    await eventually(all_of_them, what="every run has it")
     assert [await resumer.resumes(run) for run in (*runs, other)] == [1, 1, 1, 0]
 
 

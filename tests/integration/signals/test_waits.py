@@ -205,7 +205,7 @@ async def test_prefect_refuses_an_answer_that_was_meant_for_another_wait(resumer
     view = await resumer.runs.read(await running.waits())
     stray = addressed({"approved": False}, pause="sluice-wait-7-another", signal="x", key=key)
     assert isinstance(await resumer.runs.resume(view, stray), Refused)
-    assert (await resumer.ask(key=key, input={"approved": True})).status == "applied"
+    assert (await resumer.outcome(await resumer.send(key=key, input={"approved": True}))).status == "applied"
     answer = await running.answer()
     assert answer == ({"approved": True} if model is None else flows.Approval(approved=True))
 

@@ -9,7 +9,7 @@ import pytest
 
 from events.signal import Outcome, signal_from_mapping
 from services.prefect_api.waiting import RunView, Stay
-from services.resumer.decide import Step, missed, overall, rejection, resolved, step
+from services.resumer.decide import Step, missed, outlives, overall, rejection, resolved, step
 from services.store.signal_record import Mark, SignalRecord
 from sluice.protocol import GAVE_UP, addressed, keyset
 
@@ -159,6 +159,15 @@ def test_after_a_crash_an_answer_to_prefects_own_pause_is_known_by_what_it_says(
     stays = [paused, stay("RUNNING", 2, None, state_id="s2")]
     found = resolved(run("RUNNING"), record(input=sent), CLAIM, stays, {"pause-1-response": given})
     assert found.outcome is expected
+
+
+@pytest.mark.parametrize(("answered", "good"), [("l", True), ("k", False), (None, False)])
+def test_a_signal_for_one_of_several_keys_outlives_an_answer_for_another(answered: str | None, good: bool) -> None:
+    fields = keyset("sluice-wait-1-k", keys=["k", "l"], need_all=True)
+    paused = Stay("s1", "PAUSED", "Paused", "", at(0), at(2), None, fields)
+    given = {RESPONSE: addressed({}, pause="sluice-wait-1-k", signal="y", key=answered)}
+    assert outlives(record(1, key="k"), paused, given) is good
+    assert outlives(record(3, key="k"), paused, given), "it came after that wait"
 
 
 def test_after_a_crash_a_rejection_is_known_by_its_message() -> None:
