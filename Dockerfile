@@ -6,7 +6,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /app
 # First what changes seldom, so that a change of the code does not install everything anew.
 COPY requirements/service.txt requirements/
-RUN python -m venv .venv && .venv/bin/python -m pip install --quiet --require-hashes -r requirements/service.txt
+RUN python -m venv .venv && .venv/bin/python -m pip install --quiet --require-hashes --no-deps -r requirements/service.txt
 COPY requirements/launcher.py requirements/
 COPY config config
 COPY events events

@@ -6,6 +6,9 @@ BIN := .venv/bin
 ENV := .venv/.ready
 DEV := .venv/.ready-dev
 SLUICE := $(BIN)/sluice
+# A lock is complete, so nothing is resolved: the resolver of pip 23, which Python 3.11 brings, takes a name that is
+# locked with an extra and asked for without one for another project, and wants a hash of its newest version.
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps
 
 .PHONY: up demo test check lint types bench soak lock clean
 .DEFAULT_GOAL := up
@@ -52,11 +55,13 @@ $(BIN)/python:
 
 $(ENV): requirements/service.txt requirements/launcher.py | $(BIN)/python
 	@echo "Installing the locked requirements into .venv (about a minute, once) ..."
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/service.txt
+	@$(INSTALL) -r requirements/service.txt
+	@$(BIN)/python -m pip check -q --disable-pip-version-check
 	@$(BIN)/python requirements/launcher.py
 	@touch $@
 
 $(DEV): requirements/dev.txt $(ENV)
 	@echo "Installing the locked development requirements into .venv ..."
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(INSTALL) -r requirements/dev.txt
+	@$(BIN)/python -m pip check -q --disable-pip-version-check
 	@touch $@

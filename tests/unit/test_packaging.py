@@ -162,12 +162,20 @@ def test_what_services_name_is_declared() -> None:
 
 
 def test_the_image_installs_locked_packages_and_runs_as_nobody_in_particular() -> None:
-    assert "--require-hashes -r requirements/service.txt" in DOCKERFILE
+    assert "--require-hashes --no-deps -r requirements/service.txt" in DOCKERFILE
     stages = DOCKERFILE.split("\nFROM ")
     assert "USER 10001:10001" in stages[-1]
     assert "HEALTHCHECK" in stages[-1]
     assert 'ENTRYPOINT ["sluice"]' in stages[-1]
     assert "pip install" not in stages[-1]
+
+
+def test_no_installation_resolves_anything() -> None:
+    """pip 23 resolves a name locked with an extra to its newest version, for which no hash is locked."""
+    for name in ("Makefile", "Dockerfile"):
+        text = (CHECKOUT / name).read_text(encoding="utf-8")
+        installing = [line for line in text.splitlines() if "pip install" in line]
+        assert installing and all("--require-hashes --no-deps" in line for line in installing), name
 
 
 def test_the_image_gets_every_package_of_the_application_and_nothing_else() -> None:
