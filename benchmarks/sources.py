@@ -25,6 +25,7 @@ from services.embedded import claim_port, start_valkey
 from services.listeners.http import BATCH, CLOUDEVENT, HttpListener
 from services.listeners.intake import event_intake
 from services.listeners.redis.source import redis_listeners
+from services.role import run_loop
 from services.store.connection import AsyncRedis, connect
 from services.store.dead_letters import DeadLetters
 from services.store.journal import STREAM, Appended, Journal
@@ -241,4 +242,4 @@ if __name__ == "__main__":
     parser.add_argument("parts", nargs="*", metavar="PART", help="which; all of them by default")
     parser.add_argument("--events", type=int, default=50_000)
     arguments = parser.parse_args()
-    asyncio.run(main(arguments.parts or list(PARTS), arguments.events))
+    run_loop(main(arguments.parts or list(PARTS), arguments.events))

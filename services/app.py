@@ -7,7 +7,6 @@ signals; the executor runs flows.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import uuid
@@ -27,7 +26,7 @@ from events.signal import ResumeSignal
 from services.health import read_reports
 from services.listeners.intake import Intake, event_intake, signal_intake
 from services.reload import LiveProject
-from services.role import Part, run_parts
+from services.role import Part, run_loop, run_parts
 from services.store.connection import AsyncRedis, SyncRedis, connect, connect_sync
 from services.store.dead_letters import DeadLetters
 from services.store.history import History
@@ -55,7 +54,7 @@ def run_role(role: str, settings: Settings) -> None:
     project = load_project(settings.config, home=settings.home)
     zygote = _zygote() if role == "executor" and settings.executor.mode == "fork" else None
     try:
-        asyncio.run(_run(role, settings, project, zygote))
+        run_loop(_run(role, settings, project, zygote))
     finally:
         if zygote is not None:
             zygote.close()

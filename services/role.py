@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, Final, Protocol
 
 import structlog
+import uvloop
 
 from services.health import Reporter
 from services.store.connection import AsyncRedis
@@ -26,6 +27,12 @@ class Part(Protocol):
 
     def status(self) -> Mapping[str, Any]:
         """JSON; ``ready`` (default true) must hold for the role to be ready, ``degraded`` is a sentence."""
+
+
+def run_loop(work: Coroutine[Any, Any, None]) -> None:
+    """Run ``work`` as a role's process does: on uvloop, which reads and writes sockets in less time than asyncio's."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work)
 
 
 async def run_parts(role: str, parts: Mapping[str, Part], *, redis: AsyncRedis) -> None:

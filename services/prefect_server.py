@@ -1,0 +1,40 @@
+"""``python -m services.prefect_server ...``: ``prefect server start ...`` whose transactions queue up on SQLite.
+
+Prefect begins a transaction on SQLite without taking the write lock, reads, and then writes. Where another transaction
+has written in between, SQLite refuses at once with "database is locked", however long the busy time-out: callers get a
+503, a bulk call loses what follows in it, and a transaction that is refused at a bad moment has been seen to keep the
+write lock until the server is restarted. Here a transaction takes the lock as it begins, so it waits for its turn (for
+up to Prefect's busy time-out of 60 s). Reads outside of transactions are not touched. With PostgreSQL, start Prefect's
+own command instead.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from contextlib import AbstractAsyncContextManager
+from functools import wraps
+from typing import Any
+
+from prefect.server.database.configurations import AioSqliteConfiguration
+
+_begin_transaction = AioSqliteConfiguration.begin_transaction
+
+
+@wraps(_begin_transaction)
+def _begin_with_the_lock(
+    self: AioSqliteConfiguration, session: Any, with_for_update: bool = True
+) -> AbstractAsyncContextManager[Any]:
+    del with_for_update  # which is what Prefect asks for where it knows that it will write
+    return _begin_transaction(self, session, with_for_update=True)
+
+
+def main() -> None:
+    """Run ``prefect server start`` with this process's arguments, in this process."""
+    AioSqliteConfiguration.begin_transaction = _begin_with_the_lock  # type: ignore[method-assign]
+    sys.argv[1:1] = ["server", "start"]
+    runpy.run_module("prefect", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()
