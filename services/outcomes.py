@@ -13,7 +13,7 @@ from events.errors import Backpressure, NotFound, RejectedEvent, TransientError
 from services.backoff import Backoff, heed_cancellation
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.events import Connected, StateChange, state_changes
-from services.prefect_api.runs import FINAL_TYPES, PAGE, RunNow, ended_since, states_of
+from services.prefect_api.runs import FINAL_TYPES, PAGE, RunNow, ended_since, news_of
 from services.store.event_history import now_ms
 from services.store.progress import CHECK_MS_EACH, StateNews
 
@@ -23,6 +23,9 @@ _OVERLAP_SECONDS: Final = 60.0
 """How far before the last contact a search for what was missed begins: clocks differ."""
 
 _LONGEST_CHECK_MS: Final = 300_000
+_WAITING_CHECK_MS: Final = 10_000
+"""How soon a run that waits for something is asked about again: that is cheap, see `news_of`."""
+
 _DELETED: Final = "the run was deleted in Prefect"
 
 log = structlog.get_logger()
@@ -60,7 +63,8 @@ class Outcomes:
     """One of any number of listeners to Prefect's state changes.
 
     The websocket is quick and may miss things; two polls find those: what has ended since the last contact, asked after
-    every (re)connection, and the state of each open run, asked less and less often while it lasts.
+    every (re)connection, and the state of each open run, asked the less often the more of them there are and, while one
+    runs, the longer it does.
     """
 
     def __init__(
@@ -147,20 +151,23 @@ class Outcomes:
         self._open = await self._runs.open_count()
         while run_ids := await self._runs.due(now_ms(), limit=PAGE):
             await self._runs.ask_again(run_ids, at_ms=now_ms() + 30_000)  # nobody else asks at the same time
-            known = {now.run_id: now for now in await states_of(self._prefect, run_ids)}
+            news = await news_of(self._prefect, run_ids)
+            deleted = [RunNow(run_id, "CANCELLED", "Deleted", _DELETED, datetime.now(UTC)) for run_id in news.gone]
+            told = {now.run_id: now for now in (*news.moved, *deleted)}
+            for now in told.values():
+                self._found += await self._record(now)
             open_still: dict[int, list[str]] = {}
             for run_id in run_ids:
-                now = known.get(run_id) or RunNow(run_id, "CANCELLED", "Deleted", _DELETED, datetime.now(UTC))
-                self._found += await self._record(now)
-                if now.state_type not in FINAL_TYPES:
-                    open_still.setdefault(self._next_check_ms(now), []).append(run_id)
+                known = told.get(run_id)
+                if known is None or known.state_type not in FINAL_TYPES:
+                    open_still.setdefault(self._next_check_ms(known), []).append(run_id)
             for after_ms, ids in open_still.items():
                 await self._runs.ask_again(ids, at_ms=now_ms() + after_ms)
 
-    def _next_check_ms(self, now: RunNow) -> int:
-        """Half of the state's age later, and the less often the more runs are open."""
-        age_ms = (datetime.now(UTC) - now.at).total_seconds() * 1000
-        wanted = max(5_000, age_ms / 2, self._open * CHECK_MS_EACH)
+    def _next_check_ms(self, now: RunNow | None) -> int:
+        """Half of its state's age later for a run that goes on, and the less often the more runs are open."""
+        age_ms = (datetime.now(UTC) - now.at).total_seconds() * 1000 if now is not None else 0
+        wanted = max(5_000 if now is not None else _WAITING_CHECK_MS, age_ms / 2, self._open * CHECK_MS_EACH)
         return int(min(_LONGEST_CHECK_MS, wanted) // 1000 * 1000)
 
     async def _record(self, now: RunNow) -> int:

@@ -11,6 +11,7 @@ from services import outcomes
 from services.outcomes import Outcomes
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.events import Connected, StateChange
+from services.prefect_api.runs import news_of
 from tests.integration.delivery.world import RULE, World, deployment, order, runs_of, set_state
 from tests.support.waiting import eventually
 
@@ -81,6 +82,26 @@ async def test_a_run_that_was_deleted_is_over(world: World, prefect: PrefectApi)
     (run,) = finished["runs"]  # type: ignore[misc]
     assert (run["state_type"], run["state_name"]) == ("CANCELLED", "Deleted")  # type: ignore[has-type]
     assert finished["ok"] is False
+
+
+async def test_of_runs_that_only_wait_nothing_is_told_and_deleted_ones_are_missed(prefect: PrefectApi) -> None:
+    name = await deployment(prefect)
+    found = await prefect.request("GET", f"/deployments/name/{name}")
+    ids = []
+    for _ in range(5):
+        path = f"/deployments/{found['id']}/create_flow_run"
+        ids.append((await prefect.request("POST", path, json={"parameters": {"amount": 1}}))["id"])
+    await set_state(prefect, ids[1], "RUNNING")
+    await set_state(prefect, ids[2], "FAILED", message="why")
+    await set_state(prefect, ids[3], "PAUSED")
+    news = await news_of(prefect, ids)
+    assert {now.run_id: (now.state_type, now.message) for now in news.moved} == {
+        ids[1]: ("RUNNING", ""), ids[2]: ("FAILED", "why")
+    }  # fmt: skip
+    assert news.gone == ()
+    await prefect.request("DELETE", f"/flow_runs/{ids[4]}")
+    await prefect.request("DELETE", f"/flow_runs/{ids[2]}")
+    assert sorted((await news_of(prefect, ids)).gone) == sorted([ids[2], ids[4]])
 
 
 async def test_runs_of_others_are_left_alone(world: World, prefect: PrefectApi) -> None:
