@@ -9,8 +9,13 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+PATIENCE_SECONDS = 90.0
+"""How long a condition may take that takes a second on an idle machine: only a test that fails waits that long."""
 
-async def eventually(probe: Callable[[], Awaitable[T]], *, within_seconds: float = 15.0, what: str = "") -> T:
+
+async def eventually(
+    probe: Callable[[], Awaitable[T]], *, within_seconds: float = PATIENCE_SECONDS, what: str = ""
+) -> T:
     """The first truthy answer of ``probe``; fails the test with the last answer when none comes in time."""
     deadline = time.monotonic() + within_seconds
     answer = await probe()
@@ -23,7 +28,7 @@ async def eventually(probe: Callable[[], Awaitable[T]], *, within_seconds: float
     return answer
 
 
-def wait_until(probe: Callable[[], T], *, within_seconds: float = 15.0, what: str = "") -> T:
+def wait_until(probe: Callable[[], T], *, within_seconds: float = PATIENCE_SECONDS, what: str = "") -> T:
     """`eventually` for code without an event loop."""
     deadline = time.monotonic() + within_seconds
     answer = probe()

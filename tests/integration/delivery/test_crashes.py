@@ -19,8 +19,12 @@ from events.event import Event
 from services.prefect_api.client import PrefectApi
 from services.store.connection import AsyncRedis
 from services.store.journal import Journal
+from services.store.lease import Lease
 from tests.integration.delivery.world import RULE, World, deployment, order, orders, runs_of, set_state
 from tests.support.waiting import eventually
+
+TAKEOVER_SECONDS = 10.0
+"""What a dead one left is promised to be taken over in this time after its lease, or its idle time, has run out."""
 
 
 @asynccontextmanager
@@ -104,15 +108,16 @@ async def test_what_a_dead_reader_had_in_hand_is_claimed(redis: AsyncRedis, pref
     await world.publish(*orders(10))
     assert len(await dead.read(count=10)) == 10
     async with world.running("router", "dispatcher"):
+        await eventually(lambda: _claimed(world, 10), within_seconds=0.5 + TAKEOVER_SECONDS)
         await eventually(lambda: _count(prefect, name, 10))
-    assert world.router.status()["claimed"] == 10
 
 
-async def test_a_dispatcher_that_ends_hands_over_at_once_and_a_dead_ones_lease_runs_out(
+async def test_a_dispatcher_that_ends_hands_over_without_the_end_of_its_lease(
     redis: AsyncRedis, prefect: PrefectApi
 ) -> None:
     name = await deployment(prefect)
-    first, second = World(redis, prefect, consumer="one"), World(redis, prefect, consumer="two")
+    first = World(redis, prefect, consumer="one", lease_seconds=3600)
+    second = World(redis, prefect, consumer="two", lease_seconds=3600)
     for world in (first, second):
         world.use({**RULE, "run": name})
     async with second.running("router"):
@@ -121,7 +126,36 @@ async def test_a_dispatcher_that_ends_hands_over_at_once_and_a_dead_ones_lease_r
             await eventually(lambda: _count(prefect, name, 1))
         async with second.running("dispatcher"):
             await second.publish(order(2))
-            await eventually(lambda: _count(prefect, name, 2), within_seconds=3)
+            await eventually(lambda: _count(prefect, name, 2))
+
+
+async def test_a_dead_dispatchers_lease_runs_out_and_another_takes_over_within_ten_seconds(
+    redis: AsyncRedis, prefect: PrefectApi
+) -> None:
+    name = await deployment(prefect)
+    dead = Lease(redis, "dispatcher", ttl_seconds=2)
+    alive = World(redis, prefect)
+    alive.use({**RULE, "run": name})
+    await alive.publish(order(1))
+    assert await dead.acquire()  # and never a word again
+    async with alive.running("router", "dispatcher"):
+        await eventually(lambda: _leads(alive), within_seconds=2 + TAKEOVER_SECONDS)
+        await eventually(lambda: _count(prefect, name, 1))
+    assert not await dead.renew()
+
+
+async def test_a_dispatcher_does_not_begin_while_anothers_lease_runs(redis: AsyncRedis, prefect: PrefectApi) -> None:
+    world = World(redis, prefect)
+    world.use({**RULE, "run": await deployment(prefect)})
+    await world.publish(order(1))
+    other = Lease(redis, "dispatcher", ttl_seconds=60)
+    assert await other.acquire()
+    async with world.running("router", "dispatcher"):
+        await eventually(lambda: _routed(world))
+        await asyncio.sleep(2.5)  # nothing is to happen: it has asked for the lease twice meanwhile
+        assert not world.dispatcher.status()["active"]
+        await other.release()
+        await eventually(lambda: _empty(world))
 
 
 async def _deliver(redis: AsyncRedis, times: int) -> JournalSettings:
@@ -207,6 +241,18 @@ async def _count(prefect: PrefectApi, name: str, count: int) -> bool:
 async def _empty(world: World) -> bool:
     depth = await world.journal.depth()
     return not await world.lanes.names() and depth.pending == 0 and depth.unread == 0
+
+
+async def _leads(world: World) -> bool:
+    return bool(world.dispatcher.status()["active"])
+
+
+async def _claimed(world: World, count: int) -> bool:
+    return bool(world.router.status()["claimed"] == count)
+
+
+async def _routed(world: World) -> bool:
+    return bool(await world.lanes.names())
 
 
 async def _finished(world: World, count: int) -> list[dict[str, object]] | None:

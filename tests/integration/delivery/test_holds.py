@@ -232,7 +232,7 @@ async def test_a_rate_lets_no_more_through_in_any_stretch_of_its_time(world: Wor
     began = time.time()
     async with world.running("router", "dispatcher"):
         await world.publish(*orders(8))
-        await eventually(lambda: _count(prefect, name, 8), within_seconds=15)
+        await eventually(lambda: _count(prefect, name, 8))
     rows = await runs_of(prefect, name)
     assert [run["parameters"]["amount"] for run in rows] == list(range(8))
     last = datetime.fromisoformat(rows[-1]["created"]).timestamp()

@@ -54,6 +54,7 @@ class World:
     dispatcher_settings: DispatcherSettings = field(default_factory=DispatcherSettings)
     history_settings: HistorySettings = field(default_factory=HistorySettings)
     consumer: str = "router-1"
+    lease_seconds: float = LEASE_SECONDS
     rules: RuleSet = field(default_factory=RuleSet)
     version: str = "none"
     trial: Trial | None = None
@@ -80,7 +81,7 @@ class World:
         self.dispatcher = Dispatcher(
             lanes=self.lanes,
             paces=Paces(self.redis),
-            lease=Lease(self.redis, "dispatcher", ttl_seconds=LEASE_SECONDS),
+            lease=Lease(self.redis, "dispatcher", ttl_seconds=self.lease_seconds),
             pace=self._pace,
             calls=lambda wake: Calls(
                 prefect=self.prefect,
