@@ -95,6 +95,18 @@ async def test_a_function_that_is_not_on_the_list_is_kept_before_it_is_imported(
     assert applied == []
 
 
+def test_a_foreign_function_is_refused_without_importing_its_module(redis_sync, applied, tmp_path, monkeypatch):
+    mark = tmp_path / "imported"
+    (tmp_path / "leaves_a_mark.py").write_text(f"import pathlib\npathlib.Path({str(mark)!r}).touch()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    Queue(RESUME, connection=redis_sync, serializer=JSONSerializer).enqueue("leaves_a_mark.anything")
+    drain(redis_sync)
+    assert not mark.exists()
+    assert applied == []
+    __import__("leaves_a_mark")
+    assert mark.exists()  # it was there to be imported
+
+
 @pytest.mark.parametrize(
     ("options", "what"),
     [

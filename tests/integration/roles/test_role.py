@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Mapping
@@ -10,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from services import role
 from services.health import read_reports
 from services.role import run_parts
 from services.store.connection import AsyncRedis
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 
 class Steady:
@@ -38,14 +40,42 @@ class Failing(Steady):
 
 async def test_sigterm_ends_the_parts_and_takes_the_report_away(redis: AsyncRedis) -> None:
     part = Steady()
-    role = asyncio.create_task(run_parts("drill", {"steady": part}, redis=redis))
+    running = asyncio.create_task(run_parts("drill", {"steady": part}, redis=redis))
     (report,) = await eventually(lambda: read_reports(redis))
     assert report["role"] == "drill"
     assert report["ready"]
     assert report["degraded"] == ["steady: it is a drill"]
     os.kill(os.getpid(), signal.SIGTERM)
-    await asyncio.wait_for(role, 5)
+    await asyncio.wait_for(running, PATIENCE_SECONDS)
     assert part.finished
+    assert await read_reports(redis) == []
+
+
+class Stubborn(Steady):
+    """Does not end until it is ``released``, however often it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.released = asyncio.Event()
+
+    async def run(self) -> None:
+        while not self.released.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.released.wait()
+
+
+async def test_a_part_that_does_not_end_does_not_keep_the_role_from_ending(
+    redis: AsyncRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(role, "STOP_SECONDS", 0.4)
+    steady, stubborn = Steady(), Stubborn()
+    running = asyncio.create_task(run_parts("drill", {"steady": steady, "stubborn": stubborn}, redis=redis))
+    await eventually(lambda: read_reports(redis))
+    os.kill(os.getpid(), signal.SIGTERM)
+    done, _ = await asyncio.wait({running}, timeout=PATIENCE_SECONDS)
+    stubborn.released.set()
+    assert done
+    assert steady.finished
     assert await read_reports(redis) == []
 
 
