@@ -65,25 +65,37 @@ class Announcer:
         """Publish until cancelled."""
         while True:
             await self._some.wait()
-            patience = time.monotonic() + _PATIENCE_SECONDS
-            await asyncio.sleep(_GATHER_SECONDS)
-            while self._busy() and time.monotonic() < patience:  # noqa: ASYNC110 - nobody tells when it is done
-                await asyncio.sleep(_GATHER_SECONDS / 4)
-            heed_cancellation()
-            batch = [self._waiting[index] for index in range(min(len(self._waiting), _AT_ONCE))]
-            try:
-                await emit(self._prefect, batch)
-            except TransientError as error:
-                await self._trouble.after(error)
-                continue
-            except (RejectedEvent, NotFound) as error:
-                log.warning("prefect does not take events", error=str(error), events=len(batch))
-            self._trouble.worked()
-            self._published += len(batch)
-            for _ in batch:
-                self._waiting.popleft()
+            await self._moment()
+            left = len(self._waiting)
+            while left > 0:  # all of them: with a long backlog more come in than one call takes
+                published = await self._publish()
+                left -= published
             if not self._waiting:
                 self._some.clear()
+
+    async def _moment(self) -> None:
+        """Wait until Prefect has no runs to create, or has had some for long enough."""
+        patience = time.monotonic() + _PATIENCE_SECONDS
+        await asyncio.sleep(_GATHER_SECONDS)
+        while self._busy() and time.monotonic() < patience:  # noqa: ASYNC110 - nobody tells when it is done
+            await asyncio.sleep(_GATHER_SECONDS / 4)
+
+    async def _publish(self) -> int:
+        """Make one call, and answer how many announcements are done with."""
+        heed_cancellation()
+        batch = [self._waiting[index] for index in range(min(len(self._waiting), _AT_ONCE))]
+        try:
+            await emit(self._prefect, batch)
+        except TransientError as error:
+            await self._trouble.after(error)
+            return 0
+        except (RejectedEvent, NotFound) as error:
+            log.warning("prefect does not take events", error=str(error), events=len(batch))
+        self._trouble.worked()
+        self._published += len(batch)
+        for _ in batch:
+            self._waiting.popleft()
+        return len(batch)
 
     def status(self) -> Mapping[str, Any]:
         """For the role's report."""

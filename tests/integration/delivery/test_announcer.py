@@ -64,3 +64,29 @@ async def test_announcements_do_not_wait_for_ever(prefect: PrefectApi, monkeypat
     async with _running(one):
         _announce(one)
         await eventually(lambda: _published(one))
+
+
+async def test_a_long_backlog_is_told_as_a_whole_when_patience_ends(
+    prefect: PrefectApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else more would come in while runs are created without a pause than goes out, until the oldest are forgotten."""
+    monkeypatch.setattr(announcer, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(announcer, "_AT_ONCE", 2)
+    asked_in_between = 0
+
+    def busy() -> bool:
+        nonlocal asked_in_between
+        asked_in_between += 0 < one.status()["published"] < 7
+        return True
+
+    one = Announcer(prefect=prefect, busy=busy)
+    for _ in range(7):
+        _announce(one)
+    async with _running(one):
+        await eventually(lambda: _all_published(one))
+    assert one.status()["published"] == 7
+    assert asked_in_between == 0
+
+
+async def _all_published(one: Announcer) -> bool:
+    return one.status()["waiting"] == 0
