@@ -10,7 +10,7 @@ import pytest
 from demo.installation import Installation
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A running installation with the default configuration."""
     home = tmp_path_factory.mktemp("e2e") / ".sluice"

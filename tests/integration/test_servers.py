@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from services.prefect_api.client import connect
+import asyncio
+
+from services.prefect_api.client import PrefectApi, connect
 from services.store.connection import AsyncRedis
 
 
@@ -14,3 +16,19 @@ async def test_prefect_answers(prefect_url: str) -> None:
     async with connect() as api:
         assert api.url == prefect_url
         assert await api.request("GET", "/health") is True
+
+
+async def test_transactions_of_the_prefect_server_wait_for_each_other(prefect_url: str) -> None:
+    """Prefect's own command answers "database is locked" for nearly all of them (see `services.prefect_server`)."""
+    async with connect() as api:
+        flow = await api.request("POST", "/flows/", json={"name": "side-by-side"})
+        body = {"name": "default", "flow_id": flow["id"], "entrypoint": "flows/none.py:none"}
+        deployment = await api.request("POST", "/deployments/", json=body)
+        answers = await asyncio.gather(*(_create(api, deployment["id"], 20) for _ in range(4)))
+    assert {one["status"] for answer in answers for one in answer["results"]} == {"CREATED"}
+
+
+async def _create(api: PrefectApi, deployment_id: str, count: int) -> dict[str, list[dict[str, str]]]:
+    path = f"/deployments/{deployment_id}/create_flow_run/bulk"
+    answer: dict[str, list[dict[str, str]]] = await api.request("POST", path, json=[{}] * count)
+    return answer

@@ -18,12 +18,15 @@ async def eventually(
 ) -> T:
     """The first truthy answer of ``probe``; fails the test with the last answer when none comes in time."""
     deadline = time.monotonic() + within_seconds
+    asked = time.monotonic()
     answer = await probe()
     while not answer:
         if time.monotonic() > deadline:
             msg = f"{what or 'the condition'} did not come true within {within_seconds} s; last answer: {answer!r}"
             raise AssertionError(msg)
-        await asyncio.sleep(0.02)
+        # As long a pause as the answer took: what is waited for needs the server, too.
+        await asyncio.sleep(max(0.02, time.monotonic() - asked))
+        asked = time.monotonic()
         answer = await probe()
     return answer
 

@@ -20,7 +20,7 @@ from services.prefect_api.client import PrefectApi
 from services.store.connection import AsyncRedis
 from services.store.journal import Journal
 from services.store.lease import Lease
-from tests.integration.delivery.world import RULE, World, deployment, order, orders, runs_of, set_state
+from tests.integration.delivery.world import RULE, World, deployment, made, order, orders, runs_of, set_state
 from tests.support.waiting import eventually
 
 TAKEOVER_SECONDS = 10.0
@@ -65,13 +65,13 @@ async def test_routers_killed_at_random_moments_leave_exactly_one_run_for_each_e
             process.kill()
             await process.wait()
     async with _process(valkey_url, name, checkout), _process(valkey_url, name, checkout):
-        await eventually(lambda: _count(prefect, name, 120), within_seconds=60)
-        await eventually(lambda: _empty(world), within_seconds=30)
+        await eventually(lambda: made(prefect, name, 120))
+        await eventually(lambda: _empty(world))
         rows = await runs_of(prefect, name)
         assert Counter(run["parameters"]["amount"] for run in rows) == Counter(range(120)), f"seed {seed}"
         for run in rows:
             await set_state(prefect, run["id"], "COMPLETED")
-        finished = await eventually(lambda: _finished(world, 120), within_seconds=30)
+        finished = await eventually(lambda: _finished(world, 120))
     assert Counter(one["event_id"] for one in finished) == Counter(event.id for event in events), f"seed {seed}"
 
 
@@ -85,7 +85,7 @@ async def test_two_routers_share_the_work_and_repeat_nothing(redis: AsyncRedis, 
     async with first.running(), second.running():
         for event in orders(60):
             await first.publish(event)
-        await eventually(lambda: _count(prefect, name, 60), within_seconds=30)
+        await eventually(lambda: made(prefect, name, 60))
         await eventually(lambda: _empty(first))
         rows = await runs_of(prefect, name)
         for run in rows:
@@ -109,7 +109,7 @@ async def test_what_a_dead_reader_had_in_hand_is_claimed(redis: AsyncRedis, pref
     assert len(await dead.read(count=10)) == 10
     async with world.running("router", "dispatcher"):
         await eventually(lambda: _claimed(world, 10), within_seconds=0.5 + TAKEOVER_SECONDS)
-        await eventually(lambda: _count(prefect, name, 10))
+        await eventually(lambda: made(prefect, name, 10))
 
 
 async def test_a_dispatcher_that_ends_hands_over_without_the_end_of_its_lease(
@@ -123,10 +123,10 @@ async def test_a_dispatcher_that_ends_hands_over_without_the_end_of_its_lease(
     async with second.running("router"):
         async with first.running("dispatcher"):
             await second.publish(order(1))
-            await eventually(lambda: _count(prefect, name, 1))
+            await eventually(lambda: made(prefect, name, 1))
         async with second.running("dispatcher"):
             await second.publish(order(2))
-            await eventually(lambda: _count(prefect, name, 2))
+            await eventually(lambda: made(prefect, name, 2))
 
 
 async def test_a_dead_dispatchers_lease_runs_out_and_another_takes_over_within_ten_seconds(
@@ -140,7 +140,7 @@ async def test_a_dead_dispatchers_lease_runs_out_and_another_takes_over_within_t
     assert await dead.acquire()  # and never a word again
     async with alive.running("router", "dispatcher"):
         await eventually(lambda: _leads(alive), within_seconds=2 + TAKEOVER_SECONDS)
-        await eventually(lambda: _count(prefect, name, 1))
+        await eventually(lambda: made(prefect, name, 1))
     assert not await dead.renew()
 
 
@@ -196,7 +196,7 @@ async def test_an_event_in_hand_of_readers_that_ended_by_chance_gets_its_run(wor
     innocent = World(world.redis, prefect, journal_settings=settings, trial=trial)
     innocent.use({**RULE, "run": name})
     async with innocent.running("router", "dispatcher"):
-        await eventually(lambda: _count(prefect, name, 1))
+        await eventually(lambda: made(prefect, name, 1))
     assert await world.dead.count() == 0
 
 
@@ -227,15 +227,11 @@ async def test_a_full_redis_refuses_new_events_and_lets_what_is_there_through(
         with pytest.raises(Backpressure):
             await world.publish(order(99))
         async with world.running("router", "dispatcher"):
-            await eventually(lambda: _count(prefect, name, 20))
+            await eventually(lambda: made(prefect, name, 20))
             await eventually(lambda: _empty(world))
     finally:
         await redis.config_set("maxmemory", 0)
     await world.publish(order(100))
-
-
-async def _count(prefect: PrefectApi, name: str, count: int) -> bool:
-    return len(await runs_of(prefect, name)) >= count
 
 
 async def _empty(world: World) -> bool:

@@ -11,7 +11,7 @@ from config.settings import DispatcherSettings
 from services.prefect_api.client import PrefectApi
 from services.store.connection import AsyncRedis
 from services.store.dead_letters import LetterQuery
-from tests.integration.delivery.world import RULE, SCHEMA, World, deployment, order, orders, runs_of, set_state
+from tests.integration.delivery.world import RULE, SCHEMA, World, deployment, made, order, orders, runs_of, set_state
 from tests.support.waiting import eventually
 
 
@@ -22,7 +22,7 @@ async def test_a_rule_whose_deployment_is_missing_holds_its_events_and_goes_on_b
     world.use({**RULE, "run": "late-flow-1/default"}, {**RULE, "name": "other", "run": there})
     async with world.running("router", "dispatcher"):
         await world.publish(*orders(5))
-        await eventually(lambda: _count(prefect, there, 5))
+        await eventually(lambda: made(prefect, there, 5))
         (held,) = await eventually(lambda: _held(world))
         assert (held["rule"], held["cause"], held["waiting"]) == ("pay", "deployment-missing", 5)
         assert "does not exist" in world.dispatcher.status()["degraded"]
@@ -30,7 +30,7 @@ async def test_a_rule_whose_deployment_is_missing_holds_its_events_and_goes_on_b
         assert (notice.code, notice.rule) == ("deployment-missing", "pay")
         assert "go on by themselves" in notice.reason
         late = await deployment(prefect, name="late-flow-1")
-        await eventually(lambda: _count(prefect, late, 5), within_seconds=20)
+        await eventually(lambda: made(prefect, late, 5))
         await eventually(lambda: _not_held(world))
         await eventually(lambda: _drained(world))
     assert [run["parameters"]["amount"] for run in await runs_of(prefect, late)] == list(range(5))
@@ -46,7 +46,7 @@ async def test_held_events_survive_the_end_of_the_process(redis: AsyncRedis, pre
     late = await deployment(prefect, name="late-flow-2")
     after = World(redis, prefect, consumer="router-2")
     async with after.running("router", "dispatcher"):
-        await eventually(lambda: _count(prefect, late, 3), within_seconds=20)
+        await eventually(lambda: made(prefect, late, 3))
 
 
 async def test_a_refused_event_becomes_a_letter_and_its_neighbours_run(world: World, prefect: PrefectApi) -> None:
@@ -55,7 +55,7 @@ async def test_a_refused_event_becomes_a_letter_and_its_neighbours_run(world: Wo
     events = [order(n if n != 2 else "two", id_=f"e{n}") for n in range(5)]
     async with world.running("router", "dispatcher", "outcomes"):
         await world.publish(*events)
-        await eventually(lambda: _count(prefect, name, 4))
+        await eventually(lambda: made(prefect, name, 4))
         (finished,) = await eventually(world.finished)
     (letter,) = await world.dead.search(LetterQuery(), limit=5)
     assert (letter.event_id, letter.rule, letter.code, letter.kind) == ("e2", "pay", "parameters-refused", "event")
@@ -83,7 +83,7 @@ async def test_a_run_that_prefect_refuses_as_a_whole_call_does_not_take_its_neig
     )
     await world.publish(*(order(n, id_=f"e{n}", note="x" * (600_000 if n == 3 else 3)) for n in range(8)))
     async with world.running("router", "dispatcher"):
-        await eventually(lambda: _count(prefect, name, 7))
+        await eventually(lambda: made(prefect, name, 7))
         (letter,) = await eventually(lambda: world.dead.search(LetterQuery(), limit=5))
     assert (letter.event_id, letter.code) == ("e3", "prefect-refused")
     assert len(letter.reason) < 2000
@@ -96,7 +96,7 @@ async def test_too_large_parameters_are_refused_before_they_are_sent(world: Worl
     )
     async with world.running("router", "dispatcher"):
         await world.publish(order(1, note="x" * 600_000), order(2, note=""))
-        await eventually(lambda: _count(prefect, name, 1))
+        await eventually(lambda: made(prefect, name, 1))
         (letter,) = await eventually(lambda: world.dead.search(LetterQuery(), limit=5))
     assert letter.code == "parameters-too-large"
     assert "dispatcher.max_parameter_bytes" in letter.reason
@@ -137,7 +137,7 @@ async def test_a_rule_whose_templates_fail_parks_its_events_until_it_is_mended(
         assert "rule pay has parked 20 events" in world.router.status()["degraded"]
         world.use({**RULE, "run": name})
         await world.publish(order(100))
-        await eventually(lambda: _count(prefect, name, 21))
+        await eventually(lambda: made(prefect, name, 21))
         await eventually(lambda: _parked(world, 0))
         await eventually(lambda: _drained(world))
         for run in await runs_of(prefect, name):
@@ -157,7 +157,7 @@ async def test_events_that_a_template_fails_on_are_letters_while_the_rule_works_
         for number in range(20):
             good, bad = order(number), order(0)
             await world.publish(good, bad.model_copy(update={"data": {}}))
-        await eventually(lambda: _count(prefect, name, 20))
+        await eventually(lambda: made(prefect, name, 20))
         await eventually(lambda: _letters(world, 20))
     assert world.router.status()["parked"] == {}
 
@@ -172,7 +172,7 @@ async def test_what_a_rule_holds_is_judged_again_when_the_rules_change(redis: As
         await eventually(lambda: _letters(world, 3))
         world.use({**RULE, "run": name})
         await world.publish(order(1000))
-        await eventually(lambda: _count(prefect, name, 248), within_seconds=180)
+        await eventually(lambda: made(prefect, name, 248), within_seconds=180)
         await eventually(lambda: _drained(world))
     assert await world.dead.count() == 3
     assert world.dispatcher.status()["held"] == []
@@ -187,7 +187,7 @@ async def test_events_held_for_a_deployment_that_the_rule_no_longer_names_go_to_
         await world.publish(*orders(3))
         await eventually(lambda: _held(world))
         world.use({**RULE, "run": name})
-        await eventually(lambda: _count(prefect, name, 3))
+        await eventually(lambda: made(prefect, name, 3))
         await eventually(lambda: _drained(world))
 
 
@@ -198,14 +198,14 @@ async def test_a_limit_on_active_runs_holds_the_rest_in_order_and_nobody_else(
     world.use({**RULE, "run": name, "max_active_runs": 2}, {**RULE, "name": "other", "run": free})
     async with world.running():
         await world.publish(*orders(5))
-        await eventually(lambda: _count(prefect, free, 5))
+        await eventually(lambda: made(prefect, free, 5))
         first, second = await eventually(lambda: runs_of(prefect, name))
         await eventually(lambda: world.runs.get(second["id"]))
         assert len(await runs_of(prefect, name)) == 2
         await set_state(prefect, second["id"], "COMPLETED")
-        await eventually(lambda: _count(prefect, name, 3))
+        await eventually(lambda: made(prefect, name, 3))
         await set_state(prefect, first["id"], "FAILED")
-        await eventually(lambda: _count(prefect, name, 4))
+        await eventually(lambda: made(prefect, name, 4))
         assert len(await runs_of(prefect, name)) == 4
     assert [run["parameters"]["amount"] for run in await runs_of(prefect, name)] == [0, 1, 2, 3]
 
@@ -218,12 +218,12 @@ async def test_a_global_limit_on_active_runs_counts_all_rules(redis: AsyncRedis,
         await world.publish(*orders(3))
         await eventually(lambda: _lanes_hold(world, 6))
     async with world.running("dispatcher", "outcomes"):
-        await eventually(lambda: _count(prefect, second, 3))
+        await eventually(lambda: made(prefect, second, 3))
         assert await runs_of(prefect, first) == []
         for run in await runs_of(prefect, second):
             await eventually(lambda run=run: world.runs.get(run["id"]))
             await set_state(prefect, run["id"], "COMPLETED")
-        await eventually(lambda: _count(prefect, first, 3))
+        await eventually(lambda: made(prefect, first, 3))
 
 
 async def test_a_rate_lets_no_more_through_in_any_stretch_of_its_time(world: World, prefect: PrefectApi) -> None:
@@ -232,7 +232,7 @@ async def test_a_rate_lets_no_more_through_in_any_stretch_of_its_time(world: Wor
     began = time.time()
     async with world.running("router", "dispatcher"):
         await world.publish(*orders(8))
-        await eventually(lambda: _count(prefect, name, 8))
+        await eventually(lambda: made(prefect, name, 8))
     rows = await runs_of(prefect, name)
     assert [run["parameters"]["amount"] for run in rows] == list(range(8))
     last = datetime.fromisoformat(rows[-1]["created"]).timestamp()
@@ -251,7 +251,7 @@ async def test_higher_priority_goes_first(redis: AsyncRedis, prefect: PrefectApi
         await world.publish(*events)
         await eventually(lambda: _lanes_hold(world, 12))
     async with world.running("dispatcher"):
-        await eventually(lambda: _count(prefect, name, 12))
+        await eventually(lambda: made(prefect, name, 12))
     amounts = [run["parameters"]["amount"] for run in await runs_of(prefect, name)]
     assert amounts == [*range(6, 12), *range(6)]
 
@@ -262,13 +262,9 @@ async def test_times_of_creation_grow_with_the_order_of_events(world: World, pre
     async with world.running("router", "dispatcher"):
         for event in orders(20):
             await world.publish(event)
-        await eventually(lambda: _count(prefect, name, 20))
+        await eventually(lambda: made(prefect, name, 20))
     rows = await runs_of(prefect, name)
     assert all(a["parameters"]["amount"] < b["parameters"]["amount"] for a, b in pairwise(rows))
-
-
-async def _count(prefect: PrefectApi, name: str, count: int) -> bool:
-    return len(await runs_of(prefect, name)) >= count
 
 
 async def _held(world: World) -> Any:

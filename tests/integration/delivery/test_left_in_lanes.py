@@ -59,7 +59,7 @@ async def test_what_a_server_without_its_last_second_shows_again_behind_what_was
             moved.sadd(LANES, lane)
             await moved.execute()
         late = await deployment(prefect, name="late-flow-3")
-        await eventually(lambda: _drained(world), within_seconds=20)
+        await eventually(lambda: _drained(world))
     assert [run["parameters"]["amount"] for run in await runs_of(prefect, late)] == list(range(3))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.prefect_api.client import PrefectApi
 from services.store.history import Query
-from tests.integration.delivery.world import RULE, World, deployment, order, orders, runs_of, set_state
+from tests.integration.delivery.world import RULE, World, deployment, made, order, orders, runs_of, set_state
 from tests.support.waiting import eventually
 
 
@@ -30,7 +30,7 @@ async def test_a_repeated_id_starts_nothing(world: World, prefect: PrefectApi) -
         await world.publish(event, event)
         await world.publish(event)
         await world.publish(order(2))
-        await eventually(lambda: _count(prefect, name, 2))
+        await eventually(lambda: made(prefect, name, 2))
     assert [run["parameters"]["amount"] for run in await runs_of(prefect, name)] == [1, 2]
 
 
@@ -39,7 +39,7 @@ async def test_many_events_are_created_in_order_in_bulk(world: World, prefect: P
     world.use({**RULE, "run": name})
     await world.publish(*orders(150))
     async with world.running("router", "dispatcher"):
-        await eventually(lambda: _count(prefect, name, 150), within_seconds=60)
+        await eventually(lambda: made(prefect, name, 150))
         await eventually(lambda: _drained(world))
     amounts = [run["parameters"]["amount"] for run in await runs_of(prefect, name)]
     assert amounts == list(range(150))
@@ -81,7 +81,7 @@ async def test_the_end_of_a_run_is_told_once_and_kept(world: World, prefect: Pre
     assert history.journalled is not None
     assert history.routed is not None
     assert await world.history.events_of_run(run["id"]) == [event.id]
-    assert await world.runs.open_count() == 0
+    assert await world.runs.openmade() == 0
 
 
 async def test_an_event_that_no_rule_wants_is_finished_at_once(world: World) -> None:
@@ -178,10 +178,6 @@ async def test_a_resume_action_becomes_a_signal_with_the_actions_key(world: Worl
     assert (signal.id, signal.key, signal.input, signal.event_id) == ("e7:go", "order-7", {"ok": True}, "e7")
     assert finished["ok"] is True
     assert finished["matched"] == 1
-
-
-async def _count(prefect: PrefectApi, name: str, count: int) -> bool:
-    return len(await runs_of(prefect, name)) >= count
 
 
 async def _drained(world: World) -> bool:

@@ -13,7 +13,7 @@ from prefect.client.orchestration import PrefectClient
 
 from services.prefect_api.client import PrefectApi
 from services.store.connection import AsyncRedis
-from tests.integration.delivery.world import RULE, World, deployment, order, orders, runs_of
+from tests.integration.delivery.world import RULE, World, deployment, made, order, orders, runs_of
 from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
 
@@ -38,7 +38,7 @@ async def test_while_prefect_is_away_events_wait_and_go_on_when_it_is_back(
     far.use({**RULE, "run": name})
     async with far.running("router", "dispatcher"):
         await far.publish(order(0))
-        await eventually(lambda: _count(prefect, name, 1))
+        await eventually(lambda: made(prefect, name, 1))
         proxy.refusing = True
         proxy.cut()
         await far.publish(*orders(10)[1:])
@@ -46,7 +46,7 @@ async def test_while_prefect_is_away_events_wait_and_go_on_when_it_is_back(
         assert "out of reach" in far.dispatcher.status()["degraded"]
         assert await far.dead.count() == 0
         proxy.refusing = False
-        await eventually(lambda: _count(prefect, name, 10))
+        await eventually(lambda: made(prefect, name, 10))
         await eventually(lambda: _well(far))
     assert [run["parameters"]["amount"] for run in await runs_of(prefect, name)] == list(range(10))
     assert await far.dead.count() == 0
@@ -60,8 +60,8 @@ async def test_answers_that_get_lost_make_no_second_run(far: World, proxy: Proxy
         for _ in range(8):
             await asyncio.sleep(0.1)
             proxy.cut()
-        await eventually(lambda: _count(prefect, name, 60), within_seconds=30)
-        await eventually(lambda: _drained(far), within_seconds=30)
+        await eventually(lambda: made(prefect, name, 60))
+        await eventually(lambda: _drained(far))
     assert sorted(run["parameters"]["amount"] for run in await runs_of(prefect, name)) == list(range(60))
 
 
@@ -71,7 +71,7 @@ async def test_a_slow_prefect_only_takes_longer(far: World, proxy: Proxy, prefec
     proxy.delay_seconds = 0.3
     async with far.running("router", "dispatcher"):
         await far.publish(*orders(5))
-        await eventually(lambda: _count(prefect, name, 5))
+        await eventually(lambda: made(prefect, name, 5))
         await eventually(lambda: _drained(far))
     assert "degraded" not in far.dispatcher.status()
 
@@ -83,7 +83,7 @@ async def test_a_dispatcher_that_is_told_to_end_in_the_middle_of_a_call_ends_and
     far.use({**RULE, "run": name})
     async with far.running("router", "dispatcher"):
         await far.publish(order(0))
-        await eventually(lambda: _count(prefect, name, 1))
+        await eventually(lambda: made(prefect, name, 1))
         await eventually(lambda: _drained(far))
         proxy.swallow()
         await far.publish(*orders(10)[1:])
@@ -118,16 +118,12 @@ async def test_an_answer_that_nobody_foresaw_is_not_asked_for_in_a_tight_circle(
     monkeypatch.setattr(dispatch_calls, "create_runs", strange)
     async with world.running("router", "dispatcher"):
         await world.publish(order(1))
-        await eventually(lambda: _count(prefect, name, 1))
+        await eventually(lambda: made(prefect, name, 1))
     assert asked == 4
 
 
 async def _busy(world: World) -> bool:
     return bool(world.dispatcher._calls.busy)
-
-
-async def _count(prefect: PrefectApi, name: str, count: int) -> bool:
-    return len(await runs_of(prefect, name)) >= count
 
 
 async def _degraded(world: World) -> bool:

@@ -167,6 +167,13 @@ async def runs_of(api: PrefectApi, deployment_name: str) -> list[dict[str, Any]]
             return sorted(rows, key=lambda row: row["created"])
 
 
+async def made(api: PrefectApi, deployment_name: str, count: int) -> bool:
+    """Whether Prefect has at least so many runs of a deployment; cheap to ask, however many they are."""
+    flow = deployment_name.partition("/")[0]
+    found: int = await api.request("POST", "/flow_runs/count", json={"flows": {"name": {"any_": [flow]}}})
+    return found >= count
+
+
 async def set_state(api: PrefectApi, run_id: str, type_: str, *, name: str | None = None, message: str = "") -> None:
     """Put a run into a state, whatever Prefect's rules say."""
     state = {"type": type_, "name": name or type_.title(), "message": message}

@@ -86,7 +86,7 @@ class Bench:
                 task.result()
             return bool(executor.status()["ready"])
 
-        await eventually(ready, within_seconds=40, what="the executor to be ready")
+        await eventually(ready, what="the executor to be ready")
         return executor
 
     async def stop(self) -> None:

@@ -206,7 +206,7 @@ async def test_a_deployment_is_shown_as_ready_while_an_executor_serves_it(bench:
     async def ready() -> bool:
         return (await bench.api.request("GET", f"/deployments/{deployment}"))["status"] == "READY"
 
-    await eventually(ready, within_seconds=20)
+    await eventually(ready)
 
 
 @pytest.mark.parametrize("mode", ["fork", "subprocess"])

@@ -84,7 +84,7 @@ async def _play(
     say(f"seed {seed} (FAULTS_SEED={seed}), logs in {directory}")
     rng = random.Random(seed)
     async with Installation(directory) as installation:
-        await eventually(installation.ready, within_seconds=60, what="the installation's readiness")
+        await eventually(installation.ready, what="the installation's readiness")
         load = Load(installation, random.Random(seed + 1))
         started = time.monotonic()
         publishing = asyncio.create_task(load.run(pause_seconds=pause_seconds))
@@ -93,7 +93,7 @@ async def _play(
         publishing.cancel()
         await asyncio.gather(publishing, return_exceptions=True)
         hurt_for = time.monotonic() - started
-        await eventually(installation.ready, within_seconds=60, what="readiness after the faults")
+        await eventually(installation.ready, what="readiness after the faults")
         await load.calm(5)
         calm = time.monotonic()
         verdict = await _settled(installation, load, settle_seconds)

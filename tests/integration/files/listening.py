@@ -69,7 +69,7 @@ class Listening:
             assert self.process.poll() is None, self.log.read_text()
             return bool((await self.status(watch)).get("last_full_scan"))
 
-        await eventually(done, what="the first scan", within_seconds=30)
+        await eventually(done, what="the first scan")
 
     async def killed(self) -> None:
         """Return once it has ended by SIGKILL."""
@@ -77,5 +77,5 @@ class Listening:
         async def ended() -> bool:
             return self.process.poll() is not None
 
-        await eventually(ended, what="the end of the process", within_seconds=30)
+        await eventually(ended, what="the end of the process")
         assert self.process.returncode == -signal.SIGKILL, self.log.read_text()

@@ -98,7 +98,7 @@ async def _all_settled(watched: Watched, listening: Listening, *, ok: bool) -> N
         return (await ledger.numbers("inbox"))["in_flight"] == 0
 
     # What the dead process read and did not acknowledge is claimed when it has been silent for long enough.
-    await eventually(settled, within_seconds=30, what="the end of what was in flight")
+    await eventually(settled, what="the end of what was in flight")
     assert (await ledger.numbers("inbox"))["done" if ok else "failed"] == FILES
 
 
@@ -148,7 +148,7 @@ async def test_case_47_killed_at_any_moment_again_and_again_each_file_runs_once(
             async def some(enough: int = enough) -> bool:
                 return await redis.xlen("sluice:journal") >= enough
 
-            await eventually(some, within_seconds=30, what="some events")
+            await eventually(some, what="some events")
             os.kill(one.process.pid, signal.SIGKILL)
     with Listening(redis, valkey_url, watches, SETTINGS, log=tmp_path / "log") as last:
         await finishing
@@ -158,7 +158,7 @@ async def test_case_47_killed_at_any_moment_again_and_again_each_file_runs_once(
             assert last.process.poll() is None, last.log.read_text()
             return (await ledger.numbers("inbox")).get("done") == count
 
-        await eventually(settled, within_seconds=60, what="the end of everything")
+        await eventually(settled, what="the end of everything")
     assert _contents(watched.path / "done") == {f"{number}.csv": f"content of {number}" for number in range(count)}
     subjects = await watched.subjects()
     assert sorted(subjects) == sorted(f"{number}.csv" for number in range(count))
@@ -207,7 +207,7 @@ async def test_case_48_a_restart_of_redis_in_the_middle_of_a_burst_loses_nothing
         async def complete() -> bool:
             return await redis.xlen("sluice:journal") >= count
 
-        await eventually(complete, within_seconds=60, what="all events")
+        await eventually(complete, what="all events")
         scan = listener.status()["last_full_scan"]
         listener.rescan()
 
@@ -271,7 +271,7 @@ async def _all_done(watched: Watched, count: int) -> None:
     async def done() -> bool:
         return (await ledger.numbers("inbox")).get("done") == count
 
-    await eventually(done, within_seconds=60, what="all files put away")
+    await eventually(done, what="all files put away")
 
 
 async def test_case_50_nested_watches_each_announce_a_file_once(watched: Watched) -> None:

@@ -93,7 +93,7 @@ async def test_buffered_signals_outlive_a_kill_of_valkey_and_the_resumer_goes_on
             async def applied() -> bool:
                 return await desk.answer(run_id) == {"n": 1}
 
-            await eventually(applied, within_seconds=30)
+            await eventually(applied)
             assert (await here.outcome(record.signal.id)).status == "applied"
             later = await here.park(new_key())
             assert (await here.ask(run_id=later)).status == "applied"

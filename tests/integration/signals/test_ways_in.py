@@ -87,7 +87,7 @@ async def test_a_signal_may_come_in_by_every_way(
         reports = await read_reports(redis)
         return {report["role"] for report in reports if report["ready"]} >= set(ROLES)
 
-    await eventually(ready, within_seconds=90, what=f"the roles are ready, see {roles}")
+    await eventually(ready, what=f"the roles are ready, see {roles}")
     keys = {way: new_key() for way in ORIGINS}
     runs = {way: await desk.park(key) for way, key in keys.items()}
 
@@ -114,7 +114,7 @@ async def test_a_signal_may_come_in_by_every_way(
         async def resumed(run_id: str = run_id) -> Any:
             return await desk.answer(run_id)
 
-        answer = await eventually(resumed, within_seconds=30, what=f"the run is resumed by way of {way}")
+        answer = await eventually(resumed, what=f"the run is resumed by way of {way}")
         assert answer == {"way": way}
         (record,) = await desk.store.of_run(run_id)
         assert record.origin.startswith(ORIGINS[way])

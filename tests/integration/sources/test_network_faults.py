@@ -86,7 +86,7 @@ async def test_plain_messages_of_streams_and_lists_arrive_once_through_a_fault(
                 await redis.rpush("test:list", b'{"n": %d}' % (n + 2), b'{"n": %d}' % (n + 3))
                 if n % 100 == 40:
                     await fault(proxy)
-            await eventually(lambda: _as_many(redis, 400), within_seconds=30)
+            await eventually(lambda: _as_many(redis, 400))
             proxy.delay_seconds = 0
         await through.aclose()
     assert await numbers(redis) == list(range(400))
@@ -103,12 +103,12 @@ async def test_a_connection_on_which_nobody_answers_is_given_up(redis: AsyncRedi
         async with running(*listeners.values()):
             await eventually(lambda: all_ready(listeners))
             proxy.swallow()
-            await eventually(lambda: _degraded(listeners), within_seconds=30)
+            await eventually(lambda: _degraded(listeners))
             # The old connections stay dead; only new ones come through.
             proxy.flow()
             proxy.cut()
             await redis.xadd("sluice.events", {"event": b'{"n": 1}'})
-            await eventually(lambda: _as_many(redis, 1), within_seconds=30)
+            await eventually(lambda: _as_many(redis, 1))
             await eventually(lambda: all_ready(listeners))
         await through.aclose()
 
@@ -125,9 +125,9 @@ async def test_a_subscription_on_which_nobody_answers_is_made_again(redis: Async
         async with running(listener):
             await eventually(lambda: _active(listener))
             proxy.swallow()
-            await eventually(lambda: _says(listener, "silent"), within_seconds=30)
+            await eventually(lambda: _says(listener, "silent"))
             proxy.flow()
-            await eventually(lambda: _published(redis), within_seconds=30)
+            await eventually(lambda: _published(redis))
             await eventually(lambda: _as_many(redis, 1))
 
 
@@ -216,7 +216,7 @@ async def test_a_killed_valkey_that_comes_back_has_everything_that_was_acknowled
                 await publishing
                 valkey.start()
                 await publish(20)
-            await eventually(lambda: _holds(publisher, accepted), within_seconds=30)
+            await eventually(lambda: _holds(publisher, accepted))
         found = await numbers(publisher)
         assert len(found) == len(set(found))
         await redis.aclose()

@@ -185,8 +185,8 @@ async def test_processes_killed_at_random_neither_lose_nor_repeat(redis: AsyncRe
             for process in two:
                 process.send(signal.SIGKILL)
     async with processes(valkey_url, STREAM, 1):
-        await eventually(lambda: _count(redis, total), within_seconds=20)
-        await eventually(lambda: _nothing_pending(redis), within_seconds=20)
+        await eventually(lambda: _count(redis, total))
+        await eventually(lambda: _nothing_pending(redis))
     assert sorted(await numbers(redis)) == list(range(total))
 
 
