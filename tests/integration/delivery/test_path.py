@@ -81,7 +81,7 @@ async def test_the_end_of_a_run_is_told_once_and_kept(world: World, prefect: Pre
     assert history.journalled is not None
     assert history.routed is not None
     assert await world.history.events_of_run(run["id"]) == [event.id]
-    assert await world.runs.openmade() == 0
+    assert await world.runs.open_count() == 0
 
 
 async def test_an_event_that_no_rule_wants_is_finished_at_once(world: World) -> None:
