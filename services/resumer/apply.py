@@ -148,6 +148,10 @@ class Applier:
     async def _finish(self, record: SignalRecord) -> None:
         if not record.open:
             return
+        if any(mark.outcome is None for mark in record.marks.values()):
+            # Whoever came to a run of the key before us is applying it there, and will come to this, too.
+            await self._store.look_again(record.signal.id, _LATER_SECONDS)
+            return
         verdict = overall(record)
         if verdict is None and record.status == RECEIVED:
             for wait in await self._store.answers_for(record.signal.key or ""):

@@ -100,13 +100,19 @@ return 1
 """
 )
 
-# KEYS: record, target, the key's late signals; ARGV: id, outcome, reason, retention ms, how long it may come late (ms).
-# Answers 1, or 0 when it had an outcome before.
+# KEYS: record, target, the key's late signals; ARGV: id, outcome, reason, retention ms, how long it may come late (ms),
+# whether to wait for claims. Answers 1, or 0 when it had an outcome before, or is being applied to a run just now.
 DECIDE: Final = (
     _FUNCTIONS
     + f"""
 local status = redis.call('HGET', KEYS[1], 'status')
 if status ~= '{RECEIVED}' and status ~= 'buffered' then return 0 end
+if ARGV[6] == '1' then
+  local fields = redis.call('HGETALL', KEYS[1])
+  for i = 1, #fields, 2 do
+    if string.sub(fields[i], 1, 4) == 'run:' and cjson.decode(fields[i + 1])['outcome'] == cjson.null then return 0 end
+  end
+end
 redis.call('HSET', KEYS[1], 'status', ARGV[2], 'reason', ARGV[3], 'decided', now_ms())
 log(KEYS[1], ARGV[2], ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[4])

@@ -126,7 +126,7 @@ class SignalStore:
         return int(answer) >= 0
 
     async def decide(self, record: SignalRecord, outcome: Outcome, reason: str) -> bool:
-        """Give the signal its final outcome; false if it has one.
+        """Give the signal its final outcome; false if it has one, or while one for a key is being applied to a run.
 
         One for every run that waits for a key is remembered for an hour: see `late_for`.
         """
@@ -135,7 +135,14 @@ class SignalStore:
         with translated():
             answer = await self._decide(
                 keys=[RECORD + signal.id, TARGET + signal.target, LATELY + (signal.key or "")],
-                args=[signal.id, outcome.value, reason, self._retention_ms, _LATE_MS if for_all else 0],
+                args=[
+                    signal.id,
+                    outcome.value,
+                    reason,
+                    self._retention_ms,
+                    _LATE_MS if for_all else 0,
+                    "0" if signal.key is None else "1",
+                ],
             )
         return bool(answer)
 

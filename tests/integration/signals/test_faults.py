@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 import pytest
@@ -15,11 +15,12 @@ from config.settings import RedisSettings
 from events.event import Limits
 from services.embedded import claim_port, start_prefect
 from services.prefect_api.client import connect as connect_prefect
-from services.prefect_api.waiting import WaitingRuns
+from services.prefect_api.waiting import RunView, WaitingRuns
 from services.resumer.apply import Applier
 from services.resumer.build import build_resumer
 from services.resumer.desk import SignalDesk
 from services.store.connection import AsyncRedis, connect, connect_sync
+from services.store.signal_record import Mark
 from services.store.signals import SignalStore
 from services.store.waits import Waits
 from tests.integration.signals.conftest import Desk, new_key, running, settings
@@ -54,6 +55,42 @@ async def test_of_many_resumers_the_first_signal_in_order_wins(desk: Desk, redis
         assert statuses == ["applied", "duplicate", "duplicate", "duplicate"]
         assert await desk.answer(run_id) == {"n": 0}
         assert await desk.resumes(run_id) == 1
+
+
+class Meanwhile(WaitingRuns):
+    """While it is asked who waits for a key, another resumer begins to apply the signal to a run."""
+
+    def __init__(self, desk: Desk, key: str, signal_id: str) -> None:
+        super().__init__(desk.api)
+        self.desk, self.key, self.signal_id = desk, key, signal_id
+        self.run_id = ""
+
+    async def waiting_for(self, keys: Iterable[str]) -> list[RunView]:
+        found = await super().waiting_for(keys)
+        self.run_id = await self.desk.park(self.key)
+        record = await self.desk.store.get(self.signal_id)
+        assert record is not None
+        state_id = (await self.read(self.run_id)).state_id
+        async with self.desk.store.busy(f"run {self.run_id}") as busy:
+            assert await self.desk.store.claim(record, self.run_id, Mark(state_id=state_id), busy)
+        return found
+
+
+async def test_a_signal_that_another_resumer_is_applying_is_not_decided(desk: Desk, redis: AsyncRedis) -> None:
+    key = new_key()
+    answered = await desk.park(key)
+    first, second = [await desk.send_quietly(key=key, deliver="one") for _ in range(2)]
+    plain = Applier(store=desk.store, runs=desk.runs, hints=desk.hints, settings=settings())
+    await plain.apply(first)
+    assert await desk.resumes(answered) == 1
+    meanwhile = Meanwhile(desk, key, second)
+    await Applier(store=desk.store, runs=meanwhile, hints=Waits(redis), settings=settings()).apply(second)
+    record = await desk.store.get(second)
+    assert record is not None
+    assert record.open, record.reason
+    await plain.apply(second)
+    assert (await desk.outcome(second)).status == "applied"
+    assert await desk.resumes(meanwhile.run_id) == 1
 
 
 async def test_of_many_resumers_one_delivers_to_one(desk: Desk, redis: AsyncRedis) -> None:
