@@ -12,26 +12,24 @@ from __future__ import annotations
 
 import runpy
 import sys
-from contextlib import AbstractAsyncContextManager
-from functools import wraps
-from typing import Any
+from contextlib import _AsyncGeneratorContextManager
 
 from prefect.server.database.configurations import AioSqliteConfiguration
-
-_begin_transaction = AioSqliteConfiguration.begin_transaction
-
-
-@wraps(_begin_transaction)
-def _begin_with_the_lock(
-    self: AioSqliteConfiguration, session: Any, with_for_update: bool = True
-) -> AbstractAsyncContextManager[Any]:
-    del with_for_update  # which is what Prefect asks for where it knows that it will write
-    return _begin_transaction(self, session, with_for_update=True)
+from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 
 
 def main() -> None:
     """Run ``prefect server start`` with this process's arguments, in this process."""
-    AioSqliteConfiguration.begin_transaction = _begin_with_the_lock  # type: ignore[method-assign]
+    begin = AioSqliteConfiguration.begin_transaction
+
+    def begin_with_the_lock(
+        self: AioSqliteConfiguration,
+        session: AsyncSession,
+        with_for_update: bool = True,  # noqa: ARG001 - Prefect's signature
+    ) -> _AsyncGeneratorContextManager[AsyncSessionTransaction]:
+        return begin(self, session, with_for_update=True)
+
+    AioSqliteConfiguration.begin_transaction = begin_with_the_lock  # type: ignore[method-assign]
     sys.argv[1:1] = ["server", "start"]
     runpy.run_module("prefect", run_name="__main__", alter_sys=True)
 
