@@ -26,14 +26,20 @@ def load_flow(flow_run: FlowRun, deployment: DeploymentResponse, *, working_dir:
         msg = f"the deployment {deployment.name!r} names no entrypoint"
         raise ValueError(msg)
     if deployment.pull_steps or deployment.storage_document_id:
-        os.chdir(working_dir or tempfile.mkdtemp(prefix="sluice-run-"))
+        _start_in(working_dir or tempfile.mkdtemp(prefix="sluice-run-"))
         return run_coro_as_sync(load_flow_from_flow_run(flow_run, use_placeholder_flow=False))
-    os.chdir(deployment.path or ".")
+    _start_in(deployment.path or ".")
     sys.path.insert(0, ".")
     flow = import_flow(entrypoint)
     if working_dir:
         os.chdir(working_dir)
     return flow
+
+
+def _start_in(folder: str) -> None:
+    """Go there, and import from there wherever the flow goes later: as ``python -m`` does when it is started there."""
+    os.chdir(folder)
+    sys.path.insert(0, str(Path.cwd()))
 
 
 def import_flow(entrypoint: str) -> Flow[..., Any]:

@@ -209,6 +209,32 @@ async def test_a_deployment_is_shown_as_ready_while_an_executor_serves_it(bench:
     await eventually(ready)
 
 
+async def test_a_flow_imports_from_its_project_wherever_it_goes(bench: Bench):
+    await bench.start(slots=1)
+    name = bench.name.replace("-", "_")
+    bench.write(f"late_{name}.py", "VALUE = 42\n")
+    deployment = await bench.deploy(
+        f"""
+        import os
+        from pathlib import Path
+        from prefect import flow
+
+        @flow
+        def main(out: str):
+            os.chdir("/")
+            from late_{name} import VALUE
+
+            Path(out).write_text(str(VALUE))
+        """,
+        file=f"job_{name}.py",
+        entrypoint=f"job_{name}.main",  # by its module: Prefect then keeps no folder of the file's on the import path
+    )
+    out = bench.folder / "out"
+    run = await bench.run(deployment, out=str(out))
+    assert run["state_type"] == "COMPLETED", run["state"]["message"]
+    assert out.read_text() == "42"
+
+
 @pytest.mark.parametrize("mode", ["fork", "subprocess"])
 async def test_names_of_sluice_belong_to_the_users_project_in_its_flows(bench: Bench, mode: str):
     await bench.start(mode=mode)

@@ -68,7 +68,6 @@ KINDS = {
 ENDS = {"failing": "FAILED", "exiting": "CRASHED"}
 
 
-@pytest.mark.soak
 @pytest.mark.timeout(600)
 async def test_mixed_runs_find_what_they_would_under_prefects_runner(bench: Bench):
     await compare(bench, SOME)
@@ -83,14 +82,14 @@ async def test_five_hundred_mixed_runs_find_what_they_would_under_prefects_runne
 async def compare(bench: Bench, count: int) -> None:
     deployments = {kind: await bench.deploy(HEAD + source, file=f"kind_{kind}.py") for kind, source in KINDS.items()}
     expected = {kind: await under_prefect(bench, kind, deployment) for kind, deployment in deployments.items()}
+    kinds = [list(KINDS)[number % len(KINDS)] for number in range(count)]
+    outs = [bench.folder / f"{number}.json" for number in range(count)]
+    runs = [
+        await bench.create(deployments[kind], parameters={"out": str(out)})
+        for kind, out in zip(kinds, outs, strict=True)
+    ]
     machine = start_elsewhere(bench, slots=4)
     try:
-        kinds = [list(KINDS)[number % len(KINDS)] for number in range(count)]
-        outs = [bench.folder / f"{number}.json" for number in range(count)]
-        runs = [
-            await bench.create(deployments[kind], parameters={"out": str(out)})
-            for kind, out in zip(kinds, outs, strict=True)
-        ]
         draws = Counter[float]()
         for kind, out, run_id in zip(kinds, outs, runs, strict=True):
             run = await bench.reach(run_id, within_seconds=60 + count * 3)
