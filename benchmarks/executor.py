@@ -1,11 +1,14 @@
 """Runs from created to the first line of the flow, how many a minute, and in how much memory, beside Prefect's own.
 
-``python -m benchmarks.executor [NAME ...] [--count N] [--plain N] [--burst N] [--plain-burst N] [--seconds S]``. Each
+``python -m benchmarks.executor [NAME ...] [--count N] [--plain N] [--burst N] [--plain-burst N] [--seconds S]
+[--scheduled N]``. Each
 executor has the same limit of four runs and a Prefect server on SQLite of its own; they are measured one after the
 other. The names: sluice, serve, serve-1s, worker, worker-1s, where 1s is a poll every second instead of the default.
 
 Goals: created to first line p50 at most 0.25 s and p99 at most 0.6 s, one at a time; a burst at least 5 times as fast
 as `serve`, and none lost; idle at most 200 MiB in all and under 1 % CPU; at most 40 MiB for each running flow.
+
+With ``--scheduled N``, also how late N runs of an interval schedule of Sluice's begin (goal: within 1 s of their time).
 
 Below the table stands where the time of one of Sluice's runs goes, from what Prefect and RQ keep of it.
 """
@@ -35,6 +38,10 @@ from services.store.connection import connect_sync
 
 LIMIT = 4
 POOL = "bench"
+SCHEDULE_SECONDS = 2
+FIRST = (
+    4  # runs of a schedule that is new: Prefect plans them, and the executor hears of them, when they are due already
+)
 FLOW = """
 import time
 from prefect import flow
@@ -63,12 +70,18 @@ class Rival:
         self.steps: list[dict[str, float]] = []
 
     def post(self, path: str, /, **body: object) -> dict:
-        answer = self.client.post(path, json=body)
+        """What is posted may arrive twice: SQLite is busy at times, for a request's whole patience even."""
+        answer = None
         for _ in range(100):
-            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:  # SQLite is busy
+            try:
+                answer = self.client.post(path, json=body)
+            except httpx.TimeoutException:
+                continue
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
                 break
             time.sleep(0.1)
-            answer = self.client.post(path, json=body)
+        if answer is None:
+            raise RuntimeError(f"no answer to {path}")
         answer.raise_for_status()
         return answer.json()
 
@@ -105,7 +118,9 @@ class Rival:
         self.number += 1
         out = self.folder / f"{self.number}.out"
         run = self.post(
-            f"/deployments/{self.deployment}/create_flow_run", parameters={"out": str(out), "seconds": seconds}
+            f"/deployments/{self.deployment}/create_flow_run",
+            parameters={"out": str(out), "seconds": seconds},
+            idempotency_key=str(self.number),
         )
         return run, out, time.time()
 
@@ -143,6 +158,34 @@ class Rival:
             "completed": at["Completed"],
             "process gone": job.ended_at.timestamp(),
         }
+
+    def lateness(self, count: int) -> list[float]:
+        """By how many seconds so many runs of a schedule entered Running after their time, in order of size."""
+        flow = self.post("/flows/", name="main")["id"]
+        body = {
+            "name": "scheduled",
+            "flow_id": flow,
+            "entrypoint": "job.py:main",
+            "path": str(self.folder),
+            "parameters": {"out": os.devnull},
+            "schedules": [{"schedule": {"interval": SCHEDULE_SECONDS}, "active": True}],
+        }
+        deployment = self.post("/deployments/", **body)["id"]
+        wanted = {
+            "deployments": {"id": {"any_": [deployment]}},
+            "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}},
+        }
+        runs: list[dict] = []
+        deadline = time.monotonic() + 120 + count * SCHEDULE_SECONDS * 2
+        while len(runs) < count + FIRST and time.monotonic() < deadline:
+            time.sleep(1)
+            runs = self.post("/flow_runs/filter", sort="EXPECTED_START_TIME_ASC", **wanted)
+        self.client.delete(f"/deployments/{deployment}")
+        at = [
+            [datetime.fromisoformat(run[moment]) for moment in ("expected_start_time", "start_time")]
+            for run in runs[FIRST:]
+        ]
+        return sorted((began - planned).total_seconds() for planned, began in at)
 
     def burst(self, count: int) -> tuple[float, int]:
         """Runs a minute when ``count`` are created at once, and how many never completed."""
@@ -246,6 +289,7 @@ def measure(name: str, options: argparse.Namespace) -> tuple[dict[str, str], lis
             _first_line(out, within_seconds=120)
         each = (_memory_mib(process) - idle) / LIMIT
         subject.wait_final([run["id"] for run, _, _ in sleepers], within_seconds=120)
+        late = subject.lateness(options.scheduled) if ours and options.scheduled else []
         rate, lost = subject.burst(options.burst if ours else options.plain_burst)
         steps = [run for run in subject.steps[1:] if run]
     row = {
@@ -258,6 +302,8 @@ def measure(name: str, options: argparse.Namespace) -> tuple[dict[str, str], lis
         "idle CPU %": f"{load:.1f}",
         "MiB a run": f"{each:.0f}",
     }
+    if late:
+        print(f"{len(late)} scheduled runs late by p50 {statistics.median(late):.2f} s, at most {late[-1]:.2f} s")
     return row, steps
 
 
@@ -280,6 +326,9 @@ def main() -> None:
     parser.add_argument("--burst", type=int, default=200, help="how many runs at once for Sluice")
     parser.add_argument("--plain-burst", type=int, default=24, help="how many at once for Prefect")
     parser.add_argument("--seconds", type=float, default=20, help="how long it is watched idle")
+    parser.add_argument(
+        "--scheduled", type=int, default=0, help="for how many runs of a schedule of Sluice's, up to 90"
+    )
     options = parser.parse_args()
     unknown = set(options.names) - set(NAMES)
     if unknown:

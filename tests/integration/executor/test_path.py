@@ -51,6 +51,34 @@ async def test_a_run_of_the_future_starts_at_its_time(bench: Bench):
     assert timedelta(0) <= late < timedelta(seconds=1)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("schedule", [{"interval": 3}, {"cron": "* * * * * */4"}])
+async def test_the_runs_of_a_schedule_start_at_their_time_and_not_with_a_poll(bench: Bench, schedule: dict):
+    deployment = await bench.deploy(
+        "from prefect import flow\n\n@flow\ndef main(): pass\n", schedules=[{"schedule": schedule, "active": True}]
+    )
+    try:
+        await eventually(lambda: runs_of(bench, deployment), within_seconds=90, what="Prefect to plan the runs")
+        await bench.start(poll_seconds=60)
+        ready = datetime.now(UTC)
+
+        async def three() -> list[dict]:
+            ended = await runs_of(bench, deployment, "COMPLETED")
+            planned = [run for run in ended if datetime.fromisoformat(run["expected_start_time"]) > ready]
+            return planned if len(planned) >= 3 else []
+
+        for run in await eventually(three, within_seconds=40, what="three runs at their time"):
+            late = datetime.fromisoformat(run["start_time"]) - datetime.fromisoformat(run["expected_start_time"])
+            assert timedelta(0) <= late < timedelta(seconds=5)
+    finally:
+        await bench.api.request("DELETE", f"/deployments/{deployment}")
+
+
+async def runs_of(bench: Bench, deployment: str, state: str = "SCHEDULED") -> list[dict]:
+    body = {"deployments": {"id": {"any_": [deployment]}}, "flow_runs": {"state": {"type": {"any_": [state]}}}}
+    return await bench.api.request("POST", "/flow_runs/filter", json=body)
+
+
 async def test_a_failed_run_is_executed_again_when_the_ui_retries_it(bench: Bench):
     await bench.start()
     deployment = await bench.deploy(
