@@ -34,6 +34,7 @@ from services.prefect_api import run_calls
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.deployments import Deployment, DueRun
 from services.prefect_api.events import Connected, StateChange, emit, run_event, state_changes
+from services.prefect_api.server_options import read_server_options
 from services.store.connection import connect_sync
 from services.store.executions import Execution, Executions
 
@@ -42,6 +43,8 @@ log = structlog.get_logger()
 DEPTH_SECONDS: Final = 2.0
 HEARTBEAT_SECONDS: Final = 60.0
 MINUTE: Final = 60.0
+ASK_SECONDS: Final = 5.0
+"""How often the server is asked what every run would ask it."""
 
 
 class Executor:
@@ -107,7 +110,7 @@ class Executor:
         """Execute runs until cancelled; then what still runs has ``stop_seconds`` before it is handed back."""
         try:
             async with asyncio.TaskGroup() as group:
-                for work in (self._intake.run, self._fleet.run, self._measure, self._sweep, self._beat):
+                for work in (self._intake.run, self._fleet.run, self._measure, self._sweep, self._beat, self._ask):
                     group.create_task(work())
         finally:
             await self._fleet.end(finish_seconds=self._settings.stop_seconds)
@@ -197,6 +200,15 @@ class Executor:
             events = [run_event("prefect.flow-run.heartbeat", run_id=run, payload={}) for run in runs]
             with contextlib.suppress(SluiceError):
                 await emit(self._prefect, events)
+
+    async def _ask(self) -> None:
+        """A third of what an answer lasts: one that fails does no harm."""
+        while True:
+            asked = time.monotonic()
+            with contextlib.suppress(SluiceError):
+                options = await read_server_options(self._prefect, client=f"sluice-executor-{self._settings.name}")
+                self._fleet.remember({"csrf": options.csrf, "result_storage": options.result_storage, "at": asked})
+            await asyncio.sleep(ASK_SECONDS)
 
     def _settle(self, debt: Debt) -> None:
         """Have Prefect told; what gets no answer is tried again after a while."""

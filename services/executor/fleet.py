@@ -110,6 +110,7 @@ class Fleet:
         self._tasks: set[asyncio.Task[None]] = set()
         self._handlers: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._remembered: Message | None = None
         self.slots: dict[int, Slot] = {}
         self.files = FlowFiles()
 
@@ -162,6 +163,12 @@ class Fleet:
         slot = self.running.get(run_id)
         if slot is not None:
             say(slot.writer, do="suspend", run=run_id, state=state_id, occurred=occurred.isoformat())
+
+    def remember(self, message: Message) -> None:
+        """Tell every slot, those to come too, what the server has been asked for all runs."""
+        self._remembered = message
+        for slot in self.slots.values():
+            say(slot.writer, do="remember", **message)
 
     def settle(self, run_id: str, ending: str, message: str) -> bool:
         """Have a process tell Prefect how the run ended; false while there is no warm parent to start it."""
@@ -303,6 +310,8 @@ class Fleet:
 
     def _seat(self, slot: Slot) -> None:
         self.slots[slot.pid] = slot
+        if self._remembered is not None:
+            say(slot.writer, do="remember", **self._remembered)
         if self._current is None or slot.generation != self._current.number:
             self._stop(slot)
 

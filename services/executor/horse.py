@@ -27,7 +27,7 @@ from prefect._internal.control_listener import _set_intent  # the child's half o
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import SyncClientContext
-from prefect.exceptions import Abort, ObjectNotFound, Pause, TerminationSignal
+from prefect.exceptions import Abort, ObjectNotFound, Pause, PrefectHTTPStatusError, TerminationSignal
 from prefect.flow_engine import run_flow
 from prefect.logging.loggers import flow_run_logger
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
@@ -37,6 +37,7 @@ from prefect.utilities.engine import propose_state_sync
 from events.errors import RejectedEvent
 from services.executor.claim import Gone, Wait, decide, is_retrying
 from services.executor.loading import describe_failure, load_flow
+from services.executor.remembered import Remembered, want_token
 from services.executor.surroundings import leave_checkout, pose_as_engine, replace_environment
 from services.executor.suspension import Suspension
 from services.file_version import verify_version
@@ -48,6 +49,7 @@ _READ_AT_IMPORT: Final = ("PREFECT_", "PYTHON")
 """Variables that take effect when an interpreter starts or Prefect is imported, so not in a fork."""
 _AT_RUN_TIME: Final = ("anyio._backends._asyncio", "pydantic.v1", "rich._emoji_codes", "sluice")
 """What a run would import besides the flow and the engine."""
+_FORBIDDEN: Final = 403
 
 
 class Restart(Protocol):
@@ -89,6 +91,7 @@ class Horse:
         restart: Restart | None = None,
         claimed: bool = False,
         suspension: Suspension | None = None,
+        remembered: Remembered | None = None,
     ) -> None:
         self._id = UUID(run_id)
         self._claimed_by = claimed_by
@@ -99,11 +102,16 @@ class Horse:
         self._restart = restart
         self._claimed = claimed
         self._suspension = suspension
+        self._remembered = remembered
+        self._token_spared = False
 
     def run(self) -> int:
         """Run it to its end; answers the exit code, 0 when Prefect knows how the run ended (or that it is not ours)."""
         with self._prepared.client as context:
             client = context.client
+            if self._remembered is not None:
+                self._token_spared = self._remembered.spare_token(client)
+                self._remembered.spare_storage()
             claimed = client.read_flow_run(self._id) if self._claimed else self._claim(client)
             if claimed is None:
                 return 0
@@ -141,7 +149,7 @@ class Horse:
                 self._report(step="early", until=until.timestamp())
                 return None
         try:
-            state = propose_state_sync(client, Pending(message=f"Claimed by {self._claimed_by}"), flow_run_id=self._id)
+            state = self._propose_pending(client)
         except (Abort, Pause) as refusal:
             self._report(step="gone", why=f"Prefect refuses it: {refusal}")
             return None
@@ -152,6 +160,16 @@ class Horse:
         flow_run.state = state
         flow_run.state_type, flow_run.state_name = state.type, state.name
         return flow_run
+
+    def _propose_pending(self, client: SyncPrefectClient) -> State[Any]:
+        pending: State[Any] = Pending(message=f"Claimed by {self._claimed_by}")
+        try:
+            return propose_state_sync(client, pending, flow_run_id=self._id)
+        except PrefectHTTPStatusError as error:
+            if not self._token_spared or error.response.status_code != _FORBIDDEN:
+                raise
+        want_token(client)  # the server has begun to want them since it was asked
+        return propose_state_sync(client, pending, flow_run_id=self._id)
 
     def _load(self, client: SyncPrefectClient, flow_run: FlowRun) -> tuple[Flow[..., Any], FlowRun] | None:
         if flow_run.deployment_id is None:

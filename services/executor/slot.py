@@ -45,8 +45,8 @@ WAIT_SECONDS: Final = 1.0
 class Stable(Protocol):
     """Where a slot gets its processes from."""
 
-    def horse(self, run_id: str, *, forget: Callable[[], None]) -> Ridden:
-        """Start the work-horse of the run."""
+    def horse(self, run_id: str, *, remembered: Message | None, forget: Callable[[], None]) -> Ridden:
+        """Start the work-horse of the run; ``remembered``: what the server has been asked for all runs."""
 
     def aftermath(self, run_id: str, ending: str, message: str, *, forget: Callable[[], None]) -> Ridden:
         """Start the process that settles the run."""
@@ -77,6 +77,7 @@ class Slot(Gated, Worker):
         self._number = number
         self._generation = generation
         self._grace_seconds = grace_seconds
+        self._remembered: Message | None = None
         self._wake_read, self._wake_write = os.pipe()
         for descriptor in (self._wake_read, self._wake_write):
             os.set_blocking(descriptor, False)
@@ -122,12 +123,18 @@ class Slot(Gated, Worker):
         self._stop_requested = True
 
     def _look_around(self) -> None:
-        for message in self._link.receive():
-            if message["do"] == "stop":
-                self._stop()
+        self._hear_role()
         if not self._link.alive:
             self._stop()
         self._hear_commands()
+
+    def _hear_role(self) -> None:
+        """Between runs."""
+        for message in self._link.receive():
+            if message["do"] == "stop":
+                self._stop()
+            elif message["do"] == "remember":
+                self._remembered = message
 
     def _hear_commands(self) -> None:
         if self.pubsub is not None:
@@ -142,13 +149,15 @@ class Slot(Gated, Worker):
         record = Execution(run_id=run_id, instance=self._instance, since=time.time())
         self._register(lambda: self._records.begin(record))
         oom_kills, strays = oom_kill_count(), Strays()
-        ridden = self._stable.horse(run_id, forget=self._forget)
+        told = self._link.receive()  # it may have waited there for as long as the slot has for this job
+        self._remembered = next((news for news in reversed(told) if news["do"] == "remember"), self._remembered)
+        ridden = self._stable.horse(run_id, remembered=self._remembered, forget=self._forget)
         queued = job.enqueued_at.timestamp() if job.enqueued_at is not None else record.since
         self._link.send(kind="busy", run=run_id, job=job.id, pid=ridden.pid, at=record.since, queued=queued)
         self._horse_pid = ridden.pid  # for RQ's commands
         execution = self._open_books(job)
         try:
-            self._ride(ridden, job, execution)
+            self._ride(ridden, job, execution, told)
         finally:
             self._horse_pid = 0
             ridden.close()
@@ -166,8 +175,10 @@ class Slot(Gated, Worker):
         self._close_books(job, queue, execution, outcome, problem)
         self._link.send(kind="idle", number=self._number, run=run_id, job=job.id, outcome=outcome, at=time.time())
 
-    def _ride(self, ridden: Ridden, job: Job, execution: JobExecution | None) -> None:
+    def _ride(self, ridden: Ridden, job: Job, execution: JobExecution | None, told: Sequence[Message]) -> None:
         kill_at: float | None = None
+        for message in told:
+            kill_at = self._obey(message, ridden) or kill_at
         heartbeat_at = time.monotonic() + self.job_monitoring_interval
         live_at = 0.0
         while not ridden.reap():
@@ -208,6 +219,8 @@ class Slot(Gated, Worker):
         match message["do"]:
             case "stop":
                 self._stop()
+            case "remember":
+                self._remembered = message
             case "cancel" if message["run"] == ridden.run_id and ridden.ending is None:
                 return self._end(ridden, "cancelled", "The run was cancelled.", intent="cancel")
             case "suspend" if message["run"] == ridden.run_id:

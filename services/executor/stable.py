@@ -6,12 +6,13 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from services.executor.ridden import Ridden, command, fork, spawn
 from services.executor.surroundings import CHECKOUT
-from services.executor.wire import write
+from services.executor.wire import Message, write
 
 if TYPE_CHECKING:
     from services.executor.horse import Prepared
@@ -28,9 +29,9 @@ class ForkStable:
         self._shelf = shelf
         self._prepared = Prepared(environment)
 
-    def horse(self, run_id: str, *, forget: Callable[[], None]) -> Ridden:
+    def horse(self, run_id: str, *, remembered: Message | None, forget: Callable[[], None]) -> Ridden:
         """A fork that runs the run."""
-        return fork(run_id, self._be_horse, forget=forget)
+        return fork(run_id, partial(self._be_horse, remembered), forget=forget)
 
     def aftermath(self, run_id: str, ending: str, message: str, *, forget: Callable[[], None]) -> Ridden:
         """A fork that settles the run."""
@@ -40,7 +41,7 @@ class ForkStable:
 
         return fork(run_id, entry, forget=forget)
 
-    def _be_horse(self, run_id: str, reports: int, intents: int) -> NoReturn:
+    def _be_horse(self, remembered: Message | None, run_id: str, reports: int, intents: int) -> NoReturn:
         be_horse(
             run_id,
             reports,
@@ -49,6 +50,7 @@ class ForkStable:
             environment=self._environment,
             shelf=self._shelf,
             prepared=self._prepared,
+            remembered=remembered,
         )
 
 
@@ -61,9 +63,9 @@ class SpawnStable:
         self._environment = environment
         self._shelf = shelf
 
-    def horse(self, run_id: str, *, forget: Callable[[], None]) -> Ridden:
-        """An interpreter that runs the run."""
-        del forget  # descriptors are not inherited
+    def horse(self, run_id: str, *, remembered: Message | None, forget: Callable[[], None]) -> Ridden:
+        """An interpreter that runs the run, and asks the server for itself: its start takes seconds anyway."""
+        del remembered, forget  # descriptors are not inherited
         return spawn(run_id, {"name": self._name, "shelf": self._shelf, **self._watched}, env=self._environment)
 
     def aftermath(self, run_id: str, ending: str, message: str, *, forget: Callable[[], None]) -> Ridden:
@@ -83,9 +85,11 @@ def be_horse(
     prepared: Prepared | None = None,
     claimed: bool = False,
     watched: bool = True,
+    remembered: Message | None = None,
 ) -> NoReturn:
     """Run the run in this process and end it; ``watched``: an executor says when the run is suspended from outside."""
     from services.executor.horse import Horse, finish, listen_for_intent
+    from services.executor.remembered import Remembered
     from services.executor.suspension import Suspension
 
     def report(**message: object) -> None:
@@ -112,6 +116,7 @@ def be_horse(
             restart=restart if prepared is not None else None,
             claimed=claimed,
             suspension=suspension if watched else None,
+            remembered=Remembered.of(remembered) if remembered is not None else None,
         ).run()
         if code == 0:
             report(step="finished")

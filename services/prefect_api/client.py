@@ -14,6 +14,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_U
 from events.errors import NotFound, RejectedEvent, TransientError
 
 _CLIENT_ERROR = 400
+_FORBIDDEN = 403
 _NOT_FOUND = 404
 _RETRIED = frozenset({408, 425, 429})
 _CREDENTIALS = frozenset({401, 403})
@@ -53,14 +54,15 @@ class PrefectApi:
                 response = await httpx.AsyncClient.send(inner, request)
             else:
                 response = await inner.request(method, path, **body)
-        except PrefectHTTPStatusError as error:
-            raise _refused(error.response) from error
-        except httpx.HTTPStatusError as error:
-            raise _refused(error.response) from error
+        except (PrefectHTTPStatusError, httpx.HTTPStatusError) as error:
+            response = error.response
         except (httpx.HTTPError, OSError) as error:
             raise TransientError(
                 f"Prefect at {self.url} is out of reach: {str(error) or type(error).__name__}"
             ) from error
+        if _wants_token(response) and not inner.enable_csrf_support:
+            inner.enable_csrf_support = True  # the server did not when this client first asked it
+            return await self.request(method, path, once=once, **body)
         if response.status_code >= _CLIENT_ERROR:
             raise _refused(response)
         try:
@@ -88,6 +90,11 @@ async def connect(url: str | None = None) -> AsyncIterator[PrefectApi]:
         client = PrefectClient(url, api_key=key or None, auth_string=auth or None)
     async with client:
         yield PrefectApi(client)
+
+
+def _wants_token(response: httpx.Response) -> bool:
+    """Whether a request was refused unread for the lack of a CSRF token."""
+    return response.status_code == _FORBIDDEN and "CSRF" in response.text
 
 
 def _refused(response: httpx.Response) -> Exception:

@@ -31,6 +31,8 @@ class Proxy:
         """Whether new connections end at once."""
         self.connections = 0
         """How many there have been."""
+        self.heard: list[bytes] = []
+        """What the clients sent, piece by piece."""
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
@@ -92,7 +94,7 @@ class Proxy:
         pair = (writer, far_writer)
         self._pairs.add(pair)
         pumps = [
-            asyncio.create_task(self._pump(reader, far_writer)),
+            asyncio.create_task(self._pump(reader, far_writer, self.heard)),
             asyncio.create_task(self._pump(far_reader, writer)),
         ]
         self._tasks.update(pumps)
@@ -104,9 +106,13 @@ class Proxy:
             for end in pair:
                 end.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kept: list[bytes] | None = None
+    ) -> None:
         with contextlib.suppress(OSError, RuntimeError, ssl.SSLError):
             while data := await reader.read(65536):
+                if kept is not None:
+                    kept.append(data)
                 if self.delay_seconds:
                     await asyncio.sleep(self.delay_seconds)
                 await self._flowing.wait()

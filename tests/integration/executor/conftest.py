@@ -170,13 +170,13 @@ class Bench:
         return [line["message"] for line in await read_logs(self.api, run_id, limit=10_000)]
 
 
-def start_elsewhere(bench: Bench, **settings: Any) -> subprocess.Popen[bytes]:
-    """An executor in a process of its own, as on another machine."""
+def start_elsewhere(bench: Bench, *, url: str | None = None, **settings: Any) -> subprocess.Popen[bytes]:
+    """An executor in a process of its own, as on another machine; ``url``: how it reaches Prefect."""
     options = {"name": bench.name, "slots": 1, "poll_seconds": 1.0, "lost_seconds": 5.0, **settings}
     return subprocess.Popen(
         [sys.executable, "-c", ROLE, json.dumps(options), bench.redis_url, str(bench.home)],
         cwd=CHECKOUT,
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT), "PREFECT_API_URL": url or bench.api.url},
         start_new_session=True,
     )
 
