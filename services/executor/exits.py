@@ -42,9 +42,22 @@ def describe_exit(status: int, *, oom_kills: int = 0) -> str:
 def oom_kill_count() -> int:
     """How many processes of this control group the system has killed for memory so far; 0 where it does not tell."""
     try:
-        with Path("/proc/self/cgroup").open(encoding="ascii") as groups:
-            group = next(line.strip().removeprefix("0::") for line in groups if line.startswith("0::"))
-        with Path(f"/sys/fs/cgroup{group}/memory.events").open(encoding="ascii") as events:
-            return sum(int(line.split()[1]) for line in events if line.startswith("oom_kill "))
-    except (OSError, StopIteration, ValueError):
+        groups = Path("/proc/self/cgroup").read_text("ascii").splitlines()
+        return sum(_oom_kills(Path("/sys/fs/cgroup"), *line.split(":", 2)) for line in groups)
+    except (OSError, ValueError):
         return 0
+
+
+def _oom_kills(root: Path, hierarchy: str, controllers: str, group: str) -> int:
+    """The memory controller is in the one hierarchy of version 2 of control groups, or in one of version 1."""
+    if hierarchy == "0":
+        file = root / group.lstrip("/") / "memory.events"
+    elif "memory" in controllers.split(","):
+        file = root / "memory" / group.lstrip("/") / "memory.oom_control"
+    else:
+        return 0
+    try:
+        counts = file.read_text("ascii").splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in counts if line.startswith("oom_kill "))

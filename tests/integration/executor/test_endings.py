@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from services.executor.executor import Executor
-from tests.integration.executor.conftest import FINAL, Bench
+from tests.integration.executor.conftest import FINAL, Bench, start_elsewhere
+from tests.support.control_groups import memory_limited
 from tests.support.waiting import eventually
 
 HOOKED = """
@@ -145,6 +146,31 @@ async def test_a_run_over_its_limit_is_stopped_and_says_so(bench: Bench, variabl
     run = await bench.run(deployment)
     assert run["state_name"] == state
     assert words in run["state"]["message"]
+
+
+async def test_a_run_that_the_system_kills_for_memory_says_so_and_its_slot_goes_on(bench: Bench):
+    deployment = await bench.deploy(
+        HOOKED
+        + """
+@flow(on_crashed=[note])
+def main(megabytes: int):
+    held = [bytearray(b"x") * 20_000_000 for _ in range(megabytes // 20)]
+""",
+        file="greedy.py",
+    )
+    with memory_limited(600_000_000) as put:
+        machine = start_elsewhere(bench)
+        try:
+            put(machine.pid)
+            greedy = await bench.create(deployment, parameters={"megabytes": 4000})
+            run = await bench.reach(greedy, within_seconds=60)
+            assert run["state_type"] == "CRASHED"
+            assert "memory ran out" in run["state"]["message"]
+            await eventually(lambda: asyncio.sleep(0, hooks(bench, "greedy") == ["Crashed"]))
+            assert (await bench.run(deployment, megabytes=20))["state_type"] == "COMPLETED"
+        finally:
+            machine.terminate()
+            await asyncio.to_thread(machine.wait, 20)
 
 
 async def test_stopping_lets_short_runs_finish_and_hands_the_others_back(bench: Bench):

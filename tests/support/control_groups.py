@@ -1,0 +1,59 @@
+"""Control groups for a test's time, where the test may make them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.support.waiting import wait_until
+
+_ROOT = Path("/sys/fs/cgroup")
+# The limit's file, then the file that keeps what goes to the swap within it too; first of version 2, then of version 1.
+_VERSIONS = (
+    (_ROOT, "memory.max", "memory.swap.max", "0"),
+    (_ROOT / "memory", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", None),
+)
+
+
+@contextmanager
+def memory_limited(limit_bytes: int) -> Iterator[Callable[[int], None]]:
+    """A group whose processes have so much memory in all; yields what puts a process into it, with its later children.
+
+    Its processes must have ended when the context does. Skips the test where there can be no such group.
+    """
+    group = _make(limit_bytes)
+    if group is None:
+        pytest.skip("no control group with a memory limit can be made here (that needs root and the memory controller)")
+    processes = group / "cgroup.procs"
+    try:
+        yield lambda pid: _write(processes, str(pid))
+    finally:
+        wait_until(lambda: not processes.read_text(), what="the group to be empty")
+        group.rmdir()
+
+
+def _make(limit_bytes: int) -> Path | None:
+    for parent, limit, swap, no_swap in _VERSIONS:
+        if not (parent / "cgroup.procs").exists():
+            continue  # no control groups are mounted there
+        group = parent / f"sluice-test-{uuid4().hex[:8]}"
+        try:
+            group.mkdir()
+            (group / limit).write_text(str(limit_bytes))
+        except OSError:
+            with contextlib.suppress(OSError):
+                group.rmdir()
+            continue
+        if (group / swap).exists():
+            (group / swap).write_text(no_swap or str(limit_bytes))
+        return group
+    return None
+
+
+def _write(file: Path, text: str) -> None:
+    file.write_text(text)
