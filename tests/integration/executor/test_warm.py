@@ -1,0 +1,78 @@
+"""What the warm parent has imported for the flows, and what it leaves to them."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.integration.executor.conftest import Bench
+from tests.support.waiting import eventually
+
+LIBRARY = "import os, time\ntime.sleep(0.3)\nPID = os.getpid()\n"
+THREADED = LIBRARY + "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+FLOW = """
+import json, os, threading, time
+from prefect import flow
+{imports}
+
+@flow
+def main(out: str, seconds: float = 0):
+    time.sleep(seconds)
+    libraries = [module for name, module in globals().items() if name.endswith("_library")]
+    with open(out, "w") as file:
+        json.dump([[module.PID == os.getpid() for module in libraries], threading.active_count()], file)
+"""
+
+
+@pytest.fixture
+def libraries(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of installed libraries that the executor finds; each says in which process it was imported."""
+    folder = bench.folder / "site-packages"
+    folder.mkdir()
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")])))
+    return folder
+
+
+async def test_a_slow_library_is_imported_once_for_all_runs_unless_it_starts_a_thread(bench: Bench, libraries: Path):
+    (libraries / "slow_library.py").write_text(LIBRARY)
+    (libraries / "threaded_library.py").write_text(THREADED)
+    deployment = await bench.deploy(FLOW.format(imports="import slow_library, threaded_library"))
+    await bench.start(slots=1)
+    out = bench.folder / "out"
+    assert (await bench.run(deployment, out=str(out)))["state_type"] == "COMPLETED"
+    (slow_is_the_runs_own, threaded_is_the_runs_own), _ = json.loads(out.read_text())
+    assert not slow_is_the_runs_own
+    assert threaded_is_the_runs_own
+
+
+async def test_a_warm_parent_with_the_libraries_that_flows_have_come_to_need_takes_the_old_ones_place(
+    bench: Bench, libraries: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("services.executor.fleet.RENEW_SECONDS", 0.0)
+    (libraries / "slow_library.py").write_text(LIBRARY)
+    deployment = await bench.deploy(FLOW.format(imports=""), file="growing.py")
+    executor = await bench.start(slots=2)
+
+    async def all_there() -> set[int]:
+        slots = set(executor._fleet.slots)
+        return slots if len(slots) == 2 else set()
+
+    old = await eventually(all_there, what="both seats to be taken")
+    long = await bench.create(deployment, parameters={"out": str(bench.folder / "old"), "seconds": 8})
+    await bench.reach(long, "RUNNING")
+    bench.write("growing.py", FLOW.format(imports="import slow_library"))
+
+    async def replaced() -> bool:
+        return len(set(executor._fleet.slots) - old) == 1
+
+    await eventually(replaced, within_seconds=40, what="the idle seat to be taken by a new slot")
+    assert (await bench.run(deployment, out=str(bench.folder / "new")))["state_type"] == "COMPLETED"
+    assert (await bench.reach(long))["state_type"] == "COMPLETED"
+    assert json.loads((bench.folder / "new").read_text())[0] == [False]
+    assert json.loads((bench.folder / "old").read_text())[0] == []
+
+    async def all_replaced() -> bool:
+        return not old & await all_there() and len(executor._fleet.slots) == 2
+
+    await eventually(all_replaced, what="the other seat to be taken too")
