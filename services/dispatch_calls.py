@@ -39,6 +39,10 @@ LONGEST_HEALTH_SECONDS: Final = 5.0
 MOST_ATTEMPTS_ALONE: Final = 8
 """So often a run that fails alone, while Prefect is well, is tried before it becomes a dead letter."""
 
+_AT_ONCE_SHARE: Final = 0.1
+"""Of the first back-off, for the first repetition of what failed because of the moment: SQLite has a call that waited
+for another writer fail just when that one is done."""
+
 _REASON_LIMIT: Final = 1000
 
 _Outcome: TypeAlias = tuple[Lane, Item, Result]
@@ -262,8 +266,9 @@ class Calls:
             return False
         item.attempts += 1
         item.suspect = result.fate is Fate.FAILED
-        longest = self._settings.max_backoff_seconds
-        wait = min(longest, self._settings.backoff_seconds * 2 ** min(item.attempts - 1, 16))
+        doublings = min(item.attempts - (2 if result.fate is Fate.RETRY else 1), 16)
+        factor = _AT_ONCE_SHARE if doublings < 0 else 2**doublings
+        wait = min(self._settings.max_backoff_seconds, self._settings.backoff_seconds * factor)
         item.not_before = time.monotonic() + wait * jitter
         return result.fate is Fate.FAILED and item.attempts >= MOST_ATTEMPTS_ALONE
 

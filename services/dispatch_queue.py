@@ -13,7 +13,7 @@ from services.store.lanes import Dispatch, Waiting
 WINDOW: Final = 200
 """How many entries of a lane are held in memory; the rest waits in Redis."""
 
-KEEPS_ITS_PLACE: Final = 8
+KEEPS_ITS_PLACE: Final = 9
 """So many times what failed because of the moment is tried again before what stands behind it may overtake it."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,7 +11,9 @@ import pytest
 import pytest_asyncio
 from prefect.client.orchestration import PrefectClient
 
+from config.settings import DispatcherSettings
 from services.prefect_api.client import PrefectApi
+from services.prefect_api.dispatch import Deployment, Fate, Result
 from services.store.connection import AsyncRedis
 from tests.integration.delivery.world import RULE, World, deployment, made, order, orders, runs_of
 from tests.support.proxy import Proxy
@@ -120,6 +122,31 @@ async def test_an_answer_that_nobody_foresaw_is_not_asked_for_in_a_tight_circle(
         await world.publish(order(1))
         await eventually(lambda: made(prefect, name, 1))
     assert asked == 4
+
+
+async def test_what_met_a_lock_is_repeated_long_before_the_first_back_off_is_over_and_keeps_its_place(
+    redis: AsyncRedis, prefect: PrefectApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from services import dispatch_calls
+
+    name = await deployment(prefect)
+    world = World(redis, prefect, dispatcher_settings=DispatcherSettings(backoff_seconds=60, max_backoff_seconds=60))
+    world.use({**RULE, "run": name})
+    await world.publish(*orders(5))
+    honest = dispatch_calls.create_runs
+    locked: list[int] = []
+
+    async def busy_once(api: PrefectApi, deployment: Deployment, bodies: Sequence[Any]) -> list[Result]:
+        if not locked:
+            locked.append(len(bodies))
+            return [Result(Fate.RETRY, said="database is locked") for _ in bodies]
+        return await honest(api, deployment, bodies)
+
+    monkeypatch.setattr(dispatch_calls, "create_runs", busy_once)
+    async with world.running("router", "dispatcher"):
+        await eventually(lambda: _count(prefect, name, 5), within_seconds=25)  # the back-off itself is 30 s or more
+    assert locked
+    assert [run["parameters"]["amount"] for run in await runs_of(prefect, name)] == list(range(5))
 
 
 async def _busy(world: World) -> bool:
