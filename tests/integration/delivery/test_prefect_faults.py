@@ -144,7 +144,7 @@ async def test_what_met_a_lock_is_repeated_long_before_the_first_back_off_is_ove
 
     monkeypatch.setattr(dispatch_calls, "create_runs", busy_once)
     async with world.running("router", "dispatcher"):
-        await eventually(lambda: _count(prefect, name, 5), within_seconds=25)  # the back-off itself is 30 s or more
+        await eventually(lambda: made(prefect, name, 5), within_seconds=25)  # the back-off itself is 30 s or more
     assert locked
     assert [run["parameters"]["amount"] for run in await runs_of(prefect, name)] == list(range(5))
 
