@@ -165,7 +165,7 @@ def main(megabytes: int):
             greedy = await bench.create(deployment, parameters={"megabytes": 4000})
             run = await bench.reach(greedy, within_seconds=60)
             assert run["state_type"] == "CRASHED"
-            assert "memory ran out" in run["state"]["message"]
+            assert "OOM killer" in run["state"]["message"]
             await eventually(lambda: asyncio.sleep(0, hooks(bench, "greedy") == ["Crashed"]))
             assert (await bench.run(deployment, megabytes=20))["state_type"] == "COMPLETED"
         finally:
