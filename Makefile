@@ -20,7 +20,7 @@ demo: $(ENV)
 	@exec $(BIN)/python -m demo $(ARGS)
 
 test: $(DEV)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=term:skip-covered $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=term:skip-covered --durations=25 $(ARGS)
 
 lint: $(DEV)
 	$(BIN)/ruff format --check .

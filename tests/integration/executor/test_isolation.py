@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.executor.conftest import Bench, start_elsewhere
 
-SOME = 48
+SOME = 24
 MANY = 500
 
 # Every flow reports what it finds at its first line, then spoils what it can before it does its own kind of work.
