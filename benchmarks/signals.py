@@ -43,6 +43,8 @@ PARTS = ("applied", "paused", "suspended", "rate", "scale")
 ENTRYPOINT = "benchmarks/flows_that_wait/flows.py"
 ANY_OBJECT = {"type": "object", "properties": {}, "additionalProperties": True}
 AT_ONCE = 100
+CALM_SECONDS = 5
+"""How long the server is left alone after runs were made in bulk: it has their events to store."""
 
 
 class Bench:
@@ -156,6 +158,7 @@ async def applied(bench: Bench, options: argparse.Namespace) -> None:
     keys = [f"a-{number}" for number in range(options.count)]
     runs = await bench.park(keys, suspended=False)
     await bench.forms(list(zip(runs, keys, strict=True)))
+    await asyncio.sleep(CALM_SECONDS)
     for way in ("by run id", "by key"):
         chosen = range(0, len(keys), 2) if way == "by run id" else range(1, len(keys), 2)
         sent = []
@@ -254,6 +257,7 @@ async def rate(bench: Bench, options: argparse.Namespace) -> None:
     keys = [f"r-{number}" for number in range(int(options.seconds * 500 / 60))]
     runs = await bench.park(keys, suspended=False)
     await bench.forms(list(zip(runs, keys, strict=True)))
+    await asyncio.sleep(CALM_SECONDS)
     began, sent = time.monotonic(), []
     for number, key in enumerate(keys):
         sent.append(await bench.publish(key=key))
