@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from services.embedded import claim_port, start_prefect
 from services.prefect_api.client import connect
 from tests.integration.executor.conftest import Bench, start_elsewhere
+from tests.support.prefects import own_prefect
 
 # Prefect itself lets 30 s pass, however early the limit frees.
 AGAIN_SECONDS = 1
@@ -39,18 +39,12 @@ def main(out: str):
 
 @pytest.fixture(scope="module")
 def quick_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    home = tmp_path_factory.mktemp("quick")
-    server, url = start_prefect(
-        home,
-        claim_port(0, "a free port"),
-        log_file=home / "server.log",
-        extra_env={
-            "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": str(AGAIN_SECONDS),
-            "PREFECT_SERVER_TASKS_TAG_CONCURRENCY_SLOT_WAIT_SECONDS": str(AGAIN_SECONDS),
-        },
-    )
-    yield url
-    server.stop()
+    environment = {
+        "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": str(AGAIN_SECONDS),
+        "PREFECT_SERVER_TASKS_TAG_CONCURRENCY_SLOT_WAIT_SECONDS": str(AGAIN_SECONDS),
+    }
+    with own_prefect(tmp_path_factory.mktemp("quick"), environment) as url:
+        yield url
 
 
 @pytest_asyncio.fixture

@@ -15,9 +15,9 @@ import pytest
 import pytest_asyncio
 
 from config.settings import CHECKOUT
-from services.embedded import claim_port, start_prefect
 from services.prefect_api.client import connect
 from tests.integration.executor.conftest import Bench, start_elsewhere
+from tests.support.prefects import own_prefect
 from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
 
@@ -42,15 +42,9 @@ KNOWN: dict[str, Any] = {"csrf": False, "result_storage": None, "age_seconds": 0
 @pytest.fixture(scope="module")
 def strict_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of this module's own that wants CSRF tokens."""
-    home = tmp_path_factory.mktemp("strict")
-    server, url = start_prefect(
-        home,
-        claim_port(0, "a free port"),
-        log_file=home / "server.log",
-        extra_env={"PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true"},
-    )
-    yield url
-    server.stop()
+    environment = {"PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true"}
+    with own_prefect(tmp_path_factory.mktemp("strict"), environment) as url:
+        yield url
 
 
 @pytest_asyncio.fixture

@@ -13,6 +13,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from config.settings import RedisSettings
 from events.event import Limits
+from events.signal import Outcome
 from services.embedded import claim_port, start_prefect
 from services.prefect_api.client import connect as connect_prefect
 from services.prefect_api.waiting import RunView, WaitingRuns
@@ -91,6 +92,19 @@ async def test_a_signal_that_another_resumer_is_applying_is_not_decided(desk: De
     await plain.apply(second)
     assert (await desk.outcome(second)).status == "applied"
     assert await desk.resumes(meanwhile.run_id) == 1
+
+
+async def test_an_outcome_waits_for_who_is_applying_the_signal(desk: Desk) -> None:
+    """In the script itself: another resumer may begin between our look at the record and our decision."""
+    signal_id = await desk.send_quietly(key=new_key())
+    record = await desk.store.get(signal_id)
+    assert record is not None
+    mark = Mark(state_id="a-state")
+    async with desk.store.busy("run a-run") as busy:
+        assert await desk.store.claim(record, "a-run", mark, busy)
+    assert not await desk.store.decide(record, Outcome.DUPLICATE, "too early")
+    await desk.store.settle(record, "a-run", mark.model_copy(update={"outcome": Outcome.APPLIED}))
+    assert await desk.store.decide(record, Outcome.APPLIED, "in the end")
 
 
 async def test_of_many_resumers_one_delivers_to_one(desk: Desk, redis: AsyncRedis) -> None:
