@@ -136,6 +136,8 @@ class PubSubListener:
             finally:
                 await ended(reading, holding)
                 await self._drain(subscription)
+                if self._doubtful and not self._lease.token:
+                    self._leave()
         self._state = "starting"
         for task in (reading, holding):
             if not task.cancelled() and (error := task.exception()) is not None:
@@ -162,19 +164,19 @@ class PubSubListener:
 
     async def _hold(self) -> None:
         """Keep the lease; ends when another has it."""
-        while True:
-            if not await self._renew():
-                return
-            await asyncio.sleep(self._settings.lease_seconds / 3)
+        while await self._renew():
+            await asyncio.sleep(0 if self._doubtful else self._settings.lease_seconds / 3)
 
     async def _renew(self) -> bool:
-        """Renew the lease, which also decides about the messages that came when it was in doubt."""
+        """Renew the lease, which also decides about the messages that came before, when it was in doubt."""
+        count = len(self._doubtful)  # those that come while the answer is on its way may be the next holder's
         ours = await self._lease.renew()
-        doubtful, self._doubtful = self._doubtful, []
         if ours:
-            self._keep(*doubtful)
+            self._keep(*self._doubtful[:count])
+            del self._doubtful[:count]
         else:
-            self._leave(doubtful)
+            self._heard = 0.0
+            self._leave()
         return ours
 
     async def _read(self, subscription: PubSub) -> None:
@@ -219,12 +221,12 @@ class PubSubListener:
         for message in messages:
             self._buffer.put(message)
 
-    def _leave(self, messages: list[Message]) -> None:
-        """Stop being the active listener, and decide about messages that came when another may have been it already."""
-        self._heard = 0.0
-        identified = [message for message in messages if self._identified(message)]
+    def _leave(self) -> None:
+        """Another process listens: leave to it what came when it may have been listening already."""
+        identified = [message for message in self._doubtful if self._identified(message)]
         self._keep(*identified)
-        left = len(messages) - len(identified)
+        left = len(self._doubtful) - len(identified)
+        self._doubtful.clear()
         metrics.left_to_successor.labels(self._listener).inc(left)
         log.warning(
             "the lease was lost, another process listens",

@@ -116,8 +116,8 @@ async def test_a_listener_that_was_stopped_for_a_while_repeats_nothing(redis: As
         async def publish() -> None:
             while True:
                 n = next(sent)
-                # Two receivers: the one that sleeps, and the one that has taken over.
-                if await redis.publish("sluice.events", b'{"n": %d}' % n) == 2:
+                # Two receivers: the one that sleeps, and the one that has taken over. More than one read takes in.
+                if await redis.publish("sluice.events", b'{"n": %d, "x": "%s"}' % (n, b"x" * 5000)) == 2:
                     shared.append(n)
                 await asyncio.sleep(0.005)
 
@@ -131,6 +131,12 @@ async def test_a_listener_that_was_stopped_for_a_while_repeats_nothing(redis: As
         publishing.cancel()
         await asyncio.gather(publishing, return_exceptions=True)
         await eventually(lambda: _holds(redis, shared))
+        # Not when its turn comes again, either.
+        await standby.end()
+        await eventually(lambda: active.is_in("active"), within_seconds=10)
+        await redis.publish("sluice.events", b'{"n": -1}')
+        await eventually(lambda: _holds(redis, [-1]))
+        await asyncio.sleep(SETTINGS["lease_seconds"])
     found = await numbers(redis)
     assert len(found) == len(set(found))
 

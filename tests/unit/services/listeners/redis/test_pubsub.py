@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
+from typing_extensions import override
+
 from config.settings import ListenerSettings, RedisSettings
 from events.errors import Backpressure, TransientError
 from services.listeners.redis.pubsub import PubSubListener
@@ -21,12 +25,13 @@ def listener(
     pattern: bool = False,
     type_: str | None = None,
     settings: ListenerSettings = QUICK,
+    lease: Lease | None = None,
 ) -> PubSubListener:
     taking = intake(door, letters, type_=type_)
     return PubSubListener(
         listener="redis:test",
         connect=lambda: connect(url, RedisSettings()),
-        lease=Lease(redis, "pubsub:test", ttl_seconds=settings.lease_seconds),
+        lease=lease or Lease(redis, "pubsub:test", ttl_seconds=settings.lease_seconds),
         channel=channel,
         pattern=pattern,
         sink=taking.accept,
@@ -146,3 +151,64 @@ async def test_a_message_that_is_not_json_is_kept_and_the_next_one_handled(redis
         await redis.publish("sluice.events", cloudevent("next"))
         await eventually(door.ids)
     assert letters.raws == [b"\x00\xff"]
+
+
+class SlowLease(Lease):
+    """A lease whose renewal is answered by the server at once, and heard of when the test allows it."""
+
+    def __init__(self, redis: AsyncRedis, *, ttl_seconds: float) -> None:
+        super().__init__(redis, "pubsub:test", ttl_seconds=ttl_seconds)
+        self.heard = asyncio.Event()
+        self.heard.set()
+        self.held_back = asyncio.Event()
+
+    @override
+    async def renew(self) -> bool:
+        ours = await super().renew()
+        if not self.heard.is_set():
+            self.held_back.set()
+            await self.heard.wait()
+        return ours
+
+
+async def test_a_renewal_says_nothing_about_messages_that_came_after_it(redis: AsyncRedis, valkey_url: str) -> None:
+    """The process stood still between the server's answer and reading it, and another has taken over meanwhile."""
+    door = Door(redis)
+    lease = SlowLease(redis, ttl_seconds=0.5)
+    part = listener(redis, valkey_url, door, Letters(), type_="t", lease=lease)
+    successor = Lease(redis, "pubsub:test", ttl_seconds=60)
+    async with running(part):
+        await eventually(lambda: _state(part, "active"))
+        lease.heard.clear()
+        await lease.held_back.wait()
+        await eventually(successor.acquire)
+        assert await redis.publish("sluice.events", b'{"n": 1}') == 1
+        await eventually(lambda: _doubts(part))
+        lease.heard.set()
+        await eventually(lambda: _state(part, "standby"))
+    assert await door.ids() == []
+
+
+async def _doubts(part: PubSubListener) -> bool:
+    return bool(part._doubtful)
+
+
+async def test_a_message_that_came_in_doubt_is_kept_once_the_lease_is_known_to_be_ours(
+    redis: AsyncRedis, valkey_url: str
+) -> None:
+    door = Door(redis)
+    lease = SlowLease(redis, ttl_seconds=0.5)
+    part = listener(redis, valkey_url, door, Letters(), type_="t", lease=lease)
+    async with running(part):
+        await eventually(lambda: _state(part, "active"))
+        lease.heard.clear()
+        await lease.held_back.wait()
+        await eventually(lambda: _uncertain(lease))
+        assert await redis.publish("sluice.events", b'{"n": 1}') == 1
+        await eventually(lambda: _doubts(part))
+        lease.heard.set()
+        await eventually(lambda: _as_many(door, 1))
+
+
+async def _uncertain(lease: Lease) -> bool:
+    return not lease.certain
