@@ -165,7 +165,8 @@ class PubSubListener:
     async def _hold(self) -> None:
         """Keep the lease; ends when another has it."""
         while await self._renew():
-            await asyncio.sleep(0 if self._doubtful else self._settings.lease_seconds / 3)
+            if not self._doubtful:
+                await asyncio.sleep(self._settings.lease_seconds / 3)
 
     async def _renew(self) -> bool:
         """Renew the lease, which also decides about the messages that came before, when it was in doubt."""
