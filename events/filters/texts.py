@@ -10,6 +10,11 @@ from typing import Any, Final
 
 from events.filters.bounds import LONGEST_TEXT, Fault, Scope, joined, spend_deep, take_text
 
+_ENCODING: Final = 20
+"""Steps for each value that is encoded, beside those for looking at it: one template cannot encode a million."""
+
+_encode: Final = json.JSONEncoder(ensure_ascii=False).encode
+
 _DIRECTIVES: Final = re.compile(r"(?:[^%]|%[aAbBdjmyYHIMSpzZfuVG%])*")
 
 
@@ -98,8 +103,9 @@ def date(scope: Scope, value: Any, form: str = "%Y-%m-%d") -> str:
 
 
 def tojson(scope: Scope, value: Any) -> str:
+    scope.spend(_ENCODING)
     spend_deep(scope, value)
-    return json.dumps(value, ensure_ascii=False)
+    return _encode(value)
 
 
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {

@@ -219,21 +219,19 @@ def test_a_killed_server_is_started_again_with_what_it_held(
     installation.until((inbox / "done" / name).exists, "the file is archived", pause_seconds=0.1)
 
 
-def test_ctrl_c_ends_every_process_and_a_second_start_finds_its_state(tmp_path: Path) -> None:
-    installation = Installation(tmp_path / ".sluice")
-    with installation:
-        inbox = Path(installation.status["watches"]["inbox"])
-        drop(inbox, "first.csv", "a\n1\n")
-        run = run_named(installation, "ingest-file", "first.csv")
-        ended(installation, "ingest-file", run["id"])
-        installation.until((inbox / "done" / "first.csv").exists, "the file is archived")
-        family = psutil.Process(installation.process.pid).children(recursive=True)
-        assert len(family) >= 7
-        assert installation.stop() < 10
+def test_ctrl_c_ends_every_process_and_a_second_start_finds_its_state(installation: Installation, inbox: Path) -> None:
+    """The last one here: it starts the installation again."""
+    drop(inbox, "before-the-end.csv", "a\n1\n")
+    run = run_named(installation, "ingest-file", "before-the-end.csv")
+    ended(installation, "ingest-file", run["id"])
+    installation.until((inbox / "done" / "before-the-end.csv").exists, "the file is archived")
+    before = {run["id"] for run in installation.runs("ingest-file")}
+    family = psutil.Process(installation.process.pid).children(recursive=True)
+    assert len(family) >= 7
+    assert installation.stop() < 10
     assert installation.process.returncode == 0
     assert [process for process in family if process.is_running() and process.status() != "zombie"] == []
-    drop(inbox, "second.csv", "a\n2\n")
-    with installation:
-        run_named(installation, "ingest-file", "second.csv")
-        names = sorted(run["name"] for run in installation.runs("ingest-file"))
-        assert len(names) == 2
+    drop(inbox, "while-away.csv", "a\n2\n")
+    installation.start()
+    found = run_named(installation, "ingest-file", "while-away.csv")
+    assert {run["id"] for run in installation.runs("ingest-file")} == {*before, found["id"]}

@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.executor.conftest import Bench, start_elsewhere
 
-SOME = 24
+SOME = 16
 MANY = 500
 
 # Every flow reports what it finds at its first line, then spoils what it can before it does its own kind of work.

@@ -122,22 +122,6 @@ async def test_runs_beyond_a_deployments_limit_are_cancelled_where_it_says_so(be
     assert (await bench.reach(first))["state_type"] == "COMPLETED"
 
 
-@pytest.mark.slow
-async def test_runs_beyond_a_deployments_limit_wait_for_their_turn(bench: Bench):
-    await bench.start()
-    deployment = await bench.deploy(
-        "import time\nfrom prefect import flow\n@flow\ndef main(): time.sleep(2)\n",
-        concurrency_limit=1,
-        concurrency_options={"collision_strategy": "ENQUEUE"},
-    )
-    first = await bench.create(deployment)
-    await bench.reach(first, "RUNNING")
-    second = await bench.reach(await bench.create(deployment), within_seconds=60)  # Prefect has it wait for 30 s
-    assert second["state_type"] == "COMPLETED"
-    assert "AwaitingConcurrencySlot" in await bench.states(second["id"])
-    assert (await bench.read(first))["end_time"] <= second["start_time"]
-
-
 async def test_a_saved_file_counts_from_the_next_run_on_and_a_running_flow_finishes_on_the_old_code(bench: Bench):
     executor = await bench.start(slots=2)
     source = """

@@ -289,6 +289,10 @@ class TestBounds:
         with suppress(RejectedEvent):
             value_of(source, self.BIG)
 
+    def test_count_every_value_that_is_encoded(self) -> None:
+        with pytest.raises(RejectedEvent, match="steps of work"):
+            value_of("event.data | list | map('tojson') | list | length", self.BIG)
+
     def test_do_not_trouble_ordinary_work(self) -> None:
         rows = [{"n": index, "name": f"row {index}"} for index in range(10_000)]
         assert value_of("event.data | map(attribute='n') | sum", rows) == sum(range(10_000))
