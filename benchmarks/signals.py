@@ -46,6 +46,9 @@ AT_ONCE = 100
 CALM_SECONDS = 5
 """How long the server is left alone after runs were made in bulk: it has their events to store."""
 
+QUIET_SECONDS = 1.0
+"""An answer seldom comes in the moment in which a run has begun to wait, while Prefect still tells of that."""
+
 
 class Bench:
     """The servers and what reaches them."""
@@ -184,6 +187,7 @@ async def _rounds(bench: Bench, kind: str, rounds: int) -> None:
         for number in range(rounds):
             run_id = await _paused_run(bench, f"paused-{kind}", seen)
             if kind == "sluice":
+                await asyncio.sleep(QUIET_SECONDS)
                 _, at = await bench.publish(key=key)
             else:
                 # As `resume_flow_run` does it; at a random moment of the ten seconds between two looks.

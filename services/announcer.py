@@ -24,7 +24,7 @@ _MOST_WAITING: Final = 10_000
 _GATHER_SECONDS: Final = 1.0
 """One request for what came within this time costs Prefect less than one for each, and leaves it to create runs."""
 
-_PATIENCE_SECONDS: Final = 10.0
+_PATIENCE_SECONDS: Final = 60.0
 """So long announcements wait for the dispatcher to have nothing to do: Prefect creates runs first."""
 
 _LISTED_EVENTS: Final = 100

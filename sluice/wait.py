@@ -27,8 +27,8 @@ from sluice.protocol import (
 
 REMINDER_EVENT: Final = "sluice.signal.reminder"
 
-_COMMIT_SECONDS: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.4)
-"""Prefect tells of a state before its transaction is committed: how long to look again after each hint."""
+_COMMIT_SECONDS: Final = (0.01, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.4)
+"""Prefect tells of a state before its transaction is committed: how long to wait before each look."""
 
 _UNCONNECTED_POLL_SECONDS: Final = 2.0
 _SETTLE_SECONDS: Final = 0.1
@@ -181,10 +181,9 @@ class Wait:
         reminder = _after(entered, self.spec.remind_seconds)
         while True:
             await self._sleep(heard, deadline, reminder)
-            was_hinted = heard.hint.is_set()
-            heard.hint.clear()
-            if await self._left(state, was_hinted=was_hinted):
-                return await self._collect()
+            result = await self._look(state, told=heard.taken(state.id))
+            if result is not None:
+                return result
             now = datetime.now(UTC)
             if reminder is not None and now >= reminder:
                 reminder = None
@@ -205,29 +204,38 @@ class Wait:
         await asyncio.wait({waiting}, timeout=seconds)
         waiting.cancel()
 
-    async def _left(self, state: State[Any], *, was_hinted: bool) -> bool:
-        """Whether the run goes on; after a hint it is asked again until the server's transaction shows."""
-        for pause_seconds in (*_COMMIT_SECONDS, None) if was_hinted else (None,):
+    async def _look(self, state: State[Any], *, told: bool) -> Result | None:
+        """What came of the wait if the run goes on; told that it does, until the server's transaction shows."""
+        for pause_seconds in _COMMIT_SECONDS if told else (0.0,):
+            await asyncio.sleep(pause_seconds)
+            inputs: dict[str, Any] = {}
             try:
-                found = await self.run.read()
+                if told:  # the answer is there as soon as the state is
+                    found, inputs = await asyncio.gather(self.run.read(), self.run.inputs(self.pause))
+                else:
+                    found = await self.run.read()
             except UNREACHABLE as error:
                 self.log.debug("Prefect is out of reach while waiting: %s", error)
                 await asyncio.sleep(_UNCONNECTED_POLL_SECONDS)
-                return False
+                return None
             if found.state is not None and found.state.type == StateType.RUNNING:
                 self._tags = list(found.tags)
-                return True
+                return await self._collect(inputs)
             if found.state is None or found.state.is_final():
                 ended = found.state.name if found.state else "no state"
                 raise WaitEndedError(f"The flow run ended ({ended}) while it waited.")
-            if found.state.id != state.id or pause_seconds is None:
-                return False  # being cancelled: whoever cancels ends this process
-            await asyncio.sleep(pause_seconds)
-        return False
+            if found.state.id != state.id:
+                return None  # being cancelled: whoever cancels ends this process
+        return None
 
-    async def _collect(self) -> Result:
-        inputs, _ = await asyncio.gather(self.run.inputs(self.pause), self._untag())
-        if response_key(self.pause) not in inputs and verdict_key(self.pause) not in inputs:
+    async def _collect(self, inputs: dict[str, Any]) -> Result:
+        """What came of the wait; ``inputs`` that hold nothing may have been read before the answer was there."""
+        known = {response_key(self.pause), verdict_key(self.pause)}
+        if known.isdisjoint(inputs):
+            inputs, _ = await asyncio.gather(self.run.inputs(self.pause), self._untag())
+        else:
+            await self._untag()
+        if known.isdisjoint(inputs):
             # So that a retry of the whole run knows of it; with a response Prefect has seen to that.
             await self.run.put(response_key(self.pause), {})
         return self._ended(inputs)
@@ -252,7 +260,7 @@ class Wait:
         await asyncio.sleep(_SETTLE_SECONDS)
         since = [known for known in await self.run.states() if known.timestamp > state.timestamp]
         if any(known.type == StateType.RUNNING and known.id != mine.id for known in since):
-            return await self._collect()
+            return await self._collect({})
         await asyncio.gather(self.run.put(verdict_key(self.pause), {"action": "timeout"}), self._untag())
         self.log.info("%s", message)
         return Expiry()
