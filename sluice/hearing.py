@@ -7,9 +7,11 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from prefect.events import Event
 from prefect.events.clients import get_events_subscriber
 from prefect.events.filters import EventFilter, EventNameFilter, EventResourceFilter
 from prefect.logging import get_logger
@@ -19,25 +21,42 @@ _LONGEST_BACKOFF_SECONDS: Final = 10.0
 
 
 class Hearing:
-    """What is heard of one run: `hint` is set whenever a look at it may be worth while."""
+    """What is heard of one run: `hint` is set when a look at it is worth while."""
 
     def __init__(self, run_id: UUID) -> None:
         self._resource = f"prefect.flow-run.{run_id}"
         self._log: logging.Logger | logging.LoggerAdapter[logging.Logger] = get_logger("sluice")
-        self._paused: UUID | None = None
-        self._left: set[UUID | None] = set()
-        self._gap = False
+        self._entered: datetime | None = None
+        self._moved: datetime | None = None
+        self._told = False
         self.hint = asyncio.Event()
         self.connected = asyncio.Event()
         self.begun = False
         """Whether the wait has begun: a connection that is made later may have missed something."""
 
-    def taken(self, state_id: UUID) -> bool:
-        """Whether Prefect has told meanwhile that the run left (or is about to leave) that paused state."""
-        told = not self._left.isdisjoint({state_id, None})
-        self._left.clear()
+    def watch(self, entered: datetime) -> None:
+        """Hint from now on when the run leaves the paused state that it entered then, by the server's clock."""
+        self._entered = entered
+        self._compare()
+
+    def taken(self) -> bool:
+        """Take the hint, and answer whether Prefect has told that the run left the state or is about to leave it."""
+        told, self._told = self._told, False
         self.hint.clear()
         return told
+
+    def _heard(self, event: Event) -> None:
+        if event.resource.get("prefect.state-type") in {None, "PAUSED"}:
+            return
+        # Prefect sends those of the last minute ahead, and not in order: their times are those of the states.
+        self._moved = max(event.occurred, self._moved or event.occurred)
+        self._compare()
+
+    def _compare(self) -> None:
+        if self._entered is not None and self._moved is not None and self._moved > self._entered:
+            self._moved = None
+            self._told = True
+            self.hint.set()
 
     async def listen(self) -> None:
         """Listen until cancelled; a lost connection is made again."""
@@ -49,18 +68,11 @@ class Hearing:
             try:
                 async with get_events_subscriber(filter=narrowed, reconnection_attempts=0) as subscriber:
                     self.connected.set()
-                    self._paused = None
                     if self.begun:
-                        self._gap = True
                         self.hint.set()
                     wait = 0.2
                     async for event in subscriber:
-                        kind = event.resource.get("prefect.state-type")
-                        if kind == "PAUSED":
-                            self._paused = event.id  # it is the state's
-                        elif kind is not None and (self._paused is not None or self._gap):
-                            self._left.add(self._paused)  # else it is old news, which Prefect sends ahead
-                            self.hint.set()
+                        self._heard(event)
             except Exception as error:  # noqa: BLE001 - the client raises bare Exception too, and polling goes on
                 self._log.debug("Event stream lost, connecting again in %.1f s: %s", wait, error)
             self.connected.clear()

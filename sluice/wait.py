@@ -122,6 +122,7 @@ class Wait:
         async with hearing(self.run_id) as heard:
             entered = datetime.now(UTC)
             state = await self._enter()
+            heard.watch(state.timestamp)
             return await self._until_left(state, heard, self.since or entered)
 
     async def began(self) -> datetime | None:
@@ -181,7 +182,7 @@ class Wait:
         reminder = _after(entered, self.spec.remind_seconds)
         while True:
             await self._sleep(heard, deadline, reminder)
-            result = await self._look(state, told=heard.taken(state.id))
+            result = await self._look(state, told=heard.taken())
             if result is not None:
                 return result
             now = datetime.now(UTC)

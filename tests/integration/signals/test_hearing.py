@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from uuid import UUID, uuid4
+from datetime import datetime
+from uuid import UUID
 
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -19,30 +20,33 @@ async def _running(desk: Desk) -> str:
     return str((await desk.api.request("POST", "/flow_runs/", json=body))["id"])
 
 
-async def test_a_run_is_heard_to_leave_its_wait_and_nothing_before_is_a_hint(desk: Desk) -> None:
-    """Prefect sends the events of the last minute ahead: the run's start says nothing about its wait."""
+async def test_a_run_is_heard_to_leave_its_wait_and_nothing_else_is_a_hint(desk: Desk) -> None:
+    """Prefect sends the events of the last minute ahead: an earlier wait's end says nothing about this one."""
     run_id = await _running(desk)
-    await asyncio.sleep(1)
+    await desk.set_state(run_id, "PAUSED")
+    await desk.set_state(run_id, "RUNNING")
+    await eventually(lambda: _stored(desk, run_id, "Running"))
     async with hearing(UUID(run_id)) as heard:
-        await desk.set_state(run_id, "PAUSED")
-        paused = (await desk.runs.read(run_id)).state_id
+        heard.watch(await _paused(desk, run_id))
         await asyncio.sleep(2)
         assert not heard.hint.is_set()
         await desk.set_state(run_id, "RUNNING")
         await asyncio.wait_for(heard.hint.wait(), 15)
-        assert heard.taken(UUID(paused))
+        assert heard.taken()
         assert not heard.hint.is_set()
-        assert not heard.taken(UUID(paused))
+        assert not heard.taken()
 
 
-async def test_leaving_another_wait_is_a_hint_and_not_more(desk: Desk) -> None:
+async def test_a_wait_that_ended_before_it_was_watched_is_a_hint(desk: Desk) -> None:
     run_id = await _running(desk)
     async with hearing(UUID(run_id)) as heard:
-        await desk.set_state(run_id, "PAUSED")
-        await asyncio.sleep(1)
+        paused = await _paused(desk, run_id)
         await desk.set_state(run_id, "RUNNING")
-        await asyncio.wait_for(heard.hint.wait(), 15)
-        assert not heard.taken(uuid4())
+        await eventually(lambda: _heard_something(heard))
+        assert not heard.hint.is_set()
+        heard.watch(paused)
+        assert heard.hint.is_set()
+        assert heard.taken()
 
 
 async def test_what_may_have_been_missed_while_the_stream_was_lost_is_a_hint(desk: Desk, prefect_url: str) -> None:
@@ -50,17 +54,30 @@ async def test_what_may_have_been_missed_while_the_stream_was_lost_is_a_hint(des
     async with in_front_of(prefect_url) as (proxy, url):
         with temporary_settings(updates={PREFECT_API_URL: url}):
             async with hearing(UUID(run_id)) as heard:
-                await desk.set_state(run_id, "PAUSED")
-                paused = UUID((await desk.runs.read(run_id)).state_id)
+                heard.watch(await _paused(desk, run_id))
                 proxy.refusing = True
                 proxy.cut()
                 await eventually(lambda: _connected(heard, False))
                 proxy.refusing = False
                 await asyncio.wait_for(heard.hint.wait(), 30)
-                heard.taken(paused)
+                heard.taken()
                 await desk.set_state(run_id, "RUNNING")
                 await asyncio.wait_for(heard.hint.wait(), 15)
-                assert heard.taken(paused)
+                assert heard.taken()
+
+
+async def _paused(desk: Desk, run_id: str) -> datetime:
+    await desk.set_state(run_id, "PAUSED")
+    return (await desk.runs.read(run_id)).entered
+
+
+async def _heard_something(heard: Hearing) -> bool:
+    return heard._moved is not None
+
+
+async def _stored(desk: Desk, run_id: str, state: str) -> bool:
+    narrowed = {"event": {"name": [f"prefect.flow-run.{state}"]}, "resource": {"id": [f"prefect.flow-run.{run_id}"]}}
+    return bool((await desk.api.request("POST", "/events/filter", json={"filter": narrowed}))["events"])
 
 
 async def _connected(heard: Hearing, there: bool) -> bool:
