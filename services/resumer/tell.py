@@ -24,8 +24,8 @@ EVENT: Final = "sluice.signal."
 
 _DEAD: Final = frozenset({Outcome.REJECTED, Outcome.EXPIRED, Outcome.UNKNOWN_RUN})
 _NAMES: Final = uuid.UUID("5b7a1d5e-98a4-4f0e-9c1d-0d3c8f3f6a51")
-_TOGETHER_SECONDS: Final = 0.2
-"""Outcomes of this long are told in one call: Prefect has runs to resume meanwhile."""
+_TOGETHER_SECONDS: Final = 1.0
+"""While they come, outcomes of this long are told in one call: Prefect has runs to resume meanwhile."""
 
 _AGAIN_SECONDS: Final = 1.0
 _MAX_AGAIN_SECONDS: Final = 30.0

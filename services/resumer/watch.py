@@ -23,6 +23,9 @@ from services.store.waits import Waits
 _VISIBLE_SECONDS: Final = (0.0, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6)
 """Prefect tells of a state before its transaction is committed: how long to look again."""
 
+_UNSEEN_SECONDS: Final = 60.0
+"""How long a run is looked after that was told of and not seen to wait: a bulk call commits seconds later."""
+
 _TOGETHER_SECONDS: Final = 0.1
 """While no signal is open nobody is in a hurry: runs that begin to wait are looked at together."""
 
@@ -71,6 +74,7 @@ class SignalWatch:
         self._changes = changes
         self._settings = settings
         self._paused: dict[str, str] = {}
+        self._unseen: dict[str, float] = {}
         self._heard = asyncio.Event()
         self._scan_due = asyncio.Event()
         self._slots = asyncio.Semaphore(_AT_ONCE)
@@ -93,6 +97,7 @@ class SignalWatch:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._listen())
             tasks.create_task(self._patiently(self._see_to_paused))
+            tasks.create_task(self._patiently(self._see_to_unseen, every=_AGAIN_SECONDS))
             tasks.create_task(self._patiently(self._sweep, every=_SWEEP_SECONDS))
             tasks.create_task(self._patiently(self._poll, every=self._settings.poll_seconds))
             tasks.create_task(self._patiently(self._scan))
@@ -125,6 +130,7 @@ class SignalWatch:
                 self._heard.set()
             else:
                 self._paused.pop(change.run_id, None)
+                self._unseen.pop(change.run_id, None)
                 self._aside(partial(self._bystander.left, change))
 
     def _aside(self, work: Callable[[], Awaitable[object]]) -> None:
@@ -162,8 +168,20 @@ class SignalWatch:
                 for run in found:
                     self._paused.pop(run.run_id, None)
                 await self._see_to(found)
-        for run_id in wanted:  # they went on before anybody could look: bystander and poll have seen to them
-            self._paused.pop(run_id, None)
+        for run_id in wanted:
+            if self._paused.pop(run_id, None) is not None:
+                self._unseen.setdefault(run_id, time.monotonic() + _UNSEEN_SECONDS)
+
+    async def _see_to_unseen(self) -> None:
+        """They have gone on, which bystander and poll see to, or Prefect takes longer than usual to commit."""
+        now = time.monotonic()
+        self._unseen = {run_id: until for run_id, until in self._unseen.items() if until > now}
+        ids = list(self._unseen)
+        for start in range(0, len(ids), _BATCH):
+            found = [run for run in await self._runs.read_many(ids[start : start + _BATCH]) if run.waiting]
+            for run in found:
+                self._unseen.pop(run.run_id, None)
+            await self._see_to(found)
 
     async def _see_to(self, runs: Sequence[RunView]) -> None:
         """Note that the runs wait, and apply what is open for them."""

@@ -32,3 +32,10 @@ async def _create(api: PrefectApi, deployment_id: str, count: int) -> dict[str, 
     path = f"/deployments/{deployment_id}/create_flow_run/bulk"
     answer: dict[str, list[dict[str, str]]] = await api.request("POST", path, json=[{}] * count)
     return answer
+
+
+async def test_the_prefect_server_does_not_read_every_paused_run_all_the_time(prefect_url: str) -> None:
+    """With its own 5 seconds and 10,000 paused runs it does nothing else (see `services.embedded`)."""
+    async with connect() as api:
+        settings = await api.request("GET", "/admin/settings")
+    assert settings["server"]["services"]["pause_expirations"]["loop_seconds"] >= 60

@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from events.errors import TransientError
+from services.prefect_api.events import StateChange
 from services.prefect_api.waiting import WaitingRuns
 from services.resumer.apply import Applier
 from services.resumer.bystander import Bystander
+from services.resumer.watch import SignalWatch
 from tests.integration.signals.conftest import Desk, new_key, settings
 from tests.support.waiting import eventually
 
@@ -187,3 +192,38 @@ async def heard_again(desk: Desk, run_id: str) -> None:
     run = await desk.runs.read(run_id)
     paused = dataclasses.replace(run, state_id=stay.state_id, state_type="PAUSED", keyset=stay.keyset)
     await desk.hints.began([paused])
+
+
+async def test_a_run_that_is_seen_to_wait_long_after_it_was_told_of_is_heard_of(desk: Desk) -> None:
+    """Prefect tells of the states of a bulk call when it makes them, and commits them all at its end."""
+    run_id = await desk.park()
+    await desk.set_state(run_id, "RUNNING")
+
+    async def told() -> AsyncIterator[StateChange]:
+        yield StateChange(run_id, str(uuid.uuid4()), "PAUSED", "Paused", datetime.now(UTC), None, ())
+        await asyncio.Event().wait()
+
+    async def nothing(_: object) -> None:
+        """No signal is there to be applied."""
+
+    watch = SignalWatch(
+        store=desk.store,
+        waits=desk.hints,
+        runs=desk.runs,
+        apply=nothing,
+        serve=nothing,
+        bystander=Bystander(store=desk.store, waits=desk.hints, runs=desk.runs, apply=nothing, remind=nothing),
+        changes=told,
+        settings=settings(poll_seconds=600, scan_seconds=600),
+    )
+    watching = asyncio.create_task(watch.run())
+    await asyncio.sleep(4)
+    assert await desk.hints.count() == 0
+    await desk.set_state(run_id, "PAUSED")
+    await eventually(lambda: _counted(desk, 1), within_seconds=30)
+    watching.cancel()
+    await asyncio.wait({watching})
+
+
+async def _counted(desk: Desk, count: int) -> bool:
+    return await desk.hints.count() == count
