@@ -74,6 +74,7 @@ class Intake:
         self._settings = settings
         self._deployments: dict[str, Deployment] = {}
         self._foreign: set[str] = set()
+        self._asked: dict[str, asyncio.Task[None]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._poll_now = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -124,13 +125,18 @@ class Intake:
 
     async def _known(self, deployment_id: str) -> Deployment | None:
         if deployment_id not in self._deployments and deployment_id not in self._foreign:
-            try:
-                deployment = await self._prefect.read(deployment_id)
-            except (TransientError, NotFound):
-                return None
-            self._file(deployment)
-            self._changed(list(self._deployments.values()))
+            # Asked once, however many of its runs are heard of: hundreds of questions at a time choke Prefect's client.
+            asked = self._asked.get(deployment_id)
+            if asked is None:
+                asked = self._asked[deployment_id] = asyncio.create_task(self._look_up(deployment_id))
+                asked.add_done_callback(lambda _: self._asked.pop(deployment_id, None))
+            await asyncio.wait({asked})
         return self._deployments.get(deployment_id)
+
+    async def _look_up(self, deployment_id: str) -> None:
+        with contextlib.suppress(TransientError, NotFound):  # the poll finds its runs
+            self._file(await self._prefect.read(deployment_id))
+            self._changed(list(self._deployments.values()))
 
     def _file(self, deployment: Deployment) -> None:
         refusal = self._policy.refusal(deployment)

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 import httpx
+import structlog
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_UI_URL
@@ -20,6 +21,8 @@ _RETRIED = frozenset({408, 425, 429})
 _CREDENTIALS = frozenset({401, 403})
 _SERVER_ERROR = 500
 _SAID_LIMIT = 2000
+
+log = structlog.get_logger()
 
 
 class PrefectApi:
@@ -57,6 +60,8 @@ class PrefectApi:
         except (PrefectHTTPStatusError, httpx.HTTPStatusError) as error:
             response = error.response
         except (httpx.HTTPError, OSError) as error:
+            if isinstance(error, httpx.PoolTimeout):
+                await self._empty_pool()
             raise TransientError(
                 f"Prefect at {self.url} is out of reach: {str(error) or type(error).__name__}"
             ) from error
@@ -70,6 +75,15 @@ class PrefectApi:
         except ValueError as error:
             msg = f"something else than Prefect answered at {self.url}: {response.text[:100]!r} is not JSON"
             raise TransientError(msg) from error
+
+    async def _empty_pool(self) -> None:
+        """Nothing came free for as long as a request may take: connections that were given to nobody stay taken.
+
+        httpcore loses one where a request is given up in the moment in which it gets it, and never finds it again.
+        """
+        log.warning("prefect's client has run out of connections, beginning with new ones", url=self.url)
+        transport: Any = self._client._client._transport  # noqa: SLF001 - nothing public reaches it
+        await transport._pool.aclose()  # noqa: SLF001 - likewise; the pool goes on empty
 
     def run_url(self, run_id: str) -> str:
         """Where a person sees the flow run in Prefect's UI."""

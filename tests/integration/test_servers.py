@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+from httpcore import Origin
+from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, temporary_settings
+
+from events.errors import TransientError
 from services.prefect_api.client import PrefectApi, connect
 from services.store.connection import AsyncRedis
 
@@ -26,6 +31,17 @@ async def test_transactions_of_the_prefect_server_wait_for_each_other(prefect_ur
         deployment = await api.request("POST", "/deployments/", json=body)
         answers = await asyncio.gather(*(_create(api, deployment["id"], 20) for _ in range(4)))
     assert {one["status"] for answer in answers for one in answer["results"]} == {"CREATED"}
+
+
+async def test_a_client_that_has_lost_all_its_connections_gets_new_ones(prefect_url: str) -> None:
+    """httpcore has been seen to keep connections taken for requests that were given up: none was left."""
+    with temporary_settings(updates={PREFECT_API_REQUEST_TIMEOUT: 1}):
+        async with connect() as api:
+            pool = api._client._client._transport._pool
+            pool._connections += [pool.create_connection(Origin(b"http", b"127.0.0.1", 1)) for _ in range(200)]
+            with pytest.raises(TransientError):
+                await api.request("GET", "/health", once=True)
+            assert await api.request("GET", "/health", once=True) is True
 
 
 async def _create(api: PrefectApi, deployment_id: str, count: int) -> dict[str, list[dict[str, str]]]:

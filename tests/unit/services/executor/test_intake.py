@@ -1,0 +1,84 @@
+"""The intake, between what it hears and the queue."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+
+from config.settings import ExecutorSettings
+from services.executor.catalog import Policy
+from services.executor.intake import Intake
+from services.prefect_api.deployments import Deployment, DueRun
+from services.prefect_api.events import Connected, StateChange
+from services.prefect_api.run_calls import Stopped
+from tests.support.waiting import eventually
+
+MANY = 300
+
+
+class Port:
+    """Prefect, which has told of many runs and takes its time to answer."""
+
+    def __init__(self) -> None:
+        self.read_calls = 0
+
+    async def without_work_pool(self) -> list[Deployment]:
+        await asyncio.Event().wait()
+        return []
+
+    async def read(self, deployment_id: str) -> Deployment:
+        self.read_calls += 1
+        await asyncio.sleep(0.2)
+        return Deployment(
+            id=deployment_id,
+            name="flow/default",
+            path=None,
+            entrypoint=None,
+            remote=False,
+            work_pool=None,
+            tags=("sluice",),
+            job_variables={},
+        )
+
+    async def due(self, deployment_ids: Sequence[str], *, before: datetime) -> list[DueRun]:
+        return []
+
+    async def stopped(self, run_ids: Sequence[str]) -> list[Stopped]:
+        return []
+
+    async def changes(self) -> AsyncIterator[StateChange | Connected]:
+        yield Connected()
+        for number in range(MANY):
+            yield StateChange(f"run-{number}", f"state-{number}", "SCHEDULED", "Scheduled", datetime.now(UTC), "d", ())
+        await asyncio.Event().wait()
+
+
+async def test_a_deployment_is_asked_for_once_however_many_of_its_runs_are_heard_of() -> None:
+    """Hundreds of questions at a time have choked Prefect's client for good."""
+    port = Port()
+    queued: list[str] = []
+
+    async def enqueue(queue_name: str, run_id: str, state_id: str, *, again: bool = False) -> bool:
+        queued.append(run_id)
+        return True
+
+    intake = Intake(
+        prefect=port,
+        enqueue=enqueue,
+        policy=Policy("default", ()),
+        running=list,
+        cancel=lambda _: None,
+        suspend=lambda *_: None,
+        changed=lambda _: None,
+        settings=ExecutorSettings(),
+    )
+    running = asyncio.create_task(intake.run())
+    await eventually(lambda: _as_many(queued))
+    running.cancel()
+    await asyncio.wait({running})
+    assert port.read_calls == 1
+
+
+async def _as_many(queued: list[str]) -> bool:
+    return len(queued) == MANY
