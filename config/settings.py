@@ -98,7 +98,7 @@ class ListenerSettings(Part):
 
     backoff_seconds: Positive = 0.2
     max_backoff_seconds: Positive = 5.0
-    batch: Annotated[int, Field(ge=1, le=10_000)] = 500
+    batch: Annotated[int, Field(ge=1, le=10_000)] = 2000
     """How many messages of a Redis stream or list are read and journalled at once."""
     batch_bytes: Annotated[int, Field(ge=1024)] = 8 * 1024 * 1024
     """What a batch may weigh; large messages come in smaller batches."""

@@ -21,7 +21,7 @@ from pydantic import (
     StringConstraints,
     ValidationError,
 )
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from events.errors import RejectedEvent
 
@@ -35,6 +35,17 @@ _NUL_ESCAPE: Final = b"\\u0000"
 # Text decoded from UTF-8 holds a lone surrogate, or a key that its bytes do not show, only through such an escape.
 _SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _LETTER_ESCAPE: Final = re.compile(rb"\\u00[567]")
+
+# What only the careful decoder can judge: a colon that does not show, and numbers that 64 bits or a float may not hold.
+_COLON_ESCAPE: Final = b"\\u003"
+_SHAPE: Final = bytes(48 if byte in b"0123456789" else 101 if byte in b"eE" else 32 for byte in range(256))
+_LONG_NUMBER: Final = b"0" * 19
+_LARGE_EXPONENT: Final = b"0e000"
+
+# What a CloudEvent may hold beside its extensions; the last two are known and not kept.
+_KEPT: Final = frozenset({"specversion", "id", "source", "type", "subject", "time", "data"})
+_KNOWN: Final = _KEPT | {"datacontenttype", "dataschema"}
+_EXTENSION_NAME: Final = re.compile(r"[a-z0-9]{1,64}")
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
@@ -76,13 +87,14 @@ class Event(BaseModel):
             "id": self.id,
             "source": self.source,
             "type": self.type,
-            "time": self.time.isoformat().replace("+00:00", "Z"),
+            "time": self.time,
         }
         if self.subject is not None:
             body["subject"] = self.subject
         if self.data is not None:
             body["data"] = self.data
-        return to_json({**body, **self.extensions})
+        body.update(self.extensions)
+        return to_json(body)
 
 
 def new_event(type_: str, *, source: str, data: JsonValue = None, subject: str | None = None) -> Event:
@@ -102,7 +114,7 @@ def parse_json(raw: bytes, limits: Limits) -> JsonValue:
     _check_depth(raw, limits.max_depth)
     escaped = b"\\u" in raw
     try:
-        value: JsonValue = _decode(raw.decode("utf-8"))
+        value = _decode(raw)
         if escaped and _SURROGATE_ESCAPE.search(raw):
             to_json(value)  # lone surrogates cannot be carried on
     except RejectedEvent:
@@ -151,22 +163,21 @@ def parse_event(
 
 def event_from_mapping(value: Mapping[str, Any], *, default_source: str | None = None) -> Event:
     """A parsed CloudEvents object as an event; raises `RejectedEvent` that names every attribute at fault."""
-    known = {"specversion", "id", "source", "type", "subject", "time", "data"}
-    passed_over = {"datacontenttype", "dataschema"}
     if "data_base64" in value:
         raise RejectedEvent("not-a-cloudevent", "binary data (`data_base64`) is not accepted: send JSON in `data`")
     extensions: dict[str, Any] = {}
     for name, attribute in value.items():
-        if name in known or name in passed_over:
+        if name in _KNOWN:
             continue
-        if not re.fullmatch(r"[a-z0-9]{1,64}", name):
+        if not _EXTENSION_NAME.fullmatch(name):
             msg = (
                 f"the attribute name {name[:80]!r} is not allowed: CloudEvents names are lower-case letters and digits"
             )
             raise RejectedEvent("not-a-cloudevent", msg)
         extensions[name] = attribute
-    fields: dict[str, Any] = {name: value[name] for name in known if name in value}
-    fields.setdefault("time", datetime.now(UTC))
+    fields: dict[str, Any] = {name: value[name] for name in _KEPT & value.keys()}
+    if "time" not in fields:
+        fields["time"] = datetime.now(UTC)
     if default_source is not None:
         fields.setdefault("source", default_source)
     try:
@@ -272,6 +283,22 @@ def _kind(value: JsonValue) -> str:
 
 
 # Built once: making a decoder costs as much as a small message's work.
-_decode: Final = json.JSONDecoder(
+_decode_carefully: Final = json.JSONDecoder(
     parse_constant=_refuse_constant, parse_float=_finite, parse_int=_sixty_four_bits, object_pairs_hook=_unique
 ).decode
+
+
+def _decode(raw: bytes) -> JsonValue:
+    """The JSON text's value, by a fast decoder wherever that one could only find the same as the careful one."""
+    shape = raw.translate(_SHAPE, b"+-")
+    if _COLON_ESCAPE not in raw and _LONG_NUMBER not in shape and _LARGE_EXPONENT not in shape:
+        try:
+            value: JsonValue = from_json(raw, allow_inf_nan=False)
+        except ValueError:
+            pass  # the careful decoder says what is wrong
+        else:
+            # Of a key that stands twice in one object, one is gone, and with it a colon.
+            if to_json(value).count(b":") == raw.count(b":"):
+                return value
+    carefully: JsonValue = _decode_carefully(raw.decode("utf-8"))
+    return carefully

@@ -148,15 +148,14 @@ class StreamListener:
         until_claim_ms = int(self._settings.claim_idle_seconds * 250)
         entries = await self._read(">", block_ms=min(_BLOCK_MS, until_claim_ms))
         self._backoff.worked()
-        if entries:
-            await self._take(entries)
+        await self._take(entries)
 
     async def _read(self, position: str, *, block_ms: int | None) -> Entries:
         with translated():
             answer: Any = await self._redis.xreadgroup(
                 GROUP, self._consumer, {self._stream: position}, count=self._count, block=block_ms
             )
-        return answer[0][1] if answer else []
+        return _entries(answer)
 
     async def _claim(self) -> Entries:
         idle_ms = int(self._settings.claim_idle_seconds * 1000)
@@ -170,6 +169,14 @@ class StreamListener:
         return list(entries)
 
     async def _take(self, entries: Entries) -> None:
+        while entries:
+            entries = await self._finish(entries)
+
+    async def _finish(self, entries: Entries) -> Entries:
+        """Hand the entries on and acknowledge them; answers the next ones, read on the same way to the server.
+
+        None are read where there may be none, or where something else is due first.
+        """
         ids = [entry_id for entry_id, _ in entries]
         messages = [self._message(entry_id.decode(), fields) for entry_id, fields in entries if fields]
         try:
@@ -178,11 +185,12 @@ class StreamListener:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(self._hold(ids, idle_ms=_RELEASED_IDLE_MS), 1)
             raise
-        await self._acknowledge(ids)
+        read_on = len(ids) >= self._count and time.monotonic() < min(self._claim_due, self._trim_due)
         weight = sum(len(message.raw) for message in messages)
         average = max(1, weight // max(1, len(messages)))
         fitting = max(1, self._settings.batch_bytes // average)
         self._count = min(self._settings.batch, fitting, self._count * 2)
+        return await self._acknowledge(ids, read_on=read_on)
 
     async def _hand_on(self, messages: Sequence[Message], ids: Sequence[bytes]) -> None:
         while messages:
@@ -204,13 +212,16 @@ class StreamListener:
         with translated():
             await self._redis.xclaim(self._stream, GROUP, self._consumer, 0, list(ids), idle=idle_ms, justid=True)
 
-    async def _acknowledge(self, ids: Sequence[bytes]) -> None:
+    async def _acknowledge(self, ids: Sequence[bytes], *, read_on: bool) -> Entries:
         with translated():
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.xack(self._stream, GROUP, *ids)
                 if self._delete:
                     pipe.xdel(self._stream, *ids)
-                await pipe.execute()
+                if read_on:
+                    pipe.xreadgroup(GROUP, self._consumer, {self._stream: ">"}, count=self._count)
+                answers = await pipe.execute()
+        return _entries(answers[-1]) if read_on else []
 
     async def _tidy(self) -> None:
         """Forget dead consumers and, where that is wanted, delete what everybody has acknowledged."""
@@ -231,6 +242,10 @@ class StreamListener:
             "no-event-field", f"the entry has no field `event`, only {', '.join(whole)}: put the event's JSON there"
         )
         return Message(raw=json.dumps(whole, ensure_ascii=False).encode(), key=key, origin=origin, fault=fault)
+
+
+def _entries(answer: Any) -> Entries:
+    return list(answer[0][1]) if answer else []
 
 
 def _text(value: bytes) -> str:

@@ -153,6 +153,43 @@ class TestLimits:
         raw = json.dumps(value).encode()
         assert parse_json(raw, LIMITS) == json.loads(raw)
 
+    @given(json_values, st.sampled_from(["a", ":", "é", '"', "\\u003a", "\n"]), st.integers(0, 3), st.booleans())
+    def test_a_key_that_stands_twice_is_refused_wherever_it_stands(
+        self, value: JsonValue, key: str, depth: int, ascii_only: bool
+    ) -> None:
+        name, inner = (json.dumps(part, ensure_ascii=ascii_only) for part in (key, value))
+        raw = f'{{{name}: {inner}, "b": ":", {name}: {inner}}}'
+        for _ in range(depth):
+            raw = f'{{"c": [{raw}]}}'
+        assert rejected(raw.encode(), default_type="t").code == "not-json"
+
+    @pytest.mark.parametrize(
+        "twice",
+        [
+            rb'{"\u003a": 1, "\u003a": 2}',
+            rb'{"a": 1, "a": "\u003a"}',
+            rb'{"a": "\u003A", "a": 1}',
+            rb'{"a": 1, "\u0061": 2}',
+        ],
+    )
+    def test_a_key_that_stands_twice_is_refused_behind_escapes_too(self, twice: bytes) -> None:
+        assert rejected(twice, default_type="t").code == "not-json"
+
+    @pytest.mark.parametrize(
+        "number", ["18446744073709551616", "-9223372036854775809", "1e999", "-1E+400", "1" + "0" * 400 + ".5"]
+    )
+    def test_a_number_that_is_too_large_is_refused_wherever_it_stands(self, number: str) -> None:
+        assert rejected(f'{{"a": [{{"b": {number}}}]}}'.encode(), default_type="t").code == "not-json"
+
+    @pytest.mark.parametrize("number", ["18446744073709551615", "-9223372036854775808", "1e308", "4.9e-324", "-0.0"])
+    def test_the_largest_numbers_are_taken_as_they_are(self, number: str) -> None:
+        assert repr(parse_json(number.encode(), LIMITS)) == repr(json.loads(number))
+
+    @given(st.text(alphabet='{}[]",:\\u0039aeE+-. \n', max_size=80))
+    def test_what_is_taken_of_what_is_near_to_json_is_read_as_any_other_reader_reads_it(self, text: str) -> None:
+        with suppress(RejectedEvent):
+            assert repr(parse_json(text.encode(), LIMITS)) == repr(json.loads(text))
+
     def test_a_megabyte_of_open_brackets_is_refused_without_recursion(self) -> None:
         assert rejected(b"[" * 1_000_000).code == "too-deep"
 

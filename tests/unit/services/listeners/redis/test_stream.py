@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 
 from config.settings import ListenerSettings
 from events.errors import Backpressure, TransientError
+from services.listeners.intake import Message
 from services.listeners.redis.stream import GROUP, StreamListener
 from services.store.connection import AsyncRedis
 from tests.support.sources import QUICK, Door, Letters, cloudevent, intake, running
@@ -114,6 +116,31 @@ async def test_what_a_dead_consumer_left_is_taken_over(redis: AsyncRedis) -> Non
     async with running(listener(redis, door, Letters())):
         await eventually(lambda: _none_pending(redis))
     assert await door.ids() == ["left"]
+
+
+async def test_a_stream_that_never_runs_dry_does_not_keep_a_dead_consumers_entries_waiting(redis: AsyncRedis) -> None:
+    door, letters = Door(redis), Letters()
+    await redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
+    await redis.xadd(STREAM, {"event": cloudevent("left")})
+    await redis.xreadgroup(GROUP, "dead", {STREAM: ">"})
+    for number in range(200):
+        await redis.xadd(STREAM, {"event": cloudevent(f"e{number}")})
+
+    async def slowly(messages: Sequence[Message]) -> None:
+        await asyncio.sleep(0.01)
+        await intake(door, letters).accept(messages)
+
+    part = StreamListener(
+        listener="redis:test",
+        redis=redis,
+        stream=STREAM,
+        sink=slowly,
+        settings=QUICK.model_copy(update={"batch": 1}),
+        consumer="one",
+    )
+    async with running(part):
+        await eventually(lambda: _holds(door, 201))
+    assert (await door.ids()).index("left") < 150
 
 
 async def test_what_was_delivered_to_this_consumer_before_is_finished_first(redis: AsyncRedis) -> None:
