@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 import structlog
 import uvloop
 
+from services.garbage import search_seldom
 from services.health import Reporter
 from services.store.connection import AsyncRedis
 
@@ -31,6 +32,7 @@ class Part(Protocol):
 
 def run_loop(work: Coroutine[Any, Any, None]) -> None:
     """Run ``work`` as a role's process does: on uvloop, which reads and writes sockets in less time than asyncio's."""
+    search_seldom()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(work)
 

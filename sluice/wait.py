@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
@@ -27,7 +28,7 @@ from sluice.protocol import (
 
 REMINDER_EVENT: Final = "sluice.signal.reminder"
 
-_COMMIT_SECONDS: Final = (0.01, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.4)
+_COMMIT_SECONDS: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.4)
 """Prefect tells of a state before its transaction is committed: how long to wait before each look."""
 
 _UNCONNECTED_POLL_SECONDS: Final = 2.0
@@ -125,6 +126,12 @@ class Wait:
             heard.watch(state.timestamp)
             return await self._until_left(state, heard, self.since or entered)
 
+    async def tidy(self) -> None:
+        """Take the tags away that say what the run waits for; the answer need not wait for that."""
+        if _awaiting(self._tags):
+            self._tags = list((await self.run.read()).tags)
+            await self._untag()
+
     async def began(self) -> datetime | None:
         """When the run entered this wait; None if it never did."""
         entered = [known.timestamp for known in await self.run.states() if known.state_details.pause_key == self.pause]
@@ -211,10 +218,11 @@ class Wait:
             await asyncio.sleep(pause_seconds)
             inputs: dict[str, Any] = {}
             try:
-                if told:  # the answer is there as soon as the state is
-                    found, inputs = await asyncio.gather(self.run.read(), self.run.inputs(self.pause))
-                else:
-                    found = await self.run.read()
+                if told:
+                    inputs = await self.run.inputs(self.pause)
+                    if response_key(self.pause) in inputs:  # written in the transaction that let the run go on
+                        return self._ended(inputs)
+                found = await self.run.read()
             except UNREACHABLE as error:
                 self.log.debug("Prefect is out of reach while waiting: %s", error)
                 await asyncio.sleep(_UNCONNECTED_POLL_SECONDS)
@@ -267,7 +275,7 @@ class Wait:
         return Expiry()
 
     async def _untag(self) -> None:
-        if any(tag.startswith(AWAITS) for tag in self._tags):
+        if _awaiting(self._tags):
             self._tags = with_awaits(self._tags, ())
             await self.run.set_tags(self._tags)
 
@@ -278,6 +286,10 @@ class Wait:
         except UNREACHABLE as error:
             self.log.warning("The reminder was not sent: %s", error)
         self.log.warning("Still waiting for a signal after %g s", self.spec.remind_seconds)
+
+
+def _awaiting(tags: Sequence[str]) -> bool:
+    return any(tag.startswith(AWAITS) for tag in tags)
 
 
 def parse_answer(model: type[BaseModel] | None, value: dict[str, Any]) -> Any:

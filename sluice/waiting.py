@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import dataclasses
-import threading
 from collections.abc import Callable, Collection, Coroutine
-from concurrent.futures import Future
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypeVar, overload
+from uuid import UUID
 
 try:
     from prefect.client.orchestration import get_client
@@ -23,6 +21,7 @@ from typing import assert_never
 
 from pydantic import BaseModel
 
+from sluice.ahead import answer_of, in_thread
 from sluice.errors import SignalRejected, SignalTimeout
 from sluice.own_run import OwnRun
 from sluice.wait import Answer, Expiry, Leave, OnReject, Refusal, UnfitError, Wait, WaitSpec, parse_answer
@@ -152,16 +151,35 @@ async def wait_for_signal_async(
         raise RuntimeError("wait_for_signal must be called in a flow run.")
     if suspend and TaskRunContext.get() is not None:
         raise RuntimeError("A task cannot suspend its flow run: call wait_for_signal(suspend=True) in the flow itself.")
+    called_in, run_id = context, context.flow_run.id
+
+    async def wait(answer: asyncio.Future[Any]) -> Any:
+        return await _wait(answer, called_in, run_id, spec, several=several, default=default, on_reject=on_reject)
+
+    return await answer_of(run_id, wait)
+
+
+async def _wait(
+    answer: asyncio.Future[Any],
+    context: FlowRunContext,
+    run_id: UUID,
+    spec: WaitSpec,
+    *,
+    several: bool,
+    default: Any,
+    on_reject: OnReject,
+) -> Any:
+    """Wait until there is an answer that fits, or all of them, and tidy up behind ``answer``."""
     answers: dict[str, Any] = {}
     async with get_client() as client:
-        run = OwnRun(client, context.flow_run.id)
+        run = OwnRun(client, run_id)
         since: datetime | None = None
         complaint = ""
         while True:
             remaining = tuple(known for known in spec.keys if known not in answers)
             wait = Wait(
                 run=run,
-                run_id=context.flow_run.id,
+                run_id=run_id,
                 spec=dataclasses.replace(spec, keys=remaining),
                 occurrence=_occurrence(context, spec.name),
                 log=get_run_logger(context),
@@ -172,18 +190,18 @@ async def wait_for_signal_async(
             if not isinstance(result, Answer):
                 return await _unanswered(result, spec, run, default=default, on_reject=on_reject)
             try:
-                value = parse_answer(input, result.value)
+                value = parse_answer(spec.model, result.value)
             except UnfitError as error:
                 complaint = str(error)
                 wait.log.warning("The answer does not fit, and the run goes on waiting: %s", complaint)
             else:
-                if not several:
-                    return value
-                answered = remaining if result.key is None else (result.key,)
-                answers |= dict.fromkeys(answered, value)
-                if need == "any" or len(answers) == len(spec.keys):
-                    return answers
                 complaint = ""
+                answers |= dict.fromkeys(remaining if result.key is None else (result.key,), value)
+                if not (several and spec.need_all) or len(answers) == len(spec.keys):
+                    answer.set_result(answers if several else value)
+            await wait.tidy()
+            if answer.done():
+                return answer.result()
             if since is None and spec.timeout_seconds is not None:
                 since = await wait.began()
 
@@ -241,22 +259,4 @@ def _dispatch(start: Callable[[], Coroutine[Any, Any, T]]) -> Any:
     owner = task.task if task is not None else flow.flow if flow is not None else None
     if owner is not None and owner.isasync:
         return start()
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(start())
-    return _in_thread(start)  # a sync flow that was called on an event loop's thread
-
-
-def _in_thread(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    done: Future[T] = Future()
-    context = contextvars.copy_context()
-
-    def work() -> None:
-        try:
-            done.set_result(context.run(asyncio.run, start()))
-        except BaseException as error:  # noqa: BLE001 - Prefect's Pause is one, and it belongs to the caller
-            done.set_exception(error)
-
-    threading.Thread(target=work, daemon=True, name="sluice-wait").start()
-    return done.result()
+    return in_thread(flow.flow_run.id if flow is not None and flow.flow_run is not None else None, start)
