@@ -25,8 +25,7 @@ class Tidying:
 
     async def __call__(self, answer: asyncio.Future[str]) -> str:
         answer.set_result("yes")
-        while not self.may_end.is_set():
-            await asyncio.sleep(0.005)
+        await asyncio.to_thread(self.may_end.wait)
         self.tidied = True
         return "too late"
 
