@@ -65,6 +65,8 @@ class Lane:
     items: dict[str, Item] = field(default_factory=dict)
     last_read: str = ""
     length: int = 0
+    rules: str = ""
+    """Under which version of the rules what waits was last judged, as far as is known."""
     outdated: str = ""
     """Up to this entry, what waits was decided by rules that have changed since, and is to be judged again."""
     noticed: bool = True
@@ -76,15 +78,11 @@ class Lane:
         return max(0, WINDOW - len(self.items))
 
     def outdated_items(self) -> list[Item]:
-        """What is in memory of that; runs of several events stay as they were decided."""
+        """What is in memory of that, calls under way included; runs of several events stay as they were decided."""
         if not self.outdated:
             return []
         last = order(self.outdated)
-        return [
-            item
-            for item in self.items.values()
-            if not item.in_flight and len(item.dispatch.positions) == 1 and order(item.entry) <= last
-        ]
+        return [item for item in self.items.values() if len(item.dispatch.positions) == 1 and order(item.entry) <= last]
 
     def take_in(self, waiting: Iterable[Waiting]) -> None:
         """Add what was read."""

@@ -100,7 +100,6 @@ class Dispatcher:
         self._pace = pace
         self._rules_version = rules_version
         self._rejudge = rejudge
-        self._version = rules_version()
         self._settings = settings
         self._circuits = CircuitLimits(
             events=settings.circuit_events,
@@ -115,6 +114,8 @@ class Dispatcher:
         self._trouble = Backoff("dispatch", first_seconds=0.1, longest_seconds=5)
         self._active = False
         self._next_recount = 0.0
+        self._judged_by = ""
+        """By which rules the lanes that are found next were judged; those that were there before: nobody knows."""
 
     async def run(self) -> None:
         """Dispatch until cancelled, whenever this process holds the lease; a call in hand is given time to end."""
@@ -170,6 +171,7 @@ class Dispatcher:
             await ended(*helpers)
             await self._finish()
             self._lanes.clear()
+            self._judged_by = ""
             with contextlib.suppress(TransientError, Backpressure):
                 await self._lease.release()
 
@@ -236,18 +238,20 @@ class Dispatcher:
         for name in names:
             if name not in self._lanes:
                 rule, _, deployment = name.partition(":")
-                self._lanes[name] = Lane(name, rule, deployment, Circuit(self._circuits))
+                self._lanes[name] = Lane(name, rule, deployment, Circuit(self._circuits), rules=self._judged_by)
         present = set(names)
         for name, lane in self._lanes.items():
             if name not in present and not lane.items:
                 lane.last_read = ""
                 lane.length = 0
+                lane.rules = self._judged_by
         wanted = {name: (lane.last_read, lane.room) for name in names if (lane := self._lanes[name]).room}
         for name, waiting in (await self._source.read(wanted)).items():
             self._lanes[name].take_in(waiting)
         full = [name for name in names if not self._lanes[name].room]
         for name, length in (await self._source.lengths(full)).items():
             self._lanes[name].length = length
+        self._judged_by = self._rules_version()
         if time.monotonic() >= self._next_recount:
             await self._recount([name for name in names if self._lanes[name].room])
 
@@ -266,15 +270,17 @@ class Dispatcher:
     async def _reconsider(self) -> None:
         """When the rules have changed, what is held may be theirs no more: let them decide on it again."""
         version = self._rules_version()
-        if version != self._version:
-            ends = await self._source.ends([name for name, lane in self._lanes.items() if lane.circuit.is_open])
-            self._version = version
-            for name, last in ends.items():
+        changed = [name for name, lane in self._lanes.items() if lane.circuit.is_open and lane.rules != version]
+        if changed:
+            for name, last in (await self._source.ends(changed)).items():
                 self._lanes[name].outdated = last
+            for name in changed:
+                self._lanes[name].rules = version
         for lane in self._lanes.values():
             if not lane.outdated:
                 continue
-            items = lane.outdated_items()
+            outdated = lane.outdated_items()
+            items = [item for item in outdated if not item.in_flight]
             moved = await self._rejudge([(item.entry, item.dispatch) for item in items])
             if moved:
                 for item in items:
@@ -282,7 +288,7 @@ class Dispatcher:
                 if moved < len(items):
                     lane.last_read = ""  # what the journal no longer holds stays as it was decided
                 self._wake.set()  # there may be more behind them
-            else:
+            elif len(items) == len(outdated):  # else the end of a call wakes this part up
                 lane.outdated = ""
                 lane.circuit.reset()
                 log.info("the rules have changed: what a rule held was judged again", rule=lane.rule)

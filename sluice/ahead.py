@@ -13,6 +13,9 @@ from uuid import UUID
 T = TypeVar("T")
 
 _END_SECONDS: Final = 1.0
+_TIDY_SECONDS: Final = 12.0
+"""Longer than two calls to Prefect take at most: a wait whose thread was killed must not hold up the next one."""
+
 _WAKE_SECONDS: Final = 0.5
 """How often a thread that waits for an answer can be interrupted, where Prefect ends a task or flow by its time-out."""
 
@@ -51,10 +54,10 @@ async def answer_of(run_id: UUID, wait: Callable[[asyncio.Future[T]], Coroutine[
 
 
 async def ended(run_id: UUID) -> None:
-    """Return once the run's last wait has tidied up."""
+    """Return once the run's last wait has tidied up, or has had time enough for it."""
     end = _ends.get(run_id)
     if end is not None:
-        await asyncio.wait({asyncio.wrap_future(end)})
+        await asyncio.wait({asyncio.wrap_future(end)}, timeout=_TIDY_SECONDS)
 
 
 def in_thread(run_id: UUID | None, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -77,8 +80,8 @@ def in_thread(run_id: UUID | None, start: Callable[[], Coroutine[Any, Any, T]]) 
             await ended(run_id)
 
     context = contextvars.copy_context()
-    thread = threading.Thread(target=lambda: context.run(asyncio.run, work()), daemon=True, name="sluice-wait")
-    thread.start()
+    # No daemon: a process that ends with the answer lets the wait tidy up.
+    threading.Thread(target=lambda: context.run(asyncio.run, work()), name="sluice-wait").start()
     try:
         while not concurrent.futures.wait({answer}, timeout=_WAKE_SECONDS).done:
             pass

@@ -199,7 +199,12 @@ async def _wait(
                 answers |= dict.fromkeys(remaining if result.key is None else (result.key,), value)
                 if not (several and spec.need_all) or len(answers) == len(spec.keys):
                     answer.set_result(answers if several else value)
-            await wait.tidy()
+            try:
+                await wait.tidy()
+            except asyncio.CancelledError:
+                if answer.done():  # the loop is being closed, because the flow has ended: what is begun is finished
+                    await wait.tidy()
+                raise
             if answer.done():
                 return answer.result()
             if since is None and spec.timeout_seconds is not None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
+import pytest
+
 from config.settings import DispatcherSettings
+from events.dead_letter import DeadLetter
 from services.prefect_api.client import PrefectApi
 from services.store.connection import AsyncRedis
-from services.store.dead_letters import LetterQuery
+from services.store.dead_letters import DeadLetters, LetterQuery
 from tests.integration.delivery.world import RULE, SCHEMA, World, deployment, made, order, orders, runs_of, set_state
 from tests.support.waiting import eventually
 
@@ -189,6 +193,42 @@ async def test_events_held_for_a_deployment_that_the_rule_no_longer_names_go_to_
         world.use({**RULE, "run": name})
         await eventually(lambda: made(prefect, name, 3))
         await eventually(lambda: _drained(world))
+
+
+async def test_rules_that_change_while_a_call_is_under_way_are_asked_about_its_events_too(
+    redis: AsyncRedis, prefect: PrefectApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bury = DeadLetters.add
+
+    async def slowly(box: DeadLetters, letter: DeadLetter) -> object:
+        await asyncio.sleep(1.5)  # the rule holds its events by now, and the call that found that out is not over
+        return await bury(box, letter)
+
+    monkeypatch.setattr(DeadLetters, "add", slowly)
+    world = World(redis, prefect)
+    world.use({**RULE, "run": "never-there/default"})
+    name = await deployment(prefect)
+    async with world.running("router", "dispatcher"):
+        await world.publish(*orders(3))
+        await eventually(lambda: _held(world))
+        world.use({**RULE, "run": name})
+        await eventually(lambda: made(prefect, name, 3))
+        await eventually(lambda: _drained(world))
+
+
+async def test_events_held_when_the_service_stopped_go_by_the_rules_with_which_it_starts(
+    world: World, redis: AsyncRedis, prefect: PrefectApi
+) -> None:
+    world.use({**RULE, "run": "never-there/default"})
+    name = await deployment(prefect)
+    async with world.running("router", "dispatcher"):
+        await world.publish(*orders(3))
+        await eventually(lambda: _held(world))
+    again = World(redis, prefect)
+    again.use({**RULE, "run": name})
+    async with again.running("router", "dispatcher"):
+        await eventually(lambda: made(prefect, name, 3))
+        await eventually(lambda: _drained(again))
 
 
 async def test_a_limit_on_active_runs_holds_the_rest_in_order_and_nobody_else(

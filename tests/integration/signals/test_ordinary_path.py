@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 import sluice
 from tests.integration.signals.conftest import Desk, new_key
+from tests.support.waiting import eventually
 
 
 class Approval(BaseModel):
@@ -42,7 +43,12 @@ async def test_a_signal_by_key_resumes_the_run_with_its_input(resumer: Desk) -> 
 
     assert record.status == "applied"
     assert await task == Approval(approved=True, by="ann")
-    assert (await resumer.state(run_id)) == {"type": "COMPLETED", "message": None, "tags": []}
+    ended = {"type": "COMPLETED", "message": None, "tags": []}
+    await eventually(lambda: _is(resumer, run_id, ended))
+
+
+async def _is(resumer: Desk, run_id: str, wanted: dict[str, Any]) -> bool:
+    return (await resumer.state(run_id)) == wanted
 
 
 async def test_a_signal_by_run_id_resumes_the_run(resumer: Desk) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -51,6 +52,24 @@ async def test_a_sync_flow_gets_an_instance_of_its_model(resumer: Desk) -> None:
     await running.waits()
     await resumer.send(key=key, input={"approved": True})
     assert await running.answer() == flows.Approval(approved=True, by="nobody")
+
+
+@pytest.mark.parametrize("flow", ["approving", "approving_async"])
+async def test_a_run_loses_its_tag_though_its_process_ends_with_the_answer(resumer: Desk, flow: str) -> None:
+    key, label = new_key(), new_key()
+    call = f"flows.{flow}({label!r}, {key!r})"
+    if flow == "approving_async":
+        call = f"asyncio.run({call})"
+    # As beside a server that is slow: the flow has ended long before its tag is away.
+    slow = "async def slowly(self): await asyncio.sleep(1); await tidy(self)\nWait.tidy = slowly"
+    imports = "import asyncio\nfrom sluice.wait import Wait\nfrom tests.support import waiting_flows as flows"
+    code = f"{imports}\ntidy = Wait.tidy\n{slow}\n{call}"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
+    (run,) = await eventually(lambda: resumer.runs.waiting_for([key]), what="the run waits")
+    await resumer.send(key=key, input={"n": 1})
+    assert await asyncio.wait_for(process.wait(), 30) == 0
+    state = await resumer.state(run.run_id)
+    assert (state["type"], state["tags"]) == ("COMPLETED", [])
 
 
 async def test_an_answer_that_only_the_model_refuses_lets_the_run_wait_again(resumer: Desk) -> None:
