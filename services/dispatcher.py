@@ -291,7 +291,7 @@ class Dispatcher:
             elif len(items) == len(outdated):  # else the end of a call wakes this part up
                 lane.outdated = ""
                 lane.circuit.reset()
-                log.info("the rules have changed: what a rule held was judged again", rule=lane.rule)
+                log.info("what a rule held was judged again by the present rules", rule=lane.rule)
 
     async def _allowance(self) -> Allowance:
         paces = {lane.rule: self._pace(lane.rule) for lane in self._lanes.values() if lane.items}

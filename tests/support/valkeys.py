@@ -64,7 +64,9 @@ def own_valkey(directory: Path, settings: RedisSettings | None = None) -> Iterat
 
 
 @contextmanager
-def sentinel(directory: Path, primary: OwnValkey, *, name: str = "mymaster") -> Iterator[str]:
+def sentinel(
+    directory: Path, primary: OwnValkey, *, name: str = "mymaster", password: str | None = None
+) -> Iterator[str]:
     """A Sentinel, with a quorum of one, that watches ``primary``; yields its address."""
     directory.mkdir(parents=True)
     port = claim_port(0, "a free port")
@@ -73,7 +75,7 @@ def sentinel(directory: Path, primary: OwnValkey, *, name: str = "mymaster") -> 
         f"bind 127.0.0.1\nport {port}\ndir {directory}\n"
         f"sentinel monitor {name} 127.0.0.1 {primary.port} 1\n"
         f"sentinel down-after-milliseconds {name} 500\n"
-        f"sentinel failover-timeout {name} 2000\n"
+        f"sentinel failover-timeout {name} 2000\n" + (f"requirepass {password}\n" if password else "")
     )
     server = Server(
         "Sentinel", [str(get_binary_path()), str(file), "--sentinel"], log_file=directory / "log", env=os.environ

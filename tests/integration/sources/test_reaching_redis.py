@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import ssl
 from pathlib import Path
 
 import pytest
+from redis.asyncio.connection import SSLConnection
 
 from config.settings import RedisSettings
 from config.sources import RedisSource
@@ -109,6 +112,41 @@ async def test_tls_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
         await plain.aclose()
 
 
+async def test_a_server_that_asks_for_a_certificate_gets_it(tmp_path: Path) -> None:
+    context, certificate = self_signed(tmp_path)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(certificate)
+    with own_valkey(tmp_path / "data") as valkey:
+        async with in_front_of(valkey.url, tls=context) as (_, url):
+            known = RedisSettings(ca_file=certificate, certificate_file=certificate, key_file=tmp_path / "key.pem")
+            redis = connect(url, known)
+            assert await redis.ping()
+            await redis.aclose()
+            stranger = connect(url, RedisSettings(ca_file=certificate))
+            with pytest.raises(TransientError), translated():
+                await stranger.ping()
+            await stranger.aclose()
+
+
+async def test_a_user_may_stand_in_the_settings(tmp_path: Path) -> None:
+    with own_valkey(tmp_path) as valkey:
+        opener = connect(valkey.url, RedisSettings())
+        await opener.acl_setuser("ann", enabled=True, passwords=["+s3cret"], commands=["+@all"], keys=["*"])
+        redis = connect(valkey.url, RedisSettings(username="ann", password="s3cret"))
+        assert await redis.acl_whoami() == "ann"
+        await redis.aclose()
+        await opener.aclose()
+
+
+async def test_sentinels_may_have_a_password_of_their_own(tmp_path: Path) -> None:
+    with own_valkey(tmp_path / "a") as valkey, sentinel(tmp_path / "s", valkey, password="s3cret") as address:
+        known = RedisSettings(sentinels=(address,), sentinel_password="s3cret")
+        redis = connect("redis://mymaster/0", known)
+        assert await asyncio.wait_for(redis.ping(), 30)
+        assert connect_sync("redis://mymaster/0", known).ping()
+        await redis.aclose()
+
+
 async def test_a_failover_by_sentinel_loses_nothing_that_was_replicated(tmp_path: Path) -> None:
     with (
         own_valkey(tmp_path / "a") as first,
@@ -161,3 +199,6 @@ def test_credentials_and_database_of_the_url_reach_the_primary_behind_sentinels(
     told = client.connection_pool.connection_kwargs
     assert (told["username"], told["password"], told["db"]) == ("user", "p@ss", 3)
     assert client.connection_pool.connection_class.__name__ == "SentinelManagedSSLConnection"
+    (asked,) = client.connection_pool.sentinel_manager.sentinels
+    assert issubclass(asked.connection_pool.connection_class, SSLConnection)
+    assert not asked.connection_pool.connection_kwargs["password"]
