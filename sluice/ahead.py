@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import contextvars
 import threading
 from collections.abc import Callable, Coroutine
@@ -67,11 +68,14 @@ def in_thread(run_id: UUID | None, start: Callable[[], Coroutine[Any, Any, T]]) 
     """
     answer: concurrent.futures.Future[T] = concurrent.futures.Future()
     begun: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = []
+    given_up = threading.Event()
 
     async def work() -> None:
         task = asyncio.current_task()
         if task is not None:
             begun.append((asyncio.get_running_loop(), task))
+        if given_up.is_set():
+            return
         try:
             answer.set_result(await start())
         except BaseException as error:  # noqa: BLE001 - Prefect's Pause is one, and it belongs to the caller
@@ -81,12 +85,15 @@ def in_thread(run_id: UUID | None, start: Callable[[], Coroutine[Any, Any, T]]) 
 
     context = contextvars.copy_context()
     # No daemon: a process that ends with the answer lets the wait tidy up.
-    threading.Thread(target=lambda: context.run(asyncio.run, work()), name="sluice-wait").start()
+    thread = threading.Thread(target=lambda: context.run(asyncio.run, work()), name="sluice-wait")
     try:
+        thread.start()
         while not concurrent.futures.wait({answer}, timeout=_WAKE_SECONDS).done:
             pass
     except BaseException:
+        given_up.set()
         for loop, task in begun:
-            loop.call_soon_threadsafe(task.cancel)
+            with contextlib.suppress(RuntimeError):  # its loop is closed by now
+                loop.call_soon_threadsafe(task.cancel)
         raise
     return answer.result()

@@ -38,7 +38,8 @@ def connect(url: str, settings: RedisSettings) -> AsyncRedis:
     blocking one must ask for less.
     """
     if settings.sentinels:
-        sentinel = redis.asyncio.Sentinel(_addresses(settings), sentinel_kwargs=_to_sentinels(url, settings))  # type: ignore[no-untyped-call]
+        asked = {"retry": AsyncRetry(_pause(), RETRIES), **_to_sentinels(url, settings)}
+        sentinel = redis.asyncio.Sentinel(_addresses(settings), sentinel_kwargs=asked)  # type: ignore[no-untyped-call]
         primary = sentinel.master_for(
             retry=AsyncRetry(_pause(), RETRIES), connection_pool_class=_PrimaryPool, **_to_primary(url, settings)
         )
@@ -53,7 +54,8 @@ def connect(url: str, settings: RedisSettings) -> AsyncRedis:
 def connect_sync(url: str, settings: RedisSettings) -> SyncRedis:
     """A blocking client on ``url``, for RQ; connects on first use. Answers are bytes."""
     if settings.sentinels:
-        sentinel = redis.Sentinel(_addresses(settings), sentinel_kwargs=_to_sentinels(url, settings))  # type: ignore[no-untyped-call]
+        asked = {"retry": Retry(_pause(), RETRIES), **_to_sentinels(url, settings)}
+        sentinel = redis.Sentinel(_addresses(settings), sentinel_kwargs=asked)  # type: ignore[no-untyped-call]
         return cast(SyncRedis, sentinel.master_for(retry=Retry(_pause(), RETRIES), **_to_primary(url, settings)))  # type: ignore[no-untyped-call]
     return redis.Redis.from_url(url, retry=Retry(_pause(), RETRIES), **_options(url, settings))
 

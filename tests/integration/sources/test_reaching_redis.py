@@ -145,6 +145,10 @@ async def test_sentinels_may_have_a_password_of_their_own(tmp_path: Path) -> Non
         assert await asyncio.wait_for(redis.ping(), 30)
         assert connect_sync("redis://mymaster/0", known).ping()
         await redis.aclose()
+        stranger = connect("redis://mymaster/0", RedisSettings(sentinels=(address,)))
+        with pytest.raises(TransientError, match="No master"), translated():  # said, and not retried for half a minute
+            await asyncio.wait_for(stranger.ping(), 20)
+        await stranger.aclose()
 
 
 async def test_a_failover_by_sentinel_loses_nothing_that_was_replicated(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -117,6 +118,33 @@ def test_a_thread_has_its_answer_at_once_and_the_wait_tidies_up_on() -> None:
 
 async def _after(run: object) -> None:
     await asyncio.wait_for(ended(run), 2)  # type: ignore[arg-type]
+
+
+def test_an_interruption_before_the_thread_has_begun_keeps_it_from_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin, run = threading.Event(), asyncio.run
+    began: list[str] = []
+
+    async def wait(answer: asyncio.Future[str]) -> str:
+        began.append("waited")
+        return "never"
+
+    def late(coroutine: Any) -> None:
+        begin.wait(5)
+        run(coroutine)
+        began.append("ended")
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sluice.ahead.asyncio.run", late)
+    monkeypatch.setattr("sluice.ahead.concurrent.futures.wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        in_thread(None, lambda: answer_of(uuid4(), wait))
+    begin.set()
+    for thread in threading.enumerate():
+        if thread.name == "sluice-wait":
+            thread.join(5)
+    assert began == ["ended"]
 
 
 def test_an_interruption_of_the_thread_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
