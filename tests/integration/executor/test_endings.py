@@ -50,7 +50,7 @@ async def pid_of(path: Path) -> int:
     ],
 )
 async def test_a_dead_work_horse_makes_its_run_crashed_in_words_and_runs_the_hooks(bench: Bench, death, words):
-    await bench.start(slots=1)
+    await bench.start(slots=1, lost_seconds=60)
     deployment = await bench.deploy(HOOKED + f"@flow(on_crashed=[note])\ndef main():\n    {death}\n", file="dying.py")
     run_id = await bench.create(deployment)
     await bench.reach(run_id, "RUNNING", "CRASHED")
@@ -58,7 +58,7 @@ async def test_a_dead_work_horse_makes_its_run_crashed_in_words_and_runs_the_hoo
     run = await bench.reach(run_id)
     assert run["state_type"] == "CRASHED"
     assert words in run["state"]["message"]
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     await eventually(lambda: asyncio.sleep(0, hooks(bench, "dying") == ["Crashed"]))
     assert (await bench.run(await bench.deploy("from prefect import flow\n@flow\ndef main(): pass\n")))[
         "state_type"
@@ -308,5 +308,5 @@ async def test_a_run_that_is_suspended_from_outside_stops_at_its_next_step_and_r
     assert done < 20
     assert (await bench.read(run_id))["state_name"] == "Suspended"
     await bench.api.request("POST", f"/flow_runs/{run_id}/resume", json={})
-    assert (await bench.reach(run_id, *FINAL, within_seconds=40))["state_type"] == "COMPLETED"
+    assert (await bench.reach(run_id, *FINAL))["state_type"] == "COMPLETED"
     assert [int(n) for n in written(out).split()] == list(range(20))

@@ -31,7 +31,6 @@ async def pid_in(path: Path) -> int:
     return int(
         await eventually(
             lambda: asyncio.sleep(0, path.read_text() if path.exists() else ""),
-            within_seconds=40,
             what="the flow to write its pid",
         )
     )
@@ -50,7 +49,7 @@ async def test_a_run_of_a_dead_machine_is_found_by_another_executor(bench: Bench
     wait_until(lambda: is_gone(pid), what="the run's process to be gone")
     await bench.start(slots=1)
     began = time.monotonic()
-    run = await bench.reach(run_id, within_seconds=30)
+    run = await bench.reach(run_id)
     assert time.monotonic() - began < 15
     if on_lost == "crash":
         assert run["state_type"] == "CRASHED"
@@ -76,7 +75,7 @@ async def test_a_run_goes_on_when_only_the_roles_process_dies(bench: Bench, chec
     os.kill(machine.pid, signal.SIGKILL)
     machine.wait()
     await bench.start(slots=1)
-    run = await bench.reach(run_id, within_seconds=30)
+    run = await bench.reach(run_id)
     assert run["state_type"] == "COMPLETED"
     assert await bench.states(run_id) == ["Scheduled", "Pending", "Running", "Completed"]
     wait_until(lambda: not any(process.is_running() for process in family), what="the old slots to be gone")
@@ -97,13 +96,13 @@ async def test_without_its_zygote_an_executor_goes_on_with_fresh_interpreters(be
     machine = start_elsewhere(bench)
     try:
         first = await bench.create(deployment, parameters={"out": str(bench.folder / "one"), "seconds": 0})
-        assert (await bench.reach(first, within_seconds=40))["state_type"] == "COMPLETED"
+        assert (await bench.reach(first))["state_type"] == "COMPLETED"
         (zygote,) = psutil.Process(machine.pid).children()
         (warm,) = zygote.children()
         zygote.kill()
         warm.kill()
         second = await bench.create(deployment, parameters={"out": str(bench.folder / "two"), "seconds": 0})
-        assert (await bench.reach(second, within_seconds=40))["state_type"] == "COMPLETED"
+        assert (await bench.reach(second))["state_type"] == "COMPLETED"
         assert "services.executor.warm" in [word for child in children(machine.pid) for word in child.cmdline()]
     finally:
         machine.terminate()

@@ -40,15 +40,15 @@ async def test_a_run_that_the_websocket_missed_is_found_by_the_poll(bench: Bench
     assert (await bench.reach(run_id))["state_type"] == "COMPLETED"
 
 
-async def test_a_run_of_the_future_starts_at_its_time(bench: Bench):
-    await bench.start()
+async def test_a_run_of_the_future_starts_at_its_time_and_not_with_a_poll(bench: Bench):
+    await bench.start(poll_seconds=60)
     deployment = await bench.deploy("from prefect import flow\n\n@flow\ndef main(): pass\n")
     moment = datetime.now(UTC) + timedelta(seconds=3)
     state = {"type": "SCHEDULED", "state_details": {"scheduled_time": moment.isoformat()}}
     run = await bench.reach(await bench.create(deployment, state=state))
     assert run["state_type"] == "COMPLETED"
     late = datetime.fromisoformat(run["start_time"]) - moment
-    assert timedelta(0) <= late < timedelta(seconds=1)
+    assert timedelta(0) <= late < timedelta(seconds=15)
 
 
 @pytest.mark.slow
@@ -67,9 +67,9 @@ async def test_the_runs_of_a_schedule_start_at_their_time_and_not_with_a_poll(be
             planned = [run for run in ended if datetime.fromisoformat(run["expected_start_time"]) > ready]
             return planned if len(planned) >= 3 else []
 
-        for run in await eventually(three, within_seconds=40, what="three runs at their time"):
+        for run in await eventually(three, what="three runs at their time"):
             late = datetime.fromisoformat(run["start_time"]) - datetime.fromisoformat(run["expected_start_time"])
-            assert timedelta(0) <= late < timedelta(seconds=5)
+            assert timedelta(0) <= late < timedelta(seconds=15)
     finally:
         await bench.api.request("DELETE", f"/deployments/{deployment}")
 
@@ -192,7 +192,7 @@ async def test_two_executors_execute_each_run_once(bench: Bench):
     file = bench.folder / "out"
     runs = [await bench.create(deployment, parameters={"file": str(file), "number": number}) for number in range(12)]
     for run_id in runs:
-        assert (await bench.reach(run_id, within_seconds=40))["state_type"] == "COMPLETED"
+        assert (await bench.reach(run_id))["state_type"] == "COMPLETED"
     assert sorted(int(line) for line in file.read_text().split()) == list(range(12))
 
 

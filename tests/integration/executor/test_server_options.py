@@ -155,9 +155,9 @@ async def test_a_default_storage_of_the_server_counts_from_when_it_is_set_until_
 
         assert await not_stored()
         await strict.api.request("PUT", "/admin/storage", json={"default_result_storage_block_id": block})
-        await eventually(stored, within_seconds=40, what="a result in the storage")
+        await eventually(stored, what="a result in the storage")
         await strict.api.request("DELETE", "/admin/storage")
-        await eventually(not_stored, within_seconds=40, what="a run without a stored result")
+        await eventually(not_stored, what="a run without a stored result")
     finally:
         machine.terminate()
         await asyncio.to_thread(machine.wait, 20)

@@ -66,7 +66,7 @@ async def test_a_warm_parent_with_the_libraries_that_flows_have_come_to_need_tak
     async def replaced() -> bool:
         return len(set(executor._fleet.slots) - old) == 1
 
-    await eventually(replaced, within_seconds=40, what="the idle seat to be taken by a new slot")
+    await eventually(replaced, what="the idle seat to be taken by a new slot")
     assert (await bench.run(deployment, out=str(bench.folder / "new")))["state_type"] == "COMPLETED"
     assert (await bench.reach(long))["state_type"] == "COMPLETED"
     assert json.loads((bench.folder / "new").read_text())[0] == [False]

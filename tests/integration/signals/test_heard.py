@@ -220,7 +220,7 @@ async def test_a_run_that_is_seen_to_wait_long_after_it_was_told_of_is_heard_of(
     await asyncio.sleep(4)
     assert await desk.hints.count() == 0
     await desk.set_state(run_id, "PAUSED")
-    await eventually(lambda: _counted(desk, 1), within_seconds=30)
+    await eventually(lambda: _counted(desk, 1))
     watching.cancel()
     await asyncio.wait({watching})
 
