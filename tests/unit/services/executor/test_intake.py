@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from config.settings import ExecutorSettings
+from events.errors import TransientError
 from services.executor.catalog import Policy
 from services.executor.intake import Intake
 from services.prefect_api.deployments import Deployment, DueRun
@@ -30,16 +33,7 @@ class Port:
     async def read(self, deployment_id: str) -> Deployment:
         self.read_calls += 1
         await asyncio.sleep(0.2)
-        return Deployment(
-            id=deployment_id,
-            name="flow/default",
-            path=None,
-            entrypoint=None,
-            remote=False,
-            work_pool=None,
-            tags=("sluice",),
-            job_variables={},
-        )
+        return deployment_of(deployment_id)
 
     async def due(self, deployment_ids: Sequence[str], *, before: datetime) -> list[DueRun]:
         return []
@@ -54,16 +48,40 @@ class Port:
         await asyncio.Event().wait()
 
 
-async def test_a_deployment_is_asked_for_once_however_many_of_its_runs_are_heard_of() -> None:
-    """Hundreds of questions at a time have choked Prefect's client for good."""
-    port = Port()
-    queued: list[str] = []
+class Failing(Port):
+    """Prefect, which is away when it is asked for the deployment, and back when it is polled."""
 
+    async def read(self, deployment_id: str) -> Deployment:
+        self.read_calls += 1
+        raise TransientError("out of reach")
+
+    async def without_work_pool(self) -> list[Deployment]:
+        await eventually(lambda: asyncio.sleep(0, self.read_calls))
+        return [deployment_of("d")]
+
+    async def due(self, deployment_ids: Sequence[str], *, before: datetime) -> list[DueRun]:
+        return [DueRun(f"run-{number}", f"state-{number}", "d", datetime.now(UTC)) for number in range(MANY)]
+
+
+def deployment_of(deployment_id: str) -> Deployment:
+    return Deployment(
+        id=deployment_id,
+        name="flow/default",
+        path=None,
+        entrypoint=None,
+        remote=False,
+        work_pool=None,
+        tags=("sluice",),
+        job_variables={},
+    )
+
+
+def intake_of(port: Port, queued: list[str]) -> Intake:
     async def enqueue(queue_name: str, run_id: str, state_id: str, *, again: bool = False) -> bool:
         queued.append(run_id)
         return True
 
-    intake = Intake(
+    return Intake(
         prefect=port,
         enqueue=enqueue,
         policy=Policy("default", ()),
@@ -73,11 +91,29 @@ async def test_a_deployment_is_asked_for_once_however_many_of_its_runs_are_heard
         changed=lambda _: None,
         settings=ExecutorSettings(),
     )
-    running = asyncio.create_task(intake.run())
+
+
+async def test_a_deployment_is_asked_for_once_however_many_of_its_runs_are_heard_of() -> None:
+    """Hundreds of questions at a time have choked Prefect's client for good."""
+    port = Port()
+    queued: list[str] = []
+    running = asyncio.create_task(intake_of(port, queued).run())
     await eventually(lambda: _as_many(queued))
     running.cancel()
     await asyncio.wait({running})
     assert port.read_calls == 1
+
+
+async def test_the_poll_finds_the_runs_of_a_deployment_that_could_not_be_asked_for() -> None:
+    unhandled: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+    queued: list[str] = []
+    running = asyncio.create_task(intake_of(Failing(), queued).run())
+    await eventually(lambda: _as_many(queued))
+    running.cancel()
+    await asyncio.wait({running})
+    gc.collect()  # a task that failed and was asked by nobody says so as it goes
+    assert unhandled == []
 
 
 async def _as_many(queued: list[str]) -> bool:
