@@ -8,7 +8,7 @@ import pytest
 from httpcore import Origin
 from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, temporary_settings
 
-from events.errors import TransientError
+from events.errors import RejectedEvent, TransientError
 from services.prefect_api.client import PrefectApi, connect
 from services.store.connection import AsyncRedis
 
@@ -31,6 +31,33 @@ async def test_transactions_of_the_prefect_server_wait_for_each_other(prefect_ur
         deployment = await api.request("POST", "/deployments/", json=body)
         answers = await asyncio.gather(*(_create(api, deployment["id"], 20) for _ in range(4)))
     assert {one["status"] for answer in answers for one in answer["results"]} == {"CREATED"}
+
+
+async def test_answers_that_are_there_already_do_not_stop_the_prefect_server(prefect_url: str) -> None:
+    """Prefect's own command stands still for a minute at a time then (see `services.sqlite_turns`)."""
+    async with connect() as api:
+        flow = await api.request("POST", "/flows/", json={"name": "answered-twice"})
+        body = {"name": "default", "flow_id": flow["id"], "entrypoint": "flows/none.py:none"}
+        deployment = await api.request("POST", "/deployments/", json=body)
+        work = asyncio.gather(*(_answer_twice(api, deployment["id"], 10) for _ in range(12)))
+        while not work.done():
+            async with asyncio.timeout(20):
+                await api.request("GET", "/health", once=True)
+            await asyncio.sleep(0.1)
+        assert await work == [10] * 12
+
+
+async def _answer_twice(api: PrefectApi, deployment_id: str, times: int) -> int:
+    refused = 0
+    for _ in range(times):
+        run = await api.request("POST", f"/deployments/{deployment_id}/create_flow_run", json={})
+        for _ in range(2):
+            try:
+                await api.request("POST", f"/flow_runs/{run['id']}/input", json={"key": "answer", "value": "1"})
+            except RejectedEvent:
+                refused += 1
+        await api.request("POST", "/flow_runs/filter", json={"limit": 20})
+    return refused
 
 
 async def test_a_client_that_has_lost_all_its_connections_gets_new_ones(prefect_url: str) -> None:

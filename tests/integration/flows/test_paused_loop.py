@@ -13,6 +13,7 @@ from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
 
 from flows.paused_loop import paused_loop
+from tests.support.waiting import wait_until
 
 pytestmark = [
     pytest.mark.usefixtures("_collected"),
@@ -26,14 +27,21 @@ def processed(lines: list[str]) -> list[str]:
     return [line.removeprefix("processing ") for line in lines if line.startswith("processing ")]
 
 
+def finished_tasks(prefect: SyncPrefectClient, run_id: uuid.UUID) -> list[Any]:
+    """Once there are as many as before the pause; Prefect stores them a moment after they have ended."""
+    body = {"flow_runs": {"id": {"any_": [str(run_id)]}}}
+    found: list[Any] = prefect.request("POST", "/task_runs/filter", json=body).json()
+    return found if len(found) >= 3 else []
+
+
 def test_the_loop_pauses_after_three_items_and_goes_on_with_the_fourth(
     prefect: SyncPrefectClient, waiting_run: WaitingRun, logs: Logs
 ) -> None:
     with ThreadPoolExecutor(1) as pool:
         ending = pool.submit(paused_loop, key="loop-a", timeout_seconds=30, return_state=True)
         waiting = waiting_run("loop-a")
-        tasks = prefect.request("POST", "/task_runs/filter", json={"flow_runs": {"id": {"any_": [str(waiting)]}}})
-        assert len(tasks.json()) == 3
+        done = wait_until(lambda: finished_tasks(prefect, waiting), what="Prefect to have stored the first tasks")
+        assert len(done) == 3
         prefect.resume_flow_run(waiting)
         state = ending.result()
     assert state.message == "10 of 10 items are done"
