@@ -20,7 +20,7 @@ demo: $(ENV)
 	@exec $(BIN)/python -m demo $(ARGS)
 
 test: $(DEV)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations=25 $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --durations=25 $(ARGS)
 
 # Not part of `make check`: measuring makes the tests a fifth slower.
 coverage: $(DEV)

@@ -188,6 +188,8 @@ def print_speed(
         print(f"  {name:<20} {rate:7.1f} runs/s, {used:5.1f} + {later:4.1f} ms of the server's CPU a run")
     print(f"  sluice / bulk endpoint      {middle['sluice'] / middle['bulk endpoint']:.2f}")
     print(f"  sluice / one call per event {middle['sluice'] / middle['one call per event']:.2f}")
+    each = (ours / direct for ours, direct in zip(rates["sluice"], rates["bulk endpoint"], strict=True))
+    print(f"  sluice / bulk endpoint, of each round: {', '.join(f'{ratio:.2f}' for ratio in each)}")
 
 
 async def settled(bench: Bench) -> None:

@@ -12,8 +12,9 @@ import pytest
 import pytest_asyncio
 
 from config.settings import RedisSettings
-from services.embedded import claim_port, start_prefect, start_valkey
+from services.embedded import claim_port, start_valkey
 from services.store.connection import AsyncRedis, connect
+from tests.support import prefects
 
 # No test asserts on a stopwatch, and a busy machine makes no property false.
 hypothesis.settings.register_profile(
@@ -27,6 +28,12 @@ os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{_PREFECT_PORT}/api"
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="sluice-test-prefect-")
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["DO_NOT_TRACK"] = "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_migration(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    prefects.share_database((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "prefect.db")
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +68,7 @@ async def redis(valkey_url: str) -> AsyncIterator[AsyncRedis]:
 def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The API URL of a Prefect server on SQLite that lives as long as the test session."""
     home = tmp_path_factory.mktemp("prefect")
-    server, url = start_prefect(home, _PREFECT_PORT, log_file=home / "server.log")
+    server, url = prefects.start_migrated(home, _PREFECT_PORT)
     yield url
     server.stop()
 

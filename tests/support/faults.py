@@ -17,12 +17,13 @@ from typing import Any, Self, cast
 import httpx
 
 from config.settings import JournalSettings, RedisSettings
-from services.embedded import Server, claim_port, start_prefect
+from services.embedded import Server, claim_port
 from services.store.connection import AsyncRedis, connect
 from services.store.journal import Journal
 from services.store.lanes import Lanes
 from services.store.runs import ACTIVE
 from tests.support.faults_roles import Role
+from tests.support.prefects import start_migrated
 from tests.support.proxy import Proxy
 from tests.support.valkeys import OwnValkey
 
@@ -145,10 +146,9 @@ class Installation:
     async def start_prefect(self) -> None:
         """Returns when the server is healthy, with everything that it had kept."""
         self._prefect_server, _ = await asyncio.to_thread(
-            start_prefect,
+            start_migrated,
             self._directory / "prefect",
             self._prefect_port,
-            log_file=self._directory / "prefect.log",
             # Most runs are never executed here: thousands that SQLite marks as late, one by one, would lock it.
             extra_env={"PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false"},
         )

@@ -1,19 +1,47 @@
-"""A Prefect server of a test module's own, with settings of its own."""
+"""Prefect servers of the tests' own. A database is migrated once in a test run: that takes half of a first start."""
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from services.embedded import claim_port, start_prefect
+from services.embedded import Server, claim_port, start_prefect
+
+_template: Path | None = None
+
+
+def share_database(path: Path) -> None:
+    """Where the test run's workers find what the first of them has migrated."""
+    global _template  # noqa: PLW0603 - one for a process, known once pytest has its folders
+    _template = path
+
+
+def start_migrated(home: Path, port: int, *, extra_env: Mapping[str, str] | None = None) -> tuple[Server, str]:
+    """`start_prefect` on a database that is new, and migrated where another one has been."""
+    database = home / "prefect.db"
+    if _template is not None and _template.exists() and not database.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(_template, database)
+    server, url = start_prefect(home, port, log_file=home / "server.log", extra_env=extra_env)
+    _keep(database)
+    return server, url
+
+
+def _keep(database: Path) -> None:
+    if _template is not None and not _template.exists():
+        part = database.with_suffix(".part")
+        with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(part)) as copy:
+            source.backup(copy)
+        part.rename(_template)
 
 
 @contextmanager
 def own_prefect(home: Path, environment: Mapping[str, str]) -> Iterator[str]:
     """The API URL of a server that lives as long as the block."""
-    log_file = home / "server.log"
-    server, url = start_prefect(home, claim_port(0, "a free port"), log_file=log_file, extra_env=environment)
+    server, url = start_migrated(home, claim_port(0, "a free port"), extra_env=environment)
     try:
         yield url
     finally:

@@ -14,7 +14,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from config.settings import RedisSettings
 from events.event import Limits
 from events.signal import Outcome
-from services.embedded import claim_port, start_prefect
+from services.embedded import claim_port
 from services.prefect_api.client import connect as connect_prefect
 from services.prefect_api.waiting import RunView, WaitingRuns
 from services.resumer.apply import Applier
@@ -27,6 +27,7 @@ from services.store.waits import Waits
 from tests.integration.signals.conftest import Desk, new_key, running, settings
 from tests.integration.signals.test_waits import Running
 from tests.support import waiting_flows as flows
+from tests.support.prefects import start_migrated
 from tests.support.valkeys import own_valkey
 from tests.support.waiting import eventually
 
@@ -225,7 +226,7 @@ async def test_prefect_may_be_restarted_between_pause_and_resume(
     redis: AsyncRedis, valkey_url: str, prefect_url: str, tmp_path: Path
 ) -> None:
     port = claim_port(0, "a free port")
-    server, url = start_prefect(tmp_path, port, log_file=tmp_path / "log")
+    server, url = start_migrated(tmp_path, port)
     with temporary_settings({PREFECT_API_URL: url}):
         try:
             async with connect_prefect() as api:
@@ -253,7 +254,7 @@ async def test_prefect_may_be_restarted_between_pause_and_resume(
                     await flow.waits()
                     server.stop()
                     early = await here.send(key=key, input={"n": 1})
-                    server, _ = await asyncio.to_thread(start_prefect, tmp_path, port, log_file=tmp_path / "log")
+                    server, _ = await asyncio.to_thread(start_migrated, tmp_path, port)
                     assert (await here.outcome(early, within=60)).status == "applied"
                     assert await asyncio.wait_for(flow.ending, 60) == {"n": 1}
                 rq_redis.close()
