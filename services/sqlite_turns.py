@@ -75,7 +75,8 @@ _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turn] = WeakKeyDictionary(
 def install() -> None:
     """Set up every SQLite engine of this process so; once, before the server starts."""
     AioSqliteConfiguration.begin_transaction = _in_turn(AioSqliteConfiguration.begin_transaction)  # type: ignore[assignment,method-assign]
-    event.listen(Engine, "do_execute", _execute_in_turn)
+    event.listen(Engine, "do_execute", _alone("do_execute"))
+    event.listen(Engine, "do_executemany", _alone("do_executemany"))
     event.listen(Pool, "checkout", _without_implicit_transactions)
     aiosqlite.Cursor._execute = _closing(aiosqlite.Cursor._execute)  # type: ignore[method-assign] # noqa: SLF001
 
@@ -108,19 +109,23 @@ def _in_turn(begin: _Begin) -> _Begin:
     return begin_in_turn
 
 
-def _execute_in_turn(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
+def _alone(name: str) -> Callable[[Any, str, Any, Any], bool]:
     """A statement that writes outside of a transaction, as Prefect stores events, is one by itself."""
-    if context.dialect.driver != "aiosqlite" or not statement.lstrip().upper().startswith(_WRITES):
-        return False
-    turn = _turn()
-    if turn.is_mine():
-        return False
-    await_only(turn.take())
-    try:
-        context.dialect.do_execute(cursor, statement, parameters, context)
-    finally:
-        turn.pass_on()
-    return True
+
+    def execute(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
+        if context.dialect.driver != "aiosqlite" or not statement.lstrip().upper().startswith(_WRITES):
+            return False
+        turn = _turn()
+        if turn.is_mine():
+            return False
+        await_only(turn.take())
+        try:
+            getattr(context.dialect, name)(cursor, statement, parameters, context)
+        finally:
+            turn.pass_on()
+        return True
+
+    return execute
 
 
 def _without_implicit_transactions(connection: Any, _record: Any, _proxy: Any) -> None:

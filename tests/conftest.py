@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import queue
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -29,11 +31,21 @@ os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="sluice-test-prefect-")
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["DO_NOT_TRACK"] = "1"
 
+from prefect._internal.concurrency import services  # noqa: E402 - now it may be imported
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_migration(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp()
     prefects.share_database((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "prefect.db")
+
+
+def pytest_sessionfinish() -> None:
+    """Flows of tests leave events for servers that are gone; Prefect's client would try each for long, at exit."""
+    for service in list(services._active_services):
+        with contextlib.suppress(queue.Empty):
+            while True:
+                service._queue.get_nowait()
 
 
 @pytest.fixture(autouse=True)

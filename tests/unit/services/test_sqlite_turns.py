@@ -72,9 +72,10 @@ class Writers:
             await session.execute(text("INSERT INTO lines VALUES (1, 'lost')"))
             await session.execute(text("INSERT INTO lines VALUES (1, 'twice')"))
 
-    async def without_one(self, who: str) -> None:
+    async def without_one(self, *names: str) -> None:
+        rows = [{"who": who} for who in names]
         async with AsyncSession(self._engine) as session:
-            await session.execute(text("INSERT INTO lines (who) VALUES (:who)"), {"who": who})
+            await session.execute(text("INSERT INTO lines (who) VALUES (:who)"), rows if len(rows) > 1 else rows[0])
 
 
 @pytest.fixture
@@ -96,16 +97,19 @@ async def test_transactions_that_read_and_then_write_are_all_done_in_the_order_i
     assert lines(database) == names
 
 
-async def test_a_statement_outside_of_a_transaction_waits_for_its_turn_too(writers: Writers, database: Path) -> None:
+@pytest.mark.parametrize("rows", [("second",), ("second", "as well")])
+async def test_a_statement_outside_of_a_transaction_waits_for_its_turn_too(
+    writers: Writers, database: Path, rows: tuple[str, ...]
+) -> None:
     first = asyncio.create_task(writers.in_a_transaction("first", waits=True))
     await started(first)
-    second = asyncio.create_task(writers.without_one("second"))
+    second = asyncio.create_task(writers.without_one(*rows))
     await started(second)
     third = asyncio.create_task(writers.in_a_transaction("third"))
     await started(third)
     writers.go_on.set()
     await asyncio.gather(first, second, third)
-    assert lines(database) == ["first", "second", "third"]
+    assert lines(database) == ["first", *rows, "third"]
 
 
 async def test_nobody_else_writes_between_what_a_transaction_reads_and_what_it_writes(
