@@ -18,6 +18,7 @@ outside of a transaction leaves one open, and the database locked, until the ses
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -37,7 +38,7 @@ from sqlalchemy.util import await_only
 LONGEST_TURN_SECONDS: Final = 60.0
 """So long a writer waits for its turn before it is told that the database is locked: Prefect's own busy time-out."""
 
-_WRITES: Final = ("INSERT", "UPDATE", "DELETE", "REPLACE", "WITH")
+_WRITES: Final = re.compile(r"\s*(INSERT|UPDATE|DELETE|REPLACE|WITH\b.*\b(INSERT|UPDATE|DELETE)\b)", re.I | re.S)
 
 
 class _Turn:
@@ -113,7 +114,7 @@ def _alone(name: str) -> Callable[[Any, str, Any, Any], bool]:
     """A statement that writes outside of a transaction, as Prefect stores events, is one by itself."""
 
     def execute(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
-        if context.dialect.driver != "aiosqlite" or not statement.lstrip().upper().startswith(_WRITES):
+        if context.dialect.driver != "aiosqlite" or not _WRITES.match(statement):
             return False
         turn = _turn()
         if turn.is_mine():

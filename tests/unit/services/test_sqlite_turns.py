@@ -67,6 +67,11 @@ class Writers:
                 await self.go_on.wait()
             await session.execute(text("INSERT INTO lines (who) VALUES (:who)"), {"who": who})
 
+    async def count(self) -> int:
+        async with AsyncSession(self._engine) as session:
+            counted = "WITH named AS (SELECT number AS updated FROM lines) SELECT count(*) FROM named"
+            return int((await session.execute(text(counted))).scalar_one())
+
     async def in_a_transaction_that_fails(self) -> None:
         async with AsyncSession(self._engine) as session, self._config.begin_transaction(session):
             await session.execute(text("INSERT INTO lines VALUES (1, 'lost')"))
@@ -110,6 +115,15 @@ async def test_a_statement_outside_of_a_transaction_waits_for_its_turn_too(
     writers.go_on.set()
     await asyncio.gather(first, second, third)
     assert lines(database) == ["first", *rows, "third"]
+
+
+async def test_who_only_reads_does_not_wait(writers: Writers) -> None:
+    first = asyncio.create_task(writers.in_a_transaction("first", waits=True))
+    await started(first)
+    assert await asyncio.wait_for(writers.count(), BUSY_SECONDS) == 0
+    writers.go_on.set()
+    await first
+    assert await writers.count() == 1
 
 
 async def test_nobody_else_writes_between_what_a_transaction_reads_and_what_it_writes(
