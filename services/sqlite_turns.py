@@ -38,7 +38,7 @@ from sqlalchemy.util import await_only
 LONGEST_TURN_SECONDS: Final = 60.0
 """So long a writer waits for its turn before it is told that the database is locked: Prefect's own busy time-out."""
 
-_WRITES: Final = re.compile(r"\s*(INSERT|UPDATE|DELETE|REPLACE|WITH\b.*\b(INSERT|UPDATE|DELETE)\b)", re.IGNORECASE | re.DOTALL)
+_WRITES: Final = re.compile(r"(?is)\s*(INSERT|UPDATE|DELETE|REPLACE|WITH\b.*\b(INSERT|UPDATE|DELETE)\b)")
 
 
 class _Turn:
