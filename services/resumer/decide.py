@@ -102,9 +102,10 @@ def resolved(
 def outlives(record: SignalRecord, stay: Stay, inputs: Mapping[str, Any]) -> bool:
     """Whether a signal that was tried on a wait, and came too late for it, is still good for one to come.
 
-    ``inputs`` holds the wait's response, if there is one: it says which of several keys was answered.
+    It is if it was not sent during that wait: an early signal counts for the next wait that takes it. ``inputs`` holds
+    the wait's response, if there is one: it says which of several keys was answered.
     """
-    if stay.left is not None and stay.left < record.received:
+    if record.received < stay.entered or (stay.left is not None and stay.left < record.received):
         return True
     _, delivery = opened(inputs.get(stay.keyset.get("response", "")) or {})
     return stay.need_all and record.signal.key is not None and delivery.get("key") not in {None, record.signal.key}

@@ -186,11 +186,43 @@ async def test_a_signal_that_comes_while_the_runs_past_is_read_is_not_taken_for_
     assert [record.signal.id for record in await desk.store.of_run(run_id)] == [signal_id]
 
 
+async def test_an_early_signal_is_not_spent_on_a_wait_that_another_has_just_answered(
+    desk: Desk, applier: Applier
+) -> None:
+    run_id = await desk.park(name="first")
+    await heard(desk, run_id)
+    await applier.apply(await desk.send_quietly(run_id=run_id, input={"n": 0}))
+    early = [await desk.send_quietly(run_id=run_id, input={"n": number}) for number in (1, 2)]
+    for signal_id in early:
+        await applier.apply(signal_id)
+        await desk.outcome(signal_id, of=["buffered"])
+    await desk.park(name="second", run_id=run_id)
+    await heard(desk, run_id)
+    await applier.apply(early[0])
+    assert (await desk.outcome(early[0])).status == "applied"
+
+    await heard_again(desk, run_id)
+    await applier.apply(early[1])
+    await desk.outcome(early[1], of=["buffered"])
+    await desk.park(name="third", run_id=run_id)
+    await applier.serve(run_id)
+    assert (await desk.outcome(early[1])).status == "applied"
+    answers = [await desk.answer(run_id, name=name) for name in ("first", "second", "third")]
+    assert answers == [{"n": 0}, {"n": 1}, {"n": 2}]
+
+
 async def heard_again(desk: Desk, run_id: str) -> None:
     """As if the watch had not been told yet that the wait is over."""
-    stay = next(stay for stay in await desk.runs.stays(run_id) if stay.state_type == "PAUSED")
+    stay = [stay for stay in await desk.runs.stays(run_id) if stay.state_type == "PAUSED"][-1]
     run = await desk.runs.read(run_id)
-    paused = dataclasses.replace(run, state_id=stay.state_id, state_type="PAUSED", keyset=stay.keyset)
+    paused = dataclasses.replace(
+        run,
+        state_id=stay.state_id,
+        state_type="PAUSED",
+        entered=stay.entered,
+        pause_key=stay.pause_key,
+        keyset=stay.keyset,
+    )
     await desk.hints.began([paused])
 
 

@@ -168,6 +168,7 @@ def test_a_signal_for_one_of_several_keys_outlives_an_answer_for_another(answere
     given = {RESPONSE: addressed({}, pause="sluice-wait-1-k", signal="y", key=answered)}
     assert outlives(record(1, key="k"), paused, given) is good
     assert outlives(record(3, key="k"), paused, given), "it came after that wait"
+    assert outlives(record(-1, key="k"), paused, given), "it came before that wait, and another was quicker"
 
 
 def test_after_a_crash_a_rejection_is_known_by_its_message() -> None:
