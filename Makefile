@@ -20,11 +20,11 @@ demo: $(ENV)
 	@exec $(BIN)/python -m demo $(ARGS)
 
 test: $(DEV)
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --durations=25 $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations=25 $(ARGS)
 
 # Not part of `make check`: measuring makes the tests a fifth slower.
 coverage: $(DEV)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=term:skip-covered $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered $(ARGS)
 
 lint: $(DEV)
 	$(BIN)/ruff format --check .

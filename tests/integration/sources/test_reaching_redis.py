@@ -159,6 +159,7 @@ async def test_a_failover_by_sentinel_loses_nothing_that_was_replicated(tmp_path
     ):
         direct = connect(second.url, RedisSettings())
         await direct.replicaof("127.0.0.1", first.port)
+        await eventually(lambda: _replicates(direct))  # the primary waits 5 s for other replicas before the first sync
         settings = RedisSettings(sentinels=(address,), connect_timeout_seconds=1)
         url = "redis://mymaster/0"
         redis = connect(url, settings)
@@ -168,7 +169,7 @@ async def test_a_failover_by_sentinel_loses_nothing_that_was_replicated(tmp_path
             await eventually(lambda: _ready(listeners))
             await redis.xadd("sluice.events", {"event": cloudevent("before")})
             await eventually(lambda: _ids(door, {"before"}))
-            await redis.wait(1, 5000)
+            assert await redis.wait(1, 60_000) == 1
             await eventually(lambda: _knows_replica(address))
             first.kill()
             await eventually(lambda: _is_primary(direct))
@@ -178,6 +179,10 @@ async def test_a_failover_by_sentinel_loses_nothing_that_was_replicated(tmp_path
             await eventually(lambda: _ids(door, {"before", "after", "pushed", "published"}))
         await redis.aclose()
         await direct.aclose()
+
+
+async def _replicates(replica: AsyncRedis) -> bool:
+    return bool((await replica.info("replication"))["master_link_status"] == "up")
 
 
 async def _knows_replica(address: str) -> bool:
