@@ -40,10 +40,15 @@ async def test_a_slow_library_is_imported_once_for_all_runs_unless_it_starts_a_t
     deployment = await bench.deploy(FLOW.format(imports="import slow_library, threaded_library"))
     await bench.start(slots=1)
     out = bench.folder / "out"
-    assert (await bench.run(deployment, out=str(out)))["state_type"] == "COMPLETED"
-    (slow_is_the_runs_own, threaded_is_the_runs_own), _ = json.loads(out.read_text())
-    assert not slow_is_the_runs_own
-    assert threaded_is_the_runs_own
+
+    async def is_imported_before() -> bool:
+        assert (await bench.run(deployment, out=str(out)))["state_type"] == "COMPLETED"
+        (slow_is_the_runs_own, threaded_is_the_runs_own), _ = json.loads(out.read_text())
+        assert threaded_is_the_runs_own
+        return not slow_is_the_runs_own
+
+    # On a busy machine the first warm parent starts before it is told of the flow; then another takes its place.
+    await eventually(is_imported_before, what="a run to find the slow library imported")
 
 
 async def test_a_warm_parent_with_the_libraries_that_flows_have_come_to_need_takes_the_old_ones_place(
