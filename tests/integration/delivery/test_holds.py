@@ -259,6 +259,7 @@ async def test_a_global_limit_on_active_runs_counts_all_rules(redis: AsyncRedis,
         await eventually(lambda: _lanes_hold(world, 6))
     async with world.running("dispatcher", "outcomes"):
         await eventually(lambda: made(prefect, second, 3))
+        await asyncio.sleep(1.5)  # the dispatcher looks again after a second at the latest
         assert await runs_of(prefect, first) == []
         for run in await runs_of(prefect, second):
             await eventually(lambda run=run: world.runs.get(run["id"]))
