@@ -185,14 +185,7 @@ async def test_what_a_rule_holds_is_judged_again_when_the_rules_change(redis: As
 async def test_events_held_for_a_deployment_that_the_rule_no_longer_names_go_to_the_one_it_names_now(
     world: World, prefect: PrefectApi
 ) -> None:
-    world.use({**RULE, "run": "never-there/default"})
-    name = await deployment(prefect)
-    async with world.running("router", "dispatcher"):
-        await world.publish(*orders(3))
-        await eventually(lambda: _held(world))
-        world.use({**RULE, "run": name})
-        await eventually(lambda: made(prefect, name, 3))
-        await eventually(lambda: _drained(world))
+    await _held_and_then_made(world, prefect)
 
 
 async def test_rules_that_change_while_a_call_is_under_way_are_asked_about_its_events_too(
@@ -206,6 +199,11 @@ async def test_rules_that_change_while_a_call_is_under_way_are_asked_about_its_e
 
     monkeypatch.setattr(DeadLetters, "add", slowly)
     world = World(redis, prefect)
+    await _held_and_then_made(world, prefect)
+
+
+async def _held_and_then_made(world: World, prefect: PrefectApi) -> None:
+    """The rule names a deployment that is missing, then, once it holds its events, one that is there."""
     world.use({**RULE, "run": "never-there/default"})
     name = await deployment(prefect)
     async with world.running("router", "dispatcher"):
