@@ -26,7 +26,7 @@ def execute(run_id: str) -> dict[str, Any]:
         shelf=settings.home / "executor" / "shelf",
         watched=False,
     )
-    ridden = stable.horse(run_id, remembered=None, forget=lambda: None)
+    ridden = stable.horse(run_id, queued=None, remembered=None, forget=lambda: None)
     while not ridden.reap():
         select.select([] if ridden.reports.ended else [ridden.reports.descriptor], [], [], LOOK_SECONDS)
         ridden.hear()

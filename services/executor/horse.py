@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol, cast
@@ -35,7 +36,7 @@ from prefect.states import Crashed, Failed, Pending
 from prefect.utilities.engine import propose_state_sync
 
 from events.errors import RejectedEvent
-from services.executor.claim import Gone, Wait, decide, is_retrying
+from services.executor.claim import Claim, Decision, Gone, Wait, decide, is_retrying
 from services.executor.loading import describe_failure, load_flow
 from services.executor.remembered import Remembered, want_token
 from services.executor.surroundings import leave_checkout, pose_as_engine, replace_environment
@@ -50,6 +51,20 @@ _READ_AT_IMPORT: Final = ("PREFECT_", "PYTHON")
 _AT_RUN_TIME: Final = ("anyio._backends._asyncio", "pydantic.v1", "rich._emoji_codes", "sluice")
 """What a run would import besides the flow and the engine."""
 _FORBIDDEN: Final = 403
+
+
+COMMIT_SECONDS: Final = 3.0
+"""A state that was queued so long ago has been committed by now, or never will be."""
+_COMMIT_SECONDS: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
+"""How long to wait before each look at a run whose state may not be committed yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """The scheduled state for which a run was put on the queue, and when (seconds since the epoch)."""
+
+    state_id: str
+    at: float
 
 
 class Restart(Protocol):
@@ -92,6 +107,7 @@ class Horse:
         claimed: bool = False,
         suspension: Suspension | None = None,
         remembered: Remembered | None = None,
+        queued: Queued | None = None,
     ) -> None:
         self._id = UUID(run_id)
         self._claimed_by = claimed_by
@@ -103,6 +119,7 @@ class Horse:
         self._claimed = claimed
         self._suspension = suspension
         self._remembered = remembered
+        self._queued = queued
         self._token_spared = False
 
     def run(self) -> int:
@@ -127,21 +144,16 @@ class Horse:
             return self._execute(client, flow, flow_run)
 
     def _claim(self, client: SyncPrefectClient) -> FlowRun | None:
-        try:
-            flow_run = client.read_flow_run(self._id)
-        except ObjectNotFound:
+        flow_run, decision = self._look(client)
+        for pause_seconds in _COMMIT_SECONDS:
+            if isinstance(decision, Claim) or not self._is_ahead(client, flow_run):
+                break
+            time.sleep(pause_seconds)
+            flow_run, decision = self._look(client)
+        if flow_run is None:
             self._report(step="gone", why="the run was deleted")
             return None
-        state = flow_run.state
-        scheduled = state.state_details.scheduled_time if state is not None else None
-        match decide(
-            state_type=state.type.value if state is not None else None,
-            retrying=is_retrying(
-                state_name=state.name if state is not None else None, retry_type=flow_run.empirical_policy.retry_type
-            ),
-            scheduled=scheduled,
-            now=datetime.now(UTC),
-        ):
+        match decision:
             case Gone(why):
                 self._report(step="gone", why=why)
                 return None
@@ -160,6 +172,34 @@ class Horse:
         flow_run.state = state
         flow_run.state_type, flow_run.state_name = state.type, state.name
         return flow_run
+
+    def _look(self, client: SyncPrefectClient) -> tuple[FlowRun | None, Decision]:
+        try:
+            flow_run = client.read_flow_run(self._id)
+        except ObjectNotFound:
+            return None, Gone("the run was deleted")
+        state = flow_run.state
+        return flow_run, decide(
+            state_type=state.type.value if state is not None else None,
+            retrying=is_retrying(
+                state_name=state.name if state is not None else None, retry_type=flow_run.empirical_policy.retry_type
+            ),
+            scheduled=state.state_details.scheduled_time if state is not None else None,
+            now=datetime.now(UTC),
+        )
+
+    def _is_ahead(self, client: SyncPrefectClient, flow_run: FlowRun | None) -> bool:
+        """Whether the state that was queued is younger than what Prefect shows.
+
+        Prefect tells of a state before its transaction is committed: until then the run is not there, or in the state
+        before. A state that shows in the run's past has been committed, and the run has gone on from it.
+        """
+        if self._queued is None or time.time() - self._queued.at > COMMIT_SECONDS:
+            return False
+        if flow_run is None:
+            return True
+        past = client.read_flow_run_states(self._id)
+        return self._queued.state_id not in {str(state.id) for state in past}
 
     def _propose_pending(self, client: SyncPrefectClient) -> State[Any]:
         pending: State[Any] = Pending(message=f"Claimed by {self._claimed_by}")

@@ -45,8 +45,13 @@ WAIT_SECONDS: Final = 1.0
 class Stable(Protocol):
     """Where a slot gets its processes from."""
 
-    def horse(self, run_id: str, *, remembered: Message | None, forget: Callable[[], None]) -> Ridden:
-        """Start the work-horse of the run; ``remembered``: what the server has been asked for all runs."""
+    def horse(
+        self, run_id: str, *, queued: Message | None, remembered: Message | None, forget: Callable[[], None]
+    ) -> Ridden:
+        """Start the work-horse of the run.
+
+        ``queued``: the state that it was queued for, and when; ``remembered``: what the server was asked for all runs.
+        """
 
     def aftermath(self, run_id: str, ending: str, message: str, *, forget: Callable[[], None]) -> Ridden:
         """Start the process that settles the run."""
@@ -151,8 +156,13 @@ class Slot(Gated, Worker):
         oom_kills, strays = oom_kill_count(), Strays()
         told = self._link.receive()  # it may have waited there for as long as the slot has for this job
         self._remembered = next((news for news in reversed(told) if news["do"] == "remember"), self._remembered)
-        ridden = self._stable.horse(run_id, remembered=self._remembered, forget=self._forget)
         queued = job.enqueued_at.timestamp() if job.enqueued_at is not None else record.since
+        ridden = self._stable.horse(
+            run_id,
+            queued={"state_id": job.id, "at": queued},
+            remembered=self._remembered,
+            forget=self._forget,
+        )
         self._link.send(kind="busy", run=run_id, job=job.id, pid=ridden.pid, at=record.since, queued=queued)
         self._horse_pid = ridden.pid  # for RQ's commands
         execution = self._open_books(job)

@@ -29,9 +29,11 @@ class ForkStable:
         self._shelf = shelf
         self._prepared = Prepared(environment)
 
-    def horse(self, run_id: str, *, remembered: Message | None, forget: Callable[[], None]) -> Ridden:
+    def horse(
+        self, run_id: str, *, queued: Message | None, remembered: Message | None, forget: Callable[[], None]
+    ) -> Ridden:
         """A fork that runs the run."""
-        return fork(run_id, partial(self._be_horse, remembered), forget=forget)
+        return fork(run_id, partial(self._be_horse, queued, remembered), forget=forget)
 
     def aftermath(self, run_id: str, ending: str, message: str, *, forget: Callable[[], None]) -> Ridden:
         """A fork that settles the run."""
@@ -41,7 +43,9 @@ class ForkStable:
 
         return fork(run_id, entry, forget=forget)
 
-    def _be_horse(self, remembered: Message | None, run_id: str, reports: int, intents: int) -> NoReturn:
+    def _be_horse(
+        self, queued: Message | None, remembered: Message | None, run_id: str, reports: int, intents: int
+    ) -> NoReturn:
         be_horse(
             run_id,
             reports,
@@ -51,6 +55,7 @@ class ForkStable:
             shelf=self._shelf,
             prepared=self._prepared,
             remembered=remembered,
+            queued=queued,
         )
 
 
@@ -63,9 +68,11 @@ class SpawnStable:
         self._environment = environment
         self._shelf = shelf
 
-    def horse(self, run_id: str, *, remembered: Message | None, forget: Callable[[], None]) -> Ridden:
+    def horse(
+        self, run_id: str, *, queued: Message | None, remembered: Message | None, forget: Callable[[], None]
+    ) -> Ridden:
         """An interpreter that runs the run, and asks the server for itself: its start takes seconds anyway."""
-        del remembered, forget  # descriptors are not inherited
+        del queued, remembered, forget  # what was queued is committed by then; descriptors are not inherited
         return spawn(run_id, {"name": self._name, "shelf": self._shelf, **self._watched}, env=self._environment)
 
     def aftermath(self, run_id: str, ending: str, message: str, *, forget: Callable[[], None]) -> Ridden:
@@ -86,9 +93,10 @@ def be_horse(
     claimed: bool = False,
     watched: bool = True,
     remembered: Message | None = None,
+    queued: Message | None = None,
 ) -> NoReturn:
     """Run the run in this process and end it; ``watched``: an executor says when the run is suspended from outside."""
-    from services.executor.horse import Horse, finish, listen_for_intent
+    from services.executor.horse import Horse, Queued, finish, listen_for_intent
     from services.executor.remembered import Remembered
     from services.executor.suspension import Suspension
 
@@ -117,6 +125,7 @@ def be_horse(
             claimed=claimed,
             suspension=suspension if watched else None,
             remembered=Remembered.of(remembered) if remembered is not None else None,
+            queued=Queued(**queued) if queued is not None else None,
         ).run()
         if code == 0:
             report(step="finished")

@@ -33,6 +33,8 @@ class Proxy:
         """How many there have been."""
         self.heard: list[bytes] = []
         """What the clients sent, piece by piece."""
+        self.instead: list[tuple[bytes, bytes]] = []
+        """What a request begins with, and what is answered in the server's place; each once."""
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
@@ -94,7 +96,7 @@ class Proxy:
         pair = (writer, far_writer)
         self._pairs.add(pair)
         pumps = [
-            asyncio.create_task(self._pump(reader, far_writer, self.heard)),
+            asyncio.create_task(self._pump(reader, far_writer, writer)),
             asyncio.create_task(self._pump(far_reader, writer)),
         ]
         self._tasks.update(pumps)
@@ -107,12 +109,17 @@ class Proxy:
                 end.transport.abort()
 
     async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kept: list[bytes] | None = None
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: asyncio.StreamWriter | None = None
     ) -> None:
         with contextlib.suppress(OSError, RuntimeError, ssl.SSLError):
             while data := await reader.read(65536):
-                if kept is not None:
-                    kept.append(data)
+                if client is not None:
+                    self.heard.append(data)
+                    answer = next((known for known in self.instead if data.startswith(known[0])), None)
+                    if answer is not None:
+                        self.instead.remove(answer)
+                        client.write(answer[1])
+                        continue
                 if self.delay_seconds:
                     await asyncio.sleep(self.delay_seconds)
                 await self._flowing.wait()
