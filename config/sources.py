@@ -18,7 +18,7 @@ from pydantic import (
 
 from config.paths import PathTemplate, check_data_name, check_folder_name, check_path_glob
 from events.errors import RejectedEvent
-from events.event import FILE_ARRIVED, Attribute, refuse_hydration
+from events.event import FILE_ARRIVED, Attribute, is_own_type, refuse_hydration
 
 PositiveSeconds = Annotated[float, Field(gt=0)]
 
@@ -28,6 +28,15 @@ def _redis_name(value: str) -> str:
         raise ValueError(f"{value!r}: keys that begin with `sluice:` are Sluice's own; choose another name")
     return value
 
+
+def _outside_type(value: str) -> str:
+    if is_own_type(value):
+        raise ValueError(f"{value!r}: types that begin with `sluice.` are Sluice's own; choose another one")
+    return value
+
+
+OutsideType = Annotated[Attribute, AfterValidator(_outside_type)]
+"""A type that messages from outside may have."""
 
 RedisName = Annotated[
     str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$"), AfterValidator(_redis_name)
@@ -150,7 +159,7 @@ class RedisSource(Source):
     list: RedisName | None = None
     pop: Literal["left", "right"] = "left"
     """The side that elements are taken from: ``left`` where publishers RPUSH, ``right`` where they LPUSH."""
-    type: Attribute | None = None
+    type: OutsideType | None = None
     """The type of plain JSON objects; without it only CloudEvents are accepted."""
     carries: Literal["events", "signals"] = "events"
     """``signals``: resume messages. Where no source carries them, ``sluice.resume`` does (channel and stream)."""
@@ -173,7 +182,7 @@ class RedisSource(Source):
 class HttpSource(Source):
     """One path of the HTTP listener, ``POST /events/NAME``."""
 
-    type: Attribute | None = None
+    type: OutsideType | None = None
     """The type of plain JSON objects; without it only CloudEvents are accepted."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import unicodedata
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +29,10 @@ from events.errors import RejectedEvent
 FILE_ARRIVED: Final = "sluice.file.arrived"
 RESUME: Final = "sluice.resume"
 
+OWN_TYPES: Final = "sluice."
+"""Types that begin so are made by Sluice alone; so are sources that begin with `OWN_SOURCES`, the watched folders."""
+OWN_SOURCES: Final = "files/"
+
 # Prefect's server replaces a mapping that carries this key by a variable's value or a rendered template.
 HYDRATION_KEY: Final = "__prefect_kind"
 _HYDRATION_BYTES: Final = HYDRATION_KEY.encode()
@@ -46,6 +51,9 @@ _LARGE_EXPONENT: Final = b"0e000"
 _KEPT: Final = frozenset({"specversion", "id", "source", "type", "subject", "time", "data"})
 _KNOWN: Final = _KEPT | {"datacontenttype", "dataschema"}
 _EXTENSION_NAME: Final = re.compile(r"[a-z0-9]{1,64}")
+
+_UNSEEN: Final = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp", "Mn"})
+"""Categories of characters that show as nothing, or only on top of others."""
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
@@ -135,30 +143,34 @@ def parse_event(
     default_type: str | None = None,
     default_source: str | None = None,
     default_id: str | None = None,
+    from_outside: bool = True,
 ) -> Event:
     """Untrusted bytes as an event.
 
     A JSON object with ``specversion`` is read as a CloudEvent; any other object becomes the ``data`` of an event of
-    ``default_type`` under ``default_id`` (or a random id), if the source names a default type. Raises `RejectedEvent`.
+    ``default_type`` under ``default_id`` (or a random id), if the source names a default type. Raises `RejectedEvent`,
+    with the code ``reserved`` for an event that only Sluice itself may make, unless ``from_outside`` is false.
     """
     value = parse_json(raw, limits)
     if not isinstance(value, dict):
         msg = f"the message is {_kind(value)}, not a JSON object"
         raise RejectedEvent("not-an-object", msg)
     if "specversion" in value:
-        return event_from_mapping(value, default_source=default_source)
+        event = event_from_mapping(value, default_source=default_source)
+        return refuse_reserved(event) if from_outside else event
     if default_type is None:
         msg = (
             "the message is not a CloudEvent (no `specversion`), and its source names no default `type` for plain JSON"
         )
         raise RejectedEvent("not-a-cloudevent", msg)
-    return Event(
+    event = Event(
         id=default_id or str(uuid.uuid4()),
         source=default_source or "sluice",
         type=default_type,
         time=datetime.now(UTC),
         data=value,
     )
+    return refuse_reserved(event) if from_outside else event
 
 
 def event_from_mapping(value: Mapping[str, Any], *, default_source: str | None = None) -> Event:
@@ -185,6 +197,47 @@ def event_from_mapping(value: Mapping[str, Any], *, default_source: str | None =
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise RejectedEvent("not-a-cloudevent", f"the CloudEvent is not valid: {faults}") from error
+
+
+def refuse_reserved(event: Event) -> Event:
+    """The event, unless it claims to come from Sluice itself: then raise `RejectedEvent` (``reserved``).
+
+    Types ``sluice.*`` and sources ``files/*`` mean that a listener of this installation saw something; a publisher who
+    used them would have flows open any path. Compared as people read them: letter case, compatibility forms, white
+    space and invisible characters make no other name of it.
+    """
+    if _as_read(event.type) == RESUME:
+        reason = (
+            f"the type {event.type!r} is that of a resume message: send it to a source that carries signals "
+            f"(the channel or stream {RESUME!r}, or POST /signals)"
+        )
+    elif is_own_type(event.type):
+        reason = f"the type {event.type!r} is reserved: only Sluice makes events whose type begins with {OWN_TYPES!r}"
+    elif is_own_source(event.source):
+        reason = (
+            f"the source {event.source!r} is reserved: sources that begin with {OWN_SOURCES!r} are the watched folders"
+        )
+    else:
+        return event
+    raise RejectedEvent("reserved", reason)
+
+
+def is_own_type(type_: str) -> bool:
+    """Whether only Sluice makes events of this type."""
+    return _as_read(type_).startswith(OWN_TYPES)
+
+
+def is_own_source(source: str) -> bool:
+    """Whether the source is, or would be read as, a watched folder of Sluice."""
+    return _as_read(source).startswith(OWN_SOURCES)
+
+
+def _as_read(name: str) -> str:
+    """The name as a reader takes it, for comparison only."""
+    if name.isascii():
+        return "".join(name.split()).casefold()
+    shown = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return "".join(char for char in shown if unicodedata.category(char) not in _UNSEEN)
 
 
 def refuse_hydration(value: JsonValue) -> None:

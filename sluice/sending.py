@@ -30,8 +30,13 @@ def publish(
 
     When this returns, Redis holds the event, and Sluice takes it even if it is not running now. Sending again under
     the same ``id`` starts nothing twice. ``redis`` is a blocking client to use; without it one is opened on ``url``,
-    else on ``SLUICE_REDIS_URL``. Raises redis-py's errors.
+    else on ``SLUICE_REDIS_URL``. Raises redis-py's errors, and `ValueError` for a type or source that is Sluice's own.
     """
+    if type.startswith("sluice.") or source.startswith("files/"):
+        raise ValueError(
+            f"the type {type!r} with the source {source!r} is refused: types `sluice.*` and sources `files/*` are "
+            "Sluice's own"
+        )
     event_id = id or str(uuid.uuid4())
     event = {
         "specversion": "1.0",

@@ -115,7 +115,8 @@ def _read(name: str, settings: Settings, type_: str | None) -> Event:
         raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     except OSError as error:
         raise NotFound(f"{name} cannot be read: {error.strerror}") from error
-    return parse_event(raw, limits=settings.limits.as_limits(), default_type=type_, default_source="cli")
+    limits = settings.limits.as_limits()
+    return parse_event(raw, limits=limits, default_type=type_, default_source="cli", from_outside=False)
 
 
 def _row(rule: Rule) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from config.settings import ApiSettings
 from config.sources import HttpSource
 from events.errors import Backpressure, RejectedEvent, TransientError
-from events.event import Event, Limits, event_from_mapping, parse_json
+from events.event import Event, Limits, event_from_mapping, parse_json, refuse_reserved
 from events.signal import ResumeSignal
 from services import metrics
 from services.listeners.http_problem import Problem, problem_response, rejected
@@ -207,7 +207,9 @@ class HttpListener:
         for name, value in attributes.items():
             if not value.isprintable():
                 raise RejectedEvent("not-a-cloudevent", f"the header ce-{name} holds characters that cannot be printed")
-        return event_from_mapping({**attributes, "data": parse_json(body, self._limits) if body else None})
+        return refuse_reserved(
+            event_from_mapping({**attributes, "data": parse_json(body, self._limits) if body else None})
+        )
 
     async def _parse_batch(self, intake: Intake[Event], body: bytes) -> list[Event]:
         """All events of a batch; if one is refused, none is taken and the batch becomes one dead letter."""
@@ -233,7 +235,7 @@ class HttpListener:
     def _item(self, item: Any) -> Event:
         if not isinstance(item, dict):
             raise RejectedEvent("not-an-object", "it is not a JSON object")
-        event = event_from_mapping(item)
+        event = refuse_reserved(event_from_mapping(item))
         size = len(event.to_json())
         if size > self._limits.max_bytes:
             raise RejectedEvent("too-large", f"it has {size} bytes; at most {self._limits.max_bytes} are accepted")

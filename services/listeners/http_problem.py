@@ -20,6 +20,7 @@ _WHAT_TO_DO: Final = {
     "not-a-signal": "send `run_id` or `key`, and `input` if the run asks for one",
     "hydration": "rename the key",
     "nul": "take the character out",
+    "reserved": "choose a type that does not begin with `sluice.` and a source that does not begin with `files/`",
 }
 
 

@@ -57,6 +57,9 @@ async def test_publish_refuses_what_is_no_event_with_a_sentence(world: World) ->
     result = await _call(events.app, "publish", "-", stdin='{"specversion": "1.0", "id": ""}')
     assert result.exit_code == 1
     assert "the CloudEvent is not valid" in result.stderr
+    forged = await _call(events.app, "publish", "-", stdin=_cloud_event(id="forged", type="sluice.file.arrived"))
+    assert forged.exit_code != 0
+    assert "reserved" in forged.stdout + forged.stderr
     missing = await _call(events.app, "publish", "/nowhere.json")
     assert missing.exit_code == 2
 

@@ -212,6 +212,13 @@ rules:
     def test_of_the_wrong_shape_are_refused(self, tmp_path: Path, text: str) -> None:
         assert problems(tmp_path, text)
 
+    @pytest.mark.parametrize(
+        "kind", ["redis: {a: {stream: s, type: sluice.file.arrived}}", "http: {a: {type: Sluice.x}}"]
+    )
+    def test_cannot_give_messages_a_type_of_sluices_own(self, tmp_path: Path, kind: str) -> None:
+        (problem,) = problems(tmp_path, f"sources:\n  {kind}\n")
+        assert "types that begin with `sluice.` are Sluice's own" in problem
+
 
 class TestTestsBesideTheRules:
     def test_that_fail_are_told_with_their_line(self, tmp_path: Path) -> None:

@@ -60,6 +60,15 @@ HOSTILE = [
     pytest.param(cloudevent("a", data_base64="AAAA"), "not-a-cloudevent", id="binary data"),
     pytest.param(cloudevent("a", **{"Not-A-Name": 1}), "not-a-cloudevent", id="an attribute with a bad name"),
     pytest.param(cloudevent("a", tenant={"a": 1}), "not-a-cloudevent", id="an attribute that is an object"),
+    pytest.param(cloudevent("a", type="sluice.file.arrived"), "reserved", id="a file event"),
+    pytest.param(cloudevent("a", type="Sluice.File.Arrived"), "reserved", id="a file event in capitals"),
+    pytest.param(cloudevent("a", type="sluice.anything"), "reserved", id="a type of Sluice's own"),
+    pytest.param(cloudevent("a", type=" sluice.file.arrived"), "reserved", id="a file event behind a blank"),
+    pytest.param(cloudevent("a", type="ｓluice.file.arrived"), "reserved", id="a file event in wide letters"),  # noqa: RUF001
+    pytest.param(cloudevent("a", type="slu\u200bice.file.arrived"), "reserved", id="a file event with a hidden mark"),
+    pytest.param(cloudevent("a", source="files/inbox"), "reserved", id="a watched folder as source"),
+    pytest.param(cloudevent("a", source="FILES/inbox"), "reserved", id="a watched folder in capitals"),
+    pytest.param(cloudevent("a", type="sluice.resume", data={"key": "k"}), "reserved", id="a resume message as event"),
 ]
 
 
@@ -120,6 +129,22 @@ async def test_a_message_cannot_choose_a_type_where_it_is_plain() -> None:
     journal = Journal()
     await intake(journal, Letters()).accept([message(b'{"type": "sluice.resume", "id": "mine", "run": "other/flow"}')])
     assert (journal.events[0].type, journal.events[0].id) == ("plain.message", "k")
+
+
+async def test_a_default_type_does_not_open_a_door_to_reserved_names() -> None:
+    journal, letters = Journal(), Letters()
+    taken = event_intake(
+        listener="redis:t", emit=journal.emit, dead=letters, limits=LIMITS, default_type="sluice.file.arrived"
+    )
+    await taken.accept([message(b'{"path": "/etc/passwd"}')])
+    assert (journal.events, letters.codes) == ([], ["reserved"])
+
+
+@pytest.mark.parametrize("name", ["sluicegate.opened", "order.sluice.file.arrived", "sluice"])
+async def test_names_that_only_look_alike_are_accepted(name: str) -> None:
+    journal = Journal()
+    await intake(journal, Letters()).accept([message(cloudevent("a", type=name, source="myfiles/inbox"))])
+    assert [event.type for event in journal.events] == [name]
 
 
 async def test_the_same_bad_delivery_twice_is_one_letter() -> None:

@@ -61,7 +61,7 @@ async def test_an_announcement_is_a_row_and_an_entry_that_the_journal_reads(ledg
     row = await _row(ledger)
     assert (row.state, row.version, row.generation) == (State.SENT, "1-2-3", 1)
     raw = (await redis.xrange("sluice:journal"))[0][1][b"event"]
-    assert parse_event(raw, limits=Limits()).id == announced.event_id
+    assert parse_event(raw, limits=Limits(), from_outside=False).id == announced.event_id
 
 
 async def test_two_who_saw_the_same_row_announce_once(ledger: Ledger, redis: AsyncRedis) -> None:

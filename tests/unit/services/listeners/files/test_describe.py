@@ -30,7 +30,7 @@ def _describer(path: Path, **options: object) -> Describer:
 def test_the_journalled_bytes_are_the_events_own(tmp_path: Path) -> None:
     attributes = _describer(tmp_path).event("süß\n'\"/a.csv".encode(), SEEN, NOW)
     raw = b'{"specversion":"1.0","id":"inbox-1-1",' + tail(attributes)
-    event = parse_event(raw, limits=Limits())
+    event = parse_event(raw, limits=Limits(), from_outside=False)
     assert event == Event(
         id="inbox-1-1",
         source="files/inbox",

@@ -352,3 +352,19 @@ async def test_many_requests_at_once_are_each_journalled_once(redis: AsyncRedis)
     assert sum(answer.json()["new"] for answer in answers) == 50
     assert len(await site.door.ids()) == 50
     assert json.loads(answers[0].content)["id"] == "e0"
+
+
+async def test_no_form_of_request_may_claim_to_be_a_watched_folder(redis: AsyncRedis) -> None:
+    site = Site(redis)
+    forged = cloudevent("forged", type="sluice.file.arrived", data={"path": "/etc/passwd"})
+    async with serving(site) as client:
+        structured = await post(client, "/events", forged)
+        head = {"ce-specversion": "1.0", "ce-id": "b", "ce-source": "files/inbox", "ce-type": "x"}
+        binary = await post(client, "/events", b"{}", "application/json", **head)
+        batch = await post(client, "/events", b"[" + forged + b"]", BATCH)
+        named = await post(client, "/events/orders", forged)
+    for answer in (structured, binary, batch, named):
+        assert (answer.status_code, answer.json()["code"]) == (400, "reserved")
+        assert "reserved" in answer.json()["detail"]
+        assert answer.json()["dead_letter"] in site.letters.by_id
+    assert await site.door.events() == []
