@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from config.yaml_file import read_yaml
 from events.errors import ConfigError
 from events.event import Limits
+from events.redact import redacted
 from events.suggest import did_you_mean
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
@@ -57,8 +58,8 @@ class RedisSettings(Part):
     max_memory: str = "0"
     """Embedded server: Valkey's ``maxmemory`` (for example ``512mb``); 0 is without limit. Nothing is ever evicted."""
     username: str | None = None
-    password: str | None = None
-    """For a server whose URL does not carry them: a URL is shown in logs and by ``sluice status``."""
+    password: str | None = Field(default=None, repr=False)
+    """For a server whose URL does not carry them. It wins over the URL's; the embedded server is started with it."""
     ca_file: Path | None = None
     """Certificate authority for ``rediss://``; without it the system's are trusted."""
     certificate_file: Path | None = None
@@ -66,7 +67,7 @@ class RedisSettings(Part):
     """The client's own certificate, for a server that asks for one."""
     sentinels: tuple[Annotated[str, StringConstraints(pattern=r"^.+:[0-9]{1,5}$")], ...] = ()
     """``host:port`` of each Sentinel; the URL's host is then the name of the monitored primary."""
-    sentinel_password: str | None = None
+    sentinel_password: str | None = Field(default=None, repr=False)
     connect_timeout_seconds: Positive = 5.0
     command_timeout_seconds: Annotated[float, Field(ge=3)] = 10.0
     """A server that takes longer over one command counts as out of reach."""
@@ -204,7 +205,7 @@ class ApiSettings(Part):
     """The HTTP source, health and metrics."""
 
     host: str = "127.0.0.1"
-    token: str | None = None
+    token: str | None = Field(default=None, repr=False)
     """If set, callers must send ``Authorization: Bearer <token>``; health needs none."""
     max_batch_bytes: Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)] = 8 * 1024 * 1024
     """What a batch of events in one request may weigh; each of them is held to ``limits`` too."""
@@ -291,11 +292,16 @@ def load_settings() -> Settings:
         for fault in error.errors():
             path = "__".join(str(part) for part in fault["loc"])
             variable = path if path.startswith("PREFECT_") else f"{PREFIX}{path.upper()}"
-            problems.append(f"setting {variable} (environment, or {file.name}): {fault['msg']}; got {fault['input']!r}")
+            got = "" if _is_secret(path) else f"; got {redacted(repr(fault['input']))}"
+            problems.append(f"setting {variable} (environment, or {file.name}): {fault['msg']}{got}")
         raise ConfigError(*problems) from error
     if problems:
         raise ConfigError(*problems)
     return settings
+
+
+def _is_secret(name: str) -> bool:
+    return name.lower().rpartition("__")[2] in {"password", "sentinel_password", "token"}
 
 
 def _variables() -> Iterator[str]:

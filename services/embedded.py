@@ -158,6 +158,7 @@ def start_prefect(
         "PREFECT_HOME": str(directory),
         "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{directory / 'prefect.db'}",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_UI_API_URL": "/api",  # on whatever port, and behind whatever proxy, the UI is opened
         "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": str(_PAUSES_SECONDS),
         "PREFECT_CLI_PROMPT": "false",
         "DO_NOT_TRACK": "1",

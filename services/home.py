@@ -11,11 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from events.errors import ConfigError
+from events.redact import without_credentials
 
 
 def ui_url(prefect_api_url: str) -> str:
     """Where a person looks: ``PREFECT_UI_URL`` if set (the API may be internal), else beside the API."""
-    return os.environ.get("PREFECT_UI_URL", "").rstrip("/") or prefect_api_url.removesuffix("/api")
+    url = os.environ.get("PREFECT_UI_URL", "").rstrip("/") or prefect_api_url.rstrip("/").removesuffix("/api")
+    return without_credentials(url)
 
 
 @dataclass(frozen=True, slots=True)

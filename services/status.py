@@ -11,6 +11,7 @@ import httpx
 
 from config.settings import Settings
 from events.errors import Backpressure, TransientError
+from events.redact import redacted
 from services.health import read_reports
 from services.home import Home, ui_url
 from services.store.connection import connect, translated
@@ -38,17 +39,17 @@ async def read_status(settings: Settings) -> dict[str, Any]:
         finally:
             await client.aclose()
     if prefect is not None and not await _prefect_healthy(prefect):
-        problems.append(f"the Prefect server at {prefect} does not answer")
+        problems.append(f"the Prefect server at {prefect} does not answer{_named(settings)}")
     roles = {name: _role([report for report in reports if report["role"] == name]) for name in ROLES}
     if redis_url is not None:
         problems += [f"role {name} is not ready" for name, role in roles.items() if not role["ready"]]
     return {
         "ready": not problems,
-        "problems": problems,
+        "problems": [redacted(problem) for problem in problems],
         "at": datetime.now(UTC).isoformat(),
-        "prefect_api": prefect,
+        "prefect_api": redacted(prefect) if prefect else None,
         "prefect_ui": ui_url(prefect) if prefect else None,
-        "redis": redis_url,
+        "redis": redacted(redis_url) if redis_url else None,
         "api": running.api_url if running else None,
         "home": str(settings.home),
         "pid": running.pid if running else None,
@@ -60,6 +61,10 @@ async def read_status(settings: Settings) -> dict[str, Any]:
             if name.startswith("files:")
         },
     }
+
+
+def _named(settings: Settings) -> str:
+    return " (PREFECT_API_URL names it)" if settings.prefect_api_url else ""
 
 
 def ready_here(status: Mapping[str, Any], role: str) -> bool:

@@ -21,6 +21,7 @@ from config.settings import CHECKOUT, Settings
 from events.errors import ConfigError, SluiceError, TransientError
 from services.embedded import Server, claim_port, start_prefect, start_valkey
 from services.home import Home, Running
+from services.reach import check_own_servers
 from services.status import read_status
 
 log = structlog.get_logger()
@@ -119,6 +120,7 @@ class Supervisor:
         api_port = claim_port(settings.ports.api, "SLUICE_PORTS__API")
         redis_port = 0 if settings.redis_url else claim_port(settings.ports.redis, "SLUICE_PORTS__REDIS")
         prefect_port = 0 if settings.prefect_api_url else claim_port(settings.ports.prefect, "SLUICE_PORTS__PREFECT")
+        check_own_servers(settings, say=self._say)
         for watch in project.sources.files.values():
             watch.path.mkdir(parents=True, exist_ok=True)
 

@@ -11,6 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from events.redact import redacted
+
 
 def show_json(value: Any) -> None:
     """One JSON document on standard output; times in ISO 8601, ids as strings."""
@@ -46,7 +48,7 @@ def show_fields(fields: Mapping[str, Any]) -> None:
 
 def say(text: str) -> None:
     """A sentence to the person, on standard error, so that standard output stays data."""
-    print(text, file=sys.stderr)
+    print(redacted(text), file=sys.stderr)
 
 
 def local_time(moment: datetime) -> str:

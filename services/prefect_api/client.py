@@ -13,6 +13,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_UI_URL
 
 from events.errors import NotFound, RejectedEvent, TransientError
+from events.redact import redacted, without_credentials
 
 _CLIENT_ERROR = 400
 _FORBIDDEN = 403
@@ -63,7 +64,7 @@ class PrefectApi:
             if isinstance(error, httpx.PoolTimeout):
                 await self._empty_pool()
             raise TransientError(
-                f"Prefect at {self.url} is out of reach: {str(error) or type(error).__name__}"
+                f"Prefect at {redacted(self.url)} is out of reach: {str(error) or type(error).__name__}"
             ) from error
         if _wants_token(response) and not inner.enable_csrf_support:
             inner.enable_csrf_support = True  # the server did not when this client first asked it
@@ -73,7 +74,7 @@ class PrefectApi:
         try:
             return response.json() if response.content else None
         except ValueError as error:
-            msg = f"something else than Prefect answered at {self.url}: {response.text[:100]!r} is not JSON"
+            msg = f"something else than Prefect answered at {redacted(self.url)}: {response.text[:100]!r} is not JSON"
             raise TransientError(msg) from error
 
     async def _empty_pool(self) -> None:
@@ -88,7 +89,7 @@ class PrefectApi:
     def run_url(self, run_id: str) -> str:
         """Where a person sees the flow run in Prefect's UI."""
         ui = PREFECT_UI_URL.value() or self.url.removesuffix("/api")
-        return f"{ui.rstrip('/')}/runs/flow-run/{run_id}"
+        return f"{without_credentials(ui).rstrip('/')}/runs/flow-run/{run_id}"
 
 
 @asynccontextmanager

@@ -83,3 +83,19 @@ def test_the_defaults_of_every_part_are_good() -> None:
     for name, field in Settings.model_fields.items():
         if hasattr(field.annotation, "model_validate"):
             assert field.annotation.model_validate(getattr(Settings(), name).model_dump()) == getattr(Settings(), name)
+
+
+def test_a_setting_that_is_a_secret_is_not_repeated_when_it_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_REDIS__SENTINELS", '["redis://ada:pw123@host"]')
+    monkeypatch.setenv("SLUICE_API", '{"token": {"pw": "pw456"}}')
+    said = problems()
+    assert "SLUICE_REDIS__SENTINELS" in said
+    assert "SLUICE_API__TOKEN" in said
+    assert "pw123" not in said
+    assert "pw456" not in said
+
+
+def test_settings_that_are_shown_hold_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_REDIS__PASSWORD", "pw123")
+    monkeypatch.setenv("SLUICE_API__TOKEN", "pw123")
+    assert "pw123" not in repr(load_settings())

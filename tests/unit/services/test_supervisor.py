@@ -60,3 +60,26 @@ def test_a_port_or_home_that_is_no_use_leaves_nothing_running(checkout: Path, tm
     answer = up(checkout, tmp_path / "file")
     assert answer.returncode == 2, answer.stderr
     assert "SLUICE_HOME" in answer.stderr
+
+
+def test_a_server_that_is_named_and_does_not_answer_is_an_error_that_names_the_variable(
+    checkout: Path, tmp_path: Path
+) -> None:
+    """Left over in the shell from looking at the last start: nobody would find out why nothing is started."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        answer = up(
+            checkout,
+            tmp_path / "home",
+            PREFECT_API_URL=f"http://ada:pw123@127.0.0.1:{port}/api",
+            SLUICE_REDIS_URL=f"redis://:pw123@127.0.0.1:{port}/0",
+        )
+    assert answer.returncode == 2, answer.stderr
+    assert (
+        f"PREFECT_API_URL is set, to http://***@127.0.0.1:{port}/api, so no Prefect server is started" in answer.stderr
+    )
+    assert "SLUICE_REDIS_URL is set, to redis://:***@127.0.0.1:" in answer.stderr
+    assert "Unset PREFECT_API_URL" in answer.stderr
+    assert "pw123" not in answer.stderr
+    assert not (tmp_path / "home" / "prefect").exists()
