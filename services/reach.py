@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import os
 import time
 from collections.abc import Callable
 from typing import Final
 
-import httpx
-
 from config.settings import Settings
 from events.errors import Backpressure, ConfigError, TransientError
 from events.redact import redacted
+from services.prefect_probe import prefect_problem
 from services.store.connection import connect, translated
 
 PATIENCE_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 0.3
-_REFUSED: Final = frozenset({401, 403})
 
 
 def check_own_servers(settings: Settings, *, say: Callable[[str], None]) -> None:
@@ -34,7 +30,7 @@ def check_own_servers(settings: Settings, *, say: Callable[[str], None]) -> None
             problems.append(_sentence("SLUICE_REDIS_URL", where, "Valkey", why))
     if settings.prefect_api_url is not None:
         url = str(settings.prefect_api_url).rstrip("/")
-        why = _patiently(lambda: _prefect_problem(url), f"the Prefect server at {redacted(url)}", say)
+        why = _patiently(lambda: prefect_problem(url), f"the Prefect server at {redacted(url)}", say)
         if why:
             problems.append(_sentence("PREFECT_API_URL", redacted(url), "Prefect server", why))
     if problems:
@@ -43,7 +39,7 @@ def check_own_servers(settings: Settings, *, say: Callable[[str], None]) -> None
 
 def _sentence(variable: str, where: str, server: str, why: str) -> str:
     return (
-        f"{variable} is set, to {where}, so no {server} is started here; but {redacted(why)}. Unset {variable} "
+        f"{variable} is set, to {where}, so no {server} is started here; but it {redacted(why)}. Unset {variable} "
         f"(it may be left over from an earlier start) to have one started, or see to it that this one answers"
     )
 
@@ -71,24 +67,5 @@ def _redis_problem(settings: Settings, url: str) -> str | None:
     try:
         asyncio.run(ask())
     except (TransientError, Backpressure) as error:
-        return f"it does not answer as it should ({error})"
-    return None
-
-
-def _prefect_problem(url: str) -> str | None:
-    auth = os.environ.get("PREFECT_API_AUTH_STRING")
-    key = os.environ.get("PREFECT_API_KEY")
-    headers = {}
-    if auth:
-        headers["Authorization"] = f"Basic {base64.b64encode(auth.encode()).decode()}"
-    elif key:
-        headers["Authorization"] = f"Bearer {key}"
-    try:
-        answer = httpx.get(f"{url}/admin/version", headers=headers, timeout=3)
-    except httpx.HTTPError as error:
-        return f"nobody answers there ({str(error) or type(error).__name__})"
-    if answer.status_code in _REFUSED:
-        return f"it answers {answer.status_code}: PREFECT_API_AUTH_STRING (or PREFECT_API_KEY) must hold its password"
-    if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
-        return f"it answers {answer.status_code}"
+        return f"does not answer as it should ({error})"
     return None

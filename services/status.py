@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import httpx
-
 from config.settings import Settings
 from events.errors import Backpressure, TransientError
 from events.redact import redacted
+from services.access import find_access
 from services.health import read_reports
-from services.home import Home, ui_url
+from services.home import ui_url
+from services.prefect_probe import prefect_problem
 from services.store.connection import connect, translated
 
 ROLES: Final = ("listeners", "router", "resumer", "executor", "api")
 
 
 async def read_status(settings: Settings) -> dict[str, Any]:
-    """`sluice status --json`: never raises for what is down, but names it in ``problems``."""
-    running = Home(settings.home).running()
-    redis_url = settings.redis_url or (running.redis_url if running else None)
-    prefect = str(settings.prefect_api_url or "") or (running.prefect_api_url if running else None)
+    """`sluice status --json`: never raises for what is down, but names it in ``problems``.
+
+    Raises `ConfigError` for a home of another user.
+    """
+    access = find_access(settings)
+    redis_url, prefect, running = access.redis_url, access.prefect_api_url, access.running
     problems: list[str] = []
     reports: list[dict[str, Any]] = []
     if redis_url is None or prefect is None:
@@ -38,8 +41,11 @@ async def read_status(settings: Settings) -> dict[str, Any]:
             problems.append(str(error))
         finally:
             await client.aclose()
-    if prefect is not None and not await _prefect_healthy(prefect):
-        problems.append(f"the Prefect server at {prefect} does not answer{_named(settings)}")
+    if prefect is not None:
+        why = await asyncio.to_thread(prefect_problem, prefect, auth_string=access.prefect_auth_string)
+        if why is not None:
+            named = " (PREFECT_API_URL names it)" if settings.prefect_api_url else ""
+            problems.append(f"the Prefect server at {prefect}{named} {why}")
     roles = {name: _role([report for report in reports if report["role"] == name]) for name in ROLES}
     if redis_url is not None:
         problems += [f"role {name} is not ready" for name, role in roles.items() if not role["ready"]]
@@ -63,10 +69,6 @@ async def read_status(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _named(settings: Settings) -> str:
-    return " (PREFECT_API_URL names it)" if settings.prefect_api_url else ""
-
-
 def ready_here(status: Mapping[str, Any], role: str) -> bool:
     """Whether some instance of the role on this machine is ready: the health check of its container."""
     here = f"{socket.gethostname()}-"
@@ -79,11 +81,3 @@ def _role(reports: list[dict[str, Any]]) -> dict[str, Any]:
         "degraded": sorted({sentence for report in reports for sentence in report["degraded"]}),
         "instances": [{name: value for name, value in report.items() if name != "metrics"} for report in reports],
     }
-
-
-async def _prefect_healthy(url: str) -> bool:
-    try:
-        async with httpx.AsyncClient(timeout=3) as client:
-            return (await client.get(f"{url.rstrip('/')}/health")).status_code == httpx.codes.OK
-    except httpx.HTTPError:
-        return False

@@ -19,8 +19,9 @@ import structlog
 from config.project import Project, load_project
 from config.settings import CHECKOUT, Settings
 from events.errors import ConfigError, SluiceError, TransientError
+from events.redact import redacted
 from services.embedded import Server, claim_port, start_prefect, start_valkey
-from services.home import Home, Running
+from services.home import PRIVATE_UMASK, Home, Running
 from services.reach import check_own_servers
 from services.status import read_status
 
@@ -86,9 +87,10 @@ class _Child:
 class Supervisor:
     """Starts, watches and stops everything that ``sluice up`` runs on the home of ``settings``."""
 
-    def __init__(self, settings: Settings, *, say: Callable[[str], None]) -> None:
+    def __init__(self, settings: Settings, *, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
         self._settings = settings
         self._say = say
+        self._warn = warn
         self._home = Home(settings.home)
         self._children: list[_Child] = []
 
@@ -100,6 +102,15 @@ class Supervisor:
         """
         settings = self._settings
         project = load_project(settings.config, home=settings.home)
+        os.umask(PRIVATE_UMASK)
+        closed = self._home.make_private()
+        if closed:
+            self._warn(closed)
+        if settings.open:
+            self._warn(
+                "OPEN: this installation has no passwords. Every user and every program on this machine can run code"
+                " as you through it."
+            )
         with self._home.locked(), self._signals(), ExitStack() as stack:
             stack.callback(self._say, "Stopped.")
             try:
@@ -124,13 +135,16 @@ class Supervisor:
         for watch in project.sources.files.values():
             watch.path.mkdir(parents=True, exist_ok=True)
 
-        redis_url = settings.redis_url
+        credentials = self._home.credentials()
+        redis_url = settings.redis_url_with_password
         if redis_url is None:
             self._say("Starting Valkey ...")
             directory = settings.home / "valkey"
+            generated = None if settings.open else credentials.redis_password
+            secured = settings.redis.model_copy(update={"password": settings.redis.password or generated})
             redis_url = self._serve(
                 "valkey",
-                lambda: start_valkey(directory, redis_port, settings.redis, log_file=logs / "valkey.log"),
+                lambda: start_valkey(directory, redis_port, secured, log_file=logs / "valkey.log"),
                 stack,
             )
         prefect = str(settings.prefect_api_url) if settings.prefect_api_url else None
@@ -150,8 +164,12 @@ class Supervisor:
             "SLUICE_PORTS__API": str(api_port),
             "PREFECT_API_URL": prefect,
         }
+        auth = os.environ.get("PREFECT_API_AUTH_STRING")
+        token = settings.api.token or (None if settings.open else credentials.api_token)
         if not settings.prefect_api_url:
             env["PREFECT_HOME"] = str(settings.home / "prefect")
+        if token and settings.env != "development":
+            env["SLUICE_API__TOKEN"] = token
         self._say("Registering the deployments and starting the roles ...")
         self._deploy(env, logs / "deploy.log")
         for names, seconds in reversed(STOP_ORDER):
@@ -165,6 +183,8 @@ class Supervisor:
             redis_url=redis_url,
             prefect_api_url=prefect,
             api_url=f"http://{settings.api.host}:{api_port}",
+            prefect_auth_string=auth,
+            api_token=token,
         )
 
     def _serve(self, name: str, start: Callable[[], tuple[Server, str]], stack: ExitStack) -> str:
@@ -264,12 +284,13 @@ def _welcome(running: Running, settings: Settings, project: Project) -> str:
             "Sluice is ready.",
             f"  Prefect UI  {running.prefect_ui_url}",
             f"  Inbox       {inbox}" if inbox else "  Inbox       (no watched folder in the configuration)",
-            f"  Redis       {running.redis_url}",
+            f"  Redis       {redacted(running.redis_url)}",
             f"  HTTP        {running.api_url}/events",
             "",
             "Try:",
             f"  1. drop a file:    printf 'city,degrees\\nOslo,4.5\\nRome,19\\n' > {inbox or '…'}/weather.csv",
-            f"  2. send an order:  redis-cli -p {port} PUBLISH sluice.events '{order}'",
+            f'  2. send an order:  eval "$({sluice} env)"   # its passwords, for this shell',
+            f"                     redis-cli -p {port} PUBLISH sluice.events '{order}'",
             f"  3. approve it:     {sluice} signals send --key order-1042 --input '{{\"approved\": true}}'",
             "",
             f"Watch: {sluice} runs list · {sluice} events list · {sluice} status.  Stop: Ctrl-C.",

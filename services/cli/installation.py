@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 from contextlib import AsyncExitStack
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import unquote, urlsplit
 
 import typer
 
 from config.logs import configure_logging
 from config.settings import Settings, load_settings
 from events.errors import ConfigError, SluiceError
-from services.cli.output import say, show_fields, show_json, show_rows
+from services.cli.output import say, show_fields, show_json, show_rows, warn
 from services.cli.session import run_command
 
 HomeOption = Annotated[Path | None, typer.Option("--home", help="Where the state lives (SLUICE_HOME).")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="Sources and rules (SLUICE_CONFIG).")]
+OpenOption = Annotated[
+    bool, typer.Option("--open", help="Without passwords: development only, on loopback only (SLUICE_OPEN).")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -38,17 +43,19 @@ RoleOption = Annotated[Role | None, typer.Option("--role", help="Only this role,
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the top level."""
-    for command in (up, run, status, check, deploy):
+    for command in (up, run, env, status, check, deploy):
         app.command()(command)
 
 
-def up(home: HomeOption = None, config: ConfigOption = None) -> None:
+def up(home: HomeOption = None, config: ConfigOption = None, is_open: OpenOption = False) -> None:
     """Run everything on this machine until Ctrl-C."""
     from services.supervisor import Supervisor
 
+    if is_open:
+        os.environ["SLUICE_OPEN"] = "true"
     settings = _settings(home, config)
     configure_logging(settings.log)
-    _exit_on_error(Supervisor(settings, say=say).run)
+    _exit_on_error(Supervisor(settings, say=say, warn=warn).run)
 
 
 def run(role: Role, home: HomeOption = None, config: ConfigOption = None) -> None:
@@ -62,6 +69,32 @@ def run(role: Role, home: HomeOption = None, config: ConfigOption = None) -> Non
         run_role(role, settings)
 
     _exit_on_error(start)
+
+
+def env(as_json: JsonOption = False) -> None:
+    """Print what a client of this installation needs, passwords too: `eval "$(sluice env)"`."""
+    from services.access import find_access
+    from services.home import Home
+
+    settings = _settings(None, None)
+    found: dict[str, str | None] = {}
+
+    def look() -> None:
+        Home(settings.home).refuse_others()
+        access = find_access(settings)
+        if access.redis_url is None and access.prefect_api_url is None:
+            raise ConfigError(f"nothing runs on {settings.home}: start `sluice up`, or set SLUICE_HOME to its home")
+        found.update(access.as_environment())
+
+    _exit_on_error(look)
+    if as_json:
+        show_json(found)
+        return
+    password = urlsplit(found["SLUICE_REDIS_URL"] or "").password
+    # redis-cli and rq read these: a password in their arguments would show in the list of processes.
+    found |= {"REDISCLI_AUTH": unquote(password) if password else None, "RQ_REDIS_URL": found["SLUICE_REDIS_URL"]}
+    for name, value in found.items():
+        print(f"unset {name}" if value is None else f"export {name}={shlex.quote(value)}")
 
 
 def status(as_json: JsonOption = False, role: RoleOption = None) -> None:
@@ -87,15 +120,14 @@ def check(config: ConfigOption = None) -> None:
     settings = _settings(None, config)
 
     async def look() -> None:
-        from services.home import Home
+        from services.access import find_access
         from services.project_check import check_project
 
-        running = Home(settings.home).running()
-        url = str(settings.prefect_api_url) if settings.prefect_api_url else running and running.prefect_api_url
+        access = find_access(settings)
         async with AsyncExitStack() as stack:
             ask = None
-            if url:
-                os.environ["PREFECT_API_URL"] = url  # read by Prefect's client when it is first imported
+            if access.prefect_api_url:
+                os.environ.update(access.for_prefect())  # read by Prefect's client when it is first imported
                 from services.prefect_api.client import connect
                 from services.prefect_api.signatures import check_with_prefect
 

@@ -51,6 +51,12 @@ def say(text: str) -> None:
     print(redacted(text), file=sys.stderr)
 
 
+def warn(text: str) -> None:
+    """A sentence that nobody should overlook: red on a terminal."""
+    red, plain = ("\x1b[1;31m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
+    print(f"{red}{redacted(text)}{plain}", file=sys.stderr)
+
+
 def local_time(moment: datetime) -> str:
     """A moment as a person at this machine reads it."""
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")

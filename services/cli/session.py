@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,9 @@ import typer
 
 from config.settings import Settings, load_settings
 from events.errors import ConfigError, SluiceError
+from services.access import find_access
 from services.cli.output import say
-from services.home import Home, ui_url
+from services.home import ui_url
 from services.store.connection import AsyncRedis, connect
 
 if TYPE_CHECKING:
@@ -59,15 +61,13 @@ async def open_session() -> AsyncIterator[Session]:
     Raises `ConfigError` when nothing runs on the home and the settings name no servers.
     """
     settings = load_settings()
-    running = Home(settings.home).running()
-    redis_url = settings.redis_url or (running.redis_url if running else None)
-    prefect = running.prefect_api_url if running else None
-    if settings.prefect_api_url:
-        prefect = str(settings.prefect_api_url)
+    access = find_access(settings)
+    redis_url, prefect = access.redis_url, access.prefect_api_url
     if redis_url is None or prefect is None:
         missing = "SLUICE_REDIS_URL" if redis_url is None else "PREFECT_API_URL"
         msg = f"nothing runs on {settings.home}: start `sluice up`, or set {missing} (or SLUICE_HOME) to reach another"
         raise ConfigError(msg)
+    os.environ.update(access.for_prefect())  # read by Prefect's client when it is first imported
     async with AsyncExitStack() as stack:
         yield Session(settings=settings, redis_url=redis_url, prefect_api_url=prefect, stack=stack)
 

@@ -8,14 +8,16 @@ import socket
 import sys
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
+from redis.exceptions import RedisError
 
 from config.settings import RedisSettings
 from events.errors import ConfigError, TransientError
 from services.embedded import Server, claim_port, start_valkey
-from services.store.connection import connect
+from services.store.connection import connect, connect_sync
 from tests.support.waiting import wait_until
 
 
@@ -96,3 +98,21 @@ async def test_valkey_keeps_what_it_was_told_over_a_kill(tmp_path: Path) -> None
         started = time.monotonic()
         server.stop()
         assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("username", [None, "ada"])
+def test_valkey_wants_its_password_of_everybody_and_shows_it_nowhere(tmp_path: Path, username: str | None) -> None:
+    settings = RedisSettings(username=username, password='s3cret "x/@ y')
+    server, url = start_valkey(tmp_path / "data", claim_port(0, "x"), settings, log_file=tmp_path / "log")
+    port = urlsplit(url).port
+    try:
+        with connect_sync(url, RedisSettings()) as client:
+            assert client.ping()
+        with connect_sync(f"redis://127.0.0.1:{port}/0", settings) as client:
+            assert client.ping()
+        with connect_sync(f"redis://127.0.0.1:{port}/0", RedisSettings()) as client, pytest.raises(RedisError):
+            client.ping()
+        assert "s3cret" not in " ".join(psutil.Process(server.process.pid).cmdline())
+    finally:
+        server.stop()
+    assert not [file for file in tmp_path.rglob("*") if file.is_file() and b"s3cret" in file.read_bytes()]
