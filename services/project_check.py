@@ -1,14 +1,18 @@
-"""Everything that can be said of a project before it runs: the file, its tests, and the deployments it names."""
+"""Everything that can be said of a project before it runs: its file, its tests, its flows, the deployments it names."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from config.parameters import Findings
+from config.parameters import Findings, check_parameters
 from config.project import Project, load_project, run_rule_tests
 from config.settings import Settings
 from events.errors import ConfigError, SluiceError
+from services.deployments.declared import Declarations
+from services.deployments.deploy import declare
+
+AskPrefect = Callable[[Project, Declarations], Awaitable[Findings]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,28 +21,41 @@ class Checked:
 
     project: Project
     tests: int
+    declarations: Declarations
     warnings: Sequence[str] = ()
 
 
-async def check_project(
-    settings: Settings, *, ask_prefect: Callable[[Project], Awaitable[Findings]] | None = None
-) -> Checked:
-    """Raises `ConfigError` with everything that is wrong; ``ask_prefect`` holds the rules against the deployments.
+async def check_project(settings: Settings, *, ask_prefect: AskPrefect | None = None) -> Checked:
+    """Raises `ConfigError` with everything that is wrong in the project's file and in its flows.
 
-    A Prefect that cannot be asked is a warning.
+    ``ask_prefect`` holds the rules against the deployments that there are. A Prefect that cannot be asked is a warning;
+    the rules are then held against the deployments that the project's own flows declare.
     """
-    project = load_project(settings.config, home=settings.home)
-    errors = run_rule_tests(project)
+    errors: list[str] = []
+    project: Project | None = None
+    declarations: Declarations | None = None
+    try:
+        project = load_project(settings.config, home=settings.home)
+    except ConfigError as error:
+        errors += error.problems
+    else:
+        errors += run_rule_tests(project)
+    try:
+        declarations = await declare(settings)
+    except ConfigError as error:
+        errors += error.problems
     warnings: list[str] = []
-    if ask_prefect is not None:
+    if project is not None and declarations is not None:
+        findings: Findings | None = None
         try:
-            findings = await ask_prefect(project)
+            findings = await ask_prefect(project, declarations) if ask_prefect is not None else None
         except SluiceError as error:
             warnings.append(f"the deployments could not be asked about their parameters: {error}")
-        else:
-            errors += findings.errors
-            warnings += findings.warnings
-    if errors:
+        if findings is None:  # what other deployments there are is not known
+            findings = Findings(check_parameters(project, declarations.signatures).errors)
+        errors += findings.errors
+        warnings += findings.warnings
+    if errors or project is None or declarations is None:
         raise ConfigError(*errors)
     tests = sum(len(rule.spec.tests) for rule in project.rules.rules)
-    return Checked(project, tests, tuple(warnings))
+    return Checked(project, tests, declarations, tuple(warnings))

@@ -196,15 +196,18 @@ class Supervisor:
         return url
 
     def _deploy(self, env: dict[str, str], log_file: Path) -> None:
-        """Raises `ConfigError` with what `sluice deploy` found wrong in the flows and the rules."""
+        """Raises `ConfigError` with what `sluice deploy` found wrong in the flows and the rules; its remarks are passed on."""
         before = log_file.stat().st_size if log_file.exists() else 0
         server = Server("sluice deploy", _command("deploy"), log_file=log_file, env=env, cwd=CHECKOUT)
         try:
             code = server.process.wait(120)
         finally:
             server.stop()
+        said = log_file.read_bytes()[before:].decode(errors="replace").splitlines()
+        for line in said:
+            if line.startswith(("note: ", "warning: ")):
+                self._say(f"  {line}")
         if code == 2:  # noqa: PLR2004 - the contract's exit code for a bad configuration
-            said = log_file.read_bytes()[before:].decode(errors="replace").splitlines()
             raise ConfigError(*(line.removeprefix("error: ") for line in said if line.startswith("error: ")))
         if code:
             raise TransientError(f"the deployments could not be registered: {server.tail()}")

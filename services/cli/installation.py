@@ -7,9 +7,8 @@ import os
 import shlex
 from contextlib import AsyncExitStack
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import unquote, urlsplit
 
 import typer
@@ -17,14 +16,22 @@ import typer
 from config.logs import configure_logging
 from config.settings import Settings, load_settings
 from events.errors import ConfigError, SluiceError
+from services.cli.deployments import show_steps
 from services.cli.output import say, show_fields, show_json, show_rows, warn
 from services.cli.session import run_command
+
+if TYPE_CHECKING:
+    from config.parameters import Findings
+    from config.project import Project
+    from services.deployments.declared import Declarations
+    from services.project_check import Checked
 
 HomeOption = Annotated[Path | None, typer.Option("--home", help="Where the state lives (SLUICE_HOME).")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="Sources and rules (SLUICE_CONFIG).")]
 OpenOption = Annotated[
     bool, typer.Option("--open", help="Without passwords: development only, on loopback only (SLUICE_OPEN).")
 ]
+PlanOption = Annotated[bool, typer.Option("--plan", help="Only show what would be done.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -116,53 +123,76 @@ def status(as_json: JsonOption = False, role: RoleOption = None) -> None:
 
 
 def check(config: ConfigOption = None) -> None:
-    """Validate settings, sources and rules without starting anything; exit 0 or 2."""
+    """Validate settings, sources, rules and flows without starting anything; exit 0 or 2."""
     settings = _settings(None, config)
 
     async def look() -> None:
         from services.access import find_access
-        from services.project_check import check_project
 
         access = find_access(settings)
+        if access.prefect_api_url:
+            os.environ.update(access.for_prefect())  # read by Prefect's client when it is first imported
+        from services.project_check import AskPrefect, check_project
+
         async with AsyncExitStack() as stack:
-            ask = None
+            ask: AskPrefect | None = None
             if access.prefect_api_url:
-                os.environ.update(access.for_prefect())  # read by Prefect's client when it is first imported
                 from services.prefect_api.client import connect
                 from services.prefect_api.signatures import check_with_prefect
 
                 prefect = await stack.enter_async_context(connect())
-                ask = partial(check_with_prefect, api=prefect)
+
+                async def ask(project: Project, declarations: Declarations) -> Findings:
+                    return await check_with_prefect(project, prefect, declared=declarations.signatures)
+
             checked = await check_project(settings, ask_prefect=ask)
-        for warning in checked.warnings:
-            say(f"warning: {warning}")
+        _remarks(checked)
         project = checked.project
         say(
             f"{project.path}: {len(project.sources.files)} watched folders, {len(project.sources.redis)} Redis sources,"
-            f" {len(project.rules)} rules and {checked.tests} tests, all good"
+            f" {len(project.rules)} rules and {checked.tests} tests, {len(checked.declarations.deployments)} flows,"
+            " all good"
         )
 
     run_command(look())
 
 
-def deploy() -> None:
-    """Register the deployments of `flows/` with Prefect for this environment; exit 2 if the rules do not fit them."""
+def deploy(plan: PlanOption = False, as_json: JsonOption = False) -> None:
+    """Register the deployments of `flows/` with Prefect for this environment, and remove those whose flow is gone.
+
+    Nothing is registered when anything in the flows or the rules is wrong: exit 2 with all of it.
+    """
     from services.cli.session import open_session
-    from services.deploy import deploy_flows
 
     async def register_all() -> None:
         async with open_session() as session:
             prefect = await session.prefect()
-            for line in await deploy_flows(prefect, session.settings):
-                say(line)
+            from services.deployments.deploy import DeploymentPlan, carry_out, plan_deployments
             from services.prefect_api.signatures import check_with_prefect
             from services.project_check import check_project
 
-            checked = await check_project(session.settings, ask_prefect=partial(check_with_prefect, api=prefect))
-            for warning in checked.warnings:
-                say(f"warning: {warning}")
+            plans: list[DeploymentPlan] = []
+
+            async def ask(project: Project, declarations: Declarations) -> Findings:
+                plans.append(await plan_deployments(prefect, session.redis, declarations))
+                return await check_with_prefect(project, prefect, declared=declarations.signatures, gone=plans[0].gone)
+
+            checked = await check_project(session.settings, ask_prefect=ask)
+            if not plans:  # Prefect or Redis did not answer: here that is no warning
+                plans.append(await plan_deployments(prefect, session.redis, checked.declarations))
+            if not plan:
+                await carry_out(prefect, plans[0])
+            show_steps(plans[0].steps, done=not plan, as_json=as_json)
+            _remarks(checked)
 
     run_command(register_all())
+
+
+def _remarks(checked: Checked) -> None:
+    for note in checked.declarations.notes:
+        say(f"note: {note}")
+    for warning in checked.warnings:
+        say(f"warning: {warning}")
 
 
 def _settings(home: Path | None, config: Path | None) -> Settings:

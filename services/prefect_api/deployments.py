@@ -40,17 +40,20 @@ class DueRun:
     scheduled: datetime
 
 
-async def without_work_pool(api: PrefectApi) -> list[Deployment]:
-    """Every deployment that names no work pool, ordered by name. Raises `TransientError`."""
+async def all_bodies(api: PrefectApi) -> list[dict[str, Any]]:
+    """Every deployment as Prefect's API has it, ordered by name. Raises `TransientError`."""
     found: list[dict[str, Any]] = []
     while True:
-        page = await api.request(
-            "POST", "/deployments/filter", json={"sort": "NAME_ASC", "limit": PAGE, "offset": len(found)}
-        )
+        body = {"sort": "NAME_ASC", "limit": PAGE, "offset": len(found)}
+        page = await api.request("POST", "/deployments/filter", json=body)
         found.extend(page)
         if len(page) < PAGE:
-            break
-    ours = [body for body in found if not body.get("work_pool_name")]
+            return found
+
+
+async def without_work_pool(api: PrefectApi) -> list[Deployment]:
+    """Every deployment that names no work pool, ordered by name. Raises `TransientError`."""
+    ours = [body for body in await all_bodies(api) if not body.get("work_pool_name")]
     names = await flow_names(api, sorted({body["flow_id"] for body in ours}))
     return [_deployment(body, names[body["flow_id"]]) for body in ours if body["flow_id"] in names]
 

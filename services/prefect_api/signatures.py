@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection, Mapping
 
 from config.parameters import Findings, Signature, check_parameters
 from config.project import Project
 from services.prefect_api.client import PrefectApi
-from services.prefect_api.deployments import PAGE, flow_names
+from services.prefect_api.deployments import all_bodies, flow_names
 
 
 async def read_signatures(api: PrefectApi) -> dict[str, Signature]:
     """The signature of every deployment, by ``flow/deployment``. Raises `TransientError`."""
-    bodies: list[dict[str, Any]] = []
-    while True:
-        body = {"sort": "NAME_ASC", "limit": PAGE, "offset": len(bodies)}
-        page = await api.request("POST", "/deployments/filter", json=body)
-        bodies += page
-        if len(page) < PAGE:
-            break
+    bodies = await all_bodies(api)
     flows = await flow_names(api, sorted({body["flow_id"] for body in bodies}))
     return {
         f"{flows[body['flow_id']]}/{body['name']}": Signature(
@@ -30,6 +24,12 @@ async def read_signatures(api: PrefectApi) -> dict[str, Signature]:
     }
 
 
-async def check_with_prefect(project: Project, api: PrefectApi) -> Findings:
-    """Hold the rules against the deployments that Prefect has. Raises `TransientError`."""
-    return check_parameters(project, await read_signatures(api))
+async def check_with_prefect(
+    project: Project, api: PrefectApi, *, declared: Mapping[str, Signature] | None = None, gone: Collection[str] = ()
+) -> Findings:
+    """Hold the rules against the deployments that Prefect has, or will have once ``declared`` is registered.
+
+    What is ``gone`` counts as not there. Raises `TransientError`.
+    """
+    there = {name: signature for name, signature in (await read_signatures(api)).items() if name not in gone}
+    return check_parameters(project, {**there, **(declared or {})})

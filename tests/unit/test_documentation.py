@@ -10,7 +10,7 @@ import yaml
 
 from config.project import load_project
 from config.settings import CHECKOUT
-from services.executor.declared import declared
+from services.deployments.declared import read_declarations
 
 DOCUMENTS = ["README.md", "README.zh-CN.md", "CHANGELOG.md", "docs/flows.md", "docs/operations.md", "docs/scaling.md"]
 
@@ -21,15 +21,12 @@ def blocks(document: str, language: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("document", "name"), [("README.md", "ask-first"), ("docs/flows.md", "release")])
-def test_the_flow_that_is_shown_can_be_deployed(
-    document: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_flow_that_is_shown_can_be_deployed(document: str, name: str, tmp_path: Path) -> None:
     (source,) = [block for block in blocks(document, "python") if "@flow" in block]
     (tmp_path / "flows").mkdir()
     (tmp_path / "flows" / "shown.py").write_text(source, encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    ((flow, _),) = declared(tmp_path / "flows" / "shown.py", root=tmp_path, environment="development")
-    assert flow == name
+    (one,) = read_declarations(tmp_path, environment="development").deployments
+    assert one.flow == name
 
 
 def test_the_rule_that_is_shown_is_valid(tmp_path: Path) -> None:

@@ -14,9 +14,7 @@ from rq.command import send_kill_horse_command, send_shutdown_command
 from rq.registry import FinishedJobRegistry
 from rq.serializers import JSONSerializer
 
-from config.settings import RedisSettings, load_settings
-from services.deploy import deploy_flows
-from services.prefect_api.deployments import read_by_name
+from config.settings import RedisSettings
 from services.store.connection import connect_sync
 from tests.integration.executor.conftest import Bench, start_elsewhere
 from tests.support.waiting import eventually
@@ -181,17 +179,6 @@ async def test_one_run_leaves_nothing_behind_for_the_next(bench: Bench):
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert [found for found, _ in lines] == [[None, True, [], False, 28]] * 2
     assert lines[0][1] != lines[1][1]
-
-
-async def test_the_flows_of_the_checkout_are_deployed(bench: Bench, checkout):
-    settings = load_settings()
-    lines = await deploy_flows(bench.api, settings)
-    assert "deployed ingest-file/default (flows/ingest_file.py:ingest_file)" in lines
-    assert await deploy_flows(bench.api, settings) == lines
-    deployment = await read_by_name(bench.api, "ingest-file/default")
-    assert deployment.path == str(checkout)
-    assert deployment.work_pool is None
-    assert deployment.tags == ("sluice",)
 
 
 async def test_the_runs_commands_list_show_print_and_cancel(bench: Bench, checkout):

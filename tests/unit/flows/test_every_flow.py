@@ -7,9 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from services.executor.declared import declared
+from services.deployments.declared import read_declarations
 
 FLOWS = sorted(path for path in (Path(__file__).parents[3] / "flows").glob("*.py") if path.name != "__init__.py")
 
@@ -53,18 +51,16 @@ def test_each_file_loads_alone_where_only_the_client_library_is_and_holds_one_fl
     assert foreign == []
 
 
-@pytest.mark.parametrize("path", FLOWS, ids=lambda path: path.stem)
-def test_each_flow_becomes_a_deployment_that_says_what_it_is_for(
-    path: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(checkout)
-    ((flow, body),) = declared(path, root=checkout, environment="development")
-    assert (flow, body["name"]) == (path.stem.replace("_", "-"), "default")
-    assert body["description"]
-    assert body["schedules"] == []
+def test_each_flow_becomes_a_deployment_that_says_what_it_is_for(checkout: Path) -> None:
+    declarations = read_declarations(checkout, environment="development")
+    assert declarations.notes == ()
+    assert {one.body["entrypoint"].partition(":")[0]: one.name for one in declarations.deployments} == {
+        f"flows/{path.name}": f"{path.stem.replace('_', '-')}/default" for path in FLOWS
+    }
+    assert all(one.body["description"] and one.body["schedules"] == [] for one in declarations.deployments)
 
 
-def test_the_health_check_is_scheduled_outside_development(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(checkout)
-    ((_, body),) = declared(checkout / "flows" / "health_check.py", root=checkout, environment="production")
-    assert [schedule["schedule"]["cron"] for schedule in body["schedules"]] == ["*/15 * * * *"]
+def test_the_health_check_is_scheduled_outside_development(checkout: Path) -> None:
+    declared = read_declarations(checkout, environment="production").deployments
+    crons = {one.flow: [each["schedule"]["cron"] for each in one.body["schedules"]] for one in declared}
+    assert {flow: found for flow, found in crons.items() if found} == {"health-check": ["*/15 * * * *"]}

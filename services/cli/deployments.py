@@ -1,0 +1,41 @@
+"""How `sluice deploy` shows what it does, or would do."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from services.cli.output import show_json
+
+if TYPE_CHECKING:
+    from services.deployments.plan import Step
+
+WIDTH: Final = 80
+_PAST: Final = {
+    "create": "created",
+    "change": "changed",
+    "unchanged": "unchanged",
+    "remove": "removed",
+    "pause": "paused",
+    "leave": "left",
+}
+
+
+def show_steps(steps: Sequence[Step], *, done: bool, as_json: bool) -> None:
+    """A line for each deployment, and below it what changes and why; with ``as_json`` an array of objects."""
+    if as_json:
+        show_json([step.as_row() for step in steps])
+        return
+    for step in steps:
+        print(f"{_word(step, done=done):<9}  {step.deployment}")
+        for detail in step.details:
+            print(textwrap.fill(detail, WIDTH, initial_indent=" " * 11, subsequent_indent=" " * 13))
+    counts = Counter(_word(step, done=done) for step in steps)
+    summary = ", ".join(f"{count} {word}" for word, count in counts.items()) or "no deployments"
+    print(f"\n{summary}." if done else f"\nplan: {summary}. Nothing was done.")
+
+
+def _word(step: Step, *, done: bool) -> str:
+    return _PAST[step.action] if done else step.action

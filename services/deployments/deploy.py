@@ -1,0 +1,106 @@
+"""`sluice deploy`: plan what Prefect is to have of the project's deployments, and do it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from config.settings import CHECKOUT, Settings
+from services.deployments.declared import Declarations, read_declarations
+from services.deployments.plan import PROJECT_LABEL, RegisteredDeployment, Step, make_plan
+from services.prefect_api.client import PrefectApi
+from services.prefect_api.deployments import PAGE, all_bodies, flow_names, register, remove
+from services.store.connection import AsyncRedis
+from services.store.installation import installation_id
+
+_OPEN: Final = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
+_IN_STORE: Final = {"Scheduled", "Late"}
+"""The states of runs that Prefect takes away with a schedule."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentPlan:
+    """The steps to take, and what the project declares."""
+
+    steps: Sequence[Step]
+    declarations: Declarations
+
+    @property
+    def gone(self) -> frozenset[str]:
+        """The deployments whose flows the project no longer has."""
+        return frozenset(step.deployment for step in self.steps if step.action in {"remove", "pause"})
+
+
+async def declare(settings: Settings, *, root: Path = CHECKOUT) -> Declarations:
+    """What the project's flow files declare. Raises `ConfigError` with every problem of all of them."""
+    return await asyncio.to_thread(read_declarations, root, environment=str(settings.env))
+
+
+async def plan_deployments(
+    prefect: PrefectApi, redis: AsyncRedis, declarations: Declarations, *, root: Path = CHECKOUT
+) -> DeploymentPlan:
+    """Ask Prefect what there is; changes nothing. Raises `TransientError`."""
+    project = await installation_id(redis)
+    registered = await _registered(prefect, project, {one.name for one in declarations.deployments})
+    steps = make_plan(declarations.deployments, registered, project=project, host=socket.gethostname(), root=root)
+    return DeploymentPlan(steps, declarations)
+
+
+async def carry_out(prefect: PrefectApi, plan: DeploymentPlan) -> None:
+    """Do what the plan says. Each step can be repeated, so a deploy that was broken off is mended by the next one.
+
+    Raises `TransientError`, and `RejectedEvent` for a deployment that Prefect does not take.
+    """
+    bodies = {one.name: one.flow for one in plan.declarations.deployments}
+    for step in plan.steps:
+        match step.action:
+            case "create" | "change" | "unchanged":
+                await register(prefect, flow=bodies[step.deployment], body=step.body or {})
+            case "remove":
+                await remove(prefect, str(step.deployment_id))
+            case "pause":
+                await prefect.request("POST", f"/deployments/{step.deployment_id}/pause_deployment")
+            case "leave":
+                pass
+
+
+async def _registered(prefect: PrefectApi, project: str, wanted: set[str]) -> list[RegisteredDeployment]:
+    bodies = await all_bodies(prefect)
+    flows = await flow_names(prefect, sorted({body["flow_id"] for body in bodies}))
+    found = []
+    for body in bodies:
+        if body["flow_id"] not in flows:
+            continue
+        name = f"{flows[body['flow_id']]}/{body['name']}"
+        ours = (body.get("labels") or {}).get(PROJECT_LABEL) == project
+        open_runs = await _open_runs(prefect, body["id"]) if ours and name not in wanted else {}
+        found.append(RegisteredDeployment(name, body, open_runs))
+    return found
+
+
+async def _open_runs(prefect: PrefectApi, deployment_id: str) -> dict[str, int]:
+    """The number of runs that are not over by the name of their state, without those that its schedule has in store."""
+    counts: Counter[str] = Counter()
+    offset = 0
+    while True:
+        body: dict[str, Any] = {
+            "deployments": {"id": {"any_": [deployment_id]}},
+            "flow_runs": {"state": {"type": {"any_": list(_OPEN)}}},
+            "limit": PAGE,
+            "offset": offset,
+            "sort": "ID_DESC",
+        }
+        page = await prefect.request("POST", "/flow_runs/filter", json=body)
+        counts.update(
+            run["state_name"]
+            for run in page
+            if not (run["auto_scheduled"] and run["state_name"] in _IN_STORE and not run["run_count"])
+        )
+        offset += len(page)
+        if len(page) < PAGE:
+            return dict(counts)

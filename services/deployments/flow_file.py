@@ -1,0 +1,252 @@
+"""One flow file: the flows that it holds, and its ``DEPLOYMENT`` with the line of each key."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from prefect import Flow
+from prefect.utilities.importtools import load_script_as_module
+
+from config.yaml_file import KeyPath
+from events.errors import ConfigError
+from services.executor.loading import describe_failure
+
+CONSTANT: Final = "DEPLOYMENT"
+_NEAR: Final = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFlow:
+    """A flow under a name of its file. ``own``: the file defines it, rather than importing it from elsewhere."""
+
+    attribute: str
+    line: int
+    own: bool
+    flow: Flow[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FlowFile:
+    """A flow file as it was read and imported."""
+
+    path: Path
+    source: bytes
+    flows: tuple[FoundFlow, ...]
+    options: Mapping[str, Any]
+    """The value of ``DEPLOYMENT``; empty without one."""
+    lines: Mapping[KeyPath, int]
+
+    def where(self, key: KeyPath = ()) -> str:
+        """``file:line: DEPLOYMENT.key`` of a key, or of the nearest one above it that the file has."""
+        known = key
+        while known and known not in self.lines:
+            known = known[:-1]
+        dotted = ".".join((CONSTANT, *map(str, key)))
+        return f"{self.path}:{self.lines.get(known, 1)}: {dotted}"
+
+
+def read_flow_file(path: Path) -> FlowFile:
+    """Read and import one file, with the working directory as the project's folder.
+
+    Raises `ConfigError` with every problem: of the syntax, of the form of ``DEPLOYMENT``, of the import.
+    """
+    try:
+        source = path.read_bytes()
+        tree = ast.parse(source, filename=str(path))
+    except OSError as error:
+        raise ConfigError(f"{path}: it cannot be read: {error.strerror}") from error
+    except SyntaxError as error:
+        raise ConfigError(f"{path}:{error.lineno or 1}: this is not Python: {error.msg}") from error
+    except ValueError as error:  # null bytes
+        raise ConfigError(f"{path}:1: this is not Python: {error}") from error
+    constant = _Constant(path)
+    options = constant.read(tree)
+    problems = [*constant.problems, *_serving(tree, path)]
+    if problems:
+        raise ConfigError(*problems)
+    module = _imported(path)
+    if getattr(module, CONSTANT, None) != constant.value:
+        line = constant.lines.get((), 1)
+        said = "it is changed while the file runs" if constant.lines else "it is not assigned at the top of the file"
+        raise ConfigError(
+            f"{path}:{line}: {CONSTANT}: {said} — write it once, at top level, as a dictionary of constants"
+        )
+    return FlowFile(path, source, tuple(_flows(module, tree)), options, constant.lines)
+
+
+def seems_to_hold_flows(path: Path) -> bool:
+    """Whether the text decorates something with Prefect's ``flow``; the file is not imported."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return False
+    names = {"flow"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "prefect":
+            names |= {alias.asname for alias in node.names if alias.name == "flow" and alias.asname}
+    return any(
+        _last_name(decorator) in names
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for decorator in node.decorator_list
+    )
+
+
+class _Constant:
+    """Reads ``DEPLOYMENT`` from the syntax tree."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.problems: list[str] = []
+        self.lines: dict[KeyPath, int] = {}
+        self.value: Any = None
+
+    def read(self, tree: ast.Module) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = {}
+        for name, value, line in _assignments(tree):
+            if name != CONSTANT:
+                self._suspect(name, value, line)
+            elif () in self.lines:
+                self._say(line, (), f"it stands there twice, first in line {self.lines[()]} — leave one")
+            else:
+                self.lines[()] = line
+                if isinstance(value, ast.Dict):
+                    found = self._mapping(value, ())
+                    self.value = ast.literal_eval(value) if not self.problems else None
+                else:
+                    kind = "a list" if isinstance(value, ast.List) else f"`{ast.unparse(value)[:60]}`"
+                    fix = "write a dictionary of constants, with its keys in quotes"
+                    self._say(line, (), f"{kind} does not fit — {fix}")
+        return found
+
+    def _suspect(self, name: str, value: ast.expr, line: int) -> None:
+        near = SequenceMatcher(None, name.upper(), CONSTANT).ratio() >= _NEAR
+        if near and isinstance(value, ast.Dict):
+            self.problems.append(f"{self._path}:{line}: {name}: it tells nothing — did you mean `{CONSTANT}`?")
+
+    def _literal(self, node: ast.expr, key: KeyPath) -> Any:
+        self.lines.setdefault(key, node.lineno)
+        match node:
+            case ast.Dict():
+                return self._mapping(node, key)
+            case ast.List() | ast.Tuple():
+                return [self._literal(item, (*key, index)) for index, item in enumerate(node.elts)]
+        try:
+            value = ast.literal_eval(node)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            shown = ast.unparse(node)[:60]
+            self._say(node.lineno, key, f"`{shown}` is not a constant — write the value: the file is not run for it")
+            return None
+        if not isinstance(value, str | int | float | bool | None) or value in {float("inf"), float("-inf")}:
+            self._say(node.lineno, key, f"{value!r} does not fit — write what JSON knows: text, number, list, mapping")
+        return value
+
+    def _mapping(self, node: ast.Dict, key: KeyPath) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name_node, value_node in zip(node.keys, node.values, strict=True):
+            if not (isinstance(name_node, ast.Constant) and isinstance(name_node.value, str)):
+                line = (name_node or value_node).lineno
+                self._say(line, key, "a key is not text in quotes — write each key as a text")
+                continue
+            name = name_node.value
+            inside = (*key, name)
+            if name in found:
+                self._say(name_node.lineno, inside, f"the key stands there twice, first in line {self.lines[inside]}")
+                continue
+            self.lines[inside] = name_node.lineno
+            found[name] = self._literal(value_node, inside)
+        return found
+
+    def _say(self, line: int, key: KeyPath, what: str) -> None:
+        self.problems.append(f"{self._path}:{line}: {'.'.join((CONSTANT, *map(str, key)))}: {what}")
+
+
+def _assignments(tree: ast.Module) -> Iterator[tuple[str, ast.expr, int]]:
+    for node in tree.body:
+        match node:
+            case ast.Assign(targets=targets, value=value):
+                yield from ((one.id, value, node.lineno) for one in targets if isinstance(one, ast.Name))
+            case ast.AnnAssign(target=ast.Name(id=name), value=value) if value is not None:
+                yield name, value, node.lineno
+
+
+def _serving(tree: ast.Module, path: Path) -> Iterator[str]:
+    """Calls that would never return, where the file is imported."""
+    for node in tree.body:
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and _last_name(node.value) == "serve":
+            yield (
+                f"{path}:{node.lineno}: `{ast.unparse(node.value.func)}` never returns when the file is imported — "
+                'put it under `if __name__ == "__main__":`'
+            )
+
+
+def _imported(path: Path) -> ModuleType:
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # what a file prints is not this command's output
+            return load_script_as_module(str(path))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever the file raises while it is imported, SystemExit too
+        raise ConfigError(f"{path}: it cannot be imported: {describe_failure(error)}") from error
+
+
+def _flows(module: ModuleType, tree: ast.Module) -> Iterator[FoundFlow]:
+    """Each flow once, under the first name that the file itself gives it; names that begin with `_` are left out."""
+    bound, imported = _names(tree.body)
+    found = [(name, value) for name, value in vars(module).items() if isinstance(value, Flow)]
+    own = [(name, value) for name, value in found if name in bound or _defined_in(value, module)]
+    owned = {id(value) for _, value in own}
+    seen: set[int] = set()
+    for name, value in sorted(own, key=lambda one: bound.get(one[0], 0)):
+        if id(value) not in seen:
+            seen.add(id(value))
+            if not name.startswith("_"):
+                yield FoundFlow(name, bound.get(name, 1), True, value)
+    for name, value in found:
+        if id(value) not in owned | seen and not name.startswith("_"):
+            seen.add(id(value))
+            yield FoundFlow(name, imported.get(name, 1), False, value)
+
+
+def _defined_in(flow: Flow[..., Any], module: ModuleType) -> bool:
+    return getattr(flow.fn, "__module__", None) == module.__name__
+
+
+def _names(body: Iterable[ast.stmt]) -> tuple[dict[str, int], dict[str, int]]:
+    """The names that the module's own statements give, and those that imports give, with their lines."""
+    bound: dict[str, int] = {}
+    imported: dict[str, int] = {}
+    for node in _statements(body):
+        match node:
+            case ast.Import() | ast.ImportFrom():
+                for alias in node.names:
+                    imported.setdefault(alias.asname or alias.name.partition(".")[0], node.lineno)
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                bound.setdefault(node.name, node.lineno)
+            case ast.Assign(targets=targets):
+                names = [part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)]
+                bound |= {name: node.lineno for name in names if name not in bound}
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                bound.setdefault(name, node.lineno)
+    return bound, imported
+
+
+def _statements(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """The statements of the module's own scope, those inside ``if``, ``try``, ``with`` and loops included."""
+    for node in body:
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.expr):
+            yield from _statements(ast.iter_child_nodes(node))
+
+
+def _last_name(node: ast.expr) -> str | None:
+    called = node.func if isinstance(node, ast.Call) else node
+    return called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", None)

@@ -1,0 +1,110 @@
+"""What ``DEPLOYMENT`` of a flow file may say, and what it means for Prefect."""
+
+from __future__ import annotations
+
+import functools
+import zoneinfo
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Literal
+
+from croniter import croniter
+from prefect.client.schemas.schedules import CronSchedule
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from events.suggest import did_you_mean
+from services.executor.catalog import Priority
+
+LONGEST_SECONDS: Final = 10 * 366 * 86_400.0
+"""Prefect's scheduler fails on intervals that lead beyond what a date can hold."""
+
+
+def _cron(text: str) -> str:
+    shape = "write minute, hour, day, month and weekday, such as `0 3 * * *`"
+    try:
+        CronSchedule(cron=text)
+        croniter(text, datetime.now(UTC)).get_next()
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{reason} — {shape}") from None
+    except ValueError:  # all errors of croniter are
+        raise ValueError(f"{text!r} never comes: no date fits it — {shape}") from None
+    return text
+
+
+@functools.cache
+def _time_zones() -> frozenset[str]:
+    return frozenset(zoneinfo.available_timezones())
+
+
+def _time_zone(name: str) -> str:
+    if name not in _time_zones():
+        near = did_you_mean(name, _time_zones())
+        fix = near if near.startswith("did") else "write a name of the IANA data base, such as `Europe/Berlin`"
+        raise ValueError(f"there is no time zone {name!r} — {fix}")
+    return name
+
+
+def _job_variables(variables: dict[str, Any]) -> dict[str, Any]:
+    for name in variables:
+        if name.startswith("sluice_"):
+            own = name.removeprefix("sluice_")
+            known = ("executor", "priority", "memory_mb", "time_seconds", "on_lost")
+            fix = f"write it as DEPLOYMENT's key `{own}`" if own in known else did_you_mean(own, known)
+            raise ValueError(f"{name!r} is none of the job variables that are written here — {fix}")
+    env = variables.get("env", {})
+    if not isinstance(env, dict) or not all(isinstance(value, str | None) for value in env.values()):
+        raise ValueError("`env` does not fit — write a mapping of names to texts")
+    if not isinstance(variables.get("working_dir"), str | None):
+        raise ValueError(  # noqa: TRY004 - pydantic takes no TypeError
+            "`working_dir` does not fit — write the path of a folder"
+        )
+    return variables
+
+
+Count = Annotated[int, Field(strict=True, ge=1)]
+Amount = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+Flag = Annotated[bool, Field(strict=True)]
+
+
+class Options(BaseModel):
+    """What a flow file's ``DEPLOYMENT`` says for one environment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    description: str | None = None
+    cron: Annotated[str, AfterValidator(_cron)] | None = None
+    interval_seconds: Annotated[Amount, Field(le=LONGEST_SECONDS)] | None = None
+    timezone: Annotated[str, AfterValidator(_time_zone)] = "UTC"
+    paused: Flag = False
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    concurrency_limit: Count | None = None
+    on_concurrency_limit: Literal["wait", "cancel"] = "wait"
+    executor: str | None = None
+    """The name of the executors that run it."""
+    priority: Literal["high", "normal", "low"] = "normal"
+    memory_mb: Amount | None = None
+    time_seconds: Amount | None = None
+    on_lost: Literal["crash", "restart"] = "crash"
+    """What becomes of a run whose machine or slot died."""
+    job_variables: Annotated[dict[str, Any], AfterValidator(_job_variables)] = Field(default_factory=dict)
+
+    def variables(self) -> dict[str, Any]:
+        """The deployment's job variables."""
+        own = {
+            "sluice_executor": self.executor,
+            "sluice_priority": None if self.priority == str(Priority.NORMAL) else self.priority,
+            "sluice_memory_mb": self.memory_mb,
+            "sluice_time_seconds": self.time_seconds,
+            "sluice_on_lost": None if self.on_lost == "crash" else self.on_lost,
+        }
+        return {**self.job_variables, **{name: value for name, value in own.items() if value is not None}}
+
+    def schedules(self) -> list[dict[str, Any]]:
+        """The deployment's schedules, as Prefect's API takes them."""
+        schedules: list[dict[str, Any]] = []
+        if self.cron is not None:
+            schedules.append({"cron": self.cron, "timezone": self.timezone})
+        if self.interval_seconds is not None:
+            schedules.append({"interval": self.interval_seconds, "timezone": self.timezone})
+        return [{"schedule": schedule, "active": True} for schedule in schedules]

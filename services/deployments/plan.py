@@ -1,0 +1,171 @@
+"""What `sluice deploy` has to do: the project's declarations held against the deployments that Prefect has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from services.deployments.declared import DeclaredDeployment
+
+PROJECT_LABEL: Final = "sluice.project"
+HOST_LABEL: Final = "sluice.host"
+"""The labels of a deployment that say which installation registered it, and on which machine."""
+
+Action = Literal["create", "change", "unchanged", "remove", "pause", "leave"]
+
+_COMPARED: Final = (
+    "entrypoint",
+    "path",
+    "description",
+    "tags",
+    "parameters",
+    "paused",
+    "job_variables",
+    "concurrency_limit",
+    "concurrency_options",
+    "schedules",
+)
+_LONGEST: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredDeployment:
+    """A deployment that Prefect has, and its runs that are not over, by the name of their state.
+
+    Runs that only its schedule has made and that have not begun are not counted: they go with the schedule.
+    """
+
+    name: str
+    body: Mapping[str, Any]
+    open_runs: Mapping[str, int]
+
+    @property
+    def labels(self) -> Mapping[str, Any]:
+        """Its labels."""
+        return self.body.get("labels") or {}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is to happen with one deployment, and why."""
+
+    action: Action
+    deployment: str
+    details: tuple[str, ...] = ()
+    """What changes, or why; a sentence each."""
+    deployment_id: str | None = None
+    body: Mapping[str, Any] | None = None
+
+    def as_row(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {"action": self.action, "deployment": self.deployment, "details": list(self.details)}
+
+
+def make_plan(
+    declared: Sequence[DeclaredDeployment],
+    registered: Sequence[RegisteredDeployment],
+    *,
+    project: str,
+    host: str,
+    root: Path,
+) -> list[Step]:
+    """The steps, ordered by name.
+
+    ``project`` and ``host`` mark what is registered; ``root`` is the project's folder.
+    """
+    known = {one.name: one for one in registered}
+    marks = {PROJECT_LABEL: project, HOST_LABEL: host}
+    steps = [_put(one, known.get(one.name), marks) for one in declared]
+    wanted = {one.name for one in declared}
+    steps += [
+        _gone(one, host=host, root=root, empty=not declared)
+        for one in registered
+        if one.name not in wanted and one.labels.get(PROJECT_LABEL) == project
+    ]
+    return sorted(steps, key=lambda step: step.deployment)
+
+
+def _put(one: DeclaredDeployment, there: RegisteredDeployment | None, marks: Mapping[str, str]) -> Step:
+    body = {**one.body, "labels": dict(marks)}
+    if there is None:
+        return Step("create", one.name, (str(body["entrypoint"]),), None, body)
+    details = [*_taken_over(there, marks), *_differences(there.body, body)]
+    return Step("change" if details else "unchanged", one.name, tuple(details), str(there.body["id"]), body)
+
+
+def _taken_over(there: RegisteredDeployment, marks: Mapping[str, str]) -> Iterator[str]:
+    owner = there.labels.get(PROJECT_LABEL)
+    if owner is not None and owner != marks[PROJECT_LABEL]:
+        yield (
+            f"taken over from another project ({there.body.get('path')} on {there.labels.get(HOST_LABEL)}): "
+            "two projects with flows of one name replace each other's deployments"
+        )
+
+
+def _gone(one: RegisteredDeployment, *, host: str, root: Path, empty: bool) -> Step:
+    path, entrypoint = Path(str(one.body.get("path") or ".")), str(one.body.get("entrypoint") or "")
+    deployment_id = str(one.body["id"])
+    by_hand = f"to remove it: prefect deployment delete {one.name}"
+    if path == root and empty:
+        return Step("leave", one.name, (f"{root} has no flow at all, as if something were not mounted; {by_hand}",))
+    if path != root:
+        origin = str(one.labels.get(HOST_LABEL))
+        if origin != host:
+            return Step("leave", one.name, (f"{path} on the machine {origin} cannot be seen from here; {by_hand}",))
+        if not path.is_dir():  # renamed, or on a disk that is not mounted
+            return _pause(one, deployment_id, f"{path} is not there; {by_hand}")
+        if (path / entrypoint.partition(":")[0]).exists():
+            return Step("leave", one.name, (f"{path} still has {entrypoint}: deploy there, or {by_hand}",))
+    gone = f"{entrypoint} is gone"
+    if one.open_runs:
+        return _pause(one, deployment_id, gone, _open(one))
+    return Step("remove", one.name, (gone,), deployment_id)
+
+
+def _pause(one: RegisteredDeployment, deployment_id: str, *why: str) -> Step:
+    if one.body.get("paused"):
+        return Step("leave", one.name, ("paused already", *why))
+    return Step("pause", one.name, why, deployment_id)
+
+
+def _open(one: RegisteredDeployment) -> str:
+    runs = ", ".join(f"{count} {name}" for name, count in sorted(one.open_runs.items()))
+    return f"kept for its runs that are not over ({runs}): end or cancel them, and deploy again to remove it"
+
+
+def _differences(there: Mapping[str, Any], body: Mapping[str, Any]) -> Iterator[str]:
+    for name in _COMPARED:
+        before, after = _comparable(name, there), _comparable(name, body)
+        if before != after:
+            yield f"{name}: {_shown(before)} → {_shown(after)}"
+    if there.get("parameter_openapi_schema") != body["parameter_openapi_schema"]:
+        yield "the parameters that the flow takes"
+    if there.get("version") != body["version"]:
+        yield "the flow's file"
+
+
+def _comparable(name: str, body: Mapping[str, Any]) -> Any:
+    value = body.get(name)
+    if name == "concurrency_limit":
+        return value if value is not None else (body.get("global_concurrency_limit") or {}).get("limit")
+    if name == "concurrency_options":
+        return (value or {}).get("collision_strategy")
+    if name == "schedules":
+        return [_schedule(one) for one in value or ()]
+    if name == "paused":
+        return "yes" if value else "no"
+    return value or None
+
+
+def _schedule(given: Mapping[str, Any]) -> str:
+    schedule = given["schedule"]
+    text = schedule.get("cron") or f"every {float(schedule['interval']):g} s"
+    return f"{text} {schedule.get('timezone')}{'' if given.get('active', True) else ', inactive'}"
+
+
+def _shown(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = text if value else "none"
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

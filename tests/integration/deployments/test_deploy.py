@@ -1,0 +1,352 @@
+"""`sluice deploy` on a real Prefect server: what it creates, changes, removes, and what it leaves alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from config.settings import CHECKOUT, RedisSettings
+from events.errors import NotFound
+from services.deployments.declared import read_declarations
+from services.deployments.deploy import carry_out, plan_deployments
+from services.prefect_api.client import PrefectApi, connect
+from services.store.connection import AsyncRedis
+from services.store.connection import connect as connect_redis
+
+FLOW = "from prefect import flow\n\n@flow(name={name!r})\ndef main(size: int = 1): ...\n"
+
+
+class Project:
+    """A folder with flows, and the installation that registers them."""
+
+    def __init__(self, api: PrefectApi, redis: AsyncRedis, root: Path) -> None:
+        self.api = api
+        self.redis = redis
+        self.root = root
+        self.mark = f"t{uuid.uuid4().hex[:8]}"
+        (root / "flows").mkdir(parents=True)
+
+    def name(self, flow: str) -> str:
+        return f"{self.mark}-{flow}"
+
+    def write(self, flow: str, deployment: dict[str, Any] | None = None) -> None:
+        text = FLOW.format(name=self.name(flow)) + (f"\nDEPLOYMENT = {deployment!r}\n" if deployment else "")
+        (self.root / "flows" / f"{flow}_{self.mark}.py").write_text(text, encoding="utf-8")
+
+    def remove(self, flow: str) -> None:
+        (self.root / "flows" / f"{flow}_{self.mark}.py").unlink()
+
+    async def deploy(self, *, plan_only: bool = False) -> dict[str, tuple[str, str]]:
+        """The action and details for each of this project's flows, by the flow's short name."""
+        declarations = read_declarations(self.root, environment="development")
+        plan = await plan_deployments(self.api, self.redis, declarations, root=self.root)
+        if not plan_only:
+            await carry_out(self.api, plan)
+        return {
+            step.deployment.removeprefix(f"{self.mark}-").removesuffix("/default"): (
+                step.action,
+                "; ".join(step.details),
+            )
+            for step in plan.steps
+        }
+
+    async def read(self, flow: str) -> dict[str, Any] | None:
+        try:
+            found: dict[str, Any] = await self.api.request("GET", f"/deployments/name/{self.name(flow)}/default")
+        except NotFound:
+            return None
+        return found
+
+    async def run(self, flow: str, state: dict[str, Any]) -> str:
+        deployment = await self.read(flow)
+        assert deployment
+        path = f"/deployments/{deployment['id']}/create_flow_run"
+        run = await self.api.request("POST", path, json={"state": {"type": "SCHEDULED"}})
+        await self.set_state(run["id"], state)
+        return str(run["id"])
+
+    async def set_state(self, run_id: str, state: dict[str, Any]) -> None:
+        await self.api.request("POST", f"/flow_runs/{run_id}/set_state", json={"state": state, "force": True})
+
+
+@pytest_asyncio.fixture
+async def api(prefect_url: str) -> AsyncIterator[PrefectApi]:
+    async with connect(prefect_url) as found:
+        yield found
+
+
+@pytest.fixture
+def project(api: PrefectApi, redis: AsyncRedis, tmp_path: Path) -> Project:
+    return Project(api, redis, tmp_path / "project")
+
+
+async def test_a_plan_shows_what_a_deploy_then_does(project: Project):
+    project.write("kept")
+    project.write("tuned", {"cron": "0 3 * * *"})
+    assert await project.deploy(plan_only=True) == {
+        "kept": ("create", f"flows/kept_{project.mark}.py:main"),
+        "tuned": ("create", f"flows/tuned_{project.mark}.py:main"),
+    }
+    assert await project.read("kept") is None
+    await project.deploy()
+    assert {name: action for name, (action, _) in (await project.deploy()).items()} == {
+        "kept": "unchanged",
+        "tuned": "unchanged",
+    }
+    project.write("tuned", {"cron": "0 4 * * *", "concurrency_limit": 2, "parameters": {"size": 3}})
+    action, details = (await project.deploy(plan_only=True))["tuned"]
+    assert action == "change"
+    assert "schedules: 0 3 * * * UTC → 0 4 * * * UTC" in details
+    assert "concurrency_limit: none → 2" in details
+    assert "parameters: none → {'size': 3}" in details
+    tuned = await project.read("tuned")
+    assert tuned
+    assert [one["schedule"]["cron"] for one in tuned["schedules"]] == ["0 3 * * *"]
+    await project.deploy()
+    tuned = await project.read("tuned")
+    assert tuned
+    assert [one["schedule"]["cron"] for one in tuned["schedules"]] == ["0 4 * * *"]
+    assert (await project.deploy())["tuned"] == ("unchanged", "")
+
+
+async def test_a_deployment_whose_flow_is_gone_is_removed(project: Project):
+    project.write("kept")
+    project.write("gone", {"cron": "0 3 * * *"})
+    await project.deploy()
+    project.remove("gone")
+    action, details = (await project.deploy(plan_only=True))["gone"]
+    assert (action, details) == ("remove", f"flows/gone_{project.mark}.py:main is gone")
+    assert await project.read("gone")
+    await project.deploy()
+    assert await project.read("gone") is None
+    assert await project.read("kept")
+    assert set(await project.deploy()) == {"kept"}
+
+
+async def test_one_whose_runs_are_not_over_is_paused_until_they_are(project: Project):
+    project.write("kept")
+    project.write("gone", {"cron": "0 3 * * *"})
+    await project.deploy()
+    run_id = await project.run("gone", {"type": "PAUSED", "name": "Suspended"})
+    project.remove("gone")
+    action, details = (await project.deploy())["gone"]
+    assert action == "pause"
+    assert "not over (1 Suspended)" in details
+    deployment = await project.read("gone")
+    assert deployment
+    assert deployment["paused"] is True
+    assert (await project.api.request("GET", f"/flow_runs/{run_id}"))["state_type"] == "PAUSED"
+    action, details = (await project.deploy())["gone"]
+    assert action == "leave"
+    assert "paused already" in details
+    await project.set_state(run_id, {"type": "CANCELLED"})
+    assert (await project.deploy())["gone"][0] == "remove"
+    assert await project.read("gone") is None
+
+
+async def test_a_flow_that_comes_back_is_unpaused(project: Project):
+    project.write("kept")
+    project.write("back")
+    await project.deploy()
+    await project.run("back", {"type": "RUNNING"})
+    project.remove("back")
+    assert (await project.deploy())["back"][0] == "pause"
+    project.write("back")
+    action, details = (await project.deploy())["back"]
+    assert (action, details) == ("change", "paused: yes → no")
+    deployment = await project.read("back")
+    assert deployment
+    assert deployment["paused"] is False
+
+
+async def test_a_run_that_waits_for_its_turn_keeps_its_deployment(project: Project):
+    project.write("kept")
+    project.write("busy")
+    await project.deploy()
+    await project.run("busy", {"type": "SCHEDULED", "name": "AwaitingRetry"})
+    project.remove("busy")
+    assert (await project.deploy())["busy"][0] == "pause"
+
+
+async def test_what_others_registered_is_left_alone(project: Project, api: PrefectApi, valkey_url: str, tmp_path: Path):
+    other_redis = connect_redis(valkey_url.removesuffix("/0") + "/1", RedisSettings())
+    try:
+        other = Project(api, other_redis, tmp_path / "other")
+        other.write("theirs")
+        await other.deploy()
+        flow = (await api.request("POST", "/flows/", json={"name": project.name("foreign")}))["id"]
+        foreign = {"name": "default", "flow_id": flow, "tags": ["sluice"], "entrypoint": "flows/x.py:main"}
+        await api.request("POST", "/deployments/", json={**foreign, "path": str(project.root)})
+        project.write("own")
+        assert set(await project.deploy()) == {"own"}
+        assert await other.read("theirs")
+        assert await project.read("foreign")
+    finally:
+        await other_redis.flushdb()
+        await other_redis.aclose()
+
+
+async def test_a_flow_that_another_project_registered_too_is_said_to_be_taken_over(
+    project: Project, api: PrefectApi, valkey_url: str, tmp_path: Path
+):
+    other_redis = connect_redis(valkey_url.removesuffix("/0") + "/1", RedisSettings())
+    try:
+        other = Project(api, other_redis, tmp_path / "other")
+        other.mark = project.mark
+        other.write("both")
+        await other.deploy()
+        project.write("both")
+        action, details = (await project.deploy())["both"]
+        assert action == "change"
+        assert f"taken over from another project ({other.root} on " in details
+        other.remove("both")
+        assert await other.deploy() == {}
+        assert await project.read("both")
+    finally:
+        await other_redis.flushdb()
+        await other_redis.aclose()
+
+
+async def test_another_checkout_of_the_project_keeps_the_flows_that_only_it_has(project: Project, tmp_path: Path):
+    project.write("old")
+    project.write("new")
+    await project.deploy()
+    older = Project(project.api, project.redis, tmp_path / "older")
+    older.mark = project.mark
+    older.write("old")
+    found = await older.deploy()
+    assert found["old"][0] == "change"
+    action, details = found["new"]
+    assert action == "leave"
+    assert f"{project.root} still has flows/new_{project.mark}.py:main" in details
+    assert await project.read("new")
+
+
+async def test_a_renamed_folder_takes_its_deployments_along(project: Project, tmp_path: Path):
+    project.write("kept")
+    project.write("gone")
+    await project.deploy()
+    project.remove("gone")
+    moved = Project(project.api, project.redis, tmp_path / "moved")
+    moved.mark = project.mark
+    shutil.rmtree(moved.root)
+    project.root.rename(moved.root)
+    found = await moved.deploy()
+    assert found["kept"][0] == "change"
+    assert found["gone"][0] == "pause"
+    assert f"{project.root} is not there" in found["gone"][1]
+    deployment = await moved.read("kept")
+    assert deployment
+    assert deployment["path"] == str(moved.root)
+
+
+async def test_an_empty_folder_removes_nothing(project: Project):
+    project.write("kept")
+    await project.deploy()
+    project.remove("kept")
+    action, details = (await project.deploy())["kept"]
+    assert action == "leave"
+    assert "has no flow at all, as if something were not mounted" in details
+
+
+async def test_another_checkout_that_no_longer_has_the_flow_keeps_nothing(project: Project, tmp_path: Path):
+    project.write("old")
+    project.write("gone")
+    await project.deploy()
+    project.remove("gone")
+    other = Project(project.api, project.redis, tmp_path / "other")
+    other.mark = project.mark
+    other.write("old")
+    assert (await other.deploy())["gone"][0] == "remove"
+
+
+async def test_what_another_machine_registered_from_elsewhere_is_shown_only(project: Project, tmp_path: Path):
+    project.write("far")
+    await project.deploy()
+    deployment = await project.read("far")
+    assert deployment
+    labels = {**deployment["labels"], "sluice.host": "another-machine"}
+    fields = ("name", "flow_id", "tags", "entrypoint")
+    body = {**{name: deployment[name] for name in fields}, "path": "/elsewhere", "labels": labels}
+    await project.api.request("POST", "/deployments/", json=body)
+    project.remove("far")
+    action, details = (await project.deploy())["far"]
+    assert action == "leave"
+    assert "/elsewhere on the machine another-machine cannot be seen from here" in details
+    assert await project.read("far")
+
+
+def command(*words: str, env: dict[str, str], checkout: Path = CHECKOUT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "services.cli", *words],
+        cwd=checkout,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+async def test_the_command_shows_the_plan_within_eighty_columns(api: PrefectApi, redis: AsyncRedis, valkey_url: str):
+    env = {"SLUICE_REDIS_URL": valkey_url, "PREFECT_API_URL": api.url}
+    planned = command("deploy", "--plan", "--json", env=env)
+    assert planned.returncode == 0, planned.stderr
+    steps = {step["deployment"]: step for step in json.loads(planned.stdout)}
+    assert steps["ingest-file/default"]["action"] == "create"
+    assert steps["ingest-file/default"]["details"] == ["flows/ingest_file.py:ingest_file"]
+    done = command("deploy", env=env)
+    assert done.returncode == 0, done.stderr
+    assert f"{len(steps)} created." in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    again = command("deploy", "--plan", env=env)
+    assert f"plan: {len(steps)} unchanged. Nothing was done." in again.stdout
+
+
+@pytest.mark.parametrize("words", [["check"], ["deploy"], ["deploy", "--plan"]], ids=" ".join)
+async def test_nothing_is_registered_while_anything_is_wrong(
+    api: PrefectApi, redis: AsyncRedis, valkey_url: str, tmp_path: Path, words: list[str]
+):
+    mark = f"wrong-{uuid.uuid4().hex[:8]}"
+    for package in ("config", "events", "services", "sluice"):
+        shutil.copytree(CHECKOUT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    flows = tmp_path / "flows"
+    flows.mkdir()
+    (flows / "good.py").write_text(FLOW.format(name=f"{mark}-good"), encoding="utf-8")
+    tuned = FLOW.format(name=f"{mark}-zone") + "DEPLOYMENT = {'timezone': 'Europe/Berln', 'parameters': {'sise': 3}}\n"
+    (flows / "zone.py").write_text(tuned, encoding="utf-8")
+    (flows / "list.py").write_text(f"DEPLOYMENT = ['cron']\n{FLOW.format(name=f'{mark}-list')}", encoding="utf-8")
+    rule = {"name": "r", "on": "a", "run": f"{mark}-good/default", "parameters": {"size": 1}, "unknown": 1}
+    (tmp_path / "config" / "sluice.yaml").write_text(json.dumps({"rules": [rule]}), encoding="utf-8")
+    env = {"SLUICE_REDIS_URL": valkey_url, "PREFECT_API_URL": api.url, "SLUICE_HOME": str(tmp_path)}
+    answer = command(*words, env=env, checkout=tmp_path)
+    assert answer.returncode == 2, answer.stderr
+    errors = [line for line in answer.stderr.splitlines() if line.startswith("error: ")]
+    assert f"error: {flows}/list.py:1: DEPLOYMENT: a list does not fit" in answer.stderr
+    assert f"error: {flows}/zone.py:5: DEPLOYMENT.timezone: there is no time zone 'Europe/Berln'" in answer.stderr
+    assert "rule 'r': unknown: unknown key" in answer.stderr
+    assert f"error: {flows}/zone.py:5: DEPLOYMENT.parameters.sise: the flow" in answer.stderr
+    assert len(errors) == 4, errors
+    body = {"flows": {"name": {"like_": mark}}}
+    assert await api.request("POST", "/deployments/count", json=body) == 0
+
+
+async def test_rules_are_held_against_what_will_be_registered(
+    api: PrefectApi, redis: AsyncRedis, valkey_url: str, tmp_path: Path
+):
+    rule = {"name": "r", "on": "a", "run": "ingest-file/default", "parameters": {"path": "x", "tabel": "y"}}
+    (tmp_path / "sluice.yaml").write_text(json.dumps({"rules": [rule]}), encoding="utf-8")
+    env = {"SLUICE_REDIS_URL": valkey_url, "PREFECT_API_URL": api.url, "SLUICE_CONFIG": str(tmp_path / "sluice.yaml")}
+    answer = command("deploy", env=env)
+    assert answer.returncode == 2, answer.stderr
+    assert "ingest-file/default takes no parameter 'tabel' — did you mean `table`?" in answer.stderr
