@@ -196,7 +196,7 @@ class Supervisor:
         return url
 
     def _deploy(self, env: dict[str, str], log_file: Path) -> None:
-        """Raises `ConfigError` with what `sluice deploy` found wrong in the flows and the rules; its remarks are passed on."""
+        """Raises `ConfigError` with what `sluice deploy` found wrong; its remarks are passed on."""
         before = log_file.stat().st_size if log_file.exists() else 0
         server = Server("sluice deploy", _command("deploy"), log_file=log_file, env=env, cwd=CHECKOUT)
         try:
