@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from events.action import Action
+from events.action import Action, RunDeployment
 from events.errors import RejectedEvent
 from events.event import Event
 from events.rule import Rule, WindowKeys
@@ -115,6 +115,32 @@ def conclude(rule: Rule | None, gathered: Sequence[Gathered], *, complete: bool,
         actions = rule.actions(events, joined if correlate is not None else None)
     salt = next((one.salt for one in gathered if one.salt), None)
     return tuple(action.model_copy(update={"salt": salt}) for action in actions) if salt else actions
+
+
+def can_be_divided(rule: Rule | None, count: int) -> bool:
+    """Whether ``count`` events that a window gathered may also be acted on in parts: not those that belong together."""
+    return rule is not None and count > 1 and rule.spec.correlate is None
+
+
+def halves_of(rule: Rule | None, action: RunDeployment, events: Sequence[Event]) -> tuple[RunDeployment, ...]:
+    """``action`` anew as two, for the first and the second half of its ``events``; empty where that cannot be.
+
+    The halves depend on nothing but the number of events, so a repetition after a crash finds the same ones.
+    """
+    if rule is None or not rule.gathers or not can_be_divided(rule, len(events)):
+        return ()
+    middle = len(events) // 2
+    parts: list[RunDeployment] = []
+    for part in (events[:middle], events[middle:]):
+        try:
+            actions = rule.actions(part)
+        except RejectedEvent:
+            return ()
+        again = next((one for one in actions if one.ordinal == action.ordinal), None)
+        if not isinstance(again, RunDeployment) or again.deployment != action.deployment:
+            return ()  # the rule was changed meanwhile
+        parts.append(again.model_copy(update={"salt": action.salt}))
+    return tuple(parts)
 
 
 def _missing(rule: Rule, there: Collection[str], key: str) -> str:

@@ -23,6 +23,7 @@ from events.errors import ConfigError
 from events.event import RESUME, Event
 from events.rule_model import RuleSpec
 from events.signal import ResumeSignal
+from events.window import halves_of
 from services.health import read_reports
 from services.listeners.intake import Intake, event_intake, signal_intake
 from services.reload import LiveProject
@@ -289,6 +290,7 @@ async def _router(shared: Shared) -> Parts:
             bury=shared.dead_letters.add,
             withdraw=shared.dead_letters.discard,
             announce=announcer.announce,
+            halve=lambda action, events: halves_of(live.project.rules.get(action.rule), action, events),
             settings=settings.dispatcher,
             wake=wake,
         ),

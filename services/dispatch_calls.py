@@ -7,13 +7,16 @@ import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, Protocol, TypeAlias
 
 import structlog
 
 from config.settings import DispatcherSettings
+from events.action import RunDeployment
 from events.dead_letter import DeadLetter
 from events.errors import Backpressure, NotFound, RejectedEvent, TransientError
+from events.event import Event
 from services.backoff import Backoff, ended, heed_cancellation
 from services.dispatch_queue import Batch, Item, Lane
 from services.prefect_api.client import PrefectApi
@@ -24,12 +27,13 @@ from services.prefect_api.dispatch import (
     create_runs,
     find_deployment,
     healthy,
+    run_of,
     run_request,
 )
 from services.store.dead_letters import event_letter, letter_id_of
 from services.store.event_history import compact_json
 from services.store.journal import Entry
-from services.store.lanes import Dispatch
+from services.store.lanes import Dispatch, dispatch_of
 from services.store.progress import Made
 
 DEPLOYMENT_SECONDS: Final = 60.0
@@ -39,11 +43,15 @@ LONGEST_HEALTH_SECONDS: Final = 5.0
 MOST_ATTEMPTS_ALONE: Final = 8
 """So often a run that fails alone, while Prefect is well, is tried before it becomes a dead letter."""
 
+MOST_ATTEMPTS_TOGETHER: Final = 3
+"""The same for a run of several events, which is then divided to find the one at fault."""
+
 _AT_ONCE_SHARE: Final = 0.1
 """Of the first back-off, for the first repetition of what failed because of the moment: SQLite has a call that waited
 for another writer fail just when that one is done."""
 
 _REASON_LIMIT: Final = 1000
+_DIVIDED_REASON_LIMIT: Final = 200
 
 _Outcome: TypeAlias = tuple[Lane, Item, Result]
 
@@ -55,6 +63,7 @@ class Recorder(Protocol):
 
     async def created(self, made: Sequence[Made]) -> Sequence[bool]: ...
     async def refused(self, entry: str, dispatch: Dispatch, letters: Sequence[tuple[str, str, str]]) -> None: ...
+    async def divided(self, entry: str, dispatch: Dispatch, parts: Sequence[Dispatch], reason: str) -> None: ...
 
 
 class Announce(Protocol):
@@ -66,7 +75,8 @@ class Announce(Protocol):
 class Calls:
     """Makes calls, one at a time for each deployment, and sees to their consequences.
 
-    ``wake`` is called when something may be tried that could not before.
+    ``wake`` is called when something may be tried that could not before. ``halve`` makes two actions of one that was
+    refused, each for half of its events, or none where it cannot be divided (see `events.window.halves_of`).
     """
 
     def __init__(
@@ -78,6 +88,7 @@ class Calls:
         bury: Callable[[DeadLetter], Awaitable[None]],
         withdraw: Callable[[Sequence[str]], Awaitable[object]],
         announce: Announce,
+        halve: Callable[[RunDeployment, Sequence[Event]], Sequence[RunDeployment]],
         settings: DispatcherSettings,
         wake: Callable[[], None],
     ) -> None:
@@ -87,6 +98,7 @@ class Calls:
         self._bury = bury
         self._withdraw = withdraw
         self._announce = announce
+        self._halve = halve
         self._settings = settings
         self._wake = wake
         self._deployments: dict[str, tuple[float, Deployment]] = {}
@@ -216,7 +228,8 @@ class Calls:
         for _, item in sent:
             item.most_together = max(1, len(sent) // 2)
         alone = len(sent) == 1
-        return [(lane, item, Result(Fate.FAILED if alone else Fate.RETRY, said=str(error))) for lane, item in sent]
+        result = Result(Fate.FAILED if alone else Fate.RETRY, said=str(error), answered=False)
+        return [(lane, item, result) for lane, item in sent]
 
     def _wait_for_prefect(self, error: TransientError) -> None:
         wait = self._prefect_trouble.failed(error)
@@ -249,7 +262,8 @@ class Calls:
                 if lane.circuit.is_open and lane.name not in was_open:
                     continue  # the circuit has opened over this batch: what is left of it is held, too
                 refused.append((lane, item, result))
-                self._note_refusal(lane, result)
+                if not (item.dispatch.part and len(item.dispatch.positions) > 1):  # its whole has been counted
+                    self._note_refusal(lane, result)
             elif self._hopeless(item, result, jitter):
                 refused.append((lane, item, result))
         await self._until_recorded(made, refused)
@@ -270,7 +284,9 @@ class Calls:
         factor = _AT_ONCE_SHARE if doublings < 0 else 2**doublings
         wait = min(self._settings.max_backoff_seconds, self._settings.backoff_seconds * factor)
         item.not_before = time.monotonic() + wait * jitter
-        return result.fate is Fate.FAILED and item.attempts >= MOST_ATTEMPTS_ALONE
+        together = len(item.dispatch.positions) > 1 and result.answered
+        most = MOST_ATTEMPTS_TOGETHER if together else MOST_ATTEMPTS_ALONE
+        return result.fate is Fate.FAILED and item.attempts >= most
 
     def _note_refusal(self, lane: Lane, result: Result) -> None:
         if lane.circuit.failed(result.code, result.said, time.monotonic()):
@@ -304,8 +320,10 @@ class Calls:
             lane.noticed = False
 
     async def _refuse(self, item: Item, result: Result) -> None:
-        """A dead letter for every event of the run, whole."""
+        """Two runs for half of the events each, where that may save one; else a dead letter for every event, whole."""
         dispatch = item.dispatch
+        if len(dispatch.positions) > 1 and result.answered and await self._divide(item, result):
+            return
         letters = await self._letters(dispatch, result.code, result.said[:_REASON_LIMIT], attempts=item.attempts + 1)
         for letter in letters:
             await self._bury(letter)
@@ -314,6 +332,39 @@ class Calls:
         told = [(letter.id, letter.code, letter.reason) for letter in letters]
         await self._recorder.refused(item.entry, dispatch, told)
         self.refused += 1
+
+    async def _divide(self, item: Item, result: Result) -> bool:
+        """Put two halves in the place of the run; false where it cannot be divided.
+
+        A run that an earlier call created after all, and of which only the answer was lost, is never divided: its
+        events would run twice.
+        """
+        dispatch = item.dispatch
+        held = await self._fetch(dispatch.positions)
+        entries = [held[position] for position in dispatch.positions if position in held]
+        if len(entries) < len(dispatch.positions):
+            return False
+        actions = self._halve(dispatch.action, [entry.event for entry in entries])
+        if not actions:
+            return False
+        run_id = await run_of(self._prefect, dispatch.action)
+        if run_id is not None:
+            await self._recorder.created([Made(item.entry, dispatch, run_id)])
+            return True
+        parts, begin = [], 0
+        for action in actions:
+            part = entries[begin : begin + len(action.event_ids)]
+            begin += len(action.event_ids)
+            parts.append(replace(dispatch_of(action, [(one.event, one.position) for one in part]), part=True))
+        await self._recorder.divided(item.entry, dispatch, parts, result.said[:_DIVIDED_REASON_LIMIT])
+        log.warning(
+            "a run was refused and is divided to find the event at fault",
+            rule=dispatch.action.rule,
+            events=len(entries),
+            code=result.code,
+            reason=result.said[:_DIVIDED_REASON_LIMIT],
+        )
+        return True
 
     async def _letters(self, dispatch: Dispatch, code: str, reason: str, *, attempts: int) -> list[DeadLetter]:
         action = dispatch.action

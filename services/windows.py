@@ -15,8 +15,9 @@ from events.dead_letter import DeadLetter
 from events.errors import Backpressure, RejectedEvent, TransientError
 from events.event import Event
 from events.rule import RuleSet, WindowKeys
-from events.window import Gathered, ask_of, conclude
+from events.window import Gathered, ask_of, can_be_divided, conclude
 from services.backoff import Backoff, heed_cancellation
+from services.deciding import signal_for
 from services.store.dead_letters import event_letter
 from services.store.event_history import compact_json, note_line
 from services.store.journal import Entry
@@ -62,6 +63,7 @@ class Releases(Protocol):
         dispatches: Sequence[Dispatch] = (),
         value: str = DONE_VALUE,
         lines: Sequence[bytes | str] = (),
+        window: str = "",
     ) -> int: ...
 
 
@@ -159,21 +161,33 @@ class Windows:
             log.error("the journal lost events that a window held", rule=closed.rule, events=gone[:10], count=len(gone))
         gathered = [Gathered(entries[member.position].event, member.kind, member.salt) for member in there]
         pairs = [(member.event_id, member.position) for member in there]
-        buried = False
-        if gathered:
-            try:
-                await self._hand_on(closed, gathered, pairs)
-            except RejectedEvent as error:
-                await self._bury_all(closed, gathered, pairs, error)
-                buried = True
-        await self._store.done(closed, again=buried)
+        if not gathered:
+            await self._store.done(closed)
+            return
+        try:
+            await self._hand_on(closed, gathered, pairs)
+        except RejectedEvent as error:
+            rule = self._rules().get(closed.rule)
+            if closed.why in {"full", "time"} and can_be_divided(rule, len(closed.members)):
+                count, why = len(closed.members), error.reason
+                log.warning(
+                    "a window is divided to find the event at fault", rule=closed.rule, events=count, reason=why
+                )
+                await self._store.divide(closed)
+                return
+            await self._bury_all(closed, gathered, pairs, error)
+            await self._store.done(closed, again=True)
 
     async def _hand_on(self, closed: Closed, gathered: Sequence[Gathered], pairs: Sequence[tuple[str, str]]) -> None:
         events = {one.event.id: one.event for one in gathered}
         positions = dict(pairs)
         rule = self._rules().get(closed.rule)
         dispatches = []
-        for action in conclude(rule, gathered, complete=closed.why != "incomplete", key=closed.key):
+        actions = conclude(rule, gathered, complete=closed.why != "incomplete", key=closed.key)
+        for action in actions:
+            if isinstance(action, ResumeRun):
+                signal_for(action)  # what is refused is refused before anything is sent
+        for action in actions:
             match action:
                 case RunDeployment():
                     dispatches.append(dispatch_of(action, [(events[id_], positions[id_]) for id_ in action.event_ids]))
@@ -183,7 +197,11 @@ class Windows:
                     assert_never(action)
         line = compact_json(note_line(closed.rule, _said_of(closed, len(pairs))))
         await self._releases.release(
-            token=window_token(closed.rule), events=pairs, dispatches=dispatches, lines=[line] * len(pairs)
+            token=window_token(closed.rule),
+            events=pairs,
+            dispatches=dispatches,
+            lines=[line] * len(pairs),
+            window=closed.id,
         )
         log.info("a window closed", rule=closed.rule, key=closed.key, why=closed.why, events=len(pairs))
 

@@ -72,6 +72,8 @@ class Result:
     run_id: str = ""
     said: str = ""
     code: str = "prefect-failed"
+    answered: bool = True
+    """Prefect said so itself; otherwise nothing is known of the call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,18 @@ async def create_runs(api: PrefectApi, deployment: Deployment, bodies: Sequence[
     if any(result.fate not in {Fate.CREATED, Fate.REFUSED} for result in results):
         return await _verified(api, results)
     return results
+
+
+async def run_of(api: PrefectApi, action: RunDeployment) -> str | None:
+    """The run that was created for the action, if there is one; raises `TransientError`."""
+    flow = action.deployment.partition("/")[0]  # of which the key is unique
+    body = {
+        "flows": {"name": {"any_": [flow]}},
+        "flow_runs": {"idempotency_key": {"any_": [action.idempotency_key]}},
+        "limit": 1,
+    }
+    found = await api.request("POST", "/flow_runs/filter", once=True, json=body)
+    return str(found[0]["id"]) if found else None
 
 
 async def healthy(api: PrefectApi) -> bool:

@@ -66,6 +66,8 @@ class Dispatch:
     """Where the journal holds the events."""
     file: Mapping[str, JsonValue] | None = None
     """``path`` and ``version`` of the file that the event is about."""
+    part: bool = False
+    """It is a part of a run that was refused as a whole."""
 
     @property
     def lane(self) -> str:
@@ -87,6 +89,8 @@ class Dispatch:
         }
         if self.file is not None:
             body["f"] = self.file
+        if self.part:
+            body["h"] = 1
         return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -191,6 +195,7 @@ def parse_dispatch(payload: bytes) -> Dispatch:
         type=body["t"],
         positions=tuple(body["p"]),
         file=body.get("f"),
+        part="h" in body,
     )
 
 

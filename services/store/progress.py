@@ -9,12 +9,13 @@ from typing import Any, Final, cast
 
 from events.errors import Backpressure
 from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, translated
-from services.store.event_history import compact_json, now_ms
+from services.store.event_history import compact_json, note_line, now_ms
 from services.store.history import FAILED, HISTORY, MATCHED_BY, UNMATCHED
 from services.store.journal import JOURNAL_AGAIN, ROUTER_GROUP, STREAM, text
 from services.store.lanes import LANE_FUNCTIONS, Dispatch, Lanes
 from services.store.parked import PARK
 from services.store.runs import ACTIVE, RUN, RUNS
+from services.store.window_scripts import FORGET_CLOSED
 
 OPEN: Final = "sluice:open:"
 """Prefix of the hash that holds, for an event that is not finished, each effect: empty, or what came of it."""
@@ -212,21 +213,37 @@ return 1
 """
 )
 
-# A window lets go of events. ARGV: token to close, its value, now, retention, events as JSON [[id, position]], number
-# of dispatches, (lane, payload, token) for each, then a history line for each event (empty: none).
-# Answers how many of the events still had the token open.
+# ARGV: lane, entry, retention, events as JSON [[id, position]], history line, then (lane, payload) for each part.
+# Answers 0 if somebody else has dealt with the entry.
+_DIVIDED: Final = (
+    LANE_FUNCTIONS
+    + _FINISH
+    + """
+if lane_drop(ARGV[1], ARGV[2]) == 0 then return 0 end
+for i = 6, #ARGV, 2 do lane_push(ARGV[i], ARGV[i + 1]) end
+lane_ring()
+for _, event in ipairs(cjson.decode(ARGV[4])) do remember(event[1], ARGV[5], ARGV[3]) end
+return 1
+"""
+)
+
+# A window lets go of events. ARGV: token to close, its value, now, retention, events as JSON [[id, position]], id of
+# the closed window that is done with this or '', number of dispatches, (lane, payload, token) for each, then a history
+# line for each event (empty: none). Answers how many of the events still had the token open.
 _RELEASE: Final = (
     LANE_FUNCTIONS
     + _FINISH
+    + FORGET_CLOSED
     + f"""
-local count = tonumber(ARGV[6])
+if ARGV[6] ~= '' and not forget_closed(ARGV[6]) then return 0 end
+local count = tonumber(ARGV[7])
 local tokens = {{}}
 for i = 1, count * 3, 3 do
-  lane_push(ARGV[6 + i], ARGV[7 + i])
-  tokens[#tokens + 1] = ARGV[8 + i]
+  lane_push(ARGV[7 + i], ARGV[8 + i])
+  tokens[#tokens + 1] = ARGV[9 + i]
 end
 if count > 0 then lane_ring() end
-local line_at = 6 + count * 3
+local line_at = 7 + count * 3
 local open_count = 0
 for i, event in ipairs(cjson.decode(ARGV[5])) do
   local line = ARGV[line_at + i]
@@ -333,6 +350,7 @@ class Progress:
         self._route_when_full = redis.register_script(EVEN_WHEN_FULL + _ROUTE)
         self._created = redis.register_script(EVEN_WHEN_FULL + _CREATED)
         self._refused = redis.register_script(EVEN_WHEN_FULL + _REFUSED)
+        self._divided = redis.register_script(EVEN_WHEN_FULL + _DIVIDED)
         self._state = redis.register_script(EVEN_WHEN_FULL + _STATE)
         self._release = redis.register_script(EVEN_WHEN_FULL + _RELEASE)
         self._rejudge = redis.register_script(EVEN_WHEN_FULL + _REJUDGE)
@@ -374,6 +392,18 @@ class Progress:
         with translated():
             await self._refused(args=arguments)
 
+    async def divided(self, entry: str, dispatch: Dispatch, parts: Sequence[Dispatch], reason: str) -> None:
+        """Put ``parts`` of a dispatch that can never be done as a whole in its place; each of its events is in one."""
+        line = note_line(
+            dispatch.action.rule,
+            f"refused together with {len(dispatch.positions) - 1} others, tried in parts: {reason}",
+        )
+        arguments: list[Any] = [dispatch.lane, entry, self._retention_ms, _events_of(dispatch), compact_json(line)]
+        for part in parts:
+            arguments += [part.lane, part.to_json()]
+        with translated():
+            await self._divided(args=arguments)
+
     async def run_state(
         self, *, run_id: str, state_type: str, state_name: str, message: str, at_ms: int, final: bool, url: str
     ) -> StateNews:
@@ -404,13 +434,15 @@ class Progress:
         dispatches: Sequence[Dispatch] = (),
         value: str = DONE_VALUE,
         lines: Sequence[bytes | str] = (),
+        window: str = "",
     ) -> int:
         """Close the effect ``token`` of ``events`` (each an id and a position), which a window had kept open.
 
-        ``dispatches`` go into their lanes in the same step, and every event then waits for their runs instead.
+        ``dispatches`` go into their lanes in the same step, and every event then waits for their runs instead; the
+        closed ``window`` (its id) is forgotten with it, and where it is gone already nothing is done.
         Answers how many of the events had the effect open.
         """
-        arguments: list[Any] = [token, value, now_ms(), self._retention_ms, json.dumps(events), len(dispatches)]
+        arguments: list[Any] = [token, value, now_ms(), self._retention_ms, json.dumps(events), window, len(dispatches)]
         for one in dispatches:
             arguments += [one.lane, one.to_json(), one.token]
         arguments += list(lines) or [""] * len(events)

@@ -164,6 +164,37 @@ return #names
 """
 )
 
+# ARGV: id. Puts two closed windows in the place of one, with a half of its events each. Answers how many there are now.
+DIVIDE: Final = (
+    _CLOSING
+    + f"""
+local whole = '{PREFIX}closed:' .. ARGV[1]
+local fields = redis.call('HMGET', whole, 'name', 'why')
+local rows = redis.call('LRANGE', whole .. ':events', 0, -1)
+if not fields[1] or #rows < 2 then return 0 end
+local middle = math.floor(#rows / 2)
+local first, second = begin_closed(fields[1], fields[2]), begin_closed(fields[1], fields[2])
+for i, row in ipairs(rows) do redis.call('RPUSH', i <= middle and first or second, row) end
+redis.call('ZREM', '{READY}', ARGV[1])
+redis.call('DEL', whole, whole .. ':events')
+return 2
+"""
+)
+
+# Lua: forget a closed window of which everything has been handed on; false if that was done before.
+FORGET_CLOSED: Final = f"""
+local function forget_closed(id)
+  local whole = '{PREFIX}closed:' .. id
+  if redis.call('DEL', whole) == 0 then return false end
+  for _, row in ipairs(redis.call('LRANGE', whole .. ':events', 0, -1)) do
+    redis.call('ZREM', '{POSITIONS}', cjson.decode(string.match(row, '^[^|]*|%d+|(.*)$')).p)
+  end
+  redis.call('DEL', whole .. ':events')
+  redis.call('ZREM', '{READY}', id)
+  return true
+end
+"""
+
 # ARGV: how many at most, for how long (ms). Answers the ids of closed windows that are now the caller's for that long.
 CLAIM: Final = f"""
 local time = redis.call('TIME')

@@ -13,9 +13,20 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from events.window import Ask
-from services.store.connection import AsyncRedis, translated
+from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, translated
 from services.store.journal import text
-from services.store.window_scripts import CLAIM, CLOSE_DUE, DROPPED, DUE, NEXT, OFFER, POSITIONS, PREFIX, READY
+from services.store.window_scripts import (
+    CLAIM,
+    CLOSE_DUE,
+    DIVIDE,
+    DROPPED,
+    DUE,
+    NEXT,
+    OFFER,
+    POSITIONS,
+    PREFIX,
+    READY,
+)
 
 _LONGEST_MS: Final = 400 * 86_400_000
 
@@ -86,6 +97,7 @@ class WindowStore:
         self._close_due = redis.register_script(CLOSE_DUE)
         self._claim = redis.register_script(CLAIM)
         self._next = redis.register_script(NEXT)
+        self._divide = redis.register_script(EVEN_WHEN_FULL + DIVIDE)
 
     async def offer(self, ask: Ask, *, event_id: str, position: str, salt: str | None = None) -> Reply:
         """Let the windows decide on an event. The same event at the same position gets the same answer again."""
@@ -137,6 +149,14 @@ class WindowStore:
             pipeline.delete(*(f"{PREFIX}seen:{closed.rule}\n{name}" for name in names))
         with translated():
             await pipeline.execute()
+
+    async def divide(self, closed: Closed) -> None:
+        """Put two closed windows in its place, with the first and the second half of its events; they can be claimed.
+
+        Only for one of which nothing has been handed on: what was is under the keys of the whole.
+        """
+        with translated():
+            await self._divide(args=[closed.id])
 
     async def next_seconds(self) -> float | None:
         """In how many seconds there is something to close or to claim; None if nothing is held."""

@@ -1,8 +1,12 @@
-"""A router process for tests that kill it: ``python -m tests.integration.delivery.process REDIS_URL DEPLOYMENT``."""
+"""A router process for tests that kill it.
+
+``python -m tests.integration.delivery.process REDIS_URL DEPLOYMENT [RULE]``; the rule is JSON over the usual one.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 
@@ -12,7 +16,7 @@ from services.store.connection import connect
 from tests.integration.delivery.world import RULE, World
 
 
-async def main(redis_url: str, deployment: str) -> None:
+async def main(redis_url: str, deployment: str, rule: str = "{}") -> None:
     redis = connect(redis_url, RedisSettings())
     async with connect_prefect() as prefect:
         world = World(
@@ -22,7 +26,7 @@ async def main(redis_url: str, deployment: str) -> None:
             dispatcher_settings=DispatcherSettings(batch=20),
             consumer=f"process-{os.getpid()}",
         )
-        world.use({**RULE, "run": deployment})
+        world.use({**RULE, "run": deployment, **json.loads(rule)})
         async with world.running():
             print("running", flush=True)  # noqa: T201 - the test waits for it
             await asyncio.Event().wait()

@@ -28,13 +28,16 @@ TAKEOVER_SECONDS = 10.0
 
 
 @asynccontextmanager
-async def _process(valkey_url: str, name: str, checkout: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+async def _process(
+    valkey_url: str, name: str, checkout: Path, rule: str = "{}"
+) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "tests.integration.delivery.process",
         valkey_url,
         name,
+        rule,
         cwd=checkout,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,

@@ -16,8 +16,9 @@ from events.event import Event
 from events.rule import Rule, RuleSet, evaluate
 from events.rule_model import RuleSpec
 from events.signal import ResumeSignal
+from events.window import halves_of
 from services.announcer import Announcer
-from services.deciding import Trial
+from services.deciding import Trial, signal_for
 from services.dispatch_calls import Calls
 from services.dispatcher import LEASE_SECONDS, Dispatcher
 from services.outcomes import Outcomes
@@ -34,6 +35,8 @@ from services.store.parked import Parked
 from services.store.progress import FINISHED, Progress
 from services.store.runs import Runs
 from services.store.verdicts import VerdictLines
+from services.store.windows import WindowStore
+from services.windows import Windows
 
 SCHEMA = {
     "type": "object",
@@ -68,6 +71,14 @@ class World:
         self.runs = Runs(self.redis)
         self.progress = Progress(self.redis, retention_seconds=self.history_settings.retention_seconds)
         self.announcer = Announcer(prefect=self.prefect)
+        self.windows = Windows(
+            rules=lambda: self.rules,
+            store=WindowStore(self.redis, seen_seconds=60),
+            fetch=self.journal.fetch,
+            releases=self.progress,
+            resume=lambda action: self._take_signal(signal_for(action)),
+            bury=self.dead.add,
+        )
         self.router = Router(
             journal=self.journal,
             judge=lambda event: (evaluate(self.rules, event), self.version),
@@ -76,6 +87,7 @@ class World:
             parked=Parked(self.redis),
             dead_letters=self.dead,
             submit_signal=self._take_signal,
+            windows=self.windows,
             trial=self.trial,
         )
         self.dispatcher = Dispatcher(
@@ -90,6 +102,7 @@ class World:
                 bury=self.dead.add,
                 withdraw=self.dead.discard,
                 announce=self.announcer.announce,
+                halve=lambda action, events: halves_of(self.rules.get(action.rule), action, events),
                 settings=self.dispatcher_settings,
                 wake=wake,
             ),
@@ -112,7 +125,8 @@ class World:
     async def running(self, *names: str) -> AsyncIterator[None]:
         """Run the parts (all of them, unless some are named) for the time of the block."""
         parts = {
-            "router": self.router, "dispatcher": self.dispatcher, "outcomes": self.outcomes, "announcer": self.announcer
+            "router": self.router, "windows": self.windows, "dispatcher": self.dispatcher,
+            "outcomes": self.outcomes, "announcer": self.announcer
         }  # fmt: skip
         tasks = [asyncio.create_task(parts[name].run(), name=name) for name in names or parts]
         try:
