@@ -163,7 +163,7 @@ class TestAValue:
         assert result["p"] == data
         assert type(result["p"]) is type(data)
 
-    @given(json_values)
+    @given(json_values.filter(lambda value: not any(mark in repr(value) for mark in ("{{", "{%", "{#"))))
     def test_without_templates_stays_what_it_is(self, value: JsonValue) -> None:
         assert rendered(value) == value
 
