@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
@@ -25,6 +25,11 @@ PREFIX: Final = "SLUICE_"
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[float, Field(gt=0)]
+
+
+RoleName = Literal["listeners", "router", "resumer", "executor", "api"]
+ROLES: Final[tuple[RoleName, ...]] = get_args(RoleName)
+"""The roles; each may run many times."""
 
 
 class Part(BaseModel):
@@ -244,6 +249,9 @@ class Settings(BaseSettings):
     """Unset: ``sluice up`` starts an embedded Prefect server."""
     database_url: str | None = None
     """Where the reference flows load data (any SQLAlchemy URL); unset: SQLite in the home."""
+
+    expected_roles: Annotated[tuple[RoleName, ...], Field(min_length=1)] = ROLES
+    """Without these roles the installation is not ready. Any other counts while it runs, until it says good-bye."""
 
     ports: Ports = Ports()
     limits: LimitSettings = LimitSettings()

@@ -24,7 +24,6 @@ from events.event import RESUME, Event
 from events.rule_model import RuleSpec
 from events.signal import ResumeSignal
 from events.window import halves_of
-from services.health import read_reports
 from services.listeners.intake import Intake, event_intake, signal_intake
 from services.reload import LiveProject
 from services.role import Part, run_loop, run_parts
@@ -349,15 +348,23 @@ async def _executor(shared: Shared) -> Parts:
 
 
 async def _api(shared: Shared) -> Parts:
+    from services.access import find_access
     from services.listeners.http import HttpListener
+    from services.readiness import CachedReadiness, read_readiness
     from services.scrape import scrape
 
     settings = shared.settings
 
-    async def ready() -> tuple[bool, Mapping[str, Any]]:
-        reports = await read_reports(shared.redis)
-        roles = {report["role"] for report in reports if report["ready"]}
-        return "router" in roles, {"roles_ready": sorted(roles)}
+    access = find_access(settings)
+    readiness = CachedReadiness(
+        partial(
+            read_readiness,
+            shared.redis,
+            prefect_url=str(settings.prefect_api_url),
+            prefect_auth=access.prefect_auth_string,
+            expected=settings.expected_roles,
+        )
+    )
 
     http = HttpListener(
         settings=settings.api,
@@ -367,8 +374,8 @@ async def _api(shared: Shared) -> Parts:
         emit_for=shared.emit_for,
         submit=partial(shared.desk().submit, origin="http:signals"),
         dead=shared.dead_letters,
-        ready=ready,
-        scrape=partial(scrape, shared.redis),
+        readiness=readiness.read,
+        scrape=scrape,
     )
     return {"project": LiveProject(shared.project, home=settings.home, sources_matter=True), "http": http}
 

@@ -1,4 +1,4 @@
-"""What each role says of itself: a short-lived report in Redis that `sluice status` and the health checks read."""
+"""What each role says of itself: a report in Redis that `sluice status` and the health checks read."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ REPORTS: Final = "sluice:role:"
 """Prefix of a report's key; behind it the role and the instance."""
 
 INTERVAL_SECONDS: Final = 2.0
-TTL_SECONDS: Final = 10
-"""A role that is silent for longer is gone: five reports missed."""
+SILENT_SECONDS: Final = 10.0
+"""A report is true for so long: an instance that is silent for longer, five reports missed, is not ready."""
+
+REMEMBERED_SECONDS: Final = 600
+"""How long an instance that went silent without saying good-bye is told of."""
 
 log = structlog.get_logger()
 
@@ -50,8 +53,8 @@ class Reporter:
         return f"{REPORTS}{self._role}:{self.instance}"
 
     def report(self) -> dict[str, Any]:
-        """The role's state of this moment."""
-        parts = {name: dict(status()) for name, status in self._parts.items()}
+        """The role's state of this moment; a part whose state cannot be told is not ready."""
+        parts = {name: _told(status) for name, status in self._parts.items()}
         degraded = [f"{name}: {part['degraded']}" for name, part in parts.items() if part.get("degraded")]
         return {
             "role": self._role,
@@ -66,23 +69,45 @@ class Reporter:
         }
 
     async def run(self) -> None:
-        """Report until cancelled, then take the report away; an unreachable Redis is waited out."""
-        try:
-            while True:
-                try:
-                    with translated():
-                        await self._redis.set(self.key, json.dumps(self.report()), ex=TTL_SECONDS)
-                except (TransientError, Backpressure) as error:
-                    log.debug("status not reported", error=str(error))
-                await asyncio.sleep(INTERVAL_SECONDS)
-        finally:
-            with translated():
-                await asyncio.wait_for(asyncio.shield(self._redis.delete(self.key)), 1)
+        """Report until cancelled; an unreachable Redis is waited out."""
+        while True:
+            try:
+                with translated():
+                    await self._redis.set(self.key, json.dumps(self.report()), ex=REMEMBERED_SECONDS)
+            except (TransientError, Backpressure) as error:
+                log.debug("status not reported", error=str(error))
+            await asyncio.sleep(INTERVAL_SECONDS)
+
+    async def say_goodbye(self) -> None:
+        """Take the report away: the instance ends because it was told to, and is not missed."""
+        with translated():
+            await asyncio.wait_for(self._redis.delete(self.key), 1)
+
+
+def _told(status: Status) -> dict[str, Any]:
+    try:
+        told: dict[str, Any] = json.loads(json.dumps(dict(status())))
+    except Exception as error:
+        log.exception("the state of a part cannot be told")
+        return {"ready": False, "degraded": f"its state cannot be told: {type(error).__name__} {error}"}
+    return told
 
 
 async def read_reports(redis: AsyncRedis) -> list[dict[str, Any]]:
-    """The reports of every live role instance, ordered by role and instance."""
+    """The reports of every instance that has not said good-bye, ordered by role and instance.
+
+    ``silent_seconds`` is how long an instance has been silent (by Redis' clock), None for one that reports.
+    """
     with translated():
         keys = sorted([key async for key in redis.scan_iter(match=REPORTS + "*", count=1000)])
-        values = await redis.mget(keys) if keys else []
-    return [json.loads(value) for value in values if value is not None]
+        pipeline = redis.pipeline(transaction=False)
+        for key in keys:
+            pipeline.get(key)
+            pipeline.pttl(key)
+        answers = await pipeline.execute() if keys else []
+    found = []
+    for value, left_ms in zip(answers[::2], answers[1::2], strict=True):
+        if value is not None and left_ms >= 0:
+            silent = REMEMBERED_SECONDS - left_ms / 1000
+            found.append({**json.loads(value), "silent_seconds": silent if silent > SILENT_SECONDS else None})
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Coroutine, Mapping
 from typing import Any, Final, Protocol
@@ -10,6 +11,7 @@ from typing import Any, Final, Protocol
 import structlog
 import uvloop
 
+from events.errors import Backpressure, TransientError
 from services.garbage import search_seldom
 from services.health import Reporter
 from services.store.connection import AsyncRedis
@@ -62,6 +64,9 @@ async def run_parts(role: str, parts: Mapping[str, Part], *, redis: AsyncRedis) 
         _, late = await asyncio.wait(late, timeout=STOP_SECONDS / 2)
     reporting.cancel()
     await asyncio.wait({reporting}, timeout=1)
+    if stopped.is_set():
+        with contextlib.suppress(TransientError, Backpressure, TimeoutError):
+            await reporter.say_goodbye()
     for task in late:
         log.warning("a part did not end in time", part=task.get_name(), seconds=STOP_SECONDS)
     for task in ended - {waiting}:

@@ -10,30 +10,37 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from services.health import read_reports
-from services.store.connection import AsyncRedis
+from services.readiness import Readiness
 
 _INSTANCE: Final = ("role", "instance")
 
 
-async def scrape(redis: AsyncRedis) -> bytes:
-    """In Prometheus' text format; every sample says of which role and instance it is."""
+def scrape(readiness: Readiness) -> bytes:
+    """In Prometheus' text format; every sample of a role says of which role and instance it is."""
     registry = CollectorRegistry()
-    registry.register(_Reports(await read_reports(redis)))
+    registry.register(_Reports(readiness))
     return generate_latest(registry)
 
 
 class _Reports(Collector):
-    def __init__(self, reports: list[dict[str, Any]]) -> None:
-        self._reports = reports
+    def __init__(self, readiness: Readiness) -> None:
+        self._readiness = readiness
 
     def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily("sluice_ready", "Whether all is ready", value=float(self._readiness.ready))
+        expected = GaugeMetricFamily(
+            "sluice_role_expected_ready", "Whether an expected role has a ready instance", labels=["role"]
+        )
         ready = GaugeMetricFamily("sluice_role_ready", "Whether the role instance is ready", labels=_INSTANCE)
+        for name, role in self._readiness.roles.items():
+            expected.add_metric([name], float(role.ready))
+            for report in role.silent:
+                ready.add_metric((name, report["instance"]), 0.0)
         parts = GaugeMetricFamily(
             "sluice_part", "The numbers of a part's status", labels=[*_INSTANCE, "part", "number"]
         )
         counted: dict[str, Metric] = {}
-        for report in self._reports:
+        for report in (report for role in self._readiness.roles.values() for report in role.instances):
             labels = (report["role"], report["instance"])
             ready.add_metric(labels, float(report["ready"]))
             for part, status in report["parts"].items():
@@ -45,6 +52,7 @@ class _Reports(Collector):
                     merged.samples.append(
                         sample._replace(labels={**sample.labels, **dict(zip(_INSTANCE, labels, strict=True))})
                     )
+        yield expected
         yield ready
         yield parts
         yield from counted.values()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
@@ -216,10 +216,10 @@ class Supervisor:
         deadline = time.monotonic() + READY_SECONDS
         said: str | None = None
         while True:
-            status: dict[str, Any] = asyncio.run(read_status(self._settings))
-            if status["ready"]:
+            readiness, _ = asyncio.run(read_status(self._settings))
+            if readiness.ready:
                 return
-            waiting = "; ".join(status["problems"])
+            waiting = "; ".join(readiness.problems)
             if waiting != said:
                 self._say(f"  waiting: {waiting}")
                 said = waiting

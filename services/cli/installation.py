@@ -106,19 +106,23 @@ def env(as_json: JsonOption = False) -> None:
 
 def status(as_json: JsonOption = False, role: RoleOption = None) -> None:
     """Tell whether the installation is ready; exit 0 when it is, 1 when not."""
-    from services.status import read_status, ready_here
+    from services.readiness import Readiness
+    from services.status import read_status
 
-    found: dict[str, Any] = {}
+    found: list[tuple[Readiness, dict[str, Any]]] = []
 
     async def ask() -> None:
-        found.update(await read_status(load_settings()))
+        found.append(await read_status(load_settings()))
 
     run_command(ask())
+    readiness, told = found[0]
     if as_json:
-        show_json(found)
+        show_json(told)
     else:
-        _show_status(found)
-    ready = found["ready"] if role is None else ready_here(found, role)
+        _show_status(told)
+    ready = readiness.ready if role is None else readiness.ready_here(role)
+    if role is not None and not ready:
+        say(f"no instance of the role {role} on this machine is ready")
     raise typer.Exit(0 if ready else 1)
 
 
@@ -223,7 +227,13 @@ def _exit_on_error(work: Any) -> None:
 def _show_status(found: dict[str, Any]) -> None:
     show_fields({name: found[name] for name in ("ready", "prefect_ui", "redis", "api", "home")})
     roles = [
-        {"role": name, "instances": len(role["instances"]), "ready": role["ready"], "degraded": role["degraded"]}
+        {
+            "role": name,
+            "instances": len(role["instances"]),
+            "ready": role["ready"],
+            "why": role["why"],
+            "degraded": role["degraded"],
+        }
         for name, role in found["roles"].items()
     ]
     _section("roles", roles)

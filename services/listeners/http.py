@@ -26,6 +26,7 @@ from services import metrics
 from services.listeners.http_problem import Problem, problem_response, rejected
 from services.listeners.http_server import serve
 from services.listeners.intake import DeadLetterBox, Intake, Message, event_intake, signal_intake
+from services.readiness import Readiness
 
 CLOUDEVENT: Final = "application/cloudevents+json"
 BATCH: Final = "application/cloudevents-batch+json"
@@ -48,7 +49,7 @@ class HttpListener:
     """Answers 202 only once the journal holds the event (or the signal is recorded).
 
     ``emit_for`` gives the journal's door for a listener's name: ``http``, and ``http:NAME`` for a named source.
-    ``ready`` says whether the installation can take events, and why not; ``scrape`` gives the metrics as text.
+    ``readiness`` says whether the installation is ready, and why not; ``scrape`` makes the metrics' text of it.
     """
 
     def __init__(
@@ -61,12 +62,12 @@ class HttpListener:
         emit_for: Callable[[str], Emit],
         submit: Callable[[ResumeSignal], Awaitable[object]],
         dead: DeadLetterBox,
-        ready: Callable[[], Awaitable[tuple[bool, Mapping[str, Any]]]],
-        scrape: Callable[[], Awaitable[bytes]],
+        readiness: Callable[[], Awaitable[Readiness]],
+        scrape: Callable[[Readiness], bytes],
     ) -> None:
         self._settings = settings
         self._limits = limits
-        self._ready = ready
+        self._readiness = readiness
         self._scrape = scrape
         self._token = _digest(settings.token) if settings.token else None
         self._port = port
@@ -136,17 +137,20 @@ class HttpListener:
         return Route(path, endpoint, methods=[method])
 
     def _authorize(self, request: Request) -> None:
-        if self._token is None:
-            return
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        # Digests are compared, so that the time taken tells nothing of the token, not even its length.
-        if scheme.lower() != "bearer" or not hmac.compare_digest(_digest(token.strip()), self._token):
+        if not self._is_authorized(request):
             raise Problem(
                 401,
                 "unauthorized",
                 "the request carries no valid token",
                 "send `Authorization: Bearer <token>` with the token that SLUICE_API__TOKEN holds",
             )
+
+    def _is_authorized(self, request: Request) -> bool:
+        if self._token is None:
+            return True
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        # Digests are compared, so that the time taken tells nothing of the token, not even its length.
+        return scheme.lower() == "bearer" and hmac.compare_digest(_digest(token.strip()), self._token)
 
     async def _events(self, request: Request) -> Response:
         name = request.path_params.get("source", "")
@@ -265,13 +269,19 @@ class HttpListener:
         return bytes(body)
 
     async def _health(self, request: Request) -> Response:
-        del request
-        ok, details = await self._ready()
-        return JSONResponse({"ready": ok, **details}, status_code=200 if ok else 503)
+        found = await self._readiness()
+        told: dict[str, Any] = {
+            "ready": found.ready,
+            "problems": list(found.problems),
+            "roles": {name: role.ready for name, role in found.roles.items()},
+        }
+        if self._is_authorized(request):  # these sentences name files and folders
+            told["degraded"] = found.degraded
+        return JSONResponse(told, status_code=200 if found.ready else 503)
 
     async def _metrics(self, request: Request) -> Response:
         del request
-        return Response(await self._scrape(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(self._scrape(await self._readiness()), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 async def _live(request: Request) -> Response:

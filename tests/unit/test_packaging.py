@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -23,7 +22,6 @@ from prefect.settings.legacy import _get_settings_fields
 from config.settings import CHECKOUT, load_settings
 from services.cli import app
 from services.cli.installation import Role
-from services.status import ready_here
 
 INTERPOLATED = re.compile(r"\$\{(?P<name>[A-Z_]+)(?::(?P<how>[-?])(?P<rest>[^}]*))?\}")
 SECRET = re.compile(r"PASSWORD|TOKEN|SECRET|AUTH")
@@ -186,13 +184,3 @@ def test_the_image_gets_every_package_of_the_application_and_nothing_else() -> N
     }
     assert {path.split("/")[0] for path in copied} == allowed
     assert all((CHECKOUT / path).exists() for path in copied)
-
-
-def test_a_container_is_healthy_when_its_own_instance_of_the_role_is() -> None:
-    def status(*instances: tuple[str, bool]) -> dict[str, Any]:
-        return {"roles": {"router": {"instances": [{"instance": name, "ready": ready} for name, ready in instances]}}}
-
-    here = f"{socket.gethostname()}-17"
-    assert ready_here(status(("elsewhere-1", False), (here, True)), "router")
-    assert not ready_here(status(("elsewhere-1", True), (here, False)), "router")
-    assert not ready_here(status(("elsewhere-1", True)), "router")

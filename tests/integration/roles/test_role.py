@@ -51,6 +51,19 @@ async def test_sigterm_ends_the_parts_and_takes_the_report_away(redis: AsyncRedi
     assert await read_reports(redis) == []
 
 
+async def test_a_part_whose_state_cannot_be_told_is_not_ready(redis: AsyncRedis) -> None:
+    class Untold(Steady):
+        def status(self) -> Mapping[str, Any]:
+            raise KeyError("state")
+
+    running = asyncio.create_task(run_parts("drill", {"steady": Steady(), "untold": Untold()}, redis=redis))
+    (report,) = await eventually(lambda: read_reports(redis))
+    assert not report["ready"]
+    assert "untold: its state cannot be told: KeyError 'state'" in report["degraded"]
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(running, PATIENCE_SECONDS)
+
+
 class Stubborn(Steady):
     """Does not end until it is ``released``, however often it is told to."""
 
@@ -84,3 +97,5 @@ async def test_a_part_that_fails_ends_the_role_and_the_other_parts(redis: AsyncR
     with pytest.raises(RuntimeError, match="the part failing of drill ended: no such thing"):
         await run_parts("drill", {"steady": part, "failing": Failing()}, redis=redis)
     assert part.finished
+    (report,) = await read_reports(redis)  # nobody told it to go: it is missed
+    assert report["role"] == "drill"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from events.errors import Backpressure, ConfigError, TransientError
 from events.event import Limits
 from events.signal import ResumeSignal
 from services.listeners.http import BATCH, CLOUDEVENT, HttpListener
+from services.readiness import Readiness, RoleReadiness
 from services.store.connection import AsyncRedis
 from tests.support.sources import Door, Letters, cloudevent, running
 from tests.support.waiting import eventually
@@ -43,18 +44,16 @@ class Site:
             emit_for=lambda listener: self.door.emit,
             submit=self._submit,
             dead=self.letters,
-            ready=self._ready,
-            scrape=self._scrape,
+            readiness=self._readiness,
+            scrape=lambda readiness: f"sluice_ready {readiness.ready:d}\n".encode(),
         )
 
     async def _submit(self, signal: ResumeSignal) -> None:
         self.signals.append(signal)
 
-    async def _ready(self) -> tuple[bool, Mapping[str, Any]]:
-        return self.is_ready, {"why": "because"}
-
-    async def _scrape(self) -> bytes:
-        return b"sluice_up 1\n"
+    async def _readiness(self) -> Readiness:
+        trouble = RoleReadiness(True, None, ("files:inbox: /data/inbox is slow",), (), ())
+        return Readiness(() if self.is_ready else ("because",), {"listeners": trouble})
 
 
 @asynccontextmanager
@@ -321,10 +320,27 @@ async def test_health_and_metrics_are_told(redis: AsyncRedis) -> None:
     site = Site(redis)
     async with serving(site) as client:
         assert (await client.get("/health/live")).json() == {"live": True}
+        ready = await client.get("/health/ready")
+        assert (ready.status_code, ready.json()["ready"]) == (200, True)
         site.is_ready = False
         answer = await client.get("/health/ready")
-        assert (answer.status_code, answer.json()) == (503, {"ready": False, "why": "because"})
-        assert (await client.get("/metrics")).text == "sluice_up 1\n"
+        assert (answer.status_code, answer.json()) == (
+            503,
+            {
+                "ready": False,
+                "problems": ["because"],
+                "roles": {"listeners": True},
+                "degraded": ["role listeners: files:inbox: /data/inbox is slow"],
+            },
+        )
+        assert (await client.get("/metrics")).text == "sluice_ready 0\n"
+
+
+async def test_health_without_the_token_names_no_folders(redis: AsyncRedis) -> None:
+    async with serving(Site(redis, QUICK.model_copy(update={"token": "secret"}))) as client:
+        assert set((await client.get("/health/ready")).json()) == {"ready", "problems", "roles"}
+        known = await client.get("/health/ready", headers={"authorization": "Bearer secret"})
+        assert "degraded" in known.json()
 
 
 async def test_other_paths_and_methods_are_problems_too(redis: AsyncRedis) -> None:
