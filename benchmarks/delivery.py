@@ -27,6 +27,7 @@ import psutil
 from config.settings import CHECKOUT, HistorySettings, JournalSettings, RedisSettings
 from events.errors import TransientError
 from events.event import Event
+from events.identity import identity_of
 from services.embedded import claim_port, start_prefect, start_valkey
 from services.health import read_reports
 from services.store.connection import AsyncRedis, connect
@@ -308,7 +309,7 @@ async def reached(bench: Bench, count: int) -> bool:
 
 
 async def with_run(bench: Bench, event_id: str) -> Any:
-    found = await bench.history.get(event_id)
+    found = await bench.history.get(identity_of("bench", event_id))
     return found if found is not None and found.runs else None
 
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 # A run's parameter schema may allow anything, so the names are bounded here and not only in Prefect.
 RUN_NAME_LIMIT: Final = 200
 
 
+Identities = Annotated[tuple[str, ...], Field(min_length=1, validation_alias=AliasChoices("identities", "event_ids"))]
+"""The identities of the events behind an action; in lanes of the time when ids were identities, called `event_ids`."""
+
+
 class RunDeployment(BaseModel):
     """Start one flow run of ``deployment`` (``flow-name/deployment-name``)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     kind: Literal["run"] = "run"
     rule: str
-    event_ids: tuple[str, ...] = Field(min_length=1)
+    identities: Identities
     deployment: str
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
     run_name: str | None = None
@@ -35,18 +39,18 @@ class RunDeployment(BaseModel):
 
     @property
     def idempotency_key(self) -> str:
-        """``event id:rule name`` for the first action of a rule: Prefect creates one run for it, ever."""
-        return idempotency_key(self.event_ids[0], self.rule, self.ordinal, self.salt)
+        """``identity:rule name`` for the first action of a rule: Prefect creates one run for it, ever."""
+        return idempotency_key(self.identities[0], self.rule, self.ordinal, self.salt)
 
 
 class ResumeRun(BaseModel):
     """Resume the runs that wait for ``key``, or the run ``run_id``, with ``input``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     kind: Literal["resume"] = "resume"
     rule: str
-    event_ids: tuple[str, ...] = Field(min_length=1)
+    identities: Identities
     key: str | None = None
     run_id: str | None = None
     input: dict[str, JsonValue] = Field(default_factory=dict)
@@ -61,17 +65,18 @@ class ResumeRun(BaseModel):
     @property
     def idempotency_key(self) -> str:
         """The id of the signal that this action sends: the same action sends it once."""
-        return idempotency_key(self.event_ids[0], self.rule, self.ordinal, self.salt)
+        return idempotency_key(self.identities[0], self.rule, self.ordinal, self.salt)
 
 
 Action = Annotated[RunDeployment | ResumeRun, Field(discriminator="kind")]
 
 
-def idempotency_key(event_id: str, rule: str, ordinal: int = 0, salt: str | None = None) -> str:
+def idempotency_key(identity: str, rule: str, ordinal: int = 0, salt: str | None = None) -> str:
     """The name under which an effect happens at most once.
 
-    The bare form ``event:rule`` belongs to the first action; later ones and reruns are told apart by a suffix.
+    The bare form ``identity:rule`` belongs to the first action; later ones and reruns are told apart by a suffix. A
+    rule's name has no ``:``, so what stands before the last one is the identity.
     """
     suffix = f"#{ordinal}" if ordinal else ""
     rerun = f"~{salt}" if salt else ""
-    return f"{event_id}:{rule}{suffix}{rerun}"
+    return f"{identity}:{rule}{suffix}{rerun}"

@@ -30,10 +30,10 @@ class ActionTemplate:
         self._ordinal = ordinal
         self._make = self._resume(spec.resume) if spec.resume is not None else self._run(spec)
 
-    def render(self, event_ids: tuple[str, ...], scope: Scope) -> Action:
+    def render(self, identities: tuple[str, ...], scope: Scope) -> Action:
         """The action for the events; raises `RejectedEvent` (``template``, ``hydration``)."""
         try:
-            return self._make(event_ids, scope)
+            return self._make(identities, scope)
         except ValidationError as error:
             faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
             raise RejectedEvent("template", f"the action of rule {self._rule!r} is not valid: {faults}") from error
@@ -48,12 +48,12 @@ class ActionTemplate:
         after_seconds = self._seconds(("after_seconds",), spec.after_seconds)
         at = self._text(("at",), spec.at)
 
-        def make(event_ids: tuple[str, ...], scope: Scope) -> RunDeployment:
+        def make(identities: tuple[str, ...], scope: Scope) -> RunDeployment:
             name = run_name(scope)
             when = at(scope)
             return RunDeployment(
                 rule=self._rule,
-                event_ids=event_ids,
+                identities=identities,
                 deployment=deployment,
                 parameters=parameters(scope),
                 run_name=printable(name, RUN_NAME_LIMIT) if name else None,
@@ -75,10 +75,10 @@ class ActionTemplate:
         reason = self._text(("resume", "reason"), spec.reason)
         ttl_seconds = self._seconds(("resume", "ttl_seconds"), spec.ttl_seconds)
 
-        def make(event_ids: tuple[str, ...], scope: Scope) -> ResumeRun:
+        def make(identities: tuple[str, ...], scope: Scope) -> ResumeRun:
             return ResumeRun(
                 rule=self._rule,
-                event_ids=event_ids,
+                identities=identities,
                 key=key(scope),
                 run_id=run_id(scope),
                 input=input_(scope),

@@ -86,7 +86,7 @@ def summary(action: Action) -> str:
 
 def described(action: RunDeployment | ResumeRun) -> dict[str, Any]:
     """What the action consists of, without which rule and event it comes from."""
-    return action.model_dump(mode="json", exclude={"rule", "event_ids", "ordinal", "salt"}, exclude_defaults=True) | {
+    return action.model_dump(mode="json", exclude={"rule", "identities", "ordinal", "salt"}, exclude_defaults=True) | {
         "kind": action.kind
     }
 

@@ -28,6 +28,8 @@ class DeadLetter(BaseModel):
     source: str
     raw: bytes
     event_id: str | None = None
+    identity: str | None = None
+    """The identity of an ``event``'s event; None in a letter of the time when that was its id."""
     rule: str | None = None
     attempts: int = 1
     first_failed: datetime

@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic_core import from_json, to_json
 
 from events.errors import RejectedEvent
+from events.identity import identity_of
 
 FILE_ARRIVED: Final = "sluice.file.arrived"
 RESUME: Final = "sluice.resume"
@@ -72,8 +73,9 @@ class Limits:
 class Event(BaseModel):
     """A fact that happened outside, with the CloudEvents 1.0 context attributes.
 
-    ``id`` names the event for de-duplication everywhere in Sluice. ``data`` is JSON with finite numbers and without
-    Prefect's hydration key at any depth. Attributes beyond the standard ones are kept in ``extensions``.
+    ``source`` and ``id`` together name the event everywhere in Sluice (see `identity`). ``data`` is JSON with finite
+    numbers and without Prefect's hydration key at any depth. Attributes beyond the standard ones are kept in
+    ``extensions``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -87,6 +89,13 @@ class Event(BaseModel):
     data: SkipValidation[JsonValue] = None
     """Not validated again: that costs as much as reading the message, and `parse_json` has let it in."""
     extensions: dict[str, bool | int | str] = Field(default_factory=dict)
+    known_as: str | None = None
+    """The identity of an event that was journalled when its id alone was that; not part of the event's JSON."""
+
+    @property
+    def identity(self) -> str:
+        """The name of the event in everything that is kept of it, made of its source and its id."""
+        return self.known_as or identity_of(self.source, self.id)
 
     def to_json(self) -> bytes:
         """The event as structured-mode CloudEvents JSON, extensions at top level, as the journal holds it."""

@@ -133,7 +133,7 @@ class Rule:
             scope["events"] = views
         if joined is not None:
             scope["joined"] = {kind: view(event) for kind, event in joined.items()}
-        return self._render(tuple(event.id for event in events), scope)
+        return self._render(tuple(event.identity for event in events), scope)
 
     def judge(self, event: Event, scope: Mapping[str, Any] | None = None) -> Verdict:
         """The verdict on an event whose type fits; ``scope`` is that of `scope_of`, made here where it is left out."""
@@ -154,13 +154,13 @@ class Rule:
                 return Verdict(name, False, "when", f"{self._when.source}: {self._when.explain(scope)}")
         try:
             keys = self._keys(scope) if self.has_windows else None
-            actions = () if self.gathers else self._render((event.id,), scope)
+            actions = () if self.gathers else self._render((event.identity,), scope)
         except RejectedEvent as error:
             return Verdict(name, True, error=error)
         return Verdict(name, True, actions=actions, keys=keys)
 
-    def _render(self, event_ids: tuple[str, ...], scope: Mapping[str, Any]) -> tuple[Action, ...]:
-        return tuple(action.render(event_ids, scope) for action in self._actions)
+    def _render(self, identities: tuple[str, ...], scope: Mapping[str, Any]) -> tuple[Action, ...]:
+        return tuple(action.render(identities, scope) for action in self._actions)
 
     def _keys(self, scope: Mapping[str, Any]) -> WindowKeys:
         return WindowKeys(

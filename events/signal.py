@@ -9,7 +9,16 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    model_validator,
+)
 
 from events.errors import RejectedEvent
 from events.event import RESUME, Attribute, Limits, event_from_mapping, parse_json
@@ -35,7 +44,7 @@ class Outcome(StrEnum):
 class ResumeSignal(BaseModel):
     """A request to resume (or reject) the run ``run_id``, or every run that waits for ``key``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     id: Attribute
     run_id: UUID | None = None
@@ -47,8 +56,8 @@ class ResumeSignal(BaseModel):
     deliver: Literal["all", "one"] = "all"
     ttl_seconds: Annotated[float, Field(gt=0, le=LONGEST_TTL_SECONDS)] = DEFAULT_TTL_SECONDS
     sent: AwareDatetime
-    event_id: str | None = None
-    """The event that a rule turned into this signal, where there is one."""
+    event_identity: Annotated[str | None, Field(validation_alias=AliasChoices("event_identity", "event_id"))] = None
+    """The identity of the event that a rule turned into this signal, where there is one; older records: `event_id`."""
 
     @model_validator(mode="after")
     def _addressed(self) -> Self:

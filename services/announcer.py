@@ -12,6 +12,7 @@ from typing import Any, Final
 import structlog
 
 from events.errors import NotFound, RejectedEvent, TransientError
+from events.identity import id_of
 from services.backoff import Backoff, heed_cancellation
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.events import emit, run_event
@@ -51,8 +52,8 @@ class Announcer:
         """Publish soon that the dispatch became the run; while Prefect is away the oldest give way to the newest."""
         action = dispatch.action
         payload = {
-            "event_id": action.event_ids[0],
-            "event_ids": list(action.event_ids[:_LISTED_EVENTS]),
+            "event_id": id_of(action.identities[0]),
+            "event_ids": [id_of(identity) for identity in action.identities[:_LISTED_EVENTS]],
             "event_type": dispatch.type,
             "event_source": dispatch.source,
             "rule": action.rule,

@@ -120,7 +120,7 @@ class Decision:
             mode = "for a rerun" if entry.salt else "to fill gaps"
             lines.insert(0, compact_json(note_line(None, f"judged again{whom} {mode}")))
         return Routed(
-            event_id=entry.event.id,
+            identity=entry.event.identity,
             position=entry.position,
             lines=lines,
             matched=[verdict.rule for verdict in self.verdicts if verdict.matched],
@@ -176,7 +176,7 @@ class Deciding:
             verdicts, version = self._judge(entry.event)
         except Exception as error:
             # Rules are to give a verdict on anything; a fault in them must not stop the events behind this one.
-            log.exception("the rules failed on an event", event_id=entry.event.id)
+            log.exception("the rules failed on an event", event_id=entry.event.id, source=entry.event.source)
             decision = Decision(entry)
             await self._bury(decision, None, "rules-failed", f"the rules could not judge it: {error!r}")
             return decision
@@ -256,13 +256,18 @@ class Deciding:
 
     async def _bury(self, decision: Decision, rule: str | None, code: str, reason: str) -> None:
         event = decision.entry.event
-        letter = event_letter(
-            event_id=event.id, raw=event.to_json(), source=event.source, rule=rule, code=code, reason=reason
-        )
+        letter = event_letter(event, rule=rule, code=code, reason=reason)
         await self._dead_letters.add(letter)
         decision.effects.append((_letter_token(rule), dead_value(letter.id, rule, code, reason)))
         decision.lines.append(packed(["d", now_ms(), letter.id, rule, code, reason[:_REASON_LIMIT]]))
-        log.warning("an event became a dead letter", event_id=event.id, rule=rule, code=code, reason=reason)
+        log.warning(
+            "an event became a dead letter",
+            event_id=event.id,
+            source=event.source,
+            rule=rule,
+            code=code,
+            reason=reason,
+        )
 
 
 def signal_for(action: ResumeRun) -> ResumeSignal:
@@ -276,7 +281,7 @@ def signal_for(action: ResumeRun) -> ResumeSignal:
         "action": action.action,
         "by": action.by or f"rule {action.rule}",
         "deliver": action.deliver,
-        "event_id": action.event_ids[0],
+        "event_identity": action.identities[0],
     }
     optional = {
         "key": action.key, "run_id": action.run_id, "reason": action.reason, "ttl_seconds": action.ttl_seconds

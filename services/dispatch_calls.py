@@ -17,6 +17,7 @@ from events.action import RunDeployment
 from events.dead_letter import DeadLetter
 from events.errors import Backpressure, NotFound, RejectedEvent, TransientError
 from events.event import Event
+from events.identity import id_of
 from services.backoff import Backoff, ended, heed_cancellation
 from services.dispatch_queue import Batch, Item, Lane
 from services.prefect_api.client import PrefectApi
@@ -30,7 +31,7 @@ from services.prefect_api.dispatch import (
     run_of,
     run_request,
 )
-from services.store.dead_letters import event_letter, letter_id_of
+from services.store.dead_letters import event_letter, letter_id_of, lost_event_letter
 from services.store.event_history import compact_json
 from services.store.journal import Entry
 from services.store.lanes import Dispatch, dispatch_of
@@ -309,7 +310,7 @@ class Calls:
             self.created += 1
             self._announce(item.dispatch, result.run_id)
             action = item.dispatch.action
-            log.debug("run created", event_id=action.event_ids[0], rule=action.rule, run_id=result.run_id)
+            log.debug("run created", event_id=id_of(action.identities[0]), rule=action.rule, run_id=result.run_id)
 
     async def _take_notices_back(self, lanes: Iterable[Lane]) -> None:
         """The letters that said what a rule waits for are no longer true; one may be from an earlier process."""
@@ -328,7 +329,7 @@ class Calls:
         for letter in letters:
             await self._bury(letter)
             said = {"rule": letter.rule, "code": letter.code, "reason": letter.reason}
-            log.warning("an event became a dead letter", event_id=letter.event_id, **said)
+            log.warning("an event became a dead letter", event_id=letter.event_id, source=letter.source, **said)
         told = [(letter.id, letter.code, letter.reason) for letter in letters]
         await self._recorder.refused(item.entry, dispatch, told)
         self.refused += 1
@@ -353,8 +354,8 @@ class Calls:
             return True
         parts, begin = [], 0
         for action in actions:
-            part = entries[begin : begin + len(action.event_ids)]
-            begin += len(action.event_ids)
+            part = entries[begin : begin + len(action.identities)]
+            begin += len(action.identities)
             parts.append(replace(dispatch_of(action, [(one.event, one.position) for one in part]), part=True))
         await self._recorder.divided(item.entry, dispatch, parts, result.said[:_DIVIDED_REASON_LIMIT])
         log.warning(
@@ -370,19 +371,14 @@ class Calls:
         action = dispatch.action
         held = await self._fetch(dispatch.positions)
         letters = []
-        for event_id, position in zip(action.event_ids, dispatch.positions, strict=True):
+        for identity, position in zip(action.identities, dispatch.positions, strict=True):
             entry = held.get(position)
-            letters.append(
-                event_letter(
-                    event_id=event_id,
-                    raw=entry.event.to_json() if entry else compact_json(action.model_dump(mode="json")),
-                    source=dispatch.source,
-                    rule=action.rule,
-                    code=code,
-                    reason=reason,
-                    attempts=attempts,
-                )
-            )
+            said = {"rule": action.rule, "code": code, "reason": reason}
+            if entry is not None:
+                letters.append(event_letter(entry.event, **said, attempts=attempts))
+                continue
+            raw = compact_json(action.model_dump(mode="json"))
+            letters.append(lost_event_letter(identity, raw, source=dispatch.source, **said, attempts=attempts))
         return letters
 
 

@@ -48,7 +48,8 @@ class Journal(Protocol):
 class History(Protocol):
     """The history as a replay needs it."""
 
-    async def get(self, event_id: str) -> EventHistory | None: ...
+    async def get(self, identity: str) -> EventHistory | None: ...
+    async def choose(self, id_: str, source: str | None = None) -> str: ...
     def walk(self, query: Query, *, limit: int | None = None) -> AsyncIterator[EventHistory]: ...
 
 
@@ -86,13 +87,16 @@ class Replay:
         self._journal = journal
         self._history = history
 
-    async def select(self, event_ids: Sequence[str], query: Query | None) -> list[str]:
-        """The positions of the events, oldest first. Raises `NotFound` naming an id that cannot be replayed."""
+    async def select(self, event_ids: Sequence[str], query: Query | None, *, source: str | None = None) -> list[str]:
+        """The positions of the events, oldest first; ``source`` chooses where several share an id.
+
+        Raises `NotFound` naming an id that cannot be replayed, and `RejectedEvent` for one that several events have.
+        """
         if query is not None:
             return [found.position async for found in self._history.walk(query)][::-1]
         positions = []
         for event_id in event_ids:
-            found = await self._history.get(event_id)
+            found = await self._history.get(await self._history.choose(event_id, source))
             if found is None:
                 raise NotFound(f"the event {event_id!r} is not known (any more)")
             if found.event is None:
@@ -114,7 +118,7 @@ class Replay:
             for entry in (await self._journal.fetch(positions[start : start + _CHUNK])).values():
                 forecast.events += 1
                 there: Counter[tuple[str, str]] = Counter()
-                if not rerun and (known := await self._history.get(entry.event.id)) is not None:
+                if not rerun and (known := await self._history.get(entry.event.identity)) is not None:
                     there.update((run.rule, run.deployment) for run in known.runs)
                 for verdict in judge(entry.event):
                     if verdict.matched and (not only or verdict.rule in only):

@@ -14,6 +14,7 @@ from events.action import ResumeRun, RunDeployment
 from events.dead_letter import DeadLetter
 from events.errors import Backpressure, RejectedEvent, TransientError
 from events.event import Event
+from events.identity import id_of
 from events.rule import RuleSet, WindowKeys
 from events.window import Gathered, ask_of, can_be_divided, conclude
 from services.backoff import Backoff, heed_cancellation
@@ -106,7 +107,7 @@ class Windows:
         ask = ask_of(rule, verdict.keys, event)
         if salt:
             ask = replace(ask, dedupe=None, throttle=None)
-        reply = await self._store.offer(ask, event_id=event.id, position=position, salt=salt)
+        reply = await self._store.offer(ask, identity=event.identity, position=position, salt=salt)
         if ask.gather is not None:
             self._wake.set()
         return _answer(reply, ask.gather.mode if ask.gather else "")
@@ -157,10 +158,10 @@ class Windows:
         entries = await self._fetch(member.position for member in closed.members)
         there = [member for member in closed.members if member.position in entries]
         if len(there) < len(closed.members):
-            gone = [member.event_id for member in closed.members if member.position not in entries]
+            gone = [member.identity for member in closed.members if member.position not in entries]
             log.error("the journal lost events that a window held", rule=closed.rule, events=gone[:10], count=len(gone))
         gathered = [Gathered(entries[member.position].event, member.kind, member.salt) for member in there]
-        pairs = [(member.event_id, member.position) for member in there]
+        pairs = [(member.identity, member.position) for member in there]
         if not gathered:
             await self._store.done(closed)
             return
@@ -179,7 +180,7 @@ class Windows:
             await self._store.done(closed, again=True)
 
     async def _hand_on(self, closed: Closed, gathered: Sequence[Gathered], pairs: Sequence[tuple[str, str]]) -> None:
-        events = {one.event.id: one.event for one in gathered}
+        events = {one.event.identity: one.event for one in gathered}
         positions = dict(pairs)
         rule = self._rules().get(closed.rule)
         dispatches = []
@@ -190,7 +191,9 @@ class Windows:
         for action in actions:
             match action:
                 case RunDeployment():
-                    dispatches.append(dispatch_of(action, [(events[id_], positions[id_]) for id_ in action.event_ids]))
+                    dispatches.append(
+                        dispatch_of(action, [(events[name], positions[name]) for name in action.identities])
+                    )
                 case ResumeRun():
                     await self._resume(action)
                 case _:
@@ -215,9 +218,7 @@ class Windows:
         for one, pair in zip(gathered, pairs, strict=True):
             event = one.event
             letter = event_letter(
-                event_id=event.id,
-                raw=event.to_json(),
-                source=event.source,
+                event,
                 rule=closed.rule,
                 code=error.code,
                 reason=error.reason,
@@ -238,6 +239,7 @@ class Windows:
             log.warning(
                 "an event became a dead letter",
                 event_id=event.id,
+                source=event.source,
                 rule=closed.rule,
                 code=error.code,
                 reason=error.reason,
@@ -253,7 +255,9 @@ def _answer(reply: Reply, mode: str) -> Answer:
         case "repeated":
             return Answer(passes=False, gathers=False, note=f"its {mode} window has had it before")
         case "duplicate":
-            return Answer(passes=False, gathers=False, note=f"dropped: it repeats the event {reply.other} (dedupe_key)")
+            return Answer(
+                passes=False, gathers=False, note=f"dropped: it repeats the event {id_of(reply.other)} (dedupe_key)"
+            )
         case "throttled":
             return Answer(passes=False, gathers=False, note="dropped by throttle: too many events within its time")
         case _:

@@ -56,7 +56,7 @@ def publish(
             journal = Journal(session.redis, session.settings.journal)
             appended = await journal.append(events, received=datetime.now(UTC).isoformat(), listener="cli")
         rows = [
-            {"id": event.id, "type": event.type, "position": one.position, "new": one.new}
+            {"id": event.id, "source": event.source, "type": event.type, "position": one.position, "new": one.new}
             for event, one in zip(events, appended, strict=True)
         ]
         if as_json:
@@ -104,15 +104,21 @@ def list_(
 
 
 @app.command()
-def show(event_id: Annotated[str, typer.Argument(help="The event's id.")], as_json: AsJson = False) -> None:
+def show(
+    event_id: Annotated[str, typer.Argument(help="The event's id.")],
+    source: Annotated[str | None, typer.Option("--source", help="Whose event, where several have the id.")] = None,
+    as_json: AsJson = False,
+) -> None:
     """One event: every rule's verdict, its runs, signals and dead letters, and how long each step took."""
 
     async def work() -> None:
         async with open_session() as session:
-            found = await _history(session).get(event_id)
+            history = _history(session)
+            identity = await history.choose(event_id, source)
+            found = await history.get(identity)
             if found is None:
                 raise NotFound(f"the event {event_id!r} is not known (any more)")
-            waits_for = await _waits_for(session, event_id)
+            waits_for = await _waits_for(session, identity)
             urls = {run.run_id: f"{session.prefect_ui_url}/runs/flow-run/{run.run_id}" for run in found.runs}
         if as_json:
             body = found.model_dump()
@@ -155,8 +161,10 @@ def replay(
         since=moment_or_none(since),
         until=moment_or_none(until),
     )
-    if bool(event_ids) == (query != Query()):
-        raise typer.BadParameter("name either ids of events, or at least one of the options that choose events")
+    if (query not in {Query(), Query(source=source)}) if event_ids else (query == Query()):
+        raise typer.BadParameter(
+            "name either ids of events (with --source where an id has several), or at least one option that chooses"
+        )
 
     async def work() -> None:
         from services.replay import Replay, new_salt
@@ -164,7 +172,7 @@ def replay(
         async with open_session() as session:
             journal = Journal(session.redis, session.settings.journal)
             again = Replay(journal=journal, history=_history(session))
-            positions = await again.select(event_ids or (), None if event_ids else query)
+            positions = await again.select(event_ids or (), None if event_ids else query, source=source)
             if dry_run:
                 await _forecast(session, again, positions, rule or [], rerun=rerun or bool(salt), as_json=as_json)
                 return
@@ -202,11 +210,11 @@ def _history(session: Session) -> History:
     return History(session.redis, session.settings.history)
 
 
-async def _waits_for(session: Session, event_id: str) -> list[str]:
+async def _waits_for(session: Session, identity: str) -> list[str]:
     from services.store.progress import Progress
 
     progress = Progress(session.redis, retention_seconds=session.settings.history.retention_seconds)
-    return await progress.open_effects(event_id)
+    return await progress.open_effects(identity)
 
 
 def _row(found: EventHistory) -> dict[str, Any]:
@@ -215,7 +223,7 @@ def _row(found: EventHistory) -> dict[str, Any]:
         "received": found.received or found.journalled,
         "id": found.id,
         "type": event.get("type"),
-        "source": event.get("source"),
+        "source": found.source,
         "subject": event.get("subject"),
         "outcome": found.outcome,
         "matched": found.matched,
@@ -230,7 +238,7 @@ def _print_history(found: EventHistory, waits_for: list[str], urls: Mapping[str,
         {
             "id": found.id,
             "type": event.get("type"),
-            "source": event.get("source"),
+            "source": found.source,
             "subject": event.get("subject"),
             "time": event.get("time"),
             "listener": found.listener or None,

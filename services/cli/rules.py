@@ -14,6 +14,7 @@ from config.settings import Settings, load_settings
 from events.comparison import Difference, compare, described, summary
 from events.errors import ConfigError, NotFound, RejectedEvent
 from events.event import Event, event_from_mapping, parse_event
+from events.identity import id_of
 from events.rule import Rule, Verdict, evaluate, explained
 from services.cli.output import say, show_json, show_rows
 from services.cli.session import open_session, run_command
@@ -79,6 +80,8 @@ def dropped(
 
     async def work() -> None:
         from services.store.event_history import moment
+        from services.store.journal import STREAM
+        from services.store.known_events import KnownEvents
         from services.store.windows import WindowStore
 
         async with open_session() as session:
@@ -90,17 +93,22 @@ def dropped(
                 ]
                 show_rows(rows, ("rule", "dropped"), as_json=as_json, empty="nothing was dropped")
                 return
+            drops = await store.drops(rule, limit=limit)
+            names = {name for drop in drops for name in (drop.identity, drop.other) if name}
+            sources = await KnownEvents(session.redis, stream=STREAM).sources(names)
             rows = [
                 {
                     "at": moment(drop.at_ms / 1000),
-                    "event_id": drop.event_id,
+                    "event_id": id_of(drop.identity),
+                    "source": sources.get(drop.identity),
                     "why": drop.why,
                     "key": drop.key,
-                    "repeats": drop.other or None,
+                    "repeats": id_of(drop.other) if drop.other else None,
+                    "repeats_source": sources.get(drop.other),
                 }
-                for drop in await store.drops(rule, limit=limit)
+                for drop in drops
             ]
-            columns = ("at", "event_id", "why", "key", "repeats")
+            columns = ("at", "event_id", "source", "why", "key", "repeats")
             show_rows(rows, columns, as_json=as_json, empty=f"the windows of {rule} dropped nothing")
 
     run_command(work())
@@ -206,7 +214,7 @@ async def _against_last(project: Project, count: int, only: str | None, *, limit
         one for one in compare(present.rules, project.rules, events) if only is None or one.effect.rule == only
     ]
     rows = [_difference(one) for one in differences[:limit]]
-    columns = ("change", "event_id", "type", "subject", "rule", "does", "with")
+    columns = ("change", "event_id", "source", "type", "subject", "rule", "does", "with")
     show_rows(rows, columns, as_json=as_json, empty="no difference")
     started = sum(one.change == "started" for one in differences)
     say(
@@ -220,6 +228,7 @@ def _difference(one: Difference) -> dict[str, Any]:
     return {
         "change": one.change,
         "event_id": one.event.id,
+        "source": one.event.source,
         "type": one.event.type,
         "subject": one.event.subject,
         "rule": one.effect.rule,

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from events.errors import RejectedEvent, SluiceError
+from events.identity import id_of
 from events.signal import signal_from_mapping
 from services.cli.output import say, show_fields, show_json, show_rows
 from services.cli.session import Session, open_session, run_command
@@ -60,7 +61,8 @@ def show(run: Run, as_json: AsJson = False) -> None:
             if as_json:
                 show_json({**found, "signals": signals})
                 return
-            show_fields(found)
+            events = [f"{one['id']} from {one['source'] or 'an unknown source'}" for one in found["events"]]
+            show_fields({**found, "events": events})
             if signals:
                 print("\nsignals")
                 show_rows(signals, ("received", "id", "outcome", "by", "reason"), as_json=False)
@@ -152,24 +154,31 @@ def _print_lines(lines: list[dict[str, Any]]) -> None:
 
 
 async def _signals(session: Session, run_id: str) -> list[dict[str, Any]]:
+    from services.cli.signals import event_sources
     from services.resumer.rows import row
     from services.store.signals import SignalStore
 
-    return [row(record) for record in await SignalStore(session.redis, session.settings.resumer).of_run(run_id)]
+    records = await SignalStore(session.redis, session.settings.resumer).of_run(run_id)
+    sources = await event_sources(session, records)
+    return [row(record, sources) for record in records]
 
 
 def _url(session: Session, run_id: str) -> str:
     return f"{session.prefect_ui_url}/runs/flow-run/{run_id}"
 
 
-async def _events(session: Session, run: dict[str, Any]) -> list[str]:
-    """The events that led to the run, from the history; from its tag when the history has forgotten them."""
+async def _events(session: Session, run: dict[str, Any]) -> list[dict[str, str | None]]:
+    """The events that led to the run, from the history; from its tags when the history has forgotten them."""
+    from services.store.journal import STREAM
+    from services.store.known_events import KnownEvents
     from services.store.runs import Runs
 
     try:
         record = await Runs(session.redis).get(run["id"])
+        identities = [identity for identity, _ in record.events] if record else []
+        sources = await KnownEvents(session.redis, stream=STREAM).sources(identities)
     except SluiceError:
-        record = None
-    if record is not None:
-        return [event_id for event_id, _ in record.events]
-    return [run["event"]] if run["event"] else []
+        identities, sources = [], {}
+    if identities:
+        return [{"id": id_of(identity), "source": sources[identity]} for identity in identities]
+    return [{"id": run["event"], "source": run["event_source"]}] if run["event"] else []

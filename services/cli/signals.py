@@ -6,9 +6,10 @@ import getpass
 import json
 import sys
 import uuid
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +17,9 @@ from events.errors import ConfigError, NotFound, RejectedEvent, TransientError
 from events.signal import Outcome, ResumeSignal, parse_signal
 from services.cli.output import show_fields, show_json, show_rows
 from services.cli.session import Session, open_session, run_command
+
+if TYPE_CHECKING:
+    from services.store.signal_record import SignalRecord
 
 app = typer.Typer(help="Send resume signals, and see what became of them.", no_args_is_help=True)
 
@@ -104,7 +108,9 @@ def list_(
             else:
                 found = await store.of_run(await run_id_of(session, run))
                 records = [one for one in reversed(found) if outcome in {None, one.status}][:limit]
-            show_rows([row(record) for record in records], _COLUMNS, as_json=as_json, empty="no signals")
+            sources = await event_sources(session, records)
+            rows = [row(record, sources) for record in records]
+            show_rows(rows, _COLUMNS, as_json=as_json, empty="no signals")
 
     run_command(work())
 
@@ -121,7 +127,7 @@ def show(signal_id: Annotated[str, typer.Argument(help="The signal's id.")], as_
             record = await SignalStore(session.redis, session.settings.resumer).get(signal_id)
             if record is None:
                 raise NotFound(f"there is no signal {signal_id!r}")
-            found = whole(record)
+            found = whole(record, await event_sources(session, [record]))
             if as_json:
                 show_json(found)
                 return
@@ -132,6 +138,15 @@ def show(signal_id: Annotated[str, typer.Argument(help="The signal's id.")], as_
                     show_rows(found[title], columns, as_json=False)
 
     run_command(work())
+
+
+async def event_sources(session: Session, records: Sequence[SignalRecord]) -> dict[str, str | None]:
+    """The sources of the events that led to the signals, by identity."""
+    from services.store.journal import STREAM
+    from services.store.known_events import KnownEvents
+
+    identities = [one.signal.event_identity for one in records if one.signal.event_identity]
+    return await KnownEvents(session.redis, stream=STREAM).sources(identities)
 
 
 async def send_and_tell(session: Session, signal: ResumeSignal, *, wait_seconds: float, as_json: bool) -> None:

@@ -169,7 +169,9 @@ class HttpListener:
             events = [await self._parse_one(intake, request, kind, body)]
         async with asyncio.timeout(self._settings.journal_timeout_seconds):
             taken = await self._emits[name](events)
-        answers = [{"id": event.id, "new": one.new} for event, one in zip(events, taken, strict=True)]
+        answers = [
+            {"id": event.id, "source": event.source, "new": one.new} for event, one in zip(events, taken, strict=True)
+        ]
         return JSONResponse({"events": answers} if kind == BATCH else answers[0], status_code=202)
 
     async def _take_signal(self, request: Request) -> Response:

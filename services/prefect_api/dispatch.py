@@ -15,6 +15,7 @@ from pydantic import JsonValue
 from events.action import RUN_NAME_LIMIT, RunDeployment
 from events.errors import NotFound, RejectedEvent, TransientError
 from events.event import printable, refuse_hydration
+from events.identity import id_of
 from services.prefect_api.client import PrefectApi
 
 BULK_LIMIT: Final = 100
@@ -131,7 +132,7 @@ def run_request(
 def tags_of(action: RunDeployment, source: str) -> list[str]:
     """The rule's own tags, and those by which a run is found again: rule, source and events."""
     ours = ["sluice", f"rule:{action.rule}", f"source:{source}"]
-    ours += [f"event:{event_id}" for event_id in action.event_ids[:_TAGGED_EVENTS]]
+    ours += [f"event:{id_of(identity)}" for identity in action.identities[:_TAGGED_EVENTS]]
     return list(dict.fromkeys(printable(tag, TAG_LIMIT) for tag in (*ours, *action.tags)))
 
 

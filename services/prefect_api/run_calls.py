@@ -183,8 +183,13 @@ def _row(run: Mapping[str, Any], flows: Mapping[str, str], deployments: Mapping[
         "ended": _time(run.get("end_time")),
         "seconds": round(run.get("total_run_time") or 0.0, 3),
         "tags": tags,
-        "event": next((tag.removeprefix("event:") for tag in tags if tag.startswith("event:")), None),
+        "event": _tagged(tags, "event:"),
+        "event_source": _tagged(tags, "source:"),
     }
+
+
+def _tagged(tags: Sequence[str], prefix: str) -> str | None:
+    return next((tag.removeprefix(prefix) for tag in tags if tag.startswith(prefix)), None)
 
 
 def _time(value: str | None) -> datetime | None:

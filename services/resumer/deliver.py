@@ -11,6 +11,7 @@ import structlog
 
 from config.settings import ResumerSettings
 from events.errors import TransientError
+from events.identity import id_of
 from events.signal import Outcome
 from services.prefect_api.waiting import Refused, Resumed, RunView, Stay, Undone
 from services.resumer.decide import Step, Verdict, applied_to, expired, missed, outlives, rejection, resolved, step
@@ -223,7 +224,7 @@ class Delivery:
                 signal_id=record.signal.id,
                 target=record.signal.target,
                 reason=verdict.reason,
-                event_id=record.signal.event_id,
+                event_id=id_of(record.signal.event_identity) if record.signal.event_identity else None,
             )
 
     async def call(self, call: Awaitable[T]) -> T:

@@ -7,6 +7,7 @@ import hashlib
 from typing import Final
 
 from events.event import Limits, refuse_hydration
+from events.identity import id_of
 from events.signal import Outcome, ResumeSignal, parse_signal
 from services.queues import APPLY_SIGNAL, RESUME, enqueue, queue
 from services.store.connection import SyncRedis
@@ -38,7 +39,7 @@ class SignalDesk:
         if "ttl_seconds" not in signal.model_fields_set:
             signal = signal.model_copy(update={"ttl_seconds": self._store.default_ttl_seconds})
         new, status = await self._store.submit(
-            signal, origin or (f"event {signal.event_id}" if signal.event_id else "-")
+            signal, origin or (f"event {id_of(signal.event_identity)}" if signal.event_identity else "-")
         )
         if new or status == "received":
             await self.ring(signal.id)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
+from events.identity import id_of
 from services.store.signal_record import SignalRecord
 
 
-def row(record: SignalRecord) -> dict[str, Any]:
-    """One line of a listing; times are datetimes, ids are text."""
+def row(record: SignalRecord, sources: Mapping[str, str | None] = MappingProxyType({})) -> dict[str, Any]:
+    """One line of a listing; times are datetimes, ids are text. ``sources`` are those of events by their identity."""
     signal = record.signal
     return {
         "id": signal.id,
@@ -20,7 +23,8 @@ def row(record: SignalRecord) -> dict[str, Any]:
         "action": signal.action,
         "by": signal.by,
         "origin": record.origin,
-        "event_id": signal.event_id,
+        "event_id": id_of(signal.event_identity) if signal.event_identity else None,
+        "event_source": sources.get(signal.event_identity or ""),
         "sent": signal.sent,
         "received": record.received,
         "decided": record.decided,
@@ -32,11 +36,11 @@ def row(record: SignalRecord) -> dict[str, Any]:
     }
 
 
-def whole(record: SignalRecord) -> dict[str, Any]:
+def whole(record: SignalRecord, sources: Mapping[str, str | None]) -> dict[str, Any]:
     """Everything about one signal."""
     signal = record.signal
     return {
-        **row(record),
+        **row(record, sources),
         "input": signal.input,
         "reject_reason": signal.reason,
         "deliver": signal.deliver,

@@ -12,6 +12,7 @@ import structlog
 
 from events.dead_letter import DeadLetter
 from events.errors import Backpressure, RejectedEvent, TransientError
+from events.identity import id_of
 from events.signal import Outcome
 from services.prefect_api.events import run_event
 from services.prefect_api.waiting import RunView
@@ -42,7 +43,7 @@ class DeadLetterBox(Protocol):
 class History(Protocol):
     """What is remembered of the events that led to signals."""
 
-    async def signal(self, event_id: str, signal_id: str, outcome: str, *, rule: str | None = None) -> None: ...
+    async def signal(self, identity: str, signal_id: str, outcome: str, *, rule: str | None = None) -> None: ...
 
 
 class SignalTeller:
@@ -94,8 +95,8 @@ class SignalTeller:
             bodies += _events(record, one)
             if one.status in _DEAD:
                 await self._dead.add(_letter(record, one))
-            if record.signal.event_id is not None:
-                await self._history.signal(record.signal.event_id, record.signal.id, one.status)
+            if record.signal.event_identity is not None:
+                await self._history.signal(record.signal.event_identity, record.signal.id, one.status)
         await self._emit(bodies)
         await self._outbox.done(told)
 
@@ -144,7 +145,7 @@ def _letter(record: SignalRecord, told: Told) -> DeadLetter:
         reason=record.reason,
         source=record.origin,
         raw=record.signal.model_dump_json().encode(),
-        event_id=record.signal.event_id,
+        event_id=id_of(record.signal.event_identity) if record.signal.event_identity else None,
         first_failed=when,
         last_failed=when,
     )

@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from events.dead_letter import DeadLetter
+from events.event import Event
 from events.glob import Globs
+from events.identity import id_of
 from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, SyncRedis, translated
 from services.store.journal import text
 
@@ -153,19 +155,27 @@ def letter_id_of(*parts: str) -> str:
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=10).hexdigest()
 
 
-def event_letter(
-    *, event_id: str, raw: bytes, source: str, rule: str | None, code: str, reason: str, attempts: int = 1
+def event_letter(event: Event, *, rule: str | None, code: str, reason: str, attempts: int = 1) -> DeadLetter:
+    """The letter for an event that ``rule`` could not act on."""
+    return lost_event_letter(
+        event.identity, event.to_json(), source=event.source, rule=rule, code=code, reason=reason, attempts=attempts
+    )
+
+
+def lost_event_letter(
+    identity: str, raw: bytes, *, source: str, rule: str | None, code: str, reason: str, attempts: int = 1
 ) -> DeadLetter:
-    """The letter for an event that ``rule`` could not act on; ``raw`` is the event's JSON."""
+    """`event_letter` where the journal no longer holds the event; ``raw`` is what there is instead."""
     now = datetime.now(UTC)
     return DeadLetter(
-        id=letter_id_of("event", event_id, rule or ""),
+        id=letter_id_of("event", identity, rule or ""),
         kind="event",
         code=code,
         reason=reason,
         source=source,
         raw=raw,
-        event_id=event_id,
+        event_id=id_of(identity),
+        identity=identity,
         rule=rule,
         attempts=attempts,
         first_failed=now,

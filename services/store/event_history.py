@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
+from events.identity import id_of
 from services.store.journal import Entry, position_seconds
 
 _COMPRESSED_FROM: Final = 200
@@ -73,6 +74,9 @@ class EventHistory(BaseModel):
     """Everything that is known of one event. Times are those of the machine that did the step."""
 
     id: str
+    source: str | None
+    """None where the journal no longer holds the event."""
+    identity: str
     event: dict[str, Any] | None
     """The event itself, as long as the journal holds it."""
     position: str
@@ -129,7 +133,7 @@ class EventHistory(BaseModel):
 
 
 def fold(
-    event_id: str,
+    identity: str,
     position: str,
     entry: Entry | None,
     lines: Sequence[list[Any]],
@@ -137,7 +141,14 @@ def fold(
     shared: Mapping[str, list[list[Any]]],
 ) -> EventHistory:
     """The lines, in the order of writing, as one picture; ``shared`` are the common verdicts by digest."""
-    found = EventHistory(id=event_id, position=position, event=None, journalled=moment(position_seconds(position)))
+    found = EventHistory(
+        id=entry.event.id if entry is not None else id_of(identity),
+        source=entry.event.source if entry is not None else None,
+        identity=identity,
+        position=position,
+        event=None,
+        journalled=moment(position_seconds(position)),
+    )
     if entry is not None:
         found.event = json.loads(entry.event.to_json())
         found.listener = entry.listener

@@ -26,7 +26,7 @@ class Ending:
 class FinishedEvents:
     """Reads the stream in the group ``files``, as ``consumer``. Raises `TransientError` and `Backpressure`.
 
-    Each entry's field ``finished`` is a JSON object with ``event_id``, ``ok``, ``matched``, ``runs`` and ``dead``.
+    Each entry's field ``finished`` is a JSON object with ``identity``, ``ok``, ``matched``, ``runs`` and ``dead``.
     """
 
     def __init__(

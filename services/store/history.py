@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from config.settings import HistorySettings
+from events.errors import NotFound, RejectedEvent
 from events.event import Event
 from events.glob import Globs
+from events.identity import identity_of
 from services.store.connection import AsyncRedis, translated
 from services.store.event_history import EventHistory, fold, note_line, now_ms, packed, unpacked
-from services.store.journal import SEEN, STREAM, Entry, parse_entry, position_at, text
+from services.store.journal import STREAM, Entry, parse_entry, position_at, text
+from services.store.known_events import KnownEvents
 from services.store.runs import Runs
 
 HISTORY: Final = "sluice:history:"
@@ -58,37 +61,57 @@ class History:
     def __init__(self, redis: AsyncRedis, settings: HistorySettings) -> None:
         self._redis = redis
         self._runs = Runs(redis)
+        self._known = KnownEvents(redis, stream=STREAM)
         self._retention_ms = int(settings.retention_seconds * 1000)
 
-    async def signal(self, event_id: str, signal_id: str, outcome: str, *, rule: str | None = None) -> None:
+    async def signal(self, identity: str, signal_id: str, outcome: str, *, rule: str | None = None) -> None:
         """A signal that the event led to has come to ``outcome``."""
-        await self._add(event_id, ["g", now_ms(), signal_id, rule, outcome])
+        await self._add(identity, ["g", now_ms(), signal_id, rule, outcome])
 
     async def dead(
-        self, event_id: str, letter_id: str, reason: str, *, rule: str | None = None, code: str | None = None
+        self, identity: str, letter_id: str, reason: str, *, rule: str | None = None, code: str | None = None
     ) -> None:
         """Something that the event led to became a dead letter."""
-        await self._add(event_id, ["d", now_ms(), letter_id, rule, code, reason])
+        await self._add(identity, ["d", now_ms(), letter_id, rule, code, reason])
 
-    async def note(self, event_id: str, rule: str | None, said: str) -> None:
+    async def note(self, identity: str, rule: str | None, said: str) -> None:
         """Anything else worth knowing: dropped by a throttle, gathered by a window, replayed."""
-        await self._add(event_id, note_line(rule, said))
+        await self._add(identity, note_line(rule, said))
 
-    async def get(self, event_id: str) -> EventHistory | None:
-        """The event's history, or None for an id that is not (or no longer) known."""
+    async def get(self, identity: str) -> EventHistory | None:
+        """The event's history, or None for an event that is not (or no longer) known."""
+        known = await self._known.position(identity)
         with translated():
-            pipeline = self._redis.pipeline(transaction=False)
-            pipeline.lrange(HISTORY + event_id, 0, -1)
-            pipeline.get(SEEN + event_id)
-            stored, seen = await pipeline.execute()
+            stored: list[Any] = await self._redis.lrange(HISTORY + identity, 0, -1)
         lines = [unpacked(line) for line in stored]
-        position = text(seen) or next((line[2] for line in lines if line[0] == "v"), "")
+        position = known or next((line[2] for line in lines if line[0] == "v"), "")
         if not position:
             return None
         with translated():
             rows = await self._redis.xrange(STREAM, position, position)
         entry = _entry(*rows[0]) if rows else None
-        return await self._folded(event_id, position, entry, lines)
+        return await self._folded(identity, position, entry, lines)
+
+    async def choose(self, id_: str, source: str | None = None) -> str:
+        """The identity of the one event with this id; ``source`` (exact, or a glob) says which, where it is shared.
+
+        Raises `NotFound` for an id that is not known (any more), and `RejectedEvent` (``ambiguous``) naming the
+        sources where several events have it.
+        """
+        identities = await self._known.with_id(id_, prefixes=(HISTORY,))
+        if source is not None and (exact := identity_of(source, id_)) in identities:
+            return exact
+        found = await self._known.sources(identities)
+        if source is not None:
+            found = {identity: of for identity, of in found.items() if _glob(source, of)}
+        if not found:
+            whose = f" from the source {source!r}" if source is not None else ""
+            raise NotFound(f"the event {id_!r}{whose} is not known (any more)")
+        if len(found) > 1:
+            names = ", ".join(sorted("an unknown source" if of is None else repr(of) for of in found.values()))
+            msg = f"{len(found)} events have the id {id_!r}, from {names}: choose one with --source"
+            raise RejectedEvent("ambiguous", msg)
+        return next(iter(found))
 
     async def search(self, query: Query, *, limit: int) -> list[EventHistory]:
         """The newest events that ``query`` asks for, the newest first; verdicts without those that did not match."""
@@ -98,35 +121,35 @@ class History:
         """`search`, as they are found and without end unless there is a ``limit``."""
         seen: set[str] = set()
         async for entries in self._candidates(query):
-            fresh = [one for one in entries if one.event.id not in seen and query.matches(one.event)]
-            for entry, lines in zip(fresh, await self._lines([one.event.id for one in fresh]), strict=True):
-                if entry.event.id in seen:
+            fresh = [one for one in entries if one.event.identity not in seen and query.matches(one.event)]
+            for entry, lines in zip(fresh, await self._lines([one.event.identity for one in fresh]), strict=True):
+                if entry.event.identity in seen:
                     continue
-                found = fold(entry.event.id, entry.position, entry, lines, shared={})
+                found = fold(entry.event.identity, entry.position, entry, lines, shared={})
                 if _as_asked(query, found):
-                    seen.add(entry.event.id)
+                    seen.add(entry.event.identity)
                     yield found
                     if limit is not None and len(seen) >= limit:
                         return
 
     async def events_of_run(self, run_id: str) -> list[str]:
-        """The ids of the events that led to the run."""
+        """The identities of the events that led to the run."""
         run = await self._runs.get(run_id)
-        return [event_id for event_id, _ in run.events] if run else []
+        return [identity for identity, _ in run.events] if run else []
 
     async def recovered(self, run_id: str) -> None:
         """A run that had failed has completed: events without another failure are no longer listed as failed."""
-        for event_id in await self.events_of_run(run_id):
-            found = await self.get(event_id)
+        for identity in await self.events_of_run(run_id):
+            found = await self.get(identity)
             if found is not None and not found.failed:
                 with translated():
                     await self._redis.zrem(FAILED, found.position)
 
-    async def _add(self, event_id: str, line: Sequence[Any]) -> None:
+    async def _add(self, identity: str, line: Sequence[Any]) -> None:
         with translated():
             pipeline = self._redis.pipeline(transaction=True)
-            pipeline.rpush(HISTORY + event_id, packed(line))
-            pipeline.pexpire(HISTORY + event_id, self._retention_ms)
+            pipeline.rpush(HISTORY + identity, packed(line))
+            pipeline.pexpire(HISTORY + identity, self._retention_ms)
             await pipeline.execute()
 
     async def _candidates(self, query: Query) -> AsyncIterator[list[Entry]]:
@@ -164,16 +187,16 @@ class History:
             yield [entry for entry in _entries(rows) if not entry.replay]
             high = f"({text(rows[-1][0])}"
 
-    async def _lines(self, event_ids: Sequence[str]) -> list[list[list[Any]]]:
+    async def _lines(self, identitys: Sequence[str]) -> list[list[list[Any]]]:
         pipeline = self._redis.pipeline(transaction=False)
-        for event_id in event_ids:
-            pipeline.lrange(HISTORY + event_id, 0, -1)
+        for identity in identitys:
+            pipeline.lrange(HISTORY + identity, 0, -1)
         with translated():
-            answers = await pipeline.execute() if event_ids else []
+            answers = await pipeline.execute() if identitys else []
         return [[unpacked(line) for line in stored] for stored in answers]
 
     async def _folded(
-        self, event_id: str, position: str, entry: Entry | None, lines: Sequence[list[Any]]
+        self, identity: str, position: str, entry: Entry | None, lines: Sequence[list[Any]]
     ) -> EventHistory:
         digests = {line[4] for line in lines if line[0] == "v" and line[4]}
         shared: dict[str, list[list[Any]]] = {}
@@ -181,7 +204,7 @@ class History:
             with translated():
                 stored = await self._redis.get(SHARED + digest)
             shared[digest] = json.loads(zlib.decompress(stored)) if isinstance(stored, bytes) else []
-        return fold(event_id, position, entry, lines, shared=shared)
+        return fold(identity, position, entry, lines, shared=shared)
 
 
 def _as_asked(query: Query, found: EventHistory) -> bool:

@@ -13,30 +13,35 @@ from config.settings import JournalSettings
 from events.errors import RejectedEvent
 from events.event import Event, event_from_mapping
 from services.store.connection import AsyncRedis, translated
+from services.store.known_events import KNOWN, KNOWN_POSITION
 
 STREAM: Final = "sluice:journal"
-SEEN: Final = "sluice:seen:"
-"""Prefix of the key that remembers an event id; its value is the entry's id in the stream."""
+FORM: Final = ("form", "2")
+"""The field of entries whose event is known by source and id. One without it is of the time when the id alone was an
+event's identity; all that is kept of its event is under the id, so that stays its identity."""
 
 ROUTER_GROUP: Final = "router"
 
-# KEYS: stream, then one seen key an event; ARGV: seen time in ms, received at (ISO), listener, then the JSON for each
-# key. Answers, for each event, the new entry's id, or the earlier one's behind a minus sign.
-APPEND_SCRIPT: Final = """
-local answers = {}
+# KEYS: stream, then the key that remembers each event; ARGV: how long it does (ms), received at (ISO), listener, then
+# each event's JSON. Answers, for each event, the new entry's id, or the earlier one's behind a minus sign.
+APPEND_SCRIPT: Final = (
+    KNOWN_POSITION
+    + f"""
+local answers = {{}}
 for i = 2, #KEYS do
-  local known = redis.call('GET', KEYS[i])
+  local known = known_position(KEYS[1], KEYS[i], ARGV[i + 2])
   if known then
     answers[i - 1] = '-' .. known
   else
-    local entry = redis.call(
-      'XADD', KEYS[1], '*', 'event', ARGV[i + 2], 'received', ARGV[2], 'listener', ARGV[3])
+    local entry = redis.call('XADD', KEYS[1], '*', 'event', ARGV[i + 2], 'received', ARGV[2], 'listener', ARGV[3],
+      '{FORM[0]}', '{FORM[1]}')
     redis.call('SET', KEYS[i], entry, 'PX', ARGV[1])
     answers[i - 1] = entry
   end
 end
 return answers
 """
+)
 
 # Lua: put the event at a position into the journal once more, for one rule; false when the journal no longer holds it.
 JOURNAL_AGAIN: Final = f"""
@@ -90,7 +95,7 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """``new`` is false where the id was known; ``position`` is then that of the first event under it."""
+    """``new`` is false where the event was known; ``position`` is then where the journal took it in first."""
 
     position: str
     new: bool
@@ -127,18 +132,18 @@ class Journal:
         return self._group
 
     async def append(self, events: Sequence[Event], *, received: str, listener: str = "") -> list[Appended]:
-        """Take the events in, in order, each id once; when this returns, the server holds them.
+        """Take the events in, in order, each one (by source and id) once; when this returns, the server holds them.
 
         Raises `Backpressure` when Redis is full and `TransientError` when it is out of reach; then any prefix of
         the events may have been taken in, and the same call again adds only what is missing.
         """
         if not events:
             return []
-        keys = [STREAM, *(SEEN + event.id for event in events)]
-        seen_ms = int(self._settings.seen_seconds * 1000)
+        keys = [STREAM, *(KNOWN + event.identity for event in events)]
+        known_ms = int(self._settings.seen_seconds * 1000)
         with translated():
             answers = await self._append(
-                keys=keys, args=[seen_ms, received, listener, *(event.to_json() for event in events)]
+                keys=keys, args=[known_ms, received, listener, *(event.to_json() for event in events)]
             )
         return [
             Appended(position=answer.removeprefix("-"), new=not answer.startswith("-"))
@@ -161,6 +166,8 @@ class Journal:
                 "listener": listener,
                 "replay": json.dumps({"only": list(only), "salt": salt}),
             }
+            if event.known_as is None:
+                fields[FORM[0]] = FORM[1]
             pipeline.xadd(STREAM, fields)  # type: ignore[arg-type]
         with translated():
             return [position.decode() for position in await pipeline.execute()]
@@ -235,14 +242,6 @@ class Journal:
         found = (parse_entry(*rows[0]) for rows in answers if rows)
         return {entry.position: entry for entry in found if isinstance(entry, Entry)}
 
-    async def find(self, event_id: str) -> Entry | None:
-        """The first entry under ``event_id``, as long as the id is known and the stream holds it."""
-        with translated():
-            position = await self._redis.get(SEEN + event_id)
-        if position is None:
-            return None
-        return (await self.fetch([text(position)])).get(text(position))
-
     async def depth(self) -> Depth:
         """How much waits."""
         with translated():
@@ -284,9 +283,12 @@ def parse_entry(position: bytes, fields: Mapping[bytes, bytes], *, deliveries: i
     raw = fields.get(b"event", b"")
     try:
         replay = json.loads(fields.get(b"replay", b"null"))
+        event = event_from_mapping(json.loads(raw))
+        if fields.get(FORM[0].encode()) != FORM[1].encode():
+            event = event.model_copy(update={"known_as": event.id})
         return Entry(
             position=position.decode(),
-            event=event_from_mapping(json.loads(raw)),
+            event=event,
             received=fields[b"received"].decode(),
             listener=fields.get(b"listener", b"").decode(),
             deliveries=deliveries,

@@ -9,9 +9,10 @@ from typing import Any, Final, Literal
 from redis.exceptions import ResponseError
 
 from config.settings import FileSettings, JournalSettings
+from events.identity import id_of, identity_of, tail_of
 from services.store import ledger_scripts
 from services.store.connection import AsyncRedis, translated
-from services.store.journal import SEEN, STREAM, text
+from services.store.journal import STREAM, text
 from services.store.ledger_rows import Announced, Announcement, Compared, InFlight, Row, Settlement, Stamp
 
 FILES: Final = "sluice:files:"
@@ -75,7 +76,8 @@ class Ledger:
         """
         memory = _key(watch, "content:") if remember_content else ""
         arguments: list[Any] = [
-            as_of_ms, _LONGEST_DECISION_MS, self._seen_ms, SEEN, received, f"files:{watch}", watch, memory,
+            as_of_ms, _LONGEST_DECISION_MS, self._seen_ms, tail_of(source_of(watch)),
+            received, f"files:{watch}", watch, memory,
         ]  # fmt: skip
         for file in files:
             about = f"{file.version} {file.digest or '-'} {file.marker or '-'} {_base(watch, file)}"
@@ -121,11 +123,13 @@ class Ledger:
                 return
 
     async def finish(self, ends: Iterable[tuple[str, bytes]]) -> set[str]:
-        """Note how events ended (id, JSON), as far as they are files' events; answers the watches concerned."""
+        """Note how events ended (identity, JSON), as far as they are files' events; answers the watches concerned."""
         by_watch: dict[str, list[str | bytes]] = {}
-        for event_id, finished in ends:
+        for identity, finished in ends:
+            event_id = id_of(identity)
             watch = watch_of(event_id)
-            if watch is not None:
+            # Whatever its id looks like, an event of another source is no file's. An older event may have its id alone.
+            if watch is not None and identity in {event_id, identity_of(source_of(watch), event_id)}:
                 by_watch.setdefault(watch, []).extend((event_id, finished))
         concerned = set()
         for watch, arguments in by_watch.items():
@@ -208,6 +212,11 @@ class Ledger:
         """Note the identity of the watch's directory."""
         with translated():
             await self._redis.set(_key(watch, "root"), identity)
+
+
+def source_of(watch: str) -> str:
+    """The source of the events of the watch's files."""
+    return f"files/{watch}"
 
 
 def watch_of(event_id: str) -> str | None:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from services.store.journal import FORM
+from services.store.known_events import KNOWN
+
 # KEYS: rows. ARGV: for each file path, version. Answers the time (ms), one letter for each file ('=' this version was
 # announced, '-' there is no row, '+' there is another), and the rows behind the '+' in order.
 COMPARE: Final = """
@@ -28,17 +31,18 @@ answers[2] = table.concat(letters)
 return answers
 """
 
-# KEYS: journal, rows, in flight, due, numbers. ARGV: as of (ms), longest age of that (ms), time of a seen key (ms),
-# prefix of a seen key, received (ISO), listener, watch, prefix of the content memory or '' for none; then for each
-# file: path, expected row or '', `VERSION DIGEST MARKER` and base of the id, the event's JSON after its id.
-# Answers nil when the rows were read too long ago, else a line for each file: the event's id, nothing where the row
-# was another, or '=' and an id where the content ran before and there is no event.
-ANNOUNCE: Final = """
+# KEYS: journal, rows, in flight, due, numbers. ARGV: as of (ms), longest age of that (ms), how long an event is known
+# (ms), what stands behind the id in an identity, received (ISO), listener, watch, prefix of the content memory or ''
+# for none; then for each file: path, expected row or '', `VERSION DIGEST MARKER` and base of the id, the event's JSON
+# after its id.
+# Answers nil when the rows were read too long ago, else a line for each file: the event's id, nothing where the
+# row was another, or '=' and an id where the content ran before and there is no event.
+ANNOUNCE: Final = f"""
 local time = redis.call('TIME')
 local ms = time[1] * 1000 + math.floor(time[2] / 1000)
 if ms - tonumber(ARGV[1]) > tonumber(ARGV[2]) then return false end
 local at = string.format('%.0f', ms)
-local answers = {}
+local answers = {{}}
 for i = 9, #ARGV, 4 do
   local path = ARGV[i]
   local row = redis.call('HGET', KEYS[2], path) or ''
@@ -49,12 +53,12 @@ for i = 9, #ARGV, 4 do
     local id = ARGV[7] .. '-' .. base .. '-' .. generation
     local fresh = row == '' or string.sub(row, 1, 1) == 'x'
     if ARGV[8] ~= '' and fresh and redis.call('GET', ARGV[8] .. redis.sha1hex(path)) == digest then
-      redis.call('HSET', KEYS[4], id, '{"ok":true,"same":true}')
+      redis.call('HSET', KEYS[4], id, '{{"ok":true,"same":true}}')
       answer = '=' .. id
     else
-      local entry = redis.call('XADD', KEYS[1], '*', 'event', '{"specversion":"1.0","id":"' .. id .. '",' ..
-        ARGV[i + 3], 'received', ARGV[5], 'listener', ARGV[6])
-      redis.call('SET', ARGV[4] .. id, entry, 'PX', ARGV[3])
+      local entry = redis.call('XADD', KEYS[1], '*', 'event', '{{"specversion":"1.0","id":"' .. id .. '",' ..
+        ARGV[i + 3], 'received', ARGV[5], 'listener', ARGV[6], '{FORM[0]}', '{FORM[1]}')
+      redis.call('SET', '{KNOWN}' .. id .. ARGV[4], entry, 'PX', ARGV[3])
       answer = id
     end
     redis.call('HSET', KEYS[2], path,

@@ -59,7 +59,7 @@ local function finish(id)
   redis.call('DEL', key)
   if not quiet then
     redis.call('XADD', '{FINISHED}', '*', 'finished',
-      '{{"event_id":' .. cjson.encode(id) .. ',"ok":' .. ok .. ',"matched":' .. matched ..
+      '{{"identity":' .. cjson.encode(id) .. ',"ok":' .. ok .. ',"matched":' .. matched ..
       ',"runs":[' .. table.concat(runs, ',') .. '],"dead":[' .. table.concat(dead, ',') .. ']}}')
   end
   return 1
@@ -70,7 +70,7 @@ local function remember(id, line, retention)
 end
 """
 
-# ARGV: group, position, event id, now (ms), retention (ms), quiet (0 or 1), how many rules matched; then five counted
+# ARGV: group, position, identity, now (ms), retention (ms), quiet (0 or 1), how many rules matched; then five counted
 # groups: history lines; rules that matched; (lane, payload, token) for each run; (token, value) for other effects;
 # (rule, salt) that the event is parked for.
 # Answers 0 when the entry had been acknowledged before: then somebody else has done all this.
@@ -117,8 +117,8 @@ return 1
 """
 )
 
-# ARGV: lane, entry, run id, rule, deployment, token, now, events as JSON [[id, position]], history line, retention.
-# Answers 0 if the run was known before, as after a replay that found nothing to repair.
+# ARGV: lane, entry, run id, rule, deployment, token, now, events as JSON [[identity, position]], history line,
+# retention. Answers 0 if the run was known before, as after a replay that found nothing to repair.
 _CREATED: Final = (
     LANE_FUNCTIONS
     + _FINISH
@@ -213,7 +213,7 @@ return 1
 """
 )
 
-# ARGV: lane, entry, retention, events as JSON [[id, position]], history line, then (lane, payload) for each part.
+# ARGV: lane, entry, retention, events as JSON [[identity, position]], history line, then (lane, payload) for each part.
 # Answers 0 if somebody else has dealt with the entry.
 _DIVIDED: Final = (
     LANE_FUNCTIONS
@@ -227,9 +227,9 @@ return 1
 """
 )
 
-# A window lets go of events. ARGV: token to close, its value, now, retention, events as JSON [[id, position]], id of
-# the closed window that is done with this or '', number of dispatches, (lane, payload, token) for each, then a history
-# line for each event (empty: none). Answers how many of the events still had the token open.
+# A window lets go of events. ARGV: token to close, its value, now, retention, events as JSON [[identity, position]], id
+# of the closed window that is done with this or '', number of dispatches, (lane, payload, token) for each, then a
+# history line for each event (empty: none). Answers how many of the events still had the token open.
 _RELEASE: Final = (
     LANE_FUNCTIONS
     + _FINISH
@@ -282,7 +282,7 @@ return moved
 class Routed:
     """Everything that the rules made of one journal entry."""
 
-    event_id: str
+    identity: str
     position: str
     lines: Sequence[bytes]
     """What its history gets: the verdicts, and what they led to at once."""
@@ -436,7 +436,7 @@ class Progress:
         lines: Sequence[bytes | str] = (),
         window: str = "",
     ) -> int:
-        """Close the effect ``token`` of ``events`` (each an id and a position), which a window had kept open.
+        """Close the effect ``token`` of ``events`` (each an identity and a position), which a window had kept open.
 
         ``dispatches`` go into their lanes in the same step, and every event then waits for their runs instead; the
         closed ``window`` (its id) is forgotten with it, and where it is gone already nothing is done.
@@ -463,14 +463,14 @@ class Progress:
         with translated():
             return int(await self._rejudge(args=arguments))
 
-    async def open_effects(self, event_id: str) -> list[str]:
+    async def open_effects(self, identity: str) -> list[str]:
         """What the event still waits for: ``rule#action`` for a run, ``rule~window`` while a window holds it."""
         with translated():
-            fields = await self._redis.hgetall(OPEN + event_id)
+            fields = await self._redis.hgetall(OPEN + identity)
         return sorted(text(name) for name, value in fields.items() if not value)
 
     def _route_arguments(self, one: Routed) -> list[Any]:
-        arguments: list[Any] = [self._group, one.position, one.event_id, now_ms(), self._retention_ms]
+        arguments: list[Any] = [self._group, one.position, one.identity, now_ms(), self._retention_ms]
         arguments += [int(one.quiet), len(one.matched)]
         arguments += [len(one.lines), *one.lines]
         arguments += [len(one.matched), *one.matched]
@@ -500,7 +500,7 @@ class Progress:
 
 
 def _events_of(dispatch: Dispatch) -> str:
-    return json.dumps(list(zip(dispatch.action.event_ids, dispatch.positions, strict=True)))
+    return json.dumps(list(zip(dispatch.action.identities, dispatch.positions, strict=True)))
 
 
 def _json(value: Any) -> str:

@@ -115,16 +115,16 @@ async def prune_indices(redis: AsyncRedis, settings: HistorySettings) -> None:
 
 async def _forget(redis: AsyncRedis, rows: Sequence[Any]) -> int:
     entries = [parse_entry(position, fields) for position, fields in rows]
-    ids = [entry.event.id for entry in entries if not isinstance(entry, Broken) and not entry.replay]
+    identities = [entry.event.identity for entry in entries if not isinstance(entry, Broken) and not entry.replay]
     pipeline = redis.pipeline(transaction=False)
-    for event_id in ids:
-        pipeline.exists(OPEN + event_id)
-        pipeline.lrange(HISTORY + event_id, 0, -1)
-    answers = await pipeline.execute() if ids else []
+    for identity in identities:
+        pipeline.exists(OPEN + identity)
+        pipeline.lrange(HISTORY + identity, 0, -1)
+    answers = await pipeline.execute() if identities else []
     histories, runs = [], []
-    for event_id, is_open, lines in zip(ids, answers[::2], answers[1::2], strict=True):
+    for identity, is_open, lines in zip(identities, answers[::2], answers[1::2], strict=True):
         if not is_open and lines:
-            histories.append(HISTORY + event_id)
+            histories.append(HISTORY + identity)
             runs += [RUN + str(line[2]) for line in map(unpacked, lines) if line[0] == "r"]
     if histories:
         await redis.unlink(*histories, *runs)

@@ -11,8 +11,8 @@ from services.store.connection import AsyncRedis, translated
 from services.store.journal import text
 
 RUN: Final = "sluice:run:"
-"""Prefix of a run's hash: ``e`` its events as JSON [[id, position]], ``r`` rule, ``d`` deployment, ``t`` the effect's
-token, ``s`` the last state on record as ``<ms> <TYPE>``."""
+"""Prefix of a run's hash: ``e`` its events as JSON [[identity, position]], ``r`` rule, ``d`` deployment, ``t`` the
+effect's token, ``s`` the last state on record as ``<ms> <TYPE>``."""
 
 RUNS: Final = "sluice:runs"
 """The open runs, each with the time (ms) at which Prefect is asked about it if nothing was heard."""
@@ -30,7 +30,7 @@ class RunRecord:
 
     run_id: str
     events: tuple[tuple[str, str], ...]
-    """The id of each event and its position in the journal."""
+    """The identity of each event and its position in the journal."""
     rule: str
     deployment: str
     state: str | None
@@ -51,7 +51,7 @@ class Runs:
         state = fields.get(b"s")
         return RunRecord(
             run_id=run_id,
-            events=tuple((event_id, position) for event_id, position in json.loads(fields[b"e"])),
+            events=tuple((identity, position) for identity, position in json.loads(fields[b"e"])),
             rule=text(fields[b"r"]),
             deployment=text(fields[b"d"]),
             state=text(state).partition(" ")[2] if state else None,

@@ -53,7 +53,7 @@ local function set_due_of_joined(name, kinds, wait)
 end
 """
 
-# ARGV: 1 rule, 2 member (event id and salt), 3 position, 4 what is kept of it, 5 how long members are known (ms);
+# ARGV: 1 rule, 2 member (identity and salt), 3 position, 4 what is kept of it, 5 how long members are known (ms);
 # 6 dedupe key or '', 7 its time (ms); 8 throttle key or '', 9 its number, 10 its time (ms); 11 mode or '', 12 key,
 # 13 most events, 14 wait (ms), 15 longest wait (ms), 16 kinds of the event, 17 all kinds (both as JSON).
 # A key is given behind a '+', so that an empty one is told from none. Answers {what, which other event or ''}.

@@ -49,7 +49,7 @@ class Reply:
 class Member:
     """An event in a closed window."""
 
-    event_id: str
+    identity: str
     position: str
     kind: str
     salt: str | None
@@ -68,10 +68,10 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """An event that a window dropped; ``other`` is the one that it repeats, if that is why."""
+    """An event that a window dropped; ``other`` is the identity of the one that it repeats, if that is why."""
 
     at_ms: int
-    event_id: str
+    identity: str
     why: Literal["duplicate", "throttled"]
     key: str
     other: str
@@ -99,10 +99,10 @@ class WindowStore:
         self._next = redis.register_script(NEXT)
         self._divide = redis.register_script(EVEN_WHEN_FULL + DIVIDE)
 
-    async def offer(self, ask: Ask, *, event_id: str, position: str, salt: str | None = None) -> Reply:
+    async def offer(self, ask: Ask, *, identity: str, position: str, salt: str | None = None) -> Reply:
         """Let the windows decide on an event. The same event at the same position gets the same answer again."""
-        kept = json.dumps({"i": event_id, "p": position, "s": salt}, separators=(",", ":"))
-        arguments: list[Any] = [ask.rule, f"{event_id}~{salt}" if salt else event_id, position, kept, self._seen_ms]
+        kept = json.dumps({"i": identity, "p": position, "s": salt}, separators=(",", ":"))
+        arguments: list[Any] = [ask.rule, f"{identity}~{salt}" if salt else identity, position, kept, self._seen_ms]
         dedupe, throttle, gather = ask.dedupe, ask.throttle, ask.gather
         arguments += ["+" + dedupe.key, _ms(dedupe.within_seconds)] if dedupe else ["", 0]
         arguments += ["+" + throttle.key, throttle.max_events, _ms(throttle.per_seconds)] if throttle else ["", 0, 0]
@@ -145,7 +145,7 @@ class WindowStore:
         if closed.members:
             pipeline.zrem(POSITIONS, *(member.position for member in closed.members))
         if again:
-            names = (f"{one.event_id}~{one.salt}" if one.salt else one.event_id for one in closed.members)
+            names = (f"{one.identity}~{one.salt}" if one.salt else one.identity for one in closed.members)
             pipeline.delete(*(f"{PREFIX}seen:{closed.rule}\n{name}" for name in names))
         with translated():
             await pipeline.execute()
@@ -191,7 +191,7 @@ class WindowStore:
         return [
             Drop(
                 at_ms=int(text(position).partition("-")[0]),
-                event_id=text(fields[b"e"]),
+                identity=text(fields[b"e"]),
                 why="duplicate" if fields[b"w"] == b"duplicate" else "throttled",
                 key=text(fields[b"k"]),
                 other=text(fields[b"o"]),
@@ -206,7 +206,7 @@ def _closed(id_: str, fields: dict[bytes, bytes], rows: Sequence[bytes]) -> Clos
     for row in rows:
         kind, _, rest = text(row).partition("|")
         kept = json.loads(rest.partition("|")[2])
-        members.append(Member(event_id=kept["i"], position=kept["p"], kind=kind, salt=kept["s"]))
+        members.append(Member(identity=kept["i"], position=kept["p"], kind=kind, salt=kept["s"]))
     return Closed(id=id_, rule=rule, key=key, why=text(fields[b"why"]), members=tuple(members))  # type: ignore[arg-type]
 
 

@@ -90,7 +90,9 @@ def test_a_file_s_run_and_event_are_found_by_the_commands(installation: Installa
     assert run["id"] in json.dumps(told)
     events = json.loads(installation.sluice("events", "list", "--json").stdout)
     assert event_id in {event["id"] for event in events}
-    assert json.loads(installation.sluice("runs", "show", run["id"], "--json").stdout)["events"] == [event_id]
+    assert json.loads(installation.sluice("runs", "show", run["id"], "--json").stdout)["events"] == [
+        {"id": event_id, "source": told["source"]}
+    ]
     assert "loaded" in installation.sluice("runs", "logs", run["id"]).stdout
 
 

@@ -96,11 +96,11 @@ class FileArchiver:
             return
         ends: list[tuple[str, bytes]] = []
         for ending in endings:
-            event_id = _event_id(ending.raw)
-            if event_id is None:
+            identity = _identity(ending.raw)
+            if identity is None:
                 log.error("an entry of sluice:finished cannot be read", position=ending.position, raw=ending.raw[:200])
             else:
-                ends.append((event_id, ending.raw))
+                ends.append((identity, ending.raw))
         concerned = await self._ledger.finish(ends)
         self._checkpoint("noted")
         await self._finished.acknowledge(endings)
@@ -109,9 +109,10 @@ class FileArchiver:
             self._cabinets[name].wake.set()
 
 
-def _event_id(raw: bytes) -> str | None:
-    event_id = parsed(raw).get("event_id")
-    return event_id if isinstance(event_id, str) else None
+def _identity(raw: bytes) -> str | None:
+    finished = parsed(raw)
+    identity = finished.get("identity", finished.get("event_id"))  # once the id alone was the identity
+    return identity if isinstance(identity, str) else None
 
 
 def _backoff(doing: str, settings: ListenerSettings) -> Backoff:

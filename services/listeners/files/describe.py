@@ -14,6 +14,7 @@ from typing import Any, Final
 from config.paths import PathTemplate
 from services.listeners.files.examine import Examined
 from services.listeners.files.folder import ALIASES, Folder
+from services.store.ledger import source_of
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST_NAME: Final = 255
@@ -45,7 +46,7 @@ class Describer:
         if self._template is not None:
             data |= self._template.capture(subject)
         return {
-            "source": f"files/{self._folder.name}",
+            "source": source_of(self._folder.name),
             "type": source.type,
             "subject": subject,
             "time": now.isoformat().replace("+00:00", "Z"),

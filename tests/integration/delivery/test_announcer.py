@@ -30,7 +30,7 @@ async def _running(one: Announcer) -> AsyncIterator[None]:
 
 def _announce(one: Announcer) -> None:
     event = order(1)
-    action = RunDeployment(rule="pay", event_ids=(event.id,), deployment="a/b")
+    action = RunDeployment(rule="pay", identities=(event.id,), deployment="a/b")
     one.announce(dispatch_of(action, [(event, "1-0")]), str(uuid.uuid4()))
 
 

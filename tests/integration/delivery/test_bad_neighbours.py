@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from config.settings import DispatcherSettings
+from events.identity import identity_of
 from services.prefect_api.client import PrefectApi
 from services.store.connection import AsyncRedis
 from services.store.dead_letters import LetterQuery
@@ -51,7 +52,7 @@ async def test_a_value_that_prefect_refuses(world: World, prefect: PrefectApi) -
         await eventually(lambda: _empty(world))
     assert await _letters(world) == {"e13 parameters-refused": 1}
     assert await _amounts(prefect, name) == {n: 1 for n in range(20) if n != 13}
-    told = await world.history.get("e12")
+    told = await world.history.get(identity_of("shop", "e12"))
     assert told is not None
     assert any("refused together with" in note.text for note in told.notes)
 

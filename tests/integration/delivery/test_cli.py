@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from events.identity import identity_of
 from services.cli import dead, events
 from services.prefect_api.client import PrefectApi
 from tests.integration.delivery.world import RULE, World, deployment, order, runs_of
@@ -147,7 +148,9 @@ async def test_a_dead_letter_is_shown_edited_and_replayed(world: World, prefect:
         await eventually(lambda: _empty(world))
     assert await _json(dead.app, "list") == []
     assert sorted(run["parameters"]["amount"] for run in await runs_of(prefect, name)) == [3, 5]
-    assert {run["idempotency_key"] for run in await runs_of(prefect, name)} == {"bad:pay", "good:pay"}
+    assert {run["idempotency_key"] for run in await runs_of(prefect, name)} == {
+        identity_of("shop", id_) + ":pay" for id_ in ("bad", "good")
+    }
 
 
 async def test_letters_are_discarded_by_id_filter_or_all_at_once(world: World) -> None:
@@ -169,7 +172,7 @@ async def _letters(count: int) -> Any:
 
 
 async def _routed(world: World, event_id: str) -> bool:
-    found = await world.history.get(event_id)
+    found = await world.history.get(identity_of("shop", event_id))
     return found is not None and found.judged > 0
 
 

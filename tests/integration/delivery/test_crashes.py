@@ -75,7 +75,7 @@ async def test_routers_killed_at_random_moments_leave_exactly_one_run_for_each_e
         for run in rows:
             await set_state(prefect, run["id"], "COMPLETED")
         finished = await eventually(lambda: _finished(world, 120))
-    assert Counter(one["event_id"] for one in finished) == Counter(event.id for event in events), f"seed {seed}"
+    assert Counter(one["identity"] for one in finished) == Counter(event.identity for event in events), f"seed {seed}"
 
 
 async def test_two_routers_share_the_work_and_repeat_nothing(redis: AsyncRedis, prefect: PrefectApi) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from config.settings import DispatcherSettings
 from events.dead_letter import DeadLetter
+from events.identity import identity_of
 from services.prefect_api.client import PrefectApi
 from services.store.connection import AsyncRedis
 from services.store.dead_letters import DeadLetters, LetterQuery
@@ -65,12 +66,12 @@ async def test_a_refused_event_becomes_a_letter_and_its_neighbours_run(world: Wo
     assert (letter.event_id, letter.rule, letter.code, letter.kind) == ("e2", "pay", "parameters-refused", "event")
     assert letter.raw == events[2].to_json()
     assert "Parameter validation failed" in letter.reason
-    assert finished["event_id"] == "e2"
+    assert finished["identity"] == identity_of("shop", "e2")
     assert finished["ok"] is False
     assert finished["dead"] == [
         {"letter_id": letter.id, "rule": "pay", "code": "parameters-refused", "reason": letter.reason}
     ]
-    history = await world.history.get("e2")
+    history = await world.history.get(identity_of("shop", "e2"))
     assert history is not None
     assert history.outcome == "failed"
     assert [dead.id for dead in history.dead] == [letter.id]

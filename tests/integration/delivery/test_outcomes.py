@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from events.identity import identity_of
 from services import outcomes
 from services.outcomes import Outcomes
 from services.prefect_api.client import PrefectApi
@@ -133,7 +134,7 @@ async def test_a_run_that_pauses_and_goes_on_is_open_until_its_end(world: World,
         assert await world.runs.active("pay") == 1
         await set_state(prefect, run["id"], "COMPLETED")
         await eventually(world.finished)
-    history = await world.history.get("e")
+    history = await world.history.get(identity_of("shop", "e"))
     assert history is not None
     assert [state.type for state in history.runs[0].states] == ["RUNNING", "COMPLETED"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from events.identity import identity_of
 from services.prefect_api.client import PrefectApi
 from services.store.history import Query
 from tests.integration.delivery.world import RULE, World, deployment, made, order, orders, runs_of, set_state
@@ -18,7 +19,7 @@ async def test_an_event_becomes_one_run_with_its_parameters_and_tags(world: Worl
     assert run["parameters"] == {"amount": 42}
     assert run["name"] == "pay 42"
     assert set(run["tags"]) == {"sluice", "rule:pay", "source:shop", "event:order-42", "mine", "theirs"}
-    assert run["idempotency_key"] == "order-42:pay"
+    assert run["idempotency_key"] == identity_of("shop", "order-42") + ":pay"
     assert run["state_type"] == "SCHEDULED"
 
 
@@ -56,7 +57,7 @@ async def test_the_end_of_a_run_is_told_once_and_kept(world: World, prefect: Pre
         await set_state(prefect, run["id"], "RUNNING")
         await set_state(prefect, run["id"], "COMPLETED", message="all is well")
         (finished,) = await eventually(world.finished)
-    assert finished["event_id"] == event.id
+    assert finished["identity"] == event.identity
     assert finished["ok"] is True
     assert finished["matched"] == 1
     assert finished["dead"] == []
@@ -71,7 +72,7 @@ async def test_the_end_of_a_run_is_told_once_and_kept(world: World, prefect: Pre
             "message": "all is well",
         }
     ]
-    history = await world.history.get(event.id)
+    history = await world.history.get(event.identity)
     assert history is not None
     assert history.event is not None
     assert history.event["data"] == {"amount": 1}
@@ -80,7 +81,7 @@ async def test_the_end_of_a_run_is_told_once_and_kept(world: World, prefect: Pre
     assert history.received is not None
     assert history.journalled is not None
     assert history.routed is not None
-    assert await world.history.events_of_run(run["id"]) == [event.id]
+    assert await world.history.events_of_run(run["id"]) == [event.identity]
     assert await world.runs.open_count() == 0
 
 
@@ -90,8 +91,8 @@ async def test_an_event_that_no_rule_wants_is_finished_at_once(world: World) -> 
     async with world.running("router"):
         await world.publish(event)
         (finished,) = await eventually(world.finished)
-    assert finished == {"event_id": event.id, "ok": True, "matched": 0, "runs": [], "dead": []}
-    history = await world.history.get(event.id)
+    assert finished == {"identity": event.identity, "ok": True, "matched": 0, "runs": [], "dead": []}
+    history = await world.history.get(event.identity)
     assert history is not None
     assert history.verdicts[0].failed == "type"
     assert "weather.changed" in history.verdicts[0].detail
@@ -172,10 +173,12 @@ async def test_a_resume_action_becomes_a_signal_with_the_actions_key(world: Worl
         {"name": "go", "on": "order.*", "resume": {"key": "order-{{ event.data.amount }}", "input": {"ok": True}}}
     )
     async with world.running("router"):
-        await world.publish(order(7, id_="e7"))
+        event = order(7, id_="e7")
+        await world.publish(event)
         (finished,) = await eventually(world.finished)
     (signal,) = world.signals
-    assert (signal.id, signal.key, signal.input, signal.event_id) == ("e7:go", "order-7", {"ok": True}, "e7")
+    assert (signal.id, signal.event_identity) == (f"{event.identity}:go", event.identity)
+    assert (signal.key, signal.input) == ("order-7", {"ok": True})
     assert finished["ok"] is True
     assert finished["matched"] == 1
 

@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from config.settings import FileSettings, JournalSettings
 from config.sources import FilesSource
+from events.identity import identity_of
 from services.listeners.files.archive import FileArchiver
 from services.listeners.files.listener import FilesListener
 from services.store.connection import AsyncRedis
@@ -140,7 +141,13 @@ class Watched:
             "state_name": state.capitalize(),
             "message": None if ok else "column `amount` is missing",
         }
-        entry = {"event_id": event["id"], "ok": ok, "matched": matched, "runs": [run] if matched else [], "dead": []}
+        entry = {
+            "identity": identity_of(event["source"], event["id"]),
+            "ok": ok,
+            "matched": matched,
+            "runs": [run] if matched else [],
+            "dead": [],
+        }
         await self.redis.xadd(FINISHED, {"finished": json.dumps(entry | more)})
 
     async def settled(self, name: str = "inbox", *, but: int = 0) -> dict[str, int]:

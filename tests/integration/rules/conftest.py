@@ -12,6 +12,7 @@ import pytest
 from config.settings import HistorySettings, JournalSettings
 from events.action import ResumeRun
 from events.event import Event
+from events.identity import identity_of
 from events.rule import Rule, RuleSet, evaluate
 from events.rule_model import RuleSpec
 from events.signal import ResumeSignal
@@ -89,7 +90,7 @@ class Routing:
 
     async def notes(self, event_id: str) -> list[str]:
         """What the event's history says of windows."""
-        found = await self.history.get(event_id)
+        found = await self.history.get(identity_of("test", event_id))
         assert found is not None
         return [verdict.detail for verdict in found.verdicts if verdict.detail] + [note.text for note in found.notes]
 

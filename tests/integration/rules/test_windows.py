@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from events.errors import TransientError
+from events.identity import identity_of
 from services.store.connection import AsyncRedis
 from services.store.dead_letters import LetterQuery
 from services.store.lanes import Dispatch
@@ -37,6 +38,14 @@ JOIN = {
 }
 
 
+def _names(*ids: str) -> tuple[str, ...]:
+    return tuple(identity_of("test", id_) for id_ in ids)
+
+
+def _keys(id_: str, *salts: str) -> list[str]:
+    return [f"{_names(id_)[0]}:r{salt}" for salt in salts]
+
+
 async def finished(redis: AsyncRedis) -> list[dict[str, object]]:
     return [json.loads(fields[b"finished"]) for _, fields in await redis.xrange(FINISHED)]
 
@@ -53,8 +62,8 @@ class TestABatch:
         await routing.route()
         (dispatch,) = await waiting(routing)
         assert dispatch.action.parameters == {"rows": [0, 1, 2]}
-        assert dispatch.action.event_ids == ("e0", "e1", "e2")
-        assert dispatch.action.idempotency_key == "e0:r"
+        assert dispatch.action.identities == _names("e0", "e1", "e2")
+        assert dispatch.action.idempotency_key == _names("e0")[0] + ":r"
         assert list(dispatch.positions) == positions
         for number in range(3):
             assert await routing.notes(f"e{number}") == [
@@ -90,7 +99,7 @@ class TestABatch:
         (signal,) = routing.signals
         assert signal.key == "3"
         assert signal.input == {"ids": ["e0", "e1", "e2"]}
-        assert signal.id == "e0:r"
+        assert signal.id == _names("e0")[0] + ":r"
 
 
 class TestADebounce:
@@ -149,7 +158,7 @@ class TestACorrelation:
         assert (letter.code, letter.rule, letter.event_id) == ("incomplete", "r", "o1")
         assert letter.reason == "no payment (payment.*) came within 0.3 s for the key '1'"
         (end,) = await finished(redis)
-        assert (end["event_id"], end["ok"]) == ("o1", False)
+        assert (end["identity"], end["ok"]) == (*_names("o1"), False)
 
     async def test_takes_a_leftover_again_when_it_is_replayed(self, routing: Routing) -> None:
         routing.use(JOIN)
@@ -174,10 +183,12 @@ class TestWhatIsDropped:
         routing.use({"run": "a/b", "throttle": {"max_events": 1, "per_seconds": 60}})
         await routing.publish(*(an_event(id_=f"e{n}") for n in range(3)))
         await routing.route()
-        assert [one.action.event_ids for one in await routing.dispatches()] == [("e0",)]
+        assert [one.action.identities for one in await routing.dispatches()] == [_names("e0")]
         assert await routing.notes("e2") == ["dropped by throttle: too many events within its time"]
         assert await routing.store.dropped() == {"r": 2}
-        assert {end["event_id"]: end["ok"] for end in await finished(redis)} == {"e1": True, "e2": True}
+        assert [(end["identity"], end["ok"]) for end in await finished(redis)] == [
+            (name, True) for name in _names("e1", "e2")
+        ]
 
     async def test_as_a_repetition_names_what_it_repeats(self, routing: Routing) -> None:
         routing.use({"run": "a/b", "dedupe_key": "{{ event.subject }}", "dedupe_seconds": 60})
@@ -185,7 +196,7 @@ class TestWhatIsDropped:
             an_event(id_="e1", subject="x"), an_event(id_="e2", subject="x"), an_event(id_="e3", subject="y")
         )
         await routing.route()
-        assert [one.action.event_ids for one in await routing.dispatches()] == [("e1",), ("e3",)]
+        assert [one.action.identities for one in await routing.dispatches()] == [_names("e1"), _names("e3")]
         assert await routing.notes("e2") == ["dropped: it repeats the event e1 (dedupe_key)"]
 
     async def test_starts_all_the_same_when_it_is_rerun_on_purpose(self, routing: Routing) -> None:
@@ -194,7 +205,7 @@ class TestWhatIsDropped:
         await routing.publish(first)
         await routing.journal.append_again([(first, "", "test")], salt="again")
         await routing.route()
-        assert [one.action.idempotency_key for one in await routing.dispatches()] == ["e1:r", "e1:r~again"]
+        assert [one.action.idempotency_key for one in await routing.dispatches()] == _keys("e1", "", "~again")
 
 
 class TestReplays:
@@ -216,7 +227,7 @@ class TestReplays:
         await routing.journal.append_again([(event, "", "test") for event in events], salt="again")
         await routing.route()
         found = await waiting(routing)
-        assert [one.action.idempotency_key for one in found] == ["e0:r", "e0:r~again"]
+        assert [one.action.idempotency_key for one in found] == _keys("e0", "", "~again")
 
 
 class TestWhatCannotBeDone:
@@ -240,7 +251,7 @@ class TestWhatCannotBeDone:
         assert {(letter.event_id, letter.code) for letter in letters} == {("e0", "template"), ("e6", "template")}
         loaded = [number for one in await routing.dispatches() for number in one.action.parameters["names"]]
         assert sorted(loaded) == [1, 2, 3, 4, 5, 7, 8]
-        assert {one["event_id"] for one in await finished(redis)} == {"e0", "e6"}
+        assert {one["identity"] for one in await finished(redis)} == {*_names("e0", "e6")}
         assert await routing.store.counts() == Counts(0, 0, 0)
 
     async def test_leaves_nothing_undone_or_done_twice_wherever_a_process_ends(
@@ -295,9 +306,9 @@ class TestWhatCannotBeDone:
         routing.use({"run": "single/default"})
 
         async def found() -> list[tuple[str, ...]]:
-            return [one.action.event_ids for one in await waiting(routing)]
+            return [one.action.identities for one in await waiting(routing)]
 
-        assert await eventually(found) == [("e1",), ("e2",)]
+        assert await eventually(found) == [_names("e1"), _names("e2")]
 
 
 class TestCrashes:
@@ -341,7 +352,7 @@ class TestCrashes:
                 await routing.windows.act()
         routing.use({"run": "another/default"})
         await routing.windows.act()
-        assert [one.action.idempotency_key for one in await routing.dispatches()] == ["e0:r"]
+        assert [one.action.idempotency_key for one in await routing.dispatches()] == _keys("e0", "")
         assert await routing.store.counts() == Counts(0, 0, 0)
 
 

@@ -20,7 +20,7 @@ def _lane(rule: str, deployment: str, entries: Iterable[int]) -> Lane:
 
 
 def _waiting(rule: str, deployment: str, number: int) -> Waiting:
-    action = RunDeployment(rule=rule, event_ids=(f"e{number}",), deployment=deployment)
+    action = RunDeployment(rule=rule, identities=(f"e{number}",), deployment=deployment)
     return Waiting(f"{number}-0", Dispatch(action=action, source="s", type="t", positions=("1-0",)))
 
 

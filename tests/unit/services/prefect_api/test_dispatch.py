@@ -6,11 +6,12 @@ import pytest
 
 from events.action import RunDeployment
 from events.errors import RejectedEvent
+from events.identity import identity_of
 from services.prefect_api.dispatch import Fate, _result, run_request, tags_of
 
 
 def _action(**fields: object) -> RunDeployment:
-    return RunDeployment.model_validate({"rule": "pay", "event_ids": ("e1",), "deployment": "f/d"} | fields)
+    return RunDeployment.model_validate({"rule": "pay", "identities": ("e1",), "deployment": "f/d"} | fields)
 
 
 def _request(action: RunDeployment, **options: object) -> dict[str, object]:
@@ -31,7 +32,7 @@ def test_names_and_tags_lose_control_characters_and_are_cut() -> None:
 
 
 def test_a_run_of_many_events_is_tagged_with_the_first_ones() -> None:
-    tags = tags_of(_action(event_ids=tuple(f"e{number}" for number in range(100))), "shop")
+    tags = tags_of(_action(identities=tuple(identity_of("shop", f"e{number}") for number in range(100))), "shop")
     assert [tag for tag in tags if tag.startswith("event:")] == [f"event:e{number}" for number in range(10)]
 
 

@@ -29,16 +29,22 @@ async def pending(journal: Journal, *events: Event) -> list[str]:
 
 
 def dispatch(one: Event, position: str, *, rule: str = "pay", **fields: Any) -> Dispatch:
-    action = RunDeployment.model_validate({"rule": rule, "event_ids": (one.id,), "deployment": "flow/d"} | fields)
+    own = {"rule": rule, "identities": (one.identity,), "deployment": "flow/d"}
+    action = RunDeployment.model_validate(own | fields)
     return dispatch_of(action, [(one, position)])
 
 
-def routed(event_id: str, position: str, **fields: Any) -> Routed:
+def name(id_: str) -> str:
+    """The identity of what `event` makes with this id."""
+    return event(id_).identity
+
+
+def routed(id_: str, position: str, **fields: Any) -> Routed:
     """An entry's outcome with a history line that says so."""
     matched = fields.pop("matched", ())
     own = [[index, rule] for index, rule in enumerate(matched)]
     line = compact_json(["v", 1_767_000_000_000, position, "v1", "", own])
-    return Routed(event_id=event_id, position=position, lines=[line], matched=matched, **fields)
+    return Routed(identity=name(id_), position=position, lines=[line], matched=matched, **fields)
 
 
 async def finished(redis: AsyncRedis) -> list[dict[str, Any]]:

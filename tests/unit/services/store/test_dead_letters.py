@@ -9,6 +9,7 @@ import pytest
 from events.dead_letter import DeadLetter
 from services.store.connection import AsyncRedis
 from services.store.dead_letters import DEAD, LETTER, DeadLetters, LetterQuery, event_letter, letter_id_of
+from tests.unit.services.store.making import event
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -99,9 +100,9 @@ async def test_letters_about_accepted_events_are_kept_even_when_redis_is_full(
 
 
 def test_ids_name_the_thing_and_not_the_moment() -> None:
-    one = event_letter(event_id="e1", raw=b"{}", source="s", rule="pay", code="a", reason="b")
-    two = event_letter(event_id="e1", raw=b"{}", source="s", rule="pay", code="c", reason="d")
-    other = event_letter(event_id="e1", raw=b"{}", source="s", rule="ship", code="a", reason="b")
+    one = event_letter(event("e1"), rule="pay", code="a", reason="b")
+    two = event_letter(event("e1"), rule="pay", code="c", reason="d")
+    other = event_letter(event("e1"), rule="ship", code="a", reason="b")
     assert one.id == two.id != other.id
     assert letter_id_of("a", "bc") != letter_id_of("ab", "c")
 

@@ -16,7 +16,7 @@ from services.store.history import HISTORY, History, Query
 from services.store.journal import Journal
 from services.store.progress import Made, Progress, Routed
 from services.store.verdicts import Judged, VerdictLines
-from tests.unit.services.store.making import dispatch, event, pending, routed
+from tests.unit.services.store.making import dispatch, event, name, pending, routed
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ async def _route(redis: AsyncRedis, id_: str, verdicts: list[Verdict], *, type_:
     judged = Judged(position, type_, verdicts, "v7")
     (line,) = await VerdictLines(redis, HistorySettings()).lines([judged], now_ms=int(time.time() * 1000))
     matched = [verdict.rule for verdict in verdicts if verdict.matched]
-    await Progress(redis, retention_seconds=60).route([Routed(id_, position, [line], matched)])
+    await Progress(redis, retention_seconds=60).route([Routed(name(id_), position, [line], matched)])
     return position
 
 
@@ -52,7 +52,7 @@ async def test_every_verdict_comes_back_in_the_order_of_the_rules(redis: AsyncRe
         Verdict("fifth", matched=True, error=RejectedEvent("template", "no such key")),
     ]
     await _route(redis, "e1", verdicts)
-    found = await history.get("e1")
+    found = await history.get(name("e1"))
     assert found is not None
     assert [(one.rule, one.matched, one.failed, one.detail) for one in found.verdicts] == [
         ("first", False, "type", "the type does not match 'x': 'order.placed'"),
@@ -69,8 +69,8 @@ async def test_five_hundred_rules_cost_an_event_no_more_than_a_few_hundred_bytes
     verdicts[250] = Verdict("the-one", matched=True)
     for number in range(20):
         await _route(redis, f"e{number}", verdicts)
-    assert int(await redis.memory_usage(HISTORY + "e7")) < 300
-    found = await History(redis, HistorySettings()).get("e7")
+    assert int(await redis.memory_usage(HISTORY + name("e7"))) < 300
+    found = await History(redis, HistorySettings()).get(name("e7"))
     assert found is not None
     assert [verdict.rule for verdict in found.verdicts[249:252]] == ["rule-249", "the-one", "rule-251"]
     assert found.verdicts[499].detail == "the type does not match 'kind.499.*': 'order.placed'"
@@ -121,13 +121,13 @@ async def test_a_replayed_event_is_listed_once_and_says_so(redis: AsyncRedis, hi
 
 async def test_signals_letters_and_notes_are_part_of_it(redis: AsyncRedis, history: History) -> None:
     await _route(redis, "a", [Verdict("go", matched=True)])
-    await history.signal("a", "a:go", "applied", rule="go")
-    found = await history.get("a")
+    await history.signal(name("a"), "a:go", "applied", rule="go")
+    found = await history.get(name("a"))
     assert found is not None
     assert found.outcome == "done"
-    await history.dead("a", "l1", "no such run", rule="go", code="unknown-run")
-    await history.note("a", "go", "looked at")
-    found = await history.get("a")
+    await history.dead(name("a"), "l1", "no such run", rule="go", code="unknown-run")
+    await history.note(name("a"), "go", "looked at")
+    found = await history.get(name("a"))
     assert found is not None
     assert [(one.id, one.text) for one in found.signals] == [("a:go", "applied")]
     assert [(one.id, one.code, one.text) for one in found.dead] == [("l1", "unknown-run", "no such run")]
@@ -137,13 +137,13 @@ async def test_signals_letters_and_notes_are_part_of_it(redis: AsyncRedis, histo
 
 async def test_a_letter_that_a_later_run_made_good_is_no_failure(redis: AsyncRedis, history: History) -> None:
     position = await _route(redis, "a", [Verdict("pay", matched=True)])
-    await history.dead("a", "l1", "no", rule="pay", code="template")
+    await history.dead(name("a"), "l1", "no", rule="pay", code="template")
     progress = Progress(redis, retention_seconds=60)
     await progress.created([Made("0-1", dispatch(event("a"), position), "r1")])
     await progress.run_state(
         run_id="r1", state_type="COMPLETED", state_name="Completed", message="", at_ms=1, final=True, url=""
     )
-    found = await history.get("a")
+    found = await history.get(name("a"))
     assert found is not None
     assert found.outcome == "done"
 

@@ -8,9 +8,11 @@ import pytest
 
 from config.settings import FileSettings, JournalSettings
 from events.event import Limits, parse_event
+from events.identity import identity_of
 from services.listeners.files.describe import tail
 from services.store.connection import AsyncRedis
-from services.store.journal import Journal
+from services.store.journal import STREAM, Journal
+from services.store.known_events import KnownEvents
 from services.store.ledger import Ledger, watch_of
 from services.store.ledger_rows import Announcement, Row, Settlement, State
 
@@ -56,8 +58,9 @@ async def test_an_announcement_is_a_row_and_an_entry_that_the_journal_reads(ledg
     assert entry.listener == "files:inbox"  # type: ignore[union-attr]
     assert entry.received == "2024-01-01T00:00:00+00:00"  # type: ignore[union-attr]
     assert entry.event.extensions == {"fileversion": "1-2-3"}  # type: ignore[union-attr]
-    found = await journal.find(announced.event_id)
-    assert found is not None
+    identity = identity_of("files/inbox", announced.event_id)
+    assert entry.event.identity == identity  # type: ignore[union-attr]
+    assert await KnownEvents(redis, stream=STREAM).position(identity) == entry.position
     row = await _row(ledger)
     assert (row.state, row.version, row.generation) == (State.SENT, "1-2-3", 1)
     raw = (await redis.xrange("sluice:journal"))[0][1][b"event"]
@@ -112,8 +115,9 @@ async def test_a_row_follows_its_file_only_if_it_is_what_was_seen(ledger: Ledger
 
 
 async def _finish(ledger: Ledger, event_id: str, *, ok: bool = True) -> None:
-    raw = json.dumps({"event_id": event_id, "ok": ok}).encode()
-    assert await ledger.finish([(event_id, raw)]) == {"inbox"}
+    identity = identity_of("files/inbox", event_id)
+    raw = json.dumps({"identity": identity, "ok": ok}).encode()
+    assert await ledger.finish([(identity, raw)]) == {"inbox"}
 
 
 async def test_a_file_in_flight_ends_once(ledger: Ledger) -> None:

@@ -17,7 +17,7 @@ from services.store.journal import Journal
 from services.store.lanes import Lanes
 from services.store.progress import DONE_VALUE, OPEN_VALUE, Made, Progress, dead_value, window_token
 from services.store.runs import RUNS, Runs
-from tests.unit.services.store.making import dispatch, event, finished, pending, routed
+from tests.unit.services.store.making import dispatch, event, finished, name, pending, routed
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ async def test_routing_acknowledges_and_fills_the_lane_in_one_step(
     assert await lanes.names() == ["pay:flow/d"]
     (waiting,) = (await lanes.read({"pay:flow/d": ("", 10)}))["pay:flow/d"]
     assert waiting.dispatch == wanted
-    assert await progress.open_effects("e1") == ["pay#0"]
+    assert await progress.open_effects(name("e1")) == ["pay#0"]
     assert await lanes.oldest_positions() == [position]
 
 
@@ -83,9 +83,9 @@ async def test_a_run_leaves_the_lane_when_it_is_recorded_and_the_empty_lane_goes
     assert await Lanes(redis).names() == []
     run = await Runs(redis).get("run-1")
     assert run is not None
-    assert (run.events, run.rule, run.deployment, run.state) == ((("e1", position),), "pay", "flow/d", None)
+    assert (run.events, run.rule, run.deployment, run.state) == (((name("e1"), position),), "pay", "flow/d", None)
     assert await Runs(redis).active("pay") == 1
-    history = await History(redis, HistorySettings()).get("e1")
+    history = await History(redis, HistorySettings()).get(name("e1"))
     assert history is not None
     assert [run.run_id for run in history.runs] == ["run-1"]
 
@@ -103,9 +103,9 @@ async def test_an_event_is_finished_once_when_its_last_effect_is_final(
     await asyncio.gather(*(_end(progress, "r2", "FAILED", message="no") for _ in range(5)))
     await _end(progress, "r1")
     (end,) = await finished(redis)
-    assert (end["ok"], end["matched"], end["event_id"]) == (False, 2, "e1")
+    assert (end["ok"], end["matched"], end["identity"]) == (False, 2, name("e1"))
     assert {run["run_id"]: run["state_type"] for run in end["runs"]} == {"r1": "COMPLETED", "r2": "FAILED"}
-    assert await progress.open_effects("e1") == []
+    assert await progress.open_effects(name("e1")) == []
     assert await Runs(redis).open_count() == 0
 
 
@@ -144,7 +144,7 @@ async def test_a_retried_run_is_open_again_and_its_success_is_told_apart(
     assert news.new  # type: ignore[attr-defined]
     assert await Runs(redis).active("pay") == 0
     assert len(await finished(redis)) == 1
-    found = await history.get("e1")
+    found = await history.get(name("e1"))
     assert found is not None
     assert found.outcome == "done"
 
@@ -159,7 +159,7 @@ async def test_a_refused_run_is_an_end_too(redis: AsyncRedis, journal: Journal, 
         await progress.refused(waiting.entry, wanted, [("l1", "bad", "so bad")])
     (end,) = await finished(redis)
     assert end["dead"] == [{"letter_id": "l1", "rule": "pay", "code": "bad", "reason": "so bad"}]
-    found = await History(redis, HistorySettings()).get("e1")
+    found = await History(redis, HistorySettings()).get(name("e1"))
     assert found is not None
     assert [(dead.id, dead.code) for dead in found.dead] == [("l1", "bad")]
 
@@ -177,7 +177,7 @@ async def test_a_repair_that_finds_everything_done_announces_nothing(
     await journal.read()
     await progress.route([routed("e1", again, matched=["pay"], dispatches=[dispatch(one, again)], quiet=True)])
     assert await progress.created([Made("0-2", dispatch(one, again), "r1")]) == [False]
-    assert await progress.open_effects("e1") == []
+    assert await progress.open_effects(name("e1")) == []
     assert len(await finished(redis)) == 1
 
 
@@ -189,11 +189,11 @@ async def test_a_repair_after_a_dead_letter_waits_for_the_new_run(
     other = dispatch(one, position, rule="ship")
     letter = ("pay!", dead_value("l1", "pay", "template", "no"))
     await progress.route([routed("e1", position, matched=["pay", "ship"], dispatches=[other], effects=[letter])])
-    assert await progress.open_effects("e1") == ["ship#0"]
+    assert await progress.open_effects(name("e1")) == ["ship#0"]
     (again,) = await journal.append_again([(one, "now", "cli")], only=["pay"])
     await journal.read()
     await progress.route([routed("e1", again, matched=["pay"], dispatches=[dispatch(one, again)], quiet=True)])
-    assert await progress.open_effects("e1") == ["pay#0", "ship#0"]
+    assert await progress.open_effects(name("e1")) == ["pay#0", "ship#0"]
 
 
 async def test_a_refused_run_that_is_replayed_is_open_again(
@@ -205,11 +205,11 @@ async def test_a_refused_run_that_is_replayed_is_open_again(
     await progress.route([routed("e1", position, matched=["pay", "ship"], dispatches=both)])
     (waiting,) = (await Lanes(redis).read({"pay:flow/d": ("", 1)}))["pay:flow/d"]
     await progress.refused(waiting.entry, both[0], [("l1", "bad", "so bad")])
-    assert await progress.open_effects("e1") == ["ship#0"]
+    assert await progress.open_effects(name("e1")) == ["ship#0"]
     (again,) = await journal.append_again([(one, "now", "cli")], only=["pay"])
     await journal.read()
     await progress.route([routed("e1", again, matched=["pay"], dispatches=[dispatch(one, again)], quiet=True)])
-    assert await progress.open_effects("e1") == ["pay#0", "ship#0"]
+    assert await progress.open_effects(name("e1")) == ["pay#0", "ship#0"]
 
 
 async def test_a_run_that_is_over_is_not_asked_about_again(
@@ -235,9 +235,9 @@ async def test_a_window_keeps_its_events_open_until_it_lets_them_go(
         await progress.route([routed(one.id, position, matched=["pay"], effects=[(token, OPEN_VALUE)])])
     assert await finished(redis) == []
     both = dispatch(events[0], positions[0])
-    pairs = list(zip("ab", positions, strict=True))
+    pairs = list(zip(map(name, "ab"), positions, strict=True))
     assert await progress.release(token=token, events=pairs, dispatches=[both]) == 2
-    assert await progress.open_effects("a") == await progress.open_effects("b") == ["pay#0"]
+    assert await progress.open_effects(name("a")) == await progress.open_effects(name("b")) == ["pay#0"]
     assert await Lanes(redis).names() == ["pay:flow/d"]
 
 
@@ -246,10 +246,10 @@ async def test_a_window_that_is_quicker_than_the_router_loses_no_event(
 ) -> None:
     (position,) = await pending(journal, event("a"))
     token = window_token("pay")
-    await progress.release(token=token, events=[("a", position)], value=DONE_VALUE)
+    await progress.release(token=token, events=[(name("a"), position)], value=DONE_VALUE)
     assert await finished(redis) == []
     await progress.route([routed("a", position, matched=["pay"], effects=[(token, OPEN_VALUE)])])
-    assert [end["event_id"] for end in await finished(redis)] == ["a"]
+    assert [end["identity"] for end in await finished(redis)] == [name("a")]
 
 
 async def test_texts_from_outside_survive_in_the_announcement(
@@ -263,7 +263,7 @@ async def test_texts_from_outside_survive_in_the_announcement(
     await progress.created([Made("0-1", wanted, "r1")])
     await _end(progress, "r1", "FAILED", message=strange)
     (end,) = await finished(redis)
-    assert end["event_id"] == one.id
+    assert end["identity"] == one.identity
     assert end["runs"][0]["message"] == strange
 
 
@@ -284,7 +284,7 @@ async def test_in_whatever_order_ends_are_heard_each_event_is_finished_once(
         await progress.created([Made(f"0-{number + 1}", dispatch(events[index], positions[index], rule=rule), run_id)])
     ends: list[Awaitable[object]] = [_end(progress, run_id) for run_id in heard]
     await asyncio.gather(*ends)
-    assert sorted(end["event_id"] for end in await finished(redis)) == ["a", "b"]
+    assert sorted(end["identity"] for end in await finished(redis)) == [name("a"), name("b")]
 
 
 async def test_a_new_run_is_asked_about_the_later_the_more_runs_are_open(

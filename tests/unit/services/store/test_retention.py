@@ -15,7 +15,7 @@ from services.store.lease import Lease
 from services.store.progress import FINISHED, Made, Progress
 from services.store.retention import forget_histories, prune_indices, relieve, trim_stream
 from services.store.runs import RUN
-from tests.unit.services.store.making import dispatch, event, pending, routed
+from tests.unit.services.store.making import dispatch, event, name, pending, routed
 
 
 async def _nobody() -> list[str]:
@@ -92,13 +92,13 @@ async def test_histories_beyond_the_count_go_and_those_of_open_events_stay(redis
     await _done(redis, 100, first=100)
     assert await forget_histories(redis, settings) == 60
     assert await forget_histories(redis, settings) == 0
-    assert await redis.exists(HISTORY + "open") == 1
+    assert await redis.exists(HISTORY + name("open")) == 1
     await _done(redis, 10, first=300)
     assert await forget_histories(redis, settings) == 10
     await trim_stream(redis, STREAM, retention_seconds=60, max_entries=100, keep=_nobody)
     await _done(redis, 5, first=400)
     assert await forget_histories(redis, settings) == 5
-    assert await redis.exists(HISTORY + "e404") == 1
+    assert await redis.exists(HISTORY + name("e404")) == 1
 
 
 async def test_the_runs_of_a_forgotten_event_are_forgotten_with_it(redis: AsyncRedis) -> None:
@@ -133,8 +133,8 @@ async def test_when_redis_is_nearly_full_the_past_gives_way(redis: AsyncRedis) -
     await redis.config_set("maxmemory", int((await redis.info("memory"))["used_memory"]) + 1000)
     try:
         assert await relieve(redis, keep=_nobody) == 10
-        assert not await redis.exists(HISTORY + "e9")
-        assert await redis.exists(HISTORY + "e10")
+        assert not await redis.exists(HISTORY + name("e9"))
+        assert await redis.exists(HISTORY + name("e10"))
         for _ in range(20):
             await relieve(redis, keep=_nobody)
         assert await _left(redis) == 50

@@ -34,7 +34,7 @@ def correlate(kind: str, *, within: float = 60, key: str = "k", kinds: tuple[str
 
 
 async def offer(store: WindowStore, ask: Ask, number: int | str, **options: Any) -> str:
-    reply = await store.offer(ask, event_id=f"e{number}", **{"position": f"1000-{number}", **options})
+    reply = await store.offer(ask, identity=f"e{number}", **{"position": f"1000-{number}", **options})
     return reply.said
 
 
@@ -49,7 +49,7 @@ async def soon(store: WindowStore) -> Closed:
 
 
 def ids(found: Closed) -> list[str]:
-    return [member.event_id for member in found.members]
+    return [member.identity for member in found.members]
 
 
 class TestABatch:
@@ -137,7 +137,7 @@ class TestACorrelation:
         assert await offer(store, correlate("order"), 2) == "closed"
         (found,) = await closed(store)
         assert found.why == "complete"
-        assert {member.kind: member.event_id for member in found.members} == {"payment": "e1", "order": "e2"}
+        assert {member.kind: member.identity for member in found.members} == {"payment": "e1", "order": "e2"}
 
     async def test_pairs_several_of_a_kind_in_order(self, store: WindowStore) -> None:
         for number, kind in enumerate(["order", "order", "payment", "payment", "order"]):
@@ -175,7 +175,7 @@ class TestAThrottle:
         ]
         assert await store.dropped() == {"r": 2}
         drops = await store.drops("r", limit=10)
-        assert [(drop.event_id, drop.why, drop.key) for drop in drops] == [
+        assert [(drop.identity, drop.why, drop.key) for drop in drops] == [
             ("e3", "throttled", "k"),
             ("e2", "throttled", "k"),
         ]
@@ -204,10 +204,10 @@ class TestDedupe:
 
     async def test_drops_what_repeats_and_names_the_first(self, store: WindowStore) -> None:
         assert await offer(store, self.ASK, 1) == "pass"
-        reply = await store.offer(self.ASK, event_id="e2", position="1-2")
+        reply = await store.offer(self.ASK, identity="e2", position="1-2")
         assert (reply.said, reply.other) == ("duplicate", "e1")
         (drop,) = await store.drops("r", limit=5)
-        assert (drop.event_id, drop.other) == ("e2", "e1")
+        assert (drop.identity, drop.other) == ("e2", "e1")
 
     async def test_lets_the_first_pass_however_often_it_comes(self, store: WindowStore) -> None:
         assert [await offer(store, self.ASK, 1) for _ in range(3)] == ["pass"] * 3

@@ -76,7 +76,7 @@ async def test_a_structured_cloudevent_is_answered_once_it_is_journalled(redis: 
     site = Site(redis)
     async with serving(site) as client:
         answer = await post(client, "/events", cloudevent("a", data={"n": 1}))
-    assert (answer.status_code, answer.json()) == (202, {"id": "a", "new": True})
+    assert (answer.status_code, answer.json()) == (202, {"id": "a", "source": "tests", "new": True})
     assert await site.door.ids() == ["a"]
 
 
@@ -85,7 +85,7 @@ async def test_a_repeat_is_accepted_and_adds_nothing(redis: AsyncRedis) -> None:
     async with serving(site) as client:
         await post(client, "/events", cloudevent("a"))
         answer = await post(client, "/events", cloudevent("a"))
-    assert (answer.status_code, answer.json()) == (202, {"id": "a", "new": False})
+    assert (answer.status_code, answer.json()) == (202, {"id": "a", "source": "tests", "new": False})
     assert await site.door.ids() == ["a"]
 
 
@@ -120,7 +120,9 @@ async def test_a_batch_is_taken_as_one(redis: AsyncRedis) -> None:
     body = b"[" + cloudevent("a") + b"," + cloudevent("b") + b"]"
     async with serving(site) as client:
         answer = await post(client, "/events", body, BATCH)
-    assert answer.json() == {"events": [{"id": "a", "new": True}, {"id": "b", "new": True}]}
+    assert answer.json() == {
+        "events": [{"id": "a", "source": "tests", "new": True}, {"id": "b", "source": "tests", "new": True}]
+    }
     assert site.door.calls == 1
 
 
@@ -264,7 +266,7 @@ async def test_a_journal_that_takes_nothing_is_said_and_the_same_again_works(
     assert refused.status_code == 503
     assert int(refused.headers["retry-after"]) > 0
     assert str(trouble) in refused.json()["detail"]
-    assert taken.json() == {"id": "a", "new": True}
+    assert taken.json() == {"id": "a", "source": "tests", "new": True}
 
 
 async def test_a_journal_that_does_not_answer_is_not_waited_for_without_end(redis: AsyncRedis) -> None:
