@@ -54,6 +54,11 @@ class Project:
         """The file as it was read."""
         return self.document.raw.decode()
 
+    @property
+    def watched_folders(self) -> list[str]:
+        """The absolute paths of the watches."""
+        return [os.path.abspath(source.path) for source in self.sources.files.values()]  # noqa: PTH100 - as the watch takes it
+
     def where(self, rule: str, *key: str | int) -> str:
         """``file:line: rule 'x': a.b`` for a part of a rule, as problems begin."""
         index = next(index for index, one in enumerate(self.rules.rules) if one.name == rule)

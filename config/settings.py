@@ -369,10 +369,14 @@ def _variables() -> Iterator[str]:
             yield f"{PREFIX}{name}".upper()
 
 
+_OF_RUNS: Final = frozenset({"SLUICE_FOLDERS", "SLUICE_FILE"})
+"""What the executor tells each run in its environment (see `sluice.protocol`): no settings of the installation."""
+
+
 def _unknown(environ: Mapping[str, str]) -> list[str]:
     found = []
     for name in environ:
-        if not name.upper().startswith(PREFIX):
+        if not name.upper().startswith(PREFIX) or name in _OF_RUNS:
             continue
         first, _, rest = name[len(PREFIX) :].lower().partition("__")
         field = Settings.model_fields.get(first)

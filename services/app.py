@@ -342,9 +342,10 @@ async def _executor(shared: Shared) -> Parts:
         redis_settings=settings.redis,
         log_settings=settings.log,
         home=settings.home,
+        folders=shared.project.watched_folders,
         zygote=shared.zygote,
     )
-    return {"executor": executor}
+    return {"project": LiveProject(shared.project, home=settings.home, sources_matter=True), "executor": executor}
 
 
 async def _api(shared: Shared) -> Parts:

@@ -1,6 +1,7 @@
 """The client library of Sluice: all that flow authors and other services ever import.
 
-`wait_for_signal` needs only Prefect, `publish` and `send_signal` need only redis-py; importing this needs neither.
+`wait_for_signal` needs only Prefect, `publish` and `send_signal` need only redis-py, `open_file` needs nothing more;
+importing this needs neither.
 """
 
 from __future__ import annotations
@@ -8,15 +9,29 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sluice.errors import SignalRejected, SignalTimeout
+from sluice.errors import FileChanged, FileRefused, SignalRejected, SignalTimeout
 
 if TYPE_CHECKING:
+    from sluice.files import OpenedFile, open_file
     from sluice.sending import publish, send_signal
     from sluice.waiting import wait_for_signal, wait_for_signal_async
 
-__all__ = ["SignalRejected", "SignalTimeout", "publish", "send_signal", "wait_for_signal", "wait_for_signal_async"]
+__all__ = [
+    "FileChanged",
+    "FileRefused",
+    "OpenedFile",
+    "SignalRejected",
+    "SignalTimeout",
+    "open_file",
+    "publish",
+    "send_signal",
+    "wait_for_signal",
+    "wait_for_signal_async",
+]
 
 _HOMES = {
+    "OpenedFile": "sluice.files",
+    "open_file": "sluice.files",
     "publish": "sluice.sending",
     "send_signal": "sluice.sending",
     "wait_for_signal": "sluice.waiting",

@@ -15,3 +15,19 @@ class SignalRejected(Exception):
         super().__init__(f"rejected by {by or 'an unnamed sender'}{said}")
         self.by = by
         self.reason = reason
+
+
+class FileRefused(ValueError):
+    """The path may not be opened: it lies in no watched folder, behind a symbolic link, or is no regular file."""
+
+
+class FileChanged(ValueError):
+    """The file is not, or is no longer, the version that was announced; what it is now has an event of its own."""
+
+
+class OverBudget(ValueError):
+    """A file costs more than the flow is willing to spend on it; the message names the limit and how to raise it."""
+
+
+class TableRefused(ValueError):
+    """The table belongs to another flow, or its name is not to be used."""

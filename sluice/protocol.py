@@ -34,6 +34,12 @@ EVENTS_NAME: Final = "sluice.events"
 RESUME_NAME: Final = "sluice.resume"
 """The default names of channel and stream."""
 
+FOLDERS_VARIABLE: Final = "SLUICE_FOLDERS"
+"""Environment variable of a run: the folders that files may be read from, a JSON list. The executor sets it."""
+
+FILE_VARIABLE: Final = "SLUICE_FILE"
+"""Environment variable of a run that one file event led to: ``{"path", "version"}`` as JSON. The executor sets it."""
+
 # Prefect allows letters, digits and dashes; two dashes end a name, so no name is the beginning of another's keys.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*")
 _LONGEST_PLAIN: Final = 80

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import zoneinfo
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from croniter import croniter
@@ -48,7 +49,7 @@ def _job_variables(variables: dict[str, Any]) -> dict[str, Any]:
     for name in variables:
         if name.startswith("sluice_"):
             own = name.removeprefix("sluice_")
-            known = ("executor", "priority", "memory_mb", "time_seconds", "on_lost")
+            known = ("executor", "priority", "memory_mb", "time_seconds", "on_lost", "folders")
             fix = f"write it as DEPLOYMENT's key `{own}`" if own in known else did_you_mean(own, known)
             raise ValueError(f"{name!r} is none of the job variables that are written here — {fix}")
     env = variables.get("env", {})
@@ -59,6 +60,12 @@ def _job_variables(variables: dict[str, Any]) -> dict[str, Any]:
             "`working_dir` does not fit — write the path of a folder"
         )
     return variables
+
+
+def _folder(path: str) -> str:
+    if not Path(path).is_absolute():
+        raise ValueError(f"{path!r} is no absolute path — write one, such as `/data/exports`")
+    return path
 
 
 Count = Annotated[int, Field(strict=True, ge=1)]
@@ -87,6 +94,8 @@ class Options(BaseModel):
     time_seconds: Amount | None = None
     on_lost: Literal["crash", "restart"] = "crash"
     """What becomes of a run whose machine or slot died."""
+    folders: tuple[Annotated[str, AfterValidator(_folder)], ...] = ()
+    """Where its runs may open files besides the watched folders; see `sluice.open_file`."""
     job_variables: Annotated[dict[str, Any], AfterValidator(_job_variables)] = Field(default_factory=dict)
 
     def variables(self) -> dict[str, Any]:
@@ -97,6 +106,7 @@ class Options(BaseModel):
             "sluice_memory_mb": self.memory_mb,
             "sluice_time_seconds": self.time_seconds,
             "sluice_on_lost": None if self.on_lost == "crash" else self.on_lost,
+            "sluice_folders": list(self.folders) or None,
         }
         return {**self.job_variables, **{name: value for name, value in own.items() if value is not None}}
 

@@ -7,6 +7,7 @@ import select
 import socket
 from typing import Any, Final
 
+from config.project import load_project
 from config.settings import load_settings
 from services.executor.endings import Ending
 from services.executor.exits import describe_exit
@@ -19,7 +20,10 @@ LOOK_SECONDS: Final = 0.5
 def execute(run_id: str) -> dict[str, Any]:
     """Run it in a fresh interpreter, see it settled, and answer its last step (``finished``, ``crashed``, …)."""
     settings = load_settings()
-    environment = environment_of_flows(os.environ, prefect_api_url=os.environ.get("PREFECT_API_URL", ""))
+    project = load_project(settings.config, home=settings.home)
+    environment = environment_of_flows(
+        os.environ, prefect_api_url=os.environ.get("PREFECT_API_URL", ""), folders=project.watched_folders
+    )
     stable = SpawnStable(
         name=f"{socket.gethostname()}-{os.getpid()}",
         environment=environment,

@@ -59,6 +59,7 @@ class Executor:
         redis_settings: RedisSettings,
         log_settings: LogSettings,
         home: Path,
+        folders: Sequence[str] = (),
         zygote: Zygote | None = None,
     ) -> None:
         self._settings = settings
@@ -74,7 +75,7 @@ class Executor:
             "redis_url": redis_url,
             "redis": redis_settings.model_dump(mode="json"),
             "log": log_settings.model_dump(mode="json"),
-            "environment": environment_of_flows(os.environ, prefect_api_url=prefect.url),
+            "environment": environment_of_flows(os.environ, prefect_api_url=prefect.url, folders=folders),
             "shelf": str(home / "executor" / "shelf"),
         }
         redis = connect_sync(redis_url, redis_settings)

@@ -16,6 +16,7 @@ import structlog
 from services.executor.surroundings import CHECKOUT
 from services.executor.wire import Message
 from services.executor.zygote import Forked, Zygote
+from sluice.protocol import FOLDERS_VARIABLE
 
 log = structlog.get_logger()
 
@@ -79,8 +80,8 @@ def say(writer: asyncio.StreamWriter | None, **message: Any) -> None:
         writer.write(json.dumps(message).encode() + b"\n")
 
 
-def environment_of_flows(environ: Mapping[str, str], *, prefect_api_url: str) -> dict[str, str]:
-    """What a flow's process gets of this process's environment."""
+def environment_of_flows(environ: Mapping[str, str], *, prefect_api_url: str, folders: Sequence[str]) -> dict[str, str]:
+    """What a flow's process gets of this process's environment, and the ``folders`` that it may read files from."""
     kept = {
         name: value for name, value in environ.items() if not name.upper().startswith("SLUICE_") or name in PASSED_ON
     }
@@ -89,7 +90,7 @@ def environment_of_flows(environ: Mapping[str, str], *, prefect_api_url: str) ->
     ]
     if python_path:
         kept["PYTHONPATH"] = os.pathsep.join(python_path)
-    return {**kept, "PREFECT_API_URL": prefect_api_url}
+    return {**kept, "PREFECT_API_URL": prefect_api_url, FOLDERS_VARIABLE: json.dumps(folders)}
 
 
 def sources_of(deployments: Sequence[Any]) -> set[tuple[str, str]]:

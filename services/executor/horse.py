@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import importlib
 import inspect
+import json
 import logging
 import os
 import sys
@@ -42,6 +43,7 @@ from services.executor.remembered import Remembered, want_token
 from services.executor.surroundings import leave_checkout, pose_as_engine, replace_environment
 from services.executor.suspension import Suspension
 from services.file_version import verify_version
+from sluice.protocol import FILE_VARIABLE, FOLDERS_VARIABLE
 
 Report = Callable[..., None]
 
@@ -228,6 +230,7 @@ class Horse:
         replace_environment(
             {
                 **self._environment,
+                **_file_variables(variables, self._environment),
                 **given,
                 "PREFECT__FLOW_RUN_ID": str(self._id),
                 "PREFECT__DEPLOYMENT_NAME": deployment.name,
@@ -309,6 +312,15 @@ def listen_for_intent(descriptor: int, report: Report, suspension: Suspension) -
 def _limits(variables: Mapping[str, Any]) -> dict[str, float]:
     limits = {"memory_mb": variables.get("sluice_memory_mb"), "seconds": variables.get("sluice_time_seconds")}
     return {name: float(value) for name, value in limits.items() if value}
+
+
+def _file_variables(variables: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, str]:
+    """What `sluice.open_file` goes by: the folders of the project and the deployment, and what was announced."""
+    folders = [*json.loads(environment.get(FOLDERS_VARIABLE, "[]")), *variables.get("sluice_folders", ())]
+    found = {FOLDERS_VARIABLE: json.dumps(folders)}
+    if variables.get("sluice_file") is not None:
+        found[FILE_VARIABLE] = json.dumps(variables["sluice_file"])
+    return found
 
 
 def _is_settled(client: SyncPrefectClient, run_id: UUID) -> bool:

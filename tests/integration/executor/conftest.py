@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,8 +60,8 @@ class Bench:
     name: str = field(default_factory=lambda: f"test-{uuid4().hex[:8]}")
     executors: list[tuple[Executor, asyncio.Task[None]]] = field(default_factory=list)
 
-    async def start(self, **settings: Any) -> Executor:
-        """An executor that takes only the deployments pinned to this bench."""
+    async def start(self, *, folders: Sequence[str] = (), **settings: Any) -> Executor:
+        """An executor that takes only the deployments pinned to this bench; ``folders`` are the project's watches."""
         options = {
             "name": self.name,
             "slots": 2,
@@ -77,6 +77,7 @@ class Bench:
             redis_settings=RedisSettings(),
             log_settings=LogSettings(level="warning"),
             home=self.home,
+            folders=folders,
         )
         task = asyncio.create_task(executor.run())
         self.executors.append((executor, task))

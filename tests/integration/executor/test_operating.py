@@ -140,6 +140,43 @@ async def test_a_file_that_changed_after_its_event_is_not_loaded(bench: Bench):
     assert "Running" not in await bench.states(changed["id"])
 
 
+async def test_a_run_opens_files_of_watched_folders_and_of_its_deployments_only(bench: Bench):
+    watched, other, secret = (bench.write(f"{name}/a.csv", name) for name in ("watched", "other", "secret"))
+    await bench.start(slots=1, folders=[str(watched.parent)])
+    deployment = await bench.deploy(
+        """
+        from prefect import flow
+        from sluice import open_file
+
+        @flow
+        def main(path, after=None):
+            if after:
+                open(path, "w").write(after)
+            with open_file(path) as file:
+                return file.read().decode()
+        """,
+        job_variables={"sluice_folders": [str(other.parent)]},
+    )
+    for path in (watched, other):
+        assert (await bench.reach(await bench.create(deployment, parameters={"path": str(path)})))["state_type"] == (
+            "COMPLETED"
+        )
+    refused = await bench.reach(await bench.create(deployment, parameters={"path": str(secret)}))
+    assert refused["state_type"] == "FAILED"
+    assert "lies in no watched folder" in refused["state"]["message"]
+    seen = watched.stat()
+    announced = {"path": str(watched), "version": f"{seen.st_ino}-{seen.st_size}-{seen.st_mtime_ns}"}
+    changed = await bench.reach(
+        await bench.create(
+            deployment,
+            parameters={"path": str(watched), "after": "changed once the run has begun"},
+            job_variables={"sluice_file": announced},
+        )
+    )
+    assert changed["state_type"] == "FAILED"
+    assert "has changed since it was announced" in changed["state"]["message"]
+
+
 async def test_one_run_leaves_nothing_behind_for_the_next(bench: Bench):
     await bench.start(slots=1)
     spoiler = await bench.deploy(

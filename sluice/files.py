@@ -1,0 +1,301 @@
+"""Opening the file that an event announced, and nothing else in its place."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import io
+import json
+import os
+import stat
+import struct
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self
+
+from sluice.errors import FileChanged, FileRefused
+from sluice.protocol import FILE_VARIABLE, FOLDERS_VARIABLE
+
+ALIASES: Final = b".sluice/names/"
+"""Below a watched folder: Sluice's links to files whose names are not UTF-8; the only links that are looked through."""
+
+_OPENAT2: Final = 437
+"""The system call's number, the same on every architecture."""
+_BENEATH: Final = 0x08 | 0x04 | 0x02
+"""RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_MAGICLINKS."""
+_NOT_THERE: Final = frozenset({errno.ENOSYS, errno.EPERM, errno.EINVAL, errno.E2BIG, errno.EAGAIN})
+"""No openat2: an old kernel, a filter that forbids it, or names that move all the time. The walk does without it."""
+_READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_NOCTTY", 0)
+_ENTER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class _Announced(NamedTuple):
+    """What is known of the file before it is opened; None where it is not known."""
+
+    path: str
+    version: str | None
+    size: int | None
+    mtime: str | None
+
+
+class OpenedFile(io.BufferedReader):
+    """A file open for reading, bytes, that knows which version of the file it is.
+
+    Use it in a ``with`` block: leaving the block without an error verifies that the file has not changed meanwhile.
+    """
+
+    def __init__(self, descriptor: int, path: str) -> None:
+        super().__init__(io.FileIO(descriptor, "rb"))
+        self.path = path
+        found = os.fstat(descriptor)
+        self.size = found.st_size
+        """In bytes, as it lies on the disk; more once it is unpacked."""
+        self.version = _version(found)
+        """``INODE-SIZE-MTIMENS``, as the event attribute ``fileversion`` has it."""
+        self._closed_as: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The path that it was opened by."""
+        return self.path
+
+    def verify(self) -> None:
+        """Return if the file still is what was opened; raise `FileChanged` if it was written to since."""
+        now = self._closed_as or _version(os.fstat(self.fileno()))
+        if now != self.version:
+            raise FileChanged(
+                f"the file {self.path} changed while it was read: it was {self.version} (inode-size-mtime) and is "
+                f"{now} now; nothing of what was read may be used, and the new version has an event of its own"
+            )
+
+    def close(self) -> None:
+        """Close it; `verify` goes on to know what it was then."""
+        if not self.closed:
+            self._closed_as = _version(os.fstat(self.fileno()))
+        super().close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self.verify()
+        finally:
+            self.close()
+
+
+def open_file(
+    file: str | os.PathLike[str] | Mapping[str, Any],
+    *,
+    version: str | None = None,
+    folders: Sequence[str | os.PathLike[str]] | None = None,
+) -> OpenedFile:
+    """Open the file that ``file`` names: a path, the data of a file event, or the whole event.
+
+    The path must lie in one of ``folders``: by default the watched folders of the project and those that the deployment
+    names. Outside of a run that Prefect started there are none, and the file's own folder counts. Below such a folder
+    no symbolic link is followed, and the file must be a regular one.
+
+    What is opened must be what was announced: ``version`` (``INODE-SIZE-MTIMENS``), the event's ``fileversion``, the
+    version for which this run was created, or at least the ``size`` and ``mtime`` of the event's data. A file of which
+    none of these is known is taken as it is found.
+
+    Raises `FileRefused` for a path that may not be opened, `FileChanged` for another version than the announced one,
+    and `OSError` where there is no such file or it cannot be read.
+    """
+    announced = _announced(file, version)
+    root, relative = _place(announced.path, _folders(announced.path) if folders is None else folders)
+    try:
+        descriptor = open_beneath(root, _behind_alias(root, relative))
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.EXDEV}:
+            raise FileRefused(
+                f"the file {announced.path} is refused: it is, or lies behind, a symbolic link below "
+                f"{os.fsdecode(root)}"
+            ) from error
+        raise OSError(error.errno, os.strerror(error.errno or 0), announced.path) from error
+    try:
+        _compare(announced, os.fstat(descriptor))
+        os.set_blocking(descriptor, True)
+        return OpenedFile(descriptor, announced.path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def open_beneath(root: bytes, relative: bytes, *, kernel: bool = True) -> int:
+    """A descriptor for reading of what is at ``relative`` below the directory ``root``; no link on the way is followed.
+
+    One system call where the kernel has openat2 (and ``kernel`` is true), else a step for each directory. Raises
+    `OSError`: ELOOP or EXDEV where a link or ``..`` stands in the way.
+    """
+    names = relative.split(b"/")
+    if not relative or any(name in {b"", b".", b".."} for name in names):
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), os.fsdecode(relative))
+    directory = os.open(root, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if kernel and sys.platform == "linux":
+            descriptor = _openat2(directory, relative)
+            if descriptor is not None:
+                return descriptor
+        for name in names[:-1]:
+            inner = _step(directory, name)
+            os.close(directory)
+            directory = inner
+        return os.open(names[-1], _READ, dir_fd=directory)
+    finally:
+        os.close(directory)
+
+
+def _openat2(directory: int, relative: bytes) -> int | None:
+    """None where the call is not to be had."""
+    how = struct.pack("QQQ", _READ, 0, _BENEATH)
+    descriptor: int = _libc().syscall(
+        ctypes.c_long(_OPENAT2),
+        ctypes.c_int(directory),
+        ctypes.c_char_p(relative),
+        ctypes.c_char_p(how),
+        ctypes.c_size_t(len(how)),
+    )
+    if descriptor >= 0:
+        return descriptor
+    number = ctypes.get_errno()
+    if number in _NOT_THERE:
+        return None
+    raise OSError(number, os.strerror(number), os.fsdecode(relative))
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _step(directory: int, name: bytes) -> int:
+    try:
+        return os.open(name, _ENTER, dir_fd=directory)
+    except NotADirectoryError:
+        if stat.S_ISLNK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fsdecode(name)) from None
+        raise
+
+
+def _behind_alias(root: bytes, relative: bytes) -> bytes:
+    """The file that an alias of Sluice's stands for; any other path as it is."""
+    if not relative.startswith(ALIASES) or relative.count(b"/") != ALIASES.count(b"/"):
+        return relative
+    directory = os.open(root, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in relative.split(b"/")[:-1]:
+            inner = _step(directory, name)
+            os.close(directory)
+            directory = inner
+        target = os.readlink(relative[len(ALIASES) :], dir_fd=directory)
+    finally:
+        os.close(directory)
+    if not target.startswith(b"../../"):
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fsdecode(relative))
+    return target[len(b"../../") :]
+
+
+def _announced(file: str | os.PathLike[str] | Mapping[str, Any], version: str | None) -> _Announced:
+    if not isinstance(file, Mapping):
+        path = os.path.abspath(os.fsdecode(file))
+        return _Announced(path, version or _version_of_run(path), None, None)
+    data = file.get("data") if "path" not in file else file
+    if not isinstance(data, Mapping) or not isinstance(data.get("path"), str):
+        raise FileRefused("this is no event of a file: its data has no `path`")
+    path = os.path.abspath(data["path"])
+    extensions = file.get("extensions")
+    known = file.get("fileversion") or (extensions.get("fileversion") if isinstance(extensions, Mapping) else None)
+    size, mtime = data.get("size"), data.get("mtime")
+    return _Announced(
+        path,
+        version or (known if isinstance(known, str) else None) or _version_of_run(path),
+        size if isinstance(size, int) else None,
+        mtime if isinstance(mtime, str) else None,
+    )
+
+
+def _version_of_run(path: str) -> str | None:
+    """The version that was announced for this run, if it is about that file."""
+    try:
+        announced = json.loads(os.environ.get(FILE_VARIABLE, "null"))
+    except ValueError:
+        return None
+    if not isinstance(announced, dict) or os.path.abspath(str(announced.get("path"))) != path:
+        return None
+    return str(announced.get("version"))
+
+
+def _folders(path: str) -> Sequence[str]:
+    named = os.environ.get(FOLDERS_VARIABLE)
+    if named is None:
+        if "PREFECT__FLOW_RUN_ID" not in os.environ:
+            return [os.path.dirname(path)]
+        raise FileRefused(
+            f"the file {path} is refused: no folder is named that files may be read from; set {FOLDERS_VARIABLE} to a "
+            'JSON list of folders, such as ["/data/inbox"], where this run is executed'
+        )
+    try:
+        folders = json.loads(named)
+    except ValueError:
+        folders = None
+    if not isinstance(folders, list) or not all(isinstance(one, str) for one in folders):
+        raise FileRefused(f"{FOLDERS_VARIABLE} is not a JSON list of folders: {named[:200]!r}")
+    return folders
+
+
+def _place(path: str, folders: Sequence[str | os.PathLike[str]]) -> tuple[bytes, bytes]:
+    """The folder that the path lies in, the innermost if there are several, and the path below it."""
+    wanted = os.fsencode(path)
+    found: list[tuple[int, bytes, bytes]] = []
+    for folder in folders:
+        root = os.path.abspath(os.fsencode(folder))
+        for spelling in {root, os.path.realpath(root)}:
+            prefix = spelling.rstrip(b"/") + b"/"
+            if wanted.startswith(prefix) and len(wanted) > len(prefix):
+                found.append((len(prefix), root, wanted[len(prefix) :]))
+    if not found:
+        known = ", ".join(os.fsdecode(folder) for folder in folders) or "none"
+        raise FileRefused(
+            f"the file {path} is refused: it lies in no watched folder of the project (they are: {known}); a "
+            'deployment names others with `"folders": [...]` in DEPLOYMENT'
+        )
+    _, root, relative = max(found)
+    return root, relative
+
+
+def _compare(announced: _Announced, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise FileRefused(f"the file {announced.path} is refused: it is not a regular file")
+    now = _version(found)
+    if announced.version is not None and announced.version != now:
+        was = announced.version
+    elif announced.size is not None and announced.size != found.st_size:
+        was = f"{announced.size} bytes long"
+    elif announced.mtime is not None and not _same_time(announced.mtime, found.st_mtime_ns):
+        was = f"of {announced.mtime}"
+    else:
+        return
+    raise FileChanged(
+        f"the file {announced.path} has changed since it was announced: it was {was} and is {now} (inode-size-mtime) "
+        "now; the new version has an event, and so a run, of its own"
+    )
+
+
+def _same_time(mtime: str, mtime_ns: int) -> bool:
+    """Whether an event's ``mtime``, which is exact to the microsecond, is that of the file."""
+    try:
+        announced = datetime.fromisoformat(mtime)
+        found = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=mtime_ns // 1000)
+    except (ValueError, OverflowError):
+        return True  # beyond the calendar: size and inode must do
+    return announced.tzinfo is None or announced == found
+
+
+def _version(found: os.stat_result) -> str:
+    return f"{found.st_ino}-{found.st_size}-{found.st_mtime_ns}"
