@@ -10,7 +10,7 @@ SLUICE := $(BIN)/sluice
 # locked with an extra and asked for without one for another project, and wants a hash of its newest version.
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps
 
-.PHONY: up demo test coverage check lint types bench soak lock clean
+.PHONY: up demo test browser coverage check lint types bench soak lock clean
 .DEFAULT_GOAL := up
 
 up: $(ENV)
@@ -21,6 +21,12 @@ demo: $(ENV)
 
 test: $(DEV)
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations=25 $(ARGS)
+
+# The tests that open a browser are skipped, with that reason, where there is none and this cannot install one.
+browser:
+	@command -v chromium chromium-browser google-chrome >/dev/null || \
+		{ command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } || \
+		echo "There is no Chromium here, and apt-get does not install it: the tests that open a browser will be skipped."
 
 # Not part of `make check`: measuring makes the tests a fifth slower.
 coverage: $(DEV)

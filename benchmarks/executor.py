@@ -253,6 +253,7 @@ def rival(name: str) -> Iterator[tuple[Rival, psutil.Process]]:
             "SLUICE_HOME": str(home / "sluice"),
             "SLUICE_EXECUTOR__SLOTS": str(LIMIT),
             "SLUICE_LOG__LEVEL": "warning",
+            "SLUICE_EXECUTOR__DEPLOYMENTS": '["*"]',
         }
         if name.endswith("-1s"):
             environ |= {"PREFECT_RUNNER_POLL_FREQUENCY": "1", "PREFECT_WORKER_QUERY_SECONDS": "1"}

@@ -356,6 +356,7 @@ async def servers() -> AsyncIterator[Bench]:
             "SLUICE_HOME": str(home),
             "SLUICE_CONFIG": str(config),
             "SLUICE_LOG__LEVEL": "warning",
+            "SLUICE_EXECUTOR__DEPLOYMENTS": '["*"]',
         }
         redis = connect(redis_url, RedisSettings())
         stack.push_async_callback(redis.aclose)

@@ -195,7 +195,7 @@ class ExecutorSettings(Part):
     slots: Annotated[int, Field(ge=1, le=256)] = 4
     mode: Literal["fork", "subprocess"] = "fork"
     deployments: tuple[str, ...] = ()
-    """Globs on ``flow/deployment``; empty: every deployment that can be loaded here."""
+    """Globs on ``flow/deployment``: what is executed beside the deployments that ``sluice deploy`` registered."""
     poll_seconds: Positive = 5.0
     """The safety net under the websocket."""
     grace_seconds: Positive = 5.0
@@ -243,6 +243,8 @@ class Settings(BaseSettings):
     config: Path = CHECKOUT / "config" / "sluice.yaml"
     redis_url: str | None = None
     """Unset: ``sluice up`` starts an embedded Valkey."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names beside loopback's under which browsers and HTTP clients reach this installation, as behind a proxy."""
     open: bool = False
     """Start everything without passwords: in development only, and on loopback only."""
     prefect_api_url: AnyHttpUrl | None = Field(default=None, validation_alias="PREFECT_API_URL")

@@ -24,6 +24,7 @@ from events.event import RESUME, Event
 from events.rule_model import RuleSpec
 from events.signal import ResumeSignal
 from events.window import halves_of
+from services.home import PRIVATE_UMASK, Home
 from services.listeners.intake import Intake, event_intake, signal_intake
 from services.reload import LiveProject
 from services.role import Part, run_loop, run_parts
@@ -52,6 +53,7 @@ def run_role(role: str, settings: Settings) -> None:
     Raises `ConfigError` for a configuration that cannot be used, before anything is connected.
     """
     project = load_project(settings.config, home=settings.home)
+    os.umask(PRIVATE_UMASK)
     zygote = _zygote() if role == "executor" and settings.executor.mode == "fork" else None
     try:
         run_loop(_run(role, settings, project, zygote))
@@ -355,6 +357,7 @@ async def _api(shared: Shared) -> Parts:
     from services.scrape import scrape
 
     settings = shared.settings
+    token = settings.api.token or _token_of_home(settings)
 
     access = find_access(settings)
     readiness = CachedReadiness(
@@ -368,7 +371,9 @@ async def _api(shared: Shared) -> Parts:
     )
 
     http = HttpListener(
-        settings=settings.api,
+        settings=settings.api.model_copy(update={"token": token}),
+        allowed_hosts=settings.allowed_hosts,
+        trusts_own_user=settings.api.token is None,
         port=settings.ports.api,
         limits=shared.limits,
         sources=shared.project.sources.http,
@@ -379,6 +384,18 @@ async def _api(shared: Shared) -> Parts:
         scrape=scrape,
     )
     return {"project": LiveProject(shared.project, home=settings.home, sources_matter=True), "http": http}
+
+
+def _token_of_home(settings: Settings) -> str | None:
+    """What the API asks for when no token is set; raises `ConfigError` where each instance must be told."""
+    if settings.open:
+        return None
+    if settings.env != "development":
+        raise ConfigError(
+            f"SLUICE_API__TOKEN is not set, and outside development (SLUICE_ENV is {settings.env}) the API wants one:"
+            " set the same on every instance, for example to what `openssl rand -hex 24` prints"
+        )
+    return Home(settings.home).credentials().api_token
 
 
 _ROLES: Final[Mapping[str, Callable[[Shared], Awaitable[Parts]]]] = {

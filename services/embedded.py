@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import json
 import os
 import signal
 import socket
@@ -157,10 +158,17 @@ def start_prefect(
     port: int,
     *,
     log_file: Path,
+    auth_string: str | None = None,
+    tickets: Path | None = None,
+    allowed_hosts: Sequence[str] = (),
     progress: Callable[[float], None] | None = None,
     extra_env: Mapping[str, str] | None = None,
 ) -> tuple[Server, str]:
-    """A Prefect server on SQLite in ``directory``; answers the process and its API URL once it is healthy."""
+    """A Prefect server on SQLite in ``directory``; answers the process and its API URL once it is healthy.
+
+    It wants ``auth_string`` of everybody, answers under loopback's names and ``allowed_hosts`` only, and refuses pages
+    of other origins. A ticket of ``tickets`` logs a browser in (see `services.ui_login`).
+    """
     directory.mkdir(parents=True, exist_ok=True)
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
@@ -170,11 +178,14 @@ def start_prefect(
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_API_URL": "/api",  # on whatever port, and behind whatever proxy, the UI is opened
         "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": str(_PAUSES_SECONDS),
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{LOOPBACK}:{port},http://localhost:{port}",
         "PREFECT_CLI_PROMPT": "false",
         "DO_NOT_TRACK": "1",
+        **({"PREFECT_SERVER_API_AUTH_STRING": auth_string} if auth_string else {}),
         **(extra_env or {}),
     }
-    command = [sys.executable, "-m", "services.prefect_server", "--host", LOOPBACK, "--port", str(port)]
+    options = json.dumps({"allowed_hosts": list(allowed_hosts), "tickets": str(tickets) if tickets else None})
+    command = [sys.executable, "-m", "services.prefect_server", options, "--host", LOOPBACK, "--port", str(port)]
     server = Server("Prefect server", command, log_file=log_file, env=env, cwd=directory)
     url = f"http://{LOOPBACK}:{port}/api"
     try:

@@ -16,8 +16,10 @@ from typing import Any, Final
 
 from events.errors import ConfigError
 from events.redact import without_credentials
+from services.tickets import Tickets
 
 PRIVATE_UMASK: Final = 0o077
+LOGIN_PATH: Final = "/sluice/login"
 _PRIVATE_FOLDER: Final = 0o700
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
@@ -58,6 +60,8 @@ class Running:
     api_url: str
     prefect_auth_string: str | None = field(default=None, repr=False)
     api_token: str | None = field(default=None, repr=False)
+    ui_login: bool = False
+    """Whether the Prefect server is ours and wants a password, so that a ticket logs in to its UI."""
 
     @property
     def prefect_ui_url(self) -> str:
@@ -72,6 +76,8 @@ class Home:
         self.path = path
         self._record = path / "running.json"
         self._credentials = path / "credentials.json"
+        self.tickets = path / "tickets"
+        """Those that log a browser in to the UI."""
 
     def make_private(self) -> str | None:
         """Make the home if it is not there, and see to it that nobody else reads it; answers what was changed, if so.
@@ -165,6 +171,12 @@ class Home:
         except PermissionError:
             pass  # it lives, under another user
         return running
+
+    def ui_link(self, running: Running) -> str:
+        """Where a person opens Prefect's UI; the link logs the browser in, once and within an hour."""
+        if not running.ui_login:
+            return running.prefect_ui_url
+        return f"{running.prefect_ui_url}{LOGIN_PATH}#{Tickets(self.tickets).issue()}"
 
     def refuse_others(self) -> None:
         """Raise `ConfigError` for anybody but the owner of the home."""

@@ -1,27 +1,54 @@
-"""``python -m services.prefect_server ...``: ``prefect server start ...``, fit for many callers at a time on SQLite.
+"""``python -m services.prefect_server OPTIONS ...``: ``prefect server start ...``, fit for SQLite and for a desktop.
 
-See `services.sqlite_turns` for what would stop it otherwise. Python's garbage collector, whose passes over the server's
-hundreds of thousands of lasting objects take a fourteenth of its time, comes more seldom. With PostgreSQL, start
-Prefect's own command instead.
+Many callers at a time on SQLite: see `services.sqlite_turns` for what would stop it otherwise. Python's garbage
+collector, whose passes over the server's hundreds of thousands of lasting objects take a fourteenth of its time, comes
+more seldom. A desktop has a browser with other people's pages in it: see `services.request_guard` and
+`services.ui_login`. With PostgreSQL, start Prefect's own command instead.
+
+OPTIONS is a JSON object: ``allowed_hosts``, and ``tickets``, the folder of the UI's.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
+import os
 import runpy
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import uvicorn
 
 from services.garbage import search_seldom
+from services.lingering import LingeringClose
+from services.request_guard import App, RequestGuard
 from services.sqlite_turns import install
+from services.tickets import Tickets
+from services.ui_login import UiLogin
 
 
 def main() -> None:
-    """Run ``prefect server start`` with this process's arguments, in this process."""
+    """Run ``prefect server start`` with this process's other arguments, in this process."""
+    options = json.loads(sys.argv.pop(1))
     install()
     importlib.import_module("prefect.server.api.server")
+    uvicorn.run = _guarding(uvicorn.run, options)
     search_seldom()
     sys.argv[1:1] = ["server", "start"]
     runpy.run_module("prefect", run_name="__main__", alter_sys=True)
+
+
+def _guarding(serve: Callable[..., None], options: dict[str, Any]) -> Callable[..., None]:
+    """``uvicorn.run`` with our applications before Prefect's; what Prefect asks of itself does not come through it."""
+    tickets = Tickets(Path(options["tickets"])) if options["tickets"] else None
+
+    def run(app: App, **how: Any) -> None:
+        login = UiLogin(app, tickets=tickets, auth_string=os.environ.get("PREFECT_SERVER_API_AUTH_STRING"))
+        serve(LingeringClose(RequestGuard(login, names=options["allowed_hosts"])), **how)
+
+    return run
 
 
 if __name__ == "__main__":

@@ -148,12 +148,21 @@ class Supervisor:
                 stack,
             )
         prefect = str(settings.prefect_api_url) if settings.prefect_api_url else None
+        auth = os.environ.get("PREFECT_API_AUTH_STRING") or None
         if prefect is None:
             first = "; the first start creates its database" if not (settings.home / "prefect").exists() else ""
             self._say(f"Starting the Prefect server (about ten seconds{first}) ...")
+            auth = None if settings.open else credentials.prefect_auth_string
             prefect = self._serve(
                 "prefect",
-                lambda: start_prefect(settings.home / "prefect", prefect_port, log_file=logs / "prefect.log"),
+                lambda: start_prefect(
+                    settings.home / "prefect",
+                    prefect_port,
+                    log_file=logs / "prefect.log",
+                    auth_string=auth,
+                    tickets=self._home.tickets,
+                    allowed_hosts=settings.allowed_hosts,
+                ),
                 stack,
             )
         env = {
@@ -164,7 +173,9 @@ class Supervisor:
             "SLUICE_PORTS__API": str(api_port),
             "PREFECT_API_URL": prefect,
         }
-        auth = os.environ.get("PREFECT_API_AUTH_STRING")
+        env.pop("PREFECT_API_AUTH_STRING", None)
+        if auth:
+            env["PREFECT_API_AUTH_STRING"] = auth
         token = settings.api.token or (None if settings.open else credentials.api_token)
         if not settings.prefect_api_url:
             env["PREFECT_HOME"] = str(settings.home / "prefect")
@@ -185,6 +196,7 @@ class Supervisor:
             api_url=f"http://{settings.api.host}:{api_port}",
             prefect_auth_string=auth,
             api_token=token,
+            ui_login=settings.prefect_api_url is None and auth is not None,
         )
 
     def _serve(self, name: str, start: Callable[[], tuple[Server, str]], stack: ExitStack) -> str:
@@ -285,7 +297,12 @@ def _welcome(running: Running, settings: Settings, project: Project) -> str:
         (
             "",
             "Sluice is ready.",
-            f"  Prefect UI  {running.prefect_ui_url}",
+            f"  Prefect UI  {Home(settings.home).ui_link(running)}",
+            *(
+                ("              (logs a browser in, once, within an hour; `sluice ui` prints another)",)
+                if running.ui_login
+                else ()
+            ),
             f"  Inbox       {inbox}" if inbox else "  Inbox       (no watched folder in the configuration)",
             f"  Redis       {redacted(running.redis_url)}",
             f"  HTTP        {running.api_url}/events",

@@ -50,7 +50,7 @@ RoleOption = Annotated[Role | None, typer.Option("--role", help="Only this role,
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the top level."""
-    for command in (up, run, env, status, check, deploy):
+    for command in (up, run, env, ui, status, check, deploy):
         app.command()(command)
 
 
@@ -104,6 +104,24 @@ def env(as_json: JsonOption = False) -> None:
         print(f"unset {name}" if value is None else f"export {name}={shlex.quote(value)}")
 
 
+def ui() -> None:
+    """Print a link that opens the Prefect UI and logs the browser in: good once, for an hour."""
+    from services.access import find_access
+    from services.home import Home
+
+    settings = _settings(None, None)
+    home = Home(settings.home)
+
+    def look() -> None:
+        home.refuse_others()
+        running = find_access(settings).running
+        if running is None:
+            raise ConfigError(f"nothing runs on {settings.home}: start `sluice up`, or set SLUICE_HOME to its home")
+        print(home.ui_link(running))
+
+    _exit_on_error(look)
+
+
 def status(as_json: JsonOption = False, role: RoleOption = None) -> None:
     """Tell whether the installation is ready; exit 0 when it is, 1 when not."""
     from services.readiness import Readiness
@@ -144,7 +162,9 @@ def check(config: ConfigOption = None) -> None:
                 from services.prefect_api.client import connect
                 from services.prefect_api.signatures import check_with_prefect
 
-                prefect = await stack.enter_async_context(connect())
+                prefect = await stack.enter_async_context(
+                    connect(access.prefect_api_url, auth_string=access.prefect_auth_string)
+                )
 
                 async def ask(project: Project, declarations: Declarations) -> Findings:
                     return await check_with_prefect(project, prefect, declared=declarations.signatures)
@@ -185,7 +205,7 @@ def deploy(plan: PlanOption = False, as_json: JsonOption = False) -> None:
             if not plans:  # Prefect or Redis did not answer: here that is no warning
                 plans.append(await plan_deployments(prefect, session.redis, checked.declarations))
             if not plan:
-                await carry_out(prefect, plans[0])
+                await carry_out(prefect, session.redis, plans[0])
             show_steps(plans[0].steps, done=not plan, as_json=as_json)
             _remarks(checked)
 

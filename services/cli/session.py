@@ -24,10 +24,19 @@ if TYPE_CHECKING:
 class Session:
     """What a command needs, opened when it is first asked for and closed with the command."""
 
-    def __init__(self, *, settings: Settings, redis_url: str, prefect_api_url: str, stack: AsyncExitStack) -> None:
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        redis_url: str,
+        prefect_api_url: str,
+        prefect_auth_string: str | None,
+        stack: AsyncExitStack,
+    ) -> None:
         self.settings = settings
         self.redis_url = redis_url
         self.prefect_api_url = prefect_api_url
+        self._auth = prefect_auth_string
         self._stack = stack
         self._redis: AsyncRedis | None = None
         self._prefect: PrefectApi | None = None
@@ -50,7 +59,9 @@ class Session:
         if self._prefect is None:
             from services.prefect_api.client import connect as connect_prefect
 
-            self._prefect = await self._stack.enter_async_context(connect_prefect(self.prefect_api_url))
+            self._prefect = await self._stack.enter_async_context(
+                connect_prefect(self.prefect_api_url, auth_string=self._auth)
+            )
         return self._prefect
 
 
@@ -69,7 +80,13 @@ async def open_session() -> AsyncIterator[Session]:
         raise ConfigError(msg)
     os.environ.update(access.for_prefect())  # read by Prefect's client when it is first imported
     async with AsyncExitStack() as stack:
-        yield Session(settings=settings, redis_url=redis_url, prefect_api_url=prefect, stack=stack)
+        yield Session(
+            settings=settings,
+            redis_url=redis_url,
+            prefect_api_url=prefect,
+            prefect_auth_string=access.prefect_auth_string,
+            stack=stack,
+        )
 
 
 def run_command(work: Coroutine[Any, Any, None]) -> None:

@@ -17,6 +17,7 @@ from services.prefect_api.client import PrefectApi
 from services.prefect_api.deployments import PAGE, all_bodies, flow_names, register, remove
 from services.store.connection import AsyncRedis
 from services.store.installation import installation_id
+from services.store.registered import RegisteredFile, forget, remember
 
 _OPEN: Final = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
 _IN_STORE: Final = {"Scheduled", "Late"}
@@ -51,7 +52,7 @@ async def plan_deployments(
     return DeploymentPlan(steps, declarations)
 
 
-async def carry_out(prefect: PrefectApi, plan: DeploymentPlan) -> None:
+async def carry_out(prefect: PrefectApi, redis: AsyncRedis, plan: DeploymentPlan) -> None:
     """Do what the plan says. Each step can be repeated, so a deploy that was broken off is mended by the next one.
 
     Raises `TransientError`, and `RejectedEvent` for a deployment that Prefect does not take.
@@ -60,9 +61,13 @@ async def carry_out(prefect: PrefectApi, plan: DeploymentPlan) -> None:
     for step in plan.steps:
         match step.action:
             case "create" | "change" | "unchanged":
-                await register(prefect, flow=bodies[step.deployment], body=step.body or {})
+                body = step.body or {}
+                deployment_id = await register(prefect, flow=bodies[step.deployment], body=body)
+                file = RegisteredFile(path=str(body["path"]), entrypoint=str(body["entrypoint"]))
+                await remember(redis, deployment_id, file)
             case "remove":
                 await remove(prefect, str(step.deployment_id))
+                await forget(redis, str(step.deployment_id))
             case "pause":
                 await prefect.request("POST", f"/deployments/{step.deployment_id}/pause_deployment")
             case "leave":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from services.queues import RUNS
+from services.store.registered import RegisteredFile
 
 OWN_TAG: Final = "sluice"
 DEFAULT_EXECUTOR: Final = "default"
@@ -29,6 +30,10 @@ class Priority(StrEnum):
 
 class Deployable(Protocol):
     """What the decision reads of a deployment."""
+
+    @property
+    def id(self) -> str:
+        """Its id in Prefect."""
 
     @property
     def name(self) -> str:
@@ -51,20 +56,20 @@ class Deployable(Protocol):
         """Its work pool."""
 
     @property
-    def tags(self) -> tuple[str, ...]:
-        """Its tags."""
-
-    @property
     def job_variables(self) -> Mapping[str, object]:
         """Its overrides."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What this executor takes: its name, and globs on ``flow/deployment`` (none: all)."""
+    """What this executor takes: what `sluice deploy` registered, and what ``globs`` on ``flow/deployment`` name.
+
+    ``registered`` looks up what was registered under a deployment's id; it alone makes a deployment the project's own.
+    """
 
     executor: str
     globs: Sequence[str]
+    registered: Callable[[str], RegisteredFile | None]
 
     def refusal(self, deployment: Deployable) -> str | None:
         """Why runs of the deployment are left alone here, or None when they are ours."""
@@ -73,16 +78,23 @@ class Policy:
         pinned = str(deployment.job_variables.get(EXECUTOR_VARIABLE) or DEFAULT_EXECUTOR)
         if pinned != self.executor:
             return f"it is pinned to the executor {pinned}"
-        if self.globs and not any(fnmatchcase(deployment.name, glob) for glob in self.globs):
-            return "executor.deployments does not name it"
-        if OWN_TAG in deployment.tags:
+        meant = self.registered(deployment.id)
+        if meant is not None and not deployment.remote and _is(deployment, meant):
             return None  # ours even when it cannot be loaded: its runs then say why
-        return loading_problem(deployment)
+        if any(fnmatchcase(deployment.name, glob) for glob in self.globs):
+            return loading_problem(deployment)
+        if meant is not None:
+            return "its code is not what `sluice deploy` registered any more: deploy again"
+        return "`sluice deploy` has not registered it, and executor.deployments does not name it"
 
     def queue(self, deployment: Deployable) -> str:
         """The queue for the deployment's runs."""
         wanted = str(deployment.job_variables.get(PRIORITY_VARIABLE) or Priority.NORMAL)
         return queue_name(self.executor, Priority(wanted) if wanted in list(Priority) else Priority.NORMAL)
+
+
+def _is(deployment: Deployable, meant: RegisteredFile) -> bool:
+    return (deployment.path, deployment.entrypoint) == (meant.path, meant.entrypoint)
 
 
 def queue_name(executor: str, priority: Priority) -> str:

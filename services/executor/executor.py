@@ -9,7 +9,7 @@ import secrets
 import socket
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -37,6 +37,7 @@ from services.prefect_api.events import Connected, StateChange, emit, run_event,
 from services.prefect_api.server_options import read_server_options
 from services.store.connection import connect_sync
 from services.store.executions import Execution, Executions
+from services.store.registered import RegisteredFiles
 
 log = structlog.get_logger()
 
@@ -80,6 +81,7 @@ class Executor:
         }
         redis = connect_sync(redis_url, redis_settings)
         self._executions = Executions(redis, name=settings.name, alive_seconds=settings.lost_seconds)
+        registered = RegisteredFiles(redis)
         self._queueing = Queueing(redis, held=self._executions.holds)
         self._sweeper = Sweeper(executions=self._executions, instance=self._name, lost_seconds=settings.lost_seconds)
         self._fleet = Fleet(
@@ -92,9 +94,9 @@ class Executor:
             zygote=zygote,
         )
         self._intake = Intake(
-            prefect=_Port(prefect),
+            prefect=_Port(prefect, refresh=lambda: self._queueing.call(registered.refresh)),
             enqueue=self._queueing.put,
-            policy=Policy(executor=settings.name, globs=settings.deployments),
+            policy=Policy(executor=settings.name, globs=settings.deployments, registered=registered.get),
             running=lambda: list(self._fleet.running),
             cancel=self._fleet.cancel,
             suspend=self._fleet.suspend,
@@ -231,13 +233,18 @@ class Executor:
 class _Port:
     """The intake's view of Prefect."""
 
-    def __init__(self, api: PrefectApi) -> None:
+    def __init__(self, api: PrefectApi, *, refresh: Callable[[], Awaitable[None]]) -> None:
         self._api = api
+        self._refresh = refresh
 
     async def without_work_pool(self) -> list[Deployment]:
+        with contextlib.suppress(SluiceError):
+            await self._refresh()
         return await deployment_calls.without_work_pool(self._api)
 
     async def read(self, deployment_id: str) -> Deployment:
+        with contextlib.suppress(SluiceError):
+            await self._refresh()
         return await deployment_calls.read(self._api, deployment_id)
 
     async def due(self, deployment_ids: Sequence[str], *, before: datetime) -> list[DueRun]:

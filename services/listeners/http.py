@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import hmac
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 from urllib.parse import unquote
 
@@ -17,16 +17,19 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from config.settings import ApiSettings
+from config.settings import ApiSettings, is_loopback
 from config.sources import HttpSource
 from events.errors import Backpressure, RejectedEvent, TransientError
 from events.event import Event, Limits, event_from_mapping, parse_json, refuse_reserved
 from events.signal import ResumeSignal
 from services import metrics
+from services.lingering import LingeringClose
+from services.listeners.http_peer import is_own_user
 from services.listeners.http_problem import Problem, problem_response, rejected
 from services.listeners.http_server import serve
 from services.listeners.intake import DeadLetterBox, Intake, Message, event_intake, signal_intake
 from services.readiness import Readiness
+from services.request_guard import App, RequestGuard
 
 CLOUDEVENT: Final = "application/cloudevents+json"
 BATCH: Final = "application/cloudevents-batch+json"
@@ -49,6 +52,8 @@ class HttpListener:
     """Answers 202 only once the journal holds the event (or the signal is recorded).
 
     ``emit_for`` gives the journal's door for a listener's name: ``http``, and ``http:NAME`` for a named source.
+    ``allowed_hosts`` are names under which it is reached beside its own. With ``trusts_own_user``, programs of this
+    process's user on this machine need no token (where the system tells whose they are).
     ``readiness`` says whether the installation is ready, and why not; ``scrape`` makes the metrics' text of it.
     """
 
@@ -64,12 +69,16 @@ class HttpListener:
         dead: DeadLetterBox,
         readiness: Callable[[], Awaitable[Readiness]],
         scrape: Callable[[Readiness], bytes],
+        allowed_hosts: Collection[str] = (),
+        trusts_own_user: bool = False,
     ) -> None:
         self._settings = settings
         self._limits = limits
         self._readiness = readiness
         self._scrape = scrape
         self._token = _digest(settings.token) if settings.token else None
+        self._allowed_hosts = {*allowed_hosts, settings.host}
+        self._trusts_own_user = trusts_own_user
         self._port = port
         self.port: int | None = None
         """Where it listens, once it does."""
@@ -102,9 +111,9 @@ class HttpListener:
         finally:
             self.port = None
 
-    def app(self) -> Starlette:
+    def app(self) -> App:
         """The ASGI application."""
-        return Starlette(
+        inner = Starlette(
             routes=[
                 self._route("/events", "POST", self._events),
                 self._route("/events/{source}", "POST", self._events),
@@ -115,6 +124,9 @@ class HttpListener:
             ],
             exception_handlers={HTTPException: _plain_refusal},
         )
+        inner.router.redirect_slashes = False  # a redirect would repeat the Host that the request claims
+        any_address = not is_loopback(self._settings.host)
+        return LingeringClose(RequestGuard(inner, names=self._allowed_hosts, any_address=any_address))
 
     def _route(self, path: str, method: str, handler: Handler, *, guarded: bool = True) -> Route:
         async def endpoint(request: Request) -> Response:
@@ -142,7 +154,7 @@ class HttpListener:
                 401,
                 "unauthorized",
                 "the request carries no valid token",
-                "send `Authorization: Bearer <token>` with the token that SLUICE_API__TOKEN holds",
+                "send `Authorization: Bearer <token>` with the token in SLUICE_API__TOKEN, or that `sluice env` prints",
             )
 
     def _is_authorized(self, request: Request) -> bool:
@@ -150,7 +162,10 @@ class HttpListener:
             return True
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         # Digests are compared, so that the time taken tells nothing of the token, not even its length.
-        return scheme.lower() == "bearer" and hmac.compare_digest(_digest(token.strip()), self._token)
+        if scheme.lower() == "bearer" and hmac.compare_digest(_digest(token.strip()), self._token):
+            return True
+        own = self._trusts_own_user and "authorization" not in request.headers
+        return own and is_own_user(request.scope.get("client"), request.scope.get("server"))
 
     async def _events(self, request: Request) -> Response:
         name = request.path_params.get("source", "")

@@ -24,6 +24,9 @@ _WHAT_TO_DO: Final = {
 }
 
 
+_LEAVES_BODY_UNREAD = frozenset({401, 404, 405, 408, 413, 415})
+
+
 class Problem(Exception):
     """An answer other than 2xx; ``code`` is a short stable word."""
 
@@ -55,7 +58,7 @@ def rejected(error: RejectedEvent, letter_id: str | None = None) -> Problem:
 def problem_response(problem: Problem) -> Response:
     """The problem as an answer. The connection ends with it where the body may not have been read."""
     headers = {}
-    if problem.status in {401, 404, 408, 413, 415}:
+    if problem.status in _LEAVES_BODY_UNREAD:
         headers["connection"] = "close"
     if problem.status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = 'Bearer realm="sluice"'

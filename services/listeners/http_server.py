@@ -10,17 +10,17 @@ from typing import Any
 
 import h11
 import uvicorn
-from starlette.types import ASGIApp
 from typing_extensions import override
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from config.settings import ApiSettings
 from events.errors import ConfigError
+from services.request_guard import App
 
 _GRACE_SECONDS = 2
 
 
-async def serve(app: ASGIApp, *, settings: ApiSettings, port: int, listening: Callable[[int], None]) -> None:
+async def serve(app: App, *, settings: ApiSettings, port: int, listening: Callable[[int], None]) -> None:
     """Serve until cancelled, then answer what is in hand for up to two seconds.
 
     ``listening`` is told the real port. Raises `ConfigError` if the port cannot be had.

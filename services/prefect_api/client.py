@@ -93,15 +93,16 @@ class PrefectApi:
 
 
 @asynccontextmanager
-async def connect(url: str | None = None) -> AsyncIterator[PrefectApi]:
+async def connect(url: str | None = None, *, auth_string: str | None = None) -> AsyncIterator[PrefectApi]:
     """The API at ``url`` (else at ``PREFECT_API_URL``), with Prefect's own settings for the rest, for one event loop.
 
-    Prefect reads its settings once, when it is first imported: a process that learns the address later must name it.
+    Prefect reads its settings once, when it is first imported: a process that learns address and password later must
+    name them.
     """
     if url is None:
         client = get_client(sync_client=False)
     else:
-        key, auth = PREFECT_API_KEY.value(), PREFECT_API_AUTH_STRING.value()
+        key, auth = PREFECT_API_KEY.value(), auth_string or PREFECT_API_AUTH_STRING.value()
         client = PrefectClient(url, api_key=key or None, auth_string=auth or None)
     async with client:
         yield PrefectApi(client)

@@ -51,7 +51,7 @@ class Project:
         declarations = read_declarations(self.root, environment="development")
         plan = await plan_deployments(self.api, self.redis, declarations, root=self.root)
         if not plan_only:
-            await carry_out(self.api, plan)
+            await carry_out(self.api, self.redis, plan)
         return {
             step.deployment.removeprefix(f"{self.mark}-").removesuffix("/default"): (
                 step.action,

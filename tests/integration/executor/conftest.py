@@ -68,6 +68,7 @@ class Bench:
             "poll_seconds": 1.0,
             "lost_seconds": 5.0,
             "recheck_seconds": 0.3,
+            "deployments": ("*",),
             **settings,
         }
         executor = Executor(
@@ -176,7 +177,14 @@ class Bench:
 
 def start_elsewhere(bench: Bench, *, url: str | None = None, **settings: Any) -> subprocess.Popen[bytes]:
     """An executor in a process of its own, as on another machine; ``url``: how it reaches Prefect."""
-    options = {"name": bench.name, "slots": 1, "poll_seconds": 1.0, "lost_seconds": 5.0, **settings}
+    options = {
+        "name": bench.name,
+        "slots": 1,
+        "poll_seconds": 1.0,
+        "lost_seconds": 5.0,
+        "deployments": ["*"],
+        **settings,
+    }
     return subprocess.Popen(
         [sys.executable, "-c", ROLE, json.dumps(options), bench.redis_url, str(bench.home)],
         cwd=CHECKOUT,

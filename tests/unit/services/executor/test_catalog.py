@@ -4,10 +4,12 @@ from typing import Any
 import pytest
 
 from services.executor.catalog import Policy, queue_names
+from services.store.registered import RegisteredFile
 
 
 @dataclass
 class Deployment:
+    id: str = "d1"
     name: str = "load/default"
     path: str | None = None
     entrypoint: str | None = "job.py:main"
@@ -23,7 +25,11 @@ def here(tmp_path):
     return str(tmp_path)
 
 
-DEFAULT = Policy(executor="default", globs=())
+def nothing(deployment_id: str) -> None:
+    """`sluice deploy` has registered nothing."""
+
+
+DEFAULT = Policy(executor="default", globs=("*",), registered=nothing)
 
 
 def test_a_deployment_whose_code_lies_here_is_taken(here):
@@ -37,7 +43,29 @@ def test_a_deployment_with_a_work_pool_is_left_to_its_workers(here):
 def test_a_deployment_whose_code_is_not_here_is_left_alone_unless_it_is_ours(here):
     elsewhere = Deployment(path=here, entrypoint="gone.py:main")
     assert "does not exist" in DEFAULT.refusal(elsewhere)
-    assert DEFAULT.refusal(Deployment(path=here, entrypoint="gone.py:main", tags=("sluice",))) is None
+    ours = Policy("default", (), {"d1": RegisteredFile(here, "gone.py:main")}.get)
+    assert ours.refusal(elsewhere) is None
+
+
+def test_without_a_name_in_the_settings_only_what_was_registered_is_taken(here):
+    policy = Policy("default", (), {"d1": RegisteredFile(here, "job.py:main")}.get)
+    assert policy.refusal(Deployment(path=here)) is None
+    for foreign in (
+        Deployment(id="d2", path=here),
+        Deployment(id="d2", path=here, tags=("sluice",)),
+        Deployment(id="d2", remote=True, tags=("sluice",)),
+    ):
+        assert "has not registered it" in policy.refusal(foreign)
+
+
+def test_a_registered_deployment_that_was_changed_is_not_the_projects_any_more(here):
+    policy = Policy("default", (), {"d1": RegisteredFile(here, "job.py:main")}.get)
+    for changed in (
+        Deployment(path=here, entrypoint="evil.py:main"),
+        Deployment(path="/tmp"),
+        Deployment(path=here, remote=True),
+    ):
+        assert "deploy again" in policy.refusal(changed)
 
 
 def test_a_deployment_that_was_served_from_fetched_code_is_left_to_the_process_that_served_it():
@@ -55,13 +83,13 @@ def test_a_deployment_that_fetches_its_code_is_taken():
 def test_a_pinned_deployment_is_taken_by_the_executors_of_that_name_alone(here):
     pinned = Deployment(path=here, job_variables={"sluice_executor": "gpu"})
     assert "pinned to the executor gpu" in DEFAULT.refusal(pinned)
-    gpu = Policy(executor="gpu", globs=())
+    gpu = Policy(executor="gpu", globs=("*",), registered=nothing)
     assert gpu.refusal(pinned) is None
     assert "pinned to the executor default" in gpu.refusal(Deployment(path=here))
 
 
 def test_globs_narrow_what_is_taken(here):
-    policy = Policy(executor="default", globs=("load/*", "*/nightly"))
+    policy = Policy(executor="default", globs=("load/*", "*/nightly"), registered=nothing)
     assert policy.refusal(Deployment(path=here)) is None
     assert policy.refusal(Deployment(name="x/nightly", path=here)) is None
     assert "does not name it" in policy.refusal(Deployment(name="x/default", path=here))

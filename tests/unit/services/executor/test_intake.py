@@ -15,6 +15,7 @@ from services.executor.intake import Intake
 from services.prefect_api.deployments import Deployment, DueRun
 from services.prefect_api.events import Connected, StateChange
 from services.prefect_api.run_calls import Stopped
+from services.store.registered import RegisteredFile
 from tests.support.waiting import eventually
 
 MANY = 300
@@ -63,15 +64,18 @@ class Failing(Port):
         return [DueRun(f"run-{number}", f"state-{number}", "d", datetime.now(UTC)) for number in range(MANY)]
 
 
+FILE = RegisteredFile("/project", "flows/flow.py:flow")
+
+
 def deployment_of(deployment_id: str) -> Deployment:
     return Deployment(
         id=deployment_id,
         name="flow/default",
-        path=None,
-        entrypoint=None,
+        path=FILE.path,
+        entrypoint=FILE.entrypoint,
         remote=False,
         work_pool=None,
-        tags=("sluice",),
+        tags=(),
         job_variables={},
     )
 
@@ -84,7 +88,7 @@ def intake_of(port: Port, queued: list[str]) -> Intake:
     return Intake(
         prefect=port,
         enqueue=enqueue,
-        policy=Policy("default", ()),
+        policy=Policy("default", (), lambda _: FILE),
         running=list,
         cancel=lambda _: None,
         suspend=lambda *_: None,

@@ -1,0 +1,78 @@
+"""What `sluice deploy` has registered: only that makes a deployment the project's own.
+
+Whoever reaches Prefect's API can give a deployment any tag or label. The record is kept here instead, with the file
+that was meant, so that a deployment which is changed afterwards is nobody's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from services.store.connection import AsyncRedis, SyncRedis, translated
+
+KEY: Final = "sluice:registered"
+"""A hash: a deployment's id in Prefect → its `RegisteredFile`."""
+
+_MARK: Final = "written"
+"""A field that is no deployment: a hash without it was lost with all of Redis, and is not empty because of a deploy."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredFile:
+    """The flow of a deployment: its folder, and its file and function in it."""
+
+    path: str
+    entrypoint: str
+
+
+async def remember(redis: AsyncRedis, deployment_id: str, file: RegisteredFile) -> None:
+    """From now on the deployment is the project's own. Raises `TransientError`."""
+    fields = _fields({deployment_id: file})
+    with translated():
+        await redis.hset(KEY, mapping=fields)
+
+
+async def forget(redis: AsyncRedis, deployment_id: str) -> None:
+    """It is not the project's any more. Raises `TransientError`."""
+    with translated():
+        await redis.hdel(KEY, deployment_id)
+
+
+class RegisteredFiles:
+    """The record as a process reads it again and again; blocking."""
+
+    def __init__(self, redis: SyncRedis) -> None:
+        self._redis = redis
+        self._known: Mapping[str, RegisteredFile] = {}
+
+    def refresh(self) -> None:
+        """Read the record; where Redis has lost all of it, what was read last is written again.
+
+        Raises `TransientError`; then what was read last still counts.
+        """
+        with translated():
+            found: dict[bytes, bytes] = self._redis.hgetall(KEY)  # type: ignore[assignment] # a blocking client
+            if not found and self._known:
+                self._redis.hset(KEY, mapping=_fields(self._known))
+                return
+        read = {name.decode(errors="replace"): _parsed(value) for name, value in found.items()}
+        self._known = {name: file for name, file in read.items() if file is not None}
+
+    def get(self, deployment_id: str) -> RegisteredFile | None:
+        """What was registered under the id."""
+        return self._known.get(deployment_id)
+
+
+def _fields(files: Mapping[str, RegisteredFile]) -> dict[Any, Any]:
+    return {_MARK: "", **{name: json.dumps(asdict(file)) for name, file in files.items()}}
+
+
+def _parsed(value: bytes) -> RegisteredFile | None:
+    try:
+        content: Any = json.loads(value)
+        return RegisteredFile(path=str(content["path"]), entrypoint=str(content["entrypoint"]))
+    except (ValueError, TypeError, KeyError):
+        return None
