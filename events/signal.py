@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     AwareDatetime,
     BaseModel,
@@ -22,6 +23,7 @@ from pydantic import (
 
 from events.errors import RejectedEvent
 from events.event import RESUME, Attribute, Limits, event_from_mapping, parse_json
+from sluice.protocol import checked_key
 
 DEFAULT_TTL_SECONDS = 86_400.0
 LONGEST_TTL_SECONDS = 30 * 86_400.0
@@ -38,6 +40,8 @@ class Outcome(StrEnum):
     REJECTED = "rejected"
     """The input does not fit; the run goes on waiting."""
     EXPIRED = "expired"
+    UNANSWERED = "unanswered"
+    """No signal: the run left its wait without an answer, and will wait again."""
     UNKNOWN_RUN = "unknown-run"
 
 
@@ -48,7 +52,7 @@ class ResumeSignal(BaseModel):
 
     id: Attribute
     run_id: UUID | None = None
-    key: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")] | None = None
+    key: Annotated[str, AfterValidator(checked_key)] | None = None
     input: dict[str, JsonValue] = Field(default_factory=dict)
     action: Literal["resume", "reject"] = "resume"
     reason: Annotated[str, Field(max_length=1000)] | None = None
@@ -96,6 +100,7 @@ def signal_from_mapping(value: Mapping[str, Any], *, sent: datetime | None = Non
         return ResumeSignal.model_validate({"id": str(uuid.uuid4()), "sent": sent or datetime.now(UTC), **value})
     except ValidationError as error:
         faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or 'message'}: {fault['msg']}" for fault in error.errors()
+            f"{'.'.join(map(str, fault['loc'])) or 'message'}: {fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors()
         )
         raise RejectedEvent("not-a-signal", f"the resume message is not valid: {faults}") from error

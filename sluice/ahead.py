@@ -8,6 +8,7 @@ import contextlib
 import contextvars
 import threading
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -20,8 +21,35 @@ _TIDY_SECONDS: Final = 12.0
 _WAKE_SECONDS: Final = 0.5
 """How often a thread that waits for an answer can be interrupted, where Prefect ends a task or flow by its time-out."""
 
-_ends: dict[UUID, concurrent.futures.Future[None]] = {}
-"""When the last wait of a run has tidied up: its next one begins behind that, whichever thread or loop it is in."""
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One wait's turn in its run: the next one's begins when it is answered and has tidied up."""
+
+    answered: concurrent.futures.Future[None] = field(default_factory=concurrent.futures.Future)
+    tidied: concurrent.futures.Future[None] = field(default_factory=concurrent.futures.Future)
+
+    def has_answer(self) -> None:
+        """What is left to do takes no longer than tidying up does."""
+        if not self.answered.done():
+            self.answered.set_result(None)
+
+    def end(self) -> None:
+        """It is the next one's turn."""
+        self.has_answer()
+        if not self.tidied.done():
+            self.tidied.set_result(None)
+
+    async def ended(self) -> None:
+        """Return once the wait is answered and has tidied up, or has had time enough for that."""
+        await asyncio.wait({asyncio.wrap_future(self.answered)})
+        await asyncio.wait({asyncio.wrap_future(self.tidied)}, timeout=_TIDY_SECONDS)
+
+
+_last: dict[UUID, Turn] = {}
+"""The last turn of each run: its waits are served one after the other, whichever threads or loops they are in."""
+
+_guard = threading.Lock()
 
 
 async def answer_of(run_id: UUID, wait: Callable[[asyncio.Future[T]], Coroutine[Any, Any, T]]) -> T:
@@ -29,40 +57,47 @@ async def answer_of(run_id: UUID, wait: Callable[[asyncio.Future[T]], Coroutine[
 
     It goes on by itself afterwards, on the same loop; the run's next wait begins behind it.
     """
-    await ended(run_id)
+    turn = Turn()
+    with _guard:
+        before = _last.get(run_id)
+        _last[run_id] = turn
+    turn.tidied.add_done_callback(lambda _: _forget(run_id, turn))
+    if before is not None:
+        try:
+            await before.ended()
+        except BaseException:
+            before.tidied.add_done_callback(lambda _: turn.end())  # who is behind us waits for who is before us
+            raise
     answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
     waiting = asyncio.create_task(wait(answer))
+    waiting.add_done_callback(lambda task: _over(task, turn))
     try:
         await asyncio.wait({answer, waiting}, return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
         waiting.cancel()
         await asyncio.wait({waiting}, timeout=_END_SECONDS)
+        turn.end()
         raise
     if not answer.done():
         return await waiting
-    end: concurrent.futures.Future[None] = concurrent.futures.Future()
-    _ends[run_id] = end
-
-    def over(task: asyncio.Task[T]) -> None:
-        if not task.cancelled():
-            task.exception()  # nobody asks for what went wrong behind the answer
-        if _ends.get(run_id) is end:
-            del _ends[run_id]
-        end.set_result(None)
-
-    waiting.add_done_callback(over)
+    turn.has_answer()
     return answer.result()
 
 
-async def ended(run_id: UUID) -> None:
-    """Return once the run's last wait has tidied up, or has had time enough for it."""
-    end = _ends.get(run_id)
-    if end is not None:
-        await asyncio.wait({asyncio.wrap_future(end)}, timeout=_TIDY_SECONDS)
+def _over(task: asyncio.Task[Any], turn: Turn) -> None:
+    if not task.cancelled():
+        task.exception()  # behind the answer nobody asks for it
+    turn.end()
 
 
-def in_thread(run_id: UUID | None, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run the coroutine on a loop in a thread of its own, which lives until the run's wait has tidied up.
+def _forget(run_id: UUID, turn: Turn) -> None:
+    with _guard:
+        if _last.get(run_id) is turn:
+            del _last[run_id]
+
+
+def in_thread(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run the coroutine on a loop in a thread of its own, which lives until what it began has ended, or 12 s.
 
     Answers what the coroutine answers, or raises what it raises, at once; an interruption of the caller cancels it.
     """
@@ -80,8 +115,9 @@ def in_thread(run_id: UUID | None, start: Callable[[], Coroutine[Any, Any, T]]) 
             answer.set_result(await start())
         except BaseException as error:  # noqa: BLE001 - Prefect's Pause is one, and it belongs to the caller
             answer.set_exception(error)
-        if run_id is not None:
-            await ended(run_id)
+        others = asyncio.all_tasks() - {task}
+        if others:
+            await asyncio.wait(others, timeout=_TIDY_SECONDS)
 
     context = contextvars.copy_context()
     # No daemon: a process that ends with the answer lets the wait tidy up.

@@ -28,9 +28,12 @@ class Hearing:
         self._log: logging.Logger | logging.LoggerAdapter[logging.Logger] = get_logger("sluice")
         self._entered: datetime | None = None
         self._moved: datetime | None = None
+        self._scheduled: datetime | None = None
         self._told = False
         self.hint = asyncio.Event()
         self.connected = asyncio.Event()
+        self.rescheduled = False
+        """Whether the run was scheduled anew while it waited: another process goes on with it."""
         self.begun = False
         """Whether the wait has begun: a connection that is made later may have missed something."""
 
@@ -50,10 +53,16 @@ class Hearing:
             return
         # Prefect sends those of the last minute ahead, and not in order: their times are those of the states.
         self._moved = max(event.occurred, self._moved or event.occurred)
+        if event.resource.get("prefect.state-type") in {"SCHEDULED", "PENDING"}:
+            self._scheduled = max(event.occurred, self._scheduled or event.occurred)
         self._compare()
 
     def _compare(self) -> None:
-        if self._entered is not None and self._moved is not None and self._moved > self._entered:
+        if self._entered is None:
+            return
+        if self._scheduled is not None and self._scheduled > self._entered:
+            self.rescheduled = True
+        if self._moved is not None and self._moved > self._entered:
             self._moved = None
             self._told = True
             self.hint.set()

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun, State, StateDetails, StateType
 from prefect.client.schemas.responses import SetStateStatus, StateAbortDetails, StateRejectDetails
-from prefect.exceptions import PrefectHTTPStatusError
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.input.run_input import run_input_subclass_from_type
 from pydantic import BaseModel
 
@@ -23,7 +24,9 @@ _CALL_SECONDS: Final = 5.0
 """Prefect's client retries by itself with ever longer pauses; a call is begun afresh before that."""
 
 _ANY_OBJECT: Final = {"type": "object", "title": "Input", "properties": {}, "additionalProperties": True}
-_INPUTS: Final = 20
+_INPUTS: Final = 1000
+"""More than a wait has: two for its last entry, and an answer or a verdict."""
+
 _CONFLICT: Final = 409
 
 UNREACHABLE: Final = (httpx.HTTPError, OSError, TimeoutError)
@@ -45,10 +48,10 @@ class OwnRun:
         found = await self._client.read_flow_run_states(self._id)
         return sorted(found, key=lambda state: state.timestamp)
 
-    async def inputs(self, pause: str) -> dict[str, Any]:
-        """The run inputs of the wait with that pause key, parsed, by key."""
+    async def inputs(self, wait: str) -> dict[str, Any]:
+        """The run inputs of all entries of the wait, parsed, by key."""
         found = await self._client.filter_flow_run_input(
-            flow_run_id=self._id, key_prefix=inputs_prefix(pause), limit=_INPUTS, exclude_keys=set()
+            flow_run_id=self._id, key_prefix=inputs_prefix(wait), limit=_INPUTS, exclude_keys=set()
         )
         return {row.key: json.loads(row.value) for row in found}
 
@@ -67,8 +70,9 @@ class OwnRun:
         return True
 
     async def drop(self, key: str) -> None:
-        """Take a run input away."""
-        await self._client.delete_flow_run_input(flow_run_id=self._id, key=key)
+        """Take a run input away, if it is there."""
+        with contextlib.suppress(ObjectNotFound):
+            await self._client.delete_flow_run_input(flow_run_id=self._id, key=key)
 
     async def put_form(self, pause: str, model: type[BaseModel] | None, description: str) -> None:
         """Write what an answer must look like. Done before the run pauses, so that no answer comes too early for it."""
@@ -110,10 +114,10 @@ class OwnRun:
         answer = await self._client.set_flow_run_state(self._id, state, force=True)
         return answer.state or state
 
-    async def emit(self, event: str, payload: dict[str, Any]) -> None:
-        """Publish an event whose resource is the run."""
+    async def emit(self, event: str, payload: dict[str, Any], *, event_id: str) -> None:
+        """Publish an event whose resource is the run; Prefect keeps one of each id."""
         body = {
-            "id": str(uuid4()),
+            "id": event_id,
             "event": event,
             "occurred": datetime.now(UTC).isoformat(),
             "resource": {"prefect.resource.id": f"prefect.flow-run.{self._id}"},

@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import unicodedata
+import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -15,17 +17,24 @@ AWAITS: Final = "awaits:"
 """Prefix of the tag that a run carries for each correlation key while it waits for it."""
 
 WAIT: Final = "sluice-wait-"
-"""Prefix of the pause key of every wait that `sluice.wait_for_signal` made; behind it the wait's name."""
+"""Prefix of the pause key of every wait that `sluice.wait_for_signal` made; behind it the wait's number and name."""
 
 KEYS: Final = "sluice_keys"
 NEED: Final = "sluice_need"
+IN_PROCESS: Final = "sluice_in_process"
+SINCE: Final = "sluice_since"
 DEADLINE: Final = "sluice_deadline"
 REMINDER: Final = "sluice_reminder"
-"""Fields beside Prefect's own in the paused state's keyset: JSON list of keys; ``any`` or ``all`` of them; ISO 8601
-times of a suspended wait."""
+"""Fields beside Prefect's own in the paused state's keyset: JSON list of keys; ``any`` or ``all`` of them; ``yes`` if a
+process entered it and stayed; ISO 8601 times at which it was first entered, ends unanswered and is reminded of."""
 
 DELIVERY: Final = "__sluice__"
 """Property of every answer that a signal brought: ``{"wait": pause key, "signal": id, "key": key or null}``."""
+
+GO_ON: Final = "go_on"
+"""The one field of the form of a wait without fields: Prefect's Resume button sends it."""
+
+_GO_ON: Final = {"type": "boolean", "title": "Go on", "description": "Sent by Resume", "default": True, "const": True}
 
 GAVE_UP: Final = "No signal came"
 """What the message of the state begins with in which a run goes on because nobody answered in time."""
@@ -40,24 +49,73 @@ FOLDERS_VARIABLE: Final = "SLUICE_FOLDERS"
 FILE_VARIABLE: Final = "SLUICE_FILE"
 """Environment variable of a run that one file event led to: ``{"path", "version"}`` as JSON. The executor sets it."""
 
-# Prefect allows letters, digits and dashes; two dashes end a name, so no name is the beginning of another's keys.
-_PLAIN: Final = re.compile(r"[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*")
+LONGEST_KEY: Final = 200
+"""Characters of a correlation key."""
+
+_UNPRINTABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Unicode categories of control characters, lone surrogates, and line and paragraph separators."""
+
+_REMINDERS: Final = uuid.UUID("0f1c7a36-2f0e-4d57-9c39-6e2b1f8f3c11")
+
+# Prefect takes lower-case letters, digits and dashes; two dashes end a name, so no name begins another's keys.
+_PLAIN: Final = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _LONGEST_PLAIN: Final = 80
+_ENTRY: Final = re.compile(r"--e(\d+)(?:--|$)")
 
 
-def pause_key(name: str, occurrence: int) -> str:
-    """The pause key of a run's wait ``name``; ``occurrence`` counts the waits under one name in one run, from 1."""
+def checked_key(key: str, *, what: str = "key") -> str:
+    """The correlation key as Sluice compares it: in Unicode's composed form (NFC), else exactly as given.
+
+    Raises `ValueError` for an empty one, one of more than 200 characters, or one with a control character, and
+    `TypeError` for what is not text.
+    """
+    if not isinstance(key, str):
+        raise TypeError(f"the {what} must be text, not {type(key).__name__} ({key!r})")
+    composed = unicodedata.normalize("NFC", key)
+    if not composed:
+        raise ValueError(f"the {what} is empty")
+    if len(composed) > LONGEST_KEY:
+        raise ValueError(
+            f"the {what} {composed[:40]!r}… has {len(composed)} characters; at most {LONGEST_KEY} are allowed"
+        )
+    for character in composed:
+        if unicodedata.category(character) in _UNPRINTABLE:
+            raise ValueError(
+                f"the {what} {composed!r} contains the control character U+{ord(character):04X}; send it without"
+            )
+    return composed
+
+
+def wait_key(name: str, occurrence: int) -> str:
+    """What a wait is known by in its run; ``occurrence`` counts the waits under one name in one run, from 1."""
     plain = name
     if len(name) > _LONGEST_PLAIN or not _PLAIN.fullmatch(name):
-        words = "-".join(re.findall("[A-Za-z0-9]+", name))[:60].strip("-")
+        words = "-".join(re.findall("[A-Za-z0-9]+", name))[:60].strip("-").lower()
         digest = hashlib.blake2b(name.encode(), digest_size=6).hexdigest()
         plain = f"{words}-{digest}" if words else digest
     return f"{WAIT}{occurrence}-{plain}"
 
 
-def inputs_prefix(pause: str) -> str:
-    """What the keys of a wait's run inputs begin with, and no other wait's do."""
-    return f"{pause}--"
+def pause_key(name: str, occurrence: int, entry: int = 1) -> str:
+    """The pause key under which a run enters its wait for the ``entry``-th time; Prefect takes each only once."""
+    wait = wait_key(name, occurrence)
+    return wait if entry == 1 else f"{wait}--e{entry}"
+
+
+def entry_of(key: str) -> int:
+    """Which entry of its wait a pause key, or the key of a run input, belongs to."""
+    found = _ENTRY.search(key)
+    return int(found[1]) if found else 1
+
+
+def belongs_to(key: str, wait: str) -> bool:
+    """Whether a pause key, or the key of a run input, belongs to an entry of that wait."""
+    return key == wait or key.startswith(inputs_prefix(wait))
+
+
+def inputs_prefix(wait: str) -> str:
+    """What the keys of the run inputs of a wait begin with, whichever entry they belong to, and no other wait's do."""
+    return f"{wait}--"
 
 
 def schema_key(pause: str) -> str:
@@ -76,18 +134,35 @@ def response_key(pause: str) -> str:
 
 
 def verdict_key(pause: str) -> str:
-    """The run input that holds why the wait ended otherwise: ``{"action": "reject" | "timeout", …}``."""
+    """The run input that holds why the wait ended otherwise: ``{"action": "reject" | "timeout", …}``.
+
+    Prefect takes a run input once: who writes the verdict first decides, and an answer overrules it.
+    """
     return f"{pause}--verdict"
 
 
 def form(schema: Mapping[str, Any], pause: str) -> dict[str, Any]:
-    """The ``schema`` of an answer to one wait, which refuses an answer that was meant for another.
+    """The ``schema`` of an answer to one wait, which refuses an empty answer and one that was meant for another wait.
 
-    Prefect validates and resumes in one transaction: what was decided on an old view of the run does no harm. Not under
-    ``properties``, so that the form in the UI does not show it.
+    Prefect validates and resumes in one transaction: what was decided on an old view of the run does no harm. It keeps
+    an answer only if that is not empty, and a wait that was left without an answer counts as open: so there is always
+    a field that Prefect's form sends. The part about the wait is not under ``properties``, which the form shows.
     """
     named = {"type": "object", "properties": {"wait": {"const": pause}}, "required": ["wait"]}
-    return {**schema, "patternProperties": {**schema.get("patternProperties", {}), f"^{DELIVERY}$": named}}
+    fields = schema.get("properties") or {GO_ON: _GO_ON}
+    example = "{" + f'"{next(iter(fields))}": …' + "}"
+    whole = {
+        **schema,
+        "properties": fields,
+        "allOf": [*schema.get("allOf", []), {"properties": {DELIVERY: named}}],
+        "if": {"maxProperties": 0},
+        # Prefect passes the name of what is missing on to whoever sent nothing.
+        "then": {"required": [f"an answer, such as {example}"]},
+    }
+    if whole.get("additionalProperties") is False:  # which would not know of the part about the wait
+        del whole["additionalProperties"]
+        whole["unevaluatedProperties"] = False
+    return whole
 
 
 def addressed(value: Mapping[str, Any], *, pause: str, signal: str, key: str | None) -> dict[str, Any]:
@@ -96,12 +171,24 @@ def addressed(value: Mapping[str, Any], *, pause: str, signal: str, key: str | N
 
 
 def opened(answer: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, Any]]:
-    """The value of an answer, and what it says of its delivery (nothing, if it did not come by a signal)."""
-    return {name: value for name, value in answer.items() if name != DELIVERY}, answer.get(DELIVERY) or {}
+    """The value of an answer, and what it says of its delivery (nothing, if it did not come by a signal).
+
+    What Prefect's form sends for a wait without fields is an empty value.
+    """
+    value = {name: field for name, field in answer.items() if name != DELIVERY}
+    delivery = answer.get(DELIVERY) or {}
+    return ({} if not delivery and value == {GO_ON: True} else value), delivery
 
 
 def keyset(
-    pause: str, *, keys: Iterable[str], need_all: bool = False, deadline: str | None = None, reminder: str | None = None
+    pause: str,
+    *,
+    keys: Iterable[str],
+    need_all: bool = False,
+    in_process: bool = False,
+    since: str | None = None,
+    deadline: str | None = None,
+    reminder: str | None = None,
 ) -> dict[str, str]:
     """The keyset of the paused state: where Prefect finds schema and answer, and what Sluice wants to know."""
     fields = {
@@ -111,18 +198,20 @@ def keyset(
         KEYS: json.dumps(list(keys)),
         NEED: "all" if need_all else "any",
     }
-    if deadline is not None:
-        fields[DEADLINE] = deadline
-    if reminder is not None:
-        fields[REMINDER] = reminder
-    return fields
+    more = {IN_PROCESS: "yes" if in_process else None, SINCE: since, DEADLINE: deadline, REMINDER: reminder}
+    return fields | {name: value for name, value in more.items() if value is not None}
 
 
 def keys_of(fields: Mapping[str, str] | None) -> tuple[str, ...]:
     """The correlation keys in a paused state's keyset."""
     if not fields or KEYS not in fields:
         return ()
-    return tuple(str(key) for key in json.loads(fields[KEYS]))
+    return tuple(unicodedata.normalize("NFC", str(key)) for key in json.loads(fields[KEYS]))
+
+
+def reminder_id(run_id: str, pause: str) -> str:
+    """The id of the event that reminds of a wait: the same, whoever sends it."""
+    return str(uuid.uuid5(_REMINDERS, f"{run_id} {pause.partition('--e')[0]}"))
 
 
 def with_awaits(tags: Iterable[str], keys: Iterable[str]) -> list[str]:

@@ -1,30 +1,41 @@
-"""One wait of a flow run: pause or suspend, hear the answer, and remember it for when the flow starts again."""
+"""One wait of a flow run: pause or suspend, hear the answer, and remember it for when the flow starts again.
+
+Only an answer, a rejection or the wait's time-out ends it, and each of them leaves a run input (docs/waits.md). A run
+that left its paused state in any other way is paused again, in another entry of the same wait.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final
+from uuid import UUID
 
 from prefect.client.schemas.objects import FlowRun, State, StateType
-from pydantic import BaseModel, ValidationError
+from prefect.exceptions import ObjectNotFound
 
 from sluice.hearing import Hearing, hearing
 from sluice.own_run import UNREACHABLE, OwnRun
+from sluice.past import RESCHEDULED, answer_in, ended_by, handed_over, this_attempt, verdicts_in
 from sluice.protocol import (
     AWAITS,
     GAVE_UP,
+    belongs_to,
+    description_key,
+    entry_of,
+    keys_of,
     keyset,
-    opened,
     pause_key,
-    response_key,
+    reminder_id,
+    schema_key,
     verdict_key,
+    wait_key,
     with_awaits,
 )
+from sluice.wait_result import Expiry, Leave, OneWaitError, Refusal, Result, WaitEndedError, WaitSpec
 
 REMINDER_EVENT: Final = "sluice.signal.reminder"
 
@@ -35,58 +46,10 @@ _UNCONNECTED_POLL_SECONDS: Final = 2.0
 _SETTLE_SECONDS: Final = 0.1
 """How long an answer that was being committed at the deadline may take to become visible."""
 
+_AGAIN_SECONDS: Final = 1.0
 
-@dataclass(frozen=True, slots=True)
-class WaitSpec:
-    """What the flow asked for; durations in seconds."""
-
-    name: str
-    keys: tuple[str, ...]
-    need_all: bool
-    model: type[BaseModel] | None
-    timeout_seconds: float | None
-    remind_seconds: float | None
-    suspend: bool
-    poll_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The wait was answered: ``value`` as it was sent, and for which of several keys (None: for all of them)."""
-
-    value: dict[str, Any]
-    key: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """The wait was answered by a rejection."""
-
-    by: str | None
-    reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Expiry:
-    """Nobody answered in time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Leave:
-    """The run is suspended: the process must end with this state, and the flow will start again from its top."""
-
-    state: State[Any]
-
-
-Result = Answer | Refusal | Expiry | Leave
-
-
-class UnfitError(ValueError):
-    """The answer passed Prefect's look at the schema, and the model refuses it."""
-
-
-class WaitEndedError(RuntimeError):
-    """The run was ended (cancelled, failed, …) by somebody else while it waited."""
+_given_up: dict[UUID, str] = {}
+"""The pause key of the wait that a run's flow gave up by an interruption: the run is still paused in it."""
 
 
 @dataclass(slots=True)
@@ -98,33 +61,38 @@ class Wait:
     """
 
     run: OwnRun
-    run_id: Any
+    run_id: UUID
     spec: WaitSpec
     occurrence: int
     log: logging.Logger | logging.LoggerAdapter[Any]
     since: datetime | None = None
     complaint: str = ""
-    pause: str = field(init=False)
+    key: str = field(init=False)
+    _entry: int = field(init=False, default=0)
     _tags: list[str] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        self.pause = pause_key(self.spec.name, self.occurrence)
+        self.key = wait_key(self.spec.name, self.occurrence)
+
+    @property
+    def _pause(self) -> str:
+        return pause_key(self.spec.name, self.occurrence, self._entry)
 
     async def result(self) -> Result:
-        """Wait; an answer that came in an earlier attempt of this run is given again at once."""
-        before = await self.run.read()
-        self._tags = list(before.tags)
-        known = await self._known(before)
-        if known is not None:
-            await self._untag()
-            return known
-        if self.spec.suspend:
-            return Leave(await self._enter())
-        async with hearing(self.run_id) as heard:
-            entered = datetime.now(UTC)
-            state = await self._enter()
-            heard.watch(state.timestamp)
-            return await self._until_left(state, heard, self.since or entered)
+        """Wait; an answer that came in an earlier attempt of this run is given again at once.
+
+        Raises `WaitEndedError` if the run ends meanwhile, and `OneWaitError` if it is in another wait.
+        """
+        while True:
+            before, inputs = await asyncio.gather(self.run.read(), self.run.inputs(self.key))
+            self._tags = list(before.tags)
+            result = await self._known(before, inputs)
+            if result is None:
+                result = await self._elsewhere(before) or await self._enter_and_wait(before, inputs)
+            if isinstance(result, Refusal | Expiry):
+                await self.tidy()
+            if result is not None:
+                return result
 
     async def tidy(self) -> None:
         """Take the tags away that say what the run waits for; the answer need not wait for that."""
@@ -133,64 +101,127 @@ class Wait:
             await self._untag()
 
     async def began(self) -> datetime | None:
-        """When the run entered this wait; None if it never did."""
-        entered = [known.timestamp for known in await self.run.states() if known.state_details.pause_key == self.pause]
-        return max(entered, default=None)
+        """When this attempt of the run first entered the wait; None if it did not."""
+        run, states = await asyncio.gather(self.run.read(), self.run.states())
+        fired = self._fired(run)
+        entered = [
+            state.timestamp
+            for state in this_attempt(states)
+            if state.type == StateType.PAUSED and state.state_details.pause_key in fired
+        ]
+        return min(entered, default=None)
 
-    async def _known(self, before: FlowRun) -> Result | None:
-        inputs = await self.run.inputs(self.pause)
-        # Prefect forgets the pause keys when a run that had ended is tried again: answers stay, refusals do not.
-        fired = self.pause in (before.empirical_policy.pause_keys or set())
-        if response_key(self.pause) in inputs:
-            return self._ended(inputs)
-        if verdict_key(self.pause) in inputs:
-            if fired:
-                return self._ended(inputs)
-            await self.run.drop(verdict_key(self.pause))
+    def _fired(self, run: FlowRun) -> set[str]:
+        # Prefect forgets the pause keys of a run that had ended and is tried again.
+        keys = run.empirical_policy.pause_keys or set()
+        return {key for key in keys if belongs_to(key, self.key)}
+
+    async def _known(self, run: FlowRun, inputs: Mapping[str, Any]) -> Result | None:
+        """What an entry of the wait ended with, if one did: answers outlive the end of a run, verdicts do not."""
+        answer = answer_in(inputs)
+        if answer is not None:
+            return answer
+        verdicts = verdicts_in(inputs)
+        if not verdicts:
             return None
-        if fired:
-            await self.run.put(response_key(self.pause), {})
-            return self._ended(inputs)
+        pause, verdict = verdicts[-1]
+        if pause in self._fired(run):
+            states = this_attempt(await self.run.states())
+            if any(state.state_details.pause_key == pause for state in states):
+                return ended_by(verdict)
+        for pause, _ in verdicts:
+            await self.run.drop(verdict_key(pause))
         return None
 
-    async def _enter(self) -> State[Any]:
-        spec = self.spec
+    async def _elsewhere(self, run: FlowRun) -> Leave | None:
+        """Expect the run to be one that this process executes, and not to be in a wait."""
+        state = run.state
+        if state is None:
+            return None
+        if state.type in RESCHEDULED or (state.type == StateType.PAUSED and state.state_details.pause_reschedule):
+            return Leave(state)
+        if state.type == StateType.PAUSED:
+            if state.state_details.pause_key != _given_up.pop(self.run_id, ""):
+                raise OneWaitError(_ONE_WAIT)
+            await self.run.go_on("The flow gave up its wait and goes on")
+        return None
+
+    async def _enter_and_wait(self, before: FlowRun, inputs: Mapping[str, Any]) -> Result | None:
+        """Enter the wait once more and see what comes of it; None if it was left without an answer."""
+        last = max((entry_of(key) for key in {*inputs, *self._fired(before)}), default=0)
+        if last and self.since is None:
+            self.since = await self.began()
+        deadline = self._after(self.since or datetime.now(UTC), self.spec.timeout_seconds)
+        if last and deadline is not None and deadline <= datetime.now(UTC):
+            self._entry = last
+            return await self._expire()
+        self._entry = last + 1
+        obsolete = [key for key in inputs if key.endswith(("--schema", "--description"))]
+        if self.spec.suspend:
+            return Leave(await self._enter(obsolete))
+        async with hearing(self.run_id) as heard:
+            entered = datetime.now(UTC)
+            state = await self._enter(obsolete)
+            heard.watch(state.timestamp)
+            try:
+                return await self._until_left(state, heard, self.since or entered)
+            except asyncio.CancelledError:
+                _given_up[self.run_id] = self._pause
+                raise
+
+    async def _enter(self, obsolete: Sequence[str]) -> State[Any]:
+        spec, pause = self.spec, self._pause
         now = self.since or datetime.now(UTC)
-        deadline = _after(now, spec.timeout_seconds)
-        what = " or ".join(repr(key) for key in spec.keys)
-        message = f"Waits for a signal{f' with the key {what}' if what else ''}"
+        deadline = self._after(now, spec.timeout_seconds)
+        message = f"Waits for a signal{f' with the key {spec.wanted}' if spec.keys else ''}"
         if deadline is not None:
             message += f" until {deadline:%Y-%m-%d %H:%M:%S} UTC"
         if self.complaint:
             message += f"; the last answer did not fit: {self.complaint}"
         await asyncio.gather(
-            self.run.put_form(self.pause, spec.model, message),
+            self.run.put_form(pause, spec.model, message),
             self.run.set_tags(with_awaits(self._tags, spec.keys)),
         )
         self._tags = with_awaits(self._tags, spec.keys)
+        for key in obsolete:
+            if key not in {schema_key(pause), description_key(pause)}:
+                await self.run.drop(key)
         fields = keyset(
-            self.pause,
+            pause,
             keys=spec.keys,
             need_all=spec.need_all,
-            deadline=None if deadline is None or not spec.suspend else deadline.isoformat(),
-            reminder=_iso(_after(now, spec.remind_seconds)) if spec.suspend else None,
+            in_process=not spec.suspend,
+            since=now.isoformat(),
+            deadline=_iso(deadline),
+            reminder=_iso(self._after(now, spec.remind_seconds)),
         )
-        state, reason = await self.run.pause(self.pause, keyset=fields, message=message, suspend=spec.suspend)
-        if state is None or state.state_details.pause_key != self.pause:
-            await self._untag()
-            verb = "suspend" if spec.suspend else "pause"
-            hint = " Only a deployment's own run can be suspended, not a subflow." if spec.suspend else ""
-            raise RuntimeError(f"The flow run cannot {verb}: {reason or 'it is paused elsewhere already'}{hint}")
+        state, reason = await self.run.pause(pause, keyset=fields, message=message, suspend=spec.suspend)
+        if state is None or state.state_details.pause_key != pause:
+            raise await self._not_entered(reason)
         self.log.info("%s", message)
         return state
 
-    async def _until_left(self, state: State[Any], heard: Hearing, entered: datetime) -> Result:
-        deadline = _after(entered, self.spec.timeout_seconds)
-        reminder = _after(entered, self.spec.remind_seconds)
+    async def _not_entered(self, reason: str) -> RuntimeError:
+        found = await self.run.read()
+        other = keys_of(found.state.state_details.run_input_keyset) if found.state and found.state.is_paused() else ()
+        if _awaiting(found.tags):  # those of another process's wait are put back
+            await self.run.set_tags(with_awaits(found.tags, other))
+        if found.state is not None and found.state.type == StateType.PAUSED:
+            return OneWaitError(_ONE_WAIT)
+        if found.state is not None and found.state.is_final():
+            return WaitEndedError(f"The flow run has ended ({found.state.name}) and cannot wait.")
+        verb = "suspend" if self.spec.suspend else "pause"
+        hint = " Only a deployment's own run can be suspended, not a subflow." if self.spec.suspend else ""
+        return RuntimeError(f"The flow run cannot {verb}: {reason or 'Prefect refused it'}{hint}")
+
+    async def _until_left(self, state: State[Any], heard: Hearing, since: datetime) -> Result | None:
+        """Return once the run is not in that paused state any more: with what came, or None if nothing did."""
+        deadline = self._after(since, self.spec.timeout_seconds)
+        reminder = self._after(since, self.spec.remind_seconds)
         while True:
             await self._sleep(heard, deadline, reminder)
-            result = await self._look(state, told=heard.taken())
-            if result is not None:
+            left, result = await self._look(state, heard)
+            if left:
                 return result
             now = datetime.now(UTC)
             if reminder is not None and now >= reminder:
@@ -200,6 +231,7 @@ class Wait:
                 result = await self._give_up(state)
                 if result is not None:
                     return result
+                deadline = now + timedelta(seconds=_AGAIN_SECONDS)  # cancelled, say: the next look tells
 
     async def _sleep(self, heard: Hearing, deadline: datetime | None, reminder: datetime | None) -> None:
         seconds = self.spec.poll_seconds
@@ -212,67 +244,77 @@ class Wait:
         await asyncio.wait({waiting}, timeout=seconds)
         waiting.cancel()
 
-    async def _look(self, state: State[Any], *, told: bool) -> Result | None:
-        """What came of the wait if the run goes on; told that it does, until the server's transaction shows."""
+    async def _look(self, state: State[Any], heard: Hearing) -> tuple[bool, Result | None]:
+        """Whether the run has left the paused state, and what came of it; told so, until Prefect's commit shows."""
+        told = heard.taken()
         for pause_seconds in _COMMIT_SECONDS if told else (0.0,):
             await asyncio.sleep(pause_seconds)
-            inputs: dict[str, Any] = {}
             try:
-                if told:
-                    inputs = await self.run.inputs(self.pause)
-                    if response_key(self.pause) in inputs:  # written in the transaction that let the run go on
-                        return self._ended(inputs)
+                if told and not heard.rescheduled:
+                    answer = answer_in(await self.run.inputs(self.key))
+                    if answer is not None:  # written in the transaction that let the run go on
+                        return True, answer
                 found = await self.run.read()
+                left, result = await self._seen(found, state, told=told)
             except UNREACHABLE as error:
                 self.log.debug("Prefect is out of reach while waiting: %s", error)
                 await asyncio.sleep(_UNCONNECTED_POLL_SECONDS)
-                return None
-            if found.state is not None and found.state.type == StateType.RUNNING:
-                self._tags = list(found.tags)
-                return await self._collect(inputs)
-            if found.state is None or found.state.is_final():
-                ended = found.state.name if found.state else "no state"
-                raise WaitEndedError(f"The flow run ended ({ended}) while it waited.")
-            if found.state.id != state.id:
-                return None  # being cancelled: whoever cancels ends this process
-        return None
+                return False, None
+            except ObjectNotFound:
+                raise WaitEndedError("The flow run was deleted while it waited.") from None
+            if left or (found.state is not None and found.state.id != state.id):
+                return left, result  # not left: being cancelled, and whoever cancels ends this process
+        return False, None
 
-    async def _collect(self, inputs: dict[str, Any]) -> Result:
-        """What came of the wait; ``inputs`` that hold nothing may have been read before the answer was there."""
-        known = {response_key(self.pause), verdict_key(self.pause)}
-        if known.isdisjoint(inputs):
-            inputs, _ = await asyncio.gather(self.run.inputs(self.pause), self._untag())
-        else:
-            await self._untag()
-        if known.isdisjoint(inputs):
-            # So that a retry of the whole run knows of it; with a response Prefect has seen to that.
-            await self.run.put(response_key(self.pause), {})
-        return self._ended(inputs)
-
-    def _ended(self, inputs: dict[str, Any]) -> Result:
-        if response_key(self.pause) in inputs:
-            value, delivery = opened(inputs[response_key(self.pause)])
-            return Answer(value=value, key=delivery.get("key"))
-        verdict = inputs.get(verdict_key(self.pause))
-        if verdict is None:
-            return Answer(value={})
-        if verdict.get("action") == "reject":
-            return Refusal(by=verdict.get("by"), reason=verdict.get("reason"))
-        return Expiry()
+    async def _seen(self, found: FlowRun, state: State[Any], *, told: bool) -> tuple[bool, Result | None]:
+        now = found.state
+        if now is None or now.is_final():
+            await self.tidy()
+            raise WaitEndedError(f"The flow run ended ({now.name if now else 'no state'}) while it waited.")
+        if now.type in RESCHEDULED or handed_over(now, state):
+            return True, Leave(now)
+        if now.type != StateType.RUNNING:
+            if now.id != state.id or told:
+                return False, None
+            answer = answer_in(await self.run.inputs(self.key))
+            if answer is not None:  # somebody set the paused state again just as the answer came
+                await self.run.go_on("The wait was answered")
+            return answer is not None, answer
+        states, inputs = await asyncio.gather(self.run.states(), self.run.inputs(self.key))
+        since = [known for known in states if known.timestamp > state.timestamp]
+        if any(known.type in RESCHEDULED or handed_over(known, state) for known in since):
+            return True, Leave(now)
+        verdict = inputs.get(verdict_key(self._pause))
+        result = answer_in(inputs) or (ended_by(verdict) if verdict is not None else None)
+        if result is None:
+            self.log.warning("The run left its wait without an answer, and waits again")
+        return True, result
 
     async def _give_up(self, state: State[Any]) -> Result | None:
-        """Leave the paused state by ourselves, unless an answer was faster."""
-        message = f"{GAVE_UP} within {self.spec.timeout_seconds:g} s"
-        mine = await self.run.go_on(message)
-        if mine is None:
-            return None  # cancelled or ended: the next look tells
-        await asyncio.sleep(_SETTLE_SECONDS)
-        since = [known for known in await self.run.states() if known.timestamp > state.timestamp]
-        if any(known.type == StateType.RUNNING and known.id != mine.id for known in since):
-            return await self._collect({})
-        await asyncio.gather(self.run.put(verdict_key(self.pause), {"action": "timeout"}), self._untag())
-        self.log.info("%s", message)
-        return Expiry()
+        """Leave the paused state by ourselves, unless an answer was faster or the run is in another state by now."""
+        try:
+            found = await self.run.read()
+            if found.state is None or found.state.id != state.id:
+                return None
+            # First, and only if there is none: who writes a verdict first decides, and an answer overrules it.
+            await self.run.put(verdict_key(self._pause), {"action": "timeout"})
+            if await self.run.go_on(f"{GAVE_UP} within {self.spec.timeout_seconds:g} s") is None:
+                return None
+            await asyncio.sleep(_SETTLE_SECONDS)
+            inputs = await self.run.inputs(self.key)
+        except (*UNREACHABLE, ObjectNotFound) as error:
+            self.log.debug("The wait could not be given up yet: %s", error)
+            return None
+        result = answer_in(inputs) or ended_by(inputs.get(verdict_key(self._pause)) or {})
+        if isinstance(result, Expiry):
+            self.log.info("%s within %g s", GAVE_UP, self.spec.timeout_seconds)
+        return result
+
+    async def _expire(self) -> Result:
+        """The time was over while no process of the run waited."""
+        await self.run.put(verdict_key(self._pause), {"action": "timeout"})
+        self.log.info("%s within %g s", GAVE_UP, self.spec.timeout_seconds)
+        return ended_by((await self.run.inputs(self.key))[verdict_key(self._pause)])
 
     async def _untag(self) -> None:
         if _awaiting(self._tags):
@@ -282,33 +324,24 @@ class Wait:
     async def _remind(self) -> None:
         payload = {"wait": self.spec.name, "keys": list(self.spec.keys), "waiting_seconds": self.spec.remind_seconds}
         try:
-            await self.run.emit(REMINDER_EVENT, payload)
+            await self.run.emit(REMINDER_EVENT, payload, event_id=reminder_id(str(self.run_id), self._pause))
         except UNREACHABLE as error:
             self.log.warning("The reminder was not sent: %s", error)
         self.log.warning("Still waiting for a signal after %g s", self.spec.remind_seconds)
+
+    @staticmethod
+    def _after(start: datetime, seconds: float | None) -> datetime | None:
+        return None if seconds is None else start + timedelta(seconds=seconds)
+
+
+_ONE_WAIT: Final = (
+    "The flow run waits already, in another process or in Prefect's own pause: a run can be in one wait at a time."
+)
 
 
 def _awaiting(tags: Sequence[str]) -> bool:
     return any(tag.startswith(AWAITS) for tag in tags)
 
 
-def parse_answer(model: type[BaseModel] | None, value: dict[str, Any]) -> Any:
-    """The answer as the flow asked for it; raises `UnfitError` where the model is stricter than its JSON schema."""
-    if model is None:
-        return value
-    try:
-        return model.model_validate_json(json.dumps(value))
-    except ValidationError as error:
-        faults = (f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg']}" for fault in error.errors())
-        raise UnfitError("; ".join(faults)) from error
-
-
-def _after(start: datetime, seconds: float | None) -> datetime | None:
-    return None if seconds is None else start + timedelta(seconds=seconds)
-
-
 def _iso(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()
-
-
-OnReject = Literal["fail", "cancel"]

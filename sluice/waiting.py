@@ -24,7 +24,9 @@ from pydantic import BaseModel
 from sluice.ahead import answer_of, in_thread
 from sluice.errors import SignalRejected, SignalTimeout
 from sluice.own_run import OwnRun
-from sluice.wait import Answer, Expiry, Leave, OnReject, Refusal, UnfitError, Wait, WaitSpec, parse_answer
+from sluice.protocol import checked_key
+from sluice.wait import Wait
+from sluice.wait_result import Answer, Expiry, Leave, OnReject, Refusal, UnfitError, WaitSpec, parse_answer
 
 T = TypeVar("T")
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -37,7 +39,7 @@ class _NoDefault:
 
 NO_DEFAULT: Final = _NoDefault()
 
-_LONGEST_KEY: Final = 200
+_LONGEST_SECONDS: Final = 100 * 365.25 * 86_400
 
 
 @overload
@@ -114,7 +116,10 @@ def wait_for_signal(key: str | None = None, **options: Any) -> Any:
     ``remind_after`` the resumer role, since no process of the run is left.
 
     ``name`` tells the waits of one run apart and is what an answer is remembered under; it defaults to the key. A
-    second wait under one name in one run is another wait. One run can be in one wait at a time.
+    second wait under one name in one run is another wait. A run is in one wait at a time: of several that its tasks or
+    coroutines begin at the same time, each begins when the one before it is answered, and its time begins then.
+
+    Raises `ValueError` or `TypeError` for what no wait can be made of, before the run is paused.
     """
     return _dispatch(lambda: wait_for_signal_async(key, **options))
 
@@ -134,17 +139,19 @@ async def wait_for_signal_async(
     poll_seconds: float = 10.0,
 ) -> Any:
     """`wait_for_signal` for async flows whose authors check types."""
-    wanted = _keys(key, keys)
+    given = _keys(key, keys)
+    wanted = tuple(dict.fromkeys(given.values()))
     several = key is None and bool(wanted)
+    _check_choices(need, on_reject, input)
     spec = WaitSpec(
-        name=name or "-".join(wanted) or "signal",
+        name=checked_key(name, what="name of the wait") if name is not None else "-".join(wanted) or "signal",
         keys=wanted,
         need_all=need == "all",
         model=input,
-        timeout_seconds=_seconds(timeout),
-        remind_seconds=_seconds(remind_after),
+        timeout_seconds=None if timeout is None else _seconds(timeout, "timeout"),
+        remind_seconds=None if remind_after is None else _seconds(remind_after, "remind_after"),
         suspend=suspend,
-        poll_seconds=poll_seconds,
+        poll_seconds=_seconds(poll_seconds, "poll_seconds"),
     )
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
@@ -156,7 +163,14 @@ async def wait_for_signal_async(
     async def wait(answer: asyncio.Future[Any]) -> Any:
         return await _wait(answer, called_in, run_id, spec, several=several, default=default, on_reject=on_reject)
 
-    return await answer_of(run_id, wait)
+    result = await answer_of(run_id, wait)
+    if several and isinstance(result, _Answers):
+        return {as_given: result[one] for as_given, one in given.items() if one in result}
+    return result
+
+
+class _Answers(dict[str, Any]):
+    """The answers of a wait for several keys, by key; not to be mistaken for a default."""
 
 
 async def _wait(
@@ -170,7 +184,7 @@ async def _wait(
     on_reject: OnReject,
 ) -> Any:
     """Wait until there is an answer that fits, or all of them, and tidy up behind ``answer``."""
-    answers: dict[str, Any] = {}
+    answers = _Answers()
     async with get_client() as client:
         run = OwnRun(client, run_id)
         since: datetime | None = None
@@ -220,8 +234,7 @@ async def _unanswered(
         case Expiry():
             if default is not NO_DEFAULT:
                 return default
-            what = " or ".join(repr(key) for key in spec.keys) or spec.name
-            raise SignalTimeout(f"no signal for {what} came within {spec.timeout_seconds:g} s")
+            raise SignalTimeout(f"no signal for {spec.wanted or spec.name} came within {spec.timeout_seconds:g} s")
         case Refusal(by=by, reason=reason):
             rejected = SignalRejected(by=by, reason=reason)
             if on_reject == "fail":
@@ -234,20 +247,32 @@ async def _unanswered(
             assert_never(result)
 
 
-def _keys(key: str | None, keys: Collection[str]) -> tuple[str, ...]:
+def _keys(key: str | None, keys: Collection[str]) -> dict[str, str]:
+    """The keys as they were given, each with the key as it is compared."""
     if isinstance(keys, str):
         raise TypeError("`keys` is a collection of keys; for one key give `key`")
     if key is not None and keys:
         raise ValueError("give `key` or `keys`, not both")
-    wanted = tuple(dict.fromkeys(keys)) if key is None else (key,)
-    for one in wanted:
-        if not 0 < len(one) <= _LONGEST_KEY or not one.isprintable():
-            raise ValueError(f"the key {one!r} must have 1 to {_LONGEST_KEY} printable characters")
-    return wanted
+    return {one: checked_key(one) for one in (keys if key is None else (key,))}
 
 
-def _seconds(duration: Seconds | None) -> float | None:
-    return duration.total_seconds() if isinstance(duration, timedelta) else duration
+def _seconds(duration: Seconds, name: str) -> float:
+    seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise TypeError(f"`{name}` must be seconds or a timedelta, not {duration!r}")
+    if not 0 < seconds <= _LONGEST_SECONDS:  # which no NaN is
+        hint = "" if name == "poll_seconds" else "; leave it out to wait without an end"
+        raise ValueError(f"`{name}` must be more than 0 seconds and at most 100 years, not {duration!r}{hint}")
+    return float(seconds)
+
+
+def _check_choices(need: str, on_reject: str, model: object) -> None:
+    if need not in {"any", "all"}:
+        raise ValueError(f'`need` is "any" or "all", not {need!r}')
+    if on_reject not in {"fail", "cancel"}:
+        raise ValueError(f'`on_reject` is "fail" or "cancel", not {on_reject!r}')
+    if model is not None and not (isinstance(model, type) and issubclass(model, BaseModel)):
+        raise TypeError(f"`input` must be a pydantic model, a class, not {model!r}")
 
 
 def _occurrence(context: FlowRunContext, name: str) -> int:
@@ -262,6 +287,4 @@ def _dispatch(start: Callable[[], Coroutine[Any, Any, T]]) -> Any:
     task = TaskRunContext.get()
     flow = FlowRunContext.get()
     owner = task.task if task is not None else flow.flow if flow is not None else None
-    if owner is not None and owner.isasync:
-        return start()
-    return in_thread(flow.flow_run.id if flow is not None and flow.flow_run is not None else None, start)
+    return start() if owner is not None and owner.isasync else in_thread(start)

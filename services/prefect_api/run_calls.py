@@ -93,7 +93,12 @@ async def cancel_run(api: PrefectApi, run_id: str, *, reason: str) -> str:
 
     Raises `RejectedEvent` when it has ended already.
     """
-    state = {"type": "CANCELLING", "name": "Cancelling", "message": reason}
+    found = (await api.request("GET", f"/flow_runs/{run_id}"))["state"] or {}
+    details = found.get("state_details") or {}
+    # One without a process is cancelled at once, and Prefect would do it without the message.
+    at_once = found.get("type") == "SCHEDULED" or (found.get("type") == "PAUSED" and details.get("pause_reschedule"))
+    name = "Cancelled" if at_once else "Cancelling"
+    state = {"type": name.upper(), "name": name, "message": reason}
     answer = await api.request("POST", f"/flow_runs/{run_id}/set_state", json={"state": state, "force": False})
     if answer["status"] == "ABORT":
         raise RejectedEvent("not-cancellable", f"the run cannot be cancelled: {answer['details'].get('reason')}")

@@ -4,119 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, auto
 from typing import Any, Final
 
 from events.errors import NotFound, RejectedEvent, TransientError
 from services.prefect_api.client import PrefectApi
-from sluice.protocol import AWAITS, DEADLINE, NEED, REMINDER, WAIT, keys_of, verdict_key
+from services.prefect_api.refusals import explained
+from services.prefect_api.run_view import FINAL, RunView, Stay, view
+from sluice.protocol import (
+    AWAITS,
+    DELIVERY,
+    verdict_key,
+    with_awaits,
+)
 
 PAGE: Final = 25
 """How many runs are listed in one answer. Prefect could list 200, and would serve nobody else for a good while."""
 
-_FINAL: Final = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 _CONFLICT: Final = "Prefect answered 409"
 _NO_SCHEMA: Final = "Run input schema not found"
-
-
-@dataclass(frozen=True, slots=True)
-class Stay:
-    """A run's time in one state: which, since when and until when (None: it is in it now)."""
-
-    state_id: str
-    state_type: str
-    state_name: str
-    message: str
-    entered: datetime
-    left: datetime | None
-    pause_key: str | None
-    keyset: Mapping[str, str]
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """The correlation keys that it was a wait for."""
-        return keys_of(self.keyset)
-
-    @property
-    def need_all(self) -> bool:
-        """Whether an answer for one of the keys left the others open."""
-        return self.keyset.get(NEED) == "all"
-
-
-@dataclass(frozen=True, slots=True)
-class RunView:
-    """A flow run as the server had it at one moment."""
-
-    run_id: str
-    name: str
-    state_id: str
-    state_type: str
-    state_name: str
-    entered: datetime
-    """When it entered the state, on the server's clock."""
-    tagged: tuple[str, ...]
-    pause_key: str | None
-    keyset: Mapping[str, str]
-    suspended: bool
-    heard: bool = False
-    """Remembered from when it began to wait, and not read just now."""
-
-    @property
-    def waiting(self) -> bool:
-        """Whether it is paused or suspended."""
-        return self.state_type == "PAUSED"
-
-    @property
-    def final(self) -> bool:
-        """Whether it has ended."""
-        return self.state_type in _FINAL
-
-    @property
-    def ours(self) -> bool:
-        """Whether `sluice.wait_for_signal` made this wait, and not Prefect's own pause or suspend."""
-        return self.waiting and (self.pause_key or "").startswith(WAIT)
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """The correlation keys that it waits for now: those of its tags that its paused state names too."""
-        if not self.ours:
-            return ()
-        return tuple(key for key in keys_of(self.keyset) if key in self.tagged)
-
-    @property
-    def need_all(self) -> bool:
-        """Whether an answer for one of the keys leaves the others open."""
-        return self.keyset.get(NEED) == "all"
-
-    @property
-    def deadline(self) -> datetime | None:
-        """When a suspended wait ends unanswered."""
-        return _moment(self.keyset.get(DEADLINE))
-
-    @property
-    def reminder(self) -> datetime | None:
-        """When a suspended wait is reminded of."""
-        return _moment(self.keyset.get(REMINDER))
-
-    @property
-    def memo(self) -> str:
-        """The view as JSON, for `remembered`."""
-        fields = {name: getattr(self, name) for name in _MEMO}
-        return json.dumps({**fields, "entered": self.entered.isoformat()})
-
-
-_MEMO: Final = (
-    "run_id", "name", "state_id", "state_type", "state_name", "tagged", "pause_key", "keyset", "suspended",
-)  # fmt: skip
-
-
-def remembered(memo: str) -> RunView:
-    """The view that was kept as its ``memo``: true when it was heard, to be taken as a hint now."""
-    fields = json.loads(memo)
-    entered = datetime.fromisoformat(fields["entered"])
-    return RunView(**{**fields, "entered": entered, "tagged": tuple(fields["tagged"])}, heard=True)
 
 
 class Undone(Enum):
@@ -153,14 +61,14 @@ class WaitingRuns:
 
     async def read(self, run_id: str) -> RunView:
         """The run as it is now; raises `NotFound`."""
-        return _view(await self._api.request("GET", f"/flow_runs/{run_id}", once=True))
+        return view(await self._api.request("GET", f"/flow_runs/{run_id}", once=True))
 
     async def read_many(self, run_ids: Sequence[str]) -> list[RunView]:
         """Those of the runs that exist."""
         found: list[RunView] = []
         for start in range(0, len(run_ids), PAGE):
             narrowed = {"id": {"any_": list(run_ids[start : start + PAGE])}}
-            found += [_view(run) for run in await self._filter(narrowed, 0)]
+            found += [view(run) for run in await self._filter(narrowed, 0)]
         return found
 
     async def waiting_for(self, keys: Iterable[str]) -> list[RunView]:
@@ -169,17 +77,17 @@ class WaitingRuns:
         narrowed = {"tags": {"any_": tags}, "state": {"type": {"any_": ["PAUSED"]}}}
         found: list[RunView] = []
         while page := await self._filter(narrowed, len(found)):
-            found += [_view(run) for run in page]
+            found += [view(run) for run in page]
             if len(page) < PAGE:
                 break
-        return sorted((run for run in found if run.keys), key=lambda run: run.entered)
+        return sorted((run for run in found if run.keys), key=lambda run: run.since)
 
     async def paused(self) -> AsyncIterator[list[RunView]]:
         """Every paused or suspended run, a page at a time."""
         offset = 0
         narrowed = {"state": {"type": {"any_": ["PAUSED"]}}}
         while page := await self._filter(narrowed, offset):
-            yield [_view(run) for run in page]
+            yield [view(run) for run in page]
             offset += len(page)
             if len(page) < PAGE:
                 break
@@ -188,19 +96,26 @@ class WaitingRuns:
         """The run's states in order."""
         rows = await self._api.request("GET", "/flow_run_states/", once=True, params={"flow_run_id": run_id})
         rows = sorted(rows, key=lambda row: datetime.fromisoformat(row["timestamp"]))
-        return [
-            Stay(
+        stays: list[Stay] = []
+        for row, later in zip(rows, [*rows[1:], None], strict=True):
+            details = row.get("state_details") or {}
+            stay = Stay(
                 state_id=row["id"],
                 state_type=row["type"],
                 state_name=row.get("name") or "",
                 message=row.get("message") or "",
                 entered=datetime.fromisoformat(row["timestamp"]),
                 left=datetime.fromisoformat(later["timestamp"]) if later else None,
-                pause_key=(row.get("state_details") or {}).get("pause_key"),
-                keyset=(row.get("state_details") or {}).get("run_input_keyset") or {},
+                pause_key=details.get("pause_key"),
+                keyset=details.get("run_input_keyset") or {},
             )
-            for row, later in zip(rows, [*rows[1:], None], strict=True)
-        ]
+            before = stays[-1] if stays else None
+            if before is not None and stay.ours and before.ours and stay.pause_key == before.pause_key:
+                again = before.later_ids | {stay.state_id}
+                stays[-1] = replace(before, left=stay.left, later_ids=again)
+            else:
+                stays.append(stay)
+        return stays
 
     async def resume(self, run: RunView, value: Mapping[str, Any]) -> Resumed | Undone | Refused:
         """Let the run go on with ``value``, as the UI's Resume button does: transition and input are one transaction.
@@ -214,7 +129,7 @@ class WaitingRuns:
             if _CONFLICT not in str(error):
                 return Refused(str(error))
             # Another resume was faster, or an answer from before is in the way; the next try finds neither.
-            await self._drop_stale_response(run)
+            await self._see_to_stored_response(run)
             raise TransientError(str(error)) from error
         reason = ((answer.get("details") or {}).get("reason") or "").removeprefix("Reason: ")
         match answer["status"]:
@@ -224,18 +139,50 @@ class WaitingRuns:
                 return Undone.NOT_WAITING
             case _ if reason.startswith(_NO_SCHEMA):
                 return Undone.NO_SCHEMA_YET
+            case _ if DELIVERY in reason:  # the answer names another wait than the one that the run is in
+                return Undone.NOT_WAITING
             case _:
                 state = answer.get("state") or {}
-                return Refused(reason or f"Prefect answered {answer['status']}", ended=state.get("type") in _FINAL)
+                reason = await self._explained(run, value, reason or f"Prefect answered {answer['status']}")
+                return Refused(reason, ended=state.get("type") in FINAL)
 
     async def end_wait(self, run: RunView, verdict: Mapping[str, Any], message: str) -> Resumed | Undone:
-        """Let a run of `sluice.wait_for_signal` go on without an answer; it finds ``verdict`` and acts on it."""
-        await self._put(run.run_id, verdict_key(run.pause_key or ""), verdict)
-        if run.suspended:
-            state = {"type": "SCHEDULED", "name": "Resuming", "message": message}
-        else:
-            state = {"type": "RUNNING", "name": "Running", "message": message}
-        return await self._set_state(run.run_id, state)
+        """Let a run of `sluice.wait_for_signal` go on without an answer; it finds ``verdict`` and acts on it.
+
+        The first verdict stands, and an answer overrules it: `Undone.NOT_WAITING` if it was not this verdict that ended
+        the wait.
+        """
+        key = verdict_key(run.pause_key or "")
+        await self._put_first(run.run_id, key, verdict)
+        answer = await self.go_on(run, message)
+        found = await self.inputs(run.run_id, [run.keyset.get("response", ""), key])
+        return answer if found == {key: dict(verdict)} else Undone.NOT_WAITING
+
+    async def go_on(self, run: RunView, message: str) -> Resumed | Undone:
+        """Let a waiting run go on to what its run inputs hold for it."""
+        kind = ("SCHEDULED", "Resuming") if run.suspended else ("RUNNING", "Running")
+        return await self._set_state(run.run_id, {"type": kind[0], "name": kind[1], "message": message})
+
+    async def untag(self, run_id: str) -> None:
+        """Take the ``awaits:`` tags from a run that has ended; raises `NotFound`.
+
+        Prefect replaces all tags of a run at once: a run that waits again by then gets its own back.
+        """
+        found = await self._api.request("GET", f"/flow_runs/{run_id}", once=True)
+        if not view(found).final or not any(tag.startswith(AWAITS) for tag in found["tags"]):
+            return
+        await self._set_tags(run_id, with_awaits(found["tags"], ()))
+        found = await self._api.request("GET", f"/flow_runs/{run_id}", once=True)
+        if view(found).keys:
+            await self._set_tags(run_id, with_awaits(found["tags"], view(found).keys))
+
+    async def _explained(self, run: RunView, value: Mapping[str, Any], reason: str) -> str:
+        key = run.keyset.get("schema", "")
+        schema = (await self.inputs(run.run_id, [key])).get(key) if key else None
+        return explained(reason, value, schema) if isinstance(schema, dict) else reason
+
+    async def _set_tags(self, run_id: str, tags: Sequence[str]) -> None:
+        await self._api.request("PATCH", f"/flow_runs/{run_id}", once=True, json={"tags": list(tags)})
 
     async def cancel(self, run: RunView, message: str) -> Resumed | Undone:
         """Cancel a run that waits in Prefect's own pause: it has said nothing about rejections."""
@@ -246,7 +193,7 @@ class WaitingRuns:
     async def inputs(self, run_id: str, keys: Sequence[str]) -> dict[str, Any]:
         """Those of the run inputs that are there, parsed."""
         found: dict[str, Any] = {}
-        for key in keys:
+        for key in filter(None, keys):
             try:
                 found[key] = await self._api.request("GET", f"/flow_runs/{run_id}/input/{key}", once=True)
             except NotFound:
@@ -263,15 +210,14 @@ class WaitingRuns:
         answer = await self._api.request("POST", f"/flow_runs/{run_id}/set_state", once=True, json=body)
         return _resumed(answer) if answer["status"] == "ACCEPT" else Undone.NOT_WAITING
 
-    async def _put(self, run_id: str, key: str, value: Any) -> None:
+    async def _put_first(self, run_id: str, key: str, value: Any) -> None:
+        """Write the run input unless there is one."""
         body = {"key": key, "value": json.dumps(value)}
-        for _ in range(2):
-            try:
-                await self._api.request("POST", f"/flow_runs/{run_id}/input", once=True, json=body)
-            except RejectedEvent:  # 409: an earlier one is there
-                await self._delete(run_id, key)
-            else:
-                return
+        try:
+            await self._api.request("POST", f"/flow_runs/{run_id}/input", once=True, json=body)
+        except RejectedEvent as error:
+            if _CONFLICT not in str(error):
+                raise
 
     async def _delete(self, run_id: str, key: str) -> None:
         try:
@@ -279,36 +225,23 @@ class WaitingRuns:
         except NotFound:
             return
 
-    async def _drop_stale_response(self, run: RunView) -> None:
-        """A run that failed and was tried again pauses under its old key: Prefect then cannot store a second answer."""
+    async def _see_to_stored_response(self, run: RunView) -> None:
+        """Prefect cannot store a second answer under the key of the first.
+
+        A wait of Sluice is entered under a new key each time: its answer stands, and the run was paused again just as
+        it came. Prefect's own pause has its old key when a run that failed is tried again: there it is stale.
+        """
         key = run.keyset.get("response")
         if key is None:
             return
         now = await self.read(run.run_id)
-        if now.state_id == run.state_id and await self.inputs(run.run_id, [key]):
+        if not now.is_in(run.wait_id) or not await self.inputs(run.run_id, [key]):
+            return
+        if now.ours:
+            await self.go_on(now, "The wait was answered")
+        else:
             await self._delete(run.run_id, key)
-
-
-def _view(run: Mapping[str, Any]) -> RunView:
-    state = run.get("state") or {}
-    details = state.get("state_details") or {}
-    return RunView(
-        run_id=run["id"],
-        name=run["name"],
-        state_id=state.get("id") or "",
-        state_type=state.get("type") or "PENDING",
-        state_name=state.get("name") or "",
-        entered=datetime.fromisoformat(state.get("timestamp") or run["created"]),
-        tagged=tuple(tag.removeprefix(AWAITS) for tag in run.get("tags") or () if tag.startswith(AWAITS)),
-        pause_key=details.get("pause_key"),
-        keyset=details.get("run_input_keyset") or {},
-        suspended=bool(details.get("pause_reschedule")),
-    )
 
 
 def _resumed(answer: Mapping[str, Any]) -> Resumed:
     return Resumed(at=datetime.fromisoformat(answer["state"]["timestamp"]))
-
-
-def _moment(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None

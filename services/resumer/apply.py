@@ -12,7 +12,7 @@ import structlog
 from config.settings import ResumerSettings
 from events.errors import NotFound, RejectedEvent, TransientError
 from events.signal import Outcome
-from services.prefect_api.waiting import RunView, remembered
+from services.prefect_api.run_view import RunView, remembered
 from services.resumer import deliver
 from services.resumer.decide import Verdict, expired, overall
 from services.store.signal_record import SignalRecord
@@ -113,7 +113,7 @@ class Applier:
             return others
         key = record.signal.key
         heard = [remembered(memo) for memo in await self._hints.memos_for(key)]
-        record, touched = await self._to_each(sorted(heard, key=lambda run: run.entered), record)
+        record, touched = await self._to_each(sorted(heard, key=lambda run: run.since), record)
         others |= touched
         if not _was_applied(record):  # else a run that waits unheard gets it when it is heard of: see `late_for`
             record, touched = await self._to_each(await self._delivery.call(self._runs.waiting_for([key])), record)
@@ -142,7 +142,7 @@ class Applier:
             if record is not None and mark is not None and mark.outcome is None:
                 gone = mark.model_copy(update={"outcome": Outcome.REJECTED, "reason": "the run was deleted"})
                 await self._store.settle(record, run_id, gone)
-                await self._hints.ended(run_id, mark.state_id)
+                await self._hints.ended(run_id, mark.wait)
             return set()
 
     async def _finish(self, record: SignalRecord) -> None:

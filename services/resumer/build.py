@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from config.settings import ResumerSettings
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.events import emit, state_changes
-from services.prefect_api.waiting import RunView, WaitingRuns
+from services.prefect_api.run_view import RunView
+from services.prefect_api.waiting import WaitingRuns
 from services.resumer.apply import Applier
 from services.resumer.bystander import Bystander
 from services.resumer.tell import DeadLetterBox, History, SignalTeller, reminder_event

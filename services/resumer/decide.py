@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 from events.signal import Outcome, ResumeSignal
-from services.prefect_api.waiting import RunView, Stay
+from services.prefect_api.run_view import FINAL, RunView, Stay
 from services.store.signal_record import Mark, SignalRecord
 from services.store.signal_scripts import RECEIVED
-from sluice.protocol import GAVE_UP, KEYS, opened
+from sluice.protocol import GAVE_UP, opened
 
 
 class Step(Enum):
@@ -37,13 +37,42 @@ class Verdict:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class End:
+    """What ended a wait, on evidence: for a wait of Sluice a run input, for Prefect's own the state that followed."""
+
+    how: Literal["answered", "rejected", "timed out"]
+    signal: str | None = None
+    """The id of the signal that did it; None where it was none, or Prefect's own pause does not tell."""
+    key: str | None = None
+    """The key that it was an answer for, of several."""
+    value: Mapping[str, Any] | None = None
+
+
+def end_of(stay: Stay, after: Stay, inputs: Mapping[str, Any]) -> End | None:
+    """What ended the wait ``stay``; None if it was left without an answer, and is still to be answered.
+
+    ``inputs`` holds those of the stay's run inputs that are `Stay.evidence`. A verdict does not outlive the end of the
+    run: who tries it again is asked again.
+    """
+    if not stay.ours:
+        return End("answered", value=inputs.get(stay.keyset.get("response", "")) or {}) if resumes(after) else None
+    response, verdict = (inputs.get(key) for key in stay.evidence)
+    if response is not None:
+        value, delivery = opened(response)
+        return End("answered", delivery.get("signal"), delivery.get("key"), value)
+    if verdict is not None and after.state_type not in FINAL:
+        return End("rejected" if verdict.get("action") == "reject" else "timed out", verdict.get("signal"))
+    return End("timed out") if after.message.startswith(GAVE_UP) else None
+
+
 def step(run: RunView, record: SignalRecord) -> Step:
     """What comes next, from the run as it is now."""
     mark = record.marks.get(run.run_id)
     if mark is not None:
         if mark.outcome is not None:
             return Step.SKIP
-        return Step.APPLY if run.waiting and run.state_id == mark.state_id else Step.RESOLVE
+        return Step.APPLY if run.is_in(mark.wait) else Step.RESOLVE
     if record.signal.key is not None and record.signal.key not in run.keys:
         return Step.SKIP
     first_look = record.status == RECEIVED
@@ -54,61 +83,70 @@ def step(run: RunView, record: SignalRecord) -> Step:
     return Step.KEEP
 
 
-def missed(run: RunView, record: SignalRecord, stays: Sequence[Stay]) -> Verdict | None:
-    """The outcome of a signal that found the run elsewhere than it was sent to; None if it came early."""
+def sent_to(run: RunView, record: SignalRecord, stays: Sequence[Stay]) -> tuple[Stay, Stay] | None:
+    """The wait that the run was in when the signal came, and the state that followed; None if it was in none.
+
+    A wait for all of several keys is not the one if the signal's key was left open by it.
+    """
     key = record.signal.key
-    left = [
-        (stay, after)
-        for stay, after in pairwise(stays)
-        if stay.state_type == "PAUSED"
-        and (key is None or (key in stay.keys and not (stay.need_all and key in run.keys)))
-    ]
-    for stay, after in left:
-        if stay.entered <= record.received <= after.entered:
-            return _gone(stay, after)
-    if not run.final or key is not None:
-        return None
-    if any(resumes(after) for _, after in left):
-        return Verdict(
-            Outcome.DUPLICATE, f"the run was resumed before, and ended ({run.state_name}) without waiting again"
-        )
-    return Verdict(Outcome.REJECTED, f"the run has ended ({run.state_name}) and waits for nothing")
+    for stay, after in pairwise(stays):
+        meant = key is None or (key in stay.keys and not (stay.need_all and key in run.keys))
+        if stay.state_type == "PAUSED" and meant and stay.entered <= record.received <= after.entered:
+            return stay, after
+    return None
+
+
+def missed(run: RunView, record: SignalRecord, stay: Stay | None, end: End | None) -> Verdict | None:
+    """The outcome of a signal that found the run elsewhere than in the wait ``stay`` that it was sent to.
+
+    None if it is still good for a wait to come: it came early, or the wait was left without an answer.
+    """
+    if stay is not None and end is not None:
+        return _gone(stay, end)
+    return over(run) if run.final and record.signal.key is None else None
 
 
 def resolved(
     run: RunView, record: SignalRecord, mark: Mark, stays: Sequence[Stay], inputs: Mapping[str, Any]
-) -> Verdict:
+) -> Verdict | None:
     """Whether it was this signal that made the run leave the wait that it was being applied to.
 
-    ``inputs`` holds the wait's response, if Prefect stored one; that of a wait of Sluice names the signal. Where
-    nothing tells two resumes of Prefect's own pauses apart, their effect is the same, and the signal counts as applied.
+    None if nothing did: the wait is still open. ``inputs`` holds the wait's evidence (see `end_of`). Where nothing
+    tells two resumes of Prefect's own pauses apart, their effect is the same, and the signal counts as applied.
     """
-    place = next((place for place, stay in enumerate(stays) if stay.state_id == mark.state_id), None)
+    place = next((place for place, stay in enumerate(stays) if stay.is_wait(mark.wait)), None)
     if place is None or place + 1 >= len(stays):
-        return Verdict(Outcome.REJECTED, f"the run left its wait unanswered, for {run.state_name}")
+        return over(run) if run.final and record.signal.key is None else None
     stay, after = stays[place], stays[place + 1]
-    if record.signal.action == "reject":
-        ours = after.message == rejection(record.signal)
+    signal = record.signal
+    end = end_of(stay, after, inputs)
+    if stay.ours:
+        applied = end is not None and end.signal == signal.id
+    elif signal.action == "reject":
+        applied = after.message == rejection(signal)
     else:
-        given = inputs.get(stay.keyset.get("response", "")) or {}
-        if KEYS in stay.keyset:
-            _, delivery = opened(given)
-            ours = resumes(after) and delivery.get("signal") == record.signal.id
-        else:
-            ours = resumes(after) and given == (record.signal.input if stay.keyset else {})
-    return Verdict(Outcome.APPLIED, applied_to(run)) if ours else _gone(stay, after)
+        applied = end is not None and end.value == (signal.input if stay.keyset else {})
+    if applied:
+        return Verdict(Outcome.APPLIED, applied_to(run))
+    return missed(run, record, stay, end)
 
 
-def outlives(record: SignalRecord, stay: Stay, inputs: Mapping[str, Any]) -> bool:
+def outlives(record: SignalRecord, stay: Stay, end: End | None) -> bool:
     """Whether a signal that was tried on a wait, and came too late for it, is still good for one to come.
 
-    It is if it was not sent during that wait: an early signal counts for the next wait that takes it. ``inputs`` holds
-    the wait's response, if there is one: it says which of several keys was answered.
+    It is if it was not sent during that wait: an early signal counts for the next wait that takes it. It is, too, if
+    another of several keys was answered.
     """
     if record.received < stay.entered or (stay.left is not None and stay.left < record.received):
         return True
-    _, delivery = opened(inputs.get(stay.keyset.get("response", "")) or {})
-    return stay.need_all and record.signal.key is not None and delivery.get("key") not in {None, record.signal.key}
+    return (
+        end is not None and stay.need_all and record.signal.key is not None and end.key not in {None, record.signal.key}
+    )
+
+
+def over(run: RunView) -> Verdict:
+    """The outcome of a signal for a run that has ended."""
+    return Verdict(Outcome.REJECTED, f"the run is over: {run.state_name}")
 
 
 def rejection(signal: ResumeSignal) -> str:
@@ -138,14 +176,15 @@ def expired(record: SignalRecord) -> Verdict:
     return Verdict(Outcome.EXPIRED, f"nobody waited for it within its time to live, {record.signal.ttl_seconds:g} s")
 
 
-def _gone(stay: Stay, after: Stay) -> Verdict:
-    if resumes(after):
-        return Verdict(Outcome.DUPLICATE, f"the wait since {stay.entered:%H:%M:%S} UTC was answered by another before")
-    if after.message.startswith(GAVE_UP):
-        return Verdict(Outcome.REJECTED, "the wait had ended: nobody had answered in time")
-    return Verdict(Outcome.REJECTED, f"the run left its wait unanswered, for {after.state_name}")
+def _gone(stay: Stay, end: End) -> Verdict:
+    since = f"the wait since {stay.entered:%H:%M:%S} UTC"
+    match end.how:
+        case "timed out":
+            return Verdict(Outcome.REJECTED, f"{since} had ended: nobody had answered in time")
+        case how:
+            return Verdict(Outcome.DUPLICATE, f"{since} was {how} by another before")
 
 
 def resumes(after: Stay) -> bool:
-    """Whether the state that followed a wait means that somebody answered."""
+    """Whether the state that followed a pause of Prefect's own means that somebody resumed it."""
     return after.state_type in {"RUNNING", "SCHEDULED"} and not after.message.startswith(GAVE_UP)

@@ -13,8 +13,22 @@ from config.settings import ResumerSettings
 from events.errors import TransientError
 from events.identity import id_of
 from events.signal import Outcome
-from services.prefect_api.waiting import Refused, Resumed, RunView, Stay, Undone
-from services.resumer.decide import Step, Verdict, applied_to, expired, missed, outlives, rejection, resolved, step
+from services.prefect_api.run_view import RunView, Stay
+from services.prefect_api.waiting import Refused, Resumed, Undone
+from services.resumer.decide import (
+    End,
+    Step,
+    Verdict,
+    applied_to,
+    end_of,
+    expired,
+    missed,
+    outlives,
+    rejection,
+    resolved,
+    sent_to,
+    step,
+)
 from services.store.signal_record import Mark, SignalRecord
 from services.store.signals import Answered, Busy, SignalStore
 from sluice.protocol import addressed
@@ -38,7 +52,7 @@ class Runs(Protocol):
 class Heard(Protocol):
     """Who was heard to wait (see `services.store.waits.Waits`)."""
 
-    async def ended(self, run_id: str, state_id: str) -> None: ...
+    async def ended(self, run_id: str, wait: str) -> None: ...
 
 
 class Outdated(Exception):
@@ -110,9 +124,9 @@ class Delivery:
             case Step.KEEP:
                 return await self._early(run, record)
             case Step.LOOK_BACK:
-                verdict = missed(run, record, await self.call(self._runs.stays(run.run_id)))
+                verdict = await self._missed(run, record)
                 if verdict is not None:
-                    await self._settle(run, record, Mark(state_id=run.state_id), verdict)
+                    await self._settle(run, record, Mark(wait=run.wait_id), verdict)
                     return False
                 return await (self._attempt(run, record, busy) if run.waiting else self._early(run, record))
             case Step.RESOLVE:
@@ -122,6 +136,16 @@ class Delivery:
                 return await self._attempt(run, record, busy)
             case other:
                 assert_never(other)
+
+    async def _missed(self, run: RunView, record: SignalRecord) -> Verdict | None:
+        found = sent_to(run, record, await self.call(self._runs.stays(run.run_id)))
+        if found is None:
+            return missed(run, record, None, None)
+        stay, after = found
+        return missed(run, record, stay, end_of(stay, after, await self._evidence(run, stay)))
+
+    async def _evidence(self, run: RunView, stay: Stay) -> dict[str, Any]:
+        return await self.call(self._runs.inputs(run.run_id, stay.evidence)) if stay.evidence else {}
 
     async def _early(self, run: RunView, record: SignalRecord) -> bool:
         if record.signal.run_id is not None:
@@ -135,7 +159,7 @@ class Delivery:
     async def _attempt_now(self, run: RunView, record: SignalRecord, busy: Busy) -> bool:
         if busy.remaining < self._settings.call_seconds:
             raise TransientError("the lease on the run ran short")
-        mark = Mark(state_id=run.state_id)
+        mark = Mark(wait=run.wait_id)
         if record.expires <= datetime.now(UTC):
             await self._settle(run, record, mark, expired(record))
             return False
@@ -154,7 +178,7 @@ class Delivery:
                 await self._settle(run, record, mark, Verdict(Outcome.REJECTED, reason))
                 return False
             case Undone.NOT_WAITING:
-                await self._resolve(await self.call(self._runs.read(run.run_id)), record, mark)
+                await self._resolve_now(run.run_id, record, mark)
             case Undone.NO_SCHEMA_YET:
                 raise TransientError("the run has not yet said what its input looks like")
         return True
@@ -162,9 +186,9 @@ class Delivery:
     async def _not_as_heard(self, record: SignalRecord, mark: Mark, run_id: str) -> None:
         """Return if the run is as it was heard to be; otherwise see what that means for the signal: `Outdated`."""
         run = await self.call(self._runs.read(run_id))
-        if run.waiting and run.state_id == mark.state_id:
+        if run.is_in(mark.wait):
             return
-        await self._heard.ended(run_id, mark.state_id)
+        await self._heard.ended(run_id, mark.wait)
         await self._resolve(run, record, mark)
         raise Outdated
 
@@ -180,16 +204,27 @@ class Delivery:
         answer = addressed(signal.input, pause=run.pause_key or "", signal=signal.id, key=signal.key)
         return await self._runs.resume(run, answer)
 
+    async def _resolve_now(self, run_id: str, record: SignalRecord, mark: Mark) -> None:
+        run = await self.call(self._runs.read(run_id))
+        if run.is_in(mark.wait):
+            raise TransientError("the run is still in its wait, though Prefect did not let it go on")
+        await self._resolve(run, record, mark)
+
     async def _resolve(self, run: RunView, record: SignalRecord, mark: Mark | None = None) -> None:
         mark = mark or record.marks[run.run_id]
         stays = await self.call(self._runs.stays(run.run_id))
-        stay = next((known for known in stays if known.state_id == mark.state_id), None)
-        key = stay.keyset.get("response") if stay else None
-        inputs = await self.call(self._runs.inputs(run.run_id, [key])) if key else {}
+        place = next((place for place, known in enumerate(stays) if known.is_wait(mark.wait)), None)
+        stay = stays[place] if place is not None else None
+        inputs = await self._evidence(run, stay) if stay is not None else {}
+        end: End | None = None
+        if stay is not None and place is not None and place + 1 < len(stays):
+            end = end_of(stay, stays[place + 1], inputs)
         verdict = resolved(run, record, mark, stays, inputs)
-        if verdict.outcome is Outcome.APPLIED and stay is not None:
+        if verdict is None:
+            await self._store.disclaim(record, run.run_id, mark)
+        elif verdict.outcome is Outcome.APPLIED and stay is not None:
             await self._applied(run, record, mark, stay=stay, left=stay.left or run.entered)
-        elif stay is not None and outlives(record, stay, inputs):
+        elif stay is not None and outlives(record, stay, end):
             await self._store.disclaim(record, run.run_id, mark)
         else:
             await self._settle(run, record, mark, verdict)
@@ -203,7 +238,7 @@ class Delivery:
         for key in keys:
             await self._store.answered(key, wait)
         await self._settle(run, record, mark, Verdict(Outcome.APPLIED, applied_to(run)))
-        await self._heard.ended(run.run_id, mark.state_id)
+        await self._heard.ended(run.run_id, mark.wait)
 
     async def _settle(self, run: RunView, record: SignalRecord, mark: Mark, verdict: Verdict) -> None:
         settled = mark.model_copy(update={"outcome": verdict.outcome, "reason": verdict.reason})

@@ -15,10 +15,11 @@ from events.errors import Backpressure, RejectedEvent, TransientError
 from events.identity import id_of
 from events.signal import Outcome
 from services.prefect_api.events import run_event
-from services.prefect_api.waiting import RunView
+from services.prefect_api.run_view import RunView
 from services.store.outbox import Outbox, Told
 from services.store.signal_record import SignalRecord
 from services.store.signals import SignalStore
+from sluice.protocol import reminder_id
 
 EVENT: Final = "sluice.signal."
 """Prefix of the Prefect event; behind it the outcome."""
@@ -103,12 +104,11 @@ class SignalTeller:
 
 def reminder_event(run: RunView) -> dict[str, Any]:
     """The event that a suspended run still waits; the run's own process sends the same while it is only paused."""
-    name = str(uuid.uuid5(_NAMES, f"reminder {run.state_id}"))
     return run_event(
         f"{EVENT}reminder",
         run_id=run.run_id,
-        event_id=name,
-        payload={"wait": run.pause_key, "keys": list(run.keys), "since": run.entered.isoformat()},
+        event_id=reminder_id(run.run_id, run.pause_key or ""),
+        payload={"wait": run.pause_key, "keys": list(run.keys), "since": run.since.isoformat()},
     )
 
 

@@ -15,10 +15,11 @@ import structlog
 from config.settings import ResumerSettings
 from events.errors import Backpressure, NotFound, RejectedEvent, TransientError
 from services.prefect_api.events import Connected, StateChange
-from services.prefect_api.waiting import RunView
+from services.prefect_api.run_view import RunView
 from services.resumer.bystander import Bystander
 from services.store.signals import SignalStore
 from services.store.waits import Waits
+from sluice.protocol import entry_of
 
 _VISIBLE_SECONDS: Final = (0.0, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6)
 """Prefect tells of a state before its transaction is committed: how long to look again."""
@@ -187,7 +188,16 @@ class SignalWatch:
         """Note that the runs wait, and apply what is open for them."""
         if not runs:
             return
+        fresh = await self._waits.fresh(runs)
+        for run in runs:
+            if run.run_id in fresh and run.handed_over:
+                await self._bystander.handed_over(run)
         await self._waits.began(runs)
+        for run in runs:
+            if run.run_id in fresh and run.ours:
+                before = fresh[run.run_id]
+                if entry_of(run.wait_id) > 1 if before is None else before != run.wait_id:
+                    self._aside(partial(self._bystander.waits_again, run))
         targets = {run.run_id: _targets(run) for run in runs}
         wanted = await self._store.with_signals([target for found in targets.values() for target in found])
         async with asyncio.TaskGroup() as tasks:
@@ -232,14 +242,17 @@ class SignalWatch:
         waiting: dict[str, str] = {}
         asked = time.monotonic()
         async for page in self._runs.paused():
-            waiting |= {run.run_id: run.state_id for run in page}
+            waiting |= {run.run_id: run.wait_id for run in page}
             await self._see_to(page)
+            await self._tried_again(partial(self._bystander.still_waiting, page))
             # Prefect answers one call at a time: a scan takes a quarter of its time.
             await asyncio.sleep(3 * (time.monotonic() - asked))
             asked = time.monotonic()
-        async for run_id, state_id in self._waits.known():
-            if waiting.get(run_id) != state_id:
-                await self._tried_again(partial(self._bystander.left_unheard, run_id, state_id))
+        async for run_id, wait in self._waits.known():
+            if waiting.get(run_id) != wait:
+                await self._tried_again(partial(self._bystander.left_unheard, run_id, wait))
+        tagged = [run_id async for run_id in self._waits.all_tagged() if run_id not in waiting]
+        await self._tried_again(partial(self._bystander.untag_ended, tagged))
 
 
 def _targets(run: RunView) -> list[str]:

@@ -7,18 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from events.signal import Outcome, ResumeSignal
 from services.store.signal_scripts import RECEIVED
 
 
 class Mark(BaseModel):
-    """What one signal has to do with one run: the paused state it is for, and what came of it (None: being applied)."""
+    """What one signal has to do with one run: the wait it is for, and what came of it (None: being applied)."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
 
-    state_id: str
+    wait: str = Field(validation_alias=AliasChoices("wait", "state_id"))
+    """The id of the wait (see `RunView.wait_id`); ``state_id`` in records of 0.1.0, whose waits were states."""
     outcome: Outcome | None = None
     reason: str = ""
 

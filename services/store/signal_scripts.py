@@ -24,7 +24,7 @@ RUN: Final = "sluice:signals:run:"
 """Prefix of the signals that had to do with one run, in order; behind it the run's id."""
 
 STAY: Final = "sluice:signals:stay:"
-"""Prefix of what was made of one paused state; behind it the state's id."""
+"""Prefix of the id of the signal that was last applied to one wait; behind it the run's id, a blank, the wait's id."""
 
 ANSWERED: Final = "sluice:signals:answered:"
 """Prefix of the waits for one key that were answered lately; behind it the key."""
@@ -162,26 +162,43 @@ if redis.call('GET', KEYS[3]) == ARGV[1] then redis.call('DEL', KEYS[3]) end
 return 1
 """
 
+# KEYS: record, target; ARGV: id, run id, mark JSON without an outcome, reason. For a signal that Prefect has lost: open
+# again, in its old place. Answers 1, or 0 when it is not known any more.
+REOPEN: Final = (
+    _FUNCTIONS
+    + f"""
+local place = redis.call('HGET', KEYS[1], 'place')
+if not place then return 0 end
+redis.call('HSET', KEYS[1], 'run:' .. ARGV[2], ARGV[3], 'status', '{RECEIVED}', 'reason', ARGV[4])
+redis.call('HDEL', KEYS[1], 'decided')
+redis.call('PERSIST', KEYS[1])
+log(KEYS[1], '{RECEIVED}', ARGV[4])
+redis.call('ZADD', '{OPEN}', now_ms(), ARGV[1])
+redis.call('ZADD', KEYS[2], place, ARGV[1])
+return 1
+"""
+)
+
 RELEASE: Final = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
 """
 
-# KEYS: record, the run's signals; ARGV: id, signal JSON, origin, run id, mark JSON, reason, received ms, retention ms.
-# For what was applied without being a signal. Answers 1, or 0 when it is known.
+# KEYS: record, the run's signals; ARGV: id, signal JSON, origin, run id, mark JSON, reason, received ms, retention ms,
+# status. For what became of a wait without a signal. Answers 1, or 0 when it is known.
 WITNESS: Final = (
     _FUNCTIONS
     + f"""
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 local place = redis.call('INCR', '{SEQUENCE}')
 redis.call('HSET', KEYS[1], 'signal', ARGV[2], 'origin', ARGV[3], 'place', place, 'received', ARGV[7],
-  'decided', ARGV[7], 'status', 'applied', 'reason', ARGV[6], 'run:' .. ARGV[4], ARGV[5])
-log(KEYS[1], 'applied', ARGV[6])
+  'decided', ARGV[7], 'status', ARGV[9], 'reason', ARGV[6], 'run:' .. ARGV[4], ARGV[5])
+log(KEYS[1], ARGV[9], ARGV[6])
 redis.call('PEXPIRE', KEYS[1], ARGV[8])
 redis.call('ZADD', '{INDEX}', place, ARGV[1])
 redis.call('ZADD', KEYS[2], place, ARGV[1])
 redis.call('PEXPIRE', KEYS[2], ARGV[8])
-redis.call('XADD', '{OUTBOX}', '*', 'id', ARGV[1], 'status', 'applied')
+redis.call('XADD', '{OUTBOX}', '*', 'id', ARGV[1], 'status', ARGV[9])
 return 1
 """
 )

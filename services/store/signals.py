@@ -36,6 +36,7 @@ from services.store.signal_scripts import (
     RECEIVED,
     RECORD,
     RELEASE,
+    REOPEN,
     RUN,
     STAY,
     SUBMIT,
@@ -95,6 +96,7 @@ class SignalStore:
         self._decide = redis.register_script(DECIDE)
         self._claim = redis.register_script(CLAIM)
         self._disclaim = redis.register_script(DISCLAIM)
+        self._reopen = redis.register_script(REOPEN)
         self._witness = redis.register_script(WITNESS)
         self._release = redis.register_script(RELEASE)
 
@@ -154,7 +156,7 @@ class SignalStore:
                 keys=[
                     RECORD + signal.id,
                     RUN + run_id,
-                    STAY + mark.state_id,
+                    _stay(run_id, mark.wait),
                     busy.key,
                     LATELY + (signal.key or ""),
                 ],
@@ -166,7 +168,17 @@ class SignalStore:
         """Take a `claim` back: the run was not in that wait any more, and the signal did nothing to it."""
         with translated():
             await self._disclaim(
-                keys=[RECORD + record.signal.id, RUN + run_id, STAY + mark.state_id], args=[record.signal.id, run_id]
+                keys=[RECORD + record.signal.id, RUN + run_id, _stay(run_id, mark.wait)],
+                args=[record.signal.id, run_id],
+            )
+
+    async def reopen(self, record: SignalRecord, run_id: str, mark: Mark, reason: str) -> None:
+        """Have a signal that was applied to the run applied to it again: Prefect has lost what it did."""
+        signal, again = record.signal, mark.model_copy(update={"outcome": None, "reason": ""})
+        with translated():
+            await self._reopen(
+                keys=[RECORD + signal.id, TARGET + signal.target],
+                args=[signal.id, run_id, again.model_dump_json(), reason],
             )
 
     async def settle(self, record: SignalRecord, run_id: str, mark: Mark) -> None:
@@ -181,11 +193,12 @@ class SignalStore:
     async def witness(
         self, signal: ResumeSignal, origin: str, *, run_id: str, mark: Mark, reason: str, at: datetime
     ) -> bool:
-        """Record a resume that somebody made without a signal, as one that was applied; false if it is known."""
+        """Record what became of a wait without a signal, as a signal with the outcome of ``mark``; false if known."""
         args = [signal.id, signal.model_dump_json(), origin, run_id, mark.model_dump_json(), reason]
         with translated():
             answer = await self._witness(
-                keys=[RECORD + signal.id, RUN + run_id], args=[*args, to_ms(at), self._retention_ms]
+                keys=[RECORD + signal.id, RUN + run_id],
+                args=[*args, to_ms(at), self._retention_ms, mark.outcome or Outcome.APPLIED],
             )
         return bool(answer)
 
@@ -306,11 +319,17 @@ class SignalStore:
             for run_id, entered, left, by in map(json.loads, entries)
         ]
 
-    async def applied_by(self, state_id: str) -> str | None:
-        """The id of the signal that was last applied (or is being applied) to that paused state."""
+    async def applied_by(self, run_id: str, wait: str) -> str | None:
+        """The id of the signal that was last applied (or is being applied) to that wait of the run."""
         with translated():
-            found = await self._redis.get(STAY + state_id)
+            found = await self._redis.get(_stay(run_id, wait))
         return None if found is None else _texts([found])[0]
+
+    async def applied_to(self, waits: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Those of the waits (run id and wait id) that a signal was applied to, or is being applied to."""
+        with translated():
+            found = await self._redis.mget([_stay(run_id, wait) for run_id, wait in waits]) if waits else []
+        return [wait for wait, signal_id in zip(waits, found, strict=True) if signal_id is not None]
 
     @asynccontextmanager
     async def busy(self, name: str) -> AsyncIterator[Busy]:
@@ -382,6 +401,10 @@ class SignalStore:
                     pipeline.hgetall(RECORD + signal_id)
                 found = await pipeline.execute()
         return [record_from(fields) for fields in found if b"signal" in fields]
+
+
+def _stay(run_id: str, wait: str) -> str:
+    return f"{STAY}{run_id} {wait}"
 
 
 def _settled(record: SignalRecord, run_id: str) -> bool:

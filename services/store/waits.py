@@ -11,14 +11,16 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, Self
 from services.store.connection import AsyncRedis, translated
 
 WAITING: Final = "sluice:signals:waiting"
-"""Hash: run id to JSON of the paused state's id that it was last heard to be in, the keys it waits for, its memo."""
+"""Hash: run id to JSON of the wait's id that it was last heard to be in, the keys it waits for, its memo."""
 
 WAITING_FOR: Final = "sluice:signals:waiting-for:"
 """Prefix of the set of run ids that were heard to wait for a key; behind it the key."""
 
 ALARMS: Final = "sluice:signals:alarms"
-"""What is due for suspended runs, by time (ms): ``deadline`` or ``reminder``, run id, state id, with blanks."""
+"""What is due for suspended runs, by time (ms): ``deadline`` or ``reminder``, run id, wait id, with blanks."""
 
+TAGGED: Final = "sluice:signals:tagged"
+"""Set of the runs that were heard to wait for keys and have not ended: they may carry a tag when they do."""
 
 _PAGE: Final = 200
 
@@ -29,7 +31,7 @@ class Waiting(Protocol):
     @property
     def run_id(self) -> str: ...
     @property
-    def state_id(self) -> str: ...
+    def wait_id(self) -> str: ...
     @property
     def keys(self) -> tuple[str, ...]: ...
     @property
@@ -42,27 +44,27 @@ class Waiting(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Something is due for the run, if it is still in that state."""
+    """Something is due for the run, if it is still in that wait."""
 
     kind: Literal["deadline", "reminder"]
     run_id: str
-    state_id: str
+    wait: str
 
     @property
     def member(self) -> str:
         """As it stands in Redis."""
-        return f"{self.kind} {self.run_id} {self.state_id}"
+        return f"{self.kind} {self.run_id} {self.wait}"
 
 
 class _Entry(NamedTuple):
-    state_id: str
+    wait: str
     keys: tuple[str, ...]
     memo: str
 
     @classmethod
     def parse(cls, text: bytes) -> Self:
-        state_id, keys, memo = json.loads(text)
-        return cls(state_id, tuple(keys), memo)
+        wait, keys, memo = json.loads(text)
+        return cls(wait, tuple(keys), memo)
 
     @property
     def text(self) -> str:
@@ -75,52 +77,78 @@ class Waits:
     def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis
 
+    async def fresh(self, runs: Sequence[Waiting]) -> dict[str, str | None]:
+        """Those of the runs whose wait, or its state, is news, with the wait that they were heard to be in before."""
+        before = await self._entries(runs)
+        return {
+            run.run_id: before[run.run_id].wait if run.run_id in before else None
+            for run in runs
+            if run.run_id not in before or before[run.run_id].memo != run.memo
+        }
+
     async def began(self, runs: Sequence[Waiting]) -> None:
         """The runs wait."""
         alarms: dict[str, int] = {}
         for run in runs:
             if run.deadline is not None:
-                alarms[Alarm("deadline", run.run_id, run.state_id).member] = int(run.deadline.timestamp() * 1000)
+                alarms[Alarm("deadline", run.run_id, run.wait_id).member] = int(run.deadline.timestamp() * 1000)
             if run.reminder is not None:
-                alarms[Alarm("reminder", run.run_id, run.state_id).member] = int(run.reminder.timestamp() * 1000)
+                alarms[Alarm("reminder", run.run_id, run.wait_id).member] = int(run.reminder.timestamp() * 1000)
+        before = await self._entries(runs)
         with translated():
-            known: Any = await self._redis.hmget(WAITING, [run.run_id for run in runs])
-            before = {run.run_id: _Entry.parse(entry) for run, entry in zip(runs, known, strict=True) if entry}
-            fresh = {
-                run.run_id: run
-                for run in runs
-                if run.run_id not in before or before[run.run_id].state_id != run.state_id
-            }
+            fresh = {run.run_id: run for run in runs if run.run_id not in before or before[run.run_id].memo != run.memo}
             async with self._redis.pipeline(transaction=True) as pipeline:
                 for run in fresh.values():
                     for key in before[run.run_id].keys if run.run_id in before else ():
                         pipeline.srem(WAITING_FOR + key, run.run_id)
                     for key in run.keys:
                         pipeline.sadd(WAITING_FOR + key, run.run_id)
-                    pipeline.hset(WAITING, run.run_id, _Entry(run.state_id, run.keys, run.memo).text)
+                        pipeline.sadd(TAGGED, run.run_id)
+                    pipeline.hset(WAITING, run.run_id, _Entry(run.wait_id, run.keys, run.memo).text)
                 new_alarms = {member: at for member, at in alarms.items() if member.split(" ")[1] in fresh}
                 if new_alarms:
                     pipeline.zadd(ALARMS, new_alarms)
                 await pipeline.execute()
 
-    async def ended(self, run_id: str, state_id: str) -> None:
-        """The run does not wait in that state any more."""
+    async def _entries(self, runs: Sequence[Waiting]) -> dict[str, _Entry]:
+        with translated():
+            known: Any = await self._redis.hmget(WAITING, [run.run_id for run in runs])
+        return {run.run_id: _Entry.parse(entry) for run, entry in zip(runs, known, strict=True) if entry}
+
+    async def ended(self, run_id: str, wait: str) -> None:
+        """The run is not in that wait any more."""
         with translated():
             found: Any = await self._redis.hget(WAITING, run_id)
             entry = _Entry.parse(found) if found else None
             async with self._redis.pipeline(transaction=True) as pipeline:
-                if entry is not None and entry.state_id == state_id:  # else it waits again by now
+                if entry is not None and entry.wait == wait:  # else it waits again by now
                     pipeline.hdel(WAITING, run_id)
                     for key in entry.keys:
                         pipeline.srem(WAITING_FOR + key, run_id)
-                pipeline.zrem(ALARMS, *(Alarm(kind, run_id, state_id).member for kind in ("deadline", "reminder")))
+                pipeline.zrem(ALARMS, *(Alarm(kind, run_id, wait).member for kind in ("deadline", "reminder")))
                 await pipeline.execute()
 
-    async def state_of(self, run_id: str) -> str | None:
-        """The paused state that the run was last heard to be in."""
+    async def may_be_tagged(self, run_id: str) -> bool:
+        """Whether the run waited for keys, and has not been said to be `untagged`."""
+        with translated():
+            return bool(await self._redis.sismember(TAGGED, run_id))
+
+    async def all_tagged(self) -> AsyncIterator[str]:
+        """Every run that `may_be_tagged`."""
+        with translated():
+            async for run_id in self._redis.sscan_iter(TAGGED, count=_PAGE):
+                yield run_id.decode()
+
+    async def untagged(self, run_id: str) -> None:
+        """The run has ended and has no tag of a wait, or is gone."""
+        with translated():
+            await self._redis.srem(TAGGED, run_id)
+
+    async def wait_of(self, run_id: str) -> str | None:
+        """The wait that the run was last heard to be in."""
         with translated():
             found: Any = await self._redis.hget(WAITING, run_id)
-        return None if found is None else _Entry.parse(found).state_id
+        return None if found is None else _Entry.parse(found).wait
 
     async def memo_of(self, run_id: str) -> str | None:
         """The run's memo, if it was heard to wait: a hint, true when it was heard."""
@@ -137,10 +165,10 @@ class Waits:
         return [entry.memo for entry in entries if key in entry.keys]
 
     async def known(self) -> AsyncIterator[tuple[str, str]]:
-        """Every run that was heard to wait, with the state."""
+        """Every run that was heard to wait, with the wait's id."""
         with translated():
             async for run_id, entry in self._redis.hscan_iter(WAITING, count=_PAGE):
-                yield run_id.decode(), _Entry.parse(entry).state_id
+                yield run_id.decode(), _Entry.parse(entry).wait
 
     async def count(self) -> int:
         """How many runs wait."""
@@ -154,7 +182,7 @@ class Waits:
                 ALARMS, "-inf", int(now.timestamp() * 1000), start=0, num=limit
             )
         words = [member.decode().split(" ") for member in found]
-        return [Alarm(kind, run_id, state_id) for kind, run_id, state_id in words]
+        return [Alarm(kind, run_id, wait) for kind, run_id, wait in words]
 
     async def silence(self, alarms: Iterable[Alarm]) -> None:
         """The alarms were seen to."""

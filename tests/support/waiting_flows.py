@@ -97,6 +97,42 @@ def parent(label: str, key: str) -> Any:
 
 
 @flow
+def asking_twice(label: str, keys: list[str]) -> list[Any]:
+    """Two tasks that wait at the same time."""
+    began(label)
+    return [future.result() for future in [ask.submit(key) for key in keys]]
+
+
+@flow
+async def asking_twice_at_once(label: str, keys: list[str]) -> list[Any]:
+    """Two coroutines that wait at the same time."""
+    began(label)
+    return list(await asyncio.gather(*(sluice.wait_for_signal_async(key) for key in keys)))
+
+
+@flow(persist_result=True)
+def waiting_once(path: str, key: str, **options: Any) -> Any:
+    """Waits, and leaves what it was answered in the file."""
+    answer = sluice.wait_for_signal(key, **options)
+    with open(path, "a") as file:  # noqa: PTH123
+        file.write(f"{answer!r}\n")
+    return answer
+
+
+@flow(persist_result=True)
+def waiting_below(path: str, key: str) -> Any:
+    """Waits in a subflow."""
+    return waiting_once(path, key)
+
+
+@flow(timeout_seconds=2)
+def out_of_time(label: str, key: str) -> Any:
+    """Ends by Prefect's own time-out."""
+    began(label)
+    return sluice.wait_for_signal(key)
+
+
+@flow
 async def calls_a_sync_flow(label: str, key: str) -> Any:
     """A sync flow on the thread of a running loop."""
     return approving(label, key)

@@ -16,7 +16,8 @@ from events.event import Limits
 from events.signal import Outcome
 from services.embedded import claim_port
 from services.prefect_api.client import connect as connect_prefect
-from services.prefect_api.waiting import RunView, WaitingRuns
+from services.prefect_api.run_view import RunView
+from services.prefect_api.waiting import WaitingRuns
 from services.resumer.apply import Applier
 from services.resumer.build import build_resumer
 from services.resumer.desk import SignalDesk
@@ -72,9 +73,9 @@ class Meanwhile(WaitingRuns):
         self.run_id = await self.desk.park(self.key)
         record = await self.desk.store.get(self.signal_id)
         assert record is not None
-        state_id = (await self.read(self.run_id)).state_id
+        wait = (await self.read(self.run_id)).wait_id
         async with self.desk.store.busy(f"run {self.run_id}") as busy:
-            assert await self.desk.store.claim(record, self.run_id, Mark(state_id=state_id), busy)
+            assert await self.desk.store.claim(record, self.run_id, Mark(wait=wait), busy)
         return found
 
 
@@ -100,7 +101,7 @@ async def test_an_outcome_waits_for_who_is_applying_the_signal(desk: Desk) -> No
     signal_id = await desk.send_quietly(key=new_key())
     record = await desk.store.get(signal_id)
     assert record is not None
-    mark = Mark(state_id="a-state")
+    mark = Mark(wait="a-wait")
     async with desk.store.busy("run a-run") as busy:
         assert await desk.store.claim(record, "a-run", mark, busy)
     assert not await desk.store.decide(record, Outcome.DUPLICATE, "too early")

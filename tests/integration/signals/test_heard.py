@@ -173,11 +173,11 @@ async def test_a_signal_that_comes_while_the_runs_past_is_read_is_not_taken_for_
     """A scan missed the run that had just begun to wait, and asks what became of it."""
     run_id = await desk.park(new_key())
     await heard(desk, run_id)
-    (state_id,) = [stay.state_id for stay in await desk.runs.stays(run_id) if stay.state_type == "PAUSED"]
+    wait = (await desk.runs.read(run_id)).wait_id
     bystander = Bystander(
         store=desk.store, waits=desk.hints, runs=desk.runs, apply=applier.apply, remind=lambda _: asyncio.sleep(0)
     )
-    asking = asyncio.create_task(bystander.left_unheard(run_id, state_id))
+    asking = asyncio.create_task(bystander.left_unheard(run_id, wait))
     await asyncio.sleep(0.1)  # in the middle of its looks
     signal_id = await desk.send_quietly(run_id=run_id, input={"n": 1})
     await applier.apply(signal_id)
@@ -259,3 +259,25 @@ async def test_a_run_that_is_seen_to_wait_long_after_it_was_told_of_is_heard_of(
 
 async def _counted(desk: Desk, count: int) -> bool:
     return await desk.hints.count() == count
+
+
+async def test_an_answer_that_prefect_loses_with_a_crash_is_given_again(
+    desk: Desk, applier: Applier, resumer_later: Any
+) -> None:
+    """Its database is as it was a second ago: the run waits, and the answer is not there."""
+    run_id = await desk.park(new_key())
+    before = await desk.runs.read(run_id)
+    signal_id = await desk.send_quietly(run_id=run_id, input={"n": 1})
+    await applier.apply(signal_id)
+    assert (await desk.outcome(signal_id)).status == "applied"
+    await desk.api.request("DELETE", f"/flow_runs/{run_id}/input/{before.keyset['response']}")
+    details = {"pause_key": before.pause_key, "run_input_keyset": dict(before.keyset)}
+    await desk.set_state(run_id, "PAUSED", state_details=details)
+    async with resumer_later():
+
+        async def given() -> bool:
+            return await desk.answer(run_id) == {"n": 1}
+
+        await eventually(given, what="the answer is given again")
+        assert not (await desk.runs.read(run_id)).waiting
+        assert (await desk.outcome(signal_id)).status == "applied"

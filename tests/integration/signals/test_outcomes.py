@@ -92,14 +92,14 @@ async def test_a_signal_for_a_run_that_has_ended_is_rejected_with_the_reason(res
     )
 
 
-async def test_a_second_signal_for_a_run_that_was_resumed_and_has_ended_is_a_duplicate(resumer: Desk) -> None:
+async def test_a_signal_for_a_run_that_is_over_is_rejected_though_it_was_answered_before(resumer: Desk) -> None:
     run_id = await resumer.park(new_key())
     assert (await resumer.ask(run_id=run_id)).status == "applied"
     early = await resumer.ask(run_id=run_id)
     assert early.status == "buffered"
     await resumer.set_state(run_id, "COMPLETED", name="Completed")
-    assert (await resumer.outcome(early.signal.id)).status == "duplicate"
-    assert (await resumer.ask(run_id=run_id)).status == "duplicate"
+    for record in (await resumer.outcome(early.signal.id), await resumer.ask(run_id=run_id)):
+        assert (record.status, record.reason) == ("rejected", "the run is over: Completed")
 
 
 async def test_a_buffered_signal_expires_into_a_dead_letter_that_keeps_it_whole(resumer: Desk) -> None:
@@ -135,7 +135,7 @@ async def test_somebody_elses_resume_is_recorded_and_a_signal_after_it_is_a_dupl
     key = new_key()
     run_id = await resumer.park(key)
     await eventually(lambda: resumer.store._redis.hexists("sluice:signals:waiting", run_id))
-    await resumer.api.request("POST", f"/flow_runs/{run_id}/resume", json={"run_input": {}})
+    await resumer.api.request("POST", f"/flow_runs/{run_id}/resume", json={"run_input": {"go_on": True}})
 
     async def recorded() -> str | None:
         return next((one.signal.by for one in await resumer.store.of_run(run_id)), None)

@@ -14,9 +14,9 @@ from prefect.flow_runs import pause_flow_run
 from prefect.runtime import flow_run
 
 from events.errors import TransientError
-from services.prefect_api.waiting import RunView
+from services.prefect_api.run_view import RunView
 from services.resumer.apply import Applier
-from sluice.protocol import pause_key, schema_key
+from sluice.protocol import keyset, pause_key
 from tests.integration.signals.conftest import Desk, in_thread, new_key, settings
 from tests.integration.signals.test_waits import Running
 from tests.support import waiting_flows as flows
@@ -94,16 +94,33 @@ async def test_prefects_own_pause_is_resumed_by_run_id(resumer: Desk, with_input
     assert (answer.approved if with_input else answer) is (True if with_input else None)
 
 
-async def test_a_second_answer_can_be_stored_for_a_run_that_was_tried_again(resumer: Desk) -> None:
+async def test_a_second_answer_can_be_stored_for_prefects_own_pause_of_a_run_that_was_tried_again(
+    resumer: Desk,
+) -> None:
     """Prefect's pause keys begin anew with a retry while the first answer is still there: its server then fails."""
+    run_id = await resumer.park("unused")
+    assert (await resumer.ask(run_id=run_id, input={"n": 0})).status == "applied"
+    body = {"key": "pause-1-schema", "value": json.dumps({"type": "object", "properties": {}})}
+    await resumer.api.request("POST", f"/flow_runs/{run_id}/input", json=body)
+    view = {"schema": "pause-1-schema", "response": "pause-1-response"}
+    for number in (1, 2):
+        await resumer.set_state(run_id, "RUNNING")
+        await resumer.set_state(run_id, "PAUSED", state_details={"pause_key": "1", "run_input_keyset": view})
+        assert (await resumer.ask(run_id=run_id, input={"n": number})).status == "applied"
+    assert await resumer.runs.inputs(run_id, ["pause-1-response"]) == {"pause-1-response": {"n": 2}}
+
+
+async def test_an_answer_stands_though_the_run_is_paused_again_in_its_wait_just_then(resumer: Desk) -> None:
+    """As when its executor is stopped: it makes the run a suspended one."""
     run_id = await resumer.park("unused", name="again")
     assert (await resumer.ask(run_id=run_id, input={"n": 1})).status == "applied"
     pause = pause_key("again", 1)
-    view = {"schema": schema_key(pause), "response": f"{pause}--response"}
-    await resumer.set_state(run_id, "PAUSED", state_details={"pause_key": pause, "run_input_keyset": view})
+    details = {"pause_key": pause, "run_input_keyset": keyset(pause, keys=["unused"])}
+    await resumer.set_state(run_id, "PAUSED", state_details=details)
     record = await resumer.ask(run_id=run_id, input={"n": 2})
-    assert record.status == "applied"
-    assert await resumer.answer(run_id, "again") == {"n": 2}
+    assert record.status == "duplicate"
+    assert (await resumer.runs.read(run_id)).state_type == "RUNNING"
+    assert await resumer.answer(run_id, "again") == {"n": 1}
 
 
 async def test_of_a_signal_and_prefects_own_resume_exactly_one_wins(resumer: Desk) -> None:

@@ -6,11 +6,12 @@ import asyncio
 import threading
 import time
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
-from sluice.ahead import answer_of, ended, in_thread
+from sluice.ahead import answer_of, in_thread
+from tests.support.waiting import eventually
 
 
 class Leave(BaseException):
@@ -49,21 +50,32 @@ async def test_the_answer_does_not_wait_for_the_tidying_up_and_the_runs_next_wai
     assert await waiting == "again"
 
 
-async def test_two_waits_at_the_same_time_do_not_wait_for_each_other() -> None:
-    run, unanswered = uuid4(), asyncio.Event()
+async def test_waits_of_one_run_at_the_same_time_are_served_one_after_the_other() -> None:
+    run, asked = uuid4(), []
+    answers: dict[str, asyncio.Event] = {name: asyncio.Event() for name in ("first", "second", "third")}
 
-    async def first(answer: asyncio.Future[str]) -> str:
-        await unanswered.wait()
-        return "first"
+    async def ask(name: str, answer: asyncio.Future[str]) -> str:
+        asked.append(name)
+        await answers[name].wait()
+        return name
 
-    async def second(answer: asyncio.Future[str]) -> str:
-        return "second"
+    async def begin(name: str, run: UUID = run) -> str:
+        return await answer_of(run, lambda answer: ask(name, answer))
 
-    waiting = asyncio.create_task(answer_of(run, first))
-    await asyncio.sleep(0.01)
-    assert await asyncio.wait_for(answer_of(run, second), 1) == "second"
-    unanswered.set()
-    assert await waiting == "first"
+    waiting = {name: asyncio.create_task(begin(name)) for name in answers}
+    other = asyncio.create_task(begin("third", uuid4()))
+    await asyncio.sleep(0.05)
+    assert sorted(asked) == ["first", "third"], "a wait of another run does not wait for this one's"
+    waiting["second"].cancel()
+    await asyncio.wait({waiting["second"]})
+    await asyncio.sleep(0.05)
+    assert sorted(asked) == ["first", "third"], "the third still waits for the first"
+    answers["first"].set()
+    await eventually(lambda: asyncio.sleep(0, asked.count("third") == 2))
+    for event in answers.values():
+        event.set()
+    assert [await waiting["first"], await waiting["third"]] == ["first", "third"]
+    assert await other == "third"
 
 
 @pytest.mark.parametrize("raised", [Leave, ValueError, TimeoutError])
@@ -74,7 +86,7 @@ async def test_what_a_wait_raises_is_raised(raised: type[BaseException]) -> None
     with pytest.raises(raised):
         await answer_of(uuid4(), wait)
     with pytest.raises(raised):
-        in_thread(None, lambda: answer_of(uuid4(), wait))
+        in_thread(lambda: answer_of(uuid4(), wait))
 
 
 async def test_a_wait_that_is_cancelled_ends() -> None:
@@ -103,21 +115,23 @@ async def test_what_goes_wrong_behind_the_answer_is_nobodys_business() -> None:
         await asyncio.sleep(0.01)
         raise OSError("Prefect is away")
 
+    async def next_one(answer: asyncio.Future[str]) -> str:
+        return "and yes"
+
     assert await answer_of(run, wait) == "yes"
-    await asyncio.wait_for(ended(run), 1)
+    assert await asyncio.wait_for(answer_of(run, next_one), 1) == "and yes"
 
 
 def test_a_thread_has_its_answer_at_once_and_the_wait_tidies_up_on() -> None:
     run, wait = uuid4(), Tidying()
-    assert in_thread(run, lambda: answer_of(run, wait)) == "yes"
+    assert in_thread(lambda: answer_of(run, wait)) == "yes"
     assert not wait.tidied
     wait.may_end.set()
-    in_thread(run, lambda: _after(run))
-    assert wait.tidied
 
+    async def next_one(answer: asyncio.Future[str]) -> str:
+        return "tidied" if wait.tidied else "not tidied"
 
-async def _after(run: object) -> None:
-    await asyncio.wait_for(ended(run), 2)  # type: ignore[arg-type]
+    assert in_thread(lambda: answer_of(run, next_one)) == "tidied"
 
 
 def test_an_interruption_before_the_thread_has_begun_keeps_it_from_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +153,7 @@ def test_an_interruption_before_the_thread_has_begun_keeps_it_from_waiting(monke
     monkeypatch.setattr("sluice.ahead.asyncio.run", late)
     monkeypatch.setattr("sluice.ahead.concurrent.futures.wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        in_thread(None, lambda: answer_of(uuid4(), wait))
+        in_thread(lambda: answer_of(uuid4(), wait))
     begin.set()
     for thread in threading.enumerate():
         if thread.name == "sluice-wait":
@@ -163,5 +177,5 @@ def test_an_interruption_of_the_thread_ends_the_wait(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("sluice.ahead.concurrent.futures.wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        in_thread(run, lambda: answer_of(run, wait))
+        in_thread(lambda: answer_of(run, wait))
     assert ends.wait(2)

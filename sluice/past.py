@@ -1,0 +1,56 @@
+"""What a run's past says of a wait: its run inputs are the evidence, its states say which of them still count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from prefect.client.schemas.objects import State, StateType
+
+from sluice.protocol import entry_of, opened
+from sluice.wait_result import Answer, Expiry, Refusal
+
+RESCHEDULED: Final = frozenset({StateType.SCHEDULED, StateType.PENDING})
+"""States in which a run is to be executed anew, by another process than the one that waits."""
+
+_RESPONSE: Final = "--response"
+_VERDICT: Final = "--verdict"
+
+
+def answer_in(inputs: Mapping[str, Any]) -> Answer | None:
+    """The answer among the run inputs of a wait: the first one, whichever entry it came to."""
+    responses = [key for key in inputs if key.endswith(_RESPONSE)]
+    if not responses:
+        return None
+    value, delivery = opened(inputs[min(responses, key=entry_of)])
+    return Answer(value=value, key=delivery.get("key"))
+
+
+def verdicts_in(inputs: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The verdicts among the run inputs of a wait, each with the pause key of its entry, in the order of these."""
+    found = sorted((key for key in inputs if key.endswith(_VERDICT)), key=entry_of)
+    return [(key.removesuffix(_VERDICT), inputs[key]) for key in found]
+
+
+def ended_by(verdict: Mapping[str, Any]) -> Refusal | Expiry:
+    """What the verdict ends a wait with."""
+    if verdict.get("action") == "reject":
+        return Refusal(by=verdict.get("by"), reason=verdict.get("reason"))
+    return Expiry()
+
+
+def this_attempt(states: Sequence[State[Any]]) -> Sequence[State[Any]]:
+    """The states since the run last ended: it has been tried again since."""
+    ended = [place for place, state in enumerate(states) if state.is_final()]
+    return states[ended[-1] + 1 :] if ended else states
+
+
+def handed_over(now: State[Any], entered: State[Any]) -> bool:
+    """Whether the wait was made one of a suspended run, which goes on in another process."""
+    details = now.state_details
+    return (
+        now.type == StateType.PAUSED
+        and now.id != entered.id
+        and bool(details.pause_reschedule)
+        and not entered.state_details.pause_reschedule
+    )

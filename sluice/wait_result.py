@@ -1,0 +1,85 @@
+"""What a flow asks for when it waits, and what a wait may end with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from prefect.client.schemas.objects import State
+from pydantic import BaseModel, ValidationError
+
+OnReject = Literal["fail", "cancel"]
+
+
+@dataclass(frozen=True, slots=True)
+class WaitSpec:
+    """What the flow asked for; durations in seconds."""
+
+    name: str
+    keys: tuple[str, ...]
+    need_all: bool
+    model: type[BaseModel] | None
+    timeout_seconds: float | None
+    remind_seconds: float | None
+    suspend: bool
+    poll_seconds: float
+
+    @property
+    def wanted(self) -> str:
+        """The keys in words; empty if there are none."""
+        return (" and " if self.need_all else " or ").join(repr(key) for key in self.keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The wait was answered: ``value`` as it was sent, and for which of several keys (None: for all of them)."""
+
+    value: dict[str, Any]
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The wait was answered by a rejection."""
+
+    by: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """Nobody answered in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """The run goes on in another process: this one must end with the run's state as it is."""
+
+    state: State[Any]
+
+
+Result = Answer | Refusal | Expiry | Leave
+
+
+class UnfitError(ValueError):
+    """The answer passed Prefect's look at the schema, and the model refuses it."""
+
+
+class WaitEndedError(RuntimeError):
+    """The run was ended (cancelled, failed, deleted, …) by somebody else while it waited."""
+
+
+class OneWaitError(RuntimeError):
+    """The run is paused already, by another process or in another way."""
+
+
+def parse_answer(model: type[BaseModel] | None, value: dict[str, Any]) -> Any:
+    """The answer as the flow asked for it; raises `UnfitError` where the model is stricter than its JSON schema."""
+    if model is None:
+        return value
+    try:
+        return model.model_validate_json(json.dumps(value))
+    except ValidationError as error:
+        faults = (f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg']}" for fault in error.errors())
+        raise UnfitError("; ".join(faults)) from error

@@ -1,0 +1,414 @@
+"""A wait is ended by an answer, a rejection or its time-out, and by nothing else: see docs/waits.md."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from prefect import flow, get_client
+
+from events.errors import RejectedEvent
+from services.prefect_api.run_calls import cancel_run
+from services.prefect_api.run_view import RunView
+from sluice.protocol import DEADLINE
+from tests.integration.signals.conftest import Desk, in_thread, new_key
+from tests.integration.signals.test_waits import Running
+from tests.support import waiting_flows as flows
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.slow
+
+
+class Deployed:
+    """A run of a deployment, whose processes the test starts and kills."""
+
+    def __init__(self, desk: Desk, checkout: Path, path: Path) -> None:
+        self.desk = desk
+        self.key = new_key()
+        self.run_id = ""
+        self._checkout = checkout
+        self._path = path
+        self._processes: list[asyncio.subprocess.Process] = []
+
+    async def create(self, flow: Any = flows.waiting_once, **options: Any) -> None:
+        parameters = {"path": str(self._path), "key": self.key, **({"options": options} if options else {})}
+        async with get_client() as client:
+            flow_id = await client.create_flow(flow)
+            entrypoint = f"tests/support/waiting_flows.py:{flow.fn.__name__}"
+            deployment = await client.create_deployment(flow_id, "test", entrypoint=entrypoint)
+            created = await client.create_flow_run_from_deployment(deployment, parameters=parameters)
+        self.run_id = str(created.id)
+
+    async def start(self) -> asyncio.subprocess.Process:
+        environ = {**os.environ, "PREFECT__FLOW_RUN_ID": self.run_id}
+        quiet = asyncio.subprocess.DEVNULL
+        command = [sys.executable, "-m", "prefect.engine"]
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=self._checkout, env=environ, stdout=quiet, stderr=quiet
+        )
+        self._processes.append(process)
+        return process
+
+    async def kill(self) -> None:
+        self._processes[-1].kill()
+        await self._processes[-1].wait()
+
+    async def end(self) -> None:
+        for process in self._processes:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+    async def waits(self, *, other_than: str = "", run_id: str = "") -> RunView:
+        """The run once it is in a wait, another one than that state."""
+
+        async def probe() -> RunView | None:
+            run = await self.desk.runs.read(run_id or self.run_id)
+            return run if run.waiting and run.state_id != other_than else None
+
+        found = await eventually(probe, what="the run waits")
+        assert found is not None
+        return found
+
+    async def child(self) -> RunView:
+        """The run that waits for the key, once there is one."""
+        (found,) = await eventually(lambda: self.desk.runs.waiting_for([self.key]), what="a run waits for the key")
+        return found
+
+    async def ends(self) -> str:
+        async def probe() -> str | None:
+            run = await self.desk.runs.read(self.run_id)
+            return run.state_name if run.final else None
+
+        return str(await eventually(probe, what="the run ends"))
+
+    async def set_state(self, kind: str, name: str, *, force: bool = False, **fields: Any) -> None:
+        body = {"state": {"type": kind, "name": name, **fields}, "force": force}
+        answer = await self.desk.api.request("POST", f"/flow_runs/{self.run_id}/set_state", json=body)
+        assert answer["status"] == "ACCEPT", answer
+
+    async def suspended(self, run: RunView) -> None:
+        """What an executor does with a paused run when it is stopped."""
+        await self.kill()
+        details = {"pause_key": run.pause_key, "pause_reschedule": True, "run_input_keyset": dict(run.keyset)}
+        await self.set_state("PAUSED", "Suspended", force=True, state_details=details)
+
+    async def resuming(self) -> None:
+        async def probe() -> bool:
+            return (await self.desk.runs.read(self.run_id)).state_type == "SCHEDULED"
+
+        await eventually(probe, what="the run is to start again")
+
+    @property
+    def answers(self) -> list[str]:
+        return self._path.read_text().splitlines() if self._path.exists() else []
+
+
+@pytest_asyncio.fixture
+async def deployed(resumer: Desk, checkout: Path, tmp_path: Path) -> AsyncIterator[Deployed]:
+    made = Deployed(resumer, checkout, tmp_path / "answers.txt")
+    yield made
+    await made.end()
+
+
+async def statuses(desk: Desk, run_id: str, *wanted: str) -> list[str]:
+    async def probe() -> list[str]:
+        found = [record.status for record in await desk.store.of_run(run_id)]
+        return found if set(found) >= set(wanted) else []
+
+    return await eventually(probe, what=f"{wanted} are listed for the run")
+
+
+async def test_a_run_that_is_set_to_running_by_hand_waits_again(resumer: Desk) -> None:
+    key = new_key()
+    running = Running(resumer, flows.approving, key, input=flows.Approval)
+    run_id = await running.waits()
+    first = await resumer.runs.read(run_id)
+    await resumer.set_state(run_id, "RUNNING", name="Running")
+    await running.waits(f"{first.pause_key}--e2")
+    assert await statuses(resumer, run_id, "unanswered") == ["unanswered"]
+    (record,) = await resumer.store.of_run(run_id)
+    assert record.reason == "the wait was left without an answer, for Running: it is still to be answered"
+    assert record.signal.by is None
+    assert (await resumer.state(run_id))["tags"] == [f"awaits:{key}"]
+    assert (await resumer.ask(key=key, input={"approved": True})).status == "applied"
+    assert await running.answer() == flows.Approval(approved=True)
+
+
+@pytest.mark.parametrize("force", [False, True])
+async def test_a_run_that_is_scheduled_by_hand_while_it_waits_waits_again(deployed: Deployed, force: bool) -> None:
+    await deployed.create()
+    await deployed.start()
+    first = await deployed.waits()
+    await deployed.kill()
+    await deployed.set_state("SCHEDULED", "AwaitingRetry", force=force)
+    await deployed.start()
+    second = await deployed.waits(other_than=first.state_id)
+    assert second.pause_key == f"{first.pause_key}--e2"
+    assert await deployed.desk.answer(deployed.run_id, deployed.key) is None
+    assert (await deployed.desk.ask(key=deployed.key, input={"n": 1})).status == "applied"
+    assert await deployed.ends() == "Completed"
+    assert deployed.answers == ["{'n': 1}"]
+    assert sorted(await statuses(deployed.desk, deployed.run_id, "unanswered")) == ["applied", "unanswered"]
+
+
+async def test_a_process_whose_run_is_scheduled_while_it_waits_leaves_it_to_the_next(deployed: Deployed) -> None:
+    await deployed.create()
+    old = await deployed.start()
+    first = await deployed.waits()
+    await deployed.set_state("SCHEDULED", "AwaitingRetry")
+    assert await asyncio.wait_for(old.wait(), 30) == 0
+    await deployed.start()
+    await deployed.waits(other_than=first.state_id)
+    await deployed.desk.ask(key=deployed.key, input={"n": 1})
+    assert await deployed.ends() == "Completed"
+    assert deployed.answers == ["{'n': 1}"]
+
+
+async def test_the_subflow_of_a_parent_that_is_tried_again_waits_again(deployed: Deployed) -> None:
+    await deployed.create(flows.waiting_below)
+    await deployed.start()
+    first = await deployed.child()
+    await deployed.kill()
+    await deployed.set_state("CRASHED", "Crashed")
+    await deployed.set_state("SCHEDULED", "AwaitingRetry")
+    await deployed.start()
+    again = await deployed.waits(other_than=first.state_id, run_id=first.run_id)
+    assert deployed.answers == []
+    assert (await deployed.desk.ask(key=deployed.key, input={"n": 1})).status == "applied"
+    assert await deployed.ends() == "Completed"
+    assert deployed.answers == ["{'n': 1}"]
+    assert again.pause_key == f"{first.pause_key}--e2"
+    assert "unanswered" in await statuses(deployed.desk, first.run_id, "unanswered", "applied")
+
+
+async def test_an_answer_that_came_just_before_a_crash_is_found_and_used_once(deployed: Deployed) -> None:
+    await deployed.create()
+    process = await deployed.start()
+    await deployed.waits()
+    process.send_signal(19)  # SIGSTOP: it is there, and hears nothing
+    assert (await deployed.desk.ask(key=deployed.key, input={"n": 1})).status == "applied"
+    await deployed.kill()
+    await deployed.set_state("CRASHED", "Crashed")
+    assert (await deployed.desk.ask(run_id=deployed.run_id)).reason == "the run is over: Crashed"
+    assert (await deployed.desk.ask(key=deployed.key, input={"n": 2})).status == "buffered"
+    await deployed.set_state("SCHEDULED", "AwaitingRetry")
+    await deployed.start()
+    assert await deployed.ends() == "Completed"
+    assert deployed.answers == ["{'n': 1}"]
+
+
+async def test_a_signal_that_comes_while_the_run_is_crashed_is_kept_for_its_next_attempt(deployed: Deployed) -> None:
+    await deployed.create()
+    await deployed.start()
+    await deployed.waits()
+    await deployed.kill()
+    await deployed.set_state("CRASHED", "Crashed")
+    kept = await deployed.desk.ask(key=deployed.key, input={"n": 1})
+    assert kept.status == "buffered"
+    await deployed.set_state("SCHEDULED", "AwaitingRetry")
+    await deployed.start()
+    assert await deployed.ends() == "Completed"
+    assert deployed.answers == ["{'n': 1}"]
+    assert (await deployed.desk.outcome(kept.signal.id)).status == "applied"
+
+
+async def test_a_paused_run_that_is_made_a_suspended_one_waits_on_and_is_answered(deployed: Deployed) -> None:
+    await deployed.create(timeout=3600)
+    await deployed.start()
+    first = await deployed.waits()
+    await deployed.suspended(first)
+    waits_on = await deployed.waits(other_than=first.state_id)
+    assert (waits_on.wait_id, waits_on.since) == (first.wait_id, first.since)
+    assert (await deployed.desk.ask(key=deployed.key, input={"n": 1})).status == "applied"
+    assert (await deployed.desk.ask(run_id=deployed.run_id, input={"n": 2})).status == "buffered"
+    await deployed.resuming()
+    await deployed.start()
+    assert await deployed.ends() == "Completed"
+    assert deployed.answers == ["{'n': 1}"]
+    assert "unanswered" not in await statuses(deployed.desk, deployed.run_id, "applied")
+
+
+async def test_an_answer_that_comes_as_a_run_is_made_a_suspended_one_is_not_lost(deployed: Deployed) -> None:
+    await deployed.create()
+    process = await deployed.start()
+    first = await deployed.waits()
+    process.send_signal(19)
+    assert (await deployed.desk.ask(key=deployed.key, input={"n": 1})).status == "applied"
+    await deployed.suspended(first)
+    await deployed.resuming()
+    await deployed.start()
+    assert await deployed.ends() == "Completed"
+    assert deployed.answers == ["{'n': 1}"]
+
+
+async def test_the_time_of_a_wait_counts_from_its_first_entry(deployed: Deployed) -> None:
+    await deployed.create(timeout=3600)
+    await deployed.start()
+    first = await deployed.waits()
+    await deployed.kill()
+    await deployed.set_state("SCHEDULED", "AwaitingRetry")
+    await deployed.start()
+    second = await deployed.waits(other_than=first.state_id)
+    assert abs(_deadline(second) - _deadline(first)) < timedelta(seconds=5)
+
+
+def _deadline(run: RunView) -> datetime:
+    return datetime.fromisoformat(run.keyset[DEADLINE])
+
+
+async def test_a_wait_whose_time_ends_while_it_is_suspended_times_out(deployed: Deployed) -> None:
+    await deployed.create(timeout=6, default="nobody")
+    await deployed.start()
+    await deployed.suspended(await deployed.waits())
+    await deployed.resuming()
+    await deployed.start()
+    assert await deployed.ends() == "Completed"
+    assert deployed.answers == ["'nobody'"]
+
+
+async def test_a_wait_whose_time_ends_while_nobody_runs_it_times_out_when_it_comes_back(deployed: Deployed) -> None:
+    await deployed.create(timeout=4, default="nobody")
+    await deployed.start()
+    first = await deployed.waits()
+    await deployed.kill()
+    await deployed.set_state("SCHEDULED", "AwaitingRetry")
+    await eventually(lambda: asyncio.sleep(0, datetime.now(UTC) > _deadline(first)), what="the time is over")
+    await deployed.start()
+    assert await deployed.ends() == "Completed"
+    assert deployed.answers == ["'nobody'"]
+
+
+@pytest.mark.parametrize("model", [None, flows.Approval])
+async def test_an_empty_resume_is_refused_with_what_to_send(resumer: Desk, model: Any) -> None:
+    running = Running(resumer, flows.approving, new_key(), input=model)
+    run_id = await running.waits()
+    for body in ({}, {"run_input": {}}):
+        answer = await resumer.api.request("POST", f"/flow_runs/{run_id}/resume", json=body)
+        assert answer["status"] == "REJECT"
+    if model is None:
+        assert """'an answer, such as {"go_on": …}' is a required property""" in answer["details"]["reason"]
+    assert (await resumer.runs.read(run_id)).waiting
+    await eventually(lambda: resumer.hints.wait_of(run_id), what="the run was heard to wait")
+    filled = {"go_on": True} if model is None else {"approved": True}
+    await resumer.api.request("POST", f"/flow_runs/{run_id}/resume", json={"run_input": filled})
+    assert await running.answer() == ({} if model is None else flows.Approval(approved=True))
+    assert [record.signal.by for record in await resumer.store.of_run(run_id)] == [
+        "Prefect UI or API"
+    ] or await statuses(resumer, run_id, "applied")
+
+
+async def test_a_field_that_the_form_does_not_have_is_named(resumer: Desk) -> None:
+    key = new_key()
+    running = Running(resumer, flows.approving, key, input=flows.Approval)
+    await running.waits()
+    record = await resumer.ask(key=key, input={"approved": True, "extra": 1})
+    assert (record.status, record.reason) == ("rejected", "there is no field 'extra'; it has approved, by")
+    await resumer.send(key=key, input={"approved": True})
+    await running.answer()
+
+
+@pytest.mark.parametrize("flow", [flows.asking_twice, flows.asking_twice_at_once])
+async def test_waits_at_the_same_time_are_answered_one_after_the_other(resumer: Desk, flow: Any) -> None:
+    keys = [new_key(), new_key()]
+    sent = [await resumer.send(key=key, input={"n": number}) for number, key in enumerate(keys)]
+    assert await Running(resumer, flow, keys).answer() == [{"n": 0}, {"n": 1}]
+    for signal_id in sent:
+        assert (await resumer.outcome(signal_id)).status == "applied"
+
+
+async def test_a_run_that_is_paused_otherwise_refuses_to_wait(resumer: Desk) -> None:
+    label = new_key()
+
+    def waits_while_paused() -> Any:
+        @flow
+        def elsewhere() -> Any:
+            flows.began(label)
+            body = {"state": {"type": "PAUSED", "name": "Paused"}, "force": True}
+            with get_client(sync_client=True) as client:
+                client.request("POST", f"/flow_runs/{flows.STARTED[label][-1]}/set_state", json=body)
+            return flows.sluice.wait_for_signal(label)
+
+        return elsewhere()
+
+    with pytest.raises(RuntimeError, match="one wait at a time"):
+        await asyncio.wait_for(in_thread(waits_while_paused), 30)
+
+
+async def test_the_message_of_a_wait_for_all_says_and(resumer: Desk) -> None:
+    running = Running(resumer, flows.both, ["left", "right"], "all")
+    run_id = await running.waits()
+    assert "the key 'left' and 'right'" in (await resumer.state(run_id))["message"]
+    await resumer.send(run_id=run_id)
+    await running.answer()
+
+
+@pytest.mark.parametrize("key", ["PO-7", " two words ", "a/b%20c?", "Müller & Söhne", "订单-7", "👩‍💻", "x" * 200])
+async def test_keys_are_the_users_texts(resumer: Desk, key: str) -> None:
+    other = await resumer.park(key.swapcase() if key.swapcase() != key else key + "-")
+    running = Running(resumer, flows.approving, key)
+    run_id = await running.waits()
+    assert (await resumer.state(run_id))["tags"] == [f"awaits:{key}"]
+    assert (await resumer.ask(key=key, input={"n": 1}, deliver="one")).status == "applied"
+    assert await running.answer() == {"n": 1}
+    assert await resumer.resumes(other) == 0
+
+
+@pytest.mark.parametrize("kind", ["CANCELLED", "CRASHED", "FAILED"])
+async def test_the_tag_goes_though_no_process_takes_it_away(resumer: Desk, kind: str) -> None:
+    run_id = await resumer.park(new_key())
+    await _heard(resumer, run_id)
+    await resumer.api.request("PATCH", f"/flow_runs/{run_id}", json={"tags": ["mine", "awaits:x"]})
+    await resumer.set_state(run_id, kind, name=kind.title())
+    await _tags(resumer, run_id, ["mine"])
+
+
+async def test_the_tag_goes_with_prefects_own_time_out(resumer: Desk) -> None:
+    running = Running(resumer, flows.out_of_time, new_key())
+    run_id = await running.waits()
+    with contextlib.suppress(TimeoutError):
+        await running.answer()
+    await _tags(resumer, run_id, [])
+
+
+async def _heard(desk: Desk, run_id: str) -> None:
+    await eventually(lambda: desk.hints.may_be_tagged(run_id), what="the run was heard to wait")
+
+
+async def _tags(desk: Desk, run_id: str, tags: list[str]) -> None:
+    async def probe() -> bool:
+        return list((await desk.state(run_id))["tags"]) == tags
+
+    await eventually(probe, what=f"the tags are {tags}")
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 1e300, timedelta.max])
+@pytest.mark.parametrize("option", ["timeout", "remind_after", "poll_seconds"])
+async def test_a_duration_that_is_none_is_refused_before_the_run_is_paused(
+    prefect_url: str, option: str, seconds: Any
+) -> None:
+    with pytest.raises(ValueError, match=f"`{option}` must be more than 0 seconds and at most 100 years"):
+        await flows.sluice.wait_for_signal_async("k", **{option: seconds})
+
+
+async def test_a_key_with_a_control_character_is_refused_at_the_door(desk: Desk) -> None:
+    with pytest.raises(RejectedEvent, match=r"the key 'a\\x00b' contains the control character U\+0000"):
+        await desk.send(key="a\x00b")
+
+
+@pytest.mark.parametrize(("kind", "name"), [("PAUSED", "Suspended"), ("SCHEDULED", "Scheduled")])
+async def test_cancelling_a_run_without_a_process_keeps_the_reason(deployed: Deployed, kind: str, name: str) -> None:
+    await deployed.create()
+    details = {"pause_key": "1", "pause_reschedule": True} if kind == "PAUSED" else {}
+    await deployed.set_state(kind, name, force=True, state_details=details)
+    assert await cancel_run(deployed.desk.api, deployed.run_id, reason="no budget") == "Cancelled"
+    state = await deployed.desk.state(deployed.run_id)
+    assert (state["type"], state["message"]) == ("CANCELLED", "no budget")
