@@ -255,7 +255,7 @@ class Wait:
                     if answer is not None:  # written in the transaction that let the run go on
                         return True, answer
                 found = await self.run.read()
-                left, result = await self._seen(found, state, told=told)
+                left, result = await self._seen(found, state)
             except UNREACHABLE as error:
                 self.log.debug("Prefect is out of reach while waiting: %s", error)
                 await asyncio.sleep(_UNCONNECTED_POLL_SECONDS)
@@ -266,7 +266,7 @@ class Wait:
                 return left, result  # not left: being cancelled, and whoever cancels ends this process
         return False, None
 
-    async def _seen(self, found: FlowRun, state: State[Any], *, told: bool) -> tuple[bool, Result | None]:
+    async def _seen(self, found: FlowRun, state: State[Any]) -> tuple[bool, Result | None]:
         now = found.state
         if now is None or now.is_final():
             await self.tidy()
@@ -274,9 +274,7 @@ class Wait:
         if now.type in RESCHEDULED or handed_over(now, state):
             return True, Leave(now)
         if now.type != StateType.RUNNING:
-            if now.id != state.id or told:
-                return False, None
-            answer = answer_in(await self.run.inputs(self.key))
+            answer = answer_in(await self.run.inputs(self.key)) if now.id != state.id and self._in(now) else None
             if answer is not None:  # somebody set the paused state again just as the answer came
                 await self.run.go_on("The wait was answered")
             return answer is not None, answer
@@ -290,11 +288,14 @@ class Wait:
             self.log.warning("The run left its wait without an answer, and waits again")
         return True, result
 
+    def _in(self, state: State[Any]) -> bool:
+        return state.type == StateType.PAUSED and state.state_details.pause_key == self._pause
+
     async def _give_up(self, state: State[Any]) -> Result | None:
         """Leave the paused state by ourselves, unless an answer was faster or the run is in another state by now."""
         try:
-            found = await self.run.read()
-            if found.state is None or found.state.id != state.id:
+            now = (await self.run.read()).state
+            if now is None or not self._in(now) or handed_over(now, state):
                 return None
             # First, and only if there is none: who writes a verdict first decides, and an answer overrules it.
             await self.run.put(verdict_key(self._pause), {"action": "timeout"})

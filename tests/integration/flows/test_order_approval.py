@@ -66,6 +66,15 @@ def test_an_order_is_reserved_waits_and_ends_as_its_approver_says(  # noqa: PLR0
     assert "awaits:order-1042" not in prefect.read_flow_run(waiting).tags
 
 
+def test_an_order_number_may_have_capital_letters(
+    home: Path, prefect: SyncPrefectClient, waiting_run: WaitingRun
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        ending = start(pool, "PO-7")
+        prefect.resume_flow_run(waiting_run("order-PO-7"), run_input={"approved": True})
+        assert ending.result().is_completed()
+
+
 def test_an_order_that_nobody_decides_on_is_released(home: Path, prefect_url: str, artifacts: Artifacts) -> None:
     state = order_approval("late", 10, approve_within_seconds=0.3, return_state=True)
     assert state.is_failed()

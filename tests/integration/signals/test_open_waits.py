@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -18,7 +19,7 @@ from prefect import flow, get_client
 from events.errors import RejectedEvent
 from services.prefect_api.run_calls import cancel_run
 from services.prefect_api.run_view import RunView
-from sluice.protocol import DEADLINE
+from sluice.protocol import DEADLINE, keyset, pause_key, schema_key
 from tests.integration.signals.conftest import Desk, in_thread, new_key
 from tests.integration.signals.test_waits import Running
 from tests.support import waiting_flows as flows
@@ -244,6 +245,35 @@ async def test_an_answer_that_comes_as_a_run_is_made_a_suspended_one_is_not_lost
     process.send_signal(19)
     assert (await deployed.desk.ask(key=deployed.key, input={"n": 1})).status == "applied"
     await deployed.suspended(first)
+    await deployed.resuming()
+    await deployed.start()
+    assert await deployed.ends() == "Completed"
+    assert deployed.answers == ["{'n': 1}"]
+
+
+async def test_a_run_that_is_paused_again_by_hand_in_its_wait_still_times_out(resumer: Desk) -> None:
+    running = Running(resumer, flows.approving, new_key(), timeout=4, default="nobody")
+    run_id = await running.waits()
+    run = await resumer.runs.read(run_id)
+    details = {"pause_key": run.pause_key, "run_input_keyset": dict(run.keyset)}
+    await resumer.set_state(run_id, "PAUSED", name="Paused", state_details=details)
+    assert await running.answer() == "nobody"
+
+
+async def test_a_wait_that_an_earlier_version_began_is_answered(deployed: Deployed) -> None:
+    """Its form takes an empty answer, its keyset tells neither since when nor how it waits."""
+    await deployed.create()
+    pause = pause_key(deployed.key, 1)
+    api = deployed.desk.api
+    schema = {"type": "object", "title": "Input", "properties": {}, "additionalProperties": True}
+    body = {"key": schema_key(pause), "value": json.dumps(schema)}
+    await api.request("POST", f"/flow_runs/{deployed.run_id}/input", json=body)
+    await api.request("PATCH", f"/flow_runs/{deployed.run_id}", json={"tags": [f"awaits:{deployed.key}"]})
+    await deployed.set_state("RUNNING", "Running", force=True)
+    old = keyset(pause, keys=[deployed.key])
+    details = {"pause_key": pause, "pause_reschedule": True, "run_input_keyset": old}
+    await deployed.set_state("PAUSED", "Suspended", state_details=details)
+    assert (await deployed.desk.ask(key=deployed.key, input={"n": 1})).status == "applied"
     await deployed.resuming()
     await deployed.start()
     assert await deployed.ends() == "Completed"
