@@ -11,7 +11,16 @@ from sluice.protocol import DELIVERY, GO_ON
 _OF_A_FIELD: Final = re.compile(
     r"Validation failed for field (?P<field>'[^']+'|\"[^\"]+\")\. Failure reason: (?P<why>.*)", re.DOTALL
 )
+_OF_ANOTHER: Final = re.compile(
+    rf"""Validation failed for field "\$\['{DELIVERY}'\]|"""
+    rf"""Validation failed\. Failure reason: Unevaluated properties are not allowed \(('[^']*', )*'{DELIVERY}'"""
+)
 _OF_THE_WHOLE: Final = "Validation failed. Failure reason: "
+
+
+def names_another_wait(reason: str) -> bool:
+    """Whether Prefect refused an answer because it names another wait than the one that the run is in."""
+    return _OF_ANOTHER.match(reason) is not None
 
 
 def explained(reason: str, value: Mapping[str, Any], schema: Mapping[str, Any]) -> str:

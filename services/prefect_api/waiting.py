@@ -11,11 +11,10 @@ from typing import Any, Final
 
 from events.errors import NotFound, RejectedEvent, TransientError
 from services.prefect_api.client import PrefectApi
-from services.prefect_api.refusals import explained
+from services.prefect_api.refusals import explained, names_another_wait
 from services.prefect_api.run_view import FINAL, RunView, Stay, view
 from sluice.protocol import (
     AWAITS,
-    DELIVERY,
     verdict_key,
     with_awaits,
 )
@@ -139,7 +138,7 @@ class WaitingRuns:
                 return Undone.NOT_WAITING
             case _ if reason.startswith(_NO_SCHEMA):
                 return Undone.NO_SCHEMA_YET
-            case _ if DELIVERY in reason:  # the answer names another wait than the one that the run is in
+            case _ if names_another_wait(reason):
                 return Undone.NOT_WAITING
             case _:
                 state = answer.get("state") or {}

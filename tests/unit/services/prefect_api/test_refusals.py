@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from prefect.utilities.schema_tools import ValidationError, validate
 
-from services.prefect_api.refusals import explained
+from services.prefect_api.refusals import explained, names_another_wait
 from sluice.protocol import addressed, form
 
 FORM = form(
@@ -18,6 +19,7 @@ FORM = form(
     },
     "p",
 )
+WAIT_P = {"type": "object", "properties": {"wait": {"const": "p"}}, "required": ["wait"]}
 NO_FIELDS = form({"type": "object", "properties": {}, "additionalProperties": False}, "p")
 
 
@@ -40,3 +42,21 @@ def test_a_refusal_names_fields_and_nothing_internal(
     reason: str, value: dict[str, Any], schema: dict[str, Any], sentence: str
 ) -> None:
     assert explained(reason, addressed(value, pause="p", signal="s", key=None), schema) == sentence
+
+
+@pytest.mark.parametrize("extra", [{}, {"extra": 1}, {"a'b": 1}])
+@pytest.mark.parametrize("schema", [FORM, {"properties": {}, "patternProperties": {"^__sluice__$": WAIT_P}}])
+def test_an_answer_for_another_wait_is_known(schema: dict[str, Any], extra: dict[str, Any]) -> None:
+    assert names_another_wait(refused({"approved": True, **extra}, schema, pause="another"))
+
+
+@pytest.mark.parametrize("value", [{"approved": "__sluice__"}, {"approved": True, "extra": 1}, {"by": "__sluice__"}])
+def test_an_answer_that_does_not_fit_is_not_taken_for_one_for_another_wait(value: dict[str, Any]) -> None:
+    assert not names_another_wait(refused(value, FORM, pause="p"))
+
+
+def refused(value: dict[str, Any], schema: dict[str, Any], *, pause: str) -> str:
+    """Prefect's reason for refusing the answer."""
+    with pytest.raises(ValidationError) as error:
+        validate(addressed(value, pause=pause, signal="s", key=None), schema, raise_on_error=True)
+    return str(error.value)
