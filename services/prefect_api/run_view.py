@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sluice.protocol import DEADLINE, IN_PROCESS, KEYS, NEED, REMINDER, SINCE, WAIT, keys_of, verdict_key
+from sluice.protocol import DEADLINE, IN_PROCESS, KEYS, NEED, REMINDER, SINCE, WAIT, entry_of, keys_of, verdict_key
 
 FINAL: Final = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 
@@ -114,6 +114,11 @@ class RunView:
     def since(self) -> datetime:
         """Since when it waits, by its own clock where it says so."""
         return _moment(self.keyset.get(SINCE)) or self.entered
+
+    @property
+    def open_since(self) -> datetime:
+        """Since when it is among those that wait for a key: it need not have been paused all the time."""
+        return self.since if entry_of(self.wait_id) > 1 else self.entered
 
     @property
     def need_all(self) -> bool:

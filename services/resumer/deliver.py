@@ -103,7 +103,7 @@ class Delivery:
     async def _meant_for(self, run: RunView, claimed: str | None) -> list[SignalRecord]:
         records = await self._store.open_for([f"run {run.run_id}", *(f"key {key}" for key in run.keys)])
         if run.waiting:
-            records += await self._store.late_for(run.keys, run.run_id, run.entered)
+            records += await self._store.late_for(run.keys, run.run_id, run.open_since)
             records.sort(key=lambda record: record.place)
         if claimed is not None and all(record.signal.id != claimed for record in records):
             extra = await self._store.get(claimed)

@@ -210,7 +210,9 @@ class SignalWatch:
             with contextlib.suppress(TransientError, Backpressure):  # they stay open, and the sweep finds them
                 for record in await self._store.open_for(_targets(run)):
                     await self._apply(record.signal.id)
-                if await self._store.late_for(run.keys, run.run_id, run.entered):  # decided: no sweep would find them
+                if await self._store.late_for(
+                    run.keys, run.run_id, run.open_since
+                ):  # decided: no sweep would find them
                     self._aside(partial(self._serve_late, run.run_id))
 
     async def _sweep(self) -> None:

@@ -222,6 +222,20 @@ async def test_a_signal_that_comes_while_the_run_is_crashed_is_kept_for_its_next
     assert (await deployed.desk.outcome(kept.signal.id)).status == "applied"
 
 
+async def test_a_signal_for_all_that_came_while_a_run_was_started_again_reaches_it(deployed: Deployed) -> None:
+    await deployed.create()
+    await deployed.start()
+    await deployed.waits()
+    other = await deployed.desk.park(deployed.key)
+    await deployed.kill()
+    await deployed.set_state("SCHEDULED", "AwaitingRetry")
+    assert (await deployed.desk.ask(key=deployed.key, input={"n": 1})).status == "applied"
+    assert await deployed.desk.answer(other) == {"n": 1}
+    await deployed.start()
+    assert await deployed.ends() == "Completed"
+    assert deployed.answers == ["{'n': 1}"]
+
+
 async def test_a_paused_run_that_is_made_a_suspended_one_waits_on_and_is_answered(deployed: Deployed) -> None:
     await deployed.create(timeout=3600)
     await deployed.start()
