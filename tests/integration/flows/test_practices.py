@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 import pyarrow.parquet as pq
 import pytest
@@ -23,7 +22,7 @@ from flows.folder_report import folder_report
 from flows.health_check import health_check
 from flows.load_measurements import load_measurements, store
 from flows.notify_webhook import notify_webhook
-from flows.resilient_fetch import resilient_fetch, variable_name
+from flows.resilient_fetch import resilient_fetch
 from services.embedded import claim_port
 
 pytestmark = pytest.mark.usefixtures("prefect_url")
@@ -79,18 +78,6 @@ def test_what_the_server_will_never_give_is_not_asked_for_again(web: str, home: 
     assert "answered 404 Not Found: not tried again" in str(state.message)
     assert len(Handler.asked) == 1
     assert list((home / "fetched").iterdir()) == []
-
-
-def test_runs_leave_a_host_alone_that_failed_three_times_in_a_row_and_then_try_once(web: str, home: Path) -> None:
-    Handler.planned += [503] * 15
-    for _ in range(3):
-        assert "answered 503" in str(resilient_fetch(web, first_pause_seconds=0, return_state=True).message)
-    assert len(Handler.asked) == 15
-    refused = resilient_fetch(web, first_pause_seconds=0, return_state=True)
-    assert "failed in 3 runs in a row and is left alone until" in str(refused.message)
-    assert len(Handler.asked) == 15
-    assert resilient_fetch(web, first_pause_seconds=0, rest_seconds=0, return_state=True).is_completed()
-    assert Variable.get(variable_name(urlsplit(web).netloc)) == {"failures": 0, "opened_at": None}
 
 
 def test_a_report_reads_again_only_what_has_changed(tmp_path: Path, artifacts: Artifacts, logs: Logs) -> None:
