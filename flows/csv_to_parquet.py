@@ -5,10 +5,11 @@ Values stay text exactly as they are written; memory does not grow with the file
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import IO, Any, Final, cast
 from uuid import UUID
 
 import pyarrow as pa
@@ -19,6 +20,13 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
+from sluice import Budget, OpenedFile, open_file
+from sluice.budgets import unpacked
+
+DEPLOYMENT: Final = {"memory_mb": 1024, "time_seconds": 1800}
+
+BUDGET: Final = Budget(unpacked_bytes=64 * 1024**3)
+"""Only pieces are in memory, so that the file itself may be large."""
 PIECE_BYTES: Final = 8 * 1024 * 1024
 SECONDS_BETWEEN_UPDATES: Final = 1.0
 
@@ -39,38 +47,47 @@ class Progress:
 
 
 def pieces(path: Path) -> Iterator[tuple[float, pa.RecordBatch]]:
-    """The file's rows as text, a piece at a time, each with the share of the file that is read by then."""
-    size = path.stat().st_size or 1
-    with pa.csv.open_csv(path) as reader:
-        names = reader.schema.names
-    with path.open("rb") as raw:
-        source = pa.CompressedInputStream(raw, "gzip") if path.suffix == ".gz" else raw
+    """The file's rows as text, a piece at a time, each with the share of the file that is read by then.
+
+    Raises `ValueError` (of `sluice`) for a file that may not be read, costs too much, or changes while it is read.
+    """
+    with open_file(path) as raw:
+        names = pa.csv.open_csv(_unpacked(raw, path)).schema.names
+        BUDGET.check("columns", len(names), f"{path.name} has {len(names)} columns")
+        version = raw.version
+    with open_file(path, version=version) as raw:
         reader = pa.csv.open_csv(
-            source,
+            _unpacked(raw, path),
             read_options=pa.csv.ReadOptions(block_size=PIECE_BYTES),
             parse_options=pa.csv.ParseOptions(newlines_in_values=True),
             convert_options=pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
         )
         for batch in reader:
-            yield raw.tell() / size, batch
+            yield raw.tell() / (raw.size or 1), batch
+
+
+def _unpacked(raw: OpenedFile, path: Path) -> IO[bytes]:
+    return unpacked(raw, BUDGET, size=raw.size, compressed=path.suffix == ".gz", name=path.name)
 
 
 @task(cache_policy=NO_CACHE)
 def convert(source: Path, target: Path) -> int:
     """Write ``target``, which appears only when it is complete; answers the number of rows."""
     progress = Progress(f"{source.name} to Parquet")
-    draft = target.with_name(f".{target.name}.part")
+    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     writer: Any = None
     rows = 0
     try:
-        for share, batch in pieces(source):
-            writer = writer or pq.ParquetWriter(draft, batch.schema, compression="zstd")
-            writer.write_batch(batch)
-            rows += batch.num_rows
-            progress.reached(share)
-        if writer is None:
-            raise ValueError(f"{source.name} has no rows")
-        writer.close()
+        # New under a name that nobody knows: a link that stands there already would lead elsewhere.
+        with draft.open("xb") as file:
+            for share, batch in pieces(source):
+                writer = writer or pq.ParquetWriter(file, batch.schema, compression="zstd")
+                writer.write_batch(batch)
+                rows += batch.num_rows
+                progress.reached(share)
+            if writer is None:
+                raise ValueError(f"{source.name} has no rows")
+            writer.close()
         draft.replace(target)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{source.name} cannot be read as CSV: {error}") from error

@@ -6,24 +6,28 @@ Each file's summary is cached under the version of the file: a second run reads 
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from prefect import State, flow, get_run_logger, task
+from prefect import State, flow, get_run_logger, task, unmapped
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.context import TaskRunContext
 from prefect.futures import wait
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from sluice import Budget, open_file
+from sluice.budgets import Lines, unpacked
+
 
 def file_version(_context: TaskRunContext, parameters: Mapping[str, Any]) -> str:
     """The cache key of a summary: another one as soon as the file is written to or replaced."""
     path = Path(parameters["path"])
-    found = path.stat()
+    found = path.lstat()
     return f"folder-report:{path}:{found.st_ino}-{found.st_size}-{found.st_mtime_ns}"
 
 
@@ -36,13 +40,19 @@ def extract(folder: str, pattern: str) -> list[str]:
 
 
 @task(persist_result=True, cache_key_fn=file_version, cache_expiration=timedelta(days=7), task_run_name="{path}")
-def transform(path: str) -> dict[str, Any]:
-    """What one file holds: columns, rows, and how many fields are empty."""
-    with Path(path).open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file)
+def transform(path: str, folder: str) -> dict[str, Any]:
+    """What one file holds: columns, rows, and how many fields are empty. No link below the folder is followed."""
+    budget = Budget()
+    with (
+        open_file(path, folders=[folder]) as raw,
+        unpacked(raw, budget, size=raw.size, compressed=False, name=path) as plain,
+        io.TextIOWrapper(plain, encoding="utf-8-sig", newline="") as file,
+    ):
+        reader = csv.reader(lines := Lines(file, budget, path))
         header = next(reader, [])
         rows = empty = 0
         for record in reader:
+            lines.end_record()
             rows += 1
             empty += sum(not cell for cell in record)
     get_run_logger().info("read %s: %s rows", path, rows)
@@ -65,7 +75,7 @@ def load(summaries: list[dict[str, Any]], failed: list[str]) -> str:
 def folder_report(folder: str, pattern: str = "*.csv") -> State[list[dict[str, Any]]]:
     """Report on the CSV files of a folder; one that cannot be read is named and does not hold the others up."""
     paths = extract(folder, pattern)
-    futures = transform.map(paths)
+    futures = transform.map(paths, unmapped(folder))
     wait(futures)
     summaries = [future.result() for future in futures if future.state.is_completed()]
     failed = [path for path, future in zip(paths, futures, strict=True) if not future.state.is_completed()]

@@ -14,7 +14,10 @@ import json
 import math
 import os
 import re
+import shutil
+import tempfile
 import time
+import unicodedata
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -35,16 +38,24 @@ from prefect.tasks import exponential_backoff
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.types import TypeEngine
 
+from sluice import FileChanged, FileRefused, OpenedFile, OverBudget, TableRefused, open_file
+from sluice.budgets import Budget, Lines, unpacked
+from sluice.parquet import parquet_batches
+from sluice.tables import LONGEST_NAME, RESERVED, claim_table
+
+DEPLOYMENT: Final = {"memory_mb": 1024, "time_seconds": 1800}
+
 Kind: TypeAlias = str
 Rows: TypeAlias = Iterator[tuple[int, Mapping[str, Any]]]
 
 BATCH_ROWS: Final = 2_000
-LONGEST_FIELD: Final = 16 * 1024 * 1024
-LARGEST_JSON: Final = 256 * 1024 * 1024
-"""A JSON document is read as a whole; the other formats have no such bound."""
+BATCH_CELLS: Final = 100_000
+BATCH_BYTES: Final = 16 * 1024 * 1024
+"""As soon as one of these is reached, rows go to the database."""
+BUDGET: Final = Budget()
+FLOW: Final = "ingest-file"
 SQLITE_WAIT_SECONDS: Final = 300
 """How long a load waits for the other loads that write to the same SQLite file."""
-RESERVED: Final = ("sqlite_", "sluice_")
 
 INTEGER: Final = re.compile(r"0|-?[1-9][0-9]{0,18}")  # 007 and -0 stay text: a number would not give them back
 REAL: Final = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+(?:[eE][-+]?[0-9]{1,3})?")  # 1E5 may be an article number
@@ -145,17 +156,20 @@ CONVERT: Final[Mapping[Kind, Callable[[Any], Any]]] = {
 # --------------------------------------------------------------------------------------------------- reading the file
 
 
-def csv_rows(file: IO[bytes], name: str) -> Rows:
+def csv_rows(file: IO[bytes], name: str, budget: Budget) -> Rows:
     """The records by the names of the header, with the line that each begins at; an empty field is None."""
     line, names = 1, list[str]()
     with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+        csv.field_size_limit(max(budget.line_bytes, 128 * 1024))  # of the whole process; `Lines` keeps to the budget
         delimiter = "\t" if ".tsv" in Path(name.lower()).suffixes else _delimiter(text.read(64 * 1024))
         text.seek(0)
-        csv.field_size_limit(LONGEST_FIELD)
-        reader = csv.reader(text, delimiter=delimiter, strict=True)
+        lines = Lines(text, budget, name)
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
         try:
             for record in reader:
+                lines.end_record()
                 if not names:
+                    budget.check("columns", len(record), f"{name} has {len(record)} columns")
                     names = column_names(record)
                 elif len(record) == len(names):
                     yield line, {key: cell or None for key, cell in zip(names, record, strict=True)}
@@ -174,34 +188,36 @@ def _uneven(record: list[str], names: list[str]) -> str:
     return f"{_many(len(record), 'field')} where the header names {len(names)}: {reason}"
 
 
-def json_lines_rows(file: IO[bytes], name: str) -> Rows:
+def json_lines_rows(file: IO[bytes], name: str, budget: Budget) -> Rows:
     """The objects, with their lines; blank lines are passed over."""
     with io.TextIOWrapper(file, encoding="utf-8-sig") as text:
-        for number, line in enumerate(iter(lambda: text.readline(LONGEST_FIELD), ""), start=1):
+        lines = Lines(text, budget, name)
+        for number, line in enumerate(lines, start=1):
+            lines.end_record()
             if line.strip():
                 yield number, _object(_parse(line.rstrip(), name, number), f"{name}, line {number}")
 
 
-def json_rows(file: IO[bytes], name: str) -> Rows:
+def json_rows(file: IO[bytes], name: str, budget: Budget) -> Rows:
     """The objects of an array, counted from 1; a document that is an object is a single row."""
-    raw = file.read(LARGEST_JSON + 1)
-    if len(raw) > LARGEST_JSON:
-        raise BadFile(
-            f"{name} is larger than {LARGEST_JSON >> 20} MiB: write it as JSON Lines (.jsonl), an object a line"
-        )
+    raw = file.read(budget.document_bytes + 1)
+    if len(raw) > budget.document_bytes:
+        what = f"{name} can only be read as a whole, and is too large for that (JSON Lines, an object a line, is not)"
+        budget.exceeded("document_bytes", what)
     document = _parse(raw.decode("utf-8-sig"), name, 1)
     for number, value in enumerate(document if isinstance(document, list) else [document], start=1):
         yield number, _object(value, f"{name}, element {number}")
 
 
-def parquet_rows(file: Any, name: str) -> Rows:
+def parquet_rows(file: IO[bytes], name: str, budget: Budget) -> Rows:
     """The rows, counted from 1, with one batch of them in memory; times become text in ISO 8601."""
     import pyarrow as pa  # here, because it costs each run a fifth of a second
-    import pyarrow.parquet as pq
 
     number = 0
     try:
-        for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS):
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        for batch in parquet_batches(file, budget, size=size, name=name, most_rows=BATCH_ROWS):
             columns = [one.cast(pa.string()) if pa.types.is_temporal(one.type) else one for one in batch.columns]
             for row in pa.RecordBatch.from_arrays(columns, column_names(batch.schema.names)).to_pylist():
                 number += 1
@@ -210,7 +226,7 @@ def parquet_rows(file: Any, name: str) -> Rows:
         raise BadFile(f"{name} is not a readable Parquet file: {error}") from error
 
 
-READERS: Final[Mapping[str, tuple[Callable[[Any, str], Rows], str]]] = {
+READERS: Final[Mapping[str, tuple[Callable[[Any, str, Budget], Rows], str]]] = {
     ".csv": (csv_rows, "line"),
     ".tsv": (csv_rows, "line"),
     ".txt": (csv_rows, "line"),
@@ -223,24 +239,52 @@ READERS: Final[Mapping[str, tuple[Callable[[Any, str], Rows], str]]] = {
 
 
 @contextmanager
-def open_rows(path: Path) -> Iterator[Rows]:
+def open_rows(path: Path, budget: Budget = BUDGET) -> Iterator[Rows]:
     """The rows of a file with their places in it; whatever is wrong with the file raises `BadFile`."""
     name = display(path)
     read, _ = reader_of(path)
+    with opened(path, budget) as raw:
+        try:
+            file = _unpacked(path, raw, budget)
+            yield read(_on_disk(file) if read is parquet_rows and file is not raw else file, name, budget)
+        except UnicodeDecodeError as error:
+            raise BadFile(f"{name}{_undecodable(path, budget)}: save the file as UTF-8") from error
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise BadFile(f"{name} is not a complete gzip file: {error}") from error
+        except RecursionError as error:
+            raise BadFile(f"{name} nests its values too deeply") from error
+        except MemoryError as error:
+            raise BadFile(f"{name} needs more memory than there is") from error
+
+
+@contextmanager
+def opened(path: Path, budget: Budget = BUDGET) -> Iterator[OpenedFile]:
+    """The file as it was announced; what is wrong with that raises `BadFile`."""
     try:
-        with path.open("rb") as raw:
-            yield read(gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else raw, name)
-    except UnicodeDecodeError as error:
-        raise BadFile(f"{name}{_undecodable(path)}: save the file as UTF-8") from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise BadFile(f"{name} is not a complete gzip file: {error}") from error
-    except RecursionError as error:
-        raise BadFile(f"{name} nests its values too deeply") from error
+        with open_file(path) as raw:
+            budget.check("unpacked_bytes", raw.size, f"{display(path)} has {raw.size} bytes")
+            yield raw
+    except (FileRefused, FileChanged, OverBudget) as error:
+        raise BadFile(str(error)) from error
     except OSError as error:
-        raise BadFile(f"{name} cannot be read: {error.strerror or error} ({path})") from error
+        raise BadFile(f"{display(path)} cannot be read: {error.strerror or error} ({path})") from error
 
 
-def reader_of(path: Path) -> tuple[Callable[[Any, str], Rows], str]:
+def _unpacked(path: Path, raw: OpenedFile, budget: Budget) -> IO[bytes]:
+    compressed = path.suffix.lower() == ".gz"
+    if not compressed and reader_of(path)[0] is parquet_rows:
+        return raw
+    return unpacked(raw, budget, size=raw.size, compressed=compressed, name=display(path))
+
+
+def _on_disk(file: IO[bytes]) -> IO[bytes]:
+    """A copy of what can only be read from its beginning; it is gone as soon as it is closed."""
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 - the reader's, for as long as it reads
+    shutil.copyfileobj(file, copy)
+    return copy
+
+
+def reader_of(path: Path) -> tuple[Callable[[Any, str, Budget], Rows], str]:
     """How the file is read, by its name without ``.gz``, and what its rows are counted in."""
     found = READERS.get(_plain(path).suffix.lower())
     if found is None:
@@ -254,12 +298,14 @@ def column_names(found: Iterable[str], longest: int = 1000) -> list[str]:
     """Names that a database keeps apart (it may ignore case, and cut after ``longest`` bytes), in the same order."""
     names: list[str] = []
     taken: set[str] = set()
+    repetitions: dict[str, int] = {}
     for position, text in enumerate(found, start=1):
-        wanted = " ".join(re.sub(r"[\x00-\x1f\x7f]", " ", text).split()) or f"column_{position}"
-        name, repetition = _cut(wanted, longest), 1
+        wanted = " ".join(re.sub(r"[\x00-\x1f\x7f]", " ", text[:longest]).split()) or f"column_{position}"
+        name = _cut(wanted, longest)
+        key = name.casefold()
         while name.casefold() in taken:
-            repetition += 1
-            name = _cut(wanted, longest - len(f"_{repetition}")) + f"_{repetition}"
+            repetitions[key] = repetitions.get(key, 1) + 1
+            name = _cut(wanted, longest - len(f"_{repetitions[key]}")) + f"_{repetitions[key]}"
         taken.add(name.casefold())
         names.append(name)
     return names
@@ -296,6 +342,8 @@ def _parse(text: str, name: str, first_line: int) -> Any:
     except json.JSONDecodeError as error:
         line = first_line + error.lineno - 1
         raise BadFile(f"{name}, line {line}, character {error.colno}: not JSON ({error.msg})") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise BadFile(f"{name}, line {first_line}: not JSON ({error})") from error
 
 
 def _object(value: Any, where: str) -> dict[str, Any]:
@@ -304,9 +352,10 @@ def _object(value: Any, where: str) -> dict[str, Any]:
     return value
 
 
-def _undecodable(path: Path) -> str:
-    with path.open("rb") as raw:
-        for number, line in enumerate(gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else raw, start=1):
+def _undecodable(path: Path, budget: Budget) -> str:
+    with opened(path, budget) as raw:
+        file = _unpacked(path, raw, budget)
+        for number, line in enumerate(iter(lambda: file.readline(budget.line_bytes), b""), start=1):
             if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
                 return " is UTF-16"
             try:
@@ -331,29 +380,28 @@ class Inspected:
     """SHA-256 of the content."""
 
 
-def version_of(path: Path) -> str:
-    """``INODE-SIZE-MTIMENS``: another one whenever the file was written to or replaced."""
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise BadFile(f"{display(path)} cannot be read: {error.strerror} ({path})") from error
-    return f"{found.st_ino}-{found.st_size}-{found.st_mtime_ns}"
-
-
 @task(cache_policy=NO_CACHE)
-def inspect_file(path: Path) -> Inspected:
+def inspect_file(path: Path, budget: Budget = BUDGET) -> Inspected:
     """Read the file through: how many rows it has and the narrowest kind for each column."""
-    version = version_of(path)
     kind_of = kind_of_text if reader_of(path)[0] is csv_rows else kind_of_value
+    with opened(path, budget) as file:
+        version, digest = file.version, hashlib.file_digest(file, "sha256").hexdigest()
     rows, kinds = 0, dict[str, Kind | None]()
-    with open_rows(path) as found, path.open("rb") as file:
+    name = display(path)
+    with open_rows(path, budget) as found:
         for _, row in found:
             rows += 1
-            for name, value in row.items():
-                known = kinds.setdefault(name, None)
+            for column, value in row.items():
+                known = kinds.setdefault(column, None)
                 if value is not None and known != "text":
-                    kinds[name] = wider(known, kind_of(value))
-        return Inspected(rows, kinds, version, hashlib.file_digest(file, "sha256").hexdigest())
+                    kinds[column] = wider(known, kind_of(value))
+            if len(kinds) > budget.columns:
+                budget.exceeded("columns", f"{name} has more than {budget.columns} columns")
+            if rows > budget.rows:
+                budget.exceeded("rows", f"{name} has more than {budget.rows} rows")
+            if rows * len(kinds) > budget.cells:
+                budget.exceeded("cells", f"{name} has more than {budget.cells} values")
+    return Inspected(rows, kinds, version, digest)
 
 
 def _worth_another_try(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -367,18 +415,28 @@ def _worth_another_try(_task: Task[..., Any], _run: TaskRun, state: State[Any]) 
     retry_condition_fn=_worth_another_try,
     cache_policy=NO_CACHE,
 )
-def load_rows(path: Path, inspected: Inspected, table: str, url: str) -> list[dict[str, Any]] | None:
-    """Load all rows in one transaction; answers the table's columns, or None if this version was loaded before."""
+def load_rows(
+    path: Path, inspected: Inspected, table: str, url: str, *, outside: bool = False, budget: Budget = BUDGET
+) -> list[dict[str, Any]] | None:
+    """Load all rows in one transaction; answers the table's columns, or None if this version was loaded before.
+
+    ``outside`` says that the table's name was made of the file's: see `sluice.claim_table`.
+    """
     engine = connect(url)
     try:
         with engine.begin() as connection:
             LEDGER.create(connection, checkfirst=True)
+            if inspected.rows:
+                claim_table(connection, table, flow=FLOW, outside=outside)
             if not _claim(connection, path, inspected, table):
                 return None
-            columns = _insert(connection, path, inspected, table) if inspected.rows else []
-            if version_of(path) != inspected.version:
-                raise BadFile(f"{display(path)} was changed while it was being loaded; nothing of it was kept")
+            columns = _insert(connection, path, inspected, table, budget) if inspected.rows else []
+            with opened(path, budget) as file:
+                if file.version != inspected.version:
+                    raise BadFile(f"{display(path)} was changed while it was being loaded; nothing of it was kept")
             return columns
+    except TableRefused as error:
+        raise BadFile(f"{display(path)}: {error}") from error
     finally:
         engine.dispose()
 
@@ -443,7 +501,9 @@ def _kind_of_type(type_: TypeEngine[Any]) -> Kind:
     return next((kind for class_, kind in kinds if isinstance(type_, class_)), "other")
 
 
-def _insert(connection: sa.Connection, path: Path, inspected: Inspected, name: str) -> list[dict[str, Any]]:
+def _insert(
+    connection: sa.Connection, path: Path, inspected: Inspected, name: str, budget: Budget
+) -> list[dict[str, Any]]:
     read, unit = reader_of(path)
     kind_of = kind_of_text if read is csv_rows else kind_of_value
     table, kinds = _columns(connection, path, inspected, name)
@@ -474,8 +534,8 @@ def _insert(connection: sa.Connection, path: Path, inspected: Inspected, name: s
                 raise BadFile(f"{where}: {str(value)[:60]!r} {error}") from error
         return values
 
-    with open_rows(path) as rows:
-        while batch := [(place, converted(place, row)) for place, row in islice(rows, BATCH_ROWS)]:
+    with open_rows(path, budget) as rows:
+        for batch in _batches(((place, converted(place, row)) for place, row in rows), len(plan)):
             try:
                 connection.execute(statement, [values for _, values in batch])
             except (IntegrityError, DataError) as error:
@@ -487,24 +547,40 @@ def _insert(connection: sa.Connection, path: Path, inspected: Inspected, name: s
     ]
 
 
-@flow(name="ingest-file")
-def ingest_file(path: str, table: str | None = None, database_url: str | None = None) -> State[dict[str, Any]]:
+def _batches(rows: Iterable[tuple[int, dict[str, Any]]], columns: int) -> Iterator[list[tuple[int, dict[str, Any]]]]:
+    """As many rows at a time as are worth a statement and fit into memory."""
+    most = max(1, min(BATCH_ROWS, BATCH_CELLS // max(1, columns)))
+    batch: list[tuple[int, dict[str, Any]]] = []
+    weight = 0
+    for row in rows:
+        batch.append(row)
+        weight += sum(len(value) for value in row[1].values() if isinstance(value, str | bytes))
+        if len(batch) >= most or weight >= BATCH_BYTES:
+            yield batch
+            batch, weight = [], 0
+    if batch:
+        yield batch
+
+
+@flow(name=FLOW)
+def ingest_file(
+    path: str, table: str | None = None, database_url: str | None = None, budget: Budget = BUDGET
+) -> State[dict[str, Any]]:
     """Load the rows of one file into a table, all of them or none.
 
     The file's name ends in .csv, .tsv, .txt, .json, .jsonl, .ndjson or .parquet, or in one of these and .gz. The table
     is named after the file where no name is given, and created where there is none. The database is any that
     SQLAlchemy knows; without a URL it is ``SLUICE_DATABASE_URL``, or SQLite in ``data.db`` of ``SLUICE_HOME``.
+    ``budget`` raises or lowers what one file may cost.
     """
     started = time.perf_counter()
     file = Path(path)
     name = table or table_name(file)
-    if name.lower().startswith(RESERVED) or not name.isprintable():
-        raise ValueError(f"the table {name!r} cannot be loaded into: choose another name for it")
     home = Path(os.environ.get("SLUICE_HOME", ".sluice")).resolve()
     url = database_url or os.environ.get("SLUICE_DATABASE_URL") or f"sqlite:///{home / 'data.db'}"
     try:
-        inspected = inspect_file(file)
-        columns = load_rows(file, inspected, name, url)
+        inspected = inspect_file(file, budget)
+        columns = load_rows(file, inspected, name, url, outside=table is None, budget=budget)
     except BadFile as error:
         return Failed(message=str(error), data=error)
     except DBAPIError as error:
@@ -520,9 +596,18 @@ def ingest_file(path: str, table: str | None = None, database_url: str | None = 
 
 
 def table_name(path: Path) -> str:
-    """A table's name made of the file's: ``Orders 2026-03.csv.gz`` goes to ``orders_2026_03``."""
-    name = re.sub(r"\W+", "_", display(_plain(path).with_suffix(""))).strip("_").lower() or "data"
-    return f"t_{name}" if name.startswith(RESERVED) else name
+    """A table's name made of the file's: ``Orders 2026-03.csv.gz`` goes to ``orders_2026_03``.
+
+    It differs where the files' names do, and no database cuts it.
+    """
+    name = re.sub(r"\W+", "_", unicodedata.normalize("NFKC", display(_plain(path).with_suffix("")))).strip("_").lower()
+    name = name or "data"
+    if name.startswith(RESERVED):
+        name = f"t_{name}"
+    if len(name.encode()) > LONGEST_NAME:
+        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+        name = f"{_cut(name, LONGEST_NAME - 9)}_{digest}"
+    return name
 
 
 def _publish(summary: Mapping[str, Any], columns: list[dict[str, Any]]) -> None:
@@ -544,4 +629,4 @@ def _literal(value: Any) -> str:
 if __name__ == "__main__":
     import sys
 
-    ingest_file(*sys.argv[1:])
+    ingest_file(sys.argv[1])

@@ -14,6 +14,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 from prefect.tasks import exponential_backoff
 
+from sluice import claim_table
+
 MEASUREMENTS: Final = sa.Table(
     "measurement_events",
     sa.MetaData(),
@@ -36,8 +38,9 @@ def store(load_id: str, rows: list[dict[str, Any]]) -> None:
     )
     entries = [{"load_id": load_id, "position": position, **entry(row)} for position, row in enumerate(rows)]
     try:
-        MEASUREMENTS.metadata.create_all(engine)
         with engine.begin() as connection:
+            claim_table(connection, MEASUREMENTS.name, flow="load-measurements", outside=False)
+            MEASUREMENTS.create(connection, checkfirst=True)
             connection.execute(sa.delete(MEASUREMENTS).where(MEASUREMENTS.c.load_id == load_id))
             if entries:
                 connection.execute(sa.insert(MEASUREMENTS), entries)

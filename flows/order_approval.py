@@ -19,7 +19,7 @@ from prefect.states import Completed, Failed
 from prefect.tasks import exponential_backoff
 from pydantic import BaseModel, Field
 
-from sluice import SignalRejected, SignalTimeout, wait_for_signal
+from sluice import SignalRejected, SignalTimeout, claim_table, wait_for_signal
 
 RESERVATIONS: Final = sa.Table(
     "order_reservations",
@@ -78,8 +78,9 @@ def set_status(order_id: str, amount: float, status: str) -> None:
     engine = sa.create_engine(os.environ.get("SLUICE_DATABASE_URL") or f"sqlite:///{home / 'data.db'}?timeout=60")
     values = {"amount": amount, "status": status, "changed_at": datetime.now(UTC).isoformat()}
     try:
-        RESERVATIONS.metadata.create_all(engine)
         with engine.begin() as connection:
+            claim_table(connection, RESERVATIONS.name, flow="order-approval", outside=False)
+            RESERVATIONS.create(connection, checkfirst=True)
             known = connection.execute(
                 sa.update(RESERVATIONS).where(RESERVATIONS.c.order_id == order_id).values(values)
             )

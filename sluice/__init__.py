@@ -9,19 +9,25 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sluice.errors import FileChanged, FileRefused, SignalRejected, SignalTimeout
+from sluice.errors import FileChanged, FileRefused, OverBudget, SignalRejected, SignalTimeout, TableRefused
 
 if TYPE_CHECKING:
+    from sluice.budgets import Budget
     from sluice.files import OpenedFile, open_file
     from sluice.sending import publish, send_signal
+    from sluice.tables import claim_table
     from sluice.waiting import wait_for_signal, wait_for_signal_async
 
 __all__ = [
+    "Budget",
     "FileChanged",
     "FileRefused",
     "OpenedFile",
+    "OverBudget",
     "SignalRejected",
     "SignalTimeout",
+    "TableRefused",
+    "claim_table",
     "open_file",
     "publish",
     "send_signal",
@@ -30,6 +36,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Budget": "sluice.budgets",
+    "claim_table": "sluice.tables",
     "OpenedFile": "sluice.files",
     "open_file": "sluice.files",
     "publish": "sluice.sending",

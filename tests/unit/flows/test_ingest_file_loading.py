@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import flows.ingest_file as module
-from flows.ingest_file import BadFile, connect, inspect_file, load_rows
+from flows.ingest_file import BadFile, connect, inspect_file, load_rows, table_name
+from sluice import claim_table
 
 
 def load(path: Path, database: Path, table: str = "t") -> list[dict[str, Any]] | None:
@@ -235,3 +236,34 @@ def test_a_parquet_file_is_loaded_a_batch_at_a_time(
 def test_an_unusable_database_url_is_a_sentence() -> None:
     with pytest.raises(ValueError, match=r"the database URL .* cannot be used"):
         connect("nonsense")
+
+
+@pytest.mark.parametrize("name", ["order_reservations.csv", "Order Reservations.csv", "ORDER-RESERVATIONS.csv"])
+def test_a_files_name_does_not_put_rows_into_another_flows_table(tmp_path: Path, database: Path, name: str) -> None:
+    from flows.order_approval import RESERVATIONS
+
+    database.parent.mkdir(parents=True)
+    engine = connect(f"sqlite:///{database}")
+    with engine.begin() as connection:
+        claim_table(connection, "order_reservations", flow="order-approval", outside=False)
+        RESERVATIONS.create(connection)
+    engine.dispose()
+    path = tmp_path / name
+    path.write_text("order_id,amount,status,changed_at\nforged-1,1,confirmed,2026-01-01\n")
+    with pytest.raises(BadFile, match="belongs to the flow order-approval"):
+        load_rows.fn(path, inspect_file.fn(path), table_name(path), f"sqlite:///{database}", outside=True)
+    assert query(database, "SELECT * FROM order_reservations") == []
+    assert "sluice_loads" not in tables(database)
+
+
+def test_a_long_name_of_a_file_makes_a_table_of_its_own(tmp_path: Path) -> None:
+    names = {table_name(tmp_path / f"{'long ' * 40}{number}.csv") for number in range(3)}
+    assert len(names) == 3
+    assert all(len(name.encode()) <= 63 for name in names)
+
+
+def test_a_link_in_the_place_of_a_file_is_not_loaded(tmp_path: Path, database: Path) -> None:
+    (tmp_path / "secret").write_text("client,key\na,b\n")
+    (tmp_path / "orders.csv").symlink_to(tmp_path / "secret")
+    with pytest.raises(BadFile, match="symbolic link"):
+        load(tmp_path / "orders.csv", database)

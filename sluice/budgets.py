@@ -1,0 +1,153 @@
+"""What one file may cost: limits that are reached before the machine's are, and a reader that keeps to them."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Iterator
+from typing import IO, Annotated, Any, Final, NoReturn
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sluice.errors import OverBudget
+
+FREE_BYTES: Final = 4 * 1024 * 1024
+"""So much may come out of a file whatever its size: small files compress as they like."""
+
+_PIECE_BYTES: Final = 256 * 1024
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Budget(BaseModel):
+    """What reading one file may cost at most; the defaults suit a machine with 2 GB of memory.
+
+    A flow that takes one as a parameter lets a rule or a deployment raise single limits: ``budget: {rows: 50000000}``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    unpacked_bytes: Count = 1024**3
+    """Of the whole file, after decompression."""
+    expansion_ratio: Count = 200
+    """How many times as large as the file what comes out of it may be, beyond the first 4 MiB."""
+    line_bytes: Count = 16 * 1024 * 1024
+    """Of one record: a line, a quoted record of several lines, or the values of one row."""
+    columns: Count = 1_000
+    rows: Count = 10_000_000
+    cells: Count = 200_000_000
+    """Rows times columns, empty ones included."""
+    document_bytes: Count = 32 * 1024 * 1024
+    """Of a file that can only be read as a whole, such as a JSON array: in memory it may take thirty times as much."""
+
+    def exceeded(self, name: str, what: str) -> NoReturn:
+        """Raise `OverBudget`: the limit ``name`` is reached, as ``what`` says."""
+        value = getattr(self, name)
+        raise OverBudget(
+            f"{what}: the budget {name} = {value} is reached; if the file is to be trusted, raise it with the flow's "
+            f'parameter `budget`, such as {{"{name}": {2 * value}}}, in the rule or the deployment'
+        )
+
+    def check(self, name: str, value: int, what: str) -> None:
+        """Return if ``value`` is within the limit ``name``; else raise `OverBudget`."""
+        if value > getattr(self, name):
+            self.exceeded(name, what)
+
+
+def unpacked(file: IO[bytes], budget: Budget, *, size: int, compressed: bool, name: str) -> io.BufferedReader:
+    """``file``, decompressed where it is ``compressed`` with gzip, read no further than the budget goes.
+
+    ``size`` is that of the file as it lies, ``name`` what messages call it. Reading raises `OverBudget`.
+    """
+    if not compressed:
+        budget.check("unpacked_bytes", size, f"{name} has {size} bytes")
+    return io.BufferedReader(_Metered(file, budget, size, compressed=compressed, name=name), _PIECE_BYTES)
+
+
+class _Metered(io.RawIOBase):
+    def __init__(self, file: IO[bytes], budget: Budget, size: int, *, compressed: bool, name: str) -> None:
+        super().__init__()
+        self._source: Any = gzip.GzipFile(fileobj=file) if compressed else file
+        self._file = file
+        self._meter = Meter(budget, size, name=name)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece: bytes = self._source.read(len(buffer))
+        self._meter.add(len(piece))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Only back to the beginning, for a second look."""
+        if (offset, whence) != (0, 0):
+            raise io.UnsupportedOperation("only the beginning can be gone back to")
+        self._meter.begin_again()
+        return int(self._source.seek(0))
+
+    def tell(self) -> int:
+        return self._meter.total
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+class Meter:
+    """Counts what comes out of one file and raises `OverBudget` when it is too much."""
+
+    def __init__(self, budget: Budget, size: int, *, name: str) -> None:
+        self._budget = budget
+        self._size = max(1, size)
+        self._name = name
+        self._ratio_bytes = max(FREE_BYTES, budget.expansion_ratio * self._size)
+        self.total = 0
+
+    def add(self, count: int) -> None:
+        """So many bytes more have come out."""
+        self.total += count
+        if self.total > self._ratio_bytes:
+            what = f"{self._name} has {self._size} bytes, and {self.total} came out of it before it was given up"
+            self._budget.exceeded("expansion_ratio", what)
+        if self.total > self._budget.unpacked_bytes:
+            self._budget.exceeded(
+                "unpacked_bytes", f"more than {self._budget.unpacked_bytes} bytes come out of {self._name}"
+            )
+
+    def begin_again(self) -> None:
+        """The file is read from its beginning once more."""
+        self.total = 0
+
+
+class Lines:
+    """The lines of a text for a reader of records; a record may have several, and no more than the budget allows."""
+
+    def __init__(self, text: IO[str], budget: Budget, name: str) -> None:
+        self._text = text
+        self._budget = budget
+        self._name = name
+        self._length = 0
+        self._number = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._text.readline(self._budget.line_bytes + 1)
+        if not line:
+            raise StopIteration
+        self._number += 1
+        self._length += len(line)
+        if self._length > self._budget.line_bytes:
+            self._budget.exceeded("line_bytes", f"{self._name}, line {self._number} is too long")
+        return line
+
+    def end_record(self) -> None:
+        """The lines so far are dealt with."""
+        self._length = 0
