@@ -19,6 +19,10 @@ FORM = form(
     },
     "p",
 )
+ALL_DEFAULT = form(
+    {"type": "object", "properties": {"approved": {"type": "boolean", "default": True}}, "additionalProperties": False},
+    "p",
+)
 WAIT_P = {"type": "object", "properties": {"wait": {"const": "p"}}, "required": ["wait"]}
 NO_FIELDS = form({"type": "object", "properties": {}, "additionalProperties": False}, "p")
 
@@ -53,6 +57,14 @@ def test_an_answer_for_another_wait_is_known(schema: dict[str, Any], extra: dict
 @pytest.mark.parametrize("value", [{"approved": "__sluice__"}, {"approved": True, "extra": 1}, {"by": "__sluice__"}])
 def test_an_answer_that_does_not_fit_is_not_taken_for_one_for_another_wait(value: dict[str, Any]) -> None:
     assert not names_another_wait(refused(value, FORM, pause="p"))
+
+
+@pytest.mark.parametrize(("schema", "field"), [(ALL_DEFAULT, "approved"), (NO_FIELDS, "go_on")])
+def test_an_empty_answer_is_refused_with_what_to_send(schema: dict[str, Any], field: str) -> None:
+    with pytest.raises(ValidationError, match=rf"""'an answer, such as {{"{field}": …}}' is a required property"""):
+        validate({}, schema, raise_on_error=True)
+    validate({field: True}, schema, raise_on_error=True)
+    validate(addressed({}, pause="p", signal="s", key=None), schema, raise_on_error=True)
 
 
 def refused(value: dict[str, Any], schema: dict[str, Any], *, pause: str) -> str:
