@@ -22,6 +22,9 @@ _WAKE_SECONDS: Final = 0.5
 """How often a thread that waits for an answer can be interrupted, where Prefect ends a task or flow by its time-out."""
 
 
+_TASK: Final = "a wait of Sluice"
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One wait's turn in its run: the next one's begins when it is answered and has tidied up."""
@@ -69,7 +72,7 @@ async def answer_of(run_id: UUID, wait: Callable[[asyncio.Future[T]], Coroutine[
             before.tidied.add_done_callback(lambda _: turn.end())  # who is behind us waits for who is before us
             raise
     answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-    waiting = asyncio.create_task(wait(answer))
+    waiting = asyncio.create_task(wait(answer), name=_TASK)
     waiting.add_done_callback(lambda task: _over(task, turn))
     try:
         await asyncio.wait({answer, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -97,7 +100,7 @@ def _forget(run_id: UUID, turn: Turn) -> None:
 
 
 def in_thread(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run the coroutine on a loop in a thread of its own, which lives until what it began has ended, or 12 s.
+    """Run the coroutine on a loop in a thread of its own, which lives until its waits have tidied up, or 12 s.
 
     Answers what the coroutine answers, or raises what it raises, at once; an interruption of the caller cancels it.
     """
@@ -115,9 +118,9 @@ def in_thread(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
             answer.set_result(await start())
         except BaseException as error:  # noqa: BLE001 - Prefect's Pause is one, and it belongs to the caller
             answer.set_exception(error)
-        others = asyncio.all_tasks() - {task}
-        if others:
-            await asyncio.wait(others, timeout=_TIDY_SECONDS)
+        tidying = {other for other in asyncio.all_tasks() if other.get_name() == _TASK}
+        if tidying:
+            await asyncio.wait(tidying, timeout=_TIDY_SECONDS)
 
     context = contextvars.copy_context()
     # No daemon: a process that ends with the answer lets the wait tidy up.
