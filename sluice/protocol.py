@@ -155,10 +155,9 @@ def form(schema: Mapping[str, Any], pause: str) -> dict[str, Any]:
         **schema,
         "properties": fields,
         "allOf": [*schema.get("allOf", []), {"properties": {DELIVERY: named}}],
-        "if": {"maxProperties": 0},
-        # Prefect passes the name of what is missing on to whoever sent nothing.
-        "then": {"required": [f"an answer, such as {example}"]},
     }
+    if not schema.get("required"):  # Prefect passes the name of what is missing on to whoever sent nothing
+        whole |= {"if": {"maxProperties": 0}, "then": {"required": [f"an answer, such as {example}"]}}
     if whole.get("additionalProperties") is False:  # which would not know of the part about the wait
         del whole["additionalProperties"]
         whole["unevaluatedProperties"] = False
