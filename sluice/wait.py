@@ -15,7 +15,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import Abort, ObjectNotFound
 
 from sluice.hearing import Hearing, hearing
 from sluice.own_run import UNREACHABLE, OwnRun
@@ -81,7 +81,7 @@ class Wait:
     async def result(self) -> Result:
         """Wait; an answer that came in an earlier attempt of this run is given again at once.
 
-        Raises `WaitEndedError` if the run ends meanwhile, and `OneWaitError` if it is in another wait.
+        Raises Prefect's `Abort` if the run is ended meanwhile, `WaitEndedError` if it is deleted, and `OneWaitError` if it is in another wait.
         """
         while True:
             before, inputs = await asyncio.gather(self.run.read(), self.run.inputs(self.key))
@@ -270,7 +270,10 @@ class Wait:
         now = found.state
         if now is None or now.is_final():
             await self.tidy()
-            raise WaitEndedError(f"The flow run ended ({now.name if now else 'no state'}) while it waited.")
+            # Prefect's engine must not put its own final state over this one: it leaves a run alone that ends so.
+            ended = Abort(f"The flow run ended ({now.name if now else 'no state'}) while it waited.")
+            ended.state = now  # type: ignore[attr-defined]  # read by Prefect's engine
+            raise ended
         if now.type in RESCHEDULED or handed_over(now, state):
             return True, Leave(now)
         if now.type != StateType.RUNNING:

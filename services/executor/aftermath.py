@@ -1,6 +1,7 @@
 """What is left to do for a run whose process has ended: the state it did not report, and the hooks that go with it.
 
-Runs in a process of its own, because hooks are the user's code.
+Runs in a process of its own, because hooks are the user's code. Every step may be repeated: one that was done is found
+done, so a settlement that was interrupted is simply begun again.
 """
 
 from __future__ import annotations
@@ -26,7 +27,14 @@ from prefect.utilities.engine import propose_state
 from services.executor.claim import is_retrying
 from services.executor.endings import Ending
 from services.executor.loading import load_flow
+from services.executor.open_pauses import heal_kept, keep_waiting, policy_for_a_new_start
+from services.executor.own_states import waits_in_process
+from services.executor.subflows import end_subflows, open_pauses_again
 from services.executor.surroundings import leave_checkout, pose_as_engine, replace_environment
+
+
+class UnsettledError(RuntimeError):
+    """Prefect still shows the run in a state that needs a process."""
 
 
 class Aftermath:
@@ -42,34 +50,45 @@ class Aftermath:
         self._shelf = shelf
 
     def run(self) -> None:
-        """Settle it; raises what Prefect's client raises when Prefect cannot be reached."""
+        """Settle it; raises what Prefect's client raises when Prefect cannot be reached, and `UnsettledError`."""
         asyncio.run(self._settle())
 
     async def _settle(self) -> None:
         async with get_client() as client:
             try:
+                await self._settle_run(client, await client.read_flow_run(self._id))
                 flow_run = await client.read_flow_run(self._id)
             except ObjectNotFound:
                 return
-            state = flow_run.state
-            retrying = is_retrying(state_name=flow_run.state_name, retry_type=flow_run.empirical_policy.retry_type)
-            if state is None or state.is_paused() or (state.is_scheduled() and not retrying):
-                return
-            ending = Ending.CANCELLED if state.is_cancelling() else self._ending
-            if state.is_final() and not (ending is Ending.CANCELLED and state.is_crashed()):
-                return
-            flow_run_logger(flow_run).error(self._message)
-            match ending:
-                case Ending.CANCELLED:
-                    await self._cancel(client, flow_run)
-                case Ending.HANDED_BACK:
-                    await self._hand_back(client, flow_run)
-                case Ending.TIMED_OUT:
-                    await propose_state(client, Failed(name="TimedOut", message=self._message), flow_run_id=self._id)
-                case Ending.LOST if await self._restarts(client, flow_run):
-                    await self._hand_back(client, flow_run)
-                case _:
-                    await self._crash(client, flow_run)
+            if _needs_process(flow_run):
+                msg = f"the run is {flow_run.state_name} still"
+                raise UnsettledError(msg)
+            if flow_run.state is not None and flow_run.state.is_final():
+                await end_subflows(client, flow_run)
+
+    async def _settle_run(self, client: PrefectClient, flow_run: FlowRun) -> None:
+        state = flow_run.state
+        if state is None:
+            return
+        ending = Ending.CANCELLED if state.is_cancelling() else self._ending
+        if not _needs_process(flow_run) and not (ending is Ending.CANCELLED and state.is_crashed()):
+            if ending is Ending.HANDED_BACK and state.is_paused():
+                await heal_kept(client, flow_run)
+            return
+        flow_run_logger(flow_run).error(self._message)
+        match ending:
+            case Ending.CANCELLED:
+                await self._cancel(client, flow_run)
+            case Ending.HANDED_BACK if waits_in_process(state):
+                await keep_waiting(client, flow_run)
+            case Ending.HANDED_BACK:
+                await self._hand_back(client, flow_run)
+            case Ending.TIMED_OUT:
+                await self._time_out(client)
+            case Ending.LOST if await self._restarts(client, flow_run):
+                await self._hand_back(client, flow_run)
+            case _:
+                await self._crash(client, flow_run)
 
     async def _crash(self, client: PrefectClient, flow_run: FlowRun) -> None:
         crashed = await StateProposer(client=client).propose_crashed(flow_run, self._message)
@@ -86,11 +105,19 @@ class Aftermath:
             state_updates={"message": self._message},
         )
 
+    async def _time_out(self, client: PrefectClient) -> None:
+        proposed: State[Any] = Failed(name="TimedOut", message=self._message)
+        state = await propose_state(client, proposed, flow_run_id=self._id)
+        if state.is_scheduled():  # the flow has retries: the next try must not be left to this dead process
+            await self._hand_back(client, await client.read_flow_run(self._id))
+
     async def _hand_back(self, client: PrefectClient, flow_run: FlowRun) -> None:
-        if flow_run.empirical_policy.retry_type is not None:  # else its next start would be left to this dead process
-            policy = flow_run.empirical_policy.model_copy(update={"retry_type": None})
+        await open_pauses_again(client, flow_run)
+        policy = policy_for_a_new_start(flow_run)
+        if policy != flow_run.empirical_policy:
             await client.update_flow_run(self._id, empirical_policy=policy)
-        again: State[Any] = AwaitingRetry(message=self._message, scheduled_time=datetime.now(UTC))
+        scheduled = flow_run.state.state_details.scheduled_time if flow_run.state is not None else None
+        again: State[Any] = AwaitingRetry(message=self._message, scheduled_time=scheduled or datetime.now(UTC))
         await client.set_flow_run_state(self._id, again, force=True)
 
     async def _restarts(self, client: PrefectClient, flow_run: FlowRun) -> bool:
@@ -114,3 +141,15 @@ class Aftermath:
             return await asyncio.to_thread(load_flow, flow_run, deployment, working_dir=variables.get("working_dir"))
 
         return HookRunner(resolve_flow=resolve)
+
+
+def _needs_process(flow_run: FlowRun) -> bool:
+    """Whether a run in this state needs the process that it no longer has."""
+    state = flow_run.state
+    if state is None or state.is_final():
+        return False
+    if state.is_paused():
+        return waits_in_process(state)
+    if state.is_scheduled():
+        return is_retrying(state_name=flow_run.state_name, retry_type=flow_run.empirical_policy.retry_type)
+    return True

@@ -17,5 +17,7 @@ class Ending(StrEnum):
     TIMED_OUT = "timed-out"
     HANDED_BACK = "handed-back"
     """Scheduled again, to start from its top here or elsewhere."""
+    OVERTAKEN = "overtaken"
+    """Somebody else ended the run, deleted it or had it started again: there is nothing left for its process to do."""
     LOST = "lost"
     """Its machine or its slot went away: crashed, or scheduled again where the deployment says so."""

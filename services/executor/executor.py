@@ -34,6 +34,7 @@ from services.prefect_api import run_calls
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.deployments import Deployment, DueRun
 from services.prefect_api.events import Connected, StateChange, emit, run_event, state_changes
+from services.prefect_api.runs import FINAL_TYPES
 from services.prefect_api.server_options import read_server_options
 from services.store.connection import connect_sync
 from services.store.executions import Execution, Executions
@@ -100,6 +101,7 @@ class Executor:
             running=lambda: list(self._fleet.running),
             cancel=self._fleet.cancel,
             suspend=self._fleet.suspend,
+            overtaken=self._fleet.overtaken,
             changed=lambda deployments: self._fleet.set_sources(sources_of(deployments)),
             settings=settings,
         )
@@ -254,7 +256,7 @@ class _Port:
         return await run_calls.stopped(self._api, run_ids)
 
     def changes(self) -> AsyncIterator[StateChange | Connected]:
-        return state_changes(state_types=["SCHEDULED", "CANCELLING", "PAUSED"])
+        return state_changes(state_types=["SCHEDULED", "CANCELLING", "PAUSED", *sorted(FINAL_TYPES)])
 
 
 def _latency(samples: Sequence[float]) -> dict[str, float] | None:

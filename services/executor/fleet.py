@@ -29,6 +29,7 @@ from services.executor.flowfiles import FlowFiles, Source
 from services.executor.generation import Generation, say
 from services.executor.wire import Message
 from services.executor.zygote import Zygote
+from services.prefect_api.run_calls import Stopped
 
 log = structlog.get_logger()
 
@@ -163,6 +164,20 @@ class Fleet:
         slot = self.running.get(run_id)
         if slot is not None:
             say(slot.writer, do="suspend", run=run_id, state=state_id, occurred=occurred.isoformat())
+
+    def overtaken(self, change: Stopped) -> None:
+        """The run has entered a state in which it has no process: end it, if it is on a slot and not its own doing."""
+        slot = self.running.get(change.run_id)
+        if slot is not None:
+            say(
+                slot.writer,
+                do="overtaken",
+                run=change.run_id,
+                state=change.state_id,
+                occurred=change.occurred.isoformat() if change.occurred is not None else None,
+                why=_why_overtaken(change),
+                intent="reschedule" if change.state_type == "SCHEDULED" else "cancel",
+            )
 
     def remember(self, message: Message) -> None:
         """Tell every slot, those to come too, what the server has been asked for all runs."""
@@ -358,3 +373,11 @@ class Fleet:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _why_overtaken(change: Stopped) -> str:
+    if change.state_id is None:
+        return "The run was deleted while it was being executed; its process was stopped."
+    if change.state_type == "SCHEDULED":
+        return f"The run was scheduled anew ({change.state_name}) while it was being executed; its process was stopped."
+    return f"The run was set to {change.state_name} from outside while it was being executed; its process was stopped."

@@ -39,6 +39,7 @@ from prefect.utilities.engine import propose_state_sync
 from events.errors import RejectedEvent
 from services.executor.claim import Claim, Decision, Gone, Wait, decide, is_retrying
 from services.executor.loading import describe_failure, load_flow
+from services.executor.own_states import OwnStates, waits_in_process
 from services.executor.remembered import Remembered, want_token
 from services.executor.surroundings import leave_checkout, pose_as_engine, replace_environment
 from services.executor.suspension import Suspension
@@ -138,6 +139,7 @@ class Horse:
                 if claimed.state is not None:
                     self._suspension.claimed(claimed.state.timestamp)
                 self._suspension.take_over()
+            OwnStates(str(self._id), self._report).listen()
             loaded = self._load(client, claimed)
             if loaded is None:
                 return 0
@@ -170,7 +172,7 @@ class Horse:
         if not state.is_pending():
             self._report(step="gone", why=f"Prefect answers {state.name}: {state.message or 'without a reason'}")
             return None
-        self._report(step="claimed", at=time.time())
+        self._report(step="claimed", at=time.time(), since=state.timestamp.isoformat())
         flow_run.state = state
         flow_run.state_type, flow_run.state_name = state.type, state.name
         return flow_run
@@ -265,7 +267,9 @@ class Horse:
         logger = flow_run_logger(flow_run)
         try:
             _drive(run_flow(flow, flow_run=flow_run, error_logger=cast(logging.Logger, logger)))
-        except (Abort, Pause):
+        except (Abort, Pause) as end:
+            if not _is_settled(client, self._id):  # a subflow ended so: the engine has not said how this run did
+                self._refuse(client, Failed(message=f"A flow run of this process ended early: {end}"))
             return 0
         except TerminationSignal:
             return 0
@@ -325,7 +329,9 @@ def _file_variables(variables: Mapping[str, Any], environment: Mapping[str, str]
 
 def _is_settled(client: SyncPrefectClient, run_id: UUID) -> bool:
     state = client.read_flow_run(run_id).state
-    return state is not None and (state.is_final() or state.is_paused() or state.is_scheduled())
+    return state is not None and not (
+        state.is_running() or state.is_pending() or state.is_cancelling() or waits_in_process(state)
+    )
 
 
 def _drive(result: Any) -> None:

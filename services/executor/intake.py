@@ -36,7 +36,7 @@ class Prefect(Protocol):
         """Scheduled runs that are to start before then."""
 
     async def stopped(self, run_ids: Sequence[str]) -> list[Stopped]:
-        """Which of the runs were cancelled or suspended from outside."""
+        """Which of the runs are in a state in which they have no process, or are to have none."""
 
     def changes(self) -> AsyncIterator[StateChange | Connected]:
         """State changes as they happen."""
@@ -61,6 +61,7 @@ class Intake:
         running: Callable[[], Sequence[str]],
         cancel: Callable[[str], None],
         suspend: Callable[[str, str, datetime], None],
+        overtaken: Callable[[Stopped], None],
         changed: Callable[[Sequence[Deployment]], None],
         settings: ExecutorSettings,
     ) -> None:
@@ -70,6 +71,7 @@ class Intake:
         self._running = running
         self._cancel = cancel
         self._suspend = suspend
+        self._overtaken = overtaken
         self._changed = changed
         self._settings = settings
         self._deployments: dict[str, Deployment] = {}
@@ -110,12 +112,22 @@ class Intake:
             if isinstance(change, Connected):
                 self.connected = True
                 self._poll_now.set()
-            elif change.state_type == "SCHEDULED" and change.deployment_id is not None:
-                self._spawn(self._take(change))
-            elif change.state_type == "CANCELLING":
-                self._cancel(change.run_id)
-            elif change.state_type == "PAUSED" and change.state_name == SUSPENDED:
-                self._suspend(change.run_id, change.state_id, change.occurred)
+            else:
+                if change.state_type == "SCHEDULED" and change.deployment_id is not None:
+                    self._spawn(self._take(change))
+                self._pass_on_heard(change)
+
+    def _pass_on_heard(self, change: StateChange) -> None:
+        self._pass_on(Stopped(change.run_id, change.state_id, change.occurred, change.state_type, change.state_name))
+
+    def _pass_on(self, stopped: Stopped) -> None:
+        """Tell the run's process, if it has one here, what became of the run."""
+        if stopped.state_type == "CANCELLING":
+            self._cancel(stopped.run_id)
+        elif stopped.state_type != "PAUSED":
+            self._overtaken(stopped)
+        elif stopped.state_name == SUSPENDED and stopped.state_id is not None and stopped.occurred is not None:
+            self._suspend(stopped.run_id, stopped.state_id, stopped.occurred)
 
     async def _take(self, change: StateChange) -> None:
         deployment = await self._known(change.deployment_id or "")
@@ -182,10 +194,7 @@ class Intake:
                 await self._enqueue(queue, run.run_id, run.state_id, again=now - run.scheduled > OVERDUE)
         running = self._running()
         for stopped in await self._prefect.stopped(running) if running else ():
-            if stopped.suspended:
-                self._suspend(stopped.run_id, stopped.state_id, stopped.occurred)
-            else:
-                self._cancel(stopped.run_id)
+            self._pass_on(stopped)
 
     def _at(self, run: DueRun, queue: str, *, again: bool = False) -> None:
         if run.state_id in self._timers:

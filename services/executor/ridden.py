@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import psutil
 
+from services.executor.overtaken import Overtaken
 from services.executor.surroundings import CHECKOUT, default_signals, die_with_parent, fresh_random_state
 from services.executor.wire import Lines, Message
 
@@ -37,12 +38,22 @@ class Ridden:
     ending: tuple[str, str] | None = None
     """What the run is to become and why, once it was decided from outside."""
     spawned: subprocess.Popen[bytes] | None = None
+    own_states: set[str] = field(default_factory=set)
+    """The ids of the run's states that the process itself brought about or was told of as it tried to."""
+    proposing: int = 0
+    """The number of states that it has proposed without an answer yet."""
+    overtaken: Overtaken = field(default_factory=Overtaken)
 
     def hear(self) -> list[Message]:
         """What it reported since last asked; `steps` keeps the last of each kind."""
         messages = [] if self.reports.ended else self.reports.read()
         for message in messages:
             self.steps[message["step"]] = message
+            if message["step"] == "proposing":
+                self.proposing += 1
+            elif message["step"] == "proposed":
+                self.proposing -= 1
+                self.own_states.add(str(message["state"]))
         return messages
 
     def reap(self) -> bool:

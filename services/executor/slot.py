@@ -25,7 +25,7 @@ from rq.worker import WorkerStatus
 from typing_extensions import override
 
 from events.errors import Backpressure, TransientError
-from services.executor.endings import AFTERMATH_SECONDS
+from services.executor.endings import AFTERMATH_SECONDS, Ending
 from services.executor.exits import describe_exit, oom_kill_count
 from services.executor.ridden import Ridden, Strays, reap_children
 from services.executor.wire import Link, Message
@@ -200,8 +200,8 @@ class Slot(Gated, Worker):
                 kill_at = self._obey(message, ridden) or kill_at
             self._hear_commands()
             now = time.monotonic()
-            if ridden.ending is None and (over := _over_limit(ridden)) is not None:
-                kill_at = self._end(ridden, *over)
+            if ridden.ending is None and (reason := _over_limit(ridden) or _overtaken(ridden)) is not None:
+                kill_at = self._end(ridden, *reason)
             if kill_at is not None and now >= kill_at:
                 ridden.kill()
                 kill_at = None
@@ -232,23 +232,23 @@ class Slot(Gated, Worker):
             case "remember":
                 self._remembered = message
             case "cancel" if message["run"] == ridden.run_id and ridden.ending is None:
-                return self._end(ridden, "cancelled", "The run was cancelled.", intent="cancel")
+                return self._end(ridden, "cancelled", "The run was cancelled.", "cancel")
             case "suspend" if message["run"] == ridden.run_id:
                 ridden.suspend(message["state"], message["occurred"])
+            case "overtaken" if message["run"] == ridden.run_id:
+                ridden.overtaken.hear(message)
             case "hand-back" if ridden.ending is None:
                 self._stop()
                 return self._end(
                     ridden,
                     "handed-back",
                     "The executor was stopped; the run starts again as soon as one is there.",
-                    intent="reschedule",
+                    "reschedule",
                     within=message["seconds"],
                 )
         return None
 
-    def _end(
-        self, ridden: Ridden, ending: str, message: str, *, intent: str = "cancel", within: float | None = None
-    ) -> float:
+    def _end(self, ridden: Ridden, ending: str, message: str, intent: str, *, within: float | None = None) -> float:
         """Ask the run to end; answers when its time is up.
 
         Without the answer that it knows why, a SIGTERM would make it report a crash: then it is killed instead.
@@ -350,14 +350,22 @@ def _moments(ridden: Ridden) -> dict[str, float]:
     return {f"{step}_at": ridden.steps[step]["at"] for step in ("claimed", "started") if step in ridden.steps}
 
 
-def _over_limit(ridden: Ridden) -> tuple[str, str] | None:
+def _overtaken(ridden: Ridden) -> tuple[str, str, str] | None:
+    """That the run needs no process any more: what it ends as, why, and what the process is told."""
+    verdict = ridden.overtaken.verdict(ridden.steps, ridden.own_states, proposing=ridden.proposing > 0)
+    return None if verdict is None else (Ending.OVERTAKEN, *verdict)
+
+
+def _over_limit(ridden: Ridden) -> tuple[str, str, str] | None:
     limits = ridden.steps.get("limits", {})
     seconds, memory = limits.get("seconds"), limits.get("memory_mb")
     if seconds and time.monotonic() - ridden.started > seconds:
         return (
             "timed-out",
             f"The run was stopped after its time limit of {seconds:g} s (job variable sluice_time_seconds).",
+            "cancel",
         )
     if memory and ridden.memory_mb() > memory:
-        return "crashed", f"The run was stopped: it used more than its {memory:g} MiB of memory (sluice_memory_mb)."
+        message = f"The run was stopped: it used more than its {memory:g} MiB of memory (sluice_memory_mb)."
+        return "crashed", message, "cancel"
     return None

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from events.errors import NotFound, RejectedEvent
 from services.prefect_api.client import PrefectApi
+from services.prefect_api.runs import FINAL_TYPES
 
 PAGE: Final = 200
 SUSPENDED: Final = "Suspended"
@@ -21,31 +22,58 @@ LEVELS: Final = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "criti
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """A run that is to end although its process goes on: suspended, else cancelled."""
+    """A run that entered a state in which it has no process, or is to have none; no state: it was deleted."""
 
     run_id: str
-    state_id: str
-    occurred: datetime
-    suspended: bool
+    state_id: str | None
+    occurred: datetime | None
+    state_type: str
+    state_name: str
 
 
 async def stopped(api: PrefectApi, run_ids: Sequence[str]) -> list[Stopped]:
-    """Which of the runs were cancelled or suspended from outside."""
-    found = await api.request(
-        "POST",
-        "/flow_runs/filter",
-        json={"flow_runs": {"id": {"any_": list(run_ids)}, "state": {"type": {"any_": ["CANCELLING", "PAUSED"]}}}},
-    )
-    return [
+    """Which of the runs are cancelled, suspended, over, scheduled again for another process, or deleted."""
+    found: list[Stopped] = []
+    for start in range(0, len(run_ids), PAGE):
+        found += await _stopped(api, run_ids[start : start + PAGE])
+    return found
+
+
+async def _stopped(api: PrefectApi, run_ids: Sequence[str]) -> list[Stopped]:
+    ids = {"id": {"any_": list(run_ids)}}
+    # Not whole runs of all of them: most are running or paused, and writing them out keeps the server from other work.
+    there = await api.request("POST", "/flow_runs/count", json={"flow_runs": ids})
+    without_process = {
+        "operator": "or_",
+        "type": {"any_": ["CANCELLING", "SCHEDULED", *sorted(FINAL_TYPES)]},
+        "name": {"any_": [SUSPENDED]},
+    }
+    rows = await api.request("POST", "/flow_runs/filter", json={"flow_runs": {**ids, "state": without_process}})
+    found = [
         Stopped(
             run_id=run["id"],
             state_id=run["state_id"],
             occurred=datetime.fromisoformat(run["state"]["timestamp"]),
-            suspended=run["state_type"] == "PAUSED",
+            state_type=run["state_type"],
+            state_name=run["state_name"],
         )
-        for run in found
-        if run["state_type"] == "CANCELLING" or run["state_name"] == SUSPENDED
+        for run in rows
+        # Between two tries of a flow with retries, the run is scheduled for its own process.
+        if (run["state_name"], run["empirical_policy"].get("retry_type")) != ("AwaitingRetry", "in_process")
     ]
+    if there < len(run_ids):
+        found += await _deleted(api, sorted(set(run_ids) - {run["id"] for run in rows}))
+    return found
+
+
+async def _deleted(api: PrefectApi, run_ids: Sequence[str]) -> list[Stopped]:
+    gone = []
+    for run_id in run_ids:
+        try:
+            await api.request("GET", f"/flow_runs/{run_id}")
+        except NotFound:
+            gone.append(Stopped(run_id, None, None, "DELETED", "Deleted"))
+    return gone
 
 
 async def list_runs(

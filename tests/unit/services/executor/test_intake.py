@@ -92,6 +92,7 @@ def intake_of(port: Port, queued: list[str]) -> Intake:
         running=list,
         cancel=lambda _: None,
         suspend=lambda *_: None,
+        overtaken=lambda _: None,
         changed=lambda _: None,
         settings=ExecutorSettings(),
     )

@@ -1,0 +1,105 @@
+"""What the work-horse's own process makes of its run's state, told to the slot as it happens.
+
+Prefect tells everybody of every state. Only the process knows which of them it brought about itself, and whether it
+waits: the executor needs the first to see that a run was ended by somebody else, the second to count who works.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient, SyncPrefectClient
+from prefect.client.schemas.objects import State, StateType
+
+Report = Callable[..., None]
+
+
+class OwnStates:
+    """Reports ``proposing`` before the process sets the run's state, and ``proposed`` with the state that it became.
+
+    ``waiting`` and ``working`` are reported when the first of the process's runs (the run itself and its subflows) is
+    paused, and when none is any more, as far as the process has noticed.
+    """
+
+    def __init__(self, run_id: str, report: Report) -> None:
+        self._id = run_id
+        self._report = report
+        self._lock = threading.Lock()
+        self._paused: set[str] = set()
+        self._have_paused: set[str] = set()
+
+    def listen(self) -> None:
+        """Look at what Prefect's clients send and are answered, from now on in this process."""
+        for client in (SyncPrefectClient, PrefectClient):
+            for name, wrap in (("set_flow_run_state", self._setting), ("read_flow_run", self._reading)):
+                setattr(client, name, wrap(getattr(client, name), awaited=client is PrefectClient))
+
+    def _setting(self, inner: Callable[..., Any], *, awaited: bool) -> Callable[..., Any]:
+        @functools.wraps(inner)
+        def set_state(client: Any, flow_run_id: UUID | str, *args: Any, **options: Any) -> Any:
+            self._before(flow_run_id)
+            result = None
+            try:
+                result = inner(client, flow_run_id, *args, **options)
+            finally:
+                self._after(flow_run_id, result)
+            return result
+
+        @functools.wraps(inner)
+        async def set_state_async(client: Any, flow_run_id: UUID | str, *args: Any, **options: Any) -> Any:
+            self._before(flow_run_id)
+            result = None
+            try:
+                result = await inner(client, flow_run_id, *args, **options)
+            finally:
+                self._after(flow_run_id, result)
+            return result
+
+        return set_state_async if awaited else set_state
+
+    def _reading(self, inner: Callable[..., Any], *, awaited: bool) -> Callable[..., Any]:
+        @functools.wraps(inner)
+        def read(client: Any, flow_run_id: UUID, *args: Any, **options: Any) -> Any:
+            found = inner(client, flow_run_id, *args, **options)
+            self._seen(flow_run_id, found.state)
+            return found
+
+        @functools.wraps(inner)
+        async def read_async(client: Any, flow_run_id: UUID, *args: Any, **options: Any) -> Any:
+            found = await inner(client, flow_run_id, *args, **options)
+            self._seen(flow_run_id, found.state)
+            return found
+
+        return read_async if awaited else read
+
+    def _before(self, run_id: UUID | str) -> None:
+        if str(run_id) == self._id:
+            self._report(step="proposing")
+
+    def _after(self, run_id: UUID | str, result: Any) -> None:
+        state = result.state if result is not None else None
+        if str(run_id) == self._id:
+            self._report(step="proposed", state=str(state.id) if state is not None else None)
+        if state is not None and state.is_paused():
+            self._have_paused.add(str(run_id))
+        self._seen(run_id, state)
+
+    def _seen(self, run_id: UUID | str, state: State[Any] | None) -> None:
+        if state is not None and str(run_id) in self._have_paused:
+            self._note(str(run_id), paused=waits_in_process(state))
+
+    def _note(self, run_id: str, *, paused: bool) -> None:
+        with self._lock:
+            before = bool(self._paused)
+            (self._paused.add if paused else self._paused.discard)(run_id)
+            if bool(self._paused) != before:
+                self._report(step="waiting" if paused else "working")
+
+
+def waits_in_process(state: State[Any]) -> bool:
+    """Whether a run in the state needs its process while it waits: paused, and not suspended."""
+    return state.type == StateType.PAUSED and not state.state_details.pause_reschedule
