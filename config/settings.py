@@ -193,6 +193,9 @@ class ExecutorSettings(Part):
     name: str = "default"
     """Deployments pinned to this name run here; those pinned to none run on executors of the name ``default``."""
     slots: Annotated[int, Field(ge=1, le=256)] = 4
+    """Runs that work at a time; a paused run that waits in its process is not among them."""
+    waiting: Annotated[int, Field(ge=0, le=10_000)] = 100
+    """Runs that may wait in their processes beside those; more of them hold slots."""
     mode: Literal["fork", "subprocess"] = "fork"
     deployments: tuple[str, ...] = ()
     """Globs on ``flow/deployment``: what is executed beside the deployments that ``sluice deploy`` registered."""

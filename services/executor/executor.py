@@ -27,6 +27,7 @@ from services.executor.generation import environment_of_flows, sources_of
 from services.executor.intake import Intake
 from services.executor.queueing import Queueing
 from services.executor.sweep import Debt, Sweeper
+from services.executor.unheld import UnheldRuns
 from services.executor.wire import Message
 from services.executor.zygote import Zygote
 from services.prefect_api import deployments as deployment_calls
@@ -85,8 +86,14 @@ class Executor:
         registered = RegisteredFiles(redis)
         self._queueing = Queueing(redis, held=self._executions.holds)
         self._sweeper = Sweeper(executions=self._executions, instance=self._name, lost_seconds=settings.lost_seconds)
+        self._unheld = UnheldRuns(
+            in_process=partial(run_calls.in_process, prefect),
+            claimed=partial(run_calls.was_claimed, prefect),
+            lost_seconds=settings.lost_seconds,
+        )
         self._fleet = Fleet(
             seats=settings.slots,
+            waiting=settings.waiting,
             assignment=lambda path, sources: {**self._told, "socket": path, "sources": sources},
             listener=self,
             unblock=self._unblock,
@@ -115,7 +122,15 @@ class Executor:
         """Execute runs until cancelled; then what still runs has ``stop_seconds`` before it is handed back."""
         try:
             async with asyncio.TaskGroup() as group:
-                for work in (self._intake.run, self._fleet.run, self._measure, self._sweep, self._beat, self._ask):
+                for work in (
+                    self._intake.run,
+                    self._fleet.run,
+                    self._measure,
+                    self._sweep,
+                    self._beat,
+                    self._ask,
+                    self._look_for_unheld,
+                ):
                     group.create_task(work())
         finally:
             await self._fleet.end(finish_seconds=self._settings.stop_seconds)
@@ -134,6 +149,8 @@ class Executor:
         if "degraded" in intake:
             problems.insert(0, intake["degraded"])
         running = self._fleet.running
+        if self._fleet.blocked:
+            problems.insert(0, self._blocked())
         return {
             "ready": bool(self._fleet.slots) and bool(intake["listening"]),
             "name": self._settings.name,
@@ -141,9 +158,10 @@ class Executor:
             "slots_ready": len(self._fleet.slots),
             "running": len(running),
             "runs": [
-                {"run": run, "slot": slot.number, "seconds": round(now - slot.since, 1)}
+                {"run": run, "slot": slot.number, "seconds": round(now - slot.since, 1), "waits": slot.waiting}
                 for run, slot in running.items()
             ],
+            "paused": self._fleet.waiting,
             "waiting": self._depth,
             "waiting_for_their_time": intake["waiting_for_their_time"],
             "oldest_waiting_seconds": self._oldest,
@@ -154,6 +172,13 @@ class Executor:
             "broken_flows": dict(broken),
             **({"degraded": "; ".join(problems)} if problems else {}),
         }
+
+    def _blocked(self) -> str:
+        return (
+            f"all slots are held by {self._fleet.waiting} runs that wait, and no other run can start until one of "
+            f"them goes on: there are {self._settings.slots} slots, and executor.waiting lets {self._settings.waiting} "
+            "runs wait beside them; raise it, or have long waits suspend their run (suspend=True)"
+        )
 
     def busy(self, slot: Slot) -> None:
         """A run begins."""
@@ -192,9 +217,23 @@ class Executor:
     async def _sweep(self) -> None:
         while True:
             with contextlib.suppress(SluiceError):
-                for debt in await self._queueing.call(partial(self._sweeper.sweep, set(self._fleet.running))):
+                running = {run_id: slot.since for run_id, slot in self._fleet.running.items()}
+                for debt in await self._queueing.call(partial(self._sweeper.sweep, running)):
                     self._settle(debt)
             await asyncio.sleep(self._settings.lost_seconds / 4)
+
+    async def _look_for_unheld(self) -> None:
+        async def held() -> set[str]:
+            return {*self._fleet.running, *await self._queueing.call(self._executions.held_by_anyone)}
+
+        while True:
+            await asyncio.sleep(self._settings.lost_seconds)
+            with contextlib.suppress(SluiceError):
+                for run_id in await self._unheld.look(self._intake.deployment_ids, held):
+                    debt = await self._queueing.call(partial(self._sweeper.take, run_id))
+                    if debt is not None:
+                        log.warning("a run that nobody executes any more is settled", run=run_id)
+                        self._settle(debt)
 
     async def _beat(self) -> None:
         """Prefect's heartbeats, which automations for vanished runs listen for; a run sends the first after a while."""

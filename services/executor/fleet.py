@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import secrets
@@ -58,6 +59,10 @@ class Slot:
     since: float = 0.0
     queued: float = 0.0
     """When the run was put on the queue."""
+    waiting: bool = False
+    """Whether the run is paused: it works no more than an idle slot does."""
+    leaving: bool = False
+    """Whether the slot was told to end after what it has in hand."""
 
 
 class Listener(Protocol):
@@ -86,6 +91,7 @@ class Fleet:
         self,
         *,
         seats: int,
+        waiting: int,
         assignment: Callable[[str, list[dict[str, str]]], Message],
         listener: Listener,
         unblock: Callable[[int], Coroutine[Any, Any, None]],
@@ -94,6 +100,7 @@ class Fleet:
         zygote: Zygote | None = None,
     ) -> None:
         self._count = seats
+        self._waiting = waiting
         self._assignment = assignment
         self._listener = listener
         self._unblock = unblock
@@ -119,6 +126,21 @@ class Fleet:
     def running(self) -> dict[str, Slot]:
         """The slots that have a run in hand, by the run's id."""
         return {slot.run: slot for slot in self.slots.values() if slot.run is not None}
+
+    @property
+    def waiting(self) -> int:
+        """How many slots have a run in hand that is paused."""
+        return sum(slot.waiting for slot in self.slots.values())
+
+    @property
+    def blocked(self) -> bool:
+        """Whether no other run can start until one that waits goes on or ends."""
+        return self.waiting >= self._wanted
+
+    @property
+    def _wanted(self) -> int:
+        """How many slots there are to be: one more for every run that waits, up to the limit."""
+        return self._count + min(self.waiting, self._waiting)
 
     async def run(self) -> None:
         """Keep the slots alive until cancelled; `end` must follow."""
@@ -291,10 +313,15 @@ class Fleet:
                 slot.run, slot.job = message["run"], message["job"]
                 slot.horse, slot.since, slot.queued = message["pid"], message["at"], message["queued"]
                 self._listener.busy(slot)
+            case "waiting" | "working":
+                slot.waiting = message["kind"] == "waiting"
+                self._adapt()
             case "started":
                 self._listener.started(slot, message["at"])
             case "idle":
                 slot.run = slot.job = slot.horse = None
+                slot.waiting = False
+                self._adapt()
                 if message["outcome"]["step"] == "early":
                     self._listener.early(message["run"], message["job"], message["outcome"]["until"])
             case _:
@@ -310,8 +337,21 @@ class Fleet:
             previous.retired = True
             previous.say(do="stop")
             self._retire(previous.number)
-        for number in range(self._count):
+        self._adapt()
+
+    def _adapt(self) -> None:
+        """Have as many slots as are wanted: ask for those that are missing, and let idle ones go that are too many."""
+        if self._current is None or self._stopping:
+            return
+        missing = self._wanted - len(self._seats)
+        for number in itertools.filterfalse(self._seats.__contains__, range(len(self._seats) + max(missing, 0))):
             self._fill(number)
+        staying = [slot for slot in self.slots.values() if not slot.leaving]
+        spare = len(staying) - self._wanted
+        for slot in sorted((slot for slot in staying if slot.run is None), key=lambda slot: -slot.number)[
+            : max(spare, 0)
+        ]:
+            self._stop(slot)
 
     def _retire(self, generation: int) -> None:
         """Have the slots of a generation end after what they run."""
@@ -320,6 +360,7 @@ class Fleet:
                 self._stop(slot)
 
     def _stop(self, slot: Slot) -> None:
+        slot.leaving = True
         say(slot.writer, do="stop")
         self._spawn(self._unblock(slot.client))
 
@@ -329,6 +370,8 @@ class Fleet:
             say(slot.writer, do="remember", **self._remembered)
         if self._current is None or slot.generation != self._current.number:
             self._stop(slot)
+        else:
+            self._adapt()  # the run that waited when it was asked for may have gone on
 
     def _gone(self, slot: Slot) -> None:
         self.slots.pop(slot.pid, None)
@@ -341,7 +384,8 @@ class Fleet:
             self._listener.orphaned(slot.run, slot.since)
 
     def _fill(self, number: int) -> None:
-        if self._current is not None and not self._stopping and number not in self._seats:
+        wanted = self._current is not None and not self._stopping and len(self._seats) < self._wanted
+        if self._current is not None and wanted and number not in self._seats:
             self._seats[number] = self._current.number
             self._asked[number] = time.monotonic()
             self._current.say(do="start-slot", number=number)

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol, cast
 from uuid import UUID
@@ -44,6 +44,7 @@ from services.executor.remembered import Remembered, want_token
 from services.executor.surroundings import leave_checkout, pose_as_engine, replace_environment
 from services.executor.suspension import Suspension
 from services.file_version import verify_version
+from services.prefect_api.run_calls import CLAIMED
 from sluice.protocol import FILE_VARIABLE, FOLDERS_VARIABLE
 
 Report = Callable[..., None]
@@ -61,6 +62,10 @@ COMMIT_SECONDS: Final = 3.0
 _COMMIT_SECONDS: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 """How long to wait before each look at a run whose state may not be committed yet."""
 
+_HELD_SHORTEST: Final = timedelta(seconds=0.3)
+_HELD_LONGEST: Final = timedelta(seconds=10)
+"""How soon a run is looked at again whose last process has not ended: at first, and at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Queued:
@@ -68,6 +73,8 @@ class Queued:
 
     state_id: str
     at: float
+    free: bool = True
+    """Whether the run is in nobody's hands but this process's: else another process of it has not ended yet."""
 
 
 class Restart(Protocol):
@@ -183,14 +190,19 @@ class Horse:
         except ObjectNotFound:
             return None, Gone("the run was deleted")
         state = flow_run.state
-        return flow_run, decide(
+        now = datetime.now(UTC)
+        decision = decide(
             state_type=state.type.value if state is not None else None,
             retrying=is_retrying(
                 state_name=state.name if state is not None else None, retry_type=flow_run.empirical_policy.retry_type
             ),
             scheduled=state.state_details.scheduled_time if state is not None else None,
-            now=datetime.now(UTC),
+            now=now,
         )
+        if state is not None and isinstance(decision, Claim) and self._queued is not None and not self._queued.free:
+            since_it_is_due = (now - state.timestamp) / 2
+            return flow_run, Wait(now + min(max(since_it_is_due, _HELD_SHORTEST), _HELD_LONGEST))
+        return flow_run, decision
 
     def _is_ahead(self, client: SyncPrefectClient, flow_run: FlowRun | None) -> bool:
         """Whether the state that was queued is younger than what Prefect shows.
@@ -206,7 +218,7 @@ class Horse:
         return self._queued.state_id not in {str(state.id) for state in past}
 
     def _propose_pending(self, client: SyncPrefectClient) -> State[Any]:
-        pending: State[Any] = Pending(message=f"Claimed by {self._claimed_by}")
+        pending: State[Any] = Pending(message=f"{CLAIMED}{self._claimed_by}")
         try:
             return propose_state_sync(client, pending, flow_run_id=self._id)
         except PrefectHTTPStatusError as error:

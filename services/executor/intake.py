@@ -94,6 +94,11 @@ class Intake:
             for timer in self._timers.values():
                 timer.cancel()
 
+    @property
+    def deployment_ids(self) -> list[str]:
+        """The deployments whose runs are executed here."""
+        return sorted(self._deployments)
+
     def status(self) -> Mapping[str, Any]:
         """What is heard, known and waited for."""
         return {

@@ -11,7 +11,9 @@ import select
 import signal
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, Protocol
 
 import structlog
@@ -38,6 +40,9 @@ log = structlog.get_logger()
 ACK_SECONDS: Final = 1.0
 """How long a work-horse may take to say that it knows what the coming SIGTERM means."""
 LIVE_SECONDS: Final = 2.0
+HANDED_BACK: Final = (
+    "The executor was stopped; the run goes on as soon as one is there, or waits on until it is answered."
+)
 WAIT_SECONDS: Final = 1.0
 """The slot looks around this often while a run is going on, besides at once when something happens."""
 
@@ -83,6 +88,7 @@ class Slot(Gated, Worker):
         self._generation = generation
         self._grace_seconds = grace_seconds
         self._remembered: Message | None = None
+        self._held: Execution | None = None
         self._wake_read, self._wake_write = os.pipe()
         for descriptor in (self._wake_read, self._wake_write):
             os.set_blocking(descriptor, False)
@@ -152,18 +158,19 @@ class Slot(Gated, Worker):
         """Run it, and keep RQ's books while it runs; the books may fail, the run goes on."""
         run_id = str(job.args[0])
         record = Execution(run_id=run_id, instance=self._instance, since=time.time())
-        self._register(lambda: self._records.begin(record))
+        free = self._hold(record)
         oom_kills, strays = oom_kill_count(), Strays()
         told = self._link.receive()  # it may have waited there for as long as the slot has for this job
         self._remembered = next((news for news in reversed(told) if news["do"] == "remember"), self._remembered)
         queued = job.enqueued_at.timestamp() if job.enqueued_at is not None else record.since
         ridden = self._stable.horse(
             run_id,
-            queued={"state_id": job.id, "at": queued},
+            queued={"state_id": job.id, "at": queued, "free": free},
             remembered=self._remembered,
             forget=self._forget,
         )
-        self._link.send(kind="busy", run=run_id, job=job.id, pid=ridden.pid, at=record.since, queued=queued)
+        if free:  # else another slot has the run, and is the one to be told what becomes of it
+            self._link.send(kind="busy", run=run_id, job=job.id, pid=ridden.pid, at=record.since, queued=queued)
         self._horse_pid = ridden.pid  # for RQ's commands
         execution = self._open_books(job)
         try:
@@ -177,15 +184,43 @@ class Slot(Gated, Worker):
             killed = strays.kill()
             if killed:
                 log.info("killed what the run left behind", run=run_id, processes=killed)
-        if ridden.ending is None or self._settle(run_id, *ridden.ending):
-            self._register(lambda: self._records.end(record))
-        else:
-            ending, message = ridden.ending
-            self._register(lambda: self._records.owe(record, ending, message))
+        if free:
+            self._see_settled(ridden, record)
         self._close_books(job, queue, execution, outcome, problem)
         self._link.send(kind="idle", number=self._number, run=run_id, job=job.id, outcome=outcome, at=time.time())
 
-    def _ride(self, ridden: Ridden, job: Job, execution: JobExecution | None, told: Sequence[Message]) -> None:
+    def _hold(self, record: Execution) -> bool:
+        """Note that this slot has the run; false where another has it, or might: then it must not be claimed."""
+        try:
+            holder = self._records.begin(record)
+        except (TransientError, Backpressure) as error:
+            log.warning("the register of executions could not be written", error=str(error))
+            return False
+        self._held = record if holder is None else None
+        return holder is None
+
+    def _see_settled(self, ridden: Ridden, record: Execution) -> None:
+        """Have Prefect know how the run ended, now or, as a debt in Redis, whenever it answers."""
+        if ridden.ending is None:
+            self._register(lambda: self._records.end(record))
+            return
+        self._owe(*ridden.ending)  # first: nobody may live to see it settled
+        if self._settle(record.run_id, *ridden.ending):
+            for known in (replace(record, ending=ridden.ending[0], message=ridden.ending[1]), record):
+                self._register(partial(self._records.end, known))
+
+    def _owe(self, ending: str, message: str) -> None:
+        """Note what the run is to become, if this slot has it."""
+        if self._held is not None:
+            self._register(partial(self._records.owe, self._held, ending, message))
+
+    def _ride(
+        self,
+        ridden: Ridden,
+        job: Job,
+        execution: JobExecution | None,
+        told: Sequence[Message],
+    ) -> None:
         kill_at: float | None = None
         for message in told:
             kill_at = self._obey(message, ridden) or kill_at
@@ -193,9 +228,7 @@ class Slot(Gated, Worker):
         live_at = 0.0
         while not ridden.reap():
             self._wait(ridden)
-            for message in ridden.hear():
-                if message["step"] == "started":
-                    self._link.send(kind="started", number=self._number, run=ridden.run_id, at=message["at"])
+            self._pass_on(ridden)
             for message in self._link.receive():
                 kill_at = self._obey(message, ridden) or kill_at
             self._hear_commands()
@@ -213,6 +246,14 @@ class Slot(Gated, Worker):
                 with contextlib.suppress(RedisError):
                     self.maintain_heartbeats(job, execution)
         ridden.hear()
+
+    def _pass_on(self, ridden: Ridden) -> None:
+        """Tell the role's process what it wants to know of what the run reports."""
+        for message in ridden.hear():
+            if message["step"] == "started":
+                self._link.send(kind="started", number=self._number, run=ridden.run_id, at=message["at"])
+            elif message["step"] in {"waiting", "working"}:
+                self._link.send(kind=message["step"], number=self._number, run=ridden.run_id)
 
     def _wait(self, ridden: Ridden) -> None:
         watched: list[Any] = [self._wake_read]
@@ -239,13 +280,8 @@ class Slot(Gated, Worker):
                 ridden.overtaken.hear(message)
             case "hand-back" if ridden.ending is None:
                 self._stop()
-                return self._end(
-                    ridden,
-                    "handed-back",
-                    "The executor was stopped; the run starts again as soon as one is there.",
-                    "reschedule",
-                    within=message["seconds"],
-                )
+                self._owe(Ending.HANDED_BACK, HANDED_BACK)  # now: this slot may be killed before it can settle the run
+                return self._end(ridden, Ending.HANDED_BACK, HANDED_BACK, "reschedule", within=message["seconds"])
         return None
 
     def _end(self, ridden: Ridden, ending: str, message: str, intent: str, *, within: float | None = None) -> float:

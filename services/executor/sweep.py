@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
+from services.executor import unheld
 from services.executor.endings import Ending
 from services.store.executions import Execution, Executions
 
@@ -36,15 +37,17 @@ class Sweeper:
         self._lost_seconds = lost_seconds
         self._silent: dict[str, float] = {}
         self._missed: dict[str, float] = {}
+        self._unknown: dict[str, float] = {}
 
-    def sweep(self, running: Collection[str]) -> list[Debt]:
-        """One look, and a sign of life; ``running`` are the runs on this instance's slots.
+    def sweep(self, running: Mapping[str, float]) -> list[Debt]:
+        """One look, and a sign of life; ``running`` are the runs on this instance's slots, and since when (epoch).
 
         Raises `TransientError` or `Backpressure`.
         """
         self._executions.live(self._instance)
         now = time.monotonic()
         found = self._executions.all()
+        self._note_again(found, running, now)
         message = "The process that was to see the run through died, and the run with it."
         debts = [_debt(execution, message) for execution in self._own_lost(found, running, now)]
         for execution in self._others_lost(found, now):
@@ -58,7 +61,20 @@ class Sweeper:
                 debts.append(_debt(taken, message))
         return debts
 
-    def _own_lost(self, found: list[Execution], running: Collection[str], now: float) -> list[Execution]:
+    def _note_again(self, found: list[Execution], running: Mapping[str, float], now: float) -> None:
+        """Write down again what Redis has lost."""
+        missing = running.keys() - {execution.run_id for execution in found}
+        self._unknown = {run_id: self._unknown.get(run_id, now) for run_id in missing}
+        for run_id, since in self._unknown.items():
+            if now - since >= OWN_AGE_SECONDS:  # else it is just ending
+                self._executions.begin(Execution(run_id=run_id, instance=self._instance, since=running[run_id]))
+
+    def take(self, run_id: str) -> Debt | None:
+        """A run that nobody holds, to be settled by this instance; None when somebody has it after all."""
+        execution = Execution(run_id, self._instance, time.time(), ending=Ending.LOST, message=unheld.MESSAGE)
+        return _debt(execution, unheld.MESSAGE) if self._executions.begin(execution) is None else None
+
+    def _own_lost(self, found: list[Execution], running: Mapping[str, float], now: float) -> list[Execution]:
         mine = {
             execution.run_id: execution
             for execution in found

@@ -13,7 +13,10 @@ from services.prefect_api.client import PrefectApi
 from services.prefect_api.runs import FINAL_TYPES
 
 PAGE: Final = 200
+MANY: Final = 10_000
 SUSPENDED: Final = "Suspended"
+CLAIMED: Final = "Claimed by "
+"""What the message of the state Pending begins with in which an executor of Sluice has a run."""
 TYPES: Final = frozenset(
     {"SCHEDULED", "PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED", "CRASHED", "PAUSED", "CANCELLING"}
 )
@@ -74,6 +77,29 @@ async def _deleted(api: PrefectApi, run_ids: Sequence[str]) -> list[Stopped]:
         except NotFound:
             gone.append(Stopped(run_id, None, None, "DELETED", "Deleted"))
     return gone
+
+
+async def in_process(api: PrefectApi, deployment_ids: Sequence[str]) -> list[str]:
+    """The runs of these deployments that some process executes or waits in, if Prefect is right."""
+    found: list[str] = []
+    types = ["PENDING", "RUNNING", "PAUSED", "CANCELLING"]
+    for start in range(0, len(deployment_ids), PAGE):
+        body = {
+            "deployments": {"id": {"any_": list(deployment_ids[start : start + PAGE])}},
+            "flow_runs": {"state": {"type": {"any_": types}, "name": {"not_any_": [SUSPENDED]}}},
+            "sort": "EXPECTED_START_TIME_DESC",
+        }
+        rows = await _pages(api, "/flow_runs/filter", body, limit=MANY)
+        found += [row["id"] for row in rows if not row["state"]["state_details"].get("pause_reschedule")]
+    return found
+
+
+async def was_claimed(api: PrefectApi, run_id: str) -> bool:
+    """Whether it was an executor of Sluice that began to execute the run, and not some other runner."""
+    states = await api.request("GET", "/flow_run_states/", params={"flow_run_id": run_id})
+    pending = [state for state in states if state["type"] == "PENDING"]
+    last = max(pending, key=lambda state: datetime.fromisoformat(state["timestamp"]), default=None)
+    return last is not None and (last.get("message") or "").startswith(CLAIMED)
 
 
 async def list_runs(

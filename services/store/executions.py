@@ -14,6 +14,14 @@ ALIVE: Final = "sluice:executor:alive:"
 RUNNING: Final = "sluice:executor:running:"
 """Prefix of an executor name's hash: run id -> `Execution` as JSON."""
 
+# KEYS: hash; ARGV: run id, value. Answers the value that is there already, or nil.
+_BEGIN: Final = """
+local held = redis.call('HGET', KEYS[1], ARGV[1])
+if held then return held end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return nil
+"""
+
 # KEYS: hash; ARGV: run id, expected value, new value ("" deletes). Answers 1 if the value was as expected.
 _SWAP: Final = """
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
@@ -54,11 +62,23 @@ class Executions:
         self._key = RUNNING + name
         self._alive_ms = int(alive_seconds * 1000)
         self._swap = redis.register_script(_SWAP)
+        self._begin = redis.register_script(_BEGIN)
 
-    def begin(self, execution: Execution) -> None:
-        """The instance has the run now, whoever had it before."""
+    def begin(self, execution: Execution) -> Execution | None:
+        """The instance has the run now, unless somebody has it still: who is answered then.
+
+        A run that was started again is somebody's until its last process has ended and Prefect knows how.
+        """
         with translated():
-            self._redis.hset(self._key, execution.run_id, execution.to_json())
+            held: Any = self._begin(keys=[self._key], args=[execution.run_id, execution.to_json()])
+        return Execution.from_json(execution.run_id, held) if held is not None else None
+
+    def held_by_anyone(self) -> set[str]:
+        """The runs in the hands of any executor, whatever its name."""
+        with translated():
+            keys: list[Any] = list(self._redis.scan_iter(match=RUNNING + "*", count=1000))
+            found: list[Any] = [run_id for key in keys for run_id in self._redis.hkeys(key)]
+        return {run_id.decode() for run_id in found}
 
     def end(self, execution: Execution) -> None:
         """The run is settled; nothing if another has it meanwhile."""
