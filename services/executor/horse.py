@@ -40,6 +40,7 @@ from events.errors import RejectedEvent
 from services.executor.claim import Claim, Decision, Gone, Wait, decide, is_retrying
 from services.executor.loading import describe_failure, load_flow
 from services.executor.own_states import OwnStates, waits_in_process
+from services.executor.parameters import parameter_problem
 from services.executor.remembered import Remembered, want_token
 from services.executor.surroundings import leave_checkout, pose_as_engine, replace_environment
 from services.executor.suspension import Suspension
@@ -231,7 +232,11 @@ class Horse:
         if flow_run.deployment_id is None:
             self._refuse(client, Crashed(message="The run has no deployment, so there is no code to run."))
             return None
-        deployment = client.read_deployment(flow_run.deployment_id)
+        try:
+            deployment = client.read_deployment(flow_run.deployment_id)
+        except ObjectNotFound:
+            self._refuse(client, Crashed(message="The deployment of the run was deleted, so there is no code to run."))
+            return None
         variables = {**(deployment.job_variables or {}), **(flow_run.job_variables or {})}
         self._report(step="limits", **_limits(variables))
         problem = self._file_problem(variables.get("sluice_file"))
@@ -254,12 +259,17 @@ class Horse:
         leave_checkout(self._shelf)
         pose_as_engine()
         try:
-            return load_flow(flow_run, deployment, working_dir=variables.get("working_dir")), flow_run
-        except Exception as error:  # noqa: BLE001 - whatever the user's module raises while it is imported
+            flow = load_flow(flow_run, deployment, working_dir=variables.get("working_dir"))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's module raises while it is imported
             flow_run_logger(flow_run).error("The flow could not be loaded", exc_info=True)
             where = describe_failure(error)
             self._refuse(client, Crashed(message=f"The flow {deployment.entrypoint} cannot be loaded: {where}"))
             return None
+        problem = parameter_problem(flow, flow_run.parameters)
+        if problem:
+            self._refuse(client, Failed(message=f"Not started: {problem}"))
+            return None
+        return flow, flow_run
 
     def _file_problem(self, file: Any) -> str | None:
         if file is None or self._claimed:
@@ -285,11 +295,11 @@ class Horse:
             return 0
         except TerminationSignal:
             return 0
-        except Exception:  # the flow's own failure, which the engine has reported, or the engine's
+        except Exception as error:  # the flow's own failure, which the engine has reported, or the engine's
             if _is_settled(client, self._id):
                 return 0
             logger.exception("The flow run ended with an exception that is not the flow's")
-            return 1
+            self._refuse(client, Crashed(message=f"The flow {flow.name!r} could not be run: {describe_failure(error)}"))
         return 0
 
 

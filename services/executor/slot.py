@@ -311,6 +311,8 @@ class Slot(Gated, Worker):
         if "finished" in ridden.steps and status == 0:
             return {"step": "finished"}, None
         problem = describe_exit(status, oom_kills=oom_kill_count() - oom_kills)
+        if "failed" in ridden.steps:
+            problem = f"The process of the run could not execute it: {ridden.steps['failed']['why']}"
         ridden.ending = ("crashed", problem)
         return {"step": "crashed", "why": problem}, problem
 

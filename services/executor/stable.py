@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from services.executor.ridden import Ridden, command, fork, spawn
 from services.executor.surroundings import CHECKOUT
@@ -16,6 +16,9 @@ from services.executor.wire import Message, write
 
 if TYPE_CHECKING:
     from services.executor.horse import Prepared
+
+_LONGEST_WHY: Final = 2000
+"""Characters: a report must fit into a pipe's smallest unit."""
 
 
 class ForkStable:
@@ -97,6 +100,7 @@ def be_horse(
 ) -> NoReturn:
     """Run the run in this process and end it; ``watched``: an executor says when the run is suspended from outside."""
     from services.executor.horse import Horse, Queued, finish, listen_for_intent
+    from services.executor.loading import describe_failure
     from services.executor.remembered import Remembered
     from services.executor.suspension import Suspension
 
@@ -131,8 +135,9 @@ def be_horse(
             report(step="finished")
     except SystemExit as exit_:
         code = exit_.code if isinstance(exit_.code, int) else 1
-    except BaseException:  # noqa: BLE001 - the end of the process is the report
+    except BaseException as error:  # noqa: BLE001 - the end of the process is the report
         traceback.print_exc()
+        report(step="failed", why=describe_failure(error)[:_LONGEST_WHY])
     finally:
         finish(code)
     os._exit(code)

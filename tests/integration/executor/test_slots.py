@@ -1,6 +1,7 @@
 """Runs that wait in their processes do not keep others from starting, and one run is never in two processes."""
 
 import asyncio
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -157,3 +158,28 @@ async def test_what_redis_has_lost_of_a_run_that_goes_on_is_written_down_again(b
     await eventually(known, what="the run to be known again")
     assert (await bench.read(run_id))["state_type"] == "RUNNING"
     await set_state(bench, run_id, type="CANCELLED")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no zygote, and no such measure")
+async def test_a_run_that_waits_costs_little_memory(bench: Bench):
+    machine = start_elsewhere(bench, slots=1)
+    try:
+        deployment = await bench.deploy(WAITS)
+        assert (await bench.run(await bench.deploy(SHORT)))["state_type"] == "COMPLETED"
+        root = psutil.Process(machine.pid)
+        before = shares(root)
+        runs = [await bench.create(deployment) for _ in range(6)]
+        for run_id in runs:
+            await bench.reach(run_id, "PAUSED")
+        each = (shares(root) - before) / len(runs)
+        print(f"{each:.1f} MiB for each run that waits")  # noqa: T201
+        assert each < 90
+    finally:
+        machine.terminate()
+        await asyncio.to_thread(machine.wait, 20)
+
+
+def shares(root: psutil.Process) -> float:
+    """The proportional share of memory of the process and all below it, in MiB."""
+    family = [root, *root.children(recursive=True)]
+    return sum(process.memory_full_info().pss for process in family) / 1024 / 1024
