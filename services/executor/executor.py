@@ -106,9 +106,7 @@ class Executor:
             enqueue=self._queueing.put,
             policy=Policy(executor=settings.name, globs=settings.deployments, registered=registered.get),
             running=lambda: list(self._fleet.running),
-            cancel=self._fleet.cancel,
-            suspend=self._fleet.suspend,
-            overtaken=self._fleet.overtaken,
+            tell=self._fleet.tell,
             changed=lambda deployments: self._fleet.set_sources(sources_of(deployments)),
             settings=settings,
         )

@@ -19,7 +19,6 @@ import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -28,6 +27,7 @@ import structlog
 from services.executor.exits import describe_exit
 from services.executor.flowfiles import FlowFiles, Source
 from services.executor.generation import Generation, say
+from services.executor.orders import order_for
 from services.executor.wire import Message
 from services.executor.zygote import Zygote
 from services.prefect_api.run_calls import Stopped
@@ -175,31 +175,12 @@ class Fleet:
         self.files.set_sources(sources)
         self._sources_known.set()
 
-    def cancel(self, run_id: str) -> None:
-        """End the run, if it is on one of the slots."""
-        slot = self.running.get(run_id)
-        if slot is not None:
-            say(slot.writer, do="cancel", run=run_id)
-
-    def suspend(self, run_id: str, state_id: str, occurred: datetime) -> None:
-        """Tell the run that it was suspended then, if it is on one of the slots."""
-        slot = self.running.get(run_id)
-        if slot is not None:
-            say(slot.writer, do="suspend", run=run_id, state=state_id, occurred=occurred.isoformat())
-
-    def overtaken(self, change: Stopped) -> None:
-        """The run has entered a state in which it has no process: end it, if it is on a slot and not its own doing."""
-        slot = self.running.get(change.run_id)
-        if slot is not None:
-            say(
-                slot.writer,
-                do="overtaken",
-                run=change.run_id,
-                state=change.state_id,
-                occurred=change.occurred.isoformat() if change.occurred is not None else None,
-                why=_why_overtaken(change),
-                intent="reschedule" if change.state_type == "SCHEDULED" else "cancel",
-            )
+    def tell(self, stopped: Stopped) -> None:
+        """Tell the run's process what became of the run, if it is on one of the slots."""
+        slot = self.running.get(stopped.run_id)
+        order = order_for(stopped)
+        if slot is not None and order is not None:
+            say(slot.writer, **order)
 
     def remember(self, message: Message) -> None:
         """Tell every slot, those to come too, what the server has been asked for all runs."""
@@ -417,11 +398,3 @@ class Fleet:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _why_overtaken(change: Stopped) -> str:
-    if change.state_id is None:
-        return "The run was deleted while it was being executed; its process was stopped."
-    if change.state_type == "SCHEDULED":
-        return f"The run was scheduled anew ({change.state_name}) while it was being executed; its process was stopped."
-    return f"The run was set to {change.state_name} from outside while it was being executed; its process was stopped."

@@ -5,11 +5,12 @@ Arguments: the run's id, the descriptors for reports and intents, then ``name=va
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
 
-from services.executor.stable import be_aftermath, be_horse
+from services.executor.stable import be_aftermath, be_horse, be_observer
 
 
 def main() -> None:
@@ -20,6 +21,8 @@ def main() -> None:
     shelf = Path(options["shelf"])
     if "ending" in options:
         be_aftermath(run_id, options["ending"], options["message"], environment=environment, shelf=shelf)
+    if "observe" in options:
+        be_observer(run_id, int(reports))
     be_horse(
         run_id,
         int(reports),
@@ -29,6 +32,7 @@ def main() -> None:
         shelf=shelf,
         claimed="claimed" in options,
         watched="alone" not in options,
+        queued=json.loads(options.get("queued", "null")),
     )
 
 

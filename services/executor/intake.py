@@ -15,7 +15,7 @@ from events.errors import Backpressure, NotFound, SluiceError, TransientError
 from services.executor.catalog import Policy
 from services.prefect_api.deployments import Deployment, DueRun
 from services.prefect_api.events import Connected, StateChange
-from services.prefect_api.run_calls import SUSPENDED, Stopped
+from services.prefect_api.run_calls import Stopped
 
 log = structlog.get_logger()
 
@@ -59,9 +59,7 @@ class Intake:
         enqueue: Enqueue,
         policy: Policy,
         running: Callable[[], Sequence[str]],
-        cancel: Callable[[str], None],
-        suspend: Callable[[str, str, datetime], None],
-        overtaken: Callable[[Stopped], None],
+        tell: Callable[[Stopped], None],
         changed: Callable[[Sequence[Deployment]], None],
         settings: ExecutorSettings,
     ) -> None:
@@ -69,9 +67,7 @@ class Intake:
         self._enqueue = enqueue
         self._policy = policy
         self._running = running
-        self._cancel = cancel
-        self._suspend = suspend
-        self._overtaken = overtaken
+        self._tell = tell
         self._changed = changed
         self._settings = settings
         self._deployments: dict[str, Deployment] = {}
@@ -123,16 +119,7 @@ class Intake:
                 self._pass_on_heard(change)
 
     def _pass_on_heard(self, change: StateChange) -> None:
-        self._pass_on(Stopped(change.run_id, change.state_id, change.occurred, change.state_type, change.state_name))
-
-    def _pass_on(self, stopped: Stopped) -> None:
-        """Tell the run's process, if it has one here, what became of the run."""
-        if stopped.state_type == "CANCELLING":
-            self._cancel(stopped.run_id)
-        elif stopped.state_type != "PAUSED":
-            self._overtaken(stopped)
-        elif stopped.state_name == SUSPENDED and stopped.state_id is not None and stopped.occurred is not None:
-            self._suspend(stopped.run_id, stopped.state_id, stopped.occurred)
+        self._tell(Stopped(change.run_id, change.state_id, change.occurred, change.state_type, change.state_name))
 
     async def _take(self, change: StateChange) -> None:
         deployment = await self._known(change.deployment_id or "")
@@ -199,7 +186,7 @@ class Intake:
                 await self._enqueue(queue, run.run_id, run.state_id, again=now - run.scheduled > OVERDUE)
         running = self._running()
         for stopped in await self._prefect.stopped(running) if running else ():
-            self._pass_on(stopped)
+            self._tell(stopped)
 
     def _at(self, run: DueRun, queue: str, *, again: bool = False) -> None:
         if run.state_id in self._timers:

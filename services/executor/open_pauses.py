@@ -78,7 +78,8 @@ def _overwritten(states: Sequence[State[Any]]) -> State[Any] | None:
     kept = states[-1]
     for position, state in enumerate(states):
         if _kept_id(state) == kept.state_details.transition_id:
-            between = states[position + 1 : -1]
+            # Two settlements may keep one pause: the state that the other one set says nothing of an answer.
+            between = [other for other in states[position + 1 : -1] if not other.is_paused()]
             return between[-1] if between else None
     return None
 

@@ -43,6 +43,8 @@ LIVE_SECONDS: Final = 2.0
 HANDED_BACK: Final = (
     "The executor was stopped; the run goes on as soon as one is there, or waits on until it is answered."
 )
+OBSERVE_SECONDS: Final = 5.0
+"""How often the slot looks at its run in Prefect while the role's process is gone."""
 WAIT_SECONDS: Final = 1.0
 """The slot looks around this often while a run is going on, besides at once when something happens."""
 
@@ -60,6 +62,9 @@ class Stable(Protocol):
 
     def aftermath(self, run_id: str, ending: str, message: str, *, forget: Callable[[], None]) -> Ridden:
         """Start the process that settles the run."""
+
+    def observer(self, run_id: str, *, forget: Callable[[], None]) -> Ridden:
+        """Start a process that looks at what became of the run, and reports what the slot should do."""
 
 
 class Slot(Gated, Worker):
@@ -89,6 +94,8 @@ class Slot(Gated, Worker):
         self._grace_seconds = grace_seconds
         self._remembered: Message | None = None
         self._held: Execution | None = None
+        self._observer: Ridden | None = None
+        self._observe_at = 0.0
         self._wake_read, self._wake_write = os.pipe()
         for descriptor in (self._wake_read, self._wake_write):
             os.set_blocking(descriptor, False)
@@ -241,11 +248,31 @@ class Slot(Gated, Worker):
             if not self._link.alive and now >= live_at:  # the role's process is gone: nobody else says that we live
                 live_at = now + LIVE_SECONDS
                 self._register(lambda: self._records.live(self._instance))
+            if not self._link.alive:
+                kill_at = self._look(ridden, now) or kill_at
             if now >= heartbeat_at and execution is not None:
                 heartbeat_at = now + self.job_monitoring_interval
                 with contextlib.suppress(RedisError):
                     self.maintain_heartbeats(job, execution)
         ridden.hear()
+
+    def _look(self, ridden: Ridden, now: float) -> float | None:
+        """Find out by itself, now and then, what the role's process would tell; answers when to kill, if so."""
+        if self._observer is None:
+            if now >= self._observe_at:
+                self._observer = self._stable.observer(ridden.run_id, forget=self._forget)
+                self._observe_at = now + OBSERVE_SECONDS
+            return None
+        over = self._observer.reap()
+        kill_at = None
+        for order in self._observer.hear():
+            kill_at = self._obey(order, ridden) or kill_at
+        if over:
+            self._observer.close()
+            self._observer = None
+        elif now >= self._observe_at:
+            self._observer.kill()
+        return kill_at
 
     def _pass_on(self, ridden: Ridden) -> None:
         """Tell the role's process what it wants to know of what the run reports."""
@@ -296,7 +323,7 @@ class Slot(Gated, Worker):
             select.select([ridden.reports.descriptor], [], [], 0.05)
             ridden.hear()
         if "intent" not in ridden.steps:
-            return 0.0
+            return time.monotonic()
         ridden.terminate()
         return time.monotonic() + (self._grace_seconds if within is None else within)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import traceback
@@ -46,6 +47,14 @@ class ForkStable:
 
         return fork(run_id, entry, forget=forget)
 
+    def observer(self, run_id: str, *, forget: Callable[[], None]) -> Ridden:
+        """A fork that looks at the run once."""
+
+        def entry(_run_id: str, reports: int, _intents: int) -> NoReturn:
+            be_observer(run_id, reports)
+
+        return fork(run_id, entry, forget=forget)
+
     def _be_horse(
         self, queued: Message | None, remembered: Message | None, run_id: str, reports: int, intents: int
     ) -> NoReturn:
@@ -75,13 +84,19 @@ class SpawnStable:
         self, run_id: str, *, queued: Message | None, remembered: Message | None, forget: Callable[[], None]
     ) -> Ridden:
         """An interpreter that runs the run, and asks the server for itself: its start takes seconds anyway."""
-        del queued, remembered, forget  # what was queued is committed by then; descriptors are not inherited
-        return spawn(run_id, {"name": self._name, "shelf": self._shelf, **self._watched}, env=self._environment)
+        del remembered, forget  # descriptors are not inherited
+        options = {"name": self._name, "shelf": self._shelf, "queued": json.dumps(queued), **self._watched}
+        return spawn(run_id, options, env=self._environment)
 
     def aftermath(self, run_id: str, ending: str, message: str, *, forget: Callable[[], None]) -> Ridden:
         """An interpreter that settles the run."""
         del forget
         return spawn(run_id, {"ending": ending, "message": message, "shelf": self._shelf}, env=self._environment)
+
+    def observer(self, run_id: str, *, forget: Callable[[], None]) -> Ridden:
+        """An interpreter that looks at the run once."""
+        del forget
+        return spawn(run_id, {"observe": "yes", "shelf": self._shelf}, env=self._environment)
 
 
 def be_horse(
@@ -141,6 +156,22 @@ def be_horse(
     finally:
         finish(code)
     os._exit(code)
+
+
+def be_observer(run_id: str, reports: int) -> NoReturn:
+    """Report what the run's slot should do, if anything, and end this process."""
+    from services.executor.horse import finish
+    from services.executor.observer import observe
+
+    try:
+        order = observe(run_id)
+        if order is not None:
+            write(reports, {"step": "order", **order})
+    except Exception:  # noqa: BLE001 - Prefect is out of reach: the next look may tell
+        traceback.print_exc()
+    finally:
+        finish(0)
+    os._exit(0)
 
 
 def be_aftermath(run_id: str, ending: str, message: str, *, environment: Mapping[str, str], shelf: Path) -> NoReturn:

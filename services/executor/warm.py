@@ -93,6 +93,7 @@ class Warm:
         os.environ.setdefault("PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED", "false")
         import services.executor.aftermath
         import services.executor.horse
+        import services.executor.observer
         import services.executor.probe
         import services.executor.slot
 

@@ -111,6 +111,7 @@ def _import_all() -> None:
     import services.executor.aftermath
     import services.executor.executor
     import services.executor.horse
+    import services.executor.observer
     import services.executor.probe
     import services.executor.slot
     import services.executor.warm  # noqa: F401

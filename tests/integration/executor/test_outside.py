@@ -1,6 +1,8 @@
 """Runs that somebody else ends, deletes or starts again while their process works or waits."""
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import psutil
 import pytest
 
 from services.executor.executor import Executor
-from tests.integration.executor.conftest import Bench
+from tests.integration.executor.conftest import Bench, start_elsewhere
 from tests.support.waiting import eventually
 
 STEPS = """
@@ -155,3 +157,19 @@ async def test_a_flow_that_tries_again_keeps_its_process_between_its_tries(bench
     run = await bench.run(deployment, out=str(out))
     assert run["state_type"] == "COMPLETED"
     assert len(set(pids(out))) == 1
+
+
+@pytest.mark.parametrize("end", ["CANCELLING", "FAILED", "DELETED"])
+async def test_a_run_whose_executor_is_gone_is_stopped_by_its_slot(bench: Bench, end: str):
+    machine = start_elsewhere(bench)
+    run_id, pid = await begun(bench, PLAIN, "PAUSED")
+    os.kill(machine.pid, signal.SIGKILL)
+    machine.wait()
+    if end == "DELETED":
+        await bench.api.request("DELETE", f"/flow_runs/{run_id}")
+    else:
+        await set_state(bench, run_id, type=end)
+    await eventually(lambda: asyncio.sleep(0, not psutil.pid_exists(pid)), what="the process to be gone")
+    if end != "DELETED":
+        run = await bench.reach(run_id)
+        assert run["state_type"] == ("CANCELLED" if end == "CANCELLING" else end)

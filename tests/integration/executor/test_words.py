@@ -1,6 +1,9 @@
 """Runs that cannot begin: their state says in words what is wrong, and where."""
 
+import asyncio
+import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +55,11 @@ async def test_job_variables_are_set_as_the_documentation_says(bench: Bench, che
     text = (checkout / "docs" / "executor.md").read_text()
     (snippet,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "to_deployment" in block]
     bench.write("nightly.py", SIZED.replace("main", "nightly"))
-    exec(snippet.replace("/srv/flows", str(bench.folder)), found := {})
-    deployment = await read(bench.api, str(found["deployment_id"]))
+    (bench.folder / "deploy.py").write_text(snippet.replace("/srv/flows", str(bench.folder)) + "print(deployment_id)\n")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "deploy.py", cwd=bench.folder, stdout=asyncio.subprocess.PIPE, env={**os.environ}
+    )
+    output, _ = await process.communicate()
+    deployment = await read(bench.api, output.decode().split()[-1])
     assert deployment.job_variables == {"sluice_time_seconds": 600, "sluice_on_lost": "restart"}
     assert Policy(executor="default", globs=()).refusal(deployment) is None

@@ -90,9 +90,7 @@ def intake_of(port: Port, queued: list[str]) -> Intake:
         enqueue=enqueue,
         policy=Policy("default", (), lambda _: FILE),
         running=list,
-        cancel=lambda _: None,
-        suspend=lambda *_: None,
-        overtaken=lambda _: None,
+        tell=lambda _: None,
         changed=lambda _: None,
         settings=ExecutorSettings(),
     )
