@@ -81,7 +81,8 @@ class Wait:
     async def result(self) -> Result:
         """Wait; an answer that came in an earlier attempt of this run is given again at once.
 
-        Raises Prefect's `Abort` if the run is ended meanwhile, `WaitEndedError` if it is deleted, and `OneWaitError` if it is in another wait.
+        Raises Prefect's `Abort` if the run is ended meanwhile, `WaitEndedError` if it is deleted, and `OneWaitError` if
+        it is in another wait.
         """
         while True:
             before, inputs = await asyncio.gather(self.run.read(), self.run.inputs(self.key))
