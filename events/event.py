@@ -24,6 +24,7 @@ from pydantic import (
 )
 from pydantic_core import from_json, to_json
 
+from events.cloudevents import STANDARD, checked
 from events.errors import RejectedEvent
 from events.identity import identity_of
 
@@ -48,10 +49,7 @@ _SHAPE: Final = bytes(48 if byte in b"0123456789" else 101 if byte in b"eE" else
 _LONG_NUMBER: Final = b"0" * 19
 _LARGE_EXPONENT: Final = b"0e000"
 
-# What a CloudEvent may hold beside its extensions; the last two are known and not kept.
 _KEPT: Final = frozenset({"specversion", "id", "source", "type", "subject", "time", "data"})
-_KNOWN: Final = _KEPT | {"datacontenttype", "dataschema"}
-_EXTENSION_NAME: Final = re.compile(r"[a-z0-9]{1,64}")
 
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp", "Mn"})
 """Categories of characters that show as nothing, or only on top of others."""
@@ -156,15 +154,16 @@ def parse_event(
 ) -> Event:
     """Untrusted bytes as an event.
 
-    A JSON object with ``specversion`` is read as a CloudEvent; any other object becomes the ``data`` of an event of
-    ``default_type`` under ``default_id`` (or a random id), if the source names a default type. Raises `RejectedEvent`,
-    with the code ``reserved`` for an event that only Sluice itself may make, unless ``from_outside`` is false.
+    A JSON object with a ``specversion`` (other than null) is read as a CloudEvent; any other object becomes the
+    ``data`` of an event of ``default_type`` under ``default_id`` (or a random id), if the source names a default type.
+    Raises `RejectedEvent`, with the code ``reserved`` for an event that only Sluice itself may make, unless
+    ``from_outside`` is false.
     """
     value = parse_json(raw, limits)
     if not isinstance(value, dict):
         msg = f"the message is {_kind(value)}, not a JSON object"
         raise RejectedEvent("not-an-object", msg)
-    if "specversion" in value:
+    if value.get("specversion") is not None:
         event = event_from_mapping(value, default_source=default_source)
         return refuse_reserved(event) if from_outside else event
     if default_type is None:
@@ -183,24 +182,28 @@ def parse_event(
 
 
 def event_from_mapping(value: Mapping[str, Any], *, default_source: str | None = None) -> Event:
-    """A parsed CloudEvents object as an event; raises `RejectedEvent` that names every attribute at fault."""
-    if "data_base64" in value:
-        raise RejectedEvent("not-a-cloudevent", "binary data (`data_base64`) is not accepted: send JSON in `data`")
+    """A parsed CloudEvent from outside as an event; raises `RejectedEvent` that names the attribute at fault.
+
+    ``default_source`` is the source of one that names none.
+    """
+    return _event(checked(value), default_source)
+
+
+def stored_event(value: Mapping[str, Any]) -> Event:
+    """An event that was accepted before, by whatever version; raises `RejectedEvent` for what cannot be one."""
+    return _event(value, None)
+
+
+def _event(value: Mapping[str, Any], default_source: str | None) -> Event:
     extensions: dict[str, Any] = {}
-    for name, attribute in value.items():
-        if name in _KNOWN:
-            continue
-        if not _EXTENSION_NAME.fullmatch(name):
-            msg = (
-                f"the attribute name {name[:80]!r} is not allowed: CloudEvents names are lower-case letters and digits"
-            )
-            raise RejectedEvent("not-a-cloudevent", msg)
-        extensions[name] = attribute
-    fields: dict[str, Any] = {name: value[name] for name in _KEPT & value.keys()}
+    fields: Mapping[str, Any] = value
+    if others := value.keys() - _KEPT:
+        extensions = {name: value[name] for name in others - STANDARD}
+        fields = {name: value[name] for name in value.keys() - others}
     if "time" not in fields:
-        fields["time"] = datetime.now(UTC)
-    if default_source is not None:
-        fields.setdefault("source", default_source)
+        fields = {**fields, "time": datetime.now(UTC)}
+    if default_source is not None and "source" not in fields:
+        fields = {**fields, "source": default_source}
     try:
         return Event(**fields, extensions=extensions)
     except ValidationError as error:

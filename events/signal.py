@@ -84,14 +84,22 @@ def parse_signal(raw: bytes, *, limits: Limits, default_id: str | None = None) -
     value = parse_json(raw, limits)
     if not isinstance(value, dict):
         raise RejectedEvent("not-an-object", "the resume message is not a JSON object")
-    if "specversion" not in value:
-        return signal_from_mapping({"id": default_id, **value} if default_id else value)
+    if value.get("specversion") is None:
+        return signal_from_mapping({"id": default_id, **_own(value)} if default_id else _own(value))
     event = event_from_mapping(value)
     if event.type != RESUME:
         raise RejectedEvent("not-a-signal", f"a CloudEvent here must have the type {RESUME!r}, not {event.type!r}")
     if not isinstance(event.data, dict):
         raise RejectedEvent("not-a-signal", "the resume event's `data` is not a JSON object")
-    return signal_from_mapping({"id": event.id, **event.data}, sent=event.time)
+    return signal_from_mapping({"id": event.id, **_own(event.data)}, sent=event.time)
+
+
+def _own(message: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """The message, unless it claims to come of an event: only a rule may say so."""
+    claimed = {"event_id", "event_identity"} & message.keys()
+    if claimed:
+        raise RejectedEvent("not-a-signal", f"a resume message has no field `{min(claimed)}`")
+    return message
 
 
 def signal_from_mapping(value: Mapping[str, Any], *, sent: datetime | None = None) -> ResumeSignal:

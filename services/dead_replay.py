@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from events.dead_letter import DeadLetter
 from events.errors import RejectedEvent
-from events.event import Event, Limits, event_from_mapping, parse_event, parse_json
+from events.event import Event, Limits, parse_event, parse_json, stored_event
 from events.signal import ResumeSignal, parse_signal, signal_from_mapping
 
 Edits = Mapping[str, JsonValue]
@@ -140,4 +140,4 @@ def _event(raw: bytes, limits: Limits) -> Event:
     value = parse_json(raw, limits)
     if not isinstance(value, dict) or "specversion" not in value:
         raise RejectedEvent("no-event", "the journal no longer held the event when it failed, so it cannot be replayed")
-    return event_from_mapping(value)
+    return stored_event(value)

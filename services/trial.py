@@ -16,7 +16,7 @@ import structlog
 
 from config.project import Project, parse_project
 from config.settings import CHECKOUT
-from events.event import Event, event_from_mapping
+from events.event import Event, stored_event
 from events.rule import evaluate
 
 TRIAL_SECONDS: Final = 30.0
@@ -61,7 +61,7 @@ def main() -> None:
     """Judge what standard input holds; how this process ends is the answer."""
     told = json.load(sys.stdin)
     project = parse_project(told["rules"], Path(told["path"]), home=Path(told["home"]))
-    evaluate(project.rules, event_from_mapping(told["event"]))
+    evaluate(project.rules, stored_event(told["event"]))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from config.project import Project, load_project, parse_project
 from config.settings import Settings, load_settings
 from events.comparison import Difference, compare, described, summary
 from events.errors import ConfigError, NotFound, RejectedEvent
-from events.event import Event, event_from_mapping, parse_event
+from events.event import Event, parse_event, stored_event
 from events.identity import id_of
 from events.rule import Rule, Verdict, evaluate, explained
 from services.cli.output import say, show_json, show_rows
@@ -209,7 +209,7 @@ async def _against_last(project: Project, count: int, only: str | None, *, limit
             raise NotFound(f"the rules in force (version {in_force.version}) cannot be read here: {error}") from error
         history = History(session.redis, session.settings.history)
         bodies = [found.event async for found in history.walk(Query(), limit=count)]
-    events = [event_from_mapping(body) for body in reversed(bodies) if body is not None]
+    events = [stored_event(body) for body in reversed(bodies) if body is not None]
     differences = [
         one for one in compare(present.rules, project.rules, events) if only is None or one.effect.rule == only
     ]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import email.message
 import hashlib
 import hmac
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
-from urllib.parse import unquote
 
 import structlog
 from starlette.applications import Starlette
@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from config.settings import ApiSettings, is_loopback
 from config.sources import HttpSource
+from events.cloudevents import header_text
 from events.errors import Backpressure, RejectedEvent, TransientError
 from events.event import Event, Limits, event_from_mapping, parse_json, refuse_reserved
 from events.signal import ResumeSignal
@@ -205,17 +206,17 @@ class HttpListener:
         return JSONResponse({"id": signal.id}, status_code=202)
 
     async def _parse_one(self, intake: Intake[Event], request: Request, kind: str, body: bytes) -> Event:
-        attributes = {name[3:]: unquote(value) for name, value in request.headers.items() if name.startswith("ce-")}
+        headers = [(name.lower(), value) for name, value in request.headers.raw if name.lower().startswith(b"ce-")]
         raw = body
-        if attributes:
+        if headers:
             # The attributes belong to the event as much as the body: a dead letter keeps both.
-            head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items() if name.startswith("ce-"))
-            raw = f"{head}content-type: {kind}\r\n\r\n".encode() + body
+            head = b"".join(b"%s: %s\r\n" % header for header in headers)
+            raw = head + f"content-type: {kind}\r\n\r\n".encode() + body
         message = Message(raw=raw, key=str(uuid.uuid4()), origin=f"the body of POST {request.url.path}")
         try:
-            if kind == CLOUDEVENT or not attributes:
-                return intake.parse(message)
-            return self._binary(attributes, body)
+            if kind == CLOUDEVENT:
+                return _cloudevent(intake, parse_json(body, self._limits))
+            return self._binary(intake, headers, body) if headers else intake.parse(message)
         except RejectedEvent as error:
             raise await self._kept(intake, message, error) from error
 
@@ -224,23 +225,26 @@ class HttpListener:
         async with asyncio.timeout(self._settings.journal_timeout_seconds):
             return rejected(error, await intake.reject(message, error))
 
-    def _binary(self, attributes: Mapping[str, str], body: bytes) -> Event:
-        for name, value in attributes.items():
-            if not value.isprintable():
-                raise RejectedEvent("not-a-cloudevent", f"the header ce-{name} holds characters that cannot be printed")
-        return refuse_reserved(
-            event_from_mapping({**attributes, "data": parse_json(body, self._limits) if body else None})
-        )
+    def _binary(self, intake: Intake[Event], headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Event:
+        attributes: dict[str, Any] = {}
+        for header, value in headers:
+            name = header.decode("latin-1")
+            if name.removeprefix("ce-") in {"data", *attributes}:
+                said = "is not an attribute: data is the body" if name == "ce-data" else "stands twice"
+                raise RejectedEvent("not-a-cloudevent", f"the header {name} {said}")
+            attributes[name.removeprefix("ce-")] = header_text(name, value)
+        data = parse_json(body, self._limits) if body else None
+        return _cloudevent(intake, {**attributes, "data": data})
 
     async def _parse_batch(self, intake: Intake[Event], body: bytes) -> list[Event]:
         """All events of a batch; if one is refused, none is taken and the batch becomes one dead letter."""
         try:
-            return self._items(body)
+            return self._items(intake, body)
         except RejectedEvent as error:
             message = Message(raw=body, key=str(uuid.uuid4()), origin="a batch by POST")
             raise await self._kept(intake, message, error) from error
 
-    def _items(self, body: bytes) -> list[Event]:
+    def _items(self, intake: Intake[Event], body: bytes) -> list[Event]:
         whole = Limits(max_bytes=self._settings.max_batch_bytes, max_depth=self._limits.max_depth + 1)
         items = parse_json(body, whole)
         if not isinstance(items, list):
@@ -248,15 +252,13 @@ class HttpListener:
         events = []
         for position, item in enumerate(items):
             try:
-                events.append(self._item(item))
+                events.append(self._item(intake, item))
             except RejectedEvent as error:
                 raise RejectedEvent(error.code, f"item {position} of the batch: {error.reason}") from error
         return events
 
-    def _item(self, item: Any) -> Event:
-        if not isinstance(item, dict):
-            raise RejectedEvent("not-an-object", "it is not a JSON object")
-        event = refuse_reserved(event_from_mapping(item))
+    def _item(self, intake: Intake[Event], item: Any) -> Event:
+        event = _cloudevent(intake, item)
         size = len(event.to_json())
         if size > self._limits.max_bytes:
             raise RejectedEvent("too-large", f"it has {size} bytes; at most {self._limits.max_bytes} are accepted")
@@ -306,12 +308,30 @@ async def _live(request: Request) -> Response:
     return JSONResponse({"live": True})
 
 
-def _content_type(request: Request) -> str:
-    """The media type of the body, which must be JSON.
+def _cloudevent(intake: Intake[Event], value: Any) -> Event:
+    """The parsed CloudEvent as an event; raises `RejectedEvent`."""
+    if not isinstance(value, dict):
+        raise RejectedEvent("not-an-object", "it is not a JSON object")
+    return refuse_reserved(event_from_mapping(value, default_source=intake.listener))
 
-    A web page in a browser on this machine can send other types here without asking first; it cannot send this one.
+
+def _content_type(request: Request) -> str:
+    """The media type of the body, which must be JSON in UTF-8; empty where an event in headers has no body at all.
+
+    A web page in a browser on this machine can send other types here without asking first; it cannot send this one,
+    nor a header of CloudEvents.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    given = request.headers.getlist("content-type")
+    if not given and "ce-specversion" in request.headers and _has_no_body(request):
+        return ""
+    if len(given) > 1:
+        raise Problem(415, "not-json", "the header content-type stands twice", "send it once")
+    whole = email.message.Message()
+    whole["content-type"] = given[0] if given else ""
+    kind = (given[0] if given else "").partition(";")[0].strip().lower()
+    charset = str(whole.get_param("charset", "utf-8")).lower()
+    if charset not in {"utf-8", "utf8", "us-ascii"}:
+        raise Problem(415, "not-utf-8", f"the charset is {charset!r}; JSON is UTF-8", "send it in UTF-8")
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         raise Problem(
             415, "not-json", f"the content type {kind!r} is not JSON", f"send {CLOUDEVENT}, {BATCH} or application/json"
@@ -319,6 +339,10 @@ def _content_type(request: Request) -> str:
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Problem(415, "encoded", "the body is compressed", "send it without a content-encoding")
     return kind
+
+
+def _has_no_body(request: Request) -> bool:
+    return request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers
 
 
 def _for_now(error: Exception) -> Problem:

@@ -81,7 +81,7 @@ class Intake(Generic[T]):
         carries: Literal["event", "signal"] = "event",
     ) -> None:
         self._carries = carries
-        self._listener = listener
+        self.listener = listener
         self._parse = parse
         self._hand_on = hand_on
         self._dead = dead
@@ -106,7 +106,7 @@ class Intake(Generic[T]):
         # Last, so that a batch that is tried again does not count its refused messages again.
         for message, fault in refused:
             await self.reject(message, fault)
-        metrics.received.labels(self._listener).inc(len(messages))
+        metrics.received.labels(self.listener).inc(len(messages))
 
     def _good(self, messages: Iterable[Message], refused: list[tuple[Message, RejectedEvent]]) -> list[T]:
         good: list[T] = []
@@ -131,7 +131,7 @@ class Intake(Generic[T]):
             raise
         except Exception as error:
             # No bytes from outside may hold up the messages behind them, whatever they find in our parser.
-            log.exception("the parser failed on a message", listener=self._listener, origin=message.origin)
+            log.exception("the parser failed on a message", listener=self.listener, origin=message.origin)
             raise RejectedEvent("unparseable", f"the parser failed on the message: {error!r}") from error
 
     def identifies(self, message: Message) -> bool:
@@ -145,21 +145,21 @@ class Intake(Generic[T]):
         """Keep the message as a dead letter, its bytes whole, and say so; answers the letter's id."""
         now = datetime.now(UTC)
         letter = DeadLetter(
-            id=letter_id_of("message", self._listener, message.key),
+            id=letter_id_of("message", self.listener, message.key),
             kind="message",
             carries=self._carries,
             code=error.code,
             reason=printable(f"{error.reason} ({message.origin})", 2000),
-            source=self._listener,
+            source=self.listener,
             raw=message.raw,
             first_failed=now,
             last_failed=now,
         )
         await self._dead.add(letter)
-        metrics.rejected.labels(self._listener, error.code).inc()
+        metrics.rejected.labels(self.listener, error.code).inc()
         log.warning(
             "message rejected and kept as a dead letter",
-            listener=self._listener,
+            listener=self.listener,
             origin=message.origin,
             code=error.code,
             reason=printable(error.reason),

@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 
 from config.settings import JournalSettings
 from events.errors import RejectedEvent
-from events.event import Event, event_from_mapping
+from events.event import Event, stored_event
 from services.store.connection import AsyncRedis, translated
 from services.store.known_events import KNOWN, KNOWN_POSITION
 
@@ -283,7 +283,7 @@ def parse_entry(position: bytes, fields: Mapping[bytes, bytes], *, deliveries: i
     raw = fields.get(b"event", b"")
     try:
         replay = json.loads(fields.get(b"replay", b"null"))
-        event = event_from_mapping(json.loads(raw))
+        event = stored_event(json.loads(raw))
         if fields.get(FORM[0].encode()) != FORM[1].encode():
             event = event.model_copy(update={"known_as": event.id})
         return Entry(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import JsonValue, ValidationError
 
 from events.errors import RejectedEvent
-from events.event import Limits, event_from_mapping, parse_event, parse_json, printable, refuse_hydration
+from events.event import Limits, parse_event, parse_json, printable, refuse_hydration, stored_event
 from tests.unit.events.making import event, events, json_values
 
 LIMITS = Limits()
@@ -45,7 +45,7 @@ class TestACloudEvent:
 
     @given(events)
     def test_survives_the_way_through_the_journal(self, one: Any) -> None:
-        assert event_from_mapping(json.loads(one.to_json())) == one
+        assert stored_event(json.loads(one.to_json())) == one
 
     def test_cannot_be_changed(self) -> None:
         with pytest.raises(ValidationError):
