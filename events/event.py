@@ -164,8 +164,11 @@ def parse_event(
         msg = f"the message is {_kind(value)}, not a JSON object"
         raise RejectedEvent("not-an-object", msg)
     if value.get("specversion") is not None:
-        event = event_from_mapping(value, default_source=default_source)
-        return refuse_reserved(event) if from_outside else event
+        if from_outside:
+            return refuse_reserved(event_from_mapping(value, default_source=default_source))
+        if is_own_type(str(value.get("type"))) or is_own_source(str(value.get("source"))):
+            return stored_event(value)  # a file's name may hold what no attribute from outside may
+        return event_from_mapping(value, default_source=default_source)
     if default_type is None:
         msg = (
             "the message is not a CloudEvent (no `specversion`), and its source names no default `type` for plain JSON"

@@ -12,6 +12,7 @@ TAIL_LENGTH: Final = 1 + 2 * _DIGEST_BYTES
 """How many characters an identity has behind the id."""
 
 _TAIL: Final = re.compile(rf"@[0-9a-f]{{{2 * _DIGEST_BYTES}}}\Z")
+_TAIL_INSIDE: Final = re.compile(rf"@[0-9a-f]{{{2 * _DIGEST_BYTES}}}(?=\Z|:[^:]*\Z)")
 
 
 def identity_of(source: str, id_: str) -> str:
@@ -29,6 +30,11 @@ def id_of(identity: str) -> str:
     An event that was journalled when the id alone was the identity keeps that (see `events.event.Event.known_as`).
     """
     return _TAIL.sub("", identity)
+
+
+def without_tail(key: str) -> str:
+    """A key that begins with an identity, such as a signal's id, with the event's id alone at its beginning."""
+    return _TAIL_INSIDE.sub("", key)
 
 
 @lru_cache(maxsize=4096)

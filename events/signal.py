@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from sluice.protocol import checked_key
 
 DEFAULT_TTL_SECONDS = 86_400.0
 LONGEST_TTL_SECONDS = 30 * 86_400.0
+LONGEST_ID = 256
 
 
 class Outcome(StrEnum):
@@ -63,6 +65,9 @@ class ResumeSignal(BaseModel):
     event_identity: Annotated[str | None, Field(validation_alias=AliasChoices("event_identity", "event_id"))] = None
     """The identity of the event that a rule turned into this signal, where there is one; older records: `event_id`."""
 
+    former_id: Annotated[str | None, Field(exclude=True)] = None
+    """The id under which a record of the same CloudEvent may lie that was made when the event's id alone was that."""
+
     @model_validator(mode="after")
     def _addressed(self) -> Self:
         if (self.run_id is None) == (self.key is None):
@@ -79,7 +84,8 @@ class ResumeSignal(BaseModel):
 def parse_signal(raw: bytes, *, limits: Limits, default_id: str | None = None) -> ResumeSignal:
     """Untrusted bytes (plain JSON, or a CloudEvent of type ``sluice.resume``) as a signal; raises `RejectedEvent`.
 
-    Plain JSON without an ``id`` gets ``default_id``, or a random one.
+    The id of a CloudEvent's signal is the event's identity, unless its data names one: events of two sources are two
+    signals. Plain JSON without an ``id`` gets ``default_id``, or a random one.
     """
     value = parse_json(raw, limits)
     if not isinstance(value, dict):
@@ -91,12 +97,18 @@ def parse_signal(raw: bytes, *, limits: Limits, default_id: str | None = None) -
         raise RejectedEvent("not-a-signal", f"a CloudEvent here must have the type {RESUME!r}, not {event.type!r}")
     if not isinstance(event.data, dict):
         raise RejectedEvent("not-a-signal", "the resume event's `data` is not a JSON object")
-    return signal_from_mapping({"id": event.id, **_own(event.data)}, sent=event.time)
+    own = {"id": signal_id_of(event.identity), "former_id": event.id} if event.data.get("id") is None else {}
+    return signal_from_mapping({**_own(event.data), **own}, sent=event.time)
+
+
+def signal_id_of(name: str) -> str:
+    """What names a signal as an id of bounded length: the name, or its digest where that is too long."""
+    return name if len(name) <= LONGEST_ID else hashlib.blake2b(name.encode(), digest_size=20).hexdigest()
 
 
 def _own(message: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    """The message, unless it claims to come of an event: only a rule may say so."""
-    claimed = {"event_id", "event_identity"} & message.keys()
+    """The message, unless it says what only Sluice may say: which event led to it."""
+    claimed = {"event_id", "event_identity", "former_id"} & message.keys()
     if claimed:
         raise RejectedEvent("not-a-signal", f"a resume message has no field `{min(claimed)}`")
     return message

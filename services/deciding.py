@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from events.action import Action, ResumeRun, RunDeployment
 from events.dead_letter import DeadLetter
 from events.errors import RejectedEvent
 from events.event import Event
-from events.signal import ResumeSignal, signal_from_mapping
+from events.signal import ResumeSignal, signal_from_mapping, signal_id_of
 from services.circuit import Circuit, CircuitLimits
 from services.store.dead_letters import event_letter
 from services.store.event_history import compact_json, note_line, now_ms, packed
@@ -32,7 +31,6 @@ MOST_DELIVERIES: Final = 20
 """So many readers do not end by chance with the same entry in hand."""
 
 _REASON_LIMIT: Final = 1000
-_SIGNAL_ID_LIMIT: Final = 256
 
 log = structlog.get_logger()
 
@@ -272,11 +270,8 @@ class Deciding:
 
 def signal_for(action: ResumeRun) -> ResumeSignal:
     """The signal that the action sends; its id is the action's key. Raises `RejectedEvent`."""
-    key = action.idempotency_key
-    if len(key) > _SIGNAL_ID_LIMIT:
-        key = hashlib.blake2b(key.encode(), digest_size=20).hexdigest()
     fields: dict[str, Any] = {
-        "id": key,
+        "id": signal_id_of(action.idempotency_key),
         "input": action.input,
         "action": action.action,
         "by": action.by or f"rule {action.rule}",

@@ -124,7 +124,8 @@ def show(signal_id: Annotated[str, typer.Argument(help="The signal's id.")], as_
         from services.store.signals import SignalStore
 
         async with open_session() as session:
-            record = await SignalStore(session.redis, session.settings.resumer).get(signal_id)
+            store = SignalStore(session.redis, session.settings.resumer)
+            record = await store.get(await store.choose(signal_id))
             if record is None:
                 raise NotFound(f"there is no signal {signal_id!r}")
             found = whole(record, await event_sources(session, [record]))

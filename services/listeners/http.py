@@ -316,14 +316,14 @@ def _cloudevent(intake: Intake[Event], value: Any) -> Event:
 
 
 def _content_type(request: Request) -> str:
-    """The media type of the body, which must be JSON in UTF-8; empty where an event in headers has no body at all.
+    """The media type of the body, which must be JSON in UTF-8; empty where an event in headers comes without one.
 
     A web page in a browser on this machine can send other types here without asking first; it cannot send this one,
     nor a header of CloudEvents.
     """
     given = request.headers.getlist("content-type")
-    if not given and "ce-specversion" in request.headers and _has_no_body(request):
-        return ""
+    if not given and "ce-specversion" in request.headers:
+        return ""  # as some SDKs send JSON
     if len(given) > 1:
         raise Problem(415, "not-json", "the header content-type stands twice", "send it once")
     whole = email.message.Message()
@@ -339,10 +339,6 @@ def _content_type(request: Request) -> str:
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Problem(415, "encoded", "the body is compressed", "send it without a content-encoding")
     return kind
-
-
-def _has_no_body(request: Request) -> bool:
-    return request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers
 
 
 def _for_now(error: Exception) -> Problem:

@@ -42,7 +42,8 @@ local function known_position(stream, key, json)
 end
 """
 
-_SCANNED: Final = 5000
+SCANNED: Final = 5000
+"""How many keys one step of a scan looks at."""
 
 
 class KnownEvents:
@@ -73,9 +74,9 @@ class KnownEvents:
         Looks at every key in Redis, so it is for people's questions only: about a second for a million events.
         """
         before = (KNOWN, *prefixes)
-        pattern = "sluice:*:" + re.sub(r"([*?\[\]\\])", r"\\\1", id_) + "@*"
+        pattern = f"sluice:*:{escaped(id_)}@*"
         with translated():
-            keys = [key.decode() async for key in self._redis.scan_iter(match=pattern, count=_SCANNED)]
+            keys = [key.decode() async for key in self._redis.scan_iter(match=pattern, count=SCANNED)]
             alone = await self._redis.exists(KNOWN_BY_ID + id_, *(prefix + id_ for prefix in prefixes))
         found = {key.removeprefix(prefix) for key in keys for prefix in before if key.startswith(prefix)}
         return sorted(name for name in found if id_of(name) == id_ != name) + ([id_] if alone else [])
@@ -87,6 +88,11 @@ class KnownEvents:
         return [
             (new or old).decode() if new or old else None for new, old in zip(answers[::2], answers[1::2], strict=True)
         ]
+
+
+def escaped(text: str) -> str:
+    """The text as a pattern of Redis that nothing but the text matches."""
+    return re.sub(r"([*?\[\]\\])", r"\\\1", text)
 
 
 def _source(rows: Any) -> str | None:

@@ -57,23 +57,34 @@ local function log(record, status, reason)
 end
 """
 
-# KEYS: record, target; ARGV: id, signal JSON, origin, look-again ms, most repeats that are told. Answers new or not,
-# and the status.
+# KEYS: record, target; ARGV: id, signal JSON, origin, look-again ms, most repeats that are told, the id that the same
+# signal had when the id of a CloudEvent alone was its identity (or ''), whom it is for. Answers new or not, and the
+# status.
+# A record without `form` is of that time; one with such an id and for the same run or key is taken for the same signal.
 SUBMIT: Final = (
     _FUNCTIONS
     + f"""
-local known = redis.call('HGET', KEYS[1], 'status')
+local record, id = KEYS[1], ARGV[1]
+local known = redis.call('HGET', record, 'status')
+if not known and ARGV[6] ~= '' then
+  local former = redis.call('HMGET', '{RECORD}' .. ARGV[6], 'status', 'signal', 'form')
+  local read, signal = pcall(cjson.decode, former[2] or '')
+  if former[1] and not former[3] and read then
+    local target = type(signal.key) == 'string' and 'key ' .. signal.key or 'run ' .. tostring(signal.run_id)
+    if target == ARGV[7] then record, id, known = '{RECORD}' .. ARGV[6], ARGV[6], former[1] end
+  end
+end
 if known then
-  if redis.call('HINCRBY', KEYS[1], 'repeats', 1) <= tonumber(ARGV[5]) then
-    log(KEYS[1], 'duplicate', 'the same id came again, by ' .. ARGV[3])
-    redis.call('XADD', '{OUTBOX}', '*', 'id', ARGV[1], 'status', 'duplicate')
+  if redis.call('HINCRBY', record, 'repeats', 1) <= tonumber(ARGV[5]) then
+    log(record, 'duplicate', 'the same id came again, by ' .. ARGV[3])
+    redis.call('XADD', '{OUTBOX}', '*', 'id', id, 'status', 'duplicate')
   end
   return {{0, known}}
 end
 local now = now_ms()
 local place = redis.call('INCR', '{SEQUENCE}')
 redis.call('HSET', KEYS[1], 'signal', ARGV[2], 'origin', ARGV[3], 'place', place, 'received', now,
-  'status', '{RECEIVED}', 'reason', '')
+  'status', '{RECEIVED}', 'reason', '', 'form', '2')
 log(KEYS[1], '{RECEIVED}', ARGV[3])
 redis.call('ZADD', '{INDEX}', place, ARGV[1])
 redis.call('ZADD', '{OPEN}', now + ARGV[4], ARGV[1])

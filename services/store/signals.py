@@ -18,9 +18,11 @@ from datetime import datetime
 from typing import Any, Final
 
 from config.settings import ResumerSettings
-from events.errors import TransientError
+from events.errors import NotFound, RejectedEvent, TransientError
+from events.identity import without_tail
 from events.signal import Outcome, ResumeSignal
 from services.store.connection import AsyncRedis, translated
+from services.store.known_events import SCANNED, escaped
 from services.store.signal_record import Mark, SignalRecord, from_ms, record_from, to_ms
 from services.store.signal_scripts import (
     ANSWERED,
@@ -114,9 +116,42 @@ class SignalStore:
         with translated():
             new, status = await self._submit(
                 keys=[RECORD + signal.id, TARGET + signal.target],
-                args=[signal.id, signal.model_dump_json(), origin, _LOOK_AGAIN_MS, _MOST_REPEATS],
+                args=[
+                    signal.id,
+                    signal.model_dump_json(),
+                    origin,
+                    _LOOK_AGAIN_MS,
+                    _MOST_REPEATS,
+                    signal.former_id or "",
+                    signal.target,
+                ],
             )
         return bool(new), status.decode()
+
+    async def choose(self, id_: str) -> str:
+        """The whole id of the signal that a person calls ``id_``: in ids made of events, the digest may be left out.
+
+        Looks at every key in Redis if there is no signal with just this id. Raises `NotFound`, and `RejectedEvent`
+        (``ambiguous``) where several signals could be meant.
+        """
+        with translated():
+            if await self._redis.exists(RECORD + id_):
+                return id_
+            head, colon, rule = id_.rpartition(":")
+            patterns = [escaped(id_) + "@*"] + ([f"{escaped(head)}@*:{escaped(rule)}"] if colon else [])
+            keys: list[str] = [
+                key.decode().removeprefix(RECORD)
+                for pattern in patterns
+                async for key in self._redis.scan_iter(match=RECORD + pattern, count=SCANNED)
+            ]
+        found = sorted(key for key in set(keys) if without_tail(key) == id_)
+        if not found:
+            raise NotFound(f"there is no signal {id_!r}")
+        if len(found) > 1:
+            raise RejectedEvent(
+                "ambiguous", f"several signals are called {id_!r}: give the id, one of {', '.join(found)}"
+            )
+        return found[0]
 
     async def buffer(self, record: SignalRecord, reason: str) -> bool:
         """Keep the signal until somebody waits for it or it expires; false when the buffer is full."""

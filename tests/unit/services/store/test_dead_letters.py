@@ -103,6 +103,8 @@ def test_ids_name_the_thing_and_not_the_moment() -> None:
     one = event_letter(event("e1"), rule="pay", code="a", reason="b")
     two = event_letter(event("e1"), rule="pay", code="c", reason="d")
     other = event_letter(event("e1"), rule="ship", code="a", reason="b")
+    elsewhere = event_letter(event("e1").model_copy(update={"source": "x"}), rule="pay", code="a", reason="b")
+    assert elsewhere.id != one.id
     assert one.id == two.id != other.id
     assert letter_id_of("a", "bc") != letter_id_of("ab", "c")
 

@@ -132,14 +132,16 @@ async def test_bytes_of_a_header_are_utf_8_or_refused_and_kept(redis: AsyncRedis
     assert b"ce-subject: K\xf6ln\r\n" in site.letters.raws[0]
 
 
-async def test_an_event_in_headers_alone_needs_no_content_type(redis: AsyncRedis) -> None:
+async def test_an_event_in_headers_needs_no_content_type(redis: AsyncRedis) -> None:
     site = Site(redis)
     async with serving(site) as client:
         assert (await _raw(client, list(HEADERS.items()), b"")).status_code == 202
-        with_body = await _raw(client, [*HEADERS.items(), ("ce-n", "2")], b"{}")
-        no_event = await _raw(client, [("ce-id", "1")], b"")
-    assert [answer.status_code for answer in (with_body, no_event)] == [415, 415]
-    assert await site.door.events() == [ATTRIBUTES]
+        rest = [pair for pair in HEADERS.items() if pair[0] != "ce-id"]
+        assert (await _raw(client, [*rest, ("ce-id", "2")], b'{"n": 1}')).status_code == 202
+        no_json = await _raw(client, [*rest, ("ce-id", "3")], b"<n/>")
+        no_event = await _raw(client, [("ce-id", "4")], b"{}")
+    assert [answer.status_code for answer in (no_json, no_event)] == [400, 415]
+    assert await site.door.events() == [ATTRIBUTES, {**ATTRIBUTES, "id": "2", "data": {"n": 1}}]
 
 
 @pytest.mark.parametrize("kind", [f"{CLOUDEVENT}; charset=iso-8859-1", f"{JSON}; charset=utf-16"])
