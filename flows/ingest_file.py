@@ -41,7 +41,7 @@ from sqlalchemy.types import TypeEngine
 from sluice import FileChanged, FileRefused, OpenedFile, OverBudget, TableRefused, open_file
 from sluice.budgets import Budget, Lines, unpacked
 from sluice.parquet import parquet_batches
-from sluice.tables import LONGEST_NAME, RESERVED, claim_table
+from sluice.tables import LONGEST_NAME, RESERVED, claim_table, table_key
 
 DEPLOYMENT: Final = {"memory_mb": 1024, "time_seconds": 1800}
 
@@ -54,6 +54,8 @@ BATCH_BYTES: Final = 16 * 1024 * 1024
 """As soon as one of these is reached, rows go to the database."""
 BUDGET: Final = Budget()
 FLOW: Final = "ingest-file"
+RESERVED_TABLES: Final = ("order_reservations", "measurement_events")
+"""Of the other flows of this project, which may not have made them yet."""
 SQLITE_WAIT_SECONDS: Final = 300
 """How long a load waits for the other loads that write to the same SQLite file."""
 
@@ -564,20 +566,28 @@ def _batches(rows: Iterable[tuple[int, dict[str, Any]]], columns: int) -> Iterat
 
 @flow(name=FLOW)
 def ingest_file(
-    path: str, table: str | None = None, database_url: str | None = None, budget: Budget = BUDGET
+    path: str,
+    table: str | None = None,
+    database_url: str | None = None,
+    budget: Budget = BUDGET,
+    reserved_tables: tuple[str, ...] = RESERVED_TABLES,
 ) -> State[dict[str, Any]]:
     """Load the rows of one file into a table, all of them or none.
 
     The file's name ends in .csv, .tsv, .txt, .json, .jsonl, .ndjson or .parquet, or in one of these and .gz. The table
     is named after the file where no name is given, and created where there is none. The database is any that
     SQLAlchemy knows; without a URL it is ``SLUICE_DATABASE_URL``, or SQLite in ``data.db`` of ``SLUICE_HOME``.
-    ``budget`` raises or lowers what one file may cost.
+    ``budget`` raises or lowers what one file may cost. No file's name leads to ``reserved_tables``:
+    those of other flows, which may not be there yet.
     """
     started = time.perf_counter()
     file = Path(path)
     name = table or table_name(file)
     home = Path(os.environ.get("SLUICE_HOME", ".sluice")).resolve()
     url = database_url or os.environ.get("SLUICE_DATABASE_URL") or f"sqlite:///{home / 'data.db'}"
+    if table is None and table_key(name) in {table_key(one) for one in reserved_tables}:
+        error = BadFile(f"{display(file)}: the table {name!r} is kept for another flow (reserved_tables)")
+        return Failed(message=str(error), data=error)
     try:
         inspected = inspect_file(file, budget)
         columns = load_rows(file, inspected, name, url, outside=table is None, budget=budget)

@@ -33,7 +33,7 @@ def claim_table(connection: Connection, name: str, *, flow: str, outside: bool) 
     import sqlalchemy as sa
 
     _check_name(name)
-    key, owners = _key(name), _owners()
+    key, owners = table_key(name), _owners()
     owners.create(connection, checkfirst=True)
     owner = connection.execute(sa.select(owners.c.flow, owners.c.outside).where(owners.c.table_key == key)).first()
     row = {"flow": flow, "outside": outside, "claimed_at": datetime.now(UTC).isoformat()}
@@ -58,13 +58,14 @@ def claim_table(connection: Connection, name: str, *, flow: str, outside: bool) 
 def _check_name(name: str) -> None:
     if not name or not name.isprintable() or len(name.encode(errors="replace")) > LONGEST_NAME:
         raise TableRefused(f"{name[:80]!r} is no name for a table: at most {LONGEST_NAME} bytes of printable text")
-    if _key(name).startswith(RESERVED):
+    if table_key(name).startswith(RESERVED):
         raise TableRefused(
             f"the table {name!r} cannot be loaded into: names that begin so belong to the database or to Sluice"
         )
 
 
-def _key(name: str) -> str:
+def table_key(name: str) -> str:
+    """The name as the most forgiving database compares it."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).strip()
 
 
@@ -86,7 +87,7 @@ def _there(connection: Connection, key: str) -> str | None:
     import sqlalchemy as sa
 
     found = sa.inspect(connection)
-    return next((one for one in (*found.get_table_names(), *found.get_view_names()) if _key(one) == key), None)
+    return next((one for one in (*found.get_table_names(), *found.get_view_names()) if table_key(one) == key), None)
 
 
 def _move_away(connection: Connection, key: str, row: dict[str, Any]) -> None:
@@ -99,8 +100,8 @@ def _move_away(connection: Connection, key: str, row: dict[str, Any]) -> None:
     quoted = connection.dialect.identifier_preparer.quote
     number = 1
     while _there(
-        connection, _key(moved := f"from_file_{number}_{key}".encode()[:LONGEST_NAME].decode(errors="ignore"))
+        connection, table_key(moved := f"from_file_{number}_{key}".encode()[:LONGEST_NAME].decode(errors="ignore"))
     ):
         number += 1
-    connection.execute(sa.insert(_owners()).values(table_key=_key(moved), **row))
+    connection.execute(sa.insert(_owners()).values(table_key=table_key(moved), **row))
     connection.exec_driver_sql(f"ALTER TABLE {quoted(there)} RENAME TO {quoted(moved)}")

@@ -143,3 +143,15 @@ def test_a_database_that_is_not_there_is_named_after_a_few_attempts(
     state = ingest_file(str(path), database_url=url, return_state=True)
     assert "x.csv was not loaded into x: connection" in str(state.message)
     assert "hush" not in str(state.message)
+
+
+@pytest.mark.parametrize("name", ["order_reservations.csv", "Measurement Events.csv", "mine.csv"])
+def test_a_files_name_does_not_lead_to_a_table_that_another_flow_has_yet_to_make(
+    home: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_text("order_id\nforged\n")
+    reserved = ["order_reservations", "measurement_events", "MINE"]
+    state = ingest_file(str(tmp_path / name), reserved_tables=reserved, return_state=True)
+    assert state.is_failed()
+    assert "is kept for another flow" in str(state.message)
+    assert not (home / "data.db").exists()
