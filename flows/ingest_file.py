@@ -15,6 +15,7 @@ import math
 import os
 import re
 import shutil
+import sqlite3
 import tempfile
 import time
 import unicodedata
@@ -456,7 +457,14 @@ def connect(url: str) -> sa.Engine:
 
     @sa.event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
-        connection.execute("PRAGMA journal_mode=WAL")  # those who read do not hold up a load, nor it them
+        for attempts_left in reversed(range(50)):  # SQLite does not wait for others who change the mode of a new file
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")  # those who read do not hold up a load, nor it them
+                break
+            except sqlite3.OperationalError:
+                if not attempts_left:
+                    raise
+                time.sleep(0.05)
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
