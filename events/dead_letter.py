@@ -17,8 +17,9 @@ class DeadLetter(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64")
 
     id: str
-    kind: Literal["message", "event", "signal", "job"]
-    """``message``: did not parse; ``event``: an accepted event that a rule could not act on; ``signal``; ``job``."""
+    kind: Literal["message", "event", "signal", "job", "stored"]
+    """``message``: did not parse; ``event``: an accepted event that a rule could not act on; ``signal``; ``job``;
+    ``stored``: stood in Redis under a key of Sluice and could not be read."""
     carries: Literal["event", "signal"] = "event"
     """What a ``message`` was to be."""
     code: str

@@ -7,6 +7,8 @@ signals; the executor runs flows.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import socket
 import uuid
@@ -19,12 +21,13 @@ from typing import TYPE_CHECKING, Any, Final
 from config.project import Project, load_project
 from config.settings import Settings
 from config.sources import RedisSource
-from events.errors import ConfigError
+from events.errors import Backpressure, ConfigError, TransientError
 from events.event import RESUME, Event
 from events.rule_model import RuleSpec
 from events.signal import ResumeSignal
 from events.window import halves_of
 from services.home import PRIVATE_UMASK, Home
+from services.inspector import Inspector
 from services.listeners.intake import Intake, event_intake, signal_intake
 from services.reload import LiveProject
 from services.role import Part, run_loop, run_parts
@@ -43,6 +46,9 @@ EVENTS: Final = "sluice.events"
 TRIM_SECONDS: Final = 86_400.0
 """How long acknowledged entries stay in the streams that Sluice itself opens."""
 DISPATCH_LEASE_SECONDS: Final = 5.0
+
+LAST_LOOK_SECONDS: Final = 5.0
+"""How long a role that fails may look for what it failed on."""
 
 Parts = dict[str, Part]
 
@@ -72,8 +78,15 @@ async def _run(role: str, settings: Settings, project: Project, zygote: Zygote |
     async with AsyncExitStack() as stack:
         shared = Shared(settings, project, stack)
         shared.zygote = zygote
-        parts = await _ROLES[role](shared)
-        await run_parts(role, parts, redis=shared.redis)
+        inspector = Inspector(shared.redis)
+        parts = {**await _ROLES[role](shared), "inspector": inspector}
+        try:
+            await run_parts(role, parts, redis=shared.redis)
+        except RuntimeError:
+            # What a part failed on may stand in Redis, where its next process would fail on it again.
+            with contextlib.suppress(TransientError, Backpressure, TimeoutError):
+                await asyncio.wait_for(inspector.everything(), LAST_LOOK_SECONDS)
+            raise
 
 
 class Shared:

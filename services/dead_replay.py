@@ -83,6 +83,8 @@ class DeadReplay:
                 await self._submit_signal(_signal_again(raw, self._limits))
             case "job":
                 raise RejectedEvent("foreign-job", "a job that Sluice did not write is never run: discard the letter")
+            case "stored":
+                raise RejectedEvent(letter.code, "what could not be read in Redis is not put back: discard the letter")
         await self._letters.replayed(letter)
 
 

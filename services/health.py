@@ -13,10 +13,13 @@ from typing import Any, Final
 
 import structlog
 from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
 from events.errors import Backpressure, TransientError
 from services.metrics import REGISTRY
 from services.store.connection import AsyncRedis, translated
+from services.store.keys import Key
+from services.store.unreadable import noted, readable
 
 REPORTS: Final = "sluice:role:"
 """Prefix of a report's key; behind it the role and the instance."""
@@ -104,10 +107,42 @@ async def read_reports(redis: AsyncRedis) -> list[dict[str, Any]]:
         for key in keys:
             pipeline.get(key)
             pipeline.pttl(key)
-        answers = await pipeline.execute() if keys else []
+        answers = await pipeline.execute(raise_on_error=False) if keys else []
     found = []
-    for value, left_ms in zip(answers[::2], answers[1::2], strict=True):
-        if value is not None and left_ms >= 0:
+    for key, value, left_ms in zip(keys, answers[::2], answers[1::2], strict=True):
+        if isinstance(value, Exception):  # it is no text
+            noted.add(key)
+        elif value is not None and left_ms >= 0:
             silent = REMEMBERED_SECONDS - left_ms / 1000
-            found.append({**json.loads(value), "silent_seconds": silent if silent > SILENT_SECONDS else None})
+            told = {"silent_seconds": silent if silent > SILENT_SECONDS else None}
+            found += [{**report, **told} for report in readable(key, _report, [value])]
     return found
+
+
+def _report(value: bytes | str) -> dict[str, Any]:
+    """Whatever a reader of reports takes for granted; raises for anything else."""
+    report: dict[str, Any] = json.loads(value)
+    texts = [report["role"], report["instance"], report["metrics"], *report["degraded"], *report["parts"]]
+    if not all(isinstance(one, str) for one in texts) or not isinstance(report["degraded"], list):
+        raise TypeError("not a role's report")
+    if not all(
+        isinstance(one, bool) for one in (report["ready"], *(part.get("ready", True) for part in parts_of(report)))
+    ):
+        raise TypeError("not a role's report")
+    datetime.fromisoformat(report["started"])
+    float(report["at"])
+    if any(name.startswith("files:") and not isinstance(part["path"], str) for name, part in report["parts"].items()):
+        raise TypeError("not a role's report")
+    list(text_string_to_metric_families(report["metrics"]))
+    return report
+
+
+def parts_of(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The statuses of a report's parts; raises for what is none."""
+    parts = list(report["parts"].values())
+    if not all(isinstance(part, dict) for part in parts):
+        raise TypeError("not a role's report")
+    return parts
+
+
+KEYS: Final = (Key(REPORTS + "*", "string", "report of a role", f"{REMEMBERED_SECONDS} s", _report),)

@@ -5,13 +5,21 @@ from __future__ import annotations
 import logging
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 import structlog
 from rq import Queue, SimpleWorker
-from rq.exceptions import DuplicateJobError, NoSuchJobError, StopRequested
+from rq.exceptions import (
+    DeserializationError,
+    DuplicateJobError,
+    InvalidJobDependency,
+    InvalidJobOperation,
+    NoSuchJobError,
+    StopRequested,
+)
 from rq.intermediate_queue import IntermediateQueue
 from rq.job import Job
 from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
@@ -23,11 +31,13 @@ from rq.worker_registration import clean_worker_registry
 from typing_extensions import override
 
 from events.dead_letter import DeadLetter
-from events.errors import RejectedEvent
+from events.errors import RejectedEvent, SluiceError
 from events.event import printable
 from services.job_gate import ALLOWED, APPLY_SIGNAL, EXECUTE_RUN, payload, refusal
 from services.store.connection import SyncRedis, translated
 from services.store.dead_letters import keep, letter_id_of
+from services.store.inspection import ask_for_a_look
+from services.store.unreadable import FAULTS, Unreadable, noted
 
 __all__ = [
     "ALLOWED",
@@ -41,6 +51,7 @@ __all__ = [
     "ThreadWorker",
     "enqueue",
     "queue",
+    "rq_translated",
     "simple_worker",
 ]
 
@@ -231,6 +242,26 @@ class Gated(BaseWorker):
         return
 
     @override
+    def run_maintenance_tasks(self) -> None:
+        """Garbage in RQ's registries must not end the worker, which has jobs to do."""
+        try:
+            with rq_translated():
+                super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
+        except Unreadable as error:
+            log.warning("rq's registries cannot be tidied up", worker=self.name, error=str(error))
+            self.last_cleaned_at = datetime.now(UTC)  # type: ignore[assignment]  # RQ leaves it untyped
+            ask_for_a_look(self.connection)
+
+    @override
+    def dequeue_job_and_maintain_ttl(self, *args: Any, **options: Any) -> tuple[Job, Queue] | None:
+        try:
+            with rq_translated():
+                return super().dequeue_job_and_maintain_ttl(*args, **options)
+        except Unreadable:
+            ask_for_a_look(self.connection)
+            raise
+
+    @override
     def handle_payload(self, message: dict[Any, Any]) -> None:
         """A malformed command must not end the thread that hears the next one."""
         try:
@@ -295,6 +326,19 @@ def simple_worker(queue_names: Sequence[str], redis: SyncRedis, name: str) -> Th
     return ThreadWorker(queue_names, redis, name, worker_ttl=_WORKER_TTL_SECONDS)
 
 
+@contextmanager
+def rq_translated() -> Iterator[None]:
+    """`translated`, and what RQ makes of a job or a worker that it cannot read: `Unreadable`."""
+    try:
+        with translated():
+            yield
+    except SluiceError:
+        raise
+    except (*FAULTS, InvalidJobOperation, InvalidJobDependency, DeserializationError) as error:
+        noted.add(None)
+        raise Unreadable(f"RQ cannot read what is in Redis: {error!r}") from error
+
+
 def queue(name: str, redis: SyncRedis) -> SluiceQueue:
     """The queue ``name`` with the JSON serializer: nothing read from Redis is ever unpickled."""
     return SluiceQueue(name, connection=redis, serializer=JSONSerializer, job_class=SluiceJob)
@@ -305,7 +349,7 @@ def enqueue(target: Queue, function: str, *args: Any, job_id: str, timeout_secon
 
     ``job_id`` may hold letters, digits, ``-`` and ``_``. Raises `TransientError` or `Backpressure`.
     """
-    with translated():
+    with rq_translated():
         try:
             target.enqueue(function, args=args, job_id=job_id, unique=True, job_timeout=timeout_seconds, **options)
         except DuplicateJobError:

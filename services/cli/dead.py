@@ -23,7 +23,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 Ids = Annotated[list[str] | None, typer.Argument(help="Ids of letters; or choose by the options.")]
 Code = Annotated[str | None, typer.Option("--code", help="Only with this code.")]
 Rule = Annotated[str | None, typer.Option("--rule", help="Only of this rule.")]
-Kind = Annotated[str | None, typer.Option("--kind", help="Only message, event, signal or job.")]
+Kind = Annotated[str | None, typer.Option("--kind", help="Only message, event, signal, job or stored.")]
 Source = Annotated[str | None, typer.Option("--source", help="Only from this source; a glob.")]
 EventId = Annotated[str | None, typer.Option("--event", help="Only of the event with this id.")]
 Since = Annotated[str | None, typer.Option("--since", help="Failed not before: an age (15m, 2h, 7d) or a time.")]

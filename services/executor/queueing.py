@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
-from rq.exceptions import NoSuchJobError
+from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.intermediate_queue import IntermediateQueue
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.utils import as_text, utcparse
 
-from services.queues import EXECUTE_RUN, SluiceJob, SluiceQueue, enqueue, queue
-from services.store.connection import SyncRedis, translated
+from services.queues import EXECUTE_RUN, SluiceJob, SluiceQueue, enqueue, queue, rq_translated
+from services.store.connection import SyncRedis
 
 T = TypeVar("T")
 
@@ -62,7 +63,7 @@ class Queueing:
 
     async def _do(self, work: Callable[[], T]) -> T:
         def translating() -> T:
-            with translated():
+            with rq_translated():
                 return work()
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, translating)
@@ -85,7 +86,8 @@ class Queueing:
         if not again or not self._is_over_or_lost(target, run_id, state_id):
             return False
         self._redis.lrem(IntermediateQueue.get_intermediate_queue_key(target.key), 0, state_id)
-        Job(state_id, connection=self._redis, serializer=JSONSerializer).delete()
+        with contextlib.suppress(InvalidJobOperation):  # it has gone meanwhile
+            Job(state_id, connection=self._redis, serializer=JSONSerializer).delete()
         return _enqueue(target, run_id, state_id)
 
     def _is_over_or_lost(self, target: SluiceQueue, run_id: str, job_id: str) -> bool:

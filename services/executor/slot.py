@@ -34,6 +34,7 @@ from services.executor.wire import Link, Message
 from services.queues import Gated
 from services.store.connection import SyncRedis
 from services.store.executions import Execution, Executions
+from services.store.unreadable import FAULTS
 
 log = structlog.get_logger()
 
@@ -384,8 +385,8 @@ class Slot(Gated, Worker):
             self.set_state(WorkerStatus.BUSY)
             execution = self.prepare_execution(job)
             self.prepare_job_execution(job, remove_from_intermediate_queue=True)
-        except RedisError as error:
-            log.warning("redis is away while a run starts", job=job.id, error=str(error))
+        except (RedisError, *FAULTS) as error:
+            log.warning("redis fails, or holds garbage, while a run starts", job=job.id, error=str(error))
             return None
         job.started_at = datetime.now(UTC)
         return execution
@@ -404,8 +405,8 @@ class Slot(Gated, Worker):
             else:
                 self.handle_job_failure(job, queue, exc_string=problem, execution=execution)
             self.set_state(WorkerStatus.IDLE)
-        except RedisError as error:
-            log.warning("redis is away while a run ends", job=job.id, error=str(error))
+        except (RedisError, *FAULTS) as error:
+            log.warning("redis fails, or holds garbage, while a run ends", job=job.id, error=str(error))
         finally:
             self.executions.pop(execution.id, None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
@@ -10,9 +11,9 @@ from typing import Any, Final
 import structlog
 
 from events.errors import Backpressure, TransientError
-from services.queues import RESUME, ThreadWorker, simple_worker
+from services.queues import RESUME, ThreadWorker, rq_translated, simple_worker
 from services.resumer.desk import JOB_SECONDS
-from services.store.connection import SyncRedis, translated
+from services.store.connection import SyncRedis
 
 _AGAIN_SECONDS: Final = 1.0
 _STOP_SECONDS: Final = 3.0
@@ -69,15 +70,12 @@ class SignalWorker:
 
         def work() -> None:
             try:
-                with translated():
-                    worker = simple_worker([RESUME], redis, name)
+                with rq_translated():
+                    # A name of its own each time: the one before may still be registered, and RQ allows one of a name.
+                    worker = simple_worker([RESUME], redis, f"{name}-{secrets.token_hex(3)}")
                     workers.append(worker)
                     worker.work(logging_level="WARNING")
-            except (
-                TransientError,
-                Backpressure,
-                ValueError,
-            ) as error:  # ValueError: its earlier self is still registered
+            except (TransientError, Backpressure) as error:
                 log.warning("signal worker stopped", error=str(error))
             finally:
                 redis.close()

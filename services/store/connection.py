@@ -13,12 +13,25 @@ import redis.asyncio.sentinel
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import BusyLoadingError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    ClusterDownError,
+    ExecAbortError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.retry import Retry
 from typing_extensions import override
 
 from config.settings import RedisSettings
 from events.errors import Backpressure, TransientError
+from services.store.unreadable import Unreadable, note_error
 
 RETRIES: Final = 2
 """Bridges a connection that has gone stale in the pool. Longer trouble is for the caller to know of."""
@@ -92,22 +105,67 @@ class _PrimaryPool(redis.asyncio.sentinel.SentinelConnectionPool):
             await sentinel.aclose()
 
 
+class GroupGone(TransientError):
+    """The consumer group, or its stream, is not there (any more): make it and ask again."""
+
+
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise Redis' errors as ours: a full server is `Backpressure`, one out of reach is `TransientError`."""
+    """Raise Redis' errors as ours, so that each says what to do.
+
+    `Backpressure`: it takes nothing new. `GroupGone`: make the group. `Unreadable`: what stands there is not ours; it
+    is noted, and set aside by the inspector. `TransientError`: it is out of reach, or cannot do it now. What is left
+    is for the caller (a key that is not there, a group that is), or a fault of ours.
+    """
     try:
         yield
     except OutOfMemoryError as error:
         msg = "Redis has reached its maxmemory: nothing new is accepted until there is room"
         raise Backpressure(msg) from error
-    except (BusyLoadingError, ReadOnlyError) as error:
-        raise TransientError(f"Redis is not ready: {error}") from error
+    except (AuthenticationError, NoPermissionError) as error:
+        msg = f"Redis does not let this user do it (user and password, or its ACL: docs/security.md): {_said(error)}"
+        raise TransientError(msg) from error
     except ResponseError as error:
-        if str(error).startswith("MISCONF"):
-            raise Backpressure(f"Redis cannot write to its disk: {error}") from error
-        raise
+        translation = _translation(error)
+        if translation is None:
+            raise
+        raise translation from error
     except (RedisError, OSError) as error:
         raise TransientError(f"Redis is out of reach: {error}") from error
+
+
+_FULL: Final = {
+    "MISCONF": "Redis cannot write to its disk",
+    "NOREPLICAS": "Redis takes nothing while it has too few replicas",
+}
+_NOT_NOW: Final = frozenset({"BUSY", "BUSYKEY", "INPROG", "LOADING", "NOTBUSY", "UNBLOCKED"})
+_NOT_NOW_EITHER: Final = (AskError, ClusterDownError, ExecAbortError, NoScriptError, ReadOnlyError, TryAgainError)
+"""What a server says that starts, fails over, runs a long script or moves slots: the same works a little later. The
+second are those codes that redis-py takes off the message."""
+
+_FOR_THE_CALLER: Final = ("BUSYGROUP", "no such key", "requires the key to exist")
+_OURS: Final = ("unknown command", "unknown subcommand", "wrong number of arguments", "syntax error")
+
+
+def _translation(error: ResponseError) -> Exception | None:
+    said = _said(error)
+    code = said.partition(" ")[0]
+    if code in _FULL:
+        return Backpressure(f"{_FULL[code]}: {said}")
+    if code in _NOT_NOW or isinstance(error, _NOT_NOW_EITHER):
+        return TransientError(f"Redis is not ready: {said}")
+    if code == "NOGROUP":
+        return GroupGone(said)
+    if any(words in said for words in (*_FOR_THE_CALLER, *_OURS)):
+        return None
+    note_error(said)
+    return Unreadable(f"something in Redis is not what Sluice put there: {said}")
+
+
+def _said(error: Exception) -> str:
+    """What the server said; of a pipeline, redis-py puts the command before it, and the words into a tuple."""
+    said = str(error).rpartition(" of pipeline caused error: ")[2]
+    return said[2:-3] if said.startswith(("('", '("')) else said
 
 
 def _options(url: str, settings: RedisSettings) -> dict[str, Any]:

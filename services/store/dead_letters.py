@@ -14,6 +14,8 @@ from events.glob import Globs
 from events.identity import id_of
 from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, SyncRedis, translated
 from services.store.journal import text
+from services.store.keys import Key, scored
+from services.store.unreadable import EXPECT, readable
 
 DEAD: Final = "sluice:dead"
 """The ids of all letters, by the time (ms) of the last failure."""
@@ -22,28 +24,42 @@ LETTER: Final = "sluice:dead:"
 """Prefix of a letter's hash: ``l`` the letter as it came, ``n`` attempts, ``f`` first and ``t`` last failure, ``c``
 code, ``r`` reason. A letter that is replayed leaves ``n`` and ``f`` behind for a while, in case it comes back."""
 
+QUARANTINE: Final = "sluice:quarantine:"
+"""Prefix of what stood under another key and could not be read; behind it the id of its letter."""
+
 _CHUNK: Final = 500
 _REPLAYED_SECONDS: Final = 7 * 86_400
 
 # KEYS: all letters, the letter; ARGV: id, letter, code, reason, last failure (ISO), its ms, first failure.
 # Answers the attempts.
-_ADD: Final = """
+_ADD: Final = (
+    EXPECT
+    + """
+expect('zset', KEYS[1])
+expect('hash', KEYS[2])
+local attempts = redis.call('HINCRBY', KEYS[2], 'n', 1)
 redis.call('ZADD', KEYS[1], ARGV[6], ARGV[1])
 redis.call('HSETNX', KEYS[2], 'l', ARGV[2])
 redis.call('HSETNX', KEYS[2], 'f', ARGV[7])
 redis.call('HSET', KEYS[2], 'c', ARGV[3], 'r', ARGV[4], 't', ARGV[5])
 redis.call('PERSIST', KEYS[2])
-return redis.call('HINCRBY', KEYS[2], 'n', 1)
+return attempts
 """
+)
 
 # KEYS: all letters, the letter; ARGV: id, last failure as it was when the letter was read, how long to remember it (s).
-_REPLAYED: Final = """
+_REPLAYED: Final = (
+    EXPECT
+    + """
+expect('zset', KEYS[1])
+expect('hash', KEYS[2])
 if redis.call('HGET', KEYS[2], 't') ~= ARGV[2] then return 0 end  -- it has come back already
 redis.call('ZREM', KEYS[1], ARGV[1])
 redis.call('HDEL', KEYS[2], 'l', 'c', 'r', 't')
 redis.call('EXPIRE', KEYS[2], ARGV[3])
 return 1
 """
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +99,7 @@ class DeadLetters:
 
         A letter about an accepted event is kept even when Redis is full.
         """
-        add = self._add_accepted if letter.kind == "event" else self._add
+        add = self._add_accepted if letter.kind in {"event", "stored"} else self._add
         with translated():
             await add(keys=_keys(letter.id), args=_add_arguments(letter))
 
@@ -91,7 +107,7 @@ class DeadLetters:
         """The letter, or None."""
         with translated():
             fields = await self._redis.hgetall(LETTER + letter_id)
-        return _letter(fields)
+        return next(readable(LETTER + letter_id, _letter, [fields]), None)
 
     async def search(self, query: LetterQuery, *, limit: int) -> list[DeadLetter]:
         """The letters that failed last, the newest first."""
@@ -108,7 +124,7 @@ class DeadLetters:
         with translated():
             ids: list[Any] = await self._redis.zrevrangebyscore(DEAD, "+inf", low)
         for start in range(0, len(ids), _CHUNK):
-            for letter in await self._read([text(one) for one in ids[start : start + _CHUNK]]):
+            for letter in await self._read(list(readable(DEAD, text, ids[start : start + _CHUNK]))):
                 if query.matches(letter):
                     yield letter
 
@@ -119,6 +135,7 @@ class DeadLetters:
         pipeline = self._redis.pipeline(transaction=True)
         pipeline.zrem(DEAD, *letter_ids)
         pipeline.unlink(*(LETTER + letter_id for letter_id in letter_ids))
+        pipeline.unlink(*(QUARANTINE + letter_id for letter_id in letter_ids))
         with translated():
             return int((await pipeline.execute())[0])
 
@@ -142,7 +159,9 @@ class DeadLetters:
             pipeline.hgetall(LETTER + letter_id)
         with translated():
             answers = await pipeline.execute()
-        return [letter for fields in answers if (letter := _letter(fields)) is not None]
+        rows = list(zip(ids, answers, strict=True))
+        found = readable(lambda row: LETTER + row[0], lambda row: _letter(row[1]), rows)
+        return [letter for letter in found if letter is not None]
 
 
 def keep(redis: SyncRedis, letter: DeadLetter) -> None:
@@ -206,3 +225,17 @@ def _letter(fields: dict[Any, Any]) -> DeadLetter | None:
             "last_failed": datetime.fromisoformat(text(fields[b"t"])),
         }
     )
+
+
+def _is_letter(fields: dict[Any, Any]) -> None:
+    """A letter, or what one that was replayed leaves behind."""
+    _letter(fields)
+    int(fields[b"n"])
+    datetime.fromisoformat(text(fields[b"f"]))
+
+
+KEYS: Final = (
+    Key(DEAD, "zset", "id of a dead letter", "until it is discarded or replayed", scored()),
+    Key(LETTER + "*", "hash", "dead letter", "until it is discarded; a week after its replay", _is_letter, whole=True),
+    Key(QUARANTINE + "*", "any", "key that could not be read", "until its letter is discarded"),
+)

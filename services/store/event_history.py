@@ -18,6 +18,9 @@ from services.store.journal import Entry, position_seconds
 _COMPRESSED_FROM: Final = 200
 """Bytes; below that, compression saves nothing."""
 
+_LONGEST_LINE: Final = 16 * 1024 * 1024
+"""Bytes of a history line, unpacked. The verdicts of a thousand rules are 0.5 MB."""
+
 _FAILURES: Final = frozenset({"FAILED", "CRASHED", "CANCELLED"})
 
 
@@ -203,7 +206,17 @@ def packed(line: Sequence[Any]) -> bytes:
 
 def unpacked(stored: bytes) -> list[Any]:
     """The line that `packed` stored: JSON begins with a bracket, compressed data never does."""
-    line: list[Any] = json.loads(stored if stored.startswith(b"[") else zlib.decompress(stored))
+    line: list[Any] = json.loads(stored if stored.startswith(b"[") else unzipped(stored))
+    fold("", "0-0", None, [line], shared={})  # raises for what no part of Sluice writes
+    return line
+
+
+def unzipped(stored: bytes) -> bytes:
+    """What zlib packed; raises ValueError beyond `_LONGEST_LINE`."""
+    unpacker = zlib.decompressobj()
+    line = unpacker.decompress(stored, _LONGEST_LINE)
+    if unpacker.unconsumed_tail or not unpacker.eof:
+        raise ValueError("not a whole line of a history")
     return line
 
 

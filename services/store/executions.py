@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from services.store.connection import SyncRedis, translated
+from services.store.keys import Key, is_uuid, pair
+from services.store.unreadable import readable
 
 ALIVE: Final = "sluice:executor:alive:"
 """Prefix of an executor instance's sign of life, which expires."""
@@ -51,6 +54,9 @@ class Execution:
     def from_json(cls, run_id: str, text: str | bytes) -> Execution:
         """The inverse of `to_json`."""
         instance, since, ending, message = json.loads(text)
+        known = isinstance(instance, str) and isinstance(since, int | float) and math.isfinite(since)
+        if not known or not all(one is None or isinstance(one, str) for one in (ending, message)):
+            raise TypeError("not an execution")
         return cls(run_id=run_id, instance=instance, since=since, ending=ending, message=message)
 
 
@@ -102,7 +108,7 @@ class Executions:
         """Every run in somebody's hands."""
         with translated():
             found: Any = self._redis.hgetall(self._key)
-        return [Execution.from_json(run_id.decode(), text) for run_id, text in found.items()]
+        return list(readable(self._key, lambda row: Execution.from_json(is_uuid(row[0]), row[1]), found.items()))
 
     def live(self, instance: str) -> None:
         """A sign of life."""
@@ -123,3 +129,15 @@ class Executions:
         arguments = [old.run_id, old.to_json(), new.to_json() if new is not None else ""]
         with translated():
             return bool(self._swap(keys=[self._key], args=arguments))
+
+
+KEYS: Final = (
+    Key(ALIVE + "*", "string", "sign of life of an executor", "executor.lost_seconds"),
+    Key(
+        RUNNING + "*",
+        "hash",
+        "run in an executor's hands",
+        "until the run is settled",
+        pair(is_uuid, lambda raw: Execution.from_json("", raw)),
+    ),
+)

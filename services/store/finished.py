@@ -7,9 +7,11 @@ from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
-from services.store.connection import AsyncRedis, translated
+from services.store.connection import AsyncRedis, GroupGone, translated
 from services.store.journal import text
+from services.store.keys import Key, is_object
 from services.store.progress import FINISHED
+from services.store.unreadable import readable
 
 GROUP: Final = "files"
 _FORGET_IDLE_MS: Final = 3_600_000
@@ -20,6 +22,7 @@ class Ending:
     """One entry; ``raw`` is what it says."""
 
     position: str
+    identity: str
     raw: bytes
 
 
@@ -45,10 +48,10 @@ class FinishedEvents:
                 answer: Any = await self._redis.xreadgroup(
                     self._group, self._consumer, {FINISHED: ">"}, count=count, block=max(1, int(block_seconds * 1000))
                 )
-        except ResponseError as error:
-            await self._create(error)
+        except GroupGone:
+            await self._create()
             return []
-        return [_ending(*entry) for entry in answer[0][1]] if answer else []
+        return list(readable(FINISHED, _ending, answer[0][1] if answer else []))
 
     async def claim(self, *, count: int) -> list[Ending]:
         """Entries whose consumer has been silent, now this one's."""
@@ -61,10 +64,10 @@ class FinishedEvents:
                     min_idle_time=int(self.claim_idle_seconds * 1000),
                     count=count,
                 )
-        except ResponseError as error:
-            await self._create(error)
+        except GroupGone:
+            await self._create()
             return []
-        return [_ending(*entry) for entry in answer[1] if entry[1] is not None]
+        return list(readable(FINISHED, _ending, (entry for entry in answer[1] if entry[1] is not None)))
 
     async def acknowledge(self, endings: list[Ending]) -> None:
         """Be done with the entries."""
@@ -79,12 +82,10 @@ class FinishedEvents:
                 for consumer in await self._redis.xinfo_consumers(FINISHED, self._group):
                     if int(consumer["pending"]) == 0 and int(consumer["idle"]) > _FORGET_IDLE_MS:
                         await self._redis.xgroup_delconsumer(FINISHED, self._group, consumer["name"])
-        except ResponseError:
+        except (GroupGone, ResponseError):
             return
 
-    async def _create(self, error: ResponseError) -> None:
-        if not str(error).startswith("NOGROUP"):
-            raise error
+    async def _create(self) -> None:
         try:
             with translated():
                 await self._redis.xgroup_create(FINISHED, self._group, id="0", mkstream=True)
@@ -93,5 +94,21 @@ class FinishedEvents:
                 raise
 
 
-def _ending(position: bytes, fields: dict[bytes, bytes]) -> Ending:
-    return Ending(text(position), fields.get(b"finished", b""))
+def _ending(entry: tuple[bytes, dict[bytes, bytes]]) -> Ending:
+    position, fields = entry
+    finished = is_object(fields[b"finished"])
+    identity = finished.get("identity", finished.get("event_id"))  # once the id alone was the identity
+    if not isinstance(identity, str):
+        raise TypeError("not the end of an event")
+    return Ending(text(position), identity, fields[b"finished"])
+
+
+KEYS: Final = (
+    Key(
+        FINISHED,
+        "stream",
+        "event that is finished",
+        "a day, and until the file archiver has acknowledged it",
+        lambda fields: _ending((b"0-0", fields)),
+    ),
+)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,10 +13,12 @@ from events.event import Event
 from events.glob import Globs
 from events.identity import identity_of
 from services.store.connection import AsyncRedis, translated
-from services.store.event_history import EventHistory, fold, note_line, now_ms, packed, unpacked
+from services.store.event_history import EventHistory, fold, note_line, now_ms, packed, unpacked, unzipped
 from services.store.journal import STREAM, Entry, parse_entry, position_at, text
+from services.store.keys import Key, is_position, scored
 from services.store.known_events import KnownEvents
 from services.store.runs import Runs
+from services.store.unreadable import readable
 
 HISTORY: Final = "sluice:history:"
 """Prefix of an event's list. Its elements are JSON arrays that begin with a letter: ``v`` verdicts, ``r`` run created,
@@ -83,7 +84,7 @@ class History:
         known = await self._known.position(identity)
         with translated():
             stored: list[Any] = await self._redis.lrange(HISTORY + identity, 0, -1)
-        lines = [unpacked(line) for line in stored]
+        lines = list(readable(HISTORY + identity, unpacked, stored))
         position = known or next((line[2] for line in lines if line[0] == "v"), "")
         if not position:
             return None
@@ -168,9 +169,9 @@ class History:
             with translated():
                 found: list[Any] = await self._redis.zrevrangebyscore(index, high, low, start=start, num=_CHUNK)
                 pipeline = self._redis.pipeline(transaction=False)
-                for position in found:
+                for position in readable(index, is_position, found):
                     pipeline.xrange(STREAM, position, position)
-                rows = [answer[0] for answer in await pipeline.execute() if answer] if found else []
+                rows = [answer[0] for answer in await pipeline.execute() if answer] if len(pipeline) else []
             yield _entries(rows)
             if len(found) < _CHUNK:
                 return
@@ -193,7 +194,8 @@ class History:
             pipeline.lrange(HISTORY + identity, 0, -1)
         with translated():
             answers = await pipeline.execute() if identitys else []
-        return [[unpacked(line) for line in stored] for stored in answers]
+        found = zip(identitys, answers, strict=True)
+        return [list(readable(HISTORY + identity, unpacked, stored)) for identity, stored in found]
 
     async def _folded(
         self, identity: str, position: str, entry: Entry | None, lines: Sequence[list[Any]]
@@ -203,7 +205,9 @@ class History:
         for digest in digests:
             with translated():
                 stored = await self._redis.get(SHARED + digest)
-            shared[digest] = json.loads(zlib.decompress(stored)) if isinstance(stored, bytes) else []
+            shared[digest] = []
+            for rows in readable(SHARED + digest, _verdicts, [stored] if isinstance(stored, bytes) else []):
+                shared[digest] = rows
         return fold(identity, position, entry, lines, shared=shared)
 
 
@@ -227,3 +231,26 @@ def _entry(position: Any, fields: Any) -> Entry | None:
 
 def _glob(pattern: str | None, value: str | None) -> bool:
     return pattern is None or (value is not None and bool(Globs((pattern,)).matches(value)))
+
+
+def _verdicts(stored: bytes) -> list[list[Any]]:
+    rows: list[list[Any]] = json.loads(unzipped(stored))
+    fold("", "0-0", None, [["v", 0, "0-0", "", "", rows]], shared={})
+    return rows
+
+
+KEYS: Final = (
+    Key(HISTORY + "*", "list", "line of an event's history", "history.retention_seconds after the last one", unpacked),
+    Key(SHARED + "*", "string", "verdicts that many events share", "history.retention_seconds and 2 hours", _verdicts),
+    Key(
+        MATCHED_BY + "*",
+        "zset",
+        "position of an event that a rule matched",
+        "history.retention_seconds",
+        scored(is_position),
+    ),
+    Key(
+        UNMATCHED, "zset", "position of an event that no rule matched", "history.retention_seconds", scored(is_position)
+    ),
+    Key(FAILED, "zset", "position of an event that did not end well", "history.retention_seconds", scored(is_position)),
+)

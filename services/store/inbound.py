@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from services.store.connection import AsyncRedis, translated
+from services.store.keys import Key
+from services.store.unreadable import EXPECT
 
 INBOUND: Final = "sluice:inbound:"
 """Prefix of the stream that belongs to a list; behind it the list's key."""
 
 # KEYS: list, stream; ARGV: side, how many elements and bytes at most, how long the stream may be.
 # Each element leaves the list and gets its id (the entry's) in one step: a crash finds it in one of the two, once.
-_MOVE: Final = """
+_MOVE: Final = (
+    EXPECT
+    + """
+expect('stream', KEYS[2])
 local room = math.min(tonumber(ARGV[2]), tonumber(ARGV[4]) - redis.call('XLEN', KEYS[2]))
 local bytes = 0
 local moved = 0
@@ -25,6 +30,7 @@ while moved < room and bytes < tonumber(ARGV[3]) do
 end
 return moved
 """
+)
 
 
 class Inbound:
@@ -54,3 +60,6 @@ class Inbound:
         with translated():
             # Moving an element from one end to the same end changes nothing, and it blocks while there is none.
             return await self._redis.blmove(self._list, self._list, int(seconds) or 1, side, side) is not None
+
+
+KEYS: Final = (Key(INBOUND + "*", "stream", "element of a list that is a source", "until it is in the journal"),)

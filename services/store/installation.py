@@ -7,6 +7,8 @@ from typing import Final
 
 from events.errors import TransientError
 from services.store.connection import AsyncRedis, translated
+from services.store.keys import Key, is_text
+from services.store.unreadable import reading
 
 KEY: Final = "sluice:installation"
 
@@ -18,4 +20,8 @@ async def installation_id(redis: AsyncRedis) -> str:
         found = await redis.get(KEY)
     if not isinstance(found, bytes):
         raise TransientError("Redis has forgotten at once what it was told: it is short of memory")
-    return found.decode()
+    with reading(KEY):
+        return is_text(found)
+
+
+KEYS: Final = (Key(KEY, "string", "identity of the installation", "for good", is_text),)

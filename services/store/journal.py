@@ -10,10 +10,11 @@ from typing import Any, Final
 from redis.exceptions import ResponseError
 
 from config.settings import JournalSettings
-from events.errors import RejectedEvent
 from events.event import Event, stored_event
-from services.store.connection import AsyncRedis, translated
+from services.store.connection import AsyncRedis, GroupGone, translated
+from services.store.keys import Key, is_position
 from services.store.known_events import KNOWN, KNOWN_POSITION
+from services.store.unreadable import FAULTS
 
 STREAM: Final = "sluice:journal"
 FORM: Final = ("form", "2")
@@ -181,9 +182,7 @@ class Journal:
         block = None if block_seconds is None else max(1, int(block_seconds * 1000))
         try:
             answer = await self._read_group(count, block)
-        except ResponseError as error:
-            if not str(error).startswith("NOGROUP"):
-                raise
+        except GroupGone:
             await self._create_group()
             answer = await self._read_group(count, block)
         if not answer:
@@ -202,9 +201,7 @@ class Journal:
                 answer = await self._redis.xautoclaim(
                     STREAM, self._group, self._consumer, min_idle_time=idle, count=count
                 )
-        except ResponseError as error:
-            if not str(error).startswith("NOGROUP"):
-                raise
+        except GroupGone:
             await self._create_group()
             return []
         found = [(position, fields) for position, fields in answer[1] if fields is not None]
@@ -258,8 +255,10 @@ class Journal:
         with translated():
             try:
                 consumers = await self._redis.xinfo_consumers(STREAM, self._group)
-            except ResponseError:
-                return
+            except ResponseError as error:
+                if str(error).startswith("NOGROUP") or "no such key" in str(error):
+                    return
+                raise
             for consumer in consumers:
                 gone = int(consumer["pending"]) == 0 and int(consumer["idle"]) > _IDLE_CONSUMER_MS
                 if gone and text(consumer["name"]) != self._consumer:
@@ -282,7 +281,8 @@ def parse_entry(position: bytes, fields: Mapping[bytes, bytes], *, deliveries: i
     """What stands in the stream as a value."""
     raw = fields.get(b"event", b"")
     try:
-        replay = json.loads(fields.get(b"replay", b"null"))
+        only, salt, replay = _replay(fields.get(b"replay"))
+        is_position(position)
         event = stored_event(json.loads(raw))
         if fields.get(FORM[0].encode()) != FORM[1].encode():
             event = event.model_copy(update={"known_as": event.id})
@@ -292,12 +292,25 @@ def parse_entry(position: bytes, fields: Mapping[bytes, bytes], *, deliveries: i
             received=fields[b"received"].decode(),
             listener=fields.get(b"listener", b"").decode(),
             deliveries=deliveries,
-            replay=replay is not None,
-            only=tuple(replay["only"]) if replay else (),
-            salt=replay["salt"] if replay else None,
+            replay=replay,
+            only=only,
+            salt=salt,
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RejectedEvent) as error:
+    except FAULTS as error:
         return Broken(position.decode(), raw, f"the journal's entry {position.decode()} is not an event: {error}")
+
+
+def _replay(raw: bytes | None) -> tuple[tuple[str, ...], str | None, bool]:
+    """The rules and the salt that an entry names, and whether it is a replay."""
+    if raw is None:
+        return (), None, False
+    asked = json.loads(raw)
+    only, salt = asked["only"], asked["salt"]
+    if not (isinstance(only, list) and all(isinstance(rule, str) for rule in only)):
+        raise TypeError("its field `replay` names no rules")
+    if not (salt is None or isinstance(salt, str)):
+        raise TypeError("the salt of its replay is no text")
+    return tuple(only), salt, True
 
 
 def position_at(seconds: float) -> str:
@@ -319,3 +332,8 @@ def order(position: str) -> tuple[int, int]:
 def text(answer: bytes | str | None) -> str:
     """What the server says as text, whatever the client's types allow it to be."""
     return answer.decode() if isinstance(answer, bytes) else answer or ""
+
+
+KEYS: Final = (
+    Key(STREAM, "stream", "journalled event", "journal.retention_seconds, and until each group has acknowledged it"),
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,6 +14,8 @@ from events.action import RunDeployment
 from events.event import Event
 from services.store.connection import AsyncRedis, translated
 from services.store.journal import text
+from services.store.keys import Key, is_position
+from services.store.unreadable import EXPECT, readable
 
 LANES: Final = "sluice:lanes"
 """The names of the lanes that hold something."""
@@ -23,11 +26,20 @@ LANE: Final = "sluice:lane:"
 BELL: Final = "sluice:lanes:bell"
 """A stream of at most one entry: a new one says that a lane was given something."""
 
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}:[^/]+/.+", re.DOTALL)
+
 FILE_VERSION: Final = "fileversion"
 """The extension attribute of file events: which version of the file the event is about."""
 
-# Lua: put a payload into a lane, ring the bell, take a finished entry out. Scripts that do more build on these.
-LANE_FUNCTIONS: Final = f"""
+# Lua: put a payload into a lane, ring the bell, take a finished entry out. Scripts that do more build on these, and
+# call `expect_lane` before their first write.
+LANE_FUNCTIONS: Final = (
+    EXPECT
+    + f"""
+local function expect_lane(lane)
+  expect('stream', '{LANE}' .. lane, '{BELL}')
+  expect('set', '{LANES}')
+end
 local function lane_push(lane, payload)
   redis.call('XADD', '{LANE}' .. lane, '*', 'd', payload)
   redis.call('SADD', '{LANES}', lane)
@@ -44,10 +56,12 @@ local function lane_drop(lane, entry)
   return gone
 end
 """
+)
 
 _PUSH: Final = (
     LANE_FUNCTIONS
     + """
+for i = 1, #ARGV, 2 do expect_lane(ARGV[i]) end
 for i = 1, #ARGV, 2 do lane_push(ARGV[i], ARGV[i + 1]) end
 lane_ring()
 return #ARGV / 2
@@ -143,7 +157,8 @@ class Lanes:
     async def names(self) -> list[str]:
         """The lanes that hold something."""
         with translated():
-            return sorted(text(name) for name in await self._redis.smembers(LANES))
+            found = await self._redis.smembers(LANES)
+        return sorted(readable(LANES, _lane_name, found))
 
     async def read(self, wanted: Mapping[str, tuple[str, int]]) -> dict[str, list[Waiting]]:
         """For each lane, what stands behind an entry (``""`` for the beginning), at most so many."""
@@ -152,10 +167,7 @@ class Lanes:
             pipeline.xrange(LANE + lane, min=f"({after}" if after else "-", count=count)
         with translated():
             answers = await pipeline.execute() if wanted else []
-        return {
-            lane: [Waiting(text(entry), parse_dispatch(fields[b"d"])) for entry, fields in rows]
-            for lane, rows in zip(wanted, answers, strict=True)
-        }
+        return {lane: list(readable(LANE + lane, _waiting, rows)) for lane, rows in zip(wanted, answers, strict=True)}
 
     async def lengths(self, names: Sequence[str]) -> dict[str, int]:
         """How much waits in each lane."""
@@ -189,14 +201,35 @@ class Lanes:
 def parse_dispatch(payload: bytes) -> Dispatch:
     """What stands in a lane as a value."""
     body = json.loads(payload)
-    return Dispatch(
+    file: Any = body.get("f")
+    found = Dispatch(
         action=RunDeployment.model_validate(body["a"]),
         source=body["s"],
         type=body["t"],
-        positions=tuple(body["p"]),
-        file=body.get("f"),
+        positions=tuple(is_position(position) for position in body["p"]),
+        file=file,
         part="h" in body,
     )
+    texts = all(isinstance(body[name], str) for name in "st")
+    if not texts or len(found.positions) != len(found.action.identities) or not (file is None or _names_a_file(file)):
+        raise ValueError("not a dispatch")
+    return found
+
+
+def _names_a_file(file: Any) -> bool:
+    return isinstance(file, dict) and "path" in file and isinstance(file["version"], str)
+
+
+def _waiting(row: tuple[bytes, Mapping[bytes, bytes]]) -> Waiting:
+    entry, fields = row
+    return Waiting(text(entry), parse_dispatch(fields[b"d"]))
+
+
+def _lane_name(raw: bytes) -> str:
+    name = text(raw)
+    if not _NAME.fullmatch(name):
+        raise ValueError("not the name of a lane")
+    return name
 
 
 def _file(event: Event) -> dict[str, JsonValue] | None:
@@ -204,3 +237,16 @@ def _file(event: Event) -> dict[str, JsonValue] | None:
     if not isinstance(version, str) or not isinstance(event.data, dict) or "path" not in event.data:
         return None
     return {"path": event.data["path"], "version": version}
+
+
+KEYS: Final = (
+    Key(LANES, "set", "name of a lane that holds something", "until the lane is empty", _lane_name),
+    Key(
+        LANE + "*",
+        "stream",
+        "run that is decided and not yet created",
+        "until the run is created, or has become a dead letter",
+        lambda fields: parse_dispatch(fields[b"d"]),
+    ),
+    Key(BELL, "stream", "bell of the lanes", "for good; at most one entry"),
+)

@@ -6,6 +6,7 @@ import time
 from typing import Final
 
 from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, translated
+from services.store.keys import Key, is_number
 
 LEASE: Final = "sluice:lease:"
 """Prefix of the key that holds the holder's token while the lease runs; behind it ``:token`` counts the holders."""
@@ -91,3 +92,9 @@ class Lease:
     @property
     def _ttl_ms(self) -> int:
         return int(self._ttl_seconds * 1000)
+
+
+KEYS: Final = (
+    Key(LEASE + "*", "string", "token of a lease's holder", "until the lease runs out"),
+    Key(LEASE + "*:token", "string", "number of a lease's holders so far", "for good", is_number),
+)

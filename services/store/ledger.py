@@ -13,7 +13,9 @@ from events.identity import id_of, identity_of, tail_of
 from services.store import ledger_scripts
 from services.store.connection import AsyncRedis, translated
 from services.store.journal import STREAM, text
+from services.store.keys import Key, is_number, is_object, is_text, pair
 from services.store.ledger_rows import Announced, Announcement, Compared, InFlight, Row, Settlement, Stamp
+from services.store.unreadable import readable, reading
 
 FILES: Final = "sluice:files:"
 """Prefix of a watch's keys; behind it the watch's name and the kind of key."""
@@ -51,7 +53,7 @@ class Ledger:
         as_of_ms, letters, *others = answer
         rest = iter(others)
         rows: list[Row | Literal[True] | None] = [
-            True if letter == _SAME else None if letter == _NONE else Row.parse(next(rest)) for letter in letters
+            True if letter == _SAME else None if letter == _NONE else _row(watch, next(rest)) for letter in letters
         ]
         return Compared(rows, int(as_of_ms))
 
@@ -59,7 +61,7 @@ class Ledger:
         """The rows of ``paths``, in their order."""
         with translated():
             values: list[Any] = await self._redis.hmget(_key(watch, "rows"), list(paths))
-        return [None if raw is None else Row.parse(raw) for raw in values]
+        return [None if raw is None else _row(watch, raw) for raw in values]
 
     async def announce(
         self,
@@ -118,7 +120,7 @@ class Ledger:
                 answer: tuple[int, dict[bytes, bytes]] = await self._redis.hscan(_key(watch, "rows"), cursor, count=500)  # type: ignore[assignment]
             cursor, found = answer
             if found:
-                yield [(path, Row.parse(raw)) for path, raw in found.items()]
+                yield list(readable(_key(watch, "rows"), lambda row: (row[0], Row.parse(row[1])), found.items()))
             if not cursor:
                 return
 
@@ -153,12 +155,16 @@ class Ledger:
             if not ended:
                 return [], 0
             notes: list[bytes | None] = await self._redis.hmget(_key(watch, "events"), list(ended))  # type: ignore[assignment]
-        found_notes = [note.split(b" ", 2) if note else (b"", b"-", b"") for note in notes]
+        with reading(_key(watch, "events")):
+            found_notes = [_in_flight(note) if note else (b"", b"-", b"") for note in notes]
         rows = await self.rows(watch, [path for _, _, path in found_notes])
-        return [
-            InFlight(event_id.decode(), path, announced.decode(), row, finished)
-            for (event_id, finished), (_, announced, path), row in zip(ended.items(), found_notes, rows, strict=True)
-        ], cursor
+        with reading(_key(watch, "events")):
+            return [
+                InFlight(_file_event(event_id), path, announced.decode(), row, finished)
+                for (event_id, finished), (_, announced, path), row in zip(
+                    ended.items(), found_notes, rows, strict=True
+                )
+            ], cursor
 
     async def settle(self, watch: str, ends: Sequence[Settlement]) -> None:
         """Take events out of flight and let their rows say how they ended, unless a later version has the row."""
@@ -184,7 +190,7 @@ class Ledger:
         pipeline.hlen(_key(watch, "due"))
         with translated():
             numbers, in_flight, due = await pipeline.execute()
-        counted = {name.decode(): int(value) for name, value in numbers.items()}
+        counted = dict(readable(_key(watch, "numbers"), lambda row: (row[0].decode(), int(row[1])), numbers.items()))
         return {**counted, "in_flight": in_flight, "due": due}
 
     async def stamp(self, watch: str) -> Stamp:
@@ -195,7 +201,8 @@ class Ledger:
                 server = str((await self._redis.info("server")).get("run_id", "")).encode()
             except ResponseError:  # some hosted servers keep it to themselves
                 server = b""
-        return Stamp(server, int(generation or 0), int(closed or 0))
+        with reading(_key(watch, "numbers")):
+            return Stamp(server, int(generation or 0), int(closed or 0))
 
     async def size(self, watch: str) -> int:
         """How many rows there are."""
@@ -206,7 +213,8 @@ class Ledger:
         """Under which identity of the watch's directory its rows were last confirmed."""
         with translated():
             identity = await self._redis.get(_key(watch, "root"))
-        return None if identity is None else text(identity)
+        with reading(_key(watch, "root")):
+            return None if identity is None else text(identity)
 
     async def set_root(self, watch: str, identity: str) -> None:
         """Note the identity of the watch's directory."""
@@ -238,3 +246,44 @@ def _announced(answer: str) -> Announced:
     if answer.startswith("="):
         return Announced(answer[1:], same_content=True)
     return Announced(answer or None)
+
+
+def _row(watch: str, raw: bytes) -> Row:
+    with reading(_key(watch, "rows")):
+        return Row.parse(raw)
+
+
+def _in_flight(note: bytes) -> tuple[bytes, bytes, bytes]:
+    at, version, path = note.split(b" ", 2)
+    int(at)
+    version.decode("ascii")
+    return at, version, path
+
+
+def _file_event(event_id: bytes) -> str:
+    found = event_id.decode()
+    if watch_of(found) is None:
+        raise ValueError("not the id of a file's event")
+    return found
+
+
+KEYS: Final = (
+    Key(
+        FILES + "*:rows",
+        "hash",
+        "version of a file and what became of it",
+        "as long as the file is there, and an hour",
+        pair(bytes, Row.parse),
+    ),
+    Key(
+        FILES + "*:events",
+        "hash",
+        "event of a file that is in flight",
+        "until its end is settled",
+        pair(_file_event, _in_flight),
+    ),
+    Key(FILES + "*:due", "hash", "end of a file's event", "until the file is put away", pair(_file_event, is_object)),
+    Key(FILES + "*:numbers", "hash", "number of a watch's files", "for good", pair(is_text, is_number)),
+    Key(FILES + "*:root", "string", "identity of a watch's folder", "for good", is_text),
+    Key(FILES + "*:content:*", "string", "digest of a content that ran", "files.content_memory_seconds", is_text),
+)

@@ -10,8 +10,10 @@ from typing import Any, Final
 from redis.exceptions import ResponseError
 
 from services.store.connection import AsyncRedis, translated
+from services.store.keys import Key
 from services.store.signal_record import from_ms
 from services.store.signal_scripts import OUTBOX
+from services.store.unreadable import readable
 
 GROUP: Final = "tellers"
 
@@ -58,7 +60,7 @@ class Outbox:
             except ResponseError:
                 self._ready = False  # the server was emptied
                 raise
-        return [_told(position, fields) for position, fields in entries if fields]
+        return list(readable(OUTBOX, _told, ((position, fields) for position, fields in entries if fields)))
 
     async def done(self, told: Sequence[Told]) -> None:
         """These are told: they leave the outbox."""
@@ -82,11 +84,22 @@ class Outbox:
         self._ready = True
 
 
-def _told(position: bytes, fields: dict[bytes, bytes]) -> Told:
-    place = position.decode()
+def _told(entry: tuple[bytes, dict[bytes, bytes]]) -> Told:
+    place, fields = entry[0].decode(), entry[1]
     return Told(
         position=place,
         signal_id=fields[b"id"].decode(),
         status=fields[b"status"].decode(),
         at=from_ms(int(place.partition("-")[0])),
     )
+
+
+KEYS: Final = (
+    Key(
+        OUTBOX,
+        "stream",
+        "outcome of a signal that is still to be told",
+        "until it is told",
+        lambda fields: _told((b"0-0", fields)),
+    ),
+)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, translated
+from services.store.keys import Key, scored
 from services.store.runs import ACTIVE, RUNS
+from services.store.unreadable import reading
 
 PASSED: Final = "sluice:rate:"
 """Prefix of a rule's log of what its rate let pass: entries of its lanes by time (ms), while the rate counts them."""
@@ -54,7 +56,10 @@ class Paces:
             answers: list[Any] = await pipeline.execute()
         of_rates = answers[1 + len(active) :]
         passed = dict(zip(rates, (int(count) for count in of_rates[1::3]), strict=True))
-        oldest = {rule: int(first[0][1]) for rule, first in zip(rates, of_rates[2::3], strict=True) if first}
+        oldest: dict[str, int] = {}
+        for rule, first in zip(rates, of_rates[2::3], strict=True):
+            with reading(PASSED + rule):
+                oldest.update((rule, int(score)) for _, score in first)
         counts = (int(count) for count in answers[1 : 1 + len(active)])
         return Usage(dict(zip(active, counts, strict=True)), passed, oldest, int(answers[0]))
 
@@ -63,3 +68,6 @@ class Paces:
         for rule, entries in passed.items():
             with translated():
                 await self._pass_on(keys=[PASSED + rule], args=[now_ms, int(seconds[rule] * 1000) + 1000, *entries])
+
+
+KEYS: Final = (Key(PASSED + "*", "zset", "run that a rule's rate let pass", "as long as the rate counts it", scored()),)

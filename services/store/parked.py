@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, translated
-from services.store.journal import JOURNAL_AGAIN, text
+from services.store.journal import JOURNAL_AGAIN, STREAM, text
+from services.store.keys import Key, is_position, is_text
+from services.store.unreadable import EXPECT, readable
 
 PARKED: Final = "sluice:parked"
 """The rules that have events parked."""
@@ -15,6 +17,10 @@ EVENTS: Final = "sluice:parked:"
 """Prefix of a rule's stream of parked events: their positions in the journal and the salts of reruns."""
 
 PARK: Final = f"""
+local function expect_park(rule)
+  expect('set', '{PARKED}')
+  expect('stream', '{EVENTS}' .. rule)
+end
 local function park(rule, position, salt)
   redis.call('SADD', '{PARKED}', rule)
   redis.call('XADD', '{EVENTS}' .. rule, '*', 'p', position, 's', salt)
@@ -23,12 +29,21 @@ end
 
 # ARGV: rule, how many. Answers how many went back into the journal.
 _UNPARK: Final = (
-    JOURNAL_AGAIN
+    EXPECT
+    + PARK
+    + JOURNAL_AGAIN
     + f"""
+expect_park(ARGV[1])
+expect('stream', '{STREAM}')
 local stream = '{EVENTS}' .. ARGV[1]
 local rows = redis.call('XRANGE', stream, '-', '+', 'COUNT', ARGV[2])
 for _, row in ipairs(rows) do
-  journal_again(row[2][2], ARGV[1], row[2][4])
+  local position, salt = row[2][2], row[2][4]
+  if row[2][1] == 'p' and row[2][3] == 's' and string.match(position, '^%d+%-%d+$') then
+    journal_again(position, ARGV[1], salt)
+  else
+    expect('stream of parked events', stream)
+  end
   redis.call('XDEL', stream, row[1])
 end
 if redis.call('XLEN', stream) == 0 then
@@ -72,14 +87,35 @@ class Parked:
 
     async def oldest_positions(self) -> list[str]:
         """The journal's positions that the first parked events need, so that they are not trimmed away."""
-        with translated():
-            heads = [await self._redis.xrange(EVENTS + rule, count=1) for rule in await self._rules()]
-        return [text(rows[0][1][b"p"]) for rows in heads if rows and rows[0][1]]
+        found: list[str] = []
+        for rule in await self._rules():
+            with translated():
+                rows: Any = await self._redis.xrange(EVENTS + rule, count=1)
+            found += readable(EVENTS + rule, _position, (fields for _, fields in rows))
+        return found
 
     async def _rules(self) -> list[str]:
         with translated():
-            return sorted(text(rule) for rule in await self._redis.smembers(PARKED))
+            found = await self._redis.smembers(PARKED)
+        return sorted(readable(PARKED, text, found))
 
     async def _length(self, rule: str) -> int:
         with translated():
             return int(await self._redis.xlen(EVENTS + rule))
+
+
+def _position(fields: Mapping[bytes, bytes]) -> str:
+    return is_position(fields[b"p"])
+
+
+def _is_parked(fields: Mapping[bytes, bytes]) -> None:
+    if list(fields) != [b"p", b"s"]:
+        raise KeyError("p, s")
+    is_position(fields[b"p"])
+    is_text(fields[b"s"])
+
+
+KEYS: Final = (
+    Key(PARKED, "set", "rule that has events parked", "until it has none", is_text),
+    Key(EVENTS + "*", "stream", "parked event", "until the rule works or has changed", _is_parked),
+)

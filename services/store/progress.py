@@ -12,9 +12,11 @@ from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, translated
 from services.store.event_history import compact_json, note_line, now_ms
 from services.store.history import FAILED, HISTORY, MATCHED_BY, UNMATCHED
 from services.store.journal import JOURNAL_AGAIN, ROUTER_GROUP, STREAM, text
-from services.store.lanes import LANE_FUNCTIONS, Dispatch, Lanes
+from services.store.keys import Key, is_object, is_text
+from services.store.lanes import BELL, LANE_FUNCTIONS, Dispatch, Lanes
 from services.store.parked import PARK
 from services.store.runs import ACTIVE, RUN, RUNS
+from services.store.unreadable import reading
 from services.store.window_scripts import FORGET_CLOSED
 
 OPEN: Final = "sluice:open:"
@@ -38,6 +40,11 @@ CHECK_MS_EACH: Final = 20
 # Lua: append the one finished entry once no effect is open. An effect's value begins with `+` (a run that completed),
 # `-` (a run that did not), `!` (a dead letter) or `.` (nothing to report).
 _FINISH: Final = f"""
+local function expect_finish(id)
+  expect('hash', '{OPEN}' .. id)
+  expect('list', '{HISTORY}' .. id)
+  expect('stream', '{FINISHED}')
+end
 local function finish(id)
   local key = '{OPEN}' .. id
   local fields = redis.call('HGETALL', key)
@@ -73,16 +80,27 @@ end
 # ARGV: group, position, identity, now (ms), retention (ms), quiet (0 or 1), how many rules matched; then five counted
 # groups: history lines; rules that matched; (lane, payload, token) for each run; (token, value) for other effects;
 # (rule, salt) that the event is parked for.
-# Answers 0 when the entry had been acknowledged before: then somebody else has done all this.
+# Answers 0 when the entry had been acknowledged before: then somebody else has done all this. It is acknowledged last:
+# whatever may fail before that leaves it to be handled again.
 _ROUTE: Final = (
     LANE_FUNCTIONS
     + PARK
     + _FINISH
     + f"""
-if redis.call('XACK', '{STREAM}', ARGV[1], ARGV[2]) == 0 then return 0 end
+if #redis.call('XPENDING', '{STREAM}', ARGV[1], ARGV[2], ARGV[2], 1) == 0 then return 0 end
 local position, id, now = ARGV[2], ARGV[3], ARGV[4]
 local open = '{OPEN}' .. id
+expect_finish(id)
+expect('zset', '{UNMATCHED}', '{FAILED}')
 local at = 8
+at = at + tonumber(ARGV[at]) + 1
+for i = 1, tonumber(ARGV[at]) do expect('zset', '{MATCHED_BY}' .. ARGV[at + i]) end
+at = at + tonumber(ARGV[at]) + 1
+for i = 1, tonumber(ARGV[at]) * 3, 3 do expect_lane(ARGV[at + i]) end
+at = at + tonumber(ARGV[at]) * 3 + 1
+at = at + tonumber(ARGV[at]) * 2 + 1
+for i = 1, tonumber(ARGV[at]) * 2, 2 do expect_park(ARGV[at + i]) end
+at = 8
 local count = tonumber(ARGV[at])
 for i = 1, count do remember(id, ARGV[at + i], ARGV[5]) end
 if ARGV[6] == '1' and redis.call('EXISTS', open) == 0 then redis.call('HSET', open, '!quiet', '1') end
@@ -113,6 +131,7 @@ at = at + count * 2 + 1
 count = tonumber(ARGV[at])
 for i = 1, count * 2, 2 do park(ARGV[at + i], position, ARGV[at + i + 1]) end
 finish(id)
+redis.call('XACK', '{STREAM}', ARGV[1], ARGV[2])
 return 1
 """
 )
@@ -123,11 +142,17 @@ _CREATED: Final = (
     LANE_FUNCTIONS
     + _FINISH
     + f"""
-lane_drop(ARGV[1], ARGV[2])
 local run = '{RUN}' .. ARGV[3]
+local events = cjson.decode(ARGV[8])
+expect_lane(ARGV[1])
+expect('hash', run)
+expect('zset', '{RUNS}')
+expect('set', '{ACTIVE}' .. ARGV[4])
+for _, event in ipairs(events) do expect_finish(event[1]) end
+lane_drop(ARGV[1], ARGV[2])
 if redis.call('EXISTS', run) == 1 then
   if not redis.call('ZSCORE', '{RUNS}', ARGV[3]) then  -- it is over, and what it led to was told then
-    for _, event in ipairs(cjson.decode(ARGV[8])) do
+    for _, event in ipairs(events) do
       if redis.call('HGET', '{OPEN}' .. event[1], ARGV[6]) == '' then
         redis.call('HSET', '{OPEN}' .. event[1], ARGV[6], '.')
         finish(event[1])
@@ -140,7 +165,7 @@ redis.call('HSET', run, 'e', ARGV[8], 'r', ARGV[4], 'd', ARGV[5], 't', ARGV[6])
 local wait = math.max({FIRST_CHECK_MS}, redis.call('ZCARD', '{RUNS}') * {CHECK_MS_EACH})
 redis.call('ZADD', '{RUNS}', ARGV[7] + wait, ARGV[3])
 redis.call('SADD', '{ACTIVE}' .. ARGV[4], ARGV[3])
-for _, event in ipairs(cjson.decode(ARGV[8])) do remember(event[1], ARGV[9], ARGV[10]) end
+for _, event in ipairs(events) do remember(event[1], ARGV[9], ARGV[10]) end
 return 1
 """
 )
@@ -150,8 +175,12 @@ _REFUSED: Final = (
     LANE_FUNCTIONS
     + _FINISH
     + f"""
+local events = cjson.decode(ARGV[5])
+expect_lane(ARGV[1])
+expect('zset', '{FAILED}')
+for _, event in ipairs(events) do expect_finish(event[1]) end
 if lane_drop(ARGV[1], ARGV[2]) == 0 then return 0 end
-for i, event in ipairs(cjson.decode(ARGV[5])) do
+for i, event in ipairs(events) do
   remember(event[1], ARGV[5 + 2 * i], ARGV[6])
   redis.call('ZADD', '{FAILED}', ARGV[4], event[2])
   if redis.call('HEXISTS', '{OPEN}' .. event[1], ARGV[3]) == 1 then
@@ -171,13 +200,24 @@ _STATE: Final = (
     + _FINISH
     + f"""
 local key = '{RUN}' .. ARGV[1]
+expect('hash', key)
 local run = redis.call('HMGET', key, 'e', 'r', 'd', 't', 's')
-if not run[1] then return -1 end
+if not (run[1] and run[2] and run[3] and run[4]) then
+  expect('zset', '{RUNS}')
+  redis.call('ZREM', '{RUNS}', ARGV[1])  -- nobody could ever say of it that it is over
+  return -1
+end
+local events = cjson.decode(run[1])
+expect('zset', '{RUNS}', '{FAILED}')
+expect('set', '{ACTIVE}' .. run[2])
+expect('stream', '{BELL}')
+for _, event in ipairs(events) do expect_finish(event[1]) end
 local state, at, final = ARGV[2], tonumber(ARGV[5]), ARGV[6] == '1'
 local before = ''
 if run[5] then
   local known_at
   known_at, before = string.match(run[5], '^(%d+) (.*)$')
+  if not known_at then expect('run that Sluice created', key) end
   known_at = tonumber(known_at)
   if known_at > at or before == state then
     if final and before == state then redis.call('ZREM', '{RUNS}', ARGV[1]) end
@@ -185,7 +225,6 @@ if run[5] then
   end
 end
 redis.call('HSET', key, 's', ARGV[5] .. ' ' .. state)
-local events = cjson.decode(run[1])
 for _, event in ipairs(events) do remember(event[1], ARGV[8], ARGV[10]) end
 if not final then
   redis.call('ZADD', '{RUNS}', ARGV[9] + {FIRST_CHECK_MS}, ARGV[1])
@@ -235,8 +274,12 @@ _RELEASE: Final = (
     + _FINISH
     + FORGET_CLOSED
     + f"""
-if ARGV[6] ~= '' and not forget_closed(ARGV[6]) then return 0 end
 local count = tonumber(ARGV[7])
+local events = cjson.decode(ARGV[5])
+expect('zset', '{FAILED}')
+for i = 1, count * 3, 3 do expect_lane(ARGV[7 + i]) end
+for _, event in ipairs(events) do expect_finish(event[1]) end
+if ARGV[6] ~= '' and not forget_closed(ARGV[6]) then return 0 end
 local tokens = {{}}
 for i = 1, count * 3, 3 do
   lane_push(ARGV[7 + i], ARGV[8 + i])
@@ -245,7 +288,7 @@ end
 if count > 0 then lane_ring() end
 local line_at = 7 + count * 3
 local open_count = 0
-for i, event in ipairs(cjson.decode(ARGV[5])) do
+for i, event in ipairs(events) do
   local line = ARGV[line_at + i]
   if line ~= '' then remember(event[1], line, ARGV[4]) end
   if string.sub(ARGV[2], 1, 1) == '!' then redis.call('ZADD', '{FAILED}', ARGV[3], event[2]) end
@@ -266,6 +309,7 @@ _REJUDGE: Final = (
     LANE_FUNCTIONS
     + JOURNAL_AGAIN
     + """
+expect_lane(ARGV[1])
 local moved = 0
 for i = 3, #ARGV, 3 do
   if journal_again(ARGV[i + 1], ARGV[2], ARGV[i + 2]) then
@@ -467,7 +511,8 @@ class Progress:
         """What the event still waits for: ``rule#action`` for a run, ``rule~window`` while a window holds it."""
         with translated():
             fields = await self._redis.hgetall(OPEN + identity)
-        return sorted(text(name) for name, value in fields.items() if not value)
+        with reading(OPEN + identity):
+            return sorted(text(name) for name, value in fields.items() if not value)
 
     def _route_arguments(self, one: Routed) -> list[Any]:
         arguments: list[Any] = [self._group, one.position, one.identity, now_ms(), self._retention_ms]
@@ -505,3 +550,17 @@ def _events_of(dispatch: Dispatch) -> str:
 
 def _json(value: Any) -> str:
     return compact_json(value).decode()
+
+
+def _is_effect(name: bytes, value: bytes) -> None:
+    if is_text(name) == "!matched":
+        int(value)
+    elif value[:1] in {b"+", b"-", b"!"} and name != b"!quiet":
+        is_object(value[1:])
+    elif value[:1] not in {b"", b".", b"1"}:
+        raise ValueError("not an effect")
+
+
+KEYS: Final = (
+    Key(OPEN + "*", "hash", "effect of an event that is not finished", "until all of them are final", _is_effect),
+)

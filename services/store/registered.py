@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from services.store.connection import AsyncRedis, SyncRedis, translated
+from services.store.keys import Key, is_text
+from services.store.unreadable import readable
 
 KEY: Final = "sluice:registered"
 """A hash: a deployment's id in Prefect → its `RegisteredFile`."""
@@ -58,8 +60,8 @@ class RegisteredFiles:
             if not found and self._known:
                 self._redis.hset(KEY, mapping=_fields(self._known))
                 return
-        read = {name.decode(errors="replace"): _parsed(value) for name, value in found.items()}
-        self._known = {name: file for name, file in read.items() if file is not None}
+        rows = [row for row in found.items() if row[0] != _MARK.encode()]
+        self._known = dict(readable(KEY, lambda row: (is_text(row[0]), _parsed(row[1])), rows))
 
     def get(self, deployment_id: str) -> RegisteredFile | None:
         """What was registered under the id."""
@@ -70,9 +72,16 @@ def _fields(files: Mapping[str, RegisteredFile]) -> dict[Any, Any]:
     return {_MARK: "", **{name: json.dumps(asdict(file)) for name, file in files.items()}}
 
 
-def _parsed(value: bytes) -> RegisteredFile | None:
-    try:
-        content: Any = json.loads(value)
-        return RegisteredFile(path=str(content["path"]), entrypoint=str(content["entrypoint"]))
-    except (ValueError, TypeError, KeyError):
-        return None
+def _parsed(value: bytes) -> RegisteredFile:
+    content: Any = json.loads(value)
+    return RegisteredFile(path=str(content["path"]), entrypoint=str(content["entrypoint"]))
+
+
+def _is_field(name: bytes, value: bytes) -> None:
+    if is_text(name) != _MARK:
+        _parsed(value)
+
+
+KEYS: Final = (
+    Key(KEY, "hash", "file of a deployment that `sluice deploy` registered", "until it is removed", _is_field),
+)

@@ -14,8 +14,10 @@ from services.store.connection import AsyncRedis, translated
 from services.store.event_history import unpacked
 from services.store.history import FAILED, HISTORY, MATCHED_BY, UNMATCHED
 from services.store.journal import STREAM, Broken, order, parse_entry, position_at, text
+from services.store.keys import Key, is_position
 from services.store.progress import OPEN
 from services.store.runs import RUN
+from services.store.unreadable import readable, reading
 
 FORGOTTEN: Final = "sluice:index:forgotten"
 """Up to where histories were taken away because there were too many: the journal's position, and the number of the
@@ -59,12 +61,12 @@ async def forget_histories(redis: AsyncRedis, settings: HistorySettings) -> int:
     try:
         with translated():
             info: Any = await redis.xinfo_stream(STREAM)
-            mark = text(await redis.get(FORGOTTEN))
+            mark: Any = await redis.get(FORGOTTEN)
     except ResponseError:
         return 0
     added, trimmed = int(info["entries-added"]), int(info["entries-added"]) - int(info["length"])
-    position, _, number = mark.partition(" ")
-    behind = int(number or 0)
+    with reading(FORGOTTEN):
+        position, behind = _forgotten(mark)
     if behind < trimmed or not position:
         position, behind = "-", trimmed
     gone = 0
@@ -125,7 +127,8 @@ async def _forget(redis: AsyncRedis, rows: Sequence[Any]) -> int:
     for identity, is_open, lines in zip(identities, answers[::2], answers[1::2], strict=True):
         if not is_open and lines:
             histories.append(HISTORY + identity)
-            runs += [RUN + str(line[2]) for line in map(unpacked, lines) if line[0] == "r"]
+            stored = readable(HISTORY + identity, unpacked, lines)
+            runs += [RUN + str(line[2]) for line in stored if line[:1] == ["r"] and len(line) > 2]  # noqa: PLR2004
     if histories:
         await redis.unlink(*histories, *runs)
     return len(histories)
@@ -171,3 +174,15 @@ async def _after(redis: AsyncRedis, stream: str, count: int) -> tuple[int, int]:
         start = f"({last}"
     first, second = order(last)
     return first, second + 1
+
+
+def _forgotten(mark: bytes | None) -> tuple[str, int]:
+    """Where to go on, and the number of the entry there."""
+    if mark is None:
+        return "", 0
+    position, number = text(mark).split(" ")
+    is_position(position.removeprefix("("))
+    return position, int(number)
+
+
+KEYS: Final = (Key(FORGOTTEN, "string", "mark of the histories that were taken away", "for good", _forgotten),)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from services.store.connection import AsyncRedis, translated
 from services.store.journal import text
+from services.store.keys import Key
+from services.store.unreadable import reading
 
 IN_FORCE: Final = "sluice:rules"
 
@@ -36,7 +39,15 @@ class RulesInForce:
     async def get(self) -> InForce | None:
         """The rules in force, if a router was ever here."""
         with translated():
-            fields = await self._redis.hgetall(IN_FORCE)
+            fields: Any = await self._redis.hgetall(IN_FORCE)
         if not fields:
             return None
-        return InForce(**{name: text(fields[name.encode()]) for name in ("version", "path", "text", "at")})
+        with reading(IN_FORCE):
+            return _in_force(fields)
+
+
+def _in_force(fields: Mapping[bytes, bytes]) -> InForce:
+    return InForce(**{name: text(fields[name.encode()]) for name in ("version", "path", "text", "at")})
+
+
+KEYS: Final = (Key(IN_FORCE, "hash", "project file that is in force", "for good", _in_force, whole=True),)

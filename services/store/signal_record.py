@@ -61,6 +61,8 @@ class SignalRecord:
 
 def record_from(fields: Mapping[bytes, bytes]) -> SignalRecord:
     lines = [json.loads(line) for line in fields[b"log"].splitlines()]
+    if fields[b"status"].decode() not in {RECEIVED, *(outcome.value for outcome in Outcome)}:
+        raise ValueError("not the status of a signal")
     return SignalRecord(
         signal=ResumeSignal.model_validate_json(fields[b"signal"]),
         origin=fields[b"origin"].decode(),
@@ -75,7 +77,7 @@ def record_from(fields: Mapping[bytes, bytes]) -> SignalRecord:
             for name, value in fields.items()
             if name.startswith(b"run:")
         },
-        log=tuple(LogLine(at=from_ms(at), status=status, reason=reason) for at, status, reason in lines),
+        log=tuple(LogLine(at=from_ms(at), status=str(status), reason=str(reason)) for at, status, reason in lines),
     )
 
 

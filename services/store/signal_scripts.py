@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from services.store.unreadable import EXPECT
+
 RECORD: Final = "sluice:signal:"
 """Prefix of a signal's record; behind it the signal's id."""
 
@@ -45,7 +47,16 @@ TOLD: Final = "sluice:signals:told:"
 RECEIVED: Final = "received"
 
 # Functions that the scripts share; the one clock for all is the server's.
-_FUNCTIONS: Final = """
+_FUNCTIONS: Final = (
+    EXPECT
+    + f"""
+local function expect_record(record)
+  expect('hash', record)
+  expect('zset', '{INDEX}', '{OPEN}', '{BUFFERED}')
+  expect('stream', '{OUTBOX}')
+end
+"""
+    + """
 local function now_ms()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)
@@ -56,6 +67,7 @@ local function log(record, status, reason)
   redis.call('HSET', record, 'log', entries and (entries .. '\\n' .. entry) or entry)
 end
 """
+)
 
 # KEYS: record, target; ARGV: id, signal JSON, origin, look-again ms, most repeats that are told, the id that the same
 # signal had when the id of a CloudEvent alone was its identity (or ''), whom it is for. Answers new or not, and the
@@ -64,7 +76,10 @@ end
 SUBMIT: Final = (
     _FUNCTIONS
     + f"""
+expect_record(KEYS[1])
+expect('zset', KEYS[2])
 local record, id = KEYS[1], ARGV[1]
+if ARGV[6] ~= '' then expect('hash', '{RECORD}' .. ARGV[6]) end
 local known = redis.call('HGET', record, 'status')
 if not known and ARGV[6] ~= '' then
   local former = redis.call('HMGET', '{RECORD}' .. ARGV[6], 'status', 'signal', 'form')
@@ -75,6 +90,7 @@ if not known and ARGV[6] ~= '' then
   end
 end
 if known then
+  if redis.call('HEXISTS', record, 'signal') == 0 then expect('signal', record) end
   if redis.call('HINCRBY', record, 'repeats', 1) <= tonumber(ARGV[5]) then
     log(record, 'duplicate', 'the same id came again, by ' .. ARGV[3])
     redis.call('XADD', '{OUTBOX}', '*', 'id', id, 'status', 'duplicate')
@@ -97,6 +113,7 @@ return {{1, '{RECEIVED}'}}
 BUFFER: Final = (
     _FUNCTIONS
     + f"""
+expect_record(KEYS[1])
 local status = redis.call('HGET', KEYS[1], 'status')
 if status ~= '{RECEIVED}' and status ~= 'buffered' then return 0 end
 redis.call('ZADD', '{OPEN}', ARGV[2], ARGV[1])
@@ -116,8 +133,12 @@ return 1
 DECIDE: Final = (
     _FUNCTIONS
     + f"""
+expect_record(KEYS[1])
+expect('zset', KEYS[2], KEYS[3])
 local status = redis.call('HGET', KEYS[1], 'status')
 if status ~= '{RECEIVED}' and status ~= 'buffered' then return 0 end
+local received = tonumber(redis.call('HGET', KEYS[1], 'received') or '')
+if not received then expect('signal', KEYS[1]) end
 if ARGV[6] == '1' then
   local fields = redis.call('HGETALL', KEYS[1])
   for i = 1, #fields, 2 do
@@ -131,7 +152,6 @@ redis.call('ZREM', '{OPEN}', ARGV[1])
 redis.call('ZREM', '{BUFFERED}', ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
 if tonumber(ARGV[5]) > 0 then
-  local received = redis.call('HGET', KEYS[1], 'received')
   redis.call('ZADD', KEYS[3], received, ARGV[1])
   redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', received - ARGV[5])
   redis.call('PEXPIRE', KEYS[3], ARGV[5])
@@ -145,10 +165,17 @@ return 1
 # KEYS: record, the run's signals, stay, lease, the key's late signals; ARGV: id, run id, mark JSON, retention ms, the
 # lease's token, all or one. Answers 1, or 0 when the signal is neither open nor among the late ones, the lease is lost,
 # or the signal is for one run and another has it.
-CLAIM: Final = f"""
+CLAIM: Final = (
+    EXPECT
+    + f"""
+expect('hash', KEYS[1])
+expect('zset', KEYS[2], KEYS[5])
+expect('string', KEYS[3], KEYS[4])
 local status = redis.call('HGET', KEYS[1], 'status')
 if status ~= '{RECEIVED}' and status ~= 'buffered' and not redis.call('ZSCORE', KEYS[5], ARGV[1]) then return 0 end
 if redis.call('GET', KEYS[4]) ~= ARGV[5] then return 0 end
+local place = tonumber(redis.call('HGET', KEYS[1], 'place') or '')
+if not place then expect('signal', KEYS[1]) end
 if ARGV[6] == 'one' then
   local fields = redis.call('HGETALL', KEYS[1])
   for i = 1, #fields, 2 do
@@ -159,19 +186,26 @@ if ARGV[6] == 'one' then
   end
 end
 redis.call('HSET', KEYS[1], 'run:' .. ARGV[2], ARGV[3])
-redis.call('ZADD', KEYS[2], redis.call('HGET', KEYS[1], 'place'), ARGV[1])
+redis.call('ZADD', KEYS[2], place, ARGV[1])
 redis.call('PEXPIRE', KEYS[2], ARGV[4])
 redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[4])
 return 1
 """
+)
 
 # KEYS: record, the run's signals, stay; ARGV: id, run id. For a signal that turned out to be for another wait.
-DISCLAIM: Final = """
+DISCLAIM: Final = (
+    EXPECT
+    + """
+expect('hash', KEYS[1])
+expect('zset', KEYS[2])
+expect('string', KEYS[3])
 redis.call('HDEL', KEYS[1], 'run:' .. ARGV[2])
 redis.call('ZREM', KEYS[2], ARGV[1])
 if redis.call('GET', KEYS[3]) == ARGV[1] then redis.call('DEL', KEYS[3]) end
 return 1
 """
+)
 
 # KEYS: record, target; ARGV: id, run id, mark JSON without an outcome, reason. For a signal that Prefect has lost: open
 # again, in its old place. Answers 1, or 0 when it is not known any more.
@@ -200,6 +234,8 @@ return 0
 WITNESS: Final = (
     _FUNCTIONS
     + f"""
+expect_record(KEYS[1])
+expect('zset', KEYS[2])
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 local place = redis.call('INCR', '{SEQUENCE}')
 redis.call('HSET', KEYS[1], 'signal', ARGV[2], 'origin', ARGV[3], 'place', place, 'received', ARGV[7],

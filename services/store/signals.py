@@ -15,13 +15,14 @@ from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from config.settings import ResumerSettings
 from events.errors import NotFound, RejectedEvent, TransientError
 from events.identity import without_tail
 from events.signal import Outcome, ResumeSignal
 from services.store.connection import AsyncRedis, translated
+from services.store.keys import Key, is_number, is_text, scored
 from services.store.known_events import SCANNED, escaped
 from services.store.signal_record import Mark, SignalRecord, from_ms, record_from, to_ms
 from services.store.signal_scripts import (
@@ -40,12 +41,14 @@ from services.store.signal_scripts import (
     RELEASE,
     REOPEN,
     RUN,
+    SEQUENCE,
     STAY,
     SUBMIT,
     TARGET,
     TOLD,
     WITNESS,
 )
+from services.store.unreadable import readable, reading
 
 _LOOK_AGAIN_MS: Final = 3000
 """A received signal whose job is lost is looked at after this long."""
@@ -255,11 +258,17 @@ class SignalStore:
 
     async def open_for(self, targets: Iterable[str]) -> list[SignalRecord]:
         """The first open signals for any of the targets, in order."""
+        wanted = list(targets)
         with translated():
             async with self._redis.pipeline(transaction=False) as pipeline:
-                for target in targets:
+                for target in wanted:
                     pipeline.zrange(TARGET + target, 0, _MOST_LOOKED_AT - 1)
-                ids = [member for members in await pipeline.execute() for member in _texts(members)]
+                found = await pipeline.execute()
+        ids = [
+            member
+            for target, members in zip(wanted, found, strict=True)
+            for member in readable(TARGET + target, is_text, members)
+        ]
         records = await self._records(ids)
         return sorted((record for record in records if record.open), key=lambda record: record.place)
 
@@ -274,7 +283,12 @@ class SignalStore:
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for key in keys:
                     pipeline.zrangebyscore(LATELY + key, to_ms(since), "+inf", start=0, num=_MOST_LOOKED_AT)
-                ids = [member for members in await pipeline.execute() for member in _texts(members)]
+                found = await pipeline.execute()
+        ids = [
+            member
+            for key, members in zip(keys, found, strict=True)
+            for member in readable(LATELY + key, is_text, members)
+        ]
         records = [record for record in await self._records(ids) if not _settled(record, run_id)]
         return sorted(records, key=lambda record: record.place)
 
@@ -295,18 +309,18 @@ class SignalStore:
             seconds, microseconds = await self._redis.time()
             now = seconds * 1000 + microseconds // 1000
             found = await self._redis.zrangebyscore(OPEN, "-inf", now, start=0, num=limit)
-        return _texts(found)
+        return list(readable(OPEN, is_text, found))
 
     async def buffered(self) -> AsyncIterator[list[SignalRecord]]:
         """Every buffered signal, in batches."""
         start = 0
         while True:
             with translated():
-                ids = _texts(await self._redis.zrange(BUFFERED, start, start + _PAGE - 1))
-            if not ids:
+                found = await self._redis.zrange(BUFFERED, start, start + _PAGE - 1)
+            if not found:
                 return
-            yield await self._records(ids)
-            start += len(ids)
+            yield await self._records(list(readable(BUFFERED, is_text, found)))
+            start += len(found)
 
     async def counts(self) -> tuple[int, int]:
         """How many signals are open, and how many of them buffered."""
@@ -319,19 +333,20 @@ class SignalStore:
         start = 0
         while len(found) < limit:
             with translated():
-                ids = _texts(await self._redis.zrevrange(INDEX, start, start + _PAGE - 1))
-            if not ids:
+                members = await self._redis.zrevrange(INDEX, start, start + _PAGE - 1)
+            if not members:
                 break
-            start += len(ids)
-            page = await self._records(ids)
+            start += len(members)
+            page = await self._records(list(readable(INDEX, is_text, members)))
             found += [record for record in page if outcome is None or record.status == outcome]
         return found[:limit]
 
     async def of_run(self, run_id: str) -> list[SignalRecord]:
         """The signals that had to do with the run, and those still open for its id, in order."""
         with translated():
-            ids = _texts(await self._redis.zrange(RUN + run_id, 0, -1))
-            ids += _texts(await self._redis.zrange(f"{TARGET}run {run_id}", 0, -1))
+            own = await self._redis.zrange(RUN + run_id, 0, -1)
+            meant = await self._redis.zrange(f"{TARGET}run {run_id}", 0, -1)
+        ids = [*readable(RUN + run_id, is_text, own), *readable(f"{TARGET}run {run_id}", is_text, meant)]
         records = await self._records(list(dict.fromkeys(ids)))
         return sorted(records, key=lambda record: record.place)
 
@@ -349,16 +364,14 @@ class SignalStore:
         """The waits for the key that were answered lately."""
         with translated():
             entries = await self._redis.lrange(ANSWERED + key, 0, -1)
-        return [
-            Answered(run_id=run_id, entered=from_ms(entered), left=from_ms(left), by=by)
-            for run_id, entered, left, by in map(json.loads, entries)
-        ]
+        return list(readable(ANSWERED + key, _answered, entries))
 
     async def applied_by(self, run_id: str, wait: str) -> str | None:
         """The id of the signal that was last applied (or is being applied) to that wait of the run."""
         with translated():
             found = await self._redis.get(_stay(run_id, wait))
-        return None if found is None else _texts([found])[0]
+        with reading(_stay(run_id, wait)):
+            return None if found is None else is_text(found)
 
     async def applied_to(self, waits: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """Those of the waits (run id and wait id) that a signal was applied to, or is being applied to."""
@@ -411,7 +424,8 @@ class SignalStore:
         with translated():
             surplus = await self._redis.zcard(INDEX) - self._settings.max_records
             window = max(surplus, _PAGE) + await self._redis.zcard(OPEN)  # open ones stay, however old they are
-            oldest = _texts(await self._redis.zrange(INDEX, 0, window - 1))
+            members = await self._redis.zrange(INDEX, 0, window - 1)
+            oldest = list(readable(INDEX, is_text, members))
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for member in oldest:
                     pipeline.hget(RECORD + member, "status")
@@ -435,7 +449,8 @@ class SignalStore:
                 for signal_id in ids:
                     pipeline.hgetall(RECORD + signal_id)
                 found = await pipeline.execute()
-        return [record_from(fields) for fields in found if b"signal" in fields]
+        rows = [(signal_id, fields) for signal_id, fields in zip(ids, found, strict=True) if fields]
+        return list(readable(lambda row: RECORD + row[0], lambda row: record_from(row[1]), rows))
 
 
 def _stay(run_id: str, wait: str) -> str:
@@ -447,5 +462,30 @@ def _settled(record: SignalRecord, run_id: str) -> bool:
     return mark is not None and mark.outcome is not None
 
 
-def _texts(members: Any) -> list[str]:
-    return [member.decode() for member in members]
+def _answered(entry: bytes) -> Answered:
+    run_id, entered, left, by = json.loads(entry)
+    if not (isinstance(run_id, str) and isinstance(by, str)):
+        raise TypeError("not a wait that was answered")
+    return Answered(run_id=run_id, entered=from_ms(entered), left=from_ms(left), by=by)
+
+
+KEYS: Final = (
+    Key(
+        RECORD + "*",
+        "hash",
+        "signal with its outcome",
+        "resumer.retention_seconds after its outcome",
+        record_from,
+        whole=True,
+    ),
+    Key(SEQUENCE, "string", "number of signals so far", "for good", is_number),
+    Key(INDEX, "zset", "id of a known signal", "resumer.max_records", scored()),
+    Key(OPEN, "zset", "id of an open signal", "until its outcome", scored()),
+    Key(BUFFERED, "zset", "id of a buffered signal", "until its outcome", scored()),
+    Key(TARGET + "*", "zset", "id of an open signal for one run or key", "until its outcome", scored()),
+    Key(RUN + "*", "zset", "id of a signal that had to do with a run", "resumer.retention_seconds", scored()),
+    Key(STAY + "*", "string", "id of the signal applied to a wait", "resumer.retention_seconds", is_text),
+    Key(ANSWERED + "*", "list", "wait for a key that was answered", "an hour", _answered),
+    Key(LATELY + "*", "zset", "id of a signal applied to all that wait for a key", "an hour", scored()),
+    Key(BUSY + "*", "string", "lease on a run", "resumer.lease_seconds"),
+)

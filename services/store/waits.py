@@ -9,6 +9,8 @@ from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple, Protocol, Self
 
 from services.store.connection import AsyncRedis, translated
+from services.store.keys import Key, is_uuid, pair, scored
+from services.store.unreadable import readable
 
 WAITING: Final = "sluice:signals:waiting"
 """Hash: run id to JSON of the wait's id that it was last heard to be in, the keys it waits for, its memo."""
@@ -64,7 +66,9 @@ class _Entry(NamedTuple):
     @classmethod
     def parse(cls, text: bytes) -> Self:
         wait, keys, memo = json.loads(text)
-        return cls(wait, tuple(keys), memo)
+        if not (isinstance(keys, list) and all(isinstance(key, str) for key in keys) and isinstance(memo, str)):
+            raise TypeError("not what a run waits for")
+        return cls(_is_wait(wait), tuple(keys), memo)
 
     @property
     def text(self) -> str:
@@ -113,13 +117,14 @@ class Waits:
     async def _entries(self, runs: Sequence[Waiting]) -> dict[str, _Entry]:
         with translated():
             known: Any = await self._redis.hmget(WAITING, [run.run_id for run in runs])
-        return {run.run_id: _Entry.parse(entry) for run, entry in zip(runs, known, strict=True) if entry}
+        rows = [(run.run_id, entry) for run, entry in zip(runs, known, strict=True) if entry]
+        return dict(readable(WAITING, lambda row: (row[0], _Entry.parse(row[1])), rows))
 
     async def ended(self, run_id: str, wait: str) -> None:
         """The run is not in that wait any more."""
         with translated():
             found: Any = await self._redis.hget(WAITING, run_id)
-            entry = _Entry.parse(found) if found else None
+            entry = next(readable(WAITING, _Entry.parse, [found] if found else []), None)
             async with self._redis.pipeline(transaction=True) as pipeline:
                 if entry is not None and entry.wait == wait:  # else it waits again by now
                     pipeline.hdel(WAITING, run_id)
@@ -137,7 +142,8 @@ class Waits:
         """Every run that `may_be_tagged`."""
         with translated():
             async for run_id in self._redis.sscan_iter(TAGGED, count=_PAGE):
-                yield run_id.decode()
+                for known in readable(TAGGED, is_uuid, [run_id]):
+                    yield known
 
     async def untagged(self, run_id: str) -> None:
         """The run has ended and has no tag of a wait, or is gone."""
@@ -148,27 +154,27 @@ class Waits:
         """The wait that the run was last heard to be in."""
         with translated():
             found: Any = await self._redis.hget(WAITING, run_id)
-        return None if found is None else _Entry.parse(found).wait
+        return next((entry.wait for entry in _entries([found])), None)
 
     async def memo_of(self, run_id: str) -> str | None:
         """The run's memo, if it was heard to wait: a hint, true when it was heard."""
         with translated():
             found: Any = await self._redis.hget(WAITING, run_id)
-        return None if found is None else _Entry.parse(found).memo
+        return next((entry.memo for entry in _entries([found])), None)
 
     async def memos_for(self, key: str) -> list[str]:
         """The memos of the runs that were heard to wait for the key: hints, and perhaps not all of them."""
         with translated():
             run_ids: Any = await self._redis.smembers(WAITING_FOR + key)
             found: Any = await self._redis.hmget(WAITING, list(run_ids)) if run_ids else []
-        entries = [_Entry.parse(entry) for entry in found if entry]
-        return [entry.memo for entry in entries if key in entry.keys]
+        return [entry.memo for entry in _entries(found) if key in entry.keys]
 
     async def known(self) -> AsyncIterator[tuple[str, str]]:
         """Every run that was heard to wait, with the wait's id."""
         with translated():
             async for run_id, entry in self._redis.hscan_iter(WAITING, count=_PAGE):
-                yield run_id.decode(), _Entry.parse(entry).wait
+                for known in readable(WAITING, _known, [(run_id, entry)]):
+                    yield known
 
     async def count(self) -> int:
         """How many runs wait."""
@@ -181,8 +187,7 @@ class Waits:
             found: Any = await self._redis.zrangebyscore(
                 ALARMS, "-inf", int(now.timestamp() * 1000), start=0, num=limit
             )
-        words = [member.decode().split(" ") for member in found]
-        return [Alarm(kind, run_id, wait) for kind, run_id, wait in words]
+        return list(readable(ALARMS, _alarm, found))
 
     async def silence(self, alarms: Iterable[Alarm]) -> None:
         """The alarms were seen to."""
@@ -190,3 +195,32 @@ class Waits:
         if members:
             with translated():
                 await self._redis.zrem(ALARMS, *members)
+
+
+def _entries(found: Sequence[bytes | None]) -> Iterable[_Entry]:
+    return readable(WAITING, _Entry.parse, (entry for entry in found if entry))
+
+
+def _known(row: tuple[bytes, bytes]) -> tuple[str, str]:
+    return is_uuid(row[0]), _Entry.parse(row[1]).wait
+
+
+def _alarm(member: bytes) -> Alarm:
+    kind, run_id, wait = member.decode().split(" ")
+    if kind not in {"deadline", "reminder"}:
+        raise ValueError("not an alarm")
+    return Alarm(kind, is_uuid(run_id), _is_wait(wait))  # type: ignore[arg-type]
+
+
+def _is_wait(wait: object) -> str:
+    if not isinstance(wait, str) or not wait.isprintable():
+        raise TypeError("not the id of a wait")
+    return wait
+
+
+KEYS: Final = (
+    Key(WAITING, "hash", "run that waits, and what for", "until the wait ends", pair(is_uuid, _Entry.parse)),
+    Key(WAITING_FOR + "*", "set", "id of a run that waits for a key", "until the wait ends", is_uuid),
+    Key(TAGGED, "set", "id of a run that may carry a tag of a wait", "until the run has ended without one", is_uuid),
+    Key(ALARMS, "zset", "deadline or reminder of a wait", "until its time has come", scored(_alarm)),
+)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from services.store.unreadable import EXPECT
+
 OPEN: Final = "sluice:windows:open"
 """For each window that holds something, by its name (rule, newline, key), how it closes."""
 
@@ -19,13 +21,24 @@ POSITIONS: Final = "sluice:windows:positions"
 DROPPED: Final = "sluice:windows:dropped"
 """How many events each rule's windows have dropped."""
 
+COUNT: Final = "sluice:windows:count"
+"""How many windows have closed."""
+
 PREFIX: Final = "sluice:window:"
 _MOST_DROPPED_LISTED: Final = 1000
-_CLOSING: Final = f"""
+_CLOSING: Final = (
+    EXPECT
+    + f"""
+expect('zset', '{DUE}', '{READY}', '{POSITIONS}')
+expect('hash', '{OPEN}', '{DROPPED}')
+expect('string', '{COUNT}')
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function begin_closed(name, why)
-  local id = redis.call('INCR', 'sluice:windows:count')
+  local id
+  repeat  -- the counter may have been lost, and what closed before it must stay
+    id = redis.call('INCR', '{COUNT}')
+  until redis.call('EXISTS', '{PREFIX}closed:' .. id, '{PREFIX}closed:' .. id .. ':events') == 0
   redis.call('HSET', '{PREFIX}closed:' .. id, 'name', name, 'why', why)
   redis.call('ZADD', '{READY}', now, id)
   return '{PREFIX}closed:' .. id .. ':events'
@@ -36,7 +49,9 @@ local function forget(name)
   redis.call('DEL', '{PREFIX}first:' .. name)
 end
 local function close_whole(name, why)
-  redis.call('RENAME', '{PREFIX}held:' .. name, begin_closed(name, why))
+  local held = '{PREFIX}held:' .. name
+  expect('list', held)
+  if redis.call('EXISTS', held) == 1 then redis.call('RENAME', held, begin_closed(name, why)) end
   forget(name)
 end
 -- When the oldest event that a correlation holds will have waited for too long; nil if it holds none.
@@ -45,13 +60,15 @@ local function set_due_of_joined(name, kinds, wait)
   for _, kind in ipairs(kinds) do
     local head = redis.call('LINDEX', '{PREFIX}held:' .. name .. '\\n' .. kind, 0)
     if head then
-      local at = tonumber(string.match(head, '^[^|]*|(%d+)|'))
+      local at = tonumber(string.match(head, '^[^|]*|(%d+)|') or '')
+      if not at then expect('event that a window holds', '{PREFIX}held:' .. name .. '\\n' .. kind) end
       if not oldest or at < oldest then oldest = at end
     end
   end
   if oldest then redis.call('ZADD', '{DUE}', oldest + wait, name) else forget(name) end
 end
 """
+)
 
 # ARGV: 1 rule, 2 member (identity and salt), 3 position, 4 what is kept of it, 5 how long members are known (ms);
 # 6 dedupe key or '', 7 its time (ms); 8 throttle key or '', 9 its number, 10 its time (ms); 11 mode or '', 12 key,
@@ -62,6 +79,15 @@ OFFER: Final = (
     + f"""
 local rule, member, mode = ARGV[1], ARGV[2], ARGV[11]
 local known = '{PREFIX}seen:' .. rule .. '\\n' .. member
+local list = '{PREFIX}dropped:' .. rule
+local name = rule .. '\\n' .. ARGV[12]
+local held = '{PREFIX}held:' .. name
+expect('string', known, '{PREFIX}first:' .. name)
+expect('stream', list)
+expect('list', held)
+if ARGV[6] ~= '' then expect('string', '{PREFIX}dedupe:' .. rule .. '\\n' .. string.sub(ARGV[6], 2)) end
+if ARGV[8] ~= '' then expect('zset', '{PREFIX}throttle:' .. rule .. '\\n' .. string.sub(ARGV[8], 2)) end
+for _, kind in ipairs(cjson.decode(ARGV[17])) do expect('list', held .. '\\n' .. kind) end
 if mode ~= '' then
   local position = redis.call('GET', known)
   if position == ARGV[3] then return {{'held', ''}} end
@@ -69,7 +95,6 @@ if mode ~= '' then
 end
 local function drop(why, other, key)
   redis.call('HINCRBY', '{DROPPED}', rule, 1)
-  local list = '{PREFIX}dropped:' .. rule
   redis.call('XADD', list, 'MAXLEN', '{_MOST_DROPPED_LISTED}', '*', 'e', member, 'w', why, 'k', key, 'o', other)
   redis.call('PEXPIRE', list, ARGV[5])
   return {{why, other}}
@@ -96,8 +121,6 @@ if mode == '' then return {{'pass', ''}} end
 
 redis.call('SET', known, ARGV[3], 'PX', ARGV[5])
 redis.call('ZADD', '{POSITIONS}', string.match(ARGV[3], '^%d+'), ARGV[3])
-local name = rule .. '\\n' .. ARGV[12]
-local held = '{PREFIX}held:' .. name
 local wait = tonumber(ARGV[14])
 redis.call('HSET', '{OPEN}', name, '{{"mode":"' .. mode .. '","wait":' .. ARGV[14] .. ',"kinds":' .. ARGV[17] .. '}}')
 if mode == 'correlate' then
@@ -128,7 +151,7 @@ if mode == 'batch' then
   redis.call('ZADD', '{DUE}', 'NX', now + wait, name)
 else
   redis.call('SET', '{PREFIX}first:' .. name, now, 'NX')
-  local latest = redis.call('GET', '{PREFIX}first:' .. name) + ARGV[15]
+  local latest = (tonumber(redis.call('GET', '{PREFIX}first:' .. name)) or now) + ARGV[15]
   redis.call('ZADD', '{DUE}', math.min(now + wait, latest), name)
 end
 return {{'held', ''}}
@@ -144,18 +167,17 @@ for _, name in ipairs(names) do
   local how = cjson.decode(redis.call('HGET', '{OPEN}', name) or '{{"mode":"gone"}}')
   if how.mode == 'correlate' then
     local closed
+    for _, kind in ipairs(how.kinds) do expect('list', '{PREFIX}held:' .. name .. '\\n' .. kind) end
     for _, kind in ipairs(how.kinds) do
       local held = '{PREFIX}held:' .. name .. '\\n' .. kind
       local head = redis.call('LINDEX', held, 0)
-      while head and tonumber(string.match(head, '^[^|]*|(%d+)|')) + how.wait <= now do
+      while head and (tonumber(string.match(head, '^[^|]*|(%d+)|') or '') or 0) + how.wait <= now do
         closed = closed or begin_closed(name, 'incomplete')
         redis.call('LMOVE', held, closed, 'LEFT', 'RIGHT')
         head = redis.call('LINDEX', held, 0)
       end
     end
     set_due_of_joined(name, how.kinds, how.wait)
-  elseif how.mode == 'gone' then
-    forget(name)
   else
     close_whole(name, 'time')
   end
@@ -169,9 +191,11 @@ DIVIDE: Final = (
     _CLOSING
     + f"""
 local whole = '{PREFIX}closed:' .. ARGV[1]
+expect('hash', whole)
+expect('list', whole .. ':events')
 local fields = redis.call('HMGET', whole, 'name', 'why')
 local rows = redis.call('LRANGE', whole .. ':events', 0, -1)
-if not fields[1] or #rows < 2 then return 0 end
+if not fields[1] or not fields[2] or #rows < 2 then return 0 end
 local middle = math.floor(#rows / 2)
 local first, second = begin_closed(fields[1], fields[2]), begin_closed(fields[1], fields[2])
 for i, row in ipairs(rows) do redis.call('RPUSH', i <= middle and first or second, row) end
@@ -185,9 +209,15 @@ return 2
 FORGET_CLOSED: Final = f"""
 local function forget_closed(id)
   local whole = '{PREFIX}closed:' .. id
+  expect('hash', whole)
+  expect('list', whole .. ':events')
+  expect('zset', '{POSITIONS}', '{READY}')
   if redis.call('DEL', whole) == 0 then return false end
   for _, row in ipairs(redis.call('LRANGE', whole .. ':events', 0, -1)) do
-    redis.call('ZREM', '{POSITIONS}', cjson.decode(string.match(row, '^[^|]*|%d+|(.*)$')).p)
+    local readable, kept = pcall(cjson.decode, string.match(row, '^[^|]*|%d+|(.*)$') or '')
+    if readable and type(kept) == 'table' and type(kept.p) == 'string' then
+      redis.call('ZREM', '{POSITIONS}', kept.p)
+    end
   end
   redis.call('DEL', whole .. ':events')
   redis.call('ZREM', '{READY}', id)

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from events.window import Ask
 from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, translated
 from services.store.journal import text
+from services.store.keys import Key, is_number, is_object, is_position, is_text, pair, scored
+from services.store.unreadable import readable, reading
 from services.store.window_scripts import (
     CLAIM,
     CLOSE_DUE,
+    COUNT,
     DIVIDE,
     DROPPED,
     DUE,
     NEXT,
     OFFER,
+    OPEN,
     POSITIONS,
     PREFIX,
     READY,
@@ -30,6 +34,7 @@ from services.store.window_scripts import (
 
 _LONGEST_MS: Final = 400 * 86_400_000
 
+Why = Literal["full", "time", "complete", "incomplete"]
 Said = Literal["pass", "held", "closed", "repeated", "duplicate", "throttled"]
 
 
@@ -62,7 +67,7 @@ class Closed:
     id: str
     rule: str
     key: str
-    why: Literal["full", "time", "complete", "incomplete"]
+    why: Why
     members: tuple[Member, ...]
 
 
@@ -123,7 +128,7 @@ class WindowStore:
     async def claim(self, *, lease_seconds: float, count: int = 10) -> list[Closed]:
         """Closed windows that nobody else deals with; they come again if they are not done within the lease."""
         with translated():
-            ids = [text(id_) for id_ in await self._claim(args=[count, _ms(lease_seconds)])]
+            ids = list(readable(READY, text, await self._claim(args=[count, _ms(lease_seconds)])))
             if not ids:
                 return []
             pipeline = self._redis.pipeline(transaction=False)
@@ -131,8 +136,13 @@ class WindowStore:
                 pipeline.hgetall(f"{PREFIX}closed:{id_}")
                 pipeline.lrange(f"{PREFIX}closed:{id_}:events", 0, -1)
             answers = await pipeline.execute()
-        pairs = zip(ids, answers[::2], answers[1::2], strict=True)
-        return [_closed(id_, fields, rows) for id_, fields, rows in pairs if fields]
+        found = list(zip(ids, answers[::2], answers[1::2], strict=True))
+        gone = [id_ for id_, fields, _ in found if not fields]
+        if gone:
+            with translated():
+                await self._redis.zrem(READY, *gone)
+        there = [row for row in found if row[1]]
+        return list(readable(lambda row: f"{PREFIX}closed:{row[0]}", lambda row: _closed(*row), there))
 
     async def done(self, closed: Closed, *, again: bool = False) -> None:
         """Everything that the closed window led to has been handed on: forget it.
@@ -168,7 +178,7 @@ class WindowStore:
         """From where on the windows still need the journal, if they hold anything: it must not be trimmed away."""
         with translated():
             found: Any = await self._redis.zrange(POSITIONS, 0, 0)
-        return [text(position).partition("-")[0] + "-0" for position in found]
+        return [position.partition("-")[0] + "-0" for position in readable(POSITIONS, is_position, found)]
 
     async def counts(self) -> Counts:
         """How much is held."""
@@ -182,33 +192,82 @@ class WindowStore:
         """How many events the windows of each rule have dropped."""
         with translated():
             found = await self._redis.hgetall(DROPPED)
-        return {text(rule): int(count) for rule, count in sorted(found.items())}
+        return dict(readable(DROPPED, lambda row: (text(row[0]), int(row[1])), sorted(found.items())))
 
     async def drops(self, rule: str, *, limit: int) -> list[Drop]:
         """The last events that the windows of a rule dropped, the newest first."""
         with translated():
             rows: Any = await self._redis.xrevrange(f"{PREFIX}dropped:{rule}", count=limit)
-        return [
-            Drop(
-                at_ms=int(text(position).partition("-")[0]),
-                identity=text(fields[b"e"]),
-                why="duplicate" if fields[b"w"] == b"duplicate" else "throttled",
-                key=text(fields[b"k"]),
-                other=text(fields[b"o"]),
-            )
-            for position, fields in rows
-        ]
+        return list(readable(f"{PREFIX}dropped:{rule}", lambda row: _drop(*row), rows))
 
 
 def _closed(id_: str, fields: dict[bytes, bytes], rows: Sequence[bytes]) -> Closed:
+    rule, key, why = _window(fields)
+    with reading(f"{PREFIX}closed:{id_}:events"):
+        members = tuple(_member(row) for row in rows)
+    return Closed(id=id_, rule=rule, key=key, why=why, members=members)
+
+
+def _window(fields: Mapping[bytes, bytes]) -> tuple[str, str, Why]:
     rule, _, key = text(fields[b"name"]).partition("\n")
-    members = []
-    for row in rows:
-        kind, _, rest = text(row).partition("|")
-        kept = json.loads(rest.partition("|")[2])
-        members.append(Member(identity=kept["i"], position=kept["p"], kind=kind, salt=kept["s"]))
-    return Closed(id=id_, rule=rule, key=key, why=text(fields[b"why"]), members=tuple(members))  # type: ignore[arg-type]
+    why = text(fields[b"why"])
+    if why not in get_args(Why):
+        raise ValueError("not a reason to close a window")
+    return rule, key, why  # type: ignore[return-value]
+
+
+def _member(row: bytes) -> Member:
+    kind, at, kept = text(row).split("|", 2)
+    int(at)
+    known = json.loads(kept)
+    identity, position, salt = known["i"], is_position(known["p"]), known["s"]
+    if not isinstance(identity, str) or not (salt is None or isinstance(salt, str)):
+        raise TypeError("not an event that a window holds")
+    return Member(identity=identity, position=position, kind=kind, salt=salt)
+
+
+def _drop(position: bytes, fields: Mapping[bytes, bytes]) -> Drop:
+    return Drop(
+        at_ms=int(text(position).partition("-")[0]),
+        identity=text(fields[b"e"]),
+        why="duplicate" if fields[b"w"] == b"duplicate" else "throttled",
+        key=text(fields[b"k"]),
+        other=text(fields[b"o"]),
+    )
+
+
+def _how(value: bytes) -> None:
+    how = is_object(value)
+    kinds, wait = how["kinds"], how["wait"]
+    if not isinstance(how["mode"], str) or not isinstance(wait, int | float) or isinstance(wait, bool):
+        raise TypeError("not how a window closes")
+    if not (isinstance(kinds, list | dict) and all(isinstance(kind, str) for kind in kinds)):
+        raise TypeError("not the kinds of a window")
 
 
 def _ms(seconds: float) -> int:
     return _LONGEST_MS if math.isinf(seconds) else max(1, round(seconds * 1000))
+
+
+KEYS: Final = (
+    Key(OPEN, "hash", "window that holds something, and how it closes", "until it closes", pair(is_text, _how)),
+    Key(DUE, "zset", "name of a window that closes", "until it closes", scored()),
+    Key(READY, "zset", "id of a closed window", "until what it leads to is handed on", scored(is_number)),
+    Key(POSITIONS, "zset", "position of an event that a window holds", "until it is handed on", scored(is_position)),
+    Key(DROPPED, "hash", "number of events that a rule's windows dropped", "for good", pair(is_text, is_number)),
+    Key(COUNT, "string", "number of windows that have closed", "for good", is_number),
+    Key(PREFIX + "held:*", "list", "event that a window holds", "until it closes", _member),
+    Key(PREFIX + "closed:*", "hash", "closed window", "until what it leads to is handed on", _window, whole=True),
+    Key(PREFIX + "closed:*:events", "list", "event of a closed window", "as its window", _member),
+    Key(PREFIX + "seen:*", "string", "position of an event that was gathered", "journal.seen_seconds", is_position),
+    Key(PREFIX + "dedupe:*", "string", "event that others may repeat", "the rule's dedupe time", is_text),
+    Key(PREFIX + "throttle:*", "zset", "event that a throttle let pass", "the rule's throttle time", scored()),
+    Key(PREFIX + "first:*", "string", "time of the first event of a debounce", "until it closes", is_number),
+    Key(
+        PREFIX + "dropped:*",
+        "stream",
+        "event that a window dropped",
+        "journal.seen_seconds",
+        lambda fields: _drop(b"0-0", fields),
+    ),
+)

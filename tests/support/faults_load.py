@@ -69,6 +69,11 @@ class Load:
             await eventually(lambda n=n, channel=channel: self._redis.publish(channel, _plain(n)), what="a subscriber")
             self.sure[n] = "pubsub"
 
+    @property
+    def last(self) -> int:
+        """The number that was published last."""
+        return self._next
+
     def _number(self) -> int:
         self._next += 1
         return self._next

@@ -26,9 +26,12 @@ class Role:
         self._log = directory / f"{name}-{number}.log"
         self._server: Server | None = None
         self._due = 0.0
+        self.ends: list[int] = []
+        """The exit codes of its processes so far."""
 
     def keep_running(self, now: float) -> None:
         if self._server is not None and self._server.process.poll() is not None:
+            self.ends.append(self._server.process.returncode)
             self._server = None
             self._due = max(self._due, now + 0.2)
         if self._server is None and now >= self._due:

@@ -15,7 +15,6 @@ from events.errors import Backpressure, TransientError
 from services.backoff import Backoff, heed_cancellation
 from services.listeners.files.cabinet import Cabinet, Turn
 from services.listeners.files.folder import Folder
-from services.listeners.files.sidecar import parsed
 from services.store.finished import Ending, FinishedEvents
 from services.store.ledger import Ledger
 
@@ -94,25 +93,12 @@ class FileArchiver:
     async def _note(self, endings: list[Ending]) -> None:
         if not endings:
             return
-        ends: list[tuple[str, bytes]] = []
-        for ending in endings:
-            identity = _identity(ending.raw)
-            if identity is None:
-                log.error("an entry of sluice:finished cannot be read", position=ending.position, raw=ending.raw[:200])
-            else:
-                ends.append((identity, ending.raw))
-        concerned = await self._ledger.finish(ends)
+        concerned = await self._ledger.finish((ending.identity, ending.raw) for ending in endings)
         self._checkpoint("noted")
         await self._finished.acknowledge(endings)
         self._checkpoint("acknowledged")
         for name in concerned & self._cabinets.keys():
             self._cabinets[name].wake.set()
-
-
-def _identity(raw: bytes) -> str | None:
-    finished = parsed(raw)
-    identity = finished.get("identity", finished.get("event_id"))  # once the id alone was the identity
-    return identity if isinstance(identity, str) else None
 
 
 def _backoff(doing: str, settings: ListenerSettings) -> Backoff:

@@ -19,6 +19,9 @@ from services.store.progress import DONE_VALUE, OPEN_VALUE, Made, Progress, dead
 from services.store.runs import RUNS, Runs
 from tests.unit.services.store.making import dispatch, event, finished, name, pending, routed
 
+R1 = "00000001-0000-4000-8000-000000000000"
+R2 = "00000002-0000-4000-8000-000000000000"
+
 
 @pytest.fixture
 def journal(redis: AsyncRedis) -> Journal:
@@ -97,14 +100,14 @@ async def test_an_event_is_finished_once_when_its_last_effect_is_final(
     (position,) = await pending(journal, one)
     both = [dispatch(one, position), dispatch(one, position, rule="ship")]
     await progress.route([routed("e1", position, matched=["pay", "ship"], dispatches=both)])
-    await progress.created([Made("0-1", both[0], "r1"), Made("0-2", both[1], "r2")])
-    await _end(progress, "r1")
+    await progress.created([Made("0-1", both[0], R1), Made("0-2", both[1], R2)])
+    await _end(progress, R1)
     assert await finished(redis) == []
-    await asyncio.gather(*(_end(progress, "r2", "FAILED", message="no") for _ in range(5)))
-    await _end(progress, "r1")
+    await asyncio.gather(*(_end(progress, R2, "FAILED", message="no") for _ in range(5)))
+    await _end(progress, R1)
     (end,) = await finished(redis)
     assert (end["ok"], end["matched"], end["identity"]) == (False, 2, name("e1"))
-    assert {run["run_id"]: run["state_type"] for run in end["runs"]} == {"r1": "COMPLETED", "r2": "FAILED"}
+    assert {run["run_id"]: run["state_type"] for run in end["runs"]} == {R1: "COMPLETED", R2: "FAILED"}
     assert await progress.open_effects(name("e1")) == []
     assert await Runs(redis).open_count() == 0
 
@@ -116,11 +119,11 @@ async def test_late_news_does_not_overwrite_later_states(
     (position,) = await pending(journal, one)
     wanted = dispatch(one, position)
     await progress.route([routed("e1", position, matched=["pay"], dispatches=[wanted])])
-    await progress.created([Made("0-1", wanted, "r1")])
-    await _end(progress, "r1", "COMPLETED", at=5000)
-    news = await _end(progress, "r1", "RUNNING", at=3000)
+    await progress.created([Made("0-1", wanted, R1)])
+    await _end(progress, R1, "COMPLETED", at=5000)
+    news = await _end(progress, R1, "RUNNING", at=3000)
     assert (news.known, news.new) == (True, False)  # type: ignore[attr-defined]
-    run = await Runs(redis).get("r1")
+    run = await Runs(redis).get(R1)
     assert run is not None
     assert run.state == "COMPLETED"
     stranger = await _end(progress, "nobody")
@@ -134,13 +137,13 @@ async def test_a_retried_run_is_open_again_and_its_success_is_told_apart(
     (position,) = await pending(journal, one)
     wanted = dispatch(one, position)
     await progress.route([routed("e1", position, matched=["pay"], dispatches=[wanted])])
-    await progress.created([Made("0-1", wanted, "r1")])
-    await _end(progress, "r1", "FAILED", at=1000)
+    await progress.created([Made("0-1", wanted, R1)])
+    await _end(progress, R1, "FAILED", at=1000)
     history = History(redis, HistorySettings())
     assert [found.id for found in await history.search(Query(failed=True), limit=9)] == ["e1"]
-    await _end(progress, "r1", "RUNNING", at=2000)
+    await _end(progress, R1, "RUNNING", at=2000)
     assert await Runs(redis).active("pay") == 1
-    news = await _end(progress, "r1", "COMPLETED", at=3000)
+    news = await _end(progress, R1, "COMPLETED", at=3000)
     assert news.new  # type: ignore[attr-defined]
     assert await Runs(redis).active("pay") == 0
     assert len(await finished(redis)) == 1
@@ -171,12 +174,12 @@ async def test_a_repair_that_finds_everything_done_announces_nothing(
     (position,) = await pending(journal, one)
     wanted = dispatch(one, position)
     await progress.route([routed("e1", position, matched=["pay"], dispatches=[wanted])])
-    await progress.created([Made("0-1", wanted, "r1")])
-    await _end(progress, "r1")
+    await progress.created([Made("0-1", wanted, R1)])
+    await _end(progress, R1)
     (again,) = await journal.append_again([(one, "now", "cli")])
     await journal.read()
     await progress.route([routed("e1", again, matched=["pay"], dispatches=[dispatch(one, again)], quiet=True)])
-    assert await progress.created([Made("0-2", dispatch(one, again), "r1")]) == [False]
+    assert await progress.created([Made("0-2", dispatch(one, again), R1)]) == [False]
     assert await progress.open_effects(name("e1")) == []
     assert len(await finished(redis)) == 1
 
@@ -217,11 +220,11 @@ async def test_a_run_that_is_over_is_not_asked_about_again(
 ) -> None:
     one = event()
     (position,) = await pending(journal, one)
-    await progress.created([Made("0-1", dispatch(one, position), "r1")])
+    await progress.created([Made("0-1", dispatch(one, position), R1)])
     runs = Runs(redis)
-    assert await runs.due(2**53, limit=9) == ["r1"]
-    await _end(progress, "r1")
-    await runs.ask_again(["r1"], at_ms=0)
+    assert await runs.due(2**53, limit=9) == [R1]
+    await _end(progress, R1)
+    await runs.ask_again([R1], at_ms=0)
     assert await runs.due(2**53, limit=9) == []
 
 
@@ -260,8 +263,8 @@ async def test_texts_from_outside_survive_in_the_announcement(
     (position,) = await pending(journal, one)
     wanted = dispatch(one, position)
     await progress.route([routed(one.id, position, matched=["pay"], dispatches=[wanted])])
-    await progress.created([Made("0-1", wanted, "r1")])
-    await _end(progress, "r1", "FAILED", message=strange)
+    await progress.created([Made("0-1", wanted, R1)])
+    await _end(progress, R1, "FAILED", message=strange)
     (end,) = await finished(redis)
     assert end["identity"] == one.identity
     assert end["runs"][0]["message"] == strange

@@ -1,0 +1,51 @@
+"""The keys that RQ makes for the queues of Sluice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from services.store.keys import Key, is_text, scored
+
+JOB_ID: Final = re.compile(rb"[A-Za-z0-9_:-]{1,300}")
+
+
+def _is_job_id(raw: bytes) -> None:
+    """A job's id, as RQ's registries and queues name it, with or without that of its execution."""
+    if not JOB_ID.fullmatch(raw):
+        raise ValueError("not the id of a job")
+
+
+def _is_job(fields: Mapping[bytes, bytes]) -> None:
+    """Any job that RQ could have written; what it asks for is for `refusal` to judge."""
+    for field in (b"status", b"origin", b"created_at"):
+        fields.get(field, b"").decode()
+
+
+_QUEUES: Final = ("sluice-runs", "sluice-runs-*", "sluice-resume")
+
+KEYS: Final = (
+    Key("rq:job:*", "hash", "RQ job", "until it is done, and as long as RQ's tools show it", _is_job, whole=True),
+    Key("rq:results:*", "stream", "result of an RQ job", "as its job"),
+    Key("rq:executions:*", "zset", "execution of an RQ job", "as its job"),
+    Key("rq:execution:*", "hash", "execution of an RQ job", "while it goes on, with a time to live"),
+    Key("rq:suspended", "string", "order to all RQ workers to pause (`rq suspend`)", "until `rq resume`"),
+    Key("rq:queues", "set", "name of an RQ queue", "for good", is_text),
+    Key("rq:workers", "set", "name of an RQ worker", "until RQ finds it gone", is_text),
+    Key("rq:worker:*", "hash", "RQ worker", "its worker's time to live"),
+    Key("rq:worker:*:executions", "zset", "execution of an RQ worker", "until it ends"),
+    Key("rq:clean_registries:*", "string", "lock of RQ's maintenance", "15 minutes"),
+    *(
+        key
+        for queue in _QUEUES
+        for key in (
+            Key(f"rq:queue:{queue}", "list", "id of an RQ job", "until it is taken", _is_job_id),
+            Key(f"rq:queue:{queue}:intermediate", "list", "id of an RQ job", "while it is being taken", _is_job_id),
+            Key(f"rq:wip:{queue}", "zset", "execution of an RQ job that goes on", "until it ends", scored(_is_job_id)),
+            Key(f"rq:finished:{queue}", "zset", "id of a finished RQ job", "10 minutes", scored(_is_job_id)),
+            Key(f"rq:failed:{queue}", "zset", "id of a failed RQ job", "a day to a week", scored(_is_job_id)),
+            Key(f"rq:workers:{queue}", "set", "name of a worker of a queue", "until RQ finds it gone", is_text),
+        )
+    ),
+)

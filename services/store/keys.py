@@ -1,0 +1,121 @@
+"""Every key of Redis that Sluice uses: which type it has, what it holds, how long it lives, and how it is checked.
+
+The modules that own keys declare them in a tuple ``KEYS``; `services.inspector` gathers them. What it sets aside, the
+table in docs/redis-keys.md and the test that writes garbage under each of them follow from this one list.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+Kind = Literal["string", "hash", "list", "set", "zset", "stream", "any"]
+
+LAST_MS: Final = 253_402_300_799_000
+"""The last moment that a datetime can hold."""
+
+_POSITION: Final = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key, or a family of keys whose name has a part of its own, written ``*``.
+
+    ``check`` is given one element and raises if that is nothing that the owner could have written: of a string its
+    value, of a list or set a member, of a hash ``(field, value)``, of a sorted set ``(member, score)``, of a stream its
+    fields. With ``whole``, a hash is one record, and ``check`` is given all of it.
+    """
+
+    pattern: str
+    kind: Kind
+    holds: str
+    life: str
+    check: Callable[..., object] | None = None
+    whole: bool = False
+
+    @property
+    def is_family(self) -> bool:
+        """Whether the pattern stands for many keys."""
+        return "*" in self.pattern
+
+
+class KeyList:
+    """All declared keys; where two patterns fit a key, the one that says more of it is meant."""
+
+    def __init__(self, keys: Iterable[Key]) -> None:
+        self._keys = sorted(keys, key=lambda key: (-len(key.pattern.replace("*", "")), key.pattern))
+        self._one_of = re.compile(b"|".join(b"(%s)" % _expression(key.pattern) for key in self._keys), re.DOTALL)
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._keys)
+
+    def of(self, name: bytes) -> Key | None:
+        """The declaration that the key ``name`` falls under."""
+        found = self._one_of.fullmatch(name)
+        return self._keys[found.lastindex - 1] if found is not None and found.lastindex else None
+
+
+def _expression(pattern: str) -> bytes:
+    return b".*".join(re.escape(part.encode()) for part in pattern.split("*"))
+
+
+def is_text(raw: bytes | str) -> str:
+    """UTF-8."""
+    return raw.decode() if isinstance(raw, bytes) else raw
+
+
+def is_number(raw: bytes) -> int:
+    """A whole number that fits into 64 bits."""
+    text = raw.decode("ascii")
+    if not re.fullmatch(r"-?\d{1,18}", text):
+        raise ValueError("not a whole number")
+    return int(text)
+
+
+def is_position(raw: bytes | str) -> str:
+    """A position in a stream."""
+    text = raw.decode("ascii") if isinstance(raw, bytes) else raw
+    if not _POSITION.fullmatch(text) or int(text.partition("-")[0]) > LAST_MS:
+        raise ValueError("not a position in a stream")
+    return text
+
+
+def is_uuid(raw: bytes | str) -> str:
+    """The id of a run or a state."""
+    text = raw.decode("ascii") if isinstance(raw, bytes) else raw
+    uuid.UUID(text)
+    return text
+
+
+def is_object(raw: bytes) -> dict[str, Any]:
+    """A JSON object."""
+    value = json.loads(raw)
+    if not isinstance(value, dict):
+        raise TypeError("not a JSON object")
+    return value
+
+
+def scored(check: Callable[[bytes], object] = is_text) -> Callable[[bytes, float], None]:
+    """A member of a sorted set whose score is a number of this world."""
+
+    def checked(member: bytes, score: float) -> None:
+        check(member)
+        if not math.isfinite(score):
+            raise ValueError("the score is not finite")
+
+    return checked
+
+
+def pair(field: Callable[[bytes], object], value: Callable[[bytes], object]) -> Callable[[bytes, bytes], None]:
+    """A field of a hash and its value."""
+
+    def checked(name: bytes, raw: bytes) -> None:
+        field(name)
+        value(raw)
+
+    return checked

@@ -1,0 +1,53 @@
+"""A script that finds garbage under one of its keys changes nothing, and the same call works once that is set aside."""
+
+from __future__ import annotations
+
+import pytest
+
+from config.settings import HistorySettings, JournalSettings
+from services.inspector import declared_keys
+from services.store.connection import AsyncRedis
+from services.store.history import HISTORY, UNMATCHED
+from services.store.inspection import Inspection
+from services.store.journal import STREAM, Journal
+from services.store.keys import KeyList
+from services.store.lanes import BELL, LANE, LANES
+from services.store.progress import OPEN, Progress
+from services.store.unreadable import Unreadable, noted
+from tests.support.garbage import TYPES
+from tests.unit.services.store.making import dispatch, event, pending, routed
+
+KEYS = KeyList(key for keys in declared_keys().values() for key in keys)
+
+
+async def snapshot(redis: AsyncRedis) -> dict[bytes, bytes]:
+    return {name: await redis.dump(name) async for name in redis.scan_iter()}
+
+
+@pytest.mark.parametrize("name", [OPEN, HISTORY, UNMATCHED, LANES, BELL, LANE])
+async def test_an_event_is_not_acknowledged_while_a_key_has_another_type(redis: AsyncRedis, name: str) -> None:
+    journal = Journal(redis, JournalSettings(), consumer="one")
+    progress = Progress(redis, retention_seconds=HistorySettings().retention_seconds)
+    one = event()
+    (position,) = await pending(journal, one)
+    wanted = dispatch(one, position)
+    outcome = routed(one.id, position, matched=("pay",), dispatches=[wanted])
+    whole = {OPEN: one.identity, HISTORY: one.identity, LANE: wanted.lane}
+    key = name + whole.get(name, "")
+    declared = KEYS.of(key.encode())
+    assert declared is not None
+    wrong = next(kind for kind in TYPES if kind != declared.kind)
+    await (redis.set(key, "x") if wrong == "string" else redis.hset(key, "x", "y"))  # type: ignore[misc]
+    before = await snapshot(redis)
+    noted.take()
+    with pytest.raises(Unreadable, match="instead of a"):
+        await progress.route([outcome])
+    assert await snapshot(redis) == before
+    assert (await journal.depth()).pending == 1
+    (found,), _ = noted.take()
+    assert found == key.encode(), "the error names the key"
+    await Inspection(redis, KEYS).of(found)
+    await progress.route([outcome])
+    assert (await journal.depth()).pending == 0
+    assert await redis.xlen(f"{LANE}{wanted.lane}") == 1
+    assert await redis.xlen(STREAM) == 1
