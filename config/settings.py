@@ -207,6 +207,8 @@ class ExecutorSettings(Part):
     """How long running flows may go on when the executor is stopped; what still runs is then handed back to Prefect."""
     lost_seconds: Annotated[float, Field(ge=5)] = 20.0
     """How long an executor may be silent before others take its runs for lost."""
+    umask: Annotated[str, StringConstraints(pattern=r"^[0-7]{3}$")] = "077"
+    """Of the flows' processes: which rights of others the files that they write are made without."""
     recheck_seconds: Positive = 2.0
     """How often the flow files are looked at for changes."""
 

@@ -59,7 +59,7 @@ def run_role(role: str, settings: Settings) -> None:
     Raises `ConfigError` for a configuration that cannot be used, before anything is connected.
     """
     project = load_project(settings.config, home=settings.home)
-    os.umask(PRIVATE_UMASK)
+    os.umask(int(settings.executor.umask, 8) if role == "executor" else PRIVATE_UMASK)
     zygote = _zygote() if role == "executor" and settings.executor.mode == "fork" else None
     try:
         run_loop(_run(role, settings, project, zygote))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -11,11 +13,20 @@ from demo.installation import Installation
 
 
 @pytest.fixture(scope="package")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """A running installation with the default configuration."""
-    home = tmp_path_factory.mktemp("e2e") / ".sluice"
-    with Installation(home) as running:
-        yield running
+def installation() -> Iterator[Installation]:
+    """A running installation with the default configuration, where every user may look, and begun without any umask."""
+    with TemporaryDirectory(prefix="sluice-e2e-") as folder:
+        Path(folder).chmod(0o755)
+        before = os.umask(0)
+        try:
+            running = Installation(Path(folder) / ".sluice")
+            running.start()
+        finally:
+            os.umask(before)
+        try:
+            yield running
+        finally:
+            running.stop()
 
 
 @pytest.fixture

@@ -19,13 +19,15 @@ def share_database(path: Path) -> None:
     _template = path
 
 
-def start_migrated(home: Path, port: int, *, extra_env: Mapping[str, str] | None = None) -> tuple[Server, str]:
+def start_migrated(
+    home: Path, port: int, *, extra_env: Mapping[str, str] | None = None, auth_string: str | None = None
+) -> tuple[Server, str]:
     """`start_prefect` on a database that is new, and migrated where another one has been."""
     database = home / "prefect.db"
     if _template is not None and _template.exists() and not database.exists():
         home.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(_template, database)
-    server, url = start_prefect(home, port, log_file=home / "server.log", extra_env=extra_env)
+    server, url = start_prefect(home, port, log_file=home / "server.log", extra_env=extra_env, auth_string=auth_string)
     _keep(database)
     return server, url
 

@@ -181,16 +181,24 @@ class Mover:
     def _reserve(self, path: bytes, event_id: str, into: bytes, sidecar: bytes | None) -> bytes:
         """A free path below ``into``, its directory there and, if there is to be one, its sidecar written."""
         wanted = into + b"/" + path
-        os.makedirs(os.path.dirname(self._folder.absolute(wanted)), exist_ok=True)
+        make_folders(os.path.dirname(self._folder.absolute(wanted)))
+        readers = self._readers(path, event_id)
         for name in _candidates(wanted):
             beside = self._sidecar_of(name)
             if sidecar is not None and _is_of(beside, event_id):
                 return name  # an earlier call came as far as this
             if os.path.lexists(self._folder.absolute(name)):
                 continue
-            if sidecar is None or _write_new(beside, sidecar, self._draft(name, event_id)):
+            if sidecar is None or _write_new(beside, sidecar, self._draft(name, event_id), readers):
                 return name
         raise FileExistsError(errno.EEXIST, "every name that can be made from it is taken", wanted)
+
+    def _readers(self, path: bytes, event_id: str) -> int:
+        """The mode of a note on the file: whoever may read the file may read why it was put away."""
+        for place in (self._folder.absolute(path), self._moving(path, event_id)):
+            with contextlib.suppress(OSError):
+                return (stat.S_IMODE(os.lstat(place).st_mode) & 0o444) | 0o600
+        return 0o600
 
     def _already(self, path: bytes, version: Version, event_id: str, into: bytes) -> bytes | None:
         """Where an earlier call has put the file, if it has."""
@@ -210,6 +218,20 @@ class Mover:
     def _sidecar_of(self, target: bytes) -> bytes:
         directory, name = os.path.split(self._folder.absolute(target))
         return directory + b"/" + fit(name, SIDECAR)
+
+
+def make_folders(path: bytes) -> None:
+    """Make the folder and those above it that are missing, each as open to others as the one that it lies in."""
+    if os.path.isdir(path):
+        return
+    above = os.path.dirname(path)
+    make_folders(above)
+    try:
+        os.mkdir(path, 0o700)
+        os.chmod(path, stat.S_IMODE(os.stat(above).st_mode))
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
 
 
 def fit(name: bytes, suffix: bytes) -> bytes:
@@ -233,9 +255,10 @@ def _candidates(path: bytes) -> Iterator[bytes]:
         yield directory + slash + fit(stem, b"~%d" % number + suffix[-64:])
 
 
-def _write_new(path: bytes, text: bytes, draft: bytes) -> bool:
+def _write_new(path: bytes, text: bytes, draft: bytes, mode: int) -> bool:
     """Write a file that nobody sees half; false if there is one already."""
     with open(draft, "wb") as file:
+        os.fchmod(file.fileno(), mode)
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
+
+import pytest
 
 from tests.integration.files.conftest import Watched
 
@@ -59,3 +63,26 @@ async def test_a_name_that_is_taken_in_done_is_never_overwritten(watched: Watche
         await watched.settled()
     done = watched.path / "done"
     assert {path.name: path.read_text() for path in done.iterdir()} == {"a.csv": "0", "a~2.csv": "1", "a~3.csv": "2"}
+
+
+@pytest.mark.parametrize(("folder_mode", "file_mode", "note_mode"), [(0o2770, 0o660, 0o640), (0o755, 0o600, 0o600)])
+async def test_folders_are_as_open_as_the_watched_one_and_a_note_is_as_open_as_its_file(
+    watched: Watched, folder_mode: int, file_mode: int, note_mode: int
+) -> None:
+    """Whatever the umask: those who drop files look there for what became of them, and others are told nothing."""
+    watched.path.chmod(folder_mode)
+    before = os.umask(0o077)
+    try:
+        await watched.listen()
+        watched.archive()
+        (watched.path / "a.csv").write_text("1")
+        (watched.path / "a.csv").chmod(file_mode)
+        (event,) = await watched.arrived(1)
+        await watched.finish(event, ok=False)
+        await watched.settled()
+    finally:
+        os.umask(before)
+    failed = watched.path / "failed"
+    assert stat.S_IMODE(failed.stat().st_mode) == folder_mode
+    assert stat.S_IMODE((failed / "a.csv").stat().st_mode) == file_mode
+    assert stat.S_IMODE((failed / "a.csv.error.json").stat().st_mode) == note_mode
