@@ -91,7 +91,7 @@ async def kept(bench: Bench, run_id: str) -> None:
 
 
 def kill_slot(executor: Any) -> None:
-    (slot,) = executor._fleet.slots.values()
+    (slot,) = (slot for slot in executor._fleet.slots.values() if slot.run)  # another one is there while it waits
     os.kill(slot.pid, signal.SIGKILL)
 
 
@@ -121,9 +121,10 @@ async def test_a_flow_with_retries_that_is_over_its_time_is_tried_again(bench: B
     assert "AwaitingRetry" in await bench.states(run_id)
 
 
-async def test_a_paused_run_whose_slot_dies_comes_to_its_pause_again_where_it_is_restarted(bench: Bench):
+@pytest.mark.parametrize("source", [PLAIN, SIGNAL], ids=["pause", "signal"])
+async def test_a_paused_run_whose_slot_dies_comes_to_its_pause_again_where_it_is_restarted(bench: Bench, source: str):
     executor = await bench.start(slots=1)
-    run_id, _ = await begin(bench, PLAIN, job_variables={"sluice_on_lost": "restart"})
+    run_id, _ = await begin(bench, source, job_variables={"sluice_on_lost": "restart"})
     first = (await bench.reach(run_id, "PAUSED"))["state_id"]
     kill_slot(executor)
     await paused_again(bench, run_id, first)
@@ -156,10 +157,12 @@ async def test_the_subflow_of_a_run_that_crashes_does_not_wait_for_ever(bench: B
     assert "parent run" in (await child_is(bench, child, "CRASHED"))["state"]["message"]
 
 
-async def test_the_subflow_of_a_run_that_is_handed_back_waits_again(bench: Bench):
+@pytest.mark.parametrize("wait", ["pause_flow_run(timeout=3600)", "wait_for_signal('gate')"], ids=["pause", "signal"])
+async def test_the_subflow_of_a_run_that_is_handed_back_waits_again(bench: Bench, wait: str):
     await bench.start(slots=1, stop_seconds=0.1)
     child = f"gate-{bench.name}"
-    run_id, _ = await begin(bench, SUBFLOW.replace("{child}", child))
+    source = SUBFLOW.replace("{child}", child).replace("pause_flow_run(timeout=3600)", wait)
+    run_id, _ = await begin(bench, source)
     first = (await child_is(bench, child, "PAUSED"))["state_id"]
     await bench.stop()
     assert (await bench.reach(run_id, "SCHEDULED"))["state_name"] == "AwaitingRetry"
