@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 import structlog
@@ -23,6 +23,9 @@ _PATIENCE_SECONDS: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 """How long to wait between tries while something passes by itself; then others come first and it is tried later."""
 
 _LATER_SECONDS: Final = 2.0
+
+_COMMIT_SECONDS: Final = 3.0
+"""Prefect tells of a run before its transaction is committed: only after so long is a run that is not there unknown."""
 
 log = structlog.get_logger()
 
@@ -101,7 +104,10 @@ class Applier:
         try:
             return await self._delivery.serve(run_id, heard=heard if heard is not None and heard.ours else None)
         except NotFound:
-            await self._delivery.decide(record, Verdict(Outcome.UNKNOWN_RUN, f"Prefect knows no flow run {run_id}"))
+            reason = f"Prefect knows no flow run {run_id}"
+            if datetime.now(UTC) - record.received < timedelta(seconds=_COMMIT_SECONDS):
+                raise TransientError(f"{reason} yet") from None
+            await self._delivery.decide(record, Verdict(Outcome.UNKNOWN_RUN, reason))
             return set()
 
     async def _to_key(self, signal_id: str, claims: Sequence[str]) -> set[str]:

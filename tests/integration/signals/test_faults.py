@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import uuid
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from config.settings import RedisSettings
+from events.errors import NotFound
 from events.event import Limits
 from events.signal import Outcome
 from services.embedded import claim_port
@@ -58,6 +58,31 @@ async def test_of_many_resumers_the_first_signal_in_order_wins(desk: Desk, redis
         assert statuses == ["applied", "duplicate", "duplicate", "duplicate"]
         assert await desk.answer(run_id) == {"n": 0}
         assert await desk.resumes(run_id) == 1
+
+
+class Uncommitted(WaitingRuns):
+    """Prefect has told of a run and does not show it yet."""
+
+    def __init__(self, desk: Desk, times: int) -> None:
+        super().__init__(desk.api)
+        self.times = times
+
+    async def read(self, run_id: str) -> RunView:
+        if self.times:
+            self.times -= 1
+            raise NotFound("Prefect answered 404")
+        return await super().read(run_id)
+
+
+async def test_a_run_that_prefect_does_not_show_yet_is_not_unknown(desk: Desk, redis: AsyncRedis) -> None:
+    run_id = await desk.park(new_key())
+    uncommitted = Uncommitted(desk, times=3)
+    applier = Applier(store=SignalStore(redis, settings()), runs=uncommitted, hints=desk.hints, settings=settings())
+    signal_id = await desk.send_quietly(run_id=run_id, input={"n": 1})
+    await applier.apply(signal_id)
+    assert uncommitted.times == 0
+    assert (await desk.outcome(signal_id)).status == "applied"
+    assert await desk.answer(run_id) == {"n": 1}
 
 
 class Meanwhile(WaitingRuns):
@@ -209,11 +234,12 @@ async def test_old_records_are_forgotten_and_open_ones_are_not(desk: Desk, redis
     small = settings(max_records=100)
     store = SignalStore(redis, small)
     applier = Applier(store=store, runs=desk.runs, hints=desk.hints, settings=small)
-    unknown = str(uuid.uuid4())
     kept = await desk.send_quietly(key=new_key())
     await applier.apply(kept)
+    over = await desk.park(new_key())
+    await desk.set_state(over, "COMPLETED")
     for _ in range(105):
-        await applier.apply(await desk.send_quietly(run_id=unknown))
+        await applier.apply(await desk.send_quietly(run_id=over))
     assert await store.forget() > 0
     assert len(await store.newest(1000)) == 100
     record = await store.get(kept)

@@ -143,8 +143,13 @@ async def test_a_run_that_was_deleted_is_forgotten(desk: Desk, applier: Applier)
     await applier.apply(by_key)
     record = await desk.outcome(by_key)
     assert (record.status, record.reason) == ("rejected", "the run was deleted")
-    await applier.apply(by_id)
-    assert (await desk.outcome(by_id)).status == "unknown-run"
+
+    async def unknown() -> bool:
+        await applier.apply(by_id)
+        record = await desk.store.get(by_id)
+        return record is not None and record.status == "unknown-run"
+
+    await eventually(unknown, what="the signal is told that there is no such run")
     assert await desk.hints.memos_for(key) == []
 
 
