@@ -1,4 +1,7 @@
-"""`make demo`: start, drop a file, publish an order, approve it, print the timeline, stop; exit 0 only if all is so."""
+"""`make demo`: a file, an order and its approval, and an order that waits while all is stopped and started again.
+
+Prints the timeline; exit 0 only if all is so.
+"""
 
 from __future__ import annotations
 
@@ -68,11 +71,22 @@ def _play(installation: Installation) -> None:
     with installation:
         timeline.reached(f"ready; Prefect UI at {installation.status['prefect_ui']}")
         _ingest(installation, timeline)
-        _approve(installation, timeline)
+        _approve(installation, timeline, _order(installation, timeline, 1042), 1042)
+        waiting = _order(installation, timeline, 1043)
+        timeline.begin("Ctrl-C, while this order waits")
+    _stopped(installation, timeline)
+    timeline.begin("Starting again on the same home ...")
+    with installation:
+        timeline.reached("ready")
+        _approve(installation, timeline, waiting, 1043)
         timeline.begin("Ctrl-C")
+    _stopped(installation, timeline)
+    print("\nEverything happened, as Prefect and the database tell.")
+
+
+def _stopped(installation: Installation, timeline: Timeline) -> None:
     timeline.reached(f"stopped with exit code {installation.process.returncode}")
     _demand(installation.process.returncode == 0, f"the service ended with code {installation.process.returncode}")
-    print("\nEverything happened, as Prefect and the database tell.")
 
 
 def _ingest(installation: Installation, timeline: Timeline) -> None:
@@ -100,17 +114,22 @@ def _ingest(installation: Installation, timeline: Timeline) -> None:
     _demand(len(installation.runs("ingest-file")) == 1, "there is exactly one run for the file")
 
 
-def _approve(installation: Installation, timeline: Timeline) -> None:
+def _order(installation: Installation, timeline: Timeline, number: int) -> dict[str, Any]:
     order = {
         "specversion": "1.0",
         "id": str(uuid.uuid4()),
         "source": "demo/shop",
         "type": "order.created",
-        "data": {"order_id": 1042, "amount": 129.5},
+        "data": {"order_id": number, "amount": 129.5},
     }
-    timeline.begin("An order is published: PUBLISH sluice.events")
+    known = {run["id"] for run in installation.runs("order-approval")}
+    timeline.begin(f"Order {number} is published: PUBLISH sluice.events")
     installation.redis.publish("sluice.events", json.dumps(order))
-    run = installation.until(_first(installation, "order-approval"), "a run of order-approval exists")
+
+    def created() -> dict[str, Any] | None:
+        return next((run for run in installation.runs("order-approval") if run["id"] not in known), None)
+
+    run = installation.until(created, "a run of order-approval exists")
     timeline.reached(f"flow run {run['name']!r} created", _time(run["created"]))
 
     def waits() -> dict[str, Any] | None:
@@ -120,16 +139,23 @@ def _approve(installation: Installation, timeline: Timeline) -> None:
     waiting = installation.until(waits, "the run waits for its approval")
     timeline.reached("the flow began", _time(waiting["start_time"]))
     timeline.reached("the run is Paused", _time(waiting["state"]["timestamp"]))
-    _demand("awaits:order-1042" in waiting["tags"], f"the run shows what it waits for: {waiting['tags']}")
+    _demand(f"awaits:order-{number}" in waiting["tags"], f"the run shows what it waits for: {waiting['tags']}")
+    return waiting
 
-    timeline.begin("The approval is published: PUBLISH sluice.resume")
-    signal = {"key": "order-1042", "input": {"approved": True}, "by": "demo"}
+
+def _approve(installation: Installation, timeline: Timeline, waiting: dict[str, Any], number: int) -> None:
+    run = _one(installation, "order-approval", waiting["id"])
+    _demand(run["end_time"] is None, f"the order waits until it is answered: {run['state']['name']}")
+    asked = datetime.now(UTC).isoformat()
+    timeline.begin(f"The approval of order {number} is published: PUBLISH sluice.resume")
+    signal = {"key": f"order-{number}", "input": {"approved": True}, "by": "demo"}
     installation.redis.publish("sluice.resume", json.dumps(signal))
     run = installation.until(_ended(installation, "order-approval", run["id"]), "the run has ended")
     _demand(run["state"]["type"] == "COMPLETED", f"order-approval ended as {run['state']['name']}")
     states = installation.prefect.get("/flow_run_states/", params={"flow_run_id": run["id"]}).json()
-    after_pause = [state for state in states if state["timestamp"] > waiting["state"]["timestamp"]]
-    resumed = min(after_pause, key=lambda state: state["timestamp"])
+    resumed = min(
+        (state for state in states if _time(state["timestamp"]) > _time(asked)), key=lambda state: state["timestamp"]
+    )
     timeline.reached(f"the run is {resumed['name']}", _time(resumed["timestamp"]))
     timeline.reached("the flow completed", _time(run["end_time"]))
 

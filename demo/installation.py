@@ -77,7 +77,7 @@ class Installation:
         self.access: dict[str, str | None] = json.loads(self.sluice("env", "--json").stdout)
         auth = self.access["PREFECT_API_AUTH_STRING"]
         self.prefect = httpx.Client(
-            base_url=self.status["prefect_api"], auth=tuple(auth.split(":", 1)) if auth else None, timeout=10
+            base_url=self.status["prefect_api"], auth=tuple(auth.split(":", 1)) if auth else None, timeout=60
         )
         self.redis = redis.Redis.from_url(self.access["SLUICE_REDIS_URL"] or "", decode_responses=True)
         self._stack.callback(self.prefect.close)

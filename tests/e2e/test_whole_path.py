@@ -237,3 +237,19 @@ def test_ctrl_c_ends_every_process_and_a_second_start_finds_its_state(installati
     installation.start()
     found = run_named(installation, "ingest-file", "while-away.csv")
     assert {run["id"] for run in installation.runs("ingest-file")} == {*before, found["id"]}
+
+
+def test_an_order_that_waits_is_approved_after_a_stop_and_a_start(installation: Installation) -> None:
+    installation.redis.publish("sluice.events", json.dumps(order("e2e-restart")))
+    run = run_named(installation, "order-approval", "e2e-restart")
+    paused(installation, "order-approval", run["id"])
+    assert installation.stop() < 10
+    assert installation.process.returncode == 0
+    installation.start()
+    assert state(installation, "order-approval", run["id"])["type"] not in FINAL
+    approval = {"key": "order-e2e-restart", "input": {"approved": True}, "by": "tests"}
+    installation.redis.publish("sluice.resume", json.dumps(approval))
+    assert ended(installation, "order-approval", run["id"])["type"] == "COMPLETED"
+    assert len([one for one in installation.runs("order-approval") if "e2e-restart" in one["name"]]) == 1
+    told = json.loads(installation.sluice("signals", "list", "--json").stdout)
+    assert [one["outcome"] for one in told if one.get("key") == "order-e2e-restart"] == ["applied"]
