@@ -10,7 +10,7 @@ SLUICE := $(BIN)/sluice
 # locked with an extra and asked for without one for another project, and wants a hash of its newest version.
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps
 
-.PHONY: up demo test browser coverage check lint types bench soak lock clean
+.PHONY: up demo test browser coverage check lint types bench soak audit lock clean
 .DEFAULT_GOAL := up
 
 up: $(ENV)
@@ -54,9 +54,20 @@ lock:
 		--extra service --extra flows pyproject.toml -o requirements/service.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-strip-extras \
 		--extra service --extra flows --group dev -c requirements/service.txt pyproject.toml -o requirements/dev.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-strip-extras \
+		--group audit -o requirements/audit.txt
+
+# Licences, a bill of materials (build/sbom.json) and known vulnerabilities of what the service installs.
+audit: $(ENV) .venv-audit/.ready
+	.venv-audit/bin/python requirements/audit.py
+
+.venv-audit/.ready: requirements/audit.txt | $(BIN)/python
+	@$(BIN)/python -m venv .venv-audit
+	@.venv-audit/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps -r requirements/audit.txt
+	@touch $@
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf .venv .venv-audit build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Sluice needs Python 3.11, 3.12 or 3.13 on the PATH (or make PYTHON=/path/to/python3.11)"; exit 2; }
