@@ -16,6 +16,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateDetails, StateTy
 from prefect.client.schemas.responses import SetStateStatus, StateAbortDetails, StateRejectDetails
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.input.run_input import run_input_subclass_from_type
+from prefect.logging import get_logger
 from pydantic import BaseModel
 
 from sluice.protocol import description_key, form, inputs_prefix, schema_key
@@ -23,11 +24,16 @@ from sluice.protocol import description_key, form, inputs_prefix, schema_key
 _CALL_SECONDS: Final = 5.0
 """Prefect's client retries by itself with ever longer pauses; a call is begun afresh before that."""
 
+_AGAIN_SECONDS: Final = 0.5
+
 _ANY_OBJECT: Final = {"type": "object", "title": "Input", "properties": {}, "additionalProperties": True}
 _INPUTS: Final = 1000
 """More than a wait has: two for its last entry, and an answer or a verdict."""
 
 _CONFLICT: Final = 409
+
+OUT_OF_REACH: Final = (httpx.TransportError, OSError, TimeoutError)
+"""There was no answer. Prefect's client itself tries again what the server answers with an error of its own."""
 
 UNREACHABLE: Final = (httpx.HTTPError, OSError, TimeoutError)
 
@@ -42,6 +48,15 @@ class OwnRun:
     async def read(self) -> FlowRun:
         """The run as the server has it; raises one of `UNREACHABLE` when that takes more than 5 s."""
         return await asyncio.wait_for(self._client.read_flow_run(self._id), _CALL_SECONDS)
+
+    async def read_patiently(self) -> FlowRun:
+        """The run once the server can be reached, however long that takes: a run that waits has the time."""
+        while True:
+            try:
+                return await self.read()
+            except OUT_OF_REACH as error:
+                get_logger("sluice").debug("Prefect is out of reach, asking again: %s", error)
+                await asyncio.sleep(_AGAIN_SECONDS)
 
     async def states(self) -> list[State[Any]]:
         """The run's states, oldest first."""

@@ -85,7 +85,7 @@ class Wait:
         it is in another wait.
         """
         while True:
-            before, inputs = await asyncio.gather(self.run.read(), self.run.inputs(self.key))
+            before, inputs = await asyncio.gather(self.run.read_patiently(), self.run.inputs(self.key))
             self._tags = list(before.tags)
             result = await self._known(before, inputs)
             if result is None:
@@ -103,7 +103,7 @@ class Wait:
 
     async def began(self) -> datetime | None:
         """When this attempt of the run first entered the wait; None if it did not."""
-        run, states = await asyncio.gather(self.run.read(), self.run.states())
+        run, states = await asyncio.gather(self.run.read_patiently(), self.run.states())
         fired = self._fired(run)
         entered = [
             state.timestamp
