@@ -22,6 +22,7 @@ from services.store.connection import AsyncRedis, connect
 from services.store.journal import Journal
 from services.store.lanes import Lanes
 from services.store.runs import ACTIVE
+from tests.support import faults_answers
 from tests.support.faults_roles import Role
 from tests.support.prefects import start_migrated
 from tests.support.proxy import Proxy
@@ -57,6 +58,7 @@ rules:
   - {name: every, on: fault.*, run: fault/every, parameters: {n: "{{ event.data.n }}"}}
   - {name: third, on: fault.*, when: event.data.n % 3 == 0, run: fault/third, parameters: {n: "{{ event.data.n }}"}}
   - {name: tenth, on: fault.*, when: event.data.n % 10 == 0, run: fault/executed, parameters: {n: "{{ event.data.n }}"}}
+  - {name: asking, on: fault.*, when: event.data.n % 10 == 7, run: fault/asks, parameters: {n: "{{ event.data.n }}"}}
   - {name: file, on: sluice.file.arrived, run: fault/file, parameters: {path: "{{ event.data.path }}"}}
 """
 
@@ -78,6 +80,8 @@ class Installation:
         self.inbox = directory / "inbox"
         self.marks = directory / "marks"
         """A file for each number whose run was executed."""
+        self.answers = directory / "answers"
+        """A file for each number whose run waits: the answers that it received."""
         self.api_port = claim_port(0, "a free port")
         self.faults: Counter[str] = Counter()
         self._one_at_valkey = asyncio.Lock()
@@ -97,6 +101,7 @@ class Installation:
     async def _start(self) -> None:
         self.inbox.mkdir(parents=True)
         self.marks.mkdir()
+        self.answers.mkdir()
         project = self._directory / "sluice.yaml"
         project.write_text(PROJECT)
         self._stack.callback(self.valkey.stop)
@@ -126,7 +131,8 @@ class Installation:
             "SLUICE_DISPATCHER__MAX_BACKOFF_SECONDS": "2",
             "SLUICE_EXECUTOR__SLOTS": "2",
             "SLUICE_EXECUTOR__LOST_SECONDS": "5",
-            "SLUICE_EXECUTOR__DEPLOYMENTS": f'["{FLOW}/{EXECUTED}"]',
+            "SLUICE_EXECUTOR__DEPLOYMENTS": f'["{FLOW}/{EXECUTED}", "{FLOW}/{faults_answers.DEPLOYMENT}"]',
+            "SLUICE_RESUMER__POLL_SECONDS": "2",
         }
         (self._directory / ".sluice").mkdir()
         for name, count in ROLES.items():
@@ -164,15 +170,18 @@ class Installation:
         folder = self._directory / "flows"
         folder.mkdir()
         (folder / "fault.py").write_text(EXECUTED_FLOW.format(marks=str(self.marks)))
-        executed = {
-            "name": EXECUTED,
-            "flow_id": flow["id"],
-            "path": str(folder),
-            "entrypoint": "fault.py:mark",
-            "enforce_parameter_schema": False,
-            "job_variables": {"sluice_on_lost": "restart"},
-        }
-        await self._asked("/deployments/", executed)
+        asks = faults_answers.FLOW_SOURCE.format(folder=self.answers, rounds=faults_answers.ROUNDS)
+        (folder / "asks.py").write_text(asks)
+        for name, entrypoint in ((EXECUTED, "fault.py:mark"), (faults_answers.DEPLOYMENT, "asks.py:ask")):
+            executed = {
+                "name": name,
+                "flow_id": flow["id"],
+                "path": str(folder),
+                "entrypoint": entrypoint,
+                "enforce_parameter_schema": False,
+                "job_variables": {"sluice_on_lost": "restart"},
+            }
+            await self._asked("/deployments/", executed)
 
     async def _asked(self, path: str, body: dict[str, Any]) -> Any:
         """The answer of Prefect, which is busy with itself now and then ("database is locked")."""
@@ -296,7 +305,9 @@ class Installation:
         """How much is under way: events that are not routed, runs that are not created or not executed."""
         lanes, depth = Lanes(self.redis), await Journal(self.redis, JournalSettings()).depth()
         lengths = await lanes.lengths(await lanes.names())
-        executing = int(await cast(Awaitable[int], self.redis.scard(f"{ACTIVE}tenth")))
+        executing = 0
+        for rule in ("tenth", faults_answers.RULE):
+            executing += int(await cast(Awaitable[int], self.redis.scard(f"{ACTIVE}{rule}")))
         return depth.unread + depth.pending + sum(lengths.values()) + executing
 
     async def runs(self) -> list[dict[str, Any]]:

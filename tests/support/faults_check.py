@@ -12,6 +12,7 @@ from typing import Any
 from services.store.dead_letters import DeadLetters, LetterQuery
 from services.store.journal import STREAM, Broken, parse_entry
 from tests.support.faults import Installation
+from tests.support.faults_answers import RULE, AnswerVerdict, judge_answers, wanted
 from tests.support.faults_load import Load
 
 Pair = tuple[str, str]
@@ -36,6 +37,7 @@ class Verdict:
     executed: Counter[int] = field(default_factory=Counter)
     letters: Counter[str] = field(default_factory=Counter)
     cut_off: int = 0
+    answers: AnswerVerdict = field(default_factory=AnswerVerdict)
     wrong: list[str] = field(default_factory=list)
 
 
@@ -59,10 +61,15 @@ async def judge(installation: Installation, load: Load, *, letters: Collection[s
         for rule in _rules(event):
             verdict.wanted[event["id"], rule] += 1
     verdict.executed = Counter({int(mark.name): len(mark.read_text().splitlines()) for mark in _marks(installation)})
-    for run in await installation.runs():
+    runs = await installation.runs()
+    for run in runs:
         verdict.found[_tag(run, "event"), _tag(run, "rule")] += 1
         verdict.wrong += _fault_of_execution(run, verdict.executed)
         verdict.cut_off += _was_cut_off(run)
+    asking = [run for run in runs if _tag(run, "rule") == RULE]
+    cut_off = {run["id"] for run in asking if _was_cut_off(run)}
+    verdict.answers = await judge_answers(installation.redis, installation.answers, asking, cut_off=cut_off)
+    verdict.wrong += verdict.answers.wrong
     async for letter in DeadLetters(installation.redis).walk(LetterQuery()):
         verdict.letters[letter.code] += 1
         if letter.code not in letters:
@@ -89,15 +96,17 @@ def _rules(event: dict[str, Any]) -> list[str]:
     """The rules of `tests.support.faults.PROJECT`, said once more in other words."""
     if event["type"] == "sluice.file.arrived":
         return ["file"]
-    return ["every", *(rule for rule, step in (("third", 3), ("tenth", 10)) if event["data"]["n"] % step == 0)]
+    n = event["data"]["n"]
+    by_step = [rule for rule, step in (("third", 3), ("tenth", 10)) if n % step == 0]
+    return ["every", *by_step, *([RULE] if wanted(n) else [])]
 
 
 def _fault_of_execution(run: dict[str, Any], executed: Counter[int]) -> list[str]:
-    if _tag(run, "rule") != "tenth":
+    if _tag(run, "rule") not in {"tenth", RULE}:
         return []
     if run["state_type"] != "COMPLETED" and not _was_cut_off(run):
         return [f"the run {run['id']} is {run['state_name']}: {run['state']['message']}"]
-    if executed[run["parameters"]["n"]]:
+    if _tag(run, "rule") == RULE or executed[run["parameters"]["n"]]:
         return []
     return [f"the run {run['id']} is {run['state_name']} and was not executed"]
 

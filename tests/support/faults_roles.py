@@ -29,6 +29,16 @@ class Role:
         self.ends: list[int] = []
         """The exit codes of its processes so far."""
 
+    @property
+    def pid(self) -> int | None:
+        """Of the role's own process, while it runs."""
+        return None if self.ended or self._server is None else self._server.process.pid
+
+    @property
+    def ended(self) -> bool:
+        """Whether its process is gone."""
+        return self._server is None or self._server.process.poll() is not None
+
     def keep_running(self, now: float) -> None:
         if self._server is not None and self._server.process.poll() is not None:
             self.ends.append(self._server.process.returncode)

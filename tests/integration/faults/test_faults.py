@@ -1,8 +1,9 @@
 """The promise of Sluice under fire: exactly one flow run for each event and matching rule, whatever breaks.
 
 Roles, Valkey and the Prefect server are real processes that are killed, stopped and restarted at random, with a
-network between them that delays, cuts, half-closes and goes silent, while events come in over every source. In the end
-the flow runs in Prefect are held against the journal, and the journal against what the publishers know they sent.
+network between them that delays, cuts, half-closes and goes silent, while events come in over every source, and while
+paused and suspended runs are answered. In the end the flow runs in Prefect are held against the journal, the journal
+against what the publishers know they sent, and the answers that the runs received against those that they were given.
 
 ``FAULTS_SEED`` repeats a run's faults (their moments are the machine's), ``FAULTS_SECONDS`` sets how long
 the soak goes on.
@@ -24,6 +25,7 @@ import pytest
 
 from services.health import read_reports
 from tests.support.faults import Installation
+from tests.support.faults_answers import Answers
 from tests.support.faults_check import Verdict, judge
 from tests.support.faults_load import Load
 from tests.support.waiting import eventually
@@ -88,6 +90,12 @@ async def _play(
         load = Load(installation, random.Random(seed + 1))
         started = time.monotonic()
         publishing = asyncio.create_task(load.run(pause_seconds=pause_seconds))
+        answers = Answers(
+            installation.redis,
+            api_port=installation.api_port,
+            rng=random.Random(seed + 4),
+        )
+        answering = asyncio.create_task(answers.run(load.sure, load.unsure))
         lanes = [_hurt(installation, random.Random(seed + lane), fault_seconds) for lane in (2, 3)]
         await asyncio.gather(*lanes, _kill_prefect(installation, rng, fault_seconds, times=prefect_kills))
         publishing.cancel()
@@ -97,9 +105,12 @@ async def _play(
         await load.calm(5)
         calm = time.monotonic()
         verdict = await _settled(installation, load, settle_seconds)
+        answering.cancel()
+        await asyncio.gather(answering, return_exceptions=True)
         times = f"{hurt_for:.0f} s, {time.monotonic() - calm:.0f} s"
-        say(_table({"seed": seed, "time under faults, time to settle": times}, installation, load, verdict))
+        say(_table({"seed": seed, "time under faults, time to settle": times}, installation, load, answers, verdict))
         await load.aclose()
+        await answers.aclose()
         reports = await read_reports(installation.redis)
         (directory / "reports.json").write_text(json.dumps(reports, indent=1))
         assert not verdict.wrong, "\n".join([f"seed {seed}, logs in {directory}", *verdict.wrong[:20]])
@@ -143,7 +154,7 @@ async def _settled(installation: Installation, load: Load, within_seconds: float
         await asyncio.sleep(max(0.5, 2 * (now - asked)))
 
 
-def _table(facts: dict[str, object], installation: Installation, load: Load, verdict: Verdict) -> str:
+def _table(facts: dict[str, object], installation: Installation, load: Load, answers: Answers, verdict: Verdict) -> str:
     sent = Counter(load.sure.values())
     missing, extra = (verdict.wanted - verdict.found).total(), (verdict.found - verdict.wanted).total()
     lines = [
@@ -158,7 +169,14 @@ def _table(facts: dict[str, object], installation: Installation, load: Load, ver
         f"| runs missing, runs too many | {missing}, {extra} |",
         f"| runs executed, executions in all | {len(verdict.executed)}, {verdict.executed.total()} |",
         f"| of these, failed as Prefect was away for longer than a run's own client tries | {verdict.cut_off} |",
+        f"| runs that waited and came to their end | {verdict.answers.waited} |",
+        f"| answers wanted, received | {verdict.answers.wanted}, {verdict.answers.received.total()} |",
+        f"| answers taken by: {', '.join(sorted(answers.ways))} | {', '.join(map(str, _by_name(answers.ways)))} |",
         f"| dead letters | {verdict.letters.total()} |",
         f"| promises broken | {len(verdict.wrong)} |",
     ]
     return "\n".join(lines)
+
+
+def _by_name(counts: Counter[str]) -> list[int]:
+    return [counts[name] for name in sorted(counts)]
