@@ -157,9 +157,14 @@ class Router:
     async def _unpark(self) -> None:
         """Let parked events go on after a start, after the rules have changed, and when their rule works again."""
         released = self._deciding.released
-        self._deciding.released = set()
         if released is None or released:
-            count = await self._parked.unpark(None if released is None else sorted(released))
+            self._deciding.released = set()  # what is released meanwhile is for the next time
+            try:
+                count = await self._parked.unpark(None if released is None else sorted(released))
+            except BaseException:
+                later = self._deciding.released
+                self._deciding.released = None if released is None or later is None else released | later
+                raise
             if count:
                 log.info("parked events are judged again", events=count)
         self._parked_counts = await self._parked.counts()

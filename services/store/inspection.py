@@ -26,6 +26,7 @@ from events.event import printable
 from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, SyncRedis, translated
 from services.store.dead_letters import DEAD, QUARANTINE, DeadLetters, letter_id_of
 from services.store.keys import Key, KeyList, is_number
+from services.store.lease import TAKE
 from services.store.unreadable import FAULTS, readable
 
 LOOKED: Final = "sluice:inspection:looked"
@@ -118,6 +119,7 @@ class Looks:
 
     def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis
+        self._take = redis.register_script(EVEN_WHEN_FULL + TAKE)
 
     async def last_ms(self) -> int:
         """When the last look at everything began, in milliseconds since the epoch; 0 if that is not known."""
@@ -134,7 +136,7 @@ class Looks:
     async def begin(self) -> bool:
         """Whether it is this process's turn."""
         with translated():
-            return bool(await self._redis.set(LOOKING, "1", nx=True, px=_LONGEST_LOOK_MS))
+            return bool(await self._take(keys=[LOOKING], args=["1", _LONGEST_LOOK_MS]))
 
     async def end(self, began_ms: int, *, rest_ms: int) -> None:
         """Let the others know, and look again after a rest at the earliest."""

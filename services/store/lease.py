@@ -7,6 +7,7 @@ from typing import Final
 
 from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, translated
 from services.store.keys import Key, is_number
+from services.store.unreadable import EXPECT
 
 LEASE: Final = "sluice:lease:"
 """Prefix of the key that holds the holder's token while the lease runs; behind it ``:token`` counts the holders."""
@@ -14,13 +15,39 @@ LEASE: Final = "sluice:lease:"
 _MARGIN: Final = 0.9
 """The holder trusts its lease for less than the server does: clocks may run a little apart."""
 
+# Lua: whether somebody holds the lease that is taken for so many ms. What never runs out, or not for long, is none.
+TAKEN: Final = (
+    EXPECT
+    + """
+local function taken(key, ms)
+  expect('string', key)
+  local left = redis.call('PTTL', key)
+  return left >= 0 and left <= ms * 10
+end
+"""
+)
+
+TAKE: Final = (
+    TAKEN
+    + """
+if taken(KEYS[1], ARGV[2]) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+)
+"""KEYS: a lease; ARGV: what its holder is known by, time to live in ms. Answers whether it is the caller's now."""
+
 # KEYS: lease, counter; ARGV: time to live in ms. Answers the new holder's token, or 0 when another holds the lease.
-_ACQUIRE: Final = """
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+_ACQUIRE: Final = (
+    TAKEN
+    + """
+expect('string', KEYS[2])
+if taken(KEYS[1], ARGV[1]) then return 0 end
 local token = redis.call('INCR', KEYS[2])
 redis.call('SET', KEYS[1], token, 'PX', ARGV[1])
 return token
 """
+)
 
 # ARGV: time to live in ms, token. Answers 1 while nobody has held the lease since the token was given, even if it ran
 # out in between.

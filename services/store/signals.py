@@ -24,6 +24,7 @@ from events.signal import Outcome, ResumeSignal
 from services.store.connection import AsyncRedis, translated
 from services.store.keys import Key, is_number, is_text, scored
 from services.store.known_events import SCANNED, escaped
+from services.store.lease import TAKE
 from services.store.signal_record import Mark, SignalRecord, from_ms, record_from, to_ms
 from services.store.signal_scripts import (
     ANSWERED,
@@ -104,6 +105,7 @@ class SignalStore:
         self._reopen = redis.register_script(REOPEN)
         self._witness = redis.register_script(WITNESS)
         self._release = redis.register_script(RELEASE)
+        self._take = redis.register_script(TAKE)
 
     @property
     def default_ttl_seconds(self) -> float:
@@ -392,7 +394,7 @@ class SignalStore:
         while True:
             asked = time.monotonic()
             with translated():
-                ours = await self._redis.set(key, token, nx=True, px=int(lease * 1000))
+                ours = await self._take(keys=[key], args=[token, int(lease * 1000)])
             if ours:
                 break
             if time.monotonic() > give_up:
