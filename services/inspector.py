@@ -24,6 +24,9 @@ LOOK_SECONDS: Final = 0.2
 TYPES_SECONDS: Final = 5.0
 """How often the types of the keys that have one name are looked at, though nobody complained."""
 
+EVERYTHING_MS: Final = 3_600_000
+"""How often everything is looked at though nobody complained: some things are counted and never read."""
+
 _REST: Final = 5
 _LONGEST_REST_MS: Final = 60_000
 """So many times as long as looking at everything took (and at most this long) until everything is looked at again."""
@@ -48,6 +51,7 @@ class Inspector:
         self._inspection = Inspection(redis, KeyList(key for keys in declared_keys().values() for key in keys))
         self._trouble = Backoff("look through Redis", first_seconds=0.5, longest_seconds=5)
         self._noted_ms = 0
+        self._started_ms = now_ms()
         self._types_at = 0.0
         self._set_aside = 0
 
@@ -83,8 +87,9 @@ class Inspector:
             self._types_at = time.monotonic() + TYPES_SECONDS
             count += await self._inspection.types()
             wanted = await self._looks.wanted_ms()
-            if wanted > await self._looks.last_ms():
-                self._noted_ms = self._noted_ms or wanted
+            last = await self._looks.last_ms()
+            if wanted > last or now_ms() - max(last, self._started_ms) > EVERYTHING_MS:
+                self._noted_ms = self._noted_ms or max(wanted, last + 1)
         if everything:
             self._noted_ms = self._noted_ms or now_ms()
         if self._noted_ms:

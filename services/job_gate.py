@@ -49,10 +49,12 @@ def refusal(raw: Mapping[bytes, bytes]) -> str | None:
     return _call_refusal(parts)
 
 
-def payload(packed: bytes) -> bytes:
-    """What a stored job asks for, as it was sent; as it is stored if it unpacks to too much."""
-    unpacked = _unpacked(packed)
-    return packed if unpacked is None else unpacked
+def beginning(packed: bytes, size: int) -> bytes:
+    """The first bytes of what a stored job asks for, as it was sent; no more than that is unpacked."""
+    try:
+        return zlib.decompressobj().decompress(packed, size)
+    except zlib.error:
+        return packed[:size]
 
 
 def _call_refusal(parts: object) -> str | None:

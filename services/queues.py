@@ -33,10 +33,10 @@ from typing_extensions import override
 from events.dead_letter import DeadLetter
 from events.errors import RejectedEvent, SluiceError
 from events.event import printable
-from services.job_gate import ALLOWED, APPLY_SIGNAL, EXECUTE_RUN, payload, refusal
+from services.job_gate import ALLOWED, APPLY_SIGNAL, EXECUTE_RUN, beginning, refusal
 from services.store.connection import SyncRedis, translated
 from services.store.dead_letters import keep, letter_id_of
-from services.store.inspection import ask_for_a_look
+from services.store.inspection import KEPT_BYTES, ask_for_a_look
 from services.store.unreadable import FAULTS, Unreadable, noted
 
 __all__ = [
@@ -179,13 +179,14 @@ def _put_aside(connection: SyncRedis, name: str, job_id: str, reason: str) -> No
     """Keep it as a dead letter and, for `rq info`, in the failed registry; nothing of it is unpickled."""
     key = Job.key_for(job_id)
     now = datetime.now(UTC)
+    stored = cast(bytes, connection.hget(key, "data") or b"")
     letter = DeadLetter(
         id=letter_id_of("job", name, job_id),
         kind="job",
         code="foreign-job",
-        reason=printable(f"{reason} (the job {job_id})", 2000),
+        reason=printable(f"{reason} (the job {job_id}, {len(stored)} bytes as it is stored)", 2000),
         source=f"rq:{name}",
-        raw=payload(cast(bytes, connection.hget(key, "data") or b"")),
+        raw=beginning(stored, KEPT_BYTES),
         first_failed=now,
         last_failed=now,
     )
@@ -240,6 +241,10 @@ class Gated(BaseWorker):
     @override
     def clean_group_registries(self) -> None:
         return
+
+    @override
+    def check_for_suspension(self, burst: bool) -> None:
+        """A key that anybody may set would stop all workers without a word: `rq suspend` is not heard here."""
 
     @override
     def run_maintenance_tasks(self) -> None:

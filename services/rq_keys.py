@@ -30,7 +30,6 @@ KEYS: Final = (
     Key("rq:results:*", "stream", "result of an RQ job", "as its job"),
     Key("rq:executions:*", "zset", "execution of an RQ job", "as its job"),
     Key("rq:execution:*", "hash", "execution of an RQ job", "while it goes on, with a time to live"),
-    Key("rq:suspended", "string", "order to all RQ workers to pause (`rq suspend`)", "until `rq resume`"),
     Key("rq:queues", "set", "name of an RQ queue", "for good", is_text),
     Key("rq:workers", "set", "name of an RQ worker", "until RQ finds it gone", is_text),
     Key("rq:worker:*", "hash", "RQ worker", "its worker's time to live"),

@@ -15,14 +15,14 @@ LEASE: Final = "sluice:lease:"
 _MARGIN: Final = 0.9
 """The holder trusts its lease for less than the server does: clocks may run a little apart."""
 
-# Lua: whether somebody holds the lease that is taken for so many ms. What never runs out, or not for long, is none.
+# Lua: whether somebody holds the lease. What never runs out, or not within an hour, is none: no lease is that long.
 TAKEN: Final = (
     EXPECT
     + """
-local function taken(key, ms)
+local function taken(key)
   expect('string', key)
   local left = redis.call('PTTL', key)
-  return left >= 0 and left <= ms * 10
+  return left >= 0 and left <= 3600000
 end
 """
 )
@@ -30,7 +30,7 @@ end
 TAKE: Final = (
     TAKEN
     + """
-if taken(KEYS[1], ARGV[2]) then return 0 end
+if taken(KEYS[1]) then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
@@ -42,7 +42,7 @@ _ACQUIRE: Final = (
     TAKEN
     + """
 expect('string', KEYS[2])
-if taken(KEYS[1], ARGV[1]) then return 0 end
+if taken(KEYS[1]) then return 0 end
 local token = redis.call('INCR', KEYS[2])
 redis.call('SET', KEYS[1], token, 'PX', ARGV[1])
 return token

@@ -83,7 +83,8 @@ class Parked:
 
     async def counts(self) -> Mapping[str, int]:
         """How many events each rule has parked."""
-        return {rule: await self._length(rule) for rule in await self._rules()}
+        counts = {rule: await self._length(rule) for rule in await self._rules()}
+        return {rule: count for rule, count in counts.items() if count}
 
     async def oldest_positions(self) -> list[str]:
         """The journal's positions that the first parked events need, so that they are not trimmed away."""

@@ -87,7 +87,7 @@ async def misplaced(redis: AsyncRedis, keys: KeyList) -> list[str]:
     """The keys whose type is not the declared one, and those that nobody has declared."""
     found = []
     async for name in redis.scan_iter(count=1000):
-        if not name.startswith((b"sluice:", b"rq:")):
+        if not name.startswith((b"sluice:", b"rq:")) or name == b"rq:suspended":
             continue
         declared, kind = keys.of(name), (await redis.type(name)).decode()
         if declared is None or declared.kind not in {"any", kind}:

@@ -130,6 +130,16 @@ def test_a_dependent_of_an_own_job_is_never_started(redis_sync, applied):
     assert applied == ["first"]
 
 
+async def test_a_foreign_job_of_any_size_becomes_a_small_letter(redis, redis_sync, applied):
+    packed = zlib.compress(b"x" * 50_000_000)
+    redis_sync.hset("rq:job:large", mapping={"data": packed, "status": "queued"})
+    redis_sync.rpush(f"rq:queue:{RESUME}", "large")
+    drain(redis_sync)
+    (letter,) = await DeadLetters(redis).search(LetterQuery(code="foreign-job"), limit=5)
+    assert letter.raw == b"x" * 4096
+    assert f"{len(packed)} bytes as it is stored" in letter.reason
+
+
 def test_a_payload_that_unpacks_to_far_more_than_it_weighs_is_put_aside(redis_sync, applied, monkeypatch):
     monkeypatch.setattr("services.job_gate.MAX_PAYLOAD_BYTES", 1_000_000)
     redis_sync.hset("rq:job:bomb", mapping={"data": zlib.compress(b"[" * 50_000_000), "status": "queued"})

@@ -12,18 +12,23 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from redis.exceptions import ResponseError
 
-from config.settings import load_settings
+from config.settings import JournalSettings, load_settings
 from events.errors import SluiceError
+from services.health import read_reports
 from services.inspector import declared_keys
 from services.status import read_status
 from services.store.dead_letters import DeadLetters, LetterQuery
 from services.store.inspection import Inspection
+from services.store.journal import Journal
 from services.store.keys import KeyList
+from services.store.lanes import Lanes
+from services.store.runs import ACTIVE, RUN, RUNS
 from tests.support import garbage
 from tests.support.faults import Installation
 from tests.support.faults_check import Verdict, judge
@@ -74,6 +79,7 @@ async def _play(directory: Path, seed: int, capsys: pytest.CaptureFixture[str], 
                     )
         await eventually(lambda: _clean(installation), what="every key of another type was set aside")
         await eventually(installation.ready, what="readiness with new keys")
+        await installation.redis.set("rq:suspended", 1)  # RQ's own way to stop all its workers
         load = Load(installation, random.Random(seed + 1))
         publishing = asyncio.create_task(load.run(pause_seconds=0.1))
         asking = asyncio.create_task(_ask(installation))
@@ -83,6 +89,7 @@ async def _play(directory: Path, seed: int, capsys: pytest.CaptureFixture[str], 
         publishing.cancel()
         await asyncio.gather(publishing, return_exceptions=True)
         await load.calm(3)
+        await Inspection(installation.redis, KEYS).everything()  # as once an hour: some things are counted, never read
         verdict = await _settled(installation, load)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -90,7 +97,6 @@ async def _play(directory: Path, seed: int, capsys: pytest.CaptureFixture[str], 
         await load.aclose()
         assert verdict.wanted.total() > 50
         assert not installation.ended_roles(), "no role has ended"
-        await Inspection(installation.redis, KEYS).everything()  # what nobody reads lies there until somebody looks
         assert await _clean(installation)
         letters = [letter async for letter in DeadLetters(installation.redis).walk(LetterQuery(kind="stored"))]
         assert letters
@@ -124,7 +130,8 @@ async def _ask(installation: Installation) -> None:
             for path in ("/health/live", "/health/ready", "/metrics"):
                 answer = await client.get(path)
                 assert answer.status_code in {200, 503}, f"{path} answers {answer.status_code}: {answer.text}"
-            assert (await read_status(settings))["roles"]
+            _, status = await read_status(settings)
+            assert status["roles"]
             await asyncio.sleep(0.2)
 
 
@@ -143,4 +150,23 @@ async def _settled(installation: Installation, load: Load) -> Verdict:
                 return verdict
             waiting = "\n".join(verdict.wrong[:10])
         await asyncio.sleep(0.5)
-    raise AssertionError(f"not every event is done: {waiting}")
+    lanes = Lanes(installation.redis)
+    lengths = await lanes.lengths(await lanes.names())
+    depth = await Journal(installation.redis, JournalSettings()).depth()
+    reports = [
+        f"{report['role']} {part}: {status}"
+        for report in await read_reports(installation.redis)
+        for part, status in report["parts"].items()
+        if part in {"router", "dispatcher"} or status.get("degraded")
+    ]
+    active: Any = await installation.redis.smembers(f"{ACTIVE}tenth")  # type: ignore[misc]
+    for run in await installation.runs():
+        if run["id"].encode() in active:
+            known = await installation.redis.hgetall(f"{RUN}{run['id']}")  # type: ignore[misc]
+            due = await installation.redis.zscore(RUNS, run["id"])
+            reports.append(
+                f"{run['id']} is {run['state_name']} since {run['state']['timestamp']}, {known}, asked {due}"
+            )
+            active.discard(run["id"].encode())
+    reports.append(f"active and unknown to Prefect: {active}")
+    raise AssertionError(f"not every event is done: {waiting}\n{depth}\n{lengths}\n" + "\n".join(reports))
