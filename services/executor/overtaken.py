@@ -50,9 +50,9 @@ class Overtaken:
         ``steps``: what the process has reported; ``own_states``: those that it brought about; ``proposing``: whether it
         is about to, in which case that may be what was heard.
         """
-        if not self._changes or proposing:
-            return None
         since = steps.get("claimed", {}).get("since")
+        if not self._changes or proposing or since is None:
+            return None  # before the claim, Prefect itself decides whether the process gets the run
         for change in list(self._changes):
             if change.state_id in own_states or _is_past(change, since):
                 self._changes.remove(change)
@@ -61,6 +61,6 @@ class Overtaken:
         return None
 
 
-def _is_past(change: _Change, since: str | None) -> bool:
+def _is_past(change: _Change, since: str) -> bool:
     """Whether the state was there before the process claimed the run."""
-    return change.occurred is not None and since is not None and change.occurred <= datetime.fromisoformat(since)
+    return change.occurred is not None and change.occurred <= datetime.fromisoformat(since)

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
-from services.prefect_api.waiting import WaitingRuns
+from services.prefect_api.waiting import Resumed, WaitingRuns
 from services.store.executions import RUNNING, Execution
 from tests.integration.executor.conftest import Bench, start_elsewhere
 from tests.integration.executor.test_outside import STEPS, pids, set_state
@@ -33,7 +33,7 @@ async def waiting(bench: Bench, executor: Any, count: int) -> list[str]:
 
 async def answer(bench: Bench, run_id: str) -> None:
     runs = WaitingRuns(bench.api)
-    await runs.resume(await runs.read(run_id), {})
+    assert isinstance(await runs.resume(await runs.read(run_id), {"go_on": True}), Resumed)
 
 
 async def test_runs_that_wait_cost_no_slots_and_others_start(bench: Bench):
