@@ -10,7 +10,9 @@ import structlog
 
 from config.settings import LogSettings
 from events.redact import redacted
+from sluice.display import visible
 
+_OF_LINES = frozenset({"exception", "stack"})
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -28,18 +30,50 @@ def configure_logging(settings: LogSettings, *, role: str | None = None) -> None
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+        _without_hidden,
     ]
-    if as_json:
-        processors.append(structlog.processors.format_exc_info)
     structlog.configure(
         processors=[*processors, renderer, _without_secrets],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[settings.level]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    if logging.lastResort is not None:  # what libraries log has no other handler
+        logging.lastResort.setFormatter(_Formatter())
     structlog.contextvars.clear_contextvars()
     if role:
         structlog.contextvars.bind_contextvars(role=role)
+
+
+class _Formatter(logging.Formatter):
+    """The lines of the libraries that log without structlog."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Without secrets and hidden characters."""
+        return visible(redacted(super().format(record)), lines=True)
+
+
+def _without_hidden(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Before the renderer, whose colours are control characters, too; only stacks and tracebacks have several lines."""
+    return {
+        visible(name): visible(value, lines=True) if name in _OF_LINES and isinstance(value, str) else _visible(value)
+        for name, value in event.items()
+    }
+
+
+def _visible(value: Any) -> Any:
+    match value:
+        case str():
+            return visible(value)
+        case None | bool() | int() | float():
+            return value
+        case dict():
+            return {visible(str(name)): _visible(part) for name, part in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_visible(part) for part in value]
+        case _:
+            return visible(repr(value))
 
 
 def _without_secrets(_logger: Any, _method: str, line: Any) -> Any:

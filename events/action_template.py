@@ -10,11 +10,11 @@ from pydantic import JsonValue, ValidationError
 
 from events.action import RUN_NAME_LIMIT, Action, ResumeRun, RunDeployment
 from events.errors import RejectedEvent
-from events.event import printable
 from events.filters.bounds import kind
 from events.rule_model import LONGEST_WINDOW_SECONDS, ActionSpec, ResumeSpec
 from events.template import TextTemplate, ValueTemplate
 from events.template_check import Names, TemplateProblem
+from sluice.display import visible
 
 Scope = Mapping[str, Any]
 T = TypeVar("T")
@@ -56,8 +56,8 @@ class ActionTemplate:
                 identities=identities,
                 deployment=deployment,
                 parameters=parameters(scope),
-                run_name=printable(name, RUN_NAME_LIMIT) if name else None,
-                tags=tuple(printable(tag) for tag in dict.fromkeys(render(scope) for render in tags) if tag),
+                run_name=visible(name, RUN_NAME_LIMIT) if name else None,
+                tags=tuple(visible(tag, 200) for tag in dict.fromkeys(render(scope) for render in tags) if tag),
                 work_queue=work_queue(scope),
                 job_variables=_without_references(job_variables(scope)),
                 scheduled_seconds=after_seconds(scope) or 0,

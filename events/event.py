@@ -54,7 +54,6 @@ _KEPT: Final = frozenset({"specversion", "id", "source", "type", "subject", "tim
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp", "Mn"})
 """Categories of characters that show as nothing, or only on top of others."""
 
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 
 Attribute = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -284,12 +283,6 @@ def _refuse_nul(value: JsonValue) -> None:
             waiting.extend(part)
         elif isinstance(part, str) and "\0" in part:
             raise RejectedEvent("nul", "a text holds the character NUL (\\u0000), which PostgreSQL cannot store")
-
-
-def printable(text: str, limit: int = 200) -> str:
-    """Text from outside made fit for a log line: control characters replaced, cut to ``limit`` characters."""
-    cut = text if len(text) <= limit else text[: limit - 1] + "…"
-    return _CONTROL.sub("�", cut)
 
 
 def _check_depth(raw: bytes, max_depth: int) -> None:

@@ -20,7 +20,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
-from sluice import Budget, OpenedFile, open_file
+from sluice import Budget, OpenedFile, open_file, visible
 from sluice.budgets import unpacked
 
 DEPLOYMENT: Final = {"memory_mb": 1024, "time_seconds": 1800}
@@ -35,7 +35,7 @@ class Progress:
     """A progress bar on the run's page, updated at most once a second."""
 
     def __init__(self, description: str) -> None:
-        self._artifact = cast("UUID", create_progress_artifact(0.0, description=description))
+        self._artifact = cast("UUID", create_progress_artifact(0.0, description=visible(description)))
         self._told = time.monotonic()
 
     def reached(self, share: float) -> None:
@@ -105,4 +105,4 @@ def csv_to_parquet(path: str, target: str | None = None) -> State[dict[str, Any]
     written = Path(target) if target else plain.with_suffix(".parquet")
     rows = convert(source, written)
     summary = {"file": str(written), "rows": rows, "bytes": written.stat().st_size}
-    return Completed(message=f"{rows} rows of {source.name} are in {written.name}", data=summary)
+    return Completed(message=visible(f"{rows} rows of {source.name} are in {written.name}"), data=summary)

@@ -20,7 +20,7 @@ from prefect.futures import wait
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from sluice import Budget, open_file
+from sluice import Budget, in_markdown, open_file, visible
 from sluice.budgets import Lines, unpacked
 
 
@@ -55,8 +55,8 @@ def transform(path: str, folder: str) -> dict[str, Any]:
             lines.end_record()
             rows += 1
             empty += sum(not cell for cell in record)
-    get_run_logger().info("read %s: %s rows", path, rows)
-    return {"file": os.path.basename(path), "columns": len(header), "rows": rows, "empty fields": empty}  # noqa: PTH119 - text, not a path
+    get_run_logger().info("read %s: %s rows", visible(path), rows)
+    return {"file": visible(os.path.basename(path)), "columns": len(header), "rows": rows, "empty fields": empty}  # noqa: PTH119 - text, not a path
 
 
 @task
@@ -65,7 +65,7 @@ def load(summaries: list[dict[str, Any]], failed: list[str]) -> str:
     rows = sum(summary["rows"] for summary in summaries)
     markdown = f"**{len(summaries)} files, {rows:,} rows**"
     if failed:
-        markdown += "\n\nNot readable:\n\n" + "\n".join(f"- `{path}`" for path in failed)
+        markdown += "\n\nNot readable:\n\n" + "\n".join(f"- {in_markdown(path)}" for path in failed)
     create_markdown_artifact(markdown, key="folder-report", description="Report")
     create_table_artifact(summaries, key="folder-report-files", description="Files")
     return markdown

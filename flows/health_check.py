@@ -18,6 +18,8 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed
 
+from sluice import visible
+
 DEPLOYMENT: Final = {"cron": "*/15 * * * *", "environments": {"development": {"cron": None}}}
 
 
@@ -60,7 +62,7 @@ def look(what: str, check: Callable[[], str]) -> dict[str, Any]:
         ok, found = True, check()
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what was found
         ok, found = False, (str(error).splitlines() or [type(error).__name__])[0]
-    return {"what": what, "ok": ok, "found": found, "ms": round(1000 * (time.perf_counter() - started))}
+    return {"what": what, "ok": ok, "found": visible(found), "ms": round(1000 * (time.perf_counter() - started))}
 
 
 @flow(name="health-check")

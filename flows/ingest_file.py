@@ -39,7 +39,7 @@ from prefect.tasks import exponential_backoff
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.types import TypeEngine
 
-from sluice import FileChanged, FileRefused, OpenedFile, OverBudget, TableRefused, open_file
+from sluice import FileChanged, FileRefused, OpenedFile, OverBudget, TableRefused, in_markdown, open_file, visible
 from sluice.budgets import Budget, Lines, unpacked
 from sluice.parquet import parquet_batches
 from sluice.tables import LONGEST_NAME, RESERVED, claim_table, table_key
@@ -316,6 +316,10 @@ def column_names(found: Iterable[str], longest: int = 1000) -> list[str]:
 
 def display(path: Path) -> str:
     """The file's name as it can be shown and stored, whatever bytes it has."""
+    return visible(_name(path))
+
+
+def _name(path: Path) -> str:
     return path.name.encode(errors="surrogateescape").decode(errors="replace")
 
 
@@ -478,7 +482,7 @@ def _claim(connection: sa.Connection, path: Path, inspected: Inspected, table: s
     key = hashlib.sha256(identity).hexdigest()
     if connection.scalar(sa.select(LEDGER.c.load_key).where(LEDGER.c.load_key == key)):
         return False
-    entry = {"load_key": key, "table_name": table, "file": display(path), "version": inspected.version}
+    entry = {"load_key": key, "table_name": table, "file": _name(path), "version": inspected.version}
     connection.execute(sa.insert(LEDGER), entry | {"loaded_at": datetime.now(UTC).isoformat()})
     return True
 
@@ -595,14 +599,17 @@ def ingest_file(
     url = database_url or os.environ.get("SLUICE_DATABASE_URL") or f"sqlite:///{home / 'data.db'}"
     if table is None and table_key(name) in {table_key(one) for one in reserved_tables}:
         error = BadFile(f"{display(file)}: the table {name!r} is kept for another flow (reserved_tables)")
-        return Failed(message=str(error), data=error)
+        return Failed(message=visible(str(error), lines=True), data=error)
     try:
         inspected = inspect_file(file, budget)
         columns = load_rows(file, inspected, name, url, outside=table is None, budget=budget)
     except BadFile as error:
-        return Failed(message=str(error), data=error)
+        return Failed(message=visible(str(error), lines=True), data=error)
     except DBAPIError as error:
-        return Failed(message=f"{display(file)} was not loaded into {name}: {str(error.orig).strip()}", data=error)
+        return Failed(
+            message=visible(f"{display(file)} was not loaded into {name}: {str(error.orig).strip()}", lines=True),
+            data=error,
+        )
     summary: dict[str, Any] = {"file": display(file), "table": name, "rows": inspected.rows}
     if columns is None:
         message = f"{display(file)} is in the table {name} already: nothing to do"
@@ -618,7 +625,7 @@ def table_name(path: Path) -> str:
 
     It differs where the files' names do, and no database cuts it.
     """
-    name = re.sub(r"\W+", "_", unicodedata.normalize("NFKC", display(_plain(path).with_suffix("")))).strip("_").lower()
+    name = re.sub(r"\W+", "_", unicodedata.normalize("NFKC", _name(_plain(path).with_suffix("")))).strip("_").lower()
     name = name or "data"
     if name.startswith(RESERVED):
         name = f"t_{name}"
@@ -630,18 +637,22 @@ def table_name(path: Path) -> str:
 
 def _publish(summary: Mapping[str, Any], columns: list[dict[str, Any]]) -> None:
     slug = re.sub(r"[^a-z0-9]+", "-", f"ingest-{summary['table']}".lower()).strip("-")
-    facts = [f"| {fact} | {_literal(value)} |" for fact, value in summary.items()]
+    facts = [f"| {fact} | {in_markdown(value)} |" for fact, value in summary.items()]
     markdown = "\n".join(["| load | |", "| --- | --- |", *facts])
     create_markdown_artifact(markdown, key=slug, description="What was loaded")
-    create_table_artifact(columns, key=f"{slug}-columns", description=f"The columns of {summary['table']}")
+    create_table_artifact(
+        [_visible(column) for column in columns],
+        key=f"{slug}-columns",
+        description=f"The columns of {summary['table']}",
+    )
+
+
+def _visible(column: Mapping[str, Any]) -> dict[str, Any]:
+    return {what: visible(value) if isinstance(value, str) else value for what, value in column.items()}
 
 
 def _many(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
-
-
-def _literal(value: Any) -> str:
-    return re.sub(r"([\\`*_{}\[\]<>|])", r"\\\1", str(value))
 
 
 if __name__ == "__main__":

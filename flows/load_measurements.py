@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 from prefect.tasks import exponential_backoff
 
-from sluice import claim_table
+from sluice import claim_table, visible
 
 MEASUREMENTS: Final = sa.Table(
     "measurement_events",
@@ -70,7 +70,7 @@ def load_measurements(rows: list[dict[str, Any]]) -> State[int]:
         numbers = [value for value in values if value is not None]
         table.append(
             {
-                "sensor": sensor,
+                "sensor": visible(sensor),
                 "events": len(values),
                 "least": min(numbers, default=None),
                 "most": max(numbers, default=None),

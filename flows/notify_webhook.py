@@ -25,6 +25,8 @@ from prefect.variables import Variable
 from pydantic import SecretStr
 from typing_extensions import override
 
+from sluice.display import in_json
+
 
 class Mask(logging.Filter):
     """Takes a secret out of whatever is logged, also where a library put it in."""
@@ -66,7 +68,7 @@ def token_of(environment: str) -> SecretStr:
 
 def log_event(event: str, **fields: Any) -> None:
     """One line that a program can read: a JSON object with what happened and the facts of it."""
-    get_run_logger().info("%s", json.dumps({"event": event, **fields}, ensure_ascii=False))
+    get_run_logger().info("%s", in_json(json.dumps({"event": event, **fields}, ensure_ascii=False)))
 
 
 @task(retries=3, retry_delay_seconds=exponential_backoff(1), retry_jitter_factor=0.5, cache_policy=NO_CACHE)

@@ -19,7 +19,7 @@ from prefect.states import Completed, Failed
 from prefect.tasks import exponential_backoff
 from pydantic import BaseModel, Field
 
-from sluice import SignalRejected, SignalTimeout, claim_table, wait_for_signal
+from sluice import SignalRejected, SignalTimeout, claim_table, visible, wait_for_signal
 
 RESERVATIONS: Final = sa.Table(
     "order_reservations",
@@ -49,15 +49,15 @@ class Timeline:
     def add(self, step: str, detail: str = "") -> None:
         """Something happened now."""
         self._steps.append(
-            {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "step": step, "detail": detail}
+            {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "step": step, "detail": visible(detail)}
         )
-        get_run_logger().info("order %s: %s %s", self._order, step, detail)
+        get_run_logger().info("order %s: %s %s", visible(self._order), step, visible(detail))
 
     def publish(self) -> None:
         """Show the steps on the run's page."""
         slug = re.sub(r"[^a-z0-9]+", "-", self._order.lower()).strip("-")
         create_table_artifact(
-            self._steps, key=f"order-{slug}".strip("-"), description=f"Timeline of order {self._order}"
+            self._steps, key=f"order-{slug}".strip("-"), description=visible(f"Timeline of order {self._order}")
         )
 
 
@@ -129,7 +129,7 @@ def _decide(order: str, amount: float, within_seconds: float, timeline: Timeline
     timeline.add(status, said.strip(" :"))
     data = {"order_id": order, "status": status, "by": answer.by}
     return Completed(
-        name=None if answer.approved else "Rejected", message=f"order {order} is {status}{said}", data=data
+        name=None if answer.approved else "Rejected", message=visible(f"order {order} is {status}{said}"), data=data
     )
 
 

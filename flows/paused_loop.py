@@ -14,13 +14,13 @@ from prefect.artifacts import create_progress_artifact, create_table_artifact, u
 from prefect.cache_policies import INPUTS, RUN_ID
 from prefect.states import Completed
 
-from sluice import wait_for_signal
+from sluice import visible, wait_for_signal
 
 
 @task(persist_result=True, cache_policy=INPUTS + RUN_ID)
 def process(item: str) -> dict[str, str]:
     """One item's work. The result is kept: when the flow starts again from its top, the item is not done again."""
-    get_run_logger().info("processing %s", item)
+    get_run_logger().info("processing %s", visible(str(item)))
     return {"item": item, "sha256": hashlib.sha256(item.encode()).hexdigest()}
 
 
@@ -45,8 +45,11 @@ def paused_loop(
         update_progress_artifact(progress, progress=100 * number / len(todo))
         if number == pause_after and number < len(todo):
             answer: dict[str, Any] = wait_for_signal(key, timeout=timeout_seconds, suspend=suspend, name="pause")
-            get_run_logger().info("going on after %s of %s items: %s", number, len(todo), answer or "no input")
-    create_table_artifact(done, key="paused-loop", description="What the loop has done")
+            get_run_logger().info(
+                "going on after %s of %s items: %s", number, len(todo), visible(str(answer or "no input"))
+            )
+    shown = [one | {"item": visible(one["item"])} for one in done]
+    create_table_artifact(shown, key="paused-loop", description="What the loop has done")
     return Completed(message=f"{len(done)} of {len(todo)} items are done", data=done)
 
 

@@ -28,6 +28,8 @@ from prefect.states import Completed
 from prefect.tasks import exponential_backoff
 from pydantic import AwareDatetime, BaseModel
 
+from sluice import visible
+
 FAILURES_TO_OPEN: Final = 3
 """Runs in a row that gave up on a host before its circuit opens."""
 TOO_MANY_REQUESTS: Final = 429
@@ -253,7 +255,7 @@ def resilient_fetch(
         circuit.leave()
         raise
     circuit.answered()
-    return Completed(message=f"{fetched['bytes']} bytes of {url} are in {path.name}", data=fetched)
+    return Completed(message=visible(f"{fetched['bytes']} bytes of {url} are in {path.name}"), data=fetched)
 
 
 def _host(parts: SplitResult) -> str:

@@ -32,12 +32,12 @@ from typing_extensions import override
 
 from events.dead_letter import DeadLetter
 from events.errors import RejectedEvent, SluiceError
-from events.event import printable
 from services.job_gate import ALLOWED, APPLY_SIGNAL, EXECUTE_RUN, beginning, refusal
 from services.store.connection import SyncRedis, translated
 from services.store.dead_letters import keep, letter_id_of
 from services.store.inspection import KEPT_BYTES, ask_for_a_look
 from services.store.unreadable import FAULTS, Unreadable, noted
+from sluice.display import visible
 
 __all__ = [
     "ALLOWED",
@@ -184,7 +184,7 @@ def _put_aside(connection: SyncRedis, name: str, job_id: str, reason: str) -> No
         id=letter_id_of("job", name, job_id),
         kind="job",
         code="foreign-job",
-        reason=printable(f"{reason} (the job {job_id}, {len(stored)} bytes as it is stored)", 2000),
+        reason=visible(f"{reason} (the job {job_id}, {len(stored)} bytes as it is stored)", 2000),
         source=f"rq:{name}",
         raw=beginning(stored, KEPT_BYTES),
         first_failed=now,

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from services.readiness import Readiness
+from sluice.display import visible
 
 _INSTANCE: Final = ("role", "instance")
 
@@ -19,7 +20,8 @@ def scrape(readiness: Readiness) -> bytes:
     """In Prometheus' text format; every sample of a role says of which role and instance it is."""
     registry = CollectorRegistry()
     registry.register(_Reports(readiness))
-    return generate_latest(registry)
+    # What is left, in the name of a metric or its help, stands in Redis where anything may stand.
+    return visible(generate_latest(registry).decode(), lines=True).encode()
 
 
 class _Reports(Collector):
@@ -33,29 +35,33 @@ class _Reports(Collector):
         )
         ready = GaugeMetricFamily("sluice_role_ready", "Whether the role instance is ready", labels=_INSTANCE)
         for name, role in self._readiness.roles.items():
-            expected.add_metric([name], float(role.ready))
+            expected.add_metric([visible(name)], float(role.ready))
             for report in role.silent:
-                ready.add_metric((name, report["instance"]), 0.0)
+                ready.add_metric((visible(name), visible(report["instance"])), 0.0)
         parts = GaugeMetricFamily(
             "sluice_part", "The numbers of a part's status", labels=[*_INSTANCE, "part", "number"]
         )
         counted: dict[str, Metric] = {}
         for report in (report for role in self._readiness.roles.values() for report in role.instances):
-            labels = (report["role"], report["instance"])
+            labels = (visible(report["role"]), visible(report["instance"]))
             ready.add_metric(labels, float(report["ready"]))
             for part, status in report["parts"].items():
                 for name, number in _numbers(status):
-                    parts.add_metric([*labels, part, name], number)
+                    parts.add_metric([*labels, visible(part), visible(name)], number)
             for family in text_string_to_metric_families(report.get("metrics", "")):
                 merged = counted.setdefault(family.name, Metric(family.name, family.documentation, family.type))
                 for sample in family.samples:
                     merged.samples.append(
-                        sample._replace(labels={**sample.labels, **dict(zip(_INSTANCE, labels, strict=True))})
+                        sample._replace(labels=_visible(sample.labels) | dict(zip(_INSTANCE, labels, strict=True)))
                     )
         yield expected
         yield ready
         yield parts
         yield from counted.values()
+
+
+def _visible(labels: Mapping[str, str]) -> dict[str, str]:
+    return {name: visible(value) for name, value in labels.items()}
 
 
 def _numbers(status: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

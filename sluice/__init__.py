@@ -13,6 +13,7 @@ from sluice.errors import FileChanged, FileRefused, OverBudget, SignalRejected, 
 
 if TYPE_CHECKING:
     from sluice.budgets import Budget
+    from sluice.display import in_markdown, visible
     from sluice.files import OpenedFile, open_file
     from sluice.sending import publish, send_signal
     from sluice.tables import claim_table
@@ -28,9 +29,11 @@ __all__ = [
     "SignalTimeout",
     "TableRefused",
     "claim_table",
+    "in_markdown",
     "open_file",
     "publish",
     "send_signal",
+    "visible",
     "wait_for_signal",
     "wait_for_signal_async",
 ]
@@ -38,10 +41,12 @@ __all__ = [
 _HOMES = {
     "Budget": "sluice.budgets",
     "claim_table": "sluice.tables",
+    "in_markdown": "sluice.display",
     "OpenedFile": "sluice.files",
     "open_file": "sluice.files",
     "publish": "sluice.sending",
     "send_signal": "sluice.sending",
+    "visible": "sluice.display",
     "wait_for_signal": "sluice.waiting",
     "wait_for_signal_async": "sluice.waiting",
 }

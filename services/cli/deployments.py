@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from services.cli.output import show_json
+from services.cli.output import show_json, show_line, show_title
+from sluice.display import visible
 
 if TYPE_CHECKING:
     from services.deployments.plan import Step
@@ -29,12 +30,14 @@ def show_steps(steps: Sequence[Step], *, done: bool, as_json: bool) -> None:
         show_json([step.as_row() for step in steps])
         return
     for step in steps:
-        print(f"{_word(step, done=done):<9}  {step.deployment}")
+        show_line(f"{_word(step, done=done):<9}  {step.deployment}")
         for detail in step.details:
-            print(textwrap.fill(detail, WIDTH, initial_indent=" " * 11, subsequent_indent=" " * 13))
+            wrapped = textwrap.wrap(visible(detail), WIDTH, initial_indent=" " * 11, subsequent_indent=" " * 13)
+            for text in wrapped:
+                show_line(text)
     counts = Counter(_word(step, done=done) for step in steps)
     summary = ", ".join(f"{count} {word}" for word, count in counts.items()) or "no deployments"
-    print(f"\n{summary}." if done else f"\nplan: {summary}. Nothing was done.")
+    show_title(f"{summary}." if done else f"plan: {summary}. Nothing was done.")
 
 
 def _word(step: Step, *, done: bool) -> str:

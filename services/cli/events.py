@@ -14,7 +14,7 @@ import typer
 from config.settings import load_settings
 from events.errors import NotFound
 from events.event import parse_event
-from services.cli.output import local_time, say, show_fields, show_json, show_rows
+from services.cli.output import local_time, say, show_fields, show_json, show_line, show_rows, show_title
 from services.cli.session import Session, open_session, run_command
 from services.cli.times import moment_or_none
 from services.store.event_history import EventHistory
@@ -63,7 +63,7 @@ def publish(
             show_json(rows)
             return
         for row in rows:
-            print(f"{row['id']}" if row["new"] else f"{row['id']} (known: nothing new was started)")
+            show_line(f"{row['id']}" if row["new"] else f"{row['id']} (known: nothing new was started)")
 
     run_command(work())
 
@@ -251,25 +251,26 @@ def _print_history(found: EventHistory, waits_for: list[str], urls: Mapping[str,
             "data": json.dumps(event.get("data"), ensure_ascii=False),
         }
     )
-    print("\nverdicts")
+    show_title("verdicts")
     for verdict in found.verdicts:
         said = "matched" if verdict.matched else f"not matched: {verdict.failed}"
-        print(f"  {verdict.rule}: {said}" + (f": {verdict.detail}" if verdict.detail else ""))
+        show_line(f"  {verdict.rule}: {said}" + (f": {verdict.detail}" if verdict.detail else ""))
     for run in found.runs:
-        print(f"\nrun {run.run_id} of {run.deployment} (rule {run.rule})\n  {urls[run.run_id]}")
-        print(f"  created {local_time(run.created)}")
+        show_title(f"run {run.run_id} of {run.deployment} (rule {run.rule})")
+        show_line(f"  {urls[run.run_id]}")
+        show_line(f"  created {local_time(run.created)}")
         for state in run.states:
-            print(f"  {state.name} {local_time(state.at)}" + (f": {state.message}" if state.message else ""))
+            show_line(f"  {state.name} {local_time(state.at)}" + (f": {state.message}" if state.message else ""))
     for title, happenings in (("signals", found.signals), ("dead letters", found.dead), ("notes", found.notes)):
         if happenings:
-            print(f"\n{title}")
+            show_title(title)
         for one in happenings:
             parts = [local_time(one.at), one.id, one.rule and f"rule {one.rule}", one.code, one.text]
-            print("  " + "  ".join(part for part in parts if part))
+            show_line("  " + "  ".join(part for part in parts if part))
     if found.timings_ms:
-        print("\ntimings (ms)")
+        show_title("timings (ms)")
         for step, milliseconds in found.timings_ms.items():
-            print(f"  {step}: {milliseconds}")
+            show_line(f"  {step}: {milliseconds}")
 
 
 def _progress(total: int) -> Any:

@@ -17,7 +17,7 @@ from config.logs import configure_logging
 from config.settings import Settings, load_settings
 from events.errors import ConfigError, SluiceError
 from services.cli.deployments import show_steps
-from services.cli.output import say, show_fields, show_json, show_rows, warn
+from services.cli.output import say, show_fields, show_json, show_rows, show_title, warn
 from services.cli.session import run_command
 
 if TYPE_CHECKING:
@@ -272,7 +272,7 @@ def _show_status(found: dict[str, Any]) -> None:
 
 def _section(title: str, rows: list[dict[str, Any]]) -> None:
     if rows:
-        print(f"\n{title}")
+        show_title(title)
         show_rows(rows, list(rows[0]), as_json=False)
 
 

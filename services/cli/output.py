@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from events.redact import redacted
+from sluice.display import in_json, visible
 
 
 def show_json(value: Any) -> None:
-    """One JSON document on standard output; times in ISO 8601, ids as strings."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
+    """One JSON document on standard output; times in ISO 8601, ids as strings. It loses nothing and hides nothing."""
+    print(in_json(json.dumps(value, indent=2, ensure_ascii=False, default=_plain)))
 
 
 def show_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool, empty: str = "") -> None:
@@ -30,31 +31,41 @@ def show_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_j
     if not rows:
         say(empty or "nothing to show")
         return
-    console = Console(width=None if sys.stdout.isatty() else 10_000, highlight=False, markup=False)
+    console = Console(width=None if sys.stdout.isatty() else 10_000, highlight=False, markup=False, emoji=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
+        table.add_column(visible(column.replace("_", " ")), overflow="fold")
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
     console.print(table)
+
+
+def show_line(text: str, *, indent: str = "") -> None:
+    """A line on standard output."""
+    print(indent + visible(text))
+
+
+def show_title(text: str) -> None:
+    """The heading of what follows, after an empty line."""
+    print(f"\n{visible(text)}")
 
 
 def show_fields(fields: Mapping[str, Any]) -> None:
     """One thing, a line a field."""
     width = max((len(name) for name in fields), default=0)
     for name, value in fields.items():
-        print(f"{name.replace('_', ' '):<{width}}  {_cell(value)}")
+        show_line(f"{name.replace('_', ' '):<{width}}  {_cell(value)}")
 
 
 def say(text: str) -> None:
     """A sentence to the person, on standard error, so that standard output stays data."""
-    print(redacted(text), file=sys.stderr)
+    print(visible(redacted(text), lines=True), file=sys.stderr)
 
 
 def warn(text: str) -> None:
     """A sentence that nobody should overlook: red on a terminal."""
     red, plain = ("\x1b[1;31m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
-    print(f"{red}{redacted(text)}{plain}", file=sys.stderr)
+    print(f"{red}{visible(redacted(text), lines=True)}{plain}", file=sys.stderr)
 
 
 def local_time(moment: datetime) -> str:
@@ -63,6 +74,10 @@ def local_time(moment: datetime) -> str:
 
 
 def _cell(value: Any) -> str:
+    return visible(_text(value))
+
+
+def _text(value: Any) -> str:
     match value:
         case None:
             return "-"

@@ -16,7 +16,7 @@ from events.errors import ConfigError, NotFound, RejectedEvent
 from events.event import Event, parse_event, stored_event
 from events.identity import id_of
 from events.rule import Rule, Verdict, evaluate, explained
-from services.cli.output import say, show_json, show_rows
+from services.cli.output import say, show_json, show_line, show_rows, show_title
 from services.cli.session import open_session, run_command
 
 app = typer.Typer(help="List the rules, and try them on events; starts nothing.", no_args_is_help=True)
@@ -155,11 +155,12 @@ def _show_verdicts(project: Project, event: Event, only: str | None, *, limit: i
     if as_json:
         show_json(rows)
         return
-    print(f"{event.type} from {event.source}" + (f", subject {event.subject}" if event.subject else ""))
+    show_line(f"{event.type} from {event.source}" + (f", subject {event.subject}" if event.subject else ""))
     for row in rows:
-        print(f"\n{'✓' if row['matched'] else '·'} {row['rule']}: {_said(row)}")
+        show_title(f"{'✓' if row['matched'] else '·'} {row['rule']}: {_said(row)}")
         for action in row["actions"]:
-            print("    " + json.dumps(action, indent=2, ensure_ascii=False).replace("\n", "\n    "))
+            for line in json.dumps(action, indent=2, ensure_ascii=False).split("\n"):
+                show_line(line, indent="    ")
 
 
 def _verdict(project: Project, verdict: Verdict, event: Event) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import typer
 from events.errors import RejectedEvent, SluiceError
 from events.identity import id_of
 from events.signal import signal_from_mapping
-from services.cli.output import say, show_fields, show_json, show_rows
+from services.cli.output import say, show_fields, show_json, show_line, show_rows, show_title
 from services.cli.session import Session, open_session, run_command
 
 app = typer.Typer(help="Look at, resume and cancel flow runs, by id or name.", no_args_is_help=True)
@@ -64,7 +64,7 @@ def show(run: Run, as_json: AsJson = False) -> None:
             events = [f"{one['id']} from {one['source'] or 'an unknown source'}" for one in found["events"]]
             show_fields({**found, "events": events})
             if signals:
-                print("\nsignals")
+                show_title("signals")
                 show_rows(signals, ("received", "id", "outcome", "by", "reason"), as_json=False)
 
     run_command(work())
@@ -150,7 +150,10 @@ def cancel(
 
 def _print_lines(lines: list[dict[str, Any]]) -> None:
     for line in lines:
-        print(f"{line['time'].astimezone():%H:%M:%S.%f} {line['level']:<8} {line['message']}")
+        first, *more = str(line["message"]).split("\n")
+        show_line(f"{line['time'].astimezone():%H:%M:%S.%f} {line['level']:<8} {first}")
+        for text in more:
+            show_line(text, indent=" " * 25)
 
 
 async def _signals(session: Session, run_id: str) -> list[dict[str, Any]]:

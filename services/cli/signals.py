@@ -15,7 +15,7 @@ import typer
 
 from events.errors import ConfigError, NotFound, RejectedEvent, TransientError
 from events.signal import Outcome, ResumeSignal, parse_signal
-from services.cli.output import show_fields, show_json, show_rows
+from services.cli.output import show_fields, show_json, show_line, show_rows, show_title
 from services.cli.session import Session, open_session, run_command
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def show(signal_id: Annotated[str, typer.Argument(help="The signal's id.")], as_
             show_fields({name: value for name, value in found.items() if name not in {"runs", "log"}})
             for title, columns in (("runs", ("run_id", "outcome", "reason")), ("log", ("at", "status", "reason"))):
                 if found[title]:
-                    print(f"\n{title}")
+                    show_title(title)
                     show_rows(found[title], columns, as_json=False)
 
     run_command(work())
@@ -172,7 +172,7 @@ async def send_and_tell(session: Session, signal: ResumeSignal, *, wait_seconds:
     if as_json:
         show_json(found)
     else:
-        print(f"{found['id']}  {found['outcome']}" + (f": {found['reason']}" if found["reason"] else ""))
+        show_line(f"{found['id']}  {found['outcome']}" + (f": {found['reason']}" if found["reason"] else ""))
     if found["outcome"] in _FAILED:
         raise RejectedEvent(found["outcome"], f"the signal was not applied ({found['outcome']}): {found['reason']}")
     if found["outcome"] == "received" and wait_seconds:

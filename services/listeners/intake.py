@@ -12,11 +12,12 @@ import structlog
 
 from events.dead_letter import DeadLetter
 from events.errors import RejectedEvent
-from events.event import Event, Limits, parse_event, printable
+from events.event import Event, Limits, parse_event
 from events.signal import ResumeSignal, parse_signal
 from services import metrics
 from services.backoff import ended
 from services.store.dead_letters import letter_id_of
+from sluice.display import visible
 
 log = structlog.get_logger()
 
@@ -149,7 +150,7 @@ class Intake(Generic[T]):
             kind="message",
             carries=self._carries,
             code=error.code,
-            reason=printable(f"{error.reason} ({message.origin})", 2000),
+            reason=visible(f"{error.reason} ({message.origin})", 2000),
             source=self.listener,
             raw=message.raw,
             first_failed=now,
@@ -162,7 +163,7 @@ class Intake(Generic[T]):
             listener=self.listener,
             origin=message.origin,
             code=error.code,
-            reason=printable(error.reason),
+            reason=visible(error.reason, 200),
             letter_id=letter.id,
         )
         return letter.id

@@ -14,9 +14,10 @@ from pydantic import JsonValue
 
 from events.action import RUN_NAME_LIMIT, RunDeployment
 from events.errors import NotFound, RejectedEvent, TransientError
-from events.event import printable, refuse_hydration
+from events.event import refuse_hydration
 from events.identity import id_of
 from services.prefect_api.client import PrefectApi
+from sluice.display import visible
 
 BULK_LIMIT: Final = 100
 """Prefect's own limit on one call."""
@@ -96,7 +97,7 @@ def run_request(
 ) -> dict[str, Any]:
     """The body that creates the run; raises `RejectedEvent` for parameters that must not or cannot reach Prefect.
 
-    Names and tags lose control characters and are cut to length; parameters are never changed.
+    Names and tags are made visible and cut to length; parameters are never changed.
     """
     refuse_hydration(action.parameters)
     refuse_hydration(action.job_variables)
@@ -121,7 +122,7 @@ def run_request(
     if when is not None:
         body["state"] = {"type": "SCHEDULED", "state_details": {"scheduled_time": when.isoformat()}}
     if action.run_name:
-        body["name"] = printable(action.run_name, RUN_NAME_LIMIT)
+        body["name"] = visible(action.run_name, RUN_NAME_LIMIT)
     if job_variables:
         body["job_variables"] = job_variables
     if action.work_queue:
@@ -133,7 +134,7 @@ def tags_of(action: RunDeployment, source: str) -> list[str]:
     """The rule's own tags, and those by which a run is found again: rule, source and events."""
     ours = ["sluice", f"rule:{action.rule}", f"source:{source}"]
     ours += [f"event:{id_of(identity)}" for identity in action.identities[:_TAGGED_EVENTS]]
-    return list(dict.fromkeys(printable(tag, TAG_LIMIT) for tag in (*ours, *action.tags)))
+    return list(dict.fromkeys(visible(tag, TAG_LIMIT) for tag in (*ours, *action.tags)))
 
 
 async def find_deployment(api: PrefectApi, name: str) -> Deployment:

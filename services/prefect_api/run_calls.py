@@ -11,6 +11,7 @@ from uuid import UUID
 from events.errors import NotFound, RejectedEvent
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.runs import FINAL_TYPES
+from sluice.display import visible
 
 PAGE: Final = 200
 MANY: Final = 10_000
@@ -152,7 +153,7 @@ async def cancel_run(api: PrefectApi, run_id: str, *, reason: str) -> str:
     # One without a process is cancelled at once, and Prefect would do it without the message.
     at_once = found.get("type") == "SCHEDULED" or (found.get("type") == "PAUSED" and details.get("pause_reschedule"))
     name = "Cancelled" if at_once else "Cancelling"
-    state = {"type": name.upper(), "name": name, "message": reason}
+    state = {"type": name.upper(), "name": name, "message": visible(reason, lines=True)}
     answer = await api.request("POST", f"/flow_runs/{run_id}/set_state", json={"state": state, "force": False})
     if answer["status"] == "ABORT":
         raise RejectedEvent("not-cancellable", f"the run cannot be cancelled: {answer['details'].get('reason')}")

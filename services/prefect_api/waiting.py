@@ -13,6 +13,7 @@ from events.errors import NotFound, RejectedEvent, TransientError
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.refusals import explained, names_another_wait
 from services.prefect_api.run_view import FINAL, RunView, Stay, view
+from sluice.display import visible
 from sluice.protocol import (
     AWAITS,
     verdict_key,
@@ -205,7 +206,7 @@ class WaitingRuns:
         return found
 
     async def _set_state(self, run_id: str, state: Mapping[str, Any]) -> Resumed | Undone:
-        body = {"state": dict(state), "force": False}
+        body = {"state": {**state, "message": visible(state["message"], lines=True)}, "force": False}
         answer = await self._api.request("POST", f"/flow_runs/{run_id}/set_state", once=True, json=body)
         return _resumed(answer) if answer["status"] == "ACCEPT" else Undone.NOT_WAITING
 

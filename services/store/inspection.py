@@ -22,12 +22,12 @@ from redis.exceptions import ResponseError
 
 from events.dead_letter import DeadLetter
 from events.errors import Backpressure, TransientError
-from events.event import printable
 from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, SyncRedis, translated
 from services.store.dead_letters import DEAD, QUARANTINE, DeadLetters, letter_id_of
 from services.store.keys import Key, KeyList, is_number
 from services.store.lease import TAKE
 from services.store.unreadable import FAULTS, readable
+from sluice.display import visible
 
 LOOKED: Final = "sluice:inspection:looked"
 WANTED: Final = "sluice:inspection:wanted"
@@ -345,8 +345,8 @@ class Inspection:
             id=letter_id or letter_id_of("stored", _shown(name), repr(parts), hashlib.sha256(raw).hexdigest()),
             kind="stored",
             code=code,
-            reason=printable(reason + size, 2000),
-            source=f"redis:{printable(_shown(name))}",
+            reason=visible(reason + size, 2000),
+            source=f"redis:{visible(_shown(name), 200)}",
             raw=raw[:KEPT_BYTES],
             first_failed=now,
             last_failed=now,

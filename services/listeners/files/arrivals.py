@@ -11,7 +11,6 @@ from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 
-from events.event import printable
 from services import metrics
 from services.file_version import Version
 from services.listeners.files.describe import Describer, tail
@@ -22,6 +21,7 @@ from services.listeners.files.readiness import NO_NAME, UNREADABLE, Past, Policy
 from services.listeners.files.scan import Found, memory_of
 from services.listeners.files.waiting import Waiting, shown
 from services.store.ledger_rows import Announced, Announcement, Compared, Row
+from sluice.display import visible
 
 log = structlog.get_logger()
 
@@ -263,4 +263,4 @@ class Arrivals:
             log.info("files arrived", watch=self._folder.name, files=len(journalled), last_event_id=journalled[-1][0])
             return
         for event_id, subject in journalled:
-            log.info("file arrived", watch=self._folder.name, event_id=event_id, file=printable(subject))
+            log.info("file arrived", watch=self._folder.name, event_id=event_id, file=visible(subject, 200))

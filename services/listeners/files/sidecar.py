@@ -9,6 +9,7 @@ from typing import Any
 
 from services.listeners.files.folder import Folder
 from services.listeners.files.waiting import shown
+from sluice.display import in_json
 
 Finished = Mapping[str, Any]
 """How an event ended, as `sluice:finished` says it."""
@@ -45,7 +46,7 @@ def sidecar_text(folder: Folder, path: bytes, event_id: str, finished: Finished,
         "runs": [dict(run) for run in runs],
         "dead_letters": [dict(letter) for letter in dead],
     }
-    return (json.dumps(content, ensure_ascii=False, indent=2) + "\n").encode("utf-8", "replace")
+    return (in_json(json.dumps(content, ensure_ascii=False, indent=2)) + "\n").encode("utf-8", "replace")
 
 
 def _of_run(run: Mapping[str, Any]) -> str:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from events.event import printable
 from services.file_version import Version
 from services.listeners.files.readiness import NO_NAME, UNREADABLE, WRITER_OPEN, Wait
+from sluice.display import visible
 
 _LOOKS_A_SECOND: Final = 500
 """All waiting files together are looked at about so often: 1 % of a core."""
@@ -147,8 +147,8 @@ class Waiting:
 
 
 def shown(path: bytes) -> str:
-    """A path for people: what is not UTF-8 or not printable is replaced."""
-    return printable(path.decode("utf-8", "replace"))
+    """A path for people: what is not UTF-8 is replaced, and what is not to be seen is escaped."""
+    return visible(path.decode("utf-8", "replace"), 200)
 
 
 def _written(entry: Entry, fingerprint: Fingerprint) -> bool:

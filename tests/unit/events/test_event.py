@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import JsonValue, ValidationError
 
 from events.errors import RejectedEvent
-from events.event import Limits, parse_event, parse_json, printable, refuse_hydration, stored_event
+from events.event import Limits, parse_event, parse_json, refuse_hydration, stored_event
 from tests.unit.events.making import event, events, json_values
 
 LIMITS = Limits()
@@ -210,8 +210,3 @@ class TestPrefectsHydrationKey:
 
     def test_is_only_a_key_and_may_be_spoken_of(self) -> None:
         assert parse_event(b'{"a": "__prefect_kind"}', limits=LIMITS, default_type="t").data == {"a": "__prefect_kind"}
-
-
-def test_text_from_outside_is_fit_for_a_log_line() -> None:
-    assert printable("a\x1b[31m\nb") == "a�[31m�b"
-    assert printable("x" * 300, 10) == "x" * 9 + "…"
