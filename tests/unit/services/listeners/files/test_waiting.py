@@ -111,5 +111,5 @@ def test_the_summary_counts_by_reason_and_names_the_oldest() -> None:
     summary = waiting.summary(130.0)
     assert summary["count"] == 21
     assert summary["for"] == {WRITER_OPEN: 2, TEMPORARY: 19}
-    assert summary["oldest"][0] == {"file": "caf\ufffd\ufffd", "for": WRITER_OPEN, "seconds": 31.0}
+    assert summary["oldest"][0] == {"file": "caf\ufffd\\n", "for": WRITER_OPEN, "seconds": 31.0}
     assert len(summary["oldest"]) == 10
