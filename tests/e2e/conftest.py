@@ -19,7 +19,8 @@ def installation() -> Iterator[Installation]:
         Path(folder).chmod(0o755)
         before = os.umask(0)
         try:
-            running = Installation(Path(folder) / ".sluice")
+            (Path(folder) / "user").mkdir()
+            running = Installation(Path(folder) / ".sluice", env={"HOME": str(Path(folder) / "user")})
             running.start()
         finally:
             os.umask(before)

@@ -113,6 +113,12 @@ def test_everything_in_the_home_is_for_its_user_alone_although_it_began_without_
     assert stat.S_IMODE(inbox.stat().st_mode) == 0o700  # until its owner opens it for those who drop files
 
 
+def test_no_file_is_left_in_the_home_directory_of_the_user(installation: Installation) -> None:
+    """Nor anything of Prefect's telemetry in Sluice's own."""
+    assert [path for path in Path(installation.env["HOME"]).rglob("*") if path.is_file()] == []
+    assert list(installation.home.rglob(".sdk_telemetry")) == []
+
+
 def test_no_password_stands_in_a_list_of_processes_in_a_log_or_in_the_status(installation: Installation) -> None:
     secrets = json.loads((installation.home / "credentials.json").read_text())
     password = secrets["prefect_auth_string"].partition(":")[2]
