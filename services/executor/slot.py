@@ -46,6 +46,7 @@ HANDED_BACK: Final = (
 )
 OBSERVE_SECONDS: Final = 5.0
 """How often the slot looks at its run in Prefect while the role's process is gone."""
+ORPHANED: Final = "The executor died, and neither Redis nor Prefect could be reached to go on without it."
 WAIT_SECONDS: Final = 1.0
 """The slot looks around this often while a run is going on, besides at once when something happens."""
 
@@ -84,6 +85,7 @@ class Slot(Gated, Worker):
         number: int,
         generation: int,
         grace_seconds: float,
+        lost_seconds: float,
     ) -> None:
         super().__init__(names, redis, name, worker_ttl=60, job_monitoring_interval=15)
         self._link = link
@@ -93,10 +95,14 @@ class Slot(Gated, Worker):
         self._number = number
         self._generation = generation
         self._grace_seconds = grace_seconds
+        self._alone_seconds = max(lost_seconds, 3 * OBSERVE_SECONDS)
+        """So long it goes on with a run while the role's process is gone and neither Redis nor Prefect answers."""
         self._remembered: Message | None = None
         self._held: Execution | None = None
         self._observer: Ridden | None = None
         self._observe_at = 0.0
+        self._reached_at = 0.0
+        """When the role's process, Redis or Prefect was last there."""
         self._wake_read, self._wake_write = os.pipe()
         for descriptor in (self._wake_read, self._wake_write):
             os.set_blocking(descriptor, False)
@@ -213,6 +219,8 @@ class Slot(Gated, Worker):
             self._register(lambda: self._records.end(record))
             return
         self._owe(*ridden.ending)  # first: nobody may live to see it settled
+        if ridden.ending[1] == ORPHANED:
+            return  # Prefect does not answer; what is left in Redis, if that is ever there again, tells of the run
         if self._settle(record.run_id, *ridden.ending):
             for known in (replace(record, ending=ridden.ending[0], message=ridden.ending[1]), record):
                 self._register(partial(self._records.end, known))
@@ -234,6 +242,7 @@ class Slot(Gated, Worker):
             kill_at = self._obey(message, ridden) or kill_at
         heartbeat_at = time.monotonic() + self.job_monitoring_interval
         live_at = 0.0
+        self._reached_at = time.monotonic()
         while not ridden.reap():
             self._wait(ridden)
             self._pass_on(ridden)
@@ -248,9 +257,12 @@ class Slot(Gated, Worker):
                 kill_at = None
             if not self._link.alive and now >= live_at:  # the role's process is gone: nobody else says that we live
                 live_at = now + LIVE_SECONDS
-                self._register(lambda: self._records.live(self._instance))
-            if not self._link.alive:
-                kill_at = self._look(ridden, now) or kill_at
+                if self._register(lambda: self._records.live(self._instance)):
+                    self._reached_at = now
+            if self._link.alive:
+                self._reached_at = now
+            else:
+                kill_at = self._look(ridden, now) or self._give_up(ridden, now) or kill_at
             if now >= heartbeat_at and execution is not None:
                 heartbeat_at = now + self.job_monitoring_interval
                 with contextlib.suppress(RedisError):
@@ -269,11 +281,20 @@ class Slot(Gated, Worker):
         for order in self._observer.hear():
             kill_at = self._obey(order, ridden) or kill_at
         if over:
+            if self._observer.status == 0:
+                self._reached_at = now
             self._observer.close()
             self._observer = None
         elif now >= self._observe_at:
             self._observer.kill()
         return kill_at
+
+    def _give_up(self, ridden: Ridden, now: float) -> float | None:
+        """End a run that nobody can be told of any more, and that others count as lost; answers when to kill, if so."""
+        if ridden.ending is not None or now - self._reached_at < self._alone_seconds:
+            return None
+        log.warning("nobody is left to report to, the run is ended", run=ridden.run_id, seconds=self._alone_seconds)
+        return self._end(ridden, Ending.LOST, ORPHANED, "cancel")
 
     def _pass_on(self, ridden: Ridden) -> None:
         """Tell the role's process what it wants to know of what the run reports."""
@@ -344,11 +365,14 @@ class Slot(Gated, Worker):
         ridden.ending = ("crashed", problem)
         return {"step": "crashed", "why": problem}, problem
 
-    def _register(self, write: Callable[[], None]) -> None:
+    def _register(self, write: Callable[[], None]) -> bool:
+        """Write, and answer whether that worked."""
         try:
             write()
         except (TransientError, Backpressure) as error:
             log.warning("the register of executions could not be written", error=str(error))
+            return False
+        return True
 
     def _settle(self, run_id: str, ending: str, message: str) -> bool:
         """Have Prefect told, by a process that may run the flow's hooks; false if it could not be told now."""

@@ -159,19 +159,21 @@ def be_horse(
 
 
 def be_observer(run_id: str, reports: int) -> NoReturn:
-    """Report what the run's slot should do, if anything, and end this process."""
+    """Report what the run's slot should do, if anything, and end this process; exit code 0 when Prefect answered."""
     from services.executor.horse import finish
     from services.executor.observer import observe
 
+    code = 1
     try:
         order = observe(run_id)
         if order is not None:
             write(reports, {"step": "order", **order})
+        code = 0
     except Exception:  # noqa: BLE001 - Prefect is out of reach: the next look may tell
         traceback.print_exc()
     finally:
-        finish(0)
-    os._exit(0)
+        finish(code)
+    os._exit(code)
 
 
 def be_aftermath(run_id: str, ending: str, message: str, *, environment: Mapping[str, str], shelf: Path) -> NoReturn:

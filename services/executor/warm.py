@@ -208,6 +208,7 @@ class Warm:
             number=number,
             generation=self._generation,
             grace_seconds=assignment["grace_seconds"],
+            lost_seconds=assignment["lost_seconds"],
         )
         gc.collect()
         gc.freeze()
