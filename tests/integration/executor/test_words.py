@@ -11,6 +11,8 @@ import pytest
 
 from services.executor.catalog import Policy
 from services.prefect_api.deployments import read
+from services.store.connection import AsyncRedis
+from services.store.registered import RegisteredFile, remember
 from tests.integration.executor.conftest import Bench
 
 SIZED = "from prefect import flow\n\n\n@flow\ndef main(size: int = 1): pass\n"
@@ -41,11 +43,13 @@ async def test_a_run_that_cannot_begin_says_why(
     assert [word for word in words if word not in run["state"]["message"]] == []
 
 
-async def test_a_run_whose_file_or_folder_is_gone_says_so(bench: Bench):
-    await bench.start(slots=1)
-    file, folder = [await bench.deploy(SIZED, tags=["sluice"], file=f"{name}.py") for name in ("gone", "there")]
+async def test_a_run_whose_file_or_folder_is_gone_says_so(bench: Bench, redis: AsyncRedis):
+    file = await bench.deploy(SIZED, file="gone.py")
+    folder = await bench.deploy(SIZED, file="there.py", path="/no/such/folder")
     (bench.folder / "gone.py").unlink()
-    await bench.api.request("PATCH", f"/deployments/{folder}", json={"path": "/no/such/folder"})
+    await remember(redis, file, RegisteredFile(str(bench.folder), "gone.py:main"))
+    await remember(redis, folder, RegisteredFile("/no/such/folder", "there.py:main"))
+    await bench.start(slots=1)
     for deployment, words in ((file, "gone.py does not exist"), (folder, "/no/such/folder, cannot be entered")):
         message = (await bench.run(deployment))["state"]["message"]
         assert words in message
@@ -62,4 +66,4 @@ async def test_job_variables_are_set_as_the_documentation_says(bench: Bench, che
     output, _ = await process.communicate()
     deployment = await read(bench.api, output.decode().split()[-1])
     assert deployment.job_variables == {"sluice_time_seconds": 600, "sluice_on_lost": "restart"}
-    assert Policy(executor="default", globs=()).refusal(deployment) is None
+    assert Policy(executor="default", globs=("*",), registered=lambda _: None).refusal(deployment) is None

@@ -31,7 +31,7 @@ def test_what_happens_before_the_process_has_claimed_the_run_does_not_end_it(mon
 
 def test_what_happens_after_the_claim_ends_it(monkeypatch):
     overtaken = heard(monkeypatch, occurred="2026-11-30T10:00:21+00:00")
-    assert overtaken.verdict(CLAIMED, [], proposing=False) == ("scheduled anew (Late)", "reschedule")
+    assert overtaken.verdict(CLAIMED, [], proposing=False) == ("now Late", "reschedule")
     assert overtaken.verdict(CLAIMED, [], proposing=True) is None
 
 
