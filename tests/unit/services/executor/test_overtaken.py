@@ -7,7 +7,7 @@ from services.executor.overtaken import OWN_SECONDS, Overtaken
 LATE = {
     "state": "s-late",
     "occurred": "2026-11-30T10:00:15+00:00",
-    "why": "scheduled anew (Late)",
+    "why": "now Late",
     "intent": "reschedule",
 }
 CLAIMED = {"claimed": {"step": "claimed", "since": "2026-11-30T10:00:20+00:00"}}
