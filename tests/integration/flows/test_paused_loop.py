@@ -42,7 +42,7 @@ def test_the_loop_pauses_after_three_items_and_goes_on_with_the_fourth(
         waiting = waiting_run("loop-a")
         done = wait_until(lambda: finished_tasks(prefect, waiting), what="Prefect to have stored the first tasks")
         assert len(done) == 3
-        prefect.resume_flow_run(waiting)
+        prefect.resume_flow_run(waiting, run_input={"go_on": True})
         state = ending.result()
     assert state.message == "10 of 10 items are done"
     assert processed(logs(state)) == [f"item {number}" for number in range(1, 11)]
@@ -62,7 +62,7 @@ def test_a_suspended_loop_starts_again_without_repeating_what_it_finished(
     assert suspended.state is not None
     assert (suspended.state.name, suspended.tags) == ("Suspended", ["awaits:loop-b"])
 
-    prefect.resume_flow_run(created.id)
+    prefect.resume_flow_run(created.id, run_input={"go_on": True})
     run_flow(paused_loop, flow_run=prefect.read_flow_run(created.id), parameters=parameters, return_type="state")
     state = prefect.read_flow_run(created.id).state
     assert state is not None

@@ -233,7 +233,7 @@ async def test_a_run_that_is_ended_while_it_waits_does_not_go_on(resumer: Desk) 
     running = Running(resumer, flows.approving, new_key())
     run_id = await running.waits()
     await resumer.set_state(run_id, "CANCELLED", name="Cancelled")
-    with pytest.raises(RuntimeError, match="ended"):
+    with pytest.raises(Abort, match="ended"):
         await running.answer()
 
 

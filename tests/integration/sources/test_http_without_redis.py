@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 
@@ -13,6 +12,7 @@ from config.settings import ApiSettings, RedisSettings
 from events.event import Limits
 from events.signal import ResumeSignal
 from services.listeners.http import CLOUDEVENT, HttpListener
+from services.readiness import Readiness
 from services.store.connection import AsyncRedis, connect
 from services.store.dead_letters import DeadLetters
 from tests.support.sources import Door, cloudevent, running
@@ -32,8 +32,9 @@ async def serving(redis: AsyncRedis) -> AsyncIterator[httpx.AsyncClient]:
         emit_for=lambda name: Door(redis).emit,
         submit=_submit,
         dead=DeadLetters(redis),
-        ready=_ready,
-        scrape=_scrape,
+        readiness=_readiness,
+        scrape=lambda _: b"",
+        trusts_own_user=True,
     )
     async with running(listener):
         await eventually(lambda: _listens(listener))
@@ -45,12 +46,8 @@ async def _submit(signal: ResumeSignal) -> None:
     raise AssertionError(signal)
 
 
-async def _ready() -> tuple[bool, Mapping[str, Any]]:
-    return True, {}
-
-
-async def _scrape() -> bytes:
-    return b""
+async def _readiness() -> Readiness:
+    return Readiness(())
 
 
 async def _listens(listener: HttpListener) -> bool:
