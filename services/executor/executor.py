@@ -98,6 +98,7 @@ class Executor:
             listener=self,
             unblock=self._unblock,
             recheck_seconds=settings.recheck_seconds,
+            halted_seconds=settings.lost_seconds,
             warms=settings.mode == "fork",
             zygote=zygote,
         )

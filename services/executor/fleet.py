@@ -27,6 +27,7 @@ import structlog
 from services.executor.exits import describe_exit
 from services.executor.flowfiles import FlowFiles, Source
 from services.executor.generation import Generation, say
+from services.executor.halted import kill_halted
 from services.executor.orders import order_for
 from services.executor.wire import Message
 from services.executor.zygote import Zygote
@@ -96,6 +97,7 @@ class Fleet:
         listener: Listener,
         unblock: Callable[[int], Coroutine[Any, Any, None]],
         recheck_seconds: float,
+        halted_seconds: float,
         warms: bool,
         zygote: Zygote | None = None,
     ) -> None:
@@ -105,6 +107,7 @@ class Fleet:
         self._listener = listener
         self._unblock = unblock
         self._recheck_seconds = recheck_seconds
+        self._halted_seconds = halted_seconds
         self._warms = warms
         self._zygote = zygote if warms else None
         self._directory = Path(tempfile.mkdtemp(prefix="sluice-"))
@@ -149,6 +152,7 @@ class Fleet:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_warm(path))
             group.create_task(self._watch_files())
+            group.create_task(kill_halted(self._processes, seconds=self._halted_seconds))
 
     async def end(self, *, finish_seconds: float) -> None:
         """Let the runs finish for so long, hand back those that do not, and end every process."""
@@ -192,6 +196,7 @@ class Fleet:
         """Have a process tell Prefect how the run ended; false while there is no warm parent to start it."""
         if self._current is None:
             return False
+        self._current.settling.add(run_id)
         self._current.say(do="settle", run=run_id, ending=ending, message=message)
         return True
 
@@ -222,6 +227,8 @@ class Fleet:
         if not self._stopping and not generation.retired:
             log.warning("the warm parent ended, starting another", generation=generation.number, code=code)
         self._retire(generation.number)
+        for run_id in generation.settling:  # what it was told has ended with it
+            self._listener.settled(run_id, ok=False)
         for number, owner in list(self._seats.items()):
             if owner == generation.number and number not in self.slots:
                 self._vacate(number, owner)
@@ -239,6 +246,10 @@ class Fleet:
                 log.info("flows need more libraries, warming up anew")
                 self._renewing = True
                 self._renew.set()
+
+    def _processes(self) -> dict[int, str]:
+        parents = {generation.process.pid: "warm parent" for generation in self._generations.values()}
+        return {**parents, **dict.fromkeys(self.slots, "slot")}
 
     def _may_renew(self, current: Generation) -> bool:
         return not self._renewing and time.monotonic() - current.started > RENEW_SECONDS
@@ -274,12 +285,13 @@ class Fleet:
     def _hear_warm(self, message: Message, writer: asyncio.StreamWriter) -> None:
         match message["kind"]:
             case "warm":
-                generation = self._generations.get(message["generation"])
-                if generation is not None:
-                    self._welcome(generation, message, writer)
+                if message["generation"] in self._generations:
+                    self._welcome(self._generations[message["generation"]], message, writer)
             case "probed":
                 self._note(message)
             case "settled":
+                for generation in self._generations.values():
+                    generation.settling.discard(message["run"])
                 self._listener.settled(message["run"], ok=message["ok"])
             case "slot-ended":
                 if message["status"] and not self._stopping:

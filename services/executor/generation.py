@@ -34,6 +34,8 @@ class Generation:
         self.retired = False
         self.started = time.monotonic()
         self.libraries: frozenset[str] = frozenset()
+        self.settling: set[str] = set()
+        """The runs that it was told to settle and has not reported on."""
 
     @classmethod
     async def start(cls, number: int, assignment: Message, *, zygote: Zygote | None) -> Generation:

@@ -342,7 +342,7 @@ class Slot(Gated, Worker):
         ridden.tell_intent(intent)
         deadline = time.monotonic() + ACK_SECONDS
         while "intent" not in ridden.steps and time.monotonic() < deadline and not ridden.reap():
-            select.select([ridden.reports.descriptor], [], [], 0.05)
+            select.select([] if ridden.reports.ended else [ridden.reports.descriptor], [], [], 0.05)
             ridden.hear()
         if "intent" not in ridden.steps:
             return time.monotonic()

@@ -63,6 +63,7 @@ class Zygote:
     def __init__(self, link: socket.socket, pid: int) -> None:
         self._link = link
         self._pid = pid
+        self._ended = False
 
     @classmethod
     def fork(cls) -> Zygote | None:
@@ -84,7 +85,9 @@ class Zygote:
         return cls(ours, pid)
 
     async def start(self, assignment: Message) -> Forked | None:
-        """A warm parent with this assignment; None when the zygote does not answer."""
+        """A warm parent with this assignment; None when the zygote does not answer, which is then the end of it."""
+        if self._ended:
+            return None
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
@@ -92,13 +95,21 @@ class Zygote:
                 answer = await loop.sock_recv(self._link, 4096)
             return Forked(json.loads(answer)["pid"])
         except (OSError, ValueError) as error:  # TimeoutError is an OSError
-            log.warning("the zygote is gone, starting an interpreter instead", error=str(error))
+            log.warning("the zygote is gone, starting an interpreter instead", error=repr(error))
+            self._end(signal.SIGKILL)  # else a late answer would be taken for the answer to the next question
             return None
 
     def close(self) -> None:
         """Have it end."""
+        self._end(signal.SIGCONT)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._ended:
+            return
+        self._ended = True
         self._link.close()
-        with contextlib.suppress(ChildProcessError):
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(self._pid, number)
             os.waitpid(self._pid, 0)
 
 
