@@ -37,6 +37,8 @@ class Budget(BaseModel):
     rows: Count = 10_000_000
     cells: Count = 200_000_000
     """Rows times columns, empty ones included."""
+    members: Count = 1_000
+    """Files of one archive."""
     document_bytes: Count = 32 * 1024 * 1024
     """Of a file that can only be read as a whole, such as a JSON array: in memory it may take thirty times as much."""
 
