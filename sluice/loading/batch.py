@@ -15,8 +15,11 @@ class RowBatch:
 
     rows: pa.RecordBatch
     """Text formats: every column is ``pa.string()``, null where the row lacks the field. Typed formats: as read."""
-    lines: pa.Int64Array | None = None
-    """The line, from 1, at which each row begins in its member; the row's number in formats without lines."""
+    lines: Callable[[], pa.Int64Array] | None = None
+    """Finds the line, from 1, at which each row begins in its member; it is only called for batches with bad rows.
+
+    None: the rows are counted, those of earlier batches included.
+    """
 
 
 @dataclass(frozen=True, slots=True)
