@@ -39,6 +39,8 @@ class Budget(BaseModel):
     """Rows times columns, empty ones included."""
     members: Count = 1_000
     """Files of one archive."""
+    block_bytes: Count = 256 * 1024 * 1024
+    """Of a part of a file that must be in memory as a whole: a workbook, a record batch of an Arrow file."""
     document_bytes: Count = 32 * 1024 * 1024
     """Of a file that can only be read as a whole, such as a JSON array: in memory it may take thirty times as much."""
 
