@@ -10,6 +10,18 @@ import pyarrow as pa
 
 
 @dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that cannot be loaded as it is."""
+
+    line: int
+    column: str | None
+    """None: it is not about one column."""
+    value: str | None
+    reason: str
+    """Follows the value in a sentence: ``is not a number``."""
+
+
+@dataclass(frozen=True, slots=True)
 class RowBatch:
     """Some rows of a file, in order."""
 
@@ -20,6 +32,8 @@ class RowBatch:
 
     None: the rows are counted, those of earlier batches included.
     """
+    bad: tuple[BadRow, ...] = ()
+    """What stands among the rows and is none, such as a record with too many fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,5 +48,7 @@ class Reading:
     """Reads the rows from the first one, each time it is called. Raises `RefusedFile`."""
     unit: str = "line"
     """What ``RowBatch.lines`` counts: ``line``, ``row`` or ``element``."""
+    notes: list[str] = field(default_factory=list)
+    """What was found while the rows were read and is to be told besides."""
     evidence: dict[str, Any] = field(default_factory=dict)
     """What was found out, such as the dialect, and why; it is shown in the report of the load."""

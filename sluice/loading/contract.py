@@ -84,15 +84,13 @@ class FileSchema(ContractPart):
 class FileDialect(ContractPart):
     """A Table Dialect. What is not given is found out, or the file is refused as ambiguous."""
 
-    delimiter: Annotated[str, Field(min_length=1)] | None = None
-    line_terminator: str | None = None
+    delimiter: Character | None = None
     quote_char: Character | None = None
     double_quote: bool | None = None
     escape_char: Character | None = None
-    null_sequence: str | None = None
     skip_initial_space: bool | None = None
     header: bool | None = None
-    header_rows: tuple[Positive, ...] | None = None
+    header_rows: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=1)] | None = None
     """The number of the line (of the row of a sheet), from 1, with the names of the columns."""
     comment_char: Character | None = None
     property: str | None = None

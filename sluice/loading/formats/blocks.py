@@ -1,0 +1,117 @@
+"""A delimited text in blocks that end where a record ends."""
+
+from __future__ import annotations
+
+import io
+from typing import Final
+
+from sluice.budgets import Budget
+
+BLOCK_BYTES: Final = 1024 * 1024
+_END_OF_FILE: Final = b"\x1a"
+"""Some old programs end a text with Ctrl-Z."""
+
+
+class Blocks:
+    """Cuts a text into pieces of about ``BLOCK_BYTES`` that hold whole records.
+
+    It is cut at the last line end before which the number of ``quote`` characters is even. That is the end of a record
+    unless such a character stands inside an unquoted field; whoever finds that reads on with `more`, and gives back
+    what is behind the record.
+    """
+
+    def __init__(self, stream: io.BufferedReader, budget: Budget, label: str, *, quote: bytes) -> None:
+        self._stream = stream
+        self._budget = budget
+        self._label = label
+        self._quote = quote
+        self._piece_bytes = min(BLOCK_BYTES, budget.line_bytes)
+        self._rest = b""
+        self.line = 1
+        """The line that the next block begins with."""
+
+    @property
+    def at_end(self) -> bool:
+        """Whether nothing is left."""
+        return not self._rest and not self._stream.peek(1)
+
+    def skip_lines(self, count: int) -> None:
+        """Leave out the first lines, as many as there are at most."""
+        while count:
+            lines = self._rest.splitlines(keepends=True)
+            whole = lines[:-1] if self._stream.peek(1) else lines
+            if not whole:
+                self.check_length(len(self._rest))
+                if not self._read():
+                    return
+            taken = whole[:count]
+            self.check_length(max(map(len, taken), default=0))
+            self._rest = self._rest[sum(map(len, taken)) :]
+            self.line += len(taken)
+            count -= len(taken)
+
+    def next(self) -> bytes:
+        """The next block; empty at the end of the text."""
+        while True:
+            piece = b"" if len(self._rest) >= self._piece_bytes else self._stream.read(self._piece_bytes)
+            self._rest += piece
+            ended = not self._stream.peek(1)
+            cut = len(self._rest) if ended else self._cut()
+            if ended and self._rest.endswith(_END_OF_FILE):
+                self._rest = self._rest[: -len(_END_OF_FILE)]
+                cut = len(self._rest)
+            if cut or ended:
+                block, self._rest = self._rest[:cut], self._rest[cut:]
+                self._check_first_record(block)
+                return block
+            self.check_length(len(self._rest))
+            self._rest += self._stream.read(self._piece_bytes)
+
+    def more(self) -> bytes:
+        """What is behind the block, for a record that does not end in it; empty at the end of the text."""
+        piece, self._rest = self._rest or self._stream.read(self._piece_bytes), b""
+        return piece
+
+    def give_back(self, text: bytes) -> None:
+        """Let the next block begin with this."""
+        self._rest = text + self._rest
+
+    def _read(self) -> bytes:
+        piece = self._stream.read(self._piece_bytes)
+        self._rest += piece
+        return piece
+
+    def _cut(self) -> int:
+        """Where the last record that is certainly whole ends; 0 if none does."""
+        text = self._rest
+        end = _last_line_end(text, len(text) - 1)  # what stands behind a CR that comes last is not known
+        marks = text.count(self._quote, 0, end)
+        while end and marks % 2:
+            mark = text.rfind(self._quote, 0, end)
+            before = _last_line_end(text, mark)
+            marks -= text.count(self._quote, before, end)
+            end = before
+        return end
+
+    def _check_first_record(self, block: bytes) -> None:
+        """Those behind it lie within one piece, which is no longer than a record may be."""
+        if len(block) > self._budget.line_bytes:
+            line_end = b"\n" if b"\n" in block else b"\r"
+            end = block.find(line_end)
+            while end >= 0 and block.count(self._quote, 0, end) % 2:
+                end = block.find(line_end, end + 1)
+            self.check_length(len(block) if end < 0 else end)
+
+    def check_length(self, length: int, line: int | None = None) -> None:
+        """Raise `OverBudget` for a record of more bytes than the budget allows."""
+        self._budget.check("line_bytes", length, f"{self._label}, line {line or self.line} is too long")
+
+
+def _last_line_end(text: bytes, before: int) -> int:
+    """Behind the last LF up to a position, or the last CR ahead of it; 0 if there is none."""
+    return max(text.rfind(b"\n", 0, before + 1), text.rfind(b"\r", 0, before)) + 1
+
+
+def count_lines(text: bytes) -> int:
+    """The number of line ends: CR, LF or both together."""
+    return text.count(b"\n") + text.count(b"\r") - text.count(b"\r\n")
