@@ -22,6 +22,7 @@ from events.errors import ConfigError, SluiceError, TransientError
 from events.redact import redacted
 from services.embedded import Server, claim_port, start_prefect, start_valkey
 from services.home import PRIVATE_UMASK, Home, Running
+from services.process_tree import Strays, adopt_orphans, reap_orphans
 from services.reach import check_own_servers
 from services.status import read_status
 
@@ -113,6 +114,8 @@ class Supervisor:
             )
         with self._home.locked(), self._signals(), ExitStack() as stack:
             stack.callback(self._say, "Stopped.")
+            adopt_orphans()
+            stack.callback(Strays().kill)  # last: what runs have left behind, and what their executor has
             try:
                 running = self._start(project, stack)
                 self._home.write_running(running)
@@ -122,6 +125,7 @@ class Supervisor:
                     time.sleep(0.1)
                     for child in self._children:
                         child.keep_running()
+                    reap_orphans({child.server.process.pid for child in self._children if child.server is not None})
             except KeyboardInterrupt:
                 self._say("\nStopping (once more Ctrl-C ends everything at once) ...")
 

@@ -8,16 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NoReturn
 
 import psutil
 
 from services.executor.overtaken import Overtaken
-from services.executor.surroundings import CHECKOUT, default_signals, die_with_parent, fresh_random_state
+from services.executor.surroundings import CHECKOUT, default_signals, fresh_random_state
 from services.executor.wire import Lines, Message
+from services.process_tree import die_with_parent
 
 Entry = Callable[[str, int, int], NoReturn]
 """Runs the run with this id in this process, reporting on one descriptor and hearing intents on the other."""
@@ -161,55 +161,3 @@ def _ridden(run_id: str, pid: int, reports: tuple[int, int], intents: tuple[int,
     os.close(intents[0])
     os.set_blocking(reports[0], False)
     return Ridden(run_id=run_id, pid=pid, reports=Lines(reports[0]), intents=intents[1])
-
-
-def reap_children() -> Iterator[tuple[int, int]]:
-    """Collect every child that has ended, adopted ones too: its pid and wait status."""
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if not pid:
-            return
-        yield pid, status
-
-
-class Strays:
-    """The processes that a run leaves behind: orphans become children of a slot that adopts them."""
-
-    def __init__(self, *, known: Iterable[int] | None = None) -> None:
-        """Processes that are there already, or those ``known``, are not strays."""
-        self._before = self._mine() if known is None else set(known)
-
-    def kill(self, *, rounds: int = 20) -> int:
-        """SIGKILL whatever has come to this process since; answers how many. Killing one may orphan more."""
-        killed = 0
-        for _ in range(rounds):
-            strays = [process for process in _children() if process.pid not in self._before]
-            if not strays:
-                break
-            for stray in strays:
-                with contextlib.suppress(psutil.Error):
-                    for process in (*stray.children(recursive=True), stray):
-                        process.kill()
-                        killed += 1
-            psutil.wait_procs(strays, timeout=0.2)
-        return killed
-
-    @staticmethod
-    def _mine() -> set[int]:
-        return {process.pid for process in _children()}
-
-
-def _children() -> list[psutil.Process]:
-    """This process's own children; psutil would look at every process of the machine for them."""
-    try:
-        pids = [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii").split()]
-    except OSError:
-        return psutil.Process().children()
-    found = []
-    for pid in pids:
-        with contextlib.suppress(psutil.Error):
-            found.append(psutil.Process(pid))
-    return found

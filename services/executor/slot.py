@@ -29,8 +29,9 @@ from typing_extensions import override
 from events.errors import Backpressure, TransientError
 from services.executor.endings import AFTERMATH_SECONDS, Ending
 from services.executor.exits import describe_exit, oom_kill_count
-from services.executor.ridden import Ridden, Strays, reap_children
+from services.executor.ridden import Ridden
 from services.executor.wire import Link, Message
+from services.process_tree import Strays, reap_children
 from services.queues import Gated
 from services.store.connection import SyncRedis
 from services.store.executions import Execution, Executions

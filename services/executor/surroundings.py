@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import os
 import random
@@ -16,9 +15,6 @@ from typing import Final
 CHECKOUT: Final = str(Path(__file__).resolve().parent.parent.parent)
 _OWN: Final = frozenset({"benchmarks", "config", "events", "flows", "services", "tests"})
 """Top-level names of this project that a user's project may have too; `sluice`, which flows import, stays."""
-
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_CHILD_SUBREAPER: Final = 36
 
 
 def leave_checkout(shelf: Path) -> None:
@@ -88,14 +84,3 @@ def replace_environment(environment: Mapping[str, str]) -> None:
     for name in set(os.environ) - set(environment):
         del os.environ[name]
     os.environ.update(environment)
-
-
-def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends, however it ends (Linux only)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def adopt_orphans() -> bool:
-    """Become the parent of descendants whose own parent ends (Linux only); false where that cannot be."""
-    return sys.platform == "linux" and bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1) == 0)

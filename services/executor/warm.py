@@ -24,10 +24,10 @@ from redis.exceptions import RedisError
 
 from config.logs import configure_logging
 from config.settings import LogSettings, RedisSettings
-from services.executor.ridden import Ridden, Strays, fork, reap_children
+from services.executor.ridden import Ridden, fork
 from services.executor.stable import ForkStable, SpawnStable
-from services.executor.surroundings import adopt_orphans
 from services.executor.wire import Link, Message
+from services.process_tree import Strays, adopt_orphans, reap_children
 from services.store.connection import SyncRedis, connect_sync
 from services.store.executions import Executions
 

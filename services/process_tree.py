@@ -1,0 +1,88 @@
+"""The processes below this one: they end with it, come to it when their own parents end, and are collected."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends, however it ends (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def adopt_orphans() -> bool:
+    """Become the parent of descendants whose own parent ends (Linux only); false where that cannot be."""
+    return sys.platform == "linux" and bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1) == 0)
+
+
+def reap_children() -> Iterator[tuple[int, int]]:
+    """Collect every child that has ended, adopted ones too: its pid and wait status."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not pid:
+            return
+        yield pid, status
+
+
+class Strays:
+    """The processes that a run leaves behind: orphans become children of a slot that adopts them."""
+
+    def __init__(self, *, known: Iterable[int] | None = None) -> None:
+        """Processes that are there already, or those ``known``, are not strays."""
+        self._before = self._mine() if known is None else set(known)
+
+    def kill(self, *, rounds: int = 20) -> int:
+        """SIGKILL whatever has come to this process since; answers how many. Killing one may orphan more."""
+        killed = 0
+        for _ in range(rounds):
+            strays = [process for process in _children() if process.pid not in self._before]
+            if not strays:
+                break
+            for stray in strays:
+                with contextlib.suppress(psutil.Error):
+                    for process in (*stray.children(recursive=True), stray):
+                        process.kill()
+                        killed += 1
+            psutil.wait_procs(strays, timeout=0.2)
+        return killed
+
+    @staticmethod
+    def _mine() -> set[int]:
+        return {process.pid for process in _children()}
+
+
+def reap_orphans(own: Collection[int]) -> None:
+    """Collect the adopted children that have ended; ``own`` are those that somebody else waits for."""
+    for child in _children():
+        with contextlib.suppress(psutil.Error, ChildProcessError):
+            if child.pid not in own and child.status() == psutil.STATUS_ZOMBIE:
+                os.waitpid(child.pid, os.WNOHANG)
+
+
+def _children() -> list[psutil.Process]:
+    """This process's own children; psutil would look at every process of the machine for them."""
+    try:
+        pids = [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii").split()]
+    except OSError:
+        return psutil.Process().children()
+    found = []
+    for pid in pids:
+        with contextlib.suppress(psutil.Error):
+            found.append(psutil.Process(pid))
+    return found
