@@ -276,9 +276,31 @@ class Gated(BaseWorker):
 
 
 class ThreadWorker(Gated, SimpleWorker):
-    """Runs each job where `work` was called, which may be a thread; `stop` ends `work` after the job in hand."""
+    """Runs each job where `work` was called, which may be a thread; `stop` ends `work` after the job in hand.
+
+    ``begun`` is called once the worker is registered. RQ's commands are not heard: they would need a thread more.
+    """
 
     death_penalty_class = TimerDeathPenalty
+
+    def __init__(
+        self, names: Sequence[str], redis: SyncRedis, name: str, *, begun: Callable[[], object], **options: Any
+    ) -> None:
+        super().__init__(names, redis, name, **options)
+        self._begun = begun
+
+    @override
+    def bootstrap(self, *args: Any, **options: Any) -> None:
+        super().bootstrap(*args, **options)
+        self._begun()
+
+    @override
+    def subscribe(self) -> None:
+        return
+
+    @override
+    def unsubscribe(self) -> None:
+        return
 
     def stop(self) -> None:
         """Make `work` return, within about a second when idle; callable from any thread."""
@@ -299,7 +321,8 @@ class _Bridge(logging.Handler):
     @override
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        if type(error).__module__.startswith("redis"):  # not a fault of ours that a trace would help to find
+        # Redis' state is no fault of ours that a trace would help to find.
+        if isinstance(error, SluiceError) or type(error).__module__.startswith("redis"):
             log.warning(record.getMessage(), library="rq", error=str(error))
         else:
             log.log(record.levelno, record.getMessage(), library="rq", exc_info=record.exc_info)
@@ -321,14 +344,16 @@ _WORKER_TTL_SECONDS: Final = _IDLE_WAIT_SECONDS + 15
 """RQ waits for a job for 15 s less than this, so that a stop is noticed after a second."""
 
 
-def simple_worker(queue_names: Sequence[str], redis: SyncRedis, name: str) -> ThreadWorker:
+def simple_worker(
+    queue_names: Sequence[str], redis: SyncRedis, name: str, *, begun: Callable[[], object] = lambda: None
+) -> ThreadWorker:
     """A worker that runs its jobs in the calling thread, one after the other: ``worker.work(logging_level="WARNING")``.
 
-    ``work`` returns after `stop`, and also when Redis stays away longer than a command may take: call it again, on a
-    new worker, after a pause. ``redis`` must be this worker's own client.
+    ``begun`` is called once it takes jobs. ``work`` returns after `stop`, and also when Redis stays away longer than a
+    command may take: call it again, on a new worker, after a pause. ``redis`` must be this worker's own client.
     """
     bridge_logs()
-    return ThreadWorker(queue_names, redis, name, worker_ttl=_WORKER_TTL_SECONDS)
+    return ThreadWorker(queue_names, redis, name, begun=begun, worker_ttl=_WORKER_TTL_SECONDS)
 
 
 @contextmanager

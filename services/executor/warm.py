@@ -24,11 +24,12 @@ from redis.exceptions import RedisError
 
 from config.logs import configure_logging
 from config.settings import LogSettings, RedisSettings
+from events.errors import Backpressure, TransientError
 from services.executor.ridden import Ridden, fork
 from services.executor.stable import ForkStable, SpawnStable
 from services.executor.wire import Link, Message
 from services.process_tree import Strays, adopt_orphans, reap_children
-from services.store.connection import SyncRedis, connect_sync
+from services.store.connection import connect_sync
 from services.store.executions import Executions
 
 log = structlog.get_logger()
@@ -175,8 +176,9 @@ class Warm:
             self._forget()
             signal.set_wakeup_fd(-1)
             code = self._be_slot(number)
-        except RedisError as error:
-            log.warning("redis fails a slot", number=number, error=str(error))
+        except (RedisError, TransientError, Backpressure) as error:
+            log.warning("redis fails a slot, which begins anew", number=number, error=str(error))
+            code = 0
         except BaseException:
             log.exception("slot failed", number=number)
         finally:
@@ -193,7 +195,8 @@ class Warm:
         if not link.connect():
             return 0
         redis = self._redis
-        while not _answers(redis):
+        executions = Executions(redis, name=assignment["executor"], alive_seconds=assignment["lost_seconds"])
+        while not _takes_writes(executions, assignment["name"]):
             link.receive(RESTART_SECONDS)
             if not link.alive or self._stopping:
                 return 0
@@ -203,7 +206,7 @@ class Warm:
             f"{assignment['name']}-{number}-{os.getpid()}",
             link=link,
             stable=self._ready(),
-            executions=Executions(redis, name=assignment["executor"], alive_seconds=assignment["lost_seconds"]),
+            executions=executions,
             instance=assignment["name"],
             number=number,
             generation=self._generation,
@@ -254,11 +257,13 @@ class Warm:
         return Strays(known={*self._slots, *(chore.pid for chore in self._chores)})
 
 
-def _answers(redis: SyncRedis) -> bool:
+def _takes_writes(executions: Executions, instance: str) -> bool:
+    """A replica, and a server that is full, would answer a PING."""
     try:
-        return bool(redis.ping())
-    except RedisError:
+        executions.live(instance)
+    except (TransientError, Backpressure):
         return False
+    return True
 
 
 def _probe(source: Message, shelf: Path) -> Message:

@@ -8,17 +8,14 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-import structlog
-
 from events.errors import Backpressure, TransientError
+from services.backoff import Backoff
 from services.queues import RESUME, ThreadWorker, rq_translated, simple_worker
 from services.resumer.desk import JOB_SECONDS
 from services.store.connection import SyncRedis
 
 _AGAIN_SECONDS: Final = 1.0
 _STOP_SECONDS: Final = 3.0
-
-log = structlog.get_logger()
 
 _serving: list[SignalWorker] = []
 """The worker of this process: RQ calls a function by its name, and that function must find it."""
@@ -40,11 +37,13 @@ class SignalWorker:
         self._names = [f"resumer-{instance}-{number}" for number in range(1, at_once + 1)]
         self._loop: asyncio.AbstractEventLoop | None = None
         self._working: set[str] = set()
+        self._backoff = Backoff("take signals off their queue", first_seconds=_AGAIN_SECONDS, longest_seconds=2.0)
         self._done = 0
 
     def status(self) -> Mapping[str, Any]:
         """``ready`` while somebody listens to the queue."""
-        return {"ready": bool(self._working), "queue": RESUME, "signals": self._done}
+        trouble = {"degraded": self._backoff.trouble} if self._backoff.trouble else {}
+        return {"ready": bool(self._working), "queue": RESUME, "signals": self._done, **trouble}
 
     async def run(self) -> None:
         """Work until cancelled; the signals in hand are then finished, if that takes less than 3 s."""
@@ -59,31 +58,38 @@ class SignalWorker:
 
     async def _work_again_and_again(self, name: str) -> None:
         while True:
-            await self._work(name)
-            await asyncio.sleep(_AGAIN_SECONDS)
+            error = await self._work(name)
+            if error is None:
+                await asyncio.sleep(_AGAIN_SECONDS)
+            else:
+                await self._backoff.after(error)
 
-    async def _work(self, name: str) -> None:
+    async def _work(self, name: str) -> Exception | None:
+        """Be one worker until it ends; answers what it failed on, if RQ says so."""
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
+        failed: list[Exception] = []
         redis = self._connect()
         workers: list[ThreadWorker] = []
+
+        def begun() -> None:
+            loop.call_soon_threadsafe(self._note_working, name)
 
         def work() -> None:
             try:
                 with rq_translated():
                     # A name of its own each time: the one before may still be registered, and RQ allows one of a name.
-                    worker = simple_worker([RESUME], redis, f"{name}-{secrets.token_hex(3)}")
+                    worker = simple_worker([RESUME], redis, f"{name}-{secrets.token_hex(3)}", begun=begun)
                     workers.append(worker)
                     worker.work(logging_level="WARNING")
             except (TransientError, Backpressure) as error:
-                log.warning("signal worker stopped", error=str(error))
+                failed.append(error)
             finally:
                 redis.close()
                 loop.call_soon_threadsafe(ended.set)
 
         # A daemon: where Redis is away, RQ sleeps longer than a process has for its end.
         threading.Thread(target=work, name=name, daemon=True).start()
-        self._working.add(name)
         try:
             await ended.wait()
         except asyncio.CancelledError:
@@ -93,6 +99,11 @@ class SignalWorker:
             raise
         finally:
             self._working.discard(name)
+        return failed[0] if failed else None
+
+    def _note_working(self, name: str) -> None:
+        self._working.add(name)
+        self._backoff.worked()
 
     def apply(self, signal_id: str) -> None:
         """Apply the signal; called in the worker's thread."""
