@@ -17,10 +17,21 @@ OWNERS: Final = "sluice_tables"
 LONGEST_NAME: Final = 63
 """Bytes: PostgreSQL cuts longer names, so that two of them could be one table."""
 
+MYSQL: Final = ("mysql", "mariadb")
+"""Dialects of SQLAlchemy: a database is a schema there, and DDL ends the transaction."""
+
 RESERVED: Final = ("sluice_", "sqlite_", "pg_", "information_schema", "mysql", "performance_schema", "sys.")
 
 
-def claim_table(connection: Connection, name: str, *, flow: str, outside: bool) -> None:
+def claim_table(
+    connection: Connection,
+    name: str,
+    *,
+    flow: str,
+    outside: bool,
+    schema: str | None = None,
+    spelling: str | None = None,
+) -> None:
     """Return if the flow may write to the table ``name``, its own from now on; else raise `TableRefused`.
 
     Call it in the transaction that creates or fills the table: the claim holds if that transaction does.
@@ -28,29 +39,42 @@ def claim_table(connection: Connection, name: str, *, flow: str, outside: bool) 
     ``outside`` says that the name comes from a file or a message. Such a name never leads to a table that another flow
     made or that nobody claimed; and where a flow claims by its own code a table that exists only because of such a
     name, that one is renamed out of its way. Names are compared as the most forgiving database does: letter case and
-    compatibility forms of Unicode make no other table.
+    compatibility forms of Unicode make no other table. ``spelling`` is what the name was made of: another spelling
+    that leads to the same table is refused. A claim from outside ends when its table is dropped.
+
+    ``schema`` is the database's schema (MySQL: the database) that the table lies in; None: the connection's own.
     """
     import sqlalchemy as sa
 
     _check_name(name)
-    key, owners = table_key(name), _owners()
+    key, owners = table_key(name), owners_table()
+    where = "" if schema in {None, connection.dialect.default_schema_name} else str(schema)
+    this = (owners.c.table_schema == where) & (owners.c.table_key == key)
     owners.create(connection, checkfirst=True)
-    owner = connection.execute(sa.select(owners.c.flow, owners.c.outside).where(owners.c.table_key == key)).first()
-    row = {"flow": flow, "outside": outside, "claimed_at": datetime.now(UTC).isoformat()}
+    owner = connection.execute(sa.select(owners).where(this)).first()
+    there = _there(connection, key, where) if outside or (owner and owner.outside) else None
+    row = {"flow": flow, "outside": outside, "spelling": spelling, "claimed_at": datetime.now(UTC).isoformat()}
+    if owner is not None and owner.outside and there is None:
+        connection.execute(sa.delete(owners).where(this))
+        owner = None
     if owner is None:
-        there = _there(connection, key) if outside else None
         if there is not None:
             raise TableRefused(
                 f"the table {there!r} is there already and belongs to no flow, so a file's or message's name does not "
                 f"lead to it: name it in the rule or the deployment, and the flow {flow} takes it over"
             )
-        connection.execute(sa.insert(owners).values(table_key=key, **row))
+        connection.execute(sa.insert(owners).values(table_schema=where, table_key=key, **row))
     elif owner.flow == flow:
+        if outside and spelling and owner.spelling not in {None, spelling}:
+            raise TableRefused(
+                f"the table {name!r} is filled from files named {owner.spelling!r}, and the name {spelling!r} leads to "
+                "it too: rename the file, or name the table in a contract or a rule if both belong there"
+            )
         if owner.outside and not outside:
-            connection.execute(sa.update(owners).where(owners.c.table_key == key).values(row))
+            connection.execute(sa.update(owners).where(this).values(row))
     elif owner.outside and not outside:
-        connection.execute(sa.update(owners).where(owners.c.table_key == key).values(row))
-        _move_away(connection, key, {**row, "flow": owner.flow, "outside": True})
+        connection.execute(sa.update(owners).where(this).values(row))
+        _move_away(connection, key, where, {**row, "flow": owner.flow, "outside": True, "spelling": owner.spelling})
     else:
         raise TableRefused(f"the table {name!r} belongs to the flow {owner.flow}: the flow {flow} may not write to it")
 
@@ -69,39 +93,51 @@ def table_key(name: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).strip()
 
 
-def _owners() -> Table:
+def owners_table() -> Table:
+    """The table of claims; `claim_table` makes it where it is not there."""
     import sqlalchemy as sa
 
     return sa.Table(
         OWNERS,
         sa.MetaData(),
+        sa.Column("table_schema", sa.String(63), primary_key=True),
         sa.Column("table_key", sa.String(255), primary_key=True),
         sa.Column("flow", sa.String(255), nullable=False),
         sa.Column("outside", sa.Boolean, nullable=False),
+        sa.Column("spelling", sa.Text),
         sa.Column("claimed_at", sa.String(40), nullable=False),
+        mysql_charset="utf8mb4",
+        mysql_collate="utf8mb4_bin",  # the default would take two names for one where only an accent differs
+        mariadb_charset="utf8mb4",
+        mariadb_collate="utf8mb4_bin",
     )
 
 
-def _there(connection: Connection, key: str) -> str | None:
+def _there(connection: Connection, key: str, schema: str) -> str | None:
     """The table or view that answers to the key, if there is one."""
     import sqlalchemy as sa
 
-    found = sa.inspect(connection)
-    return next((one for one in (*found.get_table_names(), *found.get_view_names()) if table_key(one) == key), None)
+    found, where = sa.inspect(connection), schema or None
+    names = (*found.get_table_names(where), *found.get_view_names(where))
+    return next((one for one in names if table_key(one) == key), None)
 
 
-def _move_away(connection: Connection, key: str, row: dict[str, Any]) -> None:
+def _move_away(connection: Connection, key: str, schema: str, row: dict[str, Any]) -> None:
     """Rename the table that only a name from outside had made."""
     import sqlalchemy as sa
 
-    there = _there(connection, key)
+    there = _there(connection, key, schema)
     if there is None:
         return
-    quoted = connection.dialect.identifier_preparer.quote
     number = 1
-    while _there(
-        connection, table_key(moved := f"from_file_{number}_{key}".encode()[:LONGEST_NAME].decode(errors="ignore"))
-    ):
+    while _there(connection, table_key(moved := _moved(key, number)), schema):
         number += 1
-    connection.execute(sa.insert(_owners()).values(table_key=table_key(moved), **row))
-    connection.exec_driver_sql(f"ALTER TABLE {quoted(there)} RENAME TO {quoted(moved)}")
+    connection.execute(sa.insert(owners_table()).values(table_schema=schema, table_key=table_key(moved), **row))
+    preparer = connection.dialect.identifier_preparer
+    table = ".".join(preparer.quote(part) for part in (schema, there) if part)
+    to = ".".join(preparer.quote(part) for part in (schema if connection.dialect.name in MYSQL else "", moved) if part)
+    connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO {to}")
+
+
+def _moved(key: str, number: int) -> str:
+    return f"from_file_{number}_{key}".encode()[:LONGEST_NAME].decode(errors="ignore")

@@ -1,0 +1,262 @@
+"""A table of a SQL database: what all of them have in common, and any that SQLAlchemy knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, Self
+
+import pyarrow as pa
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, NoSuchTableError, SQLAlchemyError
+from sqlalchemy.types import TypeEngine
+
+from sluice.loading.errors import AlreadyLoaded, RefusedFile, TargetFailed
+from sluice.loading.targets import register
+from sluice.loading.targets.plan import Destination, FileVersion, LoadPlan, Misfit, TableColumn, key_of, make_plan
+from sluice.loading.targets.sql_types import arrow_type, sql_type
+from sluice.loading.targets.writing import TableLoad, Writer
+from sluice.tables import claim_table, owners_table
+
+STAGING: Final = "sluice_staging"
+"""The temporary table that rows to be merged into another are in first."""
+
+
+class DatabaseTarget:
+    """The tables of one database."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back what is open."""
+        self._engine.dispose()
+
+    def plan(self, to: Destination, found: pa.Schema) -> LoadPlan:
+        """How a file with the columns ``found`` would go into the table as it is now.
+
+        Raises `RefusedFile` and `TargetFailed`.
+        """
+        with self._connected() as connection:
+            return self._plan(connection, to, found)
+
+    def is_loaded(self, to: Destination, file: FileVersion) -> bool:
+        """Whether the table is there, and this version of the file in it. Raises `TargetFailed`."""
+        with self._connected() as connection:
+            found = sa.inspect(connection)
+            there = found.has_table(to.table, to.schema) and found.has_table(register.LOADS.name)
+            return there and register.is_entered(connection, to, file)
+
+    @contextmanager
+    def load(self, to: Destination, schema: pa.Schema, file: FileVersion, *, unit: str = "line") -> Iterator[TableLoad]:
+        """Load a file in one transaction, which commits where the block is left without an error.
+
+        ``schema`` is that of a `LoadPlan`; ``unit`` is what the rows' places are counted in, for messages. Raises
+        `AlreadyLoaded`, `RefusedFile`, `sluice.TableRefused` and `TargetFailed`; the table is then as it was before.
+        """
+        with self._connected() as connection:
+            with self._begun(connection):
+                if not sa.inspect(connection).has_table(register.LOADS.name):
+                    self._lock(connection, "register")
+                    register.LOADS.create(connection, checkfirst=True)
+                    owners_table().create(connection, checkfirst=True)
+            with self._transaction(connection, to):
+                plan = self._checked_plan(connection, to, schema)
+                with self._undone_on_error(connection, to, plan):
+                    claim_table(
+                        connection, to.table, flow=to.flow, outside=to.outside, schema=to.schema, spelling=to.spelling
+                    )
+                    if not plan.there:
+                        register.forget(connection, to)
+                    elif register.is_entered(connection, to, file):
+                        raise AlreadyLoaded
+                    self._shape(connection, to, plan)
+                    register.enter(connection, to, file)
+                    load = self._start(connection, to, plan, unit)
+                    try:
+                        yield load
+                        load.finish()
+                    finally:
+                        load.close()
+
+    def _checked_plan(self, connection: sa.Connection, to: Destination, schema: pa.Schema) -> LoadPlan:
+        plan = self._plan(connection, to, schema)
+        if plan.misfits and to.wider_types == "refuse":
+            raise RefusedFile("; ".join(str(one) for one in plan.misfits))
+        if plan.schema != schema:
+            raise TargetFailed(f"the table {to.full_name} was changed by another load at the same time", transient=True)
+        return plan
+
+    # ------------------------------------------------------------------------------------ what databases differ in
+
+    def _lock(self, connection: sa.Connection, what: str) -> None:
+        """Until the transaction ends, nobody else has the lock of this name. Most databases need none."""
+
+    @contextmanager
+    def _begun(self, connection: sa.Connection) -> Iterator[None]:
+        """A transaction that is going to write."""
+        with connection.begin():
+            yield
+
+    @contextmanager
+    def _transaction(self, connection: sa.Connection, to: Destination) -> Iterator[None]:
+        """A transaction in which nobody else changes the shape of the table."""
+        del to
+        with self._begun(connection):
+            yield
+
+    @contextmanager
+    def _undone_on_error(self, connection: sa.Connection, to: Destination, plan: LoadPlan) -> Iterator[None]:
+        """Undo what a rollback does not."""
+        del connection, to, plan
+        yield
+
+    def _columns(self, connection: sa.Connection, to: Destination) -> list[TableColumn] | None:
+        try:
+            found = sa.inspect(connection).get_columns(to.table, to.schema)
+        except NoSuchTableError:
+            return None
+        return [TableColumn(one["name"], arrow_type(one["type"]), self._in_sql(one["type"])) for one in found]
+
+    def _widening(self, table: str, column: str, type_: str) -> tuple[str, ...]:
+        """The statements that make a column wide enough."""
+        return (f"ALTER TABLE {table} ALTER COLUMN {column} TYPE {type_}",)
+
+    def _check_widening(self, connection: sa.Connection, table: str, column: str, type_: pa.DataType) -> None:
+        """Raise `RefusedFile` if values that are there would not be the same in the wider type."""
+        if pa.types.is_floating(type_):
+            beyond = f"SELECT 1 FROM {table} WHERE {column} NOT BETWEEN -{2**53} AND {2**53} LIMIT 1"
+            if run(connection, beyond).first():
+                raise RefusedFile(f"{column} of {table} has integers that a floating-point number would round")
+
+    def _update(self, table: str, staging: str, columns: Sequence[str], same: str) -> str:
+        changes = ", ".join(f"{one} = {staging}.{one}" for one in columns)
+        return f"UPDATE {table} SET {changes} FROM {staging} WHERE {same}"
+
+    def _writer(self, connection: sa.Connection, table: str, plan: LoadPlan) -> Writer:
+        return Writer(connection, table, plan, self._refusal)
+
+    def _refusal(self, error: Exception) -> str | None:
+        """What is wrong with a row, if that is what the database says."""
+        dbapi = self._engine.dialect.loaded_dbapi
+        of_rows = (dbapi.IntegrityError, dbapi.DataError)
+        return self._words(error) if isinstance(getattr(error, "orig", error), of_rows) else None
+
+    def _words(self, error: Exception) -> str:
+        return str(getattr(error, "orig", error)).strip()
+
+    # -------------------------------------------------------------------------------------------------- the steps
+
+    def _plan(self, connection: sa.Connection, to: Destination, found: pa.Schema) -> LoadPlan:
+        plan = make_plan(to, found, self._columns(connection, to))
+        table = self._quoted(to)
+        misfits = [
+            Misfit(one.column, one.there, one.needed, self._widening(table, *self._column(one.there.name, one.needed)))
+            for one in plan.misfits
+        ]
+        return LoadPlan(plan.schema, plan.there, plan.added, tuple(misfits))
+
+    def _shape(self, connection: sa.Connection, to: Destination, plan: LoadPlan) -> None:
+        table = self._quoted(to)
+        if not plan.there:
+            key = key_of(to, plan.schema)
+            columns = [
+                sa.Column(one.name, sql_type(one.type, keys=len(key) if one.name in key else 0), autoincrement=False)
+                for one in plan.schema
+            ]
+            constraint = [sa.PrimaryKeyConstraint(*key)] if key else []
+            made = sa.Table(to.table, sa.MetaData(), *columns, *constraint, schema=to.schema, **self._table_options())
+            made.create(connection)
+        for name in plan.added:
+            column, type_ = self._column(name, plan.schema.field(name).type)
+            run(connection, f"ALTER TABLE {table} ADD COLUMN {column} {type_}")
+        for one in plan.misfits:
+            self._check_widening(connection, table, self._quote(one.there.name), one.needed)
+            for statement in one.statements:
+                run(connection, statement)
+
+    def _table_options(self) -> dict[str, Any]:
+        return {}
+
+    def _start(self, connection: sa.Connection, to: Destination, plan: LoadPlan, unit: str) -> TableLoad:
+        table = self._quoted(to)
+        if to.mode == "upsert":
+            columns = ", ".join(self._quote(name) for name in plan.schema.names)
+            run(connection, f"CREATE TEMPORARY TABLE {STAGING} AS SELECT {columns} FROM {table} LIMIT 0")
+            writer = self._writer(connection, STAGING, plan)
+            return TableLoad(writer, plan.schema, unit, lambda _: self._merge(connection, to, plan.schema))
+        if to.mode == "append" or run(connection, f"SELECT 1 FROM {table} LIMIT 1").first() is None:
+            return TableLoad(self._writer(connection, table, plan), plan.schema, unit)
+        run(connection, f"DELETE FROM {table}")
+        writer = self._writer(connection, table, plan)
+        return TableLoad(writer, plan.schema, unit, lambda rows: _check_not_emptied(to, rows))
+
+    def _merge(self, connection: sa.Connection, to: Destination, schema: pa.Schema) -> None:
+        """Update the rows whose key is there, insert the others."""
+        table = self._quoted(to)
+        key = [self._quote(name) for name in key_of(to, schema)]
+        columns = [self._quote(name) for name in schema.names]
+        keys = ", ".join(key)
+        empty = " OR ".join(f"{one} IS NULL" for one in key)
+        if run(connection, f"SELECT 1 FROM {STAGING} WHERE {empty} LIMIT 1").first():
+            raise RefusedFile(f"a row has no value for the key ({keys}) of {to.full_name}")
+        twice = f"SELECT {keys} FROM {STAGING} GROUP BY {keys} HAVING COUNT(*) > 1 LIMIT 1"
+        if found := run(connection, twice).first():
+            values = ", ".join(str(value) for value in found)
+            raise RefusedFile(f"two rows have the same key ({keys}) of {to.full_name}: {values}")
+        same = " AND ".join(f"{table}.{one} = {STAGING}.{one}" for one in key)
+        if others := [one for one in columns if one not in key]:
+            run(connection, self._update(table, STAGING, others, same))
+        names = ", ".join(columns)
+        run(
+            connection,
+            f"INSERT INTO {table} ({names}) SELECT {names} FROM {STAGING}"
+            f" WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE {same})",
+        )
+        run(connection, f"DROP TABLE {STAGING}")
+
+    # ------------------------------------------------------------------------------------------------------ words
+
+    def _quote(self, name: str) -> str:
+        quoted: str = self._engine.dialect.identifier_preparer.quote_identifier(name)
+        return quoted
+
+    def _quoted(self, to: Destination) -> str:
+        return ".".join(self._quote(part) for part in (to.schema, to.table) if part)
+
+    def _column(self, name: str, type_: pa.DataType) -> tuple[str, str]:
+        return self._quote(name), self._in_sql(sql_type(type_))
+
+    def _in_sql(self, type_: TypeEngine[Any]) -> str:
+        try:
+            return type_.compile(dialect=self._engine.dialect)
+        except SQLAlchemyError:
+            return str(type_)
+
+    @contextmanager
+    def _connected(self) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except (DBAPIError, self._engine.dialect.loaded_dbapi.Error) as error:
+            if (refusal := self._refusal(error)) is not None:
+                raise RefusedFile(f"the database refuses a row: {refusal}") from error
+            raise TargetFailed(self._words(error), transient=True) from error
+
+
+def _check_not_emptied(to: Destination, rows: int) -> None:
+    if not rows:
+        raise RefusedFile(
+            f"the file has no rows, and would leave the table {to.full_name} empty: if that is meant, delete its rows"
+        )
+
+
+def run(connection: sa.Connection, statement: str) -> sa.CursorResult[Any]:
+    """Execute SQL without values, in which names are quoted as the dialect does it."""
+    return connection.exec_driver_sql(statement)

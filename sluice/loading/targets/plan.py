@@ -1,0 +1,196 @@
+"""How the columns of a file meet those of a table: decided before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import pyarrow as pa
+
+from sluice.loading.errors import RefusedFile
+from sluice.loading.names import column_key
+
+TEXT: Final = pa.string()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """Where the rows of a file go, and how."""
+
+    table: str
+    flow: str
+    """The flow that the table belongs to, see `sluice.claim_table`."""
+    schema: str | None = None
+    """The database's schema (MySQL: the database); None: the connection's own."""
+    outside: bool = False
+    """Whether the table's name was made of a file's or a message's."""
+    spelling: str | None = None
+    """What an outside name was made of: ``NameFromFile.spelling``."""
+    mode: Literal["append", "replace", "upsert"] = "append"
+    key: tuple[str, ...] = ()
+    """The primary key of a table that is made; with ``upsert``, the columns that tell rows apart."""
+    new_columns: Literal["refuse", "add"] = "refuse"
+    wider_types: Literal["refuse", "widen"] = "refuse"
+
+    @property
+    def full_name(self) -> str:
+        """With the schema, to be shown and stored."""
+        return f"{self.schema}.{self.table}" if self.schema else self.table
+
+
+@dataclass(frozen=True, slots=True)
+class FileVersion:
+    """What makes a file the one that was loaded before."""
+
+    name: str
+    version: str
+    """``INODE-SIZE-MTIMENS``, as `sluice.OpenedFile` has it."""
+    digest: str
+    """SHA-256 of the content."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableColumn:
+    """A column that a table has."""
+
+    name: str
+    type: pa.DataType | None
+    """What it holds unchanged; None: it is given text, which the database converts or refuses."""
+    declared: str
+    """Its type in the database's words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """A column of the file whose values the table's column does not hold unchanged."""
+
+    column: str
+    there: TableColumn
+    needed: pa.DataType
+    statements: tuple[str, ...] = ()
+    """What makes the table's column wide enough."""
+
+    def __str__(self) -> str:
+        by = f": {' '.join(f'{one};' for one in self.statements)}".replace("%%", "%") if self.statements else ""
+        return (
+            f"the column {self.column!r} holds {self.needed}, and the table's is {self.there.declared}; widen it{by} "
+            "(or `wider_types: widen` in the contract)"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """What is written where."""
+
+    schema: pa.Schema
+    """The batches to be written: the columns in the file's order, named as the table names them, with their types."""
+    there: tuple[TableColumn, ...]
+    """The columns that the table has; none: it is not there yet."""
+    added: tuple[str, ...] = ()
+    """Columns that the table will get."""
+    misfits: tuple[Misfit, ...] = ()
+    """Columns of the table that will be widened, with ``wider_types: widen``; otherwise the file is refused."""
+
+
+def make_plan(to: Destination, found: pa.Schema, there: Sequence[TableColumn] | None) -> LoadPlan:
+    """How a file with the columns ``found`` goes into the table whose columns are ``there`` (None: there is no table).
+
+    Raises `RefusedFile` for columns that the table lacks and is not to get, and for a key that the file lacks.
+    """
+    by_name = {one.name: one for one in there or ()}
+    by_key = {column_key(one.name): one for one in reversed(there or ())}
+    fields: list[pa.Field] = []
+    added: list[str] = []
+    misfits: list[Misfit] = []
+    for one in found:
+        column = by_name.get(one.name) or by_key.get(column_key(one.name))
+        if column is None:
+            added += [one.name] if there is not None else []
+            fields.append(pa.field(one.name, TEXT if pa.types.is_null(one.type) else one.type))
+            continue
+        type_ = written_as(column.type, one.type)
+        if type_ is None:
+            type_ = wider(column.type or TEXT, one.type)
+            misfits.append(Misfit(one.name, column, type_))
+        fields.append(pa.field(column.name, type_))
+    if added and to.new_columns == "refuse":
+        raise RefusedFile(
+            f"the table {to.full_name} lacks the columns {added} (it has {list(by_name)}): add them, with "
+            "`new_columns: add` in the contract or by hand, or load into another table"
+        )
+    schema = pa.schema(fields)
+    _check_key(to, schema)
+    return LoadPlan(schema, tuple(there or ()), tuple(added), tuple(misfits))
+
+
+def _check_key(to: Destination, schema: pa.Schema) -> None:
+    if to.mode == "upsert" and not to.key:
+        raise RefusedFile(f"rows of {to.full_name} are to be updated by their key, and none is named: `primaryKey`")
+    names = {column_key(name) for name in schema.names}
+    missing = [name for name in to.key if column_key(name) not in names]
+    if missing:
+        raise RefusedFile(f"the columns {missing} are the key of {to.full_name}, and the file lacks them")
+
+
+def key_of(to: Destination, schema: pa.Schema) -> list[str]:
+    """The columns of the key as the schema names them."""
+    by_key = {column_key(name): name for name in schema.names}
+    return [by_key[column_key(name)] for name in to.key]
+
+
+def written_as(there: pa.DataType | None, found: pa.DataType) -> pa.DataType | None:
+    """The type that values of ``found`` are written as; None if the column does not hold them unchanged.
+
+    A single value can still not fit (out of range, no date), which shows where it is converted.
+    """
+    if there is None:
+        return TEXT if _is_plain(found) else found
+    if found == there or pa.types.is_null(found) or there == TEXT:
+        return there
+    takes = _TAKES.get(_family(there), frozenset())
+    return there if _family(found) in takes else None
+
+
+def wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    """The narrowest type that holds the values of both; text, if nothing else does."""
+    families = {_family(one), _family(other)}
+    if families <= {"integer"}:
+        return max(one, other, key=lambda type_: type_.bit_width)
+    if families <= {"integer", "real"}:
+        return pa.float64()
+    return TEXT
+
+
+def _family(type_: pa.DataType) -> str:
+    found = pa.types
+    tests = (
+        (found.is_boolean, "boolean"),
+        (found.is_integer, "integer"),
+        (found.is_floating, "real"),
+        (found.is_decimal, "decimal"),
+        (found.is_date, "date"),
+        (found.is_time, "time"),
+        (found.is_string, "text"),
+    )
+    if found.is_timestamp(type_):
+        return "moment" if type_.tz else "timestamp"
+    return next((family for test, family in tests if test(type_)), "other")
+
+
+_TAKES: Final[Mapping[str, frozenset[str]]] = {
+    "boolean": frozenset({"boolean", "text"}),
+    "integer": frozenset({"integer"}),
+    "real": frozenset({"integer", "real"}),
+    "decimal": frozenset({"integer", "real", "decimal", "text"}),
+    "date": frozenset({"date", "text"}),
+    "time": frozenset({"time", "text"}),
+    "timestamp": frozenset({"date", "timestamp", "text"}),
+    "moment": frozenset({"moment", "text"}),
+}
+"""What a column takes, if each value turns out to fit. Text becomes a date or a decimal, never an integer or real:
+those are found by looking at all values of the file, and one of them is none."""
+
+
+def _is_plain(type_: pa.DataType) -> bool:
+    return _family(type_) in {"boolean", "integer", "real", "text"} or pa.types.is_null(type_)

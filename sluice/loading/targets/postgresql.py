@@ -1,0 +1,124 @@
+"""PostgreSQL: rows go in by COPY."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import sqlalchemy as sa
+
+from sluice.loading.targets.database import DatabaseTarget
+from sluice.loading.targets.plan import Destination, LoadPlan
+from sluice.loading.targets.writing import BATCHES_REMEMBERED, Refusal, Writer
+from sluice.tables import table_key
+
+
+class PostgresTarget(DatabaseTarget):
+    """The tables of a PostgreSQL database."""
+
+    def __init__(self, url: sa.URL) -> None:
+        named = url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+        super().__init__(sa.create_engine(named, hide_parameters=True))
+        sa.event.listen(self._engine, "connect", _set_up)
+
+    @contextmanager
+    def _transaction(self, connection: sa.Connection, to: Destination) -> Iterator[None]:
+        with super()._transaction(connection, to):
+            appending = to.mode == "append" and to.new_columns == "refuse" and to.wider_types == "refuse"
+            if not appending or not sa.inspect(connection).has_table(to.table, to.schema):
+                self._lock(connection, f"{to.schema or ''}.{table_key(to.table)}")
+            yield
+
+    def _lock(self, connection: sa.Connection, what: str) -> None:
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(f"sluice {what}", 0))))
+
+    def _widening(self, table: str, column: str, type_: str) -> tuple[str, ...]:
+        return (f"ALTER TABLE {table} ALTER COLUMN {column} TYPE {type_} USING {column}::{type_}",)
+
+    def _writer(self, connection: sa.Connection, table: str, plan: LoadPlan) -> Writer:
+        copies = connection.dialect.driver == "psycopg"
+        return (CopyWriter if copies else Writer)(connection, table, plan, self._refusal)
+
+
+class CopyWriter(Writer):
+    """Puts batches into a table by COPY in CSV: what Arrow writes, PostgreSQL reads."""
+
+    def __init__(self, connection: sa.Connection, table: str, plan: LoadPlan, refusal: Refusal) -> None:
+        super().__init__(connection, table, plan, refusal)
+        quote = connection.dialect.identifier_preparer.quote_identifier
+        columns = ", ".join(quote(name) for name in plan.schema.names)
+        cursor: Any = connection.connection.driver_connection.cursor()  # type: ignore[union-attr]
+        copy = f"COPY {table} ({columns}) FROM STDIN (FORMAT csv, HEADER)"
+        self._command = cursor.copy(copy.replace("%%", "%"))  # quoted for a driver that looks for parameters
+        self._copy: Any = self._command.__enter__()
+        self._copy.write(b"-\n")  # the server counts line breaks in values only after the first line has ended
+        self._line = 2
+        self._sent: deque[tuple[int, int, pa.RecordBatch]] = deque(maxlen=BATCHES_REMEMBERED)
+        self._rows = 0
+
+    def write(self, rows: pa.RecordBatch) -> None:
+        """Send the rows."""
+        rows = pa.record_batch([_as_text(one) for one in rows.columns], names=rows.schema.names)
+        self._sent.append((self._line, self._rows, rows))
+        with pa.BufferOutputStream() as stream:
+            pa.csv.write_csv(rows, stream, pa.csv.WriteOptions(include_header=False))
+            sent = stream.getvalue().to_pybytes()
+        self._line += sent.count(b"\n")
+        self._rows += rows.num_rows
+        try:
+            self._copy.write(sent)
+        except self._dbapi_error as error:
+            raise self._row_refused(error, self._row(error)) from error
+
+    def finish(self) -> None:
+        """End the COPY; the server tells what it thinks of the last rows."""
+        command, self._command = self._command, None
+        try:
+            command.__exit__(None, None, None)
+        except self._dbapi_error as error:
+            raise self._row_refused(error, self._row(error)) from error
+
+    def close(self) -> None:
+        """Break a COPY off that was not finished."""
+        if self._command is not None:
+            with suppress(self._dbapi_error):
+                self._command.__exit__(InterruptedError, InterruptedError("the load was given up"), None)
+
+    @property
+    def _dbapi_error(self) -> type[Exception]:
+        error: type[Exception] = self._connection.dialect.loaded_dbapi.Error
+        return error
+
+    def _row(self, error: Any) -> int | None:
+        """The row that the server means: it counts lines, also those within values."""
+        found = re.match(r"COPY .*?, line (\d+)", str(error.diag.context or ""))
+        if found is None:
+            return None
+        line = int(found[1])
+        for first_line, first_row, rows in reversed(self._sent):
+            if first_line <= line:
+                breaks = [pc.count_substring(one, "\n") for one in rows.columns if pa.types.is_string(one.type)]
+                ends: int = first_line
+                for row in range(rows.num_rows):
+                    ends += 1 + sum(one[row].as_py() or 0 for one in breaks)
+                    if line < ends:
+                        return int(first_row + row)
+        return None
+
+
+def _as_text(values: pa.Array) -> pa.Array:
+    """As COPY reads it, where Arrow would write something else."""
+    if pa.types.is_binary(values.type):
+        return pa.array([None if one is None else "\\x" + one.hex() for one in values.to_pylist()], pa.string())
+    return values.cast(pa.string()) if pa.types.is_temporal(values.type) else values
+
+
+def _set_up(connection: Any, _record: object) -> None:
+    connection.cursor().execute("SET TIME ZONE 'UTC'")
+    connection.commit()

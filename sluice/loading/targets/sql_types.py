@@ -1,0 +1,91 @@
+"""Types of Arrow as types of SQL, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import pyarrow as pa
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+from sqlalchemy.types import TypeEngine
+
+from sluice.tables import MYSQL
+
+_LONGEST_KEY_BYTES: Final = 3072
+"""Of an index of InnoDB."""
+_UTF8_BYTES: Final = 4
+
+
+def sql_type(type_: pa.DataType, *, keys: int = 0) -> TypeEngine[Any]:
+    """The type of a column that holds every value of ``type_`` unchanged.
+
+    ``keys``: the column is one of so many that make the primary key. Raises `TypeError` for a type that is none of a
+    table: lists, structs and durations are text before they come here.
+    """
+    if pa.types.is_string(type_) and keys:
+        in_key = mysql.VARCHAR(_LONGEST_KEY_BYTES // _UTF8_BYTES // keys)
+        return sa.Text().with_variant(in_key, *MYSQL)
+    made = next((make(type_) for is_it, make in _SQL_TYPES if is_it(type_)), None)
+    if made is None:
+        raise TypeError(f"{type_} is no type of a table")
+    return made
+
+
+_SQL_TYPES: Final[tuple[tuple[Callable[[pa.DataType], bool], Callable[[Any], TypeEngine[Any]]], ...]] = (
+    (pa.types.is_boolean, lambda _: sa.Boolean()),
+    (pa.types.is_uint64, lambda _: sa.Numeric(20, 0).with_variant(sa.Text(), "sqlite")),
+    (pa.types.is_integer, lambda _: sa.BigInteger()),
+    (pa.types.is_floating, lambda _: sa.Double()),
+    (pa.types.is_decimal, lambda type_: sa.Numeric(type_.precision, type_.scale).with_variant(sa.Text(), "sqlite")),
+    (pa.types.is_date, lambda _: sa.Date()),
+    (pa.types.is_time, lambda _: sa.Time().with_variant(mysql.TIME(fsp=6), *MYSQL)),
+    (
+        pa.types.is_timestamp,
+        lambda type_: sa.DateTime(timezone=type_.tz is not None).with_variant(mysql.DATETIME(fsp=6), *MYSQL),
+    ),
+    (pa.types.is_binary, lambda _: sa.LargeBinary().with_variant(mysql.LONGBLOB(), *MYSQL)),
+    (pa.types.is_string, lambda _: sa.Text().with_variant(mysql.LONGTEXT(), *MYSQL)),
+)
+"""SQLite keeps a decimal in text: it would make a floating-point number of it."""
+
+
+def arrow_type(type_: TypeEngine[Any]) -> pa.DataType | None:  # noqa: PLR0911 - a list of cases
+    """What a column of that type holds unchanged; None: it is given text, and the database converts or refuses it."""
+    match type_:
+        case sa.Boolean() | mysql.TINYINT(display_width=1):
+            return pa.bool_()
+        case sa.Integer():
+            return _integer(type_)
+        case sa.Float():
+            return pa.float64()
+        case sa.Numeric() if type_.precision and type_.precision <= 38:  # noqa: PLR2004 - what 128 bits hold
+            return pa.decimal128(type_.precision, type_.scale or 0)
+        case sa.Date():
+            return pa.date32()
+        case sa.DateTime():
+            return _timestamp(type_)
+        case sa.Time() if not type_.timezone:
+            return pa.time64("us")
+        case sa.LargeBinary() | sa.BINARY() | sa.VARBINARY():
+            return pa.binary()
+        case sa.String() if not isinstance(type_, sa.Enum):
+            return pa.string()
+        case _:
+            return None
+
+
+def _integer(type_: sa.Integer) -> pa.DataType:
+    if getattr(type_, "unsigned", False):
+        return pa.uint64() if isinstance(type_, sa.BigInteger) else pa.uint32()
+    if isinstance(type_, sa.BigInteger):
+        return pa.int64()
+    return pa.int16() if isinstance(type_, sa.SmallInteger) else pa.int32()
+
+
+def _timestamp(type_: sa.DateTime) -> pa.DataType:
+    """Fractions that the column would round are not for it."""
+    digits = getattr(type_, "fsp", getattr(type_, "precision", None))
+    mysql_default = digits is None and isinstance(type_, mysql.DATETIME | mysql.TIMESTAMP)
+    unit = "s" if mysql_default or digits in {0, 1, 2} else "ms" if digits in {3, 4, 5} else "us"
+    return pa.timestamp(unit, tz="UTC" if type_.timezone else None)

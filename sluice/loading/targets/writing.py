@@ -1,0 +1,148 @@
+"""The rows of a file on their way into a table."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from sluice.loading.errors import RefusedFile, TargetFailed
+from sluice.loading.targets.plan import LoadPlan
+
+BATCHES_REMEMBERED: Final = 8
+"""For the place of a row that the database refuses later than it was sent."""
+_PLACEHOLDERS: Final = {"qmark": "?", "format": "%s", "pyformat": "%s"}
+
+Lines = Callable[[], pa.Int64Array]
+"""Finds the place of each row of a batch in its file."""
+
+Refusal = Callable[[Exception], str | None]
+"""What is wrong with a row, if that is why the database raised this error."""
+
+
+class RowRefused(Exception):
+    """The database does not take a row."""
+
+    def __init__(self, reason: str, row: int | None = None) -> None:
+        super().__init__(reason)
+        self.row = row
+        """Counted from 0 from the beginning of the load; None: one of the batch that was written last."""
+
+
+class Writer:
+    """Puts batches into a table, in the way that every database knows."""
+
+    def __init__(self, connection: sa.Connection, table: str, plan: LoadPlan, refusal: Refusal) -> None:
+        self._connection = connection
+        self._refusal = refusal
+        self.nans = Counter[str]()
+        """By column: how many values that are no number became NULL, because the database has none."""
+        style = _PLACEHOLDERS.get(connection.dialect.paramstyle)
+        if style is None:
+            raise TargetFailed(f"the driver {connection.dialect.driver} cannot be used for loading", transient=False)
+        preparer = connection.dialect.identifier_preparer
+        columns = ", ".join(preparer.quote_identifier(name) for name in plan.schema.names)
+        values = ", ".join([style] * len(plan.schema.names))
+        self._statement = f"INSERT INTO {table} ({columns}) VALUES ({values})"
+
+    def write(self, rows: pa.RecordBatch) -> None:
+        """Send the rows on their way. Raises `RowRefused`, if need be for rows that were sent before."""
+        values = list(zip(*(one.to_pylist() for one in rows.columns), strict=True))
+        try:
+            self._connection.exec_driver_sql(self._statement, values)
+        except DBAPIError as error:
+            raise self._row_refused(error) from error
+
+    def finish(self) -> None:
+        """Return when all rows are in the table. Raises `RowRefused`."""
+
+    def close(self) -> None:
+        """Give back what is open; without `finish` before, the rows are not wanted."""
+
+    def _row_refused(self, error: Exception, row: int | None = None) -> Exception:
+        reason = self._refusal(error)
+        return error if reason is None else RowRefused(reason, row)
+
+
+class TableLoad:
+    """One file's load into one table, in a transaction that commits when the load's block is left."""
+
+    def __init__(self, writer: Writer, schema: pa.Schema, unit: str, end: Callable[[int], None] | None = None) -> None:
+        self._writer = writer
+        self._unit = unit
+        self._end = end
+        self._sent: deque[tuple[int, Lines | None]] = deque(maxlen=BATCHES_REMEMBERED)
+        self.schema = schema
+        """The columns of the batches to be written."""
+        self.rows = 0
+        """How many were written."""
+        self.notes: list[str] = []
+        """What the reader of a report should know."""
+
+    def write(self, rows: pa.RecordBatch, lines: Lines | None = None) -> None:
+        """Add rows; ``lines`` are their places in the file, for messages.
+
+        Raises `RefusedFile` for a row that the table does not take: one of these or of those before.
+        """
+        if not rows.num_rows:
+            return
+        self._sent.append((self.rows, lines))
+        self._check_text(rows)
+        self.rows += rows.num_rows
+        self._told(lambda: self._writer.write(rows))
+
+    def finish(self) -> None:
+        """All rows are there: put them where they belong. Raises `RefusedFile`."""
+        self._told(self._writer.finish)
+        self.notes += [
+            f"column {name!r}: {count} NaN is NULL in the table" for name, count in (+self._writer.nans).items()
+        ]
+        if self._end is not None:
+            self._end(self.rows)
+
+    def close(self) -> None:
+        """Give back what is open."""
+        self._writer.close()
+
+    def _place(self, row: int) -> str:
+        """Where the row, counted from 0 over the whole load, stands: ``line 17``."""
+        first, lines = next((one for one in reversed(self._sent) if one[0] <= row), (row, None))
+        if lines is None:
+            return f"row {row + 1}"
+        return f"{self._unit} {lines()[row - first].as_py()}"
+
+    def _check_text(self, rows: pa.RecordBatch) -> None:
+        for name, values in zip(rows.schema.names, rows.columns, strict=True):
+            if not pa.types.is_string(values.type) or not _has_nul(values):
+                continue
+            row = pc.index(pc.match_substring(values, "\0"), True).as_py()
+            if row >= 0:
+                where = f"{self._place(self.rows + row)}, column {name!r}"
+                raise RefusedFile(f"{where}: the value holds a NUL character, which databases refuse")
+
+    def _told(self, send: Callable[[], Any]) -> None:
+        try:
+            send()
+        except RowRefused as error:
+            raise RefusedFile(f"{self._refused_place(error.row)}: the database refuses a row: {error}") from error
+
+    def _refused_place(self, row: int | None) -> str:
+        if row is not None:
+            return self._place(row)
+        first, lines = self._sent[-1]
+        if lines is None:
+            return f"rows {first + 1} to {self.rows}"
+        places = lines()
+        return f"{self._unit}s {places[0].as_py()} to {places[-1].as_py()}"
+
+
+def _has_nul(values: pa.StringArray) -> bool:
+    """Whether one may be among the values: all of the buffer that they share is looked at."""
+    data = values.buffers()[2]
+    return data is not None and re.search(b"\0", data) is not None

@@ -1,0 +1,77 @@
+"""Rows into SQLite."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sluice.loading.errors import RefusedFile
+from sluice.loading.targets import open_target
+from tests.support.target_suite import Query, Rows, TargetSuite, put, to
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'home' / 'data.db'}"
+
+
+@pytest.fixture
+def query(url: str) -> Query:
+    def ask(sql: str) -> Rows:
+        Path(url.removeprefix("sqlite:///")).parent.mkdir(exist_ok=True)
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as connection:
+            return connection.execute(sql).fetchall()
+
+    return ask
+
+
+class TestSqlite(TargetSuite):
+    """The file is read with Python's own driver."""
+
+
+@pytest.mark.parametrize(
+    "value", ["00501", "-0", "+1", "1e5", ".5", "5.", " 7", "1.50", "12345678901234567.89", "9223372036854775808"]
+)
+def test_text_that_sqlite_would_make_another_number_of_is_refused_with_its_place(
+    url: str, query: Query, value: str
+) -> None:
+    query("CREATE TABLE codes (code STRING)")
+    with pytest.raises(RefusedFile, match=r"line 5: .*the column 'code' would make another number of .*TEXT"):
+        put(url, to("codes"), {"code": ["abc", value]}, lines=[4, 5])
+    assert query("SELECT count(*) FROM codes") == [(0,)]
+
+
+def test_text_that_comes_back_goes_into_a_column_of_numeric_affinity(url: str, query: Query) -> None:
+    values = ["501", "-17", "99.95", "9223372036854775807", "abc", "2026-03-01", "0x10", "", "1234567890.12345"]
+    query("CREATE TABLE codes (n INTEGER, code STRING, amount DECIMAL(18, 2))")
+    put(url, to("codes"), {"n": list(range(len(values))), "code": values})
+    put(url, to("codes"), {"amount": ["1.50", "0.00", "1234567890.123456"]}, 2)
+    assert query("SELECT CAST(code AS TEXT) FROM codes WHERE n IS NOT NULL ORDER BY n") == [(one,) for one in values]
+    assert query("SELECT amount FROM codes WHERE n IS NULL") == [(1.5,), (0,), (1234567890.123456,)]
+
+
+def test_a_decimal_that_sqlite_would_round_is_refused(url: str, query: Query) -> None:
+    query("CREATE TABLE sums (amount DECIMAL(18, 2))")
+    with pytest.raises(RefusedFile, match=r"12345678901234567\.89"):
+        put(url, to("sums"), {"amount": ["12345678901234567.89"]})
+
+
+def test_numbers_that_are_none_are_null_and_said(url: str, query: Query) -> None:
+    notes = put(url, to("odd"), {"v": [1.5, float("nan"), float("inf")]})
+    assert query("SELECT v FROM odd") == [(1.5,), (None,), (float("inf"),)]
+    assert notes == ["column 'v': 1 NaN is NULL in the table"]
+
+
+def test_a_database_in_memory_is_refused() -> None:
+    with pytest.raises(ValueError, match="in memory"):
+        open_target("sqlite://")
+
+
+def test_a_url_that_cannot_be_used_is_refused_without_its_password() -> None:
+    for url in ("nonsense", "nosuch://me:hush@localhost/x"):
+        with pytest.raises(ValueError, match="cannot be used") as error:
+            open_target(url)
+        assert "hush" not in str(error.value)
