@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+import traceback
+from types import TracebackType
 from typing import Any
 
 import structlog
 
 from config.settings import LogSettings
 from events.redact import redacted
-from sluice.display import visible
+from sluice.display import paragraph, visible
 
 _OF_LINES = frozenset({"exception", "stack"})
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -40,24 +43,57 @@ def configure_logging(settings: LogSettings, *, role: str | None = None) -> None
         cache_logger_on_first_use=True,
     )
     if logging.lastResort is not None:  # what libraries log has no other handler
-        logging.lastResort.setFormatter(_Formatter())
+        logging.lastResort.setFormatter(_Formatter(None))
+    show_uncaught()
     structlog.contextvars.clear_contextvars()
     if role:
         structlog.contextvars.bind_contextvars(role=role)
 
 
+def show_uncaught() -> None:
+    """What nothing in this process catches is printed without secrets and hidden characters."""
+
+    def in_process(_kind: type[BaseException], error: BaseException, _where: TracebackType | None) -> None:
+        print_traceback(error)
+
+    def in_thread(found: threading.ExceptHookArgs) -> None:
+        if found.exc_value is not None and not isinstance(found.exc_value, SystemExit):
+            print_traceback(found.exc_value)
+
+    sys.excepthook = in_process
+    threading.excepthook = in_thread
+
+
+def print_traceback(error: BaseException) -> None:
+    """As `traceback.print_exception`, on standard error, without secrets and hidden characters."""
+    sys.stderr.write(paragraph(redacted("".join(traceback.format_exception(error)).rstrip())) + "\n")
+    sys.stderr.flush()
+
+
+def show_handlers_safely() -> None:
+    """What any logger of this process writes to a stream holds no secrets and no hidden characters from here on."""
+    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
+    for handler in {handler for logger in loggers for handler in getattr(logger, "handlers", ())}:
+        if isinstance(handler, logging.StreamHandler) and not isinstance(handler.formatter, _Formatter):
+            handler.setFormatter(_Formatter(handler.formatter))
+
+
 class _Formatter(logging.Formatter):
-    """The lines of the libraries that log without structlog."""
+    """The lines of the libraries that log without structlog, as ``inner`` makes them."""
+
+    def __init__(self, inner: logging.Formatter | None) -> None:
+        super().__init__()
+        self._inner = inner or logging.Formatter()
 
     def format(self, record: logging.LogRecord) -> str:
         """Without secrets and hidden characters."""
-        return visible(redacted(super().format(record)), lines=True)
+        return paragraph(redacted(self._inner.format(record)))
 
 
 def _without_hidden(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Before the renderer, whose colours are control characters, too; only stacks and tracebacks have several lines."""
     return {
-        visible(name): visible(value, lines=True) if name in _OF_LINES and isinstance(value, str) else _visible(value)
+        visible(name): paragraph(value) if name in _OF_LINES and isinstance(value, str) else _visible(value)
         for name, value in event.items()
     }
 

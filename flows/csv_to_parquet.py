@@ -86,11 +86,11 @@ def convert(source: Path, target: Path) -> int:
                 rows += batch.num_rows
                 progress.reached(share)
             if writer is None:
-                raise ValueError(f"{source.name} has no rows")
+                raise ValueError(f"{visible(source.name)} has no rows")
             writer.close()
         draft.replace(target)
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{source.name} cannot be read as CSV: {error}") from error
+        raise ValueError(visible(f"{source.name} cannot be read as CSV: {error}")) from error
     finally:
         draft.unlink(missing_ok=True)
     progress.reached(1)

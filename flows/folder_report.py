@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from prefect import State, flow, get_run_logger, task, unmapped
+from prefect import State, flow, get_run_logger, runtime, task, unmapped
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.context import TaskRunContext
 from prefect.futures import wait
@@ -35,11 +35,16 @@ def file_version(_context: TaskRunContext, parameters: Mapping[str, Any]) -> str
 def extract(folder: str, pattern: str) -> list[str]:
     """The files to report on, in order of their names."""
     if not Path(folder).is_dir():
-        raise ValueError(f"there is no folder {folder}")
+        raise ValueError(f"there is no folder {folder!r}")
     return sorted(str(path) for path in Path(folder).glob(pattern) if path.is_file())
 
 
-@task(persist_result=True, cache_key_fn=file_version, cache_expiration=timedelta(days=7), task_run_name="{path}")
+def shown_path() -> str:
+    """The name of the task's run."""
+    return visible(runtime.task_run.parameters["path"])
+
+
+@task(persist_result=True, cache_key_fn=file_version, cache_expiration=timedelta(days=7), task_run_name=shown_path)
 def transform(path: str, folder: str) -> dict[str, Any]:
     """What one file holds: columns, rows, and how many fields are empty. No link below the folder is followed."""
     budget = Budget()

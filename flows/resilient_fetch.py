@@ -119,7 +119,7 @@ class Circuit:
         if datetime.now(UTC) < again:
             until = again.isoformat(timespec="seconds")
             raise CircuitOpen(
-                f"{self._host} failed in {FAILURES_TO_OPEN} runs in a row and is left alone until {until}"
+                f"{visible(self._host)} failed in {FAILURES_TO_OPEN} runs in a row and is left alone until {until}"
             )
         return True
 
@@ -132,7 +132,7 @@ class Circuit:
                 break
             if not _is_over(client, taken[1].run):
                 raise CircuitOpen(
-                    f"{self._host} is being tried by the run {taken[1].run}; until it has ended, it is left alone"
+                    f"{visible(self._host)} is being tried by the run {taken[1].run}; it is left alone until that ends"
                 )
             _delete(client, taken[0])  # by its id: what another run has written meanwhile stays
         self._probes = True
@@ -195,27 +195,29 @@ def _worth_another_try(_task: Task[..., Any], _run: TaskRun, state: State[Any]) 
 )
 def download(url: str, target: Path, most_bytes: int) -> dict[str, Any]:
     """Stream the body into ``target``, which appears only when it is complete."""
-    digest, size = hashlib.sha256(), 0
+    digest, size, shown = hashlib.sha256(), 0, visible(url)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".", suffix=".part", delete=False) as part:
         draft = Path(part.name)
         try:
             with httpx.stream("GET", url, timeout=30, follow_redirects=True) as response:
                 if response.is_server_error or response.status_code == TOO_MANY_REQUESTS:
-                    raise Unavailable(f"{url} answered {response.status_code} {response.reason_phrase}")
+                    raise Unavailable(f"{shown} answered {response.status_code} {visible(response.reason_phrase)}")
                 if response.is_error:
-                    raise Refused(f"{url} answered {response.status_code} {response.reason_phrase}: not tried again")
+                    raise Refused(
+                        f"{shown} answered {response.status_code} {visible(response.reason_phrase)}: not tried again"
+                    )
                 for chunk in response.iter_bytes():
                     size += len(chunk)
                     if size > most_bytes:
-                        raise Refused(f"{url} sends more than {most_bytes} bytes: raise most_bytes if that is right")
+                        raise Refused(f"{shown} sends more than {most_bytes} bytes: raise most_bytes if that is right")
                     digest.update(chunk)
                     part.write(chunk)
             part.flush()
             os.fsync(part.fileno())
             draft.replace(target)
         except httpx.TransportError as error:
-            raise Unavailable(f"{url} did not answer: {type(error).__name__} {error}") from error
+            raise Unavailable(visible(f"{url} did not answer: {type(error).__name__} {error}")) from error
         finally:
             draft.unlink(missing_ok=True)
     return {"file": str(target), "bytes": size, "sha256": digest.hexdigest()}
@@ -246,7 +248,7 @@ def resilient_fetch(
         fetched = patient(url, path, most_bytes)
     except Unavailable:
         failures = circuit.gave_up()
-        get_run_logger().warning("gave up on %s, %s runs in a row", parts.hostname, failures)
+        get_run_logger().warning("gave up on %s, %s runs in a row", visible(parts.hostname), failures)
         raise
     except Refused:
         circuit.answered()

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from config.logs import show_handlers_safely
 from config.project import Project, load_project
 from config.settings import Settings
 from config.sources import RedisSource
@@ -135,6 +136,7 @@ class Shared:
         if self._prefect is None:
             from services.prefect_api.client import connect as connect_prefect
 
+            show_handlers_safely()  # those that Prefect has made as it was imported
             self._prefect = await self.stack.enter_async_context(connect_prefect())
         return self._prefect
 

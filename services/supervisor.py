@@ -120,14 +120,16 @@ class Supervisor:
                 running = self._start(project, stack)
                 self._home.write_running(running)
                 self._wait_ready()
-                self._say(_welcome(running, settings, project))
+                for line in _welcome(running, settings, project):
+                    self._say(line)
                 while True:
                     time.sleep(0.1)
                     for child in self._children:
                         child.keep_running()
                     reap_orphans({child.server.process.pid for child in self._children if child.server is not None})
             except KeyboardInterrupt:
-                self._say("\nStopping (once more Ctrl-C ends everything at once) ...")
+                self._say("")
+                self._say("Stopping (once more Ctrl-C ends everything at once) ...")
 
     def _start(self, project: Project, stack: ExitStack) -> Running:
         settings = self._settings
@@ -291,32 +293,30 @@ def _how(code: int) -> str:
     return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
 
 
-def _welcome(running: Running, settings: Settings, project: Project) -> str:
+def _welcome(running: Running, settings: Settings, project: Project) -> Sequence[str]:
     inbox = next((watch.path for watch in project.sources.files.values()), None)
     sluice = "sluice" if settings.home == CHECKOUT / ".sluice" else f"SLUICE_HOME={settings.home} sluice"
     order = '{"specversion":"1.0","id":"order-1042","source":"shop","type":"order.created",'
     order += '"data":{"order_id":1042,"amount":129.5}}'
     port = running.redis_url.rpartition(":")[2].partition("/")[0]
-    return "\n".join(
-        (
-            "",
-            "Sluice is ready.",
-            f"  Prefect UI  {Home(settings.home).ui_link(running)}",
-            *(
-                ("              (logs a browser in, once, within an hour; `sluice ui` prints another)",)
-                if running.ui_login
-                else ()
-            ),
-            f"  Inbox       {inbox}" if inbox else "  Inbox       (no watched folder in the configuration)",
-            f"  Redis       {redacted(running.redis_url)}",
-            f"  HTTP        {running.api_url}/events",
-            "",
-            "Try:",
-            f"  1. drop a file:    printf 'city,degrees\\nOslo,4.5\\nRome,19\\n' > {inbox or '…'}/weather.csv",
-            f'  2. send an order:  eval "$({sluice} env)"   # its passwords, for this shell',
-            f"                     redis-cli -p {port} PUBLISH sluice.events '{order}'",
-            f"  3. approve it:     {sluice} signals send --key order-1042 --input '{{\"approved\": true}}'",
-            "",
-            f"Watch: {sluice} runs list · {sluice} events list · {sluice} status.  Stop: Ctrl-C.",
-        )
+    return (
+        "",
+        "Sluice is ready.",
+        f"  Prefect UI  {Home(settings.home).ui_link(running)}",
+        *(
+            ("              (logs a browser in, once, within an hour; `sluice ui` prints another)",)
+            if running.ui_login
+            else ()
+        ),
+        f"  Inbox       {inbox}" if inbox else "  Inbox       (no watched folder in the configuration)",
+        f"  Redis       {redacted(running.redis_url)}",
+        f"  HTTP        {running.api_url}/events",
+        "",
+        "Try:",
+        f"  1. drop a file:    printf 'city,degrees\\nOslo,4.5\\nRome,19\\n' > {inbox or '…'}/weather.csv",
+        f'  2. send an order:  eval "$({sluice} env)"   # its passwords, for this shell',
+        f"                     redis-cli -p {port} PUBLISH sluice.events '{order}'",
+        f"  3. approve it:     {sluice} signals send --key order-1042 --input '{{\"approved\": true}}'",
+        "",
+        f"Watch: {sluice} runs list · {sluice} events list · {sluice} status.  Stop: Ctrl-C.",
     )

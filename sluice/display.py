@@ -55,6 +55,14 @@ def visible(text: str, limit: int | None = None, *, lines: bool = False) -> str:
     return text
 
 
+def paragraph(text: str) -> str:
+    """``text`` of one or several lines for a terminal or a log: visible, and only its first line begins at the margin.
+
+    So none of the others passes for a line that somebody else has written.
+    """
+    return visible(text, lines=True).replace("\n", "\n    ")
+
+
 def in_json(document: str) -> str:
     """A JSON document that reads the same, with JSON's own escapes for the characters that are not to be shown."""
     return _HIDDEN.sub(lambda found: found[0] if found[0] in "\n\r\t" else _json_escape(found[0]), document)

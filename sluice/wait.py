@@ -17,6 +17,7 @@ from uuid import UUID
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import Abort, ObjectNotFound
 
+from sluice.display import visible
 from sluice.hearing import Hearing, hearing
 from sluice.own_run import UNREACHABLE, OwnRun
 from sluice.past import RESCHEDULED, answer_in, ended_by, handed_over, this_attempt, verdicts_in
@@ -179,6 +180,7 @@ class Wait:
             message += f" until {deadline:%Y-%m-%d %H:%M:%S} UTC"
         if self.complaint:
             message += f"; the last answer did not fit: {self.complaint}"
+        message = visible(message)
         await asyncio.gather(
             self.run.put_form(pause, spec.model, message),
             self.run.set_tags(with_awaits(self._tags, spec.keys)),

@@ -9,6 +9,8 @@ from typing import Any, Literal
 from prefect.client.schemas.objects import State
 from pydantic import BaseModel, ValidationError
 
+from sluice.display import visible
+
 OnReject = Literal["fail", "cancel"]
 
 
@@ -82,4 +84,4 @@ def parse_answer(model: type[BaseModel] | None, value: dict[str, Any]) -> Any:
         return model.model_validate_json(json.dumps(value))
     except ValidationError as error:
         faults = (f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg']}" for fault in error.errors())
-        raise UnfitError("; ".join(faults)) from error
+        raise UnfitError(visible("; ".join(faults))) from error

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import typer
+from typer.exceptions import TyperException
 
 os.environ.setdefault("DO_NOT_TRACK", "1")  # before Prefect is imported here or in a child: it counts its users then
 
+from config.logs import show_uncaught
 from services.cli import dead, events, installation, rules, runs, schema, signals
+from services.cli.output import say
 
 app = typer.Typer(
     name="sluice",
@@ -24,5 +28,18 @@ for noun in (events, rules, runs, signals, dead):
 
 
 def main() -> None:
-    """The `sluice` command."""
-    app()
+    """The `sluice` command; what it was given is shown without hidden characters, also where it is no command."""
+    show_uncaught()
+    try:
+        code = app(standalone_mode=False)
+    except TyperException as error:
+        message = error.format_message()
+        if message:  # else it has printed the help
+            usage = getattr(error, "ctx", None)
+            if usage is not None:
+                say(usage.get_usage())
+            say(f"error: {message}")
+        code = error.exit_code
+    except typer.Abort:
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from events.redact import redacted
-from sluice.display import in_json, visible
+from sluice.display import in_json, paragraph, visible
 
 
 def show_json(value: Any) -> None:
@@ -58,14 +58,14 @@ def show_fields(fields: Mapping[str, Any]) -> None:
 
 
 def say(text: str) -> None:
-    """A sentence to the person, on standard error, so that standard output stays data."""
-    print(visible(redacted(text), lines=True), file=sys.stderr)
+    """A sentence to the person, on standard error, so that standard output stays data; further lines are indented."""
+    print(paragraph(redacted(text)), file=sys.stderr)
 
 
 def warn(text: str) -> None:
     """A sentence that nobody should overlook: red on a terminal."""
     red, plain = ("\x1b[1;31m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
-    print(f"{red}{visible(redacted(text), lines=True)}{plain}", file=sys.stderr)
+    print(f"{red}{paragraph(redacted(text))}{plain}", file=sys.stderr)
 
 
 def local_time(moment: datetime) -> str:

@@ -31,6 +31,7 @@ from services.executor.open_pauses import heal_kept, keep_waiting, policy_for_a_
 from services.executor.own_states import waits_in_process
 from services.executor.subflows import end_subflows, open_pauses_again
 from services.executor.surroundings import leave_checkout, pose_as_engine, replace_environment
+from sluice.display import visible
 
 
 class UnsettledError(RuntimeError):
@@ -45,7 +46,7 @@ class Aftermath:
     ) -> None:
         self._id = UUID(run_id)
         self._ending = ending
-        self._message = message
+        self._message = visible(message)
         self._environment = environment
         self._shelf = shelf
 

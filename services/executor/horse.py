@@ -46,6 +46,7 @@ from services.executor.surroundings import leave_checkout, pose_as_engine, repla
 from services.executor.suspension import Suspension
 from services.file_version import verify_version
 from services.prefect_api.run_calls import CLAIMED
+from sluice.display import visible
 from sluice.protocol import FILE_VARIABLE, FOLDERS_VARIABLE
 
 Report = Callable[..., None]
@@ -281,9 +282,10 @@ class Horse:
         return None
 
     def _refuse(self, client: SyncPrefectClient, state: State[Any]) -> None:
+        state.message = visible(state.message or "")
         with contextlib.suppress(Abort, Pause):
             propose_state_sync(client, state, flow_run_id=self._id)
-        self._report(step="refused", why=state.message or "")
+        self._report(step="refused", why=state.message)
 
     def _execute(self, client: SyncPrefectClient, flow: Flow[..., Any], flow_run: FlowRun) -> int:
         logger = flow_run_logger(flow_run)

@@ -18,6 +18,7 @@ from prefect.flows import load_flow_from_entrypoint, load_flow_from_flow_run, lo
 from prefect.utilities.asyncutils import run_coro_as_sync
 
 from events.suggest import did_you_mean
+from sluice.display import visible
 
 
 class UnloadableError(Exception):
@@ -82,7 +83,11 @@ def _missing(file: str, name: str) -> str:
 
 
 def describe_failure(error: BaseException) -> str:
-    """Why a flow could not be loaded: what, and in which line of which file of the user's."""
+    """Why a flow could not be loaded: what, and in which line of which file of the user's; fit to be shown."""
+    return visible(_described(error))
+
+
+def _described(error: BaseException) -> str:
     cause: BaseException = error
     while isinstance(cause, ScriptError) and cause.user_exc is not None:
         cause = cause.user_exc

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from config.logs import print_traceback, show_handlers_safely
 from services.executor.ridden import Ridden, command, fork, spawn
 from services.executor.surroundings import CHECKOUT
 from services.executor.wire import Message, write
@@ -130,6 +130,7 @@ def be_horse(
         os.execve(sys.executable, command(run_id, reports, intents, options), dict(changed))  # noqa: S606 - ours
 
     code = 70
+    show_handlers_safely()
     try:
         suspension = Suspension(run_id)
         listen_for_intent(intents, report, suspension)
@@ -151,7 +152,7 @@ def be_horse(
     except SystemExit as exit_:
         code = exit_.code if isinstance(exit_.code, int) else 1
     except BaseException as error:  # noqa: BLE001 - the end of the process is the report
-        traceback.print_exc()
+        print_traceback(error)
         report(step="failed", why=describe_failure(error)[:_LONGEST_WHY])
     finally:
         finish(code)
@@ -169,8 +170,8 @@ def be_observer(run_id: str, reports: int) -> NoReturn:
         if order is not None:
             write(reports, {"step": "order", **order})
         code = 0
-    except Exception:  # noqa: BLE001 - Prefect is out of reach: the next look may tell
-        traceback.print_exc()
+    except Exception as error:  # noqa: BLE001 - Prefect is out of reach: the next look may tell
+        print_traceback(error)
     finally:
         finish(code)
     os._exit(code)
@@ -183,11 +184,12 @@ def be_aftermath(run_id: str, ending: str, message: str, *, environment: Mapping
     from services.executor.horse import finish
 
     code = 1
+    show_handlers_safely()
     try:
         Aftermath(run_id=run_id, ending=Ending(ending), message=message, environment=environment, shelf=shelf).run()
         code = 0
-    except BaseException:  # noqa: BLE001 - the end of the process is the report
-        traceback.print_exc()
+    except BaseException as error:  # noqa: BLE001 - the end of the process is the report
+        print_traceback(error)
     finally:
         finish(code)
     os._exit(code)

@@ -16,12 +16,12 @@ import signal
 import socket
 import sys
 import threading
-import traceback
 from pathlib import Path
 from typing import Final, NoReturn
 
 import structlog
 
+from config.logs import print_traceback
 from services.executor.surroundings import CHECKOUT
 from services.executor.wire import Lines, Message, write
 
@@ -160,7 +160,7 @@ def _be_warm(assignment: Message) -> NoReturn:
         os.chdir(CHECKOUT)
         serve(assignment)
         code = 0
-    except BaseException:  # noqa: BLE001 - the end of the process is the report
-        traceback.print_exc()
+    except BaseException as error:  # noqa: BLE001 - the end of the process is the report
+        print_traceback(error)
     finally:
         os._exit(code)

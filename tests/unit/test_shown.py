@@ -5,28 +5,38 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import io
 import json
 import logging
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from uuid import uuid4
 
 import pytest
 import structlog
 import typer
+from prefect.states import Crashed, Paused
+from pydantic import BaseModel, ConfigDict
 from typer.testing import CliRunner
 
-from config.logs import configure_logging
+from config.logs import configure_logging, print_traceback, show_handlers_safely, show_uncaught
 from config.settings import FileSettings, LogSettings
 from config.sources import FilesSource
 from events.action import RunDeployment
 from events.dead_letter import DeadLetter
 from events.errors import ConfigError, RejectedEvent
-from services.cli import app, dead, deployments, events, installation, output, runs
+from services.cli import app, dead, deployments, events, installation, main, output, runs
 from services.cli.session import run_command
 from services.deployments.plan import Step
+from services.executor import horse
+from services.executor.aftermath import Aftermath
+from services.executor.endings import Ending
+from services.executor.loading import describe_failure
 from services.listeners.files.folder import Folder
 from services.listeners.files.sidecar import sidecar_text
 from services.listeners.files.waiting import shown
@@ -38,6 +48,9 @@ from services.prefect_api.waiting import WaitingRuns
 from services.readiness import judge
 from services.scrape import scrape
 from services.store.event_history import EventHistory, Happening, RunHistory, RunState, VerdictRecord
+from sluice.errors import FileChanged, FileRefused, OverBudget, SignalRejected, TableRefused
+from sluice.wait import Wait
+from sluice.wait_result import UnfitError, WaitSpec, parse_answer
 from tests.support.hidden import HIDDEN, HOSTILE, hidden_in
 
 NOW = datetime.now(UTC)
@@ -176,6 +189,85 @@ def test_commands_print_by_no_other_way() -> None:
     assert found <= shell_and_browser | {"dead._replay_all", "events._progress", "events.tell"}
 
 
+FORGED = "\nerror: nothing is wrong"
+
+
+@pytest.mark.parametrize("way", [output.say, output.warn, print_traceback])
+def test_a_line_within_a_text_does_not_pass_for_a_line_of_ours(
+    way: Callable[[Any], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    way(ValueError(f"a{FORGED}") if way is print_traceback else f"a{FORGED}")
+    said = capsys.readouterr().err
+    assert "    error: nothing is wrong" in said
+    assert FORGED not in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [HOSTILE],
+        ["rules", HOSTILE],
+        [f"--{HOSTILE}"],
+        ["rules", "test", "none.json", HOSTILE],
+        ["up", "--home", "a", HOSTILE],
+    ],
+)
+def test_a_command_that_is_none_is_shown_with_all_that_is_hidden(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["sluice", *(word.replace("\0", "") for word in arguments)])
+    for module in (sys, threading):
+        monkeypatch.setattr(module, "excepthook", module.excepthook)  # as it was, after the test
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = "".join(capsys.readouterr())
+    assert ended.value.code == 2
+    assert "u202e" in said
+    assert not hidden_in(said, lines=True)
+    assert "\n<h" not in said
+
+
+def test_what_nothing_catches_is_shown_with_all_that_is_hidden(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise ValueError(f"{HOSTILE} redis://:s3cret@localhost")
+
+    for module in (sys, threading):
+        monkeypatch.setattr(module, "excepthook", module.excepthook)
+    show_uncaught()
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+    try:
+        fail()
+    except ValueError as error:
+        sys.excepthook(ValueError, error, None)
+    said = capsys.readouterr().err
+    assert said.count("u202e") == 2
+    assert not hidden_in(said, lines=True)
+    assert "s3cret" not in said
+
+
+def test_what_a_flow_logs_reaches_the_terminal_with_all_that_is_hidden() -> None:
+    stream = io.StringIO()
+    log = logging.getLogger("a.flow")
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("flow: %(message)s"))
+    log.addHandler(handler)
+    try:
+        show_handlers_safely()
+        show_handlers_safely()
+        log.warning("read %s%s", HOSTILE, FORGED)
+    finally:
+        log.removeHandler(handler)
+    said = stream.getvalue()
+    assert said.startswith("flow: read h")
+    assert "u202e" in said
+    assert not hidden_in(said, lines=True)
+    assert FORGED not in said
+
+
 def test_json_for_programs_loses_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     output.show_json(NESTED)
     assert json.loads(capsys.readouterr().out) == NESTED
@@ -282,6 +374,62 @@ def test_messages_of_states_show_all_that_is_hidden() -> None:
     messages = [body["state"]["message"] for body in api.sent if body]
     assert len(messages) == 3
     assert not hidden_in("".join(messages), lines=True)
+
+
+def test_what_the_executor_says_of_a_run_shows_all_that_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(
+        horse, "propose_state_sync", lambda _client, state, **_options: said.append(cast(str, state.message))
+    )
+    process = object.__new__(horse.Horse)
+    process._id, process._report = uuid4(), lambda **told: said.append(str(told["why"]))
+    process._refuse(cast(Any, None), Crashed(message=HOSTILE))
+    said.append(describe_failure(ValueError(HOSTILE)))
+    settling = Aftermath(run_id=str(uuid4()), ending=Ending.CRASHED, message=HOSTILE, environment={}, shelf=Path("/"))
+    said.append(settling._message)
+    assert len(said) == 4
+    assert all("u202e" in message for message in said)
+    assert not hidden_in("".join(said))
+
+
+def test_what_the_client_library_raises_shows_all_that_is_hidden() -> None:
+    class Strict(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+
+    with pytest.raises(UnfitError) as unfit:
+        parse_answer(Strict, {HOSTILE: 1})
+    raised: list[Exception] = [unfit.value, SignalRejected(by=HOSTILE, reason=HOSTILE)]
+    raised += [kind(HOSTILE) for kind in (FileRefused, FileChanged, OverBudget, TableRefused)]
+    for error in raised:
+        assert "u202e" in str(error)
+        assert not hidden_in(str(error))
+
+
+async def test_the_message_of_a_wait_shows_all_that_is_hidden() -> None:
+    said: list[str] = []
+
+    class Run:
+        async def put_form(self, _pause: str, _model: object, message: str) -> None:
+            said.append(message)
+
+        async def set_tags(self, _tags: list[str]) -> None:
+            return
+
+        async def pause(self, pause: str, *, message: str, **_options: Any) -> tuple[Any, None]:
+            said.append(message)
+            return Paused(pause_key=pause), None
+
+    log = logging.getLogger("a.wait")
+    log.setLevel(logging.INFO)
+    log.addFilter(lambda record: said.append(record.getMessage()) or True)
+    spec = WaitSpec("n", (HOSTILE,), need_all=False, model=None, timeout_seconds=1, remind_seconds=None, suspend=True,
+                    poll_seconds=1)  # fmt: skip
+    wait = Wait(run=cast(Any, Run()), run_id=uuid4(), spec=spec, occurrence=1, log=log, complaint=HOSTILE)
+    wait._entry = 1
+    await wait._enter([])
+    assert len(said) == 3
+    assert all("u202e" in message for message in said)
+    assert not hidden_in("".join(said))
 
 
 def test_metrics_show_all_that_is_hidden() -> None:
