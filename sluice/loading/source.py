@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import errno
-import gzip
 import io
 import lzma
 import os
@@ -25,6 +24,7 @@ from sluice.display import visible
 from sluice.loading.errors import RefusedFile
 
 _PIECE_BYTES: Final = 256 * 1024
+_PACKED_PIECE_BYTES: Final = 64 * 1024
 _XZ_MEMORY_BYTES: Final = 128 * 1024 * 1024
 """More than the highest preset needs (65 MiB); a header can ask for 4 GiB."""
 _ENTRY_BYTES: Final = 1024
@@ -112,7 +112,6 @@ class Member:
         view = self._view()
         self._read[:] = [view]
         if self._unpack is None:
-            self.budget.check("unpacked_bytes", self.packed_size, f"{self.label} has {self.packed_size} bytes")
             return io.BufferedReader(view, _PIECE_BYTES)
         return io.BufferedReader(_Unpacked(view, self._unpack, self), _PIECE_BYTES)
 
@@ -180,8 +179,33 @@ def _sentences(label: str, packing: str | None) -> Iterator[None]:
         raise RefusedFile(f"{label} is no complete {packing} file ({error}): make or send it again") from error
 
 
+class _Gzip:
+    """A gzip stream as the decompressors of `bz2` and `lzma` have it; its length and checksum are verified."""
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+
+    @property
+    def eof(self) -> bool:
+        return self._stream.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._stream.unused_data
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._stream.unconsumed_tail
+
+    def decompress(self, data: bytes, count: int) -> bytes:
+        return self._stream.decompress(self._stream.unconsumed_tail + data, count)
+
+
 class _Streams(io.RawIOBase):
-    """bzip2 or xz streams, one after another, unpacked a piece at a time."""
+    """gzip, bzip2 or xz streams, one after another, unpacked a piece at a time.
+
+    `gzip.GzipFile` would look at each byte of the zeros that tapes and disks pad a file with.
+    """
 
     def __init__(self, view: FileView, make: Callable[[], Any]) -> None:
         super().__init__()
@@ -198,7 +222,7 @@ class _Streams(io.RawIOBase):
                     return b""
                 self._stream = self._make()
             elif self._stream.needs_input:
-                given = self._view.read(_PIECE_BYTES) or b""
+                given = self._view.read(_PACKED_PIECE_BYTES) or b""
                 if not given:
                     raise EOFError("it ends too early")
             piece: bytes = self._stream.decompress(given, count)
@@ -206,13 +230,13 @@ class _Streams(io.RawIOBase):
                 return piece
 
     def _next_stream(self) -> bytes:
-        """What stands behind the stream that has ended, without the zeros that xz pads with."""
+        """What stands behind the stream that has ended, without the zeros of a padding."""
         given: bytes = self._stream.unused_data
         while True:
             found = given.lstrip(b"\0")
             if found:
                 return found
-            given = self._view.read(_PIECE_BYTES) or b""
+            given = self._view.read(_PACKED_PIECE_BYTES) or b""
             if not given:
                 return b""
 
@@ -228,7 +252,7 @@ def _zstd(view: FileView) -> Any:
 
 
 _UNPACK: Final[dict[str, Callable[[FileView], Any]]] = {
-    "gzip": lambda view: gzip.GzipFile(fileobj=view, mode="rb"),
+    "gzip": lambda view: _Streams(view, _Gzip),
     "zstd": _zstd,
     "bzip2": lambda view: _Streams(view, bz2.BZ2Decompressor),
     "xz": lambda view: _Streams(view, _xz),
@@ -248,6 +272,7 @@ def members(file: DataFile, name: str, budget: Budget) -> Iterator[Member]:
     descriptor = file.fileno()
     label = visible(PurePath(name).name.encode(errors="surrogateescape").decode(errors="replace"))
     size = os.fstat(descriptor).st_size
+    budget.check("unpacked_bytes", size, f"{label} has {size} bytes")
     stem, ending = posixpath.splitext(PurePath(name).name)
     packing = ENDINGS.get(ending.lower())
     if packing is None:

@@ -17,6 +17,7 @@ from sluice.loading.source import Member
 
 _PIECE_BYTES: Final = 64 * 1024
 _BATCH_ROWS: Final = 10_000
+_DEEPEST: Final = 100
 _BATCH_BYTES: Final = 8 * 1024 * 1024
 
 Row = tuple[int, dict[str, str | None]]
@@ -42,8 +43,8 @@ def read_xml(member: Member, contract: Contract | None) -> Reading:
     example = _example(member)
     if not columns and example is not None:
         raise RefusedFile(
-            f"{member.label} has no element {visible(tag)!r} with anything in it, and the contract's `row_tag` names it; "
-            f"its rows may be {visible(example)!r}"
+            f"{member.label} has no element {visible(tag)!r} with anything in it, which the contract names as its "
+            f"`row_tag`; its rows may be {visible(example)!r}"
         )
 
     def batches() -> Iterator[RowBatch]:
@@ -152,6 +153,8 @@ class _Rows:
                 raise self._refused(f"an element {visible(local)!r} stands in another one, so that rows have no end")
             self._parents[-1] = True
             self._path.append(local)
+            if len(self._path) > _DEEPEST:
+                raise self._refused("a row nests its elements too deeply")
         self._texts.append([])
         self._parents.append(False)
         missing = False
