@@ -47,7 +47,8 @@ try:
 except (RefusedFile, OverBudget) as error:
     print(error)
 finally:
-    print("MiB", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=sys.stderr)
+    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    print("used at most", peak.split()[1], "KiB", file=sys.stderr)
 """
 
 Bomb = Callable[[Path], None]
