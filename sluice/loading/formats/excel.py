@@ -113,8 +113,6 @@ def _header(sheet: _Sheet, dialect: FileDialect, named: list[str], label: str) -
     if dialect.header is False:
         return 0, [named[place] if place < len(named) else letters_of(place) for place in range(width)]
     if dialect.header_rows is not None:
-        if len(dialect.header_rows) > 1:
-            raise RefusedFile(f"{label}: the names can stand in one row, and `headerRows` has {dialect.header_rows}")
         wanted = dialect.header_rows[0]
         cells = next((cells for number, cells in sheet.rows() if number == wanted), [])
         if not _filled(cells):

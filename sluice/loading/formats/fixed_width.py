@@ -13,7 +13,8 @@ from sluice.display import visible
 from sluice.loading.batch import Reading, RowBatch
 from sluice.loading.contract import Contract
 from sluice.loading.errors import RefusedFile
-from sluice.loading.formats.text import encoding_of, open_text
+from sluice.loading.formats.encodings import TextEncoding, encoding_of
+from sluice.loading.formats.text import open_text
 from sluice.loading.source import Member
 
 _PIECE: Final = 1024 * 1024
@@ -34,7 +35,7 @@ def read_fixed_width(member: Member, contract: Contract | None) -> Reading:
     ``header: true``), or a first line that has just the names of the fields in their places.
     """
     places = _places(member, contract)
-    encoding = encoding_of(member, contract)
+    encoding = encoding_of(member, contract.encoding if contract else None)
     skipped = _header_lines(member, contract, places, encoding)
 
     def batches() -> Iterator[RowBatch]:
@@ -45,7 +46,7 @@ def read_fixed_width(member: Member, contract: Contract | None) -> Reading:
                 if kept:
                     yield _batch(kept, places, member)
 
-    evidence = {"encoding": encoding, "row of names": sorted(skipped) or None}
+    evidence = {"encoding": f"{encoding.name}: {encoding.why}", "row of names": sorted(skipped) or None}
     return Reading([place.name for place in places], typed=False, batches=batches, unit="line", evidence=evidence)
 
 
@@ -72,7 +73,9 @@ def _places(member: Member, contract: Contract | None) -> list[Place]:
     return places
 
 
-def _header_lines(member: Member, contract: Contract | None, places: list[Place], encoding: str) -> frozenset[int]:
+def _header_lines(
+    member: Member, contract: Contract | None, places: list[Place], encoding: TextEncoding
+) -> frozenset[int]:
     dialect = contract.dialect if contract is not None else None
     if dialect is not None and dialect.header is False:
         return frozenset()

@@ -16,9 +16,10 @@ from sluice.display import visible
 from sluice.loading.batch import Reading, RowBatch
 from sluice.loading.contract import Contract
 from sluice.loading.errors import RefusedFile
+from sluice.loading.formats.encodings import encoding_of
 from sluice.loading.formats.json_scanner import DECODER, Scanner
 from sluice.loading.formats.nested import json_text
-from sluice.loading.formats.text import encoding_of, open_text
+from sluice.loading.formats.text import open_text
 from sluice.loading.source import Member
 from sluice.tables import table_key
 
@@ -50,7 +51,7 @@ def read_json(member: Member, contract: Contract | None) -> Reading:
     Where the contract names a ``property`` the rows are the array under that key of the document.
     """
     below = contract.dialect.property if contract is not None else None
-    encoding = encoding_of(member, contract)
+    encoding = encoding_of(member, contract.encoding if contract else None)
 
     def values() -> Iterator[tuple[int, Any]]:
         with open_text(member, encoding) as text:
@@ -65,12 +66,17 @@ def read_json(member: Member, contract: Contract | None) -> Reading:
                 while scanner.peek():
                     yield scanner.value()
 
-    return _reading(member, contract, values, {"encoding": encoding} | ({"property": below} if below else {}))
+    return _reading(
+        member,
+        contract,
+        values,
+        {"encoding": f"{encoding.name}: {encoding.why}"} | ({"property": below} if below else {}),
+    )
 
 
 def read_json_lines(member: Member, contract: Contract | None) -> Reading:
     """An object a line; blank lines are passed over."""
-    encoding = encoding_of(member, contract)
+    encoding = encoding_of(member, contract.encoding if contract else None)
 
     def values() -> Iterator[tuple[int, Any]]:
         with open_text(member, encoding) as text:
@@ -80,7 +86,7 @@ def read_json_lines(member: Member, contract: Contract | None) -> Reading:
                 if line.strip():
                     yield number, _parse(line.rstrip(), f"{member.label}, line {number}")
 
-    return _reading(member, contract, values, {"encoding": encoding})
+    return _reading(member, contract, values, {"encoding": f"{encoding.name}: {encoding.why}"})
 
 
 def _parse(line: str, where: str) -> Any:
