@@ -60,6 +60,8 @@ class FilesSource(Source):
     against the path below the watch (``**`` for any number of directories). A leading dot must be matched literally."""
     exclude: tuple[str, ...] = ()
     """Globs of which a file must match none; here ``*`` matches leading dots too."""
+    ignore_case: bool = False
+    """Whether ``include`` and ``exclude`` match names in any letter case: ``*.csv`` takes ``REPORT.CSV`` too."""
     recursive: bool = True
     type: Attribute = FILE_ARRIVED
     """The type of the watch's events."""

@@ -287,6 +287,8 @@ def _watch(name: str, part: dict[str, Any]) -> dict[str, Any]:
         "waiting": part["waiting"]["count"],
         "waiting_for": part["waiting"]["for"],
         "oldest_waiting": part["oldest_waiting"],
+        "not_taken": part["uncovered"]["count"],
+        "first_not_taken": next(iter(part["uncovered"]["files"]), None),
         "last_full_scan": part["last_full_scan"],
         "path": part["path"],
     }

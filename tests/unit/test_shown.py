@@ -98,7 +98,12 @@ def status() -> None:
         ("announced", "in_flight", "done", "failed", "oldest_waiting", "last_full_scan", "path"), HOSTILE
     )
     parts = {
-        f"files:{HOSTILE}": {**part, "degraded": HOSTILE, "waiting": {"count": 1, "for": NESTED}},
+        f"files:{HOSTILE}": {
+            **part,
+            "degraded": HOSTILE,
+            "waiting": {"count": 1, "for": NESTED},
+            "uncovered": {"count": 1, "files": [HOSTILE]},
+        },
         "executor": {"name": HOSTILE},
         "router": {"held": [{"rule": HOSTILE}]},
     }

@@ -27,6 +27,7 @@ from services.listeners.files.resolve import Resolver
 from services.listeners.files.scan import Found
 from services.listeners.files.sweep import Sweeper, Swept
 from services.listeners.files.threads import WatchThreads
+from services.listeners.files.uncovered import UncoveredFiles
 from services.listeners.files.waiting import Waiting, shown
 from services.listeners.files.watcher import Watcher
 from services.store.ledger import Ledger
@@ -108,6 +109,7 @@ class FilesListener:
         self._swept_at: datetime | None = None
         self._numbers: Mapping[str, int] = {}
         self._links = RefusedLinks(folder)
+        self._uncovered = UncoveredFiles(folder, self._names)
 
     async def run(self) -> None:
         """Listen until cancelled."""
@@ -149,6 +151,7 @@ class FilesListener:
             "unmatched": numbers.get("unmatched", 0),
             "waiting": waiting,
             "oldest_waiting": next(iter(waiting["oldest"]), None),
+            "uncovered": self._uncovered.summary,
             "links_refused": self._links.count,
             "last_full_scan": self._swept_at.isoformat() if self._swept_at else None,
             "last_full_scan_seconds": round(self._swept.seconds, 3) if self._swept else None,
@@ -214,6 +217,7 @@ class FilesListener:
             self._waiting.drop(path)
         for path in resolved.links:
             self._links.refuse(path)
+        self._uncovered.met(resolved.uncovered)
         for path in resolved.directories:
             for delay in _NEW_DIRECTORY:
                 heapq.heappush(self._directories, (now + delay, path))
@@ -277,6 +281,8 @@ class FilesListener:
         self._swept, self._swept_at = swept, datetime.now(UTC)
         for path in swept.report.links:
             self._links.refuse(path)
+        if swept.healthy:
+            self._uncovered.scanned(swept.report.uncovered, swept.report.uncovered_files)
         still = [path for path in self._waiting.paths() if not self._waiting.scheduled(path)]
         doubtful = [*still, *swept.report.temporary, *swept.report.markers]
         for start in range(0, len(doubtful), _PART):

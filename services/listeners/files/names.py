@@ -13,6 +13,9 @@ from wcmatch import glob
 from config.paths import FLAGS
 from config.sources import FilesSource
 
+SIDECAR: Final = b".error.json"
+"""How the name of a note on a file that failed ends, behind the whole name of the file."""
+
 _TEMPORARY_ENDS: Final = (b".part", b".filepart", b".tmp", b".crdownload", b".swp", b"~")
 _TEMPORARY_STARTS: Final = (b".~lock.", b".nfs")
 _RSYNC: Final = re.compile(rb"\..+\.[A-Za-z0-9]{6}", re.DOTALL)
@@ -28,25 +31,29 @@ class Kind(Enum):
     """Still being written, by its name."""
     MARKER = auto()
     """Says that another file is complete."""
+    UNCOVERED = auto()
+    """No `include` covers it, and nothing says that it is to be passed over."""
     OTHER = auto()
+    """Passed over: excluded, or hidden by its leading dot."""
 
 
 class Names:
     """The names of one watch; paths are bytes relative to it."""
 
     def __init__(self, source: FilesSource) -> None:
+        case = (FLAGS & ~glob.CASE) | glob.IGNORECASE if source.ignore_case else FLAGS
         self._everything = source.include in _EVERYTHING
-        simple = [_SIMPLE.fullmatch(pattern) for pattern in source.include]
+        simple = [None if source.ignore_case else _SIMPLE.fullmatch(pattern) for pattern in source.include]
         self._suffixes = tuple(os.fsencode(match[1]) for match in simple if match)
-        self._by_name, self._by_path = _compiled(source.include, 0)
-        self._not_by_name, self._not_by_path = _compiled(source.exclude, glob.DOTGLOB)
+        self._by_name, self._by_path = _compiled(source.include, case)
+        self._not_by_name, self._not_by_path = _compiled(source.exclude, case | glob.DOTGLOB)
         self._excludes = bool(source.exclude)
-        wanted = tuple(pattern for pattern in source.include if is_temporary(os.fsencode(pattern)))
-        self._wanted_name, self._wanted_path = _compiled(wanted, 0)
+        wanted = tuple(pattern for pattern in source.include if _is_special(os.fsencode(pattern)))
+        self._wanted_name, self._wanted_path = _compiled(wanted, case)
         # A directory with a leading dot is entered only if some glob names such a one.
         self._hidden = any(f"/{pattern}".rpartition("/")[0].count("/.") for pattern in source.include)
         whole_trees = [pattern.removesuffix("/**") for pattern in source.exclude if pattern.endswith("/**")]
-        self._prune = _union(whole_trees, glob.DOTGLOB)
+        self._prune = _union(whole_trees, case | glob.DOTGLOB)
         self._marker = Marker(source.marker) if source.ready == "marker" else None
 
     @property
@@ -61,12 +68,19 @@ class Names:
             return Kind.MARKER
         if self._excludes and _matches(self._not_by_name, self._not_by_path, os.fsdecode(path)):
             return Kind.OTHER
-        if is_temporary(name):
-            wanted = _matches(self._wanted_name, self._wanted_path, os.fsdecode(path))
-            return Kind.ARRIVAL if wanted else Kind.TEMPORARY
-        if self._everything or name.endswith(self._suffixes):
-            return Kind.OTHER if name.startswith(b".") and not self._fits(path) else Kind.ARRIVAL
-        return Kind.ARRIVAL if self._fits(path) else Kind.OTHER
+        if _is_special(name):
+            if _matches(self._wanted_name, self._wanted_path, os.fsdecode(path)):
+                return Kind.ARRIVAL
+            return Kind.UNCOVERED if is_sidecar(name) else Kind.TEMPORARY
+        hidden = name.startswith(b".")
+        plainly = (self._everything or name.endswith(self._suffixes)) and not hidden
+        if plainly or self._fits(path):
+            return Kind.ARRIVAL
+        return Kind.OTHER if hidden else Kind.UNCOVERED
+
+    def fits_in_lower_case(self, path: bytes) -> bool:
+        """Whether only the letter case of its name keeps the file from being an arrival."""
+        return self.kind(path) is Kind.UNCOVERED and self.kind(path.lower()) is Kind.ARRIVAL
 
     def _fits(self, path: bytes) -> bool:
         return _matches(self._by_name, self._by_path, os.fsdecode(path))
@@ -114,6 +128,15 @@ def is_temporary(name: bytes) -> bool:
     return name.startswith(b".") and (name.startswith(_TEMPORARY_STARTS) or _RSYNC.fullmatch(name) is not None)
 
 
+def is_sidecar(name: bytes) -> bool:
+    """Whether Sluice gives such a name to its note on a file that failed."""
+    return name.endswith(SIDECAR)
+
+
+def _is_special(name: bytes) -> bool:
+    return is_temporary(name) or is_sidecar(name)
+
+
 def _compiled(patterns: Sequence[str], flags: int) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
     names = [pattern for pattern in patterns if "/" not in pattern]
     paths = [pattern for pattern in patterns if "/" in pattern]
@@ -123,7 +146,7 @@ def _compiled(patterns: Sequence[str], flags: int) -> tuple[re.Pattern[str] | No
 def _union(patterns: Sequence[str], flags: int) -> re.Pattern[str] | None:
     if not patterns:
         return None
-    expressions, _ = glob.translate(list(patterns), flags=FLAGS | flags)
+    expressions, _ = glob.translate(list(patterns), flags=flags)
     return re.compile("|".join(f"(?:{expression})" for expression in expressions))
 
 

@@ -18,10 +18,10 @@ from typing import Final
 
 from services.file_version import Version
 from services.listeners.files.folder import OWN, Folder
+from services.listeners.files.names import SIDECAR
 from services.listeners.files.rename import rename_new, sync_directory
 from services.listeners.files.writers import Writers, held_off
 
-SIDECAR: Final = b".error.json"
 _LONGEST_NAME: Final = 255
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _MOVING: Final = OWN + b"-moving-"

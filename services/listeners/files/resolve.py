@@ -24,6 +24,7 @@ class Resolved:
     owned_markers: list[bytes] = field(default_factory=list)
     orphan_markers: list[bytes] = field(default_factory=list)
     links: list[bytes] = field(default_factory=list)
+    uncovered: list[bytes] = field(default_factory=list)
 
 
 class Resolver:
@@ -91,6 +92,8 @@ class Resolver:
                 else:
                     resolved.owned_markers.append(path)
                     self._look(owner, resolved)
+            case Kind.UNCOVERED:
+                resolved.uncovered.append(path)
             case Kind.OTHER:
                 pass
 

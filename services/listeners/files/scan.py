@@ -39,6 +39,10 @@ class Report:
     temporary: list[bytes] = field(default_factory=list)
     markers: list[bytes] = field(default_factory=list)
     links: list[bytes] = field(default_factory=list)
+    uncovered: list[bytes] = field(default_factory=list)
+    """Some of the files that no `include` covers."""
+    uncovered_files: int = 0
+    """How many there are."""
     unreadable: list[bytes] = field(default_factory=list)
     """Directories that could not be read: nothing is known of what is below."""
     settled: set[int] = field(default_factory=set)
@@ -111,6 +115,9 @@ class Scan:
                 kind = kind_of(path)
                 if kind is Kind.OTHER:
                     continue
+                if kind is Kind.UNCOVERED:
+                    self._uncovered(entry, path)
+                    continue
                 status = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
                 continue
@@ -125,6 +132,12 @@ class Scan:
     def _enter(self, entry: os.DirEntry[bytes], path: bytes, stack: list[tuple[bytes, int]]) -> None:
         if self._folder.source.recursive and self._names.enters(path):
             stack.append((path, entry.stat(follow_symlinks=False).st_ino))
+
+    def _uncovered(self, entry: os.DirEntry[bytes], path: bytes) -> None:
+        if entry.is_file(follow_symlinks=False):
+            self.report.uncovered_files += 1
+            if len(self.report.uncovered) < _LISTED:
+                self.report.uncovered.append(path)
 
     def _is_arrival(self, path: bytes, kind: Kind, status: os.stat_result) -> bool:
         report = self.report

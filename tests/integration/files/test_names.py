@@ -8,6 +8,7 @@ import socket
 import stat
 import unicodedata
 import urllib.parse
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import structlog
 
 from services.file_version import verify_version
 from tests.integration.files.conftest import CALM, Watched
+from tests.support.waiting import eventually
 
 
 @pytest.mark.parametrize(
@@ -193,3 +195,58 @@ async def test_type_extra_data_and_captured_parts_of_the_path_are_in_the_event(w
     (watched.path / "loose.csv").write_text("x")
     _, loose = await watched.exactly(2)
     assert (loose["data"]["customer"], loose["data"]["year"]) == (None, None)
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    async def probe() -> bool:
+        return condition()
+
+    await eventually(probe, what=what)
+
+
+async def test_a_file_that_no_include_covers_is_in_the_status_and_named_once_in_the_log(watched: Watched) -> None:
+    names = ["A15_REPORT.CSV", "deep/notes.docx", "f4_bad.csv.error.json"]
+    (watched.path / "deep").mkdir()
+    (watched.path / "notes.docx.d").mkdir()
+    for name in (names[0], ".hidden", "old.docx", "b.csv"):
+        (watched.path / name).write_text("x")
+    watched.settings = CALM
+    with structlog.testing.capture_logs() as lines:
+        listener = await watched.listen(include=["*.csv", "*.json"], exclude=["old*"])
+        for name in names[1:]:
+            (watched.path / name).write_text("x")
+        await until(lambda: listener.status()["uncovered"]["count"] == 3, "all in the status")
+        assert sorted(listener.status()["uncovered"]["files"]) == sorted(names)
+        for _ in range(2):
+            before = listener.status()["last_full_scan"]
+            listener.rescan()
+            await until(lambda before=before: listener.status()["last_full_scan"] != before, "a scan")
+        (watched.path / names[0]).rename(watched.path / "a.csv")
+        listener.rescan()
+        await until(lambda: listener.status()["uncovered"]["count"] == 2, "one less")
+        assert {event["subject"] for event in await watched.exactly(2)} == {"a.csv", "b.csv"}
+    said = {line["file"]: line["reason"] for line in lines if line["event"] == "a file is not taken"}
+    assert len([line for line in lines if line["event"] == "a file is not taken"]) == 3
+    assert sorted(said) == sorted(names)
+    assert "ignore_case: true" in said["A15_REPORT.CSV"]
+    assert "no glob of `include` covers it" in said["deep/notes.docx"]
+    assert "a note of Sluice's" in said["f4_bad.csv.error.json"]
+
+
+async def test_a_note_that_comes_back_with_its_file_is_not_run(watched: Watched) -> None:
+    await watched.listen()
+    watched.archive()
+    (watched.path / "f4_bad.csv").write_text("a,b\n1\n")
+    (event,) = await watched.exactly(1)
+    await watched.finish(event, ok=False)
+    await watched.settled()
+    failed = sorted((watched.path / "failed").iterdir())
+    assert [path.name for path in failed] == ["f4_bad.csv", "f4_bad.csv.error.json"]
+    for path in failed:
+        path.rename(watched.path / path.name)
+    _, again = await watched.exactly(2)
+    assert again["subject"] == "f4_bad.csv"
+    await watched.finish(again, ok=False)
+    await watched.settled()
+    assert sorted(path.name for path in (watched.path / "failed").iterdir()) == [path.name for path in failed]
+    await watched.exactly(2)

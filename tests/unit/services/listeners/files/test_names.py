@@ -40,14 +40,14 @@ def test_a_temporary_name_that_the_globs_name_is_an_arrival() -> None:
         ([".*"], ".a", Kind.ARRIVAL),
         (["*.csv"], "deep/a.csv", Kind.ARRIVAL),
         (["*.csv"], ".a.csv", Kind.OTHER),
-        (["*.csv"], "a.CSV", Kind.OTHER),
-        (["*.csv"], "a.csv.gz", Kind.OTHER),
+        (["*.csv"], "a.CSV", Kind.UNCOVERED),
+        (["*.csv"], "a.csv.gz", Kind.UNCOVERED),
         (["*.csv.gz"], "a.csv.gz", Kind.ARRIVAL),
         (["*.{csv,json}"], "a.json", Kind.ARRIVAL),
         (["[ab].csv"], "b.csv", Kind.ARRIVAL),
-        (["[ab].csv"], "c.csv", Kind.OTHER),
+        (["[ab].csv"], "c.csv", Kind.UNCOVERED),
         (["in/*.csv"], "in/a.csv", Kind.ARRIVAL),
-        (["in/*.csv"], "in/deep/a.csv", Kind.OTHER),
+        (["in/*.csv"], "in/deep/a.csv", Kind.UNCOVERED),
         (["in/**/*.csv"], "in/a.csv", Kind.ARRIVAL),
         (["in/**/*.csv"], "in/x/y/a.csv", Kind.ARRIVAL),
         (["**/*.csv"], "x/a.csv", Kind.ARRIVAL),
@@ -67,6 +67,29 @@ def test_excluded_names_do_not_count_even_when_temporary_or_hidden() -> None:
     assert names.kind(b".secret") is Kind.OTHER
     assert names.kind(b"old/deep/a") is Kind.OTHER
     assert names.kind(b"older/a") is Kind.ARRIVAL
+
+
+@pytest.mark.parametrize("include", [["*"], ["*.json"], ["**/*"], ["*.{json,csv}"]])
+def test_a_note_on_a_file_that_failed_is_never_taken_for_a_file(include: list[str]) -> None:
+    assert _names(include=include).kind(b"orders/f4_bad.csv.error.json") is Kind.UNCOVERED
+    assert _names(include=include).kind(b"error.json") is Kind.ARRIVAL
+    assert _names(include=["*.error.json"]).kind(b"f4_bad.csv.error.json") is Kind.ARRIVAL
+
+
+@pytest.mark.parametrize("include", [["*.csv"], ["*.CSV"], ["**/*.csv"], ["[a-z]*.{csv,json}"]])
+def test_a_watch_that_ignores_case_takes_names_in_any(include: list[str]) -> None:
+    names = _names(include=include, exclude=["*old*"], ignore_case=True)
+    assert {names.kind(path) for path in (b"A15_REPORT.CSV", b"a.csv", b"x.Csv")} == {Kind.ARRIVAL}
+    assert names.kind(b"OLD.csv") is Kind.OTHER
+    assert names.kind(b"REPORT.XYZ") is Kind.UNCOVERED
+
+
+def test_a_name_that_only_its_case_keeps_away_is_known() -> None:
+    names = _names(include=["*.csv"], exclude=["x*"])
+    assert names.fits_in_lower_case(b"A15_REPORT.CSV")
+    assert not names.fits_in_lower_case(b"A15_REPORT.XYZ")
+    assert not names.fits_in_lower_case(b"a.csv")
+    assert not names.fits_in_lower_case(b"X.CSV")
 
 
 def test_a_name_that_is_not_utf_8_is_matched_like_any_other() -> None:
