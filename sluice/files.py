@@ -128,6 +128,16 @@ def open_file(
         raise
 
 
+def watched_folder(path: str | os.PathLike[str]) -> tuple[str, str]:
+    """The folder, of those that `open_file` opens files from, in which a path lies, and the path below it.
+
+    Raises `FileRefused` where there is none.
+    """
+    absolute = os.path.abspath(os.fsdecode(path))
+    root, relative = _place(absolute, _folders(absolute))
+    return os.fsdecode(root), os.fsdecode(relative)
+
+
 def open_beneath(root: bytes, relative: bytes, *, kernel: bool = True) -> int:
     """A descriptor for reading of what is at ``relative`` below the directory ``root``; no link on the way is followed.
 

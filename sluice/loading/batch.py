@@ -19,6 +19,8 @@ class BadRow:
     value: str | None
     reason: str
     """Follows the value in a sentence: ``is not a number``."""
+    fields: tuple[str, ...] = ()
+    """Of a record that does not have the columns of the file."""
 
 
 @dataclass(frozen=True, slots=True)

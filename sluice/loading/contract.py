@@ -80,6 +80,11 @@ class FileSchema(ContractPart):
     missing_values: tuple[str, ...] = ("",)
     primary_key: str | tuple[str, ...] = ()
 
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The names of the columns of the primary key."""
+        return (self.primary_key,) if isinstance(self.primary_key, str) else self.primary_key
+
 
 class FileDialect(ContractPart):
     """A Table Dialect. What is not given is found out, or the file is refused as ambiguous."""

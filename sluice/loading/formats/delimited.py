@@ -152,8 +152,7 @@ class DelimitedText:
                 rows.append(record)
                 places.append(feed.record_line)
             elif record:
-                text = (self.dialect.delimiter or "").join(record)
-                bad.append(BadRow(feed.record_line, None, text, self._uneven(record)))
+                bad.append(BadRow(feed.record_line, None, None, self._uneven(record), tuple(record)))
         blocks.line = feed.line
         blocks.give_back(feed.unread())
         columns = zip(*rows, strict=True) if rows else [()] * self.width

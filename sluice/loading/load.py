@@ -1,0 +1,193 @@
+"""A file into a table: read twice, first to learn what it holds, then to load it in one transaction."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from sluice.budgets import Budget
+from sluice.display import visible
+from sluice.errors import FileChanged, FileRefused, TableRefused
+from sluice.files import OpenedFile, open_file
+from sluice.loading.batch import Reading, RowBatch
+from sluice.loading.contract import Contract, FileDialect, LoadRules
+from sluice.loading.errors import AlreadyLoaded, RefusedFile
+from sluice.loading.file_rows import FileRows, Progress, file_rows
+from sluice.loading.inspection import inspect
+from sluice.loading.names import NameFromFile, table_of
+from sluice.loading.rejects import TOLD, original_name
+from sluice.loading.report import LoadReport
+from sluice.loading.source import ENDINGS, members
+from sluice.loading.targets import Destination, FileVersion, open_target
+from sluice.loading.transfer import Decide, LookedAt, Transfer
+from sluice.tables import table_key
+
+BUDGET: Final = Budget()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadRequest:
+    """Where a file goes and how; what is given here counts before what the contract says."""
+
+    table: str | None = None
+    schema: str | None = None
+    contract: Contract | None = None
+    budget: Budget = BUDGET
+    flow: str = "load-file"
+    reserved_tables: Sequence[str] = ()
+
+    @property
+    def rules(self) -> LoadRules:
+        return self.contract.sluice if self.contract is not None else LoadRules()
+
+
+def load_file(
+    path: str | os.PathLike[str],
+    database_url: str,
+    *,
+    table: str | None = None,
+    schema: str | None = None,
+    contract: Contract | None = None,
+    budget: Budget = BUDGET,
+    flow: str = "load-file",
+    reserved_tables: Sequence[str] = (),
+    decide: Decide | None = None,
+    progress: Progress | None = None,
+) -> LoadReport:
+    """Load the rows of a file into a table, in one transaction: all that the contract lets through, or none.
+
+    The table is ``table``, or that of the contract, or is named after the file; then it is never one of
+    ``reserved_tables``, nor one that another flow claimed. The same version of a file goes into a table once.
+    ``progress`` is told the share of the work that is done, from 0 to 1, and the rows read so far. ``decide`` is asked
+    where the contract says ``approve`` and more rows are bad than it allows; without it such a file is refused.
+
+    Raises `RefusedFile` (also `AmbiguousFile`), `sluice.OverBudget` and `TargetFailed`; then nothing has changed.
+    `ValueError` says that the contract or the URL cannot be used.
+    """
+    request = LoadRequest(
+        table=table, schema=schema, contract=contract, budget=budget, flow=flow, reserved_tables=reserved_tables
+    )
+    started = time.perf_counter()
+    with _opened(Path(path)) as raw, open_target(database_url) as target:
+        version = _version(raw)
+        to = destination(raw, request)
+        if target.is_loaded(to, version):
+            return LoadReport(version.name, to.full_name, to.mode, 0, already=True)
+        half = _Halves(progress)
+        looked_at = look_at(raw, request, half.first)
+        try:
+            report = Transfer(looked_at, to, version, raw, request.contract, half.second).run(target, decide)
+        except AlreadyLoaded:  # by another load meanwhile
+            return LoadReport(version.name, to.full_name, to.mode, 0, already=True)
+        return replace(report, seconds=time.perf_counter() - started, bytes=raw.size)
+
+
+def look_at(raw: OpenedFile, request: LoadRequest, progress: Progress | None = None) -> LookedAt:
+    """Read the file through, and load nothing. Raises `RefusedFile`, `sluice.OverBudget` and `ValueError`."""
+    name = Path(raw.path).name
+    contract = request.contract
+    original = original_name(name)
+    if original is not None and contract is not None:  # as `RejectedRows` writes it
+        written = FileDialect(delimiter=",", header=True, quote_char='"')
+        contract = contract.model_copy(update={"dialect": written, "encoding": "utf-8", "format": None})
+    rows = file_rows(list(members(raw, name, request.budget)), contract, display(name))
+    if original is not None:
+        rows = _without_told(rows)
+    return LookedAt(rows, inspect(rows, contract, progress))
+
+
+def destination(raw: OpenedFile, request: LoadRequest) -> Destination:
+    """Where the file goes. Raises `RefusedFile` for a name that is kept for another flow."""
+    name = Path(raw.path).name
+    rules = request.rules
+    named = request.table or rules.table
+    schema = request.contract.file_schema if request.contract is not None else None
+    found = NameFromFile(named, named) if named else table_of(_stem(name))
+    if named is None and table_key(found.table) in {table_key(one) for one in request.reserved_tables}:
+        raise RefusedFile(f"{display(name)}: the table {found.table!r} is kept for another flow (reserved_tables)")
+    return Destination(
+        table=found.table,
+        flow=request.flow,
+        schema=request.schema or rules.database_schema,
+        outside=named is None,
+        spelling=None if named else found.spelling,
+        mode=rules.mode,
+        key=schema.key if schema is not None else (),
+        new_columns=rules.new_columns,
+    )
+
+
+def display(name: str) -> str:
+    """A file's name as it can be shown and stored, whatever bytes it has."""
+    return visible(name.encode(errors="surrogateescape").decode(errors="replace"))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[OpenedFile]:
+    """The file as it was announced; whatever is wrong with it is told with its name."""
+    name = display(path.name)
+    try:
+        with open_file(path) as raw:
+            yield raw
+    except RefusedFile as error:
+        if str(error).startswith(name):
+            raise
+        raise type(error)(f"{name}: {error}") from error
+    except (FileRefused, FileChanged, TableRefused) as error:
+        raise RefusedFile(f"{name}: {error}") from error
+    except OSError as error:
+        raise RefusedFile(f"{name} cannot be read: {error.strerror or error} ({path})") from error
+
+
+def _version(raw: OpenedFile) -> FileVersion:
+    digest = hashlib.file_digest(raw, "sha256").hexdigest()
+    raw.seek(0)
+    return FileVersion(display(Path(raw.path).name), raw.version, digest)
+
+
+def _stem(name: str) -> str:
+    """The name without the endings that say how it is packed and of which format it is."""
+    name = original_name(name) or name
+    stem, ending = posixpath.splitext(name)
+    if ending.lower() in ENDINGS and ending.lower() != ".zip":
+        stem, _ = posixpath.splitext(stem)
+    return stem
+
+
+def _without_told(rows: FileRows) -> FileRows:
+    """The columns of a file of bad rows without those that say what is wrong."""
+    count = len(TOLD)
+
+    def rest(reading: Reading) -> Reading:
+        if tuple(reading.columns[:count]) != TOLD:
+            return reading
+
+        def batches() -> Iterator[RowBatch]:
+            for batch in reading.batches():
+                yield replace(batch, rows=batch.rows.select(range(count, batch.rows.num_columns)))
+
+        return replace(reading, columns=reading.columns[count:], batches=batches)
+
+    return replace(rows, members=[(member, rest(reading)) for member, reading in rows.members])
+
+
+class _Halves:
+    """Two readings of a file as one progress."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+
+    def first(self, share: float, rows: int) -> None:
+        if self._progress is not None:
+            self._progress(share / 2, rows)
+
+    def second(self, share: float, rows: int) -> None:
+        if self._progress is not None:
+            self._progress(0.5 + share / 2, rows)

@@ -1,0 +1,88 @@
+"""Bad rows in a file of their own, which can be mended and dropped again."""
+
+from __future__ import annotations
+
+import csv
+import filecmp
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from sluice.loading.batch import BadRow
+from sluice.loading.checking import CheckedBatch
+from sluice.loading.errors import RefusedFile
+
+ENDING: Final = ".rejected.csv"
+TOLD: Final = ("sluice_place", "sluice_column", "sluice_value", "sluice_reason")
+"""The columns that say what is wrong with a row; when the file is dropped again they are passed over."""
+
+_NAME: Final = re.compile(rf"(.+?)(?:\.[0-9a-f]{{8}})?{re.escape(ENDING)}", re.IGNORECASE)
+
+
+def original_name(name: str) -> str | None:
+    """The name of the file that the bad rows in a file of this name are from; None for any other file."""
+    found = _NAME.fullmatch(name)
+    return found[1] if found else None
+
+
+class RejectedRows:
+    """Writes bad rows beside where they belong; they appear there with `keep`, and are gone without it."""
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self._path = path
+        self.count = 0
+        if any(folder.is_symlink() for folder in (path.parent, path)):
+            raise RefusedFile(f"the bad rows cannot be written: {path} lies behind a symbolic link")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._draft = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
+        self._file = self._draft.open("x", encoding="utf-8", newline="")
+        self._writer = csv.writer(self._file, lineterminator="\n")
+        self._writer.writerow([*TOLD, *columns])
+        self._kept: Path | None = None
+
+    def add(self, label: str, checked: CheckedBatch) -> None:
+        """Write the bad rows of a batch.
+
+        A record with another number of fields keeps that number, so that it is bad again if it is not mended.
+        """
+        rows = zip(*(column.to_pylist() for column in checked.refused.columns), strict=True)
+        for bad, values in zip(checked.bad, rows, strict=False):
+            self._write(label, bad, ["" if value is None else str(value) for value in values])
+        for bad in checked.bad[checked.refused.num_rows :]:
+            self._write(label, bad, list(bad.fields))
+
+    def keep(self) -> Path:
+        """Put the file in its place, complete, under a name that no other file has."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        with self._draft.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:8]
+        other = self._path.with_name(f"{self._path.name.removesuffix(ENDING)}.{digest}{ENDING}")
+        for target in (self._path, other):
+            try:
+                target.open("xb").close()
+            except FileExistsError:
+                if not target.is_symlink() and filecmp.cmp(self._draft, target, shallow=False):
+                    self._draft.unlink()
+                    return target  # of an earlier attempt
+                continue
+            self._draft.replace(target)
+            self._kept = target
+            return target
+        raise RefusedFile(f"the bad rows cannot be written: {self._path} and {other} are there already; take them away")
+
+    def discard(self) -> None:
+        """Leave nothing."""
+        self._file.close()
+        self._draft.unlink(missing_ok=True)
+        if self._kept is not None:
+            self._kept.unlink(missing_ok=True)
+
+    def _write(self, label: str, bad: BadRow, values: list[str]) -> None:
+        self.count += 1
+        self._writer.writerow([f"{label}:{bad.line}", bad.column or "", bad.value or "", bad.reason, *values])

@@ -1,0 +1,172 @@
+"""The second reading of a file: its rows into the table, its bad rows into a file, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+
+from sluice.files import OpenedFile, watched_folder
+from sluice.loading.checking import check_batch
+from sluice.loading.contract import Contract, LoadRules
+from sluice.loading.errors import RefusedFile
+from sluice.loading.file_rows import FileRows, Progress
+from sluice.loading.inspection import Inspection, inspect, said_of
+from sluice.loading.names import column_names
+from sluice.loading.rejects import ENDING, RejectedRows
+from sluice.loading.report import BadRows, LoadReport, bad_rows, columns_told
+from sluice.loading.targets import DatabaseTarget, Destination, FileVersion, LoadPlan, TableLoad
+
+REJECTED: Final = "rejected"
+"""The folder, beside ``done`` and ``failed`` of a watch, for files of bad rows."""
+
+Decide = Callable[[BadRows], bool]
+"""Is shown the bad rows of a file, and says whether the good ones are loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookedAt:
+    """A file that has been read once."""
+
+    rows: FileRows
+    inspection: Inspection
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns as they are to be loaded, with names that a database keeps apart."""
+        columns = [one for one in self.inspection.columns if not one.dropped]
+        names = column_names([one.spec.name for one in columns])
+        return pa.schema([pa.field(name, one.loaded_type) for name, one in zip(names, columns, strict=True)])
+
+
+@dataclass(slots=True)
+class Transfer:
+    """One file on its way into its table."""
+
+    looked_at: LookedAt
+    to: Destination
+    version: FileVersion
+    raw: OpenedFile
+    contract: Contract | None
+    progress: Progress | None
+    rejected: Path | None = None
+
+    @property
+    def rules(self) -> LoadRules:
+        return self.contract.sluice if self.contract is not None else LoadRules()
+
+    @property
+    def found(self) -> Inspection:
+        return self.looked_at.inspection
+
+    def run(self, target: DatabaseTarget, decide: Decide | None) -> LoadReport:
+        """Load the rows that can be. Raises `RefusedFile` and `TargetFailed`; then nothing has changed."""
+        if self.found.bad:
+            self._check_bad(decide)
+        schema = self.looked_at.schema
+        plan = target.plan(self.to, schema)
+        if plan.misfits and self.to.wider_types == "refuse":
+            schema = self._as_there(plan, schema, decide)
+            plan = target.plan(self.to, schema)
+        bad = bad_rows(self.found, self.looked_at.rows.unit)
+        report = LoadReport(
+            self.version.name,
+            self.to.full_name,
+            self.to.mode,
+            0,
+            made=not plan.there,
+            bad=bad if bad.count else None,
+            columns=columns_told(self.found, schema.names, plan.schema),
+            evidence=self.looked_at.rows.evidence,
+            notes=list(self.looked_at.rows.notes),
+        )
+        if not self.found.rows and not plan.there and not self._types_known():
+            return replace(report, made=False, columns=[])
+        load = self._load(target, plan, with_rejects=bad.count > 0)
+        return replace(report, rows=load.rows, rejected=self.rejected, notes=[*report.notes, *load.notes])
+
+    def _load(self, target: DatabaseTarget, plan: LoadPlan, *, with_rejects: bool) -> TableLoad:
+        with ExitStack() as stack:
+            rejects = None
+            if with_rejects:
+                rejects = RejectedRows(rejected_path(self.raw), self.looked_at.rows.columns)
+                stack.push(_discarding(rejects))
+            load = stack.enter_context(target.load(self.to, plan.schema, self.version, unit=self.looked_at.rows.unit))
+            self._write(load, plan, rejects)
+            self.raw.verify()
+            self.rejected = rejects.keep() if rejects is not None else None
+        return load
+
+    def _write(self, load: TableLoad, plan: LoadPlan, rejects: RejectedRows | None) -> None:
+        columns = self.found.columns
+        loaded = [position for position, one in enumerate(columns) if not one.dropped]
+        types = self._types(plan.schema)
+        first_row = 0
+        for label, batch in self.looked_at.rows.batches(self.progress):
+            checked = check_batch(
+                columns,
+                batch,
+                first_row,
+                constraints=rejects is not None,
+                repeats=self.found.repeats,
+                types=types,
+            )
+            first_row += batch.rows.num_rows
+            if checked.bad:
+                if rejects is None:
+                    raise RefusedFile(said_of(label, checked.bad[0], self.looked_at.rows.unit))
+                rejects.add(label, checked)
+            arrays = [checked.good.column(position) for position in loaded]
+            load.write(pa.RecordBatch.from_arrays(arrays, schema=plan.schema), checked.places)
+
+    def _as_there(self, plan: LoadPlan, schema: pa.Schema, decide: Decide | None) -> pa.Schema:
+        """The columns with the types of the table that is there; rows whose values do not fit them are bad."""
+        there = {one.column: one.there.type for one in plan.misfits}
+        narrow = pa.schema([pa.field(one.name, there.get(one.name, one.type)) for one in schema])
+        found = inspect(self.looked_at.rows, self.contract, types=self._types(narrow))
+        self.looked_at = replace(self.looked_at, inspection=found)
+        self._check_bad(decide, "; ".join(str(one) for one in plan.misfits))
+        return narrow
+
+    def _check_bad(self, decide: Decide | None, advice: str = "") -> None:
+        """Raise `RefusedFile` unless the good rows are to be loaded without the bad ones."""
+        bad = bad_rows(self.found, self.looked_at.rows.unit)
+        refusal = self.found.refusal(self.looked_at.rows.unit) + (f"; {advice}" if advice else "")
+        if self.rules.on_bad_rows == "refuse":
+            raise RefusedFile(refusal)
+        if bad.count == bad.rows:
+            raise RefusedFile(f"{refusal}; no row is left to be loaded")
+        if self.rules.on_bad_rows == "approve" and bad.share > self.rules.max_bad_share:
+            shares = f"{bad.share:.1%} of the rows are bad, and the contract allows {self.rules.max_bad_share:.1%}"
+            if decide is None:
+                raise RefusedFile(f"{refusal}; {shares} (max_bad_share), and there is nobody to ask")
+            if not decide(bad):
+                raise RefusedFile(f"{refusal}; {shares} (max_bad_share), and loading the others was not approved")
+
+    def _types(self, schema: pa.Schema) -> list[pa.DataType | None]:
+        """By column of the file: the type that its values have in the table; None for those that are masked."""
+        types = iter(schema.types)
+        found = [None if one.dropped else next(types) for one in self.found.columns]
+        return [None if one.secret else type_ for one, type_ in zip(self.found.columns, found, strict=True)]
+
+    def _types_known(self) -> bool:
+        """Whether a table can be made without a row."""
+        return all(one.conversion is not None for one in self.found.columns)
+
+
+def rejected_path(raw: OpenedFile) -> Path:
+    """Where the bad rows of a file belong: below the watched folder that it lies in, or beside it."""
+    folder, inner = watched_folder(raw.path)
+    return Path(folder) / REJECTED / f"{inner.removesuffix(ENDING)}{ENDING}"
+
+
+def _discarding(rejects: RejectedRows) -> Callable[..., None]:
+    def leave(kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            rejects.discard()
+
+    return leave

@@ -1,0 +1,515 @@
+"""What loading a file leaves in a database: all rows of it once, or nothing."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import sqlite3
+import threading
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sluice.loading import load_file
+from sluice.loading.contract import parse_contract
+from sluice.loading.errors import AmbiguousFile, RefusedFile
+from sluice.loading.report import BadRows, LoadReport
+from sluice.loading.targets import sqlite as sqlite_target
+
+
+def load(path: Path, database: Path, table: str | None = "t", contract: Any = None, **options: Any) -> LoadReport:
+    found = parse_contract(contract) if contract is not None else None
+    return load_file(path, f"sqlite:///{database}", table=table, contract=found, **options)
+
+
+def query(database: Path, sql: str) -> list[tuple[Any, ...]]:
+    connection = sqlite3.connect(database)
+    try:
+        return connection.execute(sql).fetchall()
+    finally:
+        connection.close()
+
+
+def tables(database: Path) -> set[str]:
+    found = {name for (name,) in query(database, "SELECT name FROM sqlite_master WHERE type = 'table'")}
+    return found - {"sluice_loads", "sluice_tables"}
+
+
+def refusal(path: Path, database: Path, *arguments: Any, **options: Any) -> str:
+    with pytest.raises(RefusedFile) as caught:
+        load(path, database, *arguments, **options)
+    return str(caught.value)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    return tmp_path / "home" / "data.db"
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Any:
+    def write(name: str, content: str | bytes) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+@pytest.fixture
+def orders(written: Any) -> Path:
+    path: Path = written("orders.csv", "id,code,total,note\n1,007,1.5,\n2,012,2,x\n")
+    return path
+
+
+def test_values_arrive_with_their_types_and_empty_fields_as_null(orders: Path, database: Path) -> None:
+    report = load(orders, database)
+    assert query(database, "SELECT * FROM t") == [(1, "007", 1.5, None), (2, "012", 2.0, "x")]
+    assert [(one["column"], one["type"], one["empty"]) for one in report.columns] == [
+        ("id", "integer", 0),
+        ("code", "text", 0),
+        ("total", "real", 0),
+        ("note", "text", 1),
+    ]
+    assert report.message == "2 rows of orders.csv loaded into the table t"
+    assert report.made
+
+
+def test_integers_of_64_bits_and_beyond_keep_every_digit(written: Any, database: Path) -> None:
+    path = written("x.json", '[{"a": 9223372036854775807, "b": 92233720368547758070, "c": 12345678901234567.25}]')
+    load(path, database)
+    assert query(database, "SELECT * FROM t") == [(9223372036854775807, "92233720368547758070", "12345678901234567.25")]
+
+
+def test_json_values_and_nested_ones_are_kept(written: Any, database: Path) -> None:
+    path = written("x.jsonl", '{"ok": true, "tags": ["ü", 1], "n": "1"}\n{"ok": false, "n": 1.50}\n')
+    load(path, database)
+    assert query(database, "SELECT ok, tags, n FROM t") == [(1, '["ü", 1]', "1"), (0, None, "1.50")]
+
+
+def test_the_same_version_of_a_file_is_loaded_once(orders: Path, database: Path) -> None:
+    load(orders, database)
+    report = load(orders, database)
+    assert report.already
+    assert report.message == "orders.csv is in the table t already: nothing to do"
+    assert query(database, "SELECT count(*) FROM t") == [(2,)]
+
+
+def test_the_same_version_goes_into_another_table_too(orders: Path, database: Path) -> None:
+    load(orders, database, "one")
+    assert not load(orders, database, "other").already
+
+
+def test_a_file_that_arrives_anew_is_loaded_even_with_the_content_of_before(orders: Path, database: Path) -> None:
+    load(orders, database)
+    content = orders.read_bytes()
+    (orders.parent / "new").write_bytes(content)
+    (orders.parent / "new").replace(orders)
+    assert not load(orders, database).already
+    assert query(database, "SELECT count(*) FROM t") == [(4,)]
+
+
+def test_a_moved_file_is_the_same_version(orders: Path, database: Path) -> None:
+    load(orders, database)
+    assert load(orders.rename(orders.with_name("moved.csv")), database).already
+
+
+def test_a_table_that_was_dropped_is_filled_again(orders: Path, database: Path) -> None:
+    load(orders, database)
+    query(database, "DROP TABLE t")
+    assert load(orders, database).rows == 2
+
+
+def test_a_value_that_does_not_fit_the_table_is_told_with_what_to_do_and_nothing_stays(
+    orders: Path, database: Path, written: Any
+) -> None:
+    load(orders, database)
+    bad = written("bad.csv", "".join(["id,total\n", *(f"{n},1\n" for n in range(2, 5000)), "x1,2\n"]))
+    message = refusal(bad, database)
+    assert message.startswith("bad.csv, line 5000, column 'id': 'x1' is not an integer of 64 bits, digit for digit")
+    assert "widen it: ALTER TABLE" in message
+    assert query(database, "SELECT count(*) FROM t") == [(2,)]
+    assert query(database, "SELECT count(*) FROM sluice_loads") == [(1,)]
+
+
+@pytest.mark.parametrize("value", ["007", "99.95", "12345678901234567.89"])
+def test_digits_do_not_get_lost_in_a_column_of_integers(orders: Path, database: Path, written: Any, value: str) -> None:
+    load(orders, database)
+    message = refusal(written("other.csv", f"id\n{value}\n"), database)
+    assert f"other.csv, line 2, column 'id': {value!r}" in message
+    assert "widen it: ALTER TABLE" in message
+
+
+def test_text_is_not_changed_by_the_affinity_of_a_column(written: Any, database: Path) -> None:
+    database.parent.mkdir()
+    query(database, "CREATE TABLE strtab(code STRING, amount DECIMAL(18,2))")
+    path = written("strtab.csv", "code,amount\n00501,12345678901234567.89\n")
+    assert "would make another number of '00501'" in refusal(path, database, "strtab")
+
+
+def test_numbers_of_a_later_file_fit_a_column_of_text(orders: Path, database: Path, written: Any) -> None:
+    load(orders, database)
+    load(written("other.csv", "code,ID\n15,3\n"), database)
+    assert query(database, "SELECT id, code, total FROM t WHERE id = 3") == [(3, "15", None)]
+
+
+def test_a_column_that_the_table_lacks_is_named(orders: Path, database: Path, written: Any) -> None:
+    load(orders, database)
+    message = refusal(written("other.csv", "id,totl\n3,1\n"), database)
+    assert message.startswith("other.csv: the table t lacks the columns ['totl']")
+
+
+def test_a_file_with_a_header_alone_makes_no_table_and_says_so(written: Any, database: Path) -> None:
+    path = written("head.csv", "id,name\n")
+    report = load(path, database)
+    assert report.message == (
+        "head.csv has no rows: nothing was loaded into t; the table is made with the first rows, which show the types"
+    )
+    assert tables(database) == set()
+    fields = [{"name": "id", "type": "integer"}, {"name": "name", "type": "string"}]
+    assert load(path, database, contract={"schema": {"fields": fields}}).made
+    assert tables(database) == {"t"}
+    load(written("real.csv", "id,name\n1,Ann\n"), database)
+    assert "lacks the columns ['x']" in refusal(written("head2.csv", "id,x\n"), database)
+
+
+def test_a_single_row_without_header_is_not_lost(written: Any, database: Path) -> None:
+    load(written("people.csv", "id,name\n1,Ann\n"), database)
+    with pytest.raises(AmbiguousFile, match="line 1 can be the names of the columns or a row"):
+        load(written("more.csv", "2,Bob\n"), database)
+    assert "lacks the columns" in refusal(written("more.csv", "Bob,Rome\n"), database)
+
+
+def test_nothing_stays_of_a_file_that_changes_while_it_is_loaded(
+    written: Any, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written("x.csv", "a,b\n" + "1,2\n" * 3000)
+
+    def change(share: float, _rows: int) -> None:
+        if share > 0.5:
+            os.utime(path, ns=(0, 0))
+
+    assert "changed while it was read" in refusal(path, database, progress=change)
+    assert tables(database) == set()
+
+
+def test_a_refusal_of_the_database_names_the_line(orders: Path, database: Path) -> None:
+    database.parent.mkdir()
+    query(database, "CREATE TABLE t (id INTEGER, code TEXT CHECK (code <> '012'), total REAL, note TEXT)")
+    assert refusal(orders, database).startswith("orders.csv: line 3: the database refuses a row: CHECK")
+    assert query(database, "SELECT count(*) FROM t") == [(0,)]
+
+
+def test_a_nul_character_is_refused_with_its_place(written: Any, database: Path) -> None:
+    message = refusal(written("x.csv", "a\nfine\nnot\0fine\n"), database)
+    assert message == "x.csv: line 3, column 'a': the value holds a NUL character, which databases refuse"
+
+
+@pytest.mark.parametrize(
+    "hostile", ['a"; DROP TABLE t; --', "a'b", "select", "a%(b)s", "a:b", "a(b)", "[a]", "a.b", "é"]
+)
+def test_names_of_tables_and_columns_are_only_ever_names(written: Any, database: Path, hostile: str) -> None:
+    path = written("x.json", f'[{{{__import__("json").dumps(hostile)}: 1, "b": 2}}]')
+    load(path, database, hostile)
+    quoted = '"' + hostile.replace('"', '""') + '"'
+    assert query(database, f"SELECT {quoted}, b FROM {quoted}") == [(1, 2)]
+
+
+def test_loads_into_one_sqlite_file_wait_for_each_other(written: Any, database: Path) -> None:
+    paths = [written(f"{n}.csv", "n,v\n" + f"{n},1\n" * 500) for n in range(8)]
+    start = threading.Barrier(len(paths))
+
+    def run(path: Path) -> None:
+        start.wait()
+        load(path, database)
+
+    with ThreadPoolExecutor(len(paths)) as pool:
+        list(pool.map(run, paths))
+    assert query(database, "SELECT count(*), count(DISTINCT n) FROM t") == [(4000, 8)]
+
+
+def test_somebody_who_reads_does_not_hold_up_a_load(
+    orders: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(orders, database, "one")
+    monkeypatch.setattr(sqlite_target, "WAIT_SECONDS", 1)
+    reader = sqlite3.connect(database, isolation_level=None)
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT count(*) FROM one").fetchone() == (2,)
+    assert not load(orders, database, "other").already
+    reader.close()
+
+
+def test_one_version_loaded_by_two_at_once_is_there_once(orders: Path, database: Path) -> None:
+    start = threading.Barrier(4)
+
+    def run(_: int) -> bool:
+        start.wait()
+        return load(orders, database).already
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(run, range(4)))
+    assert answers.count(False) == 1
+    assert query(database, "SELECT count(*) FROM t") == [(2,)]
+
+
+def test_a_parquet_file_is_loaded(tmp_path: Path, database: Path) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"n": list(range(95)), "blob": [b"\x00"] * 95}), path, row_group_size=10)
+    load(path, database)
+    assert query(database, "SELECT count(*), sum(n), max(blob) FROM t") == [(95, 95 * 47, b"\x00")]
+
+
+@pytest.mark.parametrize("name", ["order_reservations.csv", "Order Reservations.csv", "ORDER-RESERVATIONS.csv"])
+def test_a_files_name_does_not_put_rows_into_another_flows_table(written: Any, database: Path, name: str) -> None:
+    path = written(name, "order_id,amount,status,changed_at\nforged-1,1,confirmed,2026-01-01\n")
+    first = written("first.csv", "order_id,amount,status,changed_at\nx,1,confirmed,2026-01-01\n")
+    load(first, database, "order_reservations", flow="order-approval")
+    assert "belongs to the flow order-approval" in refusal(path, database, None)
+    assert query(database, "SELECT order_id FROM order_reservations") == [("x",)]
+
+
+def test_a_files_name_does_not_lead_to_a_table_that_is_kept_for_another_flow(written: Any, database: Path) -> None:
+    message = refusal(written("Mine.csv", "a\nx\n"), database, None, reserved_tables=["MINE"])
+    assert message == "Mine.csv: the table 'mine' is kept for another flow (reserved_tables)"
+
+
+@pytest.mark.parametrize(
+    ("file", "table"),
+    [("Orders 2026-03.csv.gz", "orders_2026_03"), ("weather.CSV", "weather"), ("a.b.jsonl", "a_b"), ("x.zip", "x")],
+)
+def test_the_table_is_named_after_the_file(written: Any, database: Path, file: str, table: str) -> None:
+    text = b'{"a": "x"}\n' if ".jsonl" in file else b"a\nx\n"
+    path = written(file, gzip.compress(text) if file.endswith(".gz") else text)
+    if file.endswith(".zip"):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("inner.csv", text)
+    assert load(path, database, None).table == table
+
+
+def test_a_link_in_the_place_of_a_file_is_not_loaded(written: Any, tmp_path: Path, database: Path) -> None:
+    (tmp_path / "orders.csv").symlink_to(written("secret", "client,key\na,b\n"))
+    assert "symbolic link" in refusal(tmp_path / "orders.csv", database)
+
+
+def test_a_file_that_is_gone_says_so(tmp_path: Path, database: Path) -> None:
+    assert "cannot be read: No such file or directory" in refusal(tmp_path / "gone.csv", database)
+
+
+def test_a_name_that_is_not_utf_8_can_be_shown(tmp_path: Path, database: Path) -> None:
+    path = tmp_path / b"caf\xe9.csv".decode(errors="surrogateescape")
+    path.write_text("a,b\n1\n")
+    message = refusal(path, database)
+    assert message.encode()
+    assert message == "caf\ufffd.csv, line 2: 1 field where the header names 2: column 'b' has none"
+
+
+def test_an_archive_is_loaded_as_a_whole_or_not_at_all(tmp_path: Path, database: Path) -> None:
+    path = tmp_path / "month.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("1.csv", "id,name\n1,Ann\n2,Bob\n")
+        archive.writestr("2.csv", "name,id\nCyd,3\n")
+    assert load(path, database, None).message == "3 rows of month.zip loaded into the table month"
+    assert query(database, "SELECT * FROM month") == [(1, "Ann"), (2, "Bob"), (3, "Cyd")]
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("1.csv", "id,name\n4,Dan\n")
+        archive.writestr("2.csv", "id,name\n5\n")
+    assert "month.zip/2.csv, line 2: 1 field" in refusal(path, database, None)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("1.csv", "id,name\n4,Dan\n")
+        archive.writestr("2.csv", "id,nom\n5,x\n")
+    assert "they must have the same columns" in refusal(path, database, None)
+    assert query(database, "SELECT count(*) FROM month") == [(3,)]
+
+
+FIELDS = [
+    {"name": "id", "type": "integer", "constraints": {"required": True, "unique": True}},
+    {"name": "amount", "type": "number", "decimalChar": ",", "constraints": {"minimum": 0, "maximum": 1000}},
+    {"name": "day", "type": "date", "format": "%d.%m.%Y"},
+    {"name": "kind", "type": "string", "constraints": {"enum": ["a", "b"], "pattern": "[a-z]"}},
+]
+CONTRACT = {"dialect": {"delimiter": ";"}, "schema": {"fields": FIELDS, "missingValues": ["", "NULL"]}}
+TEXT = """id;amount;day;kind
+1;1,50;31.12.2025;a
+2;NULL;29.02.2024;b
+"""
+BAD = """3;-1;01.01.2025;a
+x;1;01.01.2025;a
+4;1;30.02.2025;a
+5;1;01.01.2025;c
+1;1;01.01.2025;a
+6;1;01.01.2025
+;1;01.01.2025;a
+"""
+
+
+def contract(**rules: Any) -> dict[str, Any]:
+    return {**CONTRACT, "sluice": rules}
+
+
+def test_a_contract_says_what_values_are(written: Any, database: Path) -> None:
+    load(written("x.csv", TEXT), database, contract=contract())
+    assert query(database, "SELECT * FROM t") == [(1, 1.5, "2025-12-31", "a"), (2, None, "2024-02-29", "b")]
+
+
+def test_bad_rows_are_refused_with_the_first_and_their_number(written: Any, database: Path) -> None:
+    message = refusal(written("x.csv", TEXT + BAD), database, contract=contract())
+    assert message == "x.csv, line 4, column 'amount': '-1' is below 0.0 (and 6 more of 9 rows)"
+    assert not database.exists() or tables(database) == set()
+
+
+def test_bad_rows_are_put_aside_mended_and_loaded(written: Any, database: Path, tmp_path: Path) -> None:
+    report = load(written("x.csv", TEXT + BAD), database, contract=contract(on_bad_rows="quarantine"))
+    assert query(database, "SELECT id FROM t") == [(1,), (2,)]
+    assert report.rejected == tmp_path / "rejected" / "x.csv.rejected.csv"
+    assert report.message == "2 rows of x.csv loaded into the table t, 7 bad rows put into x.csv.rejected.csv"
+    assert report.rejected is not None
+    text = report.rejected.read_text()
+    assert text.splitlines() == [
+        "sluice_place,sluice_column,sluice_value,sluice_reason,id,amount,day,kind",
+        "x.csv:4,amount,-1,is below 0.0,3,-1,01.01.2025,a",
+        "x.csv:5,id,x,is not an integer of 64 bits,x,1,01.01.2025,a",
+        "x.csv:6,day,30.02.2025,does not fit the format '%d.%m.%Y',4,1,30.02.2025,a",
+        'x.csv:7,kind,c,"is none of a, b",5,1,01.01.2025,c',
+        "x.csv:8,,,\"the contract says `unique`, and an earlier row has the same 'id'\",1,1,01.01.2025,a",
+        'x.csv:10,id,,"is empty, and the contract requires a value",,1,01.01.2025,a',
+        "x.csv:9,,,3 fields where the header names 4: column 'kind' has none,6,1,01.01.2025",
+    ]
+    again = written("x.csv.rejected.csv", text)
+    assert "line 2, column 'amount'" in refusal(again, database, contract=contract())
+    mended = text.replace(",3,-1,", ",3,1,").replace("30.02.2025,a", "28.02.2025,a")
+    report = load(written("x.csv.rejected.csv", mended), database, contract=contract(on_bad_rows="quarantine"))
+    assert query(database, "SELECT id FROM t") == [(1,), (2,), (3,), (4,), (1,)]
+    assert report.bad is not None
+    assert report.bad.count == 4
+
+
+def test_bad_rows_of_another_file_of_the_same_name_are_kept_beside(written: Any, database: Path) -> None:
+    rules = contract(on_bad_rows="quarantine")
+    first = load(written("x.csv", TEXT + BAD), database, contract=rules).rejected
+    second = load(written("x.csv", TEXT + BAD + "y;1;01.01.2025;a\n"), database, contract=rules).rejected
+    assert first is not None
+    assert second is not None
+    assert (first.name, second.name[:6], second.name[-13:]) == ("x.csv.rejected.csv", "x.csv.", ".rejected.csv")
+    assert len(second.name) == len(first.name) + 9
+    again = written(second.name, second.read_text())
+    assert "line 2, column 'amount'" in refusal(again, database, None, contract=contract())
+
+
+def test_nothing_is_put_aside_of_a_file_that_is_not_loaded(written: Any, database: Path, tmp_path: Path) -> None:
+    rules = contract(on_bad_rows="quarantine")
+    assert "no row is left to be loaded" in refusal(
+        written("x.csv", "id;amount;day;kind\nx;1;;a\ny;1;;a\n"), database, contract=rules
+    )
+    database.parent.mkdir(exist_ok=True)
+    query(database, "CREATE TABLE t (id INTEGER CHECK (id <> 2), amount REAL, day DATE, kind TEXT)")
+    assert "CHECK" in refusal(written("x.csv", TEXT + BAD), database, contract=rules)
+    assert list((tmp_path / "rejected").iterdir()) == []
+
+
+def test_more_bad_rows_than_allowed_are_loaded_around_only_where_somebody_approves(
+    written: Any, database: Path
+) -> None:
+    path = written("x.csv", TEXT + BAD)
+    rules = contract(on_bad_rows="approve", max_bad_share=0.5)
+    assert "77.8% of the rows are bad, and the contract allows 50.0%" in refusal(path, database, contract=rules)
+    asked: list[BadRows] = []
+
+    def decide(bad: BadRows) -> bool:
+        asked.append(bad)
+        return len(asked) > 1
+
+    assert "was not approved" in refusal(path, database, contract=rules, decide=decide)
+    assert load(path, database, contract=rules, decide=decide).rows == 2
+    assert (asked[0].count, asked[0].rows) == (7, 9)
+    assert asked[0].examples[0] == {
+        "place": "x.csv, line 4",
+        "column": "amount",
+        "value": "-1",
+        "reason": "is below 0.0",
+    }
+    few = contract(on_bad_rows="approve", max_bad_share=0.8)
+    assert load(path, database, "u", contract=few).rows == 2
+
+
+def test_a_value_that_a_tables_own_type_does_not_hold_is_a_bad_row(written: Any, database: Path) -> None:
+    database.parent.mkdir()
+    query(database, "CREATE TABLE t (id INTEGER, at DATE)")
+    path = written("x.csv", "id,at\n1,2025-12-31\n2,soon\n")
+    said = "x.csv, line 3, column 'at': 'soon' is not a date like 2026-12-31, as that column of the table is"
+    assert refusal(path, database) == said
+
+
+def test_columns_and_contract_must_agree(written: Any, database: Path) -> None:
+    fields = {"schema": {"fields": [{"name": "Id", "type": "integer"}, {"name": "name", "type": "string"}]}}
+    assert "lacks the columns ['name'] of the contract" in refusal(
+        written("x.csv", "id,other\n1,2\n"), database, contract=fields
+    )
+    path = written("x.csv", "id,name,other\n1,Ann,2\n")
+    assert "has the columns ['other'], which the contract does not name" in refusal(path, database, contract=fields)
+    load(path, database, contract={**fields, "sluice": {"new_columns": "add"}})
+    assert query(database, "SELECT Id, name, other FROM t") == [(1, "Ann", 2)]
+
+
+@pytest.mark.parametrize(
+    ("field", "good", "stored", "wrong"),
+    [
+        ({"type": "integer"}, "+007", 7, "1.0"),
+        ({"type": "integer", "groupChar": "."}, "1.234", 1234, "x"),
+        ({"type": "integer", "bareNumber": False}, "EUR 12 %", 12, "EUR"),
+        ({"type": "number"}, ".5e1", 5.0, "12345678901234567.89"),
+        ({"type": "number", "decimalChar": ",", "groupChar": "."}, "1.234,5", 1234.5, "1,2,3"),
+        ({"type": "number", "decimalChar": ","}, "1,5", 1.5, "1.5"),
+        ({"type": "boolean"}, "TRUE", 1, "yes"),
+        ({"type": "boolean", "trueValues": ["ja"], "falseValues": ["nein"]}, "nein", 0, "true"),
+        ({"type": "date"}, "2024-02-29", "2024-02-29", "2023-02-29"),
+        ({"type": "date", "format": "%d/%m/%y"}, "01/02/24", "2024-02-01", "31/02/24"),
+        ({"type": "datetime"}, "2024-02-29T10:00:00", "2024-02-29 10:00:00.000000", "2024-02-29T25:00:00"),
+        ({"type": "datetime", "format": "%d.%m.%Y %H:%M"}, "1.2.2024 9:05", "2024-02-01 09:05:00.000000", "1.2.2024"),
+        ({"type": "time"}, "10:00:00", "10:00:00.000000", "10:00:60"),
+        ({"type": "year"}, "2024", 2024, "24"),
+        ({"type": "object"}, '{"a": 1}', '{"a": 1}', "[1]"),
+        ({"type": "array"}, "[1.5]", "[1.5]", "[1"),
+        ({"type": "string", "format": "email"}, "a@b.c", "a@b.c", "a b"),
+        ({"type": "string"}, "007", "007", None),
+        ({"type": "string", "constraints": {"minLength": 2, "maxLength": 3}}, "äöü", "äöü", "ä"),
+        ({"type": "string", "constraints": {"pattern": "a+"}}, "aa", "aa", "aab"),
+        ({"type": "date", "constraints": {"minimum": "2024-01-01"}}, "2024-01-01", "2024-01-01", "2023-12-31"),
+        ({"type": "integer", "constraints": {"enum": [1, 2]}}, "2", 2, "3"),
+        ({"type": "integer", "constraints": {"exclusiveMaximum": 5}}, "4", 4, "5"),
+    ],
+)
+def test_each_type_of_a_contract(  # noqa: PLR0917 - pytest hands fixtures in by position
+    written: Any, database: Path, field: dict[str, Any], good: str, stored: Any, wrong: str | None
+) -> None:
+    said = {"dialect": {"delimiter": "|"}, "schema": {"fields": [{"name": "x", **field}, {"name": "n"}]}}
+    quoted = '"' + good.replace('"', '""') + '"'
+    load(written("good.csv", f"x|n\n{quoted}|1\n|2\n"), database, contract=said)
+    assert query(database, "SELECT x FROM t") == [(stored,), (None,)]
+    if wrong is not None:
+        message = refusal(written("bad.csv", f"x|n\n{wrong}|1\n{quoted}|2\n"), database, contract=said)
+        assert message.startswith(f"bad.csv, line 2, column 'x': {wrong!r} ")
+
+
+def test_times_with_an_offset_are_moments(written: Any, database: Path) -> None:
+    said = {"schema": {"fields": [{"name": "at", "type": "datetime"}, {"name": "n"}]}}
+    load(written("x.csv", "at,n\n2024-02-29T10:00:00+02:00,1\n"), database, contract=said)
+    assert query(database, "SELECT at FROM t") == [("2024-02-29 08:00:00.000000Z",)]
+    assert "line 3" in refusal(
+        written("y.csv", "at,n\n2024-02-29T10:00:00Z,1\n2024-02-29T10:00:00,2\n"), database, contract=said
+    )
+
+
+def test_progress_goes_from_none_to_all(written: Any, database: Path) -> None:
+    told: list[tuple[float, int]] = []
+    load(written("x.csv", "a,b\n" + "1,2\n" * 900_000), database, progress=lambda *one: told.append(one))
+    shares = [share for share, _ in told]
+    assert shares == sorted(shares)
+    assert len(told) > 2
+    assert told[-1] == (1.0, 900_000)
