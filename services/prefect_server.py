@@ -1,9 +1,10 @@
-"""``python -m services.prefect_server OPTIONS ...``: ``prefect server start ...``, fit for SQLite and for a desktop.
+"""``python -m services.prefect_server OPTIONS ...``: ``prefect server start ...``, fit for SQLite and for browsers.
 
-Many callers at a time on SQLite: see `services.sqlite_turns` for what would stop it otherwise. Python's garbage
+Many callers at a time on SQLite: see `services.sqlite_turns` for what would stop it otherwise (it is left out where
+``PREFECT_API_DATABASE_CONNECTION_URL`` names another database, or is not set). Python's garbage
 collector, whose passes over the server's hundreds of thousands of lasting objects take a fourteenth of its time, comes
-more seldom. A desktop has a browser with other people's pages in it: see `services.request_guard` and
-`services.ui_login`. With PostgreSQL, start Prefect's own command instead.
+more seldom. A browser has other people's pages in it: see `services.request_guard` and
+`services.ui_login`.
 
 OPTIONS is a JSON object: ``allowed_hosts``, and ``tickets``, the folder of the UI's.
 """
@@ -32,7 +33,8 @@ from services.ui_login import UiLogin
 def main() -> None:
     """Run ``prefect server start`` with this process's other arguments, in this process."""
     options = json.loads(sys.argv.pop(1))
-    install()
+    if os.environ.get("PREFECT_API_DATABASE_CONNECTION_URL", "").startswith("sqlite"):
+        install()
     importlib.import_module("prefect.server.api.server")
     uvicorn.run = _guarding(uvicorn.run, options)
     search_seldom()
