@@ -28,13 +28,13 @@ from config.settings import CHECKOUT, HistorySettings, JournalSettings, RedisSet
 from events.errors import TransientError
 from events.event import Event
 from events.identity import identity_of
-from services.embedded import claim_port, start_prefect, start_valkey
-from services.health import read_reports
+from services.local.embedded_servers import claim_port, start_prefect, start_valkey
+from services.operations.health import read_reports
 from services.store.connection import AsyncRedis, connect
-from services.store.history import History
-from services.store.journal import Journal
-from services.store.lanes import Lanes
-from services.store.runs import Runs
+from services.store.events.history import History
+from services.store.events.journal import Journal
+from services.store.runs.created_runs import CreatedRuns
+from services.store.runs.dispatch_queues import DispatchQueues
 
 if TYPE_CHECKING:
     from services.prefect_api.client import PrefectApi
@@ -65,8 +65,8 @@ class Bench:
         self.home = home
         self.journal = Journal(redis, JournalSettings())
         self.history = History(redis, HistorySettings())
-        self.lanes = Lanes(redis)
-        self.runs = Runs(redis)
+        self.lanes = DispatchQueues(redis)
+        self.runs = CreatedRuns(redis)
 
     @contextmanager
     def router(self, **rule: Any) -> Iterator[psutil.Process]:

@@ -33,7 +33,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from config.settings import CHECKOUT, RedisSettings
-from services.embedded import claim_port, start_prefect, start_valkey
+from services.local.embedded_servers import claim_port, start_prefect, start_valkey
 from services.store.connection import connect_sync
 
 LIMIT = 4

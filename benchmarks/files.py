@@ -29,7 +29,7 @@ import psutil
 
 from config.settings import CHECKOUT, FileSettings, JournalSettings, LogSettings, RedisSettings
 from config.sources import FilesSource
-from services.embedded import claim_port, start_valkey
+from services.local.embedded_servers import claim_port, start_valkey
 
 Row = dict[str, Any]
 
@@ -55,7 +55,7 @@ async def _sluice(box: Path, log: Path, url: str) -> None:
     from config.logs import configure_logging
     from services.listeners.files.listener import FilesListener
     from services.store.connection import connect
-    from services.store.ledger import Ledger
+    from services.store.files.ledger import Ledger
 
     del log  # the journal is its log
     configure_logging(LogSettings(level="error"))

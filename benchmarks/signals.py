@@ -30,10 +30,10 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from config.settings import CHECKOUT, RedisSettings, ResumerSettings
-from services.embedded import claim_port, start_prefect, start_valkey
+from services.local.embedded_servers import claim_port, start_prefect, start_valkey
 from services.store.connection import AsyncRedis, connect
-from services.store.signals import SignalStore
-from services.store.waits import Waits
+from services.store.signals.signals import SignalStore
+from services.store.signals.waits import Waits
 from sluice.protocol import RESUME_NAME, form, keyset, pause_key, schema_key
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class Bench:
                 process.wait()
 
     async def ready(self, *roles: str) -> None:
-        from services.health import read_reports
+        from services.operations.health import read_reports
 
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline:

@@ -21,14 +21,14 @@ from typing import Any
 from config.settings import ApiSettings, JournalSettings, ListenerSettings, RedisSettings
 from config.sources import HttpSource, RedisSource
 from events.event import Event, Limits, parse_event
-from services.embedded import claim_port, start_valkey
-from services.listeners.http import BATCH, CLOUDEVENT, HttpListener
-from services.listeners.intake import event_intake
+from services.listeners.http.listener import BATCH, CLOUDEVENT, HttpListener
+from services.listeners.message_intake import event_intake
 from services.listeners.redis.source import redis_listeners
-from services.role import run_loop
+from services.local.embedded_servers import claim_port, start_valkey
+from services.operations.role import run_loop
 from services.store.connection import AsyncRedis, connect
 from services.store.dead_letters import DeadLetters
-from services.store.journal import STREAM, Appended, Journal
+from services.store.events.journal import STREAM, Appended, Journal
 
 LIMITS = Limits()
 ORDER = {

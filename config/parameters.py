@@ -47,14 +47,14 @@ class Signature:
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class ParameterFindings:
     """Errors refuse the rules; warnings name what may still come."""
 
     errors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
-def check_parameters(project: Project, signatures: Mapping[str, Signature]) -> Findings:
+def check_parameters(project: Project, signatures: Mapping[str, Signature]) -> ParameterFindings:
     """Hold every enabled rule against the deployments that exist, by ``flow/deployment``."""
     errors: list[str] = []
     warnings: list[str] = []
@@ -72,7 +72,7 @@ def check_parameters(project: Project, signatures: Mapping[str, Signature]) -> F
                     f"{project.where(rule.name, *key, 'parameters', *inside)}: {said}"
                     for inside, said in _misfits(run, signature, parameters)
                 ]
-    return Findings(tuple(errors), tuple(warnings))
+    return ParameterFindings(tuple(errors), tuple(warnings))
 
 
 def _runs(rule: Rule) -> Iterator[tuple[tuple[str | int, ...], str, Any]]:

@@ -32,13 +32,13 @@ ROLES: Final[tuple[RoleName, ...]] = get_args(RoleName)
 """The roles; each may run many times."""
 
 
-class Part(BaseModel):
+class SettingsPart(BaseModel):
     """The settings of one part."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
-class Ports(Part):
+class Ports(SettingsPart):
     """Where the servers of ``sluice up`` listen, on loopback; 0 picks a free port."""
 
     prefect: Port = 4200
@@ -46,7 +46,7 @@ class Ports(Part):
     api: Port = 4280
 
 
-class LimitSettings(Part):
+class LimitSettings(SettingsPart):
     """What one message from outside may weigh."""
 
     max_event_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 1024 * 1024
@@ -57,7 +57,7 @@ class LimitSettings(Part):
         return Limits(max_bytes=self.max_event_bytes, max_depth=self.max_depth)
 
 
-class RedisSettings(Part):
+class RedisSettings(SettingsPart):
     """How to reach Redis (or Valkey), and how the embedded one keeps what it holds."""
 
     fsync: Literal["everysec", "always"] = "everysec"
@@ -80,7 +80,7 @@ class RedisSettings(Part):
     """A server that takes longer over one command counts as out of reach."""
 
 
-class JournalSettings(Part):
+class JournalSettings(SettingsPart):
     """The durable stream of events."""
 
     retention_seconds: Positive = 7 * 86_400
@@ -94,14 +94,14 @@ class JournalSettings(Part):
     """How long a reader may hold an entry before another claims it; routing one takes milliseconds."""
 
 
-class HistorySettings(Part):
+class HistorySettings(SettingsPart):
     """What is remembered of each event for ``sluice events``."""
 
     retention_seconds: Positive = 7 * 86_400
     max_events: Annotated[int, Field(ge=100)] = 200_000
 
 
-class ListenerSettings(Part):
+class ListenerSettings(SettingsPart):
     """What all listeners share."""
 
     backoff_seconds: Positive = 0.2
@@ -118,7 +118,7 @@ class ListenerSettings(Part):
     """What a pub/sub listener keeps in memory while the journal does not take it; then it stops reading."""
 
 
-class FileSettings(Part):
+class FileSettings(SettingsPart):
     """How watched folders are observed, where a watch does not say otherwise."""
 
     rescan_seconds: Positive = 30.0
@@ -142,7 +142,7 @@ class FileSettings(Part):
     """With ``rerun: content``, how long a content is known after its file has gone."""
 
 
-class DispatcherSettings(Part):
+class DispatcherSettings(SettingsPart):
     """How flow runs are created."""
 
     batch: Annotated[int, Field(ge=1, le=100)] = 100
@@ -166,7 +166,7 @@ class DispatcherSettings(Part):
     """A rule that holds its events tries again at least this often."""
 
 
-class ResumerSettings(Part):
+class ResumerSettings(SettingsPart):
     """How signals are applied."""
 
     default_ttl_seconds: Positive = 86_400.0
@@ -187,7 +187,7 @@ class ResumerSettings(Part):
     max_records: Annotated[int, Field(ge=100)] = 200_000
 
 
-class ExecutorSettings(Part):
+class ExecutorSettings(SettingsPart):
     """How flow runs of deployments without a work pool are executed."""
 
     name: str = "default"
@@ -213,7 +213,7 @@ class ExecutorSettings(Part):
     """How often the flow files are looked at for changes."""
 
 
-class ApiSettings(Part):
+class ApiSettings(SettingsPart):
     """The HTTP source, health and metrics."""
 
     host: str = "127.0.0.1"
@@ -228,7 +228,7 @@ class ApiSettings(Part):
     max_connections: Annotated[int, Field(ge=1)] = 1000
 
 
-class LogSettings(Part):
+class LogSettings(SettingsPart):
     """What is logged and how."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -370,7 +370,7 @@ def _is_secret(name: str) -> bool:
 
 def _variables() -> Iterator[str]:
     for name, field in Settings.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Part):
+        if isinstance(field.annotation, type) and issubclass(field.annotation, SettingsPart):
             yield from (f"{PREFIX}{name}__{inner}".upper() for inner in field.annotation.model_fields)
         elif field.validation_alias is None:
             yield f"{PREFIX}{name}".upper()
@@ -390,7 +390,9 @@ def _unknown(environ: Mapping[str, str]) -> list[str]:
         part = field.annotation if field is not None else None
         if field is None or (
             rest
-            and not (isinstance(part, type) and issubclass(part, Part) and rest.split("__")[0] in part.model_fields)
+            and not (
+                isinstance(part, type) and issubclass(part, SettingsPart) and rest.split("__")[0] in part.model_fields
+            )
         ):
             found.append(name)
     return sorted(found)

@@ -25,7 +25,7 @@ CSV = "station,day,degrees\n" + "".join(f"S{n % 7},2026-03-{n % 28 + 1:02d},{n /
 ROWS = 200
 
 
-class Timeline:
+class DemoTimeline:
     """What happened when, printed as it happens."""
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ def main() -> int:
 
 
 def _play(installation: Installation) -> None:
-    timeline = Timeline()
+    timeline = DemoTimeline()
     timeline.begin("Starting everything on a temporary home ...")
     with installation:
         timeline.reached(f"ready; Prefect UI at {installation.status['prefect_ui']}")
@@ -84,12 +84,12 @@ def _play(installation: Installation) -> None:
     print("\nEverything happened, as Prefect and the database tell.")
 
 
-def _stopped(installation: Installation, timeline: Timeline) -> None:
+def _stopped(installation: Installation, timeline: DemoTimeline) -> None:
     timeline.reached(f"stopped with exit code {installation.process.returncode}")
     _demand(installation.process.returncode == 0, f"the service ended with code {installation.process.returncode}")
 
 
-def _ingest(installation: Installation, timeline: Timeline) -> None:
+def _ingest(installation: Installation, timeline: DemoTimeline) -> None:
     inbox = Path(next(iter(installation.status["watches"].values())))
     part = inbox / "weather.csv.part"
     part.write_text(CSV, encoding="utf-8")
@@ -114,7 +114,7 @@ def _ingest(installation: Installation, timeline: Timeline) -> None:
     _demand(len(installation.runs("ingest-file")) == 1, "there is exactly one run for the file")
 
 
-def _order(installation: Installation, timeline: Timeline, number: int) -> dict[str, Any]:
+def _order(installation: Installation, timeline: DemoTimeline, number: int) -> dict[str, Any]:
     order = {
         "specversion": "1.0",
         "id": str(uuid.uuid4()),
@@ -143,7 +143,7 @@ def _order(installation: Installation, timeline: Timeline, number: int) -> dict[
     return waiting
 
 
-def _approve(installation: Installation, timeline: Timeline, waiting: dict[str, Any], number: int) -> None:
+def _approve(installation: Installation, timeline: DemoTimeline, waiting: dict[str, Any], number: int) -> None:
     run = _one(installation, "order-approval", waiting["id"])
     _demand(run["end_time"] is None, f"the order waits until it is answered: {run['state']['name']}")
     asked = datetime.now(UTC).isoformat()

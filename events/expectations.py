@@ -13,18 +13,18 @@ from events.errors import RejectedEvent
 from events.event import Event, event_from_mapping
 from events.rule import Rule
 from events.rule_model import ExpectedResume, ExpectedRun, RuleTest
-from events.rule_parts import Problem
+from events.rule_parts import RuleProblem
 
 _MOMENT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """The time of a test's event that names none: a test says the same on any day."""
 
 
-def run_tests(rule: Rule) -> list[Problem]:
+def run_tests(rule: Rule) -> list[RuleProblem]:
     """What fails of the rule's tests. They look at this rule alone, and at a disabled one as if it were enabled."""
     problems = []
     for index, test in enumerate(rule.spec.tests):
         named = f"the test {test.name!r}" if test.name else "the test"
-        problems += [Problem(("tests", index), f"{named} failed: {message}") for message in _failures(rule, test)]
+        problems += [RuleProblem(("tests", index), f"{named} failed: {message}") for message in _failures(rule, test)]
     return problems
 
 

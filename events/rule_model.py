@@ -73,13 +73,13 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,9
 Text = Annotated[str, StringConstraints(min_length=1, max_length=8192)]
 
 
-class Part(BaseModel):
+class RulePart(BaseModel):
     """A part of the project file: nothing unknown in it, nothing changed after it was read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class ResumeSpec(Part):
+class ResumeSpec(RulePart):
     """Resume (or reject) the runs that wait: by correlation `key`, or one run by `run_id`. All texts are templates."""
 
     key: Text | None = None
@@ -98,7 +98,7 @@ class ResumeSpec(Part):
         return self
 
 
-class ActionSpec(Part):
+class ActionSpec(RulePart):
     """One thing to do: `run` a deployment, or `resume` a waiting run."""
 
     run: Annotated[str, StringConstraints(pattern=r"^[^/{}]+/[^/{}]+$")] | None = None
@@ -134,7 +134,7 @@ class ActionSpec(Part):
 RUN_KEYS: Final = frozenset(ActionSpec.model_fields) - {"run", "resume"}
 
 
-class Batch(Part):
+class Batch(RulePart):
     """One run for many events, which templates see as `events`, oldest first."""
 
     max_events: Annotated[int, Field(ge=1, le=10_000)]
@@ -143,7 +143,7 @@ class Batch(Part):
     """A template: events with different keys are gathered apart."""
 
 
-class Debounce(Part):
+class Debounce(RulePart):
     """One run when a key has been quiet: `event` is the latest of its events, `events` are all of them."""
 
     key: Text | None = None
@@ -153,7 +153,7 @@ class Debounce(Part):
     max_events: Annotated[int, Field(ge=1, le=10_000)] = 10_000
 
 
-class Throttle(Part):
+class Throttle(RulePart):
     """At most `max_events` of a key within `per_seconds`; what is above is dropped, counted and listed."""
 
     key: Text | None = None
@@ -161,7 +161,7 @@ class Throttle(Part):
     per_seconds: Seconds
 
 
-class Correlate(Part):
+class Correlate(RulePart):
     """One run when an event of each kind in `all` has come with one key; templates see them as `joined.KIND`."""
 
     all: Annotated[dict[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")], Globs], Field(min_length=2)]
@@ -171,7 +171,7 @@ class Correlate(Part):
     """Counted from the first event of a key; what is left over then becomes dead letters."""
 
 
-class Rate(Part):
+class Rate(RulePart):
     """At most ``count`` runs within ``per_seconds``; what is above waits."""
 
     count: Annotated[int, Field(ge=1)]
@@ -187,7 +187,7 @@ def _rate(value: Any) -> Any:
     return Rate(count=int(match[1]), per_seconds=int(match[2] or 1) * _UNIT_SECONDS[match[3]])
 
 
-class ExpectedRun(Part):
+class ExpectedRun(RulePart):
     """A run that a test expects: only what is named is compared."""
 
     run: str
@@ -198,7 +198,7 @@ class ExpectedRun(Part):
     job_variables: dict[str, JsonValue] | None = None
 
 
-class ExpectedResume(Part):
+class ExpectedResume(RulePart):
     """A resume that a test expects: only what is named is compared."""
 
     key: str | None = None
@@ -208,7 +208,7 @@ class ExpectedResume(Part):
     action: Literal["resume", "reject"] | None = None
 
 
-class RuleTest(Part):
+class RuleTest(RulePart):
     """An event, or several for a rule that gathers them, and what the rule must make of it."""
 
     name: str | None = None

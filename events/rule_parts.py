@@ -17,7 +17,7 @@ EVENT_KEYS: Final = frozenset({"specversion", "id", "source", "type", "subject",
 OVER_EVENT: Final[Names] = {"event": EVENT_KEYS}
 
 
-class Problem(NamedTuple):
+class RuleProblem(NamedTuple):
     """Something wrong in a rule: where inside it, and what, with the fix."""
 
     path: tuple[str | int, ...]
@@ -27,7 +27,7 @@ class Problem(NamedTuple):
 class RuleProblems(ValueError):
     """A rule that cannot be used, with everything that is wrong in it."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[RuleProblem]) -> None:
         super().__init__("; ".join(problem.message for problem in problems))
         self.problems = tuple(problems)
 
@@ -36,11 +36,11 @@ class PartsCompiler:
     """Compiles the parts of one rule and gathers what is wrong with them."""
 
     def __init__(self) -> None:
-        self.problems: list[Problem] = []
+        self.problems: list[RuleProblem] = []
 
     def globs(self, path: tuple[str | int, ...], patterns: Sequence[str]) -> Globs:
         wrong = [
-            Problem((*path, index) if len(patterns) > 1 else path, problem)
+            RuleProblem((*path, index) if len(patterns) > 1 else path, problem)
             for index, pattern in enumerate(patterns)
             if (problem := glob_problem(pattern))
         ]
@@ -61,7 +61,7 @@ class PartsCompiler:
             return None
         if not is_template(source):
             self.problems.append(
-                Problem(path, f'{source!r} would be the same key for every event — write "{{{{ {source} }}}}"')
+                RuleProblem(path, f'{source!r} would be the same key for every event — write "{{{{ {source} }}}}"')
             )
             return None
         try:
@@ -74,8 +74,8 @@ class PartsCompiler:
         self, path: tuple[str | int, ...], spec: ActionSpec, *, ordinal: int, rule: str, names: Names
     ) -> ActionTemplate:
         action = ActionTemplate(spec, rule=rule, ordinal=ordinal, names=names)
-        self.problems += [Problem((*path, *inside), message) for inside, message in action.problems]
+        self.problems += [RuleProblem((*path, *inside), message) for inside, message in action.problems]
         return action
 
     def _add(self, path: tuple[str | int, ...], problem: TemplateProblem) -> None:
-        self.problems += [Problem((*path, *inside), message) for inside, message in problem.problems]
+        self.problems += [RuleProblem((*path, *inside), message) for inside, message in problem.problems]

@@ -20,7 +20,7 @@ MOST_STEPS: Final = 20_000_000
 """The work of one template in units of one character or item looked at: about a second."""
 
 
-class Running:
+class RunningTemplate:
     """What Jinja's compiled code asks of its context, and the account of the work done so far."""
 
     __slots__ = ("_left", "resolve_or_missing", "vars")

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from events.errors import RejectedEvent
 from events.event import Event, refuse_hydration
 from events.filters.bounds import LONGEST_TEXT, Fault, bounded, kind, present, spend_deep
-from events.sandbox import ENVIRONMENT, Running
+from events.sandbox import ENVIRONMENT, RunningTemplate
 from events.template_check import Names, TemplateProblem, check, narrowed
 
 LONGEST_TEMPLATE: Final = 8192
@@ -55,7 +55,7 @@ class Expression:
     def value(self, scope: Mapping[str, Any]) -> Any:
         """The native result over ``scope``; raises `RejectedEvent` (code ``template``) where there is none."""
         try:
-            return present(_result(self._root, Running(scope)))
+            return present(_result(self._root, RunningTemplate(scope)))
         except Exception as error:  # whatever an event does to a template is told, never raised through
             raise _rejected(self.source, error) from error
 
@@ -77,7 +77,7 @@ class TextTemplate:
     def render(self, scope: Mapping[str, Any]) -> str:
         """The text over ``scope``; raises `RejectedEvent` (code ``template``)."""
         try:
-            running = Running(scope)
+            running = RunningTemplate(scope)
             pieces = []
             for piece in self._root(running):
                 running.spend(len(piece))
@@ -145,7 +145,7 @@ def _compile_string(source: str, names: Names) -> _Render:
 
     def render(scope: Mapping[str, Any]) -> JsonValue:
         try:
-            running = Running(scope)
+            running = RunningTemplate(scope)
             result: JsonValue = _result(root, running)
             spend_deep(running, result)
             return _json(result)
@@ -160,7 +160,7 @@ def is_template(source: str) -> bool:
     return "{{" in source or "{%" in source or "{#" in source
 
 
-def _result(root: Callable[[Any], Iterator[str]], running: Running) -> Any:
+def _result(root: Callable[[Any], Iterator[str]], running: RunningTemplate) -> Any:
     next(root(running), None)  # an assignment yields nothing: this runs it to its end
     return running.vars["result"]
 

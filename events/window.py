@@ -21,7 +21,7 @@ class Dedupe:
 
 
 @dataclass(frozen=True, slots=True)
-class Throttle:
+class ThrottleWindow:
     """Of the events with one key, at most so many within the time pass."""
 
     key: str
@@ -51,7 +51,7 @@ class Ask:
 
     rule: str
     dedupe: Dedupe | None = None
-    throttle: Throttle | None = None
+    throttle: ThrottleWindow | None = None
     gather: Gather | None = None
 
 
@@ -62,7 +62,7 @@ def ask_of(rule: Rule, keys: WindowKeys, event: Event) -> Ask:
     if keys.dedupe is not None:
         dedupe = Dedupe(keys.dedupe, spec.dedupe_seconds)
     if keys.throttle is not None and spec.throttle is not None:
-        throttle = Throttle(keys.throttle, spec.throttle.max_events, spec.throttle.per_seconds)
+        throttle = ThrottleWindow(keys.throttle, spec.throttle.max_events, spec.throttle.per_seconds)
     return Ask(rule.name, dedupe, throttle, _gather(rule, keys.gather, event))
 
 

@@ -31,7 +31,7 @@ PIECE_BYTES: Final = 8 * 1024 * 1024
 SECONDS_BETWEEN_UPDATES: Final = 1.0
 
 
-class Progress:
+class ConversionProgress:
     """A progress bar on the run's page, updated at most once a second."""
 
     def __init__(self, description: str) -> None:
@@ -73,7 +73,7 @@ def _unpacked(raw: OpenedFile, path: Path) -> IO[bytes]:
 @task(cache_policy=NO_CACHE)
 def convert(source: Path, target: Path) -> int:
     """Write ``target``, which appears only when it is complete; answers the number of rows."""
-    progress = Progress(f"{source.name} to Parquet")
+    progress = ConversionProgress(f"{source.name} to Parquet")
     draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     writer: Any = None
     rows = 0

@@ -21,7 +21,7 @@ from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from sluice import Budget, in_markdown, open_file, visible
-from sluice.budgets import Lines, unpacked
+from sluice.budgets import BoundedLines, unpacked
 
 
 def file_version(_context: TaskRunContext, parameters: Mapping[str, Any]) -> str:
@@ -53,7 +53,7 @@ def transform(path: str, folder: str) -> dict[str, Any]:
         unpacked(raw, budget, size=raw.size, compressed=False, name=path) as plain,
         io.TextIOWrapper(plain, encoding="utf-8-sig", newline="") as file,
     ):
-        reader = csv.reader(lines := Lines(file, budget, path))
+        reader = csv.reader(lines := BoundedLines(file, budget, path))
         header = next(reader, [])
         rows = empty = 0
         for record in reader:

@@ -40,7 +40,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyErro
 from sqlalchemy.types import TypeEngine
 
 from sluice import FileChanged, FileRefused, OpenedFile, OverBudget, TableRefused, in_markdown, open_file, visible
-from sluice.budgets import Budget, Lines, unpacked
+from sluice.budgets import BoundedLines, Budget, unpacked
 from sluice.parquet import parquet_batches
 from sluice.tables import LONGEST_NAME, RESERVED, claim_table, table_key
 
@@ -163,10 +163,12 @@ def csv_rows(file: IO[bytes], name: str, budget: Budget) -> Rows:
     """The records by the names of the header, with the line that each begins at; an empty field is None."""
     line, names = 1, list[str]()
     with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
-        csv.field_size_limit(max(budget.line_bytes, 128 * 1024))  # of the whole process; `Lines` keeps to the budget
+        csv.field_size_limit(
+            max(budget.line_bytes, 128 * 1024)
+        )  # of the whole process; `BoundedLines` keeps to the budget
         delimiter = "\t" if ".tsv" in Path(name.lower()).suffixes else _delimiter(text.read(64 * 1024))
         text.seek(0)
-        lines = Lines(text, budget, name)
+        lines = BoundedLines(text, budget, name)
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
         try:
             for record in reader:
@@ -194,7 +196,7 @@ def _uneven(record: list[str], names: list[str]) -> str:
 def json_lines_rows(file: IO[bytes], name: str, budget: Budget) -> Rows:
     """The objects, with their lines; blank lines are passed over."""
     with io.TextIOWrapper(file, encoding="utf-8-sig") as text:
-        lines = Lines(text, budget, name)
+        lines = BoundedLines(text, budget, name)
         for number, line in enumerate(lines, start=1):
             lines.end_record()
             if line.strip():

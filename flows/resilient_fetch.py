@@ -44,7 +44,7 @@ class Unavailable(RuntimeError):
     """The server did not answer, or answered that it cannot now: worth another try."""
 
 
-class Refused(ValueError):
+class RefusedByHost(ValueError):
     """The server works, and what was asked of it cannot be had: another try would bring the same."""
 
 
@@ -57,7 +57,7 @@ class Note(BaseModel):
     at: AwareDatetime
 
 
-class Circuit:
+class HostCircuit:
     """What the runs know together about one host, as notes that only their own writer makes.
 
     Prefect's server makes the variable of a name once, whoever else tries: so no failure is lost among others, and of
@@ -204,13 +204,15 @@ def download(url: str, target: Path, most_bytes: int) -> dict[str, Any]:
                 if response.is_server_error or response.status_code == TOO_MANY_REQUESTS:
                     raise Unavailable(f"{shown} answered {response.status_code} {visible(response.reason_phrase)}")
                 if response.is_error:
-                    raise Refused(
+                    raise RefusedByHost(
                         f"{shown} answered {response.status_code} {visible(response.reason_phrase)}: not tried again"
                     )
                 for chunk in response.iter_bytes():
                     size += len(chunk)
                     if size > most_bytes:
-                        raise Refused(f"{shown} sends more than {most_bytes} bytes: raise most_bytes if that is right")
+                        raise RefusedByHost(
+                            f"{shown} sends more than {most_bytes} bytes: raise most_bytes if that is right"
+                        )
                     digest.update(chunk)
                     part.write(chunk)
             part.flush()
@@ -241,7 +243,7 @@ def resilient_fetch(
         raise ValueError(f"{url!r} is not an http or https URL")
     home = Path(os.environ.get("SLUICE_HOME", ".sluice")).resolve()
     path = Path(target) if target else home / "fetched" / (Path(parts.path).name or parts.hostname)
-    circuit = Circuit(_host(parts), rest=timedelta(seconds=rest_seconds))
+    circuit = HostCircuit(_host(parts), rest=timedelta(seconds=rest_seconds))
     circuit.enter()
     patient = download.with_options(retry_delay_seconds=exponential_backoff(first_pause_seconds))
     try:
@@ -250,7 +252,7 @@ def resilient_fetch(
         failures = circuit.gave_up()
         get_run_logger().warning("gave up on %s, %s runs in a row", visible(parts.hostname), failures)
         raise
-    except Refused:
+    except RefusedByHost:
         circuit.answered()
         raise
     except BaseException:

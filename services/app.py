@@ -27,21 +27,21 @@ from events.event import RESUME, Event
 from events.rule_model import RuleSpec
 from events.signal import ResumeSignal
 from events.window import halves_of
-from services.home import PRIVATE_UMASK, Home
-from services.inspector import Inspector
-from services.listeners.intake import Intake, event_intake, signal_intake
-from services.reload import LiveProject
-from services.role import Part, run_loop, run_parts
+from services.home.home import PRIVATE_UMASK, Home
+from services.listeners.message_intake import MessageIntake, event_intake, signal_intake
+from services.operations.inspector import Inspector
+from services.operations.role import Part, run_loop, run_parts
+from services.routing.rules_reload import LiveProject
 from services.store.connection import AsyncRedis, SyncRedis, connect, connect_sync
 from services.store.dead_letters import DeadLetters
-from services.store.history import History
-from services.store.journal import Appended, Journal
+from services.store.events.history import History
+from services.store.events.journal import Appended, Journal
 from services.store.lease import Lease
 
 if TYPE_CHECKING:
-    from services.executor.zygote import Zygote
+    from services.executor.pool.process_template import ProcessTemplate
     from services.prefect_api.client import PrefectApi
-    from services.resumer.desk import SignalDesk
+    from services.signals.submission import SignalSubmission
 
 EVENTS: Final = "sluice.events"
 TRIM_SECONDS: Final = 86_400.0
@@ -69,13 +69,13 @@ def run_role(role: str, settings: Settings) -> None:
             zygote.close()
 
 
-def _zygote() -> Zygote | None:
-    from services.executor.zygote import Zygote
+def _zygote() -> ProcessTemplate | None:
+    from services.executor.pool.process_template import ProcessTemplate
 
-    return Zygote.fork()
+    return ProcessTemplate.fork()
 
 
-async def _run(role: str, settings: Settings, project: Project, zygote: Zygote | None) -> None:
+async def _run(role: str, settings: Settings, project: Project, zygote: ProcessTemplate | None) -> None:
     async with AsyncExitStack() as stack:
         shared = Shared(settings, project, stack)
         shared.zygote = zygote
@@ -114,7 +114,7 @@ class Shared:
         self.history = History(self.redis, settings.history)
         self.journal = Journal(self.redis, settings.journal, consumer=self.instance)
         self.limits = settings.limits.as_limits()
-        self.zygote: Zygote | None = None
+        self.zygote: ProcessTemplate | None = None
         """What the executor's processes are forked from."""
         self._prefect: PrefectApi | None = None
 
@@ -140,15 +140,15 @@ class Shared:
             self._prefect = await self.stack.enter_async_context(connect_prefect())
         return self._prefect
 
-    def desk(self) -> SignalDesk:
+    def desk(self) -> SignalSubmission:
         """Where signals are handed in."""
-        from services.resumer.desk import SignalDesk
-        from services.store.signals import SignalStore
+        from services.signals.submission import SignalSubmission
+        from services.store.signals.signals import SignalStore
 
         rq_redis = self.connect_sync()
         self.stack.callback(rq_redis.close)
         store = SignalStore(self.redis, self.settings.resumer)
-        return SignalDesk(store=store, rq_redis=rq_redis, limits=self.limits)
+        return SignalSubmission(store=store, rq_redis=rq_redis, limits=self.limits)
 
     def emit_for(self, listener: str) -> Callable[[Sequence[Event]], Awaitable[Sequence[Appended]]]:
         """The journal's door for one listener."""
@@ -170,7 +170,7 @@ async def _listeners(shared: Shared) -> Parts:
     submit = shared.desk().submit
     for name, source in _with_defaults(sources.redis).items():
         listener = listener_name(name)
-        intake: Intake[Any]
+        intake: MessageIntake[Any]
         if source.carries == "signals":
             intake = signal_intake(
                 listener=listener,
@@ -201,10 +201,10 @@ def _with_defaults(sources: Mapping[str, RedisSource]) -> Mapping[str, RedisSour
 
 
 async def _files(shared: Shared) -> Parts:
-    from services.listeners.files.archive import FileArchiver
+    from services.listeners.files.archiving.archiver import FileArchiver
     from services.listeners.files.listener import FilesListener
-    from services.store.finished import FinishedEvents
-    from services.store.ledger import Ledger
+    from services.store.events.finished_events import FinishedEvents
+    from services.store.files.ledger import Ledger
 
     settings, redis, sources = shared.settings, shared.redis, shared.project.sources.files
     ledger = Ledger(redis, settings.journal, settings.files)
@@ -228,25 +228,25 @@ async def _files(shared: Shared) -> Parts:
 
 
 async def _router(shared: Shared) -> Parts:
-    from services.announcer import Announcer
-    from services.deciding import signal_for
-    from services.dispatch_calls import Calls
-    from services.dispatcher import Dispatcher
-    from services.keeper import LEASE_SECONDS as KEEPER_LEASE_SECONDS
-    from services.keeper import Keeper
-    from services.outcomes import Outcomes
+    from services.dispatch.announcer import Announcer
+    from services.dispatch.dispatcher import Dispatcher
+    from services.dispatch.run_creator import RunCreator
+    from services.operations.retention_job import LEASE_SECONDS as KEEPER_LEASE_SECONDS
+    from services.operations.retention_job import RetentionJob
     from services.prefect_api.signatures import check_with_prefect
-    from services.router import Router
-    from services.store.lanes import Lanes
-    from services.store.pace import Paces
-    from services.store.parked import Parked
-    from services.store.progress import Progress
-    from services.store.rules_in_force import RulesInForce
-    from services.store.runs import Runs
-    from services.store.verdicts import VerdictLines
-    from services.store.windows import WindowStore
-    from services.trial import ends_its_judge
-    from services.windows import Windows
+    from services.routing.decisions import signal_for
+    from services.routing.poison_check import ends_its_judge
+    from services.routing.router import Router
+    from services.routing.rule_windows import RuleWindows
+    from services.runs.run_state_tracker import RunStateTracker
+    from services.store.events.event_transitions import EventTransitions
+    from services.store.events.verdict_lines import VerdictLines
+    from services.store.rules.parked_events import ParkedEvents
+    from services.store.rules.rule_usage import RuleUsages
+    from services.store.rules.rules_in_force import RulesInForce
+    from services.store.rules.windows import WindowStore
+    from services.store.runs.created_runs import CreatedRuns
+    from services.store.runs.dispatch_queues import DispatchQueues
 
     settings, redis = shared.settings, shared.redis
     prefect = await shared.prefect()
@@ -257,7 +257,7 @@ async def _router(shared: Shared) -> Parts:
         publish=RulesInForce(redis).put,
     )
     desk = shared.desk()
-    progress = Progress(redis, retention_seconds=settings.history.retention_seconds)
+    progress = EventTransitions(redis, retention_seconds=settings.history.retention_seconds)
     announcer = Announcer(prefect=prefect, busy=lambda: dispatcher.busy)
 
     async def submit(signal: ResumeSignal) -> None:
@@ -267,15 +267,15 @@ async def _router(shared: Shared) -> Parts:
         known = live.project.rules.get(rule)
         return known.spec if known is not None else RuleSpec(name=rule, on="*", run="unknown/unknown")
 
-    lanes = Lanes(redis)
-    parked = Parked(redis)
+    lanes = DispatchQueues(redis)
+    parked = ParkedEvents(redis)
     window_store = WindowStore(redis, seen_seconds=settings.journal.seen_seconds)
 
     async def needed() -> list[str]:
         stores = (lanes, window_store, parked)
         return [position for store in stores for position in await store.oldest_positions()]
 
-    windows = Windows(
+    windows = RuleWindows(
         rules=lambda: live.project.rules,
         store=window_store,
         fetch=shared.journal.fetch,
@@ -296,10 +296,10 @@ async def _router(shared: Shared) -> Parts:
     )
     dispatcher = Dispatcher(
         lanes=lanes,
-        paces=Paces(redis),
+        paces=RuleUsages(redis),
         lease=Lease(redis, "dispatch", ttl_seconds=DISPATCH_LEASE_SECONDS),
         pace=pace,
-        calls=lambda wake: Calls(
+        calls=lambda wake: RunCreator(
             prefect=prefect,
             recorder=progress,
             fetch=shared.journal.fetch,
@@ -314,8 +314,8 @@ async def _router(shared: Shared) -> Parts:
         rejudge=progress.rejudge,
         settings=settings.dispatcher,
     )
-    outcomes = Outcomes(prefect=prefect, recorder=progress, runs=Runs(redis), history=shared.history)
-    keeper = Keeper(
+    outcomes = RunStateTracker(prefect=prefect, recorder=progress, runs=CreatedRuns(redis), history=shared.history)
+    keeper = RetentionJob(
         redis=redis,
         needed=needed,
         lease=Lease(redis, "keeper", ttl_seconds=KEEPER_LEASE_SECONDS),
@@ -334,7 +334,7 @@ async def _router(shared: Shared) -> Parts:
 
 
 async def _resumer(shared: Shared) -> Parts:
-    from services.resumer.build import build_resumer
+    from services.signals.resumer import build_resumer
 
     resumer = build_resumer(
         redis=shared.redis,
@@ -366,10 +366,10 @@ async def _executor(shared: Shared) -> Parts:
 
 
 async def _api(shared: Shared) -> Parts:
-    from services.access import find_access
-    from services.listeners.http import HttpListener
-    from services.readiness import CachedReadiness, read_readiness
-    from services.scrape import scrape
+    from services.home.access import find_access
+    from services.listeners.http.listener import HttpListener
+    from services.operations.metrics_page import scrape
+    from services.operations.readiness import CachedReadiness, read_readiness
 
     settings = shared.settings
     token = settings.api.token or _token_of_home(settings)

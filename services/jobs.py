@@ -11,7 +11,7 @@ def execute_run(run_id: str, state_id: str) -> dict[str, Any]:
     The executor's slots do this themselves, in a fork of a warm process; called by any other RQ worker, this starts a
     fresh interpreter for the run.
     """
-    from services.executor.alone import execute
+    from services.executor.process.single_run import execute
 
     del state_id  # it names the job; Prefect is asked for the state of the moment
     return execute(run_id)
@@ -19,6 +19,6 @@ def execute_run(run_id: str, state_id: str) -> dict[str, Any]:
 
 def apply_signal(signal_id: str) -> None:
     """Apply the resume signal; run by the resumer's worker, which is the one that has the connections."""
-    from services.resumer.worker import apply_here
+    from services.signals.worker import apply_here
 
     apply_here(signal_id)

@@ -129,7 +129,7 @@ class Meter:
         self.total = 0
 
 
-class Lines:
+class BoundedLines:
     """The lines of a text for a reader of records; a record may have several, and no more than the budget allows."""
 
     def __init__(self, text: IO[str], budget: Budget, name: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from config.settings import RedisSettings
-from services.embedded import claim_port, start_valkey
+from services.local.embedded_servers import claim_port, start_valkey
 from services.store.connection import AsyncRedis, connect
 from tests.support import prefects
 

@@ -155,16 +155,16 @@ async def _replay_all(
 ) -> list[dict[str, str]]:
     import asyncio
 
-    from services.dead_replay import DeadReplay
-    from services.resumer.desk import SignalDesk
+    from services.routing.dead_letter_replay import DeadReplay
+    from services.signals.submission import SignalSubmission
     from services.store.connection import connect_sync
-    from services.store.journal import Journal
-    from services.store.signals import SignalStore
+    from services.store.events.journal import Journal
+    from services.store.signals.signals import SignalStore
 
     settings = session.settings
     rq_redis = connect_sync(session.redis_url, settings.redis)
     limits = settings.limits.as_limits()
-    desk = SignalDesk(store=SignalStore(session.redis, settings.resumer), rq_redis=rq_redis, limits=limits)
+    desk = SignalSubmission(store=SignalStore(session.redis, settings.resumer), rq_redis=rq_redis, limits=limits)
     again = DeadReplay(
         journal=Journal(session.redis, settings.journal),
         letters=DeadLetters(session.redis),
@@ -201,7 +201,7 @@ async def _letters(session: Session, ids: list[str] | None, query: LetterQuery) 
 
 
 def _edits(texts: Sequence[str]) -> dict[str, Any]:
-    from services.dead_replay import parse_edit
+    from services.routing.dead_letter_replay import parse_edit
 
     try:
         return dict(parse_edit(text) for text in texts)

@@ -11,7 +11,7 @@ from services.cli.output import show_json, show_line, show_title
 from sluice.display import visible
 
 if TYPE_CHECKING:
-    from services.deployments.plan import Step
+    from services.deployments.plan import PlanStep
 
 WIDTH: Final = 80
 _PAST: Final = {
@@ -24,7 +24,7 @@ _PAST: Final = {
 }
 
 
-def show_steps(steps: Sequence[Step], *, done: bool, as_json: bool) -> None:
+def show_steps(steps: Sequence[PlanStep], *, done: bool, as_json: bool) -> None:
     """A line for each deployment, and below it what changes and why; with ``as_json`` an array of objects."""
     if as_json:
         show_json([step.as_row() for step in steps])
@@ -40,5 +40,5 @@ def show_steps(steps: Sequence[Step], *, done: bool, as_json: bool) -> None:
     show_title(f"{summary}." if done else f"plan: {summary}. Nothing was done.")
 
 
-def _word(step: Step, *, done: bool) -> str:
+def _word(step: PlanStep, *, done: bool) -> str:
     return _PAST[step.action] if done else step.action

@@ -17,12 +17,12 @@ from events.event import parse_event
 from services.cli.output import local_time, say, show_fields, show_json, show_line, show_rows, show_title
 from services.cli.session import Session, open_session, run_command
 from services.cli.times import moment_or_none
-from services.store.event_history import EventHistory
-from services.store.history import History, Query
-from services.store.journal import Journal
+from services.store.events.event_history import EventHistory
+from services.store.events.history import History, Query
+from services.store.events.journal import Journal
 
 if TYPE_CHECKING:
-    from services.replay import Replay
+    from services.routing.replay import Replay
 
 app = typer.Typer(help="Publish events, see what became of them, replay them.", no_args_is_help=True)
 
@@ -167,7 +167,7 @@ def replay(
         )
 
     async def work() -> None:
-        from services.replay import Replay, new_salt
+        from services.routing.replay import Replay, new_salt
 
         async with open_session() as session:
             journal = Journal(session.redis, session.settings.journal)
@@ -211,9 +211,9 @@ def _history(session: Session) -> History:
 
 
 async def _waits_for(session: Session, identity: str) -> list[str]:
-    from services.store.progress import Progress
+    from services.store.events.event_transitions import EventTransitions
 
-    progress = Progress(session.redis, retention_seconds=session.settings.history.retention_seconds)
+    progress = EventTransitions(session.redis, retention_seconds=session.settings.history.retention_seconds)
     return await progress.open_effects(identity)
 
 

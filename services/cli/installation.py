@@ -21,10 +21,10 @@ from services.cli.output import say, show_fields, show_json, show_rows, show_tit
 from services.cli.session import run_command
 
 if TYPE_CHECKING:
-    from config.parameters import Findings
+    from config.parameters import ParameterFindings
     from config.project import Project
     from services.deployments.declared import Declarations
-    from services.project_check import Checked
+    from services.deployments.project_check import Checked
 
 HomeOption = Annotated[Path | None, typer.Option("--home", help="Where the state lives (SLUICE_HOME).")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="Sources and rules (SLUICE_CONFIG).")]
@@ -56,7 +56,7 @@ def register(app: typer.Typer) -> None:
 
 def up(home: HomeOption = None, config: ConfigOption = None, is_open: OpenOption = False) -> None:
     """Run everything on this machine until Ctrl-C."""
-    from services.supervisor import Supervisor
+    from services.local.supervisor import Supervisor
 
     if is_open:
         os.environ["SLUICE_OPEN"] = "true"
@@ -80,8 +80,8 @@ def run(role: Role, home: HomeOption = None, config: ConfigOption = None) -> Non
 
 def env(as_json: JsonOption = False) -> None:
     """Print what a client of this installation needs, passwords too: `eval "$(sluice env)"`."""
-    from services.access import find_access
-    from services.home import Home
+    from services.home.access import find_access
+    from services.home.home import Home
 
     settings = _settings(None, None)
     found: dict[str, str | None] = {}
@@ -106,8 +106,8 @@ def env(as_json: JsonOption = False) -> None:
 
 def ui() -> None:
     """Print a link that opens the Prefect UI and logs the browser in: good once, for an hour."""
-    from services.access import find_access
-    from services.home import Home
+    from services.home.access import find_access
+    from services.home.home import Home
 
     settings = _settings(None, None)
     home = Home(settings.home)
@@ -124,8 +124,8 @@ def ui() -> None:
 
 def status(as_json: JsonOption = False, role: RoleOption = None) -> None:
     """Tell whether the installation is ready; exit 0 when it is, 1 when not."""
-    from services.readiness import Readiness
-    from services.status import read_status
+    from services.operations.readiness import Readiness
+    from services.operations.status import read_status
 
     found: list[tuple[Readiness, dict[str, Any]]] = []
 
@@ -149,12 +149,12 @@ def check(config: ConfigOption = None) -> None:
     settings = _settings(None, config)
 
     async def look() -> None:
-        from services.access import find_access
+        from services.home.access import find_access
 
         access = find_access(settings)
         if access.prefect_api_url:
             os.environ.update(access.for_prefect())  # read by Prefect's client when it is first imported
-        from services.project_check import AskPrefect, check_project
+        from services.deployments.project_check import AskPrefect, check_project
 
         async with AsyncExitStack() as stack:
             ask: AskPrefect | None = None
@@ -166,7 +166,7 @@ def check(config: ConfigOption = None) -> None:
                     connect(access.prefect_api_url, auth_string=access.prefect_auth_string)
                 )
 
-                async def ask(project: Project, declarations: Declarations) -> Findings:
+                async def ask(project: Project, declarations: Declarations) -> ParameterFindings:
                     return await check_with_prefect(project, prefect, declared=declarations.signatures)
 
             checked = await check_project(settings, ask_prefect=ask)
@@ -192,12 +192,12 @@ def deploy(plan: PlanOption = False, as_json: JsonOption = False) -> None:
         async with open_session() as session:
             prefect = await session.prefect()
             from services.deployments.deploy import DeploymentPlan, carry_out, plan_deployments
+            from services.deployments.project_check import check_project
             from services.prefect_api.signatures import check_with_prefect
-            from services.project_check import check_project
 
             plans: list[DeploymentPlan] = []
 
-            async def ask(project: Project, declarations: Declarations) -> Findings:
+            async def ask(project: Project, declarations: Declarations) -> ParameterFindings:
                 plans.append(await plan_deployments(prefect, session.redis, declarations))
                 return await check_with_prefect(project, prefect, declared=declarations.signatures, gone=plans[0].gone)
 

@@ -79,10 +79,10 @@ def dropped(
     """What throttles and dedupe keys have dropped: counts for each rule, or the last events of one."""
 
     async def work() -> None:
-        from services.store.event_history import moment
-        from services.store.journal import STREAM
-        from services.store.known_events import KnownEvents
-        from services.store.windows import WindowStore
+        from services.store.events.event_history import moment
+        from services.store.events.journal import STREAM
+        from services.store.events.known_events import KnownEvents
+        from services.store.rules.windows import WindowStore
 
         async with open_session() as session:
             store = WindowStore(session.redis, seen_seconds=session.settings.journal.seen_seconds)
@@ -197,8 +197,8 @@ def _said(row: dict[str, Any]) -> str:
 
 
 async def _against_last(project: Project, count: int, only: str | None, *, limit: int, as_json: bool) -> None:
-    from services.store.history import History, Query
-    from services.store.rules_in_force import RulesInForce
+    from services.store.events.history import History, Query
+    from services.store.rules.rules_in_force import RulesInForce
 
     async with open_session() as session:
         in_force = await RulesInForce(session.redis).get()

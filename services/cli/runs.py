@@ -158,8 +158,8 @@ def _print_lines(lines: list[dict[str, Any]]) -> None:
 
 async def _signals(session: Session, run_id: str) -> list[dict[str, Any]]:
     from services.cli.signals import event_sources
-    from services.resumer.rows import row
-    from services.store.signals import SignalStore
+    from services.signals.listing import row
+    from services.store.signals.signals import SignalStore
 
     records = await SignalStore(session.redis, session.settings.resumer).of_run(run_id)
     sources = await event_sources(session, records)
@@ -172,12 +172,12 @@ def _url(session: Session, run_id: str) -> str:
 
 async def _events(session: Session, run: dict[str, Any]) -> list[dict[str, str | None]]:
     """The events that led to the run, from the history; from its tags when the history has forgotten them."""
-    from services.store.journal import STREAM
-    from services.store.known_events import KnownEvents
-    from services.store.runs import Runs
+    from services.store.events.journal import STREAM
+    from services.store.events.known_events import KnownEvents
+    from services.store.runs.created_runs import CreatedRuns
 
     try:
-        record = await Runs(session.redis).get(run["id"])
+        record = await CreatedRuns(session.redis).get(run["id"])
         identities = [identity for identity, _ in record.events] if record else []
         sources = await KnownEvents(session.redis, stream=STREAM).sources(identities)
     except SluiceError:

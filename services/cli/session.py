@@ -12,9 +12,9 @@ import typer
 
 from config.settings import Settings, load_settings
 from events.errors import ConfigError, SluiceError
-from services.access import find_access
 from services.cli.output import say
-from services.home import ui_url
+from services.home.access import find_access
+from services.home.home import ui_url
 from services.store.connection import AsyncRedis, connect
 
 if TYPE_CHECKING:

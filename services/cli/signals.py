@@ -19,7 +19,7 @@ from services.cli.output import show_fields, show_json, show_line, show_rows, sh
 from services.cli.session import Session, open_session, run_command
 
 if TYPE_CHECKING:
-    from services.store.signal_record import SignalRecord
+    from services.store.signals.signal_record import SignalRecord
 
 app = typer.Typer(help="Send resume signals, and see what became of them.", no_args_is_help=True)
 
@@ -98,8 +98,8 @@ def list_(
     """The newest signals first."""
 
     async def work() -> None:
-        from services.resumer.rows import row
-        from services.store.signals import SignalStore
+        from services.signals.listing import row
+        from services.store.signals.signals import SignalStore
 
         async with open_session() as session:
             store = SignalStore(session.redis, session.settings.resumer)
@@ -120,8 +120,8 @@ def show(signal_id: Annotated[str, typer.Argument(help="The signal's id.")], as_
     """One signal: what it says, the runs it was for, and what happened to it when."""
 
     async def work() -> None:
-        from services.resumer.rows import whole
-        from services.store.signals import SignalStore
+        from services.signals.listing import whole
+        from services.store.signals.signals import SignalStore
 
         async with open_session() as session:
             store = SignalStore(session.redis, session.settings.resumer)
@@ -143,8 +143,8 @@ def show(signal_id: Annotated[str, typer.Argument(help="The signal's id.")], as_
 
 async def event_sources(session: Session, records: Sequence[SignalRecord]) -> dict[str, str | None]:
     """The sources of the events that led to the signals, by identity."""
-    from services.store.journal import STREAM
-    from services.store.known_events import KnownEvents
+    from services.store.events.journal import STREAM
+    from services.store.events.known_events import KnownEvents
 
     identities = [one.signal.event_identity for one in records if one.signal.event_identity]
     return await KnownEvents(session.redis, stream=STREAM).sources(identities)
@@ -152,15 +152,15 @@ async def event_sources(session: Session, records: Sequence[SignalRecord]) -> di
 
 async def send_and_tell(session: Session, signal: ResumeSignal, *, wait_seconds: float, as_json: bool) -> None:
     """Hand the signal in and print its outcome; raises `RejectedEvent` for one that means failure."""
-    from services.resumer.desk import SignalDesk
-    from services.resumer.rows import row
+    from services.signals.listing import row
+    from services.signals.submission import SignalSubmission
     from services.store.connection import connect_sync
-    from services.store.signals import SignalStore
+    from services.store.signals.signals import SignalStore
 
     store = SignalStore(session.redis, session.settings.resumer)
     rq_redis = connect_sync(session.redis_url, session.settings.redis)
     try:
-        desk = SignalDesk(store=store, rq_redis=rq_redis, limits=session.settings.limits.as_limits())
+        desk = SignalSubmission(store=store, rq_redis=rq_redis, limits=session.settings.limits.as_limits())
         known = await desk.submit(signal, origin="sluice signals send")
     finally:
         rq_redis.close()

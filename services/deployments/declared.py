@@ -24,7 +24,7 @@ from events.errors import ConfigError
 from events.suggest import did_you_mean
 from services.deployments.flow_file import CONSTANT, FlowFile, FoundFlow, read_flow_file, seems_to_hold_flows
 from services.deployments.options import Options
-from services.executor.catalog import OWN_TAG
+from services.executor.intake.run_policy import OWN_TAG
 
 NAME: Final = "default"
 FOLDER: Final = "flows"

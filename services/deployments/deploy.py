@@ -12,12 +12,12 @@ from typing import Any, Final
 
 from config.settings import CHECKOUT, Settings
 from services.deployments.declared import Declarations, read_declarations
-from services.deployments.plan import PROJECT_LABEL, RegisteredDeployment, Step, make_plan
+from services.deployments.plan import PROJECT_LABEL, PlanStep, RegisteredDeployment, make_plan
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.deployments import PAGE, all_bodies, flow_names, register, remove
 from services.store.connection import AsyncRedis
 from services.store.installation import installation_id
-from services.store.registered import RegisteredFile, forget, remember
+from services.store.runs.registered_files import RegisteredFile, forget, remember
 
 _OPEN: Final = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
 _IN_STORE: Final = {"Scheduled", "Late"}
@@ -28,7 +28,7 @@ _IN_STORE: Final = {"Scheduled", "Late"}
 class DeploymentPlan:
     """The steps to take, and what the project declares."""
 
-    steps: Sequence[Step]
+    steps: Sequence[PlanStep]
     declarations: Declarations
 
     @property

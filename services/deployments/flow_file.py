@@ -17,7 +17,7 @@ from prefect.utilities.importtools import load_script_as_module
 
 from config.yaml_file import KeyPath
 from events.errors import ConfigError
-from services.executor.loading import describe_failure
+from services.executor.process.flow_loading import describe_failure
 
 CONSTANT: Final = "DEPLOYMENT"
 _NEAR: Final = 0.8

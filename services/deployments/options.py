@@ -13,7 +13,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from events.suggest import did_you_mean
-from services.executor.catalog import Priority
+from services.executor.intake.run_policy import Priority
 
 LONGEST_SECONDS: Final = 10 * 366 * 86_400.0
 """Prefect's scheduler fails on intervals that lead beyond what a date can hold."""

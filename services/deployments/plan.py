@@ -48,7 +48,7 @@ class RegisteredDeployment:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PlanStep:
     """What is to happen with one deployment, and why."""
 
     action: Action
@@ -70,7 +70,7 @@ def make_plan(
     project: str,
     host: str,
     root: Path,
-) -> list[Step]:
+) -> list[PlanStep]:
     """The steps, ordered by name.
 
     ``project`` and ``host`` mark what is registered; ``root`` is the project's folder.
@@ -87,12 +87,12 @@ def make_plan(
     return sorted(steps, key=lambda step: step.deployment)
 
 
-def _put(one: DeclaredDeployment, there: RegisteredDeployment | None, marks: Mapping[str, str]) -> Step:
+def _put(one: DeclaredDeployment, there: RegisteredDeployment | None, marks: Mapping[str, str]) -> PlanStep:
     body = {**one.body, "labels": dict(marks)}
     if there is None:
-        return Step("create", one.name, (str(body["entrypoint"]),), None, body)
+        return PlanStep("create", one.name, (str(body["entrypoint"]),), None, body)
     details = [*_taken_over(there, marks), *_differences(there.body, body)]
-    return Step("change" if details else "unchanged", one.name, tuple(details), str(there.body["id"]), body)
+    return PlanStep("change" if details else "unchanged", one.name, tuple(details), str(there.body["id"]), body)
 
 
 def _taken_over(there: RegisteredDeployment, marks: Mapping[str, str]) -> Iterator[str]:
@@ -104,30 +104,30 @@ def _taken_over(there: RegisteredDeployment, marks: Mapping[str, str]) -> Iterat
         )
 
 
-def _gone(one: RegisteredDeployment, *, host: str, root: Path, empty: bool) -> Step:
+def _gone(one: RegisteredDeployment, *, host: str, root: Path, empty: bool) -> PlanStep:
     path, entrypoint = Path(str(one.body.get("path") or ".")), str(one.body.get("entrypoint") or "")
     deployment_id = str(one.body["id"])
     by_hand = f"to remove it: prefect deployment delete {one.name}"
     if path == root and empty:
-        return Step("leave", one.name, (f"{root} has no flow at all, as if something were not mounted; {by_hand}",))
+        return PlanStep("leave", one.name, (f"{root} has no flow at all, as if something were not mounted; {by_hand}",))
     if path != root:
         origin = str(one.labels.get(HOST_LABEL))
         if origin != host:
-            return Step("leave", one.name, (f"{path} on the machine {origin} cannot be seen from here; {by_hand}",))
+            return PlanStep("leave", one.name, (f"{path} on the machine {origin} cannot be seen from here; {by_hand}",))
         if not path.is_dir():  # renamed, or on a disk that is not mounted
             return _pause(one, deployment_id, f"{path} is not there; {by_hand}")
         if (path / entrypoint.partition(":")[0]).exists():
-            return Step("leave", one.name, (f"{path} still has {entrypoint}: deploy there, or {by_hand}",))
+            return PlanStep("leave", one.name, (f"{path} still has {entrypoint}: deploy there, or {by_hand}",))
     gone = f"{entrypoint} is gone"
     if one.open_runs:
         return _pause(one, deployment_id, gone, _open(one))
-    return Step("remove", one.name, (gone,), deployment_id)
+    return PlanStep("remove", one.name, (gone,), deployment_id)
 
 
-def _pause(one: RegisteredDeployment, deployment_id: str, *why: str) -> Step:
+def _pause(one: RegisteredDeployment, deployment_id: str, *why: str) -> PlanStep:
     if one.body.get("paused"):
-        return Step("leave", one.name, ("paused already", *why))
-    return Step("pause", one.name, why, deployment_id)
+        return PlanStep("leave", one.name, ("paused already", *why))
+    return PlanStep("pause", one.name, why, deployment_id)
 
 
 def _open(one: RegisteredDeployment) -> str:

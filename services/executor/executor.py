@@ -20,16 +20,16 @@ import structlog
 
 from config.settings import ExecutorSettings, LogSettings, RedisSettings
 from events.errors import SluiceError
-from services.executor.catalog import Policy, Priority, queue_name, queue_names
-from services.executor.endings import AFTERMATH_SECONDS, Ending
-from services.executor.fleet import Fleet, Slot
-from services.executor.generation import environment_of_flows, sources_of
-from services.executor.intake import Intake
-from services.executor.queueing import Queueing
-from services.executor.sweep import Debt, Sweeper
-from services.executor.unheld import UnheldRuns
-from services.executor.wire import Message
-from services.executor.zygote import Zygote
+from services.executor.finalizing.end_reason import AFTERMATH_SECONDS, EndReason
+from services.executor.finalizing.lost_runs import Debt, LostRuns
+from services.executor.finalizing.unrecorded_runs import UnrecordedRuns
+from services.executor.intake.job_enqueuer import JobEnqueuer
+from services.executor.intake.run_intake import RunIntake
+from services.executor.intake.run_policy import Priority, RunPolicy, queue_name, queue_names
+from services.executor.pool.fork_server_handle import environment_of_flows, sources_of
+from services.executor.pool.pipes import Message
+from services.executor.pool.process_pool import ProcessPool, SlotState
+from services.executor.pool.process_template import ProcessTemplate
 from services.prefect_api import deployments as deployment_calls
 from services.prefect_api import run_calls
 from services.prefect_api.client import PrefectApi
@@ -38,8 +38,8 @@ from services.prefect_api.events import Connected, StateChange, emit, run_event,
 from services.prefect_api.runs import FINAL_TYPES
 from services.prefect_api.server_options import read_server_options
 from services.store.connection import connect_sync
-from services.store.executions import Execution, Executions
-from services.store.registered import RegisteredFiles
+from services.store.runs.executions import Execution, Executions
+from services.store.runs.registered_files import RegisteredFiles
 
 log = structlog.get_logger()
 
@@ -63,7 +63,7 @@ class Executor:
         log_settings: LogSettings,
         home: Path,
         folders: Sequence[str] = (),
-        zygote: Zygote | None = None,
+        zygote: ProcessTemplate | None = None,
     ) -> None:
         self._settings = settings
         self._prefect = prefect
@@ -84,14 +84,14 @@ class Executor:
         redis = connect_sync(redis_url, redis_settings)
         self._executions = Executions(redis, name=settings.name, alive_seconds=settings.lost_seconds)
         registered = RegisteredFiles(redis)
-        self._queueing = Queueing(redis, held=self._executions.holds)
-        self._sweeper = Sweeper(executions=self._executions, instance=self._name, lost_seconds=settings.lost_seconds)
-        self._unheld = UnheldRuns(
+        self._queueing = JobEnqueuer(redis, held=self._executions.holds)
+        self._sweeper = LostRuns(executions=self._executions, instance=self._name, lost_seconds=settings.lost_seconds)
+        self._unheld = UnrecordedRuns(
             in_process=partial(run_calls.in_process, prefect),
             claimed=partial(run_calls.was_claimed, prefect),
             lost_seconds=settings.lost_seconds,
         )
-        self._fleet = Fleet(
+        self._fleet = ProcessPool(
             seats=settings.slots,
             waiting=settings.waiting,
             assignment=lambda path, sources: {**self._told, "socket": path, "sources": sources},
@@ -102,10 +102,10 @@ class Executor:
             warms=settings.mode == "fork",
             zygote=zygote,
         )
-        self._intake = Intake(
+        self._intake = RunIntake(
             prefect=_Port(prefect, refresh=lambda: self._queueing.call(registered.refresh)),
             enqueue=self._queueing.put,
-            policy=Policy(executor=settings.name, globs=settings.deployments, registered=registered.get),
+            policy=RunPolicy(executor=settings.name, globs=settings.deployments, registered=registered.get),
             running=lambda: list(self._fleet.running),
             tell=self._fleet.tell,
             changed=lambda deployments: self._fleet.set_sources(sources_of(deployments)),
@@ -179,11 +179,11 @@ class Executor:
             "runs wait beside them; raise it, or have long waits suspend their run (suspend=True)"
         )
 
-    def busy(self, slot: Slot) -> None:
+    def busy(self, slot: SlotState) -> None:
         """A run begins."""
         self._starts.append(slot.since)
 
-    def started(self, slot: Slot, at: float) -> None:
+    def started(self, slot: SlotState, at: float) -> None:
         """A flow is about to run."""
         self._latencies.append(at - slot.queued)
 
@@ -195,7 +195,7 @@ class Executor:
     def orphaned(self, run_id: str, since: float) -> None:
         """A run's slot died."""
         execution = Execution(run_id=run_id, instance=self._name, since=since)
-        self._settle(Debt(execution, Ending.LOST, "The slot that ran the run died, and the run with it."))
+        self._settle(Debt(execution, EndReason.LOST, "The slot that ran the run died, and the run with it."))
 
     def settled(self, run_id: str, *, ok: bool) -> None:
         """A run is settled, or must be tried again by the next sweep."""

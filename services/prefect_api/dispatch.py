@@ -52,7 +52,7 @@ _REFUSED: Final = (
 )
 
 
-class Fate(StrEnum):
+class CreationResult(StrEnum):
     """What became of one run in a bulk call."""
 
     CREATED = "created"
@@ -70,7 +70,7 @@ class Fate(StrEnum):
 class Result:
     """One item's fate; ``run_id`` where it was created, where it was not what was ``said``, and its ``code``."""
 
-    fate: Fate
+    fate: CreationResult
     run_id: str = ""
     said: str = ""
     code: str = "prefect-failed"
@@ -79,7 +79,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Deployment:
+class DispatchTarget:
     """A deployment by name, as far as dispatching needs to know it."""
 
     id: str
@@ -137,16 +137,16 @@ def tags_of(action: RunDeployment, source: str) -> list[str]:
     return list(dict.fromkeys(visible(tag, TAG_LIMIT) for tag in (*ours, *action.tags)))
 
 
-async def find_deployment(api: PrefectApi, name: str) -> Deployment:
+async def find_deployment(api: PrefectApi, name: str) -> DispatchTarget:
     """The deployment ``flow/deployment``; raises `NotFound` when there is none."""
     flow, _, deployment = name.partition("/")
     found = await api.request(
         "GET", f"/deployments/name/{quote(flow, safe='')}/{quote(deployment, safe='')}", once=True
     )
-    return Deployment(id=found["id"], name=name, has_work_pool=bool(found.get("work_pool_name")))
+    return DispatchTarget(id=found["id"], name=name, has_work_pool=bool(found.get("work_pool_name")))
 
 
-async def create_runs(api: PrefectApi, deployment: Deployment, bodies: Sequence[Mapping[str, Any]]) -> list[Result]:
+async def create_runs(api: PrefectApi, deployment: DispatchTarget, bodies: Sequence[Mapping[str, Any]]) -> list[Result]:
     """Create at most 100 runs in one call; the results are in the order of ``bodies``.
 
     Raises `TransientError` when nothing is known of any of them (send all again: the keys make that safe), `NotFound`
@@ -160,7 +160,7 @@ async def create_runs(api: PrefectApi, deployment: Deployment, bodies: Sequence[
     if len(results) != len(bodies):
         msg = f"Prefect answered {len(results)} results for {len(bodies)} runs"
         raise TransientError(msg)
-    if any(result.fate not in {Fate.CREATED, Fate.REFUSED} for result in results):
+    if any(result.fate not in {CreationResult.CREATED, CreationResult.REFUSED} for result in results):
         return await _verified(api, results)
     return results
 
@@ -188,7 +188,7 @@ async def healthy(api: PrefectApi) -> bool:
 
 async def _verified(api: PrefectApi, results: list[Result]) -> list[Result]:
     """Where an item failed inside the database, the whole call may have been undone, whatever the others say."""
-    claimed = [result.run_id for result in results if result.fate is Fate.CREATED]
+    claimed = [result.run_id for result in results if result.fate is CreationResult.CREATED]
     if not claimed:
         return results
     rows = await api.request(
@@ -197,23 +197,23 @@ async def _verified(api: PrefectApi, results: list[Result]) -> list[Result]:
     there = {row["id"] for row in rows}
     return [
         result
-        if result.fate is not Fate.CREATED or result.run_id in there
-        else Result(Fate.RETRY, said="undone with the call")
+        if result.fate is not CreationResult.CREATED or result.run_id in there
+        else Result(CreationResult.RETRY, said="undone with the call")
         for result in results
     ]
 
 
 def _result(item: Mapping[str, Any], *, alone: bool) -> Result:
     if item["status"] == "CREATED":
-        return Result(Fate.CREATED, run_id=item["flow_run_id"])
+        return Result(CreationResult.CREATED, run_id=item["flow_run_id"])
     said = str(item.get("error") or "Prefect gave no reason")[:2000]
     words = said.lower()
     if words.startswith(_REFUSED):
         code = "parameters-refused" if words.startswith("parameter validation") else "prefect-refused"
-        return Result(Fate.REFUSED, said=said, code=code)
+        return Result(CreationResult.REFUSED, said=said, code=code)
     if any(part in words for part in _TRANSIENT):
-        return Result(Fate.RETRY, said=said)
-    return Result(Fate.FAILED if alone else Fate.ALONE, said=said)
+        return Result(CreationResult.RETRY, said=said)
+    return Result(CreationResult.FAILED if alone else CreationResult.ALONE, said=said)
 
 
 def _scheduled(action: RunDeployment) -> datetime | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from config.parameters import Findings, Signature, check_parameters
+from config.parameters import ParameterFindings, Signature, check_parameters
 from config.project import Project
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.deployments import all_bodies, flow_names
@@ -26,7 +26,7 @@ async def read_signatures(api: PrefectApi) -> dict[str, Signature]:
 
 async def check_with_prefect(
     project: Project, api: PrefectApi, *, declared: Mapping[str, Signature] | None = None, gone: Collection[str] = ()
-) -> Findings:
+) -> ParameterFindings:
     """Hold the rules against the deployments that Prefect has, or will have once ``declared`` is registered.
 
     What is ``gone`` counts as not there. Raises `TransientError`.

@@ -43,7 +43,7 @@ class Resumed:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedAnswer:
     """Prefect refused the input; the run goes on waiting unless ``ended`` (its pause had timed out in Prefect)."""
 
     reason: str
@@ -117,7 +117,7 @@ class WaitingRuns:
                 stays.append(stay)
         return stays
 
-    async def resume(self, run: RunView, value: Mapping[str, Any]) -> Resumed | Undone | Refused:
+    async def resume(self, run: RunView, value: Mapping[str, Any]) -> Resumed | Undone | RefusedAnswer:
         """Let the run go on with ``value``, as the UI's Resume button does: transition and input are one transaction.
 
         A `TransientError` leaves open whether it happened: read the run to see.
@@ -127,7 +127,7 @@ class WaitingRuns:
             answer = await self._api.request("POST", f"/flow_runs/{run.run_id}/resume", once=True, json=body)
         except RejectedEvent as error:
             if _CONFLICT not in str(error):
-                return Refused(str(error))
+                return RefusedAnswer(str(error))
             # Another resume was faster, or an answer from before is in the way; the next try finds neither.
             await self._see_to_stored_response(run)
             raise TransientError(str(error)) from error
@@ -144,7 +144,7 @@ class WaitingRuns:
             case _:
                 state = answer.get("state") or {}
                 reason = await self._explained(run, value, reason or f"Prefect answered {answer['status']}")
-                return Refused(reason, ended=state.get("type") in FINAL)
+                return RefusedAnswer(reason, ended=state.get("type") in FINAL)
 
     async def end_wait(self, run: RunView, verdict: Mapping[str, Any], message: str) -> Resumed | Undone:
         """Let a run of `sluice.wait_for_signal` go on without an answer; it finds ``verdict`` and acts on it.

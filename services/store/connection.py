@@ -31,7 +31,7 @@ from typing_extensions import override
 
 from config.settings import RedisSettings
 from events.errors import Backpressure, TransientError
-from services.store.unreadable import Unreadable, note_error
+from services.store.unreadable import UnreadableKey, note_error
 
 RETRIES: Final = 2
 """Bridges a connection that has gone stale in the pool. Longer trouble is for the caller to know of."""
@@ -113,7 +113,7 @@ class GroupGone(TransientError):
 def translated() -> Iterator[None]:
     """Raise Redis' errors as ours, so that each says what to do.
 
-    `Backpressure`: it takes nothing new. `GroupGone`: make the group. `Unreadable`: what stands there is not ours; it
+    `Backpressure`: it takes nothing new. `GroupGone`: make the group. `UnreadableKey`: what is there is not ours; it
     is noted, and set aside by the inspector. `TransientError`: it is out of reach, or cannot do it now. What is left
     is for the caller (a key that is not there, a group that is), or a fault of ours.
     """
@@ -159,7 +159,7 @@ def _translation(error: ResponseError) -> Exception | None:
     if any(words in said for words in (*_FOR_THE_CALLER, *_OURS)):
         return None
     note_error(said)
-    return Unreadable(f"something in Redis is not what Sluice put there: {said}")
+    return UnreadableKey(f"something in Redis is not what Sluice put there: {said}")
 
 
 def _said(error: Exception) -> str:

@@ -13,7 +13,7 @@ from events.event import Event
 from events.glob import Globs
 from events.identity import id_of
 from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, SyncRedis, translated
-from services.store.journal import text
+from services.store.events.journal import text
 from services.store.keys import Key, scored
 from services.store.unreadable import EXPECT, readable
 

@@ -1,7 +1,8 @@
 """Every key of Redis that Sluice uses: which type it has, what it holds, how long it lives, and how it is checked.
 
-The modules that own keys declare them in a tuple ``KEYS``; `services.inspector` gathers them. What it sets aside, the
-table in docs/redis-keys.md and the test that writes garbage under each of them follow from this one list.
+The modules that own keys declare them in a tuple ``KEYS``; `services.operations.inspector` gathers them. What it
+sets aside, the table in docs/redis-keys.md and the test that writes garbage under each of them follow from this one
+list.
 """
 
 from __future__ import annotations

@@ -11,12 +11,12 @@ from redis.exceptions import ResponseError
 
 from config.settings import HistorySettings
 from services.store.connection import AsyncRedis, translated
-from services.store.event_history import unpacked
-from services.store.history import FAILED, HISTORY, MATCHED_BY, UNMATCHED
-from services.store.journal import STREAM, Broken, order, parse_entry, position_at, text
+from services.store.events.event_history import unpacked
+from services.store.events.event_transitions import OPEN
+from services.store.events.history import FAILED, HISTORY, MATCHED_BY, UNMATCHED
+from services.store.events.journal import STREAM, Broken, order, parse_entry, position_at, text
 from services.store.keys import Key, is_position
-from services.store.progress import OPEN
-from services.store.runs import RUN
+from services.store.runs.created_runs import RUN
 from services.store.unreadable import readable, reading
 
 FORGOTTEN: Final = "sluice:index:forgotten"

@@ -1,8 +1,8 @@
 """What stands in Redis and cannot be read: noticed wherever it is met, so that the inspector of a role sets it aside.
 
 Whoever can write to Redis can put anything under any key. A reader that comes across such a thing goes on without it
-(`readable`) or asks for the same again later (`reading`, which raises `Unreadable`); either way the key is noted here
-for `services.store.inspection`, which keeps it as a dead letter.
+(`readable`) or asks for the same again later (`reading`, which raises `UnreadableKey`); either way the key is noted
+here for `services.store.inspection`, which keeps it as a dead letter.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ A script that fails half way keeps what it has done: each one checks every key t
 _NAMED_KEY: Final = re.compile(r"\bkey=([^\s,]+)")
 
 
-class Unreadable(TransientError):
+class UnreadableKey(TransientError):
     """Something in Redis is not what Sluice put there. It is set aside soon, and then the same call works again."""
 
 
@@ -91,12 +91,12 @@ def note_error(message: str) -> None:
 
 @contextmanager
 def reading(key: str | bytes) -> Iterator[None]:
-    """Raise `Unreadable` for whatever the value of ``key`` makes its reader raise."""
+    """Raise `UnreadableKey` for whatever the value of ``key`` makes its reader raise."""
     try:
         yield
     except FAULTS as error:
         noted.add(key)
-        raise Unreadable(f"what {_shown(key)} holds in Redis cannot be read ({type(error).__name__})") from error
+        raise UnreadableKey(f"what {_shown(key)} holds in Redis cannot be read ({type(error).__name__})") from error
 
 
 def readable(
@@ -106,7 +106,7 @@ def readable(
     for row in rows:
         try:
             value = parse(row)
-        except Unreadable:  # and noted under a key of its own
+        except UnreadableKey:  # and noted under a key of its own
             continue
         except FAULTS:
             noted.add(key if isinstance(key, str | bytes) else key(row))

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from config.settings import CHECKOUT
-from services.embedded import Server, claim_port
+from services.local.embedded_servers import Server, claim_port
 
 AUTH = ("sluice", "a-password")
 SERVICE = yaml.safe_load((CHECKOUT / "compose.yaml").read_text(encoding="utf-8"))["services"]["prefect"]

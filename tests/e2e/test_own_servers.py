@@ -12,7 +12,7 @@ import pytest
 
 from config.settings import RedisSettings
 from demo.installation import Installation
-from services.embedded import claim_port
+from services.local.embedded_servers import claim_port
 from services.store.connection import connect_sync
 from tests.support.prefects import start_migrated
 from tests.support.valkeys import own_valkey

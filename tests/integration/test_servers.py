@@ -24,7 +24,7 @@ async def test_prefect_answers(prefect_url: str) -> None:
 
 
 async def test_transactions_of_the_prefect_server_wait_for_each_other(prefect_url: str) -> None:
-    """Prefect's own command answers "database is locked" for nearly all of them (see `services.prefect_server`)."""
+    """Prefect's own command answers "database is locked" for nearly all (see `services.local.prefect_server`)."""
     async with connect() as api:
         flow = await api.request("POST", "/flows/", json={"name": "side-by-side"})
         body = {"name": "default", "flow_id": flow["id"], "entrypoint": "flows/none.py:none"}
@@ -34,7 +34,7 @@ async def test_transactions_of_the_prefect_server_wait_for_each_other(prefect_ur
 
 
 async def test_answers_that_are_there_already_do_not_stop_the_prefect_server(prefect_url: str) -> None:
-    """Prefect's own command stands still for a minute at a time then (see `services.sqlite_turns`)."""
+    """Prefect's own command stands still for a minute at a time then (see `services.local.sqlite_turns`)."""
     async with connect() as api:
         flow = await api.request("POST", "/flows/", json={"name": "answered-twice"})
         body = {"name": "default", "flow_id": flow["id"], "entrypoint": "flows/none.py:none"}
@@ -78,7 +78,7 @@ async def _create(api: PrefectApi, deployment_id: str, count: int) -> dict[str, 
 
 
 async def test_the_prefect_server_does_not_read_every_paused_run_all_the_time(prefect_url: str) -> None:
-    """With its own 5 seconds and 10,000 paused runs it does nothing else (see `services.embedded`)."""
+    """With its own 5 seconds and 10,000 paused runs it does nothing else (see `services.local.embedded_servers`)."""
     async with connect() as api:
         settings = await api.request("GET", "/admin/settings")
     assert settings["server"]["services"]["pause_expirations"]["loop_seconds"] >= 60

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from services.embedded import claim_port
+from services.local.embedded_servers import claim_port
 
 
 @contextmanager

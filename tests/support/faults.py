@@ -17,11 +17,11 @@ from typing import Any, Self, cast
 import httpx
 
 from config.settings import JournalSettings, RedisSettings
-from services.embedded import Server, claim_port
+from services.local.embedded_servers import Server, claim_port
 from services.store.connection import AsyncRedis, connect
-from services.store.journal import Journal
-from services.store.lanes import Lanes
-from services.store.runs import ACTIVE
+from services.store.events.journal import Journal
+from services.store.runs.created_runs import ACTIVE
+from services.store.runs.dispatch_queues import DispatchQueues
 from tests.support import faults_answers
 from tests.support.faults_roles import Role
 from tests.support.prefects import start_migrated
@@ -303,7 +303,7 @@ class Installation:
 
     async def waiting(self) -> int:
         """How much is under way: events that are not routed, runs that are not created or not executed."""
-        lanes, depth = Lanes(self.redis), await Journal(self.redis, JournalSettings()).depth()
+        lanes, depth = DispatchQueues(self.redis), await Journal(self.redis, JournalSettings()).depth()
         lengths = await lanes.lengths(await lanes.names())
         executing = 0
         for rule in ("tenth", faults_answers.RULE):

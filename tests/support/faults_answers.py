@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from config.settings import ResumerSettings
 from services.store.connection import AsyncRedis
-from services.store.signals import SignalStore
+from services.store.signals.signals import SignalStore
 
 DEPLOYMENT = "asks"
 RULE = "asking"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from services.store.dead_letters import DeadLetters, LetterQuery
-from services.store.journal import STREAM, Broken, parse_entry
+from services.store.events.journal import STREAM, Broken, parse_entry
 from tests.support.faults import Installation
 from tests.support.faults_answers import RULE, AnswerVerdict, judge_answers, wanted
 from tests.support.faults_load import Load

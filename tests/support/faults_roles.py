@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from services.embedded import Server
+from services.local.embedded_servers import Server
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 

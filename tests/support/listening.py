@@ -16,11 +16,11 @@ from config.logs import configure_logging
 from config.settings import JournalSettings, ListenerSettings, LogSettings, RedisSettings
 from config.sources import RedisSource
 from events.event import Event, Limits
-from services.listeners.intake import event_intake
+from services.listeners.message_intake import event_intake
 from services.listeners.redis.source import redis_listeners
 from services.store.connection import connect
 from services.store.dead_letters import DeadLetters
-from services.store.journal import Appended, Journal
+from services.store.events.journal import Appended, Journal
 
 
 async def main(url: str, name: str, source: str, settings: str = "{}") -> None:

@@ -20,11 +20,11 @@ from config.settings import LogSettings, RedisSettings, ResumerSettings
 from events.dead_letter import DeadLetter
 from services.prefect_api.client import connect as connect_prefect
 from services.prefect_api.waiting import WaitingRuns
-from services.resumer.apply import Applier
-from services.resumer.build import build_resumer
+from services.signals.applier import Applier
+from services.signals.resumer import build_resumer
 from services.store.connection import connect, connect_sync
-from services.store.signals import SignalStore
-from services.store.waits import Waits
+from services.store.signals.signals import SignalStore
+from services.store.signals.waits import Waits
 
 
 class Mortal:

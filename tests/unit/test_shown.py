@@ -32,29 +32,29 @@ from events.dead_letter import DeadLetter
 from events.errors import ConfigError, RejectedEvent
 from services.cli import app, dead, deployments, events, installation, main, output, runs
 from services.cli.session import run_command
-from services.deployments.plan import Step
-from services.executor import horse
-from services.executor.aftermath import Aftermath
-from services.executor.endings import Ending
-from services.executor.loading import describe_failure
+from services.deployments.plan import PlanStep
+from services.executor.finalizing.end_reason import EndReason
+from services.executor.finalizing.finalizer import Finalizer
+from services.executor.process import flow_run_process
+from services.executor.process.flow_loading import describe_failure
+from services.listeners.files.archiving.sidecar import sidecar_text
+from services.listeners.files.arriving.unready_files import shown
 from services.listeners.files.folder import Folder
-from services.listeners.files.sidecar import sidecar_text
-from services.listeners.files.waiting import shown
+from services.operations.metrics_page import scrape
+from services.operations.readiness import judge
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.dispatch import run_request
 from services.prefect_api.run_calls import cancel_run
 from services.prefect_api.run_view import RunView
 from services.prefect_api.waiting import WaitingRuns
-from services.readiness import judge
-from services.scrape import scrape
-from services.store.event_history import EventHistory, Happening, RunHistory, RunState, VerdictRecord
+from services.store.events.event_history import EventHistory, Happening, RunHistory, RunState, VerdictRecord
 from sluice.errors import FileChanged, FileRefused, OverBudget, SignalRejected, TableRefused
 from sluice.wait import Wait
 from sluice.wait_result import UnfitError, WaitSpec, parse_answer
 from tests.support.hidden import HIDDEN, HOSTILE, hidden_in
 
 NOW = datetime.now(UTC)
-STEPS = [Step("change", HOSTILE, (HOSTILE,))]
+STEPS = [PlanStep("change", HOSTILE, (HOSTILE,))]
 NESTED: dict[str, Any] = {HOSTILE: [HOSTILE, {HOSTILE: HOSTILE}]}
 
 
@@ -384,13 +384,15 @@ def test_messages_of_states_show_all_that_is_hidden() -> None:
 def test_what_the_executor_says_of_a_run_shows_all_that_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(
-        horse, "propose_state_sync", lambda _client, state, **_options: said.append(cast(str, state.message))
+        flow_run_process, "propose_state_sync", lambda _client, state, **_options: said.append(cast(str, state.message))
     )
-    process = object.__new__(horse.Horse)
+    process = object.__new__(flow_run_process.Horse)
     process._id, process._report = uuid4(), lambda **told: said.append(str(told["why"]))
     process._refuse(cast(Any, None), Crashed(message=HOSTILE))
     said.append(describe_failure(ValueError(HOSTILE)))
-    settling = Aftermath(run_id=str(uuid4()), ending=Ending.CRASHED, message=HOSTILE, environment={}, shelf=Path("/"))
+    settling = Finalizer(
+        run_id=str(uuid4()), ending=EndReason.CRASHED, message=HOSTILE, environment={}, shelf=Path("/")
+    )
     said.append(settling._message)
     assert len(said) == 4
     assert all("u202e" in message for message in said)

@@ -15,22 +15,22 @@ import structlog
 from config.settings import FileSettings, ListenerSettings
 from config.sources import FilesSource
 from events.errors import Backpressure, TransientError
-from services.backoff import Backoff, heed_cancellation
-from services.listeners.files.arrivals import Arrivals, Checkpoint
-from services.listeners.files.examine import Examiner
+from services.common.backoff import Backoff, heed_cancellation
+from services.listeners.files.arriving.arrivals import Arrivals, Checkpoint
+from services.listeners.files.arriving.completeness import NO_MARKER, ORPHAN, TEMPORARY, CompletenessWait
+from services.listeners.files.arriving.unready_files import UnreadyFiles, shown
 from services.listeners.files.folder import Folder
-from services.listeners.files.guard import Guard
-from services.listeners.files.links import RefusedLinks
 from services.listeners.files.names import Names
-from services.listeners.files.readiness import NO_MARKER, ORPHAN, TEMPORARY, Wait
-from services.listeners.files.resolve import Resolver
-from services.listeners.files.scan import Found
-from services.listeners.files.sweep import Sweeper, Swept
-from services.listeners.files.threads import WatchThreads
+from services.listeners.files.scanning.examine import Examiner
+from services.listeners.files.scanning.full_scan import FullScan, FullScanResult
+from services.listeners.files.scanning.links import RefusedLinks
+from services.listeners.files.scanning.resolve import Resolver
+from services.listeners.files.scanning.scan import Found
 from services.listeners.files.uncovered import UncoveredFiles
-from services.listeners.files.waiting import Waiting, shown
-from services.listeners.files.watcher import Watcher
-from services.store.ledger import Ledger
+from services.listeners.files.watch_threads import WatchThreads
+from services.listeners.files.watching.watch_monitor import WatchMonitor
+from services.listeners.files.watching.watcher import Watcher
+from services.store.files.ledger import Ledger
 
 log = structlog.get_logger()
 
@@ -68,7 +68,7 @@ class FilesListener:
         self._names = Names(source)
         self._ledger = ledger
         self._threads = WatchThreads(name)
-        self._waiting = Waiting(limit=settings.max_waiting, changed=self._waiting_changed)
+        self._waiting = UnreadyFiles(limit=settings.max_waiting, changed=self._waiting_changed)
         self._resolver = Resolver(folder, self._names)
         self._arrivals = Arrivals(
             folder=folder,
@@ -79,7 +79,7 @@ class FilesListener:
             trust_clock=lambda: not self._guard.remote,
             checkpoint=checkpoint,
         )
-        self._sweeper = Sweeper(
+        self._sweeper = FullScan(
             folder=folder,
             names=self._names,
             ledger=ledger,
@@ -88,7 +88,7 @@ class FilesListener:
             consider=self._consider_scanned,
             checkpoint=checkpoint,
         )
-        self._guard = Guard(
+        self._guard = WatchMonitor(
             folder=folder, threads=self._threads, heard=self._heard, rescan=self.rescan, watcher=watcher
         )
         backoff = backoff or ListenerSettings()
@@ -105,7 +105,7 @@ class FilesListener:
         self._look_again = asyncio.Event()
         self._directories: list[tuple[float, bytes]] = []
         self._directories_changed = asyncio.Event()
-        self._swept: Swept | None = None
+        self._swept: FullScanResult | None = None
         self._swept_at: datetime | None = None
         self._numbers: Mapping[str, int] = {}
         self._links = RefusedLinks(folder)
@@ -210,9 +210,9 @@ class FilesListener:
         resolved = await self._threads.look(self._resolver.resolve, paths)
         now = time.monotonic()
         for path in resolved.temporary:
-            self._waiting.put(path, Wait(TEMPORARY), now)
+            self._waiting.put(path, CompletenessWait(TEMPORARY), now)
         for path in resolved.orphan_markers:
-            self._waiting.put(path, Wait(ORPHAN), now)
+            self._waiting.put(path, CompletenessWait(ORPHAN), now)
         for path in resolved.owned_markers:
             self._waiting.drop(path)
         for path in resolved.links:
@@ -307,7 +307,7 @@ class FilesListener:
             if len(found) > 1:  # one file that we cannot handle must not keep the others
                 return sum([await self._consider([file]) for file in found])
             log.exception("a file cannot be handled", watch=self._folder.name, file=shown(found[0].path))
-            self._waiting.put(found[0].path, Wait(f"cannot be handled: {error!r}"), time.monotonic())
+            self._waiting.put(found[0].path, CompletenessWait(f"cannot be handled: {error!r}"), time.monotonic())
             return 0
 
     # The rest --------------------------------------------------------------------------------------------------------

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import structlog
 
+from services.listeners.files.arriving.unready_files import shown
 from services.listeners.files.folder import Folder
 from services.listeners.files.names import Names, is_sidecar
-from services.listeners.files.waiting import shown
 
 _REMEMBERED: Final = 10_000
 _EXAMPLES: Final = 10

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from prometheus_client import Gauge
 
-from services.listeners.intake import Message
+from services.listeners.message_intake import Message
 
 
 class Buffer:

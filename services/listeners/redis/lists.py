@@ -10,12 +10,12 @@ from redis.exceptions import ResponseError
 
 from config.settings import ListenerSettings
 from events.errors import Backpressure, TransientError
-from services import metrics
-from services.backoff import Backoff
-from services.listeners.intake import Sink
+from services.common import metrics
+from services.common.backoff import Backoff
+from services.listeners.message_intake import Sink
 from services.listeners.redis.stream import StreamListener
 from services.store.connection import AsyncRedis
-from services.store.inbound import Inbound
+from services.store.events.inbound_streams import Inbound
 
 _WAIT_SECONDS = 2
 _BEHIND_SECONDS = 0.02

@@ -18,9 +18,9 @@ from redis.exceptions import ResponseError
 
 from config.settings import ListenerSettings
 from events.errors import Backpressure, TransientError
-from services import metrics
-from services.backoff import Backoff, ended
-from services.listeners.intake import Message, Sink
+from services.common import metrics
+from services.common.backoff import Backoff, ended
+from services.listeners.message_intake import Message, Sink
 from services.listeners.redis.buffer import Buffer
 from services.store.connection import AsyncRedis, translated
 from services.store.lease import Lease, now

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from config.settings import ListenerSettings
 from config.sources import RedisSource
-from services.listeners.intake import Intake
+from services.listeners.message_intake import MessageIntake
 from services.listeners.redis.lists import ListListener
 from services.listeners.redis.pubsub import PubSubListener
 from services.listeners.redis.stream import StreamListener
@@ -24,7 +24,7 @@ def redis_listeners(
     name: str,
     source: RedisSource,
     *,
-    intake: Intake[Any],
+    intake: MessageIntake[Any],
     redis: AsyncRedis,
     connect: Callable[[], AsyncRedis],
     settings: ListenerSettings,

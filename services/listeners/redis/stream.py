@@ -15,9 +15,9 @@ from redis.exceptions import ResponseError
 
 from config.settings import ListenerSettings
 from events.errors import Backpressure, RejectedEvent, TransientError
-from services import metrics
-from services.backoff import Backoff
-from services.listeners.intake import Message, Sink
+from services.common import metrics
+from services.common.backoff import Backoff
+from services.listeners.message_intake import Message, Sink
 from services.store.connection import AsyncRedis, translated
 from services.store.retention import trim_stream
 

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
 
-from sluice.budgets import Lines
+from sluice.budgets import BoundedLines
 from sluice.display import visible
 from sluice.loading.batch import Reading, RowBatch
 from sluice.loading.contract import Contract
@@ -80,7 +80,7 @@ def read_json_lines(member: Member, contract: Contract | None) -> Reading:
 
     def values() -> Iterator[tuple[int, Any]]:
         with open_text(member, encoding) as text:
-            lines = Lines(text, member.budget, member.label)
+            lines = BoundedLines(text, member.budget, member.label)
             for number, line in enumerate(lines, start=1):
                 lines.end_record()
                 if line.strip():

@@ -13,11 +13,11 @@ import structlog
 
 from events.action import RunDeployment
 from events.errors import RejectedEvent, TransientError
-from services import announcer
-from services.announcer import Announcer
+from services.dispatch import announcer
+from services.dispatch.announcer import Announcer
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.events import emit
-from services.store.lanes import dispatch_of
+from services.store.runs.dispatch_queues import dispatch_of
 from tests.integration.delivery.world import order
 from tests.support.waiting import eventually
 

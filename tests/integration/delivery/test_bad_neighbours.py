@@ -16,7 +16,7 @@ from events.identity import identity_of
 from services.prefect_api.client import PrefectApi
 from services.store.connection import AsyncRedis
 from services.store.dead_letters import LetterQuery
-from services.store.lanes import Dispatch
+from services.store.runs.dispatch_queues import Dispatch
 from tests.integration.delivery.test_crashes import _empty, _process
 from tests.integration.delivery.world import World, deployment, order, runs_of
 from tests.support.waiting import eventually

@@ -18,7 +18,7 @@ from events.errors import Backpressure
 from events.event import Event
 from services.prefect_api.client import PrefectApi
 from services.store.connection import AsyncRedis
-from services.store.journal import Journal
+from services.store.events.journal import Journal
 from services.store.lease import Lease
 from tests.integration.delivery.world import RULE, World, deployment, made, order, orders, runs_of, set_state
 from tests.support.waiting import eventually

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from events.errors import TransientError
-from services import dispatch_calls, dispatcher
+from services.dispatch import dispatcher, run_creator
 from services.prefect_api.client import PrefectApi
 from services.store.connection import AsyncRedis
-from services.store.lanes import LANE, LANES
+from services.store.events.event_transitions import EventTransitions, Made
 from services.store.lease import Lease
-from services.store.progress import Made, Progress
+from services.store.runs.dispatch_queues import LANE, LANES
 from tests.integration.delivery.world import RULE, World, deployment, order, orders, runs_of
 from tests.support.waiting import eventually
 
@@ -24,16 +24,16 @@ async def test_runs_that_could_not_be_recorded_for_a_reason_nobody_foresaw_are_r
 ) -> None:
     name = await deployment(prefect)
     world.use({**RULE, "run": name})
-    honest = Progress.created
+    honest = EventTransitions.created
     failed = asyncio.Event()
 
-    async def strange(self: Progress, made: Sequence[Made]) -> list[bool]:
+    async def strange(self: EventTransitions, made: Sequence[Made]) -> list[bool]:
         if made and not failed.is_set():
             failed.set()
             raise ValueError("an answer that nobody foresaw")
         return await honest(self, made)
 
-    monkeypatch.setattr(Progress, "created", strange)
+    monkeypatch.setattr(EventTransitions, "created", strange)
     async with world.running("router", "dispatcher"):
         await world.publish(*orders(5))
         await eventually(lambda: _drained(world))
@@ -68,7 +68,7 @@ async def test_a_fault_in_the_question_for_prefects_health_does_not_stop_dispatc
 ) -> None:
     name = await deployment(prefect)
     world.use({**RULE, "run": name})
-    honest = dispatch_calls.create_runs, dispatch_calls.healthy
+    honest = run_creator.create_runs, run_creator.healthy
     faults = ["calls", "first question", "second question"]
 
     async def cut(*arguments: Any) -> Any:
@@ -81,14 +81,14 @@ async def test_a_fault_in_the_question_for_prefects_health_does_not_stop_dispatc
         if len(faults) > 2:
             return await honest[1](*arguments)
         if len(faults) == 1:
-            monkeypatch.setattr(dispatch_calls, "create_runs", honest[0])
-            monkeypatch.setattr(dispatch_calls, "healthy", honest[1])
+            monkeypatch.setattr(run_creator, "create_runs", honest[0])
+            monkeypatch.setattr(run_creator, "healthy", honest[1])
             raise ValueError("a proxy answered with a page")
         faults.pop(0)
         return False
 
-    monkeypatch.setattr(dispatch_calls, "create_runs", cut)
-    monkeypatch.setattr(dispatch_calls, "healthy", strange)
+    monkeypatch.setattr(run_creator, "create_runs", cut)
+    monkeypatch.setattr(run_creator, "healthy", strange)
     async with world.running("router", "dispatcher"):
         await world.publish(order(1))
         await eventually(lambda: _drained(world))

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from events.identity import identity_of
-from services import outcomes
-from services.outcomes import Outcomes
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.events import Connected, StateChange
 from services.prefect_api.runs import news_of
+from services.runs import run_state_tracker
+from services.runs.run_state_tracker import RunStateTracker
 from tests.integration.delivery.world import RULE, World, deployment, order, runs_of, set_state
 from tests.support.waiting import eventually
 
@@ -23,8 +23,10 @@ async def _deaf() -> AsyncIterator[StateChange | Connected]:
     await asyncio.Event().wait()
 
 
-def _outcomes(world: World) -> Outcomes:
-    return Outcomes(prefect=world.prefect, recorder=world.progress, runs=world.runs, history=world.history, watch=_deaf)
+def _outcomes(world: World) -> RunStateTracker:
+    return RunStateTracker(
+        prefect=world.prefect, recorder=world.progress, runs=world.runs, history=world.history, watch=_deaf
+    )
 
 
 async def _one_run(world: World, prefect: PrefectApi) -> str:
@@ -61,7 +63,7 @@ async def test_a_run_that_ended_while_nobody_listened_is_found_at_the_next_start
 async def test_an_open_run_is_asked_about_when_its_time_comes(
     world: World, prefect: PrefectApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outcomes, "POLL_SECONDS", 0.2)
+    monkeypatch.setattr(run_state_tracker, "POLL_SECONDS", 0.2)
     run_id = await _one_run(world, prefect)
     following = asyncio.create_task(_outcomes(world).run())
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from events.identity import identity_of
 from services.prefect_api.client import PrefectApi
-from services.store.history import Query
+from services.store.events.history import Query
 from tests.integration.delivery.world import RULE, World, deployment, made, order, orders, runs_of, set_state
 from tests.support.waiting import eventually
 

@@ -13,7 +13,7 @@ from prefect.client.orchestration import PrefectClient
 
 from config.settings import DispatcherSettings
 from services.prefect_api.client import PrefectApi
-from services.prefect_api.dispatch import Deployment, Fate, Result
+from services.prefect_api.dispatch import CreationResult, DispatchTarget, Result
 from services.store.connection import AsyncRedis
 from tests.integration.delivery.world import RULE, World, deployment, made, order, orders, runs_of
 from tests.support.proxy import Proxy
@@ -103,12 +103,12 @@ async def test_a_dispatcher_that_is_told_to_end_in_the_middle_of_a_call_ends_and
 async def test_an_answer_that_nobody_foresaw_is_not_asked_for_in_a_tight_circle(
     world: World, prefect: PrefectApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from services import dispatch_calls
+    from services.dispatch import run_creator
 
     name = await deployment(prefect)
     world.use({**RULE, "run": name})
     asked = 0
-    honest = dispatch_calls.create_runs
+    honest = run_creator.create_runs
 
     async def strange(*arguments: Any) -> Any:
         nonlocal asked
@@ -117,7 +117,7 @@ async def test_an_answer_that_nobody_foresaw_is_not_asked_for_in_a_tight_circle(
             raise ValueError("a proxy answered with a page")
         return await honest(*arguments)
 
-    monkeypatch.setattr(dispatch_calls, "create_runs", strange)
+    monkeypatch.setattr(run_creator, "create_runs", strange)
     async with world.running("router", "dispatcher"):
         await world.publish(order(1))
         await eventually(lambda: made(prefect, name, 1))
@@ -127,22 +127,22 @@ async def test_an_answer_that_nobody_foresaw_is_not_asked_for_in_a_tight_circle(
 async def test_what_met_a_lock_is_repeated_long_before_the_first_back_off_is_over_and_keeps_its_place(
     redis: AsyncRedis, prefect: PrefectApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from services import dispatch_calls
+    from services.dispatch import run_creator
 
     name = await deployment(prefect)
     world = World(redis, prefect, dispatcher_settings=DispatcherSettings(backoff_seconds=60, max_backoff_seconds=60))
     world.use({**RULE, "run": name})
     await world.publish(*orders(5))
-    honest = dispatch_calls.create_runs
+    honest = run_creator.create_runs
     locked: list[int] = []
 
-    async def busy_once(api: PrefectApi, deployment: Deployment, bodies: Sequence[Any]) -> list[Result]:
+    async def busy_once(api: PrefectApi, deployment: DispatchTarget, bodies: Sequence[Any]) -> list[Result]:
         if not locked:
             locked.append(len(bodies))
-            return [Result(Fate.RETRY, said="database is locked") for _ in bodies]
+            return [Result(CreationResult.RETRY, said="database is locked") for _ in bodies]
         return await honest(api, deployment, bodies)
 
-    monkeypatch.setattr(dispatch_calls, "create_runs", busy_once)
+    monkeypatch.setattr(run_creator, "create_runs", busy_once)
     async with world.running("router", "dispatcher"):
         await eventually(lambda: made(prefect, name, 5), within_seconds=25)  # the back-off itself is 30 s or more
     assert locked

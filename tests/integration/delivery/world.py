@@ -17,26 +17,26 @@ from events.rule import Rule, RuleSet, evaluate
 from events.rule_model import RuleSpec
 from events.signal import ResumeSignal
 from events.window import halves_of
-from services.announcer import Announcer
-from services.deciding import Trial, signal_for
-from services.dispatch_calls import Calls
-from services.dispatcher import LEASE_SECONDS, Dispatcher
-from services.outcomes import Outcomes
+from services.dispatch.announcer import Announcer
+from services.dispatch.dispatcher import LEASE_SECONDS, Dispatcher
+from services.dispatch.run_creator import RunCreator
 from services.prefect_api.client import PrefectApi
-from services.router import Router
+from services.routing.decisions import Trial, signal_for
+from services.routing.router import Router
+from services.routing.rule_windows import RuleWindows
+from services.runs.run_state_tracker import RunStateTracker
 from services.store.connection import AsyncRedis
 from services.store.dead_letters import DeadLetters
-from services.store.history import History
-from services.store.journal import Appended, Journal
-from services.store.lanes import Lanes
+from services.store.events.event_transitions import FINISHED, EventTransitions
+from services.store.events.history import History
+from services.store.events.journal import Appended, Journal
+from services.store.events.verdict_lines import VerdictLines
 from services.store.lease import Lease
-from services.store.pace import Paces
-from services.store.parked import Parked
-from services.store.progress import FINISHED, Progress
-from services.store.runs import Runs
-from services.store.verdicts import VerdictLines
-from services.store.windows import WindowStore
-from services.windows import Windows
+from services.store.rules.parked_events import ParkedEvents
+from services.store.rules.rule_usage import RuleUsages
+from services.store.rules.windows import WindowStore
+from services.store.runs.created_runs import CreatedRuns
+from services.store.runs.dispatch_queues import DispatchQueues
 
 SCHEMA = {
     "type": "object",
@@ -67,11 +67,11 @@ class World:
         self.journal = Journal(self.redis, self.journal_settings, consumer=self.consumer)
         self.dead = DeadLetters(self.redis)
         self.history = History(self.redis, self.history_settings)
-        self.lanes = Lanes(self.redis)
-        self.runs = Runs(self.redis)
-        self.progress = Progress(self.redis, retention_seconds=self.history_settings.retention_seconds)
+        self.lanes = DispatchQueues(self.redis)
+        self.runs = CreatedRuns(self.redis)
+        self.progress = EventTransitions(self.redis, retention_seconds=self.history_settings.retention_seconds)
         self.announcer = Announcer(prefect=self.prefect)
-        self.windows = Windows(
+        self.windows = RuleWindows(
             rules=lambda: self.rules,
             store=WindowStore(self.redis, seen_seconds=60),
             fetch=self.journal.fetch,
@@ -84,7 +84,7 @@ class World:
             judge=lambda event: (evaluate(self.rules, event), self.version),
             lines=VerdictLines(self.redis, self.history_settings),
             handover=self.progress,
-            parked=Parked(self.redis),
+            parked=ParkedEvents(self.redis),
             dead_letters=self.dead,
             submit_signal=self._take_signal,
             windows=self.windows,
@@ -92,10 +92,10 @@ class World:
         )
         self.dispatcher = Dispatcher(
             lanes=self.lanes,
-            paces=Paces(self.redis),
+            paces=RuleUsages(self.redis),
             lease=Lease(self.redis, "dispatcher", ttl_seconds=self.lease_seconds),
             pace=self._pace,
-            calls=lambda wake: Calls(
+            calls=lambda wake: RunCreator(
                 prefect=self.prefect,
                 recorder=self.progress,
                 fetch=self.journal.fetch,
@@ -110,7 +110,9 @@ class World:
             rejudge=self.progress.rejudge,
             settings=self.dispatcher_settings,
         )
-        self.outcomes = Outcomes(prefect=self.prefect, recorder=self.progress, runs=self.runs, history=self.history)
+        self.outcomes = RunStateTracker(
+            prefect=self.prefect, recorder=self.progress, runs=self.runs, history=self.history
+        )
 
     def use(self, *specs: dict[str, Any]) -> None:
         """Put these rules in force."""

@@ -30,7 +30,7 @@ ROLE = """
 import asyncio, json, sys
 from pathlib import Path
 from config.settings import ExecutorSettings, LogSettings, RedisSettings
-from services.executor.zygote import Zygote
+from services.executor.pool.process_template import Zygote
 
 async def main(options, redis_url, home, zygote):
     from services.prefect_api.client import connect

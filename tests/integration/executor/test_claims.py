@@ -28,7 +28,7 @@ def main():
 HORSE = """
 import json, os, sys
 from pathlib import Path
-from services.executor.horse import Horse, Queued, finish
+from services.executor.process.flow_run_process import Horse, Queued, finish
 
 run_id, shelf, queued = sys.argv[1:]
 finish(Horse(

@@ -14,8 +14,8 @@ from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
 from config.settings import RedisSettings
-from services import queues
-from services.queues import APPLY_SIGNAL, RESUME, ThreadWorker, enqueue, queue, simple_worker
+from services.job_queues import queues
+from services.job_queues.queues import APPLY_SIGNAL, RESUME, ThreadWorker, enqueue, queue, simple_worker
 from services.store.connection import SyncRedis, connect_sync
 from services.store.dead_letters import DeadLetters, LetterQuery
 from tests.support.waiting import wait_until
@@ -141,7 +141,7 @@ async def test_a_foreign_job_of_any_size_becomes_a_small_letter(redis, redis_syn
 
 
 def test_a_payload_that_unpacks_to_far_more_than_it_weighs_is_put_aside(redis_sync, applied, monkeypatch):
-    monkeypatch.setattr("services.job_gate.MAX_PAYLOAD_BYTES", 1_000_000)
+    monkeypatch.setattr("services.job_queues.job_gate.MAX_PAYLOAD_BYTES", 1_000_000)
     redis_sync.hset("rq:job:bomb", mapping={"data": zlib.compress(b"[" * 50_000_000), "status": "queued"})
     redis_sync.rpush(f"rq:queue:{RESUME}", "bomb")
     drain(redis_sync)

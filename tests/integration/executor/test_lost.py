@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from services.store.executions import ALIVE, RUNNING
+from services.store.runs.executions import ALIVE, RUNNING
 from tests.integration.executor.conftest import Bench, start_elsewhere
 from tests.support.waiting import eventually, wait_until
 
@@ -103,7 +103,9 @@ async def test_without_its_zygote_an_executor_goes_on_with_fresh_interpreters(be
         warm.kill()
         second = await bench.create(deployment, parameters={"out": str(bench.folder / "two"), "seconds": 0})
         assert (await bench.reach(second))["state_type"] == "COMPLETED"
-        assert "services.executor.warm" in [word for child in children(machine.pid) for word in child.cmdline()]
+        assert "services.executor.pool.fork_server" in [
+            word for child in children(machine.pid) for word in child.cmdline()
+        ]
     finally:
         machine.terminate()
         await asyncio.to_thread(machine.wait, 20)

@@ -109,7 +109,7 @@ async def test_the_status_tells_what_runs_what_waits_and_how_fast_runs_start(ben
 
 
 async def test_a_lost_job_is_queued_again(bench: Bench, rq_redis, monkeypatch):
-    monkeypatch.setattr("services.executor.intake.OVERDUE", timedelta(seconds=1))
+    monkeypatch.setattr("services.executor.intake.run_intake.OVERDUE", timedelta(seconds=1))
     run_id = await bench.create(await bench.deploy(SLEEPER))
     state_id = (await bench.read(run_id))["state_id"]
     rq_redis.hset(

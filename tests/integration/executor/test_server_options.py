@@ -26,8 +26,8 @@ FLOW = "from prefect import flow\n\n@flow\ndef main(): return 'a result'\n"
 HORSE = """
 import json, os, sys, time
 from pathlib import Path
-from services.executor.horse import Horse, finish
-from services.executor.remembered import Remembered
+from services.executor.process.flow_run_process import Horse, finish
+from services.executor.process.server_options_cache import Remembered
 
 run_id, shelf, told = sys.argv[1:]
 told = json.loads(told)

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from services.prefect_api.waiting import Resumed, WaitingRuns
-from services.store.executions import RUNNING, Execution
+from services.store.runs.executions import RUNNING, Execution
 from tests.integration.executor.conftest import Bench, start_elsewhere
 from tests.integration.executor.test_outside import STEPS, pids, set_state
 from tests.support.waiting import eventually

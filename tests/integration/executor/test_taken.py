@@ -6,7 +6,7 @@ import time
 import psutil
 import pytest
 
-from services.store.executions import RUNNING
+from services.store.runs.executions import RUNNING
 from tests.integration.executor.conftest import Bench, start_elsewhere
 
 FLOW = "from prefect import flow\n@flow\ndef main(): pass\n"

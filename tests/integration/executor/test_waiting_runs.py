@@ -11,7 +11,7 @@ import pytest
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
 
-from services.executor import open_pauses
+from services.executor.finalizing import open_pauses
 from services.prefect_api.waiting import WaitingRuns
 from tests.integration.executor.conftest import Bench
 from tests.support.waiting import eventually

@@ -54,7 +54,7 @@ async def test_a_slow_library_is_imported_once_for_all_runs_unless_it_starts_a_t
 async def test_a_warm_parent_with_the_libraries_that_flows_have_come_to_need_takes_the_old_ones_place(
     bench: Bench, libraries: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("services.executor.fleet.RENEW_SECONDS", 0.0)
+    monkeypatch.setattr("services.executor.pool.process_pool.RENEW_SECONDS", 0.0)
     (libraries / "slow_library.py").write_text(LIBRARY)
     deployment = await bench.deploy(FLOW.format(imports=""), file="growing.py")
     executor = await bench.start(slots=2)

@@ -10,7 +10,7 @@ from services.deployments.declared import read_declarations
 from services.deployments.deploy import carry_out, plan_deployments
 from services.executor.executor import Executor
 from services.store.connection import AsyncRedis
-from services.store.registered import KEY
+from services.store.runs.registered_files import KEY
 from tests.integration.executor.conftest import Bench
 from tests.support.waiting import eventually
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from services.executor.catalog import Policy
+from services.executor.intake.run_policy import RunPolicy
 from services.prefect_api.deployments import read
 from services.store.connection import AsyncRedis
-from services.store.registered import RegisteredFile, remember
+from services.store.runs.registered_files import RegisteredFile, remember
 from tests.integration.executor.conftest import Bench
 
 SIZED = "from prefect import flow\n\n\n@flow\ndef main(size: int = 1): pass\n"
@@ -66,4 +66,4 @@ async def test_job_variables_are_set_as_the_documentation_says(bench: Bench, che
     output, _ = await process.communicate()
     deployment = await read(bench.api, output.decode().split()[-1])
     assert deployment.job_variables == {"sluice_time_seconds": 600, "sluice_on_lost": "restart"}
-    assert Policy(executor="default", globs=("*",), registered=lambda _: None).refusal(deployment) is None
+    assert RunPolicy(executor="default", globs=("*",), registered=lambda _: None).refusal(deployment) is None

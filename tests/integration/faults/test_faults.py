@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pytest
 
-from services.health import read_reports
+from services.operations.health import read_reports
 from tests.support.faults import Installation
 from tests.support.faults_answers import Answers
 from tests.support.faults_check import Verdict, judge

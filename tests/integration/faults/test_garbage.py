@@ -20,15 +20,15 @@ from redis.exceptions import ResponseError
 
 from config.settings import JournalSettings, load_settings
 from events.errors import SluiceError
-from services.health import read_reports
-from services.inspector import declared_keys
-from services.status import read_status
+from services.operations.health import read_reports
+from services.operations.inspector import declared_keys
+from services.operations.status import read_status
 from services.store.dead_letters import DeadLetters, LetterQuery
+from services.store.events.journal import Journal
 from services.store.inspection import Inspection
-from services.store.journal import Journal
 from services.store.keys import KeyList
-from services.store.lanes import Lanes
-from services.store.runs import ACTIVE, RUN, RUNS
+from services.store.runs.created_runs import ACTIVE, RUN, RUNS
+from services.store.runs.dispatch_queues import DispatchQueues
 from tests.support import garbage
 from tests.support.faults import Installation
 from tests.support.faults_check import Verdict, judge
@@ -150,7 +150,7 @@ async def _settled(installation: Installation, load: Load) -> Verdict:
                 return verdict
             waiting = "\n".join(verdict.wrong[:10])
         await asyncio.sleep(0.5)
-    lanes = Lanes(installation.redis)
+    lanes = DispatchQueues(installation.redis)
     lengths = await lanes.lengths(await lanes.names())
     depth = await Journal(installation.redis, JournalSettings()).depth()
     reports = [

@@ -15,13 +15,13 @@ import pytest_asyncio
 from config.settings import FileSettings, JournalSettings
 from config.sources import FilesSource
 from events.identity import identity_of
-from services.listeners.files.archive import FileArchiver
+from services.listeners.files.archiving.archiver import FileArchiver
 from services.listeners.files.listener import FilesListener
 from services.store.connection import AsyncRedis
-from services.store.finished import FinishedEvents
+from services.store.events.event_transitions import FINISHED
+from services.store.events.finished_events import FinishedEvents
+from services.store.files.ledger import Ledger
 from services.store.lease import Lease
-from services.store.ledger import Ledger
-from services.store.progress import FINISHED
 from tests.support.waiting import eventually
 
 QUICK = FileSettings(

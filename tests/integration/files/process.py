@@ -17,12 +17,12 @@ from typing import Any
 from config.logs import configure_logging
 from config.settings import FileSettings, JournalSettings, LogSettings, RedisSettings
 from config.sources import FilesSource
-from services.listeners.files.archive import FileArchiver
+from services.listeners.files.archiving.archiver import FileArchiver
 from services.listeners.files.listener import FilesListener
 from services.store.connection import connect
-from services.store.finished import FinishedEvents
+from services.store.events.finished_events import FinishedEvents
+from services.store.files.ledger import Ledger
 from services.store.lease import Lease
-from services.store.ledger import Ledger
 
 
 def _killer(spec: dict[str, Any]) -> Callable[[str], None]:

@@ -12,10 +12,10 @@ import pytest
 
 from config.settings import FileSettings, JournalSettings, RedisSettings
 from config.sources import FilesSource
-from services.embedded import claim_port, start_valkey
 from services.listeners.files.listener import FilesListener
+from services.local.embedded_servers import claim_port, start_valkey
 from services.store.connection import AsyncRedis, connect
-from services.store.ledger import Ledger
+from services.store.files.ledger import Ledger
 from tests.integration.files.conftest import QUICK, Watched
 from tests.integration.files.listening import Listening
 from tests.integration.files.writers import Writer

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from events.errors import RejectedEvent
-from services.file_version import verify_version
+from services.common.file_version import verify_version
 from tests.integration.files.conftest import CALM, Watched
 from tests.integration.files.writers import Writer
 

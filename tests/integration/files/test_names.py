@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from services.file_version import verify_version
+from services.common.file_version import verify_version
 from tests.integration.files.conftest import CALM, Watched
 from tests.support.waiting import eventually
 

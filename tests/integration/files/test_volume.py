@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from services.listeners.files.watcher import Watcher
+from services.listeners.files.watching.watcher import Watcher
 from services.store.connection import AsyncRedis
 from tests.integration.files.conftest import CALM, QUICK, Watched
 from tests.integration.files.listening import Listening
@@ -167,7 +167,7 @@ async def test_case_23_where_the_watch_limit_is_hit_the_status_says_so_and_all_i
 async def test_case_24_where_nothing_is_announced_all_is_found_by_scans_and_the_status_says_so(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.listeners.files.guard._ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr("services.listeners.files.watching.watch_monitor._ANSWER_SECONDS", 0.3)
     listener = await watched.listen(watcher=Deaf)
     for number in range(20):
         (watched.path / f"{number}.csv").write_text("x")
@@ -191,8 +191,8 @@ async def test_case_24_with_polling_always_no_watcher_is_set_up(watched: Watched
 async def test_after_the_process_stood_still_everything_is_looked_at(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.listeners.files.guard._GAP_SECONDS", 0.3)
-    monkeypatch.setattr("services.listeners.files.guard._ANSWER_SECONDS", 3600.0)
+    monkeypatch.setattr("services.listeners.files.watching.watch_monitor._GAP_SECONDS", 0.3)
+    monkeypatch.setattr("services.listeners.files.watching.watch_monitor._ANSWER_SECONDS", 3600.0)
     watched.settings = CALM.model_copy(update={"cookie_seconds": 3600.0})
     await watched.listen(watcher=Deaf)
     (watched.path / "a.csv").write_text("x")

@@ -20,7 +20,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import VariableCreate
 from prefect.states import Crashed, State
 
-from flows.resilient_fetch import Circuit, CircuitOpen, resilient_fetch
+from flows.resilient_fetch import CircuitOpen, HostCircuit, resilient_fetch
 
 pytestmark = pytest.mark.usefixtures("prefect_url")
 
@@ -96,7 +96,7 @@ def notes(prefect: SyncPrefectClient, web: Web) -> Counter[str]:
 
 def note(prefect: SyncPrefectClient, web: Web, kind: str, run: str, *, seconds_ago: float = 0.001) -> None:
     """What a run with that id would have told the others."""
-    circuit = Circuit(web.host, rest=timedelta(0))
+    circuit = HostCircuit(web.host, rest=timedelta(0))
     at = (datetime.now(UTC) - timedelta(seconds=seconds_ago)).isoformat()
     name = f"{circuit._prefix}_{kind}" + ("" if kind == "probe" else f"_{run}")
     value = {"kind": kind, "host": web.host, "run": run, "at": at}
@@ -227,7 +227,7 @@ def test_a_run_that_lives_keeps_its_turn_however_long_it_takes(
     assert fetch(web).is_completed()
 
 
-class Slow(Circuit):
+class Slow(HostCircuit):
     """Between reading the notes and asking for its turn, something happens."""
 
     meanwhile: Callable[[], None]
@@ -245,6 +245,6 @@ def test_a_run_that_gets_its_turn_late_heeds_what_the_one_before_it_found(web: W
         slow.enter()
     assert notes(prefect, web) == {"failure": 4}
     slow = Slow(web.host, rest=timedelta(0))
-    slow.meanwhile = lambda: Circuit(web.host, rest=timedelta(0)).answered()
+    slow.meanwhile = lambda: HostCircuit(web.host, rest=timedelta(0)).answered()
     slow.enter()  # it works again: nobody needs a turn
     assert notes(prefect, web) == {}

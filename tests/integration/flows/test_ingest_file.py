@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from flows.ingest_file import BadFile, ingest_file, inspect_file, load_rows
-from services.embedded import claim_port
+from services.local.embedded_servers import claim_port
 
 pytestmark = pytest.mark.usefixtures("prefect_url")
 Artifacts = Callable[[Any], dict[str | None, Any]]

@@ -23,7 +23,7 @@ from flows.health_check import health_check
 from flows.load_measurements import load_measurements, store
 from flows.notify_webhook import notify_webhook
 from flows.resilient_fetch import resilient_fetch
-from services.embedded import claim_port
+from services.local.embedded_servers import claim_port
 
 pytestmark = pytest.mark.usefixtures("prefect_url")
 Artifacts = Callable[[Any], dict[str | None, Any]]

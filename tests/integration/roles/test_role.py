@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from services import role
-from services.health import read_reports
-from services.role import run_parts
+from services.operations import role
+from services.operations.health import read_reports
+from services.operations.role import run_parts
 from services.store.connection import AsyncRedis
 from tests.support.waiting import PATIENCE_SECONDS, eventually
 

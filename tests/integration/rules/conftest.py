@@ -16,18 +16,18 @@ from events.identity import identity_of
 from events.rule import Rule, RuleSet, evaluate
 from events.rule_model import RuleSpec
 from events.signal import ResumeSignal
-from services.deciding import signal_for
-from services.router import Router
+from services.routing.decisions import signal_for
+from services.routing.router import Router
+from services.routing.rule_windows import RuleWindows
 from services.store.connection import AsyncRedis
 from services.store.dead_letters import DeadLetters
-from services.store.history import History
-from services.store.journal import Journal
-from services.store.lanes import Dispatch, Lanes
-from services.store.parked import Parked
-from services.store.progress import Progress
-from services.store.verdicts import VerdictLines
-from services.store.windows import WindowStore
-from services.windows import Windows
+from services.store.events.event_transitions import EventTransitions
+from services.store.events.history import History
+from services.store.events.journal import Journal
+from services.store.events.verdict_lines import VerdictLines
+from services.store.rules.parked_events import ParkedEvents
+from services.store.rules.windows import WindowStore
+from services.store.runs.dispatch_queues import Dispatch, DispatchQueues
 
 
 @dataclass
@@ -44,10 +44,10 @@ class Routing:
         self.journal = Journal(self.redis, JournalSettings(claim_idle_seconds=0.1), consumer=self.consumer)
         self.dead = DeadLetters(self.redis)
         self.history = History(self.redis, settings)
-        self.lanes = Lanes(self.redis)
-        self.progress = Progress(self.redis, retention_seconds=settings.retention_seconds)
+        self.lanes = DispatchQueues(self.redis)
+        self.progress = EventTransitions(self.redis, retention_seconds=settings.retention_seconds)
         self.store = WindowStore(self.redis, seen_seconds=60)
-        self.windows = Windows(
+        self.windows = RuleWindows(
             rules=lambda: self.rules,
             store=self.store,
             fetch=self.journal.fetch,
@@ -60,7 +60,7 @@ class Routing:
             judge=lambda event: (evaluate(self.rules, event), "test"),
             lines=VerdictLines(self.redis, settings),
             handover=self.progress,
-            parked=Parked(self.redis),
+            parked=ParkedEvents(self.redis),
             dead_letters=self.dead,
             submit_signal=self._submit,
             windows=self.windows,

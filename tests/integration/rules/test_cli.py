@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from services.cli import app
-from services.store.rules_in_force import InForce, RulesInForce
+from services.store.rules.rules_in_force import InForce, RulesInForce
 from tests.integration.rules.conftest import Routing, an_event
 
 PRESENT = "rules:\n  - {name: small, on: order.*, when: event.data.n < 5, run: a/b}\n"

@@ -17,7 +17,7 @@ import pytest_asyncio
 
 from services.prefect_api.client import PrefectApi, connect
 from services.store.connection import AsyncRedis
-from services.store.windows import Counts
+from services.store.rules.windows import Counts
 from tests.integration.delivery.world import deployment, runs_of
 from tests.integration.rules.conftest import Routing, an_event
 from tests.support.waiting import eventually

@@ -11,9 +11,9 @@ from events.errors import TransientError
 from events.identity import identity_of
 from services.store.connection import AsyncRedis
 from services.store.dead_letters import LetterQuery
-from services.store.lanes import Dispatch
-from services.store.progress import FINISHED
-from services.store.windows import Counts
+from services.store.events.event_transitions import FINISHED
+from services.store.rules.windows import Counts
+from services.store.runs.dispatch_queues import Dispatch
 from tests.integration.rules.conftest import Routing, an_event
 from tests.support.waiting import eventually
 
@@ -257,7 +257,7 @@ class TestWhatCannotBeDone:
     async def test_leaves_nothing_undone_or_done_twice_wherever_a_process_ends(
         self, routing: Routing, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("services.windows.LEASE_SECONDS", 0.01)
+        monkeypatch.setattr("services.routing.rule_windows.LEASE_SECONDS", 0.01)
         seed = random.randrange(10**6)
         print(f"seed {seed}")  # noqa: T201 - to run it again
         chance = random.Random(seed)

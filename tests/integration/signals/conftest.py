@@ -23,12 +23,12 @@ from events.event import Limits
 from events.signal import signal_from_mapping
 from services.prefect_api.client import PrefectApi, connect
 from services.prefect_api.waiting import WaitingRuns
-from services.resumer.build import Resumer, build_resumer
-from services.resumer.desk import SignalDesk
+from services.signals.resumer import Resumer, build_resumer
+from services.signals.submission import SignalSubmission
 from services.store.connection import AsyncRedis, connect_sync
-from services.store.signal_record import SignalRecord
-from services.store.signals import SignalStore
-from services.store.waits import Waits
+from services.store.signals.signal_record import SignalRecord
+from services.store.signals.signals import SignalStore
+from services.store.signals.waits import Waits
 from sluice.protocol import form, keyset, opened, pause_key, response_key, schema_key
 from tests.support.waiting import eventually
 
@@ -71,7 +71,7 @@ class Book:
 class Desk:
     """What a test does with signals."""
 
-    desk: SignalDesk
+    desk: SignalSubmission
     store: SignalStore
     runs: WaitingRuns
     api: PrefectApi
@@ -194,7 +194,7 @@ async def desk(redis: AsyncRedis, valkey_url: str, prefect_url: str) -> AsyncIte
     store = SignalStore(redis, settings())
     async with connect() as api:
         yield Desk(
-            desk=SignalDesk(store=store, rq_redis=rq_redis, limits=Limits()),
+            desk=SignalSubmission(store=store, rq_redis=rq_redis, limits=Limits()),
             store=store,
             runs=WaitingRuns(api),
             api=api,

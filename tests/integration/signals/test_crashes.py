@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from services.resumer.apply import Applier
+from services.signals.applier import Applier
 from tests.integration.signals.conftest import Desk, new_key, settings
 from tests.support.waiting import eventually
 

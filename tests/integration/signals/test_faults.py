@@ -14,17 +14,17 @@ from config.settings import RedisSettings
 from events.errors import NotFound
 from events.event import Limits
 from events.signal import Outcome
-from services.embedded import claim_port
+from services.local.embedded_servers import claim_port
 from services.prefect_api.client import connect as connect_prefect
 from services.prefect_api.run_view import RunView
 from services.prefect_api.waiting import WaitingRuns
-from services.resumer.apply import Applier
-from services.resumer.build import build_resumer
-from services.resumer.desk import SignalDesk
+from services.signals.applier import Applier
+from services.signals.resumer import build_resumer
+from services.signals.submission import SignalSubmission
 from services.store.connection import AsyncRedis, connect, connect_sync
-from services.store.signal_record import Mark
-from services.store.signals import SignalStore
-from services.store.waits import Waits
+from services.store.signals.signal_record import Mark
+from services.store.signals.signals import SignalStore
+from services.store.signals.waits import Waits
 from tests.integration.signals.conftest import Desk, new_key, running, settings
 from tests.integration.signals.test_waits import Running
 from tests.support import waiting_flows as flows
@@ -37,7 +37,7 @@ def desk_on(redis: AsyncRedis, url: str, desk: Desk) -> Desk:
     store = SignalStore(redis, settings())
     rq_redis = connect_sync(url, RedisSettings())
     return Desk(
-        desk=SignalDesk(store=store, rq_redis=rq_redis, limits=Limits()),
+        desk=SignalSubmission(store=store, rq_redis=rq_redis, limits=Limits()),
         store=store,
         runs=desk.runs,
         api=desk.api,
@@ -260,7 +260,7 @@ async def test_prefect_may_be_restarted_between_pause_and_resume(
                 rq_redis = connect_sync(valkey_url, RedisSettings())
                 store = SignalStore(redis, settings())
                 here = Desk(
-                    desk=SignalDesk(store=store, rq_redis=rq_redis, limits=Limits()),
+                    desk=SignalSubmission(store=store, rq_redis=rq_redis, limits=Limits()),
                     store=store,
                     runs=WaitingRuns(api),
                     api=api,

@@ -15,9 +15,9 @@ import pytest
 from events.errors import TransientError
 from services.prefect_api.events import StateChange
 from services.prefect_api.waiting import WaitingRuns
-from services.resumer.apply import Applier
-from services.resumer.bystander import Bystander
-from services.resumer.watch import SignalWatch
+from services.signals.applier import Applier
+from services.signals.resume_observer import ResumeObserver
+from services.signals.wait_observer import WaitObserver
 from tests.integration.signals.conftest import Desk, new_key, settings
 from tests.support.waiting import eventually
 
@@ -179,7 +179,7 @@ async def test_a_signal_that_comes_while_the_runs_past_is_read_is_not_taken_for_
     run_id = await desk.park(new_key())
     await heard(desk, run_id)
     wait = (await desk.runs.read(run_id)).wait_id
-    bystander = Bystander(
+    bystander = ResumeObserver(
         store=desk.store, waits=desk.hints, runs=desk.runs, apply=applier.apply, remind=lambda _: asyncio.sleep(0)
     )
     asking = asyncio.create_task(bystander.left_unheard(run_id, wait))
@@ -243,13 +243,13 @@ async def test_a_run_that_is_seen_to_wait_long_after_it_was_told_of_is_heard_of(
     async def nothing(_: object) -> None:
         """No signal is there to be applied."""
 
-    watch = SignalWatch(
+    watch = WaitObserver(
         store=desk.store,
         waits=desk.hints,
         runs=desk.runs,
         apply=nothing,
         serve=nothing,
-        bystander=Bystander(store=desk.store, waits=desk.hints, runs=desk.runs, apply=nothing, remind=nothing),
+        bystander=ResumeObserver(store=desk.store, waits=desk.hints, runs=desk.runs, apply=nothing, remind=nothing),
         changes=told,
         settings=settings(poll_seconds=600, scan_seconds=600),
     )

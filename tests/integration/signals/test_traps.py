@@ -15,7 +15,7 @@ from prefect.runtime import flow_run
 
 from events.errors import TransientError
 from services.prefect_api.run_view import RunView
-from services.resumer.apply import Applier
+from services.signals.applier import Applier
 from sluice.protocol import keyset, pause_key
 from tests.integration.signals.conftest import Desk, in_thread, new_key, settings
 from tests.integration.signals.test_waits import Running

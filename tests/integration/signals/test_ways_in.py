@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 import sluice
-from services.embedded import claim_port
-from services.health import read_reports
+from services.local.embedded_servers import claim_port
+from services.operations.health import read_reports
 from services.store.connection import AsyncRedis
 from tests.integration.signals.conftest import Desk, new_key
 from tests.support.waiting import eventually

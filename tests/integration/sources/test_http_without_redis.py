@@ -11,8 +11,8 @@ import httpx
 from config.settings import ApiSettings, RedisSettings
 from events.event import Limits
 from events.signal import ResumeSignal
-from services.listeners.http import CLOUDEVENT, HttpListener
-from services.readiness import Readiness
+from services.listeners.http.listener import CLOUDEVENT, HttpListener
+from services.operations.readiness import Readiness
 from services.store.connection import AsyncRedis, connect
 from services.store.dead_letters import DeadLetters
 from tests.support.sources import Door, cloudevent, running

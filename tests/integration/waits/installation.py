@@ -24,10 +24,10 @@ from services.prefect_api.client import PrefectApi
 from services.prefect_api.client import connect as connect_prefect
 from services.prefect_api.deployments import register
 from services.prefect_api.run_calls import cancel_run
-from services.resumer.desk import SignalDesk
-from services.resumer.rows import row
+from services.signals.listing import row
+from services.signals.submission import SignalSubmission
 from services.store.connection import connect, connect_sync
-from services.store.signals import SignalStore
+from services.store.signals.signals import SignalStore
 from tests.support.faults_roles import Role
 from tests.support.waiting import wait_until
 
@@ -88,7 +88,7 @@ class Installation:
         blocking = connect_sync(self._redis_url, settings)
         self._stack.callback(blocking.close)
         self._store = SignalStore(redis, ResumerSettings())
-        self._desk = SignalDesk(store=self._store, rq_redis=blocking, limits=Limits())
+        self._desk = SignalSubmission(store=self._store, rq_redis=blocking, limits=Limits())
         self._api: PrefectApi = await self._stack.enter_async_context(connect_prefect())
         shutil.copy(FLOW_FILE, self.directory / "case_flow.py")
         for on_lost in ON_LOST:

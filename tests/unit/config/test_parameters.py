@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from config.parameters import Findings, Signature, check_parameters
+from config.parameters import ParameterFindings, Signature, check_parameters
 from config.project import parse_project
 
 SIGNATURES = {
@@ -25,7 +25,7 @@ SIGNATURES = {
 }
 
 
-def found(rule: str) -> Findings:
+def found(rule: str) -> ParameterFindings:
     project = parse_project(f"rules:\n  - name: r\n    on: '*'\n    {rule}\n", Path("f.yaml"), home=Path("/home"))
     return check_parameters(project, SIGNATURES)
 
@@ -44,7 +44,7 @@ def found(rule: str) -> Findings:
 )
 def test_what_fits_is_passed_over(rule: str) -> None:
     project = parse_project("rules: [{name: r, on: '*', " + rule[1:] + "]", Path("f.yaml"), home=Path("/home"))
-    assert check_parameters(project, SIGNATURES) == Findings()
+    assert check_parameters(project, SIGNATURES) == ParameterFindings()
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from services.home import Home, Running
+from services.home.home import Home, RunningInstallation
 
 NOBODY = 65534
 
 AUTH = "sluice:it's $secret"
-RUNNING = Running(
+RUNNING = RunningInstallation(
     pid=os.getpid(),
     redis_url="redis://:pw%2F1@127.0.0.1:6390/0",
     prefect_api_url="http://127.0.0.1:4200/api",
@@ -79,7 +79,7 @@ def test_what_there_is_not_is_unset(checkout: Path, tmp_path: Path) -> None:
     home = Home(tmp_path / "open")
     with home.locked():
         home.write_running(
-            Running(os.getpid(), "redis://127.0.0.1:1/0", "http://127.0.0.1:2/api", "http://127.0.0.1:3")
+            RunningInstallation(os.getpid(), "redis://127.0.0.1:1/0", "http://127.0.0.1:2/api", "http://127.0.0.1:3")
         )
         lines = sluice(checkout, home.path, "env").stdout.splitlines()
     assert "unset PREFECT_API_AUTH_STRING" in lines

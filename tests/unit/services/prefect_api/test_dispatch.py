@@ -7,7 +7,7 @@ import pytest
 from events.action import RunDeployment
 from events.errors import RejectedEvent
 from events.identity import identity_of
-from services.prefect_api.dispatch import Fate, _result, run_request, tags_of
+from services.prefect_api.dispatch import CreationResult, _result, run_request, tags_of
 
 
 def _action(**fields: object) -> RunDeployment:
@@ -76,21 +76,26 @@ def test_a_delayed_run_is_scheduled_and_others_are_not() -> None:
 @pytest.mark.parametrize(
     ("said", "alone", "fate", "code"),
     [
-        ("Parameter validation failed: 1 is not a string", False, Fate.REFUSED, "parameters-refused"),
-        ("Cannot create flow run in work queue x because …", False, Fate.REFUSED, "prefect-refused"),
-        ("(sqlite3.OperationalError) database is locked\n[SQL: INSERT …]", False, Fate.RETRY, "prefect-failed"),
-        ("deadlock detected", True, Fate.RETRY, "prefect-failed"),
-        ("QueuePool limit of size 5 overflow 10 reached", True, Fate.RETRY, "prefect-failed"),
-        ("current transaction is aborted, commands ignored", False, Fate.ALONE, "prefect-failed"),
-        ("something nobody has seen", False, Fate.ALONE, "prefect-failed"),
-        ("something nobody has seen", True, Fate.FAILED, "prefect-failed"),
+        ("Parameter validation failed: 1 is not a string", False, CreationResult.REFUSED, "parameters-refused"),
+        ("Cannot create flow run in work queue x because …", False, CreationResult.REFUSED, "prefect-refused"),
+        (
+            "(sqlite3.OperationalError) database is locked\n[SQL: INSERT …]",
+            False,
+            CreationResult.RETRY,
+            "prefect-failed",
+        ),
+        ("deadlock detected", True, CreationResult.RETRY, "prefect-failed"),
+        ("QueuePool limit of size 5 overflow 10 reached", True, CreationResult.RETRY, "prefect-failed"),
+        ("current transaction is aborted, commands ignored", False, CreationResult.ALONE, "prefect-failed"),
+        ("something nobody has seen", False, CreationResult.ALONE, "prefect-failed"),
+        ("something nobody has seen", True, CreationResult.FAILED, "prefect-failed"),
     ],
 )
-def test_each_items_answer_is_told_apart(said: str, alone: bool, fate: Fate, code: str) -> None:
+def test_each_items_answer_is_told_apart(said: str, alone: bool, fate: CreationResult, code: str) -> None:
     result = _result({"status": "FAILED", "error": said}, alone=alone)
     assert (result.fate, result.code) == (fate, code)
 
 
 def test_a_created_item_carries_its_run() -> None:
     result = _result({"status": "CREATED", "flow_run_id": "r1"}, alone=False)
-    assert (result.fate, result.run_id) == (Fate.CREATED, "r1")
+    assert (result.fate, result.run_id) == (CreationResult.CREATED, "r1")

@@ -9,10 +9,10 @@ from typing import Any
 from events.action import RunDeployment
 from events.event import Event
 from services.store.connection import AsyncRedis
-from services.store.event_history import compact_json
-from services.store.journal import Journal
-from services.store.lanes import Dispatch, dispatch_of
-from services.store.progress import FINISHED, Routed
+from services.store.events.event_history import compact_json
+from services.store.events.event_transitions import FINISHED, Routed
+from services.store.events.journal import Journal
+from services.store.runs.dispatch_queues import Dispatch, dispatch_of
 
 RECEIVED = "2026-01-02T03:04:05+00:00"
 

@@ -7,13 +7,13 @@ import random
 import pytest
 
 from config.settings import JournalSettings
-from services.inspector import declared_keys
+from services.operations.inspector import declared_keys
 from services.store.connection import AsyncRedis
 from services.store.dead_letters import QUARANTINE, DeadLetters, LetterQuery
+from services.store.events.journal import STREAM, Journal
 from services.store.inspection import KEPT_BYTES, Inspection
-from services.store.journal import STREAM, Journal
 from services.store.keys import Key, KeyList
-from services.store.runs import RUNS
+from services.store.runs.created_runs import RUNS
 from tests.support import garbage
 from tests.unit.services.store.making import RECEIVED, event
 

@@ -6,7 +6,7 @@ import pytest
 
 from services.store.connection import AsyncRedis
 from services.store.lease import LEASE, Lease
-from services.store.unreadable import Unreadable
+from services.store.unreadable import UnreadableKey
 
 
 async def test_one_holds_it_at_a_time(redis: AsyncRedis) -> None:
@@ -27,5 +27,5 @@ async def test_what_does_not_run_out_in_time_is_no_lease(redis: AsyncRedis, mill
 
 async def test_a_lease_of_another_type_is_said_to_be_unreadable(redis: AsyncRedis) -> None:
     await redis.hset(f"{LEASE}x", "a", "b")  # type: ignore[misc]
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableKey):
         await Lease(redis, "x", ttl_seconds=60).acquire()

@@ -6,15 +6,15 @@ import asyncio
 import time
 
 from config.settings import HistorySettings, JournalSettings
-from services.keeper import Keeper
+from services.operations.retention_job import RetentionJob
 from services.store.connection import AsyncRedis
-from services.store.history import FAILED, HISTORY, UNMATCHED
-from services.store.journal import STREAM, Journal
-from services.store.lanes import Lanes
+from services.store.events.event_transitions import FINISHED, EventTransitions, Made
+from services.store.events.history import FAILED, HISTORY, UNMATCHED
+from services.store.events.journal import STREAM, Journal
 from services.store.lease import Lease
-from services.store.progress import FINISHED, Made, Progress
 from services.store.retention import forget_histories, prune_indices, relieve, trim_stream
-from services.store.runs import RUN
+from services.store.runs.created_runs import RUN
+from services.store.runs.dispatch_queues import DispatchQueues
 from tests.unit.services.store.making import dispatch, event, name, pending, routed
 
 
@@ -27,7 +27,7 @@ async def _done(redis: AsyncRedis, count: int, *, first: int = 0) -> list[str]:
     events = [event(f"e{number}") for number in range(first, first + count)]
     positions = await pending(Journal(redis, JournalSettings()), *events)
     done = [routed(one.id, position) for one, position in zip(events, positions, strict=True)]
-    await Progress(redis, retention_seconds=60).route(done)
+    await EventTransitions(redis, retention_seconds=60).route(done)
     return positions
 
 
@@ -65,7 +65,11 @@ async def test_every_group_counts(redis: AsyncRedis) -> None:
 
 
 async def test_what_a_lane_still_needs_stays(redis: AsyncRedis) -> None:
-    journal, progress, lanes = Journal(redis, JournalSettings()), Progress(redis, retention_seconds=60), Lanes(redis)
+    journal, progress, lanes = (
+        Journal(redis, JournalSettings()),
+        EventTransitions(redis, retention_seconds=60),
+        DispatchQueues(redis),
+    )
     await _done(redis, 3)
     one = event("held")
     (position,) = await pending(journal, one)
@@ -88,7 +92,7 @@ async def test_histories_beyond_the_count_go_and_those_of_open_events_stay(redis
     one = event("open")
     (position,) = await pending(Journal(redis, JournalSettings()), one)
     waiting = routed("open", position, matched=["pay"], dispatches=[dispatch(one, position)])
-    await Progress(redis, retention_seconds=60).route([waiting])
+    await EventTransitions(redis, retention_seconds=60).route([waiting])
     await _done(redis, 100, first=100)
     assert await forget_histories(redis, settings) == 60
     assert await forget_histories(redis, settings) == 0
@@ -102,7 +106,7 @@ async def test_histories_beyond_the_count_go_and_those_of_open_events_stay(redis
 
 
 async def test_the_runs_of_a_forgotten_event_are_forgotten_with_it(redis: AsyncRedis) -> None:
-    progress = Progress(redis, retention_seconds=60)
+    progress = EventTransitions(redis, retention_seconds=60)
     one = event("first")
     (position,) = await pending(Journal(redis, JournalSettings()), one)
     wanted = dispatch(one, position)
@@ -144,9 +148,9 @@ async def test_when_redis_is_nearly_full_the_past_gives_way(redis: AsyncRedis) -
 
 async def test_the_keeper_does_all_of_it_while_it_holds_the_lease(redis: AsyncRedis) -> None:
     await _done(redis, 20)
-    keeper = Keeper(
+    keeper = RetentionJob(
         redis=redis,
-        needed=Lanes(redis).oldest_positions,
+        needed=DispatchQueues(redis).oldest_positions,
         lease=Lease(redis, "keeper", ttl_seconds=60),
         journal=JournalSettings(retention_seconds=0.001),
         history=HistorySettings(),

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from config.settings import HistorySettings, JournalSettings
-from services.inspector import declared_keys
+from services.operations.inspector import declared_keys
 from services.store.connection import AsyncRedis
-from services.store.history import HISTORY, UNMATCHED
+from services.store.events.event_transitions import OPEN, EventTransitions
+from services.store.events.history import HISTORY, UNMATCHED
+from services.store.events.journal import STREAM, Journal
 from services.store.inspection import Inspection
-from services.store.journal import STREAM, Journal
 from services.store.keys import KeyList
-from services.store.lanes import BELL, LANE, LANES
-from services.store.progress import OPEN, Progress
-from services.store.unreadable import Unreadable, noted
+from services.store.runs.dispatch_queues import BELL, LANE, LANES
+from services.store.unreadable import UnreadableKey, noted
 from tests.support.garbage import TYPES
 from tests.unit.services.store.making import dispatch, event, pending, routed
 
@@ -27,7 +27,7 @@ async def snapshot(redis: AsyncRedis) -> dict[bytes, bytes]:
 @pytest.mark.parametrize("name", [OPEN, HISTORY, UNMATCHED, LANES, BELL, LANE])
 async def test_an_event_is_not_acknowledged_while_a_key_has_another_type(redis: AsyncRedis, name: str) -> None:
     journal = Journal(redis, JournalSettings(), consumer="one")
-    progress = Progress(redis, retention_seconds=HistorySettings().retention_seconds)
+    progress = EventTransitions(redis, retention_seconds=HistorySettings().retention_seconds)
     one = event()
     (position,) = await pending(journal, one)
     wanted = dispatch(one, position)
@@ -40,7 +40,7 @@ async def test_an_event_is_not_acknowledged_while_a_key_has_another_type(redis: 
     await (redis.set(key, "x") if wrong == "string" else redis.hset(key, "x", "y"))  # type: ignore[misc]
     before = await snapshot(redis)
     noted.take()
-    with pytest.raises(Unreadable, match="instead of a"):
+    with pytest.raises(UnreadableKey, match="instead of a"):
         await progress.route([outcome])
     assert await snapshot(redis) == before
     assert (await journal.depth()).pending == 1

@@ -12,9 +12,9 @@ from redis.exceptions import RedisError
 
 from config.settings import RedisSettings
 from events.errors import Backpressure, TransientError
-from services.queues import RESUME, enqueue, queue, rq_translated, simple_worker
+from services.job_queues.queues import RESUME, enqueue, queue, rq_translated, simple_worker
 from services.store.connection import GroupGone, SyncRedis, connect_sync, translated
-from services.store.unreadable import Unreadable
+from services.store.unreadable import UnreadableKey
 from tests.support.proxy import in_front_of
 from tests.support.valkeys import OwnValkey, own_valkey
 from tests.support.waiting import wait_until
@@ -43,7 +43,7 @@ def admin(valkey: OwnValkey) -> Iterator[SyncRedis]:
 def said(ask: Ask, client: SyncRedis) -> TransientError | Backpressure:
     with pytest.raises((TransientError, Backpressure)) as raised, translated():
         ask(client)
-    assert not isinstance(raised.value, Unreadable)
+    assert not isinstance(raised.value, UnreadableKey)
     return raised.value
 
 
@@ -172,5 +172,5 @@ def test_what_is_no_fault_of_the_moment_is_not_waited_out(admin: SyncRedis) -> N
     with pytest.raises(RedisError), translated():
         admin.execute_command("NO-SUCH-COMMAND")
     admin.set("test:key", "x")
-    with pytest.raises(Unreadable), translated():
+    with pytest.raises(UnreadableKey), translated():
         admin.lpush("test:key", "x")

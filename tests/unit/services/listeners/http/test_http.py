@@ -19,8 +19,8 @@ from config.sources import HttpSource
 from events.errors import Backpressure, ConfigError, TransientError
 from events.event import Limits
 from events.signal import ResumeSignal
-from services.listeners.http import BATCH, CLOUDEVENT, HttpListener
-from services.readiness import Readiness, RoleReadiness
+from services.listeners.http.listener import BATCH, CLOUDEVENT, HttpListener
+from services.operations.readiness import Readiness, RoleReadiness
 from services.store.connection import AsyncRedis
 from tests.support.sources import Door, Letters, cloudevent, running
 from tests.support.waiting import eventually
@@ -413,7 +413,7 @@ async def test_a_sender_that_goes_on_sending_too_much_gets_its_413(redis: AsyncR
 async def test_a_sender_that_never_ends_does_not_keep_its_connection(
     redis: AsyncRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.lingering.LINGER_SECONDS", 0.2)
+    monkeypatch.setattr("services.common.lingering_close.LINGER_SECONDS", 0.2)
     site = Site(redis)
     async with serving(site):
         reader, writer = await asyncio.open_connection("127.0.0.1", site.listener.port)

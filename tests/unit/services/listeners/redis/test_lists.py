@@ -7,7 +7,7 @@ from typing import Literal
 from events.errors import TransientError
 from services.listeners.redis.lists import ListListener
 from services.store.connection import AsyncRedis
-from services.store.inbound import INBOUND, Inbound
+from services.store.events.inbound_streams import INBOUND, Inbound
 from tests.support.sources import QUICK, Door, Letters, cloudevent, intake, running
 from tests.support.waiting import eventually
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from config.settings import ListenerSettings
 from events.errors import Backpressure, TransientError
-from services.listeners.intake import Message
+from services.listeners.message_intake import Message
 from services.listeners.redis.stream import GROUP, StreamListener
 from services.store.connection import AsyncRedis
 from tests.support.sources import QUICK, Door, Letters, cloudevent, intake, running

@@ -1,0 +1,61 @@
+"""Everything that can be said of a project before it runs: its file, its tests, its flows, the deployments it names."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from config.parameters import ParameterFindings, check_parameters
+from config.project import Project, load_project, run_rule_tests
+from config.settings import Settings
+from events.errors import ConfigError, SluiceError
+from services.deployments.declared import Declarations
+from services.deployments.deploy import declare
+
+AskPrefect = Callable[[Project, Declarations], Awaitable[ParameterFindings]]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A project without an error, and what is to be said of it."""
+
+    project: Project
+    tests: int
+    declarations: Declarations
+    warnings: Sequence[str] = ()
+
+
+async def check_project(settings: Settings, *, ask_prefect: AskPrefect | None = None) -> Checked:
+    """Raises `ConfigError` with everything that is wrong in the project's file and in its flows.
+
+    ``ask_prefect`` holds the rules against the deployments that there are. A Prefect that cannot be asked is a warning;
+    the rules are then held against the deployments that the project's own flows declare.
+    """
+    errors: list[str] = []
+    project: Project | None = None
+    declarations: Declarations | None = None
+    try:
+        project = load_project(settings.config, home=settings.home)
+    except ConfigError as error:
+        errors += error.problems
+    else:
+        errors += run_rule_tests(project)
+    try:
+        declarations = await declare(settings)
+    except ConfigError as error:
+        errors += error.problems
+    warnings: list[str] = []
+    if project is not None and declarations is not None:
+        findings: ParameterFindings | None = None
+        try:
+            findings = await ask_prefect(project, declarations) if ask_prefect is not None else None
+        except SluiceError as error:
+            warnings.append(f"the deployments could not be asked about their parameters: {error}")
+        if findings is None:  # what other deployments there are is not known
+            findings = ParameterFindings(check_parameters(project, declarations.signatures).errors)
+        errors += findings.errors
+        warnings += findings.warnings
+    if errors or project is None or declarations is None:
+        raise ConfigError(*errors)
+    tests = sum(len(rule.spec.tests) for rule in project.rules.rules)
+    return Checked(project, tests, declarations, tuple(warnings))

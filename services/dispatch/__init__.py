@@ -1,0 +1,1 @@
+"""From decisions to flow runs: queues are read, runs created in bulk and announced."""

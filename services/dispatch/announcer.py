@@ -1,0 +1,146 @@
+"""Tells Prefect's event feed which event led to which run, behind the dispatcher's back and never in its way."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import structlog
+
+from events.errors import NotFound, RejectedEvent, TransientError
+from events.identity import id_of
+from services.common.backoff import Backoff, heed_cancellation
+from services.prefect_api.client import PrefectApi
+from services.prefect_api.events import emit, run_event
+from services.store.runs.dispatch_queues import Dispatch
+
+DISPATCHED: Final = "sluice.event.dispatched"
+
+_AT_ONCE: Final = 200
+_MOST_WAITING: Final = 10_000
+_GATHER_SECONDS: Final = 1.0
+"""One request for what came within this time costs Prefect less than one for each, and leaves it to create runs."""
+
+_PATIENCE_SECONDS: Final = 60.0
+"""So long announcements wait for the dispatcher to have nothing to do: Prefect creates runs first."""
+
+_LISTED_EVENTS: Final = 100
+
+log = structlog.get_logger()
+
+
+class Announcer:
+    """Publishes one event for each created run, with the run as its resource.
+
+    At most once if the process ends, and never twice: the event's id follows from the run's. While Prefect is away a
+    bounded number waits; what had to give way is counted and logged. The run's tags name its events too, so a lost
+    announcement loses no connection.
+    """
+
+    def __init__(self, *, prefect: PrefectApi, busy: Callable[[], bool] = lambda: False) -> None:
+        self._prefect = prefect
+        self._busy = busy
+        self._waiting: deque[dict[str, Any]] = deque()
+        self._batches: deque[list[dict[str, Any]]] = deque()
+        """What was taken from those that wait, and is not done with."""
+        self._some = asyncio.Event()
+        self._trouble = Backoff("publish to Prefect's event feed", first_seconds=0.5, longest_seconds=10)
+        self._published = 0
+        self._dropped = 0
+        self._dropped_told = 0
+
+    def announce(self, dispatch: Dispatch, run_id: str) -> None:
+        """Publish soon that the dispatch became the run; while Prefect is away the oldest give way to the newest."""
+        action = dispatch.action
+        payload = {
+            "event_id": id_of(action.identities[0]),
+            "event_ids": [id_of(identity) for identity in action.identities[:_LISTED_EVENTS]],
+            "event_type": dispatch.type,
+            "event_source": dispatch.source,
+            "rule": action.rule,
+        }
+        id_ = str(uuid.uuid5(uuid.UUID(run_id), DISPATCHED))
+        if len(self._waiting) >= _MOST_WAITING:
+            self._waiting.popleft()
+            self._drop(1)
+        self._waiting.append(run_event(DISPATCHED, run_id=run_id, payload=payload, event_id=id_))
+        self._some.set()
+
+    async def run(self) -> None:
+        """Publish until cancelled."""
+        while True:
+            await self._some.wait()
+            await self._moment()
+            left = self._left
+            while left > 0:  # all of them: with a long backlog more come in than one call takes
+                left -= await self._publish()
+            self._tell_dropped()
+            if not self._left:
+                self._some.clear()
+
+    @property
+    def _left(self) -> int:
+        return len(self._waiting) + sum(len(batch) for batch in self._batches)
+
+    async def _moment(self) -> None:
+        """Wait until Prefect has no runs to create, or has had some for long enough, or too many announcements wait."""
+        patience = time.monotonic() + _PATIENCE_SECONDS
+        await asyncio.sleep(_GATHER_SECONDS)
+        while self._busy() and time.monotonic() < patience:
+            if self._left > _MOST_WAITING / 2:
+                break
+            await asyncio.sleep(_GATHER_SECONDS / 4)
+
+    async def _publish(self) -> int:
+        """Make one call, and answer how many announcements are done with."""
+        heed_cancellation()
+        if not self._batches:
+            self._batches.append([self._waiting.popleft() for _ in range(min(len(self._waiting), _AT_ONCE))])
+        batch = self._batches[0]
+        try:
+            await emit(self._prefect, batch)
+        except TransientError as error:
+            await self._trouble.after(error)
+            return 0
+        except RejectedEvent as error:
+            if len(batch) > 1:  # one of them, perhaps: the others are published without it
+                middle = len(batch) // 2
+                self._batches[0] = batch[middle:]
+                self._batches.appendleft(batch[:middle])
+                return 0
+            log.warning("prefect refuses an event", error=str(error), refused=batch[0]["id"])
+            self._drop(1, told=True)
+        except NotFound as error:
+            log.warning("prefect does not take events", error=str(error), dropped=len(batch))
+            self._drop(len(batch), told=True)
+        else:
+            self._published += len(batch)
+        self._trouble.worked()
+        self._batches.popleft()
+        return len(batch)
+
+    def _drop(self, count: int, *, told: bool = False) -> None:
+        """Count what is never published; the first that gives way is told at once, the others once Prefect is back."""
+        self._dropped += count
+        if told:
+            self._dropped_told += count
+        elif self._dropped == self._dropped_told + count:
+            self._tell_dropped()
+
+    def _tell_dropped(self) -> None:
+        if self._dropped > self._dropped_told:
+            log.warning(
+                "announcements were dropped: too many waited for prefect",
+                dropped=self._dropped - self._dropped_told,
+                in_all=self._dropped,
+                most_waiting=_MOST_WAITING,
+            )
+            self._dropped_told = self._dropped
+
+    def status(self) -> Mapping[str, Any]:
+        """For the role's report."""
+        return {"published": self._published, "waiting": self._left, "dropped": self._dropped}

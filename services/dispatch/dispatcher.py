@@ -1,0 +1,334 @@
+"""The dispatcher: takes decided runs out of their lanes and has Prefect create them, many in a call, each once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+import structlog
+
+from config.settings import DispatcherSettings
+from events.errors import Backpressure, TransientError
+from services.common.backoff import Backoff, ended, heed_cancellation
+from services.dispatch.batch_planner import Allowance, DispatchQueue, Pace, RunBatch, held, next_batches, next_due
+from services.dispatch.rule_circuit import CircuitLimits, RuleCircuit
+from services.store.events.event_history import now_ms
+from services.store.rules.rule_usage import RuleUsage
+from services.store.runs.dispatch_queues import Dispatch, QueuedRun
+
+LEASE_SECONDS: Final = 5.0
+"""So long after a dispatcher's end without a word another takes over."""
+
+_STANDBY_SECONDS: Final = 1.0
+_LONGEST_WAIT_SECONDS: Final = 1.0
+_FINISH_SECONDS: Final = 2.5
+_RECOUNT_SECONDS: Final = 5.0
+
+log = structlog.get_logger()
+
+
+class DispatchQueueReader(Protocol):
+    """The lanes as their one reader needs them."""
+
+    async def names(self) -> Sequence[str]: ...
+    async def read(self, wanted: Mapping[str, tuple[str, int]]) -> Mapping[str, Sequence[QueuedRun]]: ...
+    async def lengths(self, names: Sequence[str]) -> Mapping[str, int]: ...
+    async def ends(self, names: Sequence[str]) -> Mapping[str, str]: ...
+    async def wait(self, last: str, *, seconds: float) -> str: ...
+
+
+class Paces(Protocol):
+    """How much of its limits each rule has used."""
+
+    async def usage(self, *, active: Sequence[str], rates: Mapping[str, float], now_ms: int) -> RuleUsage: ...
+    async def pass_on(
+        self, passed: Mapping[str, Sequence[str]], *, seconds: Mapping[str, float], now_ms: int
+    ) -> None: ...
+
+
+class Lease(Protocol):
+    """The right to dispatch."""
+
+    @property
+    def certain(self) -> bool: ...
+    async def acquire(self) -> bool: ...
+    async def renew(self) -> bool: ...
+    async def release(self) -> None: ...
+
+
+class RunCreatorLike(Protocol):
+    """Makes calls and sees to their consequences; see `services.dispatch.run_creator`."""
+
+    busy: set[str]
+    uncounted: dict[str, int]
+    created: int
+    refused: int
+
+    @property
+    def prefect_is_well(self) -> bool: ...
+    @property
+    def trouble(self) -> str | None: ...
+    async def make(self, batch: RunBatch) -> None: ...
+    async def close(self) -> None: ...
+
+
+class Dispatcher:
+    """The one process that holds the lease has runs created; others stand by.
+
+    A run leaves its lane only in the step that records what became of it. Before that everything is safe to repeat,
+    because Prefect creates one run for an idempotency key. ``calls`` is given what wakes this part up.
+    """
+
+    def __init__(
+        self,
+        *,
+        lanes: DispatchQueueReader,
+        paces: Paces,
+        lease: Lease,
+        pace: Callable[[str], Pace],
+        calls: Callable[[Callable[[], None]], RunCreatorLike],
+        rules_version: Callable[[], str],
+        rejudge: Callable[[Sequence[tuple[str, Dispatch]]], Awaitable[int]],
+        settings: DispatcherSettings,
+    ) -> None:
+        self._source = lanes
+        self._paces = paces
+        self._lease = lease
+        self._pace = pace
+        self._rules_version = rules_version
+        self._rejudge = rejudge
+        self._settings = settings
+        self._circuits = CircuitLimits(
+            events=settings.circuit_events,
+            least=settings.circuit_least,
+            share=settings.circuit_share,
+            longest_probe_seconds=settings.longest_probe_seconds,
+        )
+        self._wake = asyncio.Event()
+        self._calls = calls(self._wake.set)
+        self._lanes: dict[str, DispatchQueue] = {}
+        self._work: set[asyncio.Task[None]] = set()
+        self._trouble = Backoff("dispatch", first_seconds=0.1, longest_seconds=5)
+        self._active = False
+        self._next_recount = 0.0
+        self._judged_by = ""
+        """By which rules the lanes that are found next were judged; those that were there before: nobody knows."""
+
+    async def run(self) -> None:
+        """Dispatch until cancelled, whenever this process holds the lease; a call in hand is given time to end."""
+        while True:
+            try:
+                if await self._lease.acquire():
+                    await self._lead()
+            except (TransientError, Backpressure) as error:
+                await self._trouble.after(error)
+            heed_cancellation()
+            await asyncio.sleep(_STANDBY_SECONDS)
+
+    def status(self) -> Mapping[str, Any]:
+        """For the role's report; ``held`` says what waits for what."""
+        holding = held(self._lanes.values(), time.monotonic())
+        status: dict[str, Any] = {
+            "ready": True,
+            "active": self._active,
+            "created": self._calls.created,
+            "refused": self._calls.refused,
+            "waiting": sum(max(lane.length, len(lane.items)) for lane in self._lanes.values()),
+            "held": holding,
+        }
+        troubles = [trouble for trouble in (self._trouble.trouble, self._calls.trouble) if trouble]
+        troubles += [f"rule {one['rule']} holds {one['waiting']} runs: {one['reason']}" for one in holding]
+        if troubles:
+            status["degraded"] = "; ".join(troubles)
+        return status
+
+    @property
+    def busy(self) -> bool:
+        """Whether runs wait that Prefect may be asked for."""
+        return any(lane.items and not lane.circuit.is_open for lane in self._lanes.values())
+
+    async def _lead(self) -> None:
+        """Dispatch for as long as the lease is ours."""
+        log.info("dispatching")
+        self._active = True
+        helpers = {asyncio.create_task(self._keep_lease()), asyncio.create_task(self._listen())}
+        try:
+            while self._lease.certain:
+                self._wake.clear()
+                try:
+                    wait = await self._turn()
+                    self._trouble.worked()
+                except (TransientError, Backpressure) as error:
+                    wait = self._trouble.failed(error)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), wait)
+                heed_cancellation()
+        finally:
+            self._active = False
+            await ended(*helpers)
+            await self._finish()
+            self._lanes.clear()
+            self._judged_by = ""
+            with contextlib.suppress(TransientError, Backpressure):
+                await self._lease.release()
+
+    async def _finish(self) -> None:
+        """Let calls that are under way end: their answers are worth having, though nothing is lost without them."""
+        if self._work:
+            _, late = await asyncio.wait(self._work, timeout=_FINISH_SECONDS)
+            await ended(*late)
+        await self._calls.close()
+
+    async def _keep_lease(self) -> None:
+        while True:
+            await asyncio.sleep(LEASE_SECONDS / 4)
+            if not self._active:
+                return  # a lease that is kept by nobody who dispatches would keep the others away
+            with contextlib.suppress(TransientError, Backpressure):
+                if not await self._lease.renew():
+                    log.warning("another process dispatches now")
+                    self._wake.set()
+                    return
+
+    async def _listen(self) -> None:
+        last = "$"
+        while True:
+            try:
+                heard = await self._source.wait(last, seconds=_LONGEST_WAIT_SECONDS)
+            except (TransientError, Backpressure):
+                await asyncio.sleep(_LONGEST_WAIT_SECONDS)
+                continue
+            if heard != last:
+                last = heard
+                self._wake.set()
+            heed_cancellation()
+
+    async def _turn(self) -> float:
+        """Look at the lanes, start what calls can be started, and answer how long to wait at most."""
+        await self._refill()
+        await self._reconsider()
+        free = self._settings.calls - len(self._calls.busy)
+        if free <= 0 or not self._calls.prefect_is_well:
+            return _LONGEST_WAIT_SECONDS
+        now = time.monotonic()
+        allowance = await self._allowance()
+        batches = next_batches(
+            self._lanes.values(),
+            now=now,
+            busy=self._calls.busy,
+            priority=lambda rule: self._pace(rule).priority,
+            allowance=allowance,
+            most=self._settings.batch,
+            calls=free,
+        )
+        await self._pass_on(batches)
+        for batch in batches:
+            task = asyncio.create_task(self._calls.make(batch))
+            self._work.add(task)
+            task.add_done_callback(self._work.discard)
+        if batches:
+            await asyncio.sleep(0)
+        return min(_LONGEST_WAIT_SECONDS, next_due(self._lanes.values(), now), max(0.001, allowance.more_in_seconds))
+
+    async def _refill(self) -> None:
+        names = await self._source.names()
+        for name in names:
+            if name not in self._lanes:
+                rule, _, deployment = name.partition(":")
+                self._lanes[name] = DispatchQueue(
+                    name, rule, deployment, RuleCircuit(self._circuits), rules=self._judged_by
+                )
+        present = set(names)
+        for name, lane in self._lanes.items():
+            if name not in present and not lane.items:
+                lane.last_read = ""
+                lane.length = 0
+                lane.rules = self._judged_by
+        wanted = {name: (lane.last_read, lane.room) for name in names if (lane := self._lanes[name]).room}
+        for name, waiting in (await self._source.read(wanted)).items():
+            self._lanes[name].take_in(waiting)
+        full = [name for name in names if not self._lanes[name].room]
+        for name, length in (await self._source.lengths(full)).items():
+            self._lanes[name].length = length
+        self._judged_by = self._rules_version()
+        if time.monotonic() >= self._next_recount:
+            await self._recount([name for name in names if self._lanes[name].room])
+
+    async def _recount(self, names: Sequence[str]) -> None:
+        """Read a lane from its beginning if it holds more than is in memory.
+
+        Reading on never comes to what stands before the last entry that was read. Such entries are there when a server
+        has come back without its last second, in which they were taken out, or when its clock was set back.
+        """
+        for name, length in (await self._source.lengths(names)).items():
+            lane = self._lanes[name]
+            if length > len(lane.items):
+                lane.last_read = ""
+        self._next_recount = time.monotonic() + _RECOUNT_SECONDS
+
+    async def _reconsider(self) -> None:
+        """When the rules have changed, what is held may be theirs no more: let them decide on it again."""
+        version = self._rules_version()
+        changed = [name for name, lane in self._lanes.items() if lane.circuit.is_open and lane.rules != version]
+        if changed:
+            for name, last in (await self._source.ends(changed)).items():
+                self._lanes[name].outdated = last
+            for name in changed:
+                self._lanes[name].rules = version
+        for lane in self._lanes.values():
+            if not lane.outdated:
+                continue
+            outdated = lane.outdated_items()
+            items = [item for item in outdated if not item.in_flight]
+            moved = await self._rejudge([(item.entry, item.dispatch) for item in items])
+            if moved:
+                for item in items:
+                    del lane.items[item.entry]
+                if moved < len(items):
+                    lane.last_read = ""  # what the journal no longer holds stays as it was decided
+                self._wake.set()  # there may be more behind them
+            elif len(items) == len(outdated):  # else the end of a call wakes this part up
+                lane.outdated = ""
+                lane.circuit.reset()
+                log.info("what a rule held was judged again by the present rules", rule=lane.rule)
+
+    async def _allowance(self) -> Allowance:
+        paces = {lane.rule: self._pace(lane.rule) for lane in self._lanes.values() if lane.items}
+        active = {rule: pace.max_active_runs for rule, pace in paces.items() if pace.max_active_runs is not None}
+        rates = {rule: pace.rate for rule, pace in paces.items() if pace.rate is not None}
+        most = self._settings.max_active_runs
+        allowance = Allowance()
+        if not active and not rates and most is None:
+            return allowance
+        now = now_ms()
+        seconds = {rule: rate.per_seconds for rule, rate in rates.items()}
+        uncounted = self._calls.uncounted
+        usage = await self._paces.usage(active=list(active), rates=seconds, now_ms=now)
+        for rule, limit in active.items():
+            allowance.active[rule] = max(0, limit - usage.active[rule] - uncounted.get(rule, 0))
+        for rule, rate in rates.items():
+            allowance.rate[rule] = max(0, rate.count - usage.passed[rule])
+            if rule in usage.oldest_ms:
+                room_in = usage.oldest_ms[rule] / 1000 + rate.per_seconds - now / 1000
+                allowance.more_in_seconds = min(allowance.more_in_seconds, max(0.0, room_in) + 0.002)
+        if most is not None:
+            allowance.total = max(0, most - usage.open_runs - sum(uncounted.values()))
+        return allowance
+
+    async def _pass_on(self, batches: Sequence[RunBatch]) -> None:
+        """Count what the rules' rates let pass, before it is sent: rather a run too few than one too many."""
+        passed: dict[str, list[str]] = {}
+        seconds: dict[str, float] = {}
+        chosen = [pair for batch in batches for pair in batch.items]
+        for lane, item in chosen:
+            rate = self._pace(lane.rule).rate
+            if rate is not None and not item.admitted:
+                passed.setdefault(lane.rule, []).append(f"{lane.name} {item.entry}")
+                seconds[lane.rule] = rate.per_seconds
+        if passed:
+            await self._paces.pass_on(passed, seconds=seconds, now_ms=now_ms())
+        for _, item in chosen:
+            item.admitted = True

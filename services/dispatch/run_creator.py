@@ -1,0 +1,386 @@
+"""One bulk call to Prefect and everything that follows from its answer, item by item."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, Protocol, TypeAlias
+
+import structlog
+
+from config.settings import DispatcherSettings
+from events.action import RunDeployment
+from events.dead_letter import DeadLetter
+from events.errors import Backpressure, NotFound, RejectedEvent, TransientError
+from events.event import Event
+from events.identity import id_of
+from services.common.backoff import Backoff, ended, heed_cancellation
+from services.dispatch.batch_planner import DispatchQueue, Item, RunBatch
+from services.prefect_api.client import PrefectApi
+from services.prefect_api.dispatch import (
+    CreationResult,
+    DispatchTarget,
+    Result,
+    create_runs,
+    find_deployment,
+    healthy,
+    run_of,
+    run_request,
+)
+from services.store.dead_letters import event_letter, letter_id_of, lost_event_letter
+from services.store.events.event_history import compact_json
+from services.store.events.event_transitions import Made
+from services.store.events.journal import JournalEntry
+from services.store.runs.dispatch_queues import Dispatch, dispatch_of
+
+DEPLOYMENT_SECONDS: Final = 60.0
+"""How long a deployment's id is believed; a stale one shows as `NotFound` before that."""
+
+LONGEST_HEALTH_SECONDS: Final = 5.0
+MOST_ATTEMPTS_ALONE: Final = 8
+"""So often a run that fails alone, while Prefect is well, is tried before it becomes a dead letter."""
+
+MOST_ATTEMPTS_TOGETHER: Final = 3
+"""The same for a run of several events, which is then divided to find the one at fault."""
+
+_AT_ONCE_SHARE: Final = 0.1
+"""Of the first back-off, for the first repetition of what failed because of the moment: SQLite has a call that waited
+for another writer fail just when that one is done."""
+
+_REASON_LIMIT: Final = 1000
+_DIVIDED_REASON_LIMIT: Final = 200
+
+_Outcome: TypeAlias = tuple[DispatchQueue, Item, Result]
+
+log = structlog.get_logger()
+
+
+class Recorder(Protocol):
+    """Takes what became of a dispatch, and takes the dispatch out of its lane in the same step."""
+
+    async def created(self, made: Sequence[Made]) -> Sequence[bool]: ...
+    async def refused(self, entry: str, dispatch: Dispatch, letters: Sequence[tuple[str, str, str]]) -> None: ...
+    async def divided(self, entry: str, dispatch: Dispatch, parts: Sequence[Dispatch], reason: str) -> None: ...
+
+
+class Announce(Protocol):
+    """Tells Prefect's event feed that an event led to a run; never waits, never raises."""
+
+    def __call__(self, dispatch: Dispatch, run_id: str) -> None: ...
+
+
+class RunCreator:
+    """Makes calls, one at a time for each deployment, and sees to their consequences.
+
+    ``wake`` is called when something may be tried that could not before. ``halve`` makes two actions of one that was
+    refused, each for half of its events, or none where it cannot be divided (see `events.window.halves_of`).
+    """
+
+    def __init__(
+        self,
+        *,
+        prefect: PrefectApi,
+        recorder: Recorder,
+        fetch: Callable[[Sequence[str]], Awaitable[Mapping[str, JournalEntry]]],
+        bury: Callable[[DeadLetter], Awaitable[None]],
+        withdraw: Callable[[Sequence[str]], Awaitable[object]],
+        announce: Announce,
+        halve: Callable[[RunDeployment, Sequence[Event]], Sequence[RunDeployment]],
+        settings: DispatcherSettings,
+        wake: Callable[[], None],
+    ) -> None:
+        self._prefect = prefect
+        self._recorder = recorder
+        self._fetch = fetch
+        self._bury = bury
+        self._withdraw = withdraw
+        self._announce = announce
+        self._halve = halve
+        self._settings = settings
+        self._wake = wake
+        self._deployments: dict[str, tuple[float, DispatchTarget]] = {}
+        self._probing: asyncio.Task[None] | None = None
+        self._prefect_trouble = Backoff(
+            "reach Prefect", first_seconds=settings.backoff_seconds, longest_seconds=LONGEST_HEALTH_SECONDS
+        )
+        self._redis_trouble = Backoff("record what was dispatched", first_seconds=0.1, longest_seconds=5)
+        self.busy: set[str] = set()
+        """Deployments with a call under way."""
+        self.uncounted: dict[str, int] = {}
+        """Runs of each rule that are under way, or created and not recorded yet."""
+        self.created = 0
+        self.refused = 0
+
+    @property
+    def prefect_is_well(self) -> bool:
+        """Whether calls make sense at all."""
+        return self._probing is None
+
+    @property
+    def trouble(self) -> str | None:
+        """What stands in the way, for the status."""
+        return self._prefect_trouble.trouble or self._redis_trouble.trouble
+
+    async def make(self, batch: RunBatch) -> None:
+        """Have a batch's runs created and record what became of each; cancelling it loses nothing."""
+        rules = [lane.rule for lane, _ in batch.items]
+        self.busy.add(batch.deployment)
+        for _, item in batch.items:
+            item.in_flight = True
+        for rule in rules:
+            self.uncounted[rule] = self.uncounted.get(rule, 0) + 1
+        try:
+            try:
+                results = await self._results(batch)
+            finally:
+                self.busy.discard(batch.deployment)
+                self._wake()
+            await self._settle(batch, results)
+        except Exception:
+            # An answer that nobody foresaw must not be asked for again in a tight circle, nor end the others' calls.
+            log.exception("a call could not be handled; its runs are tried again", deployment=batch.deployment)
+            for _, item in batch.items:
+                self._hopeless(item, Result(CreationResult.RETRY), 1.0)
+        finally:
+            for _, item in batch.items:
+                item.in_flight = False
+            for rule in rules:
+                self.uncounted[rule] -= 1
+            self._wake()
+
+    async def close(self) -> None:
+        """End what runs in the background."""
+        if self._probing is not None:
+            await ended(self._probing)
+            self._probing = None
+
+    async def _results(self, batch: RunBatch) -> list[_Outcome]:
+        """What became of the items of a call; those that are missing were not decided and are tried again."""
+        sent: list[tuple[DispatchQueue, Item]] = []
+        bodies: list[dict[str, Any]] = []
+        unfit: list[_Outcome] = []
+        try:
+            deployment = await self._deployment(batch.deployment)
+            for lane, item in batch.items:
+                try:
+                    bodies.append(self._body(item.dispatch, deployment))
+                    sent.append((lane, item))
+                except RejectedEvent as error:
+                    unfit.append((lane, item, Result(CreationResult.REFUSED, said=error.reason, code=error.code)))
+            results = await create_runs(self._prefect, deployment, bodies) if bodies else []
+        except NotFound as error:
+            await self._missing(batch, error)
+            return []
+        except RejectedEvent as error:
+            return unfit + self._refused_call(sent, error)
+        except TransientError as error:
+            return unfit + await self._failed_call(sent or batch.items, error)
+        return [(*pair, result) for pair, result in zip(sent, results, strict=True)] + unfit
+
+    async def _deployment(self, name: str) -> DispatchTarget:
+        known = self._deployments.get(name)
+        if known is not None and known[0] > time.monotonic():
+            return known[1]
+        found = await find_deployment(self._prefect, name)
+        self._deployments[name] = (time.monotonic() + DEPLOYMENT_SECONDS, found)
+        return found
+
+    def _body(self, dispatch: Dispatch, deployment: DispatchTarget) -> dict[str, Any]:
+        return run_request(
+            dispatch.action,
+            source=dispatch.source,
+            file=dispatch.file,
+            has_work_pool=deployment.has_work_pool,
+            max_parameter_bytes=self._settings.max_parameter_bytes,
+        )
+
+    async def _missing(self, batch: RunBatch, error: NotFound) -> None:
+        """Hold what needs the deployment. One letter for each rule shows in the list of dead letters that it waits."""
+        self._deployments.pop(batch.deployment, None)
+        reason = (
+            f"the deployment {batch.deployment!r} does not exist: register it (`sluice deploy`), and this event and "
+            "those behind it go on by themselves"
+        )
+        for lane, item in {id(lane): (lane, item) for lane, item in reversed(batch.items)}.values():
+            if lane.circuit.trip("deployment-missing", reason, time.monotonic()):
+                log.warning("a rule holds its events", rule=lane.rule, reason=reason, said=str(error))
+                lane.noticed = True
+                with contextlib.suppress(TransientError, Backpressure):
+                    (letter, *_) = await self._letters(item.dispatch, "deployment-missing", reason, attempts=1)
+                    await self._bury(letter.model_copy(update={"id": _notice_id(lane)}))
+
+    def _refused_call(self, sent: Sequence[tuple[DispatchQueue, Item]], error: RejectedEvent) -> list[_Outcome]:
+        """Prefect did not take the call as a whole: its halves are tried, until it is clear whose fault it is."""
+        if len(sent) == 1:
+            return [(*sent[0], Result(CreationResult.REFUSED, said=error.reason, code=error.code))]
+        for _, item in sent:
+            item.most_together = len(sent) // 2
+        return []
+
+    async def _failed_call(self, sent: Sequence[tuple[DispatchQueue, Item]], error: TransientError) -> list[_Outcome]:
+        """Nothing is known of the call. If Prefect is well otherwise, one of the items may be what it fails on."""
+        if not await healthy(self._prefect):
+            self._wait_for_prefect(error)
+            return []
+        for _, item in sent:
+            item.most_together = max(1, len(sent) // 2)
+        alone = len(sent) == 1
+        result = Result(CreationResult.FAILED if alone else CreationResult.RETRY, said=str(error), answered=False)
+        return [(lane, item, result) for lane, item in sent]
+
+    def _wait_for_prefect(self, error: TransientError) -> None:
+        wait = self._prefect_trouble.failed(error)
+        if self._probing is None:
+            self._probing = asyncio.create_task(self._probe(wait))
+
+    async def _probe(self, wait: float) -> None:
+        await asyncio.sleep(wait)
+        try:
+            while not await healthy(self._prefect):
+                heed_cancellation()
+                wait = self._prefect_trouble.failed(TransientError(self._prefect_trouble.trouble or ""))
+                await asyncio.sleep(wait)
+            self._prefect_trouble.worked()
+        finally:
+            self._probing = None  # whatever ended this: nothing is sent to Prefect as long as it stands
+            self._wake()
+
+    async def _settle(self, batch: RunBatch, results: Sequence[_Outcome]) -> None:
+        made: list[_Outcome] = []
+        refused: list[_Outcome] = []
+        was_open = {lane.name for lane, _ in batch.items if lane.circuit.is_open}
+        jitter = random.uniform(0.5, 1.0)  # noqa: S311 - one for all: what failed together stays in order
+        for lane, item, result in results:
+            if result.fate is CreationResult.CREATED:
+                if lane.circuit.succeeded():
+                    log.info("a rule goes on", rule=lane.rule, deployment=lane.deployment)
+                made.append((lane, item, result))
+            elif result.fate is CreationResult.REFUSED:
+                if lane.circuit.is_open and lane.name not in was_open:
+                    continue  # the circuit has opened over this batch: what is left of it is held, too
+                refused.append((lane, item, result))
+                if not (item.dispatch.part and len(item.dispatch.positions) > 1):  # its whole has been counted
+                    self._note_refusal(lane, result)
+            elif self._hopeless(item, result, jitter):
+                refused.append((lane, item, result))
+        await self._until_recorded(made, refused)
+        for lane, item, _ in (
+            *made,
+            *refused,
+        ):  # not before: what is forgotten here and still in its lane is lost there
+            lane.items.pop(item.entry, None)
+
+    def _hopeless(self, item: Item, result: Result, jitter: float) -> bool:
+        """Let the item be tried again; answers whether it has been tried too often."""
+        if result.fate is CreationResult.ALONE:
+            item.most_together = 1
+            return False
+        item.attempts += 1
+        item.suspect = result.fate is CreationResult.FAILED
+        doublings = min(item.attempts - (2 if result.fate is CreationResult.RETRY else 1), 16)
+        factor = _AT_ONCE_SHARE if doublings < 0 else 2**doublings
+        wait = min(self._settings.max_backoff_seconds, self._settings.backoff_seconds * factor)
+        item.not_before = time.monotonic() + wait * jitter
+        together = len(item.dispatch.positions) > 1 and result.answered
+        most = MOST_ATTEMPTS_TOGETHER if together else MOST_ATTEMPTS_ALONE
+        return result.fate is CreationResult.FAILED and item.attempts >= most
+
+    def _note_refusal(self, lane: DispatchQueue, result: Result) -> None:
+        if lane.circuit.failed(result.code, result.said, time.monotonic()):
+            log.warning("a rule holds its events", rule=lane.rule, deployment=lane.deployment, reason=result.said)
+
+    async def _until_recorded(self, made: Sequence[_Outcome], refused: Sequence[_Outcome]) -> None:
+        """The runs exist, so this does not give up; if the process ends here, the lane still holds them."""
+        while True:
+            try:
+                await self._recorder.created([Made(item.entry, item.dispatch, one.run_id) for _, item, one in made])
+                for _, item, result in refused:
+                    await self._refuse(item, result)
+                await self._take_notices_back({id(lane): lane for lane, _, _ in made}.values())
+            except (TransientError, Backpressure) as error:
+                await self._redis_trouble.after(error)
+                continue
+            break
+        self._redis_trouble.worked()
+        for _, item, result in made:
+            self.created += 1
+            self._announce(item.dispatch, result.run_id)
+            action = item.dispatch.action
+            log.debug("run created", event_id=id_of(action.identities[0]), rule=action.rule, run_id=result.run_id)
+
+    async def _take_notices_back(self, lanes: Iterable[DispatchQueue]) -> None:
+        """The letters that said what a rule waits for are no longer true; one may be from an earlier process."""
+        noticed = [lane for lane in lanes if lane.noticed]
+        if noticed:
+            await self._withdraw([_notice_id(lane) for lane in noticed])
+        for lane in noticed:
+            lane.noticed = False
+
+    async def _refuse(self, item: Item, result: Result) -> None:
+        """Two runs for half of the events each, where that may save one; else a dead letter for every event, whole."""
+        dispatch = item.dispatch
+        if len(dispatch.positions) > 1 and result.answered and await self._divide(item, result):
+            return
+        letters = await self._letters(dispatch, result.code, result.said[:_REASON_LIMIT], attempts=item.attempts + 1)
+        for letter in letters:
+            await self._bury(letter)
+            said = {"rule": letter.rule, "code": letter.code, "reason": letter.reason}
+            log.warning("an event became a dead letter", event_id=letter.event_id, source=letter.source, **said)
+        told = [(letter.id, letter.code, letter.reason) for letter in letters]
+        await self._recorder.refused(item.entry, dispatch, told)
+        self.refused += 1
+
+    async def _divide(self, item: Item, result: Result) -> bool:
+        """Put two halves in the place of the run; false where it cannot be divided.
+
+        A run that an earlier call created after all, and of which only the answer was lost, is never divided: its
+        events would run twice.
+        """
+        dispatch = item.dispatch
+        held = await self._fetch(dispatch.positions)
+        entries = [held[position] for position in dispatch.positions if position in held]
+        if len(entries) < len(dispatch.positions):
+            return False
+        actions = self._halve(dispatch.action, [entry.event for entry in entries])
+        if not actions:
+            return False
+        run_id = await run_of(self._prefect, dispatch.action)
+        if run_id is not None:
+            await self._recorder.created([Made(item.entry, dispatch, run_id)])
+            return True
+        parts, begin = [], 0
+        for action in actions:
+            part = entries[begin : begin + len(action.identities)]
+            begin += len(action.identities)
+            parts.append(replace(dispatch_of(action, [(one.event, one.position) for one in part]), part=True))
+        await self._recorder.divided(item.entry, dispatch, parts, result.said[:_DIVIDED_REASON_LIMIT])
+        log.warning(
+            "a run was refused and is divided to find the event at fault",
+            rule=dispatch.action.rule,
+            events=len(entries),
+            code=result.code,
+            reason=result.said[:_DIVIDED_REASON_LIMIT],
+        )
+        return True
+
+    async def _letters(self, dispatch: Dispatch, code: str, reason: str, *, attempts: int) -> list[DeadLetter]:
+        action = dispatch.action
+        held = await self._fetch(dispatch.positions)
+        letters = []
+        for identity, position in zip(action.identities, dispatch.positions, strict=True):
+            entry = held.get(position)
+            said = {"rule": action.rule, "code": code, "reason": reason}
+            if entry is not None:
+                letters.append(event_letter(entry.event, **said, attempts=attempts))
+                continue
+            raw = compact_json(action.model_dump(mode="json"))
+            letters.append(lost_event_letter(identity, raw, source=dispatch.source, **said, attempts=attempts))
+        return letters
+
+
+def _notice_id(lane: DispatchQueue) -> str:
+    return letter_id_of("held", lane.rule, lane.deployment)

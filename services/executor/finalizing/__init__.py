@@ -1,0 +1,1 @@
+"""What is done for runs whose process has ended without reporting a final state."""

@@ -1,0 +1,156 @@
+"""What is left to do for a run whose process has ended: the state it did not report, and the hooks that go with it.
+
+Runs in a process of its own, because hooks are the user's code. Every step may be repeated: one that was done is found
+done, so a settlement that was interrupted is simply begun again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect import Flow
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.exceptions import ObjectNotFound
+from prefect.logging.loggers import flow_run_logger
+from prefect.runner._cancel_finalizer import finalize_cancelled_state
+from prefect.runner._hook_runner import HookRunner
+from prefect.runner._state_proposer import StateProposer
+from prefect.states import AwaitingRetry, Cancelling, Failed
+from prefect.utilities.engine import propose_state
+
+from services.executor.finalizing.end_reason import EndReason
+from services.executor.finalizing.open_pauses import heal_kept, keep_waiting, policy_for_a_new_start
+from services.executor.finalizing.subflows import end_subflows, open_pauses_again
+from services.executor.process.claim import is_retrying
+from services.executor.process.flow_loading import load_flow
+from services.executor.process.own_states import waits_in_process
+from services.executor.process.process_setup import leave_checkout, pose_as_engine, replace_environment
+from sluice.display import visible
+
+
+class UnsettledError(RuntimeError):
+    """Prefect still shows the run in a state that needs a process."""
+
+
+class Finalizer:
+    """Settles one run; each step is skipped if Prefect says that it is settled already."""
+
+    def __init__(
+        self, *, run_id: str, ending: EndReason, message: str, environment: Mapping[str, str], shelf: Path
+    ) -> None:
+        self._id = UUID(run_id)
+        self._ending = ending
+        self._message = visible(message)
+        self._environment = environment
+        self._shelf = shelf
+
+    def run(self) -> None:
+        """Settle it; raises what Prefect's client raises when Prefect cannot be reached, and `UnsettledError`."""
+        asyncio.run(self._settle())
+
+    async def _settle(self) -> None:
+        async with get_client() as client:
+            try:
+                await self._settle_run(client, await client.read_flow_run(self._id))
+                flow_run = await client.read_flow_run(self._id)
+            except ObjectNotFound:
+                return
+            if _needs_process(flow_run):
+                msg = f"the run is {flow_run.state_name} still"
+                raise UnsettledError(msg)
+            if flow_run.state is not None and flow_run.state.is_final():
+                await end_subflows(client, flow_run)
+
+    async def _settle_run(self, client: PrefectClient, flow_run: FlowRun) -> None:
+        state = flow_run.state
+        if state is None:
+            return
+        ending = EndReason.CANCELLED if state.is_cancelling() else self._ending
+        if not _needs_process(flow_run) and not (ending is EndReason.CANCELLED and state.is_crashed()):
+            if ending is EndReason.HANDED_BACK and state.is_paused():
+                await heal_kept(client, flow_run)
+            return
+        flow_run_logger(flow_run).error(self._message)
+        match ending:
+            case EndReason.CANCELLED:
+                await self._cancel(client, flow_run)
+            case EndReason.HANDED_BACK if waits_in_process(state):
+                await keep_waiting(client, flow_run)
+            case EndReason.HANDED_BACK:
+                await self._hand_back(client, flow_run)
+            case EndReason.TIMED_OUT:
+                await self._time_out(client)
+            case EndReason.LOST if await self._restarts(client, flow_run):
+                await self._hand_back(client, flow_run)
+            case _:
+                await self._crash(client, flow_run)
+
+    async def _crash(self, client: PrefectClient, flow_run: FlowRun) -> None:
+        crashed = await StateProposer(client=client).propose_crashed(flow_run, self._message)
+        if crashed is not None and crashed.is_crashed():
+            await self._hooks(client).run_crashed_hooks(flow_run, crashed)
+
+    async def _cancel(self, client: PrefectClient, flow_run: FlowRun) -> None:
+        await self._hooks(client).run_cancellation_hooks(flow_run, Cancelling(message=self._message))
+        await finalize_cancelled_state(
+            flow_run=flow_run,
+            state_proposer=StateProposer(client=client),
+            client=client,
+            logger=flow_run_logger(flow_run).logger,
+            state_updates={"message": self._message},
+        )
+
+    async def _time_out(self, client: PrefectClient) -> None:
+        proposed: State[Any] = Failed(name="TimedOut", message=self._message)
+        state = await propose_state(client, proposed, flow_run_id=self._id)
+        if state.is_scheduled():  # the flow has retries: the next try must not be left to this dead process
+            await self._hand_back(client, await client.read_flow_run(self._id))
+
+    async def _hand_back(self, client: PrefectClient, flow_run: FlowRun) -> None:
+        await open_pauses_again(client, flow_run)
+        policy = policy_for_a_new_start(flow_run)
+        if policy != flow_run.empirical_policy:
+            await client.update_flow_run(self._id, empirical_policy=policy)
+        scheduled = flow_run.state.state_details.scheduled_time if flow_run.state is not None else None
+        again: State[Any] = AwaitingRetry(message=self._message, scheduled_time=scheduled or datetime.now(UTC))
+        await client.set_flow_run_state(self._id, again, force=True)
+
+    async def _restarts(self, client: PrefectClient, flow_run: FlowRun) -> bool:
+        if flow_run.deployment_id is None:
+            return False
+        deployment = await client.read_deployment(flow_run.deployment_id)
+        variables: dict[str, Any] = {**(deployment.job_variables or {}), **(flow_run.job_variables or {})}
+        return variables.get("sluice_on_lost") == "restart"
+
+    def _hooks(self, client: PrefectClient) -> HookRunner:
+        async def resolve(flow_run: FlowRun) -> Flow[..., Any]:
+            if flow_run.deployment_id is None:
+                msg = "the run has no deployment to load its flow from"
+                raise ValueError(msg)
+            deployment = await client.read_deployment(flow_run.deployment_id)
+            variables = {**(deployment.job_variables or {}), **(flow_run.job_variables or {})}
+            environment = {str(name): str(value) for name, value in (variables.get("env") or {}).items()}
+            replace_environment({**self._environment, **environment, "PREFECT__FLOW_RUN_ID": str(self._id)})
+            leave_checkout(self._shelf)
+            pose_as_engine()
+            return await asyncio.to_thread(load_flow, flow_run, deployment, working_dir=variables.get("working_dir"))
+
+        return HookRunner(resolve_flow=resolve)
+
+
+def _needs_process(flow_run: FlowRun) -> bool:
+    """Whether a run in this state needs the process that it no longer has."""
+    state = flow_run.state
+    if state is None or state.is_final():
+        return False
+    if state.is_paused():
+        return waits_in_process(state)
+    if state.is_scheduled():
+        return is_retrying(state_name=flow_run.state_name, retry_type=flow_run.empirical_policy.retry_type)
+    return True

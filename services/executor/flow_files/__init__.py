@@ -1,0 +1,1 @@
+"""The files that hold flows: which have changed, what they import."""

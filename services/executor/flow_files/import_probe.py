@@ -1,0 +1,115 @@
+"""What a flow file needs and whether it imports, found out in a process that is thrown away.
+
+The warm parent must not run the users' files: whatever they start at import would be shared by every run. So a probe
+imports them in a fork, and the parent then imports only the libraries that they use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+
+from services.executor.pool.pipes import Message
+from services.executor.process.flow_loading import describe_failure, import_flow
+from services.executor.process.process_setup import leave_checkout, pose_as_engine
+
+
+@dataclass(frozen=True, slots=True)
+class FlowSource:
+    """Where a deployment's flow lies: an entrypoint relative to a folder."""
+
+    path: str
+    entrypoint: str
+
+    @property
+    def file(self) -> str:
+        """The flow's file."""
+        return str(Path(self.path, self.entrypoint.rpartition(":")[0] or self.entrypoint))
+
+
+@dataclass(frozen=True, slots=True)
+class ImportFindings:
+    """What importing one source showed: the problem if it failed, its own files, and the libraries it pulled in."""
+
+    source: FlowSource
+    problem: str | None
+    files: tuple[str, ...]
+    libraries: tuple[str, ...]
+    seconds: float = 0.0
+    """How long the import took here, where libraries that are warm cost nothing."""
+
+    def as_message(self) -> Message:
+        """For the wire."""
+        return asdict(self)
+
+
+def probe(source: FlowSource, *, shelf: Path) -> ImportFindings:
+    """Import the source here; only in a process that is thrown away."""
+    leave_checkout(shelf)
+    pose_as_engine()
+    before = set(sys.modules)
+    problem = None
+    began = time.monotonic()
+    try:
+        os.chdir(source.path)
+        sys.path.insert(0, ".")
+        import_flow(source.entrypoint)
+    except BaseException as error:  # noqa: BLE001 - `sys.exit` at import is the file's problem too
+        problem = describe_failure(error)
+    seconds = time.monotonic() - began
+    new = [(name, module) for name, module in list(sys.modules.items()) if name not in before]
+    files = {file for _, module in new if (file := _file(module)) and not _is_installed(file)}
+    libraries = tuple(name for name, module in new if (file := _file(module)) and _is_installed(file))
+    return ImportFindings(source, problem, tuple(sorted(files | {source.file})), libraries, seconds)
+
+
+def import_libraries(names: Iterable[str]) -> None:
+    """Import what can be imported; a library that cannot is left for the flows that want it to fail on."""
+    for name in names:
+        if name not in sys.modules:
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+
+
+def leaves_traces(names: Sequence[str]) -> list[str]:
+    """The top-level packages among ``names`` whose import starts a thread, which must not be in a process that forks.
+
+    Only in a process that is thrown away.
+    """
+    guilty: list[str] = []
+    for name in names:
+        top = name.partition(".")[0]
+        if top in guilty:
+            continue
+        before = _thread_count()
+        import_libraries([name])
+        if _thread_count() > before:
+            guilty.append(top)
+    return guilty
+
+
+def _thread_count() -> int:
+    try:
+        return len(list(Path("/proc/self/task").iterdir()))
+    except OSError:
+        return threading.active_count()
+
+
+def _file(module: ModuleType) -> str | None:
+    file = getattr(module, "__file__", None)
+    return os.path.realpath(file) if isinstance(file, str) else None
+
+
+def _is_installed(file: str) -> bool:
+    return "site-packages" in Path(file).parts or any(Path(file).is_relative_to(folder) for folder in _INSTALLED)
+
+
+_INSTALLED = (Path(os.__file__).resolve().parent, Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve())

@@ -1,0 +1,118 @@
+"""Putting runs on their queue without holding up the event loop, and finding out what became of a job."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Final, TypeVar
+
+from rq.exceptions import InvalidJobOperation, NoSuchJobError
+from rq.intermediate_queue import IntermediateQueue
+from rq.job import Job, JobStatus
+from rq.serializers import JSONSerializer
+from rq.utils import as_text, utcparse
+
+from services.job_queues.queues import EXECUTE_RUN, SluiceJob, SluiceQueue, enqueue, queue, rq_translated
+from services.store.connection import SyncRedis
+
+T = TypeVar("T")
+
+FINISHED_SECONDS: Final = 600
+"""How long a finished job is kept for RQ's tools."""
+FAILED_SECONDS: Final = 86_400
+
+
+class JobEnqueuer:
+    """The executor's side of the RQ queues, in one thread of its own.
+
+    ``held`` tells whether a run is in somebody's hands; it blocks.
+    """
+
+    def __init__(self, redis: SyncRedis, *, held: Callable[[str], bool]) -> None:
+        self._redis = redis
+        self._held = held
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sluice-queueing")
+
+    async def put(self, queue_name: str, run_id: str, state_id: str, *, again: bool = False) -> bool:
+        """Queue the run under its state's id; false if it is there, or was there and ``again`` is not set.
+
+        With ``again``, a job that is over or that got lost gives way to a new one. Raises `TransientError` or
+        `Backpressure`.
+        """
+        return await self._do(lambda: self._put(queue(queue_name, self._redis), run_id, state_id, again=again))
+
+    async def call(self, work: Callable[[], T]) -> T:
+        """Do other blocking work on Redis in the same thread."""
+        return await self._do(work)
+
+    async def waiting(self, names: list[str]) -> tuple[int, float]:
+        """How many jobs wait, and for how many seconds the oldest of them does."""
+        return await self._do(lambda: self._waiting(names))
+
+    async def unblock(self, client_id: int) -> None:
+        """End the wait of a slot for its next job."""
+        await self._do(lambda: self._redis.client_unblock(client_id))
+
+    def close(self) -> None:
+        """End the thread and the connection."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._redis.close()
+
+    async def _do(self, work: Callable[[], T]) -> T:
+        def translating() -> T:
+            with rq_translated():
+                return work()
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, translating)
+
+    def _waiting(self, names: list[str]) -> tuple[int, float]:
+        count, oldest = 0, 0.0
+        for name in names:
+            target = queue(name, self._redis)
+            count += target.count
+            for job_id in target.get_job_ids(0, 1):
+                enqueued = self._redis.hget(Job.key_for(job_id), "enqueued_at")
+                if enqueued:
+                    age = datetime.now(UTC) - utcparse(as_text(enqueued))
+                    oldest = max(oldest, age.total_seconds())
+        return count, round(oldest, 1)
+
+    def _put(self, target: SluiceQueue, run_id: str, state_id: str, *, again: bool) -> bool:
+        if _enqueue(target, run_id, state_id):
+            return True
+        if not again or not self._is_over_or_lost(target, run_id, state_id):
+            return False
+        self._redis.lrem(IntermediateQueue.get_intermediate_queue_key(target.key), 0, state_id)
+        with contextlib.suppress(InvalidJobOperation):  # it has gone meanwhile
+            Job(state_id, connection=self._redis, serializer=JSONSerializer).delete()
+        return _enqueue(target, run_id, state_id)
+
+    def _is_over_or_lost(self, target: SluiceQueue, run_id: str, job_id: str) -> bool:
+        """A slot says that it has a run before it says so of the job: RQ itself would notice only after minutes."""
+        try:
+            status = SluiceJob.fetch(job_id, connection=self._redis, serializer=JSONSerializer).get_status(
+                refresh=False
+            )
+        except NoSuchJobError:
+            return True
+        if status not in (JobStatus.QUEUED, JobStatus.STARTED):
+            return True
+        if status == JobStatus.QUEUED and self._redis.lpos(target.key, job_id) is not None:
+            return False
+        return not self._held(run_id)
+
+
+def _enqueue(target: SluiceQueue, run_id: str, state_id: str) -> bool:
+    return enqueue(
+        target,
+        EXECUTE_RUN,
+        run_id,
+        state_id,
+        job_id=state_id,
+        timeout_seconds=-1,
+        result_ttl=FINISHED_SECONDS,
+        failure_ttl=FAILED_SECONDS,
+    )

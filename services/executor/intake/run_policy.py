@@ -1,0 +1,122 @@
+"""Which deployments' runs are executed here, and on which queue."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Final, Protocol
+
+from services.job_queues.queues import RUNS
+from services.store.runs.registered_files import RegisteredFile
+
+OWN_TAG: Final = "sluice"
+DEFAULT_EXECUTOR: Final = "default"
+
+EXECUTOR_VARIABLE: Final = "sluice_executor"
+PRIORITY_VARIABLE: Final = "sluice_priority"
+
+
+class Priority(StrEnum):
+    """The order in which slots look at the queues."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+class Deployable(Protocol):
+    """What the decision reads of a deployment."""
+
+    @property
+    def id(self) -> str:
+        """Its id in Prefect."""
+
+    @property
+    def name(self) -> str:
+        """``flow/deployment``."""
+
+    @property
+    def path(self) -> str | None:
+        """The folder of its code."""
+
+    @property
+    def entrypoint(self) -> str | None:
+        """Its flow, relative to the folder."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether its code is fetched."""
+
+    @property
+    def work_pool(self) -> str | None:
+        """Its work pool."""
+
+    @property
+    def job_variables(self) -> Mapping[str, object]:
+        """Its overrides."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunPolicy:
+    """What this executor takes: what `sluice deploy` registered, and what ``globs`` on ``flow/deployment`` name.
+
+    ``registered`` looks up what was registered under a deployment's id; it alone makes a deployment the project's own.
+    """
+
+    executor: str
+    globs: Sequence[str]
+    registered: Callable[[str], RegisteredFile | None]
+
+    def refusal(self, deployment: Deployable) -> str | None:
+        """Why runs of the deployment are left alone here, or None when they are ours."""
+        if deployment.work_pool:
+            return f"it belongs to the work pool {deployment.work_pool}"
+        pinned = str(deployment.job_variables.get(EXECUTOR_VARIABLE) or DEFAULT_EXECUTOR)
+        if pinned != self.executor:
+            return f"it is pinned to the executor {pinned}"
+        meant = self.registered(deployment.id)
+        if meant is not None and not deployment.remote and _is(deployment, meant):
+            return None  # ours even when it cannot be loaded: its runs then say why
+        if any(fnmatchcase(deployment.name, glob) for glob in self.globs):
+            return loading_problem(deployment)
+        if meant is not None:
+            return "its code is not what `sluice deploy` registered any more: deploy again"
+        return "`sluice deploy` has not registered it, and executor.deployments does not name it"
+
+    def queue(self, deployment: Deployable) -> str:
+        """The queue for the deployment's runs."""
+        wanted = str(deployment.job_variables.get(PRIORITY_VARIABLE) or Priority.NORMAL)
+        return queue_name(self.executor, Priority(wanted) if wanted in list(Priority) else Priority.NORMAL)
+
+
+def _is(deployment: Deployable, meant: RegisteredFile) -> bool:
+    return (deployment.path, deployment.entrypoint) == (meant.path, meant.entrypoint)
+
+
+def queue_name(executor: str, priority: Priority) -> str:
+    """The name of an executor's queue of one priority; the plain name is the default executor's normal one."""
+    name = RUNS if executor == DEFAULT_EXECUTOR else f"{RUNS}-{executor}"
+    return name if priority is Priority.NORMAL else f"{name}-{priority}"
+
+
+def queue_names(executor: str) -> list[str]:
+    """The queues of an executor's slots, the most urgent first."""
+    return [queue_name(executor, priority) for priority in Priority]
+
+
+def loading_problem(deployment: Deployable) -> str | None:
+    """Why the deployment's code cannot be on this machine, as far as its files tell; None when it may be."""
+    if deployment.entrypoint is None:
+        return "it names no entrypoint"
+    if deployment.remote:
+        return None
+    folder = Path(deployment.path or ".")
+    if "$STORAGE_BASE_PATH" in str(folder):
+        return "its code was fetched by the process that served it"
+    file, colon, _ = deployment.entrypoint.rpartition(":")
+    target = folder / file if colon else folder
+    return None if os.path.exists(target) else f"{target} does not exist on this machine"  # noqa: PTH110 - a glance

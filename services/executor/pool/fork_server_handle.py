@@ -1,0 +1,104 @@
+"""A warm parent as the role's process sees it: one generation of slots, started afresh when its libraries change."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import structlog
+
+from services.executor.pool.pipes import Message
+from services.executor.pool.process_template import ForkedProcess, ProcessTemplate
+from services.executor.process.process_setup import CHECKOUT
+from sluice.protocol import FOLDERS_VARIABLE
+
+log = structlog.get_logger()
+
+PASSED_ON: Final = frozenset({"SLUICE_HOME", "SLUICE_DATABASE_URL", "SLUICE_ENV", "SLUICE_REDIS_URL", "SLUICE_CONFIG"})
+"""The settings of Sluice that flows may see; the others, such as tokens, are not for them."""
+
+
+class ForkServerHandle:
+    """The process of one warm parent; ``say`` speaks to it once it has called back."""
+
+    def __init__(self, number: int, process: asyncio.subprocess.Process | ForkedProcess) -> None:
+        self.number = number
+        self.process = process
+        self.writer: asyncio.StreamWriter | None = None
+        self.retired = False
+        self.started = time.monotonic()
+        self.libraries: frozenset[str] = frozenset()
+        self.settling: set[str] = set()
+        """The runs that it was told to settle and has not reported on."""
+
+    @classmethod
+    async def start(cls, number: int, assignment: Message, *, zygote: ProcessTemplate | None) -> ForkServerHandle:
+        """Start the process; it reports over the socket that the assignment names."""
+        assignment = {**assignment, "generation": number}
+        if zygote is not None:
+            forked = await zygote.start(assignment)
+            if forked is not None:
+                return cls(number, forked)
+        environment = {**os.environ, "PREFECT_API_URL": assignment["environment"]["PREFECT_API_URL"]}
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [CHECKOUT, environment.get("PYTHONPATH")]))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "services.executor.pool.fork_server",
+            stdin=asyncio.subprocess.PIPE,
+            cwd=CHECKOUT,
+            env=environment,
+        )
+        if process.stdin is not None:
+            process.stdin.write(json.dumps(assignment).encode() + b"\n")
+            with contextlib.suppress(OSError):
+                await process.stdin.drain()
+            process.stdin.close()
+        return cls(number, process)
+
+    def say(self, **message: Any) -> None:
+        """Tell it; nothing when it is not there."""
+        say(self.writer, **message)
+
+    async def end(self, *, within_seconds: float) -> None:
+        """Wait for the process to end as it was told to, then SIGKILL; its slots end when the role's process does."""
+        try:
+            await asyncio.wait_for(self.process.wait(), within_seconds)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()
+            await self.process.wait()
+
+
+def say(writer: asyncio.StreamWriter | None, **message: Any) -> None:
+    """Send one message, if there is someone to hear it."""
+    if writer is not None and not writer.is_closing():
+        writer.write(json.dumps(message).encode() + b"\n")
+
+
+def environment_of_flows(environ: Mapping[str, str], *, prefect_api_url: str, folders: Sequence[str]) -> dict[str, str]:
+    """What a flow's process gets of this process's environment, and the ``folders`` that it may read files from."""
+    kept = {
+        name: value for name, value in environ.items() if not name.upper().startswith("SLUICE_") or name in PASSED_ON
+    }
+    python_path = [
+        entry for entry in kept.pop("PYTHONPATH", "").split(os.pathsep) if entry and os.path.realpath(entry) != CHECKOUT
+    ]
+    if python_path:
+        kept["PYTHONPATH"] = os.pathsep.join(python_path)
+    return {**kept, "PREFECT_API_URL": prefect_api_url, FOLDERS_VARIABLE: json.dumps(folders)}
+
+
+def sources_of(deployments: Sequence[Any]) -> set[tuple[str, str]]:
+    """The distinct flows of the deployments whose code lies on this machine: folder and entrypoint."""
+    return {
+        (os.path.realpath(deployment.path or "."), deployment.entrypoint)
+        for deployment in deployments
+        if deployment.entrypoint and not deployment.remote
+    }

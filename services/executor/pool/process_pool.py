@@ -1,0 +1,416 @@
+"""The executor's processes: warm parents, one generation after the other, and the slots that they fork.
+
+There are as many seats as slots. A seat belongs to one generation from the moment that its slot is asked for until that
+slot has ended, so that there are never two slots on one seat: a new generation gets the seats as the old one leaves
+them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import structlog
+
+from services.executor.flow_files.flow_files import FlowFiles, Source
+from services.executor.halted import kill_halted
+from services.executor.pool.fork_server_handle import ForkServerHandle, say
+from services.executor.pool.pipes import Message
+from services.executor.pool.process_exits import describe_exit
+from services.executor.pool.process_template import ProcessTemplate
+from services.executor.pool.run_orders import order_for
+from services.prefect_api.run_calls import Stopped
+
+log = structlog.get_logger()
+
+FIRST_SOURCES_SECONDS: Final = 3.0
+"""How long the first warm parent waits to hear from Prefect which flows there are."""
+RESTART_SECONDS: Final = 1.0
+RENEW_SECONDS: Final = 10.0
+"""A warm parent serves at least so long before another takes its place for the sake of libraries."""
+LONGEST_LINE: Final = 16 * 1024 * 1024
+HAND_BACK_SECONDS: Final = 0.7
+"""How long a run that is handed back has to end by itself before it is killed."""
+
+
+@dataclass
+class SlotState:
+    """A slot's process, and the run that it has in hand."""
+
+    number: int
+    generation: int
+    pid: int
+    client: int
+    writer: asyncio.StreamWriter
+    run: str | None = None
+    job: str | None = None
+    horse: int | None = None
+    since: float = 0.0
+    queued: float = 0.0
+    """When the run was put on the queue."""
+    waiting: bool = False
+    """Whether the run is paused: it works no more than an idle slot does."""
+    leaving: bool = False
+    """Whether the slot was told to end after what it has in hand."""
+
+
+class Listener(Protocol):
+    """Whom the fleet tells what happens."""
+
+    def busy(self, slot: SlotState) -> None:
+        """A run begins on the slot."""
+
+    def started(self, slot: SlotState, at: float) -> None:
+        """Its flow is loaded and about to run."""
+
+    def early(self, run_id: str, state_id: str, until: float) -> None:
+        """The run was taken before its time."""
+
+    def orphaned(self, run_id: str, since: float) -> None:
+        """The run's slot is no more."""
+
+    def settled(self, run_id: str, *, ok: bool) -> None:
+        """A run that was to be settled is, or could not be."""
+
+
+class ProcessPool:
+    """Keeps the seats taken; ``assignment`` makes what a warm parent is told of the socket's path and the sources."""
+
+    def __init__(
+        self,
+        *,
+        seats: int,
+        waiting: int,
+        assignment: Callable[[str, list[dict[str, str]]], Message],
+        listener: Listener,
+        unblock: Callable[[int], Coroutine[Any, Any, None]],
+        recheck_seconds: float,
+        halted_seconds: float,
+        warms: bool,
+        zygote: ProcessTemplate | None = None,
+    ) -> None:
+        self._count = seats
+        self._waiting = waiting
+        self._assignment = assignment
+        self._listener = listener
+        self._unblock = unblock
+        self._recheck_seconds = recheck_seconds
+        self._halted_seconds = halted_seconds
+        self._warms = warms
+        self._zygote = zygote if warms else None
+        self._directory = Path(tempfile.mkdtemp(prefix="sluice-"))
+        self._seats: dict[int, int] = {}
+        self._asked: dict[int, float] = {}
+        self._generations: dict[int, ForkServerHandle] = {}
+        self._current: ForkServerHandle | None = None
+        self._renew = asyncio.Event()
+        self._renewing = False
+        self._sources_known = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._handlers: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._remembered: Message | None = None
+        self.slots: dict[int, SlotState] = {}
+        self.files = FlowFiles()
+
+    @property
+    def running(self) -> dict[str, SlotState]:
+        """The slots that have a run in hand, by the run's id."""
+        return {slot.run: slot for slot in self.slots.values() if slot.run is not None}
+
+    @property
+    def waiting(self) -> int:
+        """How many slots have a run in hand that is paused."""
+        return sum(slot.waiting for slot in self.slots.values())
+
+    @property
+    def blocked(self) -> bool:
+        """Whether no other run can start until one that waits goes on or ends."""
+        return self.waiting >= self._wanted
+
+    @property
+    def _wanted(self) -> int:
+        """How many slots there are to be: one more for every run that waits, up to the limit."""
+        return self._count + min(self.waiting, self._waiting)
+
+    async def run(self) -> None:
+        """Keep the slots alive until cancelled; `end` must follow."""
+        path = str(self._directory / f"{secrets.token_hex(4)}.sock")
+        self._server = await asyncio.start_unix_server(self._serve, path=path, limit=LONGEST_LINE)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_warm(path))
+            group.create_task(self._watch_files())
+            group.create_task(kill_halted(self._processes, seconds=self._halted_seconds))
+
+    async def end(self, *, finish_seconds: float) -> None:
+        """Let the runs finish for so long, hand back those that do not, and end every process."""
+        self._stopping = True
+        generations = list(self._generations.values())
+        for generation in generations:
+            generation.say(do="stop")
+            self._retire(generation.number)
+        await self._slots_gone(finish_seconds)
+        for slot in list(self.slots.values()):
+            say(slot.writer, do="hand-back", seconds=HAND_BACK_SECONDS)
+        await self._slots_gone(HAND_BACK_SECONDS + 1.5)
+        for generation in generations:
+            await generation.end(within_seconds=0.3)
+        if hasattr(self, "_server"):
+            self._server.close()
+        for task in [*self._tasks, *self._handlers]:
+            task.cancel()
+        await asyncio.gather(*self._tasks, *self._handlers, return_exceptions=True)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def set_sources(self, sources: Iterable[Source]) -> None:
+        """The flows that are to be warm."""
+        self.files.set_sources(sources)
+        self._sources_known.set()
+
+    def tell(self, stopped: Stopped) -> None:
+        """Tell the run's process what became of the run, if it is on one of the slots."""
+        slot = self.running.get(stopped.run_id)
+        order = order_for(stopped)
+        if slot is not None and order is not None:
+            say(slot.writer, **order)
+
+    def remember(self, message: Message) -> None:
+        """Tell every slot, those to come too, what the server has been asked for all runs."""
+        self._remembered = message
+        for slot in self.slots.values():
+            say(slot.writer, do="remember", **message)
+
+    def settle(self, run_id: str, ending: str, message: str) -> bool:
+        """Have a process tell Prefect how the run ended; false while there is no warm parent to start it."""
+        if self._current is None:
+            return False
+        self._current.settling.add(run_id)
+        self._current.say(do="settle", run=run_id, ending=ending, message=message)
+        return True
+
+    async def _keep_warm(self, path: str) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._sources_known.wait(), FIRST_SOURCES_SECONDS)
+        number = 0
+        while True:
+            number += 1
+            generation = await ForkServerHandle.start(
+                number, self._assignment(path, self.files.sources), zygote=self._zygote
+            )
+            self._generations[number] = generation
+            ending = self._spawn(self._outlive(generation))
+            renewing = asyncio.create_task(self._renew.wait())
+            try:
+                await asyncio.wait({ending, renewing}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                renewing.cancel()
+            if ending.done():
+                await asyncio.sleep(RESTART_SECONDS)
+            self._renew.clear()
+
+    async def _outlive(self, generation: ForkServerHandle) -> None:
+        code = await generation.process.wait()
+        self._generations.pop(generation.number, None)
+        if self._current is generation:
+            self._current = None
+        self._renewing = self._renewing and generation.number < max(self._generations, default=0)
+        if not self._stopping and not generation.retired:
+            log.warning("the warm parent ended, starting another", generation=generation.number, code=code)
+        self._retire(generation.number)
+        for run_id in generation.settling:  # what it was told has ended with it
+            self._listener.settled(run_id, ok=False)
+        for number, owner in list(self._seats.items()):
+            if owner == generation.number and number not in self.slots:
+                self._vacate(number, owner)
+
+    async def _watch_files(self) -> None:
+        while True:
+            await asyncio.sleep(self._recheck_seconds)
+            current = self._current
+            if current is None or not self._warms:
+                continue
+            changed = self.files.to_probe()
+            if changed:
+                current.say(do="probe", sources=changed)
+            elif self._may_renew(current) and self.files.worth_warming(current.libraries):
+                log.info("flows need more libraries, warming up anew")
+                self._renewing = True
+                self._renew.set()
+
+    def _processes(self) -> dict[int, str]:
+        parents = {generation.process.pid: "warm parent" for generation in self._generations.values()}
+        return {**parents, **dict.fromkeys(self.slots, "slot")}
+
+    def _may_renew(self, current: ForkServerHandle) -> bool:
+        return not self._renewing and time.monotonic() - current.started > RENEW_SECONDS
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handler = asyncio.current_task()
+        if handler is not None:
+            self._handlers.add(handler)
+            handler.add_done_callback(self._handlers.discard)
+        try:
+            with contextlib.suppress(asyncio.CancelledError):  # this task is ours alone; asyncio logs it otherwise
+                await self._attend(reader, writer)
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        slot: SlotState | None = None
+        with contextlib.suppress(OSError, ValueError):
+            async for line in reader:
+                message: Message = json.loads(line)
+                if message["kind"] == "slot":
+                    slot = SlotState(
+                        message["number"], message["generation"], message["pid"], message["client"], writer
+                    )
+                    self._seat(slot)
+                elif slot is not None:
+                    self._hear_slot(slot, message)
+                else:
+                    self._hear_warm(message, writer)
+        if slot is not None:
+            self._gone(slot)
+
+    def _hear_warm(self, message: Message, writer: asyncio.StreamWriter) -> None:
+        match message["kind"]:
+            case "warm":
+                if message["generation"] in self._generations:
+                    self._welcome(self._generations[message["generation"]], message, writer)
+            case "probed":
+                self._note(message)
+            case "settled":
+                for generation in self._generations.values():
+                    generation.settling.discard(message["run"])
+                self._listener.settled(message["run"], ok=message["ok"])
+            case "slot-ended":
+                if message["status"] and not self._stopping:
+                    log.warning("a slot died", slot=message["number"], how=describe_exit(message["status"]))
+                self._vacate(message["number"], message["generation"])
+            case _:
+                pass
+
+    def _hear_slot(self, slot: SlotState, message: Message) -> None:
+        match message["kind"]:
+            case "busy":
+                slot.run, slot.job = message["run"], message["job"]
+                slot.horse, slot.since, slot.queued = message["pid"], message["at"], message["queued"]
+                self._listener.busy(slot)
+            case "waiting" | "working":
+                slot.waiting = message["kind"] == "waiting"
+                self._adapt()
+            case "started":
+                self._listener.started(slot, message["at"])
+            case "idle":
+                slot.run = slot.job = slot.horse = None
+                slot.waiting = False
+                self._adapt()
+                if message["outcome"]["step"] == "early":
+                    self._listener.early(message["run"], message["job"], message["outcome"]["until"])
+            case _:
+                pass
+
+    def _welcome(self, generation: ForkServerHandle, message: Message, writer: asyncio.StreamWriter) -> None:
+        generation.writer = writer
+        generation.libraries = frozenset(message["libraries"])
+        log.info("slots are warm", generation=generation.number, libraries=len(generation.libraries))
+        previous, self._current = self._current, generation
+        self._renewing = False
+        if previous is not None:
+            previous.retired = True
+            previous.say(do="stop")
+            self._retire(previous.number)
+        self._adapt()
+
+    def _adapt(self) -> None:
+        """Have as many slots as are wanted: ask for those that are missing, and let idle ones go that are too many."""
+        if self._current is None or self._stopping:
+            return
+        missing = self._wanted - len(self._seats)
+        for number in itertools.filterfalse(self._seats.__contains__, range(len(self._seats) + max(missing, 0))):
+            self._fill(number)
+        staying = [slot for slot in self.slots.values() if not slot.leaving]
+        spare = len(staying) - self._wanted
+        for slot in sorted((slot for slot in staying if slot.run is None), key=lambda slot: -slot.number)[
+            : max(spare, 0)
+        ]:
+            self._stop(slot)
+
+    def _retire(self, generation: int) -> None:
+        """Have the slots of a generation end after what they run."""
+        for slot in self.slots.values():
+            if slot.generation == generation:
+                self._stop(slot)
+
+    def _stop(self, slot: SlotState) -> None:
+        slot.leaving = True
+        say(slot.writer, do="stop")
+        self._spawn(self._unblock(slot.client))
+
+    def _seat(self, slot: SlotState) -> None:
+        self.slots[slot.pid] = slot
+        if self._remembered is not None:
+            say(slot.writer, do="remember", **self._remembered)
+        if self._current is None or slot.generation != self._current.number:
+            self._stop(slot)
+        else:
+            self._adapt()  # the run that waited when it was asked for may have gone on
+
+    def _gone(self, slot: SlotState) -> None:
+        self.slots.pop(slot.pid, None)
+        if slot.generation not in self._generations:  # otherwise its parent says so when it has ended
+            self._vacate(slot.number, slot.generation)
+        if slot.run is not None:
+            if slot.horse is not None:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(slot.horse, signal.SIGKILL)
+            self._listener.orphaned(slot.run, slot.since)
+
+    def _fill(self, number: int) -> None:
+        wanted = self._current is not None and not self._stopping and len(self._seats) < self._wanted
+        if self._current is not None and wanted and number not in self._seats:
+            self._seats[number] = self._current.number
+            self._asked[number] = time.monotonic()
+            self._current.say(do="start-slot", number=number)
+
+    def _vacate(self, number: int, generation: int) -> None:
+        if self._seats.get(number) == generation:
+            del self._seats[number]
+            self._spawn(self._refill(number))
+
+    async def _refill(self, number: int) -> None:
+        """Not more often than once a second, whatever it is that ends the slot."""
+        await asyncio.sleep(self._asked.get(number, 0.0) + RESTART_SECONDS - time.monotonic())
+        self._fill(number)
+
+    def _note(self, message: Message) -> None:
+        news = self.files.note(message)
+        if news:
+            log.warning("a flow does not import", **message["source"], problem=news)
+        elif news is not None:
+            log.info("a flow imports again", **message["source"])
+
+    async def _slots_gone(self, within_seconds: float) -> None:
+        deadline = time.monotonic() + within_seconds
+        while self.slots and time.monotonic() < deadline:  # noqa: ASYNC110 - ends within seconds
+            await asyncio.sleep(0.02)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

@@ -1,0 +1,159 @@
+"""The zygote: an idle copy of the role's process, from before it had threads or connections, that forks warm parents.
+
+What is imported lies in memory once for the role's process, the zygote, the warm parents and their slots, and a warm
+parent need not import Prefect again. Linux only; elsewhere, and when the zygote is gone, warm parents are fresh
+interpreters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Final, NoReturn
+
+import structlog
+
+from config.logs import print_traceback
+from services.executor.pool.pipes import Message, PipeLines, write
+from services.executor.process.process_setup import CHECKOUT
+
+log = structlog.get_logger()
+
+ANSWER_SECONDS: Final = 5.0
+VERSION_CHECK: Final = "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED"
+
+
+class ForkedProcess:
+    """A process that the zygote has forked, seen from the role's process, which is not its parent."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._descriptor = os.pidfd_open(pid)
+        self._over = asyncio.Event()
+        asyncio.get_running_loop().add_reader(self._descriptor, self._ended)
+
+    async def wait(self) -> int | None:
+        """Wait for its end; the exit code is its parent's to know."""
+        await self._over.wait()
+        return None
+
+    def kill(self) -> None:
+        """SIGKILL; raises `ProcessLookupError` when it has ended."""
+        if self._over.is_set():
+            raise ProcessLookupError
+        signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+
+    def _ended(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._descriptor)
+        os.close(self._descriptor)
+        self._over.set()
+
+
+class ProcessTemplate:
+    """The role's side; it ends the zygote when it is closed or when its process ends."""
+
+    def __init__(self, link: socket.socket, pid: int) -> None:
+        self._link = link
+        self._pid = pid
+        self._ended = False
+
+    @classmethod
+    def fork(cls) -> ProcessTemplate | None:
+        """Make it; before there is an event loop. None where forking is not safe or what it needs does not exist."""
+        if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
+            return None
+        _import_all()
+        if threading.active_count() > 1:
+            return None
+        gc.collect()
+        gc.freeze()  # a collection would write to every object, and every page would be copied
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            _serve(theirs)
+        theirs.close()
+        ours.setblocking(False)
+        return cls(ours, pid)
+
+    async def start(self, assignment: Message) -> ForkedProcess | None:
+        """A warm parent with this assignment; None when the zygote does not answer, which is then the end of it."""
+        if self._ended:
+            return None
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await loop.sock_sendall(self._link, json.dumps(assignment).encode() + b"\n")
+                answer = await loop.sock_recv(self._link, 4096)
+            return ForkedProcess(json.loads(answer)["pid"])
+        except (OSError, ValueError) as error:  # TimeoutError is an OSError
+            log.warning("the zygote is gone, starting an interpreter instead", error=repr(error))
+            self._end(signal.SIGKILL)  # else a late answer would be taken for the answer to the next question
+            return None
+
+    def close(self) -> None:
+        """Have it end."""
+        self._end(signal.SIGCONT)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self._link.close()
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(self._pid, number)
+            os.waitpid(self._pid, 0)
+
+
+def _import_all() -> None:
+    """Everything that the role's process and the warm parent will need."""
+    import encodings.idna  # noqa: F401 - what the first connection of every fork would import
+
+    given = os.environ.get(VERSION_CHECK)
+    os.environ[VERSION_CHECK] = given or "false"  # Prefect reads its settings as it is imported
+
+    if given is None:
+        del os.environ[VERSION_CHECK]
+
+
+def _serve(link: socket.socket) -> NoReturn:
+    """Fork a warm parent for every line, until the role's process is gone."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
+    lines = PipeLines(link.fileno())
+    while not lines.ended:
+        for assignment in lines.read():
+            pid = os.fork()
+            if pid == 0:
+                link.close()
+                _be_warm(assignment)
+            write(link.fileno(), {"pid": pid})
+    os._exit(0)
+
+
+def _be_warm(assignment: Message) -> NoReturn:
+    from services.executor.pool.fork_server import serve
+
+    code = 1
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        with Path(os.devnull).open("rb") as nothing:
+            os.dup2(nothing.fileno(), 0)
+        script = os.path.dirname(getattr(sys.modules["__main__"], "__file__", None) or "")  # noqa: PTH120 - text
+        sys.path[:] = [CHECKOUT, *(entry for entry in sys.path if entry not in {CHECKOUT, script, ""})]
+        os.chdir(CHECKOUT)
+        serve(assignment)
+        code = 0
+    except BaseException as error:  # noqa: BLE001 - the end of the process is the report
+        print_traceback(error)
+    finally:
+        os._exit(code)

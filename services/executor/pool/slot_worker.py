@@ -1,0 +1,464 @@
+"""A slot: the RQ worker that takes one run at a time, gives it a work-horse, and sees it through to its end.
+
+A slot has one thread, one connection to Redis and one to the role's process; it never imports a flow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final, Protocol
+
+import structlog
+from redis.exceptions import RedisError
+from rq import Worker
+from rq.exceptions import StopRequested
+from rq.executions import Execution as JobExecution
+from rq.job import Job, JobStatus
+from rq.queue import Queue
+from rq.worker import WorkerStatus
+from typing_extensions import override
+
+from events.errors import Backpressure, TransientError
+from services.common.process_tree import Strays, reap_children
+from services.executor.finalizing.end_reason import AFTERMATH_SECONDS, EndReason
+from services.executor.pool.pipes import Link, Message
+from services.executor.pool.process_exits import describe_exit, oom_kill_count
+from services.executor.pool.run_process import RunProcess
+from services.job_queues.queues import Gated
+from services.store.connection import SyncRedis
+from services.store.runs.executions import Execution, Executions
+from services.store.unreadable import FAULTS
+
+log = structlog.get_logger()
+
+ACK_SECONDS: Final = 1.0
+"""How long a work-horse may take to say that it knows what the coming SIGTERM means."""
+LIVE_SECONDS: Final = 2.0
+HANDED_BACK: Final = (
+    "The executor was stopped; the run goes on as soon as one is there, or waits on until it is answered."
+)
+OBSERVE_SECONDS: Final = 5.0
+"""How often the slot looks at its run in Prefect while the role's process is gone."""
+ORPHANED: Final = "The executor died, and neither Redis nor Prefect could be reached to go on without it."
+WAIT_SECONDS: Final = 1.0
+"""The slot looks around this often while a run is going on, besides at once when something happens."""
+
+
+class ProcessStarter(Protocol):
+    """Where a slot gets its processes from."""
+
+    def horse(
+        self, run_id: str, *, queued: Message | None, remembered: Message | None, forget: Callable[[], None]
+    ) -> RunProcess:
+        """Start the work-horse of the run.
+
+        ``queued``: the state that it was queued for, and when; ``remembered``: what the server was asked for all runs.
+        """
+
+    def aftermath(self, run_id: str, ending: str, message: str, *, forget: Callable[[], None]) -> RunProcess:
+        """Start the process that settles the run."""
+
+    def observer(self, run_id: str, *, forget: Callable[[], None]) -> RunProcess:
+        """Start a process that looks at what became of the run, and reports what the slot should do."""
+
+
+class SlotWorker(Gated, Worker):
+    """One slot; ``work`` returns when it was told to stop, when the role's process is gone, or when Redis fails it."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        redis: SyncRedis,
+        name: str,
+        *,
+        link: Link,
+        stable: ProcessStarter,
+        executions: Executions,
+        instance: str,
+        number: int,
+        generation: int,
+        grace_seconds: float,
+        lost_seconds: float,
+    ) -> None:
+        super().__init__(names, redis, name, worker_ttl=60, job_monitoring_interval=15)
+        self._link = link
+        self._stable = stable
+        self._records = executions
+        self._instance = instance
+        self._number = number
+        self._generation = generation
+        self._grace_seconds = grace_seconds
+        self._alone_seconds = max(lost_seconds, 3 * OBSERVE_SECONDS)
+        """So long it goes on with a run while the role's process is gone and neither Redis nor Prefect answers."""
+        self._remembered: Message | None = None
+        self._held: Execution | None = None
+        self._observer: RunProcess | None = None
+        self._observe_at = 0.0
+        self._reached_at = 0.0
+        """When the role's process, Redis or Prefect was last there."""
+        self._wake_read, self._wake_write = os.pipe()
+        for descriptor in (self._wake_read, self._wake_write):
+            os.set_blocking(descriptor, False)
+
+    @override
+    def subscribe(self) -> None:
+        """RQ hears its commands in a thread; a slot must not have one, and reads them in between."""
+        self.pubsub = self.connection.pubsub()  # type: ignore[no-untyped-call]
+        self.pubsub.subscribe(**{self.pubsub_channel_name: self.handle_payload})
+
+    @override
+    def unsubscribe(self) -> None:
+        if self.pubsub is not None:
+            self.pubsub.close()
+
+    @override
+    def _install_signal_handlers(self) -> None:
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        signal.signal(signal.SIGTERM, lambda _number, _frame: self._stop())
+        signal.signal(signal.SIGINT, lambda _number, _frame: self._stop())  # RQ's shutdown command, or Ctrl-C
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+
+    @override
+    def bootstrap(self, *args: Any, **options: Any) -> None:
+        super().bootstrap(*args, **options)
+        client_id = self.connection.client_id()
+        self._link.send(
+            kind="slot", number=self._number, generation=self._generation, pid=os.getpid(), client=client_id
+        )
+
+    @override
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        """Between jobs this is also where the slot hears that it should stop."""
+        if pipeline is None and self.get_state() == WorkerStatus.IDLE:
+            self._look_around()
+            for _ in reap_children():
+                pass
+            if self._stop_requested:
+                raise StopRequested
+        super().heartbeat(timeout, pipeline)
+
+    def _stop(self) -> None:
+        self._stop_requested = True
+
+    def _look_around(self) -> None:
+        self._hear_role()
+        if not self._link.alive:
+            self._stop()
+        self._hear_commands()
+
+    def _hear_role(self) -> None:
+        """Between runs."""
+        for message in self._link.receive():
+            if message["do"] == "stop":
+                self._stop()
+            elif message["do"] == "remember":
+                self._remembered = message
+
+    def _hear_commands(self) -> None:
+        if self.pubsub is not None:
+            with contextlib.suppress(RedisError):
+                while self.pubsub.get_message(ignore_subscribe_messages=True, timeout=0):
+                    pass
+
+    @override
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Run it, and keep RQ's books while it runs; the books may fail, the run goes on."""
+        run_id = str(job.args[0])
+        record = Execution(run_id=run_id, instance=self._instance, since=time.time())
+        free = self._hold(record)
+        oom_kills, strays = oom_kill_count(), Strays()
+        told = self._link.receive()  # it may have waited there for as long as the slot has for this job
+        self._remembered = next((news for news in reversed(told) if news["do"] == "remember"), self._remembered)
+        queued = job.enqueued_at.timestamp() if job.enqueued_at is not None else record.since
+        ridden = self._stable.horse(
+            run_id,
+            queued={"state_id": job.id, "at": queued, "free": free},
+            remembered=self._remembered,
+            forget=self._forget,
+        )
+        if free:  # else another slot has the run, and is the one to be told what becomes of it
+            self._link.send(kind="busy", run=run_id, job=job.id, pid=ridden.pid, at=record.since, queued=queued)
+        self._horse_pid = ridden.pid  # for RQ's commands
+        execution = self._open_books(job)
+        try:
+            self._ride(ridden, job, execution, told)
+        finally:
+            self._horse_pid = 0
+            ridden.close()
+        outcome, problem = self._judge(ridden, oom_kills)
+        outcome |= {"taken_at": record.since, **_moments(ridden)}
+        if ridden.ending is not None:
+            killed = strays.kill()
+            if killed:
+                log.info("killed what the run left behind", run=run_id, processes=killed)
+        if free:
+            self._see_settled(ridden, record)
+        self._close_books(job, queue, execution, outcome, problem)
+        self._link.send(kind="idle", number=self._number, run=run_id, job=job.id, outcome=outcome, at=time.time())
+
+    def _hold(self, record: Execution) -> bool:
+        """Note that this slot has the run; false where another has it, or might: then it must not be claimed."""
+        try:
+            holder = self._records.begin(record)
+        except (TransientError, Backpressure) as error:
+            log.warning("the register of executions could not be written", error=str(error))
+            return False
+        self._held = record if holder is None else None
+        return holder is None
+
+    def _see_settled(self, ridden: RunProcess, record: Execution) -> None:
+        """Have Prefect know how the run ended, now or, as a debt in Redis, whenever it answers."""
+        if ridden.ending is None:
+            self._register(lambda: self._records.end(record))
+            return
+        self._owe(*ridden.ending)  # first: nobody may live to see it settled
+        if ridden.ending[1] == ORPHANED:
+            return  # Prefect does not answer; what is left in Redis, if that is ever there again, tells of the run
+        if self._settle(record.run_id, *ridden.ending):
+            for known in (replace(record, ending=ridden.ending[0], message=ridden.ending[1]), record):
+                self._register(partial(self._records.end, known))
+
+    def _owe(self, ending: str, message: str) -> None:
+        """Note what the run is to become, if this slot has it."""
+        if self._held is not None:
+            self._register(partial(self._records.owe, self._held, ending, message))
+
+    def _ride(
+        self,
+        ridden: RunProcess,
+        job: Job,
+        execution: JobExecution | None,
+        told: Sequence[Message],
+    ) -> None:
+        kill_at: float | None = None
+        for message in told:
+            kill_at = self._obey(message, ridden) or kill_at
+        heartbeat_at = time.monotonic() + self.job_monitoring_interval
+        live_at = 0.0
+        self._reached_at = time.monotonic()
+        while not ridden.reap():
+            self._wait(ridden)
+            self._pass_on(ridden)
+            for message in self._link.receive():
+                kill_at = self._obey(message, ridden) or kill_at
+            self._hear_commands()
+            now = time.monotonic()
+            if ridden.ending is None and (reason := _over_limit(ridden) or _overtaken(ridden)) is not None:
+                kill_at = self._end(ridden, *reason)
+            if kill_at is not None and now >= kill_at:
+                ridden.kill()
+                kill_at = None
+            if not self._link.alive and now >= live_at:  # the role's process is gone: nobody else says that we live
+                live_at = now + LIVE_SECONDS
+                if self._register(lambda: self._records.live(self._instance)):
+                    self._reached_at = now
+            if self._link.alive:
+                self._reached_at = now
+            else:
+                kill_at = self._look(ridden, now) or self._give_up(ridden, now) or kill_at
+            if now >= heartbeat_at and execution is not None:
+                heartbeat_at = now + self.job_monitoring_interval
+                with contextlib.suppress(RedisError):
+                    self.maintain_heartbeats(job, execution)
+        ridden.hear()
+
+    def _look(self, ridden: RunProcess, now: float) -> float | None:
+        """Find out by itself, now and then, what the role's process would tell; answers when to kill, if so."""
+        if self._observer is None:
+            if now >= self._observe_at:
+                self._observer = self._stable.observer(ridden.run_id, forget=self._forget)
+                self._observe_at = now + OBSERVE_SECONDS
+            return None
+        over = self._observer.reap()
+        kill_at = None
+        for order in self._observer.hear():
+            kill_at = self._obey(order, ridden) or kill_at
+        if over:
+            if self._observer.status == 0:
+                self._reached_at = now
+            self._observer.close()
+            self._observer = None
+        elif now >= self._observe_at:
+            self._observer.kill()
+        return kill_at
+
+    def _give_up(self, ridden: RunProcess, now: float) -> float | None:
+        """End a run that nobody can be told of any more, and that others count as lost; answers when to kill, if so."""
+        if ridden.ending is not None or now - self._reached_at < self._alone_seconds:
+            return None
+        log.warning("nobody is left to report to, the run is ended", run=ridden.run_id, seconds=self._alone_seconds)
+        return self._end(ridden, EndReason.LOST, ORPHANED, "cancel")
+
+    def _pass_on(self, ridden: RunProcess) -> None:
+        """Tell the role's process what it wants to know of what the run reports."""
+        for message in ridden.hear():
+            if message["step"] == "started":
+                self._link.send(kind="started", number=self._number, run=ridden.run_id, at=message["at"])
+            elif message["step"] in {"waiting", "working"}:
+                self._link.send(kind=message["step"], number=self._number, run=ridden.run_id)
+
+    def _wait(self, ridden: RunProcess) -> None:
+        watched: list[Any] = [self._wake_read]
+        if not ridden.reports.ended:
+            watched.append(ridden.reports.descriptor)
+        if self._link.alive:
+            watched.append(self._link)
+        select.select(watched, [], [], WAIT_SECONDS)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_read, 4096)
+
+    def _obey(self, message: Message, ridden: RunProcess) -> float | None:
+        """Do what the role's process asks; answers when to kill, if that is now to be."""
+        match message["do"]:
+            case "stop":
+                self._stop()
+            case "remember":
+                self._remembered = message
+            case "cancel" if message["run"] == ridden.run_id and ridden.ending is None:
+                return self._end(ridden, "cancelled", "The run was cancelled.", "cancel")
+            case "suspend" if message["run"] == ridden.run_id:
+                ridden.suspend(message["state"], message["occurred"])
+            case "overtaken" if message["run"] == ridden.run_id:
+                ridden.overtaken.hear(message)
+            case "hand-back" if ridden.ending is None:
+                self._stop()
+                self._owe(
+                    EndReason.HANDED_BACK, HANDED_BACK
+                )  # now: this slot may be killed before it can settle the run
+                return self._end(ridden, EndReason.HANDED_BACK, HANDED_BACK, "reschedule", within=message["seconds"])
+        return None
+
+    def _end(self, ridden: RunProcess, ending: str, message: str, intent: str, *, within: float | None = None) -> float:
+        """Ask the run to end; answers when its time is up.
+
+        Without the answer that it knows why, a SIGTERM would make it report a crash: then it is killed instead.
+        """
+        ridden.ending = (ending, message)
+        ridden.tell_intent(intent)
+        deadline = time.monotonic() + ACK_SECONDS
+        while "intent" not in ridden.steps and time.monotonic() < deadline and not ridden.reap():
+            select.select([] if ridden.reports.ended else [ridden.reports.descriptor], [], [], 0.05)
+            ridden.hear()
+        if "intent" not in ridden.steps:
+            return time.monotonic()
+        ridden.terminate()
+        return time.monotonic() + (self._grace_seconds if within is None else within)
+
+    def _judge(self, ridden: RunProcess, oom_kills: int) -> tuple[dict[str, Any], str | None]:
+        """What became of it, and the problem for RQ's failed registry if there is one."""
+        for step in ("gone", "early", "refused"):
+            if step in ridden.steps:
+                return {**ridden.steps[step], "step": step}, None
+        if ridden.ending is not None:
+            return {"step": ridden.ending[0], "why": ridden.ending[1]}, None
+        status = ridden.status or 0
+        if "finished" in ridden.steps and status == 0:
+            return {"step": "finished"}, None
+        problem = describe_exit(status, oom_kills=oom_kill_count() - oom_kills)
+        if "failed" in ridden.steps:
+            problem = f"The process of the run could not execute it: {ridden.steps['failed']['why']}"
+        ridden.ending = ("crashed", problem)
+        return {"step": "crashed", "why": problem}, problem
+
+    def _register(self, write: Callable[[], None]) -> bool:
+        """Write, and answer whether that worked."""
+        try:
+            write()
+        except (TransientError, Backpressure) as error:
+            log.warning("the register of executions could not be written", error=str(error))
+            return False
+        return True
+
+    def _settle(self, run_id: str, ending: str, message: str) -> bool:
+        """Have Prefect told, by a process that may run the flow's hooks; false if it could not be told now."""
+        for attempt in range(3):
+            settler = self._stable.aftermath(run_id, ending, message, forget=self._forget)
+            deadline = time.monotonic() + AFTERMATH_SECONDS
+            while not settler.reap() and time.monotonic() < deadline:
+                self._wait(settler)
+                settler.hear()
+            if not settler.reap():
+                settler.kill()
+                settler.reap()
+                log.warning("the hooks of a run did not end in time", run=run_id, seconds=AFTERMATH_SECONDS)
+            settler.close()
+            if settler.status == 0:
+                return True
+            log.warning("a run could not be settled", run=run_id, ending=ending, attempt=attempt + 1)
+            time.sleep(0.5 * (attempt + 1))
+        return False
+
+    def _forget(self) -> None:
+        """In a forked child: let go of this slot's descriptors, and leave its connections to it."""
+        self._link.close()
+        for descriptor in (self._wake_read, self._wake_write):
+            os.close(descriptor)
+        commands: Any = self.pubsub
+        if commands is not None and commands.connection is not None:
+            commands.connection.disconnect()  # in a fork this closes the descriptor and leaves the connection alone
+        self.connection.connection_pool.disconnect(inuse_connections=True)
+        self.connection.connection_pool.reset()
+
+    def _open_books(self, job: Job) -> JobExecution | None:
+        try:
+            self.set_state(WorkerStatus.BUSY)
+            execution = self.prepare_execution(job)
+            self.prepare_job_execution(job, remove_from_intermediate_queue=True)
+        except (RedisError, *FAULTS) as error:
+            log.warning("redis fails, or holds garbage, while a run starts", job=job.id, error=str(error))
+            return None
+        job.started_at = datetime.now(UTC)
+        return execution
+
+    def _close_books(
+        self, job: Job, queue: Queue, execution: JobExecution | None, outcome: dict[str, Any], problem: str | None
+    ) -> None:
+        if execution is None:
+            return
+        job.ended_at = datetime.now(UTC)
+        try:
+            if problem is None:
+                job._result = outcome  # noqa: SLF001 - where RQ itself puts it
+                job._status = JobStatus.FINISHED  # noqa: SLF001 - likewise
+                self.handle_job_success(job, queue, queue.started_job_registry, execution)
+            else:
+                self.handle_job_failure(job, queue, exc_string=problem, execution=execution)
+            self.set_state(WorkerStatus.IDLE)
+        except (RedisError, *FAULTS) as error:
+            log.warning("redis fails, or holds garbage, while a run ends", job=job.id, error=str(error))
+        finally:
+            self.executions.pop(execution.id, None)
+
+
+def _moments(ridden: RunProcess) -> dict[str, float]:
+    """When the run was claimed and its flow began, in seconds since the epoch, for RQ's tools and the benchmark."""
+    return {f"{step}_at": ridden.steps[step]["at"] for step in ("claimed", "started") if step in ridden.steps}
+
+
+def _overtaken(ridden: RunProcess) -> tuple[str, str, str] | None:
+    """That the run needs no process any more: what it ends as, why, and what the process is told."""
+    verdict = ridden.overtaken.verdict(ridden.steps, ridden.own_states, proposing=ridden.proposing > 0)
+    return None if verdict is None else (EndReason.OVERTAKEN, *verdict)
+
+
+def _over_limit(ridden: RunProcess) -> tuple[str, str, str] | None:
+    limits = ridden.steps.get("limits", {})
+    seconds, memory = limits.get("seconds"), limits.get("memory_mb")
+    if seconds and time.monotonic() - ridden.started > seconds:
+        return (
+            "timed-out",
+            f"The run was stopped after its time limit of {seconds:g} s (job variable sluice_time_seconds).",
+            "cancel",
+        )
+    if memory and ridden.memory_mb() > memory:
+        message = f"The run was stopped: it used more than its {memory:g} MiB of memory (sluice_memory_mb)."
+        return "crashed", message, "cancel"
+    return None

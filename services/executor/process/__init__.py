@@ -1,0 +1,1 @@
+"""The process of one flow run: claim, load, run."""

@@ -1,0 +1,115 @@
+"""Loading the flow of a deployment as Prefect's runner loads it, and saying in a sentence why that does not work."""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Any, Final
+
+from prefect import Flow
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.exceptions import MissingFlowError, ScriptError
+from prefect.flows import load_flow_from_entrypoint, load_flow_from_flow_run, load_function_and_convert_to_flow
+from prefect.utilities.asyncutils import run_coro_as_sync
+
+from events.suggest import did_you_mean
+from sluice.display import visible
+
+
+class UnloadableError(Exception):
+    """Why a flow cannot be loaded, in words that need no name of an exception before them."""
+
+
+_LIBRARIES: Final = (Path(__file__).resolve().parents[1], Path(os.__file__).resolve().parent)
+
+
+def load_flow(flow_run: FlowRun, deployment: DeploymentResponse, *, working_dir: str | None) -> Flow[..., Any]:
+    """Go to the deployment's folder and import its flow there; raises whatever the flow's code raises."""
+    entrypoint = deployment.entrypoint
+    if entrypoint is None:
+        msg = f"the deployment {deployment.name!r} names no entrypoint"
+        raise ValueError(msg)
+    if deployment.pull_steps or deployment.storage_document_id:
+        _start_in(working_dir or tempfile.mkdtemp(prefix="sluice-run-"))
+        return run_coro_as_sync(load_flow_from_flow_run(flow_run, use_placeholder_flow=False))
+    _start_in(deployment.path or ".")
+    sys.path.insert(0, ".")
+    flow = import_flow(entrypoint)
+    if working_dir:
+        _enter(working_dir, "the working_dir of its job variables")
+    return flow
+
+
+def _enter(folder: str, what: str) -> None:
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise UnloadableError(f"{what}, {folder}, cannot be entered: {error.strerror}") from error
+
+
+def _start_in(folder: str) -> None:
+    """Go there, and import from there wherever the flow goes later: as ``python -m`` does when it is started there."""
+    _enter(folder, "the folder of its deployment")
+    sys.path.insert(0, str(Path.cwd()))
+
+
+def import_flow(entrypoint: str) -> Flow[..., Any]:
+    """The flow at ``entrypoint``, relative to the working directory."""
+    file, colon, name = entrypoint.rpartition(":")
+    if colon and not Path(file).is_file():
+        raise UnloadableError(f"the file {_shown(file)} does not exist")
+    try:
+        return load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False)
+    except MissingFlowError as error:
+        if not colon:
+            raise
+        missing = error
+    try:
+        return load_function_and_convert_to_flow(entrypoint)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise UnloadableError(_missing(file, name)) from (error if isinstance(error, TypeError) else missing)
+
+
+def _missing(file: str, name: str) -> str:
+    tree = ast.parse(Path(file).read_text(encoding="utf-8"))
+    functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    defined = ", ".join(functions) or "none"
+    return f"{_shown(file)} has no flow {name!r}: {did_you_mean(name, functions)} Its functions: {defined}"
+
+
+def describe_failure(error: BaseException) -> str:
+    """Why a flow could not be loaded: what, and in which line of which file of the user's; fit to be shown."""
+    return visible(_described(error))
+
+
+def _described(error: BaseException) -> str:
+    cause: BaseException = error
+    while isinstance(cause, ScriptError) and cause.user_exc is not None:
+        cause = cause.user_exc
+    if isinstance(cause, UnloadableError):
+        return str(cause)
+    what = "".join(traceback.format_exception_only(cause)).strip().splitlines()[-1]
+    if isinstance(cause, SyntaxError) and cause.filename:
+        return f"{_shown(cause.filename)}, line {cause.lineno}: {what}"
+    own = [
+        frame
+        for frame in traceback.extract_tb(cause.__traceback__)
+        if not frame.filename.startswith("<") and not _is_library(frame.filename)
+    ]
+    if own:
+        return f"{_shown(own[-1].filename)}, line {own[-1].lineno}: {what}"
+    return what
+
+
+def _is_library(filename: str) -> bool:
+    path = Path(filename).resolve()
+    return "site-packages" in path.parts or any(path.is_relative_to(folder) for folder in _LIBRARIES)
+
+
+def _shown(filename: str) -> str:
+    return str(Path(filename).resolve())

@@ -1,0 +1,86 @@
+"""What a work-horse changes around itself, so that a flow finds the process as Prefect's own runner would make it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+CHECKOUT: Final = str(Path(__file__).resolve().parents[3])
+_OWN: Final = frozenset({"benchmarks", "config", "events", "flows", "services", "tests"})
+"""Top-level names of this project that a user's project may have too; `sluice`, which flows import, stays."""
+
+
+def leave_checkout(shelf: Path) -> None:
+    """Make the names of this project free for the user's: forget its modules and drop it from the import path.
+
+    Code that is already running goes on; whatever it needs it must have imported before. ``import sluice`` works on,
+    here and in Python processes that the flow starts: ``shelf`` is a folder in which a link to it is put.
+    """
+    import sluice
+
+    package = Path(sluice.__file__ or "").resolve().parent
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in _OWN and _lies_in_checkout(module):
+            del sys.modules[name]
+    sys.path[:] = [entry for entry in sys.path if entry and os.path.realpath(entry) != CHECKOUT]
+    if str(package.parent) == CHECKOUT and _put_on(shelf, package):
+        sys.path.append(str(shelf))
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(shelf)]))
+
+
+def _lies_in_checkout(module: ModuleType) -> bool:
+    origin = getattr(module, "__file__", None)
+    return origin is None or os.path.realpath(origin).startswith(CHECKOUT + os.sep)
+
+
+def _put_on(shelf: Path, package: Path) -> bool:
+    try:
+        shelf.mkdir(parents=True, exist_ok=True)
+        (shelf / package.name).symlink_to(package, target_is_directory=True)
+    except FileExistsError:
+        pass
+    except OSError:
+        return False
+    return True
+
+
+def pose_as_engine() -> None:
+    """Give the process the main module and the arguments of ``python -m prefect.engine``.
+
+    A flow may look at them, and `multiprocessing` imports the main module again in the processes that it spawns.
+    """
+    spec = importlib.util.find_spec("prefect.engine")
+    main = ModuleType("__main__")
+    main.__spec__ = spec
+    sys.modules["__main__"] = main
+    if spec is not None and spec.origin is not None:
+        sys.argv[:] = [spec.origin]
+
+
+def fresh_random_state() -> None:
+    """Make what the parent's generators would have drawn next different in every work-horse."""
+    random.seed()
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+
+
+def default_signals() -> None:
+    """Undo the signal handlers of the parent."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGALRM):
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+def replace_environment(environment: Mapping[str, str]) -> None:
+    """Make ``environment`` the whole environment of this process."""
+    for name in set(os.environ) - set(environment):
+        del os.environ[name]
+    os.environ.update(environment)

@@ -1,0 +1,47 @@
+"""Executing one run without an executor around it."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from typing import Any, Final
+
+from config.project import load_project
+from config.settings import load_settings
+from services.executor.finalizing.end_reason import EndReason
+from services.executor.pool.fork_server_handle import environment_of_flows
+from services.executor.pool.process_exits import describe_exit
+from services.executor.pool.starters import SpawnStarter
+
+LOOK_SECONDS: Final = 0.5
+
+
+def execute(run_id: str) -> dict[str, Any]:
+    """Run it in a fresh interpreter, see it settled, and answer its last step (``finished``, ``crashed``, …)."""
+    settings = load_settings()
+    project = load_project(settings.config, home=settings.home)
+    environment = environment_of_flows(
+        os.environ, prefect_api_url=os.environ.get("PREFECT_API_URL", ""), folders=project.watched_folders
+    )
+    stable = SpawnStarter(
+        name=f"{socket.gethostname()}-{os.getpid()}",
+        environment=environment,
+        shelf=settings.home / "executor" / "shelf",
+        watched=False,
+    )
+    ridden = stable.horse(run_id, queued=None, remembered=None, forget=lambda: None)
+    while not ridden.reap():
+        select.select([] if ridden.reports.ended else [ridden.reports.descriptor], [], [], LOOK_SECONDS)
+        ridden.hear()
+    ridden.hear()
+    ridden.close()
+    for step in ("gone", "early", "refused", "finished"):
+        if step in ridden.steps:
+            return dict(ridden.steps[step])
+    problem = describe_exit(ridden.status or 0)
+    settler = stable.aftermath(run_id, EndReason.CRASHED, problem, forget=lambda: None)
+    while not settler.reap():
+        select.select([], [], [], LOOK_SECONDS)
+    settler.close()
+    return {"step": "crashed", "why": problem}

@@ -1,0 +1,62 @@
+"""How a command reaches the installation: the servers that the settings name, or those of this home's ``sluice up``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from config.settings import Settings
+from services.home.home import Home, RunningInstallation
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Addresses, and the passwords that belong to them; None is what nothing names."""
+
+    redis_url: str | None = field(repr=False)
+    """With its password, wherever the settings say it."""
+    prefect_api_url: str | None
+    prefect_auth_string: str | None = field(repr=False)
+    api_url: str | None
+    api_token: str | None = field(repr=False)
+    running: RunningInstallation | None
+
+    def as_environment(self) -> dict[str, str | None]:
+        """What a client needs, under the names that it reads."""
+        return {
+            "PREFECT_API_URL": self.prefect_api_url,
+            "PREFECT_API_AUTH_STRING": self.prefect_auth_string,
+            "SLUICE_REDIS_URL": self.redis_url,
+            "SLUICE_API_URL": self.api_url,
+            "SLUICE_API_TOKEN": self.api_token,
+        }
+
+    def for_prefect(self) -> Mapping[str, str]:
+        """What Prefect's client reads when it is first imported."""
+        found = {"PREFECT_API_URL": self.prefect_api_url, "PREFECT_API_AUTH_STRING": self.prefect_auth_string}
+        return {name: value for name, value in found.items() if value}
+
+
+def find_access(settings: Settings) -> Access:
+    """Raises `ConfigError` for a home of another user.
+
+    A password of the home goes to the server of the home only: a server that the environment names gets what the
+    environment holds for it, unless both are the same.
+    """
+    running = Home(settings.home).running()
+    prefect = str(settings.prefect_api_url).rstrip("/") if settings.prefect_api_url else None
+    auth = os.environ.get("PREFECT_API_AUTH_STRING") or None
+    if running is not None and prefect in {None, running.prefect_api_url}:
+        prefect, auth = running.prefect_api_url, running.prefect_auth_string
+    redis_url = settings.redis_url_with_password
+    if redis_url is None and running is not None:
+        redis_url = running.redis_url
+    return Access(
+        redis_url=redis_url,
+        prefect_api_url=prefect,
+        prefect_auth_string=auth,
+        api_url=running.api_url if running else None,
+        api_token=settings.api.token or (running.api_token if running else None),
+        running=running,
+    )

@@ -1,0 +1,1 @@
+"""After the runs: files are moved to where they belong."""

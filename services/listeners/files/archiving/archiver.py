@@ -1,0 +1,105 @@
+"""The archiver: when all that a file's event led to has ended, the file goes where it belongs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import structlog
+
+from config.settings import FileSettings, ListenerSettings
+from config.sources import FilesSource
+from events.errors import Backpressure, TransientError
+from services.common.backoff import Backoff, heed_cancellation
+from services.listeners.files.archiving.folder_archiver import FolderArchiver, Turn
+from services.listeners.files.folder import Folder
+from services.store.events.finished_events import FinishedEvent, FinishedEvents
+from services.store.files.ledger import Ledger
+
+log = structlog.get_logger()
+
+_READ: Final = 500
+_BLOCK_SECONDS: Final = 1.0
+
+Checkpoint = Callable[[str], None]
+
+
+class FileArchiver:
+    """Moves files to their ``done`` or ``failed`` folders, or deletes or keeps them; many may run at once.
+
+    Reads how events ended from the stream, notes it in the ledger for whoever can reach the folder, and puts the files
+    of its own watches away. ``rescan`` is told of a watch in which a file was replaced before its run.
+    """
+
+    def __init__(
+        self,
+        *,
+        sources: Mapping[str, FilesSource],
+        settings: FileSettings,
+        ledger: Ledger,
+        finished: FinishedEvents,
+        turn: Callable[[str], Turn],
+        rescan: Callable[[str], None] = lambda _: None,
+        backoff: ListenerSettings | None = None,
+        checkpoint: Checkpoint = lambda _: None,
+    ) -> None:
+        self._ledger = ledger
+        self._finished = finished
+        self._checkpoint = checkpoint
+        backoff = backoff or ListenerSettings()
+        self._reading = _backoff("read how events ended", backoff)
+        self._cabinets = {
+            name: FolderArchiver(
+                folder=Folder.of(name, source, settings),
+                ledger=ledger,
+                turn=turn(f"files-archive:{name}"),
+                rescan=lambda name=name: rescan(name),  # type: ignore[misc]
+                backoff=_backoff(f"put files of {name} away", backoff),
+                checkpoint=checkpoint,
+            )
+            for name, source in sources.items()
+        }
+
+    async def run(self) -> None:
+        """Put files away until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._read(), name="read how events ended")
+            for name, cabinet in self._cabinets.items():
+                tasks.create_task(cabinet.run(), name=f"put away {name}")
+
+    def status(self) -> Mapping[str, Any]:
+        """What stands in the way, if anything does."""
+        troubles = [f"{name}: {each.trouble}" for name, each in self._cabinets.items() if each.trouble]
+        if self._reading.trouble:
+            troubles.append(self._reading.trouble)
+        return {"ready": True, **({"degraded": "; ".join(troubles)} if troubles else {})}
+
+    async def _read(self) -> None:
+        claim_at = 0.0
+        while True:
+            heed_cancellation()
+            try:
+                if time.monotonic() >= claim_at:
+                    claim_at = time.monotonic() + self._finished.claim_idle_seconds
+                    await self._finished.forget_idle_consumers()
+                    await self._note(await self._finished.claim(count=_READ))
+                await self._note(await self._finished.read(count=_READ, block_seconds=_BLOCK_SECONDS))
+                self._reading.worked()
+            except (TransientError, Backpressure) as error:
+                await self._reading.after(error)
+
+    async def _note(self, endings: list[FinishedEvent]) -> None:
+        if not endings:
+            return
+        concerned = await self._ledger.finish((ending.identity, ending.raw) for ending in endings)
+        self._checkpoint("noted")
+        await self._finished.acknowledge(endings)
+        self._checkpoint("acknowledged")
+        for name in concerned & self._cabinets.keys():
+            self._cabinets[name].wake.set()
+
+
+def _backoff(doing: str, settings: ListenerSettings) -> Backoff:
+    return Backoff(doing, first_seconds=settings.backoff_seconds, longest_seconds=settings.max_backoff_seconds)

@@ -1,0 +1,222 @@
+"""Putting the files of one watch away, one process at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+import structlog
+
+from events.errors import Backpressure, TransientError
+from services.common.backoff import Backoff, heed_cancellation
+from services.common.file_version import Version
+from services.listeners.files.archiving.file_mover import Mover, MoveResult, PutAway
+from services.listeners.files.archiving.sidecar import Finished, parsed, sidecar_text
+from services.listeners.files.arriving.describe import drop_alias
+from services.listeners.files.arriving.unready_files import shown
+from services.listeners.files.folder import Folder
+from services.listeners.files.names import Names
+from services.listeners.files.watch_threads import WatchThreads
+from services.store.files.ledger import Ledger
+from services.store.files.ledger_rows import InFlight, Settlement, State
+
+log = structlog.get_logger()
+
+_IDLE_SECONDS: Final = 1.0
+_BUSY_SECONDS: Final = 0.5
+_ADOPTION_SECONDS: Final = 2.0
+
+
+class Turn(Protocol):
+    """The right to put files of one watch away, held by one process at a time."""
+
+    @property
+    def certain(self) -> bool:
+        """Whether it surely is ours now."""
+
+    async def acquire(self) -> bool:
+        """Take it, if nobody has it."""
+
+    async def renew(self) -> bool:
+        """Keep it."""
+
+    async def release(self) -> None:
+        """Let the next one have it."""
+
+
+class FolderArchiver:
+    """Puts the files of one watch away when `wake` is set, or now and then; ``rescan`` is told of replaced files."""
+
+    def __init__(
+        self,
+        *,
+        folder: Folder,
+        ledger: Ledger,
+        turn: Turn,
+        rescan: Callable[[], None],
+        backoff: Backoff,
+        checkpoint: Callable[[str], None],
+    ) -> None:
+        self._folder = folder
+        self._ledger = ledger
+        self._turn = turn
+        self._rescan = rescan
+        self._backoff = backoff
+        self._checkpoint = checkpoint
+        self._mover = Mover(folder, checkpoint=checkpoint)
+        self._marker = Names(folder.source).marker
+        self._threads = WatchThreads(f"{folder.name}-archive")
+        self._later: dict[str, float] = {}
+        self._cursor = 0
+        self._obstacle: str | None = None
+        self.wake = asyncio.Event()
+
+    @property
+    def trouble(self) -> str | None:
+        """What stands in the way."""
+        return self._backoff.trouble or self._obstacle
+
+    async def run(self) -> None:
+        try:
+            while True:
+                heed_cancellation()
+                try:
+                    busy = await self._work()
+                    self._backoff.worked()
+                except (TransientError, Backpressure) as error:
+                    await self._backoff.after(error)
+                    continue
+                if not busy:
+                    await self._rest()
+        finally:
+            self._threads.close()
+            try:
+                async with asyncio.timeout(1):
+                    await asyncio.shield(self._turn.release())
+            except (TransientError, Backpressure, TimeoutError):
+                pass  # it runs out by itself
+
+    async def _rest(self) -> None:
+        self.wake.clear()
+        pause = _IDLE_SECONDS
+        if self._later:
+            pause = min(pause, max(0.05, min(self._later.values()) - time.monotonic()))
+        try:
+            async with asyncio.timeout(pause):
+                await self.wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _work(self) -> bool:
+        """Put some files away; false if there is nothing more to do now."""
+        watch = self._folder.name
+        due, self._cursor = await self._ledger.due(watch, self._folder.settings.batch, self._cursor)
+        now = time.monotonic()
+        todo = [one for one in due if self._later.get(one.event_id, now) <= now]
+        if not due and not self._cursor:
+            self._hindered(None)
+            self._later.clear()
+        if todo and (self._turn.certain or await self._turn.acquire()) and await self._turn.renew():
+            settled = await self._threads.look(self._put_away, todo)
+            if settled:
+                await self._ledger.settle(watch, settled)
+            for one in settled:
+                self._later.pop(one.event_id, None)
+            self._checkpoint("settled")
+            return bool(settled) or self._cursor != 0
+        return self._cursor != 0
+
+    def _put_away(self, due: Sequence[InFlight]) -> list[Settlement]:
+        settled = []
+        for one in due:
+            if not self._turn.certain:
+                break  # so long has this taken that another process may be at it
+            settlement = self._put_one_away(one)
+            if settlement is not None:
+                settled.append(settlement)
+        return settled
+
+    def _put_one_away(self, one: InFlight) -> Settlement | None:
+        finished = parsed(one.finished)
+        if one.row is None or one.row.generation != one.generation:
+            # A later version of the file has the row: that one is not ours to move.
+            return Settlement(one.event_id, one.path, State.CLOSED, _tally(finished))
+        ok = bool(finished.get("ok"))
+        if ok and not finished.get("matched") and not finished.get("same"):
+            return Settlement(one.event_id, one.path, State.UNMATCHED, "unmatched")
+        rule = self._folder.source.on_success if ok else self._folder.source.on_failure
+        if rule == "keep":
+            state = State.DONE if ok else State.FAILED
+            return self._kept(one, ok=ok, state=state)
+        if not ok and one.row.version != one.announced:
+            # Touched meanwhile: the run may have ended for just that reason, so what is there now is to run.
+            self._rescan()
+            return Settlement(one.event_id, one.path, State.CLOSED, "failed")
+        version = Version.parse(one.row.version)
+        if self._marker is not None and one.row.marker is not None:
+            self._mover.drop_marker(self._marker.of(one.path), one.row.marker)
+        if rule == "delete":
+            done = self._mover.delete(one.path, version, one.event_id)
+        else:
+            into = self._folder.source.done if ok else self._folder.source.failed
+            text = None
+            if not ok:
+                text = sidecar_text(self._folder, one.path, one.event_id, finished, at=datetime.now(UTC))
+            done = self._mover.move(one.path, version, one.event_id, into.encode(), text)
+        return self._concluded(one, done, ok=ok)
+
+    def _kept(self, one: InFlight, *, ok: bool, state: State) -> Settlement:
+        assert one.row is not None  # noqa: S101 - for the type checker
+        if not ok and self._mover.is_other(one.path, Version.parse(one.announced)):
+            self._rescan()
+            state = State.CLOSED  # the run did not get what was announced: what is there now is new
+        return Settlement(one.event_id, one.path, state, "done" if ok else "failed", remember_content=ok)
+
+    def _concluded(self, one: InFlight, done: PutAway, *, ok: bool) -> Settlement | None:
+        tally = "done" if ok else "failed"
+        file = shown(one.path)
+        match done.fate:
+            case MoveResult.MOVED:
+                drop_alias(self._folder, one.path)
+                target = shown(done.target) if done.target else None
+                log.info("file put away", watch=self._folder.name, event_id=one.event_id, file=file, target=target)
+                self._hindered(None)
+                return Settlement(one.event_id, one.path, State.CLOSED, tally, remember_content=ok)
+            case MoveResult.GONE:
+                drop_alias(self._folder, one.path)
+                log.info("file had gone before it was put away", event_id=one.event_id, file=file)
+                return Settlement(one.event_id, one.path, State.CLOSED, tally, remember_content=ok)
+            case MoveResult.CHANGED if ok and one.event_id not in self._later:
+                self._try_later(one, _ADOPTION_SECONDS)  # it may only have been touched: the listener finds out
+            case MoveResult.CHANGED:
+                log.info("file was replaced: the new version stays", event_id=one.event_id, file=file)
+                self._rescan()
+                # After a failure, which may well be for that reason, whatever is there now is to run.
+                return Settlement(
+                    one.event_id, one.path, State.DONE if ok else State.CLOSED, tally, remember_content=ok
+                )
+            case MoveResult.BUSY:
+                self._try_later(one, _BUSY_SECONDS)
+            case MoveResult.FULL | MoveResult.DENIED:
+                self._hindered(f"{file} cannot be put away: {done.reason}")
+                self._try_later(one, self._folder.rescan_seconds)
+        return None
+
+    def _try_later(self, one: InFlight, seconds: float) -> None:
+        self._later[one.event_id] = time.monotonic() + seconds
+
+    def _hindered(self, reason: str | None) -> None:
+        if reason is not None and self._obstacle is None:
+            log.warning("files cannot be put away", watch=self._folder.name, reason=reason)
+        if reason is None and self._obstacle is not None:
+            log.info("files can be put away again", watch=self._folder.name)
+        self._obstacle = reason
+
+
+def _tally(finished: Finished) -> str:
+    if not finished.get("ok"):
+        return "failed"
+    return "done" if finished.get("matched") or finished.get("same") else "unmatched"

@@ -1,0 +1,96 @@
+"""Whether a file is complete: one policy for each value of ``ready``, as a decision over what was seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, assert_never
+
+from services.listeners.files.scanning.examine import Examined
+from services.listeners.files.scanning.writers import Writers
+
+WRITER_OPEN: Final = "writer still open"
+EMPTY: Final = "empty"
+CHANGING: Final = "changed a moment ago"
+NO_MARKER: Final = "marker missing"
+NOT_RENAMED: Final = "not renamed into place"
+TEMPORARY: Final = "temporary name"
+UNREADABLE: Final = "unreadable"
+ORPHAN: Final = "marker without its file"
+NO_NAME: Final = "name is not UTF-8"
+
+
+@dataclass(frozen=True, slots=True)
+class CompletenessPolicy:
+    """How a watch tells that a file is complete."""
+
+    ready: Literal["auto", "stable", "rename", "marker"]
+    stable_seconds: float
+    quiet_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What is known of a file from before this look.
+
+    ``unchanged_seconds`` is for how long nothing was done to it. ``written_here``: it was seen being written under
+    this name. ``used_marker`` is the version of the marker that an earlier version of it was complete by.
+    """
+
+    unchanged_seconds: float
+    written_here: bool = False
+    used_marker: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CompletenessWait:
+    """The file is not complete. ``seconds``: when it can be at the earliest, None if only something new can tell."""
+
+    reason: str
+    seconds: float | None = None
+
+
+def readiness(policy: CompletenessPolicy, seen: Examined, past: Past) -> CompletenessWait | None:
+    """None if the file is complete; otherwise what it waits for."""
+    match policy.ready:
+        case "auto":
+            return _auto(policy, seen, past)
+        case "stable":
+            return _unchanged(max(policy.stable_seconds, policy.quiet_seconds), past)
+        case "rename":
+            return _rename(policy, seen, past)
+        case "marker":
+            if seen.marker is None or seen.marker == past.used_marker:
+                return CompletenessWait(NO_MARKER)
+            return _unchanged(policy.quiet_seconds, past)
+        case _:
+            assert_never(policy.ready)
+
+
+def _auto(policy: CompletenessPolicy, seen: Examined, past: Past) -> CompletenessWait | None:
+    if seen.writers is Writers.SOME:
+        return CompletenessWait(WRITER_OPEN)
+    if seen.version.size == 0:
+        wait = _unchanged(max(policy.stable_seconds, policy.quiet_seconds), past)
+        return CompletenessWait(EMPTY, wait.seconds) if wait else None
+    if seen.writers is Writers.NONE:
+        return _unchanged(policy.quiet_seconds, past)
+    return _unchanged(max(policy.stable_seconds, policy.quiet_seconds), past)
+
+
+def _rename(policy: CompletenessPolicy, seen: Examined, past: Past) -> CompletenessWait | None:
+    if seen.writers is Writers.SOME:
+        return CompletenessWait(WRITER_OPEN)
+    # A rename sets the ctime, a write both: they are equal in a file that was written here, and also in one that was
+    # renamed within the clock tick of its last write. Only time tells those two apart.
+    if seen.ctime_ns != seen.version.mtime_ns:
+        return _unchanged(policy.quiet_seconds, past)
+    if past.written_here:
+        return CompletenessWait(NOT_RENAMED)
+    wait = _unchanged(max(policy.stable_seconds, policy.quiet_seconds), past)
+    return CompletenessWait(NOT_RENAMED, wait.seconds) if wait else None
+
+
+def _unchanged(seconds: float, past: Past) -> CompletenessWait | None:
+    if past.unchanged_seconds >= seconds:
+        return None
+    return CompletenessWait(CHANGING, seconds - past.unchanged_seconds)

@@ -1,0 +1,1 @@
+"""Looking at files: scans of directories, and one look at one file."""

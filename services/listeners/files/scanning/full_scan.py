@@ -1,0 +1,168 @@
+"""The full scan: everything below the watch held against the ledger, and rows of files that have gone closed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from services.common.file_version import Version
+from services.listeners.files.arriving.arrivals import Arrivals, Checkpoint
+from services.listeners.files.folder import Folder
+from services.listeners.files.names import Names
+from services.listeners.files.scanning.scan import Found, Report, Scan, memory_of
+from services.listeners.files.watch_threads import WatchThreads
+from services.listeners.files.watching.root import are_gone, look_at_root
+from services.store.files.ledger import MEMORY_SECONDS, Ledger
+from services.store.files.ledger_rows import Row, Stamp, State
+
+_FOREIGN_SECONDS: Final = 86_400.0
+"""So long a directory that has taken the watched one's place must stand before files missing in it count as gone."""
+_SETTLED_STATES: Final = frozenset({State.DONE, State.FAILED, State.UNMATCHED})
+
+
+@dataclass(frozen=True, slots=True)
+class FullScanResult:
+    """One full scan: what it came across, its duration, and how much of that was looking at the disk."""
+
+    report: Report
+    healthy: bool
+    """The directory was there, the same one all the time, and read to the end."""
+    seconds: float
+    scan_seconds: float
+    events: int
+
+
+class FullScan:
+    """Scans one watch, one scan at a time."""
+
+    def __init__(
+        self,
+        *,
+        folder: Folder,
+        names: Names,
+        ledger: Ledger,
+        arrivals: Arrivals,
+        threads: WatchThreads,
+        consider: Callable[[Sequence[Found]], Awaitable[int]],
+        checkpoint: Checkpoint,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._folder = folder
+        self._names = names
+        self._ledger = ledger
+        self._arrivals = arrivals
+        self._threads = threads
+        self._consider = consider
+        self._checkpoint = checkpoint
+        self._clock = clock
+        self._stamp: Stamp | None = None
+        self._reconciled_at: float | None = None
+        self._foreign_since: float | None = None
+        self.confirmed: str | None = None
+        """The identity of the directory that the ledger's rows are of, once a scan has found it in its place."""
+
+    async def sweep(self) -> FullScanResult:
+        """Look at everything; raises what the ledger raises, and then part of it was not looked at."""
+        started = self._clock()
+        await self._check_memory()
+        before = await self._threads.check(look_at_root, self._folder)
+        remembered = set(self._arrivals.settled)
+        if before.identity is None:
+            return FullScanResult(Report(), healthy=False, seconds=0, scan_seconds=0, events=0)
+        report, events, scan_seconds = await self.explore(b"")
+        after = await self._threads.check(look_at_root, self._folder)
+        healthy = report.complete and after.identity == before.identity
+        if healthy:
+            missing = remembered - report.settled
+            self._arrivals.settled -= missing
+            self.confirmed = before.identity if await self._is_own(before.identity) else None
+            if missing or await self._rows_are_left():
+                await self._reconcile()
+                self._reconciled_at = self._clock()
+        self._checkpoint("swept")
+        return FullScanResult(report, healthy, self._clock() - started, scan_seconds, events)
+
+    async def explore(self, below: bytes) -> tuple[Report, int, float]:
+        """Look at everything below a directory of the watch; answers what was met, new events, and seconds on disk."""
+        scan = Scan(self._folder, self._names, self._arrivals.settled, below=below)
+        events, spent = 0, 0.0
+
+        def read() -> list[Found]:
+            nonlocal spent
+            begun = time.thread_time()
+            try:
+                return scan.next(self._folder.settings.batch)
+            finally:
+                spent += time.thread_time() - begun
+
+        reading = asyncio.ensure_future(self._threads.scan(read))
+        try:
+            while batch := await reading:
+                reading = asyncio.ensure_future(self._threads.scan(read))  # the next part while this one is decided
+                events += await self._consider(batch)
+        finally:
+            reading.cancel()
+            await self._threads.scan(scan.close)
+        return scan.report, events, spent
+
+    async def _check_memory(self) -> None:
+        stamp = await self._ledger.stamp(self._folder.name)
+        known, self._stamp = self._stamp, stamp
+        # Another server, one that lost its latest seconds, or a row closed since: what is remembered of rows may be
+        # wrong, and only the ledger itself can tell.
+        if known is None or not known.holds_at(stamp):
+            self._arrivals.forget_settled()
+
+    async def _rows_are_left(self) -> bool:
+        """Whether, once in a while, there are more rows than files."""
+        if self._reconciled_at is not None and self._clock() - self._reconciled_at < MEMORY_SECONDS:
+            return False
+        self._reconciled_at = self._clock()
+        return await self._ledger.size(self._folder.name) > len(self._arrivals.settled)
+
+    async def _reconcile(self) -> None:
+        async for chunk in self._ledger.every_row(self._folder.name):
+            now_ms = time.time() * 1000
+            old = [
+                (path, row)
+                for path, row in chunk
+                if row.state is State.CLOSED and now_ms - row.at_ms > MEMORY_SECONDS * 1000
+            ]
+            if old:
+                await self._ledger.forget(self._folder.name, old)
+            unseen = {path: row for path, row in chunk if self._may_be_gone(path, row)}
+            if unseen:
+                await self.close_rows(unseen)
+
+    async def close_rows(self, rows: dict[bytes, Row]) -> int:
+        """Close the rows of those files that are not there while the directory is; answers how many it were.
+
+        None of them if the directory is not, before and after, the one that the rows were made in.
+        """
+        if self.confirmed is None:
+            return 0
+        gone = await self._threads.check(are_gone, self._folder, list(rows))
+        if not gone or (await self._threads.check(look_at_root, self._folder)).identity != self.confirmed:
+            return 0
+        return await self._ledger.close(self._folder.name, [(path, rows[path]) for path in gone])
+
+    def _may_be_gone(self, path: bytes, row: Row) -> bool:
+        if row.state not in _SETTLED_STATES:
+            return False
+        return memory_of(path, Version.parse(row.version)) not in self._arrivals.settled
+
+    async def _is_own(self, identity: str) -> bool:
+        known = await self._ledger.root(self._folder.name)
+        if known == identity:
+            self._foreign_since = None
+            return True
+        if known is not None:
+            now = self._clock()
+            self._foreign_since = now if self._foreign_since is None else self._foreign_since
+            if now - self._foreign_since < _FOREIGN_SECONDS:
+                return False
+        await self._ledger.set_root(self._folder.name, identity)
+        return True

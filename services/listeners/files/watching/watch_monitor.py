@@ -1,0 +1,286 @@
+"""The watch's watch over itself: is the folder there and the same, and does the watcher hear what happens in it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import structlog
+
+from services.listeners.files.folder import OWN, Folder
+from services.listeners.files.watch_threads import WatchThreads
+from services.listeners.files.watching.mounts import Mount, mount_of
+from services.listeners.files.watching.root import Cookie, Root, look_at_root
+from services.listeners.files.watching.tree import directories_below
+from services.listeners.files.watching.watcher import Watcher
+
+log = structlog.get_logger()
+
+_ANSWER_SECONDS: Final = 5.0
+"""So long the cookie may take to be heard of, and the directory to be looked at."""
+_GAP_SECONDS: Final = 3.0
+"""A check that comes so much too late says that the process stood still: the system's queue may have run over."""
+_FIRST_REARM_SECONDS: Final = 0.05
+_LONGEST_REARM_SECONDS: Final = 5.0
+_TRY_LIMIT_AGAIN_SECONDS: Final = 60.0
+
+
+class WatchMonitor:
+    """Keeps a watcher on the folder and knows how far it can be trusted.
+
+    ``heard`` gets paths below the watch; ``rescan`` is asked for whenever something may have been missed. `armed` is
+    set once a watcher listens, or it is known that none will.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: Folder,
+        threads: WatchThreads,
+        heard: Callable[[Sequence[bytes]], None],
+        rescan: Callable[[], None],
+        watcher: Callable[..., Watcher] = Watcher,
+        mount: Callable[[bytes], Mount | None] = mount_of,
+    ) -> None:
+        self._folder = folder
+        self._threads = threads
+        self._heard = heard
+        self._rescan = rescan
+        self._new_watcher = watcher
+        self._mount_of = mount
+        self._watcher: Watcher | None = None
+        self._listed = False
+        self._wake = asyncio.Event()
+        self._rearm_at: float | None = 0.0
+        self._rearm_pause = _FIRST_REARM_SECONDS
+        self._cookie: Cookie | None = None
+        self._asked_at = 0.0
+        self._missed = 0
+        self._blind_before: frozenset[int] = frozenset()
+        self._blind_tried: float | None = None
+        self._problems: dict[str, str] = {}
+        self._remote = self._bound = False
+        self.armed = asyncio.Event()
+        self.identity: str | None = None
+
+    @property
+    def by(self) -> str:
+        """How arrivals are found: ``watcher``, ``polling``, or both."""
+        if not self._watches:
+            return "polling"
+        return "watcher and polling" if self._polls else "watcher"
+
+    @property
+    def remote(self) -> bool:
+        """Whether the folder lies on a file system of another machine, as far as that is known."""
+        return self._remote
+
+    def problems(self) -> list[str]:
+        """What is wrong with the watch now."""
+        return list(self._problems.values())
+
+    def scan_interval(self) -> float:
+        """Seconds between full scans, as far as the watcher can be trusted."""
+        return self._folder.settings.poll_seconds if self._polls else self._folder.rescan_seconds
+
+    def directory_appeared(self) -> None:
+        """A directory is new: a watcher that was given a list of them has to be given another."""
+        if self._listed:
+            self._want_rearm()
+
+    def scanned(self, directories: Mapping[int, bytes]) -> None:
+        """A full scan met these directories: hold them against those that the system watches for us."""
+        watched = self._watcher.watched() if self._watcher is not None else None
+        blind = frozenset(directories) - watched if watched is not None else frozenset[int]()
+        lasting, self._blind_before = blind & self._blind_before, blind
+        if not lasting:
+            self._condition("blind", None)
+            if blind:
+                self._rescan()  # new ones, whose watch is being set now; or not
+            else:
+                self._blind_tried = None
+            return
+        now = time.monotonic()
+        if self._blind_tried is None or now - self._blind_tried > _TRY_LIMIT_AGAIN_SECONDS:
+            self._blind_tried = now
+            self._want_rearm()  # what could not be watched then may be watchable now
+            return
+        example = os.fsdecode(directories[next(iter(lasting))])
+        self._condition(
+            "blind",
+            f"the system does not watch {len(lasting)} of {len(directories)} directories, such as {example!r}: files "
+            "there are found by scans only; raise fs.inotify.max_user_watches, or exclude what need not be watched",
+        )
+
+    async def run(self) -> None:
+        """Check every `root_check_seconds` until cancelled."""
+        pause = self._folder.settings.root_check_seconds
+        checked = time.monotonic()
+        while True:
+            now = time.monotonic()
+            if now - checked > pause + _GAP_SECONDS:
+                log.info("the process stood still: scanning", watch=self._folder.name, seconds=round(now - checked, 1))
+                self._rescan()
+            checked = now
+            await self._check_root()
+            if self._rearm_at is not None and time.monotonic() >= self._rearm_at and self.identity is not None:
+                await self._arm()
+            await self._ask()
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(self._seconds_to_next(pause)):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    def close(self) -> None:
+        """Stop the watcher."""
+        if self._watcher is not None:
+            self._watcher.stop()
+            self._watcher = None
+
+    @property
+    def _watches(self) -> bool:
+        polling = self._folder.source.polling
+        return polling == "never" or (polling == "auto" and not self._remote)
+
+    @property
+    def _polls(self) -> bool:
+        if not self._watches:
+            return True
+        untrusted = "deaf" in self._problems or "blind" in self._problems or "watcher" in self._problems
+        return untrusted or (self._bound and self._folder.source.polling == "auto")
+
+    def _seconds_to_next(self, pause: float) -> float:
+        if self._rearm_at is None or self.identity is None:
+            return pause
+        return min(pause, max(0.0, self._rearm_at - time.monotonic()))
+
+    async def _check_root(self) -> None:
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                root = await self._threads.check(look_at_root, self._folder)
+        except TimeoutError:
+            root = Root(problem=f"the watched folder {self._folder.path} does not answer")
+        if root.identity != self.identity:
+            if root.identity is not None:
+                if self.identity is not None:
+                    log.info("the watched folder is another directory now", watch=self._folder.name)
+                self._rearm_at = 0.0
+            self.identity = root.identity
+            self._rescan()
+        self._condition("root", root.problem)
+        if root.identity is None:
+            self.close()
+            self.armed.set()  # there is nothing to arm; a scan finds out the same
+            self._rearm_at = 0.0
+
+    async def _arm(self) -> None:
+        self.close()
+        mount = await self._threads.check(self._mount_of, self._folder.root)
+        self._remote, self._bound = (mount.remote, mount.bound) if mount else (False, False)
+        self._rearm_at = None
+        self._cookie, self._missed = None, 0
+        if self._watches:
+            loop = asyncio.get_running_loop()
+            watcher: Watcher = self._new_watcher(
+                step_ms=self._folder.settings.step_ms,
+                heard=lambda paths: self._from_thread(loop, watcher, paths),
+                failed=lambda reason: self._failed_in_thread(loop, watcher, reason),
+            )
+            directories, recursive = await self._threads.check(directories_below, self._folder)
+            self._listed = self._folder.source.recursive and not recursive
+            try:
+                await self._threads.check(lambda: watcher.arm(directories, recursive=recursive))
+            except Exception as error:  # noqa: BLE001 - the library raises what it likes; scans do its work meanwhile
+                self._condition("watcher", f"the system's watcher cannot be set up: {error}")
+                self._rearm_at = time.monotonic() + _LONGEST_REARM_SECONDS
+            else:
+                self._watcher = watcher
+                self._condition("watcher", None)
+                self._asked_at = 0.0
+        self.armed.set()
+        self._rescan()
+
+    def _from_thread(self, loop: asyncio.AbstractEventLoop, watcher: Watcher, paths: Sequence[str]) -> None:
+        root = self._folder.root + b"/"
+        encoded = [os.fsencode(path) for path in paths]
+        below = [path[len(root) :] for path in encoded if path.startswith(root)]
+        if loop.is_closed():
+            return
+        if below:
+            loop.call_soon_threadsafe(self._take, watcher, below)
+        if self._folder.root in encoded:
+            loop.call_soon_threadsafe(self._wake.set)  # something happened to the directory itself: look at once
+
+    def _take(self, watcher: Watcher, paths: Sequence[bytes]) -> None:
+        if watcher is not self._watcher and self._watcher is not None:
+            return  # one that was replaced; a scan followed
+        self._rearm_pause = _FIRST_REARM_SECONDS
+        if self._cookie is not None and self._cookie.name in paths:
+            self._cookie.asked_at, self._missed = None, 0
+            self._condition("deaf", None)
+        others = [path for path in paths if not path.startswith(OWN)]
+        if others:
+            self._heard(others)
+
+    def _failed_in_thread(self, loop: asyncio.AbstractEventLoop, watcher: Watcher, reason: str) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(self._failed, watcher, reason)
+
+    def _failed(self, watcher: Watcher, reason: str) -> None:
+        if watcher is not self._watcher:
+            return
+        log.info("the system's watcher failed: building another", watch=self._folder.name, reason=reason[:500])
+        self._rescan()
+        self._want_rearm()
+
+    def _want_rearm(self) -> None:
+        if self._rearm_at is None:
+            self._rearm_at = time.monotonic() + self._rearm_pause
+        self._rearm_pause = min(self._rearm_pause * 2, _LONGEST_REARM_SECONDS)
+        self._wake.set()
+
+    async def _ask(self) -> None:
+        """Drop the cookie when it is time to, and draw the conclusion when it was not heard of."""
+        now = time.monotonic()
+        if self._watcher is None:
+            return
+        cookie = self._cookie
+        if cookie is not None and cookie.asked_at is not None:
+            if now - cookie.asked_at < _ANSWER_SECONDS:
+                return
+            self._missed += 1
+            cookie.asked_at = None
+            self._rescan()
+            if self._missed == 1:
+                log.info("the watcher did not hear of a cookie: building another", watch=self._folder.name)
+                missed = self._missed
+                await self._arm()
+                self._missed = missed
+            else:
+                self._condition(
+                    "deaf",
+                    f"the system announces nothing of what happens in {self._folder.path}: files are found by scans "
+                    "only; set `polling: always` if that is to be expected there",
+                )
+        elif self._asked_at and now - self._asked_at < self._folder.settings.cookie_seconds:
+            return
+        self._asked_at = now
+        self._cookie = self._cookie or Cookie(self._folder)
+        self._cookie.asked_at = now
+        if not await self._threads.check(self._cookie.drop):
+            self._cookie.asked_at = None  # a folder that we cannot write to cannot be asked
+
+    def _condition(self, kind: str, sentence: str | None) -> None:
+        before = self._problems.get(kind)
+        if sentence is None:
+            if self._problems.pop(kind, None) is not None:
+                log.info("the watch is well again", watch=self._folder.name, was=before)
+            return
+        self._problems[kind] = sentence
+        if before is None:
+            log.warning("the watch is degraded", watch=self._folder.name, reason=sentence)

@@ -1,0 +1,1 @@
+"""The HTTP listener: events and signals by POST, health and metrics by GET."""

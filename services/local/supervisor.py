@@ -1,0 +1,322 @@
+"""`sluice up`: the servers and every role on one machine; their start, their restarts and their end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import structlog
+
+from config.project import Project, load_project
+from config.settings import CHECKOUT, Settings
+from events.errors import ConfigError, SluiceError, TransientError
+from events.redact import redacted
+from services.common.process_tree import Strays, adopt_orphans, reap_orphans
+from services.home.home import PRIVATE_UMASK, Home, RunningInstallation
+from services.local.embedded_servers import Server, claim_port, start_prefect, start_valkey
+from services.local.own_servers import check_own_servers
+from services.operations.status import read_status
+
+log = structlog.get_logger()
+
+# Sources stop first and carriers last, so that nothing is taken in that cannot be passed on. The stages of a stop
+# together stay under ten seconds, the promise for Ctrl-C.
+STOP_ORDER: Final[Sequence[tuple[tuple[str, ...], float]]] = (
+    (("api", "listeners"), 2.0),
+    (("router", "resumer", "executor"), 4.0),
+)
+SERVER_STOP_SECONDS: Final = 1.5
+
+READY_SECONDS: Final = 180.0
+RESTART_SECONDS: Final = 0.2
+LONGEST_RESTART_SECONDS: Final = 10.0
+STEADY_SECONDS: Final = 30.0
+"""A child that ran this long is restarted at once when it ends; one that ends sooner waits twice as long each time."""
+
+
+class _Child:
+    """A process that must run: how it is started, and when it may be started again."""
+
+    def __init__(self, name: str, start: Callable[[], Server]) -> None:
+        self.name = name
+        self._start = start
+        self.server: Server | None = None
+        self._started = 0.0
+        self._wait = RESTART_SECONDS
+        self._due = 0.0
+
+    def start(self) -> None:
+        self._started = time.monotonic()
+        self.server = self._start()
+
+    def keep_running(self) -> None:
+        """Start the process again if it has ended; called a few times a second."""
+        if self.server is not None:
+            code = self.server.process.poll()
+            if code is None:
+                return
+            now = time.monotonic()
+            self._wait = (
+                RESTART_SECONDS
+                if now - self._started > STEADY_SECONDS
+                else min(self._wait * 2, LONGEST_RESTART_SECONDS)
+            )
+            self._due = now + self._wait
+            self.server = None
+            log.error("process ended, starting it again", process=self.name, ended=_how(code), in_seconds=self._wait)
+        elif time.monotonic() >= self._due:
+            try:
+                self.start()
+            except SluiceError as error:
+                self._due = time.monotonic() + LONGEST_RESTART_SECONDS
+                log.error("process does not start", process=self.name, error=str(error))  # noqa: TRY400 - one line
+
+    def stop(self, within_seconds: float) -> None:
+        if self.server is not None:
+            self.server.stop(within_seconds)
+
+
+class Supervisor:
+    """Starts, watches and stops everything that ``sluice up`` runs on the home of ``settings``."""
+
+    def __init__(self, settings: Settings, *, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._say = say
+        self._warn = warn
+        self._home = Home(settings.home)
+        self._children: list[_Child] = []
+
+    def run(self) -> None:
+        """Run until SIGINT or SIGTERM.
+
+        Raises `ConfigError` before anything is started when the configuration is not valid, a port is taken, or
+        another process runs on this home; `TransientError` when something does not get ready.
+        """
+        settings = self._settings
+        project = load_project(settings.config, home=settings.home)
+        os.umask(PRIVATE_UMASK)
+        closed = self._home.make_private()
+        if closed:
+            self._warn(closed)
+        if settings.open:
+            self._warn(
+                "OPEN: this installation has no passwords. Every user and every program on this machine can run code"
+                " as you through it."
+            )
+        with self._home.locked(), self._signals(), ExitStack() as stack:
+            stack.callback(self._say, "Stopped.")
+            adopt_orphans()
+            stack.callback(Strays().kill)  # last: what runs have left behind, and what their executor has
+            try:
+                running = self._start(project, stack)
+                self._home.write_running(running)
+                self._wait_ready()
+                for line in _welcome(running, settings, project):
+                    self._say(line)
+                while True:
+                    time.sleep(0.1)
+                    for child in self._children:
+                        child.keep_running()
+                    reap_orphans({child.server.process.pid for child in self._children if child.server is not None})
+            except KeyboardInterrupt:
+                self._say("")
+                self._say("Stopping (once more Ctrl-C ends everything at once) ...")
+
+    def _start(self, project: Project, stack: ExitStack) -> RunningInstallation:
+        settings = self._settings
+        logs = settings.home / "logs"
+        api_port = claim_port(settings.ports.api, "SLUICE_PORTS__API")
+        redis_port = 0 if settings.redis_url else claim_port(settings.ports.redis, "SLUICE_PORTS__REDIS")
+        prefect_port = 0 if settings.prefect_api_url else claim_port(settings.ports.prefect, "SLUICE_PORTS__PREFECT")
+        check_own_servers(settings, say=self._say)
+        for watch in project.sources.files.values():
+            watch.path.mkdir(parents=True, exist_ok=True)
+
+        credentials = self._home.credentials()
+        redis_url = settings.redis_url_with_password
+        if redis_url is None:
+            self._say("Starting Valkey ...")
+            directory = settings.home / "valkey"
+            generated = None if settings.open else credentials.redis_password
+            secured = settings.redis.model_copy(update={"password": settings.redis.password or generated})
+            redis_url = self._serve(
+                "valkey",
+                lambda: start_valkey(directory, redis_port, secured, log_file=logs / "valkey.log"),
+                stack,
+            )
+        prefect = str(settings.prefect_api_url) if settings.prefect_api_url else None
+        auth = os.environ.get("PREFECT_API_AUTH_STRING") or None
+        if prefect is None:
+            first = "; the first start creates its database" if not (settings.home / "prefect").exists() else ""
+            self._say(f"Starting the Prefect server (about ten seconds{first}) ...")
+            auth = None if settings.open else credentials.prefect_auth_string
+            prefect = self._serve(
+                "prefect",
+                lambda: start_prefect(
+                    settings.home / "prefect",
+                    prefect_port,
+                    log_file=logs / "prefect.log",
+                    auth_string=auth,
+                    tickets=self._home.tickets,
+                    allowed_hosts=settings.allowed_hosts,
+                ),
+                stack,
+            )
+        env = {
+            **os.environ,
+            "SLUICE_HOME": str(settings.home),
+            "SLUICE_CONFIG": str(settings.config),
+            "SLUICE_REDIS_URL": redis_url,
+            "SLUICE_PORTS__API": str(api_port),
+            "PREFECT_API_URL": prefect,
+        }
+        env.pop("PREFECT_API_AUTH_STRING", None)
+        if auth:
+            env["PREFECT_API_AUTH_STRING"] = auth
+        token = settings.api.token or (None if settings.open else credentials.api_token)
+        if not settings.prefect_api_url:
+            env["PREFECT_HOME"] = str(settings.home / "prefect")
+        if token and settings.env != "development":
+            env["SLUICE_API__TOKEN"] = token
+        self._say("Registering the deployments and starting the roles ...")
+        self._deploy(env, logs / "deploy.log")
+        for names, seconds in reversed(STOP_ORDER):
+            stage = [_Child(name, lambda name=name: _role(name, env)) for name in names]  # type: ignore[misc]
+            stack.callback(_stop_together, stage, seconds)
+            for child in stage:
+                child.start()
+            self._children += stage
+        return RunningInstallation(
+            pid=os.getpid(),
+            redis_url=redis_url,
+            prefect_api_url=prefect,
+            api_url=f"http://{settings.api.host}:{api_port}",
+            prefect_auth_string=auth,
+            api_token=token,
+            ui_login=settings.prefect_api_url is None and auth is not None,
+        )
+
+    def _serve(self, name: str, start: Callable[[], tuple[Server, str]], stack: ExitStack) -> str:
+        server, url = start()
+        child = _Child(name, lambda: start()[0])
+        child.server = server
+        stack.callback(lambda: child.stop(SERVER_STOP_SECONDS))
+        self._children.append(child)
+        return url
+
+    def _deploy(self, env: dict[str, str], log_file: Path) -> None:
+        """Raises `ConfigError` with what `sluice deploy` found wrong; its remarks are passed on."""
+        before = log_file.stat().st_size if log_file.exists() else 0
+        server = Server("sluice deploy", _command("deploy"), log_file=log_file, env=env, cwd=CHECKOUT)
+        try:
+            code = server.process.wait(120)
+        finally:
+            server.stop()
+        said = log_file.read_bytes()[before:].decode(errors="replace").splitlines()
+        for line in said:
+            if line.startswith(("note: ", "warning: ")):
+                self._say(f"  {line}")
+        if code == 2:  # noqa: PLR2004 - the contract's exit code for a bad configuration
+            raise ConfigError(*(line.removeprefix("error: ") for line in said if line.startswith("error: ")))
+        if code:
+            raise TransientError(f"the deployments could not be registered: {server.tail()}")
+
+    def _wait_ready(self) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        said: str | None = None
+        while True:
+            readiness, _ = asyncio.run(read_status(self._settings))
+            if readiness.ready:
+                return
+            waiting = "; ".join(readiness.problems)
+            if waiting != said:
+                self._say(f"  waiting: {waiting}")
+                said = waiting
+            for child in self._children:
+                child.keep_running()
+            if time.monotonic() > deadline:
+                raise TransientError(
+                    f"not ready after {READY_SECONDS:.0f} s: {waiting}; see {self._settings.home}/logs"
+                )
+            time.sleep(0.3)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """The first SIGINT or SIGTERM stops everything in order; the next one ends every process at once."""
+        asked = 0
+
+        def interrupt(_signal: int, _frame: FrameType | None) -> None:
+            nonlocal asked
+            asked += 1
+            if asked == 1:
+                raise KeyboardInterrupt
+            for child in self._children:
+                if child.server is not None:
+                    child.server.kill()
+
+        before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _role(name: str, env: dict[str, str]) -> Server:
+    return Server(f"role {name}", _command("run", name), log_file=None, env=env, cwd=CHECKOUT)
+
+
+def _command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "services.cli", *arguments]
+
+
+def _stop_together(children: list[_Child], seconds: float) -> None:
+    for child in children:
+        if child.server is not None:
+            with contextlib.suppress(ProcessLookupError):
+                child.server.process.terminate()
+    deadline = time.monotonic() + seconds
+    for child in children:
+        child.stop(max(0.1, deadline - time.monotonic()))
+
+
+def _how(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+
+
+def _welcome(running: RunningInstallation, settings: Settings, project: Project) -> Sequence[str]:
+    inbox = next((watch.path for watch in project.sources.files.values()), None)
+    sluice = "sluice" if settings.home == CHECKOUT / ".sluice" else f"SLUICE_HOME={settings.home} sluice"
+    order = '{"specversion":"1.0","id":"order-1042","source":"shop","type":"order.created",'
+    order += '"data":{"order_id":1042,"amount":129.5}}'
+    port = running.redis_url.rpartition(":")[2].partition("/")[0]
+    return (
+        "",
+        "Sluice is ready.",
+        f"  Prefect UI  {Home(settings.home).ui_link(running)}",
+        *(
+            ("              (logs a browser in, once, within an hour; `sluice ui` prints another)",)
+            if running.ui_login
+            else ()
+        ),
+        f"  Inbox       {inbox}" if inbox else "  Inbox       (no watched folder in the configuration)",
+        f"  Redis       {redacted(running.redis_url)}",
+        f"  HTTP        {running.api_url}/events",
+        "",
+        "Try:",
+        f"  1. drop a file:    printf 'city,degrees\\nOslo,4.5\\nRome,19\\n' > {inbox or '…'}/weather.csv",
+        f'  2. send an order:  eval "$({sluice} env)"   # its passwords, for this shell',
+        f"                     redis-cli -p {port} PUBLISH sluice.events '{order}'",
+        f"  3. approve it:     {sluice} signals send --key order-1042 --input '{{\"approved\": true}}'",
+        "",
+        f"Watch: {sluice} runs list · {sluice} events list · {sluice} status.  Stop: Ctrl-C.",
+    )

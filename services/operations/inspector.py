@@ -1,0 +1,116 @@
+"""The inspector of each role: whatever its parts could not read in Redis is set aside, so that they go on."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import pkgutil
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import structlog
+
+import services.store
+from events.errors import Backpressure, TransientError
+from services.common.backoff import Backoff, heed_cancellation
+from services.store.connection import AsyncRedis
+from services.store.events.event_history import now_ms
+from services.store.inspection import Inspection, Looks
+from services.store.keys import Key, KeyList
+from services.store.unreadable import noted
+
+LOOK_SECONDS: Final = 0.2
+TYPES_SECONDS: Final = 5.0
+"""How often the types of the keys that have one name are looked at, though nobody complained."""
+
+EVERYTHING_MS: Final = 3_600_000
+"""How often everything is looked at though nobody complained: some things are counted and never read."""
+
+_REST: Final = 5
+_LONGEST_REST_MS: Final = 60_000
+"""So many times as long as looking at everything took (and at most this long) until everything is looked at again."""
+
+_OWNERS_OUTSIDE_THE_STORE: Final = ("services.operations.health", "services.job_queues.rq_keys")
+
+log = structlog.get_logger()
+
+
+def declared_keys() -> dict[str, tuple[Key, ...]]:
+    """Every key of Redis that Sluice uses, by the module that owns it."""
+    names = [module.name for module in pkgutil.walk_packages(services.store.__path__, "services.store.")]
+    modules = [importlib.import_module(name) for name in (*names, *_OWNERS_OUTSIDE_THE_STORE)]
+    return {module.__name__: module.KEYS for module in modules if hasattr(module, "KEYS")}
+
+
+class Inspector:
+    """A part of every role; any number may look at the same keys at once."""
+
+    def __init__(self, redis: AsyncRedis) -> None:
+        self._looks = Looks(redis)
+        self._inspection = Inspection(redis, KeyList(key for keys in declared_keys().values() for key in keys))
+        self._trouble = Backoff("look through Redis", first_seconds=0.5, longest_seconds=5)
+        self._noted_ms = 0
+        self._started_ms = now_ms()
+        self._types_at = 0.0
+        self._set_aside = 0
+
+    async def run(self) -> None:
+        """Look at what was noted, as long as there is a role."""
+        while True:
+            keys, everything = noted.take()
+            try:
+                self._set_aside += await self._look(keys, everything=everything)
+                self._trouble.worked()
+            except (TransientError, Backpressure) as error:
+                for key in keys:
+                    noted.add(key)
+                if everything:
+                    self._noted_ms = self._noted_ms or now_ms()
+                await self._trouble.after(error)
+            await asyncio.sleep(LOOK_SECONDS)
+            heed_cancellation()
+
+    async def everything(self) -> None:
+        """Look at all there is; for a role that ends and does not know why."""
+        self._set_aside += await self._inspection.everything()
+
+    def status(self) -> Mapping[str, Any]:
+        """How many things were set aside by this process."""
+        return {"set_aside": self._set_aside}
+
+    async def _look(self, keys: set[bytes], *, everything: bool) -> int:
+        count = 0
+        for key in sorted(keys):
+            count += await self._inspection.of(key)
+        if everything or time.monotonic() >= self._types_at:
+            self._types_at = time.monotonic() + TYPES_SECONDS
+            count += await self._inspection.types()
+            wanted = await self._looks.wanted_ms()
+            last = await self._looks.last_ms()
+            if wanted > last or now_ms() - max(last, self._started_ms) > EVERYTHING_MS:
+                self._noted_ms = self._noted_ms or max(wanted, last + 1)
+        if everything:
+            self._noted_ms = self._noted_ms or now_ms()
+        if self._noted_ms:
+            count += await self._look_through()
+        return count
+
+    async def _look_through(self) -> int:
+        """Look at everything, unless somebody has done so since the need was noted, or does so now."""
+        if await self._looks.last_ms() > self._noted_ms:
+            self._noted_ms = 0
+            return 0
+        began = now_ms()
+        if not await self._looks.begin():
+            return 0
+        self._noted_ms = 0
+        try:
+            count = await self._inspection.everything()
+        except BaseException:
+            self._noted_ms = began
+            raise
+        took_ms = now_ms() - began
+        await self._looks.end(began, rest_ms=min(_LONGEST_REST_MS, _REST * took_ms))
+        log.info("looked through redis", milliseconds=took_ms, set_aside=count)
+        return count

@@ -1,0 +1,54 @@
+"""The state of the whole installation, put together from what the roles report and what the servers answer."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from config.settings import Settings
+from events.redact import redacted
+from services.home.access import find_access
+from services.home.home import ui_url
+from services.operations.readiness import Readiness, read_readiness
+from services.store.connection import connect
+
+
+async def read_status(settings: Settings) -> tuple[Readiness, dict[str, Any]]:
+    """The readiness, and the same for `sluice status --json`: never raises for what is down, but names it.
+
+    Raises `ConfigError` for a home of another user.
+    """
+    access = find_access(settings)
+    redis_url, prefect, running = access.redis_url, access.prefect_api_url, access.running
+    async with AsyncExitStack() as stack:
+        redis = None
+        if redis_url is not None:
+            redis = connect(redis_url, settings.redis)
+            stack.push_async_callback(redis.aclose)
+        found = await read_readiness(
+            redis, prefect_url=prefect, prefect_auth=access.prefect_auth_string, expected=settings.expected_roles
+        )
+    if redis_url is None or prefect is None:
+        nothing = f"nothing runs on {settings.home}: start `sluice up`"
+        found = replace(found, problems=(nothing, *found.problems))
+    return found, {
+        "ready": found.ready,
+        "problems": list(found.problems),
+        "at": datetime.now(UTC).isoformat(),
+        "prefect_api": redacted(prefect) if prefect else None,
+        "prefect_ui": ui_url(prefect) if prefect else None,
+        "redis": redacted(redis_url) if redis_url else None,
+        "api": running.api_url if running else None,
+        "home": str(settings.home),
+        "pid": running.pid if running else None,
+        "roles": {name: role.as_json() for name, role in found.roles.items()},
+        "watches": {
+            name.removeprefix("files:"): part["path"]
+            for role in found.roles.values()
+            for report in role.instances
+            for name, part in report["parts"].items()
+            if name.startswith("files:")
+        },
+    }

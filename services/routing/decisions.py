@@ -1,0 +1,298 @@
+"""What becomes of one journal entry: the rules' verdicts turned into runs, signals, windows and dead letters."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol, assert_never
+
+import structlog
+
+from events.action import Action, ResumeRun, RunDeployment
+from events.dead_letter import DeadLetter
+from events.errors import RejectedEvent
+from events.event import Event
+from events.signal import ResumeSignal, signal_from_mapping, signal_id_of
+from services.dispatch.rule_circuit import CircuitLimits, RuleCircuit
+from services.store.dead_letters import event_letter
+from services.store.events.event_history import compact_json, note_line, now_ms, packed
+from services.store.events.event_transitions import DONE_VALUE, OPEN_VALUE, Routed, dead_value, window_token
+from services.store.events.journal import JournalEntry
+from services.store.events.verdict_lines import Judged
+from services.store.rules.parked_events import parked_token
+from services.store.runs.dispatch_queues import Dispatch, dispatch_of
+
+MANY_DELIVERIES: Final = 4
+"""An entry that this many readers ended with in hand may be what ended them: it is put on trial."""
+
+MOST_DELIVERIES: Final = 20
+"""So many readers do not end by chance with the same entry in hand."""
+
+_REASON_LIMIT: Final = 1000
+
+log = structlog.get_logger()
+
+
+class Verdict(Protocol):
+    """What one rule said; see `events.rule`."""
+
+    @property
+    def rule(self) -> str: ...
+    @property
+    def matched(self) -> bool: ...
+    @property
+    def failed(self) -> str | None: ...
+    @property
+    def detail(self) -> str: ...
+    @property
+    def actions(self) -> tuple[Action, ...]: ...
+    @property
+    def error(self) -> RejectedEvent | None: ...
+    @property
+    def keys(self) -> Any: ...
+
+
+Judge = Callable[[Event], tuple[Sequence[Verdict], str]]
+"""The verdicts of the present rules, and those rules' version."""
+
+
+class WindowAnswerLike(Protocol):
+    """What a rule's windows say to an event that the rule matched."""
+
+    @property
+    def passes(self) -> bool:
+        """The verdict's actions happen now."""
+
+    @property
+    def gathers(self) -> bool:
+        """The window holds the event and will `release` it (see `services.store.events.event_transitions`)."""
+
+    @property
+    def note(self) -> str:
+        """For the event's history; why it was dropped, if it neither passes nor is held."""
+
+
+class Windows(Protocol):
+    """Batch, debounce, throttle and the like. Safe to repeat for one event and rule; durable on return."""
+
+    async def offer(
+        self, event: Event, position: str, verdict: Verdict, *, salt: str | None = None
+    ) -> WindowAnswerLike:
+        """Let the windows of the verdict's rule decide; ``salt`` is that of a rerun."""
+
+
+Trial = Callable[[Event], Awaitable[str | None]]
+"""Has the event judged by a process of its own; how that ended, if not by itself."""
+
+
+class DeadLetters(Protocol):
+    """Keeps what could not be done."""
+
+    async def add(self, letter: DeadLetter) -> None: ...
+
+
+@dataclass(slots=True)
+class Decision:
+    """What becomes of one entry, as far as it has been decided."""
+
+    entry: JournalEntry
+    verdicts: Sequence[Verdict] = ()
+    version: str = ""
+    dispatches: list[Dispatch] = field(default_factory=list)
+    effects: list[tuple[str, str]] = field(default_factory=list)
+    lines: list[bytes] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
+    parked: list[str] = field(default_factory=list)
+
+    @property
+    def judged(self) -> Judged:
+        """The verdicts as the history takes them."""
+        return Judged(self.entry.position, self.entry.event.type, self.verdicts, self.version, self.notes)
+
+    def routed(self, line: bytes) -> Routed:
+        """Everything for the one step that hands it over; ``line`` has the verdicts."""
+        entry = self.entry
+        lines = [line, *self.lines]
+        if entry.replay:
+            whom = f" by {', '.join(entry.only)}" if entry.only else ""
+            mode = "for a rerun" if entry.salt else "to fill gaps"
+            lines.insert(0, compact_json(note_line(None, f"judged again{whom} {mode}")))
+        return Routed(
+            identity=entry.event.identity,
+            position=entry.position,
+            lines=lines,
+            matched=[verdict.rule for verdict in self.verdicts if verdict.matched],
+            dispatches=self.dispatches,
+            effects=self.effects,
+            parked=self.parked,
+            salt=entry.salt,
+            quiet=entry.replay,
+        )
+
+
+class EventDecider:
+    """Decides on entries one by one. Everything that it does outside the entry's `Decision` is safe to repeat.
+
+    A rule whose templates fail on most events that it matches parks those on which they fail, instead of making a dead
+    letter of each, until it works again or the rules change; ``released`` names the rules whose parked events may go on
+    (None: all of them).
+    """
+
+    def __init__(
+        self,
+        *,
+        judge: Judge,
+        dead_letters: DeadLetters,
+        submit_signal: Callable[[ResumeSignal], Awaitable[None]],
+        windows: Windows | None,
+        trial: Trial | None,
+        limits: CircuitLimits,
+    ) -> None:
+        self._judge = judge
+        self._dead_letters = dead_letters
+        self._submit_signal = submit_signal
+        self._windows = windows
+        self._trial = trial
+        self._limits = limits
+        self._circuits: dict[str, RuleCircuit] = {}
+        self._version: str | None = None
+        self.released: set[str] | None = None
+
+    @property
+    def reasons(self) -> Mapping[str, str]:
+        """Why each rule that parks events does so."""
+        return {rule: circuit.reason for rule, circuit in self._circuits.items() if circuit.is_open}
+
+    async def decide(self, entry: JournalEntry) -> Decision:
+        """Ask the rules and do what they say; raises `TransientError` or `Backpressure`, then do it again."""
+        if (guilty := await self._guilt(entry)) is not None:
+            decision = Decision(entry)
+            reason = f"{entry.deliveries} routers ended while they had this event in hand, and {guilty}"
+            await self._bury(decision, None, "ended-routers", reason)
+            return decision
+        try:
+            verdicts, version = self._judge(entry.event)
+        except Exception as error:
+            # Rules are to give a verdict on anything; a fault in them must not stop the events behind this one.
+            log.exception("the rules failed on an event", event_id=entry.event.id, source=entry.event.source)
+            decision = Decision(entry)
+            await self._bury(decision, None, "rules-failed", f"the rules could not judge it: {error!r}")
+            return decision
+        self._note_version(version)
+        if entry.only:
+            verdicts = [verdict for verdict in verdicts if verdict.rule in entry.only]
+        decision = Decision(entry, verdicts, version)
+        if entry.replay:
+            decision.effects += [(parked_token(rule), DONE_VALUE) for rule in entry.only]
+        for verdict in verdicts:
+            if verdict.matched:
+                await self._act(decision, verdict)
+        return decision
+
+    async def _guilt(self, entry: JournalEntry) -> str | None:
+        """Why the event is held to be what ends routers: many may have been killed with it in hand by chance."""
+        if entry.deliveries < MANY_DELIVERIES:
+            return None
+        if entry.deliveries >= MOST_DELIVERIES:
+            return "that is no chance"
+        return await self._trial(entry.event) if self._trial is not None else None
+
+    def _note_version(self, version: str) -> None:
+        if version != self._version:
+            self._version = version
+            self._circuits.clear()
+            self.released = None
+
+    async def _act(self, decision: Decision, verdict: Verdict) -> None:
+        entry = decision.entry
+        if verdict.error is not None:
+            await self._fail(decision, verdict.rule, verdict.error)
+            return
+        self._note_success(verdict.rule)
+        if entry.replay:
+            decision.effects.append((_letter_token(verdict.rule), DONE_VALUE))
+        if verdict.keys is not None and self._windows is not None:
+            answer = await self._windows.offer(entry.event, entry.position, verdict, salt=entry.salt)
+            _note_answer(decision, verdict.rule, answer)
+            if not answer.passes:
+                return
+        for action in verdict.actions:
+            salted = action.model_copy(update={"salt": entry.salt}) if entry.salt else action
+            match salted:
+                case RunDeployment():
+                    decision.dispatches.append(dispatch_of(salted, [(entry.event, entry.position)]))
+                case ResumeRun():
+                    await self._resume(decision, salted)
+                case _:
+                    assert_never(salted)
+
+    def _note_success(self, rule: str) -> None:
+        circuit = self._circuits.get(rule)
+        if circuit is not None and circuit.succeeded():
+            log.info("a rule works again", rule=rule)
+            if self.released is not None:
+                self.released.add(rule)
+
+    async def _fail(self, decision: Decision, rule: str, error: RejectedEvent) -> None:
+        """The rule cannot render its actions for this event: a dead letter, or one more that is parked."""
+        circuit = self._circuits.setdefault(rule, RuleCircuit(self._limits))
+        if circuit.is_open:
+            circuit.reason = error.reason
+            decision.parked.append(rule)
+            decision.effects.append((parked_token(rule), OPEN_VALUE))
+            decision.notes[rule] = f"parked until the rule works: {error.reason}"
+            return
+        if circuit.failed(error.code, error.reason, time.monotonic()):
+            log.warning("a rule parks its events", rule=rule, code=error.code, reason=error.reason)
+        await self._bury(decision, rule, error.code, error.reason)
+
+    async def _resume(self, decision: Decision, action: ResumeRun) -> None:
+        try:
+            await self._submit_signal(signal_for(action))
+        except RejectedEvent as error:
+            await self._bury(decision, action.rule, error.code, error.reason)
+
+    async def _bury(self, decision: Decision, rule: str | None, code: str, reason: str) -> None:
+        event = decision.entry.event
+        letter = event_letter(event, rule=rule, code=code, reason=reason)
+        await self._dead_letters.add(letter)
+        decision.effects.append((_letter_token(rule), dead_value(letter.id, rule, code, reason)))
+        decision.lines.append(packed(["d", now_ms(), letter.id, rule, code, reason[:_REASON_LIMIT]]))
+        log.warning(
+            "an event became a dead letter",
+            event_id=event.id,
+            source=event.source,
+            rule=rule,
+            code=code,
+            reason=reason,
+        )
+
+
+def signal_for(action: ResumeRun) -> ResumeSignal:
+    """The signal that the action sends; its id is the action's key. Raises `RejectedEvent`."""
+    fields: dict[str, Any] = {
+        "id": signal_id_of(action.idempotency_key),
+        "input": action.input,
+        "action": action.action,
+        "by": action.by or f"rule {action.rule}",
+        "deliver": action.deliver,
+        "event_identity": action.identities[0],
+    }
+    optional = {
+        "key": action.key, "run_id": action.run_id, "reason": action.reason, "ttl_seconds": action.ttl_seconds
+    }  # fmt: skip
+    fields |= {name: value for name, value in optional.items() if value is not None}
+    return signal_from_mapping(fields, sent=datetime.now(UTC))
+
+
+def _note_answer(decision: Decision, rule: str, answer: WindowAnswerLike) -> None:
+    if answer.note:
+        decision.notes[rule] = answer.note
+    if answer.gathers:
+        decision.effects.append((window_token(rule), OPEN_VALUE))
+
+
+def _letter_token(rule: str | None) -> str:
+    return f"{rule or ''}!"

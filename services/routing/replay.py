@@ -1,0 +1,173 @@
+"""Replay: past events judged again, to fill gaps (repair) or to do everything a second time on purpose (rerun)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from events.action import Action, RunDeployment
+from events.errors import NotFound, RejectedEvent
+from events.event import Event
+from services.store.events.event_history import EventHistory
+from services.store.events.history import Query
+from services.store.events.journal import JournalEntry
+
+_CHUNK: Final = 200
+_SLICE_SECONDS: Final = 0.2
+
+
+class Verdict(Protocol):
+    """What one rule said; see `events.rule`."""
+
+    @property
+    def rule(self) -> str: ...
+    @property
+    def matched(self) -> bool: ...
+    @property
+    def actions(self) -> tuple[Action, ...]: ...
+    @property
+    def error(self) -> RejectedEvent | None: ...
+    @property
+    def keys(self) -> Any: ...
+
+
+class Journal(Protocol):
+    """The journal as a replay needs it."""
+
+    async def fetch(self, positions: Sequence[str]) -> Mapping[str, JournalEntry]: ...
+    async def append_again(
+        self, entries: Sequence[tuple[Event, str, str]], *, only: Sequence[str] = (), salt: str | None = None
+    ) -> Sequence[str]: ...
+
+
+class History(Protocol):
+    """The history as a replay needs it."""
+
+    async def get(self, identity: str) -> EventHistory | None: ...
+    async def choose(self, id_: str, source: str | None = None) -> str: ...
+    def walk(self, query: Query, *, limit: int | None = None) -> AsyncIterator[EventHistory]: ...
+
+
+@dataclass(slots=True)
+class Forecast:
+    """What a replay would do, by rule, if the rules were those of now and no window had a say."""
+
+    events: int = 0
+    runs: Counter[str] = field(default_factory=Counter)
+    already: Counter[str] = field(default_factory=Counter)
+    """Runs that a repair would find to exist."""
+    signals: Counter[str] = field(default_factory=Counter)
+    gathered: Counter[str] = field(default_factory=Counter)
+    """Events that would wait in a window with others."""
+    errors: Counter[str] = field(default_factory=Counter)
+    """Events that would become dead letters."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each rule that anything would come of."""
+        columns = {
+            "runs": self.runs,
+            "already_there": self.already,
+            "signals": self.signals,
+            "gathered": self.gathered,
+            "errors": self.errors,
+        }
+        rules = sorted({rule for counter in columns.values() for rule in counter})
+        return [{"rule": rule} | {name: counter[rule] for name, counter in columns.items()} for rule in rules]
+
+
+class Replay:
+    """Puts past events into the journal once more; the router does the rest, as with any event."""
+
+    def __init__(self, *, journal: Journal, history: History) -> None:
+        self._journal = journal
+        self._history = history
+
+    async def select(self, event_ids: Sequence[str], query: Query | None, *, source: str | None = None) -> list[str]:
+        """The positions of the events, oldest first; ``source`` chooses where several share an id.
+
+        Raises `NotFound` naming an id that cannot be replayed, and `RejectedEvent` for one that several events have.
+        """
+        if query is not None:
+            return [found.position async for found in self._history.walk(query)][::-1]
+        positions = []
+        for event_id in event_ids:
+            found = await self._history.get(await self._history.choose(event_id, source))
+            if found is None:
+                raise NotFound(f"the event {event_id!r} is not known (any more)")
+            if found.event is None:
+                raise NotFound(f"the event {event_id!r} is known, but the journal no longer holds it")
+            positions.append(found.position)
+        return positions
+
+    async def forecast(
+        self,
+        positions: Sequence[str],
+        judge: Callable[[Event], Sequence[Verdict]],
+        *,
+        only: Sequence[str] = (),
+        rerun: bool = False,
+    ) -> Forecast:
+        """Count what `replay` would lead to; starts nothing."""
+        forecast = Forecast()
+        for start in range(0, len(positions), _CHUNK):
+            for entry in (await self._journal.fetch(positions[start : start + _CHUNK])).values():
+                forecast.events += 1
+                there: Counter[tuple[str, str]] = Counter()
+                if not rerun and (known := await self._history.get(entry.event.identity)) is not None:
+                    there.update((run.rule, run.deployment) for run in known.runs)
+                for verdict in judge(entry.event):
+                    if verdict.matched and (not only or verdict.rule in only):
+                        _add(forecast, verdict, there)
+            await asyncio.sleep(0)
+        return forecast
+
+    async def replay(
+        self,
+        positions: Sequence[str],
+        *,
+        only: Sequence[str] = (),
+        salt: str | None = None,
+        per_second: float = 100.0,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> int:
+        """Journal the events again, in order, at most ``per_second``; answers how many there (still) were.
+
+        ``salt`` makes a rerun of it. The same salt again repeats nothing that the first call brought about.
+        """
+        done = 0
+        chunk = max(1, min(_CHUNK, int(per_second * _SLICE_SECONDS)))
+        began = time.monotonic()
+        for start in range(0, len(positions), chunk):
+            entries = await self._journal.fetch(positions[start : start + chunk])
+            again = [(entry.event, entry.received, entry.listener) for entry in entries.values()]
+            await self._journal.append_again(again, only=only, salt=salt)
+            done += len(again)
+            progress(done)
+            await asyncio.sleep(max(0.0, began + done / per_second - time.monotonic()))
+        return done
+
+
+def new_salt() -> str:
+    """A salt for one rerun."""
+    return uuid.uuid4().hex[:8]
+
+
+def _add(forecast: Forecast, verdict: Verdict, there: Counter[tuple[str, str]]) -> None:
+    rule = verdict.rule
+    if verdict.error is not None:
+        forecast.errors[rule] += 1
+    elif verdict.keys is not None and not verdict.actions:
+        forecast.gathered[rule] += 1
+    for action in verdict.actions:
+        if not isinstance(action, RunDeployment):
+            forecast.signals[rule] += 1
+        elif there[rule, action.deployment] > 0:
+            there[rule, action.deployment] -= 1
+            forecast.already[rule] += 1
+        else:
+            forecast.runs[rule] += 1

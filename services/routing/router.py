@@ -1,0 +1,218 @@
+"""The router: reads the journal, has every entry decided on, and hands all of it over before it acknowledges."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+import structlog
+
+from events.dead_letter import DeadLetter
+from events.errors import Backpressure, TransientError
+from events.signal import ResumeSignal
+from services.common.backoff import Backoff, heed_cancellation
+from services.dispatch.rule_circuit import CircuitLimits
+from services.routing.decisions import DeadLetters, EventDecider, Judge, Trial, Windows
+from services.store.dead_letters import letter_id_of
+from services.store.events.event_history import now_ms
+from services.store.events.event_transitions import Routed
+from services.store.events.journal import Broken, Depth, JournalEntry
+from services.store.events.verdict_lines import Judged
+
+BLOCK_SECONDS: Final = 2.0
+CLAIM_SECONDS: Final = 2.0
+"""How often entries of dead readers are looked for, on top of the time that they may be idle."""
+
+_FINISH_SECONDS: Final = 2.5
+
+log = structlog.get_logger()
+
+
+class JournalReader(Protocol):
+    """The journal as its reader needs it."""
+
+    async def read(
+        self, *, count: int | None = None, block_seconds: float | None = None
+    ) -> Sequence[JournalEntry | Broken]: ...
+    async def claim(self, *, count: int = 1) -> Sequence[JournalEntry | Broken]: ...
+    async def acknowledge(self, positions: Sequence[str]) -> int: ...
+    async def depth(self) -> Depth: ...
+    async def forget_idle_consumers(self) -> None: ...
+
+
+class Lines(Protocol):
+    """Makes history lines of verdicts."""
+
+    async def lines(self, judged: Sequence[Judged], *, now_ms: int) -> Sequence[bytes]: ...
+
+
+class Handover(Protocol):
+    """Takes what the rules made of journal entries, and acknowledges them in the same step."""
+
+    async def route(self, batch: Sequence[Routed]) -> None: ...
+
+
+class Parked(Protocol):
+    """Events that wait until their rule works."""
+
+    async def unpark(self, rules: Sequence[str] | None = None) -> int: ...
+    async def counts(self) -> Mapping[str, int]: ...
+
+
+class Router:
+    """One of any number of readers of the journal.
+
+    An entry is acknowledged in the same atomic step that records its verdicts and puts its runs into their lanes, after
+    its signals are recorded and its dead letters kept. A crash before that step repeats the entry, and every effect
+    outside the step is safe to repeat.
+    """
+
+    def __init__(
+        self,
+        *,
+        journal: JournalReader,
+        judge: Judge,
+        lines: Lines,
+        handover: Handover,
+        parked: Parked,
+        dead_letters: DeadLetters,
+        submit_signal: Callable[[ResumeSignal], Awaitable[None]],
+        windows: Windows | None = None,
+        trial: Trial | None = None,
+        limits: CircuitLimits | None = None,
+    ) -> None:
+        self._journal = journal
+        self._lines = lines
+        self._handover = handover
+        self._parked = parked
+        self._dead_letters = dead_letters
+        self._deciding = EventDecider(
+            judge=judge,
+            dead_letters=dead_letters,
+            submit_signal=submit_signal,
+            windows=windows,
+            trial=trial,
+            limits=limits or CircuitLimits(),
+        )
+        self._reading = Backoff("route events", first_seconds=0.1, longest_seconds=5)
+        self._tending = Backoff("claim what dead readers left", first_seconds=0.5, longest_seconds=5)
+        self._routed = 0
+        self._claimed = 0
+        self._depth: Depth | None = None
+        self._parked_counts: Mapping[str, int] = {}
+
+    async def run(self) -> None:
+        """Route until cancelled; what is in hand then is finished, or left to be claimed by the next reader."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._read_forever())
+            tasks.create_task(self._tend_forever())
+
+    def status(self) -> Mapping[str, Any]:
+        """For the role's report; ``parked`` counts what waits for its rule to work."""
+        status: dict[str, Any] = {"ready": True, "routed": self._routed, "claimed": self._claimed}
+        if self._depth is not None:
+            status |= {"unread": self._depth.unread, "pending": self._depth.pending}
+        status["parked"] = dict(self._parked_counts)
+        trouble = self._reading.trouble or self._tending.trouble
+        if trouble:
+            return status | {"ready": False, "degraded": trouble}
+        reasons = self._deciding.reasons
+        sentences = [
+            f"rule {rule} has parked {count} events" + (f": {reasons[rule]}" if rule in reasons else "")
+            for rule, count in self._parked_counts.items()
+        ]
+        return status | {"degraded": "; ".join(sentences)} if sentences else status
+
+    async def _read_forever(self) -> None:
+        while True:
+            try:
+                entries = await self._journal.read(block_seconds=BLOCK_SECONDS)
+            except (TransientError, Backpressure) as error:
+                await self._reading.after(error)
+                continue
+            if entries:
+                await self._see_through(entries)
+            self._reading.worked()
+            heed_cancellation()
+
+    async def _tend_forever(self) -> None:
+        while True:
+            try:
+                while entries := await self._journal.claim():
+                    self._claimed += len(entries)
+                    log.info("claimed what another reader left", position=entries[0].position)
+                    await self._see_through(entries)
+                await self._unpark()
+                self._depth = await self._journal.depth()
+                await self._journal.forget_idle_consumers()
+                self._tending.worked()
+            except (TransientError, Backpressure) as error:
+                await self._tending.after(error)
+            await asyncio.sleep(CLAIM_SECONDS)
+            heed_cancellation()
+
+    async def _unpark(self) -> None:
+        """Let parked events go on after a start, after the rules have changed, and when their rule works again."""
+        released = self._deciding.released
+        if released is None or released:
+            self._deciding.released = set()  # what is released meanwhile is for the next time
+            try:
+                count = await self._parked.unpark(None if released is None else sorted(released))
+            except BaseException:
+                later = self._deciding.released
+                self._deciding.released = None if released is None or later is None else released | later
+                raise
+            if count:
+                log.info("parked events are judged again", events=count)
+        self._parked_counts = await self._parked.counts()
+
+    async def _see_through(self, entries: Sequence[JournalEntry | Broken]) -> None:
+        """Handle a batch until it is done; being told to end lets it finish, if that does not take long."""
+        handling = asyncio.create_task(self._until_handled(entries))
+        try:
+            await asyncio.shield(handling)
+        except asyncio.CancelledError:
+            with contextlib.suppress(TimeoutError, asyncio.CancelledError):
+                await asyncio.wait_for(handling, _FINISH_SECONDS)
+            raise
+
+    async def _until_handled(self, entries: Sequence[JournalEntry | Broken]) -> None:
+        while True:
+            try:
+                await self._handle(entries)
+            except (TransientError, Backpressure) as error:
+                await self._reading.after(error)
+            else:
+                self._routed += len(entries)
+                return
+
+    async def _handle(self, entries: Sequence[JournalEntry | Broken]) -> None:
+        decisions = []
+        set_aside = []
+        for entry in entries:
+            if isinstance(entry, Broken):
+                await self._dead_letters.add(_broken_letter(entry))
+                set_aside.append(entry.position)
+                log.warning("a journal entry is not an event", position=entry.position, reason=entry.reason)
+            else:
+                decisions.append(await self._deciding.decide(entry))
+        lines = await self._lines.lines([one.judged for one in decisions], now_ms=now_ms())
+        await self._handover.route([one.routed(line) for one, line in zip(decisions, lines, strict=True)])
+        await self._journal.acknowledge(set_aside)
+
+
+def _broken_letter(entry: Broken) -> DeadLetter:
+    now = datetime.now(UTC)
+    return DeadLetter(
+        id=letter_id_of("journal", entry.position),
+        kind="message",
+        code="broken-entry",
+        reason=entry.reason,
+        source="journal",
+        raw=entry.raw,
+        first_failed=now,
+        last_failed=now,
+    )

@@ -1,0 +1,272 @@
+"""The windows of the rules as the router meets them, and the part that acts when one of them closes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol, assert_never
+
+import structlog
+
+from events.action import ResumeRun, RunDeployment
+from events.dead_letter import DeadLetter
+from events.errors import Backpressure, RejectedEvent, TransientError
+from events.event import Event
+from events.identity import id_of
+from events.rule import RuleSet, WindowKeys
+from events.window import Gathered, ask_of, can_be_divided, conclude
+from services.common.backoff import Backoff, heed_cancellation
+from services.routing.decisions import signal_for
+from services.store.dead_letters import event_letter
+from services.store.events.event_history import compact_json, note_line
+from services.store.events.event_transitions import DONE_VALUE, dead_value, window_token
+from services.store.events.journal import JournalEntry
+from services.store.rules.windows import Closed, Counts, Reply, WindowStore
+from services.store.runs.dispatch_queues import Dispatch, dispatch_of
+
+LEASE_SECONDS: Final = 10.0
+"""How long one router may take over a closed window before another does it again."""
+
+LONGEST_SLEEP_SECONDS: Final = 1.0
+"""Windows that another router opens are not announced here."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class WindowAnswer:
+    """What the windows of a rule say to an event; see `services.routing.router.WindowAnswer`."""
+
+    passes: bool
+    gathers: bool
+    note: str = ""
+
+
+class Matched(Protocol):
+    """A verdict that has keys for windows."""
+
+    @property
+    def rule(self) -> str: ...
+    @property
+    def keys(self) -> WindowKeys | None: ...
+
+
+class Releases(Protocol):
+    """Lets the events of a window go on, in one step with what they lead to."""
+
+    async def release(
+        self,
+        *,
+        token: str,
+        events: Sequence[tuple[str, str]],
+        dispatches: Sequence[Dispatch] = (),
+        value: str = DONE_VALUE,
+        lines: Sequence[bytes | str] = (),
+        window: str = "",
+    ) -> int: ...
+
+
+class RuleWindows:
+    """Batch, debounce, correlate, throttle and dedupe, for any number of routers at once.
+
+    ``rules`` gives the rules in force; ``resume`` sends a signal, durable on return. What a closed window leads to is
+    handed on at least once under keys by which a repetition is known.
+    """
+
+    def __init__(
+        self,
+        *,
+        rules: Callable[[], RuleSet],
+        store: WindowStore,
+        fetch: Callable[[Iterable[str]], Awaitable[Mapping[str, JournalEntry]]],
+        releases: Releases,
+        resume: Callable[[ResumeRun], Awaitable[None]],
+        bury: Callable[[DeadLetter], Awaitable[None]],
+    ) -> None:
+        self._rules = rules
+        self._store = store
+        self._fetch = fetch
+        self._releases = releases
+        self._resume = resume
+        self._bury = bury
+        self._wake = asyncio.Event()
+        self._working = Backoff("close windows", first_seconds=0.1, longest_seconds=5)
+        self._counts = Counts(0, 0, 0)
+        self._dropped: Mapping[str, int] = {}
+
+    async def offer(self, event: Event, position: str, verdict: Matched, *, salt: str | None = None) -> WindowAnswer:
+        """Let the windows of the verdict's rule decide; durable on return, and safe to repeat.
+
+        A rerun (with ``salt``) is wanted: it is gathered with others again, but neither throttled nor a duplicate.
+        """
+        rule = self._rules().get(verdict.rule)
+        if rule is None or verdict.keys is None:
+            return WindowAnswer(passes=True, gathers=False)
+        ask = ask_of(rule, verdict.keys, event)
+        if salt:
+            ask = replace(ask, dedupe=None, throttle=None)
+        reply = await self._store.offer(ask, identity=event.identity, position=position, salt=salt)
+        if ask.gather is not None:
+            self._wake.set()
+        return _answer(reply, ask.gather.mode if ask.gather else "")
+
+    async def run(self) -> None:
+        """Close windows and act on closed ones until cancelled."""
+        while True:
+            try:
+                await self.act()
+                self._counts = await self._store.counts()
+                self._dropped = await self._store.dropped()
+                soonest = await self._store.next_seconds()
+            except (TransientError, Backpressure) as error:
+                await self._working.after(error)
+                continue
+            self._working.worked()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(
+                    min(LONGEST_SLEEP_SECONDS, LONGEST_SLEEP_SECONDS if soonest is None else soonest)
+                ):
+                    await self._wake.wait()
+            self._wake.clear()
+            heed_cancellation()
+
+    async def act(self) -> int:
+        """Close what is due, and hand on everything that is closed; answers how many windows that were."""
+        handled = 0
+        await self._store.close_due()
+        while claimed := await self._store.claim(lease_seconds=LEASE_SECONDS, count=4):
+            for closed in claimed:
+                await self._finish(closed)
+                handled += 1
+        return handled
+
+    def status(self) -> Mapping[str, Any]:
+        """For the role's report."""
+        status: dict[str, Any] = {
+            "open": self._counts.open,
+            "closing": self._counts.closed,
+            "events": self._counts.events,
+            "dropped": dict(self._dropped),
+        }
+        if self._working.trouble:
+            status |= {"ready": False, "degraded": self._working.trouble}
+        return status
+
+    async def _finish(self, closed: Closed) -> None:
+        entries = await self._fetch(member.position for member in closed.members)
+        there = [member for member in closed.members if member.position in entries]
+        if len(there) < len(closed.members):
+            gone = [member.identity for member in closed.members if member.position not in entries]
+            log.error("the journal lost events that a window held", rule=closed.rule, events=gone[:10], count=len(gone))
+        gathered = [Gathered(entries[member.position].event, member.kind, member.salt) for member in there]
+        pairs = [(member.identity, member.position) for member in there]
+        if not gathered:
+            await self._store.done(closed)
+            return
+        try:
+            await self._hand_on(closed, gathered, pairs)
+        except RejectedEvent as error:
+            rule = self._rules().get(closed.rule)
+            if closed.why in {"full", "time"} and can_be_divided(rule, len(closed.members)):
+                count, why = len(closed.members), error.reason
+                log.warning(
+                    "a window is divided to find the event at fault", rule=closed.rule, events=count, reason=why
+                )
+                await self._store.divide(closed)
+                return
+            await self._bury_all(closed, gathered, pairs, error)
+            await self._store.done(closed, again=True)
+
+    async def _hand_on(self, closed: Closed, gathered: Sequence[Gathered], pairs: Sequence[tuple[str, str]]) -> None:
+        events = {one.event.identity: one.event for one in gathered}
+        positions = dict(pairs)
+        rule = self._rules().get(closed.rule)
+        dispatches = []
+        actions = conclude(rule, gathered, complete=closed.why != "incomplete", key=closed.key)
+        for action in actions:
+            if isinstance(action, ResumeRun):
+                signal_for(action)  # what is refused is refused before anything is sent
+        for action in actions:
+            match action:
+                case RunDeployment():
+                    dispatches.append(
+                        dispatch_of(action, [(events[name], positions[name]) for name in action.identities])
+                    )
+                case ResumeRun():
+                    await self._resume(action)
+                case _:
+                    assert_never(action)
+        line = compact_json(note_line(closed.rule, _said_of(closed, len(pairs))))
+        await self._releases.release(
+            token=window_token(closed.rule),
+            events=pairs,
+            dispatches=dispatches,
+            lines=[line] * len(pairs),
+            window=closed.id,
+        )
+        log.info("a window closed", rule=closed.rule, key=closed.key, why=closed.why, events=len(pairs))
+
+    async def _bury_all(
+        self,
+        closed: Closed,
+        gathered: Sequence[Gathered],
+        pairs: Sequence[tuple[str, str]],
+        error: RejectedEvent,
+    ) -> None:
+        for one, pair in zip(gathered, pairs, strict=True):
+            event = one.event
+            letter = event_letter(
+                event,
+                rule=closed.rule,
+                code=error.code,
+                reason=error.reason,
+            )
+            await self._bury(letter)
+            value = dead_value(letter.id, closed.rule, error.code, error.reason)
+            line = compact_json(
+                [
+                    "d",
+                    int(letter.last_failed.timestamp() * 1000),
+                    letter.id,
+                    closed.rule,
+                    error.code,
+                    error.reason[:1000],
+                ]
+            )
+            await self._releases.release(token=window_token(closed.rule), events=[pair], value=value, lines=[line])
+            log.warning(
+                "an event became a dead letter",
+                event_id=event.id,
+                source=event.source,
+                rule=closed.rule,
+                code=error.code,
+                reason=error.reason,
+            )
+
+
+def _answer(reply: Reply, mode: str) -> WindowAnswer:
+    match reply.said:
+        case "pass":
+            return WindowAnswer(passes=True, gathers=False)
+        case "held" | "closed":
+            return WindowAnswer(passes=False, gathers=True, note=f"waits in its {mode} window")
+        case "repeated":
+            return WindowAnswer(passes=False, gathers=False, note=f"its {mode} window has had it before")
+        case "duplicate":
+            return WindowAnswer(
+                passes=False, gathers=False, note=f"dropped: it repeats the event {id_of(reply.other)} (dedupe_key)"
+            )
+        case "throttled":
+            return WindowAnswer(
+                passes=False, gathers=False, note="dropped by throttle: too many events within its time"
+            )
+        case _:
+            assert_never(reply.said)
+
+
+def _said_of(closed: Closed, count: int) -> str:
+    how = {"full": "was full", "time": "was over", "complete": "was complete", "incomplete": "was over"}[closed.why]
+    under = f" under the key {closed.key!r}" if closed.key else ""
+    return f"its window{under} {how} with {count} event{'s' if count != 1 else ''}"

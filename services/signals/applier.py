@@ -1,0 +1,176 @@
+"""Applying signals: each to the runs it is for, once, in order, whoever else does the same at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
+
+import structlog
+
+from config.settings import ResumerSettings
+from events.errors import NotFound, RejectedEvent, TransientError
+from events.signal import Outcome
+from services.prefect_api.run_view import RunView, remembered
+from services.signals import delivery
+from services.signals.decision import SignalDecision, expired, overall
+from services.store.signals.signal_record import SignalRecord
+from services.store.signals.signal_scripts import RECEIVED
+from services.store.signals.signals import SignalStore
+
+_PATIENCE_SECONDS: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+"""How long to wait between tries while something passes by itself; then others come first and it is tried later."""
+
+_LATER_SECONDS: Final = 2.0
+
+_COMMIT_SECONDS: Final = 3.0
+"""Prefect tells of a run before its transaction is committed: only after so long is a run that is not there unknown."""
+
+log = structlog.get_logger()
+
+
+class Runs(delivery.Runs, Protocol):
+    """What is asked of Prefect (see `services.prefect_api.waiting.WaitingRuns`)."""
+
+    async def waiting_for(self, keys: Sequence[str]) -> list[RunView]: ...
+
+
+class Hints(delivery.Heard, Protocol):
+    """Runs heard to wait (see `services.store.signals.waits.Waits`): quicker than asking Prefect, and not complete."""
+
+    async def memo_of(self, run_id: str) -> str | None: ...
+    async def memos_for(self, key: str) -> list[str]: ...
+
+
+class Applier:
+    """Finds the runs that a signal is for and has it delivered to each; many may do so at once.
+
+    A run that was heard to wait is found without asking Prefect. Prefect is asked where none of those took the signal.
+    """
+
+    def __init__(self, *, store: SignalStore, runs: Runs, hints: Hints, settings: ResumerSettings) -> None:
+        self._store = store
+        self._hints = hints
+        self._runs = runs
+        self._delivery = delivery.Delivery(store=store, runs=runs, heard=hints, settings=settings)
+
+    async def apply(self, signal_id: str) -> None:
+        """Bring the signal as far as it can get now; what cannot be done now is tried again later by whoever looks.
+
+        Raises `TransientError` or `Backpressure` only when Redis is away.
+        """
+        for pause in (*_PATIENCE_SECONDS, None):
+            try:
+                await self._apply(signal_id)
+            except (TransientError, RejectedEvent) as error:
+                if pause is None:
+                    log.warning("signal put off", signal_id=signal_id, error=str(error), in_seconds=_LATER_SECONDS)
+                    await self._store.look_again(signal_id, _LATER_SECONDS)
+                else:
+                    await asyncio.sleep(pause)
+            else:
+                return
+
+    async def serve(self, run_id: str) -> None:
+        """Deliver to the run what it has missed; raises `TransientError` and `NotFound`."""
+        await self._delivery.serve(run_id)
+
+    async def _apply(self, signal_id: str) -> None:
+        record = await self._store.get(signal_id)
+        if record is None or not record.open:
+            return
+        claims = [run_id for run_id, mark in record.marks.items() if mark.outcome is None]
+        if not claims and record.expires <= datetime.now(UTC):
+            await self._delivery.decide(record, expired(record))
+            return
+        if record.signal.run_id is not None:
+            settled = overall(record)
+            if settled is not None:  # whoever settled it did not live to say so
+                await self._delivery.decide(record, settled)
+                return
+            others = await self._to_run(record)
+        else:
+            async with self._store.busy(f"signal {signal_id}"):
+                others = await self._to_key(signal_id, claims)
+        for other in others - {signal_id}:
+            await self._apply(other)
+
+    async def _to_run(self, record: SignalRecord) -> set[str]:
+        run_id = str(record.signal.run_id)
+        # A second try has reason to look; and Prefect's own pauses take any answer, so such a run is read first.
+        memo = None if record.marks else await self._hints.memo_of(run_id)
+        heard = remembered(memo) if memo is not None else None
+        try:
+            return await self._delivery.serve(run_id, heard=heard if heard is not None and heard.ours else None)
+        except NotFound:
+            reason = f"Prefect knows no flow run {run_id}"
+            if datetime.now(UTC) - record.received < timedelta(seconds=_COMMIT_SECONDS):
+                raise TransientError(f"{reason} yet") from None
+            await self._delivery.decide(record, SignalDecision(Outcome.UNKNOWN_RUN, reason))
+            return set()
+
+    async def _to_key(self, signal_id: str, claims: Sequence[str]) -> set[str]:
+        others: set[str] = set()
+        for run_id in claims:
+            others |= await self._serve_if_there(run_id, signal_id)
+        record = await self._store.get(signal_id)
+        if record is None or record.signal.key is None:
+            return others
+        key = record.signal.key
+        heard = [remembered(memo) for memo in await self._hints.memos_for(key)]
+        record, touched = await self._to_each(sorted(heard, key=lambda run: run.since), record)
+        others |= touched
+        if not _was_applied(record):  # else a run that waits unheard gets it when it is heard of: see `late_for`
+            record, touched = await self._to_each(await self._delivery.call(self._runs.waiting_for([key])), record)
+            others |= touched
+        await self._finish(record)
+        return others
+
+    async def _to_each(self, runs: Sequence[RunView], record: SignalRecord) -> tuple[SignalRecord, set[str]]:
+        others: set[str] = set()
+        for run in runs:
+            if record.signal.deliver == "one" and _was_applied(record):
+                break
+            if run.run_id not in record.marks:
+                others |= await self._serve_if_there(run.run_id, record.signal.id, run)
+                record = await self._store.get(record.signal.id) or record
+        return record, others
+
+    async def _serve_if_there(self, run_id: str, claimed: str, seen: RunView | None = None) -> set[str]:
+        try:
+            return await self._delivery.serve(
+                run_id, claimed=claimed, heard=seen if seen is not None and seen.heard else None
+            )
+        except NotFound:
+            record = await self._store.get(claimed)
+            mark = record.marks.get(run_id) if record is not None else None
+            if record is not None and mark is not None and mark.outcome is None:
+                gone = mark.model_copy(update={"outcome": Outcome.REJECTED, "reason": "the run was deleted"})
+                await self._store.settle(record, run_id, gone)
+                await self._hints.ended(run_id, mark.wait)
+            return set()
+
+    async def _finish(self, record: SignalRecord) -> None:
+        if not record.open:
+            return
+        if any(mark.outcome is None for mark in record.marks.values()):
+            # Whoever came to a run of the key before us is applying it there, and will come to this, too.
+            await self._store.look_again(record.signal.id, _LATER_SECONDS)
+            return
+        verdict = overall(record)
+        if verdict is None and record.status == RECEIVED:
+            for wait in await self._store.answers_for(record.signal.key or ""):
+                if wait.entered <= record.received <= wait.left:
+                    verdict = SignalDecision(
+                        Outcome.DUPLICATE, f"the wait of run {wait.run_id} was answered by {wait.by} before"
+                    )
+                    break
+        if verdict is None:
+            await self._delivery.keep(record, "nobody waits for the key yet")
+        else:
+            await self._delivery.decide(record, verdict)
+
+
+def _was_applied(record: SignalRecord) -> bool:
+    return any(mark.outcome is Outcome.APPLIED for mark in record.marks.values())

@@ -1,0 +1,269 @@
+"""Delivering to one run: what is open for it, each once, in order, whoever else does the same at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol, TypeVar, assert_never
+
+import structlog
+
+from config.settings import ResumerSettings
+from events.errors import TransientError
+from events.identity import id_of
+from events.signal import Outcome
+from services.prefect_api.run_view import RunView, Stay
+from services.prefect_api.waiting import RefusedAnswer, Resumed, Undone
+from services.signals.decision import (
+    DecisionStep,
+    End,
+    SignalDecision,
+    applied_to,
+    end_of,
+    expired,
+    missed,
+    outlives,
+    rejection,
+    resolved,
+    sent_to,
+    step,
+)
+from services.store.signals.signal_record import Mark, SignalRecord
+from services.store.signals.signals import Answered, Busy, SignalStore
+from sluice.protocol import addressed
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+class Runs(Protocol):
+    """What is asked of Prefect about one run (see `services.prefect_api.waiting.WaitingRuns`)."""
+
+    async def read(self, run_id: str) -> RunView: ...
+    async def stays(self, run_id: str) -> list[Stay]: ...
+    async def inputs(self, run_id: str, keys: Sequence[str]) -> dict[str, Any]: ...
+    async def resume(self, run: RunView, value: Mapping[str, Any]) -> Resumed | Undone | RefusedAnswer: ...
+    async def end_wait(self, run: RunView, verdict: Mapping[str, Any], message: str) -> Resumed | Undone: ...
+    async def cancel(self, run: RunView, message: str) -> Resumed | Undone: ...
+
+
+class Heard(Protocol):
+    """Who was heard to wait (see `services.store.signals.waits.Waits`)."""
+
+    async def ended(self, run_id: str, wait: str) -> None: ...
+
+
+class Outdated(Exception):
+    """The run is not in the wait any more that it was heard to be in."""
+
+
+class Delivery:
+    """Applies signals to one run at a time; many may do so at once, in one process or in many.
+
+    What a signal does to a run is noted in the store before and after Prefect is asked, under a lease on the run. Who
+    goes on after a crash finds the note and asks the run's own past in Prefect how far it got.
+
+    Most signals cost Prefect a single call: a run that was heard to wait is resumed without being read first. The
+    answer names the wait it is for, so Prefect refuses it where the run has gone on meanwhile; then it is read.
+    """
+
+    def __init__(self, *, store: SignalStore, runs: Runs, heard: Heard, settings: ResumerSettings) -> None:
+        self._store = store
+        self._runs = runs
+        self._heard = heard
+        self._settings = settings
+        # One at a time: on SQLite, Prefect answers 503 to one of two transitions that meet.
+        self._turn = asyncio.Lock()
+
+    async def serve(self, run_id: str, *, claimed: str | None = None, heard: RunView | None = None) -> set[str]:
+        """Apply to the run what is open for it, in order, as long as it waits; answers the ids of signals for a key.
+
+        Their overall outcome is for the caller to find (`apply`). ``claimed`` is looked at even if the run does not
+        wait for its key any more. ``heard`` is a hint at how the run is. Raises `TransientError` and `NotFound`.
+        """
+        touched: set[str] = set()
+        async with self._store.busy(f"run {run_id}") as busy:
+            while True:
+                run = heard if heard is not None else await self.call(self._runs.read(run_id))
+                heard = None
+                records = await self._meant_for(run, claimed)
+                try:
+                    taken = await self._first(run, records, busy)
+                except Outdated:
+                    continue
+                if taken is None:
+                    return touched
+                if taken.signal.key is not None:
+                    touched.add(taken.signal.id)
+                if len(records) == 1:
+                    return touched
+
+    async def _meant_for(self, run: RunView, claimed: str | None) -> list[SignalRecord]:
+        records = await self._store.open_for([f"run {run.run_id}", *(f"key {key}" for key in run.keys)])
+        if run.waiting:
+            records += await self._store.late_for(run.keys, run.run_id, run.open_since)
+            records.sort(key=lambda record: record.place)
+        if claimed is not None and all(record.signal.id != claimed for record in records):
+            extra = await self._store.get(claimed)
+            records = [*([extra] if extra and extra.open else []), *records]
+        return records
+
+    async def _first(self, run: RunView, records: Sequence[SignalRecord], busy: Busy) -> SignalRecord | None:
+        for record in records:
+            if await self._take(run, record, busy):
+                return record
+        return None
+
+    async def _take(self, run: RunView, record: SignalRecord, busy: Busy) -> bool:
+        """Do what comes next for the signal; whether the run may have changed by it."""
+        match step(run, record):
+            case DecisionStep.SKIP:
+                return False
+            case DecisionStep.KEEP:
+                return await self._early(run, record)
+            case DecisionStep.LOOK_BACK:
+                verdict = await self._missed(run, record)
+                if verdict is not None:
+                    await self._settle(run, record, Mark(wait=run.wait_id), verdict)
+                    return False
+                return await (self._attempt(run, record, busy) if run.waiting else self._early(run, record))
+            case DecisionStep.RESOLVE:
+                await self._resolve(run, record)
+                return True
+            case DecisionStep.APPLY:
+                return await self._attempt(run, record, busy)
+            case other:
+                assert_never(other)
+
+    async def _missed(self, run: RunView, record: SignalRecord) -> SignalDecision | None:
+        found = sent_to(run, record, await self.call(self._runs.stays(run.run_id)))
+        if found is None:
+            return missed(run, record, None, None)
+        stay, after = found
+        return missed(run, record, stay, end_of(stay, after, await self._evidence(run, stay)))
+
+    async def _evidence(self, run: RunView, stay: Stay) -> dict[str, Any]:
+        return await self.call(self._runs.inputs(run.run_id, stay.evidence)) if stay.evidence else {}
+
+    async def _early(self, run: RunView, record: SignalRecord) -> bool:
+        if record.signal.run_id is not None:
+            await self.keep(record, f"the run does not wait yet ({run.state_name})")
+        return False
+
+    async def _attempt(self, run: RunView, record: SignalRecord, busy: Busy) -> bool:
+        async with self._turn:
+            return await self._attempt_now(run, record, busy)
+
+    async def _attempt_now(self, run: RunView, record: SignalRecord, busy: Busy) -> bool:
+        if busy.remaining < self._settings.call_seconds:
+            raise TransientError("the lease on the run ran short")
+        mark = Mark(wait=run.wait_id)
+        if record.expires <= datetime.now(UTC):
+            await self._settle(run, record, mark, expired(record))
+            return False
+        if run.heard and record.signal.action == "reject":  # nothing in it would keep it from ending another wait
+            raise Outdated
+        if not await self._store.claim(record, run.run_id, mark, busy):
+            return False
+        answer = await self.call(self._ask(run, record))
+        if isinstance(answer, Resumed):
+            await self._applied(run, record, mark, left=answer.at)
+            return True
+        if run.heard:
+            await self._not_as_heard(record, mark, run.run_id)
+        match answer:
+            case RefusedAnswer(reason=reason):
+                await self._settle(run, record, mark, SignalDecision(Outcome.REJECTED, reason))
+                return False
+            case Undone.NOT_WAITING:
+                await self._resolve_now(run.run_id, record, mark)
+            case Undone.NO_SCHEMA_YET:
+                raise TransientError("the run has not yet said what its input looks like")
+        return True
+
+    async def _not_as_heard(self, record: SignalRecord, mark: Mark, run_id: str) -> None:
+        """Return if the run is as it was heard to be; otherwise see what that means for the signal: `Outdated`."""
+        run = await self.call(self._runs.read(run_id))
+        if run.is_in(mark.wait):
+            return
+        await self._heard.ended(run_id, mark.wait)
+        await self._resolve(run, record, mark)
+        raise Outdated
+
+    async def _ask(self, run: RunView, record: SignalRecord) -> Resumed | Undone | RefusedAnswer:
+        signal = record.signal
+        if signal.action == "reject":
+            if not run.ours:
+                return await self._runs.cancel(run, rejection(signal))
+            verdict = {"action": "reject", "by": signal.by, "reason": signal.reason, "signal": signal.id}
+            return await self._runs.end_wait(run, verdict, rejection(signal))
+        if not run.ours:
+            return await self._runs.resume(run, signal.input)
+        answer = addressed(signal.input, pause=run.pause_key or "", signal=signal.id, key=signal.key)
+        return await self._runs.resume(run, answer)
+
+    async def _resolve_now(self, run_id: str, record: SignalRecord, mark: Mark) -> None:
+        run = await self.call(self._runs.read(run_id))
+        if run.is_in(mark.wait):
+            raise TransientError("the run is still in its wait, though Prefect did not let it go on")
+        await self._resolve(run, record, mark)
+
+    async def _resolve(self, run: RunView, record: SignalRecord, mark: Mark | None = None) -> None:
+        mark = mark or record.marks[run.run_id]
+        stays = await self.call(self._runs.stays(run.run_id))
+        place = next((place for place, known in enumerate(stays) if known.is_wait(mark.wait)), None)
+        stay = stays[place] if place is not None else None
+        inputs = await self._evidence(run, stay) if stay is not None else {}
+        end: End | None = None
+        if stay is not None and place is not None and place + 1 < len(stays):
+            end = end_of(stay, stays[place + 1], inputs)
+        verdict = resolved(run, record, mark, stays, inputs)
+        if verdict is None:
+            await self._store.disclaim(record, run.run_id, mark)
+        elif verdict.outcome is Outcome.APPLIED and stay is not None:
+            await self._applied(run, record, mark, stay=stay, left=stay.left or run.entered)
+        elif stay is not None and outlives(record, stay, end):
+            await self._store.disclaim(record, run.run_id, mark)
+        else:
+            await self._settle(run, record, mark, verdict)
+
+    async def _applied(
+        self, run: RunView, record: SignalRecord, mark: Mark, *, left: datetime, stay: Stay | None = None
+    ) -> None:
+        wait_of = stay or run
+        keys = (record.signal.key,) if wait_of.need_all and record.signal.key else wait_of.keys
+        wait = Answered(run_id=run.run_id, entered=wait_of.entered, left=left, by=record.signal.by or record.signal.id)
+        for key in keys:
+            await self._store.answered(key, wait)
+        await self._settle(run, record, mark, SignalDecision(Outcome.APPLIED, applied_to(run)))
+        await self._heard.ended(run.run_id, mark.wait)
+
+    async def _settle(self, run: RunView, record: SignalRecord, mark: Mark, verdict: SignalDecision) -> None:
+        settled = mark.model_copy(update={"outcome": verdict.outcome, "reason": verdict.reason})
+        await self._store.settle(record, run.run_id, settled)
+        if record.signal.run_id is not None:
+            await self.decide(record, verdict)
+
+    async def keep(self, record: SignalRecord, reason: str) -> None:
+        if not await self._store.buffer(record, reason):
+            full = f"it came early, and the buffer is full (resumer.max_buffered={self._settings.max_buffered})"
+            await self.decide(record, SignalDecision(Outcome.REJECTED, full))
+
+    async def decide(self, record: SignalRecord, verdict: SignalDecision) -> None:
+        if await self._store.decide(record, verdict.outcome, verdict.reason):
+            log.info(
+                "signal decided",
+                outcome=verdict.outcome.value,
+                signal_id=record.signal.id,
+                target=record.signal.target,
+                reason=verdict.reason,
+                event_id=id_of(record.signal.event_identity) if record.signal.event_identity else None,
+            )
+
+    async def call(self, call: Awaitable[T]) -> T:
+        try:
+            return await asyncio.wait_for(call, self._settings.call_seconds)
+        except TimeoutError as error:
+            raise TransientError(f"Prefect did not answer within {self._settings.call_seconds:g} s") from error

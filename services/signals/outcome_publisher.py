@@ -1,0 +1,151 @@
+"""Telling outcomes: on the run's page in Prefect, in the event's history, and to the dead letters."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+import structlog
+
+from events.dead_letter import DeadLetter
+from events.errors import Backpressure, RejectedEvent, TransientError
+from events.identity import id_of
+from events.signal import Outcome
+from services.prefect_api.events import run_event
+from services.prefect_api.run_view import RunView
+from services.store.signals.outbox import Outbox, OutboxEntry
+from services.store.signals.signal_record import SignalRecord
+from services.store.signals.signals import SignalStore
+from sluice.protocol import reminder_id
+
+EVENT: Final = "sluice.signal."
+"""Prefix of the Prefect event; behind it the outcome."""
+
+_DEAD: Final = frozenset({Outcome.REJECTED, Outcome.EXPIRED, Outcome.UNKNOWN_RUN})
+_NAMES: Final = uuid.UUID("5b7a1d5e-98a4-4f0e-9c1d-0d3c8f3f6a51")
+_TOGETHER_SECONDS: Final = 1.0
+"""While they come, outcomes of this long are told in one call: Prefect has runs to resume meanwhile."""
+
+_AGAIN_SECONDS: Final = 1.0
+_MAX_AGAIN_SECONDS: Final = 30.0
+
+log = structlog.get_logger()
+
+
+class DeadLetterBox(Protocol):
+    """Where what cannot be handled is kept; a letter added twice is kept once."""
+
+    async def add(self, letter: DeadLetter) -> object: ...
+
+
+class History(Protocol):
+    """What is remembered of the events that led to signals."""
+
+    async def signal(self, identity: str, signal_id: str, outcome: str, *, rule: str | None = None) -> None: ...
+
+
+class OutcomePublisher:
+    """Tells every outcome at least once, under ids by which the receivers know a repetition."""
+
+    def __init__(
+        self,
+        *,
+        store: SignalStore,
+        outbox: Outbox,
+        emit: Callable[[Sequence[Mapping[str, Any]]], Awaitable[None]],
+        dead: DeadLetterBox,
+        history: History,
+    ) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._emit = emit
+        self._dead = dead
+        self._history = history
+        self._trouble = ""
+
+    def status(self) -> Mapping[str, Any]:
+        """Degraded while outcomes cannot be told."""
+        return {"degraded": f"outcomes of signals are not told: {self._trouble}"} if self._trouble else {}
+
+    async def run(self) -> None:
+        """Tell until cancelled."""
+        pause = _AGAIN_SECONDS
+        while True:
+            try:
+                await self._tell(await self._outbox.read())
+            except (TransientError, Backpressure, RejectedEvent) as error:
+                if not self._trouble:
+                    log.warning("outcomes of signals are not told for now", error=str(error))
+                self._trouble = str(error)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _MAX_AGAIN_SECONDS)
+            else:
+                pause, self._trouble = _AGAIN_SECONDS, ""
+                await asyncio.sleep(_TOGETHER_SECONDS)
+
+    async def _tell(self, told: Sequence[OutboxEntry]) -> None:
+        records = {record.signal.id: record for record in await self._store.get_many([one.signal_id for one in told])}
+        bodies: list[dict[str, Any]] = []
+        for one in told:
+            record = records.get(one.signal_id)
+            if record is None:
+                continue
+            bodies += _events(record, one)
+            if one.status in _DEAD:
+                await self._dead.add(_letter(record, one))
+            if record.signal.event_identity is not None:
+                await self._history.signal(record.signal.event_identity, record.signal.id, one.status)
+        await self._emit(bodies)
+        await self._outbox.done(told)
+
+
+def reminder_event(run: RunView) -> dict[str, Any]:
+    """The event that a suspended run still waits; the run's own process sends the same while it is only paused."""
+    return run_event(
+        f"{EVENT}reminder",
+        run_id=run.run_id,
+        event_id=reminder_id(run.run_id, run.pause_key or ""),
+        payload={"wait": run.pause_key, "keys": list(run.keys), "since": run.since.isoformat()},
+    )
+
+
+def _events(record: SignalRecord, told: OutboxEntry) -> list[dict[str, Any]]:
+    signal = record.signal
+    runs = set(record.marks) | ({str(signal.run_id)} if signal.run_id else set())
+    if told.status == Outcome.UNKNOWN_RUN:
+        return []
+    bodies = []
+    for run_id in sorted(runs):
+        mark = record.marks.get(run_id)
+        outcome = mark.outcome.value if mark and mark.outcome and told.status == record.status else told.status
+        payload = {
+            "signal": signal.id,
+            "outcome": outcome,
+            "reason": (mark.reason if mark else "") or record.reason,
+            "action": signal.action,
+            "key": signal.key,
+            "by": signal.by,
+            "origin": record.origin,
+            "sent": signal.sent.isoformat(),
+        }
+        name = str(uuid.uuid5(_NAMES, f"{signal.id} {told.status} {run_id} {told.nth}"))
+        bodies.append(run_event(f"{EVENT}{outcome}", run_id=run_id, event_id=name, payload=payload, occurred=told.at))
+    return bodies
+
+
+def _letter(record: SignalRecord, told: OutboxEntry) -> DeadLetter:
+    when: datetime = record.decided or told.at
+    return DeadLetter(
+        id=str(uuid.uuid5(_NAMES, f"{record.signal.id} letter")),
+        kind="signal",
+        code=told.status,
+        reason=record.reason,
+        source=record.origin,
+        raw=record.signal.model_dump_json().encode(),
+        event_id=id_of(record.signal.event_identity) if record.signal.event_identity else None,
+        first_failed=when,
+        last_failed=when,
+    )

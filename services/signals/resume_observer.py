@@ -1,0 +1,204 @@
+"""What happens to waiting runs without a signal: somebody else's resume, the end of a run, a deadline, a reminder."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from itertools import pairwise
+from typing import Any, Final, Protocol
+
+import structlog
+
+from events.errors import NotFound, TransientError
+from events.signal import Outcome, ResumeSignal
+from services.prefect_api.events import StateChange
+from services.prefect_api.run_view import FINAL, RunView, Stay
+from services.prefect_api.waiting import Resumed, Undone
+from services.signals.decision import end_of
+from services.store.signals.signal_record import Mark
+from services.store.signals.signals import Answered, SignalStore
+from services.store.signals.waits import Alarm, Waits
+from sluice.protocol import GAVE_UP, verdict_key
+
+_VISIBLE_SECONDS: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+SOMEBODY: Final = "Prefect UI or API"
+
+log = structlog.get_logger()
+
+
+class Runs(Protocol):
+    """What is asked of Prefect (see `services.prefect_api.waiting.WaitingRuns`)."""
+
+    async def read(self, run_id: str) -> RunView: ...
+    async def read_many(self, run_ids: Sequence[str]) -> list[RunView]: ...
+    async def stays(self, run_id: str) -> list[Stay]: ...
+    async def inputs(self, run_id: str, keys: Sequence[str]) -> dict[str, Any]: ...
+    async def end_wait(self, run: RunView, verdict: Mapping[str, Any], message: str) -> Resumed | Undone: ...
+    async def go_on(self, run: RunView, message: str) -> Resumed | Undone: ...
+    async def untag(self, run_id: str) -> None: ...
+
+
+class ResumeObserver:
+    """Sees to waits that end without a signal. ``remind`` tells of a reminder, given run and wait."""
+
+    def __init__(
+        self,
+        *,
+        store: SignalStore,
+        waits: Waits,
+        runs: Runs,
+        apply: Callable[[str], Awaitable[None]],
+        remind: Callable[[RunView], Awaitable[None]],
+    ) -> None:
+        self._store = store
+        self._waits = waits
+        self._runs = runs
+        self._apply = apply
+        self._remind = remind
+
+    async def left(self, change: StateChange) -> None:
+        """A run entered another state than a paused one."""
+        wait = await self._waits.wait_of(change.run_id)
+        if wait is not None:
+            await self._left(change.run_id, wait)
+        if change.state_type in FINAL:
+            await self._ended(change.run_id)
+
+    async def left_unheard(self, run_id: str, wait: str) -> None:
+        """A run was found not to be in the wait that it was last heard to be in."""
+        try:
+            await self._left(run_id, wait)
+        except NotFound:
+            await self._waits.ended(run_id, wait)
+        await self._ended(run_id)
+
+    async def handed_over(self, run: RunView) -> None:
+        """A wait was made one without a process: an answer that came at that moment lets the run go on."""
+        with contextlib.suppress(NotFound):
+            if await self._runs.inputs(run.run_id, _evidence(run)):
+                async with self._store.busy(f"run {run.run_id}"):
+                    now = await self._runs.read(run.run_id)
+                    if now.is_in(run.wait_id):
+                        log.info("the wait had its answer when it was handed over", run_id=run.run_id)
+                        await self._runs.go_on(now, "The wait was answered")
+
+    async def waits_again(self, run: RunView) -> None:
+        """A run was heard to wait, and waited before: what came of that may not have been heard."""
+        stays = await self._runs.stays(run.run_id)
+        for stay, after in reversed(list(pairwise(stays))):
+            if stay.ours and not stay.is_wait(run.wait_id):
+                wait = stay.pause_key or stay.state_id
+                if not await self._by_signal(run.run_id, wait):
+                    await self._record(run.run_id, wait, stay, after)
+                return
+
+    async def still_waiting(self, runs: Sequence[RunView]) -> None:
+        """Runs were found to wait: where a signal was applied to the wait, Prefect may have lost that with a crash."""
+        waits = [(run.run_id, run.wait_id) for run in runs if run.ours]
+        for run_id, wait in await self._store.applied_to(waits):
+            with contextlib.suppress(NotFound):
+                async with self._store.busy(f"run {run_id}"):
+                    await self._lost(run_id, wait)
+
+    async def _lost(self, run_id: str, wait: str) -> None:
+        signal_id = await self._store.applied_by(run_id, wait)
+        record = await self._store.get(signal_id) if signal_id is not None else None
+        mark = record.marks.get(run_id) if record is not None else None
+        if record is None or mark is None or mark.outcome is not Outcome.APPLIED or mark.wait != wait:
+            return
+        run = await self._runs.read(run_id)
+        if run.is_in(wait) and not await self._runs.inputs(run_id, _evidence(run)):
+            log.warning("prefect has lost the answer to a wait, it is given again", run_id=run_id, signal_id=signal_id)
+            await self._store.reopen(record, run_id, mark, "Prefect has lost it: the run waits as before")
+
+    async def untag(self, run_id: str) -> None:
+        """Take its tags from a run that ended in a wait, where its process did not live to do so."""
+        if await self._waits.may_be_tagged(run_id):
+            with contextlib.suppress(NotFound):
+                await self._runs.untag(run_id)
+            await self._waits.untagged(run_id)
+
+    async def untag_ended(self, run_ids: Sequence[str]) -> None:
+        """`untag` those of the runs that have ended, or are gone."""
+        there = {run.run_id: run for run in await self._runs.read_many(run_ids)}
+        for run_id in run_ids:
+            if run_id not in there or there[run_id].final:
+                await self.untag(run_id)
+
+    async def alarms(self, now: datetime) -> None:
+        """See to the deadlines and reminders of suspended runs that are due."""
+        for alarm in await self._waits.due(now):
+            with contextlib.suppress(NotFound):
+                async with self._store.busy(f"run {alarm.run_id}"):
+                    run = await self._runs.read(alarm.run_id)
+                    if run.is_in(alarm.wait) and run.suspended:
+                        await self._ring(alarm, run)
+            await self._waits.silence([alarm])
+
+    async def _ring(self, alarm: Alarm, run: RunView) -> None:
+        if alarm.kind == "reminder":
+            await self._remind(run)
+            return
+        log.info("nobody answered in time, the run goes on", run_id=run.run_id, keys=run.keys)
+        await self._runs.end_wait(run, {"action": "timeout"}, f"{GAVE_UP} in time")
+
+    async def _left(self, run_id: str, wait: str) -> None:
+        if not await self._by_signal(run_id, wait):
+            await self._witness(run_id, wait)
+        await self._waits.ended(run_id, wait)
+
+    async def _by_signal(self, run_id: str, wait: str) -> bool:
+        async with self._store.busy(f"run {run_id}"):  # whoever is at it has then said what came of it
+            signal_id = await self._store.applied_by(run_id, wait)
+            record = await self._store.get(signal_id) if signal_id is not None else None
+        mark = record.marks.get(run_id) if record is not None else None
+        return mark is not None and mark.outcome in {None, Outcome.APPLIED}
+
+    async def _witness(self, run_id: str, wait: str) -> None:
+        """Record it if the run left that wait without a signal: resumed by somebody, or without an answer."""
+        for pause in (*_VISIBLE_SECONDS, None):
+            for stay, after in pairwise(await self._runs.stays(run_id)):
+                if stay.is_wait(wait):
+                    await self._record(run_id, wait, stay, after)
+                    return
+            if pause is not None:
+                await asyncio.sleep(pause)  # told of before it is committed
+        raise TransientError(f"the run {run_id} still stands in its wait")
+
+    async def _record(self, run_id: str, wait: str, stay: Stay, after: Stay) -> None:
+        if after.state_type in FINAL:
+            return  # the run's own end says it
+        end = end_of(stay, after, await self._runs.inputs(run_id, stay.evidence) if stay.evidence else {})
+        if end is None:
+            if stay.ours and after.state_type != "CANCELLING":
+                reason = f"the wait was left without an answer, for {after.state_name}: it is still to be answered"
+                mark = Mark(wait=wait, outcome=Outcome.UNANSWERED, reason=reason)
+                await self._note(run_id, stay, after, mark, by=None)
+            return
+        if end.how != "answered" or end.signal is not None or await self._by_signal(run_id, wait):
+            return  # it may be a signal of just now
+        mark = Mark(wait=wait, outcome=Outcome.APPLIED, reason="resumed in Prefect")
+        for key in stay.keys:
+            answered = Answered(run_id=run_id, entered=stay.entered, left=after.entered, by=SOMEBODY)
+            await self._store.answered(key, answered)
+        await self._note(run_id, stay, after, mark, by=SOMEBODY)
+
+    async def _note(self, run_id: str, stay: Stay, after: Stay, mark: Mark, *, by: str | None) -> None:
+        known_as = {"id": f"prefect-{stay.state_id}", "run_id": run_id, "by": by, "sent": after.entered}
+        signal = ResumeSignal.model_validate(known_as)
+        new = await self._store.witness(
+            signal, "prefect", run_id=run_id, mark=mark, reason=mark.reason, at=after.entered
+        )
+        if new:
+            log.info("a run left its wait without a signal", run_id=run_id, reason=mark.reason)
+
+    async def _ended(self, run_id: str) -> None:
+        await self.untag(run_id)
+        for record in await self._store.open_for([f"run {run_id}"]):
+            await self._apply(record.signal.id)
+
+
+def _evidence(run: RunView) -> list[str]:
+    return [run.keyset.get("response", ""), verdict_key(run.pause_key or "")]

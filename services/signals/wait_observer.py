@@ -1,0 +1,261 @@
+"""The watch over waiting runs: whatever is buffered for a run is applied the moment it begins to wait."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final, Protocol
+
+import structlog
+
+from config.settings import ResumerSettings
+from events.errors import Backpressure, NotFound, RejectedEvent, TransientError
+from services.prefect_api.events import Connected, StateChange
+from services.prefect_api.run_view import RunView
+from services.signals.resume_observer import ResumeObserver
+from services.store.signals.signals import SignalStore
+from services.store.signals.waits import Waits
+from sluice.protocol import entry_of
+
+_VISIBLE_SECONDS: Final = (0.0, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6)
+"""Prefect tells of a state before its transaction is committed: how long to look again."""
+
+_UNSEEN_SECONDS: Final = 60.0
+"""How long a run is looked after that was told of and not seen to wait: a bulk call commits seconds later."""
+
+_TOGETHER_SECONDS: Final = 0.1
+"""While no signal is open nobody is in a hurry: runs that begin to wait are looked at together."""
+
+_SWEEP_SECONDS: Final = 0.5
+_AT_ONCE: Final = 8
+_BATCH: Final = 50
+_AGAIN_SECONDS: Final = 2.0
+_TRIES: Final = 5
+
+log = structlog.get_logger()
+
+
+class Runs(Protocol):
+    """What is asked of Prefect (see `services.prefect_api.waiting.WaitingRuns`)."""
+
+    async def read_many(self, run_ids: Sequence[str]) -> list[RunView]: ...
+    async def waiting_for(self, keys: Sequence[str]) -> list[RunView]: ...
+    def paused(self) -> AsyncIterator[list[RunView]]: ...
+
+
+class WaitObserver:
+    """Hears runs begin and end their waits, and sees to signals that no job will see to.
+
+    ``apply`` brings one signal as far as it gets, ``serve`` does with one run what there is to do. Many watches may
+    run: what they do they do under leases.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: SignalStore,
+        waits: Waits,
+        runs: Runs,
+        apply: Callable[[str], Awaitable[None]],
+        serve: Callable[[str], Awaitable[object]],
+        bystander: ResumeObserver,
+        changes: Callable[[], AsyncIterator[StateChange | Connected]],
+        settings: ResumerSettings,
+    ) -> None:
+        self._store = store
+        self._waits = waits
+        self._runs = runs
+        self._apply = apply
+        self._serve_late = serve
+        self._bystander = bystander
+        self._changes = changes
+        self._settings = settings
+        self._paused: dict[str, str] = {}
+        self._unseen: dict[str, float] = {}
+        self._heard = asyncio.Event()
+        self._scan_due = asyncio.Event()
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._bystanding = asyncio.Semaphore(_AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._connected = False
+        self._counts = (0, 0, 0)
+        self._trouble = ""
+
+    def status(self) -> Mapping[str, Any]:
+        """Ready once it hears Prefect; how many signals are open and buffered, and how many runs wait."""
+        opened, buffered, waiting = self._counts
+        status: dict[str, Any] = {"ready": self._connected, "open": opened, "buffered": buffered, "waiting": waiting}
+        if self._trouble:
+            status["degraded"] = self._trouble
+        return status
+
+    async def run(self) -> None:
+        """Watch until cancelled; Redis and Prefect being away is waited out."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._listen())
+            tasks.create_task(self._patiently(self._see_to_paused))
+            tasks.create_task(self._patiently(self._see_to_unseen, every=_AGAIN_SECONDS))
+            tasks.create_task(self._patiently(self._sweep, every=_SWEEP_SECONDS))
+            tasks.create_task(self._patiently(self._poll, every=self._settings.poll_seconds))
+            tasks.create_task(self._patiently(self._scan))
+
+    async def _patiently(self, work: Callable[[], Awaitable[None]], *, every: float = 0) -> None:
+        pause = _SWEEP_SECONDS
+        while True:
+            try:
+                await work()
+            except (TransientError, Backpressure, RejectedEvent) as error:
+                if not self._trouble:
+                    log.warning("signals are not watched over for now", error=str(error))
+                self._trouble = str(error)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, self._settings.poll_seconds)
+            else:
+                if self._trouble and pause > _SWEEP_SECONDS:
+                    log.info("signals are watched over again")
+                    self._trouble = ""
+                pause = _SWEEP_SECONDS
+                await asyncio.sleep(every)
+
+    async def _listen(self) -> None:
+        async for change in self._changes():
+            if isinstance(change, Connected):
+                self._connected = True
+                self._scan_due.set()
+            elif change.state_type == "PAUSED":
+                self._paused[change.run_id] = change.state_id
+                self._heard.set()
+            else:
+                self._paused.pop(change.run_id, None)
+                self._unseen.pop(change.run_id, None)
+                self._aside(partial(self._bystander.left, change))
+
+    def _aside(self, work: Callable[[], Awaitable[object]]) -> None:
+        task = asyncio.create_task(self._tried_again(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _tried_again(self, work: Callable[[], Awaitable[object]]) -> None:
+        for number in range(_TRIES):
+            try:
+                async with self._bystanding:
+                    await work()
+            except NotFound:
+                return
+            except (TransientError, Backpressure, RejectedEvent) as error:
+                log.debug("a waiting run is not seen to yet", error=str(error))
+                await asyncio.sleep(_AGAIN_SECONDS * 2**number)
+            else:
+                return
+
+    async def _see_to_paused(self) -> None:
+        await self._heard.wait()
+        self._heard.clear()
+        if not (await self._store.counts())[0]:
+            await asyncio.sleep(_TOGETHER_SECONDS)
+        wanted: dict[str, str] = {}
+        for pause in _VISIBLE_SECONDS:
+            await asyncio.sleep(pause)
+            wanted = dict(self._paused)
+            if not wanted:
+                return
+            ids = list(wanted)
+            for start in range(0, len(ids), _BATCH):
+                found = [run for run in await self._runs.read_many(ids[start : start + _BATCH]) if run.waiting]
+                for run in found:
+                    self._paused.pop(run.run_id, None)
+                await self._see_to(found)
+        for run_id in wanted:
+            if self._paused.pop(run_id, None) is not None:
+                self._unseen.setdefault(run_id, time.monotonic() + _UNSEEN_SECONDS)
+
+    async def _see_to_unseen(self) -> None:
+        """They have gone on, which bystander and poll see to, or Prefect takes longer than usual to commit."""
+        now = time.monotonic()
+        self._unseen = {run_id: until for run_id, until in self._unseen.items() if until > now}
+        ids = list(self._unseen)
+        for start in range(0, len(ids), _BATCH):
+            found = [run for run in await self._runs.read_many(ids[start : start + _BATCH]) if run.waiting]
+            for run in found:
+                self._unseen.pop(run.run_id, None)
+            await self._see_to(found)
+
+    async def _see_to(self, runs: Sequence[RunView]) -> None:
+        """Note that the runs wait, and apply what is open for them."""
+        if not runs:
+            return
+        fresh = await self._waits.fresh(runs)
+        for run in runs:
+            if run.run_id in fresh and run.handed_over:
+                await self._bystander.handed_over(run)
+        await self._waits.began(runs)
+        for run in runs:
+            if run.run_id in fresh and run.ours:
+                before = fresh[run.run_id]
+                if entry_of(run.wait_id) > 1 if before is None else before != run.wait_id:
+                    self._aside(partial(self._bystander.waits_again, run))
+        targets = {run.run_id: _targets(run) for run in runs}
+        wanted = await self._store.with_signals([target for found in targets.values() for target in found])
+        async with asyncio.TaskGroup() as tasks:
+            for run in runs:
+                if wanted.intersection(targets[run.run_id]):
+                    tasks.create_task(self._serve(run))
+
+    async def _serve(self, run: RunView) -> None:
+        async with self._slots:
+            with contextlib.suppress(TransientError, Backpressure):  # they stay open, and the sweep finds them
+                for record in await self._store.open_for(_targets(run)):
+                    await self._apply(record.signal.id)
+                if await self._store.late_for(
+                    run.keys, run.run_id, run.open_since
+                ):  # decided: no sweep would find them
+                    self._aside(partial(self._serve_late, run.run_id))
+
+    async def _sweep(self) -> None:
+        """Look at signals whose time has come: lost jobs, tries put off, ends of their time to live; and alarms."""
+        for signal_id in await self._store.due():
+            await self._apply(signal_id)
+        await self._bystander.alarms(datetime.now(UTC))
+
+    async def _poll(self) -> None:
+        """Hold the buffered signals against the runs that wait, in case an event was not heard."""
+        async for records in self._store.buffered():
+            run_ids = {str(record.signal.run_id): record for record in records if record.signal.run_id}
+            keys = sorted({record.signal.key for record in records if record.signal.key})
+            waiting = [run for run in await self._runs.read_many(list(run_ids)) if run.waiting or run.final]
+            if keys:
+                waiting += await self._runs.waiting_for(keys)
+            await self._see_to([run for run in waiting if run.waiting])
+            for run in waiting:
+                if run.final:
+                    await self._apply(run_ids[run.run_id].signal.id)
+        await self._store.forget()
+        self._counts = (*await self._store.counts(), await self._waits.count())
+
+    async def _scan(self) -> None:
+        """Read every waiting run: what began or ended while nobody listened is seen to."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._scan_due.wait(), self._settings.scan_seconds)
+        self._scan_due.clear()
+        waiting: dict[str, str] = {}
+        asked = time.monotonic()
+        async for page in self._runs.paused():
+            waiting |= {run.run_id: run.wait_id for run in page}
+            await self._see_to(page)
+            await self._tried_again(partial(self._bystander.still_waiting, page))
+            # Prefect answers one call at a time: a scan takes a quarter of its time.
+            await asyncio.sleep(3 * (time.monotonic() - asked))
+            asked = time.monotonic()
+        async for run_id, wait in self._waits.known():
+            if waiting.get(run_id) != wait:
+                await self._tried_again(partial(self._bystander.left_unheard, run_id, wait))
+        tagged = [run_id async for run_id in self._waits.all_tagged() if run_id not in waiting]
+        await self._tried_again(partial(self._bystander.untag_ended, tagged))
+
+
+def _targets(run: RunView) -> list[str]:
+    return [f"run {run.run_id}", *(f"key {key}" for key in run.keys)]

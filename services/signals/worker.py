@@ -1,0 +1,121 @@
+"""The resumer's RQ workers: jobs are taken in threads of their own and run on the role's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from events.errors import Backpressure, TransientError
+from services.common.backoff import Backoff
+from services.job_queues.queues import RESUME, ThreadWorker, rq_translated, simple_worker
+from services.signals.submission import JOB_SECONDS
+from services.store.connection import SyncRedis
+
+_AGAIN_SECONDS: Final = 1.0
+_STOP_SECONDS: Final = 3.0
+
+_serving: list[SignalWorker] = []
+"""The worker of this process: RQ calls a function by its name, and that function must find it."""
+
+
+class SignalWorker:
+    """Takes signals off the resume queue, ``at_once`` of them side by side; many processes may serve it.
+
+    The threads only block: all the work is done by ``apply`` on the loop that called `run`, so that its connections to
+    Prefect and Redis stay open between jobs. ``connect`` opens a blocking client for RQ. The order of the signals for
+    one run does not hang on the order of the jobs: whoever comes to a run applies what is open for it in order.
+    """
+
+    def __init__(
+        self, *, apply: Callable[[str], Awaitable[None]], connect: Callable[[], SyncRedis], instance: str, at_once: int
+    ) -> None:
+        self._apply = apply
+        self._connect = connect
+        self._names = [f"resumer-{instance}-{number}" for number in range(1, at_once + 1)]
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._working: set[str] = set()
+        self._backoff = Backoff("take signals off their queue", first_seconds=_AGAIN_SECONDS, longest_seconds=2.0)
+        self._done = 0
+
+    def status(self) -> Mapping[str, Any]:
+        """``ready`` while somebody listens to the queue."""
+        trouble = {"degraded": self._backoff.trouble} if self._backoff.trouble else {}
+        return {"ready": bool(self._working), "queue": RESUME, "signals": self._done, **trouble}
+
+    async def run(self) -> None:
+        """Work until cancelled; the signals in hand are then finished, if that takes less than 3 s."""
+        self._loop = asyncio.get_running_loop()
+        _serving.append(self)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for name in self._names:
+                    tasks.create_task(self._work_again_and_again(name))
+        finally:
+            _serving.remove(self)
+
+    async def _work_again_and_again(self, name: str) -> None:
+        while True:
+            error = await self._work(name)
+            if error is None:
+                await asyncio.sleep(_AGAIN_SECONDS)
+            else:
+                await self._backoff.after(error)
+
+    async def _work(self, name: str) -> Exception | None:
+        """Be one worker until it ends; answers what it failed on, if RQ says so."""
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        failed: list[Exception] = []
+        redis = self._connect()
+        workers: list[ThreadWorker] = []
+
+        def begun() -> None:
+            loop.call_soon_threadsafe(self._note_working, name)
+
+        def work() -> None:
+            try:
+                with rq_translated():
+                    # A name of its own each time: the one before may still be registered, and RQ allows one of a name.
+                    worker = simple_worker([RESUME], redis, f"{name}-{secrets.token_hex(3)}", begun=begun)
+                    workers.append(worker)
+                    worker.work(logging_level="WARNING")
+            except (TransientError, Backpressure) as error:
+                failed.append(error)
+            finally:
+                redis.close()
+                loop.call_soon_threadsafe(ended.set)
+
+        # A daemon: where Redis is away, RQ sleeps longer than a process has for its end.
+        threading.Thread(target=work, name=name, daemon=True).start()
+        try:
+            await ended.wait()
+        except asyncio.CancelledError:
+            for worker in workers:
+                worker.stop()
+            await asyncio.wait({asyncio.ensure_future(ended.wait())}, timeout=_STOP_SECONDS)
+            raise
+        finally:
+            self._working.discard(name)
+        return failed[0] if failed else None
+
+    def _note_working(self, name: str) -> None:
+        self._working.add(name)
+        self._backoff.worked()
+
+    def apply(self, signal_id: str) -> None:
+        """Apply the signal; called in the worker's thread."""
+        if self._loop is None:
+            raise RuntimeError("the signal worker does not run")
+        asyncio.run_coroutine_threadsafe(self._once(signal_id), self._loop).result(JOB_SECONDS)
+
+    async def _once(self, signal_id: str) -> None:
+        await self._apply(signal_id)
+        self._done += 1
+
+
+def apply_here(signal_id: str) -> None:
+    """Apply the signal with this process's worker."""
+    _serving[-1].apply(signal_id)

@@ -1,0 +1,1 @@
+"""Events in Redis: the journal, what became of each event, and how it ended."""

@@ -1,0 +1,256 @@
+"""The history: what became of each event, kept compactly in Redis for ``sluice events``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from config.settings import HistorySettings
+from events.errors import NotFound, RejectedEvent
+from events.event import Event
+from events.glob import Globs
+from events.identity import identity_of
+from services.store.connection import AsyncRedis, translated
+from services.store.events.event_history import EventHistory, fold, note_line, now_ms, packed, unpacked, unzipped
+from services.store.events.journal import STREAM, JournalEntry, parse_entry, position_at, text
+from services.store.events.known_events import KnownEvents
+from services.store.keys import Key, is_position, scored
+from services.store.runs.created_runs import CreatedRuns
+from services.store.unreadable import readable
+
+HISTORY: Final = "sluice:history:"
+"""Prefix of an event's list. Its elements are JSON arrays that begin with a letter: ``v`` verdicts, ``r`` run created,
+``s`` run state, ``g`` signal, ``d`` dead letter, ``n`` a note."""
+
+SHARED: Final = "sluice:verdicts:"
+"""Prefix of the verdicts that many events have in common; behind it their digest."""
+
+MATCHED_BY: Final = "sluice:index:rule:"
+"""Prefix of the index of the events that a rule matched: positions in the journal by time (ms)."""
+
+UNMATCHED: Final = "sluice:index:unmatched"
+FAILED: Final = "sluice:index:failed"
+
+_CHUNK: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which events; every criterion that is given must hold. ``type``, ``source`` and ``subject`` are globs."""
+
+    type: str | None = None
+    source: str | None = None
+    subject: str | None = None
+    rule: str | None = None
+    """Events that this rule matched."""
+    unmatched: bool = False
+    failed: bool = False
+    since: float | None = None
+    """Seconds since the epoch, by the time of journalling; ``until`` is not included."""
+    until: float | None = None
+
+    def matches(self, event: Event) -> bool:
+        """Whether the event's own attributes are as asked."""
+        return _glob(self.type, event.type) and _glob(self.source, event.source) and _glob(self.subject, event.subject)
+
+
+class History:
+    """Reads the history, and takes the lines that other parts add. Raises `TransientError` or `Backpressure`."""
+
+    def __init__(self, redis: AsyncRedis, settings: HistorySettings) -> None:
+        self._redis = redis
+        self._runs = CreatedRuns(redis)
+        self._known = KnownEvents(redis, stream=STREAM)
+        self._retention_ms = int(settings.retention_seconds * 1000)
+
+    async def signal(self, identity: str, signal_id: str, outcome: str, *, rule: str | None = None) -> None:
+        """A signal that the event led to has come to ``outcome``."""
+        await self._add(identity, ["g", now_ms(), signal_id, rule, outcome])
+
+    async def dead(
+        self, identity: str, letter_id: str, reason: str, *, rule: str | None = None, code: str | None = None
+    ) -> None:
+        """Something that the event led to became a dead letter."""
+        await self._add(identity, ["d", now_ms(), letter_id, rule, code, reason])
+
+    async def note(self, identity: str, rule: str | None, said: str) -> None:
+        """Anything else worth knowing: dropped by a throttle, gathered by a window, replayed."""
+        await self._add(identity, note_line(rule, said))
+
+    async def get(self, identity: str) -> EventHistory | None:
+        """The event's history, or None for an event that is not (or no longer) known."""
+        known = await self._known.position(identity)
+        with translated():
+            stored: list[Any] = await self._redis.lrange(HISTORY + identity, 0, -1)
+        lines = list(readable(HISTORY + identity, unpacked, stored))
+        position = known or next((line[2] for line in lines if line[0] == "v"), "")
+        if not position:
+            return None
+        with translated():
+            rows = await self._redis.xrange(STREAM, position, position)
+        entry = _entry(*rows[0]) if rows else None
+        return await self._folded(identity, position, entry, lines)
+
+    async def choose(self, id_: str, source: str | None = None) -> str:
+        """The identity of the one event with this id; ``source`` (exact, or a glob) says which, where it is shared.
+
+        Raises `NotFound` for an id that is not known (any more), and `RejectedEvent` (``ambiguous``) naming the
+        sources where several events have it.
+        """
+        identities = await self._known.with_id(id_, prefixes=(HISTORY,))
+        if source is not None and (exact := identity_of(source, id_)) in identities:
+            return exact
+        found = await self._known.sources(identities)
+        if source is not None:
+            found = {identity: of for identity, of in found.items() if _glob(source, of)}
+        if not found:
+            whose = f" from the source {source!r}" if source is not None else ""
+            raise NotFound(f"the event {id_!r}{whose} is not known (any more)")
+        if len(found) > 1:
+            names = ", ".join(sorted("an unknown source" if of is None else repr(of) for of in found.values()))
+            msg = f"{len(found)} events have the id {id_!r}, from {names}: choose one with --source"
+            raise RejectedEvent("ambiguous", msg)
+        return next(iter(found))
+
+    async def search(self, query: Query, *, limit: int) -> list[EventHistory]:
+        """The newest events that ``query`` asks for, the newest first; verdicts without those that did not match."""
+        return [found async for found in self.walk(query, limit=limit)]
+
+    async def walk(self, query: Query, *, limit: int | None = None) -> AsyncIterator[EventHistory]:
+        """`search`, as they are found and without end unless there is a ``limit``."""
+        seen: set[str] = set()
+        async for entries in self._candidates(query):
+            fresh = [one for one in entries if one.event.identity not in seen and query.matches(one.event)]
+            for entry, lines in zip(fresh, await self._lines([one.event.identity for one in fresh]), strict=True):
+                if entry.event.identity in seen:
+                    continue
+                found = fold(entry.event.identity, entry.position, entry, lines, shared={})
+                if _as_asked(query, found):
+                    seen.add(entry.event.identity)
+                    yield found
+                    if limit is not None and len(seen) >= limit:
+                        return
+
+    async def events_of_run(self, run_id: str) -> list[str]:
+        """The identities of the events that led to the run."""
+        run = await self._runs.get(run_id)
+        return [identity for identity, _ in run.events] if run else []
+
+    async def recovered(self, run_id: str) -> None:
+        """A run that had failed has completed: events without another failure are no longer listed as failed."""
+        for identity in await self.events_of_run(run_id):
+            found = await self.get(identity)
+            if found is not None and not found.failed:
+                with translated():
+                    await self._redis.zrem(FAILED, found.position)
+
+    async def _add(self, identity: str, line: Sequence[Any]) -> None:
+        with translated():
+            pipeline = self._redis.pipeline(transaction=True)
+            pipeline.rpush(HISTORY + identity, packed(line))
+            pipeline.pexpire(HISTORY + identity, self._retention_ms)
+            await pipeline.execute()
+
+    async def _candidates(self, query: Query) -> AsyncIterator[list[JournalEntry]]:
+        """Entries by falling position: out of the narrowest index there is, or else out of the whole journal."""
+        index = FAILED if query.failed else UNMATCHED if query.unmatched else None
+        if index is None and query.rule is not None:
+            index = MATCHED_BY + query.rule
+        if index is None:
+            async for entries in self._journal(query):
+                yield entries
+            return
+        start = 0
+        low = "-inf" if query.since is None else int(query.since * 1000)
+        high = "+inf" if query.until is None else f"({int(query.until * 1000)}"
+        while True:
+            with translated():
+                found: list[Any] = await self._redis.zrevrangebyscore(index, high, low, start=start, num=_CHUNK)
+                pipeline = self._redis.pipeline(transaction=False)
+                for position in readable(index, is_position, found):
+                    pipeline.xrange(STREAM, position, position)
+                rows = [answer[0] for answer in await pipeline.execute() if answer] if len(pipeline) else []
+            yield _entries(rows)
+            if len(found) < _CHUNK:
+                return
+            start += _CHUNK
+
+    async def _journal(self, query: Query) -> AsyncIterator[list[JournalEntry]]:
+        low = "-" if query.since is None else position_at(query.since)
+        high = "+" if query.until is None else f"({position_at(query.until)}"
+        while True:
+            with translated():
+                rows = await self._redis.xrevrange(STREAM, max=high, min=low, count=_CHUNK)
+            if not rows:
+                return
+            yield [entry for entry in _entries(rows) if not entry.replay]
+            high = f"({text(rows[-1][0])}"
+
+    async def _lines(self, identitys: Sequence[str]) -> list[list[list[Any]]]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for identity in identitys:
+            pipeline.lrange(HISTORY + identity, 0, -1)
+        with translated():
+            answers = await pipeline.execute() if identitys else []
+        found = zip(identitys, answers, strict=True)
+        return [list(readable(HISTORY + identity, unpacked, stored)) for identity, stored in found]
+
+    async def _folded(
+        self, identity: str, position: str, entry: JournalEntry | None, lines: Sequence[list[Any]]
+    ) -> EventHistory:
+        digests = {line[4] for line in lines if line[0] == "v" and line[4]}
+        shared: dict[str, list[list[Any]]] = {}
+        for digest in digests:
+            with translated():
+                stored = await self._redis.get(SHARED + digest)
+            shared[digest] = []
+            for rows in readable(SHARED + digest, _verdicts, [stored] if isinstance(stored, bytes) else []):
+                shared[digest] = rows
+        return fold(identity, position, entry, lines, shared=shared)
+
+
+def _as_asked(query: Query, found: EventHistory) -> bool:
+    return (
+        (query.rule is None or query.rule in found.matched)
+        and not (query.unmatched and (found.matched or not found.judged))
+        and not (query.failed and not found.failed)
+    )
+
+
+def _entries(rows: Iterable[Any]) -> list[JournalEntry]:
+    parsed = (parse_entry(position, fields) for position, fields in rows)
+    return [entry for entry in parsed if isinstance(entry, JournalEntry)]
+
+
+def _entry(position: Any, fields: Any) -> JournalEntry | None:
+    entry = parse_entry(position, fields)
+    return entry if isinstance(entry, JournalEntry) else None
+
+
+def _glob(pattern: str | None, value: str | None) -> bool:
+    return pattern is None or (value is not None and bool(Globs((pattern,)).matches(value)))
+
+
+def _verdicts(stored: bytes) -> list[list[Any]]:
+    rows: list[list[Any]] = json.loads(unzipped(stored))
+    fold("", "0-0", None, [["v", 0, "0-0", "", "", rows]], shared={})
+    return rows
+
+
+KEYS: Final = (
+    Key(HISTORY + "*", "list", "line of an event's history", "history.retention_seconds after the last one", unpacked),
+    Key(SHARED + "*", "string", "verdicts that many events share", "history.retention_seconds and 2 hours", _verdicts),
+    Key(
+        MATCHED_BY + "*",
+        "zset",
+        "position of an event that a rule matched",
+        "history.retention_seconds",
+        scored(is_position),
+    ),
+    Key(
+        UNMATCHED, "zset", "position of an event that no rule matched", "history.retention_seconds", scored(is_position)
+    ),
+    Key(FAILED, "zset", "position of an event that did not end well", "history.retention_seconds", scored(is_position)),
+)

@@ -1,0 +1,341 @@
+"""The journal: every accepted event, in order, durable, until each consumer group has acknowledged it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from redis.exceptions import ResponseError
+
+from config.settings import JournalSettings
+from events.event import Event, stored_event
+from services.store.connection import AsyncRedis, GroupGone, translated
+from services.store.events.known_events import KNOWN, KNOWN_POSITION
+from services.store.keys import Key, is_position
+from services.store.unreadable import FAULTS
+
+STREAM: Final = "sluice:journal"
+FORM: Final = ("form", "2")
+"""The field of entries whose event is known by source and id. One without it is of the time when the id alone was an
+event's identity; all that is kept of its event is under the id, so that stays its identity."""
+
+ROUTER_GROUP: Final = "router"
+
+# KEYS: stream, then the key that remembers each event; ARGV: how long it does (ms), received at (ISO), listener, then
+# each event's JSON. Answers, for each event, the new entry's id, or the earlier one's behind a minus sign.
+APPEND_SCRIPT: Final = (
+    KNOWN_POSITION
+    + f"""
+local answers = {{}}
+for i = 2, #KEYS do
+  local known = known_position(KEYS[1], KEYS[i], ARGV[i + 2])
+  if known then
+    answers[i - 1] = '-' .. known
+  else
+    local entry = redis.call('XADD', KEYS[1], '*', 'event', ARGV[i + 2], 'received', ARGV[2], 'listener', ARGV[3],
+      '{FORM[0]}', '{FORM[1]}')
+    redis.call('SET', KEYS[i], entry, 'PX', ARGV[1])
+    answers[i - 1] = entry
+  end
+end
+return answers
+"""
+)
+
+# Lua: put the event at a position into the journal once more, for one rule; false when the journal no longer holds it.
+JOURNAL_AGAIN: Final = f"""
+local function journal_again(position, rule, salt)
+  local found = redis.call('XRANGE', '{STREAM}', position, position)[1]
+  if not found then return false end
+  local fields = {{}}
+  for i = 1, #found[2], 2 do
+    if found[2][i] ~= 'replay' then
+      fields[#fields + 1] = found[2][i]
+      fields[#fields + 1] = found[2][i + 1]
+    end
+  end
+  salt = salt == '' and 'null' or cjson.encode(salt)
+  local replay = '{{"only":[' .. cjson.encode(rule) .. '],"salt":' .. salt .. '}}'
+  redis.call('XADD', '{STREAM}', '*', 'replay', replay, unpack(fields))
+  return true
+end
+"""
+
+_IDLE_CONSUMER_MS: Final = 3_600_000
+"""A consumer without pending entries that has been silent for an hour is forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One journalled event as a consumer group reads it; ``position`` is what is acknowledged.
+
+    A replay's entry says so: ``only`` narrows it to some rules, ``salt`` makes new idempotency keys of it.
+    """
+
+    position: str
+    event: Event
+    received: str
+    listener: str = ""
+    deliveries: int = 1
+    """How often it was handed to a consumer: beyond the first time, an earlier consumer ended with it in hand."""
+    replay: bool = False
+    only: tuple[str, ...] = ()
+    salt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """An entry that holds no event: written by something that is not Sluice, or by another version of it."""
+
+    position: str
+    raw: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """``new`` is false where the event was known; ``position`` is then where the journal took it in first."""
+
+    position: str
+    new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """What the stream holds in all, what of it the group was not given yet, and what its consumers have in hand."""
+
+    entries: int
+    unread: int
+    pending: int
+
+
+class Journal:
+    """The stream and its consumer group ``group``; many processes may append and read at once.
+
+    ``consumer`` names this process among the group's readers. Every method raises `TransientError` when Redis is out
+    of reach and `Backpressure` when it is full.
+    """
+
+    def __init__(
+        self, redis: AsyncRedis, settings: JournalSettings, *, group: str = ROUTER_GROUP, consumer: str = "reader"
+    ) -> None:
+        self._redis = redis
+        self._settings = settings
+        self._group = group
+        self._consumer = consumer
+        self._append = redis.register_script(APPEND_SCRIPT)
+
+    @property
+    def group(self) -> str:
+        """The consumer group that `read` reads as."""
+        return self._group
+
+    async def append(self, events: Sequence[Event], *, received: str, listener: str = "") -> list[Appended]:
+        """Take the events in, in order, each one (by source and id) once; when this returns, the server holds them.
+
+        Raises `Backpressure` when Redis is full and `TransientError` when it is out of reach; then any prefix of
+        the events may have been taken in, and the same call again adds only what is missing.
+        """
+        if not events:
+            return []
+        keys = [STREAM, *(KNOWN + event.identity for event in events)]
+        known_ms = int(self._settings.seen_seconds * 1000)
+        with translated():
+            answers = await self._append(
+                keys=keys, args=[known_ms, received, listener, *(event.to_json() for event in events)]
+            )
+        return [
+            Appended(position=answer.removeprefix("-"), new=not answer.startswith("-"))
+            for answer in (raw.decode() for raw in answers)
+        ]
+
+    async def append_again(
+        self, entries: Sequence[tuple[Event, str, str]], *, only: Sequence[str] = (), salt: str | None = None
+    ) -> list[str]:
+        """Put events (each with its ``received`` and ``listener``) in once more on purpose, known ids or not.
+
+        They are judged again, by the rules ``only`` if any are named, and their effects get new idempotency keys if
+        ``salt`` is given. Answers their positions.
+        """
+        pipeline = self._redis.pipeline(transaction=False)
+        for event, received, listener in entries:
+            fields: dict[str, bytes | str] = {
+                "event": event.to_json(),
+                "received": received,
+                "listener": listener,
+                "replay": json.dumps({"only": list(only), "salt": salt}),
+            }
+            if event.known_as is None:
+                fields[FORM[0]] = FORM[1]
+            pipeline.xadd(STREAM, fields)  # type: ignore[arg-type]
+        with translated():
+            return [position.decode() for position in await pipeline.execute()]
+
+    async def read(
+        self, *, count: int | None = None, block_seconds: float | None = None
+    ) -> list[JournalEntry | Broken]:
+        """The next entries that no consumer of the group was given, in order; waits up to ``block_seconds`` for one.
+
+        They stay pending in this consumer's name until they are acknowledged, or claimed by another.
+        """
+        count = count or self._settings.batch
+        block = None if block_seconds is None else max(1, int(block_seconds * 1000))
+        try:
+            answer = await self._read_group(count, block)
+        except GroupGone:
+            await self._create_group()
+            answer = await self._read_group(count, block)
+        if not answer:
+            return []
+        return [parse_entry(position, fields) for position, fields in answer[0][1]]
+
+    async def claim(self, *, count: int = 1) -> list[JournalEntry | Broken]:
+        """Entries whose consumer has shown no sign of life for ``claim_idle_seconds``, now in this consumer's name.
+
+        The oldest first. One at a time is the default so that an entry that ends the process that handles it can be
+        told, by its ``deliveries``, from those that were merely in the same batch.
+        """
+        idle = int(self._settings.claim_idle_seconds * 1000)
+        try:
+            with translated():
+                answer = await self._redis.xautoclaim(
+                    STREAM, self._group, self._consumer, min_idle_time=idle, count=count
+                )
+        except GroupGone:
+            await self._create_group()
+            return []
+        found = [(position, fields) for position, fields in answer[1] if fields is not None]
+        if not found:
+            return []
+        with translated():
+            pending = await self._redis.xpending_range(
+                STREAM,
+                self._group,
+                min=found[0][0],
+                max=found[-1][0],
+                count=len(found) * 2,
+                consumername=self._consumer,
+            )
+        times = {row["message_id"]: int(row["times_delivered"]) for row in pending}
+        return [parse_entry(position, fields, deliveries=times.get(position, 1)) for position, fields in found]
+
+    async def acknowledge(self, positions: Sequence[str]) -> int:
+        """Let the group be done with the entries; answers how many were still pending."""
+        if not positions:
+            return 0
+        with translated():
+            return int(await self._redis.xack(STREAM, self._group, *positions))
+
+    async def fetch(self, positions: Iterable[str]) -> dict[str, JournalEntry]:
+        """The entries at ``positions`` that the stream still holds, by position."""
+        wanted = list(dict.fromkeys(positions))
+        if not wanted:
+            return {}
+        pipeline = self._redis.pipeline(transaction=False)
+        for position in wanted:
+            pipeline.xrange(STREAM, position, position)
+        with translated():
+            answers = await pipeline.execute()
+        found = (parse_entry(*rows[0]) for rows in answers if rows)
+        return {entry.position: entry for entry in found if isinstance(entry, JournalEntry)}
+
+    async def depth(self) -> Depth:
+        """How much waits."""
+        with translated():
+            entries = int(await self._redis.xlen(STREAM))
+            groups = await self._redis.xinfo_groups(STREAM) if entries else []
+        for group in groups:
+            if text(group["name"]) == self._group:
+                lag = group.get("lag")
+                return Depth(entries, entries if lag is None else int(lag), int(group["pending"]))
+        return Depth(entries, entries, 0)
+
+    async def forget_idle_consumers(self) -> None:
+        """Take out of the group the names of processes that are long gone."""
+        with translated():
+            try:
+                consumers = await self._redis.xinfo_consumers(STREAM, self._group)
+            except ResponseError as error:
+                if str(error).startswith("NOGROUP") or "no such key" in str(error):
+                    return
+                raise
+            for consumer in consumers:
+                gone = int(consumer["pending"]) == 0 and int(consumer["idle"]) > _IDLE_CONSUMER_MS
+                if gone and text(consumer["name"]) != self._consumer:
+                    await self._redis.xgroup_delconsumer(STREAM, self._group, consumer["name"])
+
+    async def _read_group(self, count: int, block: int | None) -> Any:
+        with translated():
+            return await self._redis.xreadgroup(self._group, self._consumer, {STREAM: ">"}, count=count, block=block)
+
+    async def _create_group(self) -> None:
+        with translated():
+            try:
+                await self._redis.xgroup_create(STREAM, self._group, id="0", mkstream=True)
+            except ResponseError as error:
+                if not str(error).startswith("BUSYGROUP"):
+                    raise
+
+
+def parse_entry(position: bytes, fields: Mapping[bytes, bytes], *, deliveries: int = 1) -> JournalEntry | Broken:
+    """What stands in the stream as a value."""
+    raw = fields.get(b"event", b"")
+    try:
+        only, salt, replay = _replay(fields.get(b"replay"))
+        is_position(position)
+        event = stored_event(json.loads(raw))
+        if fields.get(FORM[0].encode()) != FORM[1].encode():
+            event = event.model_copy(update={"known_as": event.id})
+        return JournalEntry(
+            position=position.decode(),
+            event=event,
+            received=fields[b"received"].decode(),
+            listener=fields.get(b"listener", b"").decode(),
+            deliveries=deliveries,
+            replay=replay,
+            only=only,
+            salt=salt,
+        )
+    except FAULTS as error:
+        return Broken(position.decode(), raw, f"the journal's entry {position.decode()} is not an event: {error}")
+
+
+def _replay(raw: bytes | None) -> tuple[tuple[str, ...], str | None, bool]:
+    """The rules and the salt that an entry names, and whether it is a replay."""
+    if raw is None:
+        return (), None, False
+    asked = json.loads(raw)
+    only, salt = asked["only"], asked["salt"]
+    if not (isinstance(only, list) and all(isinstance(rule, str) for rule in only)):
+        raise TypeError("its field `replay` names no rules")
+    if not (salt is None or isinstance(salt, str)):
+        raise TypeError("the salt of its replay is no text")
+    return tuple(only), salt, True
+
+
+def position_at(seconds: float) -> str:
+    """The first position that an entry of that moment (seconds since the epoch) can have."""
+    return f"{max(0, int(seconds * 1000))}-0"
+
+
+def position_seconds(position: str) -> float:
+    """When the entry at ``position`` was journalled, by the server's clock, in seconds since the epoch."""
+    return int(position.partition("-")[0]) / 1000
+
+
+def order(position: str) -> tuple[int, int]:
+    """A position as a value that sorts like the stream."""
+    first, _, second = position.partition("-")
+    return int(first), int(second or 0)
+
+
+def text(answer: bytes | str | None) -> str:
+    """What the server says as text, whatever the client's types allow it to be."""
+    return answer.decode() if isinstance(answer, bytes) else answer or ""
+
+
+KEYS: Final = (
+    Key(STREAM, "stream", "journalled event", "journal.retention_seconds, and until each group has acknowledged it"),
+)

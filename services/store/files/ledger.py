@@ -1,0 +1,289 @@
+"""The file ledger: which version of which file was announced, and what became of it. It is the truth about files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any, Final, Literal
+
+from redis.exceptions import ResponseError
+
+from config.settings import FileSettings, JournalSettings
+from events.identity import id_of, identity_of, tail_of
+from services.store.connection import AsyncRedis, translated
+from services.store.events.journal import STREAM, text
+from services.store.files import ledger_scripts
+from services.store.files.ledger_rows import Announced, Announcement, Compared, InFlight, Row, Settlement, Stamp
+from services.store.keys import Key, is_number, is_object, is_text, pair
+from services.store.unreadable import readable, reading
+
+FILES: Final = "sluice:files:"
+"""Prefix of a watch's keys; behind it the watch's name and the kind of key."""
+
+MEMORY_SECONDS: Final = 3600
+"""How long the row of a closed file is kept, and longer than a decision may rest on rows that were read."""
+_LONGEST_DECISION_MS: Final = MEMORY_SECONDS * 1000 // 2
+_SAME, _NONE = ord("="), ord("-")
+
+
+class Ledger:
+    """The ledger of every watch. Paths are bytes, relative to their watch.
+
+    Every method raises `TransientError` when Redis is out of reach and `Backpressure` when it is full; then the same
+    call may be made again, and does only what is missing.
+    """
+
+    def __init__(self, redis: AsyncRedis, journal: JournalSettings, files: FileSettings) -> None:
+        self._redis = redis
+        self._seen_ms = int(journal.seen_seconds * 1000)
+        self._memory_ms = int(files.content_memory_seconds * 1000)
+        self._compare = redis.register_script(ledger_scripts.COMPARE)
+        self._announce = redis.register_script(ledger_scripts.ANNOUNCE)
+        self._adopt = redis.register_script(ledger_scripts.ADOPT)
+        self._close = redis.register_script(ledger_scripts.CLOSE)
+        self._forget = redis.register_script(ledger_scripts.FORGET)
+        self._finish = redis.register_script(ledger_scripts.FINISH)
+        self._settle = redis.register_script(ledger_scripts.SETTLE)
+
+    async def compare(self, watch: str, files: Sequence[tuple[bytes, str]]) -> Compared:
+        """What the ledger says of files (path, version), in their order."""
+        arguments = [part for file in files for part in file]
+        with translated():
+            answer = await self._compare(keys=[_key(watch, "rows")], args=arguments)
+        as_of_ms, letters, *others = answer
+        rest = iter(others)
+        rows: list[Row | Literal[True] | None] = [
+            True if letter == _SAME else None if letter == _NONE else _row(watch, next(rest)) for letter in letters
+        ]
+        return Compared(rows, int(as_of_ms))
+
+    async def rows(self, watch: str, paths: Sequence[bytes]) -> list[Row | None]:
+        """The rows of ``paths``, in their order."""
+        with translated():
+            values: list[Any] = await self._redis.hmget(_key(watch, "rows"), list(paths))
+        return [None if raw is None else _row(watch, raw) for raw in values]
+
+    async def announce(
+        self,
+        watch: str,
+        files: Sequence[Announcement],
+        *,
+        as_of_ms: int,
+        received: str,
+        remember_content: bool = False,
+    ) -> list[Announced]:
+        """Note the files and journal an event for each, in one atomic step; answers in their order.
+
+        ``as_of_ms`` is when the rows were read. The file must have been looked at after that.
+        """
+        memory = _key(watch, "content:") if remember_content else ""
+        arguments: list[Any] = [
+            as_of_ms, _LONGEST_DECISION_MS, self._seen_ms, tail_of(source_of(watch)),
+            received, f"files:{watch}", watch, memory,
+        ]  # fmt: skip
+        for file in files:
+            about = f"{file.version} {file.digest or '-'} {file.marker or '-'} {_base(watch, file)}"
+            arguments += (file.path, file.expected.raw if file.expected else b"", about.encode(), file.tail)
+        keys = [STREAM, *(_key(watch, kind) for kind in ("rows", "events", "due", "numbers"))]
+        with translated():
+            answers: bytes | None = await self._announce(keys=keys, args=arguments)
+        if answers is None:
+            return [Announced(None)] * len(files)
+        return [_announced(answer) for answer in answers.decode().split("\n")]
+
+    async def adopt(self, watch: str, files: Sequence[tuple[bytes, Row, str]]) -> list[bool]:
+        """Let each row (path, row, version) follow its file to a new version that is the same content.
+
+        Answers, for each, whether the row still was the one that was handed in.
+        """
+        arguments = [part for path, row, version in files for part in (path, row.raw, version)]
+        with translated():
+            return [bool(answer) for answer in await self._adopt(keys=[_key(watch, "rows")], args=arguments)]
+
+    async def close(self, watch: str, files: Sequence[tuple[bytes, Row]]) -> int:
+        """Close the rows of files that have gone; those in flight are left to `settle`. Answers how many it were."""
+        arguments = [part for path, row in files for part in (path, row.raw)]
+        with translated():
+            return int(await self._close(keys=[_key(watch, "rows"), _key(watch, "numbers")], args=arguments))
+
+    async def forget(self, watch: str, files: Sequence[tuple[bytes, Row]]) -> int:
+        """Drop rows that have been closed for `MEMORY_SECONDS`; answers how many it were."""
+        arguments = [part for path, row in files for part in (path, row.raw)]
+        with translated():
+            return int(await self._forget(keys=[_key(watch, "rows")], args=arguments))
+
+    async def every_row(self, watch: str) -> AsyncIterator[list[tuple[bytes, Row]]]:
+        """All rows, some hundred at a time; one that changes meanwhile may come in either form, or twice."""
+        cursor = 0
+        while True:
+            with translated():
+                answer: tuple[int, dict[bytes, bytes]] = await self._redis.hscan(_key(watch, "rows"), cursor, count=500)  # type: ignore[assignment]
+            cursor, found = answer
+            if found:
+                yield list(readable(_key(watch, "rows"), lambda row: (row[0], Row.parse(row[1])), found.items()))
+            if not cursor:
+                return
+
+    async def finish(self, ends: Iterable[tuple[str, bytes]]) -> set[str]:
+        """Note how events ended (identity, JSON), as far as they are files' events; answers the watches concerned."""
+        by_watch: dict[str, list[str | bytes]] = {}
+        for identity, finished in ends:
+            event_id = id_of(identity)
+            watch = watch_of(event_id)
+            # Whatever its id looks like, an event of another source is no file's. An older event may have its id alone.
+            if watch is not None and identity in {event_id, identity_of(source_of(watch), event_id)}:
+                by_watch.setdefault(watch, []).extend((event_id, finished))
+        concerned = set()
+        for watch, arguments in by_watch.items():
+            with translated():
+                if await self._finish(keys=[_key(watch, "events"), _key(watch, "due")], args=arguments):
+                    concerned.add(watch)
+        return concerned
+
+    async def due(self, watch: str, count: int, cursor: int = 0) -> tuple[list[InFlight], int]:
+        """About ``count`` events in flight that have ended, in no order, and where to go on; 0 is the end."""
+        ended: dict[bytes, bytes] = {}
+        with translated():
+            while len(ended) < count:
+                answer: tuple[int, dict[bytes, bytes]] = await self._redis.hscan(  # type: ignore[assignment]
+                    _key(watch, "due"), cursor, count=count
+                )
+                cursor, found = answer
+                ended |= found
+                if not cursor:
+                    break
+            if not ended:
+                return [], 0
+            notes: list[bytes | None] = await self._redis.hmget(_key(watch, "events"), list(ended))  # type: ignore[assignment]
+        with reading(_key(watch, "events")):
+            found_notes = [_in_flight(note) if note else (b"", b"-", b"") for note in notes]
+        rows = await self.rows(watch, [path for _, _, path in found_notes])
+        with reading(_key(watch, "events")):
+            return [
+                InFlight(_file_event(event_id), path, announced.decode(), row, finished)
+                for (event_id, finished), (_, announced, path), row in zip(
+                    ended.items(), found_notes, rows, strict=True
+                )
+            ], cursor
+
+    async def settle(self, watch: str, ends: Sequence[Settlement]) -> None:
+        """Take events out of flight and let their rows say how they ended, unless a later version has the row."""
+        arguments: list[Any] = [_key(watch, "content:"), self._memory_ms]
+        for end in ends:
+            arguments += (
+                end.event_id,
+                end.path,
+                end.generation,
+                end.state.value,
+                end.tally,
+                int(end.remember_content),
+            )
+        keys = [_key(watch, kind) for kind in ("rows", "events", "due", "numbers")]
+        with translated():
+            await self._settle(keys=keys, args=arguments)
+
+    async def numbers(self, watch: str) -> dict[str, int]:
+        """How many files were announced (``generation``), ended as ``done`` …, are ``in_flight`` or ``due``."""
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.hgetall(_key(watch, "numbers"))
+        pipeline.hlen(_key(watch, "events"))
+        pipeline.hlen(_key(watch, "due"))
+        with translated():
+            numbers, in_flight, due = await pipeline.execute()
+        counted = dict(readable(_key(watch, "numbers"), lambda row: (row[0].decode(), int(row[1])), numbers.items()))
+        return {**counted, "in_flight": in_flight, "due": due}
+
+    async def stamp(self, watch: str) -> Stamp:
+        """What memories of the watch's rows depend on."""
+        with translated():
+            generation, closed = await self._redis.hmget(_key(watch, "numbers"), ["generation", "closed"])
+            try:
+                server = str((await self._redis.info("server")).get("run_id", "")).encode()
+            except ResponseError:  # some hosted servers keep it to themselves
+                server = b""
+        with reading(_key(watch, "numbers")):
+            return Stamp(server, int(generation or 0), int(closed or 0))
+
+    async def size(self, watch: str) -> int:
+        """How many rows there are."""
+        with translated():
+            return int(await self._redis.hlen(_key(watch, "rows")))
+
+    async def root(self, watch: str) -> str | None:
+        """Under which identity of the watch's directory its rows were last confirmed."""
+        with translated():
+            identity = await self._redis.get(_key(watch, "root"))
+        with reading(_key(watch, "root")):
+            return None if identity is None else text(identity)
+
+    async def set_root(self, watch: str, identity: str) -> None:
+        """Note the identity of the watch's directory."""
+        with translated():
+            await self._redis.set(_key(watch, "root"), identity)
+
+
+def source_of(watch: str) -> str:
+    """The source of the events of the watch's files."""
+    return f"files/{watch}"
+
+
+def watch_of(event_id: str) -> str | None:
+    """The watch whose file an event of this id may be about; None if it is no file's event."""
+    watch, base, generation = [*event_id.rsplit("-", 2), "", ""][:3]
+    return watch if base and generation.isdecimal() else None
+
+
+def _key(watch: str, kind: str) -> str:
+    return f"{FILES}{watch}:{kind}"
+
+
+def _base(watch: str, file: Announcement) -> str:
+    named = b"\0".join((watch.encode(), file.path, file.version.encode()))
+    return hashlib.blake2b(named, digest_size=8).hexdigest()
+
+
+def _announced(answer: str) -> Announced:
+    if answer.startswith("="):
+        return Announced(answer[1:], same_content=True)
+    return Announced(answer or None)
+
+
+def _row(watch: str, raw: bytes) -> Row:
+    with reading(_key(watch, "rows")):
+        return Row.parse(raw)
+
+
+def _in_flight(note: bytes) -> tuple[bytes, bytes, bytes]:
+    at, version, path = note.split(b" ", 2)
+    int(at)
+    version.decode("ascii")
+    return at, version, path
+
+
+def _file_event(event_id: bytes) -> str:
+    found = event_id.decode()
+    if watch_of(found) is None:
+        raise ValueError("not the id of a file's event")
+    return found
+
+
+KEYS: Final = (
+    Key(
+        FILES + "*:rows",
+        "hash",
+        "version of a file and what became of it",
+        "as long as the file is there, and an hour",
+        pair(bytes, Row.parse),
+    ),
+    Key(
+        FILES + "*:events",
+        "hash",
+        "event of a file that is in flight",
+        "until its end is settled",
+        pair(_file_event, _in_flight),
+    ),
+    Key(FILES + "*:due", "hash", "end of a file's event", "until the file is put away", pair(_file_event, is_object)),
+    Key(FILES + "*:numbers", "hash", "number of a watch's files", "for good", pair(is_text, is_number)),
+    Key(FILES + "*:root", "string", "identity of a watch's folder", "for good", is_text),
+    Key(FILES + "*:content:*", "string", "digest of a content that ran", "files.content_memory_seconds", is_text),
+)

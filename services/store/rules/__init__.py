@@ -1,0 +1,1 @@
+"""The state of rules in Redis: windows, limits used, parked events."""

@@ -1,0 +1,122 @@
+"""Parked events: a rule that cannot render its actions keeps them here until it has changed, or works again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, translated
+from services.store.events.journal import JOURNAL_AGAIN, STREAM, text
+from services.store.keys import Key, is_position, is_text
+from services.store.unreadable import EXPECT, readable
+
+PARKED: Final = "sluice:parked"
+"""The rules that have events parked."""
+
+EVENTS: Final = "sluice:parked:"
+"""Prefix of a rule's stream of parked events: their positions in the journal and the salts of reruns."""
+
+PARK: Final = f"""
+local function expect_park(rule)
+  expect('set', '{PARKED}')
+  expect('stream', '{EVENTS}' .. rule)
+end
+local function park(rule, position, salt)
+  redis.call('SADD', '{PARKED}', rule)
+  redis.call('XADD', '{EVENTS}' .. rule, '*', 'p', position, 's', salt)
+end
+"""
+
+# ARGV: rule, how many. Answers how many went back into the journal.
+_UNPARK: Final = (
+    EXPECT
+    + PARK
+    + JOURNAL_AGAIN
+    + f"""
+expect_park(ARGV[1])
+expect('stream', '{STREAM}')
+local stream = '{EVENTS}' .. ARGV[1]
+local rows = redis.call('XRANGE', stream, '-', '+', 'COUNT', ARGV[2])
+for _, row in ipairs(rows) do
+  local position, salt = row[2][2], row[2][4]
+  if row[2][1] == 'p' and row[2][3] == 's' and string.match(position, '^%d+%-%d+$') then
+    journal_again(position, ARGV[1], salt)
+  else
+    expect('stream of parked events', stream)
+  end
+  redis.call('XDEL', stream, row[1])
+end
+if redis.call('XLEN', stream) == 0 then
+  redis.call('DEL', stream)
+  redis.call('SREM', '{PARKED}', ARGV[1])
+end
+return #rows
+"""
+)
+
+_STEP: Final = 200
+
+
+def parked_token(rule: str) -> str:
+    """The effect that an event waits for while it is parked."""
+    return f"{rule}~parked"
+
+
+class ParkedEvents:
+    """Every rule's parked events; raises `TransientError` when Redis is out of reach."""
+
+    def __init__(self, redis: AsyncRedis) -> None:
+        self._redis = redis
+        self._unpark = redis.register_script(EVEN_WHEN_FULL + _UNPARK)
+
+    async def unpark(self, rules: Sequence[str] | None = None) -> int:
+        """Have the parked events of ``rules`` (of all, by default) judged again; answers how many those are."""
+        total = 0
+        for rule in await self._rules() if rules is None else rules:
+            left = await self._length(rule)  # what is parked again meanwhile is not taken up again
+            while left > 0:
+                with translated():
+                    moved = int(await self._unpark(args=[rule, min(_STEP, left)]))
+                left -= moved or left
+                total += moved
+        return total
+
+    async def counts(self) -> Mapping[str, int]:
+        """How many events each rule has parked."""
+        counts = {rule: await self._length(rule) for rule in await self._rules()}
+        return {rule: count for rule, count in counts.items() if count}
+
+    async def oldest_positions(self) -> list[str]:
+        """The journal's positions that the first parked events need, so that they are not trimmed away."""
+        found: list[str] = []
+        for rule in await self._rules():
+            with translated():
+                rows: Any = await self._redis.xrange(EVENTS + rule, count=1)
+            found += readable(EVENTS + rule, _position, (fields for _, fields in rows))
+        return found
+
+    async def _rules(self) -> list[str]:
+        with translated():
+            found = await self._redis.smembers(PARKED)
+        return sorted(readable(PARKED, text, found))
+
+    async def _length(self, rule: str) -> int:
+        with translated():
+            return int(await self._redis.xlen(EVENTS + rule))
+
+
+def _position(fields: Mapping[bytes, bytes]) -> str:
+    return is_position(fields[b"p"])
+
+
+def _is_parked(fields: Mapping[bytes, bytes]) -> None:
+    if list(fields) != [b"p", b"s"]:
+        raise KeyError("p, s")
+    is_position(fields[b"p"])
+    is_text(fields[b"s"])
+
+
+KEYS: Final = (
+    Key(PARKED, "set", "rule that has events parked", "until it has none", is_text),
+    Key(EVENTS + "*", "stream", "parked event", "until the rule works or has changed", _is_parked),
+)

@@ -1,0 +1,73 @@
+"""How much of its limits each rule has used: active runs, and what its rate has let pass. Survives a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, translated
+from services.store.keys import Key, scored
+from services.store.runs.created_runs import ACTIVE, RUNS
+from services.store.unreadable import reading
+
+PASSED: Final = "sluice:rate:"
+"""Prefix of a rule's log of what its rate let pass: entries of its lanes by time (ms), while the rate counts them."""
+
+# KEYS: the log; ARGV: now (ms), how long the log is kept without news (ms), then the entries.
+_LET_THROUGH: Final = """
+for i = 3, #ARGV do redis.call('ZADD', KEYS[1], 'NX', ARGV[1], ARGV[i]) end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleUsage:
+    """What is used at this moment."""
+
+    active: Mapping[str, int]
+    """Open runs of each rule that was asked about."""
+    passed: Mapping[str, int]
+    """What each rule's rate has let pass within its time."""
+    oldest_ms: Mapping[str, int]
+    """When the first of those passed, where there is one: it makes room when the rate's time is over."""
+    open_runs: int
+
+
+class RuleUsages:
+    """Reads and writes usage; raises `TransientError` or `Backpressure`."""
+
+    def __init__(self, redis: AsyncRedis) -> None:
+        self._redis = redis
+        self._pass_on = redis.register_script(EVEN_WHEN_FULL + _LET_THROUGH)
+
+    async def usage(self, *, active: Sequence[str], rates: Mapping[str, float], now_ms: int) -> RuleUsage:
+        """The usage of the rules ``active`` by runs, and of those in ``rates`` within so many seconds."""
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.zcard(RUNS)
+        for rule in active:
+            pipeline.scard(ACTIVE + rule)
+        for rule, seconds in rates.items():
+            since = now_ms - int(seconds * 1000)
+            pipeline.zremrangebyscore(PASSED + rule, "-inf", since)
+            pipeline.zcard(PASSED + rule)
+            pipeline.zrange(PASSED + rule, 0, 0, withscores=True)
+        with translated():
+            answers: list[Any] = await pipeline.execute()
+        of_rates = answers[1 + len(active) :]
+        passed = dict(zip(rates, (int(count) for count in of_rates[1::3]), strict=True))
+        oldest: dict[str, int] = {}
+        for rule, first in zip(rates, of_rates[2::3], strict=True):
+            with reading(PASSED + rule):
+                oldest.update((rule, int(score)) for _, score in first)
+        counts = (int(count) for count in answers[1 : 1 + len(active)])
+        return RuleUsage(dict(zip(active, counts, strict=True)), passed, oldest, int(answers[0]))
+
+    async def pass_on(self, passed: Mapping[str, Sequence[str]], *, seconds: Mapping[str, float], now_ms: int) -> None:
+        """Note which entries of each rule's lanes its rate lets pass now."""
+        for rule, entries in passed.items():
+            with translated():
+                await self._pass_on(keys=[PASSED + rule], args=[now_ms, int(seconds[rule] * 1000) + 1000, *entries])
+
+
+KEYS: Final = (Key(PASSED + "*", "zset", "run that a rule's rate let pass", "as long as the rate counts it", scored()),)

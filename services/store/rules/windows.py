@@ -1,0 +1,273 @@
+"""The windows of the rules: what has passed them, what they hold, and what they let go of. Shared by all routers.
+
+An event meets the windows of a rule in one atomic script, with the server's clock. What a window has gathered becomes
+*closed* in the same step that empties it, and stays so until whoever claimed it says that it is done.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, get_args
+
+from events.window import Ask
+from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, translated
+from services.store.events.journal import text
+from services.store.keys import Key, is_number, is_object, is_position, is_text, pair, scored
+from services.store.rules.window_scripts import (
+    CLAIM,
+    CLOSE_DUE,
+    COUNT,
+    DIVIDE,
+    DROPPED,
+    DUE,
+    NEXT,
+    OFFER,
+    OPEN,
+    POSITIONS,
+    PREFIX,
+    READY,
+)
+from services.store.unreadable import readable, reading
+
+_LONGEST_MS: Final = 400 * 86_400_000
+
+Why = Literal["full", "time", "complete", "incomplete"]
+Said = Literal["pass", "held", "closed", "repeated", "duplicate", "throttled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the windows said to an event.
+
+    ``held`` and ``closed`` (by this very event): gathered. ``repeated``: gathered before, under another position.
+    ``duplicate`` of ``other``, ``throttled``: dropped.
+    """
+
+    said: Said
+    other: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An event in a closed window."""
+
+    identity: str
+    position: str
+    kind: str
+    salt: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A window that closed: ``full``, by ``time``, with its kinds ``complete``, or ``incomplete``."""
+
+    id: str
+    rule: str
+    key: str
+    why: Why
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """An event that a window dropped; ``other`` is the identity of the one that it repeats, if that is why."""
+
+    at_ms: int
+    identity: str
+    why: Literal["duplicate", "throttled"]
+    key: str
+    other: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many windows hold something, how many closed ones are not done, and how many events both hold."""
+
+    open: int
+    closed: int
+    events: int
+
+
+class WindowStore:
+    """Every method raises `TransientError` when Redis is out of reach and `Backpressure` when it is full."""
+
+    def __init__(self, redis: AsyncRedis, *, seen_seconds: float) -> None:
+        """``seen_seconds`` is how long a gathered event is known, so that it is not gathered twice."""
+        self._redis = redis
+        self._seen_ms = int(seen_seconds * 1000)
+        self._offer = redis.register_script(OFFER)
+        self._close_due = redis.register_script(CLOSE_DUE)
+        self._claim = redis.register_script(CLAIM)
+        self._next = redis.register_script(NEXT)
+        self._divide = redis.register_script(EVEN_WHEN_FULL + DIVIDE)
+
+    async def offer(self, ask: Ask, *, identity: str, position: str, salt: str | None = None) -> Reply:
+        """Let the windows decide on an event. The same event at the same position gets the same answer again."""
+        kept = json.dumps({"i": identity, "p": position, "s": salt}, separators=(",", ":"))
+        arguments: list[Any] = [ask.rule, f"{identity}~{salt}" if salt else identity, position, kept, self._seen_ms]
+        dedupe, throttle, gather = ask.dedupe, ask.throttle, ask.gather
+        arguments += ["+" + dedupe.key, _ms(dedupe.within_seconds)] if dedupe else ["", 0]
+        arguments += ["+" + throttle.key, throttle.max_events, _ms(throttle.per_seconds)] if throttle else ["", 0, 0]
+        if gather is not None:
+            arguments += [gather.mode, gather.key, gather.max_events, _ms(gather.wait_seconds)]
+            arguments += [_ms(gather.max_wait_seconds), json.dumps(gather.kinds), json.dumps(gather.all_kinds)]
+        else:
+            arguments += ["", "", 0, 0, 0, "[]", "[]"]
+        with translated():
+            said, other = await self._offer(args=arguments)
+        return Reply(text(said), text(other))  # type: ignore[arg-type]
+
+    async def close_due(self, *, count: int = 100) -> int:
+        """Close the windows whose time has come; answers how many."""
+        with translated():
+            return int(await self._close_due(args=[count]))
+
+    async def claim(self, *, lease_seconds: float, count: int = 10) -> list[Closed]:
+        """Closed windows that nobody else deals with; they come again if they are not done within the lease."""
+        with translated():
+            ids = list(readable(READY, text, await self._claim(args=[count, _ms(lease_seconds)])))
+            if not ids:
+                return []
+            pipeline = self._redis.pipeline(transaction=False)
+            for id_ in ids:
+                pipeline.hgetall(f"{PREFIX}closed:{id_}")
+                pipeline.lrange(f"{PREFIX}closed:{id_}:events", 0, -1)
+            answers = await pipeline.execute()
+        found = list(zip(ids, answers[::2], answers[1::2], strict=True))
+        gone = [id_ for id_, fields, _ in found if not fields]
+        if gone:
+            with translated():
+                await self._redis.zrem(READY, *gone)
+        there = [row for row in found if row[1]]
+        return list(readable(lambda row: f"{PREFIX}closed:{row[0]}", lambda row: _closed(*row), there))
+
+    async def done(self, closed: Closed, *, again: bool = False) -> None:
+        """Everything that the closed window led to has been handed on: forget it.
+
+        With ``again``, its events may be gathered once more: nothing came of them.
+        """
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.zrem(READY, closed.id)
+        pipeline.delete(f"{PREFIX}closed:{closed.id}", f"{PREFIX}closed:{closed.id}:events")
+        if closed.members:
+            pipeline.zrem(POSITIONS, *(member.position for member in closed.members))
+        if again:
+            names = (f"{one.identity}~{one.salt}" if one.salt else one.identity for one in closed.members)
+            pipeline.delete(*(f"{PREFIX}seen:{closed.rule}\n{name}" for name in names))
+        with translated():
+            await pipeline.execute()
+
+    async def divide(self, closed: Closed) -> None:
+        """Put two closed windows in its place, with the first and the second half of its events; they can be claimed.
+
+        Only for one of which nothing has been handed on: what was is under the keys of the whole.
+        """
+        with translated():
+            await self._divide(args=[closed.id])
+
+    async def next_seconds(self) -> float | None:
+        """In how many seconds there is something to close or to claim; None if nothing is held."""
+        with translated():
+            left = int(await self._next())
+        return left / 1000 if left >= 0 else None
+
+    async def oldest_positions(self) -> list[str]:
+        """From where on the windows still need the journal, if they hold anything: it must not be trimmed away."""
+        with translated():
+            found: Any = await self._redis.zrange(POSITIONS, 0, 0)
+        return [position.partition("-")[0] + "-0" for position in readable(POSITIONS, is_position, found)]
+
+    async def counts(self) -> Counts:
+        """How much is held."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for key in (DUE, READY, POSITIONS):
+            pipeline.zcard(key)
+        with translated():
+            return Counts(*await pipeline.execute())
+
+    async def dropped(self) -> dict[str, int]:
+        """How many events the windows of each rule have dropped."""
+        with translated():
+            found = await self._redis.hgetall(DROPPED)
+        return dict(readable(DROPPED, lambda row: (text(row[0]), int(row[1])), sorted(found.items())))
+
+    async def drops(self, rule: str, *, limit: int) -> list[Drop]:
+        """The last events that the windows of a rule dropped, the newest first."""
+        with translated():
+            rows: Any = await self._redis.xrevrange(f"{PREFIX}dropped:{rule}", count=limit)
+        return list(readable(f"{PREFIX}dropped:{rule}", lambda row: _drop(*row), rows))
+
+
+def _closed(id_: str, fields: dict[bytes, bytes], rows: Sequence[bytes]) -> Closed:
+    rule, key, why = _window(fields)
+    with reading(f"{PREFIX}closed:{id_}:events"):
+        members = tuple(_member(row) for row in rows)
+    return Closed(id=id_, rule=rule, key=key, why=why, members=members)
+
+
+def _window(fields: Mapping[bytes, bytes]) -> tuple[str, str, Why]:
+    rule, _, key = text(fields[b"name"]).partition("\n")
+    why = text(fields[b"why"])
+    if why not in get_args(Why):
+        raise ValueError("not a reason to close a window")
+    return rule, key, why  # type: ignore[return-value]
+
+
+def _member(row: bytes) -> Member:
+    kind, at, kept = text(row).split("|", 2)
+    int(at)
+    known = json.loads(kept)
+    identity, position, salt = known["i"], is_position(known["p"]), known["s"]
+    if not isinstance(identity, str) or not (salt is None or isinstance(salt, str)):
+        raise TypeError("not an event that a window holds")
+    return Member(identity=identity, position=position, kind=kind, salt=salt)
+
+
+def _drop(position: bytes, fields: Mapping[bytes, bytes]) -> Drop:
+    return Drop(
+        at_ms=int(text(position).partition("-")[0]),
+        identity=text(fields[b"e"]),
+        why="duplicate" if fields[b"w"] == b"duplicate" else "throttled",
+        key=text(fields[b"k"]),
+        other=text(fields[b"o"]),
+    )
+
+
+def _how(value: bytes) -> None:
+    how = is_object(value)
+    kinds, wait = how["kinds"], how["wait"]
+    if not isinstance(how["mode"], str) or not isinstance(wait, int | float) or isinstance(wait, bool):
+        raise TypeError("not how a window closes")
+    if not (isinstance(kinds, list | dict) and all(isinstance(kind, str) for kind in kinds)):
+        raise TypeError("not the kinds of a window")
+
+
+def _ms(seconds: float) -> int:
+    return _LONGEST_MS if math.isinf(seconds) else max(1, round(seconds * 1000))
+
+
+KEYS: Final = (
+    Key(OPEN, "hash", "window that holds something, and how it closes", "until it closes", pair(is_text, _how)),
+    Key(DUE, "zset", "name of a window that closes", "until it closes", scored()),
+    Key(READY, "zset", "id of a closed window", "until what it leads to is handed on", scored(is_number)),
+    Key(POSITIONS, "zset", "position of an event that a window holds", "until it is handed on", scored(is_position)),
+    Key(DROPPED, "hash", "number of events that a rule's windows dropped", "for good", pair(is_text, is_number)),
+    Key(COUNT, "string", "number of windows that have closed", "for good", is_number),
+    Key(PREFIX + "held:*", "list", "event that a window holds", "until it closes", _member),
+    Key(PREFIX + "closed:*", "hash", "closed window", "until what it leads to is handed on", _window, whole=True),
+    Key(PREFIX + "closed:*:events", "list", "event of a closed window", "as its window", _member),
+    Key(PREFIX + "seen:*", "string", "position of an event that was gathered", "journal.seen_seconds", is_position),
+    Key(PREFIX + "dedupe:*", "string", "event that others may repeat", "the rule's dedupe time", is_text),
+    Key(PREFIX + "throttle:*", "zset", "event that a throttle let pass", "the rule's throttle time", scored()),
+    Key(PREFIX + "first:*", "string", "time of the first event of a debounce", "until it closes", is_number),
+    Key(
+        PREFIX + "dropped:*",
+        "stream",
+        "event that a window dropped",
+        "journal.seen_seconds",
+        lambda fields: _drop(b"0-0", fields),
+    ),
+)

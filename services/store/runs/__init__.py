@@ -1,0 +1,1 @@
+"""Flow runs in Redis: decided and not yet created, created, executed."""

@@ -1,0 +1,130 @@
+"""The runs that Sluice created: whose events they are, which are open, and how many a rule has active."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from services.store.connection import AsyncRedis, translated
+from services.store.events.journal import text
+from services.store.keys import Key, is_position, is_uuid, scored
+from services.store.unreadable import readable, reading
+
+RUN: Final = "sluice:run:"
+"""Prefix of a run's hash: ``e`` its events as JSON [[identity, position]], ``r`` rule, ``d`` deployment, ``t`` the
+effect's token, ``s`` the last state on record as ``<ms> <TYPE>``."""
+
+RUNS: Final = "sluice:runs"
+"""The open runs, each with the time (ms) at which Prefect is asked about it if nothing was heard."""
+
+CONTACT: Final = "sluice:runs:contact"
+"""When (seconds since the epoch) all that Prefect had to say was last known."""
+
+ACTIVE: Final = "sluice:active:"
+"""Prefix of the set of a rule's open runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run and where it comes from."""
+
+    run_id: str
+    events: tuple[tuple[str, str], ...]
+    """The identity of each event and its position in the journal."""
+    rule: str
+    deployment: str
+    state: str | None
+
+
+class CreatedRuns:
+    """Reads what `services.store.events.event_transitions` writes; raises `TransientError` or `Backpressure`."""
+
+    def __init__(self, redis: AsyncRedis) -> None:
+        self._redis = redis
+
+    async def get(self, run_id: str) -> RunRecord | None:
+        """The run, if Sluice created it and still remembers it."""
+        with translated():
+            fields: Any = await self._redis.hgetall(RUN + run_id)
+        if not fields:
+            return None
+        with reading(RUN + run_id):
+            return _record(run_id, fields)
+
+    async def due(self, now_ms: int, *, limit: int) -> list[str]:
+        """Open runs that Prefect should be asked about, the most overdue first."""
+        with translated():
+            found: list[Any] = await self._redis.zrangebyscore(RUNS, "-inf", now_ms, start=0, num=limit)
+        return list(readable(RUNS, is_uuid, found))
+
+    async def ask_again(self, run_ids: Sequence[str], *, at_ms: int) -> None:
+        """Ask about open runs at ``at_ms`` next; those that have ended meanwhile stay out."""
+        if run_ids:
+            with translated():
+                await self._redis.zadd(RUNS, dict.fromkeys(run_ids, at_ms), xx=True)
+
+    async def active(self, rule: str) -> int:
+        """How many runs of ``rule`` are open."""
+        with translated():
+            return int(await self._redis.scard(ACTIVE + rule))
+
+    async def open_count(self) -> int:
+        """How many runs of all rules are open."""
+        with translated():
+            return int(await self._redis.zcard(RUNS))
+
+    async def last_contact(self) -> float | None:
+        """When all that Prefect had to say was last known, in seconds since the epoch."""
+        with translated():
+            stored = await self._redis.get(CONTACT)
+        with reading(CONTACT):
+            return None if stored is None else _moment(stored)
+
+    async def contact(self, seconds: float) -> None:
+        """Note that all that Prefect has to say is known."""
+        with translated():
+            await self._redis.set(CONTACT, seconds)
+
+
+def _record(run_id: str, fields: Mapping[bytes, bytes]) -> RunRecord:
+    state = text(fields[b"s"]) if b"s" in fields else None
+    if state is not None and not re.fullmatch(r"\d{1,18} [A-Z]+", state):
+        raise ValueError("not a state")
+    return RunRecord(
+        run_id=run_id,
+        events=tuple((str(event_id), is_position(position)) for event_id, position in json.loads(fields[b"e"])),
+        rule=text(fields[b"r"]),
+        deployment=text(fields[b"d"]),
+        state=state.partition(" ")[2] if state else None,
+    )
+
+
+def _is_record(fields: Mapping[bytes, bytes]) -> None:
+    text(fields[b"t"])
+    _record("", fields)
+
+
+def _moment(stored: bytes | str) -> float:
+    """Within the time that a datetime can hold."""
+    seconds = float(text(stored))
+    datetime.fromtimestamp(seconds, UTC)
+    return seconds
+
+
+KEYS: Final = (
+    Key(
+        RUN + "*",
+        "hash",
+        "run that Sluice created",
+        "history.retention_seconds after its end",
+        _is_record,
+        whole=True,
+    ),
+    Key(RUNS, "zset", "id of an open run", "until the run is over", scored(is_uuid)),
+    Key(CONTACT, "string", "time when all that Prefect had to say was known", "for good", _moment),
+    Key(ACTIVE + "*", "set", "id of a rule's open run", "until the run is over", is_uuid),
+)

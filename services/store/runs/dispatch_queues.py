@@ -1,0 +1,252 @@
+"""The lanes: flow runs that are decided and not yet created, in order, one lane for each rule and deployment."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import JsonValue
+
+from events.action import RunDeployment
+from events.event import Event
+from services.store.connection import AsyncRedis, translated
+from services.store.events.journal import text
+from services.store.keys import Key, is_position
+from services.store.unreadable import EXPECT, readable
+
+LANES: Final = "sluice:lanes"
+"""The names of the lanes that hold something."""
+
+LANE: Final = "sluice:lane:"
+"""Prefix of a lane's stream; behind it the lane's name."""
+
+BELL: Final = "sluice:lanes:bell"
+"""A stream of at most one entry: a new one says that a lane was given something."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}:[^/]+/.+", re.DOTALL)
+
+FILE_VERSION: Final = "fileversion"
+"""The extension attribute of file events: which version of the file the event is about."""
+
+# Lua: put a payload into a lane, ring the bell, take a finished entry out. Scripts that do more build on these, and
+# call `expect_lane` before their first write.
+LANE_FUNCTIONS: Final = (
+    EXPECT
+    + f"""
+local function expect_lane(lane)
+  expect('stream', '{LANE}' .. lane, '{BELL}')
+  expect('set', '{LANES}')
+end
+local function lane_push(lane, payload)
+  redis.call('XADD', '{LANE}' .. lane, '*', 'd', payload)
+  redis.call('SADD', '{LANES}', lane)
+end
+local function lane_ring()
+  redis.call('XADD', '{BELL}', 'MAXLEN', '1', '*', 'r', '')
+end
+local function lane_drop(lane, entry)
+  local gone = redis.call('XDEL', '{LANE}' .. lane, entry)
+  if redis.call('XLEN', '{LANE}' .. lane) == 0 then
+    redis.call('DEL', '{LANE}' .. lane)
+    redis.call('SREM', '{LANES}', lane)
+  end
+  return gone
+end
+"""
+)
+
+_PUSH: Final = (
+    LANE_FUNCTIONS
+    + """
+for i = 1, #ARGV, 2 do expect_lane(ARGV[i]) end
+for i = 1, #ARGV, 2 do lane_push(ARGV[i], ARGV[i + 1]) end
+lane_ring()
+return #ARGV / 2
+"""
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """A run to be created, with what its tags and its file check need to know of the events behind it."""
+
+    action: RunDeployment
+    source: str
+    type: str
+    positions: tuple[str, ...]
+    """Where the journal holds the events."""
+    file: Mapping[str, JsonValue] | None = None
+    """``path`` and ``version`` of the file that the event is about."""
+    part: bool = False
+    """It is a part of a run that was refused as a whole."""
+
+    @property
+    def lane(self) -> str:
+        """The lane that it waits in."""
+        return lane_of(self.action.rule, self.action.deployment)
+
+    @property
+    def token(self) -> str:
+        """Which of its events' effects this is."""
+        return token_of(self.action)
+
+    def to_json(self) -> str:
+        """Compact: a hundred thousand of them may wait."""
+        body: dict[str, Any] = {
+            "a": self.action.model_dump(mode="json", exclude_defaults=True, exclude={"kind"}),
+            "s": self.source,
+            "t": self.type,
+            "p": self.positions,
+        }
+        if self.file is not None:
+            body["f"] = self.file
+        if self.part:
+            body["h"] = 1
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedRun:
+    """A dispatch at its place in its lane."""
+
+    entry: str
+    dispatch: Dispatch
+
+
+def dispatch_of(action: RunDeployment, events: Sequence[tuple[Event, str]]) -> Dispatch:
+    """``action`` with what matters of its ``events`` (each with its position in the journal)."""
+    first = events[0][0]
+    return Dispatch(
+        action=action,
+        source=first.source,
+        type=first.type,
+        positions=tuple(position for _, position in events),
+        file=_file(first) if len(events) == 1 else None,
+    )
+
+
+def lane_of(rule: str, deployment: str) -> str:
+    """The name of the lane for ``rule`` and ``deployment``."""
+    return f"{rule}:{deployment}"
+
+
+def token_of(action: RunDeployment) -> str:
+    """The name of this effect among those of one event."""
+    return f"{action.rule}#{action.ordinal}" + (f"~{action.salt}" if action.salt else "")
+
+
+class DispatchQueues:
+    """Every lane; many processes may push, one at a time (see `services.store.lease`) takes things out.
+
+    Every method raises `TransientError` when Redis is out of reach and `Backpressure` when it is full.
+    """
+
+    def __init__(self, redis: AsyncRedis) -> None:
+        self._redis = redis
+        self._push = redis.register_script(_PUSH)
+
+    async def push(self, dispatches: Sequence[Dispatch]) -> None:
+        """Let runs be created; durable on return."""
+        if dispatches:
+            with translated():
+                await self._push(args=[part for one in dispatches for part in (one.lane, one.to_json())])
+
+    async def names(self) -> list[str]:
+        """The lanes that hold something."""
+        with translated():
+            found = await self._redis.smembers(LANES)
+        return sorted(readable(LANES, _lane_name, found))
+
+    async def read(self, wanted: Mapping[str, tuple[str, int]]) -> dict[str, list[QueuedRun]]:
+        """For each lane, what stands behind an entry (``""`` for the beginning), at most so many."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for lane, (after, count) in wanted.items():
+            pipeline.xrange(LANE + lane, min=f"({after}" if after else "-", count=count)
+        with translated():
+            answers = await pipeline.execute() if wanted else []
+        return {lane: list(readable(LANE + lane, _waiting, rows)) for lane, rows in zip(wanted, answers, strict=True)}
+
+    async def lengths(self, names: Sequence[str]) -> dict[str, int]:
+        """How much waits in each lane."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for name in names:
+            pipeline.xlen(LANE + name)
+        with translated():
+            return dict(zip(names, await pipeline.execute() if names else [], strict=True))
+
+    async def ends(self, names: Sequence[str]) -> dict[str, str]:
+        """The last entry of each lane that holds something."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for name in names:
+            pipeline.xrevrange(LANE + name, count=1)
+        with translated():
+            answers = await pipeline.execute() if names else []
+        return {name: text(rows[0][0]) for name, rows in zip(names, answers, strict=True) if rows}
+
+    async def oldest_positions(self) -> list[str]:
+        """The journal's positions that the head of each lane needs, so that they are not trimmed away."""
+        heads = await self.read(dict.fromkeys(await self.names(), ("", 1)))
+        return [position for rows in heads.values() for one in rows for position in one.dispatch.positions]
+
+    async def wait(self, last: str, *, seconds: float) -> str:
+        """Return when the bell was rung after ``last`` (or when ``seconds`` are over), with what to wait for next."""
+        with translated():
+            answer: Any = await self._redis.xread({BELL: last}, block=max(1, int(seconds * 1000)), count=1)
+        return text(answer[0][1][-1][0]) if answer else last
+
+
+def parse_dispatch(payload: bytes) -> Dispatch:
+    """What stands in a lane as a value."""
+    body = json.loads(payload)
+    file: Any = body.get("f")
+    found = Dispatch(
+        action=RunDeployment.model_validate(body["a"]),
+        source=body["s"],
+        type=body["t"],
+        positions=tuple(is_position(position) for position in body["p"]),
+        file=file,
+        part="h" in body,
+    )
+    texts = all(isinstance(body[name], str) for name in "st")
+    if not texts or len(found.positions) != len(found.action.identities) or not (file is None or _names_a_file(file)):
+        raise ValueError("not a dispatch")
+    return found
+
+
+def _names_a_file(file: Any) -> bool:
+    return isinstance(file, dict) and "path" in file and isinstance(file["version"], str)
+
+
+def _waiting(row: tuple[bytes, Mapping[bytes, bytes]]) -> QueuedRun:
+    entry, fields = row
+    return QueuedRun(text(entry), parse_dispatch(fields[b"d"]))
+
+
+def _lane_name(raw: bytes) -> str:
+    name = text(raw)
+    if not _NAME.fullmatch(name):
+        raise ValueError("not the name of a lane")
+    return name
+
+
+def _file(event: Event) -> dict[str, JsonValue] | None:
+    version = event.extensions.get(FILE_VERSION)
+    if not isinstance(version, str) or not isinstance(event.data, dict) or "path" not in event.data:
+        return None
+    return {"path": event.data["path"], "version": version}
+
+
+KEYS: Final = (
+    Key(LANES, "set", "name of a lane that holds something", "until the lane is empty", _lane_name),
+    Key(
+        LANE + "*",
+        "stream",
+        "run that is decided and not yet created",
+        "until the run is created, or has become a dead letter",
+        lambda fields: parse_dispatch(fields[b"d"]),
+    ),
+    Key(BELL, "stream", "bell of the lanes", "for good; at most one entry"),
+)

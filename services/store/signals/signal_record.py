@@ -1,0 +1,89 @@
+"""A signal as it is remembered: what it says, whom it is for, and what became of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+
+from events.signal import Outcome, ResumeSignal
+from services.store.signals.signal_scripts import RECEIVED
+
+
+class Mark(BaseModel):
+    """What one signal has to do with one run: the wait it is for, and what came of it (None: being applied)."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+    wait: str = Field(validation_alias=AliasChoices("wait", "state_id"))
+    """The id of the wait (see `RunView.wait_id`); ``state_id`` in records of 0.1.0, whose waits were states."""
+    outcome: Outcome | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line of a signal's life."""
+
+    at: datetime
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignalRecord:
+    """A signal and all that is known of it. ``place`` counts all signals in the order of their arrival."""
+
+    signal: ResumeSignal
+    origin: str
+    place: int
+    received: datetime
+    status: str
+    reason: str
+    decided: datetime | None
+    repeats: int
+    marks: Mapping[str, Mark]
+    log: tuple[LogLine, ...]
+
+    @property
+    def open(self) -> bool:
+        """Whether its outcome may still change."""
+        return self.status in {RECEIVED, Outcome.BUFFERED}
+
+    @property
+    def expires(self) -> datetime:
+        """When its time to live ends."""
+        return self.received + timedelta(seconds=self.signal.ttl_seconds)
+
+
+def record_from(fields: Mapping[bytes, bytes]) -> SignalRecord:
+    lines = [json.loads(line) for line in fields[b"log"].splitlines()]
+    if fields[b"status"].decode() not in {RECEIVED, *(outcome.value for outcome in Outcome)}:
+        raise ValueError("not the status of a signal")
+    return SignalRecord(
+        signal=ResumeSignal.model_validate_json(fields[b"signal"]),
+        origin=fields[b"origin"].decode(),
+        place=int(fields[b"place"]),
+        received=from_ms(int(fields[b"received"])),
+        status=fields[b"status"].decode(),
+        reason=fields[b"reason"].decode(),
+        decided=from_ms(int(fields[b"decided"])) if b"decided" in fields else None,
+        repeats=int(fields.get(b"repeats", 0)),
+        marks={
+            name.decode().removeprefix("run:"): Mark.model_validate_json(value)
+            for name, value in fields.items()
+            if name.startswith(b"run:")
+        },
+        log=tuple(LogLine(at=from_ms(at), status=str(status), reason=str(reason)) for at, status, reason in lines),
+    )
+
+
+def to_ms(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
+
+
+def from_ms(ms: float) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
