@@ -65,7 +65,7 @@ class Bench:
         self.home = home
         self.journal = Journal(redis, JournalSettings())
         self.history = History(redis, HistorySettings())
-        self.lanes = DispatchQueues(redis)
+        self.queues = DispatchQueues(redis)
         self.runs = CreatedRuns(redis)
 
     @contextmanager
@@ -290,11 +290,11 @@ async def memory(bench: Bench, waiting: int) -> None:
         await until(lambda: routed(bench, waiting), seconds=300)
         await asyncio.sleep(6)
         large = router.memory_info().rss
-        in_lane = await used(bench) - before
+        in_queue = await used(bench) - before
     mib = 1024 * 1024
     print(f"memory of {waiting} waiting events")
     print(f"  not yet routed: {in_journal / mib:6.1f} MiB in Valkey ({in_journal / waiting:.0f} bytes an event)")
-    print(f"  held by a rule: {in_lane / mib:6.1f} MiB in Valkey ({in_lane / waiting:.0f} bytes an event)")
+    print(f"  held by a rule: {in_queue / mib:6.1f} MiB in Valkey ({in_queue / waiting:.0f} bytes an event)")
     print(f"  router process: {small / mib:.0f} MiB soon after its start, {large / mib:.0f} MiB with all of them held")
 
 
@@ -314,7 +314,7 @@ async def with_run(bench: Bench, event_id: str) -> Any:
 
 
 async def routed(bench: Bench, count: int) -> bool:
-    return sum((await bench.lanes.lengths(await bench.lanes.names())).values()) >= count
+    return sum((await bench.queues.lengths(await bench.queues.names())).values()) >= count
 
 
 async def used(bench: Bench) -> int:

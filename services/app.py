@@ -61,24 +61,24 @@ def run_role(role: str, settings: Settings) -> None:
     """
     project = load_project(settings.config, home=settings.home)
     os.umask(int(settings.executor.umask, 8) if role == "executor" else PRIVATE_UMASK)
-    zygote = _zygote() if role == "executor" and settings.executor.mode == "fork" else None
+    process_template = _process_template() if role == "executor" and settings.executor.mode == "fork" else None
     try:
-        run_loop(_run(role, settings, project, zygote))
+        run_loop(_run(role, settings, project, process_template))
     finally:
-        if zygote is not None:
-            zygote.close()
+        if process_template is not None:
+            process_template.close()
 
 
-def _zygote() -> ProcessTemplate | None:
+def _process_template() -> ProcessTemplate | None:
     from services.executor.pool.process_template import ProcessTemplate
 
     return ProcessTemplate.fork()
 
 
-async def _run(role: str, settings: Settings, project: Project, zygote: ProcessTemplate | None) -> None:
+async def _run(role: str, settings: Settings, project: Project, process_template: ProcessTemplate | None) -> None:
     async with AsyncExitStack() as stack:
         shared = Shared(settings, project, stack)
-        shared.zygote = zygote
+        shared.process_template = process_template
         inspector = Inspector(shared.redis)
         parts = {**await _ROLES[role](shared), "inspector": inspector}
         try:
@@ -114,7 +114,7 @@ class Shared:
         self.history = History(self.redis, settings.history)
         self.journal = Journal(self.redis, settings.journal, consumer=self.instance)
         self.limits = settings.limits.as_limits()
-        self.zygote: ProcessTemplate | None = None
+        self.process_template: ProcessTemplate | None = None
         """What the executor's processes are forked from."""
         self._prefect: PrefectApi | None = None
 
@@ -140,7 +140,7 @@ class Shared:
             self._prefect = await self.stack.enter_async_context(connect_prefect())
         return self._prefect
 
-    def desk(self) -> SignalSubmission:
+    def submission(self) -> SignalSubmission:
         """Where signals are handed in."""
         from services.signals.submission import SignalSubmission
         from services.store.signals.signals import SignalStore
@@ -167,7 +167,7 @@ async def _listeners(shared: Shared) -> Parts:
     if sources.files:
         parts |= await _files(shared)
     open_listeners = partial(redis_listeners, redis=shared.redis, connect=shared.connect, settings=settings.listeners)
-    submit = shared.desk().submit
+    submit = shared.submission().submit
     for name, source in _with_defaults(sources.redis).items():
         listener = listener_name(name)
         intake: MessageIntake[Any]
@@ -231,7 +231,7 @@ async def _router(shared: Shared) -> Parts:
     from services.dispatch.announcer import Announcer
     from services.dispatch.dispatcher import Dispatcher
     from services.dispatch.run_creator import RunCreator
-    from services.operations.retention_job import LEASE_SECONDS as KEEPER_LEASE_SECONDS
+    from services.operations.retention_job import LEASE_SECONDS as RETENTION_LEASE_SECONDS
     from services.operations.retention_job import RetentionJob
     from services.prefect_api.signatures import check_with_prefect
     from services.routing.decisions import signal_for
@@ -256,23 +256,23 @@ async def _router(shared: Shared) -> Parts:
         check=lambda project: check_with_prefect(project, prefect),
         publish=RulesInForce(redis).put,
     )
-    desk = shared.desk()
+    submission = shared.submission()
     progress = EventTransitions(redis, retention_seconds=settings.history.retention_seconds)
     announcer = Announcer(prefect=prefect, busy=lambda: dispatcher.busy)
 
     async def submit(signal: ResumeSignal) -> None:
-        await desk.submit(signal)
+        await submission.submit(signal)
 
     def pace(rule: str) -> RuleSpec:
         known = live.project.rules.get(rule)
         return known.spec if known is not None else RuleSpec(name=rule, on="*", run="unknown/unknown")
 
-    lanes = DispatchQueues(redis)
+    dispatch_queues = DispatchQueues(redis)
     parked = ParkedEvents(redis)
     window_store = WindowStore(redis, seen_seconds=settings.journal.seen_seconds)
 
     async def needed() -> list[str]:
-        stores = (lanes, window_store, parked)
+        stores = (dispatch_queues, window_store, parked)
         return [position for store in stores for position in await store.oldest_positions()]
 
     windows = RuleWindows(
@@ -292,10 +292,10 @@ async def _router(shared: Shared) -> Parts:
         dead_letters=shared.dead_letters,
         submit_signal=submit,
         windows=windows,
-        trial=lambda event: ends_its_judge(event, live.project, home=settings.home),
+        poison_check=lambda event: ends_its_judge(event, live.project, home=settings.home),
     )
     dispatcher = Dispatcher(
-        lanes=lanes,
+        queues=dispatch_queues,
         paces=RuleUsages(redis),
         lease=Lease(redis, "dispatch", ttl_seconds=DISPATCH_LEASE_SECONDS),
         pace=pace,
@@ -315,10 +315,10 @@ async def _router(shared: Shared) -> Parts:
         settings=settings.dispatcher,
     )
     outcomes = RunStateTracker(prefect=prefect, recorder=progress, runs=CreatedRuns(redis), history=shared.history)
-    keeper = RetentionJob(
+    retention = RetentionJob(
         redis=redis,
         needed=needed,
-        lease=Lease(redis, "keeper", ttl_seconds=KEEPER_LEASE_SECONDS),
+        lease=Lease(redis, "keeper", ttl_seconds=RETENTION_LEASE_SECONDS),
         journal=settings.journal,
         history=settings.history,
     )
@@ -329,7 +329,7 @@ async def _router(shared: Shared) -> Parts:
         "dispatcher": dispatcher,
         "announcer": announcer,
         "outcomes": outcomes,
-        "keeper": keeper,
+        "keeper": retention,
     }
 
 
@@ -360,7 +360,7 @@ async def _executor(shared: Shared) -> Parts:
         log_settings=settings.log,
         home=settings.home,
         folders=shared.project.watched_folders,
-        zygote=shared.zygote,
+        process_template=shared.process_template,
     )
     return {"project": LiveProject(shared.project, home=settings.home, sources_matter=True), "executor": executor}
 
@@ -393,7 +393,7 @@ async def _api(shared: Shared) -> Parts:
         limits=shared.limits,
         sources=shared.project.sources.http,
         emit_for=shared.emit_for,
-        submit=partial(shared.desk().submit, origin="http:signals"),
+        submit=partial(shared.submission().submit, origin="http:signals"),
         dead=shared.dead_letters,
         readiness=readiness.read,
         scrape=scrape,

@@ -164,11 +164,11 @@ async def _replay_all(
     settings = session.settings
     rq_redis = connect_sync(session.redis_url, settings.redis)
     limits = settings.limits.as_limits()
-    desk = SignalSubmission(store=SignalStore(session.redis, settings.resumer), rq_redis=rq_redis, limits=limits)
+    submission = SignalSubmission(store=SignalStore(session.redis, settings.resumer), rq_redis=rq_redis, limits=limits)
     again = DeadReplay(
         journal=Journal(session.redis, settings.journal),
         letters=DeadLetters(session.redis),
-        submit_signal=desk.submit,
+        submit_signal=submission.submit,
         limits=limits,
     )
     failures = []

@@ -160,8 +160,8 @@ async def send_and_tell(session: Session, signal: ResumeSignal, *, wait_seconds:
     store = SignalStore(session.redis, session.settings.resumer)
     rq_redis = connect_sync(session.redis_url, session.settings.redis)
     try:
-        desk = SignalSubmission(store=store, rq_redis=rq_redis, limits=session.settings.limits.as_limits())
-        known = await desk.submit(signal, origin="sluice signals send")
+        submission = SignalSubmission(store=store, rq_redis=rq_redis, limits=session.settings.limits.as_limits())
+        known = await submission.submit(signal, origin="sluice signals send")
     finally:
         rq_redis.close()
     record = await store.outcome(signal.id, wait_seconds, of=tuple(Outcome)) if wait_seconds else None

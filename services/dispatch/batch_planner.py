@@ -132,12 +132,12 @@ _Rank: TypeAlias = tuple[int, tuple[int, int]]
 _Row: TypeAlias = tuple[int, tuple[int, int], DispatchQueue, Item]
 
 
-def ready_items(lane: DispatchQueue, now: float) -> list[Item]:
+def ready_items(queue: DispatchQueue, now: float) -> list[Item]:
     """What of the lane may go into a call, in order: everything that is due, or one if its circuit wants a probe."""
-    if lane.circuit.is_open and not lane.circuit.probe_due(now):
+    if queue.circuit.is_open and not queue.circuit.probe_due(now):
         return []
     due: list[Item] = []
-    for item in lane.items.values():
+    for item in queue.items.values():
         if item.in_flight:
             continue
         if item.not_before > now:
@@ -145,23 +145,23 @@ def ready_items(lane: DispatchQueue, now: float) -> list[Item]:
                 break
             continue
         due.append(item)
-    return due[:1] if lane.circuit.is_open else due
+    return due[:1] if queue.circuit.is_open else due
 
 
 def _keeps_its_place(item: Item) -> bool:
     return item.attempts <= KEEPS_ITS_PLACE and not item.suspect
 
 
-def _first_in_wait(lane: DispatchQueue, now: float) -> Item | None:
+def _first_in_wait(queue: DispatchQueue, now: float) -> Item | None:
     """The first item that failed because of the moment and is not due yet: the moment is the same for all behind it."""
-    if lane.circuit.is_open:
+    if queue.circuit.is_open:
         return None
-    waiting = (item for item in lane.items.values() if not item.in_flight and item.not_before > now)
+    waiting = (item for item in queue.items.values() if not item.in_flight and item.not_before > now)
     return next((item for item in waiting if _keeps_its_place(item)), None)
 
 
 def next_batches(
-    lanes: Iterable[DispatchQueue],
+    queues: Iterable[DispatchQueue],
     *,
     now: float,
     busy: set[str],
@@ -175,44 +175,44 @@ def next_batches(
     Higher priorities first; among equals, who has waited longest. That order is kept among all rules of a deployment
     while something waits out the moment, but for items that may be at fault themselves.
     """
-    by_deployment = _rows_by_deployment([lane for lane in lanes if lane.deployment not in busy], now, priority)
+    by_deployment = _rows_by_deployment([queue for queue in queues if queue.deployment not in busy], now, priority)
     batches: list[RunBatch] = []
     for deployment, rows in sorted(by_deployment.items(), key=lambda pair: _by_rank(pair[1][0])):
         if len(batches) >= calls:
             break
         chosen = _choose(rows, allowance, most)
         if chosen:
-            batches.append(RunBatch(deployment, chosen, probe=any(lane.circuit.is_open for lane, _ in chosen)))
+            batches.append(RunBatch(deployment, chosen, probe=any(queue.circuit.is_open for queue, _ in chosen)))
     return batches
 
 
 def _rows_by_deployment(
-    lanes: Iterable[DispatchQueue], now: float, priority: Callable[[str], int]
+    queues: Iterable[DispatchQueue], now: float, priority: Callable[[str], int]
 ) -> dict[str, list[_Row]]:
     """What may be tried now, in order, as far as nothing before it waits out the moment."""
     found: dict[str, list[_Row]] = {}
     barriers: dict[str, _Rank] = {}
-    for lane in lanes:
-        rank = -priority(lane.rule)
-        found.setdefault(lane.deployment, []).extend(
-            (rank, order(item.entry), lane, item) for item in ready_items(lane, now)
+    for queue in queues:
+        rank = -priority(queue.rule)
+        found.setdefault(queue.deployment, []).extend(
+            (rank, order(item.entry), queue, item) for item in ready_items(queue, now)
         )
-        if (waiting := _first_in_wait(lane, now)) is not None:
+        if (waiting := _first_in_wait(queue, now)) is not None:
             barrier = (rank, order(waiting.entry))
-            barriers[lane.deployment] = min(barrier, barriers.get(lane.deployment, barrier))
+            barriers[queue.deployment] = min(barrier, barriers.get(queue.deployment, barrier))
     for deployment, barrier in barriers.items():
         found[deployment] = [row for row in found[deployment] if _by_rank(row) < barrier]
     return {deployment: sorted(rows, key=_by_rank) for deployment, rows in found.items() if rows}
 
 
-def next_due(lanes: Iterable[DispatchQueue], now: float) -> float:
+def next_due(queues: Iterable[DispatchQueue], now: float) -> float:
     """Seconds until something in memory may be tried that may not be now; infinite if nothing waits for a time."""
     times = [
-        lane.circuit.next_probe
-        if lane.circuit.is_open
-        else min((item.not_before for item in lane.items.values() if item.not_before > now), default=float("inf"))
-        for lane in lanes
-        if lane.items
+        queue.circuit.next_probe
+        if queue.circuit.is_open
+        else min((item.not_before for item in queue.items.values() if item.not_before > now), default=float("inf"))
+        for queue in queues
+        if queue.items
     ]
     return max(0.0, min((time for time in times if time > now), default=float("inf")) - now)
 
@@ -223,19 +223,19 @@ def _choose(
     chosen: list[tuple[DispatchQueue, Item]] = []
     exhausted: set[str] = set()
     together = most
-    for _, _, lane, item in rows:
-        if lane.rule in exhausted:
+    for _, _, queue, item in rows:
+        if queue.rule in exhausted:
             continue
         limit = min(together, item.most_together)
         if len(chosen) >= limit:
             if len(chosen) >= together:
                 break
             continue
-        if not allowance.take(lane.rule, admitted=item.admitted):
-            exhausted.add(lane.rule)  # what stands behind it in its rule must not overtake it
+        if not allowance.take(queue.rule, admitted=item.admitted):
+            exhausted.add(queue.rule)  # what stands behind it in its rule must not overtake it
             continue
         together = limit
-        chosen.append((lane, item))
+        chosen.append((queue, item))
     return chosen
 
 
@@ -243,18 +243,18 @@ def _by_rank(row: _Row) -> _Rank:
     return row[0], row[1]
 
 
-def held(lanes: Iterable[DispatchQueue], now: float) -> list[Mapping[str, object]]:
+def held(queues: Iterable[DispatchQueue], now: float) -> list[Mapping[str, object]]:
     """The lanes whose circuits are open, for the status."""
     return [
         {
-            "rule": lane.rule,
-            "deployment": lane.deployment,
-            "cause": lane.circuit.cause,
-            "reason": lane.circuit.reason,
-            "for_seconds": round(now - lane.circuit.since),
-            "waiting": max(lane.length, len(lane.items)),
-            "next_try_in_seconds": max(0, round(lane.circuit.next_probe - now)),
+            "rule": queue.rule,
+            "deployment": queue.deployment,
+            "cause": queue.circuit.cause,
+            "reason": queue.circuit.reason,
+            "for_seconds": round(now - queue.circuit.since),
+            "waiting": max(queue.length, len(queue.items)),
+            "next_try_in_seconds": max(0, round(queue.circuit.next_probe - now)),
         }
-        for lane in lanes
-        if lane.circuit.is_open
+        for queue in queues
+        if queue.circuit.is_open
     ]

@@ -85,7 +85,7 @@ class Dispatcher:
     def __init__(
         self,
         *,
-        lanes: DispatchQueueReader,
+        queues: DispatchQueueReader,
         paces: Paces,
         lease: Lease,
         pace: Callable[[str], Pace],
@@ -94,7 +94,7 @@ class Dispatcher:
         rejudge: Callable[[Sequence[tuple[str, Dispatch]]], Awaitable[int]],
         settings: DispatcherSettings,
     ) -> None:
-        self._source = lanes
+        self._source = queues
         self._paces = paces
         self._lease = lease
         self._pace = pace
@@ -109,7 +109,7 @@ class Dispatcher:
         )
         self._wake = asyncio.Event()
         self._calls = calls(self._wake.set)
-        self._lanes: dict[str, DispatchQueue] = {}
+        self._queues: dict[str, DispatchQueue] = {}
         self._work: set[asyncio.Task[None]] = set()
         self._trouble = Backoff("dispatch", first_seconds=0.1, longest_seconds=5)
         self._active = False
@@ -130,13 +130,13 @@ class Dispatcher:
 
     def status(self) -> Mapping[str, Any]:
         """For the role's report; ``held`` says what waits for what."""
-        holding = held(self._lanes.values(), time.monotonic())
+        holding = held(self._queues.values(), time.monotonic())
         status: dict[str, Any] = {
             "ready": True,
             "active": self._active,
             "created": self._calls.created,
             "refused": self._calls.refused,
-            "waiting": sum(max(lane.length, len(lane.items)) for lane in self._lanes.values()),
+            "waiting": sum(max(queue.length, len(queue.items)) for queue in self._queues.values()),
             "held": holding,
         }
         troubles = [trouble for trouble in (self._trouble.trouble, self._calls.trouble) if trouble]
@@ -148,7 +148,7 @@ class Dispatcher:
     @property
     def busy(self) -> bool:
         """Whether runs wait that Prefect may be asked for."""
-        return any(lane.items and not lane.circuit.is_open for lane in self._lanes.values())
+        return any(queue.items and not queue.circuit.is_open for queue in self._queues.values())
 
     async def _lead(self) -> None:
         """Dispatch for as long as the lease is ours."""
@@ -170,7 +170,7 @@ class Dispatcher:
             self._active = False
             await ended(*helpers)
             await self._finish()
-            self._lanes.clear()
+            self._queues.clear()
             self._judged_by = ""
             with contextlib.suppress(TransientError, Backpressure):
                 await self._lease.release()
@@ -216,7 +216,7 @@ class Dispatcher:
         now = time.monotonic()
         allowance = await self._allowance()
         batches = next_batches(
-            self._lanes.values(),
+            self._queues.values(),
             now=now,
             busy=self._calls.busy,
             priority=lambda rule: self._pace(rule).priority,
@@ -231,31 +231,31 @@ class Dispatcher:
             task.add_done_callback(self._work.discard)
         if batches:
             await asyncio.sleep(0)
-        return min(_LONGEST_WAIT_SECONDS, next_due(self._lanes.values(), now), max(0.001, allowance.more_in_seconds))
+        return min(_LONGEST_WAIT_SECONDS, next_due(self._queues.values(), now), max(0.001, allowance.more_in_seconds))
 
     async def _refill(self) -> None:
         names = await self._source.names()
         for name in names:
-            if name not in self._lanes:
+            if name not in self._queues:
                 rule, _, deployment = name.partition(":")
-                self._lanes[name] = DispatchQueue(
+                self._queues[name] = DispatchQueue(
                     name, rule, deployment, RuleCircuit(self._circuits), rules=self._judged_by
                 )
         present = set(names)
-        for name, lane in self._lanes.items():
-            if name not in present and not lane.items:
-                lane.last_read = ""
-                lane.length = 0
-                lane.rules = self._judged_by
-        wanted = {name: (lane.last_read, lane.room) for name in names if (lane := self._lanes[name]).room}
+        for name, queue in self._queues.items():
+            if name not in present and not queue.items:
+                queue.last_read = ""
+                queue.length = 0
+                queue.rules = self._judged_by
+        wanted = {name: (queue.last_read, queue.room) for name in names if (queue := self._queues[name]).room}
         for name, waiting in (await self._source.read(wanted)).items():
-            self._lanes[name].take_in(waiting)
-        full = [name for name in names if not self._lanes[name].room]
+            self._queues[name].take_in(waiting)
+        full = [name for name in names if not self._queues[name].room]
         for name, length in (await self._source.lengths(full)).items():
-            self._lanes[name].length = length
+            self._queues[name].length = length
         self._judged_by = self._rules_version()
         if time.monotonic() >= self._next_recount:
-            await self._recount([name for name in names if self._lanes[name].room])
+            await self._recount([name for name in names if self._queues[name].room])
 
     async def _recount(self, names: Sequence[str]) -> None:
         """Read a lane from its beginning if it holds more than is in memory.
@@ -264,39 +264,39 @@ class Dispatcher:
         has come back without its last second, in which they were taken out, or when its clock was set back.
         """
         for name, length in (await self._source.lengths(names)).items():
-            lane = self._lanes[name]
-            if length > len(lane.items):
-                lane.last_read = ""
+            queue = self._queues[name]
+            if length > len(queue.items):
+                queue.last_read = ""
         self._next_recount = time.monotonic() + _RECOUNT_SECONDS
 
     async def _reconsider(self) -> None:
         """When the rules have changed, what is held may be theirs no more: let them decide on it again."""
         version = self._rules_version()
-        changed = [name for name, lane in self._lanes.items() if lane.circuit.is_open and lane.rules != version]
+        changed = [name for name, queue in self._queues.items() if queue.circuit.is_open and queue.rules != version]
         if changed:
             for name, last in (await self._source.ends(changed)).items():
-                self._lanes[name].outdated = last
+                self._queues[name].outdated = last
             for name in changed:
-                self._lanes[name].rules = version
-        for lane in self._lanes.values():
-            if not lane.outdated:
+                self._queues[name].rules = version
+        for queue in self._queues.values():
+            if not queue.outdated:
                 continue
-            outdated = lane.outdated_items()
+            outdated = queue.outdated_items()
             items = [item for item in outdated if not item.in_flight]
             moved = await self._rejudge([(item.entry, item.dispatch) for item in items])
             if moved:
                 for item in items:
-                    del lane.items[item.entry]
+                    del queue.items[item.entry]
                 if moved < len(items):
-                    lane.last_read = ""  # what the journal no longer holds stays as it was decided
+                    queue.last_read = ""  # what the journal no longer holds stays as it was decided
                 self._wake.set()  # there may be more behind them
             elif len(items) == len(outdated):  # else the end of a call wakes this part up
-                lane.outdated = ""
-                lane.circuit.reset()
-                log.info("what a rule held was judged again by the present rules", rule=lane.rule)
+                queue.outdated = ""
+                queue.circuit.reset()
+                log.info("what a rule held was judged again by the present rules", rule=queue.rule)
 
     async def _allowance(self) -> Allowance:
-        paces = {lane.rule: self._pace(lane.rule) for lane in self._lanes.values() if lane.items}
+        paces = {queue.rule: self._pace(queue.rule) for queue in self._queues.values() if queue.items}
         active = {rule: pace.max_active_runs for rule, pace in paces.items() if pace.max_active_runs is not None}
         rates = {rule: pace.rate for rule, pace in paces.items() if pace.rate is not None}
         most = self._settings.max_active_runs
@@ -323,11 +323,11 @@ class Dispatcher:
         passed: dict[str, list[str]] = {}
         seconds: dict[str, float] = {}
         chosen = [pair for batch in batches for pair in batch.items]
-        for lane, item in chosen:
-            rate = self._pace(lane.rule).rate
+        for queue, item in chosen:
+            rate = self._pace(queue.rule).rate
             if rate is not None and not item.admitted:
-                passed.setdefault(lane.rule, []).append(f"{lane.name} {item.entry}")
-                seconds[lane.rule] = rate.per_seconds
+                passed.setdefault(queue.rule, []).append(f"{queue.name} {item.entry}")
+                seconds[queue.rule] = rate.per_seconds
         if passed:
             await self._paces.pass_on(passed, seconds=seconds, now_ms=now_ms())
         for _, item in chosen:

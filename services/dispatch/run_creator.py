@@ -127,7 +127,7 @@ class RunCreator:
 
     async def make(self, batch: RunBatch) -> None:
         """Have a batch's runs created and record what became of each; cancelling it loses nothing."""
-        rules = [lane.rule for lane, _ in batch.items]
+        rules = [queue.rule for queue, _ in batch.items]
         self.busy.add(batch.deployment)
         for _, item in batch.items:
             item.in_flight = True
@@ -165,12 +165,12 @@ class RunCreator:
         unfit: list[_Outcome] = []
         try:
             deployment = await self._deployment(batch.deployment)
-            for lane, item in batch.items:
+            for queue, item in batch.items:
                 try:
                     bodies.append(self._body(item.dispatch, deployment))
-                    sent.append((lane, item))
+                    sent.append((queue, item))
                 except RejectedEvent as error:
-                    unfit.append((lane, item, Result(CreationResult.REFUSED, said=error.reason, code=error.code)))
+                    unfit.append((queue, item, Result(CreationResult.REFUSED, said=error.reason, code=error.code)))
             results = await create_runs(self._prefect, deployment, bodies) if bodies else []
         except NotFound as error:
             await self._missing(batch, error)
@@ -205,13 +205,13 @@ class RunCreator:
             f"the deployment {batch.deployment!r} does not exist: register it (`sluice deploy`), and this event and "
             "those behind it go on by themselves"
         )
-        for lane, item in {id(lane): (lane, item) for lane, item in reversed(batch.items)}.values():
-            if lane.circuit.trip("deployment-missing", reason, time.monotonic()):
-                log.warning("a rule holds its events", rule=lane.rule, reason=reason, said=str(error))
-                lane.noticed = True
+        for queue, item in {id(queue): (queue, item) for queue, item in reversed(batch.items)}.values():
+            if queue.circuit.trip("deployment-missing", reason, time.monotonic()):
+                log.warning("a rule holds its events", rule=queue.rule, reason=reason, said=str(error))
+                queue.noticed = True
                 with contextlib.suppress(TransientError, Backpressure):
                     (letter, *_) = await self._letters(item.dispatch, "deployment-missing", reason, attempts=1)
-                    await self._bury(letter.model_copy(update={"id": _notice_id(lane)}))
+                    await self._bury(letter.model_copy(update={"id": _notice_id(queue)}))
 
     def _refused_call(self, sent: Sequence[tuple[DispatchQueue, Item]], error: RejectedEvent) -> list[_Outcome]:
         """Prefect did not take the call as a whole: its halves are tried, until it is clear whose fault it is."""
@@ -230,7 +230,7 @@ class RunCreator:
             item.most_together = max(1, len(sent) // 2)
         alone = len(sent) == 1
         result = Result(CreationResult.FAILED if alone else CreationResult.RETRY, said=str(error), answered=False)
-        return [(lane, item, result) for lane, item in sent]
+        return [(queue, item, result) for queue, item in sent]
 
     def _wait_for_prefect(self, error: TransientError) -> None:
         wait = self._prefect_trouble.failed(error)
@@ -252,27 +252,27 @@ class RunCreator:
     async def _settle(self, batch: RunBatch, results: Sequence[_Outcome]) -> None:
         made: list[_Outcome] = []
         refused: list[_Outcome] = []
-        was_open = {lane.name for lane, _ in batch.items if lane.circuit.is_open}
+        was_open = {queue.name for queue, _ in batch.items if queue.circuit.is_open}
         jitter = random.uniform(0.5, 1.0)  # noqa: S311 - one for all: what failed together stays in order
-        for lane, item, result in results:
+        for queue, item, result in results:
             if result.fate is CreationResult.CREATED:
-                if lane.circuit.succeeded():
-                    log.info("a rule goes on", rule=lane.rule, deployment=lane.deployment)
-                made.append((lane, item, result))
+                if queue.circuit.succeeded():
+                    log.info("a rule goes on", rule=queue.rule, deployment=queue.deployment)
+                made.append((queue, item, result))
             elif result.fate is CreationResult.REFUSED:
-                if lane.circuit.is_open and lane.name not in was_open:
+                if queue.circuit.is_open and queue.name not in was_open:
                     continue  # the circuit has opened over this batch: what is left of it is held, too
-                refused.append((lane, item, result))
+                refused.append((queue, item, result))
                 if not (item.dispatch.part and len(item.dispatch.positions) > 1):  # its whole has been counted
-                    self._note_refusal(lane, result)
+                    self._note_refusal(queue, result)
             elif self._hopeless(item, result, jitter):
-                refused.append((lane, item, result))
+                refused.append((queue, item, result))
         await self._until_recorded(made, refused)
-        for lane, item, _ in (
+        for queue, item, _ in (
             *made,
             *refused,
         ):  # not before: what is forgotten here and still in its lane is lost there
-            lane.items.pop(item.entry, None)
+            queue.items.pop(item.entry, None)
 
     def _hopeless(self, item: Item, result: Result, jitter: float) -> bool:
         """Let the item be tried again; answers whether it has been tried too often."""
@@ -289,9 +289,9 @@ class RunCreator:
         most = MOST_ATTEMPTS_TOGETHER if together else MOST_ATTEMPTS_ALONE
         return result.fate is CreationResult.FAILED and item.attempts >= most
 
-    def _note_refusal(self, lane: DispatchQueue, result: Result) -> None:
-        if lane.circuit.failed(result.code, result.said, time.monotonic()):
-            log.warning("a rule holds its events", rule=lane.rule, deployment=lane.deployment, reason=result.said)
+    def _note_refusal(self, queue: DispatchQueue, result: Result) -> None:
+        if queue.circuit.failed(result.code, result.said, time.monotonic()):
+            log.warning("a rule holds its events", rule=queue.rule, deployment=queue.deployment, reason=result.said)
 
     async def _until_recorded(self, made: Sequence[_Outcome], refused: Sequence[_Outcome]) -> None:
         """The runs exist, so this does not give up; if the process ends here, the lane still holds them."""
@@ -300,7 +300,7 @@ class RunCreator:
                 await self._recorder.created([Made(item.entry, item.dispatch, one.run_id) for _, item, one in made])
                 for _, item, result in refused:
                     await self._refuse(item, result)
-                await self._take_notices_back({id(lane): lane for lane, _, _ in made}.values())
+                await self._take_notices_back({id(queue): queue for queue, _, _ in made}.values())
             except (TransientError, Backpressure) as error:
                 await self._redis_trouble.after(error)
                 continue
@@ -312,13 +312,13 @@ class RunCreator:
             action = item.dispatch.action
             log.debug("run created", event_id=id_of(action.identities[0]), rule=action.rule, run_id=result.run_id)
 
-    async def _take_notices_back(self, lanes: Iterable[DispatchQueue]) -> None:
+    async def _take_notices_back(self, queues: Iterable[DispatchQueue]) -> None:
         """The letters that said what a rule waits for are no longer true; one may be from an earlier process."""
-        noticed = [lane for lane in lanes if lane.noticed]
+        noticed = [queue for queue in queues if queue.noticed]
         if noticed:
-            await self._withdraw([_notice_id(lane) for lane in noticed])
-        for lane in noticed:
-            lane.noticed = False
+            await self._withdraw([_notice_id(queue) for queue in noticed])
+        for queue in noticed:
+            queue.noticed = False
 
     async def _refuse(self, item: Item, result: Result) -> None:
         """Two runs for half of the events each, where that may save one; else a dead letter for every event, whole."""
@@ -382,5 +382,5 @@ class RunCreator:
         return letters
 
 
-def _notice_id(lane: DispatchQueue) -> str:
-    return letter_id_of("held", lane.rule, lane.deployment)
+def _notice_id(queue: DispatchQueue) -> str:
+    return letter_id_of("held", queue.rule, queue.deployment)

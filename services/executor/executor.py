@@ -20,7 +20,7 @@ import structlog
 
 from config.settings import ExecutorSettings, LogSettings, RedisSettings
 from events.errors import SluiceError
-from services.executor.finalizing.end_reason import AFTERMATH_SECONDS, EndReason
+from services.executor.finalizing.end_reason import FINALIZER_SECONDS, EndReason
 from services.executor.finalizing.lost_runs import Debt, LostRuns
 from services.executor.finalizing.unrecorded_runs import UnrecordedRuns
 from services.executor.intake.job_enqueuer import JobEnqueuer
@@ -63,7 +63,7 @@ class Executor:
         log_settings: LogSettings,
         home: Path,
         folders: Sequence[str] = (),
-        zygote: ProcessTemplate | None = None,
+        process_template: ProcessTemplate | None = None,
     ) -> None:
         self._settings = settings
         self._prefect = prefect
@@ -91,8 +91,8 @@ class Executor:
             claimed=partial(run_calls.was_claimed, prefect),
             lost_seconds=settings.lost_seconds,
         )
-        self._fleet = ProcessPool(
-            seats=settings.slots,
+        self._pool = ProcessPool(
+            slot_numbers=settings.slots,
             waiting=settings.waiting,
             assignment=lambda path, sources: {**self._told, "socket": path, "sources": sources},
             listener=self,
@@ -100,15 +100,15 @@ class Executor:
             recheck_seconds=settings.recheck_seconds,
             halted_seconds=settings.lost_seconds,
             warms=settings.mode == "fork",
-            zygote=zygote,
+            process_template=process_template,
         )
         self._intake = RunIntake(
             prefect=_Port(prefect, refresh=lambda: self._queueing.call(registered.refresh)),
             enqueue=self._queueing.put,
             policy=RunPolicy(executor=settings.name, globs=settings.deployments, registered=registered.get),
-            running=lambda: list(self._fleet.running),
-            tell=self._fleet.tell,
-            changed=lambda deployments: self._fleet.set_sources(sources_of(deployments)),
+            running=lambda: list(self._pool.running),
+            tell=self._pool.tell,
+            changed=lambda deployments: self._pool.set_sources(sources_of(deployments)),
             settings=settings,
         )
         self._debts: dict[str, tuple[Debt, float]] = {}
@@ -123,7 +123,7 @@ class Executor:
             async with asyncio.TaskGroup() as group:
                 for work in (
                     self._intake.run,
-                    self._fleet.run,
+                    self._pool.run,
                     self._measure,
                     self._sweep,
                     self._beat,
@@ -132,7 +132,7 @@ class Executor:
                 ):
                     group.create_task(work())
         finally:
-            await self._fleet.end(finish_seconds=self._settings.stop_seconds)
+            await self._pool.end(finish_seconds=self._settings.stop_seconds)
             for task in list(self._tasks):
                 task.cancel()
             with contextlib.suppress(SluiceError, TimeoutError):
@@ -142,25 +142,25 @@ class Executor:
     def status(self) -> Mapping[str, Any]:
         """Slots, what runs, what waits, and how fast runs start."""
         now = time.time()
-        broken = self._fleet.files.problems
+        broken = self._pool.files.problems
         problems = [f"the flow {name} does not import: {problem}" for name, problem in sorted(broken.items())]
         intake = self._intake.status()
         if "degraded" in intake:
             problems.insert(0, intake["degraded"])
-        running = self._fleet.running
-        if self._fleet.blocked:
+        running = self._pool.running
+        if self._pool.blocked:
             problems.insert(0, self._blocked())
         return {
-            "ready": bool(self._fleet.slots) and bool(intake["listening"]),
+            "ready": bool(self._pool.slots) and bool(intake["listening"]),
             "name": self._settings.name,
             "slots": self._settings.slots,
-            "slots_ready": len(self._fleet.slots),
+            "slots_ready": len(self._pool.slots),
             "running": len(running),
             "runs": [
                 {"run": run, "slot": slot.number, "seconds": round(now - slot.since, 1), "waits": slot.waiting}
                 for run, slot in running.items()
             ],
-            "paused": self._fleet.waiting,
+            "paused": self._pool.waiting,
             "waiting": self._depth,
             "waiting_for_their_time": intake["waiting_for_their_time"],
             "oldest_waiting_seconds": self._oldest,
@@ -174,7 +174,7 @@ class Executor:
 
     def _blocked(self) -> str:
         return (
-            f"all slots are held by {self._fleet.waiting} runs that wait, and no other run can start until one of "
+            f"all slots are held by {self._pool.waiting} runs that wait, and no other run can start until one of "
             f"them goes on: there are {self._settings.slots} slots, and executor.waiting lets {self._settings.waiting} "
             "runs wait beside them; raise it, or have long waits suspend their run (suspend=True)"
         )
@@ -216,14 +216,14 @@ class Executor:
     async def _sweep(self) -> None:
         while True:
             with contextlib.suppress(SluiceError):
-                running = {run_id: slot.since for run_id, slot in self._fleet.running.items()}
+                running = {run_id: slot.since for run_id, slot in self._pool.running.items()}
                 for debt in await self._queueing.call(partial(self._sweeper.sweep, running)):
                     self._settle(debt)
             await asyncio.sleep(self._settings.lost_seconds / 4)
 
     async def _look_for_unheld(self) -> None:
         async def held() -> set[str]:
-            return {*self._fleet.running, *await self._queueing.call(self._executions.held_by_anyone)}
+            return {*self._pool.running, *await self._queueing.call(self._executions.held_by_anyone)}
 
         while True:
             await asyncio.sleep(self._settings.lost_seconds)
@@ -239,7 +239,7 @@ class Executor:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             old = time.time() - HEARTBEAT_SECONDS
-            runs = [run for run, slot in self._fleet.running.items() if slot.since < old]
+            runs = [run for run, slot in self._pool.running.items() if slot.since < old]
             events = [run_event("prefect.flow-run.heartbeat", run_id=run, payload={}) for run in runs]
             with contextlib.suppress(SluiceError):
                 await emit(self._prefect, events)
@@ -250,14 +250,14 @@ class Executor:
             asked = time.monotonic()
             with contextlib.suppress(SluiceError):
                 options = await read_server_options(self._prefect, client=f"sluice-executor-{self._settings.name}")
-                self._fleet.remember({"csrf": options.csrf, "result_storage": options.result_storage, "at": asked})
+                self._pool.remember({"csrf": options.csrf, "result_storage": options.result_storage, "at": asked})
             await asyncio.sleep(ASK_SECONDS)
 
     def _settle(self, debt: Debt) -> None:
         """Have Prefect told; what gets no answer is tried again after a while."""
         run_id = debt.execution.run_id
-        _, asked = self._debts.get(run_id, (debt, -AFTERMATH_SECONDS))
-        if time.monotonic() - asked >= AFTERMATH_SECONDS and self._fleet.settle(run_id, debt.ending, debt.message):
+        _, asked = self._debts.get(run_id, (debt, -FINALIZER_SECONDS))
+        if time.monotonic() - asked >= FINALIZER_SECONDS and self._pool.settle(run_id, debt.ending, debt.message):
             self._debts[run_id] = (debt, time.monotonic())
 
     def _spawn(self, work: partial[None]) -> None:

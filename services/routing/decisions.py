@@ -147,14 +147,14 @@ class EventDecider:
         dead_letters: DeadLetters,
         submit_signal: Callable[[ResumeSignal], Awaitable[None]],
         windows: Windows | None,
-        trial: Trial | None,
+        poison_check: Trial | None,
         limits: CircuitLimits,
     ) -> None:
         self._judge = judge
         self._dead_letters = dead_letters
         self._submit_signal = submit_signal
         self._windows = windows
-        self._trial = trial
+        self._poison_check = poison_check
         self._limits = limits
         self._circuits: dict[str, RuleCircuit] = {}
         self._version: str | None = None
@@ -167,9 +167,9 @@ class EventDecider:
 
     async def decide(self, entry: JournalEntry) -> Decision:
         """Ask the rules and do what they say; raises `TransientError` or `Backpressure`, then do it again."""
-        if (guilty := await self._guilt(entry)) is not None:
+        if (poisonous := await self._guilt(entry)) is not None:
             decision = Decision(entry)
-            reason = f"{entry.deliveries} routers ended while they had this event in hand, and {guilty}"
+            reason = f"{entry.deliveries} routers ended while they had this event in hand, and {poisonous}"
             await self._bury(decision, None, "ended-routers", reason)
             return decision
         try:
@@ -197,7 +197,7 @@ class EventDecider:
             return None
         if entry.deliveries >= MOST_DELIVERIES:
             return "that is no chance"
-        return await self._trial(entry.event) if self._trial is not None else None
+        return await self._poison_check(entry.event) if self._poison_check is not None else None
 
     def _note_version(self, version: str) -> None:
         if version != self._version:

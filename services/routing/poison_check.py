@@ -19,14 +19,14 @@ from config.settings import CHECKOUT
 from events.event import Event, stored_event
 from events.rule import evaluate
 
-TRIAL_SECONDS: Final = 30.0
+POISON_CHECK_SECONDS: Final = 30.0
 """A router that judges one event for so long has ended for all practical purposes."""
 
 log = structlog.get_logger()
 
 
 async def ends_its_judge(
-    event: Event, project: Project, *, home: Path, within_seconds: float = TRIAL_SECONDS
+    event: Event, project: Project, *, home: Path, within_seconds: float = POISON_CHECK_SECONDS
 ) -> str | None:
     """How the process that judged the event ended, if not by itself; None for an event that is not to blame."""
     told = {

@@ -81,7 +81,7 @@ class Router:
         dead_letters: DeadLetters,
         submit_signal: Callable[[ResumeSignal], Awaitable[None]],
         windows: Windows | None = None,
-        trial: Trial | None = None,
+        poison_check: Trial | None = None,
         limits: CircuitLimits | None = None,
     ) -> None:
         self._journal = journal
@@ -94,7 +94,7 @@ class Router:
             dead_letters=dead_letters,
             submit_signal=submit_signal,
             windows=windows,
-            trial=trial,
+            poison_check=poison_check,
             limits=limits or CircuitLimits(),
         )
         self._reading = Backoff("route events", first_seconds=0.1, longest_seconds=5)

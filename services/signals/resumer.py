@@ -29,11 +29,11 @@ class Resumer:
 
     worker: SignalWorker
     watch: WaitObserver
-    teller: OutcomePublisher
+    publisher: OutcomePublisher
 
     def parts(self) -> Mapping[str, Part]:
         """By name, for the role's report."""
-        return {"worker": self.worker, "watch": self.watch, "teller": self.teller}
+        return {"worker": self.worker, "watch": self.watch, "teller": self.publisher}
 
 
 def build_resumer(
@@ -55,7 +55,7 @@ def build_resumer(
     async def remind(run: RunView) -> None:
         await emit(api, [reminder_event(run)])
 
-    bystander = ResumeObserver(store=store, waits=waits, runs=runs, apply=applier.apply, remind=remind)
+    resume_observer = ResumeObserver(store=store, waits=waits, runs=runs, apply=applier.apply, remind=remind)
     return Resumer(
         worker=SignalWorker(apply=applier.apply, connect=connect_rq, instance=instance, at_once=settings.at_once),
         watch=WaitObserver(
@@ -64,11 +64,11 @@ def build_resumer(
             runs=runs,
             apply=applier.apply,
             serve=applier.serve,
-            bystander=bystander,
+            resume_observer=resume_observer,
             changes=state_changes,
             settings=settings,
         ),
-        teller=OutcomePublisher(
+        publisher=OutcomePublisher(
             store=store,
             outbox=Outbox(redis, consumer=instance),
             emit=lambda bodies: emit(api, bodies),

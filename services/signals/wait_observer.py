@@ -62,7 +62,7 @@ class WaitObserver:
         runs: Runs,
         apply: Callable[[str], Awaitable[None]],
         serve: Callable[[str], Awaitable[object]],
-        bystander: ResumeObserver,
+        resume_observer: ResumeObserver,
         changes: Callable[[], AsyncIterator[StateChange | Connected]],
         settings: ResumerSettings,
     ) -> None:
@@ -71,7 +71,7 @@ class WaitObserver:
         self._runs = runs
         self._apply = apply
         self._serve_late = serve
-        self._bystander = bystander
+        self._resume_observer = resume_observer
         self._changes = changes
         self._settings = settings
         self._paused: dict[str, str] = {}
@@ -132,7 +132,7 @@ class WaitObserver:
             else:
                 self._paused.pop(change.run_id, None)
                 self._unseen.pop(change.run_id, None)
-                self._aside(partial(self._bystander.left, change))
+                self._aside(partial(self._resume_observer.left, change))
 
     def _aside(self, work: Callable[[], Awaitable[object]]) -> None:
         task = asyncio.create_task(self._tried_again(work))
@@ -191,13 +191,13 @@ class WaitObserver:
         fresh = await self._waits.fresh(runs)
         for run in runs:
             if run.run_id in fresh and run.handed_over:
-                await self._bystander.handed_over(run)
+                await self._resume_observer.handed_over(run)
         await self._waits.began(runs)
         for run in runs:
             if run.run_id in fresh and run.ours:
                 before = fresh[run.run_id]
                 if entry_of(run.wait_id) > 1 if before is None else before != run.wait_id:
-                    self._aside(partial(self._bystander.waits_again, run))
+                    self._aside(partial(self._resume_observer.waits_again, run))
         targets = {run.run_id: _targets(run) for run in runs}
         wanted = await self._store.with_signals([target for found in targets.values() for target in found])
         async with asyncio.TaskGroup() as tasks:
@@ -219,7 +219,7 @@ class WaitObserver:
         """Look at signals whose time has come: lost jobs, tries put off, ends of their time to live; and alarms."""
         for signal_id in await self._store.due():
             await self._apply(signal_id)
-        await self._bystander.alarms(datetime.now(UTC))
+        await self._resume_observer.alarms(datetime.now(UTC))
 
     async def _poll(self) -> None:
         """Hold the buffered signals against the runs that wait, in case an event was not heard."""
@@ -246,15 +246,15 @@ class WaitObserver:
         async for page in self._runs.paused():
             waiting |= {run.run_id: run.wait_id for run in page}
             await self._see_to(page)
-            await self._tried_again(partial(self._bystander.still_waiting, page))
+            await self._tried_again(partial(self._resume_observer.still_waiting, page))
             # Prefect answers one call at a time: a scan takes a quarter of its time.
             await asyncio.sleep(3 * (time.monotonic() - asked))
             asked = time.monotonic()
         async for run_id, wait in self._waits.known():
             if waiting.get(run_id) != wait:
-                await self._tried_again(partial(self._bystander.left_unheard, run_id, wait))
+                await self._tried_again(partial(self._resume_observer.left_unheard, run_id, wait))
         tagged = [run_id async for run_id in self._waits.all_tagged() if run_id not in waiting]
-        await self._tried_again(partial(self._bystander.untag_ended, tagged))
+        await self._tried_again(partial(self._resume_observer.untag_ended, tagged))
 
 
 def _targets(run: RunView) -> list[str]:

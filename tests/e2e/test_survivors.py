@@ -146,8 +146,8 @@ def test_nothing_survives_when_parents_and_slots_were_killed_before(running: tup
     installation, family = running
     assert family.look()
     (executor,) = installation.status["roles"]["executor"]["instances"]
-    (zygote,) = psutil.Process(executor["pid"]).children()
-    (warm,) = zygote.children()
+    (process_template,) = psutil.Process(executor["pid"]).children()
+    (warm,) = process_template.children()
     slots = warm.children()
     assert len(slots) >= 3
     for process in (warm, *slots):  # nobody is left to end what their runs have left behind

@@ -303,8 +303,8 @@ class Installation:
 
     async def waiting(self) -> int:
         """How much is under way: events that are not routed, runs that are not created or not executed."""
-        lanes, depth = DispatchQueues(self.redis), await Journal(self.redis, JournalSettings()).depth()
-        lengths = await lanes.lengths(await lanes.names())
+        queues, depth = DispatchQueues(self.redis), await Journal(self.redis, JournalSettings()).depth()
+        lengths = await queues.lengths(await queues.names())
         executing = 0
         for rule in ("tenth", faults_answers.RULE):
             executing += int(await cast(Awaitable[int], self.redis.scard(f"{ACTIVE}{rule}")))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
-AFTERMATH_SECONDS: Final = 120.0
+FINALIZER_SECONDS: Final = 120.0
 """How long the hooks of a run that crashed or was cancelled may take."""
 
 

@@ -84,16 +84,16 @@ def leaves_traces(names: Sequence[str]) -> list[str]:
 
     Only in a process that is thrown away.
     """
-    guilty: list[str] = []
+    poisonous: list[str] = []
     for name in names:
         top = name.partition(".")[0]
-        if top in guilty:
+        if top in poisonous:
             continue
         before = _thread_count()
         import_libraries([name])
         if _thread_count() > before:
-            guilty.append(top)
-    return guilty
+            poisonous.append(top)
+    return poisonous
 
 
 def _thread_count() -> int:

@@ -55,7 +55,7 @@ class ForkServer:
         self._libraries: set[str] = set()
         # Not connected here: each slot connects for itself. Made here, its many tables are shared by all of them.
         self._redis = connect_sync(assignment["redis_url"], RedisSettings(**assignment["redis"]))
-        self._stable: ForkStarter | SpawnStarter | None = None
+        self._starter: ForkStarter | SpawnStarter | None = None
 
     def run(self) -> None:
         """Serve until the role's process says stop or goes away, and the slots have ended."""
@@ -75,7 +75,7 @@ class ForkServer:
             "environment": self._environment,
             "shelf": self._shelf,
         }
-        self._stable = ForkStarter(**options) if self._assignment["mode"] == "fork" else SpawnStarter(**options)
+        self._starter = ForkStarter(**options) if self._assignment["mode"] == "fork" else SpawnStarter(**options)
         gc.collect()
         gc.freeze()
         self._link.send(kind="warm", generation=self._generation, pid=os.getpid(), libraries=sorted(self._libraries))
@@ -102,14 +102,14 @@ class ForkServer:
             self._link.send(kind="probed", **findings)
             self._libraries.update(findings["libraries"])
         names = [name for name in sorted(self._libraries) if name not in sys.modules]
-        guilty = self._in_fork(lambda: services.executor.flow_files.import_probe.leaves_traces(names))
-        if guilty is None:
+        poisonous = self._in_fork(lambda: services.executor.flow_files.import_probe.leaves_traces(names))
+        if poisonous is None:
             log.warning("the libraries of the flows cannot be imported ahead", libraries=len(names))
             return
-        if guilty:
-            log.info("libraries that start threads are imported by each run itself", libraries=guilty)
+        if poisonous:
+            log.info("libraries that start threads are imported by each run itself", libraries=poisonous)
         services.executor.flow_files.import_probe.import_libraries(
-            name for name in names if name.partition(".")[0] not in guilty
+            name for name in names if name.partition(".")[0] not in poisonous
         )
 
     def _probe_all(self, sources: Sequence[Message]) -> list[Message]:
@@ -163,7 +163,7 @@ class ForkServer:
                     self._link.send(kind="probed", **findings)
             case "settle":
                 self._chores.append(
-                    self._ready().aftermath(message["run"], message["ending"], message["message"], forget=self._forget)
+                    self._ready().finalizer(message["run"], message["ending"], message["message"], forget=self._forget)
                 )
             case _:
                 pass
@@ -207,7 +207,7 @@ class ForkServer:
             redis,
             f"{assignment['name']}-{number}-{os.getpid()}",
             link=link,
-            stable=self._ready(),
+            starter=self._ready(),
             executions=executions,
             instance=assignment["name"],
             number=number,
@@ -221,10 +221,10 @@ class ForkServer:
         return 0
 
     def _ready(self) -> ForkStarter | SpawnStarter:
-        if self._stable is None:
+        if self._starter is None:
             msg = "the warm parent is not warm yet"
             raise RuntimeError(msg)
-        return self._stable
+        return self._starter
 
     def _forget(self) -> None:
         self._link.close()

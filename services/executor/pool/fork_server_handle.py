@@ -38,11 +38,13 @@ class ForkServerHandle:
         """The runs that it was told to settle and has not reported on."""
 
     @classmethod
-    async def start(cls, number: int, assignment: Message, *, zygote: ProcessTemplate | None) -> ForkServerHandle:
+    async def start(
+        cls, number: int, assignment: Message, *, process_template: ProcessTemplate | None
+    ) -> ForkServerHandle:
         """Start the process; it reports over the socket that the assignment names."""
         assignment = {**assignment, "generation": number}
-        if zygote is not None:
-            forked = await zygote.start(assignment)
+        if process_template is not None:
+            forked = await process_template.start(assignment)
             if forked is not None:
                 return cls(number, forked)
         environment = {**os.environ, "PREFECT_API_URL": assignment["environment"]["PREFECT_API_URL"]}

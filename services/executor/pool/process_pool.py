@@ -56,7 +56,7 @@ class SlotState:
     writer: asyncio.StreamWriter
     run: str | None = None
     job: str | None = None
-    horse: int | None = None
+    run_pid: int | None = None
     since: float = 0.0
     queued: float = 0.0
     """When the run was put on the queue."""
@@ -91,7 +91,7 @@ class ProcessPool:
     def __init__(
         self,
         *,
-        seats: int,
+        slot_numbers: int,
         waiting: int,
         assignment: Callable[[str, list[dict[str, str]]], Message],
         listener: Listener,
@@ -99,9 +99,9 @@ class ProcessPool:
         recheck_seconds: float,
         halted_seconds: float,
         warms: bool,
-        zygote: ProcessTemplate | None = None,
+        process_template: ProcessTemplate | None = None,
     ) -> None:
-        self._count = seats
+        self._count = slot_numbers
         self._waiting = waiting
         self._assignment = assignment
         self._listener = listener
@@ -109,9 +109,9 @@ class ProcessPool:
         self._recheck_seconds = recheck_seconds
         self._halted_seconds = halted_seconds
         self._warms = warms
-        self._zygote = zygote if warms else None
+        self._process_template = process_template if warms else None
         self._directory = Path(tempfile.mkdtemp(prefix="sluice-"))
-        self._seats: dict[int, int] = {}
+        self._slot_numbers: dict[int, int] = {}
         self._asked: dict[int, float] = {}
         self._generations: dict[int, ForkServerHandle] = {}
         self._current: ForkServerHandle | None = None
@@ -207,7 +207,7 @@ class ProcessPool:
         while True:
             number += 1
             generation = await ForkServerHandle.start(
-                number, self._assignment(path, self.files.sources), zygote=self._zygote
+                number, self._assignment(path, self.files.sources), process_template=self._process_template
             )
             self._generations[number] = generation
             ending = self._spawn(self._outlive(generation))
@@ -231,7 +231,7 @@ class ProcessPool:
         self._retire(generation.number)
         for run_id in generation.settling:  # what it was told has ended with it
             self._listener.settled(run_id, ok=False)
-        for number, owner in list(self._seats.items()):
+        for number, owner in list(self._slot_numbers.items()):
             if owner == generation.number and number not in self.slots:
                 self._vacate(number, owner)
 
@@ -278,7 +278,7 @@ class ProcessPool:
                     slot = SlotState(
                         message["number"], message["generation"], message["pid"], message["client"], writer
                     )
-                    self._seat(slot)
+                    self._slot_number(slot)
                 elif slot is not None:
                     self._hear_slot(slot, message)
                 else:
@@ -308,7 +308,7 @@ class ProcessPool:
         match message["kind"]:
             case "busy":
                 slot.run, slot.job = message["run"], message["job"]
-                slot.horse, slot.since, slot.queued = message["pid"], message["at"], message["queued"]
+                slot.run_pid, slot.since, slot.queued = message["pid"], message["at"], message["queued"]
                 self._listener.busy(slot)
             case "waiting" | "working":
                 slot.waiting = message["kind"] == "waiting"
@@ -316,7 +316,7 @@ class ProcessPool:
             case "started":
                 self._listener.started(slot, message["at"])
             case "idle":
-                slot.run = slot.job = slot.horse = None
+                slot.run = slot.job = slot.run_pid = None
                 slot.waiting = False
                 self._adapt()
                 if message["outcome"]["step"] == "early":
@@ -340,8 +340,10 @@ class ProcessPool:
         """Have as many slots as are wanted: ask for those that are missing, and let idle ones go that are too many."""
         if self._current is None or self._stopping:
             return
-        missing = self._wanted - len(self._seats)
-        for number in itertools.filterfalse(self._seats.__contains__, range(len(self._seats) + max(missing, 0))):
+        missing = self._wanted - len(self._slot_numbers)
+        for number in itertools.filterfalse(
+            self._slot_numbers.__contains__, range(len(self._slot_numbers) + max(missing, 0))
+        ):
             self._fill(number)
         staying = [slot for slot in self.slots.values() if not slot.leaving]
         spare = len(staying) - self._wanted
@@ -361,7 +363,7 @@ class ProcessPool:
         say(slot.writer, do="stop")
         self._spawn(self._unblock(slot.client))
 
-    def _seat(self, slot: SlotState) -> None:
+    def _slot_number(self, slot: SlotState) -> None:
         self.slots[slot.pid] = slot
         if self._remembered is not None:
             say(slot.writer, do="remember", **self._remembered)
@@ -375,21 +377,21 @@ class ProcessPool:
         if slot.generation not in self._generations:  # otherwise its parent says so when it has ended
             self._vacate(slot.number, slot.generation)
         if slot.run is not None:
-            if slot.horse is not None:
+            if slot.run_pid is not None:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(slot.horse, signal.SIGKILL)
+                    os.killpg(slot.run_pid, signal.SIGKILL)
             self._listener.orphaned(slot.run, slot.since)
 
     def _fill(self, number: int) -> None:
-        wanted = self._current is not None and not self._stopping and len(self._seats) < self._wanted
-        if self._current is not None and wanted and number not in self._seats:
-            self._seats[number] = self._current.number
+        wanted = self._current is not None and not self._stopping and len(self._slot_numbers) < self._wanted
+        if self._current is not None and wanted and number not in self._slot_numbers:
+            self._slot_numbers[number] = self._current.number
             self._asked[number] = time.monotonic()
             self._current.say(do="start-slot", number=number)
 
     def _vacate(self, number: int, generation: int) -> None:
-        if self._seats.get(number) == generation:
-            del self._seats[number]
+        if self._slot_numbers.get(number) == generation:
+            del self._slot_numbers[number]
             self._spawn(self._refill(number))
 
     async def _refill(self, number: int) -> None:

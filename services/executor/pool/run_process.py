@@ -130,7 +130,7 @@ def fork(run_id: str, entry: Entry, *, forget: Callable[[], None]) -> RunProcess
             os._exit(70)  # `entry` does not return
     with contextlib.suppress(OSError):
         os.setpgid(pid, pid)  # whichever of the two comes first
-    return _ridden(run_id, pid, (report_read, report_write), (intent_read, intent_write))
+    return _run_process(run_id, pid, (report_read, report_write), (intent_read, intent_write))
 
 
 def spawn(run_id: str, arguments: Mapping[str, Any], *, env: Mapping[str, str]) -> RunProcess:
@@ -145,9 +145,9 @@ def spawn(run_id: str, arguments: Mapping[str, Any], *, env: Mapping[str, str]) 
         process_group=0,
         preexec_fn=die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - the slot has one thread
     )
-    ridden = _ridden(run_id, process.pid, (report_read, report_write), (intent_read, intent_write))
-    ridden.spawned = process
-    return ridden
+    run_process = _run_process(run_id, process.pid, (report_read, report_write), (intent_read, intent_write))
+    run_process.spawned = process
+    return run_process
 
 
 def command(run_id: str, reports: int, intents: int, arguments: Mapping[str, Any]) -> list[str]:
@@ -164,7 +164,7 @@ def command(run_id: str, reports: int, intents: int, arguments: Mapping[str, Any
     ]
 
 
-def _ridden(run_id: str, pid: int, reports: tuple[int, int], intents: tuple[int, int]) -> RunProcess:
+def _run_process(run_id: str, pid: int, reports: tuple[int, int], intents: tuple[int, int]) -> RunProcess:
     os.close(reports[1])
     os.close(intents[0])
     os.set_blocking(reports[0], False)

@@ -28,7 +28,7 @@ from typing_extensions import override
 
 from events.errors import Backpressure, TransientError
 from services.common.process_tree import Strays, reap_children
-from services.executor.finalizing.end_reason import AFTERMATH_SECONDS, EndReason
+from services.executor.finalizing.end_reason import FINALIZER_SECONDS, EndReason
 from services.executor.pool.pipes import Link, Message
 from services.executor.pool.process_exits import describe_exit, oom_kill_count
 from services.executor.pool.run_process import RunProcess
@@ -55,7 +55,7 @@ WAIT_SECONDS: Final = 1.0
 class ProcessStarter(Protocol):
     """Where a slot gets its processes from."""
 
-    def horse(
+    def start_run(
         self, run_id: str, *, queued: Message | None, remembered: Message | None, forget: Callable[[], None]
     ) -> RunProcess:
         """Start the work-horse of the run.
@@ -63,7 +63,7 @@ class ProcessStarter(Protocol):
         ``queued``: the state that it was queued for, and when; ``remembered``: what the server was asked for all runs.
         """
 
-    def aftermath(self, run_id: str, ending: str, message: str, *, forget: Callable[[], None]) -> RunProcess:
+    def finalizer(self, run_id: str, ending: str, message: str, *, forget: Callable[[], None]) -> RunProcess:
         """Start the process that settles the run."""
 
     def observer(self, run_id: str, *, forget: Callable[[], None]) -> RunProcess:
@@ -80,7 +80,7 @@ class SlotWorker(Gated, Worker):
         name: str,
         *,
         link: Link,
-        stable: ProcessStarter,
+        starter: ProcessStarter,
         executions: Executions,
         instance: str,
         number: int,
@@ -90,7 +90,7 @@ class SlotWorker(Gated, Worker):
     ) -> None:
         super().__init__(names, redis, name, worker_ttl=60, job_monitoring_interval=15)
         self._link = link
-        self._stable = stable
+        self._starter = starter
         self._records = executions
         self._instance = instance
         self._number = number
@@ -178,29 +178,29 @@ class SlotWorker(Gated, Worker):
         told = self._link.receive()  # it may have waited there for as long as the slot has for this job
         self._remembered = next((news for news in reversed(told) if news["do"] == "remember"), self._remembered)
         queued = job.enqueued_at.timestamp() if job.enqueued_at is not None else record.since
-        ridden = self._stable.horse(
+        run_process = self._starter.start_run(
             run_id,
             queued={"state_id": job.id, "at": queued, "free": free},
             remembered=self._remembered,
             forget=self._forget,
         )
         if free:  # else another slot has the run, and is the one to be told what becomes of it
-            self._link.send(kind="busy", run=run_id, job=job.id, pid=ridden.pid, at=record.since, queued=queued)
-        self._horse_pid = ridden.pid  # for RQ's commands
+            self._link.send(kind="busy", run=run_id, job=job.id, pid=run_process.pid, at=record.since, queued=queued)
+        self._horse_pid = run_process.pid  # for RQ's commands
         execution = self._open_books(job)
         try:
-            self._ride(ridden, job, execution, told)
+            self._ride(run_process, job, execution, told)
         finally:
             self._horse_pid = 0
-            ridden.close()
-        outcome, problem = self._judge(ridden, oom_kills)
-        outcome |= {"taken_at": record.since, **_moments(ridden)}
-        if ridden.ending is not None:
+            run_process.close()
+        outcome, problem = self._judge(run_process, oom_kills)
+        outcome |= {"taken_at": record.since, **_moments(run_process)}
+        if run_process.ending is not None:
             killed = strays.kill()
             if killed:
                 log.info("killed what the run left behind", run=run_id, processes=killed)
         if free:
-            self._see_settled(ridden, record)
+            self._see_settled(run_process, record)
         self._close_books(job, queue, execution, outcome, problem)
         self._link.send(kind="idle", number=self._number, run=run_id, job=job.id, outcome=outcome, at=time.time())
 
@@ -214,16 +214,16 @@ class SlotWorker(Gated, Worker):
         self._held = record if holder is None else None
         return holder is None
 
-    def _see_settled(self, ridden: RunProcess, record: Execution) -> None:
+    def _see_settled(self, run_process: RunProcess, record: Execution) -> None:
         """Have Prefect know how the run ended, now or, as a debt in Redis, whenever it answers."""
-        if ridden.ending is None:
+        if run_process.ending is None:
             self._register(lambda: self._records.end(record))
             return
-        self._owe(*ridden.ending)  # first: nobody may live to see it settled
-        if ridden.ending[1] == ORPHANED:
+        self._owe(*run_process.ending)  # first: nobody may live to see it settled
+        if run_process.ending[1] == ORPHANED:
             return  # Prefect does not answer; what is left in Redis, if that is ever there again, tells of the run
-        if self._settle(record.run_id, *ridden.ending):
-            for known in (replace(record, ending=ridden.ending[0], message=ridden.ending[1]), record):
+        if self._settle(record.run_id, *run_process.ending):
+            for known in (replace(record, ending=run_process.ending[0], message=run_process.ending[1]), record):
                 self._register(partial(self._records.end, known))
 
     def _owe(self, ending: str, message: str) -> None:
@@ -233,28 +233,31 @@ class SlotWorker(Gated, Worker):
 
     def _ride(
         self,
-        ridden: RunProcess,
+        run_process: RunProcess,
         job: Job,
         execution: JobExecution | None,
         told: Sequence[Message],
     ) -> None:
         kill_at: float | None = None
         for message in told:
-            kill_at = self._obey(message, ridden) or kill_at
+            kill_at = self._obey(message, run_process) or kill_at
         heartbeat_at = time.monotonic() + self.job_monitoring_interval
         live_at = 0.0
         self._reached_at = time.monotonic()
-        while not ridden.reap():
-            self._wait(ridden)
-            self._pass_on(ridden)
+        while not run_process.reap():
+            self._wait(run_process)
+            self._pass_on(run_process)
             for message in self._link.receive():
-                kill_at = self._obey(message, ridden) or kill_at
+                kill_at = self._obey(message, run_process) or kill_at
             self._hear_commands()
             now = time.monotonic()
-            if ridden.ending is None and (reason := _over_limit(ridden) or _overtaken(ridden)) is not None:
-                kill_at = self._end(ridden, *reason)
+            if (
+                run_process.ending is None
+                and (reason := _over_limit(run_process) or _overtaken(run_process)) is not None
+            ):
+                kill_at = self._end(run_process, *reason)
             if kill_at is not None and now >= kill_at:
-                ridden.kill()
+                run_process.kill()
                 kill_at = None
             if not self._link.alive and now >= live_at:  # the role's process is gone: nobody else says that we live
                 live_at = now + LIVE_SECONDS
@@ -263,24 +266,24 @@ class SlotWorker(Gated, Worker):
             if self._link.alive:
                 self._reached_at = now
             else:
-                kill_at = self._look(ridden, now) or self._give_up(ridden, now) or kill_at
+                kill_at = self._look(run_process, now) or self._give_up(run_process, now) or kill_at
             if now >= heartbeat_at and execution is not None:
                 heartbeat_at = now + self.job_monitoring_interval
                 with contextlib.suppress(RedisError):
                     self.maintain_heartbeats(job, execution)
-        ridden.hear()
+        run_process.hear()
 
-    def _look(self, ridden: RunProcess, now: float) -> float | None:
+    def _look(self, run_process: RunProcess, now: float) -> float | None:
         """Find out by itself, now and then, what the role's process would tell; answers when to kill, if so."""
         if self._observer is None:
             if now >= self._observe_at:
-                self._observer = self._stable.observer(ridden.run_id, forget=self._forget)
+                self._observer = self._starter.observer(run_process.run_id, forget=self._forget)
                 self._observe_at = now + OBSERVE_SECONDS
             return None
         over = self._observer.reap()
         kill_at = None
         for order in self._observer.hear():
-            kill_at = self._obey(order, ridden) or kill_at
+            kill_at = self._obey(order, run_process) or kill_at
         if over:
             if self._observer.status == 0:
                 self._reached_at = now
@@ -290,82 +293,88 @@ class SlotWorker(Gated, Worker):
             self._observer.kill()
         return kill_at
 
-    def _give_up(self, ridden: RunProcess, now: float) -> float | None:
+    def _give_up(self, run_process: RunProcess, now: float) -> float | None:
         """End a run that nobody can be told of any more, and that others count as lost; answers when to kill, if so."""
-        if ridden.ending is not None or now - self._reached_at < self._alone_seconds:
+        if run_process.ending is not None or now - self._reached_at < self._alone_seconds:
             return None
-        log.warning("nobody is left to report to, the run is ended", run=ridden.run_id, seconds=self._alone_seconds)
-        return self._end(ridden, EndReason.LOST, ORPHANED, "cancel")
+        log.warning(
+            "nobody is left to report to, the run is ended", run=run_process.run_id, seconds=self._alone_seconds
+        )
+        return self._end(run_process, EndReason.LOST, ORPHANED, "cancel")
 
-    def _pass_on(self, ridden: RunProcess) -> None:
+    def _pass_on(self, run_process: RunProcess) -> None:
         """Tell the role's process what it wants to know of what the run reports."""
-        for message in ridden.hear():
+        for message in run_process.hear():
             if message["step"] == "started":
-                self._link.send(kind="started", number=self._number, run=ridden.run_id, at=message["at"])
+                self._link.send(kind="started", number=self._number, run=run_process.run_id, at=message["at"])
             elif message["step"] in {"waiting", "working"}:
-                self._link.send(kind=message["step"], number=self._number, run=ridden.run_id)
+                self._link.send(kind=message["step"], number=self._number, run=run_process.run_id)
 
-    def _wait(self, ridden: RunProcess) -> None:
+    def _wait(self, run_process: RunProcess) -> None:
         watched: list[Any] = [self._wake_read]
-        if not ridden.reports.ended:
-            watched.append(ridden.reports.descriptor)
+        if not run_process.reports.ended:
+            watched.append(run_process.reports.descriptor)
         if self._link.alive:
             watched.append(self._link)
         select.select(watched, [], [], WAIT_SECONDS)
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 4096)
 
-    def _obey(self, message: Message, ridden: RunProcess) -> float | None:
+    def _obey(self, message: Message, run_process: RunProcess) -> float | None:
         """Do what the role's process asks; answers when to kill, if that is now to be."""
         match message["do"]:
             case "stop":
                 self._stop()
             case "remember":
                 self._remembered = message
-            case "cancel" if message["run"] == ridden.run_id and ridden.ending is None:
-                return self._end(ridden, "cancelled", "The run was cancelled.", "cancel")
-            case "suspend" if message["run"] == ridden.run_id:
-                ridden.suspend(message["state"], message["occurred"])
-            case "overtaken" if message["run"] == ridden.run_id:
-                ridden.overtaken.hear(message)
-            case "hand-back" if ridden.ending is None:
+            case "cancel" if message["run"] == run_process.run_id and run_process.ending is None:
+                return self._end(run_process, "cancelled", "The run was cancelled.", "cancel")
+            case "suspend" if message["run"] == run_process.run_id:
+                run_process.suspend(message["state"], message["occurred"])
+            case "overtaken" if message["run"] == run_process.run_id:
+                run_process.overtaken.hear(message)
+            case "hand-back" if run_process.ending is None:
                 self._stop()
                 self._owe(
                     EndReason.HANDED_BACK, HANDED_BACK
                 )  # now: this slot may be killed before it can settle the run
-                return self._end(ridden, EndReason.HANDED_BACK, HANDED_BACK, "reschedule", within=message["seconds"])
+                return self._end(
+                    run_process, EndReason.HANDED_BACK, HANDED_BACK, "reschedule", within=message["seconds"]
+                )
         return None
 
-    def _end(self, ridden: RunProcess, ending: str, message: str, intent: str, *, within: float | None = None) -> float:
+    def _end(
+        self, run_process: RunProcess, ending: str, message: str, intent: str, *, within: float | None = None
+    ) -> float:
         """Ask the run to end; answers when its time is up.
 
         Without the answer that it knows why, a SIGTERM would make it report a crash: then it is killed instead.
         """
-        ridden.ending = (ending, message)
-        ridden.tell_intent(intent)
+        run_process.ending = (ending, message)
+        run_process.tell_intent(intent)
         deadline = time.monotonic() + ACK_SECONDS
-        while "intent" not in ridden.steps and time.monotonic() < deadline and not ridden.reap():
-            select.select([] if ridden.reports.ended else [ridden.reports.descriptor], [], [], 0.05)
-            ridden.hear()
-        if "intent" not in ridden.steps:
+        while "intent" not in run_process.steps and time.monotonic() < deadline and not run_process.reap():
+            select.select([] if run_process.reports.ended else [run_process.reports.descriptor], [], [], 0.05)
+            run_process.hear()
+        if "intent" not in run_process.steps:
             return time.monotonic()
-        ridden.terminate()
+        run_process.terminate()
         return time.monotonic() + (self._grace_seconds if within is None else within)
 
-    def _judge(self, ridden: RunProcess, oom_kills: int) -> tuple[dict[str, Any], str | None]:
+    def _judge(self, run_process: RunProcess, oom_kills: int) -> tuple[dict[str, Any], str | None]:
         """What became of it, and the problem for RQ's failed registry if there is one."""
         for step in ("gone", "early", "refused"):
-            if step in ridden.steps:
-                return {**ridden.steps[step], "step": step}, None
-        if ridden.ending is not None:
-            return {"step": ridden.ending[0], "why": ridden.ending[1]}, None
-        status = ridden.status or 0
-        if "finished" in ridden.steps and status == 0:
+            if step in run_process.steps:
+                return {**run_process.steps[step], "step": step}, None
+        if run_process.ending is not None:
+            return {"step": run_process.ending[0], "why": run_process.ending[1]}, None
+        status = run_process.status or 0
+        if "finished" in run_process.steps and status == 0:
             return {"step": "finished"}, None
         problem = describe_exit(status, oom_kills=oom_kill_count() - oom_kills)
-        if "failed" in ridden.steps:
-            problem = f"The process of the run could not execute it: {ridden.steps['failed']['why']}"
-        ridden.ending = ("crashed", problem)
+        if "failed" in run_process.steps:
+            problem = f"The process of the run could not execute it: {run_process.steps['failed']['why']}"
+        run_process.ending = ("crashed", problem)
         return {"step": "crashed", "why": problem}, problem
 
     def _register(self, write: Callable[[], None]) -> bool:
@@ -380,15 +389,15 @@ class SlotWorker(Gated, Worker):
     def _settle(self, run_id: str, ending: str, message: str) -> bool:
         """Have Prefect told, by a process that may run the flow's hooks; false if it could not be told now."""
         for attempt in range(3):
-            settler = self._stable.aftermath(run_id, ending, message, forget=self._forget)
-            deadline = time.monotonic() + AFTERMATH_SECONDS
+            settler = self._starter.finalizer(run_id, ending, message, forget=self._forget)
+            deadline = time.monotonic() + FINALIZER_SECONDS
             while not settler.reap() and time.monotonic() < deadline:
                 self._wait(settler)
                 settler.hear()
             if not settler.reap():
                 settler.kill()
                 settler.reap()
-                log.warning("the hooks of a run did not end in time", run=run_id, seconds=AFTERMATH_SECONDS)
+                log.warning("the hooks of a run did not end in time", run=run_id, seconds=FINALIZER_SECONDS)
             settler.close()
             if settler.status == 0:
                 return True
@@ -438,27 +447,29 @@ class SlotWorker(Gated, Worker):
             self.executions.pop(execution.id, None)
 
 
-def _moments(ridden: RunProcess) -> dict[str, float]:
+def _moments(run_process: RunProcess) -> dict[str, float]:
     """When the run was claimed and its flow began, in seconds since the epoch, for RQ's tools and the benchmark."""
-    return {f"{step}_at": ridden.steps[step]["at"] for step in ("claimed", "started") if step in ridden.steps}
+    return {f"{step}_at": run_process.steps[step]["at"] for step in ("claimed", "started") if step in run_process.steps}
 
 
-def _overtaken(ridden: RunProcess) -> tuple[str, str, str] | None:
+def _overtaken(run_process: RunProcess) -> tuple[str, str, str] | None:
     """That the run needs no process any more: what it ends as, why, and what the process is told."""
-    verdict = ridden.overtaken.verdict(ridden.steps, ridden.own_states, proposing=ridden.proposing > 0)
+    verdict = run_process.overtaken.verdict(
+        run_process.steps, run_process.own_states, proposing=run_process.proposing > 0
+    )
     return None if verdict is None else (EndReason.OVERTAKEN, *verdict)
 
 
-def _over_limit(ridden: RunProcess) -> tuple[str, str, str] | None:
-    limits = ridden.steps.get("limits", {})
+def _over_limit(run_process: RunProcess) -> tuple[str, str, str] | None:
+    limits = run_process.steps.get("limits", {})
     seconds, memory = limits.get("seconds"), limits.get("memory_mb")
-    if seconds and time.monotonic() - ridden.started > seconds:
+    if seconds and time.monotonic() - run_process.started > seconds:
         return (
             "timed-out",
             f"The run was stopped after its time limit of {seconds:g} s (job variable sluice_time_seconds).",
             "cancel",
         )
-    if memory and ridden.memory_mb() > memory:
+    if memory and run_process.memory_mb() > memory:
         message = f"The run was stopped: it used more than its {memory:g} MiB of memory (sluice_memory_mb)."
         return "crashed", message, "cancel"
     return None

@@ -33,17 +33,17 @@ class ForkStarter:
         self._shelf = shelf
         self._prepared = Prepared(environment)
 
-    def horse(
+    def start_run(
         self, run_id: str, *, queued: Message | None, remembered: Message | None, forget: Callable[[], None]
     ) -> RunProcess:
         """A fork that runs the run."""
-        return fork(run_id, partial(self._be_horse, queued, remembered), forget=forget)
+        return fork(run_id, partial(self._be_flow_run, queued, remembered), forget=forget)
 
-    def aftermath(self, run_id: str, ending: str, message: str, *, forget: Callable[[], None]) -> RunProcess:
+    def finalizer(self, run_id: str, ending: str, message: str, *, forget: Callable[[], None]) -> RunProcess:
         """A fork that settles the run."""
 
         def entry(_run_id: str, _reports: int, _intents: int) -> NoReturn:
-            be_aftermath(run_id, ending, message, environment=self._environment, shelf=self._shelf)
+            be_finalizer(run_id, ending, message, environment=self._environment, shelf=self._shelf)
 
         return fork(run_id, entry, forget=forget)
 
@@ -55,10 +55,10 @@ class ForkStarter:
 
         return fork(run_id, entry, forget=forget)
 
-    def _be_horse(
+    def _be_flow_run(
         self, queued: Message | None, remembered: Message | None, run_id: str, reports: int, intents: int
     ) -> NoReturn:
-        be_horse(
+        be_flow_run(
             run_id,
             reports,
             intents,
@@ -80,7 +80,7 @@ class SpawnStarter:
         self._environment = environment
         self._shelf = shelf
 
-    def horse(
+    def start_run(
         self, run_id: str, *, queued: Message | None, remembered: Message | None, forget: Callable[[], None]
     ) -> RunProcess:
         """An interpreter that runs the run, and asks the server for itself: its start takes seconds anyway."""
@@ -88,7 +88,7 @@ class SpawnStarter:
         options = {"name": self._name, "shelf": self._shelf, "queued": json.dumps(queued), **self._watched}
         return spawn(run_id, options, env=self._environment)
 
-    def aftermath(self, run_id: str, ending: str, message: str, *, forget: Callable[[], None]) -> RunProcess:
+    def finalizer(self, run_id: str, ending: str, message: str, *, forget: Callable[[], None]) -> RunProcess:
         """An interpreter that settles the run."""
         del forget
         return spawn(run_id, {"ending": ending, "message": message, "shelf": self._shelf}, env=self._environment)
@@ -99,7 +99,7 @@ class SpawnStarter:
         return spawn(run_id, {"observe": "yes", "shelf": self._shelf}, env=self._environment)
 
 
-def be_horse(
+def be_flow_run(
     run_id: str,
     reports: int,
     intents: int,
@@ -177,7 +177,7 @@ def be_observer(run_id: str, reports: int) -> NoReturn:
     os._exit(code)
 
 
-def be_aftermath(run_id: str, ending: str, message: str, *, environment: Mapping[str, str], shelf: Path) -> NoReturn:
+def be_finalizer(run_id: str, ending: str, message: str, *, environment: Mapping[str, str], shelf: Path) -> NoReturn:
     """Settle the run in this process and end it; exit code 0 when Prefect knows."""
     from services.executor.finalizing.end_reason import EndReason
     from services.executor.finalizing.finalizer import Finalizer

@@ -24,23 +24,23 @@ def execute(run_id: str) -> dict[str, Any]:
     environment = environment_of_flows(
         os.environ, prefect_api_url=os.environ.get("PREFECT_API_URL", ""), folders=project.watched_folders
     )
-    stable = SpawnStarter(
+    starter = SpawnStarter(
         name=f"{socket.gethostname()}-{os.getpid()}",
         environment=environment,
         shelf=settings.home / "executor" / "shelf",
         watched=False,
     )
-    ridden = stable.horse(run_id, queued=None, remembered=None, forget=lambda: None)
-    while not ridden.reap():
-        select.select([] if ridden.reports.ended else [ridden.reports.descriptor], [], [], LOOK_SECONDS)
-        ridden.hear()
-    ridden.hear()
-    ridden.close()
+    run_process = starter.start_run(run_id, queued=None, remembered=None, forget=lambda: None)
+    while not run_process.reap():
+        select.select([] if run_process.reports.ended else [run_process.reports.descriptor], [], [], LOOK_SECONDS)
+        run_process.hear()
+    run_process.hear()
+    run_process.close()
     for step in ("gone", "early", "refused", "finished"):
-        if step in ridden.steps:
-            return dict(ridden.steps[step])
-    problem = describe_exit(ridden.status or 0)
-    settler = stable.aftermath(run_id, EndReason.CRASHED, problem, forget=lambda: None)
+        if step in run_process.steps:
+            return dict(run_process.steps[step])
+    problem = describe_exit(run_process.status or 0)
+    settler = starter.finalizer(run_id, EndReason.CRASHED, problem, forget=lambda: None)
     while not settler.reap():
         select.select([], [], [], LOOK_SECONDS)
     settler.close()

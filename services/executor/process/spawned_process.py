@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from services.executor.pool.starters import be_aftermath, be_horse, be_observer
+from services.executor.pool.starters import be_finalizer, be_flow_run, be_observer
 
 
 def main() -> None:
@@ -21,10 +21,10 @@ def main() -> None:
     environment = dict(os.environ)
     shelf = Path(options["shelf"])
     if "ending" in options:
-        be_aftermath(run_id, options["ending"], options["message"], environment=environment, shelf=shelf)
+        be_finalizer(run_id, options["ending"], options["message"], environment=environment, shelf=shelf)
     if "observe" in options:
         be_observer(run_id, int(reports))
-    be_horse(
+    be_flow_run(
         run_id,
         int(reports),
         int(intents),

@@ -16,7 +16,7 @@ from services.store.keys import Key, is_object, is_text
 from services.store.rules.parked_events import PARK
 from services.store.rules.window_scripts import FORGET_CLOSED
 from services.store.runs.created_runs import ACTIVE, RUN, RUNS
-from services.store.runs.dispatch_queues import BELL, LANE_FUNCTIONS, Dispatch, DispatchQueues
+from services.store.runs.dispatch_queues import BELL, QUEUE_FUNCTIONS, Dispatch, DispatchQueues
 from services.store.unreadable import reading
 
 OPEN: Final = "sluice:open:"
@@ -83,7 +83,7 @@ end
 # Answers 0 when the entry had been acknowledged before: then somebody else has done all this. It is acknowledged last:
 # whatever may fail before that leaves it to be handled again.
 _ROUTE: Final = (
-    LANE_FUNCTIONS
+    QUEUE_FUNCTIONS
     + PARK
     + _FINISH
     + f"""
@@ -139,7 +139,7 @@ return 1
 # ARGV: lane, entry, run id, rule, deployment, token, now, events as JSON [[identity, position]], history line,
 # retention. Answers 0 if the run was known before, as after a replay that found nothing to repair.
 _CREATED: Final = (
-    LANE_FUNCTIONS
+    QUEUE_FUNCTIONS
     + _FINISH
     + f"""
 local run = '{RUN}' .. ARGV[3]
@@ -172,7 +172,7 @@ return 1
 
 # ARGV: lane, entry, token, now, events as JSON, retention; then for each event its history line and its value.
 _REFUSED: Final = (
-    LANE_FUNCTIONS
+    QUEUE_FUNCTIONS
     + _FINISH
     + f"""
 local events = cjson.decode(ARGV[5])
@@ -196,7 +196,7 @@ return 1
 # Answers -1 for a run that is not known, 0 for a state that is known or overtaken, 1 for news, 2 for a run that had
 # failed before and has completed now.
 _STATE: Final = (
-    LANE_FUNCTIONS
+    QUEUE_FUNCTIONS
     + _FINISH
     + f"""
 local key = '{RUN}' .. ARGV[1]
@@ -255,7 +255,7 @@ return 1
 # ARGV: lane, entry, retention, events as JSON [[identity, position]], history line, then (lane, payload) for each part.
 # Answers 0 if somebody else has dealt with the entry.
 _DIVIDED: Final = (
-    LANE_FUNCTIONS
+    QUEUE_FUNCTIONS
     + _FINISH
     + """
 if lane_drop(ARGV[1], ARGV[2]) == 0 then return 0 end
@@ -270,7 +270,7 @@ return 1
 # of the closed window that is done with this or '', number of dispatches, (lane, payload, token) for each, then a
 # history line for each event (empty: none). Answers how many of the events still had the token open.
 _RELEASE: Final = (
-    LANE_FUNCTIONS
+    QUEUE_FUNCTIONS
     + _FINISH
     + FORGET_CLOSED
     + f"""
@@ -306,7 +306,7 @@ return open_count
 
 # ARGV: lane, rule, then (entry, position, salt) for each. Answers how many were put into the journal again.
 _REJUDGE: Final = (
-    LANE_FUNCTIONS
+    QUEUE_FUNCTIONS
     + JOURNAL_AGAIN
     + """
 expect_lane(ARGV[1])
@@ -388,7 +388,7 @@ class EventTransitions:
         self._redis = redis
         self._group = group
         self._retention_ms = int(retention_seconds * 1000)
-        self._lanes = DispatchQueues(redis)
+        self._queues = DispatchQueues(redis)
         # What was accepted must come through even when Redis is full; taking in more work must not.
         self._route = redis.register_script("#!lua\n" + _ROUTE)
         self._route_when_full = redis.register_script(EVEN_WHEN_FULL + _ROUTE)
@@ -407,7 +407,7 @@ class EventTransitions:
         try:
             await self._run_all([(self._route, self._route_arguments(one)) for one in batch])
         except Backpressure:
-            waiting = sum((await self._lanes.lengths(await self._lanes.names())).values())
+            waiting = sum((await self._queues.lengths(await self._queues.names())).values())
             if waiting > _WAITING_WHEN_FULL:
                 raise
             few = batch[:_WAITING_WHEN_FULL]
@@ -422,14 +422,14 @@ class EventTransitions:
         for one in made:
             action = one.dispatch.action
             line = _json(["r", now, one.run_id, action.rule, action.deployment])
-            arguments = [one.dispatch.lane, one.entry, one.run_id, action.rule, action.deployment, one.dispatch.token]
+            arguments = [one.dispatch.queue, one.entry, one.run_id, action.rule, action.deployment, one.dispatch.token]
             calls.append((self._created, [*arguments, now, _events_of(one.dispatch), line, self._retention_ms]))
         return [bool(answer) for answer in await self._run_all(calls)]
 
     async def refused(self, entry: str, dispatch: Dispatch, letters: Sequence[tuple[str, str, str]]) -> None:
         """Take a dispatch that can never be done out of its lane; for each event its letter's (id, code, reason)."""
         now = now_ms()
-        arguments: list[Any] = [dispatch.lane, entry, dispatch.token, now, _events_of(dispatch), self._retention_ms]
+        arguments: list[Any] = [dispatch.queue, entry, dispatch.token, now, _events_of(dispatch), self._retention_ms]
         for letter_id, code, reason in letters:
             arguments.append(_json(["d", now, letter_id, dispatch.action.rule, code, reason]))
             arguments.append(dead_value(letter_id, dispatch.action.rule, code, reason))
@@ -442,9 +442,9 @@ class EventTransitions:
             dispatch.action.rule,
             f"refused together with {len(dispatch.positions) - 1} others, tried in parts: {reason}",
         )
-        arguments: list[Any] = [dispatch.lane, entry, self._retention_ms, _events_of(dispatch), compact_json(line)]
+        arguments: list[Any] = [dispatch.queue, entry, self._retention_ms, _events_of(dispatch), compact_json(line)]
         for part in parts:
-            arguments += [part.lane, part.to_json()]
+            arguments += [part.queue, part.to_json()]
         with translated():
             await self._divided(args=arguments)
 
@@ -488,7 +488,7 @@ class EventTransitions:
         """
         arguments: list[Any] = [token, value, now_ms(), self._retention_ms, json.dumps(events), window, len(dispatches)]
         for one in dispatches:
-            arguments += [one.lane, one.to_json(), one.token]
+            arguments += [one.queue, one.to_json(), one.token]
         arguments += list(lines) or [""] * len(events)
         with translated():
             return int(await self._release(args=arguments))
@@ -501,7 +501,7 @@ class EventTransitions:
         single = [(entry, one) for entry, one in waiting if len(one.positions) == 1]
         if not single:
             return 0
-        arguments = [single[0][1].lane, single[0][1].action.rule]
+        arguments = [single[0][1].queue, single[0][1].action.rule]
         for entry, one in single:
             arguments += [entry, one.positions[0], one.action.salt or ""]
         with translated():
@@ -521,7 +521,7 @@ class EventTransitions:
         arguments += [len(one.matched), *one.matched]
         arguments.append(len(one.dispatches))
         for dispatch in one.dispatches:
-            arguments += [dispatch.lane, dispatch.to_json(), dispatch.token]
+            arguments += [dispatch.queue, dispatch.to_json(), dispatch.token]
         arguments.append(len(one.effects))
         for token, value in one.effects:
             arguments += [token, value]

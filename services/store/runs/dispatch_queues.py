@@ -33,7 +33,7 @@ FILE_VERSION: Final = "fileversion"
 
 # Lua: put a payload into a lane, ring the bell, take a finished entry out. Scripts that do more build on these, and
 # call `expect_lane` before their first write.
-LANE_FUNCTIONS: Final = (
+QUEUE_FUNCTIONS: Final = (
     EXPECT
     + f"""
 local function expect_lane(lane)
@@ -59,7 +59,7 @@ end
 )
 
 _PUSH: Final = (
-    LANE_FUNCTIONS
+    QUEUE_FUNCTIONS
     + """
 for i = 1, #ARGV, 2 do expect_lane(ARGV[i]) end
 for i = 1, #ARGV, 2 do lane_push(ARGV[i], ARGV[i + 1]) end
@@ -84,9 +84,9 @@ class Dispatch:
     """It is a part of a run that was refused as a whole."""
 
     @property
-    def lane(self) -> str:
+    def queue(self) -> str:
         """The lane that it waits in."""
-        return lane_of(self.action.rule, self.action.deployment)
+        return queue_of(self.action.rule, self.action.deployment)
 
     @property
     def token(self) -> str:
@@ -128,7 +128,7 @@ def dispatch_of(action: RunDeployment, events: Sequence[tuple[Event, str]]) -> D
     )
 
 
-def lane_of(rule: str, deployment: str) -> str:
+def queue_of(rule: str, deployment: str) -> str:
     """The name of the lane for ``rule`` and ``deployment``."""
     return f"{rule}:{deployment}"
 
@@ -152,22 +152,24 @@ class DispatchQueues:
         """Let runs be created; durable on return."""
         if dispatches:
             with translated():
-                await self._push(args=[part for one in dispatches for part in (one.lane, one.to_json())])
+                await self._push(args=[part for one in dispatches for part in (one.queue, one.to_json())])
 
     async def names(self) -> list[str]:
         """The lanes that hold something."""
         with translated():
             found = await self._redis.smembers(LANES)
-        return sorted(readable(LANES, _lane_name, found))
+        return sorted(readable(LANES, _queue_name, found))
 
     async def read(self, wanted: Mapping[str, tuple[str, int]]) -> dict[str, list[QueuedRun]]:
         """For each lane, what stands behind an entry (``""`` for the beginning), at most so many."""
         pipeline = self._redis.pipeline(transaction=False)
-        for lane, (after, count) in wanted.items():
-            pipeline.xrange(LANE + lane, min=f"({after}" if after else "-", count=count)
+        for queue, (after, count) in wanted.items():
+            pipeline.xrange(LANE + queue, min=f"({after}" if after else "-", count=count)
         with translated():
             answers = await pipeline.execute() if wanted else []
-        return {lane: list(readable(LANE + lane, _waiting, rows)) for lane, rows in zip(wanted, answers, strict=True)}
+        return {
+            queue: list(readable(LANE + queue, _waiting, rows)) for queue, rows in zip(wanted, answers, strict=True)
+        }
 
     async def lengths(self, names: Sequence[str]) -> dict[str, int]:
         """How much waits in each lane."""
@@ -225,7 +227,7 @@ def _waiting(row: tuple[bytes, Mapping[bytes, bytes]]) -> QueuedRun:
     return QueuedRun(text(entry), parse_dispatch(fields[b"d"]))
 
 
-def _lane_name(raw: bytes) -> str:
+def _queue_name(raw: bytes) -> str:
     name = text(raw)
     if not _NAME.fullmatch(name):
         raise ValueError("not the name of a lane")
@@ -240,7 +242,7 @@ def _file(event: Event) -> dict[str, JsonValue] | None:
 
 
 KEYS: Final = (
-    Key(LANES, "set", "name of a lane that holds something", "until the lane is empty", _lane_name),
+    Key(LANES, "set", "name of a lane that holds something", "until the lane is empty", _queue_name),
     Key(
         LANE + "*",
         "stream",

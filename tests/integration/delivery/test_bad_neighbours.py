@@ -97,8 +97,8 @@ async def test_a_run_that_was_created_and_not_recorded_is_not_divided(world: Wor
     world.use({**GATHER, "run": name})
     await world.publish(*(order(n, id_=f"e{n}") for n in range(20)))
     async with world.running("router", "windows"):
-        await eventually(world.lanes.names)
-    (waiting,) = (await world.lanes.read(dict.fromkeys(await world.lanes.names(), ("", 10)))).values()
+        await eventually(world.queues.names)
+    (waiting,) = (await world.queues.read(dict.fromkeys(await world.queues.names(), ("", 10)))).values()
     action = waiting[0].dispatch.action
     found = await prefect.request("GET", f"/deployments/name/{name}")
     body = {"parameters": action.parameters, "idempotency_key": action.idempotency_key}
@@ -107,8 +107,8 @@ async def test_a_run_that_was_created_and_not_recorded_is_not_divided(world: Wor
     again = World(world.redis, prefect, dispatcher_settings=refusing, consumer="two")
     again.use({**GATHER, "run": name, "parameters": {"amounts": "{{ events | map(attribute='data.amount') }}"}})
     padded = waiting[0].dispatch.action.model_copy(update={"parameters": {"amounts": ["x" * 2000]}})
-    await world.redis.delete(*[f"sluice:lane:{lane}" for lane in await world.lanes.names()])
-    await world.lanes.push([Dispatch(padded, "shop", "order.placed", waiting[0].dispatch.positions)])
+    await world.redis.delete(*[f"sluice:lane:{queue}" for queue in await world.queues.names()])
+    await world.queues.push([Dispatch(padded, "shop", "order.placed", waiting[0].dispatch.positions)])
     async with again.running("dispatcher"):
         await eventually(lambda: _empty(again))
     assert [one["id"] for one in await runs_of(prefect, name)] == [run["id"]]

@@ -177,7 +177,7 @@ async def _routed(world: World, event_id: str) -> bool:
 
 
 async def _empty(world: World) -> bool:
-    return not await world.lanes.names() and (await world.journal.depth()).pending == 0
+    return not await world.queues.names() and (await world.journal.depth()).pending == 0
 
 
 async def _runs(prefect: PrefectApi, name: str, count: int) -> bool:

@@ -176,10 +176,10 @@ async def test_an_event_that_ends_its_readers_becomes_a_dead_letter(world: World
     await world.publish(order(1, id_="poison"))
     settings = await _deliver(world.redis, 3)
 
-    async def trial(event: Event) -> str | None:
+    async def poison_check(event: Event) -> str | None:
         return f"{event.id} ends whoever judges it"
 
-    poisoned = World(world.redis, world.prefect, journal_settings=settings, trial=trial)
+    poisoned = World(world.redis, world.prefect, journal_settings=settings, poison_check=poison_check)
     poisoned.use({**RULE, "run": "no/matter"})
     async with poisoned.running("router"):
         (finished,) = await eventually(world.finished)
@@ -193,10 +193,10 @@ async def test_an_event_in_hand_of_readers_that_ended_by_chance_gets_its_run(wor
     await world.publish(order(1))
     settings = await _deliver(world.redis, 9)
 
-    async def trial(event: Event) -> str | None:
+    async def poison_check(event: Event) -> str | None:
         return None
 
-    innocent = World(world.redis, prefect, journal_settings=settings, trial=trial)
+    innocent = World(world.redis, prefect, journal_settings=settings, poison_check=poison_check)
     innocent.use({**RULE, "run": name})
     async with innocent.running("router", "dispatcher"):
         await eventually(lambda: made(prefect, name, 1))
@@ -207,10 +207,12 @@ async def test_twenty_readers_do_not_end_by_chance(world: World) -> None:
     await world.publish(order(1))
     settings = await _deliver(world.redis, 19)
 
-    async def trial(event: Event) -> str | None:
+    async def poison_check(event: Event) -> str | None:
         return None
 
-    async with World(world.redis, world.prefect, journal_settings=settings, trial=trial).running("router"):
+    async with World(world.redis, world.prefect, journal_settings=settings, poison_check=poison_check).running(
+        "router"
+    ):
         (finished,) = await eventually(world.finished)
     assert finished["dead"][0]["code"] == "ended-routers"
 
@@ -239,7 +241,7 @@ async def test_a_full_redis_refuses_new_events_and_lets_what_is_there_through(
 
 async def _empty(world: World) -> bool:
     depth = await world.journal.depth()
-    return not await world.lanes.names() and depth.pending == 0 and depth.unread == 0
+    return not await world.queues.names() and depth.pending == 0 and depth.unread == 0
 
 
 async def _leads(world: World) -> bool:
@@ -251,7 +253,7 @@ async def _claimed(world: World, count: int) -> bool:
 
 
 async def _routed(world: World) -> bool:
-    return bool(await world.lanes.names())
+    return bool(await world.queues.names())
 
 
 async def _finished(world: World, count: int) -> list[dict[str, object]] | None:

@@ -255,7 +255,7 @@ async def test_a_global_limit_on_active_runs_counts_all_rules(redis: AsyncRedis,
     world.use({**RULE, "run": first}, {**RULE, "name": "other", "run": second, "priority": 1})
     async with world.running("router"):
         await world.publish(*orders(3))
-        await eventually(lambda: _lanes_hold(world, 6))
+        await eventually(lambda: _queues_hold(world, 6))
     async with world.running("dispatcher", "outcomes"):
         await eventually(lambda: made(prefect, second, 3))
         await asyncio.sleep(1.5)  # the dispatcher looks again after a second at the latest
@@ -289,7 +289,7 @@ async def test_higher_priority_goes_first(redis: AsyncRedis, prefect: PrefectApi
     events = [order(n, type_="order.low" if n < 6 else "order.high") for n in range(12)]
     async with world.running("router"):
         await world.publish(*events)
-        await eventually(lambda: _lanes_hold(world, 12))
+        await eventually(lambda: _queues_hold(world, 12))
     async with world.running("dispatcher"):
         await eventually(lambda: made(prefect, name, 12))
     amounts = [run["parameters"]["amount"] for run in await runs_of(prefect, name)]
@@ -316,11 +316,11 @@ async def _not_held(world: World) -> bool:
 
 
 async def _drained(world: World) -> bool:
-    return not await world.lanes.names()
+    return not await world.queues.names()
 
 
-async def _lanes_hold(world: World, count: int) -> bool:
-    return sum((await world.lanes.lengths(await world.lanes.names())).values()) == count
+async def _queues_hold(world: World, count: int) -> bool:
+    return sum((await world.queues.lengths(await world.queues.names())).values()) == count
 
 
 async def _parked(world: World, count: int) -> bool:

@@ -50,13 +50,13 @@ async def test_what_a_server_without_its_last_second_shows_again_behind_what_was
         await world.publish(*orders(3))
         (held,) = await eventually(lambda: _held(world))
         assert held["waiting"] == 3
-        (lane,) = await world.lanes.names()
-        entries = await redis.xrange(LANE + lane)
+        (queue,) = await world.queues.names()
+        entries = await redis.xrange(LANE + queue)
         async with redis.pipeline(transaction=True) as moved:  # the same entries, as a clock set back would name them
-            moved.delete(LANE + lane)
+            moved.delete(LANE + queue)
             for number, (_, fields) in enumerate(entries, 1):
-                moved.xadd(LANE + lane, fields, id=f"{number}-1")
-            moved.sadd(LANES, lane)
+                moved.xadd(LANE + queue, fields, id=f"{number}-1")
+            moved.sadd(LANES, queue)
             await moved.execute()
         late = await deployment(prefect, name="late-flow-3")
         await eventually(lambda: _drained(world))
@@ -146,4 +146,4 @@ async def _held(world: World) -> Any:
 
 async def _drained(world: World) -> bool:
     depth = await world.journal.depth()
-    return not await world.lanes.names() and depth.unread == 0 and depth.pending == 0
+    return not await world.queues.names() and depth.unread == 0 and depth.pending == 0

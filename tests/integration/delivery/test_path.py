@@ -184,7 +184,7 @@ async def test_a_resume_action_becomes_a_signal_with_the_actions_key(world: Worl
 
 
 async def _drained(world: World) -> bool:
-    return not await world.lanes.names()
+    return not await world.queues.names()
 
 
 async def _state(world: World, run_id: str, state: str) -> bool:

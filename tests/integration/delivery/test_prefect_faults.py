@@ -162,4 +162,4 @@ async def _well(world: World) -> bool:
 
 
 async def _drained(world: World) -> bool:
-    return not await world.lanes.names()
+    return not await world.queues.names()

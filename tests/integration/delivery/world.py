@@ -60,14 +60,14 @@ class World:
     lease_seconds: float = LEASE_SECONDS
     rules: RuleSet = field(default_factory=RuleSet)
     version: str = "none"
-    trial: Trial | None = None
+    poison_check: Trial | None = None
     signals: list[ResumeSignal] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.journal = Journal(self.redis, self.journal_settings, consumer=self.consumer)
         self.dead = DeadLetters(self.redis)
         self.history = History(self.redis, self.history_settings)
-        self.lanes = DispatchQueues(self.redis)
+        self.queues = DispatchQueues(self.redis)
         self.runs = CreatedRuns(self.redis)
         self.progress = EventTransitions(self.redis, retention_seconds=self.history_settings.retention_seconds)
         self.announcer = Announcer(prefect=self.prefect)
@@ -88,10 +88,10 @@ class World:
             dead_letters=self.dead,
             submit_signal=self._take_signal,
             windows=self.windows,
-            trial=self.trial,
+            poison_check=self.poison_check,
         )
         self.dispatcher = Dispatcher(
-            lanes=self.lanes,
+            queues=self.queues,
             paces=RuleUsages(self.redis),
             lease=Lease(self.redis, "dispatcher", ttl_seconds=self.lease_seconds),
             pace=self._pace,

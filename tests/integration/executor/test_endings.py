@@ -238,14 +238,14 @@ async def test_a_dead_warm_parent_is_replaced_and_its_runs_go_on(bench: Bench):
     deployment = await bench.deploy("import time\nfrom prefect import flow\n@flow\ndef main(): time.sleep(3)\n")
     run_id = await bench.create(deployment)
     await bench.reach(run_id, "RUNNING")
-    (generation,) = executor._fleet._generations.values()
+    (generation,) = executor._pool._generations.values()
     generation.process.kill()
     assert (await bench.reach(run_id))["state_type"] == "COMPLETED"
     assert (await bench.run(deployment))["state_type"] == "COMPLETED"
 
 
 def kill_slot(executor: Executor) -> None:
-    (slot,) = executor._fleet.slots.values()
+    (slot,) = executor._pool.slots.values()
     os.kill(slot.pid, signal.SIGKILL)
 
 

@@ -35,7 +35,7 @@ async def test_a_stopped_slot_is_ended_and_its_run_settled(bench: Bench, on_lost
 
 async def test_a_stopped_slot_that_is_idle_keeps_no_run_from_starting(bench: Bench) -> None:
     executor = await bench.start(slots=1)
-    (slot,) = executor._fleet.slots
+    (slot,) = executor._pool.slots
     psutil.Process(slot).send_signal(signal.SIGSTOP)
     assert (await bench.run(await bench.deploy(SHORT)))["state_type"] == "COMPLETED"
     assert is_gone(slot)
@@ -53,7 +53,7 @@ async def test_a_slot_that_is_continued_soon_keeps_its_run(bench: Bench) -> None
         slot.send_signal(signal.SIGCONT)
         await asyncio.sleep(0.5)
     assert (await bench.reach(run_id))["state_type"] == "COMPLETED"
-    assert list(executor._fleet.slots) == [slot.pid]
+    assert list(executor._pool.slots) == [slot.pid]
 
 
 async def test_a_stopped_warm_parent_is_replaced_and_runs_are_settled_by_the_next(bench: Bench) -> None:
@@ -72,17 +72,17 @@ async def test_a_stopped_warm_parent_is_replaced_and_runs_are_settled_by_the_nex
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no zygote")
-async def test_a_stopped_zygote_is_ended_and_warm_parents_are_interpreters(bench: Bench) -> None:
+async def test_a_stopped_process_template_is_ended_and_warm_parents_are_interpreters(bench: Bench) -> None:
     deployment = await bench.deploy(SHORT)
     machine = start_elsewhere(bench)
     try:
         assert (await bench.run(deployment))["state_type"] == "COMPLETED"
-        (zygote,) = psutil.Process(machine.pid).children()
-        (warm,) = zygote.children()
-        zygote.send_signal(signal.SIGSTOP)
+        (process_template,) = psutil.Process(machine.pid).children()
+        (warm,) = process_template.children()
+        process_template.send_signal(signal.SIGSTOP)
         warm.kill()
         assert (await bench.run(deployment))["state_type"] == "COMPLETED"
-        assert is_gone(zygote.pid)
+        assert is_gone(process_template.pid)
     finally:
         machine.terminate()
         await asyncio.to_thread(machine.wait, 20)

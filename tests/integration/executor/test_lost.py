@@ -91,15 +91,15 @@ async def test_the_register_is_empty_and_the_sign_of_life_gone_after_a_good_end(
     assert [key async for key in redis.scan_iter(ALIVE + "*")] == []
 
 
-async def test_without_its_zygote_an_executor_goes_on_with_fresh_interpreters(bench: Bench):
+async def test_without_its_process_template_an_executor_goes_on_with_fresh_interpreters(bench: Bench):
     deployment = await bench.deploy(SLEEPER)
     machine = start_elsewhere(bench)
     try:
         first = await bench.create(deployment, parameters={"out": str(bench.folder / "one"), "seconds": 0})
         assert (await bench.reach(first))["state_type"] == "COMPLETED"
-        (zygote,) = psutil.Process(machine.pid).children()
-        (warm,) = zygote.children()
-        zygote.kill()
+        (process_template,) = psutil.Process(machine.pid).children()
+        (warm,) = process_template.children()
+        process_template.kill()
         warm.kill()
         second = await bench.create(deployment, parameters={"out": str(bench.folder / "two"), "seconds": 0})
         assert (await bench.reach(second))["state_type"] == "COMPLETED"

@@ -91,7 +91,7 @@ async def kept(bench: Bench, run_id: str) -> None:
 
 
 def kill_slot(executor: Any) -> None:
-    (slot,) = (slot for slot in executor._fleet.slots.values() if slot.run)  # another one is there while it waits
+    (slot,) = (slot for slot in executor._pool.slots.values() if slot.run)  # another one is there while it waits
     os.kill(slot.pid, signal.SIGKILL)
 
 

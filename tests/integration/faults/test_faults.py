@@ -97,8 +97,8 @@ async def _play(
             rng=random.Random(seed + 4),
         )
         answering = asyncio.create_task(answers.run(load.sure, load.unsure))
-        lanes = [_hurt(installation, random.Random(seed + lane), fault_seconds) for lane in (2, 3)]
-        await asyncio.gather(*lanes, _kill_prefect(installation, rng, fault_seconds, times=prefect_kills))
+        queues = [_hurt(installation, random.Random(seed + queue), fault_seconds) for queue in (2, 3)]
+        await asyncio.gather(*queues, _kill_prefect(installation, rng, fault_seconds, times=prefect_kills))
         publishing.cancel()
         await asyncio.gather(publishing, return_exceptions=True)
         hurt_for = time.monotonic() - started

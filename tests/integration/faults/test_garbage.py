@@ -150,8 +150,8 @@ async def _settled(installation: Installation, load: Load) -> Verdict:
                 return verdict
             waiting = "\n".join(verdict.wrong[:10])
         await asyncio.sleep(0.5)
-    lanes = DispatchQueues(installation.redis)
-    lengths = await lanes.lengths(await lanes.names())
+    queues = DispatchQueues(installation.redis)
+    lengths = await queues.lengths(await queues.names())
     depth = await Journal(installation.redis, JournalSettings()).depth()
     reports = [
         f"{report['role']} {part}: {status}"

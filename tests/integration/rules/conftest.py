@@ -44,7 +44,7 @@ class Routing:
         self.journal = Journal(self.redis, JournalSettings(claim_idle_seconds=0.1), consumer=self.consumer)
         self.dead = DeadLetters(self.redis)
         self.history = History(self.redis, settings)
-        self.lanes = DispatchQueues(self.redis)
+        self.queues = DispatchQueues(self.redis)
         self.progress = EventTransitions(self.redis, retention_seconds=settings.retention_seconds)
         self.store = WindowStore(self.redis, seen_seconds=60)
         self.windows = RuleWindows(
@@ -85,7 +85,7 @@ class Routing:
 
     async def dispatches(self) -> list[Dispatch]:
         """What waits in all lanes."""
-        found = await self.lanes.read(dict.fromkeys(await self.lanes.names(), ("", 10_000)))
+        found = await self.queues.read(dict.fromkeys(await self.queues.names(), ("", 10_000)))
         return [one.dispatch for rows in found.values() for one in rows]
 
     async def notes(self, event_id: str) -> list[str]:

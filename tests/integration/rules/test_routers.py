@@ -105,7 +105,7 @@ async def test_killed_routers_lose_and_repeat_nothing_that_windows_hold(
                 routers.start()
 
         async def done() -> bool:
-            return await routing.store.counts() == Counts(0, 0, 0) and not await routing.lanes.names()
+            return await routing.store.counts() == Counts(0, 0, 0) and not await routing.queues.names()
 
         await eventually(lambda: _routed(routing, len(events)), within_seconds=120, what="everything is routed")
         await eventually(done, within_seconds=120, what="every window is closed and dispatched")

@@ -71,7 +71,7 @@ class Book:
 class Desk:
     """What a test does with signals."""
 
-    desk: SignalSubmission
+    submission: SignalSubmission
     store: SignalStore
     runs: WaitingRuns
     api: PrefectApi
@@ -82,7 +82,7 @@ class Desk:
     async def send(self, **message: Any) -> str:
         """Submit a signal and answer its id."""
         signal = signal_from_mapping(message)
-        await self.desk.submit(signal, origin="test")
+        await self.submission.submit(signal, origin="test")
         return signal.id
 
     async def send_quietly(self, **message: Any) -> str:
@@ -188,13 +188,13 @@ async def running(parts: Resumer) -> AsyncIterator[None]:
 
 
 @pytest_asyncio.fixture
-async def desk(redis: AsyncRedis, valkey_url: str, prefect_url: str) -> AsyncIterator[Desk]:
+async def submission(redis: AsyncRedis, valkey_url: str, prefect_url: str) -> AsyncIterator[Desk]:
     """The desk without a resumer behind it."""
     rq_redis = connect_sync(valkey_url, RedisSettings())
     store = SignalStore(redis, settings())
     async with connect() as api:
         yield Desk(
-            desk=SignalSubmission(store=store, rq_redis=rq_redis, limits=Limits()),
+            submission=SignalSubmission(store=store, rq_redis=rq_redis, limits=Limits()),
             store=store,
             runs=WaitingRuns(api),
             api=api,
@@ -205,7 +205,7 @@ async def desk(redis: AsyncRedis, valkey_url: str, prefect_url: str) -> AsyncIte
 
 @pytest.fixture
 def resumer_later(
-    desk: Desk, redis: AsyncRedis, valkey_url: str
+    submission: Desk, redis: AsyncRedis, valkey_url: str
 ) -> Callable[[], contextlib.AbstractAsyncContextManager[None]]:
     """A whole resumer that the test starts when it wants one."""
 
@@ -213,10 +213,10 @@ def resumer_later(
         parts = build_resumer(
             redis=redis,
             connect_rq=lambda: connect_sync(valkey_url, RedisSettings()),
-            api=desk.api,
+            api=submission.api,
             settings=settings(),
-            dead=desk.letters,
-            history=desk.book,
+            dead=submission.letters,
+            history=submission.book,
             instance=uuid.uuid4().hex[:8],
         )
         return running(parts)
@@ -226,11 +226,11 @@ def resumer_later(
 
 @pytest_asyncio.fixture
 async def resumer(
-    desk: Desk, resumer_later: Callable[[], contextlib.AbstractAsyncContextManager[None]]
+    submission: Desk, resumer_later: Callable[[], contextlib.AbstractAsyncContextManager[None]]
 ) -> AsyncIterator[Desk]:
     """The desk with a whole resumer behind it."""
     async with resumer_later():
-        yield desk
+        yield submission
 
 
 def new_key() -> str:

@@ -75,12 +75,12 @@ async def test_what_was_not_applied_exits_1_with_a_sentence(resumer: Desk, comma
     assert (await commands("signals", "show", "nothing"))[0] == 1
 
 
-async def test_misuse_exits_2(commands: Commands, desk: Desk) -> None:
+async def test_misuse_exits_2(commands: Commands, submission: Desk) -> None:
     assert (await commands("signals", "send"))[0] == 2
     assert (await commands("signals", "send", "--key", "k", "--input", "[1]"))[0] == 2
 
 
-async def test_a_signal_that_nobody_looks_at_is_said_to_be_recorded(desk: Desk, commands: Commands) -> None:
+async def test_a_signal_that_nobody_looks_at_is_said_to_be_recorded(submission: Desk, commands: Commands) -> None:
     code, _, err = await commands("signals", "send", "--key", new_key(), "--wait", "0.3")
     assert code == 1
     assert "recorded" in err

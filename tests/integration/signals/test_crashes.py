@@ -30,51 +30,51 @@ async def killed_at_every_step(checkout: Path, url: str, signal_ids: list[str]) 
 
 @pytest.mark.parametrize("way", ["by run id", "by key", "reject"])
 async def test_killed_at_any_step_it_is_applied_once_by_who_comes_after(
-    desk: Desk, valkey_url: str, checkout: Path, way: str
+    submission: Desk, valkey_url: str, checkout: Path, way: str
 ) -> None:
     keys = [new_key() for _ in range(STEPS)]
-    runs = [await desk.park(key) for key in keys]
+    runs = [await submission.park(key) for key in keys]
     sent = []
     for number, (key, run_id) in enumerate(zip(keys, runs, strict=True)):
         target: dict[str, Any] = {"key": key} if way == "by key" else {"run_id": run_id}
         if way == "reject":
             target |= {"action": "reject", "by": "ann"}
-        sent.append(await desk.send_quietly(**target, input={"n": number}))
+        sent.append(await submission.send_quietly(**target, input={"n": number}))
 
     reached = await killed_at_every_step(checkout, valkey_url, sent)
 
     assert reached[-1] == "done"
     assert {"after claim", "before settle", "after settle", "before decide", "after decide"} <= set(reached)
     assert ("after end_wait" if way == "reject" else "after resume") in reached
-    applier = Applier(store=desk.store, runs=desk.runs, hints=desk.hints, settings=settings())
+    applier = Applier(store=submission.store, runs=submission.runs, hints=submission.hints, settings=settings())
     for number, signal_id in enumerate(sent):
         await applier.apply(signal_id)
-        record = await desk.outcome(signal_id)
+        record = await submission.outcome(signal_id)
         assert record.status == "applied", (reached[number], record.reason)
-        assert await desk.resumes(runs[number]) == 1, reached[number]
+        assert await submission.resumes(runs[number]) == 1, reached[number]
         if way != "reject":
-            assert await desk.answer(runs[number]) == {"n": number}
+            assert await submission.answer(runs[number]) == {"n": number}
 
 
 async def test_a_killed_signal_never_answers_the_next_wait_of_its_run(
-    desk: Desk, valkey_url: str, checkout: Path
+    submission: Desk, valkey_url: str, checkout: Path
 ) -> None:
     """The run has gone on and waits again, for the same key, before anybody looks at the signal again."""
     keys = [new_key() for _ in range(STEPS)]
-    runs = [await desk.park(key) for key in keys]
-    sent = [await desk.send_quietly(key=key, input={"n": 1}) for key in keys]
+    runs = [await submission.park(key) for key in keys]
+    sent = [await submission.send_quietly(key=key, input={"n": 1}) for key in keys]
     reached = await killed_at_every_step(checkout, valkey_url, sent)
-    applier = Applier(store=desk.store, runs=desk.runs, hints=desk.hints, settings=settings())
+    applier = Applier(store=submission.store, runs=submission.runs, hints=submission.hints, settings=settings())
     seen: Counter[str] = Counter()
     for number, name in enumerate(reached):
         run_id = runs[number]
-        went_on = not (await desk.runs.read(run_id)).waiting
+        went_on = not (await submission.runs.read(run_id)).waiting
         if went_on:
-            await desk.park(keys[number], name="second", run_id=run_id)
+            await submission.park(keys[number], name="second", run_id=run_id)
         await applier.apply(sent[number])
-        record = await desk.outcome(sent[number])
+        record = await submission.outcome(sent[number])
         assert record.status == "applied", (name, record.reason)
-        assert await desk.resumes(run_id) == 1, name
+        assert await submission.resumes(run_id) == 1, name
         seen["went on" if went_on else "waited"] += 1
     assert min(seen.values()) > 3
 
@@ -94,15 +94,15 @@ async def resumer_process(checkout: Path, url: str, name: str) -> AsyncIterator[
 
 
 async def test_resumers_killed_under_load_lose_nothing_and_keep_the_order(
-    desk: Desk, valkey_url: str, checkout: Path
+    submission: Desk, valkey_url: str, checkout: Path
 ) -> None:
-    runs = [await desk.park(new_key()) for _ in range(25)]
+    runs = [await submission.park(new_key()) for _ in range(25)]
     sent: list[tuple[str, str]] = []
 
     async def load() -> None:
         for run_id in runs:
-            sent.append((run_id, await desk.send(run_id=run_id, input={"run": run_id})))
-            await desk.send(run_id=run_id, input={"second": True})
+            sent.append((run_id, await submission.send(run_id=run_id, input={"run": run_id})))
+            await submission.send(run_id=run_id, input={"second": True})
             await asyncio.sleep(0.02)
 
     async with resumer_process(checkout, valkey_url, "a") as first, resumer_process(checkout, valkey_url, "b"):
@@ -110,14 +110,14 @@ async def test_resumers_killed_under_load_lose_nothing_and_keep_the_order(
         for killed in (first,):
 
             async def some() -> bool:
-                return len(sent) > 3 and any([await desk.answer(run_id) for run_id, _ in sent])
+                return len(sent) > 3 and any([await submission.answer(run_id) for run_id, _ in sent])
 
             await eventually(some)
             killed.kill()
             await killed.wait()
         await loading
         for run_id, signal_id in sent:
-            record = await desk.outcome(signal_id, within=60)
+            record = await submission.outcome(signal_id, within=60)
             assert record.status == "applied"
-            assert await desk.answer(run_id) == {"run": run_id}
-            assert await desk.resumes(run_id) == 1
+            assert await submission.answer(run_id) == {"run": run_id}
+            assert await submission.resumes(run_id) == 1

@@ -31,8 +31,8 @@ pytestmark = pytest.mark.slow
 class Deployed:
     """A run of a deployment, whose processes the test starts and kills."""
 
-    def __init__(self, desk: Desk, checkout: Path, path: Path) -> None:
-        self.desk = desk
+    def __init__(self, submission: Desk, checkout: Path, path: Path) -> None:
+        self.submission = submission
         self.key = new_key()
         self.run_id = ""
         self._checkout = checkout
@@ -72,7 +72,7 @@ class Deployed:
         """The run once it is in a wait, another one than that state."""
 
         async def probe() -> RunView | None:
-            run = await self.desk.runs.read(run_id or self.run_id)
+            run = await self.submission.runs.read(run_id or self.run_id)
             return run if run.waiting and run.state_id != other_than else None
 
         found = await eventually(probe, what="the run waits")
@@ -81,19 +81,21 @@ class Deployed:
 
     async def child(self) -> RunView:
         """The run that waits for the key, once there is one."""
-        (found,) = await eventually(lambda: self.desk.runs.waiting_for([self.key]), what="a run waits for the key")
+        (found,) = await eventually(
+            lambda: self.submission.runs.waiting_for([self.key]), what="a run waits for the key"
+        )
         return found
 
     async def ends(self) -> str:
         async def probe() -> str | None:
-            run = await self.desk.runs.read(self.run_id)
+            run = await self.submission.runs.read(self.run_id)
             return run.state_name if run.final else None
 
         return str(await eventually(probe, what="the run ends"))
 
     async def set_state(self, kind: str, name: str, *, force: bool = False, **fields: Any) -> None:
         body = {"state": {"type": kind, "name": name, **fields}, "force": force}
-        answer = await self.desk.api.request("POST", f"/flow_runs/{self.run_id}/set_state", json=body)
+        answer = await self.submission.api.request("POST", f"/flow_runs/{self.run_id}/set_state", json=body)
         assert answer["status"] == "ACCEPT", answer
 
     async def suspended(self, run: RunView) -> None:
@@ -104,7 +106,7 @@ class Deployed:
 
     async def resuming(self) -> None:
         async def probe() -> bool:
-            return (await self.desk.runs.read(self.run_id)).state_type == "SCHEDULED"
+            return (await self.submission.runs.read(self.run_id)).state_type == "SCHEDULED"
 
         await eventually(probe, what="the run is to start again")
 
@@ -120,9 +122,9 @@ async def deployed(resumer: Desk, checkout: Path, tmp_path: Path) -> AsyncIterat
     await made.end()
 
 
-async def statuses(desk: Desk, run_id: str, *wanted: str) -> list[str]:
+async def statuses(submission: Desk, run_id: str, *wanted: str) -> list[str]:
     async def probe() -> list[str]:
-        found = [record.status for record in await desk.store.of_run(run_id)]
+        found = [record.status for record in await submission.store.of_run(run_id)]
         return found if set(found) >= set(wanted) else []
 
     return await eventually(probe, what=f"{wanted} are listed for the run")
@@ -154,11 +156,11 @@ async def test_a_run_that_is_scheduled_by_hand_while_it_waits_waits_again(deploy
     await deployed.start()
     second = await deployed.waits(other_than=first.state_id)
     assert second.pause_key == f"{first.pause_key}--e2"
-    assert await deployed.desk.answer(deployed.run_id, deployed.key) is None
-    assert (await deployed.desk.ask(key=deployed.key, input={"n": 1})).status == "applied"
+    assert await deployed.submission.answer(deployed.run_id, deployed.key) is None
+    assert (await deployed.submission.ask(key=deployed.key, input={"n": 1})).status == "applied"
     assert await deployed.ends() == "Completed"
     assert deployed.answers == ["{'n': 1}"]
-    assert sorted(await statuses(deployed.desk, deployed.run_id, "unanswered")) == ["applied", "unanswered"]
+    assert sorted(await statuses(deployed.submission, deployed.run_id, "unanswered")) == ["applied", "unanswered"]
 
 
 async def test_a_process_whose_run_is_scheduled_while_it_waits_leaves_it_to_the_next(deployed: Deployed) -> None:
@@ -169,7 +171,7 @@ async def test_a_process_whose_run_is_scheduled_while_it_waits_leaves_it_to_the_
     assert await asyncio.wait_for(old.wait(), 30) == 0
     await deployed.start()
     await deployed.waits(other_than=first.state_id)
-    await deployed.desk.ask(key=deployed.key, input={"n": 1})
+    await deployed.submission.ask(key=deployed.key, input={"n": 1})
     assert await deployed.ends() == "Completed"
     assert deployed.answers == ["{'n': 1}"]
 
@@ -184,11 +186,11 @@ async def test_the_subflow_of_a_parent_that_is_tried_again_waits_again(deployed:
     await deployed.start()
     again = await deployed.waits(other_than=first.state_id, run_id=first.run_id)
     assert deployed.answers == []
-    assert (await deployed.desk.ask(key=deployed.key, input={"n": 1})).status == "applied"
+    assert (await deployed.submission.ask(key=deployed.key, input={"n": 1})).status == "applied"
     assert await deployed.ends() == "Completed"
     assert deployed.answers == ["{'n': 1}"]
     assert again.pause_key == f"{first.pause_key}--e2"
-    assert "unanswered" in await statuses(deployed.desk, first.run_id, "unanswered", "applied")
+    assert "unanswered" in await statuses(deployed.submission, first.run_id, "unanswered", "applied")
 
 
 async def test_an_answer_that_came_just_before_a_crash_is_found_and_used_once(deployed: Deployed) -> None:
@@ -196,11 +198,11 @@ async def test_an_answer_that_came_just_before_a_crash_is_found_and_used_once(de
     process = await deployed.start()
     await deployed.waits()
     process.send_signal(19)  # SIGSTOP: it is there, and hears nothing
-    assert (await deployed.desk.ask(key=deployed.key, input={"n": 1})).status == "applied"
+    assert (await deployed.submission.ask(key=deployed.key, input={"n": 1})).status == "applied"
     await deployed.kill()
     await deployed.set_state("CRASHED", "Crashed")
-    assert (await deployed.desk.ask(run_id=deployed.run_id)).reason == "the run is over: Crashed"
-    assert (await deployed.desk.ask(key=deployed.key, input={"n": 2})).status == "buffered"
+    assert (await deployed.submission.ask(run_id=deployed.run_id)).reason == "the run is over: Crashed"
+    assert (await deployed.submission.ask(key=deployed.key, input={"n": 2})).status == "buffered"
     await deployed.set_state("SCHEDULED", "AwaitingRetry")
     await deployed.start()
     assert await deployed.ends() == "Completed"
@@ -213,24 +215,24 @@ async def test_a_signal_that_comes_while_the_run_is_crashed_is_kept_for_its_next
     await deployed.waits()
     await deployed.kill()
     await deployed.set_state("CRASHED", "Crashed")
-    kept = await deployed.desk.ask(key=deployed.key, input={"n": 1})
+    kept = await deployed.submission.ask(key=deployed.key, input={"n": 1})
     assert kept.status == "buffered"
     await deployed.set_state("SCHEDULED", "AwaitingRetry")
     await deployed.start()
     assert await deployed.ends() == "Completed"
     assert deployed.answers == ["{'n': 1}"]
-    assert (await deployed.desk.outcome(kept.signal.id)).status == "applied"
+    assert (await deployed.submission.outcome(kept.signal.id)).status == "applied"
 
 
 async def test_a_signal_for_all_that_came_while_a_run_was_started_again_reaches_it(deployed: Deployed) -> None:
     await deployed.create()
     await deployed.start()
     await deployed.waits()
-    other = await deployed.desk.park(deployed.key)
+    other = await deployed.submission.park(deployed.key)
     await deployed.kill()
     await deployed.set_state("SCHEDULED", "AwaitingRetry")
-    assert (await deployed.desk.ask(key=deployed.key, input={"n": 1})).status == "applied"
-    assert await deployed.desk.answer(other) == {"n": 1}
+    assert (await deployed.submission.ask(key=deployed.key, input={"n": 1})).status == "applied"
+    assert await deployed.submission.answer(other) == {"n": 1}
     await deployed.start()
     assert await deployed.ends() == "Completed"
     assert deployed.answers == ["{'n': 1}"]
@@ -243,13 +245,13 @@ async def test_a_paused_run_that_is_made_a_suspended_one_waits_on_and_is_answere
     await deployed.suspended(first)
     waits_on = await deployed.waits(other_than=first.state_id)
     assert (waits_on.wait_id, waits_on.since) == (first.wait_id, first.since)
-    assert (await deployed.desk.ask(key=deployed.key, input={"n": 1})).status == "applied"
-    assert (await deployed.desk.ask(run_id=deployed.run_id, input={"n": 2})).status == "buffered"
+    assert (await deployed.submission.ask(key=deployed.key, input={"n": 1})).status == "applied"
+    assert (await deployed.submission.ask(run_id=deployed.run_id, input={"n": 2})).status == "buffered"
     await deployed.resuming()
     await deployed.start()
     assert await deployed.ends() == "Completed"
     assert deployed.answers == ["{'n': 1}"]
-    assert "unanswered" not in await statuses(deployed.desk, deployed.run_id, "applied")
+    assert "unanswered" not in await statuses(deployed.submission, deployed.run_id, "applied")
 
 
 async def test_an_answer_that_comes_as_a_run_is_made_a_suspended_one_is_not_lost(deployed: Deployed) -> None:
@@ -257,7 +259,7 @@ async def test_an_answer_that_comes_as_a_run_is_made_a_suspended_one_is_not_lost
     process = await deployed.start()
     first = await deployed.waits()
     process.send_signal(19)
-    assert (await deployed.desk.ask(key=deployed.key, input={"n": 1})).status == "applied"
+    assert (await deployed.submission.ask(key=deployed.key, input={"n": 1})).status == "applied"
     await deployed.suspended(first)
     await deployed.resuming()
     await deployed.start()
@@ -278,7 +280,7 @@ async def test_a_wait_that_an_earlier_version_began_is_answered(deployed: Deploy
     """Its form takes an empty answer, its keyset tells neither since when nor how it waits."""
     await deployed.create()
     pause = pause_key(deployed.key, 1)
-    api = deployed.desk.api
+    api = deployed.submission.api
     schema = {"type": "object", "title": "Input", "properties": {}, "additionalProperties": True}
     body = {"key": schema_key(pause), "value": json.dumps(schema)}
     await api.request("POST", f"/flow_runs/{deployed.run_id}/input", json=body)
@@ -287,7 +289,7 @@ async def test_a_wait_that_an_earlier_version_began_is_answered(deployed: Deploy
     old = keyset(pause, keys=[deployed.key])
     details = {"pause_key": pause, "pause_reschedule": True, "run_input_keyset": old}
     await deployed.set_state("PAUSED", "Suspended", state_details=details)
-    assert (await deployed.desk.ask(key=deployed.key, input={"n": 1})).status == "applied"
+    assert (await deployed.submission.ask(key=deployed.key, input={"n": 1})).status == "applied"
     await deployed.resuming()
     await deployed.start()
     assert await deployed.ends() == "Completed"
@@ -423,13 +425,13 @@ async def test_the_tag_goes_with_prefects_own_time_out(resumer: Desk) -> None:
     await _tags(resumer, run_id, [])
 
 
-async def _heard(desk: Desk, run_id: str) -> None:
-    await eventually(lambda: desk.hints.may_be_tagged(run_id), what="the run was heard to wait")
+async def _heard(submission: Desk, run_id: str) -> None:
+    await eventually(lambda: submission.hints.may_be_tagged(run_id), what="the run was heard to wait")
 
 
-async def _tags(desk: Desk, run_id: str, tags: list[str]) -> None:
+async def _tags(submission: Desk, run_id: str, tags: list[str]) -> None:
     async def probe() -> bool:
-        return list((await desk.state(run_id))["tags"]) == tags
+        return list((await submission.state(run_id))["tags"]) == tags
 
     await eventually(probe, what=f"the tags are {tags}")
 
@@ -443,9 +445,9 @@ async def test_a_duration_that_is_none_is_refused_before_the_run_is_paused(
         await flows.sluice.wait_for_signal_async("k", **{option: seconds})
 
 
-async def test_a_key_with_a_control_character_is_refused_at_the_door(desk: Desk) -> None:
+async def test_a_key_with_a_control_character_is_refused_at_the_door(submission: Desk) -> None:
     with pytest.raises(RejectedEvent, match=r"the key 'a\\x00b' contains the control character U\+0000"):
-        await desk.send(key="a\x00b")
+        await submission.send(key="a\x00b")
 
 
 @pytest.mark.parametrize(("kind", "name"), [("PAUSED", "Suspended"), ("SCHEDULED", "Scheduled")])
@@ -453,6 +455,6 @@ async def test_cancelling_a_run_without_a_process_keeps_the_reason(deployed: Dep
     await deployed.create()
     details = {"pause_key": "1", "pause_reschedule": True} if kind == "PAUSED" else {}
     await deployed.set_state(kind, name, force=True, state_details=details)
-    assert await cancel_run(deployed.desk.api, deployed.run_id, reason="no budget") == "Cancelled"
-    state = await deployed.desk.state(deployed.run_id)
+    assert await cancel_run(deployed.submission.api, deployed.run_id, reason="no budget") == "Cancelled"
+    state = await deployed.submission.state(deployed.run_id)
     assert (state["type"], state["message"]) == ("CANCELLED", "no budget")

@@ -145,9 +145,11 @@ async def test_somebody_elses_resume_is_recorded_and_a_signal_after_it_is_a_dupl
 
 
 @pytest.mark.parametrize("hostile", [{"__prefect_kind": "workspace_variable"}, {"a": [{"__prefect_kind": "jinja"}]}])
-async def test_input_that_the_server_would_execute_is_refused_at_the_desk(desk: Desk, hostile: dict[str, str]) -> None:
+async def test_input_that_the_server_would_execute_is_refused_at_the_submission(
+    submission: Desk, hostile: dict[str, str]
+) -> None:
     with pytest.raises(RejectedEvent) as refused:
-        await desk.send(key=new_key(), input=hostile)
+        await submission.send(key=new_key(), input=hostile)
     assert refused.value.code == "hydration"
 
 

@@ -24,8 +24,8 @@ from tests.support.waiting import eventually
 class Suspending:
     """A run of a flow that suspends, and what an executor does with it."""
 
-    def __init__(self, desk: Desk, tmp_path: Path) -> None:
-        self._desk = desk
+    def __init__(self, submission: Desk, tmp_path: Path) -> None:
+        self._submission = submission
         self._flow: Any = flows.suspending
         self._path = tmp_path / "done.txt"
         self.key = new_key()
@@ -57,13 +57,13 @@ class Suspending:
     async def suspend(self) -> None:
         with pytest.raises(Pause):
             await self.attempt()
-        assert (await self._desk.runs.read(self.run_id)).suspended
+        assert (await self._submission.runs.read(self.run_id)).suspended
 
     async def resuming(self) -> None:
         """Return once the run is scheduled to start again."""
 
         async def probe() -> bool:
-            return (await self._desk.runs.read(self.run_id)).state_type == "SCHEDULED"
+            return (await self._submission.runs.read(self.run_id)).state_type == "SCHEDULED"
 
         await eventually(probe, what="the run resumes")
 

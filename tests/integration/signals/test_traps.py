@@ -187,8 +187,8 @@ async def test_a_call_that_hangs_is_given_up_and_told_apart_afterwards(resumer: 
 class Deaf:
     """Asks Prefect and does not hear the first answer to a resume."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._runs = desk.runs
+    def __init__(self, submission: Desk) -> None:
+        self._runs = submission.runs
         self._heard = False
 
     def __getattr__(self, name: str) -> Any:

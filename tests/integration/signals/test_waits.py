@@ -21,9 +21,9 @@ from tests.support.waiting import eventually
 class Running:
     """A flow in a thread of its own."""
 
-    def __init__(self, desk: Desk, flow: Callable[..., Any], *args: Any, **options: Any) -> None:
+    def __init__(self, submission: Desk, flow: Callable[..., Any], *args: Any, **options: Any) -> None:
         self.label = new_key()
-        self._desk = desk
+        self._submission = submission
         if getattr(flow, "isasync", False):
             self.ending = asyncio.ensure_future(flow(self.label, *args, **options))
         else:
@@ -39,7 +39,7 @@ class Running:
 
     async def waits(self, pause: str | None = None) -> str:
         run_id = await self.run_id()
-        await self._desk.waiting(run_id, pause)
+        await self._submission.waiting(run_id, pause)
         return run_id
 
     async def answer(self) -> Any:

@@ -81,7 +81,7 @@ def roles(tmp_path: Path, checkout: Path, valkey_url: str, prefect_url: str, por
 
 
 async def test_a_signal_may_come_in_by_every_way(
-    desk: Desk, redis: AsyncRedis, valkey_url: str, roles: Path, port: int
+    submission: Desk, redis: AsyncRedis, valkey_url: str, roles: Path, port: int
 ) -> None:
     async def ready() -> bool:
         reports = await read_reports(redis)
@@ -89,7 +89,7 @@ async def test_a_signal_may_come_in_by_every_way(
 
     await eventually(ready, what=f"the roles are ready, see {roles}")
     keys = {way: new_key() for way in ORIGINS}
-    runs = {way: await desk.park(key) for way, key in keys.items()}
+    runs = {way: await submission.park(key) for way, key in keys.items()}
 
     def message(way: str) -> dict[str, Any]:
         return {"key": keys[way], "input": {"way": way}, "by": "ann"}
@@ -112,10 +112,10 @@ async def test_a_signal_may_come_in_by_every_way(
     for way, run_id in runs.items():
 
         async def resumed(run_id: str = run_id) -> Any:
-            return await desk.answer(run_id)
+            return await submission.answer(run_id)
 
         answer = await eventually(resumed, what=f"the run is resumed by way of {way}")
         assert answer == {"way": way}
-        (record,) = await desk.store.of_run(run_id)
+        (record,) = await submission.store.of_run(run_id)
         assert record.origin.startswith(ORIGINS[way])
-        assert await desk.resumes(run_id) == 1
+        assert await submission.resumes(run_id) == 1

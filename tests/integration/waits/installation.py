@@ -88,7 +88,7 @@ class Installation:
         blocking = connect_sync(self._redis_url, settings)
         self._stack.callback(blocking.close)
         self._store = SignalStore(redis, ResumerSettings())
-        self._desk = SignalSubmission(store=self._store, rq_redis=blocking, limits=Limits())
+        self._submission = SignalSubmission(store=self._store, rq_redis=blocking, limits=Limits())
         self._api: PrefectApi = await self._stack.enter_async_context(connect_prefect())
         shutil.copy(FLOW_FILE, self.directory / "case_flow.py")
         for on_lost in ON_LOST:
@@ -126,7 +126,7 @@ class Installation:
 
     def send(self, **message: Any) -> None:
         """Hand a signal in; it is durable on return."""
-        self._loop.run(self._desk.submit(signal_from_mapping(message), origin="test"))
+        self._loop.run(self._submission.submit(signal_from_mapping(message), origin="test"))
 
     def signals(self, ids: list[str], runs: list[str]) -> list[dict[str, Any]]:
         """What `sluice signals list` tells of these signals and of all that had to do with the runs."""

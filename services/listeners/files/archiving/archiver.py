@@ -50,7 +50,7 @@ class FileArchiver:
         self._checkpoint = checkpoint
         backoff = backoff or ListenerSettings()
         self._reading = _backoff("read how events ended", backoff)
-        self._cabinets = {
+        self._folder_archivers = {
             name: FolderArchiver(
                 folder=Folder.of(name, source, settings),
                 ledger=ledger,
@@ -66,12 +66,12 @@ class FileArchiver:
         """Put files away until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._read(), name="read how events ended")
-            for name, cabinet in self._cabinets.items():
-                tasks.create_task(cabinet.run(), name=f"put away {name}")
+            for name, folder_archiver in self._folder_archivers.items():
+                tasks.create_task(folder_archiver.run(), name=f"put away {name}")
 
     def status(self) -> Mapping[str, Any]:
         """What stands in the way, if anything does."""
-        troubles = [f"{name}: {each.trouble}" for name, each in self._cabinets.items() if each.trouble]
+        troubles = [f"{name}: {each.trouble}" for name, each in self._folder_archivers.items() if each.trouble]
         if self._reading.trouble:
             troubles.append(self._reading.trouble)
         return {"ready": True, **({"degraded": "; ".join(troubles)} if troubles else {})}
@@ -97,8 +97,8 @@ class FileArchiver:
         self._checkpoint("noted")
         await self._finished.acknowledge(endings)
         self._checkpoint("acknowledged")
-        for name in concerned & self._cabinets.keys():
-            self._cabinets[name].wake.set()
+        for name in concerned & self._folder_archivers.keys():
+            self._folder_archivers[name].wake.set()
 
 
 def _backoff(doing: str, settings: ListenerSettings) -> Backoff:

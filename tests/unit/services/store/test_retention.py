@@ -64,8 +64,8 @@ async def test_every_group_counts(redis: AsyncRedis) -> None:
     assert await trim_stream(redis, STREAM, retention_seconds=0.001) == 5
 
 
-async def test_what_a_lane_still_needs_stays(redis: AsyncRedis) -> None:
-    journal, progress, lanes = (
+async def test_what_a_queue_still_needs_stays(redis: AsyncRedis) -> None:
+    journal, progress, queues = (
         Journal(redis, JournalSettings()),
         EventTransitions(redis, retention_seconds=60),
         DispatchQueues(redis),
@@ -76,7 +76,7 @@ async def test_what_a_lane_still_needs_stays(redis: AsyncRedis) -> None:
     await progress.route([routed("held", position, matched=["pay"], dispatches=[dispatch(one, position)])])
     await _done(redis, 3, first=10)
     await asyncio.sleep(0.02)  # the entries are to be older than a millisecond
-    assert await trim_stream(redis, STREAM, retention_seconds=0.001, keep=lanes.oldest_positions) == 3
+    assert await trim_stream(redis, STREAM, retention_seconds=0.001, keep=queues.oldest_positions) == 3
     assert await _left(redis) == 4
 
 
@@ -146,9 +146,9 @@ async def test_when_redis_is_nearly_full_the_past_gives_way(redis: AsyncRedis) -
         await redis.config_set("maxmemory", 0)
 
 
-async def test_the_keeper_does_all_of_it_while_it_holds_the_lease(redis: AsyncRedis) -> None:
+async def test_the_retention_does_all_of_it_while_it_holds_the_lease(redis: AsyncRedis) -> None:
     await _done(redis, 20)
-    keeper = RetentionJob(
+    retention = RetentionJob(
         redis=redis,
         needed=DispatchQueues(redis).oldest_positions,
         lease=Lease(redis, "keeper", ttl_seconds=60),
@@ -156,6 +156,6 @@ async def test_the_keeper_does_all_of_it_while_it_holds_the_lease(redis: AsyncRe
         history=HistorySettings(),
     )
     await asyncio.sleep(0.02)  # the entries are to be older than a millisecond
-    await keeper.tidy()
-    assert keeper.status()["trimmed"] == 20
+    await retention.tidy()
+    assert retention.status()["trimmed"] == 20
     assert await redis.xlen(FINISHED) == 20

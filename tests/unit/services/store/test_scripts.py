@@ -32,7 +32,7 @@ async def test_an_event_is_not_acknowledged_while_a_key_has_another_type(redis: 
     (position,) = await pending(journal, one)
     wanted = dispatch(one, position)
     outcome = routed(one.id, position, matched=("pay",), dispatches=[wanted])
-    whole = {OPEN: one.identity, HISTORY: one.identity, LANE: wanted.lane}
+    whole = {OPEN: one.identity, HISTORY: one.identity, LANE: wanted.queue}
     key = name + whole.get(name, "")
     declared = KEYS.of(key.encode())
     assert declared is not None
@@ -49,5 +49,5 @@ async def test_an_event_is_not_acknowledged_while_a_key_has_another_type(redis: 
     await Inspection(redis, KEYS).of(found)
     await progress.route([outcome])
     assert (await journal.depth()).pending == 0
-    assert await redis.xlen(f"{LANE}{wanted.lane}") == 1
+    assert await redis.xlen(f"{LANE}{wanted.queue}") == 1
     assert await redis.xlen(STREAM) == 1

@@ -54,7 +54,7 @@ async def _end(
     )
 
 
-async def test_routing_acknowledges_and_fills_the_lane_in_one_step(
+async def test_routing_acknowledges_and_fills_the_queue_in_one_step(
     redis: AsyncRedis, journal: Journal, progress: EventTransitions
 ) -> None:
     one = event()
@@ -62,12 +62,12 @@ async def test_routing_acknowledges_and_fills_the_lane_in_one_step(
     wanted = dispatch(one, position, parameters={"amount": 1})
     await progress.route([routed("e1", position, matched=["pay"], dispatches=[wanted])])
     assert (await journal.depth()).pending == 0
-    lanes = DispatchQueues(redis)
-    assert await lanes.names() == ["pay:flow/d"]
-    (waiting,) = (await lanes.read({"pay:flow/d": ("", 10)}))["pay:flow/d"]
+    queues = DispatchQueues(redis)
+    assert await queues.names() == ["pay:flow/d"]
+    (waiting,) = (await queues.read({"pay:flow/d": ("", 10)}))["pay:flow/d"]
     assert waiting.dispatch == wanted
     assert await progress.open_effects(name("e1")) == ["pay#0"]
-    assert await lanes.oldest_positions() == [position]
+    assert await queues.oldest_positions() == [position]
 
 
 async def test_routing_an_entry_twice_does_nothing_the_second_time(
@@ -80,7 +80,7 @@ async def test_routing_an_entry_twice_does_nothing_the_second_time(
     assert await DispatchQueues(redis).lengths(["pay:flow/d"]) == {"pay:flow/d": 1}
 
 
-async def test_a_run_leaves_the_lane_when_it_is_recorded_and_the_empty_lane_goes(
+async def test_a_run_leaves_the_queue_when_it_is_recorded_and_the_empty_queue_goes(
     redis: AsyncRedis, journal: Journal, progress: EventTransitions
 ) -> None:
     one = event()

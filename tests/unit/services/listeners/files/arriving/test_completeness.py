@@ -54,7 +54,7 @@ def test_auto_gives_an_empty_file_a_time_of_grace() -> None:
     assert readiness(_policy("auto"), _seen(size=0), Past(2)) is None
 
 
-def test_stable_asks_only_for_how_long_nothing_changed() -> None:
+def test_starter_asks_only_for_how_long_nothing_changed() -> None:
     assert readiness(_policy("stable"), _seen(Writers.SOME), Past(1.0)) == CompletenessWait(CHANGING, 1.0)
     assert readiness(_policy("stable"), _seen(Writers.SOME), Past(2.0)) is None
     assert readiness(_policy("stable", quiet=5), _seen(), Past(2.0)) == CompletenessWait(CHANGING, 3.0)
@@ -68,7 +68,7 @@ def test_rename_never_takes_a_file_that_was_seen_being_written_under_its_name() 
     assert readiness(_policy("rename"), _seen(), Past(1e6, written_here=True)) == CompletenessWait(NOT_RENAMED)
 
 
-def test_rename_takes_a_file_of_which_it_cannot_tell_once_it_is_stable() -> None:
+def test_rename_takes_a_file_of_which_it_cannot_tell_once_it_is_starter() -> None:
     assert readiness(_policy("rename"), _seen(), Past(0.5)) == CompletenessWait(NOT_RENAMED, 1.5)
     assert readiness(_policy("rename"), _seen(), Past(2)) is None
 
