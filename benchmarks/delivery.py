@@ -280,7 +280,7 @@ def print_latency(name: str, took: list[float]) -> None:
 
 
 async def memory(bench: Bench, waiting: int) -> None:
-    """Events that wait before a router reads them, and then in their lane, for a deployment that does not exist."""
+    """Events that wait before a router reads them, and then in their queue, for a deployment that does not exist."""
     before = await used(bench)
     await bench.publish([event(number) for number in range(waiting)])
     in_journal = await used(bench) - before

@@ -11,7 +11,7 @@ RUN_NAME_LIMIT: Final = 200
 
 
 Identities = Annotated[tuple[str, ...], Field(min_length=1, validation_alias=AliasChoices("identities", "event_ids"))]
-"""The identities of the events behind an action; in lanes of the time when ids were identities, called `event_ids`."""
+"""The identities of the events behind an action; in queues of the time when ids were identities, called `event_ids`."""
 
 
 class RunDeployment(BaseModel):

@@ -1,7 +1,8 @@
 """The composition root: the one place where the parts of each role are built and joined.
 
 Reading it from top to bottom is reading the architecture: listeners emit into the journal; the router asks the rules
-and hands runs to the dispatcher and signals to the desk; outcomes tell the listeners how it ended; the resumer applies
+and hands runs to the dispatcher and signals to their submission; the
+run state tracker tells the listeners how it ended; the resumer applies
 signals; the executor runs flows.
 """
 
@@ -318,7 +319,7 @@ async def _router(shared: Shared) -> Parts:
     retention = RetentionJob(
         redis=redis,
         needed=needed,
-        lease=Lease(redis, "keeper", ttl_seconds=RETENTION_LEASE_SECONDS),
+        lease=Lease(redis, "retention", ttl_seconds=RETENTION_LEASE_SECONDS),
         journal=settings.journal,
         history=settings.history,
     )
@@ -329,7 +330,7 @@ async def _router(shared: Shared) -> Parts:
         "dispatcher": dispatcher,
         "announcer": announcer,
         "outcomes": outcomes,
-        "keeper": retention,
+        "retention": retention,
     }
 
 

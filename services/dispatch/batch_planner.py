@@ -1,4 +1,4 @@
-"""What the dispatcher has before its eyes of each lane, and which runs go into the next call. Pure, no I/O."""
+"""What the dispatcher has before its eyes of each queue, and which runs go into the next call. Pure, no I/O."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from services.store.events.journal import order
 from services.store.runs.dispatch_queues import Dispatch, QueuedRun
 
 WINDOW: Final = 200
-"""How many entries of a lane are held in memory; the rest waits in Redis."""
+"""How many entries of a queue are held in memory; the rest waits in Redis."""
 
 KEEPS_ITS_PLACE: Final = 9
 """So many times what failed because of the moment is tried again before what stands behind it may overtake it."""
@@ -39,7 +39,7 @@ class Pace(Protocol):
 
 @dataclass(slots=True)
 class Item:
-    """An entry of a lane in memory."""
+    """An entry of a queue in memory."""
 
     entry: str
     dispatch: Dispatch
@@ -56,7 +56,7 @@ class Item:
 
 @dataclass(slots=True)
 class DispatchQueue:
-    """The head of a lane."""
+    """The head of a queue."""
 
     name: str
     rule: str
@@ -70,7 +70,7 @@ class DispatchQueue:
     outdated: str = ""
     """Up to this entry, what waits was decided by rules that have changed since, and is to be judged again."""
     noticed: bool = True
-    """A letter may say that the lane waits; it is taken back when a run is created."""
+    """A letter may say that the queue waits; it is taken back when a run is created."""
 
     @property
     def room(self) -> int:
@@ -133,7 +133,7 @@ _Row: TypeAlias = tuple[int, tuple[int, int], DispatchQueue, Item]
 
 
 def ready_items(queue: DispatchQueue, now: float) -> list[Item]:
-    """What of the lane may go into a call, in order: everything that is due, or one if its circuit wants a probe."""
+    """What of the queue may go into a call, in order: everything that is due, or one if its circuit wants a probe."""
     if queue.circuit.is_open and not queue.circuit.probe_due(now):
         return []
     due: list[Item] = []
@@ -244,7 +244,7 @@ def _by_rank(row: _Row) -> _Rank:
 
 
 def held(queues: Iterable[DispatchQueue], now: float) -> list[Mapping[str, object]]:
-    """The lanes whose circuits are open, for the status."""
+    """The queues whose circuits are open, for the status."""
     return [
         {
             "rule": queue.rule,

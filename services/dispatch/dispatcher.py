@@ -1,4 +1,4 @@
-"""The dispatcher: takes decided runs out of their lanes and has Prefect create them, many in a call, each once."""
+"""The dispatcher: takes decided runs out of their queues and has Prefect create them, many in a call, each once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 
 class DispatchQueueReader(Protocol):
-    """The lanes as their one reader needs them."""
+    """The queues as their one reader needs them."""
 
     async def names(self) -> Sequence[str]: ...
     async def read(self, wanted: Mapping[str, tuple[str, int]]) -> Mapping[str, Sequence[QueuedRun]]: ...
@@ -78,7 +78,7 @@ class RunCreatorLike(Protocol):
 class Dispatcher:
     """The one process that holds the lease has runs created; others stand by.
 
-    A run leaves its lane only in the step that records what became of it. Before that everything is safe to repeat,
+    A run leaves its queue only in the step that records what became of it. Before that everything is safe to repeat,
     because Prefect creates one run for an idempotency key. ``calls`` is given what wakes this part up.
     """
 
@@ -115,7 +115,7 @@ class Dispatcher:
         self._active = False
         self._next_recount = 0.0
         self._judged_by = ""
-        """By which rules the lanes that are found next were judged; those that were there before: nobody knows."""
+        """By which rules the queues that are found next were judged; those that were there before: nobody knows."""
 
     async def run(self) -> None:
         """Dispatch until cancelled, whenever this process holds the lease; a call in hand is given time to end."""
@@ -207,7 +207,7 @@ class Dispatcher:
             heed_cancellation()
 
     async def _turn(self) -> float:
-        """Look at the lanes, start what calls can be started, and answer how long to wait at most."""
+        """Look at the queues, start what calls can be started, and answer how long to wait at most."""
         await self._refill()
         await self._reconsider()
         free = self._settings.calls - len(self._calls.busy)
@@ -258,7 +258,7 @@ class Dispatcher:
             await self._recount([name for name in names if self._queues[name].room])
 
     async def _recount(self, names: Sequence[str]) -> None:
-        """Read a lane from its beginning if it holds more than is in memory.
+        """Read a queue from its beginning if it holds more than is in memory.
 
         Reading on never comes to what stands before the last entry that was read. Such entries are there when a server
         has come back without its last second, in which they were taken out, or when its clock was set back.

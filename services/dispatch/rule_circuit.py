@@ -21,7 +21,7 @@ class CircuitLimits:
 
 
 class RuleCircuit:
-    """The circuit of one lane. ``now`` is any clock in seconds, the same one for every call.
+    """The circuit of one queue. ``now`` is any clock in seconds, the same one for every call.
 
     Closed, everything passes. Open, nothing does but a probe when one is due; what the probe finds closes the circuit
     or doubles the time to the next one.

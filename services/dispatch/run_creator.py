@@ -60,7 +60,7 @@ log = structlog.get_logger()
 
 
 class Recorder(Protocol):
-    """Takes what became of a dispatch, and takes the dispatch out of its lane in the same step."""
+    """Takes what became of a dispatch, and takes the dispatch out of its queue in the same step."""
 
     async def created(self, made: Sequence[Made]) -> Sequence[bool]: ...
     async def refused(self, entry: str, dispatch: Dispatch, letters: Sequence[tuple[str, str, str]]) -> None: ...
@@ -271,7 +271,7 @@ class RunCreator:
         for queue, item, _ in (
             *made,
             *refused,
-        ):  # not before: what is forgotten here and still in its lane is lost there
+        ):  # not before: what is forgotten here and still in its queue is lost there
             queue.items.pop(item.entry, None)
 
     def _hopeless(self, item: Item, result: Result, jitter: float) -> bool:
@@ -294,7 +294,7 @@ class RunCreator:
             log.warning("a rule holds its events", rule=queue.rule, deployment=queue.deployment, reason=result.said)
 
     async def _until_recorded(self, made: Sequence[_Outcome], refused: Sequence[_Outcome]) -> None:
-        """The runs exist, so this does not give up; if the process ends here, the lane still holds them."""
+        """The runs exist, so this does not give up; if the process ends here, the queue still holds them."""
         while True:
             try:
                 await self._recorder.created([Made(item.entry, item.dispatch, one.run_id) for _, item, one in made])

@@ -1,4 +1,4 @@
-"""The keeper: keeps the journal, the finished events and the history within their time and size."""
+"""Retention: keeps the journal, the finished events and the history within their time and size."""
 
 from __future__ import annotations
 

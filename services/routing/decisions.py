@@ -25,7 +25,7 @@ from services.store.rules.parked_events import parked_token
 from services.store.runs.dispatch_queues import Dispatch, dispatch_of
 
 MANY_DELIVERIES: Final = 4
-"""An entry that this many readers ended with in hand may be what ended them: it is put on trial."""
+"""An entry that this many readers ended with in hand may be what ended them: it is checked for being poison."""
 
 MOST_DELIVERIES: Final = 20
 """So many readers do not end by chance with the same entry in hand."""
@@ -83,7 +83,7 @@ class Windows(Protocol):
         """Let the windows of the verdict's rule decide; ``salt`` is that of a rerun."""
 
 
-Trial = Callable[[Event], Awaitable[str | None]]
+PoisonCheck = Callable[[Event], Awaitable[str | None]]
 """Has the event judged by a process of its own; how that ended, if not by itself."""
 
 
@@ -147,7 +147,7 @@ class EventDecider:
         dead_letters: DeadLetters,
         submit_signal: Callable[[ResumeSignal], Awaitable[None]],
         windows: Windows | None,
-        poison_check: Trial | None,
+        poison_check: PoisonCheck | None,
         limits: CircuitLimits,
     ) -> None:
         self._judge = judge

@@ -1,4 +1,4 @@
-"""A trial: one event judged in a process of its own, to learn whether it is what ended its routers.
+"""A poison check: one event judged in a process of its own, to learn whether it is what ended its routers.
 
 ``python -m services.routing.poison_check`` is that process; it reads what to judge from standard input.
 """

@@ -15,7 +15,7 @@ from events.errors import Backpressure, TransientError
 from events.signal import ResumeSignal
 from services.common.backoff import Backoff, heed_cancellation
 from services.dispatch.rule_circuit import CircuitLimits
-from services.routing.decisions import DeadLetters, EventDecider, Judge, Trial, Windows
+from services.routing.decisions import DeadLetters, EventDecider, Judge, PoisonCheck, Windows
 from services.store.dead_letters import letter_id_of
 from services.store.events.event_history import now_ms
 from services.store.events.event_transitions import Routed
@@ -65,7 +65,7 @@ class Parked(Protocol):
 class Router:
     """One of any number of readers of the journal.
 
-    An entry is acknowledged in the same atomic step that records its verdicts and puts its runs into their lanes, after
+    An entry is acknowledged in the same atomic step that records its verdicts and queues its runs, after
     its signals are recorded and its dead letters kept. A crash before that step repeats the entry, and every effect
     outside the step is safe to repeat.
     """
@@ -81,7 +81,7 @@ class Router:
         dead_letters: DeadLetters,
         submit_signal: Callable[[ResumeSignal], Awaitable[None]],
         windows: Windows | None = None,
-        poison_check: Trial | None = None,
+        poison_check: PoisonCheck | None = None,
         limits: CircuitLimits | None = None,
     ) -> None:
         self._journal = journal

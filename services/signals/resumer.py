@@ -33,7 +33,7 @@ class Resumer:
 
     def parts(self) -> Mapping[str, Part]:
         """By name, for the role's report."""
-        return {"worker": self.worker, "watch": self.watch, "teller": self.publisher}
+        return {"worker": self.worker, "watch": self.watch, "publisher": self.publisher}
 
 
 def build_resumer(

@@ -1,4 +1,4 @@
-"""The desk: where signals are handed in."""
+"""Submission of signals: recorded, then queued for the resumer."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ class WaitObserver:
                 self._unseen.setdefault(run_id, time.monotonic() + _UNSEEN_SECONDS)
 
     async def _see_to_unseen(self) -> None:
-        """They have gone on, which bystander and poll see to, or Prefect takes longer than usual to commit."""
+        """They have gone on, which observer and poll see to, or Prefect takes longer than usual to commit."""
         now = time.monotonic()
         self._unseen = {run_id: until for run_id, until in self._unseen.items() if until > now}
         ids = list(self._unseen)

@@ -29,7 +29,7 @@ class FlowFiles:
 
     @property
     def sources(self) -> list[dict[str, str]]:
-        """All of them, for a warm parent."""
+        """All of them, for a fork server."""
         return [_as_message(source) for source in sorted(self._sources)]
 
     def worth_warming(self, warm: Collection[str]) -> bool:

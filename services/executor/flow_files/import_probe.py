@@ -1,6 +1,6 @@
 """What a flow file needs and whether it imports, found out in a process that is thrown away.
 
-The warm parent must not run the users' files: whatever they start at import would be shared by every run. So a probe
+The fork server must not run the users' files: whatever they start at import would be shared by every run. So a probe
 imports them in a fork, and the parent then imports only the libraries that they use.
 """
 

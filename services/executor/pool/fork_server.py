@@ -1,4 +1,4 @@
-"""The warm parent: a process that has Prefect and the flows' libraries imported, and forks the slots.
+"""The fork server: a process that has Prefect and the flows' libraries imported, and forks the slots.
 
 The zygote forks it, or ``python -m services.executor.pool.fork_server`` reads its assignment, one JSON line, from standard input.
 It has no event loop, no thread and no connection but the one to the role's process, so that forking is safe.
@@ -222,7 +222,7 @@ class ForkServer:
 
     def _ready(self) -> ForkStarter | SpawnStarter:
         if self._starter is None:
-            msg = "the warm parent is not warm yet"
+            msg = "the fork server is not warm yet"
             raise RuntimeError(msg)
         return self._starter
 
@@ -275,13 +275,13 @@ def _probe(source: Message, shelf: Path) -> Message:
 
 
 def serve(assignment: Message) -> None:
-    """Be the warm parent that the assignment describes; returns when it is over."""
+    """Be the fork server that the assignment describes; returns when it is over."""
     configure_logging(LogSettings(**assignment["log"]), role="executor")
     ForkServer(assignment).run()
 
 
 def main() -> None:
-    """Be the warm parent of the assignment on standard input."""
+    """Be the fork server of the assignment on standard input."""
     serve(json.loads(sys.stdin.readline()))
 
 

@@ -1,4 +1,4 @@
-"""A warm parent as the role's process sees it: one generation of slots, started afresh when its libraries change."""
+"""A fork server as the role's process sees it: one generation of slots, started afresh when its libraries change."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PASSED_ON: Final = frozenset({"SLUICE_HOME", "SLUICE_DATABASE_URL", "SLUICE_ENV"
 
 
 class ForkServerHandle:
-    """The process of one warm parent; ``say`` speaks to it once it has called back."""
+    """The process of one fork server; ``say`` speaks to it once it has called back."""
 
     def __init__(self, number: int, process: asyncio.subprocess.Process | ForkedProcess) -> None:
         self.number = number

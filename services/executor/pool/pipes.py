@@ -42,7 +42,7 @@ def write(descriptor: int, message: Message) -> None:
 
 
 class Link:
-    """A slot's or warm parent's connection to the role's process; a lost one is a fact to act on, not an error."""
+    """A slot's or fork server's connection to the role's process; a lost one is a fact to act on, not an error."""
 
     def __init__(self, path: str) -> None:
         self._path = path

@@ -1,8 +1,8 @@
-"""The executor's processes: warm parents, one generation after the other, and the slots that they fork.
+"""The executor's processes: fork servers, one generation after the other, and the slots that they fork.
 
-There are as many seats as slots. A seat belongs to one generation from the moment that its slot is asked for until that
-slot has ended, so that there are never two slots on one seat: a new generation gets the seats as the old one leaves
-them.
+Each slot has a number, from 0 to the number of slots less one. A number belongs to one generation from the moment that
+its slot is asked for until that slot has ended, so that two slots never have the same number: a new generation gets
+numbers as the slots of the old one end.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from services.prefect_api.run_calls import Stopped
 log = structlog.get_logger()
 
 FIRST_SOURCES_SECONDS: Final = 3.0
-"""How long the first warm parent waits to hear from Prefect which flows there are."""
+"""How long the first fork server waits to hear from Prefect which flows there are."""
 RESTART_SECONDS: Final = 1.0
 RENEW_SECONDS: Final = 10.0
-"""A warm parent serves at least so long before another takes its place for the sake of libraries."""
+"""A fork server serves at least so long before another takes its place for the sake of libraries."""
 LONGEST_LINE: Final = 16 * 1024 * 1024
 HAND_BACK_SECONDS: Final = 0.7
 """How long a run that is handed back has to end by itself before it is killed."""
@@ -67,7 +67,7 @@ class SlotState:
 
 
 class Listener(Protocol):
-    """Whom the fleet tells what happens."""
+    """Whom the process pool tells what happens."""
 
     def busy(self, slot: SlotState) -> None:
         """A run begins on the slot."""
@@ -86,7 +86,7 @@ class Listener(Protocol):
 
 
 class ProcessPool:
-    """Keeps the seats taken; ``assignment`` makes what a warm parent is told of the socket's path and the sources."""
+    """Keeps every slot running; ``assignment`` makes a fork server's orders of the socket's path and the sources."""
 
     def __init__(
         self,
@@ -193,7 +193,7 @@ class ProcessPool:
             say(slot.writer, do="remember", **message)
 
     def settle(self, run_id: str, ending: str, message: str) -> bool:
-        """Have a process tell Prefect how the run ended; false while there is no warm parent to start it."""
+        """Have a process tell Prefect how the run ended; false while there is no fork server to start it."""
         if self._current is None:
             return False
         self._current.settling.add(run_id)
@@ -227,7 +227,7 @@ class ProcessPool:
             self._current = None
         self._renewing = self._renewing and generation.number < max(self._generations, default=0)
         if not self._stopping and not generation.retired:
-            log.warning("the warm parent ended, starting another", generation=generation.number, code=code)
+            log.warning("the fork server ended, starting another", generation=generation.number, code=code)
         self._retire(generation.number)
         for run_id in generation.settling:  # what it was told has ended with it
             self._listener.settled(run_id, ok=False)
@@ -250,7 +250,7 @@ class ProcessPool:
                 self._renew.set()
 
     def _processes(self) -> dict[int, str]:
-        parents = {generation.process.pid: "warm parent" for generation in self._generations.values()}
+        parents = {generation.process.pid: "fork server" for generation in self._generations.values()}
         return {**parents, **dict.fromkeys(self.slots, "slot")}
 
     def _may_renew(self, current: ForkServerHandle) -> bool:

@@ -1,8 +1,8 @@
-"""The zygote: an idle copy of the role's process, from before it had threads or connections, that forks warm parents.
+"""The process template: an idle copy of the role's process, made before it had threads or connections.
 
-What is imported lies in memory once for the role's process, the zygote, the warm parents and their slots, and a warm
-parent need not import Prefect again. Linux only; elsewhere, and when the zygote is gone, warm parents are fresh
-interpreters.
+Fork servers are forked from it. What is imported lies in memory once for the role's process, the template, the fork
+servers and their slots, and a fork server need not import Prefect again. Linux only; elsewhere, and when the template
+is gone, fork servers are fresh interpreters.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ VERSION_CHECK: Final = "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED"
 
 
 class ForkedProcess:
-    """A process that the zygote has forked, seen from the role's process, which is not its parent."""
+    """A process that the process template has forked, seen from the role's process, which is not its parent."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -58,7 +58,7 @@ class ForkedProcess:
 
 
 class ProcessTemplate:
-    """The role's side; it ends the zygote when it is closed or when its process ends."""
+    """The role's side; it ends the process template when it is closed or when its process ends."""
 
     def __init__(self, link: socket.socket, pid: int) -> None:
         self._link = link
@@ -85,7 +85,7 @@ class ProcessTemplate:
         return cls(ours, pid)
 
     async def start(self, assignment: Message) -> ForkedProcess | None:
-        """A warm parent with this assignment; None when the zygote does not answer, which is then the end of it."""
+        """A fork server with this assignment; None when the template does not answer and so is ended."""
         if self._ended:
             return None
         loop = asyncio.get_running_loop()
@@ -95,7 +95,7 @@ class ProcessTemplate:
                 answer = await loop.sock_recv(self._link, 4096)
             return ForkedProcess(json.loads(answer)["pid"])
         except (OSError, ValueError) as error:  # TimeoutError is an OSError
-            log.warning("the zygote is gone, starting an interpreter instead", error=repr(error))
+            log.warning("the process template is gone, starting an interpreter instead", error=repr(error))
             self._end(signal.SIGKILL)  # else a late answer would be taken for the answer to the next question
             return None
 
@@ -114,7 +114,7 @@ class ProcessTemplate:
 
 
 def _import_all() -> None:
-    """Everything that the role's process and the warm parent will need."""
+    """Everything that the role's process and the fork server will need."""
     import encodings.idna  # noqa: F401 - what the first connection of every fork would import
 
     given = os.environ.get(VERSION_CHECK)
@@ -125,7 +125,7 @@ def _import_all() -> None:
 
 
 def _serve(link: socket.socket) -> NoReturn:
-    """Fork a warm parent for every line, until the role's process is gone."""
+    """Fork a fork server for every line, until the role's process is gone."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children

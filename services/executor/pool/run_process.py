@@ -1,4 +1,4 @@
-"""A running work-horse as its slot sees it: its process, what it reports, and how it is made to end."""
+"""A running run process as its slot sees it: its process, what it reports, and how it is made to end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Entry = Callable[[str, int, int], NoReturn]
 
 @dataclass
 class RunProcess:
-    """One work-horse process. Its descriptors belong to the slot until `close`."""
+    """One run process process. Its descriptors belong to the slot until `close`."""
 
     run_id: str
     pid: int

@@ -1,4 +1,4 @@
-"""A slot: the RQ worker that takes one run at a time, gives it a work-horse, and sees it through to its end.
+"""A slot: the RQ worker that takes one run at a time, gives it a run process, and sees it through to its end.
 
 A slot has one thread, one connection to Redis and one to the role's process; it never imports a flow.
 """
@@ -40,7 +40,7 @@ from services.store.unreadable import FAULTS
 log = structlog.get_logger()
 
 ACK_SECONDS: Final = 1.0
-"""How long a work-horse may take to say that it knows what the coming SIGTERM means."""
+"""How long a run process may take to say that it knows what the coming SIGTERM means."""
 LIVE_SECONDS: Final = 2.0
 HANDED_BACK: Final = (
     "The executor was stopped; the run goes on as soon as one is there, or waits on until it is answered."
@@ -58,7 +58,7 @@ class ProcessStarter(Protocol):
     def start_run(
         self, run_id: str, *, queued: Message | None, remembered: Message | None, forget: Callable[[], None]
     ) -> RunProcess:
-        """Start the work-horse of the run.
+        """Start the run process of the run.
 
         ``queued``: the state that it was queued for, and when; ``remembered``: what the server was asked for all runs.
         """

@@ -23,7 +23,7 @@ _LONGEST_WHY: Final = 2000
 
 
 class ForkStarter:
-    """Work-horses that start within milliseconds, with everything imported."""
+    """Run processes that start within milliseconds, with everything imported."""
 
     def __init__(self, *, name: str, environment: Mapping[str, str], shelf: Path) -> None:
         from services.executor.process.flow_run_process import Prepared
@@ -72,7 +72,7 @@ class ForkStarter:
 
 
 class SpawnStarter:
-    """Work-horses that are fresh interpreters: slower by the time that importing Prefect takes."""
+    """Run processes that are fresh interpreters: slower by the time that importing Prefect takes."""
 
     def __init__(self, *, name: str, environment: Mapping[str, str], shelf: Path, watched: bool = True) -> None:
         self._name = name

@@ -1,4 +1,4 @@
-"""Whether a work-horse may have a flow run, decided from what Prefect says of it."""
+"""Whether a run process may have a flow run, decided from what Prefect says of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The work-horse: claims one flow run, and runs it through Prefect's engine as Prefect's own runner would.
+"""The run process: claims one flow run, and runs it through Prefect's engine as Prefect's own runner would.
 
 It runs in a process of its own and ends with it. Everything of this project that it needs is imported up here, because
 the project's modules are gone by the time that the flow is loaded.
@@ -87,7 +87,7 @@ class Restart(Protocol):
 
 
 class Prepared:
-    """What every run needs and can be made before its process is: made in the warm parent, it is there after the fork.
+    """What every run needs and can be made before its process is: made in the fork server, it is there after the fork.
 
     Neither the client nor the settings have opened anything yet.
     """

@@ -1,4 +1,4 @@
-"""What the work-horse's own process makes of its run's state, told to the slot as it happens.
+"""What the run process's own process makes of its run's state, told to the slot as it happens.
 
 Prefect tells everybody of every state. Only the process knows which of them it brought about itself, and whether it
 waits: the executor needs the first to see that a run was ended by somebody else, the second to count who works.

@@ -1,4 +1,4 @@
-"""What a work-horse changes around itself, so that a flow finds the process as Prefect's own runner would make it."""
+"""What a run process changes around itself, so that a flow finds the process as Prefect's own runner would make it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def pose_as_engine() -> None:
 
 
 def fresh_random_state() -> None:
-    """Make what the parent's generators would have drawn next different in every work-horse."""
+    """Make what the parent's generators would have drawn next different in every run process."""
     random.seed()
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:

@@ -1,4 +1,4 @@
-"""Suspending a run from outside: the executor hears of it for all its runs, and the slot tells the work-horse.
+"""Suspending a run from outside: the executor hears of it for all its runs, and the slot tells the run process.
 
 Prefect's engine would watch for it in each run with a thread, a client and a websocket of its own, and wait for them at
 the run's start and end.

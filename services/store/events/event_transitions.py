@@ -16,7 +16,7 @@ from services.store.keys import Key, is_object, is_text
 from services.store.rules.parked_events import PARK
 from services.store.rules.window_scripts import FORGET_CLOSED
 from services.store.runs.created_runs import ACTIVE, RUN, RUNS
-from services.store.runs.dispatch_queues import BELL, QUEUE_FUNCTIONS, Dispatch, DispatchQueues
+from services.store.runs.dispatch_queues import NOTIFY, QUEUE_FUNCTIONS, Dispatch, DispatchQueues
 from services.store.unreadable import reading
 
 OPEN: Final = "sluice:open:"
@@ -29,7 +29,7 @@ MESSAGE_LIMIT: Final = 500
 """Characters of a run's state message that are kept."""
 
 _WAITING_WHEN_FULL: Final = 200
-"""How many runs may wait in the lanes for the router to go on while Redis is full."""
+"""How many runs may wait in the queues for the router to go on while Redis is full."""
 
 FIRST_CHECK_MS: Final = 5_000
 """A new run's state is asked for after this time, if nothing was heard of it."""
@@ -78,7 +78,7 @@ end
 """
 
 # ARGV: group, position, identity, now (ms), retention (ms), quiet (0 or 1), how many rules matched; then five counted
-# groups: history lines; rules that matched; (lane, payload, token) for each run; (token, value) for other effects;
+# groups: history lines; rules that matched; (queue, payload, token) for each run; (token, value) for other effects;
 # (rule, salt) that the event is parked for.
 # Answers 0 when the entry had been acknowledged before: then somebody else has done all this. It is acknowledged last:
 # whatever may fail before that leaves it to be handled again.
@@ -96,7 +96,7 @@ local at = 8
 at = at + tonumber(ARGV[at]) + 1
 for i = 1, tonumber(ARGV[at]) do expect('zset', '{MATCHED_BY}' .. ARGV[at + i]) end
 at = at + tonumber(ARGV[at]) + 1
-for i = 1, tonumber(ARGV[at]) * 3, 3 do expect_lane(ARGV[at + i]) end
+for i = 1, tonumber(ARGV[at]) * 3, 3 do expect_queue(ARGV[at + i]) end
 at = at + tonumber(ARGV[at]) * 3 + 1
 at = at + tonumber(ARGV[at]) * 2 + 1
 for i = 1, tonumber(ARGV[at]) * 2, 2 do expect_park(ARGV[at + i]) end
@@ -112,7 +112,7 @@ if ARGV[7] == '0' and ARGV[6] == '0' then redis.call('ZADD', '{UNMATCHED}', now,
 at = at + count + 1
 count = tonumber(ARGV[at])
 for i = 1, count * 3, 3 do
-  lane_push(ARGV[at + i], ARGV[at + i + 1])
+  queue_push(ARGV[at + i], ARGV[at + i + 1])
   local known = redis.call('HGET', open, ARGV[at + i + 2])
   if not known or string.sub(known, 1, 1) == '!' then redis.call('HSET', open, ARGV[at + i + 2], '') end
 end
@@ -136,7 +136,7 @@ return 1
 """
 )
 
-# ARGV: lane, entry, run id, rule, deployment, token, now, events as JSON [[identity, position]], history line,
+# ARGV: queue, entry, run id, rule, deployment, token, now, events as JSON [[identity, position]], history line,
 # retention. Answers 0 if the run was known before, as after a replay that found nothing to repair.
 _CREATED: Final = (
     QUEUE_FUNCTIONS
@@ -144,12 +144,12 @@ _CREATED: Final = (
     + f"""
 local run = '{RUN}' .. ARGV[3]
 local events = cjson.decode(ARGV[8])
-expect_lane(ARGV[1])
+expect_queue(ARGV[1])
 expect('hash', run)
 expect('zset', '{RUNS}')
 expect('set', '{ACTIVE}' .. ARGV[4])
 for _, event in ipairs(events) do expect_finish(event[1]) end
-lane_drop(ARGV[1], ARGV[2])
+queue_drop(ARGV[1], ARGV[2])
 if redis.call('EXISTS', run) == 1 then
   if not redis.call('ZSCORE', '{RUNS}', ARGV[3]) then  -- it is over, and what it led to was told then
     for _, event in ipairs(events) do
@@ -170,16 +170,16 @@ return 1
 """
 )
 
-# ARGV: lane, entry, token, now, events as JSON, retention; then for each event its history line and its value.
+# ARGV: queue, entry, token, now, events as JSON, retention; then for each event its history line and its value.
 _REFUSED: Final = (
     QUEUE_FUNCTIONS
     + _FINISH
     + f"""
 local events = cjson.decode(ARGV[5])
-expect_lane(ARGV[1])
+expect_queue(ARGV[1])
 expect('zset', '{FAILED}')
 for _, event in ipairs(events) do expect_finish(event[1]) end
-if lane_drop(ARGV[1], ARGV[2]) == 0 then return 0 end
+if queue_drop(ARGV[1], ARGV[2]) == 0 then return 0 end
 for i, event in ipairs(events) do
   remember(event[1], ARGV[5 + 2 * i], ARGV[6])
   redis.call('ZADD', '{FAILED}', ARGV[4], event[2])
@@ -210,7 +210,7 @@ end
 local events = cjson.decode(run[1])
 expect('zset', '{RUNS}', '{FAILED}')
 expect('set', '{ACTIVE}' .. run[2])
-expect('stream', '{BELL}')
+expect('stream', '{NOTIFY}')
 for _, event in ipairs(events) do expect_finish(event[1]) end
 local state, at, final = ARGV[2], tonumber(ARGV[5]), ARGV[6] == '1'
 local before = ''
@@ -252,14 +252,15 @@ return 1
 """
 )
 
-# ARGV: lane, entry, retention, events as JSON [[identity, position]], history line, then (lane, payload) for each part.
+# ARGV: queue, entry, retention, events as JSON [[identity, position]], history line, then
+# (queue, payload) for each part.
 # Answers 0 if somebody else has dealt with the entry.
 _DIVIDED: Final = (
     QUEUE_FUNCTIONS
     + _FINISH
     + """
-if lane_drop(ARGV[1], ARGV[2]) == 0 then return 0 end
-for i = 6, #ARGV, 2 do lane_push(ARGV[i], ARGV[i + 1]) end
+if queue_drop(ARGV[1], ARGV[2]) == 0 then return 0 end
+for i = 6, #ARGV, 2 do queue_push(ARGV[i], ARGV[i + 1]) end
 lane_ring()
 for _, event in ipairs(cjson.decode(ARGV[4])) do remember(event[1], ARGV[5], ARGV[3]) end
 return 1
@@ -267,7 +268,7 @@ return 1
 )
 
 # A window lets go of events. ARGV: token to close, its value, now, retention, events as JSON [[identity, position]], id
-# of the closed window that is done with this or '', number of dispatches, (lane, payload, token) for each, then a
+# of the closed window that is done with this or '', number of dispatches, (queue, payload, token) for each, then a
 # history line for each event (empty: none). Answers how many of the events still had the token open.
 _RELEASE: Final = (
     QUEUE_FUNCTIONS
@@ -277,12 +278,12 @@ _RELEASE: Final = (
 local count = tonumber(ARGV[7])
 local events = cjson.decode(ARGV[5])
 expect('zset', '{FAILED}')
-for i = 1, count * 3, 3 do expect_lane(ARGV[7 + i]) end
+for i = 1, count * 3, 3 do expect_queue(ARGV[7 + i]) end
 for _, event in ipairs(events) do expect_finish(event[1]) end
 if ARGV[6] ~= '' and not forget_closed(ARGV[6]) then return 0 end
 local tokens = {{}}
 for i = 1, count * 3, 3 do
-  lane_push(ARGV[7 + i], ARGV[8 + i])
+  queue_push(ARGV[7 + i], ARGV[8 + i])
   tokens[#tokens + 1] = ARGV[9 + i]
 end
 if count > 0 then lane_ring() end
@@ -304,16 +305,16 @@ return open_count
 )
 
 
-# ARGV: lane, rule, then (entry, position, salt) for each. Answers how many were put into the journal again.
+# ARGV: queue, rule, then (entry, position, salt) for each. Answers how many were put into the journal again.
 _REJUDGE: Final = (
     QUEUE_FUNCTIONS
     + JOURNAL_AGAIN
     + """
-expect_lane(ARGV[1])
+expect_queue(ARGV[1])
 local moved = 0
 for i = 3, #ARGV, 3 do
   if journal_again(ARGV[i + 1], ARGV[2], ARGV[i + 2]) then
-    lane_drop(ARGV[1], ARGV[i])
+    queue_drop(ARGV[1], ARGV[i])
     moved = moved + 1
   end
 end
@@ -343,7 +344,7 @@ class Routed:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A dispatch at its place in a lane that became the flow run ``run_id``."""
+    """A dispatch at its place in a queue that became the flow run ``run_id``."""
 
     entry: str
     dispatch: Dispatch
@@ -400,9 +401,9 @@ class EventTransitions:
         self._rejudge = redis.register_script(EVEN_WHEN_FULL + _REJUDGE)
 
     async def route(self, batch: Sequence[Routed]) -> None:
-        """Record the verdicts, put the runs into their lanes and acknowledge the entries; one round trip.
+        """Record the verdicts, put the runs into their queues and acknowledge the entries; one round trip.
 
-        When Redis is full, this goes on only while the lanes are short: what they hold must be done first.
+        When Redis is full, this goes on only while the queues are short: what they hold must be done first.
         """
         try:
             await self._run_all([(self._route, self._route_arguments(one)) for one in batch])
@@ -416,7 +417,7 @@ class EventTransitions:
                 raise
 
     async def created(self, made: Sequence[Made]) -> list[bool]:
-        """Take created runs out of their lanes and remember them; answers, for each, whether the run was new to us."""
+        """Take created runs out of their queues and remember them; answers, for each, whether the run was new to us."""
         now = now_ms()
         calls = []
         for one in made:
@@ -427,7 +428,7 @@ class EventTransitions:
         return [bool(answer) for answer in await self._run_all(calls)]
 
     async def refused(self, entry: str, dispatch: Dispatch, letters: Sequence[tuple[str, str, str]]) -> None:
-        """Take a dispatch that can never be done out of its lane; for each event its letter's (id, code, reason)."""
+        """Take a dispatch that can never be done out of its queue; for each event its letter's (id, code, reason)."""
         now = now_ms()
         arguments: list[Any] = [dispatch.queue, entry, dispatch.token, now, _events_of(dispatch), self._retention_ms]
         for letter_id, code, reason in letters:
@@ -482,7 +483,7 @@ class EventTransitions:
     ) -> int:
         """Close the effect ``token`` of ``events`` (each an identity and a position), which a window had kept open.
 
-        ``dispatches`` go into their lanes in the same step, and every event then waits for their runs instead; the
+        ``dispatches`` go into their queues in the same step, and every event then waits for their runs instead; the
         closed ``window`` (its id) is forgotten with it, and where it is gone already nothing is done.
         Answers how many of the events had the effect open.
         """
@@ -494,7 +495,7 @@ class EventTransitions:
             return int(await self._release(args=arguments))
 
     async def rejudge(self, waiting: Sequence[tuple[str, Dispatch]]) -> int:
-        """Let the rules of now decide again on what waits in a lane (each with its entry); answers on how many.
+        """Let the rules of now decide again on what waits in a queue (each with its entry); answers on how many.
 
         Only dispatches of one event can be taken back: what several were gathered for stays as it is.
         """

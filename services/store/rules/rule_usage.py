@@ -12,7 +12,7 @@ from services.store.runs.created_runs import ACTIVE, RUNS
 from services.store.unreadable import reading
 
 PASSED: Final = "sluice:rate:"
-"""Prefix of a rule's log of what its rate let pass: entries of its lanes by time (ms), while the rate counts them."""
+"""Prefix of a rule's log of what its rate let pass: entries of its queues by time (ms), while the rate counts them."""
 
 # KEYS: the log; ARGV: now (ms), how long the log is kept without news (ms), then the entries.
 _LET_THROUGH: Final = """
@@ -64,7 +64,7 @@ class RuleUsages:
         return RuleUsage(dict(zip(active, counts, strict=True)), passed, oldest, int(answers[0]))
 
     async def pass_on(self, passed: Mapping[str, Sequence[str]], *, seconds: Mapping[str, float], now_ms: int) -> None:
-        """Note which entries of each rule's lanes its rate lets pass now."""
+        """Note which entries of each rule's queues its rate lets pass now."""
         for rule, entries in passed.items():
             with translated():
                 await self._pass_on(keys=[PASSED + rule], args=[now_ms, int(seconds[rule] * 1000) + 1000, *entries])

@@ -1,4 +1,4 @@
-"""The lanes: flow runs that are decided and not yet created, in order, one lane for each rule and deployment."""
+"""The queues: flow runs that are decided and not yet created, in order, one queue for each rule and deployment."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ from services.store.events.journal import text
 from services.store.keys import Key, is_position
 from services.store.unreadable import EXPECT, readable
 
-LANES: Final = "sluice:lanes"
-"""The names of the lanes that hold something."""
+DISPATCH_QUEUES: Final = "sluice:dispatch-queues"
+"""The names of the queues that hold something."""
 
-LANE: Final = "sluice:lane:"
-"""Prefix of a lane's stream; behind it the lane's name."""
+DISPATCH_QUEUE: Final = "sluice:dispatch-queue:"
+"""Prefix of a queue's stream; behind it the queue's name."""
 
-BELL: Final = "sluice:lanes:bell"
-"""A stream of at most one entry: a new one says that a lane was given something."""
+NOTIFY: Final = "sluice:dispatch-queues:notify"
+"""A stream of at most one entry: a new one says that a queue was given something."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}:[^/]+/.+", re.DOTALL)
 
 FILE_VERSION: Final = "fileversion"
 """The extension attribute of file events: which version of the file the event is about."""
 
-# Lua: put a payload into a lane, ring the bell, take a finished entry out. Scripts that do more build on these, and
-# call `expect_lane` before their first write.
+# Lua: put a payload into a queue, notify the dispatcher, take an entry out. Scripts that do more build on these, and
+# call `expect_queue` before their first write.
 QUEUE_FUNCTIONS: Final = (
     EXPECT
     + f"""
-local function expect_lane(lane)
-  expect('stream', '{LANE}' .. lane, '{BELL}')
-  expect('set', '{LANES}')
+local function expect_queue(queue)
+  expect('stream', '{DISPATCH_QUEUE}' .. queue, '{NOTIFY}')
+  expect('set', '{DISPATCH_QUEUES}')
 end
-local function lane_push(lane, payload)
-  redis.call('XADD', '{LANE}' .. lane, '*', 'd', payload)
-  redis.call('SADD', '{LANES}', lane)
+local function queue_push(queue, payload)
+  redis.call('XADD', '{DISPATCH_QUEUE}' .. queue, '*', 'd', payload)
+  redis.call('SADD', '{DISPATCH_QUEUES}', queue)
 end
 local function lane_ring()
-  redis.call('XADD', '{BELL}', 'MAXLEN', '1', '*', 'r', '')
+  redis.call('XADD', '{NOTIFY}', 'MAXLEN', '1', '*', 'r', '')
 end
-local function lane_drop(lane, entry)
-  local gone = redis.call('XDEL', '{LANE}' .. lane, entry)
-  if redis.call('XLEN', '{LANE}' .. lane) == 0 then
-    redis.call('DEL', '{LANE}' .. lane)
-    redis.call('SREM', '{LANES}', lane)
+local function queue_drop(queue, entry)
+  local gone = redis.call('XDEL', '{DISPATCH_QUEUE}' .. queue, entry)
+  if redis.call('XLEN', '{DISPATCH_QUEUE}' .. queue) == 0 then
+    redis.call('DEL', '{DISPATCH_QUEUE}' .. queue)
+    redis.call('SREM', '{DISPATCH_QUEUES}', queue)
   end
   return gone
 end
@@ -61,8 +61,8 @@ end
 _PUSH: Final = (
     QUEUE_FUNCTIONS
     + """
-for i = 1, #ARGV, 2 do expect_lane(ARGV[i]) end
-for i = 1, #ARGV, 2 do lane_push(ARGV[i], ARGV[i + 1]) end
+for i = 1, #ARGV, 2 do expect_queue(ARGV[i]) end
+for i = 1, #ARGV, 2 do queue_push(ARGV[i], ARGV[i + 1]) end
 lane_ring()
 return #ARGV / 2
 """
@@ -85,7 +85,7 @@ class Dispatch:
 
     @property
     def queue(self) -> str:
-        """The lane that it waits in."""
+        """The queue that it waits in."""
         return queue_of(self.action.rule, self.action.deployment)
 
     @property
@@ -110,7 +110,7 @@ class Dispatch:
 
 @dataclass(frozen=True, slots=True)
 class QueuedRun:
-    """A dispatch at its place in its lane."""
+    """A dispatch at its place in its queue."""
 
     entry: str
     dispatch: Dispatch
@@ -129,7 +129,7 @@ def dispatch_of(action: RunDeployment, events: Sequence[tuple[Event, str]]) -> D
 
 
 def queue_of(rule: str, deployment: str) -> str:
-    """The name of the lane for ``rule`` and ``deployment``."""
+    """The name of the queue for ``rule`` and ``deployment``."""
     return f"{rule}:{deployment}"
 
 
@@ -139,7 +139,7 @@ def token_of(action: RunDeployment) -> str:
 
 
 class DispatchQueues:
-    """Every lane; many processes may push, one at a time (see `services.store.lease`) takes things out.
+    """Every queue; many processes may push, one at a time (see `services.store.lease`) takes things out.
 
     Every method raises `TransientError` when Redis is out of reach and `Backpressure` when it is full.
     """
@@ -155,53 +155,54 @@ class DispatchQueues:
                 await self._push(args=[part for one in dispatches for part in (one.queue, one.to_json())])
 
     async def names(self) -> list[str]:
-        """The lanes that hold something."""
+        """The queues that hold something."""
         with translated():
-            found = await self._redis.smembers(LANES)
-        return sorted(readable(LANES, _queue_name, found))
+            found = await self._redis.smembers(DISPATCH_QUEUES)
+        return sorted(readable(DISPATCH_QUEUES, _queue_name, found))
 
     async def read(self, wanted: Mapping[str, tuple[str, int]]) -> dict[str, list[QueuedRun]]:
-        """For each lane, what stands behind an entry (``""`` for the beginning), at most so many."""
+        """For each queue, what stands behind an entry (``""`` for the beginning), at most so many."""
         pipeline = self._redis.pipeline(transaction=False)
         for queue, (after, count) in wanted.items():
-            pipeline.xrange(LANE + queue, min=f"({after}" if after else "-", count=count)
+            pipeline.xrange(DISPATCH_QUEUE + queue, min=f"({after}" if after else "-", count=count)
         with translated():
             answers = await pipeline.execute() if wanted else []
         return {
-            queue: list(readable(LANE + queue, _waiting, rows)) for queue, rows in zip(wanted, answers, strict=True)
+            queue: list(readable(DISPATCH_QUEUE + queue, _waiting, rows))
+            for queue, rows in zip(wanted, answers, strict=True)
         }
 
     async def lengths(self, names: Sequence[str]) -> dict[str, int]:
-        """How much waits in each lane."""
+        """How much waits in each queue."""
         pipeline = self._redis.pipeline(transaction=False)
         for name in names:
-            pipeline.xlen(LANE + name)
+            pipeline.xlen(DISPATCH_QUEUE + name)
         with translated():
             return dict(zip(names, await pipeline.execute() if names else [], strict=True))
 
     async def ends(self, names: Sequence[str]) -> dict[str, str]:
-        """The last entry of each lane that holds something."""
+        """The last entry of each queue that holds something."""
         pipeline = self._redis.pipeline(transaction=False)
         for name in names:
-            pipeline.xrevrange(LANE + name, count=1)
+            pipeline.xrevrange(DISPATCH_QUEUE + name, count=1)
         with translated():
             answers = await pipeline.execute() if names else []
         return {name: text(rows[0][0]) for name, rows in zip(names, answers, strict=True) if rows}
 
     async def oldest_positions(self) -> list[str]:
-        """The journal's positions that the head of each lane needs, so that they are not trimmed away."""
+        """The journal's positions that the head of each queue needs, so that they are not trimmed away."""
         heads = await self.read(dict.fromkeys(await self.names(), ("", 1)))
         return [position for rows in heads.values() for one in rows for position in one.dispatch.positions]
 
     async def wait(self, last: str, *, seconds: float) -> str:
-        """Return when the bell was rung after ``last`` (or when ``seconds`` are over), with what to wait for next."""
+        """Return when the dispatcher is notified after ``last``, or after ``seconds``; with what to wait for next."""
         with translated():
-            answer: Any = await self._redis.xread({BELL: last}, block=max(1, int(seconds * 1000)), count=1)
+            answer: Any = await self._redis.xread({NOTIFY: last}, block=max(1, int(seconds * 1000)), count=1)
         return text(answer[0][1][-1][0]) if answer else last
 
 
 def parse_dispatch(payload: bytes) -> Dispatch:
-    """What stands in a lane as a value."""
+    """What stands in a queue as a value."""
     body = json.loads(payload)
     file: Any = body.get("f")
     found = Dispatch(
@@ -230,7 +231,7 @@ def _waiting(row: tuple[bytes, Mapping[bytes, bytes]]) -> QueuedRun:
 def _queue_name(raw: bytes) -> str:
     name = text(raw)
     if not _NAME.fullmatch(name):
-        raise ValueError("not the name of a lane")
+        raise ValueError("not the name of a queue")
     return name
 
 
@@ -242,13 +243,13 @@ def _file(event: Event) -> dict[str, JsonValue] | None:
 
 
 KEYS: Final = (
-    Key(LANES, "set", "name of a lane that holds something", "until the lane is empty", _queue_name),
+    Key(DISPATCH_QUEUES, "set", "name of a queue that holds something", "until the queue is empty", _queue_name),
     Key(
-        LANE + "*",
+        DISPATCH_QUEUE + "*",
         "stream",
         "run that is decided and not yet created",
         "until the run is created, or has become a dead letter",
         lambda fields: parse_dispatch(fields[b"d"]),
     ),
-    Key(BELL, "stream", "bell of the lanes", "for good; at most one entry"),
+    Key(NOTIFY, "stream", "notification of the dispatcher", "for good; at most one entry"),
 )

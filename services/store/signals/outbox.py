@@ -15,7 +15,7 @@ from services.store.signals.signal_record import from_ms
 from services.store.signals.signal_scripts import OUTBOX
 from services.store.unreadable import readable
 
-GROUP: Final = "tellers"
+GROUP: Final = "publishers"
 
 _BATCH: Final = 100
 _BLOCK_MS: Final = 2000
@@ -38,7 +38,7 @@ class OutboxEntry:
 
 
 class Outbox:
-    """Read by any number of tellers, each outcome by one of them unless that one dies. Raises `TransientError`."""
+    """Read by any number of publishers, each outcome by one of them unless that one dies. Raises `TransientError`."""
 
     def __init__(self, redis: AsyncRedis, *, consumer: str) -> None:
         self._redis = redis
@@ -46,7 +46,7 @@ class Outbox:
         self._ready = False
 
     async def read(self) -> list[OutboxEntry]:
-        """Some outcomes, waiting up to 2 s for the first; those that a dead teller left come again after 30 s."""
+        """Some outcomes, waiting up to 2 s for the first; those that a dead publisher left come again after 30 s."""
         with translated():
             await self._prepare()
             try:

@@ -1,4 +1,4 @@
-"""What has to wait waits in its own lane, durably and in order, and holds up nobody else."""
+"""What has to wait waits in its own queue, durably and in order, and holds up nobody else."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from services.store.events.history import HISTORY
 from services.store.events.journal import STREAM
 from services.store.events.known_events import KNOWN_BY_ID
 from services.store.runs.created_runs import RUN, RUNS
-from services.store.runs.dispatch_queues import LANE, LANES
+from services.store.runs.dispatch_queues import DISPATCH_QUEUE, DISPATCH_QUEUES
 from tests.integration.delivery.world import RULE, World, deployment, order, runs_of, set_state
 from tests.support.waiting import eventually
 
@@ -129,8 +129,8 @@ class TestWhatWasKeptByTheIdAlone:
         await self._create(prefect, name)
         action = {"rule": "pay", "event_ids": ["same"], "deployment": name, "parameters": {"amount": 1}}
         payload = {"a": action, "s": "/shop", "t": "order.placed", "p": [position]}
-        await world.redis.xadd(f"{LANE}pay:{name}", {"d": json.dumps(payload)})
-        await world.redis.sadd(LANES, f"pay:{name}")
+        await world.redis.xadd(f"{DISPATCH_QUEUE}pay:{name}", {"d": json.dumps(payload)})
+        await world.redis.sadd(DISPATCH_QUEUES, f"pay:{name}")
         await world.redis.hset(OPEN + "same", mapping={"!matched": "1", "pay#0": ""})
         await world.journal.read()
         await world.journal.acknowledge([position])

@@ -1,4 +1,4 @@
-"""Nothing stays in its lane for ever: whatever a dispatcher met or missed, what waits is found and done."""
+"""Nothing stays in its queue for ever: whatever a dispatcher met or missed, what waits is found and done."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from services.prefect_api.client import PrefectApi
 from services.store.connection import AsyncRedis
 from services.store.events.event_transitions import EventTransitions, Made
 from services.store.lease import Lease
-from services.store.runs.dispatch_queues import LANE, LANES
+from services.store.runs.dispatch_queues import DISPATCH_QUEUE, DISPATCH_QUEUES
 from tests.integration.delivery.world import RULE, World, deployment, order, orders, runs_of
 from tests.support.waiting import eventually
 
@@ -51,12 +51,12 @@ async def test_what_a_server_without_its_last_second_shows_again_behind_what_was
         (held,) = await eventually(lambda: _held(world))
         assert held["waiting"] == 3
         (queue,) = await world.queues.names()
-        entries = await redis.xrange(LANE + queue)
+        entries = await redis.xrange(DISPATCH_QUEUE + queue)
         async with redis.pipeline(transaction=True) as moved:  # the same entries, as a clock set back would name them
-            moved.delete(LANE + queue)
+            moved.delete(DISPATCH_QUEUE + queue)
             for number, (_, fields) in enumerate(entries, 1):
-                moved.xadd(LANE + queue, fields, id=f"{number}-1")
-            moved.sadd(LANES, queue)
+                moved.xadd(DISPATCH_QUEUE + queue, fields, id=f"{number}-1")
+            moved.sadd(DISPATCH_QUEUES, queue)
             await moved.execute()
         late = await deployment(prefect, name="late-flow-3")
         await eventually(lambda: _drained(world))

@@ -21,7 +21,7 @@ from services.dispatch.announcer import Announcer
 from services.dispatch.dispatcher import LEASE_SECONDS, Dispatcher
 from services.dispatch.run_creator import RunCreator
 from services.prefect_api.client import PrefectApi
-from services.routing.decisions import Trial, signal_for
+from services.routing.decisions import PoisonCheck, signal_for
 from services.routing.router import Router
 from services.routing.rule_windows import RuleWindows
 from services.runs.run_state_tracker import RunStateTracker
@@ -60,7 +60,7 @@ class World:
     lease_seconds: float = LEASE_SECONDS
     rules: RuleSet = field(default_factory=RuleSet)
     version: str = "none"
-    poison_check: Trial | None = None
+    poison_check: PoisonCheck | None = None
     signals: list[ResumeSignal] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -30,20 +30,21 @@ ROLE = """
 import asyncio, json, sys
 from pathlib import Path
 from config.settings import ExecutorSettings, LogSettings, RedisSettings
-from services.executor.pool.process_template import Zygote
+from services.executor.pool.process_template import ProcessTemplate
 
-async def main(options, redis_url, home, zygote):
+async def main(options, redis_url, home, template):
     from services.prefect_api.client import connect
     from services.executor.executor import Executor
 
     async with connect() as api:
         await Executor(settings=ExecutorSettings(**options), prefect=api, redis_url=redis_url,
-                       redis_settings=RedisSettings(), log_settings=LogSettings(), home=Path(home), zygote=zygote).run()
+                       redis_settings=RedisSettings(), log_settings=LogSettings(), home=Path(home),
+                       process_template=template).run()
 
-zygote = Zygote.fork()
-assert zygote is not None or sys.platform != "linux"
-asyncio.run(main(json.loads(sys.argv[1]), sys.argv[2], sys.argv[3], zygote))
-zygote and zygote.close()
+template = ProcessTemplate.fork()
+assert template is not None or sys.platform != "linux"
+asyncio.run(main(json.loads(sys.argv[1]), sys.argv[2], sys.argv[3], template))
+template and template.close()
 """
 
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}

@@ -24,7 +24,7 @@ from prefect.flow_runs import suspend_flow_run
 def main():
     suspend_flow_run(timeout=None)
 """
-# A work-horse without an executor: the run, a shelf, the state that it was queued for, and when.
+# A run process without an executor: the run, a shelf, the state that it was queued for, and when.
 HORSE = """
 import json, os, sys
 from pathlib import Path
@@ -93,7 +93,7 @@ async def test_a_resumed_run_that_still_shows_as_suspended_is_claimed_once_it_do
         async def seen() -> bool:
             return any(b"/flow_run_states/" in piece for piece in proxy.heard)
 
-        await eventually(seen, what="the work-horse to see that the run is suspended still")
+        await eventually(seen, what="the run process to see that the run is suspended still")
         await bench.api.request("POST", f"/flow_runs/{run_id}/resume", json={})
         assert "claimed" in await steps(second)
     assert (await bench.read(run_id))["state_type"] == "COMPLETED"

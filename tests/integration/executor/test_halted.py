@@ -65,13 +65,13 @@ async def test_a_stopped_warm_parent_is_replaced_and_runs_are_settled_by_the_nex
     warm = slot.parent()
     assert warm
     warm.send_signal(signal.SIGSTOP)
-    slot.kill()  # the warm parent is to settle its run
+    slot.kill()  # the fork server is to settle its run
     assert (await bench.reach(run_id))["state_type"] == "CRASHED"
-    await eventually(lambda: asyncio.sleep(0, is_gone(warm.pid)), what="the stopped warm parent to be gone")
+    await eventually(lambda: asyncio.sleep(0, is_gone(warm.pid)), what="the stopped fork server to be gone")
     assert (await bench.run(await bench.deploy(SHORT)))["state_type"] == "COMPLETED"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no zygote")
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no process template")
 async def test_a_stopped_process_template_is_ended_and_warm_parents_are_interpreters(bench: Bench) -> None:
     deployment = await bench.deploy(SHORT)
     machine = start_elsewhere(bench)

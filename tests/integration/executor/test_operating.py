@@ -73,7 +73,7 @@ async def test_rq_commands_reach_the_slots(bench: Bench, rq_redis):
     async def another() -> bool:
         return bool(executor._pool.slots) and before not in executor._pool.slots
 
-    await eventually(another, what="another slot to take the seat")
+    await eventually(another, what="another slot to take the slot number")
 
 
 async def test_urgent_runs_go_first(bench: Bench):
@@ -257,7 +257,7 @@ async def test_the_runs_commands_list_show_print_and_cancel(bench: Bench, checko
     assert "no flow run with the name" in missing.stderr
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no zygote, and no such measure")
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no process template, and no such measure")
 async def test_an_idle_executor_with_four_slots_stays_under_two_hundred_mebibytes(bench: Bench):
     deployment = await bench.deploy(SLEEPER)
     machine = start_elsewhere(bench, slots=4)
@@ -269,9 +269,9 @@ async def test_an_idle_executor_with_four_slots_stays_under_two_hundred_mebibyte
 
         async def idle() -> list[psutil.Process]:
             family = [root, *root.children(recursive=True)]
-            return family if len(family) == 7 else []  # role, zygote, warm parent, slots
+            return family if len(family) == 7 else []  # role, process template, fork server, slots
 
-        family = await eventually(idle, what="the work-horses to be gone")
+        family = await eventually(idle, what="the run processes to be gone")
         shares = [round(process.memory_full_info().pss / 1024 / 1024, 1) for process in family]
         assert sum(shares) < 200, shares
     finally:

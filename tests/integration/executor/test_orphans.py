@@ -1,4 +1,4 @@
-"""Nothing of an executor outlives it: slots whose role process, warm parent and servers are gone end by themselves."""
+"""Nothing of an executor outlives it: slots whose role process, fork server and servers are gone end by themselves."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def test_a_slot_ends_with_its_run_when_nobody_is_left_to_report_to(
                 assert run in family
                 for process in (psutil.Process(machine.pid), *run.parent().parents()):
                     if process.pid == machine.pid or process in family:
-                        process.kill()  # the role's process, its zygote and its warm parent; the slot stays
+                        process.kill()  # the role's process, its process template and its fork server; the slot stays
                 machine.wait()
                 valkey.kill()
                 door.refusing = True

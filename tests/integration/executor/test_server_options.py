@@ -22,7 +22,7 @@ from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
 
 FLOW = "from prefect import flow\n\n@flow\ndef main(): return 'a result'\n"
-# A work-horse without an executor; the last argument is what it is told, and for how many seconds that is known.
+# A run process without an executor; the last argument is what it is told, and for how many seconds that is known.
 HORSE = """
 import json, os, sys, time
 from pathlib import Path
@@ -55,7 +55,7 @@ async def strict(strict_url: str, bench: Bench) -> AsyncIterator[Bench]:
 
 
 async def asked_by_a_horse(bench: Bench, **told: Any) -> list[str]:
-    """What the work-horse of a run asks the server, in order, until the run has ended well."""
+    """What the run process of a run asks the server, in order, until the run has ended well."""
     run_id = await bench.create(await bench.deploy(FLOW))
     async with Proxy(urlsplit(bench.api.url).port or 0) as proxy:
         process = await asyncio.create_subprocess_exec(

@@ -160,7 +160,7 @@ async def test_what_redis_has_lost_of_a_run_that_goes_on_is_written_down_again(b
     await set_state(bench, run_id, type="CANCELLED")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no zygote, and no such measure")
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no process template, and no such measure")
 async def test_a_run_that_waits_costs_little_memory(bench: Bench):
     machine = start_elsewhere(bench, slots=1)
     try:

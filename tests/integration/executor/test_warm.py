@@ -1,4 +1,4 @@
-"""What the warm parent has imported for the flows, and what it leaves to them."""
+"""What the fork server has imported for the flows, and what it leaves to them."""
 
 import json
 import os
@@ -47,7 +47,7 @@ async def test_a_slow_library_is_imported_once_for_all_runs_unless_it_starts_a_t
         assert threaded_is_the_runs_own
         return not slow_is_the_runs_own
 
-    # On a busy machine the first warm parent starts before it is told of the flow; then another takes its place.
+    # On a busy machine the first fork server starts before it is told of the flow; then another takes its place.
     await eventually(is_imported_before, what="a run to find the slow library imported")
 
 
@@ -63,7 +63,7 @@ async def test_a_warm_parent_with_the_libraries_that_flows_have_come_to_need_tak
         slots = set(executor._pool.slots)
         return slots if len(slots) == 2 else set()
 
-    old = await eventually(all_there, what="both seats to be taken")
+    old = await eventually(all_there, what="both slot numbers to be taken")
     long = await bench.create(deployment, parameters={"out": str(bench.folder / "old"), "seconds": 8})
     await bench.reach(long, "RUNNING")
     bench.write("growing.py", FLOW.format(imports="import slow_library"))
@@ -71,7 +71,7 @@ async def test_a_warm_parent_with_the_libraries_that_flows_have_come_to_need_tak
     async def replaced() -> bool:
         return len(set(executor._pool.slots) - old) == 1
 
-    await eventually(replaced, what="the idle seat to be taken by a new slot")
+    await eventually(replaced, what="the idle slot number to be taken by a new slot")
     assert (await bench.run(deployment, out=str(bench.folder / "new")))["state_type"] == "COMPLETED"
     assert (await bench.reach(long))["state_type"] == "COMPLETED"
     assert json.loads((bench.folder / "new").read_text())[0] == [False]
@@ -80,4 +80,4 @@ async def test_a_warm_parent_with_the_libraries_that_flows_have_come_to_need_tak
     async def all_replaced() -> bool:
         return not old & await all_there() and len(executor._pool.slots) == 2
 
-    await eventually(all_replaced, what="the other seat to be taken too")
+    await eventually(all_replaced, what="the other slot number to be taken too")

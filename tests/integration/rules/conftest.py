@@ -1,4 +1,4 @@
-"""The router and the windows on a real Valkey; flow runs wait in their lanes, signals in a list."""
+"""The router and the windows on a real Valkey; flow runs wait in their queues, signals in a list."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Routing:
             await self.router._handle(entries)
 
     async def dispatches(self) -> list[Dispatch]:
-        """What waits in all lanes."""
+        """What waits in all queues."""
         found = await self.queues.read(dict.fromkeys(await self.queues.names(), ("", 10_000)))
         return [one.dispatch for rows in found.values() for one in rows]
 

@@ -12,7 +12,7 @@ from services.store.events.history import HISTORY, UNMATCHED
 from services.store.events.journal import STREAM, Journal
 from services.store.inspection import Inspection
 from services.store.keys import KeyList
-from services.store.runs.dispatch_queues import BELL, LANE, LANES
+from services.store.runs.dispatch_queues import DISPATCH_QUEUE, DISPATCH_QUEUES, NOTIFY
 from services.store.unreadable import UnreadableKey, noted
 from tests.support.garbage import TYPES
 from tests.unit.services.store.making import dispatch, event, pending, routed
@@ -24,7 +24,7 @@ async def snapshot(redis: AsyncRedis) -> dict[bytes, bytes]:
     return {name: await redis.dump(name) async for name in redis.scan_iter()}
 
 
-@pytest.mark.parametrize("name", [OPEN, HISTORY, UNMATCHED, LANES, BELL, LANE])
+@pytest.mark.parametrize("name", [OPEN, HISTORY, UNMATCHED, DISPATCH_QUEUES, NOTIFY, DISPATCH_QUEUE])
 async def test_an_event_is_not_acknowledged_while_a_key_has_another_type(redis: AsyncRedis, name: str) -> None:
     journal = Journal(redis, JournalSettings(), consumer="one")
     progress = EventTransitions(redis, retention_seconds=HistorySettings().retention_seconds)
@@ -32,7 +32,7 @@ async def test_an_event_is_not_acknowledged_while_a_key_has_another_type(redis: 
     (position,) = await pending(journal, one)
     wanted = dispatch(one, position)
     outcome = routed(one.id, position, matched=("pay",), dispatches=[wanted])
-    whole = {OPEN: one.identity, HISTORY: one.identity, LANE: wanted.queue}
+    whole = {OPEN: one.identity, HISTORY: one.identity, DISPATCH_QUEUE: wanted.queue}
     key = name + whole.get(name, "")
     declared = KEYS.of(key.encode())
     assert declared is not None
@@ -49,5 +49,5 @@ async def test_an_event_is_not_acknowledged_while_a_key_has_another_type(redis: 
     await Inspection(redis, KEYS).of(found)
     await progress.route([outcome])
     assert (await journal.depth()).pending == 0
-    assert await redis.xlen(f"{LANE}{wanted.queue}") == 1
+    assert await redis.xlen(f"{DISPATCH_QUEUE}{wanted.queue}") == 1
     assert await redis.xlen(STREAM) == 1

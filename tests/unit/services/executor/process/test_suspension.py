@@ -1,4 +1,4 @@
-"""What a work-horse makes of being told that its run was suspended."""
+"""What a run process makes of being told that its run was suspended."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
