@@ -133,7 +133,7 @@ def test_nothing_survives_sluice_up(running: tuple[Installation, Family], number
     installation, family = running
     assert (
         len(family.look()) > 12
-    )  # supervisor, two servers, five roles, zygote, warm parent, slots, runs, what they left
+    )  # supervisor, two servers, five roles, process template, fork server, slots, runs, what they left
     with held_open(installation):
         os.kill(installation.process.pid, number)
         installation.process.wait(60)

@@ -1,7 +1,8 @@
 """The fork server: a process that has Prefect and the flows' libraries imported, and forks the slots.
 
-The zygote forks it, or ``python -m services.executor.pool.fork_server`` reads its assignment, one JSON line, from standard input.
-It has no event loop, no thread and no connection but the one to the role's process, so that forking is safe.
+The process template forks it, or ``python -m services.executor.pool.fork_server`` reads its assignment, one JSON line,
+from standard input. It has no event loop, no thread and no connection but the one to the role's process, so
+that forking is safe.
 """
 
 from __future__ import annotations
