@@ -386,7 +386,7 @@ def test_what_the_executor_says_of_a_run_shows_all_that_is_hidden(monkeypatch: p
     monkeypatch.setattr(
         flow_run_process, "propose_state_sync", lambda _client, state, **_options: said.append(cast(str, state.message))
     )
-    process = object.__new__(flow_run_process.Horse)
+    process = object.__new__(flow_run_process.FlowRunProcess)
     process._id, process._report = uuid4(), lambda **told: said.append(str(told["why"]))
     process._refuse(cast(Any, None), Crashed(message=HOSTILE))
     said.append(describe_failure(ValueError(HOSTILE)))
