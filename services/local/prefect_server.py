@@ -1,10 +1,9 @@
-"""``python -m services.local.prefect_server OPTIONS ...``: ``prefect server start ...``, fit for SQLite and for browsers.
+"""``python -m services.local.prefect_server OPTIONS``: ``prefect server start``, fit for SQLite and for browsers.
 
-Many callers at a time on SQLite: see `services.local.sqlite_turns` for what would stop it otherwise (it is left out where
-``PREFECT_API_DATABASE_CONNECTION_URL`` names another database, or is not set). Python's garbage
-collector, whose passes over the server's hundreds of thousands of lasting objects take a fourteenth of its time, comes
-more seldom. A browser has other people's pages in it: see `services.common.request_guard` and
-`services.local.ui_login`.
+On SQLite many callers at a time would stop it, see `services.local.sqlite_turns`, which is left out where
+``PREFECT_API_DATABASE_CONNECTION_URL`` names another database or is not set. Python's garbage collector, whose passes
+over the server's hundreds of thousands of lasting objects take a fourteenth of its time, comes more seldom. A browser
+has other people's pages in it: see `services.common.request_guard` and `services.local.ui_login`.
 
 OPTIONS is a JSON object: ``allowed_hosts``, and ``tickets``, the folder of the UI's.
 """
