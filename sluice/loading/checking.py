@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sluice.loading.batch import BadRow, RowBatch
-from sluice.loading.columns import LoadColumn, fitted
+from sluice.loading.columns import LoadColumn
 
 MASKED: Final = "(masked)"
 """Stands for a value with personal data."""
@@ -72,7 +72,7 @@ def check_batch(
             _note(problems, position, mask, reason)
         type_ = types[position] if types is not None else None
         if type_ is not None:
-            converted = fitted(converted.values, type_)
+            converted = column.fitted(converted.values, type_)
             if converted.bad is not None:
                 _note(problems, position, converted.bad, f"{converted.reason}, as that column of the table is")
         arrays.append(converted.values)

@@ -37,6 +37,8 @@ class LoadColumn:
     conversion: Conversion | None = None
     """To the type that the contract asks for; None: it asks for none."""
     checks: FieldChecks | None = None
+    known: bool = False
+    """Whether all values have been looked at."""
     look: ColumnLook = field(default_factory=ColumnLook)
     _types: list[pa.DataType] = field(default_factory=list)
 
@@ -70,11 +72,23 @@ class LoadColumn:
         is_text = pa.types.is_string(values.type)
         if is_text and self.missing:
             values = pc.if_else(pc.is_in(values, pa.array(self.missing)), None, values)
-        if self.conversion is None:
+        if self.conversion is None and not self.known:
             self._look(values)
         if self.conversion is None:
             return Converted(values)
         return self.conversion(values) if is_text else recast(values, self.conversion)
+
+    def fitted(self, values: pa.Array, type_: pa.DataType) -> Converted:
+        """Converted values as the type of a table's column, where they stay the same."""
+        if values.type == type_:
+            return Converted(values)
+        if pa.types.is_null(values.type) or values.null_count == len(values):
+            return Converted(pa.nulls(len(values), type_))
+        if not pa.types.is_string(values.type):
+            return recast(values, to_type(type_))
+        if self.conversion is None and not self.typed and type_ == self.look.type:
+            return Converted(pc.cast(values, type_))  # all of them have been looked at
+        return to_type(type_)(values)
 
     def bad(self, values: pa.Array) -> Iterator[tuple[pa.BooleanArray, str]]:
         """Where converted values break the contract, and why."""
@@ -107,15 +121,6 @@ def recast(values: pa.Array, conversion: Conversion) -> Converted:
         return Converted(pc.cast(values, conversion.type))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return conversion(as_text(values))
-
-
-def fitted(values: pa.Array, type_: pa.DataType) -> Converted:
-    """Values as the type of a table's column, where they stay the same."""
-    if values.type == type_:
-        return Converted(values)
-    if pa.types.is_null(values.type) or values.null_count == len(values):
-        return Converted(pa.nulls(len(values), type_))
-    return to_type(type_)(values) if pa.types.is_string(values.type) else recast(values, to_type(type_))
 
 
 def as_text(values: pa.Array) -> pa.StringArray:

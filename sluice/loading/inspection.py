@@ -79,6 +79,8 @@ def inspect(
             one.add(checked.good.columns, checked.rows)
         for profile, values in zip(found.profiles, checked.good.columns, strict=True):
             profile.add(values)
+    for column in columns:
+        column.known = True
     found.repeats = [repeats for one in unique if (repeats := one.repeats()).rows]
     if found.repeats:
         _find_repeats(rows, found, types)

@@ -114,4 +114,6 @@ def _last_line_end(text: bytes, before: int) -> int:
 
 def count_lines(text: bytes) -> int:
     """The number of line ends: CR, LF or both together."""
+    if b"\r" not in text:
+        return text.count(b"\n")
     return text.count(b"\n") + text.count(b"\r") - text.count(b"\r\n")

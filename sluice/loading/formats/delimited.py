@@ -63,6 +63,8 @@ class DelimitedText:
     dialect: DelimitedDialect
     empty_is_null: bool
     notes: list[str] = field(default_factory=list)
+    _is_regular: bool = False
+    """Whether all blocks were, when they were read before."""
 
     @property
     def width(self) -> int:
@@ -76,18 +78,21 @@ class DelimitedText:
             blocks = Blocks(stream, self.member.budget, self.member.label, quote=quote)
             blocks.skip_lines(self.dialect.skipped_lines)
             line_ends: set[str] = set()
+            all_regular = True
             while block := blocks.next():
                 self._check(block, blocks.line, line_ends)
                 if self.width == 1 and blocks.at_end:
                     block = self._without_last_lines(block)
                 found = None
-                if regular is not None and (b'"' not in block or regular.fullmatch(block)):
+                if regular is not None and (self._is_regular or b'"' not in block or regular.fullmatch(block)):
                     found = self._by_arrow(block, blocks.line)
+                all_regular &= found is not None
                 if found is None:
                     yield from self._by_csv(block, blocks)
                     continue
                 yield found
                 blocks.line += count_lines(block)
+        self._is_regular = all_regular
 
     def _by_arrow(self, block: bytes, line: int) -> RowBatch | None:
         """The rows of a block of regular records; None if one of them has another width."""
@@ -196,7 +201,7 @@ class DelimitedText:
 
     def _check(self, block: bytes, line: int, line_ends: set[str]) -> None:
         """Raise for what only shows in the middle of a text; ``line_ends`` are those of the blocks so far."""
-        mark = _MARK.search(block)
+        mark = _MARK.search(block) if codecs.BOM_UTF8 in block else None
         if mark is not None:
             where = line + count_lines(block[: mark.start() + 1])
             raise RefusedFile(
