@@ -26,7 +26,7 @@ from sluice.loading.rejects import TOLD, original_name
 from sluice.loading.report import LoadReport
 from sluice.loading.source import ENDINGS, members
 from sluice.loading.targets import Destination, FileVersion, open_target
-from sluice.loading.transfer import Decide, LookedAt, Transfer
+from sluice.loading.transfer import LookedAt, Transfer
 from sluice.tables import table_key
 
 BUDGET: Final = Budget()
@@ -58,18 +58,19 @@ def load_file(
     budget: Budget = BUDGET,
     flow: str = "load-file",
     reserved_tables: Sequence[str] = (),
-    decide: Decide | None = None,
+    approved: bool = False,
     progress: Progress | None = None,
 ) -> LoadReport:
     """Load the rows of a file into a table, in one transaction: all that the contract lets through, or none.
 
     The table is ``table``, or that of the contract, or is named after the file; then it is never one of
     ``reserved_tables``, nor one that another flow claimed. The same version of a file goes into a table once.
-    ``progress`` is told the share of the work that is done, from 0 to 1, and the rows read so far. ``decide`` is asked
-    where the contract says ``approve`` and more rows are bad than it allows; without it such a file is refused.
+    ``progress`` is told the share of the work that is done, from 0 to 1, and the rows read so far. ``approved`` says
+    that a person has approved of loading the good rows, however many are bad; it counts where the contract says
+    ``approve``.
 
-    Raises `RefusedFile` (also `AmbiguousFile`), `sluice.OverBudget` and `TargetFailed`; then nothing has changed.
-    `ValueError` says that the contract or the URL cannot be used.
+    Raises `RefusedFile` (also `AmbiguousFile` and `NeedsApproval`), `sluice.OverBudget` and `TargetFailed`; then
+    nothing has changed. `ValueError` says that the contract or the URL cannot be used.
     """
     request = LoadRequest(
         table=table, schema=schema, contract=contract, budget=budget, flow=flow, reserved_tables=reserved_tables
@@ -83,7 +84,7 @@ def load_file(
         half = _Halves(progress)
         looked_at = look_at(raw, request, half.first)
         try:
-            report = Transfer(looked_at, to, version, raw, request.contract, half.second).run(target, decide)
+            report = Transfer(looked_at, to, version, raw, request.contract, half.second, approved).run(target)
         except AlreadyLoaded:  # by another load meanwhile
             return LoadReport(version.name, to.full_name, to.mode, 0, already=True)
         return replace(report, seconds=time.perf_counter() - started, bytes=raw.size)
@@ -139,7 +140,8 @@ def _opened(path: Path) -> Iterator[OpenedFile]:
     except RefusedFile as error:
         if str(error).startswith(name):
             raise
-        raise type(error)(f"{name}: {error}") from error
+        error.args = (f"{name}: {error}",)
+        raise
     except (FileRefused, FileChanged, TableRefused) as error:
         raise RefusedFile(f"{name}: {error}") from error
     except OSError as error:

@@ -24,8 +24,13 @@ from sluice.loading.targets import DatabaseTarget, Destination, FileVersion, Loa
 REJECTED: Final = "rejected"
 """The folder, beside ``done`` and ``failed`` of a watch, for files of bad rows."""
 
-Decide = Callable[[BadRows], bool]
-"""Is shown the bad rows of a file, and says whether the good ones are loaded."""
+
+class NeedsApproval(RefusedFile):
+    """More rows are bad than the contract allows; with the approval of a person the good ones can be loaded."""
+
+    def __init__(self, message: str, bad: BadRows | None = None) -> None:
+        super().__init__(message)
+        self.bad = bad
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,7 @@ class Transfer:
     raw: OpenedFile
     contract: Contract | None
     progress: Progress | None
+    approved: bool
     rejected: Path | None = None
 
     @property
@@ -63,14 +69,14 @@ class Transfer:
     def found(self) -> Inspection:
         return self.looked_at.inspection
 
-    def run(self, target: DatabaseTarget, decide: Decide | None) -> LoadReport:
+    def run(self, target: DatabaseTarget) -> LoadReport:
         """Load the rows that can be. Raises `RefusedFile` and `TargetFailed`; then nothing has changed."""
         if self.found.bad:
-            self._check_bad(decide)
+            self._check_bad()
         schema = self.looked_at.schema
         plan = target.plan(self.to, schema)
         if plan.misfits and self.to.wider_types == "refuse":
-            schema = self._as_there(plan, schema, decide)
+            schema = self._as_there(plan, schema)
             plan = target.plan(self.to, schema)
         bad = bad_rows(self.found, self.looked_at.rows.unit)
         report = LoadReport(
@@ -123,16 +129,16 @@ class Transfer:
             arrays = [checked.good.column(position) for position in loaded]
             load.write(pa.RecordBatch.from_arrays(arrays, schema=plan.schema), checked.places)
 
-    def _as_there(self, plan: LoadPlan, schema: pa.Schema, decide: Decide | None) -> pa.Schema:
+    def _as_there(self, plan: LoadPlan, schema: pa.Schema) -> pa.Schema:
         """The columns with the types of the table that is there; rows whose values do not fit them are bad."""
         there = {one.column: one.there.type for one in plan.misfits}
         narrow = pa.schema([pa.field(one.name, there.get(one.name, one.type)) for one in schema])
         found = inspect(self.looked_at.rows, self.contract, types=self._types(narrow))
         self.looked_at = replace(self.looked_at, inspection=found)
-        self._check_bad(decide, "; ".join(str(one) for one in plan.misfits))
+        self._check_bad("; ".join(str(one) for one in plan.misfits))
         return narrow
 
-    def _check_bad(self, decide: Decide | None, advice: str = "") -> None:
+    def _check_bad(self, advice: str = "") -> None:
         """Raise `RefusedFile` unless the good rows are to be loaded without the bad ones."""
         bad = bad_rows(self.found, self.looked_at.rows.unit)
         refusal = self.found.refusal(self.looked_at.rows.unit) + (f"; {advice}" if advice else "")
@@ -140,12 +146,9 @@ class Transfer:
             raise RefusedFile(refusal)
         if bad.count == bad.rows:
             raise RefusedFile(f"{refusal}; no row is left to be loaded")
-        if self.rules.on_bad_rows == "approve" and bad.share > self.rules.max_bad_share:
+        if self.rules.on_bad_rows == "approve" and not self.approved and bad.share > self.rules.max_bad_share:
             shares = f"{bad.share:.1%} of the rows are bad, and the contract allows {self.rules.max_bad_share:.1%}"
-            if decide is None:
-                raise RefusedFile(f"{refusal}; {shares} (max_bad_share), and there is nobody to ask")
-            if not decide(bad):
-                raise RefusedFile(f"{refusal}; {shares} (max_bad_share), and loading the others was not approved")
+            raise NeedsApproval(f"{refusal}; {shares} (max_bad_share): the others need an approval", bad)
 
     def _types(self, schema: pa.Schema) -> list[pa.DataType | None]:
         """By column of the file: the type that its values have in the table; None for those that are masked."""

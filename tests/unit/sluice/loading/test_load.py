@@ -18,8 +18,9 @@ import pytest
 from sluice.loading import load_file
 from sluice.loading.contract import parse_contract
 from sluice.loading.errors import AmbiguousFile, RefusedFile
-from sluice.loading.report import BadRows, LoadReport
+from sluice.loading.report import LoadReport
 from sluice.loading.targets import sqlite as sqlite_target
+from sluice.loading.transfer import NeedsApproval
 
 
 def load(path: Path, database: Path, table: str | None = "t", contract: Any = None, **options: Any) -> LoadReport:
@@ -418,22 +419,17 @@ def test_more_bad_rows_than_allowed_are_loaded_around_only_where_somebody_approv
 ) -> None:
     path = written("x.csv", TEXT + BAD)
     rules = contract(on_bad_rows="approve", max_bad_share=0.5)
-    assert "77.8% of the rows are bad, and the contract allows 50.0%" in refusal(path, database, contract=rules)
-    asked: list[BadRows] = []
-
-    def decide(bad: BadRows) -> bool:
-        asked.append(bad)
-        return len(asked) > 1
-
-    assert "was not approved" in refusal(path, database, contract=rules, decide=decide)
-    assert load(path, database, contract=rules, decide=decide).rows == 2
-    assert (asked[0].count, asked[0].rows) == (7, 9)
-    assert asked[0].examples[0] == {
+    with pytest.raises(NeedsApproval, match=r"77.8% of the rows are bad, and the contract allows 50.0%") as caught:
+        load(path, database, contract=rules)
+    assert caught.value.bad is not None
+    assert (caught.value.bad.count, caught.value.bad.rows) == (7, 9)
+    assert caught.value.bad.examples[0] == {
         "place": "x.csv, line 4",
         "column": "amount",
         "value": "-1",
         "reason": "is below 0.0",
     }
+    assert load(path, database, contract=rules, approved=True).rows == 2
     few = contract(on_bad_rows="approve", max_bad_share=0.8)
     assert load(path, database, "u", contract=few).rows == 2
 
