@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from config.yaml_file import KeyPath
@@ -48,7 +49,7 @@ def _described(fault: ErrorDetails, model: type[BaseModel]) -> tuple[KeyPath, st
     kind = fault["type"]
     last = str(key[-1]) if key else ""
     if kind == "extra_forbidden" and holder is not None:
-        return key, f"unknown key — {did_you_mean(last, holder.model_fields)}"
+        return key, f"unknown key — {did_you_mean(last, _keys(holder))}"
     if kind == "missing":
         return key[:-1], f"the key {last!r} is missing"
     if kind == "value_error":
@@ -71,11 +72,18 @@ def _follow(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[Ke
         if part == "[key]":
             continue
         key.append(part)
+        if isinstance(part, int):
+            continue  # of a list, whose items are of the model that is looked into
         if isinstance(current, type) and issubclass(current, BaseModel):
             holder = current
-            found = current.model_fields.get(str(part))
+            found = _keys(current).get(str(part))
             current = _inner(found.annotation) if found is not None else None
     return tuple(key), holder
+
+
+def _keys(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields as they are written."""
+    return {one.alias or name: one for name, one in model.model_fields.items()}
 
 
 def _inner(annotation: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from config.contracts import contract_problems
 from config.faults import describe
 from config.overlaps import watch_problems
 from config.settings import CHECKOUT
@@ -23,6 +24,7 @@ from events.rule import Rule, RuleSet
 from events.rule_model import PARTS_ONLY, RuleSpec
 from events.rule_parts import RuleProblems
 from events.suggest import did_you_mean
+from sluice.loading.contract import Contract
 
 DEFAULT_PROJECT: Final = CHECKOUT / "config" / "sluice.yaml"
 """The project that is used where no other is named. Its relative paths lie beside the home, not in the checkout."""
@@ -37,6 +39,9 @@ class ProjectFile(BaseModel):
 
     sources: Sources = Field(default_factory=Sources)
     rules: tuple[RuleSpec, ...] = ()
+    contracts: tuple[Contract, ...] = ()
+    """What files must look like, and where their rows go. The files of a folder ``contracts`` beside the project file
+    hold one each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,13 @@ class Project:
     path: Path
     version: str
     document: Document = field(repr=False)
+    contract_folder: Path
+    """Where files with contracts may lie."""
+
+    @property
+    def contract_sources(self) -> list[str]:
+        """The absolute paths of the file and the folder with contracts."""
+        return [os.path.abspath(self.path), os.path.abspath(self.contract_folder)]  # noqa: PTH100 - links stay
 
     @property
     def text(self) -> str:
@@ -70,7 +82,7 @@ def load_project(path: Path, *, home: Path) -> Project:
 
     Raises `ConfigError` with every problem, each as ``file:line: rule 'x': key: what is wrong — what to do``.
     """
-    return _project(read_yaml(path), home)
+    return _project(read_yaml(path), home, contracts_matter=True)
 
 
 def parse_project(text: str, path: Path, *, home: Path) -> Project:
@@ -78,7 +90,7 @@ def parse_project(text: str, path: Path, *, home: Path) -> Project:
     return _project(parse_yaml(text.encode(), path), home)
 
 
-def _project(document: Document, home: Path) -> Project:
+def _project(document: Document, home: Path, *, contracts_matter: bool = False) -> Project:
     path = document.path
     problems = list(document.problems)
     data = document.data if document.data is not None else {}
@@ -90,10 +102,14 @@ def _project(document: Document, home: Path) -> Project:
     ]
     sources = _sources(document, data.get("sources"), home, problems)
     rules = _rules(document, data.get("rules"), problems)
+    folder = _base(path, home) / "contracts"
+    problems += contract_problems(document, folder) if contracts_matter else ()
     if problems:
         raise ConfigError(*sorted(problems, key=_line))
     version = hashlib.sha256(document.raw).hexdigest()[:12]
-    return Project(sources=sources, rules=RuleSet(rules), path=path, version=version, document=document)
+    return Project(
+        sources=sources, rules=RuleSet(rules), path=path, version=version, document=document, contract_folder=folder
+    )
 
 
 def run_rule_tests(project: Project) -> list[str]:
@@ -172,7 +188,7 @@ def _sources(document: Document, data: Any, home: Path, problems: list[str]) -> 
         ]
         return Sources()
     default = document.path.resolve() == DEFAULT_PROJECT
-    base = home.parent if default else document.path.resolve().parent
+    base = _base(document.path, home)
     files = {name: watch.model_copy(update={"path": _placed(base, watch)}) for name, watch in sources.files.items()}
     if not default:
         problems += _unusable_folders(document, files)
@@ -181,6 +197,11 @@ def _sources(document: Document, data: Any, home: Path, problems: list[str]) -> 
         for name, problem in watch_problems(files)
     ]
     return sources.model_copy(update={"files": files})
+
+
+def _base(path: Path, home: Path) -> Path:
+    """What relative paths in the project file are relative to."""
+    return home.parent if path.resolve() == DEFAULT_PROJECT else path.resolve().parent
 
 
 def _placed(base: Path, watch: FilesSource) -> Path:

@@ -376,7 +376,7 @@ def _variables() -> Iterator[str]:
             yield f"{PREFIX}{name}".upper()
 
 
-_OF_RUNS: Final = frozenset({"SLUICE_FOLDERS", "SLUICE_FILE"})
+_OF_RUNS: Final = frozenset({"SLUICE_FOLDERS", "SLUICE_FILE", "SLUICE_CONTRACTS"})
 """What the executor tells each run in its environment (see `sluice.protocol`): no settings of the installation."""
 
 

@@ -362,6 +362,7 @@ async def _executor(shared: Shared) -> Parts:
         home=settings.home,
         folders=shared.project.watched_folders,
         process_template=shared.process_template,
+        contracts=shared.project.contract_sources,
     )
     return {"project": LiveProject(shared.project, home=settings.home, sources_matter=True), "executor": executor}
 

@@ -40,3 +40,7 @@ class OverBudget(_Shown):
 
 class TableRefused(_Shown):
     """The table belongs to another flow, or its name is not to be used."""
+
+
+class UnreadableYaml(ValueError):
+    """The file is no YAML, or too large; the message has the file and, where there is one, the line."""

@@ -46,6 +46,9 @@ RESUME_NAME: Final = "sluice.resume"
 FOLDERS_VARIABLE: Final = "SLUICE_FOLDERS"
 """Environment variable of a run: the folders that files may be read from, a JSON list. The executor sets it."""
 
+CONTRACTS_VARIABLE: Final = "SLUICE_CONTRACTS"
+"""Environment variable of a run: files and folders with the project's contracts, a JSON list. The executor sets it."""
+
 FILE_VARIABLE: Final = "SLUICE_FILE"
 """Environment variable of a run that one file event led to: ``{"path", "version"}`` as JSON. The executor sets it."""
 

@@ -63,6 +63,7 @@ class Executor:
         log_settings: LogSettings,
         home: Path,
         folders: Sequence[str] = (),
+        contracts: Sequence[str] = (),
         process_template: ProcessTemplate | None = None,
     ) -> None:
         self._settings = settings
@@ -78,7 +79,9 @@ class Executor:
             "redis_url": redis_url,
             "redis": redis_settings.model_dump(mode="json"),
             "log": log_settings.model_dump(mode="json"),
-            "environment": environment_of_flows(os.environ, prefect_api_url=prefect.url, folders=folders),
+            "environment": environment_of_flows(
+                os.environ, prefect_api_url=prefect.url, folders=folders, contracts=contracts
+            ),
             "shelf": str(home / "executor" / "shelf"),
         }
         redis = connect_sync(redis_url, redis_settings)

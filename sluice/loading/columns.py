@@ -173,13 +173,15 @@ def columns_of(names: Sequence[str], contract: Contract | None, *, typed: bool, 
     return found
 
 
-def check_fields(contract: Contract) -> Iterator[tuple[int, str]]:
-    """What cannot be in the fields of a contract: the number of the field, from 0, and what is wrong with it."""
+def check_fields(contract: Contract) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """What cannot be in the fields of a contract: where it stands, and what is wrong."""
     for position, one in enumerate(contract.file_schema.fields if contract.file_schema is not None else ()):
+        if any(one.problems()):
+            continue
         try:
             LoadColumn(one.name, one, typed=False)
         except ValueError as error:
-            yield position, str(error)
+            yield ("schema", "fields", position, "constraints"), str(error)
 
 
 def _fields(schema: FileSchema | None) -> tuple[dict[str, ContractField], dict[str, ContractField]]:

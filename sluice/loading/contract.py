@@ -6,7 +6,9 @@ and encoding. What the standard does not know is under ``sluice``, and ``mask``,
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -72,11 +74,40 @@ class ContractField(ContractPart):
     width: Positive | None = None
     """Fixed width: the number of characters."""
 
+    def problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """What cannot be in this field."""
+        known = _FORMATS.get(self.type, ("default",))
+        if self.format not in known and not ("%" in self.format and "%" in known):
+            shown = ", ".join("a pattern of strptime such as %d.%m.%Y" if one == "%" else one for one in known)
+            yield ("format",), f"{self.format!r} is no format of {self.type} — write {shown}"
+        said = self.constraints
+        if said.pattern is not None:
+            try:
+                re.compile(said.pattern)
+            except re.error as error:
+                yield ("constraints", "pattern"), f"{said.pattern!r} is no pattern: {error}"
+        bounds = (said.minimum, said.maximum, said.exclusive_minimum, said.exclusive_maximum)
+        if self.type not in _ORDERED and any(one is not None for one in bounds):
+            yield ("constraints",), f"a minimum or maximum is for numbers and times, and the type is {self.type}"
+        if self.group_char == self.decimal_char:
+            yield ("groupChar",), "it is the `decimalChar` too"
+        if set(self.true_values) & set(self.false_values):
+            yield ("trueValues",), f"{sorted(set(self.true_values) & set(self.false_values))} are `falseValues` too"
+
+
+_ORDERED: Final = frozenset({"integer", "number", "date", "datetime", "time", "year"})
+_FORMATS: Final[Mapping[str, tuple[str, ...]]] = {
+    "string": ("default", "email", "uri", "uuid"),
+    "date": ("default", "%"),
+    "datetime": ("default", "%"),
+    "time": ("default", "%"),
+}
+
 
 class FileSchema(ContractPart):
     """A Table Schema."""
 
-    fields: Annotated[tuple[ContractField, ...], Field(min_length=1)]
+    fields: tuple[ContractField, ...]
     missing_values: tuple[str, ...] = ("",)
     primary_key: str | tuple[str, ...] = ()
 
@@ -84,6 +115,20 @@ class FileSchema(ContractPart):
     def key(self) -> tuple[str, ...]:
         """The names of the columns of the primary key."""
         return (self.primary_key,) if isinstance(self.primary_key, str) else self.primary_key
+
+    def problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """What cannot be in this schema."""
+        if not self.fields:
+            yield ("fields",), "there is none — name the columns, or leave `schema` out"
+        names = [one.name for one in self.fields]
+        for name in self.key:
+            if name not in names:
+                yield ("primaryKey",), f"{name!r} is none of the fields"
+        for position, one in enumerate(self.fields):
+            if one.name in names[:position]:
+                yield ("fields", position, "name"), f"{one.name!r} is there twice"
+            for key, said in one.problems():
+                yield ("fields", position, *key), said
 
 
 class FileDialect(ContractPart):
@@ -95,7 +140,7 @@ class FileDialect(ContractPart):
     escape_char: Character | None = None
     skip_initial_space: bool | None = None
     header: bool | None = None
-    header_rows: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=1)] | None = None
+    header_rows: tuple[Positive, ...] | None = None
     """The number of the line (of the row of a sheet), from 1, with the names of the columns."""
     comment_char: Character | None = None
     property: str | None = None
@@ -116,6 +161,9 @@ class LoadRules(BaseModel):
     max_bad_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     """With ``approve``: up to this share of bad rows nobody is asked."""
     new_columns: Literal["refuse", "add"] = "refuse"
+    """Columns that the contract or the table does not have."""
+    wider_types: Literal["refuse", "widen"] = "refuse"
+    """Columns of the table that do not hold the values of a file."""
     row_tag: str | None = None
     """XML: the name of the element that is a row."""
 
@@ -138,6 +186,18 @@ class Contract(ContractPart):
         """The field of that name."""
         fields = self.file_schema.fields if self.file_schema else ()
         return next((one for one in fields if one.name == column), None)
+
+    def problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """What cannot be, beyond the single keys: where it stands, and what is wrong with what to do about it."""
+        if self.dialect.header is False and self.dialect.header_rows:
+            yield ("dialect", "headerRows"), "there is no header to name a line of, with `header: false`"
+        if self.dialect.header_rows is not None and len(self.dialect.header_rows) != 1:
+            yield ("dialect", "headerRows"), "it is the number of one line, such as [3]"
+        if self.sluice.mode == "upsert" and not (self.file_schema and self.file_schema.key):
+            yield ("sluice", "mode"), "rows to be merged need a key — name it in `schema: {primaryKey: …}`"
+        if self.file_schema is not None:
+            for key, said in self.file_schema.problems():
+                yield ("schema", *key), said
 
 
 def parse_contract(data: Any) -> Contract:

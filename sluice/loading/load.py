@@ -21,10 +21,10 @@ from sluice.loading.contract import Contract, FileDialect, LoadRules
 from sluice.loading.errors import AlreadyLoaded, RefusedFile
 from sluice.loading.file_rows import FileRows, Progress, file_rows
 from sluice.loading.inspection import inspect
-from sluice.loading.names import NameFromFile, table_of
-from sluice.loading.rejects import TOLD, original_name
+from sluice.loading.names import NameFromFile, original_name, table_of, without_packing
+from sluice.loading.rejects import TOLD
 from sluice.loading.report import LoadReport
-from sluice.loading.source import ENDINGS, members
+from sluice.loading.source import members
 from sluice.loading.targets import Destination, FileVersion, open_target
 from sluice.loading.transfer import LookedAt, Transfer
 from sluice.tables import table_key
@@ -122,6 +122,7 @@ def destination(raw: OpenedFile, request: LoadRequest) -> Destination:
         mode=rules.mode,
         key=schema.key if schema is not None else (),
         new_columns=rules.new_columns,
+        wider_types=rules.wider_types,
     )
 
 
@@ -156,11 +157,7 @@ def _version(raw: OpenedFile) -> FileVersion:
 
 def _stem(name: str) -> str:
     """The name without the endings that say how it is packed and of which format it is."""
-    name = original_name(name) or name
-    stem, ending = posixpath.splitext(name)
-    if ending.lower() in ENDINGS and ending.lower() != ".zip":
-        stem, _ = posixpath.splitext(stem)
-    return stem
+    return posixpath.splitext(without_packing(original_name(name) or name))[0]
 
 
 def _without_told(rows: FileRows) -> FileRows:

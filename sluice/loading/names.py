@@ -16,6 +16,23 @@ _SEPARATORS: Final = frozenset("_|\\/:;,.()[]{}'\"`")
 """Besides dashes, spaces and what is not to be seen: they divide words, and one underscore stands for all of them."""
 _DIGEST_LENGTH: Final = 8
 
+REJECTED_ENDING: Final = ".rejected.csv"
+"""Of the names of files with bad rows; before it stands the name of the file that they are from."""
+PACKED: Final = (".gz", ".zst", ".bz2", ".xz")
+"""Endings of single files that are packed."""
+_REJECTED: Final = re.compile(rf"(.+?)(?:\.[0-9a-f]{{8}})?{re.escape(REJECTED_ENDING)}", re.IGNORECASE | re.DOTALL)
+
+
+def original_name(name: str) -> str | None:
+    """The name of the file that the bad rows in a file of this name are from; None for any other file."""
+    found = _REJECTED.fullmatch(name)
+    return found[1] if found else None
+
+
+def without_packing(name: str) -> str:
+    """The name without the ending that says how the file is packed; an archive keeps its own."""
+    return next((name[: -len(one)] for one in PACKED if name.lower().endswith(one)), name)
+
 
 @dataclass(frozen=True, slots=True)
 class NameFromFile:

@@ -6,7 +6,6 @@ import csv
 import filecmp
 import hashlib
 import os
-import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,18 +14,10 @@ from typing import Final
 from sluice.loading.batch import BadRow
 from sluice.loading.checking import CheckedBatch
 from sluice.loading.errors import RefusedFile
+from sluice.loading.names import REJECTED_ENDING
 
-ENDING: Final = ".rejected.csv"
 TOLD: Final = ("sluice_place", "sluice_column", "sluice_value", "sluice_reason")
 """The columns that say what is wrong with a row; when the file is dropped again they are passed over."""
-
-_NAME: Final = re.compile(rf"(.+?)(?:\.[0-9a-f]{{8}})?{re.escape(ENDING)}", re.IGNORECASE)
-
-
-def original_name(name: str) -> str | None:
-    """The name of the file that the bad rows in a file of this name are from; None for any other file."""
-    found = _NAME.fullmatch(name)
-    return found[1] if found else None
 
 
 class RejectedRows:
@@ -62,7 +53,7 @@ class RejectedRows:
         self._file.close()
         with self._draft.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()[:8]
-        other = self._path.with_name(f"{self._path.name.removesuffix(ENDING)}.{digest}{ENDING}")
+        other = self._path.with_name(f"{self._path.name.removesuffix(REJECTED_ENDING)}.{digest}{REJECTED_ENDING}")
         for target in (self._path, other):
             try:
                 target.open("xb").close()

@@ -16,8 +16,8 @@ from sluice.loading.contract import Contract, LoadRules
 from sluice.loading.errors import RefusedFile
 from sluice.loading.file_rows import FileRows, Progress
 from sluice.loading.inspection import Inspection, inspect, said_of
-from sluice.loading.names import column_names
-from sluice.loading.rejects import ENDING, RejectedRows
+from sluice.loading.names import REJECTED_ENDING, column_names
+from sluice.loading.rejects import RejectedRows
 from sluice.loading.report import BadRows, LoadReport, bad_rows, columns_told
 from sluice.loading.targets import DatabaseTarget, Destination, FileVersion, LoadPlan, TableLoad
 
@@ -164,7 +164,7 @@ class Transfer:
 def rejected_path(raw: OpenedFile) -> Path:
     """Where the bad rows of a file belong: below the watched folder that it lies in, or beside it."""
     folder, inner = watched_folder(raw.path)
-    return Path(folder) / REJECTED / f"{inner.removesuffix(ENDING)}{ENDING}"
+    return Path(folder) / REJECTED / f"{inner.removesuffix(REJECTED_ENDING)}{REJECTED_ENDING}"
 
 
 def _discarding(rejects: RejectedRows) -> Callable[..., None]:

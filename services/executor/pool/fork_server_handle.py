@@ -16,7 +16,7 @@ import structlog
 from services.executor.pool.pipes import Message
 from services.executor.pool.process_template import ForkedProcess, ProcessTemplate
 from services.executor.process.process_setup import CHECKOUT
-from sluice.protocol import FOLDERS_VARIABLE
+from sluice.protocol import CONTRACTS_VARIABLE, FOLDERS_VARIABLE
 
 log = structlog.get_logger()
 
@@ -84,8 +84,13 @@ def say(writer: asyncio.StreamWriter | None, **message: Any) -> None:
         writer.write(json.dumps(message).encode() + b"\n")
 
 
-def environment_of_flows(environ: Mapping[str, str], *, prefect_api_url: str, folders: Sequence[str]) -> dict[str, str]:
-    """What a flow's process gets of this process's environment, and the ``folders`` that it may read files from."""
+def environment_of_flows(
+    environ: Mapping[str, str], *, prefect_api_url: str, folders: Sequence[str], contracts: Sequence[str] = ()
+) -> dict[str, str]:
+    """What a flow's process gets of this process's environment.
+
+    ``folders`` are those that it may read files from, ``contracts`` the files and folders with the project's contracts.
+    """
     kept = {
         name: value for name, value in environ.items() if not name.upper().startswith("SLUICE_") or name in PASSED_ON
     }
@@ -94,7 +99,8 @@ def environment_of_flows(environ: Mapping[str, str], *, prefect_api_url: str, fo
     ]
     if python_path:
         kept["PYTHONPATH"] = os.pathsep.join(python_path)
-    return {**kept, "PREFECT_API_URL": prefect_api_url, FOLDERS_VARIABLE: json.dumps(folders)}
+    told = {FOLDERS_VARIABLE: json.dumps(folders), CONTRACTS_VARIABLE: json.dumps(contracts)}
+    return {**kept, "PREFECT_API_URL": prefect_api_url, **told}
 
 
 def sources_of(deployments: Sequence[Any]) -> set[tuple[str, str]]:

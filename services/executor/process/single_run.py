@@ -22,7 +22,10 @@ def execute(run_id: str) -> dict[str, Any]:
     settings = load_settings()
     project = load_project(settings.config, home=settings.home)
     environment = environment_of_flows(
-        os.environ, prefect_api_url=os.environ.get("PREFECT_API_URL", ""), folders=project.watched_folders
+        os.environ,
+        prefect_api_url=os.environ.get("PREFECT_API_URL", ""),
+        folders=project.watched_folders,
+        contracts=project.contract_sources,
     )
     starter = SpawnStarter(
         name=f"{socket.gethostname()}-{os.getpid()}",
