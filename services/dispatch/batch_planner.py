@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 from services.dispatch.rule_circuit import RuleCircuit
 from services.store.events.journal import order
@@ -15,26 +15,6 @@ WINDOW: Final = 200
 
 KEEPS_ITS_PLACE: Final = 9
 """So many times what failed because of the moment is tried again before what stands behind it may overtake it."""
-
-
-class RateState(Protocol):
-    """At most ``count`` within ``per_seconds``."""
-
-    @property
-    def count(self) -> int: ...
-    @property
-    def per_seconds(self) -> float: ...
-
-
-class Pace(Protocol):
-    """What a rule says about when its runs are created; `events.rule_model.RuleSpec` is one."""
-
-    @property
-    def priority(self) -> int: ...
-    @property
-    def max_active_runs(self) -> int | None: ...
-    @property
-    def rate(self) -> RateState | None: ...
 
 
 @dataclass(slots=True)

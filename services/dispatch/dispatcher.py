@@ -6,18 +6,21 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import structlog
 
 from config.settings import DispatcherSettings
 from events.errors import Backpressure, TransientError
+from events.rule_model import RuleSpec
 from services.common.backoff import Backoff, ended, heed_cancellation
-from services.dispatch.batch_planner import Allowance, DispatchQueue, Pace, RunBatch, held, next_batches, next_due
+from services.dispatch.batch_planner import Allowance, DispatchQueue, RunBatch, held, next_batches, next_due
 from services.dispatch.rule_circuit import CircuitLimits, RuleCircuit
+from services.dispatch.run_creator import RunCreator
 from services.store.events.event_history import now_ms
-from services.store.rules.rule_usage import RuleUsage
-from services.store.runs.dispatch_queues import Dispatch, QueuedRun
+from services.store.lease import Lease
+from services.store.rules.rule_usage import RuleUsages
+from services.store.runs.dispatch_queues import Dispatch, DispatchQueues
 
 LEASE_SECONDS: Final = 5.0
 """So long after a dispatcher's end without a word another takes over."""
@@ -30,51 +33,6 @@ _RECOUNT_SECONDS: Final = 5.0
 log = structlog.get_logger()
 
 
-class DispatchQueueReader(Protocol):
-    """The queues as their one reader needs them."""
-
-    async def names(self) -> Sequence[str]: ...
-    async def read(self, wanted: Mapping[str, tuple[str, int]]) -> Mapping[str, Sequence[QueuedRun]]: ...
-    async def lengths(self, names: Sequence[str]) -> Mapping[str, int]: ...
-    async def ends(self, names: Sequence[str]) -> Mapping[str, str]: ...
-    async def wait(self, last: str, *, seconds: float) -> str: ...
-
-
-class Paces(Protocol):
-    """How much of its limits each rule has used."""
-
-    async def usage(self, *, active: Sequence[str], rates: Mapping[str, float], now_ms: int) -> RuleUsage: ...
-    async def pass_on(
-        self, passed: Mapping[str, Sequence[str]], *, seconds: Mapping[str, float], now_ms: int
-    ) -> None: ...
-
-
-class Lease(Protocol):
-    """The right to dispatch."""
-
-    @property
-    def certain(self) -> bool: ...
-    async def acquire(self) -> bool: ...
-    async def renew(self) -> bool: ...
-    async def release(self) -> None: ...
-
-
-class RunCreatorLike(Protocol):
-    """Makes calls and sees to their consequences; see `services.dispatch.run_creator`."""
-
-    busy: set[str]
-    uncounted: dict[str, int]
-    created: int
-    refused: int
-
-    @property
-    def prefect_is_well(self) -> bool: ...
-    @property
-    def trouble(self) -> str | None: ...
-    async def make(self, batch: RunBatch) -> None: ...
-    async def close(self) -> None: ...
-
-
 class Dispatcher:
     """The one process that holds the lease has runs created; others stand by.
 
@@ -85,11 +43,11 @@ class Dispatcher:
     def __init__(
         self,
         *,
-        queues: DispatchQueueReader,
-        paces: Paces,
+        queues: DispatchQueues,
+        paces: RuleUsages,
         lease: Lease,
-        pace: Callable[[str], Pace],
-        calls: Callable[[Callable[[], None]], RunCreatorLike],
+        pace: Callable[[str], RuleSpec],
+        calls: Callable[[Callable[[], None]], RunCreator],
         rules_version: Callable[[], str],
         rejudge: Callable[[Sequence[tuple[str, Dispatch]]], Awaitable[int]],
         settings: DispatcherSettings,

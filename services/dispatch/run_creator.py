@@ -33,7 +33,7 @@ from services.prefect_api.dispatch import (
 )
 from services.store.dead_letters import event_letter, letter_id_of, lost_event_letter
 from services.store.events.event_history import compact_json
-from services.store.events.event_transitions import Made
+from services.store.events.event_transitions import EventTransitions, Made
 from services.store.events.journal import JournalEntry
 from services.store.runs.dispatch_queues import Dispatch, dispatch_of
 
@@ -59,14 +59,6 @@ _Outcome: TypeAlias = tuple[DispatchQueue, Item, Result]
 log = structlog.get_logger()
 
 
-class Recorder(Protocol):
-    """Takes what became of a dispatch, and takes the dispatch out of its queue in the same step."""
-
-    async def created(self, made: Sequence[Made]) -> Sequence[bool]: ...
-    async def refused(self, entry: str, dispatch: Dispatch, letters: Sequence[tuple[str, str, str]]) -> None: ...
-    async def divided(self, entry: str, dispatch: Dispatch, parts: Sequence[Dispatch], reason: str) -> None: ...
-
-
 class Announce(Protocol):
     """Tells Prefect's event feed that an event led to a run; never waits, never raises."""
 
@@ -84,7 +76,7 @@ class RunCreator:
         self,
         *,
         prefect: PrefectApi,
-        recorder: Recorder,
+        recorder: EventTransitions,
         fetch: Callable[[Sequence[str]], Awaitable[Mapping[str, JournalEntry]]],
         bury: Callable[[DeadLetter], Awaitable[None]],
         withdraw: Callable[[Sequence[str]], Awaitable[object]],

@@ -16,7 +16,7 @@ from events.event import Event, Limits, parse_event
 from events.signal import ResumeSignal, parse_signal
 from services.common import metrics
 from services.common.backoff import ended
-from services.store.dead_letters import letter_id_of
+from services.store.dead_letters import DeadLetters, letter_id_of
 from sluice.display import visible
 
 log = structlog.get_logger()
@@ -62,13 +62,6 @@ what is missing.
 """
 
 
-class DeadLetterBox(Protocol):
-    """Where what cannot be handled is kept. Adding a letter twice under one id keeps one."""
-
-    async def add(self, letter: DeadLetter) -> object:
-        """Keep the letter; raises `TransientError` or `Backpressure`."""
-
-
 class MessageIntake(Generic[T]):
     """Parses messages, hands the good ones on in their order, and keeps the others as dead letters."""
 
@@ -78,7 +71,7 @@ class MessageIntake(Generic[T]):
         listener: str,
         parse: Callable[[Message], T],
         hand_on: Callable[[Sequence[T]], Awaitable[object]],
-        dead: DeadLetterBox,
+        dead: DeadLetters,
         carries: Literal["event", "signal"] = "event",
     ) -> None:
         self._carries = carries
@@ -186,7 +179,7 @@ def event_intake(
     *,
     listener: str,
     emit: Callable[[Sequence[Event]], Awaitable[object]],
-    dead: DeadLetterBox,
+    dead: DeadLetters,
     limits: Limits,
     default_type: str | None,
 ) -> MessageIntake[Event]:
@@ -204,7 +197,7 @@ def signal_intake(
     *,
     listener: str,
     submit: Callable[[ResumeSignal], Awaitable[object]],
-    dead: DeadLetterBox,
+    dead: DeadLetters,
     limits: Limits,
 ) -> MessageIntake[ResumeSignal]:
     """An intake whose messages are resume signals, submitted one after the other in their order."""

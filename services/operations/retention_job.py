@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import structlog
 
@@ -14,6 +14,7 @@ from services.common.backoff import Backoff, heed_cancellation
 from services.store.connection import AsyncRedis
 from services.store.events.event_transitions import FINISHED
 from services.store.events.journal import STREAM
+from services.store.lease import Lease
 from services.store.retention import forget_histories, prune_indices, relieve, trim_stream
 
 LEASE_SECONDS: Final = 60.0
@@ -25,14 +26,6 @@ FINISHED_SECONDS: Final = 86_400.0
 FINISHED_ENTRIES: Final = 100_000
 
 log = structlog.get_logger()
-
-
-class Lease(Protocol):
-    """The right to tidy up."""
-
-    async def acquire(self) -> bool: ...
-    async def renew(self) -> bool: ...
-    async def release(self) -> None: ...
 
 
 class RetentionJob:

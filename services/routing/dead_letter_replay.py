@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -14,24 +14,11 @@ from events.dead_letter import DeadLetter
 from events.errors import RejectedEvent
 from events.event import Event, Limits, parse_event, parse_json, stored_event
 from events.signal import ResumeSignal, parse_signal, signal_from_mapping
+from services.store.dead_letters import DeadLetters
+from services.store.events.journal import Journal
 
 Edits = Mapping[str, JsonValue]
 """Values by dotted path, such as ``data.amount``; a number in a path is an index."""
-
-
-class Journal(Protocol):
-    """The journal's two doors."""
-
-    async def append(self, events: Sequence[Event], *, received: str, listener: str = "") -> Sequence[Any]: ...
-    async def append_again(
-        self, entries: Sequence[tuple[Event, str, str]], *, only: Sequence[str] = (), salt: str | None = None
-    ) -> Sequence[str]: ...
-
-
-class Letters(Protocol):
-    """Where the letters are."""
-
-    async def replayed(self, letter: DeadLetter) -> None: ...
 
 
 class DeadReplay:
@@ -44,7 +31,7 @@ class DeadReplay:
         self,
         *,
         journal: Journal,
-        letters: Letters,
+        letters: DeadLetters,
         submit_signal: Callable[[ResumeSignal], Awaitable[object]],
         limits: Limits,
     ) -> None:

@@ -10,13 +10,13 @@ from typing import Any, Final, Protocol, assert_never
 
 import structlog
 
-from events.action import Action, ResumeRun, RunDeployment
-from events.dead_letter import DeadLetter
+from events.action import ResumeRun, RunDeployment
 from events.errors import RejectedEvent
 from events.event import Event
+from events.rule import Verdict
 from events.signal import ResumeSignal, signal_from_mapping, signal_id_of
 from services.dispatch.rule_circuit import CircuitLimits, RuleCircuit
-from services.store.dead_letters import event_letter
+from services.store.dead_letters import DeadLetters, event_letter
 from services.store.events.event_history import compact_json, note_line, now_ms, packed
 from services.store.events.event_transitions import DONE_VALUE, OPEN_VALUE, Routed, dead_value, window_token
 from services.store.events.journal import JournalEntry
@@ -33,25 +33,6 @@ MOST_DELIVERIES: Final = 20
 _REASON_LIMIT: Final = 1000
 
 log = structlog.get_logger()
-
-
-class Verdict(Protocol):
-    """What one rule said; see `events.rule`."""
-
-    @property
-    def rule(self) -> str: ...
-    @property
-    def matched(self) -> bool: ...
-    @property
-    def failed(self) -> str | None: ...
-    @property
-    def detail(self) -> str: ...
-    @property
-    def actions(self) -> tuple[Action, ...]: ...
-    @property
-    def error(self) -> RejectedEvent | None: ...
-    @property
-    def keys(self) -> Any: ...
 
 
 Judge = Callable[[Event], tuple[Sequence[Verdict], str]]
@@ -85,12 +66,6 @@ class Windows(Protocol):
 
 PoisonCheck = Callable[[Event], Awaitable[str | None]]
 """Has the event judged by a process of its own; how that ended, if not by itself."""
-
-
-class DeadLetters(Protocol):
-    """Keeps what could not be done."""
-
-    async def add(self, letter: DeadLetter) -> None: ...
 
 
 @dataclass(slots=True)

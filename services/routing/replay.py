@@ -6,51 +6,19 @@ import asyncio
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from events.action import Action, RunDeployment
-from events.errors import NotFound, RejectedEvent
+from events.action import RunDeployment
+from events.errors import NotFound
 from events.event import Event
-from services.store.events.event_history import EventHistory
-from services.store.events.history import Query
-from services.store.events.journal import JournalEntry
+from events.rule import Verdict
+from services.store.events.history import History, Query
+from services.store.events.journal import Journal
 
 _CHUNK: Final = 200
 _SLICE_SECONDS: Final = 0.2
-
-
-class Verdict(Protocol):
-    """What one rule said; see `events.rule`."""
-
-    @property
-    def rule(self) -> str: ...
-    @property
-    def matched(self) -> bool: ...
-    @property
-    def actions(self) -> tuple[Action, ...]: ...
-    @property
-    def error(self) -> RejectedEvent | None: ...
-    @property
-    def keys(self) -> Any: ...
-
-
-class Journal(Protocol):
-    """The journal as a replay needs it."""
-
-    async def fetch(self, positions: Sequence[str]) -> Mapping[str, JournalEntry]: ...
-    async def append_again(
-        self, entries: Sequence[tuple[Event, str, str]], *, only: Sequence[str] = (), salt: str | None = None
-    ) -> Sequence[str]: ...
-
-
-class History(Protocol):
-    """The history as a replay needs it."""
-
-    async def get(self, identity: str) -> EventHistory | None: ...
-    async def choose(self, id_: str, source: str | None = None) -> str: ...
-    def walk(self, query: Query, *, limit: int | None = None) -> AsyncIterator[EventHistory]: ...
 
 
 @dataclass(slots=True)

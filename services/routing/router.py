@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import structlog
 
@@ -15,12 +15,13 @@ from events.errors import Backpressure, TransientError
 from events.signal import ResumeSignal
 from services.common.backoff import Backoff, heed_cancellation
 from services.dispatch.rule_circuit import CircuitLimits
-from services.routing.decisions import DeadLetters, EventDecider, Judge, PoisonCheck, Windows
-from services.store.dead_letters import letter_id_of
+from services.routing.decisions import EventDecider, Judge, PoisonCheck, Windows
+from services.store.dead_letters import DeadLetters, letter_id_of
 from services.store.events.event_history import now_ms
-from services.store.events.event_transitions import Routed
-from services.store.events.journal import Broken, Depth, JournalEntry
-from services.store.events.verdict_lines import Judged
+from services.store.events.event_transitions import EventTransitions
+from services.store.events.journal import Broken, Depth, Journal, JournalEntry
+from services.store.events.verdict_lines import VerdictLines
+from services.store.rules.parked_events import ParkedEvents
 
 BLOCK_SECONDS: Final = 2.0
 CLAIM_SECONDS: Final = 2.0
@@ -29,37 +30,6 @@ CLAIM_SECONDS: Final = 2.0
 _FINISH_SECONDS: Final = 2.5
 
 log = structlog.get_logger()
-
-
-class JournalReader(Protocol):
-    """The journal as its reader needs it."""
-
-    async def read(
-        self, *, count: int | None = None, block_seconds: float | None = None
-    ) -> Sequence[JournalEntry | Broken]: ...
-    async def claim(self, *, count: int = 1) -> Sequence[JournalEntry | Broken]: ...
-    async def acknowledge(self, positions: Sequence[str]) -> int: ...
-    async def depth(self) -> Depth: ...
-    async def forget_idle_consumers(self) -> None: ...
-
-
-class Lines(Protocol):
-    """Makes history lines of verdicts."""
-
-    async def lines(self, judged: Sequence[Judged], *, now_ms: int) -> Sequence[bytes]: ...
-
-
-class Handover(Protocol):
-    """Takes what the rules made of journal entries, and acknowledges them in the same step."""
-
-    async def route(self, batch: Sequence[Routed]) -> None: ...
-
-
-class Parked(Protocol):
-    """Events that wait until their rule works."""
-
-    async def unpark(self, rules: Sequence[str] | None = None) -> int: ...
-    async def counts(self) -> Mapping[str, int]: ...
 
 
 class Router:
@@ -73,11 +43,11 @@ class Router:
     def __init__(
         self,
         *,
-        journal: JournalReader,
+        journal: Journal,
         judge: Judge,
-        lines: Lines,
-        handover: Handover,
-        parked: Parked,
+        lines: VerdictLines,
+        handover: EventTransitions,
+        parked: ParkedEvents,
         dead_letters: DeadLetters,
         submit_signal: Callable[[ResumeSignal], Awaitable[None]],
         windows: Windows | None = None,

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol, assert_never
+from typing import Any, Final, assert_never
 
 import structlog
 
@@ -15,16 +15,16 @@ from events.dead_letter import DeadLetter
 from events.errors import Backpressure, RejectedEvent, TransientError
 from events.event import Event
 from events.identity import id_of
-from events.rule import RuleSet, WindowKeys
+from events.rule import RuleSet, Verdict
 from events.window import Gathered, ask_of, can_be_divided, conclude
 from services.common.backoff import Backoff, heed_cancellation
 from services.routing.decisions import signal_for
 from services.store.dead_letters import event_letter
 from services.store.events.event_history import compact_json, note_line
-from services.store.events.event_transitions import DONE_VALUE, dead_value, window_token
+from services.store.events.event_transitions import EventTransitions, dead_value, window_token
 from services.store.events.journal import JournalEntry
 from services.store.rules.windows import Closed, Counts, Reply, WindowStore
-from services.store.runs.dispatch_queues import Dispatch, dispatch_of
+from services.store.runs.dispatch_queues import dispatch_of
 
 LEASE_SECONDS: Final = 10.0
 """How long one router may take over a closed window before another does it again."""
@@ -44,30 +44,6 @@ class WindowAnswer:
     note: str = ""
 
 
-class Matched(Protocol):
-    """A verdict that has keys for windows."""
-
-    @property
-    def rule(self) -> str: ...
-    @property
-    def keys(self) -> WindowKeys | None: ...
-
-
-class Releases(Protocol):
-    """Lets the events of a window go on, in one step with what they lead to."""
-
-    async def release(
-        self,
-        *,
-        token: str,
-        events: Sequence[tuple[str, str]],
-        dispatches: Sequence[Dispatch] = (),
-        value: str = DONE_VALUE,
-        lines: Sequence[bytes | str] = (),
-        window: str = "",
-    ) -> int: ...
-
-
 class RuleWindows:
     """Batch, debounce, correlate, throttle and dedupe, for any number of routers at once.
 
@@ -81,7 +57,7 @@ class RuleWindows:
         rules: Callable[[], RuleSet],
         store: WindowStore,
         fetch: Callable[[Iterable[str]], Awaitable[Mapping[str, JournalEntry]]],
-        releases: Releases,
+        releases: EventTransitions,
         resume: Callable[[ResumeRun], Awaitable[None]],
         bury: Callable[[DeadLetter], Awaitable[None]],
     ) -> None:
@@ -96,7 +72,7 @@ class RuleWindows:
         self._counts = Counts(0, 0, 0)
         self._dropped: Mapping[str, int] = {}
 
-    async def offer(self, event: Event, position: str, verdict: Matched, *, salt: str | None = None) -> WindowAnswer:
+    async def offer(self, event: Event, position: str, verdict: Verdict, *, salt: str | None = None) -> WindowAnswer:
         """Let the windows of the verdict's rule decide; durable on return, and safe to repeat.
 
         A rerun (with ``salt``) is wanted: it is gathered with others again, but neither throttled nor a duplicate.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import structlog
 
@@ -15,7 +15,9 @@ from services.prefect_api.client import PrefectApi
 from services.prefect_api.events import Connected, StateChange, state_changes
 from services.prefect_api.runs import FINAL_TYPES, PAGE, RunNow, ended_since, news_of
 from services.store.events.event_history import now_ms
-from services.store.events.event_transitions import CHECK_MS_EACH, StateNews
+from services.store.events.event_transitions import CHECK_MS_EACH, EventTransitions
+from services.store.events.history import History
+from services.store.runs.created_runs import CreatedRuns
 
 TAG: Final = "sluice"
 POLL_SECONDS: Final = 5.0
@@ -29,30 +31,6 @@ _WAITING_CHECK_MS: Final = 10_000
 _DELETED: Final = "the run was deleted in Prefect"
 
 log = structlog.get_logger()
-
-
-class Recorder(Protocol):
-    """Takes a run's state; safe to repeat, and to be told of states out of order."""
-
-    async def run_state(
-        self, *, run_id: str, state_type: str, state_name: str, message: str, at_ms: int, final: bool, url: str
-    ) -> StateNews: ...
-
-
-class OpenRuns(Protocol):
-    """The runs that are not over, as far as is known."""
-
-    async def due(self, now_ms: int, *, limit: int) -> Sequence[str]: ...
-    async def ask_again(self, run_ids: Sequence[str], *, at_ms: int) -> None: ...
-    async def open_count(self) -> int: ...
-    async def last_contact(self) -> float | None: ...
-    async def contact(self, seconds: float) -> None: ...
-
-
-class History(Protocol):
-    """Keeps the index of failed events right."""
-
-    async def recovered(self, run_id: str) -> None: ...
 
 
 def _told_states() -> AsyncIterator[StateChange | Connected]:
@@ -71,8 +49,8 @@ class RunStateTracker:
         self,
         *,
         prefect: PrefectApi,
-        recorder: Recorder,
-        runs: OpenRuns,
+        recorder: EventTransitions,
+        runs: CreatedRuns,
         history: History,
         watch: Callable[[], AsyncIterator[StateChange | Connected]] = _told_states,
     ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
@@ -13,11 +13,13 @@ from config.settings import ResumerSettings
 from events.errors import NotFound, RejectedEvent, TransientError
 from events.signal import Outcome
 from services.prefect_api.run_view import RunView, remembered
+from services.prefect_api.waiting import WaitingRuns
 from services.signals import delivery
 from services.signals.decision import SignalDecision, expired, overall
 from services.store.signals.signal_record import SignalRecord
 from services.store.signals.signal_scripts import RECEIVED
 from services.store.signals.signals import SignalStore
+from services.store.signals.waits import Waits
 
 _PATIENCE_SECONDS: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 """How long to wait between tries while something passes by itself; then others come first and it is tried later."""
@@ -30,26 +32,13 @@ _COMMIT_SECONDS: Final = 3.0
 log = structlog.get_logger()
 
 
-class Runs(delivery.Runs, Protocol):
-    """What is asked of Prefect (see `services.prefect_api.waiting.WaitingRuns`)."""
-
-    async def waiting_for(self, keys: Sequence[str]) -> list[RunView]: ...
-
-
-class Hints(delivery.Heard, Protocol):
-    """Runs heard to wait (see `services.store.signals.waits.Waits`): quicker than asking Prefect, and not complete."""
-
-    async def memo_of(self, run_id: str) -> str | None: ...
-    async def memos_for(self, key: str) -> list[str]: ...
-
-
 class Applier:
     """Finds the runs that a signal is for and has it delivered to each; many may do so at once.
 
     A run that was heard to wait is found without asking Prefect. Prefect is asked where none of those took the signal.
     """
 
-    def __init__(self, *, store: SignalStore, runs: Runs, hints: Hints, settings: ResumerSettings) -> None:
+    def __init__(self, *, store: SignalStore, runs: WaitingRuns, hints: Waits, settings: ResumerSettings) -> None:
         self._store = store
         self._hints = hints
         self._runs = runs

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar, assert_never
+from typing import Any, TypeVar, assert_never
 
 import structlog
 
@@ -14,7 +14,7 @@ from events.errors import TransientError
 from events.identity import id_of
 from events.signal import Outcome
 from services.prefect_api.run_view import RunView, Stay
-from services.prefect_api.waiting import RefusedAnswer, Resumed, Undone
+from services.prefect_api.waiting import RefusedAnswer, Resumed, Undone, WaitingRuns
 from services.signals.decision import (
     DecisionStep,
     End,
@@ -31,28 +31,12 @@ from services.signals.decision import (
 )
 from services.store.signals.signal_record import Mark, SignalRecord
 from services.store.signals.signals import Answered, Busy, SignalStore
+from services.store.signals.waits import Waits
 from sluice.protocol import addressed
 
 T = TypeVar("T")
 
 log = structlog.get_logger()
-
-
-class Runs(Protocol):
-    """What is asked of Prefect about one run (see `services.prefect_api.waiting.WaitingRuns`)."""
-
-    async def read(self, run_id: str) -> RunView: ...
-    async def stays(self, run_id: str) -> list[Stay]: ...
-    async def inputs(self, run_id: str, keys: Sequence[str]) -> dict[str, Any]: ...
-    async def resume(self, run: RunView, value: Mapping[str, Any]) -> Resumed | Undone | RefusedAnswer: ...
-    async def end_wait(self, run: RunView, verdict: Mapping[str, Any], message: str) -> Resumed | Undone: ...
-    async def cancel(self, run: RunView, message: str) -> Resumed | Undone: ...
-
-
-class Heard(Protocol):
-    """Who was heard to wait (see `services.store.signals.waits.Waits`)."""
-
-    async def ended(self, run_id: str, wait: str) -> None: ...
 
 
 class Outdated(Exception):
@@ -69,7 +53,7 @@ class Delivery:
     answer names the wait it is for, so Prefect refuses it where the run has gone on meanwhile; then it is read.
     """
 
-    def __init__(self, *, store: SignalStore, runs: Runs, heard: Heard, settings: ResumerSettings) -> None:
+    def __init__(self, *, store: SignalStore, runs: WaitingRuns, heard: Waits, settings: ResumerSettings) -> None:
         self._store = store
         self._runs = runs
         self._heard = heard

@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import structlog
 
@@ -16,6 +16,8 @@ from events.identity import id_of
 from events.signal import Outcome
 from services.prefect_api.events import run_event
 from services.prefect_api.run_view import RunView
+from services.store.dead_letters import DeadLetters
+from services.store.events.history import History
 from services.store.signals.outbox import Outbox, OutboxEntry
 from services.store.signals.signal_record import SignalRecord
 from services.store.signals.signals import SignalStore
@@ -35,18 +37,6 @@ _MAX_AGAIN_SECONDS: Final = 30.0
 log = structlog.get_logger()
 
 
-class DeadLetterBox(Protocol):
-    """Where what cannot be handled is kept; a letter added twice is kept once."""
-
-    async def add(self, letter: DeadLetter) -> object: ...
-
-
-class History(Protocol):
-    """What is remembered of the events that led to signals."""
-
-    async def signal(self, identity: str, signal_id: str, outcome: str, *, rule: str | None = None) -> None: ...
-
-
 class OutcomePublisher:
     """Tells every outcome at least once, under ids by which the receivers know a repetition."""
 
@@ -56,7 +46,7 @@ class OutcomePublisher:
         store: SignalStore,
         outbox: Outbox,
         emit: Callable[[Sequence[Mapping[str, Any]]], Awaitable[None]],
-        dead: DeadLetterBox,
+        dead: DeadLetters,
         history: History,
     ) -> None:
         self._store = store

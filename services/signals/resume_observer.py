@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from itertools import pairwise
-from typing import Any, Final, Protocol
+from typing import Final
 
 import structlog
 
@@ -15,7 +15,7 @@ from events.errors import NotFound, TransientError
 from events.signal import Outcome, ResumeSignal
 from services.prefect_api.events import StateChange
 from services.prefect_api.run_view import FINAL, RunView, Stay
-from services.prefect_api.waiting import Resumed, Undone
+from services.prefect_api.waiting import WaitingRuns
 from services.signals.decision import end_of
 from services.store.signals.signal_record import Mark
 from services.store.signals.signals import Answered, SignalStore
@@ -28,18 +28,6 @@ SOMEBODY: Final = "Prefect UI or API"
 log = structlog.get_logger()
 
 
-class Runs(Protocol):
-    """What is asked of Prefect (see `services.prefect_api.waiting.WaitingRuns`)."""
-
-    async def read(self, run_id: str) -> RunView: ...
-    async def read_many(self, run_ids: Sequence[str]) -> list[RunView]: ...
-    async def stays(self, run_id: str) -> list[Stay]: ...
-    async def inputs(self, run_id: str, keys: Sequence[str]) -> dict[str, Any]: ...
-    async def end_wait(self, run: RunView, verdict: Mapping[str, Any], message: str) -> Resumed | Undone: ...
-    async def go_on(self, run: RunView, message: str) -> Resumed | Undone: ...
-    async def untag(self, run_id: str) -> None: ...
-
-
 class ResumeObserver:
     """Sees to waits that end without a signal. ``remind`` tells of a reminder, given run and wait."""
 
@@ -48,7 +36,7 @@ class ResumeObserver:
         *,
         store: SignalStore,
         waits: Waits,
-        runs: Runs,
+        runs: WaitingRuns,
         apply: Callable[[str], Awaitable[None]],
         remind: Callable[[RunView], Awaitable[None]],
     ) -> None:

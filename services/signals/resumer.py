@@ -11,11 +11,13 @@ from services.prefect_api.events import emit, state_changes
 from services.prefect_api.run_view import RunView
 from services.prefect_api.waiting import WaitingRuns
 from services.signals.applier import Applier
-from services.signals.outcome_publisher import DeadLetterBox, History, OutcomePublisher, reminder_event
+from services.signals.outcome_publisher import OutcomePublisher, reminder_event
 from services.signals.resume_observer import ResumeObserver
 from services.signals.wait_observer import WaitObserver
 from services.signals.worker import SignalWorker
 from services.store.connection import AsyncRedis, SyncRedis
+from services.store.dead_letters import DeadLetters
+from services.store.events.history import History
 from services.store.signals.outbox import Outbox
 from services.store.signals.signals import SignalStore
 from services.store.signals.waits import Waits
@@ -42,7 +44,7 @@ def build_resumer(
     connect_rq: Callable[[], SyncRedis],
     api: PrefectApi,
     settings: ResumerSettings,
-    dead: DeadLetterBox,
+    dead: DeadLetters,
     history: History,
     instance: str,
 ) -> Resumer:

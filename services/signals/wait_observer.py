@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import structlog
 
@@ -16,6 +16,7 @@ from config.settings import ResumerSettings
 from events.errors import Backpressure, NotFound, RejectedEvent, TransientError
 from services.prefect_api.events import Connected, StateChange
 from services.prefect_api.run_view import RunView
+from services.prefect_api.waiting import WaitingRuns
 from services.signals.resume_observer import ResumeObserver
 from services.store.signals.signals import SignalStore
 from services.store.signals.waits import Waits
@@ -39,14 +40,6 @@ _TRIES: Final = 5
 log = structlog.get_logger()
 
 
-class Runs(Protocol):
-    """What is asked of Prefect (see `services.prefect_api.waiting.WaitingRuns`)."""
-
-    async def read_many(self, run_ids: Sequence[str]) -> list[RunView]: ...
-    async def waiting_for(self, keys: Sequence[str]) -> list[RunView]: ...
-    def paused(self) -> AsyncIterator[list[RunView]]: ...
-
-
 class WaitObserver:
     """Hears runs begin and end their waits, and sees to signals that no job will see to.
 
@@ -59,7 +52,7 @@ class WaitObserver:
         *,
         store: SignalStore,
         waits: Waits,
-        runs: Runs,
+        runs: WaitingRuns,
         apply: Callable[[str], Awaitable[None]],
         serve: Callable[[str], Awaitable[object]],
         resume_observer: ResumeObserver,

@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import structlog
 from starlette.applications import Starlette
@@ -29,8 +29,10 @@ from services.common.request_guard import App, RequestGuard
 from services.listeners.http.peer import is_own_user
 from services.listeners.http.problem import ProblemDetails, problem_response, rejected
 from services.listeners.http.server import serve
-from services.listeners.message_intake import DeadLetterBox, Message, MessageIntake, event_intake, signal_intake
+from services.listeners.message_intake import Message, MessageIntake, event_intake, signal_intake
 from services.operations.readiness import Readiness
+from services.store.dead_letters import DeadLetters
+from services.store.events.journal import Appended
 
 CLOUDEVENT: Final = "application/cloudevents+json"
 BATCH: Final = "application/cloudevents-batch+json"
@@ -38,14 +40,7 @@ BATCH: Final = "application/cloudevents-batch+json"
 log = structlog.get_logger()
 
 
-class Taken(Protocol):
-    """What the journal says of one event: whether its id was new."""
-
-    @property
-    def new(self) -> bool: ...
-
-
-Emit = Callable[[Sequence[Event]], Awaitable[Sequence[Taken]]]
+Emit = Callable[[Sequence[Event]], Awaitable[Sequence[Appended]]]
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -67,7 +62,7 @@ class HttpListener:
         sources: Mapping[str, HttpSource],
         emit_for: Callable[[str], Emit],
         submit: Callable[[ResumeSignal], Awaitable[object]],
-        dead: DeadLetterBox,
+        dead: DeadLetters,
         readiness: Callable[[], Awaitable[Readiness]],
         scrape: Callable[[Readiness], bytes],
         allowed_hosts: Collection[str] = (),

@@ -7,11 +7,10 @@ import time
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from config.settings import HistorySettings
-from events.errors import RejectedEvent
-from events.rule import explained
+from events.rule import Verdict, explained
 from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, translated
 from services.store.events.event_history import compact_json, packed
 from services.store.events.history import SHARED
@@ -22,21 +21,6 @@ _MOST_REMEMBERED: Final = 10_000
 
 _SETTLED_BY_TYPE: Final = frozenset({"type", "enabled", "stop"})
 """Criteria whose verdicts are the same for every event of a type (below a rule that stopped the others, too)."""
-
-
-class Verdict(Protocol):
-    """What one rule said; see `events.rule`."""
-
-    @property
-    def rule(self) -> str: ...
-    @property
-    def matched(self) -> bool: ...
-    @property
-    def failed(self) -> str | None: ...
-    @property
-    def detail(self) -> str: ...
-    @property
-    def error(self) -> RejectedEvent | None: ...
 
 
 @dataclass(frozen=True, slots=True)

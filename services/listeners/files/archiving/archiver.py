@@ -13,10 +13,11 @@ from config.settings import FileSettings, ListenerSettings
 from config.sources import FilesSource
 from events.errors import Backpressure, TransientError
 from services.common.backoff import Backoff, heed_cancellation
-from services.listeners.files.archiving.folder_archiver import FolderArchiver, Turn
+from services.listeners.files.archiving.folder_archiver import FolderArchiver
 from services.listeners.files.folder import Folder
 from services.store.events.finished_events import FinishedEvent, FinishedEvents
 from services.store.files.ledger import Ledger
+from services.store.lease import Lease
 
 log = structlog.get_logger()
 
@@ -40,7 +41,7 @@ class FileArchiver:
         settings: FileSettings,
         ledger: Ledger,
         finished: FinishedEvents,
-        turn: Callable[[str], Turn],
+        turn: Callable[[str], Lease],
         rescan: Callable[[str], None] = lambda _: None,
         backoff: ListenerSettings | None = None,
         checkpoint: Checkpoint = lambda _: None,

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
@@ -22,29 +22,13 @@ from services.listeners.files.names import Names
 from services.listeners.files.watch_threads import WatchThreads
 from services.store.files.ledger import Ledger
 from services.store.files.ledger_rows import InFlight, Settlement, State
+from services.store.lease import Lease
 
 log = structlog.get_logger()
 
 _IDLE_SECONDS: Final = 1.0
 _BUSY_SECONDS: Final = 0.5
 _ADOPTION_SECONDS: Final = 2.0
-
-
-class Turn(Protocol):
-    """The right to put files of one watch away, held by one process at a time."""
-
-    @property
-    def certain(self) -> bool:
-        """Whether it surely is ours now."""
-
-    async def acquire(self) -> bool:
-        """Take it, if nobody has it."""
-
-    async def renew(self) -> bool:
-        """Keep it."""
-
-    async def release(self) -> None:
-        """Let the next one have it."""
 
 
 class FolderArchiver:
@@ -55,7 +39,7 @@ class FolderArchiver:
         *,
         folder: Folder,
         ledger: Ledger,
-        turn: Turn,
+        turn: Lease,
         rescan: Callable[[], None],
         backoff: Backoff,
         checkpoint: Callable[[str], None],

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 import structlog
 
@@ -27,7 +27,9 @@ from services.listeners.files.arriving.unready_files import UnreadyFiles, shown
 from services.listeners.files.folder import Folder
 from services.listeners.files.scanning.examine import Examined, Examiner, UnreadableFile
 from services.listeners.files.scanning.scan import Found, memory_of
-from services.store.files.ledger_rows import Announced, Announcement, Compared, Row
+from services.listeners.files.watch_threads import WatchThreads
+from services.store.files.ledger import Ledger
+from services.store.files.ledger_rows import Announcement, Row
 from sluice.display import visible
 
 log = structlog.get_logger()
@@ -39,37 +41,6 @@ _LINE_EACH: Final = 20
 
 Checkpoint = Callable[[str], None]
 """Called with the name of a step that was just taken; tests end the process there."""
-
-
-class Threads(Protocol):
-    """Runs what blocks beside the event loop."""
-
-    async def look(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Run something short."""
-
-    async def read(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Run something that reads whole large files."""
-
-
-class FileAnnouncer(Protocol):
-    """The part of the ledger that arrivals need."""
-
-    async def compare(self, watch: str, files: Sequence[tuple[bytes, str]]) -> Compared:
-        """What the ledger says of files."""
-
-    async def announce(
-        self,
-        watch: str,
-        files: Sequence[Announcement],
-        *,
-        as_of_ms: int,
-        received: str,
-        remember_content: bool = False,
-    ) -> list[Announced]:
-        """Journal an event for each file whose row is what was expected."""
-
-    async def adopt(self, watch: str, files: Sequence[tuple[bytes, Row, str]]) -> list[bool]:
-        """Let rows follow their files, as far as they are what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +61,10 @@ class Arrivals:
         self,
         *,
         folder: Folder,
-        ledger: FileAnnouncer,
+        ledger: Ledger,
         examiner: Examiner,
         waiting: UnreadyFiles,
-        threads: Threads,
+        threads: WatchThreads,
         trust_clock: Callable[[], bool] = lambda: True,
         checkpoint: Checkpoint = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
