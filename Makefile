@@ -36,6 +36,7 @@ lint: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+	$(BIN)/python tools/lint_names.py
 
 types: $(DEV)
 	$(BIN)/mypy

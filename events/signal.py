@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from events.action import ResumeRun
 from events.errors import RejectedEvent
 from events.event import RESUME, Attribute, Limits, event_from_mapping, parse_json
 from sluice.protocol import checked_key
@@ -124,3 +125,20 @@ def signal_from_mapping(value: Mapping[str, Any], *, sent: datetime | None = Non
             for fault in error.errors()
         )
         raise RejectedEvent("not-a-signal", f"the resume message is not valid: {faults}") from error
+
+
+def signal_for(action: ResumeRun) -> ResumeSignal:
+    """The signal that the action sends; its id is the action's key. Raises `RejectedEvent`."""
+    fields: dict[str, Any] = {
+        "id": signal_id_of(action.idempotency_key),
+        "input": action.input,
+        "action": action.action,
+        "by": action.by or f"rule {action.rule}",
+        "deliver": action.deliver,
+        "event_identity": action.identities[0],
+    }
+    optional = {
+        "key": action.key, "run_id": action.run_id, "reason": action.reason, "ttl_seconds": action.ttl_seconds
+    }  # fmt: skip
+    fields |= {name: value for name, value in optional.items() if value is not None}
+    return signal_from_mapping(fields, sent=datetime.now(UTC))

@@ -229,13 +229,13 @@ async def _files(shared: Shared) -> Parts:
 
 
 async def _router(shared: Shared) -> Parts:
+    from events.signal import signal_for
     from services.dispatch.announcer import Announcer
     from services.dispatch.dispatcher import Dispatcher
     from services.dispatch.run_creator import RunCreator
     from services.operations.retention_job import LEASE_SECONDS as RETENTION_LEASE_SECONDS
     from services.operations.retention_job import RetentionJob
     from services.prefect_api.signatures import check_with_prefect
-    from services.routing.decisions import signal_for
     from services.routing.poison_check import ends_its_judge
     from services.routing.router import Router
     from services.routing.rule_windows import RuleWindows

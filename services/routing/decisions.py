@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any, Final, Protocol, assert_never
+from typing import Final, assert_never
 
 import structlog
 
@@ -14,8 +13,9 @@ from events.action import ResumeRun, RunDeployment
 from events.errors import RejectedEvent
 from events.event import Event
 from events.rule import Verdict
-from events.signal import ResumeSignal, signal_from_mapping, signal_id_of
+from events.signal import ResumeSignal, signal_for
 from services.dispatch.rule_circuit import CircuitLimits, RuleCircuit
+from services.routing.rule_windows import RuleWindows, WindowAnswer
 from services.store.dead_letters import DeadLetters, event_letter
 from services.store.events.event_history import compact_json, note_line, now_ms, packed
 from services.store.events.event_transitions import DONE_VALUE, OPEN_VALUE, Routed, dead_value, window_token
@@ -37,31 +37,6 @@ log = structlog.get_logger()
 
 Judge = Callable[[Event], tuple[Sequence[Verdict], str]]
 """The verdicts of the present rules, and those rules' version."""
-
-
-class WindowAnswerLike(Protocol):
-    """What a rule's windows say to an event that the rule matched."""
-
-    @property
-    def passes(self) -> bool:
-        """The verdict's actions happen now."""
-
-    @property
-    def gathers(self) -> bool:
-        """The window holds the event and will `release` it (see `services.store.events.event_transitions`)."""
-
-    @property
-    def note(self) -> str:
-        """For the event's history; why it was dropped, if it neither passes nor is held."""
-
-
-class Windows(Protocol):
-    """Batch, debounce, throttle and the like. Safe to repeat for one event and rule; durable on return."""
-
-    async def offer(
-        self, event: Event, position: str, verdict: Verdict, *, salt: str | None = None
-    ) -> WindowAnswerLike:
-        """Let the windows of the verdict's rule decide; ``salt`` is that of a rerun."""
 
 
 PoisonCheck = Callable[[Event], Awaitable[str | None]]
@@ -121,7 +96,7 @@ class EventDecider:
         judge: Judge,
         dead_letters: DeadLetters,
         submit_signal: Callable[[ResumeSignal], Awaitable[None]],
-        windows: Windows | None,
+        windows: RuleWindows | None,
         poison_check: PoisonCheck | None,
         limits: CircuitLimits,
     ) -> None:
@@ -245,24 +220,7 @@ class EventDecider:
         )
 
 
-def signal_for(action: ResumeRun) -> ResumeSignal:
-    """The signal that the action sends; its id is the action's key. Raises `RejectedEvent`."""
-    fields: dict[str, Any] = {
-        "id": signal_id_of(action.idempotency_key),
-        "input": action.input,
-        "action": action.action,
-        "by": action.by or f"rule {action.rule}",
-        "deliver": action.deliver,
-        "event_identity": action.identities[0],
-    }
-    optional = {
-        "key": action.key, "run_id": action.run_id, "reason": action.reason, "ttl_seconds": action.ttl_seconds
-    }  # fmt: skip
-    fields |= {name: value for name, value in optional.items() if value is not None}
-    return signal_from_mapping(fields, sent=datetime.now(UTC))
-
-
-def _note_answer(decision: Decision, rule: str, answer: WindowAnswerLike) -> None:
+def _note_answer(decision: Decision, rule: str, answer: WindowAnswer) -> None:
     if answer.note:
         decision.notes[rule] = answer.note
     if answer.gathers:

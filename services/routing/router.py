@@ -15,7 +15,8 @@ from events.errors import Backpressure, TransientError
 from events.signal import ResumeSignal
 from services.common.backoff import Backoff, heed_cancellation
 from services.dispatch.rule_circuit import CircuitLimits
-from services.routing.decisions import EventDecider, Judge, PoisonCheck, Windows
+from services.routing.decisions import EventDecider, Judge, PoisonCheck
+from services.routing.rule_windows import RuleWindows
 from services.store.dead_letters import DeadLetters, letter_id_of
 from services.store.events.event_history import now_ms
 from services.store.events.event_transitions import EventTransitions
@@ -50,7 +51,7 @@ class Router:
         parked: ParkedEvents,
         dead_letters: DeadLetters,
         submit_signal: Callable[[ResumeSignal], Awaitable[None]],
-        windows: Windows | None = None,
+        windows: RuleWindows | None = None,
         poison_check: PoisonCheck | None = None,
         limits: CircuitLimits | None = None,
     ) -> None:

@@ -16,9 +16,9 @@ from events.errors import Backpressure, RejectedEvent, TransientError
 from events.event import Event
 from events.identity import id_of
 from events.rule import RuleSet, Verdict
+from events.signal import signal_for
 from events.window import Gathered, ask_of, can_be_divided, conclude
 from services.common.backoff import Backoff, heed_cancellation
-from services.routing.decisions import signal_for
 from services.store.dead_letters import event_letter
 from services.store.events.event_history import compact_json, note_line
 from services.store.events.event_transitions import EventTransitions, dead_value, window_token
@@ -37,7 +37,11 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class WindowAnswer:
-    """What the windows of a rule say to an event; see `services.routing.router.WindowAnswer`."""
+    """What the windows of a rule say to an event that the rule matched.
+
+    ``passes``: the verdict's actions happen now. ``gathers``: the window holds the event for later. ``note``
+    goes into the event's history: why the event was dropped, if it neither passes nor is held.
+    """
 
     passes: bool
     gathers: bool

@@ -15,13 +15,13 @@ from config.settings import DispatcherSettings, HistorySettings, JournalSettings
 from events.event import Event
 from events.rule import Rule, RuleSet, evaluate
 from events.rule_model import RuleSpec
-from events.signal import ResumeSignal
+from events.signal import ResumeSignal, signal_for
 from events.window import halves_of
 from services.dispatch.announcer import Announcer
 from services.dispatch.dispatcher import LEASE_SECONDS, Dispatcher
 from services.dispatch.run_creator import RunCreator
 from services.prefect_api.client import PrefectApi
-from services.routing.decisions import PoisonCheck, signal_for
+from services.routing.decisions import PoisonCheck
 from services.routing.router import Router
 from services.routing.rule_windows import RuleWindows
 from services.runs.run_state_tracker import RunStateTracker

@@ -15,8 +15,7 @@ from events.event import Event
 from events.identity import identity_of
 from events.rule import Rule, RuleSet, evaluate
 from events.rule_model import RuleSpec
-from events.signal import ResumeSignal
-from services.routing.decisions import signal_for
+from events.signal import ResumeSignal, signal_for
 from services.routing.router import Router
 from services.routing.rule_windows import RuleWindows
 from services.store.connection import AsyncRedis

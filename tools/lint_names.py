@@ -1,0 +1,70 @@
+"""`make lint`: no class name stands for two things, and no room or module of the services outgrows its reader.
+
+Prints what is wrong, a line for each, and exits with 1. Modules that are longer than allowed are listed here with their
+length of today, which may only shrink.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PRODUCT = ("config", "demo", "events", "flows", "services", "sluice")
+MOST_LINES = 350
+MOST_MODULES = 12
+LONG = {
+    "config/settings.py": 398,
+    "events/event.py": 365,
+    "flows/ingest_file.py": 663,
+    "services/app.py": 423,
+    "services/dispatch/run_creator.py": 378,
+    "services/executor/pool/process_pool.py": 418,
+    "services/executor/pool/slot_worker.py": 475,
+    "services/executor/process/flow_run_process.py": 374,
+    "services/job_queues/queues.py": 387,
+    "services/listeners/http/listener.py": 357,
+    "services/store/events/event_transitions.py": 567,
+    "services/store/inspection.py": 477,
+    "services/store/signals/signals.py": 493,
+    "sluice/loading/source.py": 353,
+    "sluice/wait.py": 354,
+}
+
+
+def product_files() -> list[Path]:
+    """The modules of the product."""
+    return [path for name in PRODUCT for path in sorted((ROOT / name).rglob("*.py"))]
+
+
+def problems() -> list[str]:
+    """What does not hold, in words."""
+    found: list[str] = []
+    homes: dict[str, list[str]] = defaultdict(list)
+    rooms: dict[Path, int] = defaultdict(int)
+    for path in product_files():
+        name = path.relative_to(ROOT).as_posix()
+        text = path.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes[node.name].append(name)
+        lines, most = text.count("\n"), LONG.get(name, MOST_LINES)
+        if lines > most:
+            found.append(f"{name} has {lines} lines, and {most} is the most: divide it where its reasons to change differ")
+        if path.name != "__init__.py":
+            rooms[path.parent] += 1
+    for name, where in sorted(homes.items()):
+        if len(where) > 1:
+            found.append(f"the class name {name} stands for two things: in {' and in '.join(where)}")
+    for room, modules in sorted(rooms.items()):
+        if modules > MOST_MODULES and room.is_relative_to(ROOT / "services"):
+            found.append(f"{room.relative_to(ROOT)} has {modules} modules, and {MOST_MODULES} is the most: make rooms in it")
+    return found
+
+
+if __name__ == "__main__":
+    lines = problems()
+    print("\n".join(lines) or "Names and rooms: kept.")
+    sys.exit(bool(lines))
