@@ -28,7 +28,7 @@ from typing_extensions import override
 from sluice.display import in_json
 
 
-class Mask(logging.Filter):
+class PayloadMask(logging.Filter):
     """Takes a secret out of whatever is logged, also where a library put it in."""
 
     def __init__(self, secret: SecretStr) -> None:
@@ -44,7 +44,7 @@ class Mask(logging.Filter):
 @contextmanager
 def masked(secret: SecretStr) -> Iterator[None]:
     """No line that Prefect or httpx logs within this block shows the secret."""
-    mask = Mask(secret)
+    mask = PayloadMask(secret)
     loggers = [logging.getLogger(name) for name in ("prefect.flow_runs", "prefect.task_runs", "httpx")]
     for logger in loggers:
         logger.addFilter(mask)

@@ -240,7 +240,7 @@ async def _router(shared: Shared) -> Parts:
     from services.routing.router import Router
     from services.routing.rule_windows import RuleWindows
     from services.runs.run_state_tracker import RunStateTracker
-    from services.store.events.event_transitions import EventTransitions
+    from services.store.event_transitions import EventTransitions
     from services.store.events.verdict_lines import VerdictLines
     from services.store.rules.parked_events import ParkedEvents
     from services.store.rules.rule_usage import RuleUsages

@@ -11,7 +11,7 @@ def execute_run(run_id: str, state_id: str) -> dict[str, Any]:
     The executor's slots do this themselves, in a fork of a warm process; called by any other RQ worker, this starts a
     fresh interpreter for the run.
     """
-    from services.executor.process.single_run import execute
+    from services.executor.pool.single_run import execute
 
     del state_id  # it names the job; Prefect is asked for the state of the moment
     return execute(run_id)

@@ -211,7 +211,7 @@ def _history(session: Session) -> History:
 
 
 async def _waits_for(session: Session, identity: str) -> list[str]:
-    from services.store.events.event_transitions import EventTransitions
+    from services.store.event_transitions import EventTransitions
 
     progress = EventTransitions(session.redis, retention_seconds=session.settings.history.retention_seconds)
     return await progress.open_effects(identity)

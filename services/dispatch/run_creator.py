@@ -32,8 +32,8 @@ from services.prefect_api.dispatch import (
     run_request,
 )
 from services.store.dead_letters import event_letter, letter_id_of, lost_event_letter
+from services.store.event_transitions import EventTransitions, Made
 from services.store.events.event_history import compact_json
-from services.store.events.event_transitions import EventTransitions, Made
 from services.store.events.journal import JournalEntry
 from services.store.runs.dispatch_queues import Dispatch, dispatch_of
 

@@ -20,14 +20,14 @@ import structlog
 
 from config.settings import ExecutorSettings, LogSettings, RedisSettings
 from events.errors import SluiceError
-from services.executor.finalizing.end_reason import FINALIZER_SECONDS, EndReason
+from services.executor.end_reason import FINALIZER_SECONDS, EndReason
 from services.executor.finalizing.lost_runs import Debt, LostRuns
 from services.executor.finalizing.unrecorded_runs import UnrecordedRuns
 from services.executor.intake.job_enqueuer import JobEnqueuer
 from services.executor.intake.run_intake import RunIntake
 from services.executor.intake.run_policy import Priority, RunPolicy, queue_name, queue_names
+from services.executor.pipes import Message
 from services.executor.pool.fork_server_handle import environment_of_flows, sources_of
-from services.executor.pool.pipes import Message
 from services.executor.pool.process_pool import ProcessPool, SlotState
 from services.executor.pool.process_template import ProcessTemplate
 from services.prefect_api import deployments as deployment_calls

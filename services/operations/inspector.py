@@ -16,7 +16,7 @@ from events.errors import Backpressure, TransientError
 from services.common.backoff import Backoff, heed_cancellation
 from services.store.connection import AsyncRedis
 from services.store.events.event_history import now_ms
-from services.store.inspection import Inspection, Looks
+from services.store.inspection import KeyInspection, Looks
 from services.store.keys import Key, KeyList
 from services.store.unreadable import noted
 
@@ -48,7 +48,7 @@ class Inspector:
 
     def __init__(self, redis: AsyncRedis) -> None:
         self._looks = Looks(redis)
-        self._inspection = Inspection(redis, KeyList(key for keys in declared_keys().values() for key in keys))
+        self._inspection = KeyInspection(redis, KeyList(key for keys in declared_keys().values() for key in keys))
         self._trouble = Backoff("look through Redis", first_seconds=0.5, longest_seconds=5)
         self._noted_ms = 0
         self._started_ms = now_ms()

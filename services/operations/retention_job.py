@@ -12,7 +12,7 @@ from config.settings import HistorySettings, JournalSettings
 from events.errors import Backpressure, TransientError
 from services.common.backoff import Backoff, heed_cancellation
 from services.store.connection import AsyncRedis
-from services.store.events.event_transitions import FINISHED
+from services.store.events.finished_events import FINISHED
 from services.store.events.journal import STREAM
 from services.store.lease import Lease
 from services.store.retention import forget_histories, prune_indices, relieve, trim_stream

@@ -17,8 +17,8 @@ from events.signal import ResumeSignal, signal_for
 from services.dispatch.rule_circuit import CircuitLimits, RuleCircuit
 from services.routing.rule_windows import RuleWindows, WindowAnswer
 from services.store.dead_letters import DeadLetters, event_letter
+from services.store.event_transitions import DONE_VALUE, OPEN_VALUE, Routed, dead_value, window_token
 from services.store.events.event_history import compact_json, note_line, now_ms, packed
-from services.store.events.event_transitions import DONE_VALUE, OPEN_VALUE, Routed, dead_value, window_token
 from services.store.events.journal import JournalEntry
 from services.store.events.verdict_lines import Judged
 from services.store.rules.parked_events import parked_token

@@ -18,8 +18,8 @@ from services.dispatch.rule_circuit import CircuitLimits
 from services.routing.decisions import EventDecider, Judge, PoisonCheck
 from services.routing.rule_windows import RuleWindows
 from services.store.dead_letters import DeadLetters, letter_id_of
+from services.store.event_transitions import EventTransitions
 from services.store.events.event_history import now_ms
-from services.store.events.event_transitions import EventTransitions
 from services.store.events.journal import Broken, Depth, Journal, JournalEntry
 from services.store.events.verdict_lines import VerdictLines
 from services.store.rules.parked_events import ParkedEvents

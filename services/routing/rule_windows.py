@@ -20,8 +20,8 @@ from events.signal import signal_for
 from events.window import Gathered, ask_of, can_be_divided, conclude
 from services.common.backoff import Backoff, heed_cancellation
 from services.store.dead_letters import event_letter
+from services.store.event_transitions import EventTransitions, dead_value, window_token
 from services.store.events.event_history import compact_json, note_line
-from services.store.events.event_transitions import EventTransitions, dead_value, window_token
 from services.store.events.journal import JournalEntry
 from services.store.rules.windows import Closed, Counts, Reply, WindowStore
 from services.store.runs.dispatch_queues import dispatch_of

@@ -14,8 +14,8 @@ from services.common.backoff import Backoff, heed_cancellation
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.events import Connected, StateChange, state_changes
 from services.prefect_api.runs import FINAL_TYPES, PAGE, RunNow, ended_since, news_of
+from services.store.event_transitions import CHECK_MS_EACH, EventTransitions
 from services.store.events.event_history import now_ms
-from services.store.events.event_transitions import CHECK_MS_EACH, EventTransitions
 from services.store.events.history import History
 from services.store.runs.created_runs import CreatedRuns
 

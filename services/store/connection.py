@@ -215,3 +215,8 @@ def _to_sentinels(url: str, settings: RedisSettings) -> dict[str, Any]:
 def _addresses(settings: RedisSettings) -> list[tuple[str, int]]:
     pairs = (address.rpartition(":") for address in settings.sentinels)
     return [(host, int(port)) for host, _, port in pairs]
+
+
+def text(answer: bytes | str | None) -> str:
+    """What the server says as text, whatever the client's types allow it to be."""
+    return answer.decode() if isinstance(answer, bytes) else answer or ""

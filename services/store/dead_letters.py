@@ -12,8 +12,7 @@ from events.dead_letter import DeadLetter
 from events.event import Event
 from events.glob import Globs
 from events.identity import id_of
-from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, SyncRedis, translated
-from services.store.events.journal import text
+from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, SyncRedis, text, translated
 from services.store.keys import Key, scored
 from services.store.unreadable import EXPECT, readable
 

@@ -168,7 +168,7 @@ class _Element:
     value: bytes = b""
 
 
-class Inspection:
+class KeyInspection:
     """Looks at keys and sets aside what is not as declared. Raises `TransientError` or `Backpressure`."""
 
     def __init__(self, redis: AsyncRedis, keys: KeyList) -> None:

@@ -33,7 +33,7 @@ from events.errors import ConfigError, RejectedEvent
 from services.cli import app, dead, deployments, events, installation, main, output, runs
 from services.cli.session import run_command
 from services.deployments.plan import PlanStep
-from services.executor.finalizing.end_reason import EndReason
+from services.executor.end_reason import EndReason
 from services.executor.finalizing.finalizer import Finalizer
 from services.executor.process import flow_run_process
 from services.executor.process.flow_loading import describe_failure

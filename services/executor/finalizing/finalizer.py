@@ -24,7 +24,7 @@ from prefect.runner._state_proposer import StateProposer
 from prefect.states import AwaitingRetry, Cancelling, Failed
 from prefect.utilities.engine import propose_state
 
-from services.executor.finalizing.end_reason import EndReason
+from services.executor.end_reason import EndReason
 from services.executor.finalizing.open_pauses import heal_kept, keep_waiting, policy_for_a_new_start
 from services.executor.finalizing.subflows import end_subflows, open_pauses_again
 from services.executor.process.claim import is_retrying

@@ -9,8 +9,8 @@ from typing import Final
 
 import structlog
 
+from services.executor.end_reason import EndReason
 from services.executor.finalizing import unrecorded_runs
-from services.executor.finalizing.end_reason import EndReason
 from services.store.runs.executions import Execution, Executions
 
 log = structlog.get_logger()

@@ -7,9 +7,9 @@ from uuid import UUID
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 
-from services.executor.pool.pipes import Message
-from services.executor.pool.run_orders import order_for
+from services.executor.pipes import Message
 from services.executor.process.claim import is_retrying
+from services.executor.run_orders import order_for
 from services.prefect_api.run_calls import Stopped
 
 

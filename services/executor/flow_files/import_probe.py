@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 
-from services.executor.pool.pipes import Message
+from services.executor.pipes import Message
 from services.executor.process.flow_loading import describe_failure, import_flow
 from services.executor.process.process_setup import leave_checkout, pose_as_engine
 

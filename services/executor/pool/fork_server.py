@@ -27,7 +27,7 @@ from config.logs import configure_logging
 from config.settings import LogSettings, RedisSettings
 from events.errors import Backpressure, TransientError
 from services.common.process_tree import Strays, adopt_orphans, reap_children
-from services.executor.pool.pipes import Link, Message
+from services.executor.pipes import Link, Message
 from services.executor.pool.run_process import RunProcess, fork
 from services.executor.pool.starters import ForkStarter, SpawnStarter
 from services.store.connection import connect_sync

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import structlog
 
-from services.executor.pool.pipes import Message
+from services.executor.pipes import Message
 from services.executor.pool.process_template import ForkedProcess, ProcessTemplate
 from services.executor.process.process_setup import CHECKOUT
 from sluice.protocol import CONTRACTS_VARIABLE, FOLDERS_VARIABLE

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from services.executor.pool.pipes import Message
+from services.executor.pipes import Message
 
 OWN_SECONDS: Final = 2.0
 """How long the process may take to say that it brought a state about itself: Prefect tells others first."""

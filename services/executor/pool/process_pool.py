@@ -26,11 +26,11 @@ import structlog
 
 from services.executor.flow_files.flow_files import FlowFiles, Source
 from services.executor.halted import kill_halted
+from services.executor.pipes import Message
 from services.executor.pool.fork_server_handle import ForkServerHandle, say
-from services.executor.pool.pipes import Message
-from services.executor.pool.process_exits import describe_exit
 from services.executor.pool.process_template import ProcessTemplate
-from services.executor.pool.run_orders import order_for
+from services.executor.process_exits import describe_exit
+from services.executor.run_orders import order_for
 from services.prefect_api.run_calls import Stopped
 
 log = structlog.get_logger()

@@ -22,7 +22,7 @@ from typing import Final, NoReturn
 import structlog
 
 from config.logs import print_traceback
-from services.executor.pool.pipes import Message, PipeLines, write
+from services.executor.pipes import Message, PipeLines, write
 from services.executor.process.process_setup import CHECKOUT
 
 log = structlog.get_logger()

@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 import psutil
 
 from services.common.process_tree import die_with_parent
+from services.executor.pipes import Message, PipeLines
 from services.executor.pool.overtaken import Overtaken
-from services.executor.pool.pipes import Message, PipeLines
 from services.executor.process.process_setup import CHECKOUT, default_signals, fresh_random_state
 
 Entry = Callable[[str, int, int], NoReturn]
@@ -151,12 +151,12 @@ def spawn(run_id: str, arguments: Mapping[str, Any], *, env: Mapping[str, str]) 
 
 
 def command(run_id: str, reports: int, intents: int, arguments: Mapping[str, Any]) -> list[str]:
-    """What starts `services.executor.process.spawned_process`, from the checkout."""
+    """What starts `services.executor.pool.spawned_process`, from the checkout."""
     options = [f"{name}={value}" for name, value in arguments.items()]
     return [
         sys.executable,
         "-m",
-        "services.executor.process.spawned_process",
+        "services.executor.pool.spawned_process",
         run_id,
         str(reports),
         str(intents),

@@ -28,10 +28,10 @@ from typing_extensions import override
 
 from events.errors import Backpressure, TransientError
 from services.common.process_tree import Strays, reap_children
-from services.executor.finalizing.end_reason import FINALIZER_SECONDS, EndReason
-from services.executor.pool.pipes import Link, Message
-from services.executor.pool.process_exits import describe_exit, oom_kill_count
+from services.executor.end_reason import FINALIZER_SECONDS, EndReason
+from services.executor.pipes import Link, Message
 from services.executor.pool.run_process import RunProcess
+from services.executor.process_exits import describe_exit, oom_kill_count
 from services.job_queues.queues import Gated
 from services.store.connection import SyncRedis
 from services.store.runs.executions import Execution, Executions

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from config.logs import print_traceback, show_handlers_safely
-from services.executor.pool.pipes import Message, write
+from services.executor.pipes import Message, write
 from services.executor.pool.run_process import RunProcess, command, fork, spawn
 from services.executor.process.process_setup import CHECKOUT
 
@@ -179,7 +179,7 @@ def be_observer(run_id: str, reports: int) -> NoReturn:
 
 def be_finalizer(run_id: str, ending: str, message: str, *, environment: Mapping[str, str], shelf: Path) -> NoReturn:
     """Settle the run in this process and end it; exit code 0 when Prefect knows."""
-    from services.executor.finalizing.end_reason import EndReason
+    from services.executor.end_reason import EndReason
     from services.executor.finalizing.finalizer import Finalizer
     from services.executor.process.flow_run_process import finish
 

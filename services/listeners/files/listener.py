@@ -18,12 +18,12 @@ from events.errors import Backpressure, TransientError
 from services.common.backoff import Backoff, heed_cancellation
 from services.listeners.files.arriving.arrivals import Arrivals, Checkpoint
 from services.listeners.files.arriving.completeness import NO_MARKER, ORPHAN, TEMPORARY, CompletenessWait
+from services.listeners.files.arriving.links import RefusedLinks
 from services.listeners.files.arriving.unready_files import UnreadyFiles, shown
 from services.listeners.files.folder import Folder
+from services.listeners.files.full_scan import FullScan, FullScanResult
 from services.listeners.files.names import Names
 from services.listeners.files.scanning.examine import Examiner
-from services.listeners.files.scanning.full_scan import FullScan, FullScanResult
-from services.listeners.files.scanning.links import RefusedLinks
 from services.listeners.files.scanning.resolve import Resolver
 from services.listeners.files.scanning.scan import Found
 from services.listeners.files.uncovered import UncoveredFiles

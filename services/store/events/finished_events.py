@@ -7,14 +7,14 @@ from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
-from services.store.connection import AsyncRedis, GroupGone, translated
-from services.store.events.event_transitions import FINISHED
-from services.store.events.journal import text
+from services.store.connection import AsyncRedis, GroupGone, text, translated
 from services.store.keys import Key, is_object
 from services.store.unreadable import readable
 
 GROUP: Final = "files"
 _FORGET_IDLE_MS: Final = 3_600_000
+FINISHED: Final = "sluice:finished"
+"""The stream that gets one entry when everything that an event led to is final."""
 
 
 @dataclass(frozen=True, slots=True)

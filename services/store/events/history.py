@@ -12,9 +12,9 @@ from events.errors import NotFound, RejectedEvent
 from events.event import Event
 from events.glob import Globs
 from events.identity import identity_of
-from services.store.connection import AsyncRedis, translated
+from services.store.connection import AsyncRedis, text, translated
 from services.store.events.event_history import EventHistory, fold, note_line, now_ms, packed, unpacked, unzipped
-from services.store.events.journal import STREAM, JournalEntry, parse_entry, position_at, text
+from services.store.events.journal import STREAM, JournalEntry, parse_entry, position_at
 from services.store.events.known_events import KnownEvents
 from services.store.keys import Key, is_position, scored
 from services.store.runs.created_runs import CreatedRuns

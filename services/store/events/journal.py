@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 
 from config.settings import JournalSettings
 from events.event import Event, stored_event
-from services.store.connection import AsyncRedis, GroupGone, translated
+from services.store.connection import AsyncRedis, GroupGone, text, translated
 from services.store.events.known_events import KNOWN, KNOWN_POSITION
 from services.store.keys import Key, is_position
 from services.store.unreadable import FAULTS
@@ -329,11 +329,6 @@ def order(position: str) -> tuple[int, int]:
     """A position as a value that sorts like the stream."""
     first, _, second = position.partition("-")
     return int(first), int(second or 0)
-
-
-def text(answer: bytes | str | None) -> str:
-    """What the server says as text, whatever the client's types allow it to be."""
-    return answer.decode() if isinstance(answer, bytes) else answer or ""
 
 
 KEYS: Final = (

@@ -10,8 +10,8 @@ from redis.exceptions import ResponseError
 
 from config.settings import FileSettings, JournalSettings
 from events.identity import id_of, identity_of, tail_of
-from services.store.connection import AsyncRedis, translated
-from services.store.events.journal import STREAM, text
+from services.store.connection import AsyncRedis, text, translated
+from services.store.events.journal import STREAM
 from services.store.files import ledger_scripts
 from services.store.files.ledger_rows import Announced, Announcement, Compared, InFlight, Row, Settlement, Stamp
 from services.store.keys import Key, is_number, is_object, is_text, pair

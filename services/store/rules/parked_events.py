@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, translated
-from services.store.events.journal import JOURNAL_AGAIN, STREAM, text
+from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, text, translated
+from services.store.events.journal import JOURNAL_AGAIN, STREAM
 from services.store.keys import Key, is_position, is_text
 from services.store.unreadable import EXPECT, readable
 

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from services.store.connection import AsyncRedis, translated
-from services.store.events.journal import text
+from services.store.connection import AsyncRedis, text, translated
 from services.store.keys import Key
 from services.store.unreadable import reading
 

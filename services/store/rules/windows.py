@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from events.window import Ask
-from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, translated
-from services.store.events.journal import text
+from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, text, translated
 from services.store.keys import Key, is_number, is_object, is_position, is_text, pair, scored
 from services.store.rules.window_scripts import (
     CLAIM,
@@ -51,7 +50,7 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class WindowMember:
     """An event in a closed window."""
 
     identity: str
@@ -68,7 +67,7 @@ class Closed:
     rule: str
     key: str
     why: Why
-    members: tuple[Member, ...]
+    members: tuple[WindowMember, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,14 +215,14 @@ def _window(fields: Mapping[bytes, bytes]) -> tuple[str, str, Why]:
     return rule, key, why  # type: ignore[return-value]
 
 
-def _member(row: bytes) -> Member:
+def _member(row: bytes) -> WindowMember:
     kind, at, kept = text(row).split("|", 2)
     int(at)
     known = json.loads(kept)
     identity, position, salt = known["i"], is_position(known["p"]), known["s"]
     if not isinstance(identity, str) or not (salt is None or isinstance(salt, str)):
         raise TypeError("not an event that a window holds")
-    return Member(identity=identity, position=position, kind=kind, salt=salt)
+    return WindowMember(identity=identity, position=position, kind=kind, salt=salt)
 
 
 def _drop(position: bytes, fields: Mapping[bytes, bytes]) -> Drop:

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from services.store.connection import AsyncRedis, translated
-from services.store.events.journal import text
+from services.store.connection import AsyncRedis, text, translated
 from services.store.keys import Key, is_position, is_uuid, scored
 from services.store.unreadable import readable, reading
 
@@ -41,7 +40,7 @@ class RunRecord:
 
 
 class CreatedRuns:
-    """Reads what `services.store.events.event_transitions` writes; raises `TransientError` or `Backpressure`."""
+    """Reads what `services.store.event_transitions` writes; raises `TransientError` or `Backpressure`."""
 
     def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis

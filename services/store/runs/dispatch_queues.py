@@ -12,8 +12,7 @@ from pydantic import JsonValue
 
 from events.action import RunDeployment
 from events.event import Event
-from services.store.connection import AsyncRedis, translated
-from services.store.events.journal import text
+from services.store.connection import AsyncRedis, text, translated
 from services.store.keys import Key, is_position
 from services.store.unreadable import EXPECT, readable
 

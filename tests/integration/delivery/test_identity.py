@@ -14,8 +14,8 @@ from events.identity import identity_of
 from services.cli import dead, events, runs
 from services.prefect_api.client import PrefectApi
 from services.store.connection import AsyncRedis
+from services.store.event_transitions import OPEN
 from services.store.events.event_history import compact_json
-from services.store.events.event_transitions import OPEN
 from services.store.events.history import HISTORY
 from services.store.events.journal import STREAM
 from services.store.events.known_events import KNOWN_BY_ID

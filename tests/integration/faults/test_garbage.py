@@ -25,7 +25,7 @@ from services.operations.inspector import declared_keys
 from services.operations.status import read_status
 from services.store.dead_letters import DeadLetters, LetterQuery
 from services.store.events.journal import Journal
-from services.store.inspection import Inspection
+from services.store.inspection import KeyInspection
 from services.store.keys import KeyList
 from services.store.runs.created_runs import ACTIVE, RUN, RUNS
 from services.store.runs.dispatch_queues import DispatchQueues
@@ -89,7 +89,9 @@ async def _play(directory: Path, seed: int, capsys: pytest.CaptureFixture[str], 
         publishing.cancel()
         await asyncio.gather(publishing, return_exceptions=True)
         await load.calm(3)
-        await Inspection(installation.redis, KEYS).everything()  # as once an hour: some things are counted, never read
+        await KeyInspection(
+            installation.redis, KEYS
+        ).everything()  # as once an hour: some things are counted, never read
         verdict = await _settled(installation, load)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):

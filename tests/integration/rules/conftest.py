@@ -20,7 +20,7 @@ from services.routing.router import Router
 from services.routing.rule_windows import RuleWindows
 from services.store.connection import AsyncRedis
 from services.store.dead_letters import DeadLetters
-from services.store.events.event_transitions import EventTransitions
+from services.store.event_transitions import EventTransitions
 from services.store.events.history import History
 from services.store.events.journal import Journal
 from services.store.events.verdict_lines import VerdictLines

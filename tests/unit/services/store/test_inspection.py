@@ -11,7 +11,7 @@ from services.operations.inspector import declared_keys
 from services.store.connection import AsyncRedis
 from services.store.dead_letters import QUARANTINE, DeadLetters, LetterQuery
 from services.store.events.journal import STREAM, Journal
-from services.store.inspection import KEPT_BYTES, Inspection
+from services.store.inspection import KEPT_BYTES, KeyInspection
 from services.store.keys import Key, KeyList
 from services.store.runs.created_runs import RUNS
 from tests.support import garbage
@@ -22,12 +22,14 @@ ALL = [key for key in KEYS if key.kind != "any"]
 
 
 @pytest.fixture
-def inspection(redis: AsyncRedis) -> Inspection:
-    return Inspection(redis, KEYS)
+def inspection(redis: AsyncRedis) -> KeyInspection:
+    return KeyInspection(redis, KEYS)
 
 
 @pytest.mark.parametrize("key", ALL, ids=[key.pattern for key in ALL])
-async def test_garbage_under_the_key_is_set_aside_for_good(redis: AsyncRedis, inspection: Inspection, key: Key) -> None:
+async def test_garbage_under_the_key_is_set_aside_for_good(
+    redis: AsyncRedis, inspection: KeyInspection, key: Key
+) -> None:
     rng = random.Random(key.pattern)
     for kind in garbage.TYPES:
         for name in garbage.names_of(key, rng, ["evil"]):
@@ -41,7 +43,7 @@ async def test_garbage_under_the_key_is_set_aside_for_good(redis: AsyncRedis, in
 
 
 async def test_a_key_of_another_type_is_kept_whole_until_its_letter_is_discarded(
-    redis: AsyncRedis, inspection: Inspection
+    redis: AsyncRedis, inspection: KeyInspection
 ) -> None:
     await redis.set(RUNS, b"x" * 100_000)
     assert await inspection.of(RUNS.encode()) == 1
@@ -56,7 +58,7 @@ async def test_a_key_of_another_type_is_kept_whole_until_its_letter_is_discarded
 
 
 async def test_an_element_that_is_none_is_taken_out_and_the_others_stay(
-    redis: AsyncRedis, inspection: Inspection
+    redis: AsyncRedis, inspection: KeyInspection
 ) -> None:
     good = "00000000-0000-4000-8000-000000000000"
     await redis.zadd(RUNS, {good: 5, b"\xff\xfe": 1})
@@ -67,7 +69,7 @@ async def test_an_element_that_is_none_is_taken_out_and_the_others_stay(
     assert letter.source == f"redis:{RUNS}"
 
 
-async def test_many_bad_elements_do_not_make_as_many_letters(redis: AsyncRedis, inspection: Inspection) -> None:
+async def test_many_bad_elements_do_not_make_as_many_letters(redis: AsyncRedis, inspection: KeyInspection) -> None:
     await redis.zadd(RUNS, {f"evil-{n}": n for n in range(1000)})
     assert await inspection.of(RUNS.encode()) == 1000
     assert await redis.zcard(RUNS) == 0
@@ -75,7 +77,7 @@ async def test_many_bad_elements_do_not_make_as_many_letters(redis: AsyncRedis, 
 
 
 async def test_a_stream_with_an_entry_in_the_future_takes_entries_again(
-    redis: AsyncRedis, inspection: Inspection
+    redis: AsyncRedis, inspection: KeyInspection
 ) -> None:
     journal = Journal(redis, JournalSettings(), consumer="one")
     await journal.append([event("a"), event("b")], received=RECEIVED)

@@ -7,10 +7,10 @@ import pytest
 from config.settings import HistorySettings, JournalSettings
 from services.operations.inspector import declared_keys
 from services.store.connection import AsyncRedis
-from services.store.events.event_transitions import OPEN, EventTransitions
+from services.store.event_transitions import OPEN, EventTransitions
 from services.store.events.history import HISTORY, UNMATCHED
 from services.store.events.journal import STREAM, Journal
-from services.store.inspection import Inspection
+from services.store.inspection import KeyInspection
 from services.store.keys import KeyList
 from services.store.runs.dispatch_queues import DISPATCH_QUEUE, DISPATCH_QUEUES, NOTIFY
 from services.store.unreadable import UnreadableKey, noted
@@ -46,7 +46,7 @@ async def test_an_event_is_not_acknowledged_while_a_key_has_another_type(redis: 
     assert (await journal.depth()).pending == 1
     (found,), _ = noted.take()
     assert found == key.encode(), "the error names the key"
-    await Inspection(redis, KEYS).of(found)
+    await KeyInspection(redis, KEYS).of(found)
     await progress.route([outcome])
     assert (await journal.depth()).pending == 0
     assert await redis.xlen(f"{DISPATCH_QUEUE}{wanted.queue}") == 1

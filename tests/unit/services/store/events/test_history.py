@@ -11,8 +11,8 @@ import pytest
 from config.settings import HistorySettings, JournalSettings
 from events.errors import RejectedEvent
 from services.store.connection import AsyncRedis
+from services.store.event_transitions import EventTransitions, Made, Routed
 from services.store.events.event_history import compact_json, fold, packed, unpacked
-from services.store.events.event_transitions import EventTransitions, Made, Routed
 from services.store.events.history import HISTORY, History, Query
 from services.store.events.journal import Journal
 from services.store.events.verdict_lines import Judged, VerdictLines

@@ -2,7 +2,7 @@ import signal
 
 import pytest
 
-from services.executor.pool.process_exits import describe_exit, oom_kill_count
+from services.executor.process_exits import describe_exit, oom_kill_count
 
 
 @pytest.mark.parametrize(

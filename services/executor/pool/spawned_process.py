@@ -1,6 +1,6 @@
 """The process of a flow run, or its finalizer, as a fresh interpreter.
 
-Arguments of ``python -m services.executor.process.spawned_process``: the run's id, the descriptors
+Arguments of ``python -m services.executor.pool.spawned_process``: the run's id, the descriptors
 for reports and intents, then ``name=value`` for the rest.
 """
 

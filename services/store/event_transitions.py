@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from events.errors import Backpressure
-from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, translated
+from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, text, translated
 from services.store.events.event_history import compact_json, note_line, now_ms
+from services.store.events.finished_events import FINISHED
 from services.store.events.history import FAILED, HISTORY, MATCHED_BY, UNMATCHED
-from services.store.events.journal import JOURNAL_AGAIN, ROUTER_GROUP, STREAM, text
+from services.store.events.journal import JOURNAL_AGAIN, ROUTER_GROUP, STREAM
 from services.store.keys import Key, is_object, is_text
 from services.store.rules.parked_events import PARK
 from services.store.rules.window_scripts import FORGET_CLOSED
@@ -21,9 +22,6 @@ from services.store.unreadable import reading
 
 OPEN: Final = "sluice:open:"
 """Prefix of the hash that holds, for an event that is not finished, each effect: empty, or what came of it."""
-
-FINISHED: Final = "sluice:finished"
-"""The stream that gets one entry when everything that an event led to is final."""
 
 MESSAGE_LIMIT: Final = 500
 """Characters of a run's state message that are kept."""

@@ -1,6 +1,6 @@
 import os
 
-from services.executor.pool.pipes import PipeLines, write
+from services.executor.pipes import PipeLines, write
 
 
 def test_messages_arrive_whole_however_they_are_cut():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.executor.pool.pipes import Message
+from services.executor.pipes import Message
 from services.prefect_api.run_calls import SUSPENDED, Stopped
 
 

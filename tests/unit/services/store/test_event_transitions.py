@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from config.settings import HistorySettings, JournalSettings
 from services.store.connection import AsyncRedis
-from services.store.events.event_history import now_ms
-from services.store.events.event_transitions import (
+from services.store.event_transitions import (
     DONE_VALUE,
     OPEN_VALUE,
     EventTransitions,
@@ -20,6 +19,7 @@ from services.store.events.event_transitions import (
     dead_value,
     window_token,
 )
+from services.store.events.event_history import now_ms
 from services.store.events.history import History, Query
 from services.store.events.journal import Journal
 from services.store.runs.created_runs import RUNS, CreatedRuns

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from config.project import load_project
 from config.settings import load_settings
-from services.executor.finalizing.end_reason import EndReason
+from services.executor.end_reason import EndReason
 from services.executor.pool.fork_server_handle import environment_of_flows
-from services.executor.pool.process_exits import describe_exit
 from services.executor.pool.starters import SpawnStarter
+from services.executor.process_exits import describe_exit
 
 LOOK_SECONDS: Final = 0.5
 
