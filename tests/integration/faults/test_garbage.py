@@ -89,9 +89,7 @@ async def _play(directory: Path, seed: int, capsys: pytest.CaptureFixture[str], 
         publishing.cancel()
         await asyncio.gather(publishing, return_exceptions=True)
         await load.calm(3)
-        await KeyInspection(
-            installation.redis, KEYS
-        ).everything()  # as once an hour: some things are counted, never read
+        await KeyInspection(installation.redis, KEYS).everything()  # as once an hour
         verdict = await _settled(installation, load)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
