@@ -1,0 +1,166 @@
+"""Personal data is changed before it goes anywhere: into a table, a report, a message or a file of rejected rows."""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Final
+
+import phonenumbers
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import SecretStr
+
+from sluice.loading.contract import Mask
+from sluice.loading.errors import RefusedFile
+
+SECRET_VARIABLE: Final = "SLUICE_MASKING_SECRET"  # noqa: S105 - its name
+"""The environment variable with the secret of ``hmac``, where the flow hands none over."""
+
+HIDDEN: Final = "***"
+"""What stands for a value, or for the part of it that is not to be seen."""
+
+_LEAST_SECRET_BYTES: Final = 16
+_LEAST_DIGITS: Final = 7
+_EMAIL: Final = r"^[^@\s<>\"]+@([\p{L}\p{N}](?:[\p{L}\p{N}.-]*[\p{L}\p{N}])?)$"
+_CODES: Final = "|".join(sorted(map(str, phonenumbers.COUNTRY_CODE_TO_REGION_CODE)))
+_INTERNATIONAL: Final = rf"^\+({_CODES})[0-9]{{5,12}}([0-9]{{2}})$"
+"""Without the signs that may stand between digits. No country's code is the beginning of another one."""
+_BETWEEN_DIGITS: Final = r"[ ().\-/\x{00a0}]"
+
+
+class Masking:
+    """Masks columns by their names, and single values of them for messages.
+
+    ``email`` keeps the domain, ``phone`` the country and the last two digits, ``partial`` the last characters (at most
+    half of the value), ``hmac`` is HMAC-SHA256 in 64 hexadecimal digits, equal for equal text, and ``drop`` leaves the
+    column out. A value that is no e-mail address or telephone number is hidden as a whole.
+    """
+
+    def __init__(self, masks: Mapping[str, Mask], secret: SecretStr | None = None) -> None:
+        """Raises `RefusedFile` if ``hmac`` is asked for and there is no secret, or one that can be guessed."""
+        hashed = [name for name, mask in masks.items() if mask.kind == "hmac"]
+        self._masks = dict(masks)
+        self._change = {name: _change(mask, _key(secret, hashed)) for name, mask in masks.items()}
+
+    def __contains__(self, column: str) -> bool:
+        return column in self._masks
+
+    def schema(self, schema: pa.Schema) -> pa.Schema:
+        """The columns after masking: what is masked is text."""
+        fields = [one for one in schema if one.name not in self._masks or self._masks[one.name].kind != "drop"]
+        return pa.schema([pa.field(one.name, pa.string()) if one.name in self._masks else one for one in fields])
+
+    def batch(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """The rows after masking."""
+        schema = self.schema(rows.schema)
+        return pa.record_batch([self._column(name, rows.column(name)) for name in schema.names], schema=schema)
+
+    def text(self, column: str, value: str) -> str:
+        """A single value of a column, as it may be shown."""
+        if column not in self._masks:
+            return value
+        if self._masks[column].kind == "drop":
+            return HIDDEN
+        return str(self._column(column, pa.array([value], pa.string()))[0])
+
+    def _column(self, name: str, values: pa.Array) -> pa.Array:
+        change = self._change.get(name)
+        if change is None:
+            return values
+        return change(values if pa.types.is_string(values.type) else _written(values))
+
+
+def masking_secret() -> SecretStr | None:
+    """The secret of the environment variable, if it is there."""
+    value = os.environ.get(SECRET_VARIABLE)
+    return SecretStr(value) if value else None
+
+
+def _key(secret: SecretStr | None, hashed: Iterable[str]) -> bytes:
+    key = secret.get_secret_value().encode() if secret else b""
+    for name in hashed:
+        if len(key) < _LEAST_SECRET_BYTES:
+            what = f"the secret has less than {_LEAST_SECRET_BYTES} bytes" if key else "there is no secret"
+            raise RefusedFile(
+                f"the column {name!r} is to be masked with `hmac`, and {what}: set {SECRET_VARIABLE}, or name a Secret "
+                "block of Prefect in the flow's parameter `masking_secret`"
+            )
+    return key
+
+
+def _change(mask: Mask, key: bytes) -> Callable[[pa.StringArray], pa.StringArray]:
+    match mask.kind:
+        case "email":
+            return _email
+        case "phone":
+            return partial(_phone, mask.region)
+        case "hmac":
+            return partial(_each, _Hashed(key))
+        case "partial":
+            return partial(_last, mask.keep)
+        case "drop":
+            return _hidden
+
+
+def _hidden(values: pa.StringArray) -> pa.StringArray:
+    return pc.if_else(pc.is_valid(values), HIDDEN, pa.scalar(None, pa.string()))
+
+
+def _email(values: pa.StringArray) -> pa.StringArray:
+    masked = pc.replace_substring_regex(values, _EMAIL, rf"{HIDDEN}@\1")
+    return pc.if_else(pc.match_substring_regex(values, _EMAIL), masked, _hidden(values))
+
+
+def _phone(region: str | None, values: pa.StringArray) -> pa.StringArray:
+    digits = pc.replace_substring_regex(values, _BETWEEN_DIGITS, "")
+    international = pc.match_substring_regex(digits, _INTERNATIONAL)
+    masked = pc.replace_substring_regex(digits, _INTERNATIONAL, rf"+\1 {HIDDEN} \2")
+    others = pc.if_else(international, pa.scalar(None, pa.string()), values)
+    return pc.if_else(international, masked, _each(partial(_national, region), others))
+
+
+def _national(region: str | None, text: str) -> str:
+    """A number as people write it, by the rules of its country."""
+    try:
+        number = phonenumbers.parse(text, region)
+    except phonenumbers.NumberParseException:
+        return HIDDEN
+    digits = str(number.national_number)
+    if len(digits) < _LEAST_DIGITS or not phonenumbers.is_possible_number(number):
+        return HIDDEN
+    return f"+{number.country_code} {HIDDEN} {digits[-2:]}"
+
+
+class _Hashed:
+    """HMAC-SHA256 of texts in UTF-8."""
+
+    def __init__(self, key: bytes) -> None:
+        self._begun = hmac.new(key, digestmod="sha256")
+
+    def __call__(self, text: str) -> str:
+        begun = self._begun.copy()
+        begun.update(text.encode())
+        return begun.hexdigest()
+
+
+def _last(keep: int, values: pa.StringArray) -> pa.StringArray:
+    if not keep:
+        return _hidden(values)
+    shown = pc.binary_join_element_wise(HIDDEN, pc.utf8_slice_codeunits(values, -keep), "")
+    return pc.if_else(pc.greater_equal(pc.utf8_length(values), 2 * keep), shown, _hidden(values))
+
+
+def _each(change: Callable[[str], str], values: pa.StringArray) -> pa.StringArray:
+    """Every different value is changed once."""
+    found = pc.dictionary_encode(values)
+    changed = pa.array([None if one is None else change(one) for one in found.dictionary.to_pylist()], pa.string())
+    return changed.take(found.indices)
+
+
+def _written(values: pa.Array) -> pa.StringArray:
+    if pa.types.is_binary(values.type):
+        return pa.array([None if one is None else one.hex() for one in values.to_pylist()], pa.string())
+    return values.cast(pa.string())
