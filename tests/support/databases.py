@@ -7,13 +7,15 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pymysql
 import pytest
 
 from services.local.embedded_servers import claim_port
+from tests.support.waiting import wait_until
 
 
 @contextmanager
@@ -55,10 +57,20 @@ def mariadb() -> Iterator[str]:
             stdout=subprocess.DEVNULL, stderr=(directory / "log").open("wb"), cwd="/", **user,
         )  # fmt: skip
         try:
+            wait_until(lambda: _answers(port), what="MariaDB answers")
             yield f"mariadb+pymysql://root@127.0.0.1:{port}/test"
         finally:
             server.terminate()
             server.wait(60)
+
+
+def _answers(port: int) -> bool:
+    try:
+        with closing(pymysql.connect(host="127.0.0.1", port=port, user="root")) as connection:
+            connection.cursor().execute("CREATE DATABASE IF NOT EXISTS test")
+    except pymysql.err.OperationalError:
+        return False
+    return True
 
 
 @contextmanager

@@ -150,7 +150,7 @@ class TargetSuite:
         put(url, where, PEOPLE)
         with pytest.raises(RefusedFile, match=r"two rows have the same key .*: 7"):
             put(url, where, {"id": [7, 8, 7], "name": ["a", "b", "c"]}, 2)
-        with pytest.raises(RefusedFile, match="a row has no value for the key"):
+        with pytest.raises(RefusedFile, match="row 2, column 'id': the key has no value"):
             put(url, where, {"id": [7, None], "name": ["a", "b"]}, 3)
         with pytest.raises(RefusedFile, match=r"\['id'\] are the key of keyed, and the file lacks them"):
             put(url, where, {"name": ["a"]}, 4)

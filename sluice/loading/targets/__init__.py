@@ -35,5 +35,9 @@ def _opened(url: sa.URL) -> DatabaseTarget:
             from sluice.loading.targets.postgresql import PostgresTarget
 
             return PostgresTarget(url)
+        case "mysql" | "mariadb":
+            from sluice.loading.targets.mysql import MysqlTarget
+
+            return MysqlTarget(url)
         case _:
-            return DatabaseTarget(sa.create_engine(url, hide_parameters=True))
+            return DatabaseTarget(sa.create_engine(url, poolclass=sa.NullPool, hide_parameters=True))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, Self
 
 import pyarrow as pa
@@ -68,15 +69,15 @@ class DatabaseTarget:
                     owners_table().create(connection, checkfirst=True)
             with self._transaction(connection, to):
                 plan = self._checked_plan(connection, to, schema)
+                claim_table(
+                    connection, to.table, flow=to.flow, outside=to.outside, schema=to.schema, spelling=to.spelling
+                )
+                if not plan.there:
+                    register.forget(connection, to)
+                elif register.is_entered(connection, to, file):
+                    raise AlreadyLoaded
+                self._shape(connection, to, plan)
                 with self._undone_on_error(connection, to, plan):
-                    claim_table(
-                        connection, to.table, flow=to.flow, outside=to.outside, schema=to.schema, spelling=to.spelling
-                    )
-                    if not plan.there:
-                        register.forget(connection, to)
-                    elif register.is_entered(connection, to, file):
-                        raise AlreadyLoaded
-                    self._shape(connection, to, plan)
                     register.enter(connection, to, file)
                     load = self._start(connection, to, plan, unit)
                     try:
@@ -186,26 +187,24 @@ class DatabaseTarget:
 
     def _start(self, connection: sa.Connection, to: Destination, plan: LoadPlan, unit: str) -> TableLoad:
         table = self._quoted(to)
+        key = key_of(to, plan.schema)
+        end: Callable[[int], None] | None = None
         if to.mode == "upsert":
             columns = ", ".join(self._quote(name) for name in plan.schema.names)
             run(connection, f"CREATE TEMPORARY TABLE {STAGING} AS SELECT {columns} FROM {table} LIMIT 0")
-            writer = self._writer(connection, STAGING, plan)
-            return TableLoad(writer, plan.schema, unit, lambda _: self._merge(connection, to, plan.schema))
-        if to.mode == "append" or run(connection, f"SELECT 1 FROM {table} LIMIT 1").first() is None:
-            return TableLoad(self._writer(connection, table, plan), plan.schema, unit)
-        run(connection, f"DELETE FROM {table}")
-        writer = self._writer(connection, table, plan)
-        return TableLoad(writer, plan.schema, unit, lambda rows: _check_not_emptied(to, rows))
+            end = partial(self._merge, connection, to, plan.schema)
+        elif to.mode == "replace" and run(connection, f"SELECT 1 FROM {table} LIMIT 1").first():
+            run(connection, f"DELETE FROM {table}")
+            end = partial(_check_not_emptied, to)
+        writer = self._writer(connection, STAGING if to.mode == "upsert" else table, plan)
+        return TableLoad(writer, plan, key=key, unit=unit, end=end)
 
-    def _merge(self, connection: sa.Connection, to: Destination, schema: pa.Schema) -> None:
+    def _merge(self, connection: sa.Connection, to: Destination, schema: pa.Schema, _rows: int) -> None:
         """Update the rows whose key is there, insert the others."""
         table = self._quoted(to)
         key = [self._quote(name) for name in key_of(to, schema)]
         columns = [self._quote(name) for name in schema.names]
         keys = ", ".join(key)
-        empty = " OR ".join(f"{one} IS NULL" for one in key)
-        if run(connection, f"SELECT 1 FROM {STAGING} WHERE {empty} LIMIT 1").first():
-            raise RefusedFile(f"a row has no value for the key ({keys}) of {to.full_name}")
         twice = f"SELECT {keys} FROM {STAGING} GROUP BY {keys} HAVING COUNT(*) > 1 LIMIT 1"
         if found := run(connection, twice).first():
             values = ", ".join(str(value) for value in found)
@@ -219,6 +218,9 @@ class DatabaseTarget:
             f"INSERT INTO {table} ({names}) SELECT {names} FROM {STAGING}"
             f" WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE {same})",
         )
+        self._drop_staging(connection)
+
+    def _drop_staging(self, connection: sa.Connection) -> None:
         run(connection, f"DROP TABLE {STAGING}")
 
     # ------------------------------------------------------------------------------------------------------ words

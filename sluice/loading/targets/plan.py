@@ -146,6 +146,8 @@ def written_as(there: pa.DataType | None, found: pa.DataType) -> pa.DataType | N
     """
     if there is None:
         return TEXT if _is_plain(found) else found
+    if there == pa.float32():
+        there = pa.float64()  # whether its digits fit is looked at for each value
     if found == there or pa.types.is_null(found) or there == TEXT:
         return there
     takes = _TAKES.get(_family(there), frozenset())

@@ -24,7 +24,7 @@ class PostgresTarget(DatabaseTarget):
 
     def __init__(self, url: sa.URL) -> None:
         named = url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
-        super().__init__(sa.create_engine(named, hide_parameters=True))
+        super().__init__(sa.create_engine(named, poolclass=sa.NullPool, hide_parameters=True))
         sa.event.listen(self._engine, "connect", _set_up)
 
     @contextmanager
@@ -60,17 +60,15 @@ class CopyWriter(Writer):
         self._copy.write(b"-\n")  # the server counts line breaks in values only after the first line has ended
         self._line = 2
         self._sent: deque[tuple[int, int, pa.RecordBatch]] = deque(maxlen=BATCHES_REMEMBERED)
-        self._rows = 0
 
     def write(self, rows: pa.RecordBatch) -> None:
         """Send the rows."""
         rows = pa.record_batch([_as_text(one) for one in rows.columns], names=rows.schema.names)
-        self._sent.append((self._line, self._rows, rows))
+        self._sent.append((self._line, self.rows, rows))
         with pa.BufferOutputStream() as stream:
             pa.csv.write_csv(rows, stream, pa.csv.WriteOptions(include_header=False))
             sent = stream.getvalue().to_pybytes()
         self._line += sent.count(b"\n")
-        self._rows += rows.num_rows
         try:
             self._copy.write(sent)
         except self._dbapi_error as error:

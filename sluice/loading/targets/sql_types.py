@@ -15,6 +15,8 @@ from sluice.tables import MYSQL
 _LONGEST_KEY_BYTES: Final = 3072
 """Of an index of InnoDB."""
 _UTF8_BYTES: Final = 4
+_LONGEST_DECIMAL: Final = 38
+"""Digits in 128 bits."""
 
 
 def sql_type(type_: pa.DataType, *, keys: int = 0) -> TypeEngine[Any]:
@@ -50,32 +52,20 @@ _SQL_TYPES: Final[tuple[tuple[Callable[[pa.DataType], bool], Callable[[Any], Typ
 """SQLite keeps a decimal in text: it would make a floating-point number of it."""
 
 
-def arrow_type(type_: TypeEngine[Any]) -> pa.DataType | None:  # noqa: PLR0911 - a list of cases
+def arrow_type(type_: TypeEngine[Any]) -> pa.DataType | None:
     """What a column of that type holds unchanged; None: it is given text, and the database converts or refuses it."""
-    match type_:
-        case sa.Boolean() | mysql.TINYINT(display_width=1):
-            return pa.bool_()
-        case sa.Integer():
-            return _integer(type_)
-        case sa.Float():
-            return pa.float64()
-        case sa.Numeric() if type_.precision and type_.precision <= 38:  # noqa: PLR2004 - what 128 bits hold
-            return pa.decimal128(type_.precision, type_.scale or 0)
-        case sa.Date():
-            return pa.date32()
-        case sa.DateTime():
-            return _timestamp(type_)
-        case sa.Time() if not type_.timezone:
-            return pa.time64("us")
-        case sa.LargeBinary() | sa.BINARY() | sa.VARBINARY():
-            return pa.binary()
-        case sa.String() if not isinstance(type_, sa.Enum):
-            return pa.string()
-        case _:
-            return None
+    return next((make(type_) for classes, make in _ARROW_TYPES if isinstance(type_, classes)), None)
+
+
+def _numeric(type_: sa.Numeric[Any]) -> pa.DataType | None:
+    if not type_.precision or type_.precision > _LONGEST_DECIMAL:
+        return None
+    return pa.decimal128(type_.precision, type_.scale or 0)
 
 
 def _integer(type_: sa.Integer) -> pa.DataType:
+    if getattr(type_, "display_width", None) == 1:
+        return pa.bool_()
     if getattr(type_, "unsigned", False):
         return pa.uint64() if isinstance(type_, sa.BigInteger) else pa.uint32()
     if isinstance(type_, sa.BigInteger):
@@ -89,3 +79,18 @@ def _timestamp(type_: sa.DateTime) -> pa.DataType:
     mysql_default = digits is None and isinstance(type_, mysql.DATETIME | mysql.TIMESTAMP)
     unit = "s" if mysql_default or digits in {0, 1, 2} else "ms" if digits in {3, 4, 5} else "us"
     return pa.timestamp(unit, tz="UTC" if type_.timezone else None)
+
+
+_ARROW_TYPES: Final[tuple[tuple[type | tuple[type, ...], Callable[[Any], pa.DataType | None]], ...]] = (
+    (sa.Boolean, lambda _: pa.bool_()),
+    (sa.Integer, _integer),
+    ((sa.REAL, mysql.FLOAT), lambda _: pa.float32()),
+    (sa.Float, lambda _: pa.float64()),
+    (sa.Numeric, _numeric),
+    (sa.Date, lambda _: pa.date32()),
+    (sa.DateTime, _timestamp),
+    (sa.Time, lambda type_: None if type_.timezone else pa.time64("us")),
+    ((sa.LargeBinary, sa.BINARY, sa.VARBINARY), lambda _: pa.binary()),
+    (sa.Enum, lambda _: None),
+    (sa.String, lambda _: pa.string()),
+)

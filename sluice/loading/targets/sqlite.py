@@ -111,7 +111,6 @@ class ColumnWriter(Writer):
             for one in plan.there
             if one.type is None and one.declared != NO_TYPE
         }
-        self._rows = 0
 
     def write(self, rows: pa.RecordBatch) -> None:
         """Put the rows in."""
@@ -126,9 +125,8 @@ class ColumnWriter(Writer):
             self._cursor.executemany(self._statement, pa.record_batch(columns, names=rows.schema.names))
         except self._connection.dialect.loaded_dbapi.Error as error:
             done = self._changes() - before
-            row = self._rows + done if done < rows.num_rows else None
+            row = self.rows + done if done < rows.num_rows else None
             raise self._row_refused(error, row) from error
-        self._rows += rows.num_rows
 
     def close(self) -> None:
         """Give back what is open."""
@@ -149,7 +147,7 @@ class ColumnWriter(Writer):
             if not _comes_back(text, self._numeric[name]):
                 raise RowRefused(
                     f"the column {name!r} would make another number of {text!r}; create it with the type TEXT",
-                    self._rows + row,
+                    self.rows + row,
                 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import pyarrow as pa
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from sluice.loading.errors import RefusedFile, TargetFailed
-from sluice.loading.targets.plan import LoadPlan
+from sluice.loading.targets.plan import LoadPlan, TableColumn
 
 BATCHES_REMEMBERED: Final = 8
 """For the place of a row that the database refuses later than it was sent."""
@@ -41,6 +41,8 @@ class Writer:
     def __init__(self, connection: sa.Connection, table: str, plan: LoadPlan, refusal: Refusal) -> None:
         self._connection = connection
         self._refusal = refusal
+        self.rows = 0
+        """How many were written in batches before."""
         self.nans = Counter[str]()
         """By column: how many values that are no number became NULL, because the database has none."""
         style = _PLACEHOLDERS.get(connection.dialect.paramstyle)
@@ -73,12 +75,23 @@ class Writer:
 class TableLoad:
     """One file's load into one table, in a transaction that commits when the load's block is left."""
 
-    def __init__(self, writer: Writer, schema: pa.Schema, unit: str, end: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        plan: LoadPlan,
+        *,
+        key: Iterable[str] = (),
+        unit: str = "row",
+        end: Callable[[int], None] | None = None,
+    ) -> None:
+        """``end`` is called with the number of rows when all are written."""
         self._writer = writer
         self._unit = unit
+        self._key = frozenset(key)
         self._end = end
         self._sent: deque[tuple[int, Lines | None]] = deque(maxlen=BATCHES_REMEMBERED)
-        self.schema = schema
+        self._short = {one.name: one for one in plan.there if one.type == pa.float32()}
+        self.schema = plan.schema
         """The columns of the batches to be written."""
         self.rows = 0
         """How many were written."""
@@ -93,9 +106,17 @@ class TableLoad:
         if not rows.num_rows:
             return
         self._sent.append((self.rows, lines))
-        self._check_text(rows)
+        for name, values in zip(rows.schema.names, rows.columns, strict=True):
+            if name in self._key and values.null_count:
+                row = pc.index(pc.is_null(values), True).as_py()
+                raise RefusedFile(f"{self._place(self.rows + row)}, column {name!r}: the key has no value")
+            if pa.types.is_string(values.type):
+                self._check_text(name, values)
+            elif name in self._short:
+                self._check_digits(self._short[name], values)
         self.rows += rows.num_rows
         self._told(lambda: self._writer.write(rows))
+        self._writer.rows = self.rows
 
     def finish(self) -> None:
         """All rows are there: put them where they belong. Raises `RefusedFile`."""
@@ -117,14 +138,20 @@ class TableLoad:
             return f"row {row + 1}"
         return f"{self._unit} {lines()[row - first].as_py()}"
 
-    def _check_text(self, rows: pa.RecordBatch) -> None:
-        for name, values in zip(rows.schema.names, rows.columns, strict=True):
-            if not pa.types.is_string(values.type) or not _has_nul(values):
-                continue
+    def _check_text(self, column: str, values: pa.StringArray) -> None:
+        if _may_have_nul(values):
             row = pc.index(pc.match_substring(values, "\0"), True).as_py()
             if row >= 0:
-                where = f"{self._place(self.rows + row)}, column {name!r}"
+                where = f"{self._place(self.rows + row)}, column {column!r}"
                 raise RefusedFile(f"{where}: the value holds a NUL character, which databases refuse")
+
+    def _check_digits(self, column: TableColumn, values: pa.Array) -> None:
+        """A number of 32 bits gives back so many digits, and databases round to them without a word."""
+        short = pc.cast(values, pa.float32(), safe=False)
+        row = pc.index(pc.equal(short.cast(pa.string()), values.cast(pa.string())), False).as_py()
+        if row >= 0:
+            where = f"{self._place(self.rows + row)}, column {column.name!r}"
+            raise RefusedFile(f"{where}: {values[row].as_py()} has more digits than its type {column.declared} keeps")
 
     def _told(self, send: Callable[[], Any]) -> None:
         try:
@@ -142,7 +169,7 @@ class TableLoad:
         return f"{self._unit}s {places[0].as_py()} to {places[-1].as_py()}"
 
 
-def _has_nul(values: pa.StringArray) -> bool:
-    """Whether one may be among the values: all of the buffer that they share is looked at."""
+def _may_have_nul(values: pa.StringArray) -> bool:
+    """Whether a NUL is in the buffer that these values share with others."""
     data = values.buffers()[2]
     return data is not None and re.search(b"\0", data) is not None
