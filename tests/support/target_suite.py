@@ -70,11 +70,11 @@ class TargetSuite:
 
     def test_dates_times_and_decimals_arrive(self, url: str, query: Query) -> None:
         put(url, to("dated"), pa.record_batch({
-            "d": pa.array([AT.date()]), "t": pa.array([AT.time()], pa.time64("us")), "at": pa.array([AT]),
+            "d": pa.array([AT.date()]), "t": pa.array([AT.time()], pa.time64("us")), "ts": pa.array([AT]),
             "utc": pa.array([AT.replace(tzinfo=dt.UTC)], pa.timestamp("us", "UTC")),
             "n": pa.array([Decimal("12345678901234567.89")], pa.decimal128(20, 2)),
         }))  # fmt: skip
-        ((day, time, at, utc, number),) = query("SELECT d, t, at, utc, n FROM dated")
+        ((day, time, at, utc, number),) = query("SELECT d, t, ts, utc, n FROM dated")
         assert str(day) == "2026-03-01"
         assert str(time).removeprefix("0") == "8:30:15.250000"
         assert str(at) == "2026-03-01 08:30:15.250000"
@@ -138,10 +138,10 @@ class TargetSuite:
         assert query("SELECT count(*) FROM not_empty") == [(2,)]
 
     def test_upsert_changes_what_is_there_and_adds_the_rest(self, url: str, query: Query) -> None:
-        where = to("merged", mode="upsert", key=("id", "at"))
-        put(url, where, {"id": [1, 2], "at": ["a", "b"], "v": [1.0, 2.0], "w": ["x", "y"]})
-        put(url, where, {"at": ["b", "A"], "id": [2, 1], "v": [5.0, None]}, 2)
-        assert query("SELECT id, at, v, w FROM merged ORDER BY id, at DESC") == [
+        where = to("merged", mode="upsert", key=("id", "kind"))
+        put(url, where, {"id": [1, 2], "kind": ["a", "b"], "v": [1.0, 2.0], "w": ["x", "y"]})
+        put(url, where, {"kind": ["b", "A"], "id": [2, 1], "v": [5.0, None]}, 2)
+        assert query("SELECT id, kind, v, w FROM merged ORDER BY id, kind DESC") == [
             (1, "a", 1.0, "x"), (1, "A", None, None), (2, "b", 5.0, "y"),
         ]  # fmt: skip
 

@@ -39,5 +39,9 @@ def _opened(url: sa.URL) -> DatabaseTarget:
             from sluice.loading.targets.mysql import MysqlTarget
 
             return MysqlTarget(url)
+        case "duckdb":
+            from sluice.loading.targets.duckdb import DuckdbTarget
+
+            return DuckdbTarget(url)
         case _:
             return DatabaseTarget(sa.create_engine(url, poolclass=sa.NullPool, hide_parameters=True))

@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, NoSuchTableError, SQLAlchemyError
+from sqlalchemy.sql.elements import quoted_name
 from sqlalchemy.types import TypeEngine
 
 from sluice.loading.errors import AlreadyLoaded, RefusedFile, TargetFailed
@@ -167,15 +168,14 @@ class DatabaseTarget:
         table = self._quoted(to)
         if not plan.there:
             key = key_of(to, plan.schema)
-            columns = [
-                sa.Column(one.name, sql_type(one.type, keys=len(key) if one.name in key else 0), autoincrement=False)
-                for one in plan.schema
-            ]
+            types = {one.name: sql_type(one.type, keys=len(key) if one.name in key else 0) for one in plan.schema}
+            columns = [sa.Column(quoted_name(name, True), type_, autoincrement=False) for name, type_ in types.items()]
             constraint = [sa.PrimaryKeyConstraint(*key)] if key else []
-            made = sa.Table(to.table, sa.MetaData(), *columns, *constraint, schema=to.schema, **self._table_options())
+            name = quoted_name(to.table, True)
+            made = sa.Table(name, sa.MetaData(), *columns, *constraint, schema=to.schema, **self._table_options())
             made.create(connection)
-        for name in plan.added:
-            column, type_ = self._column(name, plan.schema.field(name).type)
+        for added in plan.added:
+            column, type_ = self._column(added, plan.schema.field(added).type)
             run(connection, f"ALTER TABLE {table} ADD COLUMN {column} {type_}")
         for one in plan.misfits:
             self._check_widening(connection, table, self._quote(one.there.name), one.needed)

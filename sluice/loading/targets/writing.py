@@ -40,6 +40,7 @@ class Writer:
 
     def __init__(self, connection: sa.Connection, table: str, plan: LoadPlan, refusal: Refusal) -> None:
         self._connection = connection
+        self._table = table
         self._refusal = refusal
         self.rows = 0
         """How many were written in batches before."""
