@@ -12,7 +12,19 @@ from config.project import load_project
 from config.settings import CHECKOUT
 from services.deployments.declared import read_declarations
 
-DOCUMENTS = ["README.md", "README.zh-CN.md", "CHANGELOG.md", "docs/flows.md", "docs/operations.md", "docs/scaling.md"]
+DOCUMENTS = [
+    "README.md",
+    "README.zh-CN.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "docs/architecture.md",
+    "docs/executor.md",
+    "docs/flows.md",
+    "docs/glossary.md",
+    "docs/guarantees.md",
+    "docs/operations.md",
+    "docs/scaling.md",
+]
 
 
 def blocks(document: str, language: str) -> list[str]:
@@ -43,3 +55,12 @@ def test_every_link_leads_to_a_file(document: str) -> None:
     targets = re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8"))
     missing = [target for target in targets if "://" not in target and not (path.parent / target).exists()]
     assert not missing
+
+
+def test_the_glossary_has_each_term_once_in_order_and_on_one_line() -> None:
+    text = (CHECKOUT / "docs/glossary.md").read_text(encoding="utf-8")
+    lines = text.partition("## Terms\n\n")[2].splitlines()
+    terms = [found[1] for line in lines if (found := re.match(r"- \*\*(.+?)\*\*: .+\.$", line))]
+    assert len(terms) == len(lines)
+    assert terms == sorted(set(terms))
+    assert max(map(len, lines)) <= 120
