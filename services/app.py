@@ -1,9 +1,8 @@
 """The composition root: the one place where the parts of each role are built and joined.
 
 Reading it from top to bottom is reading the architecture: listeners emit into the journal; the router asks the rules
-and hands runs to the dispatcher and signals to their submission; the
-run state tracker tells the listeners how it ended; the resumer applies
-signals; the executor runs flows.
+and hands runs to the dispatcher and signals to their submission; the run state tracker publishes how events ended; the
+file archiver reads that; the resumer applies signals; the executor runs flows.
 """
 
 from __future__ import annotations
@@ -25,9 +24,7 @@ from config.settings import Settings
 from config.sources import RedisSource
 from events.errors import Backpressure, ConfigError, TransientError
 from events.event import RESUME, Event
-from events.rule_model import RuleSpec
 from events.signal import ResumeSignal
-from events.window import halves_of
 from services.home.home import PRIVATE_UMASK, Home
 from services.listeners.message_intake import MessageIntake, event_intake, signal_intake
 from services.operations.inspector import Inspector
@@ -43,6 +40,9 @@ if TYPE_CHECKING:
     from services.executor.pool.process_template import ProcessTemplate
     from services.prefect_api.client import PrefectApi
     from services.signals.submission import SignalSubmission
+    from services.store.event_transitions import EventTransitions
+    from services.store.rules.parked_events import ParkedEvents
+    from services.store.rules.windows import WindowStore
 
 EVENTS: Final = "sluice.events"
 TRIM_SECONDS: Final = 86_400.0
@@ -229,28 +229,17 @@ async def _files(shared: Shared) -> Parts:
 
 
 async def _router(shared: Shared) -> Parts:
-    from events.signal import signal_for
-    from services.dispatch.announcer import Announcer
-    from services.dispatch.dispatcher import Dispatcher
-    from services.dispatch.run_creator import RunCreator
-    from services.operations.retention_job import LEASE_SECONDS as RETENTION_LEASE_SECONDS
-    from services.operations.retention_job import RetentionJob
     from services.prefect_api.signatures import check_with_prefect
     from services.routing.poison_check import ends_its_judge
     from services.routing.router import Router
     from services.routing.rule_windows import RuleWindows
-    from services.runs.run_state_tracker import RunStateTracker
     from services.store.event_transitions import EventTransitions
     from services.store.events.verdict_lines import VerdictLines
     from services.store.rules.parked_events import ParkedEvents
-    from services.store.rules.rule_usage import RuleUsages
     from services.store.rules.rules_in_force import RulesInForce
     from services.store.rules.windows import WindowStore
-    from services.store.runs.created_runs import CreatedRuns
-    from services.store.runs.dispatch_queues import DispatchQueues
 
-    settings, redis = shared.settings, shared.redis
-    prefect = await shared.prefect()
+    settings, redis, prefect = shared.settings, shared.redis, await shared.prefect()
     live = LiveProject(
         shared.project,
         home=settings.home,
@@ -258,80 +247,93 @@ async def _router(shared: Shared) -> Parts:
         publish=RulesInForce(redis).put,
     )
     submission = shared.submission()
-    progress = EventTransitions(redis, retention_seconds=settings.history.retention_seconds)
-    announcer = Announcer(prefect=prefect, busy=lambda: dispatcher.busy)
 
     async def submit(signal: ResumeSignal) -> None:
         await submission.submit(signal)
 
-    def pace(rule: str) -> RuleSpec:
-        known = live.project.rules.get(rule)
-        return known.spec if known is not None else RuleSpec(name=rule, on="*", run="unknown/unknown")
-
-    dispatch_queues = DispatchQueues(redis)
-    parked = ParkedEvents(redis)
+    transitions = EventTransitions(redis, retention_seconds=settings.history.retention_seconds)
     window_store = WindowStore(redis, seen_seconds=settings.journal.seen_seconds)
-
-    async def needed() -> list[str]:
-        stores = (dispatch_queues, window_store, parked)
-        return [position for store in stores for position in await store.oldest_positions()]
-
     windows = RuleWindows(
-        rules=lambda: live.project.rules,
+        rules=live.rules,
         store=window_store,
-        fetch=shared.journal.fetch,
-        releases=progress,
-        resume=lambda action: submit(signal_for(action)),
-        bury=shared.dead_letters.add,
+        journal=shared.journal,
+        transitions=transitions,
+        dead_letters=shared.dead_letters,
+        submit_signal=submit,
     )
+    parked = ParkedEvents(redis)
     router = Router(
         journal=shared.journal,
         judge=live.judge,
         lines=VerdictLines(redis, settings.history),
-        handover=progress,
+        handover=transitions,
         parked=parked,
         dead_letters=shared.dead_letters,
         submit_signal=submit,
         windows=windows,
         poison_check=lambda event: ends_its_judge(event, live.project, home=settings.home),
     )
-    dispatcher = Dispatcher(
-        queues=dispatch_queues,
-        paces=RuleUsages(redis),
-        lease=Lease(redis, "dispatch", ttl_seconds=DISPATCH_LEASE_SECONDS),
-        pace=pace,
-        calls=lambda wake: RunCreator(
-            prefect=prefect,
-            recorder=progress,
-            fetch=shared.journal.fetch,
-            bury=shared.dead_letters.add,
-            withdraw=shared.dead_letters.discard,
-            announce=announcer.announce,
-            halve=lambda action, events: halves_of(live.project.rules.get(action.rule), action, events),
-            settings=settings.dispatcher,
-            wake=wake,
-        ),
-        rules_version=lambda: live.project.version,
-        rejudge=progress.rejudge,
-        settings=settings.dispatcher,
-    )
-    outcomes = RunStateTracker(prefect=prefect, recorder=progress, runs=CreatedRuns(redis), history=shared.history)
-    retention = RetentionJob(
-        redis=redis,
-        needed=needed,
-        lease=Lease(redis, "retention", ttl_seconds=RETENTION_LEASE_SECONDS),
-        journal=settings.journal,
-        history=settings.history,
-    )
     return {
         "rules": live,
         "router": router,
         "windows": windows,
-        "dispatcher": dispatcher,
-        "announcer": announcer,
-        "outcomes": outcomes,
-        "retention": retention,
+        **_dispatch(shared, prefect, live, transitions),
+        "retention": _retention(shared, window_store, parked),
     }
+
+
+def _dispatch(shared: Shared, prefect: PrefectApi, live: LiveProject, transitions: EventTransitions) -> Parts:
+    """From decided runs to runs in Prefect, and their states back."""
+    from services.dispatch.announcer import Announcer
+    from services.dispatch.dispatcher import Dispatcher
+    from services.dispatch.run_creator import RunCreator
+    from services.runs.run_state_tracker import RunStateTracker
+    from services.store.rules.rule_usage import RuleUsages
+    from services.store.runs.created_runs import CreatedRuns
+    from services.store.runs.dispatch_queues import DispatchQueues
+
+    settings, redis = shared.settings, shared.redis
+    announcer = Announcer(prefect=prefect, busy=lambda: dispatcher.busy)
+    creator = RunCreator(
+        prefect=prefect,
+        transitions=transitions,
+        journal=shared.journal,
+        dead_letters=shared.dead_letters,
+        announcer=announcer,
+        rules=live.rules,
+        settings=settings.dispatcher,
+    )
+    dispatcher = Dispatcher(
+        queues=DispatchQueues(redis),
+        paces=RuleUsages(redis),
+        lease=Lease(redis, "dispatch", ttl_seconds=DISPATCH_LEASE_SECONDS),
+        rules=live.rules,
+        calls=creator,
+        rules_version=lambda: live.project.version,
+        rejudge=transitions.rejudge,
+        settings=settings.dispatcher,
+    )
+    tracker = RunStateTracker(prefect=prefect, recorder=transitions, runs=CreatedRuns(redis), history=shared.history)
+    return {"dispatcher": dispatcher, "announcer": announcer, "outcomes": tracker}
+
+
+def _retention(shared: Shared, windows: WindowStore, parked: ParkedEvents) -> Part:
+    """Nothing is trimmed away that a dispatch queue, a window or a parked event still needs."""
+    from services.operations.retention_job import LEASE_SECONDS, RetentionJob
+    from services.store.runs.dispatch_queues import DispatchQueues
+
+    stores = (DispatchQueues(shared.redis), windows, parked)
+
+    async def needed() -> list[str]:
+        return [position for store in stores for position in await store.oldest_positions()]
+
+    return RetentionJob(
+        redis=shared.redis,
+        needed=needed,
+        lease=Lease(shared.redis, "retention", ttl_seconds=LEASE_SECONDS),
+        journal=shared.settings.journal,
+        history=shared.settings.history,
+    )
 
 
 async def _resumer(shared: Shared) -> Parts:

@@ -12,6 +12,7 @@ import structlog
 
 from config.settings import DispatcherSettings
 from events.errors import Backpressure, TransientError
+from events.rule import RuleSet
 from events.rule_model import RuleSpec
 from services.common.backoff import Backoff, ended, heed_cancellation
 from services.dispatch.batch_planner import Allowance, DispatchQueue, RunBatch, held, next_batches, next_due
@@ -37,7 +38,7 @@ class Dispatcher:
     """The one process that holds the lease has runs created; others stand by.
 
     A run leaves its queue only in the step that records what became of it. Before that everything is safe to repeat,
-    because Prefect creates one run for an idempotency key. ``calls`` is given what wakes this part up.
+    because Prefect creates one run for an idempotency key.
     """
 
     def __init__(
@@ -46,8 +47,8 @@ class Dispatcher:
         queues: DispatchQueues,
         paces: RuleUsages,
         lease: Lease,
-        pace: Callable[[str], RuleSpec],
-        calls: Callable[[Callable[[], None]], RunCreator],
+        rules: Callable[[], RuleSet],
+        calls: RunCreator,
         rules_version: Callable[[], str],
         rejudge: Callable[[Sequence[tuple[str, Dispatch]]], Awaitable[int]],
         settings: DispatcherSettings,
@@ -55,7 +56,7 @@ class Dispatcher:
         self._source = queues
         self._paces = paces
         self._lease = lease
-        self._pace = pace
+        self._rules = rules
         self._rules_version = rules_version
         self._rejudge = rejudge
         self._settings = settings
@@ -65,8 +66,8 @@ class Dispatcher:
             share=settings.circuit_share,
             longest_probe_seconds=settings.longest_probe_seconds,
         )
-        self._wake = asyncio.Event()
-        self._calls = calls(self._wake.set)
+        self._calls = calls
+        self._wake = calls.woken
         self._queues: dict[str, DispatchQueue] = {}
         self._work: set[asyncio.Task[None]] = set()
         self._trouble = Backoff("dispatch", first_seconds=0.1, longest_seconds=5)
@@ -107,6 +108,11 @@ class Dispatcher:
     def busy(self) -> bool:
         """Whether runs wait that Prefect may be asked for."""
         return any(queue.items and not queue.circuit.is_open for queue in self._queues.values())
+
+    def _pace(self, rule: str) -> RuleSpec:
+        """Priority and limits of the rule; without limits if it is no more."""
+        known = self._rules().get(rule)
+        return known.spec if known is not None else RuleSpec(name=rule, on="*", run="unknown/unknown")
 
     async def _lead(self) -> None:
         """Dispatch for as long as the lease is ours."""

@@ -6,19 +6,20 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import structlog
 
 from config.settings import DispatcherSettings
-from events.action import RunDeployment
 from events.dead_letter import DeadLetter
 from events.errors import Backpressure, NotFound, RejectedEvent, TransientError
-from events.event import Event
 from events.identity import id_of
+from events.rule import RuleSet
+from events.window import halves_of
 from services.common.backoff import Backoff, ended, heed_cancellation
+from services.dispatch.announcer import Announcer
 from services.dispatch.batch_planner import DispatchQueue, Item, RunBatch
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.dispatch import (
@@ -31,10 +32,10 @@ from services.prefect_api.dispatch import (
     run_of,
     run_request,
 )
-from services.store.dead_letters import event_letter, letter_id_of, lost_event_letter
+from services.store.dead_letters import DeadLetters, event_letter, letter_id_of, lost_event_letter
 from services.store.event_transitions import EventTransitions, Made
 from services.store.events.event_history import compact_json
-from services.store.events.journal import JournalEntry
+from services.store.events.journal import Journal
 from services.store.runs.dispatch_queues import Dispatch, dispatch_of
 
 DEPLOYMENT_SECONDS: Final = 60.0
@@ -59,41 +60,32 @@ _Outcome: TypeAlias = tuple[DispatchQueue, Item, Result]
 log = structlog.get_logger()
 
 
-class Announce(Protocol):
-    """Tells Prefect's event feed that an event led to a run; never waits, never raises."""
-
-    def __call__(self, dispatch: Dispatch, run_id: str) -> None: ...
-
-
 class RunCreator:
     """Makes calls, one at a time for each deployment, and sees to their consequences.
 
-    ``wake`` is called when something may be tried that could not before. ``halve`` makes two actions of one that was
-    refused, each for half of its events, or none where it cannot be divided (see `events.window.halves_of`).
+    ``woken`` is set when something may be tried that could not be tried before. A refused action for several events is
+    divided into two, each for half of the events, where the rule allows it (see `events.window.halves_of`).
     """
 
     def __init__(
         self,
         *,
         prefect: PrefectApi,
-        recorder: EventTransitions,
-        fetch: Callable[[Sequence[str]], Awaitable[Mapping[str, JournalEntry]]],
-        bury: Callable[[DeadLetter], Awaitable[None]],
-        withdraw: Callable[[Sequence[str]], Awaitable[object]],
-        announce: Announce,
-        halve: Callable[[RunDeployment, Sequence[Event]], Sequence[RunDeployment]],
+        transitions: EventTransitions,
+        journal: Journal,
+        dead_letters: DeadLetters,
+        announcer: Announcer,
+        rules: Callable[[], RuleSet],
         settings: DispatcherSettings,
-        wake: Callable[[], None],
     ) -> None:
         self._prefect = prefect
-        self._recorder = recorder
-        self._fetch = fetch
-        self._bury = bury
-        self._withdraw = withdraw
-        self._announce = announce
-        self._halve = halve
+        self._transitions = transitions
+        self._journal = journal
+        self._dead_letters = dead_letters
+        self._announcer = announcer
+        self._rules = rules
         self._settings = settings
-        self._wake = wake
+        self.woken = asyncio.Event()
         self._deployments: dict[str, tuple[float, DispatchTarget]] = {}
         self._probing: asyncio.Task[None] | None = None
         self._prefect_trouble = Backoff(
@@ -130,7 +122,7 @@ class RunCreator:
                 results = await self._results(batch)
             finally:
                 self.busy.discard(batch.deployment)
-                self._wake()
+                self.woken.set()
             await self._settle(batch, results)
         except Exception:
             # An answer that nobody foresaw must not be asked for again in a tight circle, nor end the others' calls.
@@ -142,7 +134,7 @@ class RunCreator:
                 item.in_flight = False
             for rule in rules:
                 self.uncounted[rule] -= 1
-            self._wake()
+            self.woken.set()
 
     async def close(self) -> None:
         """End what runs in the background."""
@@ -203,7 +195,7 @@ class RunCreator:
                 queue.noticed = True
                 with contextlib.suppress(TransientError, Backpressure):
                     (letter, *_) = await self._letters(item.dispatch, "deployment-missing", reason, attempts=1)
-                    await self._bury(letter.model_copy(update={"id": _notice_id(queue)}))
+                    await self._dead_letters.add(letter.model_copy(update={"id": _notice_id(queue)}))
 
     def _refused_call(self, sent: Sequence[tuple[DispatchQueue, Item]], error: RejectedEvent) -> list[_Outcome]:
         """Prefect did not take the call as a whole: its halves are tried, until it is clear whose fault it is."""
@@ -239,7 +231,7 @@ class RunCreator:
             self._prefect_trouble.worked()
         finally:
             self._probing = None  # whatever ended this: nothing is sent to Prefect as long as it stands
-            self._wake()
+            self.woken.set()
 
     async def _settle(self, batch: RunBatch, results: Sequence[_Outcome]) -> None:
         made: list[_Outcome] = []
@@ -289,7 +281,7 @@ class RunCreator:
         """The runs exist, so this does not give up; if the process ends here, the queue still holds them."""
         while True:
             try:
-                await self._recorder.created([Made(item.entry, item.dispatch, one.run_id) for _, item, one in made])
+                await self._transitions.created([Made(item.entry, item.dispatch, one.run_id) for _, item, one in made])
                 for _, item, result in refused:
                     await self._refuse(item, result)
                 await self._take_notices_back({id(queue): queue for queue, _, _ in made}.values())
@@ -300,7 +292,7 @@ class RunCreator:
         self._redis_trouble.worked()
         for _, item, result in made:
             self.created += 1
-            self._announce(item.dispatch, result.run_id)
+            self._announcer.announce(item.dispatch, result.run_id)
             action = item.dispatch.action
             log.debug("run created", event_id=id_of(action.identities[0]), rule=action.rule, run_id=result.run_id)
 
@@ -308,7 +300,7 @@ class RunCreator:
         """The letters that said what a rule waits for are no longer true; one may be from an earlier process."""
         noticed = [queue for queue in queues if queue.noticed]
         if noticed:
-            await self._withdraw([_notice_id(queue) for queue in noticed])
+            await self._dead_letters.discard([_notice_id(queue) for queue in noticed])
         for queue in noticed:
             queue.noticed = False
 
@@ -319,11 +311,11 @@ class RunCreator:
             return
         letters = await self._letters(dispatch, result.code, result.said[:_REASON_LIMIT], attempts=item.attempts + 1)
         for letter in letters:
-            await self._bury(letter)
+            await self._dead_letters.add(letter)
             said = {"rule": letter.rule, "code": letter.code, "reason": letter.reason}
             log.warning("an event became a dead letter", event_id=letter.event_id, source=letter.source, **said)
         told = [(letter.id, letter.code, letter.reason) for letter in letters]
-        await self._recorder.refused(item.entry, dispatch, told)
+        await self._transitions.refused(item.entry, dispatch, told)
         self.refused += 1
 
     async def _divide(self, item: Item, result: Result) -> bool:
@@ -333,23 +325,25 @@ class RunCreator:
         events would run twice.
         """
         dispatch = item.dispatch
-        held = await self._fetch(dispatch.positions)
+        held = await self._journal.fetch(dispatch.positions)
         entries = [held[position] for position in dispatch.positions if position in held]
         if len(entries) < len(dispatch.positions):
             return False
-        actions = self._halve(dispatch.action, [entry.event for entry in entries])
+        actions = halves_of(
+            self._rules().get(dispatch.action.rule), dispatch.action, [entry.event for entry in entries]
+        )
         if not actions:
             return False
         run_id = await run_of(self._prefect, dispatch.action)
         if run_id is not None:
-            await self._recorder.created([Made(item.entry, dispatch, run_id)])
+            await self._transitions.created([Made(item.entry, dispatch, run_id)])
             return True
         parts, begin = [], 0
         for action in actions:
             part = entries[begin : begin + len(action.identities)]
             begin += len(action.identities)
             parts.append(replace(dispatch_of(action, [(one.event, one.position) for one in part]), part=True))
-        await self._recorder.divided(item.entry, dispatch, parts, result.said[:_DIVIDED_REASON_LIMIT])
+        await self._transitions.divided(item.entry, dispatch, parts, result.said[:_DIVIDED_REASON_LIMIT])
         log.warning(
             "a run was refused and is divided to find the event at fault",
             rule=dispatch.action.rule,
@@ -361,7 +355,7 @@ class RunCreator:
 
     async def _letters(self, dispatch: Dispatch, code: str, reason: str, *, attempts: int) -> list[DeadLetter]:
         action = dispatch.action
-        held = await self._fetch(dispatch.positions)
+        held = await self._journal.fetch(dispatch.positions)
         letters = []
         for identity, position in zip(action.identities, dispatch.positions, strict=True):
             entry = held.get(position)

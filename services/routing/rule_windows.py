@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, assert_never
@@ -11,18 +11,17 @@ from typing import Any, Final, assert_never
 import structlog
 
 from events.action import ResumeRun, RunDeployment
-from events.dead_letter import DeadLetter
 from events.errors import Backpressure, RejectedEvent, TransientError
 from events.event import Event
 from events.identity import id_of
 from events.rule import RuleSet, Verdict
-from events.signal import signal_for
+from events.signal import ResumeSignal, signal_for
 from events.window import Gathered, ask_of, can_be_divided, conclude
 from services.common.backoff import Backoff, heed_cancellation
-from services.store.dead_letters import event_letter
+from services.store.dead_letters import DeadLetters, event_letter
 from services.store.event_transitions import EventTransitions, dead_value, window_token
 from services.store.events.event_history import compact_json, note_line
-from services.store.events.journal import JournalEntry
+from services.store.events.journal import Journal
 from services.store.rules.windows import Closed, Counts, Reply, WindowStore
 from services.store.runs.dispatch_queues import dispatch_of
 
@@ -60,17 +59,17 @@ class RuleWindows:
         *,
         rules: Callable[[], RuleSet],
         store: WindowStore,
-        fetch: Callable[[Iterable[str]], Awaitable[Mapping[str, JournalEntry]]],
-        releases: EventTransitions,
-        resume: Callable[[ResumeRun], Awaitable[None]],
-        bury: Callable[[DeadLetter], Awaitable[None]],
+        journal: Journal,
+        transitions: EventTransitions,
+        dead_letters: DeadLetters,
+        submit_signal: Callable[[ResumeSignal], Awaitable[None]],
     ) -> None:
         self._rules = rules
         self._store = store
-        self._fetch = fetch
-        self._releases = releases
-        self._resume = resume
-        self._bury = bury
+        self._journal = journal
+        self._transitions = transitions
+        self._dead_letters = dead_letters
+        self._submit_signal = submit_signal
         self._wake = asyncio.Event()
         self._working = Backoff("close windows", first_seconds=0.1, longest_seconds=5)
         self._counts = Counts(0, 0, 0)
@@ -135,7 +134,7 @@ class RuleWindows:
         return status
 
     async def _finish(self, closed: Closed) -> None:
-        entries = await self._fetch(member.position for member in closed.members)
+        entries = await self._journal.fetch([member.position for member in closed.members])
         there = [member for member in closed.members if member.position in entries]
         if len(there) < len(closed.members):
             gone = [member.identity for member in closed.members if member.position not in entries]
@@ -175,11 +174,11 @@ class RuleWindows:
                         dispatch_of(action, [(events[name], positions[name]) for name in action.identities])
                     )
                 case ResumeRun():
-                    await self._resume(action)
+                    await self._submit_signal(signal_for(action))
                 case _:
                     assert_never(action)
         line = compact_json(note_line(closed.rule, _said_of(closed, len(pairs))))
-        await self._releases.release(
+        await self._transitions.release(
             token=window_token(closed.rule),
             events=pairs,
             dispatches=dispatches,
@@ -203,7 +202,7 @@ class RuleWindows:
                 code=error.code,
                 reason=error.reason,
             )
-            await self._bury(letter)
+            await self._dead_letters.add(letter)
             value = dead_value(letter.id, closed.rule, error.code, error.reason)
             line = compact_json(
                 [
@@ -215,7 +214,7 @@ class RuleWindows:
                     error.reason[:1000],
                 ]
             )
-            await self._releases.release(token=window_token(closed.rule), events=[pair], value=value, lines=[line])
+            await self._transitions.release(token=window_token(closed.rule), events=[pair], value=value, lines=[line])
             log.warning(
                 "an event became a dead letter",
                 event_id=event.id,

@@ -14,7 +14,7 @@ from config.parameters import ParameterFindings
 from config.project import Project, load_project
 from events.errors import ConfigError, SluiceError
 from events.event import Event
-from events.rule import Verdict, evaluate
+from events.rule import RuleSet, Verdict, evaluate
 from services.store.rules.rules_in_force import InForce
 
 LOOK_SECONDS: Final = 1.0
@@ -63,6 +63,10 @@ class LiveProject:
     def project(self) -> Project:
         """The project in force at this moment."""
         return self._project
+
+    def rules(self) -> RuleSet:
+        """The rules in force."""
+        return self._project.rules
 
     def judge(self, event: Event) -> tuple[tuple[Verdict, ...], str]:
         """The verdicts of the rules in force, and their version."""

@@ -15,8 +15,7 @@ from config.settings import DispatcherSettings, HistorySettings, JournalSettings
 from events.event import Event
 from events.rule import Rule, RuleSet, evaluate
 from events.rule_model import RuleSpec
-from events.signal import ResumeSignal, signal_for
-from events.window import halves_of
+from events.signal import ResumeSignal
 from services.dispatch.announcer import Announcer
 from services.dispatch.dispatcher import LEASE_SECONDS, Dispatcher
 from services.dispatch.run_creator import RunCreator
@@ -74,10 +73,10 @@ class World:
         self.windows = RuleWindows(
             rules=lambda: self.rules,
             store=WindowStore(self.redis, seen_seconds=60),
-            fetch=self.journal.fetch,
-            releases=self.progress,
-            resume=lambda action: self._take_signal(signal_for(action)),
-            bury=self.dead.add,
+            journal=self.journal,
+            transitions=self.progress,
+            dead_letters=self.dead,
+            submit_signal=self._take_signal,
         )
         self.router = Router(
             journal=self.journal,
@@ -94,17 +93,15 @@ class World:
             queues=self.queues,
             paces=RuleUsages(self.redis),
             lease=Lease(self.redis, "dispatcher", ttl_seconds=self.lease_seconds),
-            pace=self._pace,
-            calls=lambda wake: RunCreator(
+            rules=lambda: self.rules,
+            calls=RunCreator(
                 prefect=self.prefect,
-                recorder=self.progress,
-                fetch=self.journal.fetch,
-                bury=self.dead.add,
-                withdraw=self.dead.discard,
-                announce=self.announcer.announce,
-                halve=lambda action, events: halves_of(self.rules.get(action.rule), action, events),
+                transitions=self.progress,
+                journal=self.journal,
+                dead_letters=self.dead,
+                announcer=self.announcer,
+                rules=lambda: self.rules,
                 settings=self.dispatcher_settings,
-                wake=wake,
             ),
             rules_version=lambda: self.version,
             rejudge=self.progress.rejudge,
@@ -147,10 +144,6 @@ class World:
 
     async def _take_signal(self, signal: ResumeSignal) -> None:
         self.signals.append(signal)
-
-    def _pace(self, name: str) -> RuleSpec:
-        rule = self.rules.get(name)
-        return rule.spec if rule else RuleSpec(name="gone", on=("*",), run="a/b")
 
 
 async def deployment(api: PrefectApi, *, name: str | None = None, schema: dict[str, Any] | None = None) -> str:

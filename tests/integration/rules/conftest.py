@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 from config.settings import HistorySettings, JournalSettings
-from events.action import ResumeRun
 from events.event import Event
 from events.identity import identity_of
 from events.rule import Rule, RuleSet, evaluate
 from events.rule_model import RuleSpec
-from events.signal import ResumeSignal, signal_for
+from events.signal import ResumeSignal
 from services.routing.router import Router
 from services.routing.rule_windows import RuleWindows
 from services.store.connection import AsyncRedis
@@ -49,10 +48,10 @@ class Routing:
         self.windows = RuleWindows(
             rules=lambda: self.rules,
             store=self.store,
-            fetch=self.journal.fetch,
-            releases=self.progress,
-            resume=self._resume,
-            bury=self.dead.add,
+            journal=self.journal,
+            transitions=self.progress,
+            dead_letters=self.dead,
+            submit_signal=self._submit,
         )
         self.router = Router(
             journal=self.journal,
@@ -95,9 +94,6 @@ class Routing:
 
     async def _submit(self, signal: ResumeSignal) -> None:
         self.signals.append(signal)
-
-    async def _resume(self, action: ResumeRun) -> None:
-        await self._submit(signal_for(action))
 
 
 def an_event(type_: str = "m.a", *, id_: str | None = None, data: Any = None, subject: str | None = None) -> Event:
