@@ -14,7 +14,7 @@ from sluice.loading.batch import Reading, RowBatch
 from sluice.loading.contract import Contract
 from sluice.loading.errors import RefusedFile
 from sluice.loading.formats.encodings import TextEncoding, encoding_of
-from sluice.loading.formats.text import open_text
+from sluice.loading.formats.text import empty_is_null, open_text
 from sluice.loading.source import Member
 
 _PIECE: Final = 1024 * 1024
@@ -36,6 +36,7 @@ def read_fixed_width(member: Member, contract: Contract | None) -> Reading:
     """
     places = _places(member, contract)
     encoding = encoding_of(member, contract.encoding if contract else None)
+    null = empty_is_null(contract)
     skipped = _header_lines(member, contract, places, encoding)
 
     def batches() -> Iterator[RowBatch]:
@@ -44,7 +45,7 @@ def read_fixed_width(member: Member, contract: Contract | None) -> Reading:
                 numbers = [first + place for place, line in enumerate(lines) if line.strip()]
                 kept = [(number, lines[number - first]) for number in numbers if number not in skipped]
                 if kept:
-                    yield _batch(kept, places, member)
+                    yield _batch(kept, places, member, empty_is_null=null)
 
     evidence = {"encoding": f"{encoding.name}: {encoding.why}", "row of names": sorted(skipped) or None}
     return Reading([place.name for place in places], typed=False, batches=batches, unit="line", evidence=evidence)
@@ -103,7 +104,7 @@ def _blocks(text: io.TextIOWrapper, member: Member) -> Iterator[tuple[int, list[
         yield number, [rest]
 
 
-def _batch(lines: list[tuple[int, str]], places: list[Place], member: Member) -> RowBatch:
+def _batch(lines: list[tuple[int, str]], places: list[Place], member: Member, *, empty_is_null: bool) -> RowBatch:
     column = pa.array([line for _, line in lines], pa.string())
     end = places[-1].end
     if end is not None:
@@ -118,6 +119,7 @@ def _batch(lines: list[tuple[int, str]], places: list[Place], member: Member) ->
     arrays = []
     for place in places:
         values = pc.utf8_trim(pc.utf8_slice_codeunits(column, place.start, place.end), " \t")
-        arrays.append(pc.if_else(pc.greater(lengths, place.start), values, pa.scalar(None, pa.string())))
+        there = pc.not_equal(values, "") if empty_is_null else pc.greater(lengths, place.start)
+        arrays.append(pc.if_else(there, values, pa.scalar(None, pa.string())))
     numbers = pa.array([number for number, _ in lines], pa.int64())
     return RowBatch(pa.RecordBatch.from_arrays(arrays, [place.name for place in places]), lambda: numbers)

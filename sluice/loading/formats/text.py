@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sluice.loading.contract import Contract
 from sluice.loading.formats.encodings import TextEncoding, not_utf8, open_utf8
 from sluice.loading.source import Member
 
@@ -22,6 +23,11 @@ def open_text(member: Member, encoding: TextEncoding) -> Iterator[io.TextIOWrapp
             for number, line in enumerate(lines, start=1):
                 _check(member, line, number, encoding)
         raise
+
+
+def empty_is_null(contract: Contract | None) -> bool:
+    """Whether an empty field of a text is a missing value: unless the contract's ``missingValues`` leave it out."""
+    return contract is None or contract.file_schema is None or "" in contract.file_schema.missing_values
 
 
 def _check(member: Member, line: bytes, number: int, encoding: TextEncoding) -> None:

@@ -13,6 +13,7 @@ from sluice.display import visible
 from sluice.loading.batch import Reading, RowBatch
 from sluice.loading.contract import Contract
 from sluice.loading.errors import RefusedFile
+from sluice.loading.formats.text import empty_is_null
 from sluice.loading.source import Member
 
 _PIECE_BYTES: Final = 64 * 1024
@@ -47,6 +48,8 @@ def read_xml(member: Member, contract: Contract | None) -> Reading:
             f"`row_tag`; its rows may be {visible(example)!r}"
         )
 
+    null = "" if empty_is_null(contract) else None
+
     def batches() -> Iterator[RowBatch]:
         waiting: list[Row] = []
         weight = 0
@@ -54,16 +57,17 @@ def read_xml(member: Member, contract: Contract | None) -> Reading:
             waiting.append((line, row))
             weight += 50 * len(columns) + sum(len(value) for value in row.values() if value)
             if len(waiting) >= _BATCH_ROWS or weight >= _BATCH_BYTES:
-                yield _batch(waiting, columns)
+                yield _batch(waiting, columns, null)
                 waiting, weight = [], 0
         if waiting:
-            yield _batch(waiting, columns)
+            yield _batch(waiting, columns, null)
 
     return Reading(list(columns), typed=False, batches=batches, unit="line", evidence={"element of a row": tag})
 
 
-def _batch(rows: list[Row], columns: dict[str, None]) -> RowBatch:
-    arrays = [pa.array([row.get(name) for _, row in rows], pa.string()) for name in columns]
+def _batch(rows: list[Row], columns: dict[str, None], null: str | None) -> RowBatch:
+    texts = ([row.get(name) for _, row in rows] for name in columns)
+    arrays = [pa.array([None if text == null else text for text in one], pa.string()) for one in texts]
     lines = pa.array([line for line, _ in rows], pa.int64())
     return RowBatch(pa.RecordBatch.from_arrays(arrays, list(columns)), lambda: lines)
 

@@ -43,6 +43,13 @@ def test_a_field_may_start_later_and_the_last_one_may_go_on_to_the_end(tmp_path:
     ]
 
 
+def test_blanks_are_an_empty_text_where_the_contract_says_so(tmp_path: Path) -> None:
+    path = written(tmp_path, "x.txt", "   1          1\n   2\n")
+    assert rows(path, CONTRACT)[0] == {"id": "1", "name": None, "price": "1"}
+    kept = {"schema": {"fields": [ID, NAME, PRICE], "missingValues": ["-"]}}
+    assert rows(path, kept) == [{"id": "1", "name": "", "price": "1"}, {"id": "2", "name": None, "price": None}]
+
+
 def test_a_line_with_the_names_is_no_row(tmp_path: Path) -> None:
     path = written(tmp_path, "x.txt", "ID  Name  Price\n   1Zoë    1.50\n")
     assert rows(path, CONTRACT) == [{"id": "1", "name": "Zoë", "price": "1.50"}]

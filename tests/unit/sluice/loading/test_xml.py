@@ -33,12 +33,18 @@ def test_attributes_and_elements_of_a_row_are_its_columns(tmp_path: Path) -> Non
             "from/zip": "08001", "note": None, "from": None,
         },
         {
-            "id": "2", "name": " two\nlines ", "price/currency": "CHF", "price": "", "from/city": None,
-            "from/zip": None, "note": None, "from": "",
+            "id": "2", "name": " two\nlines ", "price/currency": "CHF", "price": None, "from/city": None,
+            "from/zip": None, "note": None, "from": None,
         },
     ]  # fmt: skip
     assert lines == [4, 9]
     assert (reading.typed, reading.evidence["element of a row"]) == (False, "item")
+
+
+def test_an_empty_element_is_an_empty_text_where_the_contract_says_so(tmp_path: Path) -> None:
+    path = written(tmp_path, "x.xml", "<a><item><b/><c>1</c></item><item/></a>")
+    contract = {**CONTRACT, "schema": {"fields": [{"name": "b"}], "missingValues": ["-"]}}
+    assert rows(path, contract) == [{"b": "", "c": "1"}, {"b": None, "c": None}]
 
 
 def test_the_contract_must_name_the_element_and_an_example_is_given(tmp_path: Path) -> None:
@@ -84,7 +90,7 @@ def test_many_rows_come_whole_and_in_order(tmp_path: Path) -> None:
     content = "".join(f"<item><n>{number}</n><s>{'x' * (number % 300)}</s></item>\n" for number in range(25_000))
     found = table(written(tmp_path, "x.xml", f"<a>{content}</a>"), CONTRACT)
     assert found.column("n").to_pylist() == [str(number) for number in range(25_000)]
-    assert [len(text) for text in found.column("s").to_pylist()] == [number % 300 for number in range(25_000)]
+    assert [len(text or "") for text in found.column("s").to_pylist()] == [number % 300 for number in range(25_000)]
 
 
 @pytest.mark.parametrize(
