@@ -9,25 +9,24 @@ import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Final, cast
+from typing import Any, Final, cast
 from uuid import UUID
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 from prefect import State, flow, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
-from sluice import Budget, OpenedFile, open_file, visible
-from sluice.budgets import unpacked
+from sluice import Budget, open_file, visible
+from sluice.loading.formats import read
+from sluice.loading.source import ENDINGS, members
 
 DEPLOYMENT: Final = {"memory_mb": 1024, "time_seconds": 1800}
 
 BUDGET: Final = Budget(unpacked_bytes=64 * 1024**3)
 """Only pieces are in memory, so that the file itself may be large."""
-PIECE_BYTES: Final = 8 * 1024 * 1024
 SECONDS_BETWEEN_UPDATES: Final = 1.0
 
 
@@ -49,25 +48,21 @@ class ConversionProgress:
 def pieces(path: Path) -> Iterator[tuple[float, pa.RecordBatch]]:
     """The file's rows as text, a piece at a time, each with the share of the file that is read by then.
 
-    Raises `ValueError` (of `sluice`) for a file that may not be read, costs too much, or changes while it is read.
+    Raises `ValueError` (of `sluice`) for a file that may not be read, costs too much, changes while it is read, or has
+    a row that is not like its header.
     """
     with open_file(path) as raw:
-        names = pa.csv.open_csv(_unpacked(raw, path)).schema.names
-        BUDGET.check("columns", len(names), f"{path.name} has {len(names)} columns")
-        version = raw.version
-    with open_file(path, version=version) as raw:
-        reader = pa.csv.open_csv(
-            _unpacked(raw, path),
-            read_options=pa.csv.ReadOptions(block_size=PIECE_BYTES),
-            parse_options=pa.csv.ParseOptions(newlines_in_values=True),
-            convert_options=pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
-        )
-        for batch in reader:
-            yield raw.tell() / (raw.size or 1), batch
-
-
-def _unpacked(raw: OpenedFile, path: Path) -> IO[bytes]:
-    return unpacked(raw, BUDGET, size=raw.size, compressed=path.suffix == ".gz", name=path.name)
+        found = list(members(raw, path.name, BUDGET))
+        if len(found) > 1:
+            raise ValueError(f"{visible(path.name)} holds {len(found)} files: convert them one by one")
+        (member,) = found
+        reading = read(member)
+        schema = pa.schema([(name, pa.string()) for name in reading.columns])
+        for batch in reading.batches():
+            if batch.bad:
+                raise ValueError(f"{member.label}, line {batch.bad[0].line}: {batch.bad[0].reason}")
+            columns = [column.cast(pa.string()) for column in batch.rows.columns]
+            yield member.share_read, pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 @task(cache_policy=NO_CACHE)
@@ -89,8 +84,6 @@ def convert(source: Path, target: Path) -> int:
                 raise ValueError(f"{visible(source.name)} has no rows")
             writer.close()
         draft.replace(target)
-    except pa.ArrowInvalid as error:
-        raise ValueError(visible(f"{source.name} cannot be read as CSV: {error}")) from error
     finally:
         draft.unlink(missing_ok=True)
     progress.reached(1)
@@ -99,9 +92,12 @@ def convert(source: Path, target: Path) -> int:
 
 @flow(name="csv-to-parquet")
 def csv_to_parquet(path: str, target: str | None = None) -> State[dict[str, Any]]:
-    """Convert the CSV (or CSV.gz) file at ``path``; ``target`` is by default the same name with .parquet beside it."""
+    """Convert the CSV file at ``path``, packed or not; ``target`` is by default its name with .parquet beside it.
+
+    An empty field becomes null.
+    """
     source = Path(path)
-    plain = source.with_suffix("") if source.suffix == ".gz" else source
+    plain = source.with_suffix("") if source.suffix.lower() in ENDINGS else source
     written = Path(target) if target else plain.with_suffix(".parquet")
     rows = convert(source, written)
     summary = {"file": str(written), "rows": rows, "bytes": written.stat().st_size}

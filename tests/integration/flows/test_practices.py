@@ -111,10 +111,26 @@ def test_a_conversion_keeps_values_as_they_are_written_and_shows_its_progress(
     assert list(artifacts(state).values()) == [100.0]
 
 
+@pytest.mark.parametrize("end", [b"\r\n", b"\n", b"\r"])
+def test_a_conversion_loses_no_byte_where_a_value_goes_over_the_edge_of_a_piece(tmp_path: Path, end: bytes) -> None:
+    lines = [b"id,s,p"]
+    length = len(lines[0]) + len(end)
+    for piece in range(1, 18):  # in each a value whose first line ends with the last byte of a megabyte
+        head = b'%07d,"' % piece
+        text = b"z" * (piece * 1024 * 1024 - 1 - length - len(head)) + end + b"B"
+        lines.append(head + text + b'",x')
+        length += len(lines[-1]) + len(end)
+    (tmp_path / "x.csv").write_bytes(end.join([*lines, b""]))
+    state = csv_to_parquet(str(tmp_path / "x.csv"), return_state=True)
+    assert state.is_completed(), state.message
+    values = pq.read_table(tmp_path / "x.parquet").column("s").to_pylist()
+    assert [value.encode() for value in values] == [line[9:-3] for line in lines[1:]]
+
+
 def test_a_conversion_that_fails_leaves_no_file(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a,b\n1,2\n3\n")
     state = csv_to_parquet(str(tmp_path / "x.csv"), return_state=True)
-    assert "x.csv cannot be read as CSV" in str(state.message)
+    assert "x.csv, line 3" in str(state.message)
     assert [path.name for path in tmp_path.iterdir()] == ["x.csv"]
 
 
