@@ -26,6 +26,7 @@ from sluice.loading.errors import AmbiguousFile, RefusedFile
 from sluice.loading.formats.blocks import Blocks, count_lines
 from sluice.loading.formats.dialect import SAMPLE_BYTES, DelimitedDialect, find_dialect
 from sluice.loading.formats.encodings import TextEncoding, encoding_of, not_utf8, open_utf8
+from sluice.loading.formats.text import empty_is_null
 from sluice.loading.source import Member
 
 _MARK: Final = re.compile(rb"[\r\n]\xef\xbb\xbf")
@@ -50,7 +51,7 @@ def read_delimited(member: Member, contract: Contract | None) -> Reading:
         "quoting": _quoting(dialect),
         "line ends": ", ".join(_line_ends(beginning)) or "none",
     }
-    found = DelimitedText(member, encoding, dialect, empty_is_null=_empty_is_null(contract))
+    found = DelimitedText(member, encoding, dialect, empty_is_null=empty_is_null(contract))
     return Reading(dialect.columns, typed=False, batches=found.batches, notes=found.notes, evidence=evidence)
 
 
@@ -298,10 +299,6 @@ def _decoded(member: Member, beginning: bytes, encoding: TextEncoding, *, whole:
         return codecs.getincrementaldecoder("utf-8")().decode(beginning, final=whole)
     except UnicodeDecodeError:
         not_utf8(member, beginning, 1, encoding)
-
-
-def _empty_is_null(contract: Contract | None) -> bool:
-    return contract is None or contract.file_schema is None or "" in contract.file_schema.missing_values
 
 
 def _line_ends(text: bytes) -> list[str]:

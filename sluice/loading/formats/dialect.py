@@ -138,7 +138,8 @@ def _with_columns(dialect: DelimitedDialect, sample: Sample, contract: Contract)
         names = [one.name for one in fields] or [f"column_{number}" for number in range(1, len(first) + 1)]
         why = "none: the contract says `header: false`"
         return replace(dialect, columns=names, evidence=dialect.evidence | {"header": why})
-    if contract.dialect.header or {one.name for one in fields} == {name.strip() for name in first}:
+    told = contract.dialect.header or contract.dialect.header_rows is not None
+    if told or {one.name for one in fields} == {name.strip() for name in first}:
         why = f"line {line}: the contract says so"
     else:
         why = check_header(first, rows, label=sample.label, line=line)

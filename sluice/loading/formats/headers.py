@@ -20,6 +20,7 @@ def check_header(header: Sequence[str], rows: Sequence[Sequence[str]], *, label:
 
     Raises `AmbiguousFile` where it may as well be a row: a value of it looks like the values below.
     """
+    _check_named(header, rows, label, line)
     doubtful = None
     certain = None
     for position, name in enumerate(header):
@@ -42,6 +43,18 @@ def check_header(header: Sequence[str], rows: Sequence[Sequence[str]], *, label:
     if certain is not None:
         return f"line {line}: {visible(certain, 40)!r} is text above values that are not"
     return f"line {line}: nothing in it looks like a value"
+
+
+def _check_named(header: Sequence[str], rows: Sequence[Sequence[str]], label: str, line: int) -> None:
+    """Refuse a title, or a line of delimiters, that stands above the names: it leaves most columns without one."""
+    filled = [place for place in range(len(header)) if any(len(row) > place and row[place].strip() for row in rows)]
+    unnamed = [place for place in filled if not header[place].strip()]
+    if 2 * len(unnamed) > len(filled):
+        raise AmbiguousFile(
+            f"{label}: line {line} names {len(filled) - len(unnamed)} of {len(filled)} columns: if the names stand in "
+            f"a line below, say so in a contract, for example `dialect: {{headerRows: [{line + 1}]}}`; if these are "
+            f"the names, `dialect: {{headerRows: [{line}]}}`"
+        )
 
 
 def _kind(value: str) -> re.Pattern[str] | None:

@@ -362,3 +362,20 @@ def test_the_evidence_is_in_words(written: Any) -> None:
         "quoting": "'\"', doubled inside",
         "line ends": "LF",
     }
+
+
+@pytest.mark.parametrize("first", [",,", "Report of May,,", " ,  ,"])
+def test_a_first_line_that_names_less_than_half_of_the_columns_is_ambiguous(written: Any, first: str) -> None:
+    path = written(f"{first}\nid,name,price\n1,a,2.5\n2,b,3.5\n")
+    message = refusal(path, kind=AmbiguousFile)
+    assert "line 1 names" in message
+    assert "headerRows: [2]" in message
+    assert table(path, {"dialect": {"headerRows": [2]}}) == (
+        ["id", "name", "price"],
+        [("1", "a", "2.5"), ("2", "b", "3.5")],
+    )
+    assert len(table(path, {"dialect": {"headerRows": [1]}})[1]) == 3
+
+
+def test_a_column_without_a_name_is_taken_where_most_have_one(written: Any) -> None:
+    assert table(written("id,name,\n1,a,x\n2,b,y\n"))[0] == ["id", "name", ""]
