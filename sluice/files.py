@@ -25,6 +25,11 @@ _OPENAT2: Final = 437
 """The system call's number, the same on every architecture."""
 _BENEATH: Final = 0x08 | 0x04 | 0x02
 """RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_MAGICLINKS."""
+_AT_EMPTY_PATH: Final = 0x1000
+_STATX_BTIME: Final = 0x800
+_STATX_BTIME_AT: Final = 80
+_STATX_BYTES: Final = 256
+"""The time of birth in Linux' `struct statx`, the same on every architecture."""
 _NOT_THERE: Final = frozenset({errno.ENOSYS, errno.EPERM, errno.EINVAL, errno.E2BIG, errno.EAGAIN})
 """No openat2: an old kernel, a filter that forbids it, or names that move all the time. The walk does without it."""
 _READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_NOCTTY", 0)
@@ -54,6 +59,9 @@ class OpenedFile(io.BufferedReader):
         """In bytes, as it lies on the disk; more once it is unpacked."""
         self.version = _version(found)
         """``INODE-SIZE-MTIMENS``, as the event attribute ``fileversion`` has it."""
+        self.made_ns = _made_ns(descriptor)
+        """When the file was made, in nanoseconds; None where the file system does not tell. A file that takes another
+        one's place may get its inode, and with ``cp -p`` its time of change."""
         self._closed_as: str | None = None
 
     @property
@@ -178,6 +186,20 @@ def _openat2(directory: int, relative: bytes) -> int | None:
     if number in _NOT_THERE:
         return None
     raise OSError(number, os.strerror(number), os.fsdecode(relative))
+
+
+def _made_ns(descriptor: int) -> int | None:
+    """The time at which the file was made; neither a rename nor chmod changes it."""
+    born = getattr(os.fstat(descriptor), "st_birthtime", None)  # macOS
+    if born is not None:
+        return int(born * 1e9)
+    statx = getattr(_libc(), "statx", None)
+    answer = ctypes.create_string_buffer(_STATX_BYTES)
+    if statx is None or statx(descriptor, b"", _AT_EMPTY_PATH, _STATX_BTIME, answer) != 0:
+        return None
+    (told,) = struct.unpack_from("I", answer, 0)
+    seconds, nanoseconds = struct.unpack_from("qI", answer, _STATX_BTIME_AT)
+    return seconds * 10**9 + nanoseconds if told & _STATX_BTIME else None
 
 
 def _libc() -> ctypes.CDLL:

@@ -49,6 +49,9 @@ FOLDERS_VARIABLE: Final = "SLUICE_FOLDERS"
 CONTRACTS_VARIABLE: Final = "SLUICE_CONTRACTS"
 """Environment variable of a run: files and folders with the project's contracts, a JSON list. The executor sets it."""
 
+REJECTED_FOLDER: Final = "rejected"
+"""The folder inside a watched one that the bad rows of its files are written to; nothing in it is an arrival."""
+
 FILE_VARIABLE: Final = "SLUICE_FILE"
 """Environment variable of a run that one file event led to: ``{"path", "version"}`` as JSON. The executor sets it."""
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from sluice.errors import UnreadableYaml
 from sluice.loading.contract import Contract
 from sluice.loading.errors import RefusedFile
-from sluice.loading.names import original_name, without_packing
+from sluice.loading.names import as_dropped, original_name, without_packing
 from sluice.protocol import CONTRACTS_VARIABLE
 from sluice.yaml_file import Document, KeyPath, read_yaml
 
@@ -98,7 +98,7 @@ def contract_for(file: str | os.PathLike[str], sources: Sequence[Path]) -> Contr
 
 def fits(pattern: str, name: str) -> bool:
     """Whether a contract with this ``path`` is for a file of this name."""
-    name = original_name(name) or name
+    name = as_dropped(original_name(name) or name)
     wanted = _plain(pattern)
     return any(fnmatch.fnmatchcase(_plain(one), wanted) for one in (name, without_packing(name)))
 

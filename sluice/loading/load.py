@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -21,15 +22,16 @@ from sluice.loading.contract import Contract, FileDialect, LoadRules
 from sluice.loading.errors import AlreadyLoaded, RefusedFile
 from sluice.loading.file_rows import FileRows, Progress, file_rows
 from sluice.loading.inspection import inspect
-from sluice.loading.names import NameFromFile, original_name, table_of, without_packing
+from sluice.loading.names import NameFromFile, as_dropped, original_name, table_of, without_packing
 from sluice.loading.rejects import TOLD
 from sluice.loading.report import LoadReport
-from sluice.loading.source import members
+from sluice.loading.source import FileView, members
 from sluice.loading.targets import Destination, FileVersion, open_target
 from sluice.loading.transfer import LookedAt, Transfer
 from sluice.tables import table_key
 
 BUDGET: Final = Budget()
+_PIECE_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,12 +154,22 @@ def _opened(path: Path) -> Iterator[OpenedFile]:
 def _version(raw: OpenedFile) -> FileVersion:
     digest = hashlib.file_digest(raw, "sha256").hexdigest()
     raw.seek(0)
-    return FileVersion(display(Path(raw.path).name), raw.version, digest)
+    first = partial(_digest_of_first, raw.fileno())
+    return FileVersion(display(Path(raw.path).name), raw.version, digest, raw.made_ns, first)
+
+
+def _digest_of_first(descriptor: int, count: int) -> str:
+    digest = hashlib.sha256()
+    with FileView(descriptor) as view:
+        while count and (piece := view.read(min(count, _PIECE_BYTES))):
+            digest.update(piece)
+            count -= len(piece)
+    return digest.hexdigest()
 
 
 def _stem(name: str) -> str:
     """The name without the endings that say how it is packed and of which format it is."""
-    return posixpath.splitext(without_packing(original_name(name) or name))[0]
+    return posixpath.splitext(without_packing(as_dropped(original_name(name) or name)))[0]
 
 
 def _without_told(rows: FileRows) -> FileRows:

@@ -20,13 +20,21 @@ REJECTED_ENDING: Final = ".rejected.csv"
 """Of the names of files with bad rows; before it stands the name of the file that they are from."""
 PACKED: Final = (".gz", ".zst", ".bz2", ".xz")
 """Endings of single files that are packed."""
+_COUNTED: Final = re.compile(
+    r"^(.+?)(?:~(?:[2-9]|[1-9][0-9]{1,3}))+((?:\.[^.]*)?(?:\.(?:gz|zst|bz2|xz))?)$", re.IGNORECASE | re.DOTALL
+)
 _REJECTED: Final = re.compile(rf"(.+?)(?:\.[0-9a-f]{{8}})?{re.escape(REJECTED_ENDING)}", re.IGNORECASE | re.DOTALL)
 
 
 def original_name(name: str) -> str | None:
     """The name of the file that the bad rows in a file of this name are from; None for any other file."""
-    found = _REJECTED.fullmatch(name)
-    return found[1] if found else None
+    found = _REJECTED.fullmatch(as_dropped(name))
+    return as_dropped(found[1]) if found else None
+
+
+def as_dropped(name: str) -> str:
+    """The name without the ``~2`` that a file gets when it is put away where another one of its name lies."""
+    return _COUNTED.sub(r"\1\2", name)
 
 
 def without_packing(name: str) -> str:

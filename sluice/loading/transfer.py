@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 import pyarrow as pa
 
@@ -20,9 +19,7 @@ from sluice.loading.names import REJECTED_ENDING, column_names
 from sluice.loading.rejects import RejectedRows
 from sluice.loading.report import BadRows, LoadReport, bad_rows, columns_told
 from sluice.loading.targets import DatabaseTarget, Destination, FileVersion, LoadPlan, TableLoad
-
-REJECTED: Final = "rejected"
-"""The folder, beside ``done`` and ``failed`` of a watch, for files of bad rows."""
+from sluice.protocol import REJECTED_FOLDER
 
 
 class NeedsApproval(RefusedFile):
@@ -164,7 +161,7 @@ class Transfer:
 def rejected_path(raw: OpenedFile) -> Path:
     """Where the bad rows of a file belong: below the watched folder that it lies in, or beside it."""
     folder, inner = watched_folder(raw.path)
-    return Path(folder) / REJECTED / f"{inner.removesuffix(REJECTED_ENDING)}{REJECTED_ENDING}"
+    return Path(folder) / REJECTED_FOLDER / f"{inner.removesuffix(REJECTED_ENDING)}{REJECTED_ENDING}"
 
 
 def _discarding(rejects: RejectedRows) -> Callable[..., None]:

@@ -9,6 +9,7 @@ from typing import Final, Self
 
 from config.settings import FileSettings
 from config.sources import FilesSource
+from sluice.protocol import REJECTED_FOLDER
 
 OWN: Final = b".sluice"
 """What Sluice itself puts beside files begins so, and is never an arrival."""
@@ -26,12 +27,12 @@ class Folder:
     source: FilesSource
     settings: FileSettings
     archives: frozenset[bytes]
-    """The names of the folders inside the watch that files are put away in."""
+    """The names of the folders inside the watch that files are put away in, and bad rows are written to."""
 
     @classmethod
     def of(cls, name: str, source: FilesSource, settings: FileSettings) -> Self:
         """The watch ``name``; a relative path is taken from the working directory."""
-        archives = frozenset({os.fsencode(source.done), os.fsencode(source.failed)})
+        archives = frozenset(os.fsencode(one) for one in (source.done, source.failed, REJECTED_FOLDER))
         return cls(name, os.fsencode(os.path.abspath(source.path)), source, settings, archives)
 
     @property

@@ -77,6 +77,8 @@ class DatabaseTarget:
                     register.forget(connection, to)
                 elif register.is_entered(connection, to, file):
                     raise AlreadyLoaded
+                elif to.mode == "append":
+                    register.check_not_grown(connection, to, file)
                 self._shape(connection, to, plan)
                 with self._undone_on_error(connection, to, plan):
                     register.enter(connection, to, file)
@@ -84,6 +86,7 @@ class DatabaseTarget:
                     try:
                         yield load
                         load.finish()
+                        register.counted(connection, to, file, load.rows)
                     finally:
                         load.close()
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import pyarrow as pa
@@ -48,6 +48,10 @@ class FileVersion:
     """``INODE-SIZE-MTIMENS``, as `sluice.OpenedFile` has it."""
     digest: str
     """SHA-256 of the content."""
+    made_ns: int | None = None
+    """As `sluice.OpenedFile` has it."""
+    digest_of_first: Callable[[int], str] | None = field(default=None, compare=False)
+    """The SHA-256 of its first so many bytes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -250,3 +250,14 @@ async def test_a_note_that_comes_back_with_its_file_is_not_run(watched: Watched)
     await watched.settled()
     assert sorted(path.name for path in (watched.path / "failed").iterdir()) == [path.name for path in failed]
     await watched.exactly(2)
+
+
+async def test_bad_rows_that_a_load_has_put_aside_are_no_arrivals(watched: Watched) -> None:
+    (watched.path / "rejected" / "deep").mkdir(parents=True)
+    (watched.path / "rejected" / "a.csv.rejected.csv").write_text("x")
+    listener = await watched.listen(include=["*.csv"])
+    (watched.path / "rejected" / "deep" / "b.csv.rejected.csv").write_text("x")
+    (watched.path / "a.csv.rejected.csv").write_text("x")  # mended, and dropped again
+    (event,) = await watched.exactly(1)
+    assert event["subject"] == "a.csv.rejected.csv"
+    assert listener.status()["uncovered"]["count"] == 0

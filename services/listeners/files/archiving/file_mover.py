@@ -24,6 +24,7 @@ from services.listeners.files.scanning.writers import Writers, held_off
 
 _LONGEST_NAME: Final = 255
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_PACKED: Final = frozenset({b".gz", b".zst", b".bz2", b".xz"})
 _MOVING: Final = OWN + b"-moving-"
 _DRAFT: Final = OWN + b"-draft-"
 
@@ -247,10 +248,13 @@ def fit(name: bytes, suffix: bytes) -> bytes:
 
 
 def _candidates(path: bytes) -> Iterator[bytes]:
-    """The path itself, then ``a~2.csv``, ``a~3.csv`` and so on."""
+    """The path itself, then ``a~2.csv``, ``a~3.csv`` and so on, with both of two suffixes behind: ``a~2.csv.gz``."""
     yield path
     directory, slash, name = path.rpartition(b"/")
     stem, suffix = os.path.splitext(name)
+    if suffix.lower() in _PACKED:
+        stem, inner = os.path.splitext(stem)
+        suffix = inner + suffix
     for number in range(2, 10_000):
         yield directory + slash + fit(stem, b"~%d" % number + suffix[-64:])
 

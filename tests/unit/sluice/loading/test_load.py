@@ -57,6 +57,7 @@ def written(tmp_path: Path) -> Any:
     def write(name: str, content: str | bytes) -> Path:
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
+        path.unlink(missing_ok=True)  # another file, not one that was written on
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return path
 
@@ -509,3 +510,15 @@ def test_progress_goes_from_none_to_all(written: Any, database: Path) -> None:
     assert shares == sorted(shares)
     assert len(told) > 2
     assert told[-1] == (1.0, 900_000)
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x~2.csv", "x~10.csv", "x~2~3.csv", "X~2.CSV"])
+def test_a_file_that_was_put_away_under_another_name_goes_to_the_table_of_its_own(
+    written: Any, database: Path, name: str
+) -> None:
+    assert load(written(name, "id\n1\n"), database, None).table == "x"
+
+
+@pytest.mark.parametrize("name", ["x~1.csv", "x~2b.csv", "x~02.csv"])
+def test_other_names_with_a_tilde_are_their_own(written: Any, database: Path, name: str) -> None:
+    assert load(written(name, "id\n1\n"), database, None).table != "x"

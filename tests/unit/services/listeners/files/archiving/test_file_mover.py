@@ -203,6 +203,23 @@ def test_a_folder_on_another_file_system_gets_a_whole_copy(box: Path, monkeypatc
         subprocess.run(["rm", "-r", str(target)], check=True)
 
 
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("a.csv.gz", "a~2.csv.gz"),
+        ("a.CSV.XZ", "a~2.CSV.XZ"),
+        ("a.gz", "a~2.gz"),
+        ("a.b.zip", "a.b~2.zip"),
+        ("a", "a~2"),
+    ],
+)
+def test_a_file_whose_name_is_taken_keeps_all_its_suffixes(box: Path, name: str, other: str) -> None:
+    version = _file(box, name)
+    (box / "done").mkdir()
+    (box / "done" / name).write_text("somebody else's")
+    assert _mover(box).move(name.encode(), version, EVENT, b"done").target == f"done/{other}".encode()
+
+
 def test_a_marker_that_was_set_again_is_not_taken_away(box: Path) -> None:
     version = _file(box, "a.csv.done")
     _mover(box).drop_marker(b"a.csv.done", str(version._replace(mtime_ns=1)))
