@@ -21,8 +21,10 @@ from typing import Any
 
 from demo.installation import Failed, Installation
 
-CSV = "station,day,degrees\n" + "".join(f"S{n % 7},2026-03-{n % 28 + 1:02d},{n / 10}\n" for n in range(200))
-ROWS = 200
+FILE = Path(__file__).parent / "data" / "seattle-weather.csv"
+"""Four years of weather in Seattle, from the U.S. National Oceanic and Atmospheric Administration; public domain."""
+ROWS = 1461
+SNOW = 23
 
 
 class DemoTimeline:
@@ -91,10 +93,10 @@ def _stopped(installation: Installation, timeline: DemoTimeline) -> None:
 
 def _ingest(installation: Installation, timeline: DemoTimeline) -> None:
     inbox = Path(next(iter(installation.status["watches"].values())))
-    part = inbox / "weather.csv.part"
-    part.write_text(CSV, encoding="utf-8")
-    timeline.begin("A CSV file of 200 rows is dropped into the inbox")
-    part.rename(inbox / "weather.csv")
+    part = inbox / f"{FILE.name}.part"
+    shutil.copyfile(FILE, part)
+    timeline.begin(f"A CSV file of {ROWS} days is dropped into the inbox")
+    part.rename(inbox / FILE.name)
     run = installation.until(_first(installation, "ingest-file"), "a run of ingest-file exists")
     timeline.reached(f"flow run {run['name']!r} created", _time(run["created"]))
     run = installation.until(_ended(installation, "ingest-file", run["id"]), "the run has ended")
@@ -105,11 +107,11 @@ def _ingest(installation: Installation, timeline: DemoTimeline) -> None:
     timeline.reached("the flow completed", _time(run["end_time"]))
     _demand("sluice" in run["tags"], f"the run carries the tag `sluice`: {run['tags']}")
     with sqlite3.connect(installation.home / "data.db") as database:
-        (rows,) = database.execute("SELECT count(*) FROM weather").fetchone()
-    _demand(rows == ROWS, f"the table weather has {rows} rows, not {ROWS}")
-    timeline.reached(f"{rows} rows are in the database")
+        found = database.execute("SELECT count(*), sum(weather = 'snow') FROM seattle_weather").fetchone()
+    _demand(found == (ROWS, SNOW), f"the table seattle_weather has {found} days and days with snow, not {ROWS, SNOW}")
+    timeline.reached(f"{found[0]} rows are in the database")
     _demand(bool(installation.artifacts(run["id"])), "the run has a summary artifact")
-    installation.until((inbox / "done" / "weather.csv").exists, "the file is moved to done/")
+    installation.until((inbox / "done" / FILE.name).exists, "the file is moved to done/")
     timeline.reached("the file is in done/")
     _demand(len(installation.runs("ingest-file")) == 1, "there is exactly one run for the file")
 
