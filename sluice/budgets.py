@@ -34,8 +34,8 @@ class Budget(BaseModel):
     line_bytes: Count = 16 * 1024 * 1024
     """Of one record: a line, a quoted record of several lines, or the values of one row."""
     columns: Count = 1_000
-    rows: Count = 10_000_000
-    cells: Count = 200_000_000
+    rows: Count = 100_000_000
+    cells: Count = 1_000_000_000
     """Rows times columns, empty ones included."""
     members: Count = 1_000
     """Files of one archive."""

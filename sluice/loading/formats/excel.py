@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -38,9 +37,11 @@ def read_excel(member: Member, contract: Contract | None) -> Reading:
     label = f"{member.label}, sheet {visible(name)}"
     sheet = _Sheet(workbook.rows(name), label)
     header, columns = _header(sheet, dialect, _names(contract), label)
-    if contract is None or contract.file_schema is None:
-        _refuse_errors(sheet, header, label)
-    types = _types(sheet.below(header), len(columns), _texts(columns, contract))
+    kinds, errors = _look(sheet.below(header), len(columns))
+    if errors and (contract is None or contract.file_schema is None):
+        raise _refused_errors(errors, label)
+    texts = _texts(columns, contract)
+    types = [pa.string() if place in texts else _type(kinds[place]) for place in range(len(columns))]
 
     def batches() -> Iterator[RowBatch]:
         waiting: list[Row] = []
@@ -133,20 +134,13 @@ def _named(cell: Any) -> str:
     return "" if cell is None else " ".join(_text(cell).split())
 
 
-def _refuse_errors(sheet: _Sheet, header: int, label: str) -> None:
-    found = [
-        (f"{letters_of(place)}{number}", cell)
-        for number, cells in sheet.below(header)
-        for place, cell in enumerate(cells)
-        if isinstance(cell, CellError)
-    ]
-    if found:
-        shown = ", ".join(f"{place} {visible(cell)}" for place, cell in found[:_SHOWN])
-        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        raise RefusedFile(
-            f"{label}: cells show errors and have no values ({shown}{more}): mend the formulas, or let a contract's "
-            f'schema take them for missing: `missingValues: ["", "{visible(found[0][1])}"]`'
-        )
+def _refused_errors(errors: list[tuple[str, str]], label: str) -> RefusedFile:
+    shown = ", ".join(f"{place} {visible(text)}" for place, text in errors[:_SHOWN])
+    more = f" and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
+    return RefusedFile(
+        f"{label}: cells show errors and have no values ({shown}{more}): mend the formulas, or let a contract's schema "
+        f'take them for missing: `missingValues: ["", "{visible(errors[0][1])}"]`'
+    )
 
 
 def _texts(columns: Sequence[str], contract: Contract | None) -> set[int]:
@@ -155,32 +149,30 @@ def _texts(columns: Sequence[str], contract: Contract | None) -> set[int]:
     return {place for place, field in enumerate(fields) if field is not None and field.type == "string"}
 
 
-def _types(rows: Iterator[Row], width: int, texts: set[int]) -> list[pa.DataType]:
-    """For each column the type that gives all its values back unchanged."""
-    kinds: list[Counter[str]] = [Counter() for _ in range(width)]
-    for _, cells in rows:
+def _look(rows: Iterator[Row], width: int) -> tuple[list[set[str]], list[tuple[str, str]]]:
+    """What the cells of each column are, and the cells with errors: where, and what they show."""
+    kinds: list[set[str]] = [set() for _ in range(width)]
+    errors = []
+    for number, cells in rows:
         for place, cell in enumerate(cells[:width]):
-            if cell is not None:
-                kinds[place][_kind(cell)] += 1
-    return [pa.string() if place in texts else _type(set(kinds[place])) for place in range(width)]
+            if cell is None:
+                continue
+            kinds[place].add(_kind(cell))
+            if isinstance(cell, CellError):
+                errors.append((f"{letters_of(place)}{number}", str(cell)))
+    return kinds, errors
 
 
 def _kind(cell: Any) -> str:
-    match cell:
-        case bool():
-            return "boolean"
-        case int() | float():
-            return "integer" if cell == int(cell) and abs(cell) <= _LARGEST_EXACT else "number"
-        case datetime():
-            return "datetime"
-        case date():
-            return "date"
-        case time():
-            return "time"
-        case _:
-            return "text"
+    kind = _KINDS.get(type(cell), "text")
+    if kind == "number" and cell == int(cell) and abs(cell) <= _LARGEST_EXACT:
+        return "integer"
+    return kind
 
 
+_KINDS: Final[dict[type, str]] = {
+    bool: "boolean", int: "number", float: "number", datetime: "datetime", date: "date", time: "time"
+}  # fmt: skip
 _TYPES: Final = (
     ({"boolean"}, pa.bool_()),
     ({"integer"}, pa.int64()),

@@ -11,6 +11,7 @@ import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import IO, Final
 from xml.etree import ElementTree as ET
 
@@ -25,7 +26,7 @@ _LONGEST_TAG: Final = 64 * 1024
 _MOST_ERRORS: Final = 10_000
 _RELATIONSHIP: Final = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
 
-_XLSX_TAG: Final = re.compile(rb"<(?:[\w.-]+:)?(row|c)((?:\s[^>]*)?/?)>")
+_XLSX_TAG: Final = re.compile(rb'<(?:[\w.-]+:)?(row|c)(?:\sr="([A-Z]*)([0-9]+)")?((?:\s[^>]*)?/?)>')
 _XLSX_PLACE: Final = re.compile(rb"""\sr\s*=\s*["']([A-Za-z]*)(\d*)["']""")
 _XLSX_ERROR: Final = re.compile(rb"""\st\s*=\s*["']e["']""")
 _XLSX_VALUE: Final = re.compile(rb"<(?:[\w.-]+:)?v>([^<]*)<")
@@ -135,21 +136,27 @@ def _tags(xml: IO[bytes], pattern: re.Pattern[bytes], member: Member) -> Iterato
 def _xlsx_extent(xml: IO[bytes], member: Member) -> Extent:
     extent = Extent()
     row = column = -1
+    height = width = 0
     for tag in _tags(xml, _XLSX_TAG, member):
-        kind, attributes = tag.groups()
-        place = _XLSX_PLACE.search(attributes)
-        letters, digits = place.groups() if place else (b"", b"")
+        kind, letters, digits, attributes = tag.groups()
+        if digits is None and (place := _XLSX_PLACE.search(attributes)):
+            letters, digits = place.groups()
         if kind == b"row":
             row, column = int(digits) - 1 if digits else row + 1, -1
             continue
         row = int(digits) - 1 if digits else max(row, 0)
         column = _number_of(letters) if letters else column + 1
-        extent.holds(row, column)
-        if _XLSX_ERROR.search(attributes):
+        if row >= height:
+            height = row + 1
+        if column >= width:
+            width = column + 1
+        if b"e" in attributes and _XLSX_ERROR.search(attributes):
             extent.has_error(row, column, _XLSX_VALUE.search(tag.string, tag.end(), tag.end() + _LONGEST_TAG), member)
+    extent.height, extent.width = height, width
     return extent
 
 
+@lru_cache(maxsize=20_000)
 def _number_of(letters: bytes) -> int:
     number = 0
     for letter in letters.upper():

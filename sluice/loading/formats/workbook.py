@@ -86,8 +86,9 @@ def _with_errors(rows: Iterator[list[Any]], left: int, extent: Extent) -> Iterat
     wrong: dict[int, list[int]] = {}
     for row, column in extent.errors:
         wrong.setdefault(row, []).append(column)
+    before = [None] * left
     for number, cells in enumerate(rows):
-        found = [None] * left + [None if cell == "" else cell for cell in cells]
+        found = [*before, *(None if cell == "" else cell for cell in cells)] if left or "" in cells else cells
         for column in wrong.get(number, ()):
             found += [None] * (column + 1 - len(found))
             found[column] = CellError(extent.errors[number, column])
