@@ -8,6 +8,7 @@ from typing import Final
 from sluice.budgets import Budget
 
 BLOCK_BYTES: Final = 1024 * 1024
+_WINDOW: Final = 4096
 _END_OF_FILE: Final = b"\x1a"
 """Some old programs end a text with Ctrl-Z."""
 
@@ -98,8 +99,10 @@ class Blocks:
         if len(block) > self._budget.line_bytes:
             line_end = b"\n" if b"\n" in block else b"\r"
             end = block.find(line_end)
-            while end >= 0 and block.count(self._quote, 0, end) % 2:
-                end = block.find(line_end, end + 1)
+            marks = block.count(self._quote, 0, max(end, 0))
+            while end >= 0 and marks % 2:
+                before, end = end, block.find(line_end, end + 1)
+                marks += block.count(self._quote, before, max(end, 0))
             self.check_length(len(block) if end < 0 else end)
 
     def check_length(self, length: int, line: int | None = None) -> None:
@@ -108,8 +111,18 @@ class Blocks:
 
 
 def _last_line_end(text: bytes, before: int) -> int:
-    """Behind the last LF up to a position, or the last CR ahead of it; 0 if there is none."""
-    return max(text.rfind(b"\n", 0, before + 1), text.rfind(b"\r", 0, before)) + 1
+    """Behind the last LF up to a position, or the last CR ahead of it; 0 if there is none.
+
+    The text is looked through backwards in windows: of the two, one may be nowhere in it.
+    """
+    end = before + 1
+    while end > 0:
+        start = max(0, end - _WINDOW)
+        found = max(text.rfind(b"\n", start, end), text.rfind(b"\r", start, min(end, before)))
+        if found >= 0:
+            return found + 1
+        end = start
+    return 0
 
 
 def count_lines(text: bytes) -> int:

@@ -67,6 +67,50 @@ def zstd(content: bytes) -> bytes:
     return bytes(pa.compress(content, codec="zstd", asbytes=True))
 
 
+def one_text(path: Path) -> None:
+    with path.open("wb") as file:
+        file.write(b"a,b\n1,")
+        for _ in range(400):
+            file.write(b"x" * 1_000_000)
+        file.write(b"\n")
+
+
+def one_header(path: Path) -> None:
+    with path.open("wb") as file:
+        for _ in range(400):
+            file.write(b"x" * 1_000_000)
+        file.write(b",b\n1,2\n")
+
+
+def quotation(path: Path) -> None:
+    with path.open("wb") as file:
+        file.write(b'a,b\n1,"')
+        for _ in range(400):
+            file.write((b"text" * 49 + b"\n") * 5000)
+
+
+def commas(path: Path) -> None:
+    with gzip.open(path, "wb", 9) as file:
+        for _ in range(60):
+            file.write(b"," * 1_000_000)
+        file.write(b"\n1\n")
+
+
+def same_names(path: Path) -> None:
+    path.write_text(",".join(["c"] * 50_000) + "\n" + ",".join(["1"] * 50_000) + "\n")
+
+
+def rows(path: Path) -> None:
+    with gzip.open(path, "wb", 9) as file:
+        file.write(b"a\n")
+        for _ in range(40):
+            file.write((b"1" * 99 + b"\n") * 10_000)
+
+
+def quotations(path: Path) -> None:
+    path.write_text("a,b\n" + ('"' + ("x" * 499 + "\n") * 2 + '",') * 20_000)
+
+
 def one_line(path: Path) -> None:
     with path.open("wb") as file:
         file.write(b'{"a": "')
@@ -198,6 +242,16 @@ def members_of_nothing(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "bomb", "said"),
     [
+        ("zeros.csv.gz", ten_gigabytes(gzip.compress), "more than 262144 characters"),
+        ("zeros.csv.xz", ten_gigabytes(lzma.compress), "more than 262144 characters"),
+        ("text.csv", one_text, "line_bytes"),
+        ("header.csv", one_header, "more than 262144 characters"),
+        ("quotation.csv", quotation, "line_bytes"),
+        ("quotations.csv", quotations, "line_bytes"),
+        ("commas.csv.gz", commas, "more than 262144 characters"),
+        ("same.csv", same_names, "columns"),
+        ("rows.csv.gz", rows, "expansion_ratio"),
+        ("sparse.csv", sparse, "unpacked_bytes"),
         ("zeros.jsonl.gz", ten_gigabytes(gzip.compress), "line_bytes"),
         ("zeros.xml.gz", ten_gigabytes(gzip.compress), "not XML"),
         ("zeros.parquet.gz", ten_gigabytes(gzip.compress), "unpacked_bytes"),
