@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.loading.names import column_names, table_of
+from sluice.loading.names import as_dropped, column_names, original_name, table_of
 from sluice.tables import LONGEST_NAME, RESERVED, table_key
 
 
@@ -91,3 +91,30 @@ def test_long_column_names_are_cut_and_still_differ() -> None:
     names = column_names(["ü" * 40 + "a", "ü" * 40 + "b"], longest=63)
     assert len(set(names)) == 2
     assert all(len(name.encode()) <= 63 for name in names)
+
+
+@pytest.mark.parametrize(
+    ("name", "dropped"),
+    [
+        ("x~2.csv", "x.csv"),
+        ("x~17~2.csv", "x.csv"),
+        ("x~2.csv.gz", "x.csv.gz"),
+        ("X~2.CSV.XZ", "X.CSV.XZ"),
+        ("x~2", "x"),
+        ("x~2.b.csv", "x~2.b.csv"),
+        ("x~1.csv", "x~1.csv"),
+        ("x~02.csv", "x~02.csv"),
+        ("x~2b.csv", "x~2b.csv"),
+        ("~2.csv", "~2.csv"),
+        ("x~20000.csv", "x~20000.csv"),
+    ],
+)
+def test_the_name_that_a_file_was_dropped_under(name: str, dropped: str) -> None:
+    assert as_dropped(name) == dropped
+
+
+@pytest.mark.parametrize(
+    "name", ["x.csv.rejected.csv", "x~2.csv.rejected.csv", "x.csv.rejected~2.csv", "x~3.csv.0a1b2c3d.rejected~2.csv"]
+)
+def test_bad_rows_belong_to_the_file_that_was_dropped(name: str) -> None:
+    assert original_name(name) == "x.csv"
