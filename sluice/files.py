@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import io
 import json
 import os
@@ -107,7 +108,8 @@ def open_file(
 
     The path must lie in one of ``folders``: by default the watched folders of the project and those that the deployment
     names. Outside of a run that Prefect started there are none, and the file's own folder counts. Below such a folder
-    no symbolic link is followed, and the file must be a regular one.
+    no symbolic link is followed, and the file must be a regular one. Where the system does not keep users from giving
+    another name to a file that they may not read (a hard link), a private file with several names is refused as well.
 
     What is opened must be what was announced: ``version`` (``INODE-SIZE-MTIMENS``), the event's ``fileversion``, the
     version for which this run was created, or at least the ``size`` and ``mtime`` of the event's data. A file of which
@@ -283,7 +285,12 @@ def _folders(path: str) -> Sequence[str]:
 
 def _place(path: str, folders: Sequence[str | os.PathLike[str]]) -> tuple[bytes, bytes]:
     """The folder that the path lies in, the innermost if there are several, and the path below it."""
-    wanted = os.fsencode(path)
+    try:
+        wanted = os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise FileRefused(f"the file {path} is refused: no file can have this name") from error
+    if b"\0" in wanted:  # system calls would end the name there
+        raise FileRefused(f"the file {path} is refused: no file can have this name")
     found: list[tuple[int, bytes, bytes]] = []
     for folder in folders:
         root = os.path.abspath(os.fsencode(folder))
@@ -304,6 +311,11 @@ def _place(path: str, folders: Sequence[str | os.PathLike[str]]) -> tuple[bytes,
 def _compare(announced: _Announced, found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise FileRefused(f"the file {announced.path} is refused: it is not a regular file")
+    if found.st_nlink > 1 and not found.st_mode & stat.S_IROTH and not _protects_hard_links():
+        raise FileRefused(
+            f"the file {announced.path} is refused: it has {found.st_nlink} names, not everybody may read it, and this "
+            "system lets anybody give a name to any file (fs.protected_hardlinks): copy the file instead of linking it"
+        )
     now = _version(found)
     if announced.version is not None and announced.version != now:
         was = announced.version
@@ -317,6 +329,16 @@ def _compare(announced: _Announced, found: os.stat_result) -> None:
         f"the file {announced.path} has changed since it was announced: it was {was} and is {now} (inode-size-mtime) "
         "now; the new version has an event, and so a run, of its own"
     )
+
+
+@functools.cache
+def _protects_hard_links() -> bool:
+    """Whether the system lets users link only files that they may read and write, as Linux does unless told not to."""
+    try:
+        with open("/proc/sys/fs/protected_hardlinks", encoding="ascii") as file:
+            return file.read().strip() != "0"
+    except OSError:
+        return False
 
 
 def _same_time(mtime: str, mtime_ns: int) -> bool:

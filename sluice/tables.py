@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sluice.errors import TableRefused
 
@@ -46,37 +46,89 @@ def claim_table(
     """
     import sqlalchemy as sa
 
+    owners_table().create(connection, checkfirst=True)
+    found = _find(connection, name, flow=flow, outside=outside, schema=schema, spelling=spelling)
+    owners = owners_table()
+    this = (owners.c.table_schema == found.schema) & (owners.c.table_key == found.key)
+    row = {"flow": flow, "outside": outside, "spelling": spelling, "claimed_at": datetime.now(UTC).isoformat()}
+    if found.moves and found.owner is not None and found.there is not None:
+        moved = {**row, "flow": found.owner.flow, "outside": True, "spelling": found.owner.spelling}
+        _move_away(connection, found.there, found.schema, moved)
+    if found.owner is None or found.ended:
+        connection.execute(sa.delete(owners).where(this))
+        connection.execute(sa.insert(owners).values(table_schema=found.schema, table_key=found.key, **row))
+    elif found.owner.outside and not outside:
+        connection.execute(sa.update(owners).where(this).values(row))
+
+
+def table_stays(
+    connection: Connection,
+    name: str,
+    *,
+    flow: str,
+    outside: bool,
+    schema: str | None = None,
+    spelling: str | None = None,
+) -> bool:
+    """Whether `claim_table` would leave a table of this name where it is, for this flow; false: it would be renamed.
+
+    Changes nothing. Raises `TableRefused` where `claim_table` would.
+    """
+    return not _find(connection, name, flow=flow, outside=outside, schema=schema, spelling=spelling).moves
+
+
+class _Found(NamedTuple):
+    """What a claim comes upon."""
+
+    key: str
+    schema: str
+    """Empty: the connection's own."""
+    owner: Any
+    """The row of the claim that is there."""
+    there: str | None
+    """The table, where that matters."""
+    ended: bool
+    """Whether that claim is void: it came from outside, and its table was dropped."""
+    moves: bool
+    """Whether the table is only there because of a name from outside, and has to make room for a flow."""
+
+
+def _find(
+    connection: Connection, name: str, *, flow: str, outside: bool, schema: str | None, spelling: str | None
+) -> _Found:
+    """Raises `TableRefused` if the flow may not claim the table."""
+    import sqlalchemy as sa
+
     _check_name(name)
     key, owners = table_key(name), owners_table()
     where = "" if schema in {None, connection.dialect.default_schema_name} else str(schema)
-    this = (owners.c.table_schema == where) & (owners.c.table_key == key)
-    owners.create(connection, checkfirst=True)
-    owner = connection.execute(sa.select(owners).where(this)).first()
+    owner: Any = None
+    if sa.inspect(connection).has_table(OWNERS):
+        this = (owners.c.table_schema == where) & (owners.c.table_key == key)
+        owner = connection.execute(sa.select(owners).where(this)).first()
     there = _there(connection, key, where) if outside or (owner and owner.outside) else None
-    row = {"flow": flow, "outside": outside, "spelling": spelling, "claimed_at": datetime.now(UTC).isoformat()}
-    if owner is not None and owner.outside and there is None:
-        connection.execute(sa.delete(owners).where(this))
-        owner = None
-    if owner is None:
-        if there is not None:
-            raise TableRefused(
-                f"the table {there!r} is there already and belongs to no flow, so a file's or message's name does not "
-                f"lead to it: name it in the rule or the deployment, and the flow {flow} takes it over"
-            )
-        connection.execute(sa.insert(owners).values(table_schema=where, table_key=key, **row))
-    elif owner.flow == flow:
-        if outside and spelling and owner.spelling not in {None, spelling}:
-            raise TableRefused(
-                f"the table {name!r} is filled from files named {owner.spelling!r}, and the name {spelling!r} leads to "
-                "it too: rename the file, or name the table in a contract or a rule if both belong there"
-            )
-        if owner.outside and not outside:
-            connection.execute(sa.update(owners).where(this).values(row))
-    elif owner.outside and not outside:
-        connection.execute(sa.update(owners).where(this).values(row))
-        _move_away(connection, key, where, {**row, "flow": owner.flow, "outside": True, "spelling": owner.spelling})
-    else:
+    ended = bool(owner is not None and owner.outside and there is None)
+    if owner is None and there is not None:
+        raise TableRefused(
+            f"the table {there!r} is there already and belongs to no flow, so a file's or message's name does not "
+            f"lead to it: name it in the rule or the deployment, and the flow {flow} takes it over"
+        )
+    theirs = owner is not None and not ended and owner.flow != flow
+    if theirs and not (owner.outside and not outside):
         raise TableRefused(f"the table {name!r} belongs to the flow {owner.flow}: the flow {flow} may not write to it")
+    if (
+        owner is not None
+        and not ended
+        and not theirs
+        and outside
+        and spelling
+        and owner.spelling not in {None, spelling}
+    ):
+        raise TableRefused(
+            f"the table {name!r} is filled from files named {owner.spelling!r}, and the name {spelling!r} leads to it "
+            "too: rename the file, or name the table in a contract or a rule if both belong there"
+        )
+    return _Found(key, where, owner, there, ended, moves=theirs)
 
 
 def _check_name(name: str) -> None:
@@ -122,13 +174,11 @@ def _there(connection: Connection, key: str, schema: str) -> str | None:
     return next((one for one in names if table_key(one) == key), None)
 
 
-def _move_away(connection: Connection, key: str, schema: str, row: dict[str, Any]) -> None:
+def _move_away(connection: Connection, there: str, schema: str, row: dict[str, Any]) -> None:
     """Rename the table that only a name from outside had made."""
     import sqlalchemy as sa
 
-    there = _there(connection, key, schema)
-    if there is None:
-        return
+    key = table_key(there)
     number = 1
     while _there(connection, table_key(moved := _moved(key, number)), schema):
         number += 1

@@ -60,10 +60,10 @@ class RequestGuard:
 
     def _refusal(self, scope: Scope) -> tuple[int, str, str, str] | None:
         headers = scope["headers"]
-        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}:
-            said = (
-                "the request has both Content-Length and Transfer-Encoding: a server before this one may take the other"
-            )
+        names = {name for name, _ in headers}
+        if b"transfer-encoding" in names and (b"content-length" in names or scope.get("http_version") == "1.0"):
+            other = "Content-Length" if b"content-length" in names else "HTTP/1.0, which has none"
+            said = f"the request has Transfer-Encoding and {other}: a server before this one may see its end elsewhere"
             return _BAD_REQUEST, "ambiguous-length", said, "send one of them"
         host = _only(headers, b"host")
         if host is None or not self._is_ours(_name(host)):

@@ -24,6 +24,7 @@ DOCUMENTS = [
     "docs/guarantees.md",
     "docs/operations.md",
     "docs/scaling.md",
+    "docs/security.md",
 ]
 
 
@@ -47,6 +48,25 @@ def test_the_rule_that_is_shown_is_valid(tmp_path: Path) -> None:
     project = load_project(tmp_path / "sluice.yaml", home=tmp_path / ".sluice")
     assert [rule["name"] for rule in yaml.safe_load(shown)["rules"]] == ["big-orders"]
     assert len(project.rules) == 1
+
+
+def test_every_line_of_the_threat_model_has_its_tests() -> None:
+    """Where a line says that somebody cannot do something, it names tests that are there."""
+    held = ""
+    found = 0
+    for line in (CHECKOUT / "docs" / "security.md").read_text(encoding="utf-8").splitlines():
+        if not line.startswith("| ") or line.startswith(("| --- ", "|  | what ", "| | what ")):
+            continue
+        who, what, by = (part.strip() for part in line.strip("|").split("|"))
+        held = held if by == "the same" else by
+        if who == "can" and held in {"", "—"}:
+            assert by == "—", what
+            continue
+        tests = re.findall(r"`(tests/[^`]+)`", held)
+        assert tests, what
+        assert all((CHECKOUT / test).is_file() for test in tests), what
+        found += 1
+    assert found > 50
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -18,7 +18,7 @@ from sluice.loading.targets import register
 from sluice.loading.targets.plan import Destination, FileVersion, LoadPlan, Misfit, TableColumn, key_of, make_plan
 from sluice.loading.targets.sql_types import arrow_type, sql_type
 from sluice.loading.targets.writing import TableLoad, Writer
-from sluice.tables import claim_table, owners_table
+from sluice.tables import claim_table, owners_table, table_stays
 
 STAGING: Final = "sluice_staging"
 """The temporary table that rows to be merged into another are in first."""
@@ -43,7 +43,7 @@ class DatabaseTarget:
     def plan(self, to: Destination, found: pa.Schema) -> LoadPlan:
         """How a file with the columns ``found`` would go into the table as it is now.
 
-        Raises `RefusedFile` and `TargetFailed`.
+        Raises `RefusedFile`, `sluice.TableRefused` and `TargetFailed`.
         """
         with self._connected() as connection:
             return self._plan(connection, to, found)
@@ -69,10 +69,8 @@ class DatabaseTarget:
                     register.LOADS.create(connection, checkfirst=True)
                     owners_table().create(connection, checkfirst=True)
             with self._transaction(connection, to):
+                claim_table(connection, to.table, **_claim(to))  # first: what is another flow's is not looked at
                 plan = self._checked_plan(connection, to, schema)
-                claim_table(
-                    connection, to.table, flow=to.flow, outside=to.outside, schema=to.schema, spelling=to.spelling
-                )
                 if not plan.there:
                     register.forget(connection, to)
                 elif register.is_entered(connection, to, file):
@@ -159,7 +157,8 @@ class DatabaseTarget:
     # -------------------------------------------------------------------------------------------------- the steps
 
     def _plan(self, connection: sa.Connection, to: Destination, found: pa.Schema) -> LoadPlan:
-        plan = make_plan(to, found, self._columns(connection, to))
+        stays = table_stays(connection, to.table, **_claim(to))
+        plan = make_plan(to, found, self._columns(connection, to) if stays else None)
         table = self._quoted(to)
         misfits = [
             Misfit(one.column, one.there, one.needed, self._widening(table, *self._column(one.there.name, one.needed)))
@@ -253,6 +252,11 @@ class DatabaseTarget:
             if (refusal := self._refusal(error)) is not None:
                 raise RefusedFile(f"the database refuses a row: {refusal}") from error
             raise TargetFailed(self._words(error), transient=True) from error
+
+
+def _claim(to: Destination) -> dict[str, Any]:
+    """What `claim_table` is told besides the name."""
+    return {"flow": to.flow, "outside": to.outside, "schema": to.schema, "spelling": to.spelling}
 
 
 def _check_not_emptied(to: Destination, rows: int) -> None:

@@ -90,6 +90,14 @@ class TestAProject:
 
 
 class TestProblems:
+    @pytest.mark.parametrize(
+        "run", ["{{ event.data.flow }}/default", "f/{{ event.data.deployment }}", "{{ event.data.run }}", "f/d {{ x }}"]
+    )
+    def test_a_deployment_is_never_a_template(self, tmp_path: Path, run: str) -> None:
+        for action in (f"run: '{run}'", f"do: [{{run: '{run}'}}]"):
+            (problem,) = problems(tmp_path, f"rules:\n  - name: r\n    on: '*'\n    {action}\n")
+            assert "a deployment is never a template" in problem
+
     def test_are_told_all_at_once_in_the_order_of_the_file(self, tmp_path: Path) -> None:
         text = """\
 sources:

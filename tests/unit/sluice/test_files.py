@@ -6,6 +6,10 @@ import contextlib
 import errno
 import json
 import os
+import socket
+import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +24,18 @@ from sluice.files import open_beneath
 
 SECRET = b"client_secret"
 ATTEMPTS = 2_000
+
+
+LINKING = """
+import os, sys
+secret, inbox = sys.argv[1:]
+place = os.open(os.path.dirname(secret), os.O_PATH), os.open(inbox, os.O_PATH)
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+try:
+    os.link(os.path.basename(secret), "a.csv", src_dir_fd=place[0], dst_dir_fd=place[1])
+except PermissionError:
+    print("denied")
+"""
 
 
 @pytest.fixture
@@ -80,6 +96,9 @@ class TestAFile:
             put(inbox.with_name("inbox-not") / "a.csv"),
             inbox,
             Path("/etc/passwd"),
+            Path("/proc/self/environ"),
+            Path(f"/proc/self/cwd/{inbox}/a.csv"),
+            Path("/dev/stdin"),
         ):
             with pytest.raises(FileRefused, match="lies in no watched folder") as caught:
                 open_file(path)
@@ -103,6 +122,52 @@ class TestAFile:
         for name in ("a.csv", "b.csv"):
             with pytest.raises(FileRefused, match="not a regular file"):
                 open_file(inbox / name)
+
+    def test_that_is_a_socket_or_a_device_is_refused(
+        self, inbox: Path, way: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(inbox)  # the path of a socket may be short only
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind("a.csv")
+            with pytest.raises((FileRefused, OSError), match=r"not a regular file|No such device"):
+                open_file(inbox / "a.csv")
+        if os.geteuid() == 0:
+            os.mknod(inbox / "b.csv", 0o600 | stat.S_IFCHR, os.makedev(1, 9))  # urandom
+            with pytest.raises((FileRefused, PermissionError)):
+                open_file(inbox / "b.csv")
+
+    @pytest.mark.parametrize("name", ["a.csv\0.gz", "a.csv\0/b", "\0", "\ud800.csv"])
+    def test_whose_name_no_file_can_have_is_refused(self, inbox: Path, way: str, name: str) -> None:
+        put(inbox / "a.csv")
+        with pytest.raises(FileRefused, match="no file can have this name"):
+            open_file(f"{inbox}/{name}")
+
+    def test_with_several_names_is_refused_where_anybody_may_give_it_one(
+        self, inbox: Path, way: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        secret = inbox.parent / "secret.csv"
+        secret.chmod(0o600)
+        os.link(secret, inbox / "a.csv")
+        monkeypatch.setattr(sluice.files, "_protects_hard_links", lambda: False)
+        with pytest.raises(FileRefused, match="it has 2 names"):
+            open_file(inbox / "a.csv")
+        secret.chmod(0o644)  # whoever made the link may read it anyway
+        assert content(inbox / "a.csv") == SECRET
+        secret.chmod(0o600)
+        monkeypatch.setattr(sluice.files, "_protects_hard_links", lambda: True)
+        assert content(inbox / "a.csv") == SECRET
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+    def test_that_another_user_may_not_read_cannot_be_linked_by_them(self, inbox: Path) -> None:
+        if not sluice.files._protects_hard_links():
+            pytest.skip("this system lets anybody link any file")
+        secret = inbox.parent / "secret.csv"
+        secret.chmod(0o600)
+        inbox.chmod(0o777)
+        command = [sys.executable, "-c", LINKING, str(secret), str(inbox)]
+        said = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert "denied" in said.stdout, said.stderr
+        assert list(inbox.iterdir()) == []
 
     def test_that_is_gone_is_told_as_usual(self, inbox: Path, way: str) -> None:
         put(inbox / "file")
