@@ -29,7 +29,6 @@ LONG = {
     "services/store/event_transitions.py": 567,
     "services/store/inspection.py": 477,
     "services/store/signals/signals.py": 493,
-    "sluice/loading/source.py": 353,
     "sluice/wait.py": 354,
 }
 

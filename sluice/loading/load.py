@@ -25,9 +25,10 @@ from sluice.loading.inspection import inspect
 from sluice.loading.names import NameFromFile, as_dropped, original_name, table_of, without_packing
 from sluice.loading.rejects import TOLD
 from sluice.loading.report import LoadReport
-from sluice.loading.source import FileView, members
+from sluice.loading.source import members
 from sluice.loading.targets import Destination, FileVersion, open_target
 from sluice.loading.transfer import LookedAt, Transfer
+from sluice.loading.unpacking import FileView
 from sluice.tables import table_key
 
 BUDGET: Final = Budget()

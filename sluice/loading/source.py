@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import bz2
-import errno
 import io
-import lzma
 import os
 import posixpath
 import shutil
 import struct
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, Final, Protocol
@@ -22,11 +17,9 @@ from typing import Any, Final, Protocol
 from sluice.budgets import Budget, Meter
 from sluice.display import visible
 from sluice.loading.errors import RefusedFile
+from sluice.loading.unpacking import UNPACK, FileView, complete_or_refused
 
 _PIECE_BYTES: Final = 256 * 1024
-_PACKED_PIECE_BYTES: Final = 64 * 1024
-_XZ_MEMORY_BYTES: Final = 128 * 1024 * 1024
-"""More than the highest preset needs (65 MiB); a header can ask for 4 GiB."""
 _ENTRY_BYTES: Final = 1024
 """Of a ZIP archive's directory, for each file that the budget allows."""
 _NOT_DATA: Final = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
@@ -51,37 +44,6 @@ class DataFile(Protocol):
 
     def fileno(self) -> int:
         """Its descriptor."""
-
-
-class FileView(io.RawIOBase):
-    """Reads an open file at a position of its own: many may read one file at once."""
-
-    def __init__(self, descriptor: int) -> None:
-        super().__init__()
-        self._descriptor = descriptor
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        count = os.preadv(self._descriptor, [buffer], self._at)
-        self._at += count
-        return count
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at}.get(whence)
-        at = offset + (os.fstat(self._descriptor).st_size if start is None else start)
-        if at < 0:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        self._at = at
-        return at
-
-    def tell(self) -> int:
-        return self._at
 
 
 @dataclass(frozen=True)
@@ -150,14 +112,14 @@ class _Unpacked(io.RawIOBase):
         super().__init__()
         self._member = member
         self._meter = Meter(member.budget, member.packed_size, name=member.label)
-        with _sentences(member.label, member.packing):
+        with complete_or_refused(member.label, member.packing):
             self._source = unpack(view)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        with _sentences(self._member.label, self._member.packing):
+        with complete_or_refused(self._member.label, self._member.packing):
             piece: bytes = self._source.read(len(buffer))
         self._meter.add(len(piece))
         buffer[: len(piece)] = piece
@@ -167,96 +129,6 @@ class _Unpacked(io.RawIOBase):
         if not self.closed:
             self._source.close()
         super().close()
-
-
-@contextmanager
-def _sentences(label: str, packing: str | None) -> Iterator[None]:
-    try:
-        yield
-    except (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # of the disk, not of the content
-        raise RefusedFile(f"{label} is no complete {packing} file ({error}): make or send it again") from error
-
-
-class _Gzip:
-    """A gzip stream as the decompressors of `bz2` and `lzma` have it; its length and checksum are verified."""
-
-    def __init__(self) -> None:
-        self._stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-
-    @property
-    def eof(self) -> bool:
-        return self._stream.eof
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._stream.unused_data
-
-    @property
-    def needs_input(self) -> bool:
-        return not self._stream.unconsumed_tail
-
-    def decompress(self, data: bytes, count: int) -> bytes:
-        return self._stream.decompress(self._stream.unconsumed_tail + data, count)
-
-
-class _Streams(io.RawIOBase):
-    """gzip, bzip2 or xz streams, one after another, unpacked a piece at a time.
-
-    `gzip.GzipFile` would look at each byte of the zeros that tapes and disks pad a file with.
-    """
-
-    def __init__(self, view: FileView, make: Callable[[], Any]) -> None:
-        super().__init__()
-        self._view = view
-        self._make = make
-        self._stream = make()
-
-    def read(self, count: int = -1, /) -> bytes:
-        while True:
-            given = b""
-            if self._stream.eof:
-                given = self._next_stream()
-                if not given:
-                    return b""
-                self._stream = self._make()
-            elif self._stream.needs_input:
-                given = self._view.read(_PACKED_PIECE_BYTES) or b""
-                if not given:
-                    raise EOFError("it ends too early")
-            piece: bytes = self._stream.decompress(given, count)
-            if piece:
-                return piece
-
-    def _next_stream(self) -> bytes:
-        """What stands behind the stream that has ended, without the zeros of a padding."""
-        given: bytes = self._stream.unused_data
-        while True:
-            found = given.lstrip(b"\0")
-            if found:
-                return found
-            given = self._view.read(_PACKED_PIECE_BYTES) or b""
-            if not given:
-                return b""
-
-
-def _xz() -> lzma.LZMADecompressor:
-    return lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES)
-
-
-def _zstd(view: FileView) -> Any:
-    import pyarrow as pa
-
-    return pa.CompressedInputStream(pa.PythonFile(view, mode="r"), "zstd")
-
-
-_UNPACK: Final[dict[str, Callable[[FileView], Any]]] = {
-    "gzip": lambda view: _Streams(view, _Gzip),
-    "zstd": _zstd,
-    "bzip2": lambda view: _Streams(view, bz2.BZ2Decompressor),
-    "xz": lambda view: _Streams(view, _xz),
-}
 
 
 def members(file: DataFile, name: str, budget: Budget) -> Iterator[Member]:
@@ -285,7 +157,7 @@ def members(file: DataFile, name: str, budget: Budget) -> Iterator[Member]:
     if packing == "ZIP":
         yield from _archive(descriptor, label, size, budget)
         return
-    yield Member(stem, label, packing, None, size, budget, lambda: FileView(descriptor), _UNPACK[packing])
+    yield Member(stem, label, packing, None, size, budget, lambda: FileView(descriptor), UNPACK[packing])
 
 
 def packing_of(beginning: bytes) -> str | None:
