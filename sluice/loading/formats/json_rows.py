@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from decimal import Decimal
 from enum import Flag, auto
+from itertools import islice
 from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
@@ -53,25 +55,38 @@ def read_json(member: Member, contract: Contract | None) -> Reading:
     below = contract.dialect.property if contract is not None else None
     encoding = encoding_of(member, contract.encoding if contract else None)
 
+    rows_are_told = below is not None
+
     def values() -> Iterator[tuple[int, Any]]:
+        nonlocal rows_are_told
         with open_text(member, encoding) as text:
             scanner = Scanner(text, member)
             if below is not None:
                 scanner.enter(below)
                 yield from scanner.elements()
             elif scanner.peek() == "[":
+                rows_are_told = True
                 yield from scanner.elements()
                 scanner.end()
             else:
                 while scanner.peek():
                     yield scanner.value()
 
-    return _reading(
-        member,
-        contract,
-        values,
-        {"encoding": f"{encoding.name}: {encoding.why}"} | ({"property": below} if below else {}),
-    )
+    evidence = {"encoding": f"{encoding.name}: {encoding.why}"} | ({"property": below} if below else {})
+    reading = _reading(member, contract, values, evidence)
+    return replace(reading, notes=[] if rows_are_told else _notes(list(islice(values(), 2))))
+
+
+def _notes(first: list[tuple[int, Any]]) -> list[str]:
+    """Of a document that is one object, whether its rows may be meant to lie in it."""
+    if len(first) != 1 or not isinstance(first[0][1], dict):
+        return []
+    return [
+        f"the document is one row; its {visible(key[:100])!r} holds {len(value)} objects, which a contract with "
+        f"`dialect: {{property: {visible(key[:100])}}}` takes for the rows"
+        for key, value in first[0][1].items()
+        if isinstance(value, list) and value and all(isinstance(one, dict) for one in value)
+    ]
 
 
 def read_json_lines(member: Member, contract: Contract | None) -> Reading:

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from html import unescape
 from typing import IO, Final
 from xml.etree import ElementTree as ET
 
@@ -24,7 +25,6 @@ CELL_BYTES: Final = 32
 _PIECE_BYTES: Final = 1024 * 1024
 _LONGEST_TAG: Final = 64 * 1024
 _MOST_ERRORS: Final = 10_000
-_RELATIONSHIP: Final = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
 
 _XLSX_TAG: Final = re.compile(rb'<(?:[\w.-]+:)?(row|c)(?:\sr="([A-Z]*)([0-9]+)")?((?:\s[^>]*)?/?)>')
 _XLSX_PLACE: Final = re.compile(rb"""\sr\s*=\s*["']([A-Za-z]*)(\d*)["']""")
@@ -69,7 +69,9 @@ def xlsx_extents(stream: IO[bytes], member: Member) -> dict[str, Extent]:
         }
         extents: dict[str, Extent] = {}
         for sheet in _small(archive, part, member).iter():
-            target = targets.get(sheet.get(_RELATIONSHIP, ""))
+            # Of two namespaces: files are written by the standard's transitional or by its strict form.
+            relation = next((value for key, value in sheet.items() if key.endswith("}id")), "")
+            target = targets.get(relation)
             if sheet.tag.rpartition("}")[2] != "sheet" or target is None:
                 continue
             path = posixpath.normpath(posixpath.join("/xl", target)).lstrip("/")
@@ -188,7 +190,7 @@ def _ods_extents(xml: IO[bytes], member: Member) -> dict[str, Extent]:
         closing, kind, attributes = tag.groups()
         if kind == b"table" and not closing:
             name = _ODS_NAME.search(attributes)
-            extent = extents.setdefault(name.group(1).decode(errors="replace") if name else "", Extent())
+            extent = extents.setdefault(unescape(name.group(1).decode(errors="replace")) if name else "", Extent())
             row = 0
         elif kind == b"table-row" and not closing:
             times, column = _repeated(attributes), 0

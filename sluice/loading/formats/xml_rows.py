@@ -165,7 +165,7 @@ class _Rows:
         for key, value in attributes.items():
             if key.endswith(":nil"):
                 missing = value in {"true", "1"}
-            elif not key.startswith("xmlns"):
+            elif not key.startswith(("xmlns", "xsi:")):
                 self._put([*self._path, _local(key)], value)
         if missing:
             self._put(self._path, None)

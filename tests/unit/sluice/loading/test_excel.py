@@ -101,6 +101,34 @@ def test_a_sheet_of_an_ods_file_with_the_types_of_its_cells(tmp_path: Path) -> N
     assert lines == [2, 6]
 
 
+def test_a_sheet_may_have_any_name(tmp_path: Path) -> None:
+    content = ods_row(cell("string", shown="id")) + ods_row(cell("float", "1"))
+    path = write_ods(tmp_path / "x.ods", f'<table:table table:name="A &amp; &quot;B&quot; é">{content}</table:table>')
+    assert seen(path)[2].evidence["sheet"] == 'A & "B" é'
+    path = write_xlsx(tmp_path / "x.xlsx", {"A &amp; é": HEAD + row(number("1"), text("a"))})
+    assert seen(path)[2].evidence["sheet"] == "A & é"
+
+
+def test_the_strict_form_of_the_standard_is_read_too(tmp_path: Path) -> None:
+    import zipfile
+
+    path = xlsx(tmp_path, HEAD, row(number("1"), text("a")))
+    strict = tmp_path / "strict.xlsx"
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(strict, "w") as other:
+        for name in archive.namelist():
+            content = archive.read(name).decode()
+            for word, instead in (
+                (
+                    "http://schemas.openxmlformats.org/officeDocument/2006/",
+                    "http://purl.oclc.org/ooxml/officeDocument/",
+                ),
+                ("http://schemas.openxmlformats.org/spreadsheetml/2006/", "http://purl.oclc.org/ooxml/spreadsheetml/"),
+            ):
+                content = content.replace(word, instead)
+            other.writestr(name, content)
+    assert rows(strict) == [{"id": 1, "name": "a"}]
+
+
 def test_a_table_may_begin_anywhere(tmp_path: Path) -> None:
     path = xlsx(
         tmp_path,

@@ -189,3 +189,16 @@ def test_limits_of_a_line_of_rows_of_columns_and_of_cells(tmp_path: Path) -> Non
     long = "x" * 300_000
     assert "line_bytes = 100000" in refusal(written(tmp_path, "y.json", f'[{{"a": "{long}"}}]'), line_bytes=100_000)
     assert "line_bytes = 100000" in refusal(written(tmp_path, "y.jsonl", f'{{"a": "{long}"}}'), line_bytes=100_000)
+
+
+def test_a_document_that_holds_its_rows_is_one_row_and_says_how_they_become_rows(tmp_path: Path) -> None:
+    content = {"type": "FeatureCollection", "features": [{"id": 1}, {"id": 2}], "tags": ["a"], "none": []}
+    path = written(tmp_path, "x.json", json.dumps(content))
+    found, _, reading = seen(path)
+    assert found.num_rows == 1
+    (note,) = reading.notes
+    assert "its 'features' holds 2 objects" in note
+    assert "`dialect: {property: features}`" in note
+    assert seen(path, {"dialect": {"property": "features"}})[2].notes == []
+    assert rows(path, {"dialect": {"property": "features"}}) == [{"id": 1}, {"id": 2}]
+    assert seen(written(tmp_path, "y.json", '[{"a": [{"b": 1}]}]'))[2].notes == []

@@ -198,3 +198,14 @@ def test_nested_values_are_json(tmp_path: Path) -> None:
     parquet(tmp_path / "x.parquet", pa.table({"v": [{"a": [{"b": [None, "ü\n"]}], "c": 1.25}]}))
     (row,) = rows(tmp_path / "x.parquet")
     assert json.loads(row["v"]) == {"a": [{"b": [None, "ü\n"]}], "c": 1.25}
+
+
+@pytest.mark.parametrize("name", [name for name in WRITE if name != "x.feather"])  # whose writer refuses such names
+def test_names_may_be_empty_or_stand_twice(tmp_path: Path, name: str) -> None:
+    content = pa.Table.from_arrays([pa.array([1]), pa.array(["a"]), pa.array([2.5])], names=["a", "a", ""])
+    WRITE[name](tmp_path / name, content)
+    found = table(tmp_path / name)
+    assert (found.column_names, [column.to_pylist() for column in found.columns]) == (
+        ["a", "a", ""],
+        [[1], ["a"], [2.5]],
+    )

@@ -41,6 +41,11 @@ def test_attributes_and_elements_of_a_row_are_its_columns(tmp_path: Path) -> Non
     assert (reading.typed, reading.evidence["element of a row"]) == (False, "item")
 
 
+def test_what_xml_says_of_types_is_no_value(tmp_path: Path) -> None:
+    content = '<a><item xmlns="u" xsi:schemaLocation="x"><b xsi:type="xs:int">1</b></item></a>'
+    assert rows(written(tmp_path, "x.xml", content), CONTRACT) == [{"b": "1"}]
+
+
 def test_an_empty_element_is_an_empty_text_where_the_contract_says_so(tmp_path: Path) -> None:
     path = written(tmp_path, "x.xml", "<a><item><b/><c>1</c></item><item/></a>")
     contract = {**CONTRACT, "schema": {"fields": [{"name": "b"}], "missingValues": ["-"]}}
