@@ -15,6 +15,7 @@ from sluice.loading.batch import Reading, RowBatch
 from sluice.loading.contract import Contract
 from sluice.loading.errors import RefusedFile
 from sluice.loading.formats.arrow_weight import PIECE_BYTES, light_batches
+from sluice.loading.formats.parquet_dictionary import longest_in_dictionary
 from sluice.loading.formats.plain import Looked, look, plain
 from sluice.loading.source import Member
 
@@ -24,8 +25,8 @@ _MOST_ROWS: Final = 20_000
 def read_parquet(member: Member, _contract: Contract | None) -> Reading:
     """The file's own columns and types, as `plain` has them.
 
-    What the file's index says of rows, columns and bytes is held against the budget before anything is read. Texts stay
-    in their dictionaries until a batch is light enough: one large text in a dictionary can stand for thousands.
+    What the file's index says of rows, columns and bytes is held against the budget before anything is read, and so few
+    rows are read at once that the longest text of each dictionary may stand in all of them.
     """
     looked = Looked()
 
@@ -60,13 +61,18 @@ def _batches(stream: BufferedIOBase, member: Member) -> Iterator[pa.RecordBatch]
     index = found.metadata
     _check_index(index, found.schema, member)
     leaves = [found.schema.column(number) for number in range(index.num_columns)]
-    texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
-    found = pq.ParquetFile(stream, metadata=index, read_dictionary=texts, buffer_size=1024 * 1024, pre_buffer=False)
-    total = sum(index.row_group(group).total_byte_size for group in range(index.num_row_groups))
-    fitting = PIECE_BYTES * max(1, index.num_rows) // max(1, total)
-    for batch in found.iter_batches(max(1, min(_MOST_ROWS, fitting))):
-        batch.validate(full=True)
-        yield batch
+    texts = [number for number, leaf in enumerate(leaves) if leaf.physical_type == "BYTE_ARRAY"]
+    flat = [number for number in texts if not leaves[number].max_repetition_level]
+    # Of those in lists a row can have any number: they stay in their dictionary until they are weighed.
+    repeated = [leaves[number].path for number in texts if number not in flat]
+    found = pq.ParquetFile(stream, metadata=index, read_dictionary=repeated, buffer_size=1024 * 1024, pre_buffer=False)
+    for number in range(index.num_row_groups):
+        group = index.row_group(number)
+        row = max(1, group.total_byte_size // max(1, group.num_rows))
+        row += sum(longest_in_dictionary(stream, group.column(column), member) for column in flat)
+        for batch in found.iter_batches(max(1, min(_MOST_ROWS, PIECE_BYTES // row)), row_groups=[number]):
+            batch.validate(full=True)
+            yield batch
 
 
 def _check_index(index: pq.FileMetaData, schema: pq.ParquetSchema, member: Member) -> None:

@@ -16,6 +16,10 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
+from sluice.budgets import Budget
+from sluice.loading.formats import read
+from sluice.loading.formats.parquet_dictionary import longest_in_dictionary
+from sluice.loading.source import members
 from tests.unit.sluice.loading.reading import refusal, rows, seen, table, written
 
 
@@ -209,3 +213,30 @@ def test_names_may_be_empty_or_stand_twice(tmp_path: Path, name: str) -> None:
         ["a", "a", ""],
         [[1], ["a"], [2.5]],
     )
+
+
+@pytest.mark.parametrize("compression", ["none", "snappy", "gzip", "zstd", "brotli", "lz4"])
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_the_longest_text_of_a_dictionary_is_known_before_it_is_put_in_its_places(
+    tmp_path: Path, compression: str, version: str
+) -> None:
+    path = tmp_path / "x.parquet"
+    texts = [f"text {number}" for number in range(1000)] + ["x" * 70_000] * 300
+    content = pa.table({"dictionary": texts, "plain": [f"{number}" * 9 for number in range(1300)]})
+    pq.write_table(content, path, compression=compression, data_page_version=version, use_dictionary=["dictionary"])
+    chunks = pq.ParquetFile(path).metadata.row_group(0)
+    with path.open("rb") as file:
+        (member,) = members(file, path.name, Budget())
+        with member.open_seekable() as stream:
+            assert longest_in_dictionary(stream, chunks.column(0), member) == 70_000
+            assert longest_in_dictionary(stream, chunks.column(1), member) == 0
+    assert table(path, expansion_ratio=10_000).equals(content)
+
+
+def test_few_rows_are_read_at_once_where_a_dictionary_holds_a_long_text(tmp_path: Path) -> None:
+    parquet(tmp_path / "x.parquet", pa.table({"s": ["x" * 1_000_000] * 200}))
+    with (tmp_path / "x.parquet").open("rb") as file:
+        (member,) = members(file, "x.parquet", Budget(expansion_ratio=10**6))
+        sizes = [batch.rows.num_rows for batch in read(member).batches()]
+    assert (max(sizes), sum(sizes)) == (16, 200)
+    assert "line_bytes" in refusal(tmp_path / "x.parquet", line_bytes=900_000)
