@@ -1,1 +1,1 @@
-"""From decisions to flow runs: queues are read, runs created in bulk and announced."""
+"""From decisions to flow runs: reads the dispatch queues, creates runs in bulk and announces them."""

@@ -1,4 +1,4 @@
-"""Tells Prefect's event feed which event led to which run, behind the dispatcher's back and never in its way."""
+"""Publishes to Prefect's event feed which event led to which run, without delaying the dispatcher."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ DISPATCHED: Final = "sluice.event.dispatched"
 _AT_ONCE: Final = 200
 _MOST_WAITING: Final = 10_000
 _GATHER_SECONDS: Final = 1.0
-"""One request for what came within this time costs Prefect less than one for each, and leaves it to create runs."""
+"""Announcements of this time go into one request, which costs Prefect less than one request for each."""
 
 _PATIENCE_SECONDS: Final = 60.0
-"""So long announcements wait for the dispatcher to have nothing to do: Prefect creates runs first."""
+"""Longest time that announcements wait for an idle dispatcher: Prefect creates runs first."""
 
 _LISTED_EVENTS: Final = 100
 
@@ -37,8 +37,7 @@ class Announcer:
     """Publishes one event for each created run, with the run as its resource.
 
     At most once if the process ends, and never twice: the event's id follows from the run's. While Prefect is away a
-    bounded number waits; what had to give way is counted and logged. The run's tags name its events too, so a lost
-    announcement loses no connection.
+    bounded number is kept; dropped ones are counted and logged. The run's tags name its events, too.
     """
 
     def __init__(self, *, prefect: PrefectApi, busy: Callable[[], bool] = lambda: False) -> None:
@@ -46,7 +45,7 @@ class Announcer:
         self._busy = busy
         self._waiting: deque[dict[str, Any]] = deque()
         self._batches: deque[list[dict[str, Any]]] = deque()
-        """What was taken from those that wait, and is not done with."""
+        """The announcements that are being published."""
         self._some = asyncio.Event()
         self._trouble = Backoff("publish to Prefect's event feed", first_seconds=0.5, longest_seconds=10)
         self._published = 0
@@ -54,7 +53,7 @@ class Announcer:
         self._dropped_told = 0
 
     def announce(self, dispatch: Dispatch, run_id: str) -> None:
-        """Publish soon that the dispatch became the run; while Prefect is away the oldest give way to the newest."""
+        """Publish soon that the dispatch became the run; while Prefect is away the oldest are dropped first."""
         action = dispatch.action
         payload = {
             "event_id": id_of(action.identities[0]),
@@ -76,7 +75,7 @@ class Announcer:
             await self._some.wait()
             await self._moment()
             left = self._left
-            while left > 0:  # all of them: with a long backlog more come in than one call takes
+            while left > 0:  # until all are published: a long backlog grows faster than one call shrinks it
                 left -= await self._publish()
             self._tell_dropped()
             if not self._left:
@@ -87,7 +86,7 @@ class Announcer:
         return len(self._waiting) + sum(len(batch) for batch in self._batches)
 
     async def _moment(self) -> None:
-        """Wait until Prefect has no runs to create, or has had some for long enough, or too many announcements wait."""
+        """Wait until the dispatcher is idle, the longest wait has passed, or too many announcements are kept."""
         patience = time.monotonic() + _PATIENCE_SECONDS
         await asyncio.sleep(_GATHER_SECONDS)
         while self._busy() and time.monotonic() < patience:
@@ -96,7 +95,7 @@ class Announcer:
             await asyncio.sleep(_GATHER_SECONDS / 4)
 
     async def _publish(self) -> int:
-        """Make one call, and answer how many announcements are done with."""
+        """Make one call, and return the number of announcements handled."""
         heed_cancellation()
         if not self._batches:
             self._batches.append([self._waiting.popleft() for _ in range(min(len(self._waiting), _AT_ONCE))])
@@ -107,7 +106,7 @@ class Announcer:
             await self._trouble.after(error)
             return 0
         except RejectedEvent as error:
-            if len(batch) > 1:  # one of them, perhaps: the others are published without it
+            if len(batch) > 1:  # one of them may be at fault: the others are published without it
                 middle = len(batch) // 2
                 self._batches[0] = batch[middle:]
                 self._batches.appendleft(batch[:middle])
@@ -124,7 +123,7 @@ class Announcer:
         return len(batch)
 
     def _drop(self, count: int, *, told: bool = False) -> None:
-        """Count what is never published; the first that gives way is told at once, the others once Prefect is back."""
+        """Count dropped announcements; log the first at once, the others when Prefect is back."""
         self._dropped += count
         if told:
             self._dropped_told += count
@@ -134,7 +133,7 @@ class Announcer:
     def _tell_dropped(self) -> None:
         if self._dropped > self._dropped_told:
             log.warning(
-                "announcements were dropped: too many waited for prefect",
+                "announcements were dropped: too many while prefect was away",
                 dropped=self._dropped - self._dropped_told,
                 in_all=self._dropped,
                 most_waiting=_MOST_WAITING,

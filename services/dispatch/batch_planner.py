@@ -1,4 +1,4 @@
-"""What the dispatcher has before its eyes of each queue, and which runs go into the next call. Pure, no I/O."""
+"""Plans batches: the head of each dispatch queue in memory, and which runs go into the next call. Pure, no I/O."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from services.store.events.journal import order
 from services.store.runs.dispatch_queues import Dispatch, QueuedRun
 
 WINDOW: Final = 200
-"""How many entries of a queue are held in memory; the rest waits in Redis."""
+"""Number of entries of a queue that are kept in memory; the rest stays in Redis."""
 
 KEEPS_ITS_PLACE: Final = 9
-"""So many times what failed because of the moment is tried again before what stands behind it may overtake it."""
+"""Number of attempts of a run that fails for a transient reason before later runs may overtake it."""
 
 
 @dataclass(slots=True)
@@ -26,12 +26,12 @@ class Item:
     not_before: float = 0.0
     attempts: int = 0
     suspect: bool = False
-    """It failed alone, so the fault may be its own: nothing waits for it."""
+    """Whether the run failed alone, so that the fault may be its own: later runs may overtake it."""
     most_together: int = 100
-    """How many may be in one call with it: halved when a whole call is refused, to find who is at fault."""
+    """Largest number of runs in a call with it: halved when a whole call is refused, to find the run at fault."""
     in_flight: bool = False
     admitted: bool = False
-    """Its rule's rate has let it pass."""
+    """Whether its rule's rate has admitted it."""
 
 
 @dataclass(slots=True)
@@ -46,26 +46,26 @@ class DispatchQueue:
     last_read: str = ""
     length: int = 0
     rules: str = ""
-    """Under which version of the rules what waits was last judged, as far as is known."""
+    """The version of the rules that last evaluated the queue, as far as is known."""
     outdated: str = ""
-    """Up to this entry, what waits was decided by rules that have changed since, and is to be judged again."""
+    """Entries up to this one were decided by rules that have changed since, and must be evaluated again."""
     noticed: bool = True
-    """A letter may say that the queue waits; it is taken back when a run is created."""
+    """A dead letter may say that the queue is held; it is removed when a run is created."""
 
     @property
     def room(self) -> int:
-        """How many more entries may be read."""
+        """The number of entries that may still be read."""
         return max(0, WINDOW - len(self.items))
 
     def outdated_items(self) -> list[Item]:
-        """What is in memory of that, calls under way included; runs of several events stay as they were decided."""
+        """The outdated entries in memory, calls under way included; runs of several events stay as decided."""
         if not self.outdated:
             return []
         last = order(self.outdated)
         return [item for item in self.items.values() if len(item.dispatch.positions) == 1 and order(item.entry) <= last]
 
     def take_in(self, waiting: Iterable[QueuedRun]) -> None:
-        """Add what was read."""
+        """Add entries that were read."""
         for one in waiting:
             self.items.setdefault(one.entry, Item(one.entry, one.dispatch))
             self.last_read = one.entry
@@ -78,24 +78,24 @@ class RunBatch:
     deployment: str
     items: list[tuple[DispatchQueue, Item]]
     probe: bool = False
-    """The one item of an open circuit."""
+    """Whether this is the probe run of an open circuit."""
 
 
 @dataclass(slots=True)
 class Allowance:
-    """How many runs may be created now: by rules' limits on active runs and on the rate, and in all.
+    """The number of runs that may be created now: by each rule's `max_active_runs` and `rate`, and in all.
 
-    A rule that is not named has no such limit. What is chosen is taken off.
+    A rule that is not named has no such limit. `take` reduces what is left.
     """
 
     active: dict[str, int] = field(default_factory=dict)
     rate: dict[str, int] = field(default_factory=dict)
     total: int | None = None
     more_in_seconds: float = float("inf")
-    """When a rate allows the next one."""
+    """When each rule's rate admits the next run."""
 
     def take(self, rule: str, *, admitted: bool = False) -> bool:
-        """Whether one more of ``rule`` may be created; an ``admitted`` one has been counted by the rate before."""
+        """Whether one more run of ``rule`` may be created; the rate has counted an ``admitted`` one before."""
         counted_by_rate = rule in self.rate and not admitted
         if self.total == 0 or self.active.get(rule) == 0 or (counted_by_rate and self.rate[rule] == 0):
             return False
@@ -113,7 +113,7 @@ _Row: TypeAlias = tuple[int, tuple[int, int], DispatchQueue, Item]
 
 
 def ready_items(queue: DispatchQueue, now: float) -> list[Item]:
-    """What of the queue may go into a call, in order: everything that is due, or one if its circuit wants a probe."""
+    """Return the items of the queue that may go into a call, in order: all that are due, or the circuit's probe."""
     if queue.circuit.is_open and not queue.circuit.probe_due(now):
         return []
     due: list[Item] = []
@@ -133,7 +133,7 @@ def _keeps_its_place(item: Item) -> bool:
 
 
 def _first_in_wait(queue: DispatchQueue, now: float) -> Item | None:
-    """The first item that failed because of the moment and is not due yet: the moment is the same for all behind it."""
+    """Return the first item that failed for a transient reason and is not due: the reason holds for all behind it."""
     if queue.circuit.is_open:
         return None
     waiting = (item for item in queue.items.values() if not item.in_flight and item.not_before > now)
@@ -150,10 +150,10 @@ def next_batches(
     most: int,
     calls: int,
 ) -> list[RunBatch]:
-    """At most ``calls`` batches for deployments that are not ``busy``.
+    """Return at most ``calls`` batches for deployments that are not ``busy``.
 
-    Higher priorities first; among equals, who has waited longest. That order is kept among all rules of a deployment
-    while something waits out the moment, but for items that may be at fault themselves.
+    Higher priorities first; among equals, the oldest. All rules of a deployment keep that order while a run is retried
+    for a transient reason, except for items that may be at fault themselves.
     """
     by_deployment = _rows_by_deployment([queue for queue in queues if queue.deployment not in busy], now, priority)
     batches: list[RunBatch] = []
@@ -169,7 +169,7 @@ def next_batches(
 def _rows_by_deployment(
     queues: Iterable[DispatchQueue], now: float, priority: Callable[[str], int]
 ) -> dict[str, list[_Row]]:
-    """What may be tried now, in order, as far as nothing before it waits out the moment."""
+    """Return what may be tried now, in order, up to an item that is not due after a transient failure."""
     found: dict[str, list[_Row]] = {}
     barriers: dict[str, _Rank] = {}
     for queue in queues:
@@ -186,7 +186,7 @@ def _rows_by_deployment(
 
 
 def next_due(queues: Iterable[DispatchQueue], now: float) -> float:
-    """Seconds until something in memory may be tried that may not be now; infinite if nothing waits for a time."""
+    """Return the seconds until the next item in memory is due; infinite if none has a due time."""
     times = [
         queue.circuit.next_probe
         if queue.circuit.is_open
@@ -212,7 +212,7 @@ def _choose(
                 break
             continue
         if not allowance.take(queue.rule, admitted=item.admitted):
-            exhausted.add(queue.rule)  # what stands behind it in its rule must not overtake it
+            exhausted.add(queue.rule)  # later runs of the rule must not overtake it
             continue
         together = limit
         chosen.append((queue, item))
@@ -224,7 +224,7 @@ def _by_rank(row: _Row) -> _Rank:
 
 
 def held(queues: Iterable[DispatchQueue], now: float) -> list[Mapping[str, object]]:
-    """The queues whose circuits are open, for the status."""
+    """Return the queues whose circuits are open, for the status."""
     return [
         {
             "rule": queue.rule,

@@ -1,4 +1,4 @@
-"""The dispatcher: takes decided runs out of their queues and has Prefect create them, many in a call, each once."""
+"""The dispatcher: takes decided runs out of the dispatch queues and has Prefect create them in bulk, each once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from services.store.rules.rule_usage import RuleUsages
 from services.store.runs.dispatch_queues import Dispatch, DispatchQueues
 
 LEASE_SECONDS: Final = 5.0
-"""So long after a dispatcher's end without a word another takes over."""
+"""Lease time of the dispatcher: after it, another process takes over from one that was killed."""
 
 _STANDBY_SECONDS: Final = 1.0
 _LONGEST_WAIT_SECONDS: Final = 1.0
@@ -35,10 +35,10 @@ log = structlog.get_logger()
 
 
 class Dispatcher:
-    """The one process that holds the lease has runs created; others stand by.
+    """The process that holds the lease creates runs; other instances stand by.
 
-    A run leaves its queue only in the step that records what became of it. Before that everything is safe to repeat,
-    because Prefect creates one run for an idempotency key.
+    A run leaves its queue only in the step that records its outcome. Everything before is safe to repeat, because
+    Prefect creates one run for an idempotency key.
     """
 
     def __init__(
@@ -74,10 +74,10 @@ class Dispatcher:
         self._active = False
         self._next_recount = 0.0
         self._judged_by = ""
-        """By which rules the queues that are found next were judged; those that were there before: nobody knows."""
+        """The version of the rules that evaluated the queues found next; unknown for queues from before the start."""
 
     async def run(self) -> None:
-        """Dispatch until cancelled, whenever this process holds the lease; a call in hand is given time to end."""
+        """Dispatch until cancelled, whenever this process holds the lease; calls under way get 2.5 s to end."""
         while True:
             try:
                 if await self._lease.acquire():
@@ -88,7 +88,7 @@ class Dispatcher:
             await asyncio.sleep(_STANDBY_SECONDS)
 
     def status(self) -> Mapping[str, Any]:
-        """For the role's report; ``held`` says what waits for what."""
+        """For the role's report; ``held`` lists the held queues with their reasons."""
         holding = held(self._queues.values(), time.monotonic())
         status: dict[str, Any] = {
             "ready": True,
@@ -106,16 +106,16 @@ class Dispatcher:
 
     @property
     def busy(self) -> bool:
-        """Whether runs wait that Prefect may be asked for."""
+        """Whether there are runs that may be created now."""
         return any(queue.items and not queue.circuit.is_open for queue in self._queues.values())
 
     def _pace(self, rule: str) -> RuleSpec:
-        """Priority and limits of the rule; without limits if it is no more."""
+        """Return priority and limits of the rule; no limits if the rule no longer exists."""
         known = self._rules().get(rule)
         return known.spec if known is not None else RuleSpec(name=rule, on="*", run="unknown/unknown")
 
     async def _lead(self) -> None:
-        """Dispatch for as long as the lease is ours."""
+        """Dispatch while this process holds the lease."""
         log.info("dispatching")
         self._active = True
         helpers = {asyncio.create_task(self._keep_lease()), asyncio.create_task(self._listen())}
@@ -140,7 +140,7 @@ class Dispatcher:
                 await self._lease.release()
 
     async def _finish(self) -> None:
-        """Let calls that are under way end: their answers are worth having, though nothing is lost without them."""
+        """Let calls under way end: their results save repetitions, though nothing is lost without them."""
         if self._work:
             _, late = await asyncio.wait(self._work, timeout=_FINISH_SECONDS)
             await ended(*late)
@@ -150,7 +150,7 @@ class Dispatcher:
         while True:
             await asyncio.sleep(LEASE_SECONDS / 4)
             if not self._active:
-                return  # a lease that is kept by nobody who dispatches would keep the others away
+                return  # a lease without a dispatcher would keep the other instances from dispatching
             with contextlib.suppress(TransientError, Backpressure):
                 if not await self._lease.renew():
                     log.warning("another process dispatches now")
@@ -171,7 +171,7 @@ class Dispatcher:
             heed_cancellation()
 
     async def _turn(self) -> float:
-        """Look at the queues, start what calls can be started, and answer how long to wait at most."""
+        """Read the queues, start the calls that can be started, and return the longest time to wait in seconds."""
         await self._refill()
         await self._reconsider()
         free = self._settings.calls - len(self._calls.busy)
@@ -224,8 +224,8 @@ class Dispatcher:
     async def _recount(self, names: Sequence[str]) -> None:
         """Read a queue from its beginning if it holds more than is in memory.
 
-        Reading on never comes to what stands before the last entry that was read. Such entries are there when a server
-        has come back without its last second, in which they were taken out, or when its clock was set back.
+        Reading on skips entries before the last one that was read. Such entries exist when a server has come back
+        without its last second, in which they were taken out, or when its clock was set back.
         """
         for name, length in (await self._source.lengths(names)).items():
             queue = self._queues[name]
@@ -234,7 +234,7 @@ class Dispatcher:
         self._next_recount = time.monotonic() + _RECOUNT_SECONDS
 
     async def _reconsider(self) -> None:
-        """When the rules have changed, what is held may be theirs no more: let them decide on it again."""
+        """When the rules have changed, let the new rules decide on the held runs again."""
         version = self._rules_version()
         changed = [name for name, queue in self._queues.items() if queue.circuit.is_open and queue.rules != version]
         if changed:
@@ -252,12 +252,12 @@ class Dispatcher:
                 for item in items:
                     del queue.items[item.entry]
                 if moved < len(items):
-                    queue.last_read = ""  # what the journal no longer holds stays as it was decided
-                self._wake.set()  # there may be more behind them
-            elif len(items) == len(outdated):  # else the end of a call wakes this part up
+                    queue.last_read = ""  # events that the journal no longer holds stay as they were decided
+                self._wake.set()  # more entries may follow
+            elif len(items) == len(outdated):  # else the end of a call wakes the dispatcher
                 queue.outdated = ""
                 queue.circuit.reset()
-                log.info("what a rule held was judged again by the present rules", rule=queue.rule)
+                log.info("held runs were evaluated again by the present rules", rule=queue.rule)
 
     async def _allowance(self) -> Allowance:
         paces = {queue.rule: self._pace(queue.rule) for queue in self._queues.values() if queue.items}
@@ -283,7 +283,7 @@ class Dispatcher:
         return allowance
 
     async def _pass_on(self, batches: Sequence[RunBatch]) -> None:
-        """Count what the rules' rates let pass, before it is sent: rather a run too few than one too many."""
+        """Count runs for their rules' rates before they are sent: a crash makes a rate admit fewer runs, never more."""
         passed: dict[str, list[str]] = {}
         seconds: dict[str, float] = {}
         chosen = [pair for batch in batches for pair in batch.items]

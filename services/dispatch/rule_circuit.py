@@ -1,4 +1,4 @@
-"""When a rule's runs keep failing for one reason: hold what waits, try one now and then, go on by itself. Pure."""
+"""The circuit of a dispatch queue: holds runs that fail alike, tries a probe at intervals, and closes. Pure."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class CircuitLimits:
 class RuleCircuit:
     """The circuit of one queue. ``now`` is any clock in seconds, the same one for every call.
 
-    Closed, everything passes. Open, nothing does but a probe when one is due; what the probe finds closes the circuit
-    or doubles the time to the next one.
+    A closed circuit lets all runs pass. An open one lets only a probe pass when one is due; the probe's result closes
+    the circuit or doubles the time to the next probe.
     """
 
     def __init__(self, limits: CircuitLimits) -> None:
@@ -32,22 +32,22 @@ class RuleCircuit:
         self._recent: deque[str] = deque(maxlen=limits.events)
         self._probe_seconds = limits.first_probe_seconds
         self.cause: str | None = None
-        """The code of what opened it; None while it is closed."""
+        """The code of the failure that opened the circuit; None while it is closed."""
         self.reason = ""
         self.since = 0.0
         self.next_probe = 0.0
 
     @property
     def is_open(self) -> bool:
-        """Whether what waits is held."""
+        """Whether the queue's runs are held."""
         return self.cause is not None
 
     def probe_due(self, now: float) -> bool:
-        """Whether it is time to try one."""
+        """Whether a probe is due."""
         return self.is_open and now >= self.next_probe
 
     def succeeded(self) -> bool:
-        """Note that one worked; answers whether that closed the circuit."""
+        """Record a success; return whether it closed the circuit."""
         was_open = self.is_open
         if was_open:
             self.reset()
@@ -55,7 +55,7 @@ class RuleCircuit:
         return was_open
 
     def failed(self, code: str, reason: str, now: float) -> bool:
-        """Note that one failed for good; answers whether that opened the circuit."""
+        """Record a permanent failure; return whether it opened the circuit."""
         if self.is_open:
             self.reason = reason
             self._postpone(now)
@@ -67,7 +67,7 @@ class RuleCircuit:
         return False
 
     def trip(self, code: str, reason: str, now: float) -> bool:
-        """Open at once, for a reason that holds for every event; answers whether it was closed."""
+        """Open at once, for a reason that holds for every run; return whether the circuit was closed."""
         was_closed = not self.is_open
         if was_closed:
             self.since = now
@@ -77,7 +77,7 @@ class RuleCircuit:
         return was_closed
 
     def reset(self) -> None:
-        """Close and forget: what it was about has changed."""
+        """Close the circuit and forget the outcomes: their cause has changed."""
         self._recent.clear()
         self.cause = None
         self.reason = ""

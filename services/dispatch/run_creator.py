@@ -1,4 +1,4 @@
-"""One bulk call to Prefect and everything that follows from its answer, item by item."""
+"""Creates runs: one bulk call to Prefect, and everything that follows from its response, item by item."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from services.store.events.journal import Journal
 from services.store.runs.dispatch_queues import Dispatch, dispatch_of
 
 DEPLOYMENT_SECONDS: Final = 60.0
-"""How long a deployment's id is believed; a stale one shows as `NotFound` before that."""
+"""How long a deployment's id is cached; a stale one shows as `NotFound` before that."""
 
 LONGEST_HEALTH_SECONDS: Final = 5.0
 MOST_ATTEMPTS_ALONE: Final = 8
-"""So often a run that fails alone, while Prefect is well, is tried before it becomes a dead letter."""
+"""Number of attempts of a run that fails alone, while Prefect is healthy, before it becomes a dead letter."""
 
 MOST_ATTEMPTS_TOGETHER: Final = 3
-"""The same for a run of several events, which is then divided to find the one at fault."""
+"""The same for a run of several events, which is then divided to find the event at fault."""
 
 _AT_ONCE_SHARE: Final = 0.1
 """Of the first back-off, for the first repetition of what failed because of the moment: SQLite has a call that waited
@@ -61,9 +61,9 @@ log = structlog.get_logger()
 
 
 class RunCreator:
-    """Makes calls, one at a time for each deployment, and sees to their consequences.
+    """Makes bulk calls, one at a time for each deployment, and handles their results.
 
-    ``woken`` is set when something may be tried that could not be tried before. A refused action for several events is
+    ``woken`` is set when more runs may be tried. A refused action for several events is
     divided into two, each for half of the events, where the rule allows it (see `events.window.halves_of`).
     """
 
@@ -95,22 +95,22 @@ class RunCreator:
         self.busy: set[str] = set()
         """Deployments with a call under way."""
         self.uncounted: dict[str, int] = {}
-        """Runs of each rule that are under way, or created and not recorded yet."""
+        """The number of each rule's runs that are under way, or created and not recorded yet."""
         self.created = 0
         self.refused = 0
 
     @property
     def prefect_is_well(self) -> bool:
-        """Whether calls make sense at all."""
+        """Whether Prefect is healthy, so that calls may succeed."""
         return self._probing is None
 
     @property
     def trouble(self) -> str | None:
-        """What stands in the way, for the status."""
+        """Why no runs are created, for the status."""
         return self._prefect_trouble.trouble or self._redis_trouble.trouble
 
     async def make(self, batch: RunBatch) -> None:
-        """Have a batch's runs created and record what became of each; cancelling it loses nothing."""
+        """Create a batch's runs and record the outcome of each; cancelling it loses nothing."""
         rules = [queue.rule for queue, _ in batch.items]
         self.busy.add(batch.deployment)
         for _, item in batch.items:
@@ -125,7 +125,7 @@ class RunCreator:
                 self.woken.set()
             await self._settle(batch, results)
         except Exception:
-            # An answer that nobody foresaw must not be asked for again in a tight circle, nor end the others' calls.
+            # An unforeseen response must not be requested again in a tight loop, nor end the other calls.
             log.exception("a call could not be handled; its runs are tried again", deployment=batch.deployment)
             for _, item in batch.items:
                 self._hopeless(item, Result(CreationResult.RETRY), 1.0)
@@ -143,7 +143,7 @@ class RunCreator:
             self._probing = None
 
     async def _results(self, batch: RunBatch) -> list[_Outcome]:
-        """What became of the items of a call; those that are missing were not decided and are tried again."""
+        """Return the outcomes of a call's items; items without an outcome are tried again."""
         sent: list[tuple[DispatchQueue, Item]] = []
         bodies: list[dict[str, Any]] = []
         unfit: list[_Outcome] = []
@@ -183,7 +183,7 @@ class RunCreator:
         )
 
     async def _missing(self, batch: RunBatch, error: NotFound) -> None:
-        """Hold what needs the deployment. One letter for each rule shows in the list of dead letters that it waits."""
+        """Hold the queues of the deployment. One dead letter for each rule shows that its runs are held."""
         self._deployments.pop(batch.deployment, None)
         reason = (
             f"the deployment {batch.deployment!r} does not exist: register it (`sluice deploy`), and this event and "
@@ -198,7 +198,7 @@ class RunCreator:
                     await self._dead_letters.add(letter.model_copy(update={"id": _notice_id(queue)}))
 
     def _refused_call(self, sent: Sequence[tuple[DispatchQueue, Item]], error: RejectedEvent) -> list[_Outcome]:
-        """Prefect did not take the call as a whole: its halves are tried, until it is clear whose fault it is."""
+        """Handle a call that Prefect refused as a whole: its halves are tried, until the run at fault is alone."""
         if len(sent) == 1:
             return [(*sent[0], Result(CreationResult.REFUSED, said=error.reason, code=error.code))]
         for _, item in sent:
@@ -206,7 +206,7 @@ class RunCreator:
         return []
 
     async def _failed_call(self, sent: Sequence[tuple[DispatchQueue, Item]], error: TransientError) -> list[_Outcome]:
-        """Nothing is known of the call. If Prefect is well otherwise, one of the items may be what it fails on."""
+        """Handle a call with an unknown result. If Prefect is healthy otherwise, one of the items may be at fault."""
         if not await healthy(self._prefect):
             self._wait_for_prefect(error)
             return []
@@ -230,7 +230,7 @@ class RunCreator:
                 await asyncio.sleep(wait)
             self._prefect_trouble.worked()
         finally:
-            self._probing = None  # whatever ended this: nothing is sent to Prefect as long as it stands
+            self._probing = None  # in any case: no call is made while this is set
             self.woken.set()
 
     async def _settle(self, batch: RunBatch, results: Sequence[_Outcome]) -> None:
@@ -245,7 +245,7 @@ class RunCreator:
                 made.append((queue, item, result))
             elif result.fate is CreationResult.REFUSED:
                 if queue.circuit.is_open and queue.name not in was_open:
-                    continue  # the circuit has opened over this batch: what is left of it is held, too
+                    continue  # this batch has opened the circuit: the rest of it is held, too
                 refused.append((queue, item, result))
                 if not (item.dispatch.part and len(item.dispatch.positions) > 1):  # its whole has been counted
                     self._note_refusal(queue, result)
@@ -255,11 +255,11 @@ class RunCreator:
         for queue, item, _ in (
             *made,
             *refused,
-        ):  # not before: what is forgotten here and still in its queue is lost there
+        ):  # only now: an item forgotten before it is recorded would never leave its queue
             queue.items.pop(item.entry, None)
 
     def _hopeless(self, item: Item, result: Result, jitter: float) -> bool:
-        """Let the item be tried again; answers whether it has been tried too often."""
+        """Let the item be tried again; return whether it has been tried too often."""
         if result.fate is CreationResult.ALONE:
             item.most_together = 1
             return False
@@ -278,7 +278,7 @@ class RunCreator:
             log.warning("a rule holds its events", rule=queue.rule, deployment=queue.deployment, reason=result.said)
 
     async def _until_recorded(self, made: Sequence[_Outcome], refused: Sequence[_Outcome]) -> None:
-        """The runs exist, so this does not give up; if the process ends here, the queue still holds them."""
+        """Record outcomes until Redis accepts them: the runs exist, and their queues keep them until then."""
         while True:
             try:
                 await self._transitions.created([Made(item.entry, item.dispatch, one.run_id) for _, item, one in made])
@@ -297,7 +297,7 @@ class RunCreator:
             log.debug("run created", event_id=id_of(action.identities[0]), rule=action.rule, run_id=result.run_id)
 
     async def _take_notices_back(self, queues: Iterable[DispatchQueue]) -> None:
-        """The letters that said what a rule waits for are no longer true; one may be from an earlier process."""
+        """Remove the dead letters that say why a rule holds its runs; one may be from an earlier process."""
         noticed = [queue for queue in queues if queue.noticed]
         if noticed:
             await self._dead_letters.discard([_notice_id(queue) for queue in noticed])
@@ -305,7 +305,7 @@ class RunCreator:
             queue.noticed = False
 
     async def _refuse(self, item: Item, result: Result) -> None:
-        """Two runs for half of the events each, where that may save one; else a dead letter for every event, whole."""
+        """Divide a refused run of several events; else keep a dead letter for every event, whole."""
         dispatch = item.dispatch
         if len(dispatch.positions) > 1 and result.answered and await self._divide(item, result):
             return
@@ -319,10 +319,10 @@ class RunCreator:
         self.refused += 1
 
     async def _divide(self, item: Item, result: Result) -> bool:
-        """Put two halves in the place of the run; false where it cannot be divided.
+        """Replace the run by two runs for half of its events each; false where it cannot be divided.
 
-        A run that an earlier call created after all, and of which only the answer was lost, is never divided: its
-        events would run twice.
+        A run that an earlier call created, and of which only the response was lost, is never divided: its events would
+        run twice.
         """
         dispatch = item.dispatch
         held = await self._journal.fetch(dispatch.positions)

@@ -1,4 +1,4 @@
-"""What becomes of a run that does not end by itself."""
+"""The states to which the executor sets a run that does not end by itself."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from enum import StrEnum
 from typing import Final
 
 FINALIZER_SECONDS: Final = 120.0
-"""How long the hooks of a run that crashed or was cancelled may take."""
+"""Time limit for the hooks of a crashed or cancelled run."""
 
 
 class EndReason(StrEnum):
-    """What the run is to become."""
+    """What the run is set to."""
 
     CRASHED = "crashed"
     CANCELLED = "cancelled"
@@ -18,6 +18,6 @@ class EndReason(StrEnum):
     HANDED_BACK = "handed-back"
     """Scheduled again, to start from its top here or elsewhere."""
     OVERTAKEN = "overtaken"
-    """Somebody else ended the run, deleted it or had it started again: there is nothing left for its process to do."""
+    """Somebody else ended, deleted or rescheduled the run, so its process is stopped and the run's state stays."""
     LOST = "lost"
-    """Its machine or its slot went away: crashed, or scheduled again where the deployment says so."""
+    """Its machine or its slot ended: Crashed, or scheduled again where the deployment has ``on_lost: restart``."""

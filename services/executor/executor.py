@@ -1,4 +1,4 @@
-"""The executor's part in its role process: joins intake, processes and register, and says how it is."""
+"""The executor's part in its role process: joins intake, process pool and register of executions."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ DEPTH_SECONDS: Final = 2.0
 HEARTBEAT_SECONDS: Final = 60.0
 MINUTE: Final = 60.0
 ASK_SECONDS: Final = 5.0
-"""How often the server is asked what every run would ask it."""
+"""How often the server is asked for the options that every run needs."""
 
 
 class Executor:
@@ -121,7 +121,7 @@ class Executor:
         self._latencies: deque[float] = deque(maxlen=500)
 
     async def run(self) -> None:
-        """Execute runs until cancelled; then what still runs has ``stop_seconds`` before it is handed back."""
+        """Execute runs until cancelled; active runs then have ``stop_seconds`` before they are handed back."""
         try:
             async with asyncio.TaskGroup() as group:
                 for work in (
@@ -143,7 +143,7 @@ class Executor:
             self._queueing.close()
 
     def status(self) -> Mapping[str, Any]:
-        """Slots, what runs, what waits, and how fast runs start."""
+        """Slots, active runs, queued jobs, and the times in which runs start."""
         now = time.time()
         broken = self._pool.files.problems
         problems = [f"the flow {name} does not import: {problem}" for name, problem in sorted(broken.items())]
@@ -201,7 +201,7 @@ class Executor:
         self._settle(Debt(execution, EndReason.LOST, "The slot that ran the run died, and the run with it."))
 
     def settled(self, run_id: str, *, ok: bool) -> None:
-        """A run is settled, or must be tried again by the next sweep."""
+        """A run was finalized; where it was not (``ok`` is false), the next sweep tries again."""
         debt, _ = self._debts.pop(run_id, (None, 0.0))
         if debt is not None and ok:
             self._spawn(partial(self._executions.end, debt.execution))
@@ -234,11 +234,11 @@ class Executor:
                 for run_id in await self._unheld.look(self._intake.deployment_ids, held):
                     debt = await self._queueing.call(partial(self._sweeper.take, run_id))
                     if debt is not None:
-                        log.warning("a run that nobody executes any more is settled", run=run_id)
+                        log.warning("finalizing a lost run", run=run_id)
                         self._settle(debt)
 
     async def _beat(self) -> None:
-        """Prefect's heartbeats, which automations for vanished runs listen for; a run sends the first after a while."""
+        """Send Prefect's heartbeats, which automations for lost runs expect; the first when a run is a minute old."""
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             old = time.time() - HEARTBEAT_SECONDS
@@ -248,7 +248,7 @@ class Executor:
                 await emit(self._prefect, events)
 
     async def _ask(self) -> None:
-        """A third of what an answer lasts: one that fails does no harm."""
+        """Ask the server for its options three times within their lifetime, so that one failed request does no harm."""
         while True:
             asked = time.monotonic()
             with contextlib.suppress(SluiceError):
@@ -257,7 +257,7 @@ class Executor:
             await asyncio.sleep(ASK_SECONDS)
 
     def _settle(self, debt: Debt) -> None:
-        """Have Prefect told; what gets no answer is tried again after a while."""
+        """Have the run finalized; where that is not possible now, it is tried again later."""
         run_id = debt.execution.run_id
         _, asked = self._debts.get(run_id, (debt, -FINALIZER_SECONDS))
         if time.monotonic() - asked >= FINALIZER_SECONDS and self._pool.settle(run_id, debt.ending, debt.message):
@@ -265,7 +265,7 @@ class Executor:
 
     def _spawn(self, work: partial[None]) -> None:
         async def do() -> None:
-            with contextlib.suppress(SluiceError):  # the next sweep finds it again, and Prefect says that it is settled
+            with contextlib.suppress(SluiceError):  # the next sweep finds the record again, and the run finalized
                 await self._queueing.call(work)
 
         task = asyncio.create_task(do())
@@ -274,7 +274,7 @@ class Executor:
 
 
 class _Port:
-    """The intake's view of Prefect."""
+    """The calls to Prefect that the intake makes."""
 
     def __init__(self, api: PrefectApi, *, refresh: Callable[[], Awaitable[None]]) -> None:
         self._api = api

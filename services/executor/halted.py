@@ -1,4 +1,4 @@
-"""Ends processes that somebody has stopped (SIGSTOP) and not continued."""
+"""Kills processes that were stopped (SIGSTOP) and not continued."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ log = structlog.get_logger()
 
 
 class HaltedProcesses:
-    """Remembers since when each process has been seen stopped, from one look to the next."""
+    """Records since when each process has been seen stopped."""
 
     def __init__(self, *, seconds: float) -> None:
         self._seconds = seconds
         self._since: dict[int, float] = {}
 
     def look(self, pids: Iterable[int]) -> list[int]:
-        """Those of ``pids`` that were stopped at every look of the last ``seconds``, and are still."""
+        """Return those of ``pids`` that were stopped at every call of the last ``seconds``."""
         now = time.monotonic()
         self._since = {pid: self._since.get(pid, now) for pid in pids if _is_stopped(pid)}
         return [pid for pid, since in self._since.items() if now - since >= self._seconds]
 
 
 async def kill_halted(processes: Callable[[], Mapping[int, str]], *, seconds: float) -> None:
-    """Until cancelled: SIGKILL those of ``processes`` (pid and what it is) that stay stopped for ``seconds``."""
+    """Until cancelled, SIGKILL each of ``processes`` (pid and description) that stays stopped for ``seconds``."""
     halted = HaltedProcesses(seconds=seconds)
     while True:
         await asyncio.sleep(seconds / 4)
@@ -42,7 +42,7 @@ async def kill_halted(processes: Callable[[], Mapping[int, str]], *, seconds: fl
 
 
 def _is_stopped(pid: int) -> bool:
-    """A process that a debugger holds is in another state, and is left to the debugger."""
+    """Whether the process is stopped by a signal; one that a debugger traces is in another state."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_STOPPED
     except psutil.Error:

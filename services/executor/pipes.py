@@ -14,7 +14,7 @@ _CHUNK: Final = 65_536
 
 
 class PipeLines:
-    """Cuts what arrives on a file descriptor into messages."""
+    """Splits what arrives on a file descriptor into messages."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -22,7 +22,7 @@ class PipeLines:
         self._rest = b""
 
     def read(self) -> list[Message]:
-        """The messages that are there; waits for some only if the descriptor blocks. Sets ``ended`` at the end."""
+        """Return the messages that have arrived; blocks only if the descriptor does. Sets ``ended`` at the end."""
         try:
             chunk = os.read(self.descriptor, _CHUNK)
         except BlockingIOError:
@@ -42,7 +42,7 @@ def write(descriptor: int, message: Message) -> None:
 
 
 class Link:
-    """A slot's or fork server's connection to the role's process; a lost one is a fact to act on, not an error."""
+    """A slot's or fork server's connection to the role's process; its loss sets `alive` to false and raises nothing."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -51,11 +51,11 @@ class Link:
 
     @property
     def alive(self) -> bool:
-        """Whether the role's process was there when last asked."""
+        """Whether the role's process was connected at the last send or receive."""
         return self._socket is not None
 
     def connect(self) -> bool:
-        """Try once to reach the role's process."""
+        """Try once to connect to the role's process."""
         self.close()
         link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -68,7 +68,7 @@ class Link:
         return True
 
     def close(self) -> None:
-        """Let go of the connection; in a forked child this leaves the parent's untouched."""
+        """Close the connection; in a forked child this leaves the parent's open."""
         if self._socket is not None:
             self._socket.close()
         self._socket = self._lines = None
@@ -81,7 +81,7 @@ class Link:
         return self._socket.fileno()
 
     def send(self, **message: Any) -> None:
-        """Tell the role's process; silently nothing when it is gone."""
+        """Send a message to the role's process; does nothing when it has ended."""
         if self._socket is not None:
             try:
                 self._socket.sendall(json.dumps(message).encode() + b"\n")
@@ -89,7 +89,7 @@ class Link:
                 self.close()
 
     def receive(self, timeout_seconds: float = 0.0) -> list[Message]:
-        """What the role's process said, waiting at most ``timeout_seconds`` for the first of it."""
+        """Return the messages of the role's process, waiting at most ``timeout_seconds`` for the first."""
         if self._socket is None or self._lines is None:
             return []
         if not select.select([self._socket], [], [], timeout_seconds)[0]:

@@ -1,4 +1,4 @@
-"""How a process ended, in words."""
+"""Describes how a process ended."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _MEANINGS: Final = {
 
 
 def describe_exit(status: int, *, oom_kills: int = 0) -> str:
-    """A sentence on the wait status of a process that ended without having said so.
+    """Return a sentence on the wait status of a process that ended without a report.
 
-    ``oom_kills`` is how many processes the system killed for memory meanwhile, as far as it tells.
+    ``oom_kills`` is the number of processes that the system killed for memory meanwhile, as far as it reports them.
     """
     if not os.WIFSIGNALED(status):
         code = os.waitstatus_to_exitcode(status)
@@ -40,7 +40,7 @@ def describe_exit(status: int, *, oom_kills: int = 0) -> str:
 
 
 def oom_kill_count() -> int:
-    """How many processes of this control group the system has killed for memory so far; 0 where it does not tell."""
+    """Return the number of processes of this control group killed for memory so far; 0 where it is not reported."""
     try:
         groups = Path("/proc/self/cgroup").read_text("ascii").splitlines()
         return sum(_oom_kills(Path("/sys/fs/cgroup"), *line.split(":", 2)) for line in groups)
@@ -49,7 +49,7 @@ def oom_kill_count() -> int:
 
 
 def _oom_kills(root: Path, hierarchy: str, controllers: str, group: str) -> int:
-    """The memory controller is in the one hierarchy of version 2 of control groups, or in one of version 1."""
+    """Read the counter of the memory controller: in the one hierarchy of control groups v2, or in one of v1."""
     if hierarchy == "0":
         file = root / group.lstrip("/") / "memory.events"
     elif "memory" in controllers.split(","):

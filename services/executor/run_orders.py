@@ -1,4 +1,4 @@
-"""What the process of a run is told of what became of the run in Prefect."""
+"""The orders to a slot that follow from a run's state in Prefect."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from services.prefect_api.run_calls import SUSPENDED, Stopped
 
 
 def order_for(stopped: Stopped) -> Message | None:
-    """The order to the run's slot; None where its process is to go on."""
+    """Return the order to the run's slot; None where its process is to go on."""
     occurred = stopped.occurred.isoformat() if stopped.occurred is not None else None
     of = {"run": stopped.run_id, "state": stopped.state_id, "occurred": occurred}
     match stopped.state_type:

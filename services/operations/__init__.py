@@ -1,1 +1,1 @@
-"""How an installation is watched and kept: health reports, readiness, status, metrics, retention, inspection."""
+"""Runs and observes an installation: roles, health reports, readiness, status, metrics, retention, inspection."""

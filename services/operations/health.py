@@ -1,4 +1,4 @@
-"""What each role says of itself: a report in Redis that `sluice status` and the health checks read."""
+"""The report of each role instance in Redis, which `sluice status` and the health checks read."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ REPORTS: Final = "sluice:role:"
 
 INTERVAL_SECONDS: Final = 2.0
 SILENT_SECONDS: Final = 10.0
-"""A report is true for so long: an instance that is silent for longer, five reports missed, is not ready."""
+"""How long a report is valid: an instance that is silent for longer, five reports missed, is not ready."""
 
 REMEMBERED_SECONDS: Final = 600
-"""How long an instance that went silent without saying good-bye is told of."""
+"""How long an instance that went silent without being stopped is listed."""
 
 log = structlog.get_logger()
 
@@ -56,7 +56,7 @@ class Reporter:
         return f"{REPORTS}{self._role}:{self.instance}"
 
     def report(self) -> dict[str, Any]:
-        """The role's state of this moment; a part whose state cannot be told is not ready."""
+        """Return the role's present state; a part whose status raises is not ready."""
         parts = {name: _told(status) for name, status in self._parts.items()}
         degraded = [f"{name}: {part['degraded']}" for name, part in parts.items() if part.get("degraded")]
         return {
@@ -72,7 +72,7 @@ class Reporter:
         }
 
     async def run(self) -> None:
-        """Report until cancelled; an unreachable Redis is waited out."""
+        """Report until cancelled; retries while Redis is unreachable."""
         while True:
             try:
                 with translated():
@@ -82,7 +82,7 @@ class Reporter:
             await asyncio.sleep(INTERVAL_SECONDS)
 
     async def say_goodbye(self) -> None:
-        """Take the report away: the instance ends because it was told to, and is not missed."""
+        """Delete the report: the instance was stopped, and does not count as silent."""
         with translated():
             await asyncio.wait_for(self._redis.delete(self.key), 1)
 
@@ -91,15 +91,15 @@ def _told(status: Status) -> dict[str, Any]:
     try:
         told: dict[str, Any] = json.loads(json.dumps(dict(status())))
     except Exception as error:
-        log.exception("the state of a part cannot be told")
+        log.exception("the status of a part failed")
         return {"ready": False, "degraded": f"its state cannot be told: {type(error).__name__} {error}"}
     return told
 
 
 async def read_reports(redis: AsyncRedis) -> list[dict[str, Any]]:
-    """The reports of every instance that has not said good-bye, ordered by role and instance.
+    """Return the reports of every instance that was not stopped, ordered by role and instance.
 
-    ``silent_seconds`` is how long an instance has been silent (by Redis' clock), None for one that reports.
+    ``silent_seconds`` is the time since the last report (by Redis' clock), None for an instance that reports.
     """
     with translated():
         keys = sorted([key async for key in redis.scan_iter(match=REPORTS + "*", count=1000)])
@@ -110,7 +110,7 @@ async def read_reports(redis: AsyncRedis) -> list[dict[str, Any]]:
         answers = await pipeline.execute(raise_on_error=False) if keys else []
     found = []
     for key, value, left_ms in zip(keys, answers[::2], answers[1::2], strict=True):
-        if isinstance(value, Exception):  # it is no text
+        if isinstance(value, Exception):  # the key holds no text
             noted.add(key)
         elif value is not None and left_ms >= 0:
             silent = REMEMBERED_SECONDS - left_ms / 1000
@@ -120,7 +120,7 @@ async def read_reports(redis: AsyncRedis) -> list[dict[str, Any]]:
 
 
 def _report(value: bytes | str) -> dict[str, Any]:
-    """Whatever a reader of reports takes for granted; raises for anything else."""
+    """Parse and check a report; raises `TypeError` for anything else."""
     report: dict[str, Any] = json.loads(value)
     texts = [report["role"], report["instance"], report["metrics"], *report["degraded"], *report["parts"]]
     if not all(isinstance(one, str) for one in texts) or not isinstance(report["degraded"], list):
@@ -138,7 +138,7 @@ def _report(value: bytes | str) -> dict[str, Any]:
 
 
 def parts_of(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The statuses of a report's parts; raises for what is none."""
+    """Return the statuses of a report's parts; raises `TypeError` for anything else."""
     parts = list(report["parts"].values())
     if not all(isinstance(part, dict) for part in parts):
         raise TypeError("not a role's report")

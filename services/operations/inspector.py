@@ -1,4 +1,4 @@
-"""The inspector of each role: whatever its parts could not read in Redis is set aside, so that they go on."""
+"""The inspector of each role: moves data in Redis that parts could not read to quarantine, so that they go on."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from services.store.unreadable import noted
 
 LOOK_SECONDS: Final = 0.2
 TYPES_SECONDS: Final = 5.0
-"""How often the types of the keys that have one name are looked at, though nobody complained."""
+"""How often the types of keys with a fixed name are checked without a request."""
 
 EVERYTHING_MS: Final = 3_600_000
-"""How often everything is looked at though nobody complained: some things are counted and never read."""
+"""How often all keys are checked without a request: some are counted and never read."""
 
 _REST: Final = 5
 _LONGEST_REST_MS: Final = 60_000
-"""So many times as long as looking at everything took (and at most this long) until everything is looked at again."""
+"""Rest between two checks of all keys, as a multiple of the check's duration, and its upper limit."""
 
 _OWNERS_OUTSIDE_THE_STORE: Final = ("services.operations.health", "services.job_queues.rq_keys")
 
@@ -37,14 +37,14 @@ log = structlog.get_logger()
 
 
 def declared_keys() -> dict[str, tuple[Key, ...]]:
-    """Every key of Redis that Sluice uses, by the module that owns it."""
+    """Return every key of Redis that Sluice uses, by the module that owns it."""
     names = [module.name for module in pkgutil.walk_packages(services.store.__path__, "services.store.")]
     modules = [importlib.import_module(name) for name in (*names, *_OWNERS_OUTSIDE_THE_STORE)]
     return {module.__name__: module.KEYS for module in modules if hasattr(module, "KEYS")}
 
 
 class Inspector:
-    """A part of every role; any number may look at the same keys at once."""
+    """A part of every role; any number of instances may check the same keys at once."""
 
     def __init__(self, redis: AsyncRedis) -> None:
         self._looks = Looks(redis)
@@ -56,7 +56,7 @@ class Inspector:
         self._set_aside = 0
 
     async def run(self) -> None:
-        """Look at what was noted, as long as there is a role."""
+        """Check keys that parts could not read, until cancelled."""
         while True:
             keys, everything = noted.take()
             try:
@@ -72,11 +72,11 @@ class Inspector:
             heed_cancellation()
 
     async def everything(self) -> None:
-        """Look at all there is; for a role that ends and does not know why."""
+        """Check all keys; for a role that ends for an unknown reason."""
         self._set_aside += await self._inspection.everything()
 
     def status(self) -> Mapping[str, Any]:
-        """How many things were set aside by this process."""
+        """Number of keys and elements that this process moved to quarantine."""
         return {"set_aside": self._set_aside}
 
     async def _look(self, keys: set[bytes], *, everything: bool) -> int:
@@ -97,7 +97,7 @@ class Inspector:
         return count
 
     async def _look_through(self) -> int:
-        """Look at everything, unless somebody has done so since the need was noted, or does so now."""
+        """Check all keys, unless another process has done so since the request, or does so now."""
         if await self._looks.last_ms() > self._noted_ms:
             self._noted_ms = 0
             return 0
@@ -112,5 +112,5 @@ class Inspector:
             raise
         took_ms = now_ms() - began
         await self._looks.end(began, rest_ms=min(_LONGEST_REST_MS, _REST * took_ms))
-        log.info("looked through redis", milliseconds=took_ms, set_aside=count)
+        log.info("checked all keys in redis", milliseconds=took_ms, set_aside=count)
         return count

@@ -1,4 +1,4 @@
-"""The metrics of the whole installation on one page: what each role counts, and the numbers of its parts' statuses."""
+"""The metrics of the whole installation: the counters of each role, and the numbers of its parts' statuses."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _INSTANCE: Final = ("role", "instance")
 
 
 def scrape(readiness: Readiness) -> bytes:
-    """In Prometheus' text format; every sample of a role says of which role and instance it is."""
+    """Return the metrics in Prometheus' text format; every sample of a role is labelled with role and instance."""
     registry = CollectorRegistry()
     registry.register(_Reports(readiness))
-    # What is left, in the name of a metric or its help, stands in Redis where anything may stand.
+    # Names and helps of metrics come from Redis, where any text may be.
     return visible(generate_latest(registry).decode(), lines=True).encode()
 
 

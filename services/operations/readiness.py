@@ -1,4 +1,4 @@
-"""Whether the installation is ready: the one answer that status, exit codes, health checks and metrics give."""
+"""Whether the installation is ready: the result that status, exit codes, health checks and metrics share."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ CACHE_SECONDS: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class RoleReadiness:
-    """One role: ready when one of its instances is. ``why`` says what keeps it from that."""
+    """One role: ready when one of its instances is. ``why`` says why it is not."""
 
     ready: bool
     why: str | None
     degraded: tuple[str, ...]
     """What is wrong although it works; a sentence each."""
     instances: tuple[Report, ...]
-    """The reports of those that report."""
+    """The reports of instances that report."""
     silent: tuple[Report, ...]
-    """The last reports of those that stopped reporting without saying good-bye, and were not replaced."""
+    """The last reports of instances that went silent without being stopped, and were not replaced."""
 
     def as_json(self) -> dict[str, Any]:
         """For `sluice status`."""
@@ -53,7 +53,7 @@ class Readiness:
     """The whole installation: ready when there is no problem."""
 
     problems: tuple[str, ...]
-    """What keeps it from being ready; a sentence each."""
+    """Why the installation is not ready; a sentence each."""
     roles: Mapping[str, RoleReadiness] = field(default_factory=dict)
 
     @property
@@ -76,9 +76,9 @@ class Readiness:
 
 
 def judge(reports: Sequence[Report], *, expected: Sequence[str], problems: Sequence[str] = ()) -> Readiness:
-    """The readiness that follows from the roles' reports and the ``problems`` of the servers.
+    """Return the readiness that follows from the roles' reports and the ``problems`` of the servers.
 
-    A role counts if it is ``expected``, or if an instance of it has reported and not said good-bye.
+    A role counts if it is ``expected``, or if an instance of it has reported and was not stopped.
     """
     names: list[str] = [name for name in ROLES if name in expected or any(report["role"] == name for report in reports)]
     names += sorted({report["role"] for report in reports} - set(ROLES))
@@ -90,9 +90,9 @@ def judge(reports: Sequence[Report], *, expected: Sequence[str], problems: Seque
 async def read_readiness(
     redis: AsyncRedis | None, *, prefect_url: str | None, prefect_auth: str | None = None, expected: Sequence[str]
 ) -> Readiness:
-    """Ask Redis and Prefect; never raises for what is down, but names it in the problems.
+    """Read the reports and ask the servers; a server that is down is a problem, not an error.
 
-    A server without an address is not asked: what that means the caller says.
+    A server without an address is not asked; the caller adds the problem.
     """
     problems: list[str] = []
     reports: list[dict[str, Any]] | None = None
@@ -114,7 +114,7 @@ async def read_readiness(
 
 
 class CachedReadiness:
-    """The readiness of at most a second ago, asked once however many ask for it."""
+    """The readiness of at most a second ago, read once for all callers."""
 
     def __init__(self, read: Callable[[], Awaitable[Readiness]]) -> None:
         self._read = read
@@ -123,7 +123,7 @@ class CachedReadiness:
         self._at = 0.0
 
     async def read(self) -> Readiness:
-        """The readiness of now, or of a moment ago."""
+        """Return the readiness, at most a second old."""
         async with self._lock:
             if self._last is None or time.monotonic() - self._at > CACHE_SECONDS:
                 self._last = await self._read()
@@ -143,7 +143,7 @@ def _role(reports: Sequence[Report]) -> RoleReadiness:
 
 
 def _replaced(report: Report, live: Sequence[Report]) -> bool:
-    """Whether an instance on the same machine was started after the report's last one: its supervisor's doing."""
+    """Whether an instance on the same machine was started after the last report: its supervisor replaced it."""
     host = report["instance"].rpartition("-")[0]
     return any(
         one["instance"].rpartition("-")[0] == host and datetime.fromisoformat(one["started"]).timestamp() > report["at"]

@@ -1,4 +1,4 @@
-"""Retention: keeps the journal, the finished events and the history within their time and size."""
+"""The retention job: keeps journal, finished events and history within their time and size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from services.store.retention import forget_histories, prune_indices, relieve, t
 LEASE_SECONDS: Final = 60.0
 TURN_SECONDS: Final = 10.0
 _INDEX_TURNS: Final = 60
-"""Every so many turns the indices are pruned."""
+"""Number of runs of the job between two prunings of the indices."""
 
 FINISHED_SECONDS: Final = 86_400.0
 FINISHED_ENTRIES: Final = 100_000
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 
 class RetentionJob:
-    """One of the routers tidies up. ``needed`` are positions of the journal that somebody still needs."""
+    """Deletes what is past its retention, in the router that holds the lease. ``needed``: positions still in use."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class RetentionJob:
         self._trimmed = 0
 
     async def run(self) -> None:
-        """Tidy up until cancelled, whenever this process holds the lease."""
+        """Delete until cancelled, whenever this process holds the lease."""
         holding = False
         turns = 0
         try:
@@ -82,11 +82,11 @@ class RetentionJob:
         await trim_stream(self._redis, FINISHED, retention_seconds=FINISHED_SECONDS, max_entries=FINISHED_ENTRIES)
         relieved = await relieve(self._redis, keep=self._needed)
         if relieved:
-            log.warning("redis is nearly full: past events were dropped before their time", events=relieved)
+            log.warning("redis is nearly full: past events were deleted before their retention ended", events=relieved)
             self._trimmed += relieved
         forgotten = await forget_histories(self._redis, self._history)
         if forgotten:
-            log.info("forgot the oldest histories", events=forgotten)
+            log.info("deleted the oldest histories", events=forgotten)
         if indices:
             await prune_indices(self._redis, self._history)
 

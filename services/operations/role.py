@@ -1,4 +1,4 @@
-"""One role process: its parts side by side, its report, and a clean end on SIGTERM."""
+"""One role process: runs its parts concurrently, reports, and stops on SIGTERM."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from services.store.connection import AsyncRedis
 log = structlog.get_logger()
 
 STOP_SECONDS: Final = 8.0
-"""How long the parts together may take to finish or cleanly abandon what is in hand."""
+"""How long the parts together may take to finish, or cleanly abandon, their work."""
 
 
 class Part(Protocol):
-    """Something that runs until it is cancelled, and can say how it is."""
+    """A task that runs until it is cancelled, and has a status."""
 
     async def run(self) -> None:
-        """Run until cancelled; on cancellation finish, or cleanly abandon, what is in hand."""
+        """Run until cancelled; on cancellation finish, or cleanly abandon, work under way."""
 
     def status(self) -> Mapping[str, Any]:
         """JSON; ``ready`` (default true) must hold for the role to be ready, ``degraded`` is a sentence."""
 
 
 def run_loop(work: Coroutine[Any, Any, None]) -> None:
-    """Run ``work`` as a role's process does: on uvloop, which reads and writes sockets in less time than asyncio's."""
+    """Run ``work`` on uvloop, as every role does: it reads and writes sockets faster than asyncio's loop."""
     search_seldom()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(work)
@@ -42,7 +42,7 @@ def run_loop(work: Coroutine[Any, Any, None]) -> None:
 async def run_parts(role: str, parts: Mapping[str, Part], *, redis: AsyncRedis) -> None:
     """Run ``parts`` until SIGTERM or SIGINT, or until one of them fails; then end the others.
 
-    A part's failure is raised: the process ends with it, and whoever supervises the role starts it afresh.
+    A part's failure is raised: the process ends with it, and the role's supervisor starts another.
     """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""The state of the whole installation, put together from what the roles report and what the servers answer."""
+"""The status of the whole installation: the roles' reports and the state of the servers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from services.store.connection import connect
 
 
 async def read_status(settings: Settings) -> tuple[Readiness, dict[str, Any]]:
-    """The readiness, and the same for `sluice status --json`: never raises for what is down, but names it.
+    """Return the readiness, and the object of `sluice status --json`; a server that is down is named, not raised.
 
     Raises `ConfigError` for a home of another user.
     """

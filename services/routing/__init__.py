@@ -1,1 +1,1 @@
-"""From journalled events to decisions: the router, rules, windows, poison messages, replays."""
+"""From journalled events to decisions: the router, rules, windows, poison checks, replays."""

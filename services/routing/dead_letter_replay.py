@@ -1,4 +1,4 @@
-"""Dead letters brought back: as they were, or after an edit."""
+"""Replays dead letters: as they are, or after an edit."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Edits = Mapping[str, JsonValue]
 
 
 class DeadReplay:
-    """Sends what a letter holds on its way again, and then takes the letter away.
+    """Sends what a dead letter holds to where it failed, and then deletes the letter.
 
-    In that order: a crash in between leaves the letter, and what it holds has the same id and keys a second time.
+    In that order: a crash in between leaves the letter, and a second replay has the same ids and keys.
     """
 
     def __init__(
@@ -41,10 +41,10 @@ class DeadReplay:
         self._limits = limits
 
     async def replay(self, letter: DeadLetter, edits: Edits, *, default_type: str | None = None) -> None:
-        """Bring one letter back. Raises `RejectedEvent` for what still cannot be read; the letter then stays.
+        """Replay one letter. Raises `RejectedEvent` for what still cannot be read; the letter then stays.
 
-        An event goes to the rule that could not act on it; a message is taken in as if it came now (plain JSON as an
-        event of ``default_type``); a signal is submitted as a new one, for its own id has had its outcome.
+        An event goes to the rule that could not act on it; a message is accepted as if it came now (plain JSON as an
+        event of ``default_type``); a signal is submitted under a new id, because its own id has an outcome.
         """
         raw = edited(letter.raw, edits, self._limits) if edits else letter.raw
         now = datetime.now(UTC).isoformat()
@@ -52,7 +52,7 @@ class DeadReplay:
             case "event":
                 event = _event(raw, self._limits)
                 if letter.identity in {None, letter.event_id} and event.id == letter.event_id:
-                    event = event.model_copy(update={"known_as": event.id})  # so its keys are those that it had
+                    event = event.model_copy(update={"known_as": event.id})  # keeps the keys of the original event
                 only = [letter.rule] if letter.rule else []
                 await self._journal.append_again([(event, now, "dead-letter")], only=only)
             case "message" if letter.carries == "signal":
@@ -76,7 +76,7 @@ class DeadReplay:
 
 
 def parse_edit(text: str) -> tuple[str, JsonValue]:
-    """``path=value`` as it is written on the command line; what is no JSON is taken as a string."""
+    """Parse ``path=value`` of the command line; a value that is not JSON is a string."""
     path, equals, value = text.partition("=")
     if not equals or not all(path.split(".")):
         raise RejectedEvent("bad-edit", f"{text!r} is not of the form data.amount=5")
@@ -87,7 +87,7 @@ def parse_edit(text: str) -> tuple[str, JsonValue]:
 
 
 def edited(raw: bytes, edits: Edits, limits: Limits) -> bytes:
-    """The JSON ``raw`` with the values set; raises `RejectedEvent` for a path that leads nowhere."""
+    """Return the JSON ``raw`` with the values set; raises `RejectedEvent` for a path that does not exist."""
     value = parse_json(raw, limits)
     for path, new in edits.items():
         _set(value, path, new)

@@ -1,4 +1,4 @@
-"""What becomes of one journal entry: the rules' verdicts turned into runs, signals, windows and dead letters."""
+"""Decides on one journal entry: turns the rules' verdicts into runs, signals, windows and dead letters."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from services.store.rules.parked_events import parked_token
 from services.store.runs.dispatch_queues import Dispatch, dispatch_of
 
 MANY_DELIVERIES: Final = 4
-"""An entry that this many readers ended with in hand may be what ended them: it is checked for being poison."""
+"""An entry delivered this often without an acknowledgement goes through a poison check first."""
 
 MOST_DELIVERIES: Final = 20
-"""So many readers do not end by chance with the same entry in hand."""
+"""An entry delivered this often without an acknowledgement is a poison message in any case."""
 
 _REASON_LIMIT: Final = 1000
 
@@ -40,12 +40,12 @@ Judge = Callable[[Event], tuple[Sequence[Verdict], str]]
 
 
 PoisonCheck = Callable[[Event], Awaitable[str | None]]
-"""Has the event judged by a process of its own; how that ended, if not by itself."""
+"""Evaluates the event in a process of its own; returns how that process ended, if not by itself."""
 
 
 @dataclass(slots=True)
 class Decision:
-    """What becomes of one entry, as far as it has been decided."""
+    """The decision on one entry, as far as it has been made."""
 
     entry: JournalEntry
     verdicts: Sequence[Verdict] = ()
@@ -58,11 +58,11 @@ class Decision:
 
     @property
     def judged(self) -> Judged:
-        """The verdicts as the history takes them."""
+        """The verdicts for the history."""
         return Judged(self.entry.position, self.entry.event.type, self.verdicts, self.version, self.notes)
 
     def routed(self, line: bytes) -> Routed:
-        """Everything for the one step that hands it over; ``line`` has the verdicts."""
+        """Return everything that the atomic step hands over; ``line`` has the verdicts."""
         entry = self.entry
         lines = [line, *self.lines]
         if entry.replay:
@@ -83,11 +83,11 @@ class Decision:
 
 
 class EventDecider:
-    """Decides on entries one by one. Everything that it does outside the entry's `Decision` is safe to repeat.
+    """Decides on entries one by one. Every effect outside the entry's `Decision` is safe to repeat.
 
     A rule whose templates fail on most events that it matches parks those on which they fail, instead of making a dead
-    letter of each, until it works again or the rules change; ``released`` names the rules whose parked events may go on
-    (None: all of them).
+    letter of each, until the rule works again or the rules change. ``released`` names the rules whose parked events may
+    go on (None: all of them).
     """
 
     def __init__(
@@ -112,11 +112,11 @@ class EventDecider:
 
     @property
     def reasons(self) -> Mapping[str, str]:
-        """Why each rule that parks events does so."""
+        """For each rule that parks events, the reason."""
         return {rule: circuit.reason for rule, circuit in self._circuits.items() if circuit.is_open}
 
     async def decide(self, entry: JournalEntry) -> Decision:
-        """Ask the rules and do what they say; raises `TransientError` or `Backpressure`, then do it again."""
+        """Evaluate the rules and apply their verdicts. After `TransientError` or `Backpressure`, call it again."""
         if (poisonous := await self._guilt(entry)) is not None:
             decision = Decision(entry)
             reason = f"{entry.deliveries} routers ended while they had this event in hand, and {poisonous}"
@@ -125,7 +125,7 @@ class EventDecider:
         try:
             verdicts, version = self._judge(entry.event)
         except Exception as error:
-            # Rules are to give a verdict on anything; a fault in them must not stop the events behind this one.
+            # Rules must give a verdict on any event; a fault in them must not stop the events behind this one.
             log.exception("the rules failed on an event", event_id=entry.event.id, source=entry.event.source)
             decision = Decision(entry)
             await self._bury(decision, None, "rules-failed", f"the rules could not judge it: {error!r}")
@@ -142,7 +142,7 @@ class EventDecider:
         return decision
 
     async def _guilt(self, entry: JournalEntry) -> str | None:
-        """Why the event is held to be what ends routers: many may have been killed with it in hand by chance."""
+        """Return why the event counts as a poison message, None if its routers were killed by chance."""
         if entry.deliveries < MANY_DELIVERIES:
             return None
         if entry.deliveries >= MOST_DELIVERIES:
@@ -186,7 +186,7 @@ class EventDecider:
                 self.released.add(rule)
 
     async def _fail(self, decision: Decision, rule: str, error: RejectedEvent) -> None:
-        """The rule cannot render its actions for this event: a dead letter, or one more that is parked."""
+        """Handle an event for which the rule cannot render its actions: a dead letter, or a parked event."""
         circuit = self._circuits.setdefault(rule, RuleCircuit(self._limits))
         if circuit.is_open:
             circuit.reason = error.reason

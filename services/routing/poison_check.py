@@ -1,6 +1,6 @@
-"""A poison check: one event judged in a process of its own, to learn whether it is what ended its routers.
+"""The poison check: evaluates one event in a process of its own, to learn whether the event ended its routers.
 
-``python -m services.routing.poison_check`` is that process; it reads what to judge from standard input.
+``python -m services.routing.poison_check`` is that process; it reads event and rules from standard input.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from events.event import Event, stored_event
 from events.rule import evaluate
 
 POISON_CHECK_SECONDS: Final = 30.0
-"""A router that judges one event for so long has ended for all practical purposes."""
+"""Time limit of the evaluation: a router that needs longer for one event has hung."""
 
 log = structlog.get_logger()
 
@@ -28,7 +28,7 @@ log = structlog.get_logger()
 async def ends_its_judge(
     event: Event, project: Project, *, home: Path, within_seconds: float = POISON_CHECK_SECONDS
 ) -> str | None:
-    """How the process that judged the event ended, if not by itself; None for an event that is not to blame."""
+    """Return how the process that evaluated the event ended, None if it ended by itself."""
     told = {
         "rules": project.text, "path": str(project.path), "home": str(home), "event": json.loads(event.to_json())
     }  # fmt: skip
@@ -43,7 +43,7 @@ async def ends_its_judge(
             cwd=CHECKOUT,
         )
     except OSError as error:
-        log.warning("no process can be started to judge an event", event_id=event.id, error=str(error))
+        log.warning("no process can be started for a poison check", event_id=event.id, error=str(error))
         return None
     try:
         await asyncio.wait_for(process.communicate(json.dumps(told).encode()), within_seconds)
@@ -58,7 +58,7 @@ async def ends_its_judge(
 
 
 def main() -> None:
-    """Judge what standard input holds; how this process ends is the answer."""
+    """Evaluate the event on standard input; the way this process ends is the result."""
     told = json.load(sys.stdin)
     project = parse_project(told["rules"], Path(told["path"]), home=Path(told["home"]))
     evaluate(project.rules, stored_event(told["event"]))

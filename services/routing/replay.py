@@ -1,4 +1,4 @@
-"""Replay: past events judged again, to fill gaps (repair) or to do everything a second time on purpose (rerun)."""
+"""Replays past events: to fill gaps (repair), or to do everything a second time on purpose (rerun)."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _SLICE_SECONDS: Final = 0.2
 
 @dataclass(slots=True)
 class Forecast:
-    """What a replay would do, by rule, if the rules were those of now and no window had a say."""
+    """What a replay would do, by rule, with the present rules and without windows."""
 
     events: int = 0
     runs: Counter[str] = field(default_factory=Counter)
     already: Counter[str] = field(default_factory=Counter)
-    """Runs that a repair would find to exist."""
+    """Number of runs that exist already."""
     signals: Counter[str] = field(default_factory=Counter)
     gathered: Counter[str] = field(default_factory=Counter)
-    """Events that would wait in a window with others."""
+    """Number of events that a window would gather."""
     errors: Counter[str] = field(default_factory=Counter)
-    """Events that would become dead letters."""
+    """Number of events that would become dead letters."""
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row for each rule that anything would come of."""
+        """Return a row for each rule with effects."""
         columns = {
             "runs": self.runs,
             "already_there": self.already,
@@ -49,16 +49,16 @@ class Forecast:
 
 
 class Replay:
-    """Puts past events into the journal once more; the router does the rest, as with any event."""
+    """Puts past events into the journal once more; the router handles them like any event."""
 
     def __init__(self, *, journal: Journal, history: History) -> None:
         self._journal = journal
         self._history = history
 
     async def select(self, event_ids: Sequence[str], query: Query | None, *, source: str | None = None) -> list[str]:
-        """The positions of the events, oldest first; ``source`` chooses where several share an id.
+        """Return the positions of the events, oldest first; ``source`` chooses where several share an id.
 
-        Raises `NotFound` naming an id that cannot be replayed, and `RejectedEvent` for one that several events have.
+        Raises `NotFound` with an id that cannot be replayed, and `RejectedEvent` for one that several events have.
         """
         if query is not None:
             return [found.position async for found in self._history.walk(query)][::-1]
@@ -80,7 +80,7 @@ class Replay:
         only: Sequence[str] = (),
         rerun: bool = False,
     ) -> Forecast:
-        """Count what `replay` would lead to; starts nothing."""
+        """Count the effects of `replay`; starts nothing."""
         forecast = Forecast()
         for start in range(0, len(positions), _CHUNK):
             for entry in (await self._journal.fetch(positions[start : start + _CHUNK])).values():
@@ -103,9 +103,9 @@ class Replay:
         per_second: float = 100.0,
         progress: Callable[[int], None] = lambda _: None,
     ) -> int:
-        """Journal the events again, in order, at most ``per_second``; answers how many there (still) were.
+        """Journal the events again, in order, at most ``per_second``; return the number of events found.
 
-        ``salt`` makes a rerun of it. The same salt again repeats nothing that the first call brought about.
+        With a ``salt`` it is a rerun. A second call with the same salt repeats no effect of the first.
         """
         done = 0
         chunk = max(1, min(_CHUNK, int(per_second * _SLICE_SECONDS)))
@@ -121,7 +121,7 @@ class Replay:
 
 
 def new_salt() -> str:
-    """A salt for one rerun."""
+    """Return a salt for one rerun."""
     return uuid.uuid4().hex[:8]
 
 

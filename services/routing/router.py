@@ -1,4 +1,4 @@
-"""The router: reads the journal, has every entry decided on, and hands all of it over before it acknowledges."""
+"""The router: reads the journal, decides on every entry, and hands the decision on as it acknowledges the entry."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from services.store.rules.parked_events import ParkedEvents
 
 BLOCK_SECONDS: Final = 2.0
 CLAIM_SECONDS: Final = 2.0
-"""How often entries of dead readers are looked for, on top of the time that they may be idle."""
+"""How often pending entries of killed routers are searched for, in addition to their idle time."""
 
 _FINISH_SECONDS: Final = 2.5
 
@@ -76,13 +76,13 @@ class Router:
         self._parked_counts: Mapping[str, int] = {}
 
     async def run(self) -> None:
-        """Route until cancelled; what is in hand then is finished, or left to be claimed by the next reader."""
+        """Route until cancelled; entries under way are then finished, or left to be claimed by another router."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._read_forever())
             tasks.create_task(self._tend_forever())
 
     def status(self) -> Mapping[str, Any]:
-        """For the role's report; ``parked`` counts what waits for its rule to work."""
+        """For the role's report; ``parked`` has the number of parked events."""
         status: dict[str, Any] = {"ready": True, "routed": self._routed, "claimed": self._claimed}
         if self._depth is not None:
             status |= {"unread": self._depth.unread, "pending": self._depth.pending}
@@ -114,7 +114,7 @@ class Router:
             try:
                 while entries := await self._journal.claim():
                     self._claimed += len(entries)
-                    log.info("claimed what another reader left", position=entries[0].position)
+                    log.info("claimed pending entries of another router", position=entries[0].position)
                     await self._see_through(entries)
                 await self._unpark()
                 self._depth = await self._journal.depth()
@@ -126,10 +126,10 @@ class Router:
             heed_cancellation()
 
     async def _unpark(self) -> None:
-        """Let parked events go on after a start, after the rules have changed, and when their rule works again."""
+        """Evaluate parked events again: at the start, after the rules have changed, and when their rule works again."""
         released = self._deciding.released
         if released is None or released:
-            self._deciding.released = set()  # what is released meanwhile is for the next time
+            self._deciding.released = set()  # rules released meanwhile are for the next call
             try:
                 count = await self._parked.unpark(None if released is None else sorted(released))
             except BaseException:
@@ -137,11 +137,11 @@ class Router:
                 self._deciding.released = None if released is None or later is None else released | later
                 raise
             if count:
-                log.info("parked events are judged again", events=count)
+                log.info("parked events are evaluated again", events=count)
         self._parked_counts = await self._parked.counts()
 
     async def _see_through(self, entries: Sequence[JournalEntry | Broken]) -> None:
-        """Handle a batch until it is done; being told to end lets it finish, if that does not take long."""
+        """Handle a batch to its end; a cancellation lets it finish, if that does not take long."""
         handling = asyncio.create_task(self._until_handled(entries))
         try:
             await asyncio.shield(handling)

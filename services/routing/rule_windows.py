@@ -1,4 +1,4 @@
-"""The windows of the rules as the router meets them, and the part that acts when one of them closes."""
+"""The windows of the rules: decides on matched events, and acts when a window closes."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from services.store.rules.windows import Closed, Counts, Reply, WindowStore
 from services.store.runs.dispatch_queues import dispatch_of
 
 LEASE_SECONDS: Final = 10.0
-"""How long one router may take over a closed window before another does it again."""
+"""How long one router may handle a closed window before another one repeats it."""
 
 LONGEST_SLEEP_SECONDS: Final = 1.0
-"""Windows that another router opens are not announced here."""
+"""Longest time between two readings: this process is not notified of windows that another router opens."""
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class WindowAnswer:
-    """What the windows of a rule say to an event that the rule matched.
+    """What the windows of a rule decide on an event that the rule matched.
 
     ``passes``: the verdict's actions happen now. ``gathers``: the window holds the event for later. ``note``
     goes into the event's history: why the event was dropped, if it neither passes nor is held.
@@ -50,8 +50,8 @@ class WindowAnswer:
 class RuleWindows:
     """Batch, debounce, correlate, throttle and dedupe, for any number of routers at once.
 
-    ``rules`` gives the rules in force; ``resume`` sends a signal, durable on return. What a closed window leads to is
-    handed on at least once under keys by which a repetition is known.
+    ``rules`` returns the rules in force; ``resume`` sends a signal, durable on return. The effects of a closed window
+    are handed on at least once, under keys by which a repetition is recognised.
     """
 
     def __init__(
@@ -78,7 +78,8 @@ class RuleWindows:
     async def offer(self, event: Event, position: str, verdict: Verdict, *, salt: str | None = None) -> WindowAnswer:
         """Let the windows of the verdict's rule decide; durable on return, and safe to repeat.
 
-        A rerun (with ``salt``) is wanted: it is gathered with others again, but neither throttled nor a duplicate.
+        An event of a rerun (with ``salt``) is gathered with others again, but neither throttled nor dropped as a
+        duplicate.
         """
         rule = self._rules().get(verdict.rule)
         if rule is None or verdict.keys is None:
@@ -92,7 +93,7 @@ class RuleWindows:
         return _answer(reply, ask.gather.mode if ask.gather else "")
 
     async def run(self) -> None:
-        """Close windows and act on closed ones until cancelled."""
+        """Close windows and handle closed ones until cancelled."""
         while True:
             try:
                 await self.act()
@@ -112,7 +113,7 @@ class RuleWindows:
             heed_cancellation()
 
     async def act(self) -> int:
-        """Close what is due, and hand on everything that is closed; answers how many windows that were."""
+        """Close the windows that are due, and hand on the effects of closed ones; return their number."""
         handled = 0
         await self._store.close_due()
         while claimed := await self._store.claim(lease_seconds=LEASE_SECONDS, count=4):
@@ -166,7 +167,7 @@ class RuleWindows:
         actions = conclude(rule, gathered, complete=closed.why != "incomplete", key=closed.key)
         for action in actions:
             if isinstance(action, ResumeRun):
-                signal_for(action)  # what is refused is refused before anything is sent
+                signal_for(action)  # refuse before any signal is sent
         for action in actions:
             match action:
                 case RunDeployment():

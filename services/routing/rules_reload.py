@@ -1,4 +1,4 @@
-"""Rules that follow their file: a changed file is checked whole, then takes effect at once; a bad one is refused."""
+"""Reloads the rules when their file changes: the file is checked whole, then used at once, or refused."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from events.rule import RuleSet, Verdict, evaluate
 from services.store.rules.rules_in_force import InForce
 
 LOOK_SECONDS: Final = 1.0
-"""How often the file is looked at."""
+"""How often the file is checked for changes."""
 
 CHECK_SECONDS: Final = 60.0
-"""How often the rules in force are held against the deployments, which may change too."""
+"""How often the rules in force are compared with the deployments, which may change too."""
 
 log = structlog.get_logger()
 
@@ -31,7 +31,7 @@ Check = Callable[[Project], Awaitable[ParameterFindings]]
 class LiveProject:
     """The project in force.
 
-    ``check`` asks Prefect whether the parameters fit; ``publish`` tells others what is in force. With
+    ``check`` asks Prefect whether the parameters fit; ``publish`` stores the project in force for other processes. With
     ``sources_matter``, the status says when the file's sources are no longer those that this process has open.
     """
 
@@ -51,7 +51,7 @@ class LiveProject:
         self._publish = publish
         self._sources_matter = sources_matter
         self._loaded_at = datetime.now(UTC).isoformat()
-        # The file may have changed since it was read: the first look compares.
+        # The file may have changed since it was read: the first check compares.
         self._mark: tuple[int, ...] | None = None
         self._last_mark: tuple[int, ...] | None = None
         self._refused: Sequence[str] = ()
@@ -85,11 +85,11 @@ class LiveProject:
                     await self._check_in_force()
                     next_check = clock() + CHECK_SECONDS
             except SluiceError as error:
-                log.debug("the rules could not be checked or told now", error=str(error))
+                log.debug("the rules could not be checked or published now", error=str(error))
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> bool:
-        """Take the file over if it has changed, has come to rest and is good; answers whether it took effect."""
+        """Use the file if it has changed, is no longer being written and is valid; return whether it took effect."""
         mark = _mark(self._project.path)
         resting, self._last_mark = mark == self._last_mark, mark
         if mark == self._mark or not resting:
@@ -145,7 +145,7 @@ class LiveProject:
         return False
 
     async def _found(self, project: Project) -> ParameterFindings:
-        """What Prefect says of the rules; nothing while it cannot be asked."""
+        """Return the findings of Prefect's deployments on the rules; empty while Prefect cannot be reached."""
         if self._check is None:
             return ParameterFindings()
         try:
@@ -173,7 +173,7 @@ class LiveProject:
 
 
 def _mark(path: Path) -> tuple[int, ...]:
-    """What changes with the file's content; empty while there is no file."""
+    """Return a value that changes with the file's content; empty while there is no file."""
     try:
         found = path.stat()
     except OSError:

@@ -1,1 +1,1 @@
-"""The resumer: signals become resumed runs, each once, in order, and with an outcome that is told."""
+"""The resumer: applies signals to waiting runs, each once and in order, and publishes their outcomes."""

@@ -1,4 +1,4 @@
-"""Applying signals: each to the runs it is for, once, in order, whoever else does the same at the same time."""
+"""Applies signals: each to the runs it is for, once and in order, also with several resumers at work."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from services.store.signals.signals import SignalStore
 from services.store.signals.waits import Waits
 
 _PATIENCE_SECONDS: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
-"""How long to wait between tries while something passes by itself; then others come first and it is tried later."""
+"""Pauses between attempts at what a transient state prevents; after them the signal is tried again later."""
 
 _LATER_SECONDS: Final = 2.0
 
 _COMMIT_SECONDS: Final = 3.0
-"""Prefect tells of a run before its transaction is committed: only after so long is a run that is not there unknown."""
+"""Prefect publishes a run before its transaction is committed: a missing run counts as unknown only after this time."""
 
 log = structlog.get_logger()
 
 
 class Applier:
-    """Finds the runs that a signal is for and has it delivered to each; many may do so at once.
+    """Finds the runs that a signal is for and delivers it to each; safe in several processes at once.
 
-    A run that was heard to wait is found without asking Prefect. Prefect is asked where none of those took the signal.
+    A run that is known to wait is found without asking Prefect. Prefect is asked if no known run took the signal.
     """
 
     def __init__(self, *, store: SignalStore, runs: WaitingRuns, hints: Waits, settings: ResumerSettings) -> None:
@@ -45,7 +45,7 @@ class Applier:
         self._delivery = delivery.Delivery(store=store, runs=runs, heard=hints, settings=settings)
 
     async def apply(self, signal_id: str) -> None:
-        """Bring the signal as far as it can get now; what cannot be done now is tried again later by whoever looks.
+        """Apply the signal as far as possible now; the rest is scheduled to be tried again by any resumer.
 
         Raises `TransientError` or `Backpressure` only when Redis is away.
         """
@@ -54,7 +54,9 @@ class Applier:
                 await self._apply(signal_id)
             except (TransientError, RejectedEvent) as error:
                 if pause is None:
-                    log.warning("signal put off", signal_id=signal_id, error=str(error), in_seconds=_LATER_SECONDS)
+                    log.warning(
+                        "signal is tried again later", signal_id=signal_id, error=str(error), in_seconds=_LATER_SECONDS
+                    )
                     await self._store.look_again(signal_id, _LATER_SECONDS)
                 else:
                     await asyncio.sleep(pause)
@@ -62,7 +64,7 @@ class Applier:
                 return
 
     async def serve(self, run_id: str) -> None:
-        """Deliver to the run what it has missed; raises `TransientError` and `NotFound`."""
+        """Deliver the open signals for the run; raises `TransientError` and `NotFound`."""
         await self._delivery.serve(run_id)
 
     async def _apply(self, signal_id: str) -> None:
@@ -75,7 +77,7 @@ class Applier:
             return
         if record.signal.run_id is not None:
             settled = overall(record)
-            if settled is not None:  # whoever settled it did not live to say so
+            if settled is not None:  # the process that decided it ended before it recorded the outcome
                 await self._delivery.decide(record, settled)
                 return
             others = await self._to_run(record)
@@ -87,7 +89,7 @@ class Applier:
 
     async def _to_run(self, record: SignalRecord) -> set[str]:
         run_id = str(record.signal.run_id)
-        # A second try has reason to look; and Prefect's own pauses take any answer, so such a run is read first.
+        # A second attempt reads the run first; and so does one on Prefect's own pauses, which take any answer.
         memo = None if record.marks else await self._hints.memo_of(run_id)
         heard = remembered(memo) if memo is not None else None
         try:
@@ -110,7 +112,9 @@ class Applier:
         heard = [remembered(memo) for memo in await self._hints.memos_for(key)]
         record, touched = await self._to_each(sorted(heard, key=lambda run: run.since), record)
         others |= touched
-        if not _was_applied(record):  # else a run that waits unheard gets it when it is heard of: see `late_for`
+        if not _was_applied(
+            record
+        ):  # else a run not known to wait gets the signal when its wait becomes known: see `late_for`
             record, touched = await self._to_each(await self._delivery.call(self._runs.waiting_for([key])), record)
             others |= touched
         await self._finish(record)
@@ -144,7 +148,7 @@ class Applier:
         if not record.open:
             return
         if any(mark.outcome is None for mark in record.marks.values()):
-            # Whoever came to a run of the key before us is applying it there, and will come to this, too.
+            # Another resumer is applying signals to a run of the key, and will come to this one, too.
             await self._store.look_again(record.signal.id, _LATER_SECONDS)
             return
         verdict = overall(record)

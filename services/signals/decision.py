@@ -1,4 +1,4 @@
-"""What to do with a signal for a run: pure decisions over what Prefect and the store say."""
+"""Decides what to do with a signal for a run, from the states of run and signal. Pure."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from sluice.protocol import GAVE_UP, opened
 
 
 class DecisionStep(Enum):
-    """What comes next for one signal and one run."""
+    """The next step for one signal and one run."""
 
     APPLY = auto()
     SKIP = auto()
-    """Nothing to do, now or ever."""
+    """Nothing remains to be done."""
     KEEP = auto()
-    """Early: the run does not wait."""
+    """The signal is early: the run does not wait."""
     LOOK_BACK = auto()
-    """The run is not in the wait that the signal was sent to, if there was one: its past must tell."""
+    """The run is not in the wait that the signal was sent to, if any: its state history decides."""
     RESOLVE = auto()
-    """A resumer began to apply it and did not say how it ended: the run's past must tell."""
+    """A resumer began to apply the signal and did not record the result: the run's state history decides."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignalDecision:
-    """An outcome with its reason in words."""
+    """An outcome with its reason."""
 
     outcome: Outcome
     reason: str
@@ -39,21 +39,21 @@ class SignalDecision:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """What ended a wait, on evidence: for a wait of Sluice a run input, for Prefect's own the state that followed."""
+    """What ended a wait, by evidence: for a wait of Sluice a run input, for Prefect's own pause the next state."""
 
     how: Literal["answered", "rejected", "timed out"]
     signal: str | None = None
-    """The id of the signal that did it; None where it was none, or Prefect's own pause does not tell."""
+    """The id of the signal that ended the wait; None where it was none, or is unknown after Prefect's own pause."""
     key: str | None = None
-    """The key that it was an answer for, of several."""
+    """The key that was answered, of several."""
     value: Mapping[str, Any] | None = None
 
 
 def end_of(stay: Stay, after: Stay, inputs: Mapping[str, Any]) -> End | None:
-    """What ended the wait ``stay``; None if it was left without an answer, and is still to be answered.
+    """Return what ended the wait of ``stay``; None if it was left without an answer and is open.
 
-    ``inputs`` holds those of the stay's run inputs that are `Stay.evidence`. A verdict does not outlive the end of the
-    run: who tries it again is asked again.
+    ``inputs`` holds those of the stay's run inputs that are `Stay.evidence`. A rejection or time-out counts until the
+    run ends: a retry of the run asks again.
     """
     if not stay.ours:
         return End("answered", value=inputs.get(stay.keyset.get("response", "")) or {}) if resumes(after) else None
@@ -67,7 +67,7 @@ def end_of(stay: Stay, after: Stay, inputs: Mapping[str, Any]) -> End | None:
 
 
 def step(run: RunView, record: SignalRecord) -> DecisionStep:
-    """What comes next, from the run as it is now."""
+    """Return the next step, from the run's present state."""
     mark = record.marks.get(run.run_id)
     if mark is not None:
         if mark.outcome is not None:
@@ -84,9 +84,9 @@ def step(run: RunView, record: SignalRecord) -> DecisionStep:
 
 
 def sent_to(run: RunView, record: SignalRecord, stays: Sequence[Stay]) -> tuple[Stay, Stay] | None:
-    """The wait that the run was in when the signal came, and the state that followed; None if it was in none.
+    """Return the wait that the run was in when the signal came, and the next state; None if it was in none.
 
-    A wait for all of several keys is not the one if the signal's key was left open by it.
+    A wait for all of several keys does not count if the signal's key was not answered in it.
     """
     key = record.signal.key
     for stay, after in pairwise(stays):
@@ -97,9 +97,9 @@ def sent_to(run: RunView, record: SignalRecord, stays: Sequence[Stay]) -> tuple[
 
 
 def missed(run: RunView, record: SignalRecord, stay: Stay | None, end: End | None) -> SignalDecision | None:
-    """The outcome of a signal that found the run elsewhere than in the wait ``stay`` that it was sent to.
+    """Return the outcome of a signal for a run that is no longer in the wait ``stay`` that the signal was sent to.
 
-    None if it is still good for a wait to come: it came early, or the wait was left without an answer.
+    None if a later wait may take the signal: it came early, or the wait was left without an answer.
     """
     if stay is not None and end is not None:
         return _gone(stay, end)
@@ -109,10 +109,10 @@ def missed(run: RunView, record: SignalRecord, stay: Stay | None, end: End | Non
 def resolved(
     run: RunView, record: SignalRecord, mark: Mark, stays: Sequence[Stay], inputs: Mapping[str, Any]
 ) -> SignalDecision | None:
-    """Whether it was this signal that made the run leave the wait that it was being applied to.
+    """Return whether this signal ended the wait that it was being applied to.
 
-    None if nothing did: the wait is still open. ``inputs`` holds the wait's evidence (see `end_of`). Where nothing
-    tells two resumes of Prefect's own pauses apart, their effect is the same, and the signal counts as applied.
+    None if the wait is open. ``inputs`` holds the wait's evidence (see `end_of`). Where two resumes of Prefect's own
+    pauses cannot be distinguished, their effect is the same, and the signal counts as applied.
     """
     place = next((place for place, stay in enumerate(stays) if stay.is_wait(mark.wait)), None)
     if place is None or place + 1 >= len(stays):
@@ -132,10 +132,10 @@ def resolved(
 
 
 def outlives(record: SignalRecord, stay: Stay, end: End | None) -> bool:
-    """Whether a signal that was tried on a wait, and came too late for it, is still good for one to come.
+    """Whether a later wait may take a signal that came too late for the wait it was tried on.
 
-    It is if it was not sent during that wait: an early signal counts for the next wait that takes it. It is, too, if
-    another of several keys was answered.
+    True if the signal was not sent during that wait, because an early signal counts for the next wait that takes it, or
+    if another of several keys was answered.
     """
     if record.received < stay.entered or (stay.left is not None and stay.left < record.received):
         return True
@@ -145,23 +145,23 @@ def outlives(record: SignalRecord, stay: Stay, end: End | None) -> bool:
 
 
 def over(run: RunView) -> SignalDecision:
-    """The outcome of a signal for a run that has ended."""
+    """Return the outcome of a signal for a run that has ended."""
     return SignalDecision(Outcome.REJECTED, f"the run is over: {run.state_name}")
 
 
 def rejection(signal: ResumeSignal) -> str:
-    """The message of the state into which the signal rejects a run."""
+    """Return the message of the state to which a rejection sets a run."""
     why = f": {signal.reason}" if signal.reason else ""
     return f"Rejected by {signal.by or 'an unnamed sender'}{why} (signal {signal.id})"
 
 
 def applied_to(run: RunView) -> str:
-    """The reason of an applied signal."""
+    """Return the reason of an applied signal."""
     return f"applied to the run {run.name}"
 
 
 def overall(record: SignalRecord) -> SignalDecision | None:
-    """The outcome of a signal for a key from those for each run; None while there is no run."""
+    """Return the outcome of a signal for a key from those for each run; None while there is no run."""
     marks = [mark for mark in record.marks.values() if mark.outcome is not None]
     for outcome in (Outcome.APPLIED, Outcome.REJECTED, Outcome.DUPLICATE, Outcome.EXPIRED):
         of_kind = [mark for mark in marks if mark.outcome is outcome]
@@ -172,7 +172,7 @@ def overall(record: SignalRecord) -> SignalDecision | None:
 
 
 def expired(record: SignalRecord) -> SignalDecision:
-    """The outcome of a signal whose time to live has ended."""
+    """Return the outcome of a signal whose time to live has ended."""
     return SignalDecision(
         Outcome.EXPIRED, f"nobody waited for it within its time to live, {record.signal.ttl_seconds:g} s"
     )
@@ -188,5 +188,5 @@ def _gone(stay: Stay, end: End) -> SignalDecision:
 
 
 def resumes(after: Stay) -> bool:
-    """Whether the state that followed a pause of Prefect's own means that somebody resumed it."""
+    """Whether the state after one of Prefect's own pauses shows that somebody resumed the run."""
     return after.state_type in {"RUNNING", "SCHEDULED"} and not after.message.startswith(GAVE_UP)

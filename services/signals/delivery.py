@@ -1,4 +1,4 @@
-"""Delivering to one run: what is open for it, each once, in order, whoever else does the same at the same time."""
+"""Delivers the open signals for one run, each once and in order, also with several resumers at work."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ log = structlog.get_logger()
 
 
 class Outdated(Exception):
-    """The run is not in the wait any more that it was heard to be in."""
+    """The run is no longer in the wait in which it was known to be."""
 
 
 class Delivery:
-    """Applies signals to one run at a time; many may do so at once, in one process or in many.
+    """Applies signals to runs; safe concurrently, in one process or in many.
 
-    What a signal does to a run is noted in the store before and after Prefect is asked, under a lease on the run. Who
-    goes on after a crash finds the note and asks the run's own past in Prefect how far it got.
+    A mark in the store, before and after the call to Prefect, says what a signal does to a run, under a lease on the
+    run. After a crash the next resumer finds the mark and reads the run's state history in Prefect.
 
-    Most signals cost Prefect a single call: a run that was heard to wait is resumed without being read first. The
-    answer names the wait it is for, so Prefect refuses it where the run has gone on meanwhile; then it is read.
+    Most signals cost Prefect a single call: a run that is known to wait is resumed without being read first. The answer
+    names the wait it is for, so Prefect refuses it where the run has gone on meanwhile; then the run is read.
     """
 
     def __init__(self, *, store: SignalStore, runs: WaitingRuns, heard: Waits, settings: ResumerSettings) -> None:
@@ -58,14 +58,14 @@ class Delivery:
         self._runs = runs
         self._heard = heard
         self._settings = settings
-        # One at a time: on SQLite, Prefect answers 503 to one of two transitions that meet.
+        # One at a time: on SQLite, Prefect responds with 503 to one of two concurrent transitions.
         self._turn = asyncio.Lock()
 
     async def serve(self, run_id: str, *, claimed: str | None = None, heard: RunView | None = None) -> set[str]:
-        """Apply to the run what is open for it, in order, as long as it waits; answers the ids of signals for a key.
+        """Apply the run's open signals in order, while the run waits; return the ids of signals for a key.
 
-        Their overall outcome is for the caller to find (`apply`). ``claimed`` is looked at even if the run does not
-        wait for its key any more. ``heard`` is a hint at how the run is. Raises `TransientError` and `NotFound`.
+        The caller decides their overall outcome (`apply`). The signal ``claimed`` is handled even if the run no longer
+        waits for its key. ``heard`` is the run's last known state. Raises `TransientError` and `NotFound`.
         """
         touched: set[str] = set()
         async with self._store.busy(f"run {run_id}") as busy:
@@ -101,7 +101,7 @@ class Delivery:
         return None
 
     async def _take(self, run: RunView, record: SignalRecord, busy: Busy) -> bool:
-        """Do what comes next for the signal; whether the run may have changed by it."""
+        """Take the signal's next step; return whether it may have changed the run."""
         match step(run, record):
             case DecisionStep.SKIP:
                 return False
@@ -147,7 +147,9 @@ class Delivery:
         if record.expires <= datetime.now(UTC):
             await self._settle(run, record, mark, expired(record))
             return False
-        if run.heard and record.signal.action == "reject":  # nothing in it would keep it from ending another wait
+        if (
+            run.heard and record.signal.action == "reject"
+        ):  # a rejection does not name its wait, so it could end another one
             raise Outdated
         if not await self._store.claim(record, run.run_id, mark, busy):
             return False
@@ -168,7 +170,7 @@ class Delivery:
         return True
 
     async def _not_as_heard(self, record: SignalRecord, mark: Mark, run_id: str) -> None:
-        """Return if the run is as it was heard to be; otherwise see what that means for the signal: `Outdated`."""
+        """Check that the run is in its last known state; otherwise update the signal and raise `Outdated`."""
         run = await self.call(self._runs.read(run_id))
         if run.is_in(mark.wait):
             return

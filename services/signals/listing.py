@@ -11,7 +11,7 @@ from services.store.signals.signal_record import SignalRecord
 
 
 def row(record: SignalRecord, sources: Mapping[str, str | None] = MappingProxyType({})) -> dict[str, Any]:
-    """One line of a listing; times are datetimes, ids are text. ``sources`` are those of events by their identity."""
+    """Return a row of a listing; times are datetimes, ids are text. ``sources``: those of events, by identity."""
     signal = record.signal
     return {
         "id": signal.id,
@@ -37,7 +37,7 @@ def row(record: SignalRecord, sources: Mapping[str, str | None] = MappingProxyTy
 
 
 def whole(record: SignalRecord, sources: Mapping[str, str | None]) -> dict[str, Any]:
-    """Everything about one signal."""
+    """Return all fields of one signal."""
     signal = record.signal
     return {
         **row(record, sources),

@@ -1,4 +1,4 @@
-"""Telling outcomes: on the run's page in Prefect, in the event's history, and to the dead letters."""
+"""Publishes outcomes: as Prefect events on the run, in the event's history, and as dead letters."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ EVENT: Final = "sluice.signal."
 _DEAD: Final = frozenset({Outcome.REJECTED, Outcome.EXPIRED, Outcome.UNKNOWN_RUN})
 _NAMES: Final = uuid.UUID("5b7a1d5e-98a4-4f0e-9c1d-0d3c8f3f6a51")
 _TOGETHER_SECONDS: Final = 1.0
-"""While they come, outcomes of this long are told in one call: Prefect has runs to resume meanwhile."""
+"""Outcomes of this time are published in one call, so that Prefect has time to resume runs."""
 
 _AGAIN_SECONDS: Final = 1.0
 _MAX_AGAIN_SECONDS: Final = 30.0
@@ -38,7 +38,7 @@ log = structlog.get_logger()
 
 
 class OutcomePublisher:
-    """Tells every outcome at least once, under ids by which the receivers know a repetition."""
+    """Publishes every outcome at least once, under ids by which the receivers recognise a repetition."""
 
     def __init__(
         self,
@@ -57,18 +57,18 @@ class OutcomePublisher:
         self._trouble = ""
 
     def status(self) -> Mapping[str, Any]:
-        """Degraded while outcomes cannot be told."""
+        """Degraded while outcomes cannot be published."""
         return {"degraded": f"outcomes of signals are not told: {self._trouble}"} if self._trouble else {}
 
     async def run(self) -> None:
-        """Tell until cancelled."""
+        """Publish until cancelled."""
         pause = _AGAIN_SECONDS
         while True:
             try:
                 await self._tell(await self._outbox.read())
             except (TransientError, Backpressure, RejectedEvent) as error:
                 if not self._trouble:
-                    log.warning("outcomes of signals are not told for now", error=str(error))
+                    log.warning("outcomes of signals cannot be published, trying again", error=str(error))
                 self._trouble = str(error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _MAX_AGAIN_SECONDS)
@@ -93,7 +93,7 @@ class OutcomePublisher:
 
 
 def reminder_event(run: RunView) -> dict[str, Any]:
-    """The event that a suspended run still waits; the run's own process sends the same while it is only paused."""
+    """Return the reminder event of a suspended run; the process of a paused run sends the same one itself."""
     return run_event(
         f"{EVENT}reminder",
         run_id=run.run_id,

@@ -1,4 +1,4 @@
-"""What happens to waiting runs without a signal: somebody else's resume, the end of a run, a deadline, a reminder."""
+"""Handles changes of waiting runs without a signal: a resume in Prefect, the run's end, a deadline, a reminder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 
 class ResumeObserver:
-    """Sees to waits that end without a signal. ``remind`` tells of a reminder, given run and wait."""
+    """Records waits that end without a signal. ``remind`` publishes a reminder for a run and its wait."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class ResumeObserver:
         self._remind = remind
 
     async def left(self, change: StateChange) -> None:
-        """A run entered another state than a paused one."""
+        """Handle a run that entered a state that is not paused."""
         wait = await self._waits.wait_of(change.run_id)
         if wait is not None:
             await self._left(change.run_id, wait)
@@ -55,7 +55,7 @@ class ResumeObserver:
             await self._ended(change.run_id)
 
     async def left_unheard(self, run_id: str, wait: str) -> None:
-        """A run was found not to be in the wait that it was last heard to be in."""
+        """Handle a run that is no longer in the wait in which it was known to be."""
         try:
             await self._left(run_id, wait)
         except NotFound:
@@ -63,17 +63,17 @@ class ResumeObserver:
         await self._ended(run_id)
 
     async def handed_over(self, run: RunView) -> None:
-        """A wait was made one without a process: an answer that came at that moment lets the run go on."""
+        """Handle a wait that now has no process: an answer that came at that moment resumes the run."""
         with contextlib.suppress(NotFound):
             if await self._runs.inputs(run.run_id, _evidence(run)):
                 async with self._store.busy(f"run {run.run_id}"):
                     now = await self._runs.read(run.run_id)
                     if now.is_in(run.wait_id):
-                        log.info("the wait had its answer when it was handed over", run_id=run.run_id)
+                        log.info("the wait was answered while its executor stopped", run_id=run.run_id)
                         await self._runs.go_on(now, "The wait was answered")
 
     async def waits_again(self, run: RunView) -> None:
-        """A run was heard to wait, and waited before: what came of that may not have been heard."""
+        """Handle a run that waits again: the end of its former wait may not be recorded."""
         stays = await self._runs.stays(run.run_id)
         for stay, after in reversed(list(pairwise(stays))):
             if stay.ours and not stay.is_wait(run.wait_id):
@@ -83,7 +83,7 @@ class ResumeObserver:
                 return
 
     async def still_waiting(self, runs: Sequence[RunView]) -> None:
-        """Runs were found to wait: where a signal was applied to the wait, Prefect may have lost that with a crash."""
+        """Handle runs that wait: where a signal was applied to the wait, Prefect may have lost it in a crash."""
         waits = [(run.run_id, run.wait_id) for run in runs if run.ours]
         for run_id, wait in await self._store.applied_to(waits):
             with contextlib.suppress(NotFound):
@@ -98,25 +98,27 @@ class ResumeObserver:
             return
         run = await self._runs.read(run_id)
         if run.is_in(wait) and not await self._runs.inputs(run_id, _evidence(run)):
-            log.warning("prefect has lost the answer to a wait, it is given again", run_id=run_id, signal_id=signal_id)
+            log.warning(
+                "prefect has lost the answer to a wait, it is applied again", run_id=run_id, signal_id=signal_id
+            )
             await self._store.reopen(record, run_id, mark, "Prefect has lost it: the run waits as before")
 
     async def untag(self, run_id: str) -> None:
-        """Take its tags from a run that ended in a wait, where its process did not live to do so."""
+        """Remove the tags of a run that ended in a wait, where its process ended before it could."""
         if await self._waits.may_be_tagged(run_id):
             with contextlib.suppress(NotFound):
                 await self._runs.untag(run_id)
             await self._waits.untagged(run_id)
 
     async def untag_ended(self, run_ids: Sequence[str]) -> None:
-        """`untag` those of the runs that have ended, or are gone."""
+        """`untag` those of the runs that have ended or were deleted."""
         there = {run.run_id: run for run in await self._runs.read_many(run_ids)}
         for run_id in run_ids:
             if run_id not in there or there[run_id].final:
                 await self.untag(run_id)
 
     async def alarms(self, now: datetime) -> None:
-        """See to the deadlines and reminders of suspended runs that are due."""
+        """Handle the due deadlines and reminders of suspended runs."""
         for alarm in await self._waits.due(now):
             with contextlib.suppress(NotFound):
                 async with self._store.busy(f"run {alarm.run_id}"):
@@ -138,26 +140,26 @@ class ResumeObserver:
         await self._waits.ended(run_id, wait)
 
     async def _by_signal(self, run_id: str, wait: str) -> bool:
-        async with self._store.busy(f"run {run_id}"):  # whoever is at it has then said what came of it
+        async with self._store.busy(f"run {run_id}"):  # the resumer that held the lease has recorded the result by then
             signal_id = await self._store.applied_by(run_id, wait)
             record = await self._store.get(signal_id) if signal_id is not None else None
         mark = record.marks.get(run_id) if record is not None else None
         return mark is not None and mark.outcome in {None, Outcome.APPLIED}
 
     async def _witness(self, run_id: str, wait: str) -> None:
-        """Record it if the run left that wait without a signal: resumed by somebody, or without an answer."""
+        """Record that the run left the wait without a signal: resumed by somebody, or without an answer."""
         for pause in (*_VISIBLE_SECONDS, None):
             for stay, after in pairwise(await self._runs.stays(run_id)):
                 if stay.is_wait(wait):
                     await self._record(run_id, wait, stay, after)
                     return
             if pause is not None:
-                await asyncio.sleep(pause)  # told of before it is committed
+                await asyncio.sleep(pause)  # published before it is committed
         raise TransientError(f"the run {run_id} still stands in its wait")
 
     async def _record(self, run_id: str, wait: str, stay: Stay, after: Stay) -> None:
         if after.state_type in FINAL:
-            return  # the run's own end says it
+            return  # the run's final state shows it
         end = end_of(stay, after, await self._runs.inputs(run_id, stay.evidence) if stay.evidence else {})
         if end is None:
             if stay.ours and after.state_type != "CANCELLING":
@@ -166,7 +168,7 @@ class ResumeObserver:
                 await self._note(run_id, stay, after, mark, by=None)
             return
         if end.how != "answered" or end.signal is not None or await self._by_signal(run_id, wait):
-            return  # it may be a signal of just now
+            return  # a signal may have been applied just now
         mark = Mark(wait=wait, outcome=Outcome.APPLIED, reason="resumed in Prefect")
         for key in stay.keys:
             answered = Answered(run_id=run_id, entered=stay.entered, left=after.entered, by=SOMEBODY)

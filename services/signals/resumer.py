@@ -1,4 +1,4 @@
-"""The parts of the resumer role, joined."""
+"""Builds the parts of the resumer role."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Resumer:
     publisher: OutcomePublisher
 
     def parts(self) -> Mapping[str, Part]:
-        """By name, for the role's report."""
+        """The parts by name, for the role's report."""
         return {"worker": self.worker, "watch": self.watch, "publisher": self.publisher}
 
 
@@ -48,7 +48,7 @@ def build_resumer(
     history: History,
     instance: str,
 ) -> Resumer:
-    """The role's parts, joined. ``connect_rq`` opens a blocking client of its own; ``instance`` names the process."""
+    """Build the role's parts. ``connect_rq`` opens a blocking client of its own; ``instance`` names the process."""
     store = SignalStore(redis, settings)
     waits = Waits(redis)
     runs = WaitingRuns(api)

@@ -1,4 +1,4 @@
-"""Submission of signals: recorded, then queued for the resumer."""
+"""Submits signals: records them, then queues them for the resumer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FAILURE_SECONDS: Final = 7 * 86_400
 
 
 class SignalSubmission:
-    """Takes signals in: recorded, in order for their target, and as a job on the resume queue.
+    """Records signals in order for their target, and enqueues a job for each on the resume queue.
 
     ``rq_redis`` is a blocking client, used from threads.
     """
@@ -29,10 +29,10 @@ class SignalSubmission:
         self._limits = limits
 
     async def submit(self, signal: ResumeSignal, *, origin: str = "") -> Outcome | None:
-        """Take the signal in; durable on return. Answers `Outcome.DUPLICATE` when its id was known, else None.
+        """Submit the signal; durable on return. Returns `Outcome.DUPLICATE` when its id was known, else None.
 
-        ``origin`` says where it came in. Raises `RejectedEvent` for input that Prefect's server would execute,
-        `TransientError` or `Backpressure` when Redis cannot take it: it may then have been taken in or not, and the
+        ``origin`` names the source. Raises `RejectedEvent` for input that Prefect's server would execute,
+        `TransientError` or `Backpressure` when Redis cannot store it: the signal may then be recorded or not, and the
         same call again completes it.
         """
         refuse_hydration(signal.input)
@@ -46,11 +46,11 @@ class SignalSubmission:
         return None if new else Outcome.DUPLICATE
 
     async def accept(self, raw: bytes, origin: str) -> Outcome | None:
-        """`submit` for a message as it came; raises `RejectedEvent` if it is none."""
+        """`submit` a message as it came; raises `RejectedEvent` if it is not a signal."""
         return await self.submit(parse_signal(raw, limits=self._limits), origin=origin)
 
     async def ring(self, signal_id: str) -> None:
-        """Have a resumer look at the signal now."""
+        """Enqueue a job, so that a resumer applies the signal now."""
         digest = hashlib.blake2b(signal_id.encode(), digest_size=16).hexdigest()
         await asyncio.to_thread(
             enqueue,

@@ -1,4 +1,4 @@
-"""The watch over waiting runs: whatever is buffered for a run is applied the moment it begins to wait."""
+"""Observes waits: applies the signals that are buffered for a run when it begins to wait."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from services.store.signals.waits import Waits
 from sluice.protocol import entry_of
 
 _VISIBLE_SECONDS: Final = (0.0, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6)
-"""Prefect tells of a state before its transaction is committed: how long to look again."""
+"""Prefect publishes a state before its transaction is committed: how long to read the run again."""
 
 _UNSEEN_SECONDS: Final = 60.0
-"""How long a run is looked after that was told of and not seen to wait: a bulk call commits seconds later."""
+"""How long a run is read again that was published as waiting and does not wait: a bulk call commits seconds later."""
 
 _TOGETHER_SECONDS: Final = 0.1
-"""While no signal is open nobody is in a hurry: runs that begin to wait are looked at together."""
+"""While no signal is open, runs that begin to wait are read together after this time."""
 
 _SWEEP_SECONDS: Final = 0.5
 _AT_ONCE: Final = 8
@@ -41,10 +41,10 @@ log = structlog.get_logger()
 
 
 class WaitObserver:
-    """Hears runs begin and end their waits, and sees to signals that no job will see to.
+    """Receives the begins and ends of waits, and handles signals for which no job remains.
 
-    ``apply`` brings one signal as far as it gets, ``serve`` does with one run what there is to do. Many watches may
-    run: what they do they do under leases.
+    ``apply`` applies one signal as far as possible, ``serve`` delivers one run's open signals. Several observers may
+    run: they work under leases.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class WaitObserver:
         self._trouble = ""
 
     def status(self) -> Mapping[str, Any]:
-        """Ready once it hears Prefect; how many signals are open and buffered, and how many runs wait."""
+        """Ready once connected to Prefect; the numbers of open and buffered signals and of waiting runs."""
         opened, buffered, waiting = self._counts
         status: dict[str, Any] = {"ready": self._connected, "open": opened, "buffered": buffered, "waiting": waiting}
         if self._trouble:
@@ -87,7 +87,7 @@ class WaitObserver:
         return status
 
     async def run(self) -> None:
-        """Watch until cancelled; Redis and Prefect being away is waited out."""
+        """Observe until cancelled; retries while Redis or Prefect is away."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._listen())
             tasks.create_task(self._patiently(self._see_to_paused))
@@ -103,13 +103,13 @@ class WaitObserver:
                 await work()
             except (TransientError, Backpressure, RejectedEvent) as error:
                 if not self._trouble:
-                    log.warning("signals are not watched over for now", error=str(error))
+                    log.warning("waits cannot be observed, trying again", error=str(error))
                 self._trouble = str(error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, self._settings.poll_seconds)
             else:
                 if self._trouble and pause > _SWEEP_SECONDS:
-                    log.info("signals are watched over again")
+                    log.info("waits are observed again")
                     self._trouble = ""
                 pause = _SWEEP_SECONDS
                 await asyncio.sleep(every)
@@ -140,7 +140,7 @@ class WaitObserver:
             except NotFound:
                 return
             except (TransientError, Backpressure, RejectedEvent) as error:
-                log.debug("a waiting run is not seen to yet", error=str(error))
+                log.debug("a waiting run is tried again later", error=str(error))
                 await asyncio.sleep(_AGAIN_SECONDS * 2**number)
             else:
                 return
@@ -167,7 +167,7 @@ class WaitObserver:
                 self._unseen.setdefault(run_id, time.monotonic() + _UNSEEN_SECONDS)
 
     async def _see_to_unseen(self) -> None:
-        """They have gone on, which observer and poll see to, or Prefect takes longer than usual to commit."""
+        """Give up on runs that do not wait: they have gone on, or a later poll finds them."""
         now = time.monotonic()
         self._unseen = {run_id: until for run_id, until in self._unseen.items() if until > now}
         ids = list(self._unseen)
@@ -178,7 +178,7 @@ class WaitObserver:
             await self._see_to(found)
 
     async def _see_to(self, runs: Sequence[RunView]) -> None:
-        """Note that the runs wait, and apply what is open for them."""
+        """Record that the runs wait, and apply their open signals."""
         if not runs:
             return
         fresh = await self._waits.fresh(runs)
@@ -200,7 +200,7 @@ class WaitObserver:
 
     async def _serve(self, run: RunView) -> None:
         async with self._slots:
-            with contextlib.suppress(TransientError, Backpressure):  # they stay open, and the sweep finds them
+            with contextlib.suppress(TransientError, Backpressure):  # the signals stay open, and the sweep finds them
                 for record in await self._store.open_for(_targets(run)):
                     await self._apply(record.signal.id)
                 if await self._store.late_for(
@@ -209,13 +209,13 @@ class WaitObserver:
                     self._aside(partial(self._serve_late, run.run_id))
 
     async def _sweep(self) -> None:
-        """Look at signals whose time has come: lost jobs, tries put off, ends of their time to live; and alarms."""
+        """Handle signals that are due: lost jobs, later attempts, ends of their time to live; and alarms of waits."""
         for signal_id in await self._store.due():
             await self._apply(signal_id)
         await self._resume_observer.alarms(datetime.now(UTC))
 
     async def _poll(self) -> None:
-        """Hold the buffered signals against the runs that wait, in case an event was not heard."""
+        """Compare the buffered signals with the runs that wait, in case an event was not received."""
         async for records in self._store.buffered():
             run_ids = {str(record.signal.run_id): record for record in records if record.signal.run_id}
             keys = sorted({record.signal.key for record in records if record.signal.key})
@@ -230,7 +230,7 @@ class WaitObserver:
         self._counts = (*await self._store.counts(), await self._waits.count())
 
     async def _scan(self) -> None:
-        """Read every waiting run: what began or ended while nobody listened is seen to."""
+        """Read every waiting run, for waits that began or ended while no observer was connected."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._scan_due.wait(), self._settings.scan_seconds)
         self._scan_due.clear()
@@ -240,7 +240,7 @@ class WaitObserver:
             waiting |= {run.run_id: run.wait_id for run in page}
             await self._see_to(page)
             await self._tried_again(partial(self._resume_observer.still_waiting, page))
-            # Prefect answers one call at a time: a scan takes a quarter of its time.
+            # Prefect handles one call at a time: a scan takes at most a quarter of the time.
             await asyncio.sleep(3 * (time.monotonic() - asked))
             asked = time.monotonic()
         async for run_id, wait in self._waits.known():

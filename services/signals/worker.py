@@ -1,4 +1,4 @@
-"""The resumer's RQ workers: jobs are taken in threads of their own and run on the role's event loop."""
+"""The resumer's RQ workers: take jobs in threads of their own and run them on the role's event loop."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _AGAIN_SECONDS: Final = 1.0
 _STOP_SECONDS: Final = 3.0
 
 _serving: list[SignalWorker] = []
-"""The worker of this process: RQ calls a function by its name, and that function must find it."""
+"""The worker of this process, for the function that RQ calls by name."""
 
 
 class SignalWorker:
-    """Takes signals off the resume queue, ``at_once`` of them side by side; many processes may serve it.
+    """Takes signals off the resume queue, ``at_once`` of them concurrently; several processes may serve the queue.
 
     The threads only block: all the work is done by ``apply`` on the loop that called `run`, so that its connections to
     Prefect and Redis stay open between jobs. ``connect`` opens a blocking client for RQ. The order of the signals for
-    one run does not hang on the order of the jobs: whoever comes to a run applies what is open for it in order.
+    one run does not depend on the order of the jobs: each delivery to a run applies all its open signals in order.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class SignalWorker:
         self._done = 0
 
     def status(self) -> Mapping[str, Any]:
-        """``ready`` while somebody listens to the queue."""
+        """``ready`` while a thread reads the queue."""
         trouble = {"degraded": self._backoff.trouble} if self._backoff.trouble else {}
         return {"ready": bool(self._working), "queue": RESUME, "signals": self._done, **trouble}
 
     async def run(self) -> None:
-        """Work until cancelled; the signals in hand are then finished, if that takes less than 3 s."""
+        """Work until cancelled; signals under way are then finished, if that takes less than 3 s."""
         self._loop = asyncio.get_running_loop()
         _serving.append(self)
         try:
@@ -65,7 +65,7 @@ class SignalWorker:
                 await self._backoff.after(error)
 
     async def _work(self, name: str) -> Exception | None:
-        """Be one worker until it ends; answers what it failed on, if RQ says so."""
+        """Run one worker until it ends; return the error that ended it, if any."""
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
         failed: list[Exception] = []
@@ -78,7 +78,7 @@ class SignalWorker:
         def work() -> None:
             try:
                 with rq_translated():
-                    # A name of its own each time: the one before may still be registered, and RQ allows one of a name.
+                    # A new name each time: the former one may still be registered, and RQ requires unique names.
                     worker = simple_worker([RESUME], redis, f"{name}-{secrets.token_hex(3)}", begun=begun)
                     workers.append(worker)
                     worker.work(logging_level="WARNING")
@@ -88,7 +88,7 @@ class SignalWorker:
                 redis.close()
                 loop.call_soon_threadsafe(ended.set)
 
-        # A daemon: where Redis is away, RQ sleeps longer than a process has for its end.
+        # A daemon: while Redis is away, RQ sleeps longer than a process has to stop.
         threading.Thread(target=work, name=name, daemon=True).start()
         try:
             await ended.wait()

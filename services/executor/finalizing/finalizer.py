@@ -1,7 +1,7 @@
-"""What is left to do for a run whose process has ended: the state it did not report, and the hooks that go with it.
+"""Finalizes a run whose process has ended: sets the state that it did not report, and runs the hooks of that state.
 
-Runs in a process of its own, because hooks are the user's code. Every step may be repeated: one that was done is found
-done, so a settlement that was interrupted is simply begun again.
+Runs in a process of its own, because hooks are the user's code. Every step may be repeated: a step that was done is
+recognised, so an interrupted finalizer is started again from the beginning.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class UnsettledError(RuntimeError):
 
 
 class Finalizer:
-    """Settles one run; each step is skipped if Prefect says that it is settled already."""
+    """Finalizes one run; each step is skipped if Prefect shows that it was done."""
 
     def __init__(
         self, *, run_id: str, ending: EndReason, message: str, environment: Mapping[str, str], shelf: Path
@@ -51,7 +51,12 @@ class Finalizer:
         self._shelf = shelf
 
     def run(self) -> None:
-        """Settle it; raises what Prefect's client raises when Prefect cannot be reached, and `UnsettledError`."""
+        """Finalize the run.
+
+        Raises:
+            UnsettledError: The run needs a process in its present state.
+            Exception: Whatever Prefect's client raises when Prefect cannot be reached.
+        """
         asyncio.run(self._settle())
 
     async def _settle(self) -> None:
@@ -109,7 +114,7 @@ class Finalizer:
     async def _time_out(self, client: PrefectClient) -> None:
         proposed: State[Any] = Failed(name="TimedOut", message=self._message)
         state = await propose_state(client, proposed, flow_run_id=self._id)
-        if state.is_scheduled():  # the flow has retries: the next try must not be left to this dead process
+        if state.is_scheduled():  # the flow has retries: its next attempt must not wait for the process that has ended
             await self._hand_back(client, await client.read_flow_run(self._id))
 
     async def _hand_back(self, client: PrefectClient, flow_run: FlowRun) -> None:
@@ -145,7 +150,7 @@ class Finalizer:
 
 
 def _needs_process(flow_run: FlowRun) -> bool:
-    """Whether a run in this state needs the process that it no longer has."""
+    """Whether a run in this state needs a process."""
     state = flow_run.state
     if state is None or state.is_final():
         return False

@@ -1,4 +1,4 @@
-"""Finds the runs that nobody executes any more although somebody began to, and has them settled."""
+"""Finds lost runs: runs that an executor began and that no process executes any more."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from services.store.runs.executions import Execution, Executions
 log = structlog.get_logger()
 
 OWN_AGE_SECONDS: Final = 5.0
-"""A run of this instance that is on none of its slots for longer is lost; a younger one is just beginning or ending."""
+"""A run of this instance that is on no slot for this long is lost; until then it may be beginning or ending."""
 
 
 @dataclass(frozen=True, slots=True)
 class Debt:
-    """A run that Prefect must be told the end of."""
+    """A run that is still to be finalized, and how."""
 
     execution: Execution
     ending: str
@@ -29,7 +29,7 @@ class Debt:
 
 
 class LostRuns:
-    """Looks through the register; called again and again, from any one thread at a time."""
+    """Reads the register of executions for lost runs; called periodically, from one thread at a time."""
 
     def __init__(self, *, executions: Executions, instance: str, lost_seconds: float) -> None:
         self._executions = executions
@@ -40,9 +40,10 @@ class LostRuns:
         self._unknown: dict[str, float] = {}
 
     def sweep(self, running: Mapping[str, float]) -> list[Debt]:
-        """One look, and a sign of life; ``running`` are the runs on this instance's slots, and since when (epoch).
+        """Renew this instance's sign of life and return the lost runs.
 
-        Raises `TransientError` or `Backpressure`.
+        ``running`` has the runs on this instance's slots and when each began, in seconds since the epoch. Raises
+        `TransientError` or `Backpressure`.
         """
         self._executions.live(self._instance)
         now = time.monotonic()
@@ -62,15 +63,15 @@ class LostRuns:
         return debts
 
     def _note_again(self, found: list[Execution], running: Mapping[str, float], now: float) -> None:
-        """Write down again what Redis has lost."""
+        """Restore records of this instance's runs that Redis has lost."""
         missing = running.keys() - {execution.run_id for execution in found}
         self._unknown = {run_id: self._unknown.get(run_id, now) for run_id in missing}
         for run_id, since in self._unknown.items():
-            if now - since >= OWN_AGE_SECONDS:  # else it is just ending
+            if now - since >= OWN_AGE_SECONDS:  # else the run may be ending
                 self._executions.begin(Execution(run_id=run_id, instance=self._instance, since=running[run_id]))
 
     def take(self, run_id: str) -> Debt | None:
-        """A run that nobody holds, to be settled by this instance; None when somebody has it after all."""
+        """Take an unregistered run, to be finalized by this instance; None when another instance has it after all."""
         execution = Execution(
             run_id, self._instance, time.time(), ending=EndReason.LOST, message=unrecorded_runs.MESSAGE
         )
@@ -86,7 +87,11 @@ class LostRuns:
         return [mine[run_id] for run_id, since in self._missed.items() if now - since >= OWN_AGE_SECONDS]
 
     def _others_lost(self, found: list[Execution], now: float) -> list[Execution]:
-        """Silence counts only from when this process saw it: a Redis that was away makes everybody silent at once."""
+        """Return the runs of silent executors.
+
+        An executor's silence counts from when this process first saw it: after Redis was away, all executors look
+        silent.
+        """
         others = {execution.instance for execution in found} - {self._instance}
         silent = {instance for instance in others if not self._executions.lives(instance)}
         self._silent = {instance: self._silent.get(instance, now) for instance in silent}

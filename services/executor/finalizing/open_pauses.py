@@ -1,4 +1,4 @@
-"""A run that waits in a pause when its process ends: kept waiting without one, or ready to come to its pause again."""
+"""Runs that are paused when their process ends: they go on waiting without one, or enter the pause again."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from services.executor.process.own_states import waits_in_process
 from sluice.protocol import REMINDER, WAIT
 
 _KEPT: Final = UUID("6f0d6a4e-5d0c-4a27-9d64-1f7f3a0f2f11")
-"""The names of kept states are made from this and the paused state's id."""
+"""Namespace of the ids of the states that keep a pause; the name is the paused state's id."""
 
 
 async def keep_waiting(client: PrefectClient, flow_run: FlowRun) -> None:
-    """Make a paused run one that waits without a process, as a suspended one does.
+    """Set a paused run to a state in which it waits without a process, as a suspended run does.
 
-    Whoever answers it then, Prefect schedules it anew; its flow comes from its top to this pause, and finds the answer.
+    When the run is answered, Prefect schedules it; its flow starts from its top, comes to this pause and finds the
+    answer.
     """
     state = flow_run.state
     if state is None:
@@ -29,7 +30,7 @@ async def keep_waiting(client: PrefectClient, flow_run: FlowRun) -> None:
     details = state.state_details.model_dump(mode="json")
     details |= {
         "pause_reschedule": True,
-        # Says which paused state this one keeps; Prefect's client would put an id of its own in its place.
+        # Names the paused state that this one keeps; Prefect's client would set an id of its own here.
         "transition_id": str(_kept_id(state)),
         "run_input_keyset": _without_past_reminder(state.state_details.run_input_keyset),
     }
@@ -40,10 +41,10 @@ async def keep_waiting(client: PrefectClient, flow_run: FlowRun) -> None:
 
 
 async def heal_kept(client: PrefectClient, flow_run: FlowRun) -> None:
-    """See to what happened to the run between the reading of its paused state and the setting of the one that keeps it.
+    """Restore a state that was set between the reading of the paused state and the setting of the one that keeps it.
 
-    Prefect has no "only if it is still in that state" for a forced one. Whether something came in between, the history
-    shows, also to a settlement that begins again after a crash.
+    Prefect has no "only if the run is still in that state" for a forced state. The run's state history shows whether a
+    state came in between, also to a finalizer that starts again after a crash.
     """
     states = sorted(await client.read_flow_run_states(flow_run.id), key=lambda state: state.timestamp)
     last = _overwritten(states)
@@ -51,16 +52,16 @@ async def heal_kept(client: PrefectClient, flow_run: FlowRun) -> None:
         return
     if last.is_cancelling() or last.is_final():
         await client.set_flow_run_state(flow_run.id, _again(last), force=True)
-    else:  # it was resumed; what the answer brought is in the run's inputs
+    else:  # the run was resumed; the answer is in the run's inputs
         await client.set_flow_run_state(flow_run.id, Scheduled(name="Resuming", scheduled_time=datetime.now(UTC)))
 
 
 def policy_for_a_new_start(flow_run: FlowRun) -> FlowRunPolicy:
-    """The run's policy with which it may start from its top in another process.
+    """Return the run's policy with which it may start from its top in another process.
 
-    The flow must come again to a pause that nobody has answered: Prefect would take it for answered, because its key
-    has fired. (`sluice.wait_for_signal` looks for its answer, and knows better.) And the tries of a flow with retries
-    do not belong to the process that began them any more, which is dead.
+    The flow must enter an unanswered pause again: Prefect would take it for answered, because its pause key has been
+    used. (`sluice.wait_for_signal` looks for the stored answer instead.) And the attempts of a flow with retries no
+    longer belong to the process that began them, because that process has ended.
     """
     policy = flow_run.empirical_policy
     keys = set(policy.pause_keys or ())
@@ -72,13 +73,13 @@ def policy_for_a_new_start(flow_run: FlowRun) -> FlowRunPolicy:
 
 
 def _overwritten(states: Sequence[State[Any]]) -> State[Any] | None:
-    """The last state that came between a paused state and the one that keeps it, if the run is in the latter."""
+    """Return the last state between a paused state and the one that keeps it, if the run is in the latter."""
     if not states or not states[-1].is_paused():
         return None
     kept = states[-1]
     for position, state in enumerate(states):
         if _kept_id(state) == kept.state_details.transition_id:
-            # Two settlements may keep one pause: the state that the other one set says nothing of an answer.
+            # Two finalizers may keep one pause: the state that the other finalizer set is no sign of an answer.
             between = [other for other in states[position + 1 : -1] if not other.is_paused()]
             return between[-1] if between else None
     return None
@@ -93,7 +94,7 @@ def _again(state: State[Any]) -> State[Any]:
 
 
 def _without_past_reminder(keyset: dict[str, str] | None) -> dict[str, str] | None:
-    """The process itself has reminded of what lies in the past."""
+    """Drop a reminder that is due: the process has sent it."""
     if not keyset or REMINDER not in keyset or datetime.fromisoformat(keyset[REMINDER]) > datetime.now(UTC):
         return keyset
     return {name: value for name, value in keyset.items() if name != REMINDER}

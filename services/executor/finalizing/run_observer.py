@@ -1,4 +1,4 @@
-"""Looks once, in a process of its own, at what became of a run whose executor's role process is gone."""
+"""Reads once, in a process of its own, the state of a run whose role's process has ended."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from services.prefect_api.run_calls import Stopped
 
 
 def observe(run_id: str) -> Message | None:
-    """The order to the run's slot, if there is one. Raises what Prefect's client raises."""
+    """Return the order to the run's slot, None if the run goes on. Raises what Prefect's client raises."""
     with get_client(sync_client=True) as client:
         try:
             flow_run = client.read_flow_run(UUID(run_id))

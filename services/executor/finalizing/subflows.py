@@ -1,4 +1,4 @@
-"""The subflow runs that went with their parent's process: they have no process of their own to report their end."""
+"""Ends the subflow runs of a parent whose process has ended: they have no process of their own to report their end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PAGE = 200
 
 
 async def end_subflows(client: PrefectClient, parent: FlowRun) -> None:
-    """Give the unfinished subflow runs of a run that is over the end that its process can no longer report."""
+    """Set the active subflow runs of a run that has ended to the final state that its process did not report."""
     cancelled = parent.state is not None and parent.state.is_cancelled()
     for child in await _unfinished(client, parent):
         message = f"Its parent run {parent.name!r} ended as {parent.state_name}, and its process with it."
@@ -26,7 +26,7 @@ async def end_subflows(client: PrefectClient, parent: FlowRun) -> None:
 
 
 async def open_pauses_again(client: PrefectClient, parent: FlowRun) -> None:
-    """Have the subflow runs of a run that starts again come to their open pauses again, too."""
+    """Let the subflow runs of a run that starts again enter their unanswered pauses again."""
     for child in await _unfinished(client, parent):
         policy = policy_for_a_new_start(child)
         if policy != child.empirical_policy:
@@ -35,7 +35,7 @@ async def open_pauses_again(client: PrefectClient, parent: FlowRun) -> None:
 
 
 async def _unfinished(client: PrefectClient, parent: FlowRun) -> list[FlowRun]:
-    """The runs of the parent's process; those of deployments that it called have a process of their own."""
+    """Return the active subflow runs in the parent's process; runs of deployments have a process of their own."""
     children = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[parent.id]))
     found: list[FlowRun] = []
     sort = FlowRunSort.ID_DESC

@@ -1,7 +1,7 @@
-"""Finds the runs that a Sluice executor claimed and that nobody executes any more, without a record of it in Redis.
+"""Finds lost runs that are not in the register of executions.
 
-Redis may have lost the record, an earlier version may have forgotten the run, or it could not be written. Prefect says
-that such a run is paused or running for as long as nobody says otherwise.
+Redis may have lost the record, or it could not be written. Prefect shows such a run as paused or running until somebody
+sets another state.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["CLAIMED", "MESSAGE", "UnrecordedRuns"]
 
 
 class UnrecordedRuns:
-    """Looks at Prefect again and again; absence counts only once it has been seen for ``lost_seconds``."""
+    """Compares Prefect with the register periodically; a run is lost when it had no record for ``lost_seconds``."""
 
     def __init__(
         self,
@@ -33,16 +33,16 @@ class UnrecordedRuns:
         claimed: Callable[[str], Awaitable[bool]],
         lost_seconds: float,
     ) -> None:
-        """``in_process``: the runs of these deployments that need a process; ``claimed``: whether Sluice claimed it."""
+        """``in_process`` returns runs of deployments that need a process; ``claimed``, whether Sluice claimed one."""
         self._in_process = in_process
         self._claimed = claimed
         self._lost_seconds = lost_seconds
         self._since: dict[str, float] = {}
 
     async def look(self, deployment_ids: Sequence[str], held: Callable[[], Awaitable[Collection[str]]]) -> list[str]:
-        """The runs that are lost. Raises `TransientError`."""
+        """Return the ids of the lost runs. Raises `TransientError`."""
         found = await self._in_process(deployment_ids)
-        known = await held()  # after the runs: a run that was begun in between is held
+        known = await held()  # read after the runs: a run that was begun in between is in the register
         now = time.monotonic()
         self._since = {run_id: self._since.get(run_id, now) for run_id in found if run_id not in known}
         lost = [run_id for run_id, since in self._since.items() if now - since >= self._lost_seconds]

@@ -1,1 +1,1 @@
-"""The files that hold flows: which have changed, what they import."""
+"""Flow files: which have changed, whether they import, and which libraries they need."""

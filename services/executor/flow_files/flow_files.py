@@ -1,4 +1,4 @@
-"""The flow files that deployments name: which have changed, which do not import, and what they need."""
+"""The flow files that deployments name: which have changed, which do not import, and which libraries they need."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WORTH_SECONDS: Final = 0.1
 
 
 class FlowFiles:
-    """What was found out about each source, and when its files looked so."""
+    """What import probes found about each flow file, and the version of the files that they read."""
 
     def __init__(self) -> None:
         self._sources: set[Source] = set()
@@ -25,22 +25,22 @@ class FlowFiles:
         self._libraries: dict[Source, frozenset[str]] = {}
         self._seconds: dict[Source, float] = {}
         self.problems: dict[str, str] = {}
-        """Each flow that does not import, and why."""
+        """For each flow that does not import, the reason."""
 
     @property
     def sources(self) -> list[dict[str, str]]:
-        """All of them, for a fork server."""
+        """Return all sources, as messages for a fork server."""
         return [_as_message(source) for source in sorted(self._sources)]
 
     def worth_warming(self, warm: Collection[str]) -> bool:
-        """Whether flows spend a good while on importing libraries that are not among the warm ones."""
+        """Whether flows spend long on importing libraries that are not among the preloaded ones (``warm``)."""
         return any(
             self._seconds.get(source, 0.0) > WORTH_SECONDS and not libraries <= set(warm)
             for source, libraries in self._libraries.items()
         )
 
     def set_sources(self, sources: Iterable[Source]) -> None:
-        """Forget the sources that are not among these."""
+        """Set the sources; findings about others are dropped."""
         self._sources = set(sources)
         self._files = {source: found for source, found in self._files.items() if source in self._sources}
         self._versions = {source: found for source, found in self._versions.items() if source in self._sources}
@@ -49,7 +49,7 @@ class FlowFiles:
         self.problems = {name: problem for name, problem in self.problems.items() if name in kept}
 
     def note(self, message: Mapping[str, Any]) -> str | None:
-        """Take in what a probe found; answers the problem if it is news, "" if it is news that it has gone."""
+        """Record what a probe found; return a new problem, "" if the former one has gone, None if nothing changed."""
         source = (message["source"]["path"], message["source"]["entrypoint"])
         self._files[source] = message["files"]
         self._versions[source] = _version(message["files"])
@@ -62,7 +62,7 @@ class FlowFiles:
         return None if known == message["problem"] else str(message["problem"])
 
     def to_probe(self) -> list[dict[str, str]]:
-        """The sources that are new or whose files have changed since this was last asked."""
+        """Return the sources that are new or whose files have changed since the last call."""
         changed = []
         for source in sorted(self._sources):
             known = self._versions.get(source)

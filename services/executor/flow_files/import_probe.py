@@ -1,7 +1,7 @@
-"""What a flow file needs and whether it imports, found out in a process that is thrown away.
+"""The import probe: imports a flow file in a process of its own to learn whether it imports and what it needs.
 
-The fork server must not run the users' files: whatever they start at import would be shared by every run. So a probe
-imports them in a fork, and the parent then imports only the libraries that they use.
+The fork server must not import the users' files: whatever they start on import would be shared by every run. So a probe
+imports them in a fork, and the fork server then imports only the libraries that they use.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from services.executor.process.process_setup import leave_checkout, pose_as_engi
 
 @dataclass(frozen=True, slots=True)
 class FlowSource:
-    """Where a deployment's flow lies: an entrypoint relative to a folder."""
+    """A deployment's flow: an entrypoint relative to a folder."""
 
     path: str
     entrypoint: str
@@ -37,22 +37,22 @@ class FlowSource:
 
 @dataclass(frozen=True, slots=True)
 class ImportFindings:
-    """What importing one source showed: the problem if it failed, its own files, and the libraries it pulled in."""
+    """The result of one import: the problem if it failed, the files of the project, and the libraries imported."""
 
     source: FlowSource
     problem: str | None
     files: tuple[str, ...]
     libraries: tuple[str, ...]
     seconds: float = 0.0
-    """How long the import took here, where libraries that are warm cost nothing."""
+    """Duration of the import here, where preloaded libraries cost nothing."""
 
     def as_message(self) -> Message:
-        """For the wire."""
+        """Return the message to the role's process."""
         return asdict(self)
 
 
 def probe(source: FlowSource, *, shelf: Path) -> ImportFindings:
-    """Import the source here; only in a process that is thrown away."""
+    """Import the source in this process, which must end afterwards."""
     leave_checkout(shelf)
     pose_as_engine()
     before = set(sys.modules)
@@ -72,7 +72,7 @@ def probe(source: FlowSource, *, shelf: Path) -> ImportFindings:
 
 
 def import_libraries(names: Iterable[str]) -> None:
-    """Import what can be imported; a library that cannot is left for the flows that want it to fail on."""
+    """Import the libraries; one that cannot be imported is skipped, and the flows that need it fail on it."""
     for name in names:
         if name not in sys.modules:
             with contextlib.suppress(Exception):
@@ -80,9 +80,9 @@ def import_libraries(names: Iterable[str]) -> None:
 
 
 def leaves_traces(names: Sequence[str]) -> list[str]:
-    """The top-level packages among ``names`` whose import starts a thread, which must not be in a process that forks.
+    """Return the packages among ``names`` whose import starts a thread, which a process that forks must not have.
 
-    Only in a process that is thrown away.
+    Imports them in this process, which must end afterwards.
     """
     poisonous: list[str] = []
     for name in names:

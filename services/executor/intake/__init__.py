@@ -1,1 +1,1 @@
-"""Which runs are executed here, and their way from Prefect to the queue."""
+"""The intake: which runs are executed here, and how they get from Prefect to the runs queue."""

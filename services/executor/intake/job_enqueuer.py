@@ -1,4 +1,4 @@
-"""Putting runs on their queue without holding up the event loop, and finding out what became of a job."""
+"""Puts runs on their queue without blocking the event loop, and reads what became of a job."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ FAILED_SECONDS: Final = 86_400
 
 
 class JobEnqueuer:
-    """The executor's side of the RQ queues, in one thread of its own.
+    """The executor's calls to the RQ queues, in one thread of its own.
 
-    ``held`` tells whether a run is in somebody's hands; it blocks.
+    ``held`` returns whether the register of executions has a run; it blocks.
     """
 
     def __init__(self, redis: SyncRedis, *, held: Callable[[str], bool]) -> None:
@@ -37,23 +37,22 @@ class JobEnqueuer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sluice-queueing")
 
     async def put(self, queue_name: str, run_id: str, state_id: str, *, again: bool = False) -> bool:
-        """Queue the run under its state's id; false if it is there, or was there and ``again`` is not set.
+        """Queue the run under its state's id; false if it is queued, or was and ``again`` is not set.
 
-        With ``again``, a job that is over or that got lost gives way to a new one. Raises `TransientError` or
-        `Backpressure`.
+        With ``again``, a new job replaces one that has ended or was lost. Raises `TransientError` or `Backpressure`.
         """
         return await self._do(lambda: self._put(queue(queue_name, self._redis), run_id, state_id, again=again))
 
     async def call(self, work: Callable[[], T]) -> T:
-        """Do other blocking work on Redis in the same thread."""
+        """Run other blocking work on Redis in the same thread."""
         return await self._do(work)
 
     async def waiting(self, names: list[str]) -> tuple[int, float]:
-        """How many jobs wait, and for how many seconds the oldest of them does."""
+        """Return the number of queued jobs and the age of the oldest in seconds."""
         return await self._do(lambda: self._waiting(names))
 
     async def unblock(self, client_id: int) -> None:
-        """End the wait of a slot for its next job."""
+        """Unblock a slot that waits for its next job."""
         await self._do(lambda: self._redis.client_unblock(client_id))
 
     def close(self) -> None:
@@ -86,12 +85,12 @@ class JobEnqueuer:
         if not again or not self._is_over_or_lost(target, run_id, state_id):
             return False
         self._redis.lrem(IntermediateQueue.get_intermediate_queue_key(target.key), 0, state_id)
-        with contextlib.suppress(InvalidJobOperation):  # it has gone meanwhile
+        with contextlib.suppress(InvalidJobOperation):  # the job was deleted meanwhile
             Job(state_id, connection=self._redis, serializer=JSONSerializer).delete()
         return _enqueue(target, run_id, state_id)
 
     def _is_over_or_lost(self, target: SluiceQueue, run_id: str, job_id: str) -> bool:
-        """A slot says that it has a run before it says so of the job: RQ itself would notice only after minutes."""
+        """Whether the job has ended, or no slot has its run: RQ would notice the latter only after minutes."""
         try:
             status = SluiceJob.fetch(job_id, connection=self._redis, serializer=JSONSerializer).get_status(
                 refresh=False

@@ -1,4 +1,4 @@
-"""The intake: hears of scheduled runs, waits for their time, and puts them on the queue, each state once."""
+"""The intake: receives scheduled runs and puts each on the runs queue when it is due, each state once."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ from services.prefect_api.run_calls import Stopped
 log = structlog.get_logger()
 
 OVERDUE: Final = timedelta(seconds=10)
-"""A queued run that is not claimed for so long is looked after: its job may have been lost."""
+"""After this time a queued run that nobody claimed is checked: its job may have been lost."""
 
 
 class Prefect(Protocol):
-    """What the intake asks Prefect."""
+    """The calls to Prefect that the intake makes."""
 
     async def without_work_pool(self) -> list[Deployment]:
-        """Every deployment that names no work pool."""
+        """Return every deployment that names no work pool."""
 
     async def read(self, deployment_id: str) -> Deployment:
         """One deployment."""
 
     async def due(self, deployment_ids: Sequence[str], *, before: datetime) -> list[DueRun]:
-        """Scheduled runs that are to start before then."""
+        """Return the scheduled runs that are to start before that time."""
 
     async def stopped(self, run_ids: Sequence[str]) -> list[Stopped]:
-        """Which of the runs are in a state in which they have no process, or are to have none."""
+        """Return those of the runs that are in a state without a process, or are to be stopped."""
 
     def changes(self) -> AsyncIterator[StateChange | Connected]:
-        """State changes as they happen."""
+        """Yield state changes as Prefect publishes them."""
 
 
 class Enqueue(Protocol):
     """Puts a run on a queue."""
 
     async def __call__(self, queue_name: str, run_id: str, state_id: str, *, again: bool = False) -> bool:
-        """True if it was put there; ``again``: also if it was there before and its job is over or lost."""
+        """Return whether the run was queued; ``again`` also queues one whose former job has ended or was lost."""
 
 
 class RunIntake:
-    """Feeds the queue of one executor, and passes on which runs are to be cancelled or were suspended."""
+    """Feeds the queue of one executor, and reports runs that are to be cancelled or were suspended."""
 
     def __init__(
         self,
@@ -92,11 +92,11 @@ class RunIntake:
 
     @property
     def deployment_ids(self) -> list[str]:
-        """The deployments whose runs are executed here."""
+        """Return the ids of the deployments whose runs are executed here."""
         return sorted(self._deployments)
 
     def status(self) -> Mapping[str, Any]:
-        """What is heard, known and waited for."""
+        """Connection, deployments and runs that are not due yet."""
         return {
             "listening": self.connected,
             "deployments": sorted(deployment.name for deployment in self._deployments.values()),
@@ -105,7 +105,7 @@ class RunIntake:
         }
 
     def not_before(self, run_id: str, state_id: str, queue: str, moment: datetime) -> None:
-        """Put the run on the queue then (again, if it was there too early)."""
+        """Queue the run at ``moment``, also if it was queued too early before."""
         self._at(DueRun(run_id, state_id, "", moment), queue, again=True)
 
     async def _listen(self) -> None:
@@ -129,7 +129,7 @@ class RunIntake:
 
     async def _known(self, deployment_id: str) -> Deployment | None:
         if deployment_id not in self._deployments and deployment_id not in self._foreign:
-            # Asked once, however many of its runs are heard of: hundreds of questions at a time choke Prefect's client.
+            # Read once for all runs of a deployment: hundreds of requests at a time overload Prefect's client.
             asked = self._asked.get(deployment_id)
             if asked is None:
                 asked = self._asked[deployment_id] = asyncio.create_task(self._look_up(deployment_id))
@@ -162,7 +162,7 @@ class RunIntake:
                 self._problem = str(error)
             else:
                 if self._problem is not None:
-                    log.info("prefect and redis answer again")
+                    log.info("prefect and redis can be reached again")
                 self._problem = None
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._poll_now.wait(), self._settings.poll_seconds)

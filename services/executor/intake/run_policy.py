@@ -21,7 +21,7 @@ PRIORITY_VARIABLE: Final = "sluice_priority"
 
 
 class Priority(StrEnum):
-    """The order in which slots look at the queues."""
+    """The order in which slots read the queues."""
 
     HIGH = "high"
     NORMAL = "normal"
@@ -29,7 +29,7 @@ class Priority(StrEnum):
 
 
 class Deployable(Protocol):
-    """What the decision reads of a deployment."""
+    """The attributes of a deployment that the policy reads."""
 
     @property
     def id(self) -> str:
@@ -45,11 +45,11 @@ class Deployable(Protocol):
 
     @property
     def entrypoint(self) -> str | None:
-        """Its flow, relative to the folder."""
+        """Its entrypoint, relative to the folder."""
 
     @property
     def remote(self) -> bool:
-        """Whether its code is fetched."""
+        """Whether its code is fetched by pull steps."""
 
     @property
     def work_pool(self) -> str | None:
@@ -62,9 +62,10 @@ class Deployable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RunPolicy:
-    """What this executor takes: what `sluice deploy` registered, and what ``globs`` on ``flow/deployment`` name.
+    """Which deployments this executor takes: registered ones, and those that ``globs`` on ``flow/deployment`` match.
 
-    ``registered`` looks up what was registered under a deployment's id; it alone makes a deployment the project's own.
+    ``registered`` returns what `sluice deploy` registered under a deployment's id; only such deployments are the
+    project's own.
     """
 
     executor: str
@@ -72,7 +73,7 @@ class RunPolicy:
     registered: Callable[[str], RegisteredFile | None]
 
     def refusal(self, deployment: Deployable) -> str | None:
-        """Why runs of the deployment are left alone here, or None when they are ours."""
+        """Return why this executor leaves the deployment's runs alone, None when it takes them."""
         if deployment.work_pool:
             return f"it belongs to the work pool {deployment.work_pool}"
         pinned = str(deployment.job_variables.get(EXECUTOR_VARIABLE) or DEFAULT_EXECUTOR)
@@ -80,7 +81,7 @@ class RunPolicy:
             return f"it is pinned to the executor {pinned}"
         meant = self.registered(deployment.id)
         if meant is not None and not deployment.remote and _is(deployment, meant):
-            return None  # ours even when it cannot be loaded: its runs then say why
+            return None  # taken even when it cannot be loaded: its runs then say why
         if any(fnmatchcase(deployment.name, glob) for glob in self.globs):
             return loading_problem(deployment)
         if meant is not None:
@@ -88,7 +89,7 @@ class RunPolicy:
         return "`sluice deploy` has not registered it, and executor.deployments does not name it"
 
     def queue(self, deployment: Deployable) -> str:
-        """The queue for the deployment's runs."""
+        """Return the name of the queue for the deployment's runs."""
         wanted = str(deployment.job_variables.get(PRIORITY_VARIABLE) or Priority.NORMAL)
         return queue_name(self.executor, Priority(wanted) if wanted in list(Priority) else Priority.NORMAL)
 
@@ -98,18 +99,18 @@ def _is(deployment: Deployable, meant: RegisteredFile) -> bool:
 
 
 def queue_name(executor: str, priority: Priority) -> str:
-    """The name of an executor's queue of one priority; the plain name is the default executor's normal one."""
+    """Return the name of an executor's queue of one priority; the default executor's normal queue has no suffix."""
     name = RUNS if executor == DEFAULT_EXECUTOR else f"{RUNS}-{executor}"
     return name if priority is Priority.NORMAL else f"{name}-{priority}"
 
 
 def queue_names(executor: str) -> list[str]:
-    """The queues of an executor's slots, the most urgent first."""
+    """Return the queues of an executor's slots, highest priority first."""
     return [queue_name(executor, priority) for priority in Priority]
 
 
 def loading_problem(deployment: Deployable) -> str | None:
-    """Why the deployment's code cannot be on this machine, as far as its files tell; None when it may be."""
+    """Return why the deployment's code cannot be loaded on this machine, None when it may be."""
     if deployment.entrypoint is None:
         return "it names no entrypoint"
     if deployment.remote:

@@ -1,1 +1,1 @@
-"""The processes of the executor: fork server, slots, and the processes of runs as a slot sees them."""
+"""The processes of the executor: fork servers, slots, and handles of run processes."""

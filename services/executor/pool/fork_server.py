@@ -1,7 +1,7 @@
-"""The fork server: a process that has Prefect and the flows' libraries imported, and forks the slots.
+"""The fork server: a process that imports Prefect and the flows' libraries, and forks the slots.
 
 The process template forks it, or ``python -m services.executor.pool.fork_server`` reads its assignment, one JSON line,
-from standard input. It has no event loop, no thread and no connection but the one to the role's process, so
+from standard input. The fork server has no event loop, no thread, and only the connection to the role's process, so
 that forking is safe.
 """
 
@@ -54,12 +54,12 @@ class ForkServer:
         self._environment: dict[str, str] = assignment["environment"]
         self._shelf = Path(assignment["shelf"])
         self._libraries: set[str] = set()
-        # Not connected here: each slot connects for itself. Made here, its many tables are shared by all of them.
+        # Not connected here: each slot connects for itself. The slots share the memory of the client's many tables.
         self._redis = connect_sync(assignment["redis_url"], RedisSettings(**assignment["redis"]))
         self._starter: ForkStarter | SpawnStarter | None = None
 
     def run(self) -> None:
-        """Serve until the role's process says stop or goes away, and the slots have ended."""
+        """Serve until the role's process sends stop or ends, and the slots have ended."""
         for descriptor in (self._wake_read, self._wake_write):
             os.set_blocking(descriptor, False)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -85,7 +85,9 @@ class ForkServer:
             for message in self._link.receive():
                 self._obey(message)
             self._reap()
-        while self._slots or self._chores:  # they hear of it themselves; what they run goes on to its end
+        while (
+            self._slots or self._chores
+        ):  # slots notice the lost connection themselves; their runs go on to their ends
             self._wait()
             self._reap()
 
@@ -105,7 +107,7 @@ class ForkServer:
         names = [name for name in sorted(self._libraries) if name not in sys.modules]
         poisonous = self._in_fork(lambda: services.executor.flow_files.import_probe.leaves_traces(names))
         if poisonous is None:
-            log.warning("the libraries of the flows cannot be imported ahead", libraries=len(names))
+            log.warning("the libraries of the flows cannot be preloaded", libraries=len(names))
             return
         if poisonous:
             log.info("libraries that start threads are imported by each run itself", libraries=poisonous)
@@ -126,7 +128,7 @@ class ForkServer:
         return found
 
     def _in_fork(self, work: Callable[[], Any]) -> Any:
-        """What ``work`` answers in a process of its own; None when that process died or was late."""
+        """Return the result of ``work`` from a process of its own; None when that process died or was late."""
 
         def entry(_run_id: str, reports: int, _intents: int) -> NoReturn:
             answer = json.dumps(work()).encode()
@@ -180,7 +182,7 @@ class ForkServer:
             signal.set_wakeup_fd(-1)
             code = self._be_slot(number)
         except (RedisError, TransientError, Backpressure) as error:
-            log.warning("redis fails a slot, which begins anew", number=number, error=str(error))
+            log.warning("a slot lost redis and restarts", number=number, error=str(error))
             code = 0
         except BaseException:
             log.exception("slot failed", number=number)
@@ -223,7 +225,7 @@ class ForkServer:
 
     def _ready(self) -> ForkStarter | SpawnStarter:
         if self._starter is None:
-            msg = "the fork server is not warm yet"
+            msg = "the fork server has not imported its libraries yet"
             raise RuntimeError(msg)
         return self._starter
 
@@ -253,7 +255,7 @@ class ForkServer:
             number = self._slots.pop(pid, None)
             if number is not None:
                 if os.WIFSIGNALED(status):
-                    self._strays().kill()  # what its run had started has come to this process
+                    self._strays().kill()  # processes that its run started are children of this process now
                 self._link.send(kind="slot-ended", number=number, generation=self._generation, status=status)
 
     def _strays(self) -> Strays:
@@ -261,7 +263,7 @@ class ForkServer:
 
 
 def _takes_writes(executions: Executions, instance: str) -> bool:
-    """A replica, and a server that is full, would answer a PING."""
+    """Whether Redis accepts writes: a replica, or a full server, responds to PING all the same."""
     try:
         executions.live(instance)
     except (TransientError, Backpressure):
@@ -276,13 +278,13 @@ def _probe(source: Message, shelf: Path) -> Message:
 
 
 def serve(assignment: Message) -> None:
-    """Be the fork server that the assignment describes; returns when it is over."""
+    """Run the fork server that the assignment describes; return when it has stopped."""
     configure_logging(LogSettings(**assignment["log"]), role="executor")
     ForkServer(assignment).run()
 
 
 def main() -> None:
-    """Be the fork server of the assignment on standard input."""
+    """Run the fork server of the assignment on standard input."""
     serve(json.loads(sys.stdin.readline()))
 
 

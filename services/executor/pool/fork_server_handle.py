@@ -1,4 +1,4 @@
-"""A fork server as the role's process sees it: one generation of slots, started afresh when its libraries change."""
+"""The role's handle of a fork server: one generation of slots, replaced when the libraries change."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from sluice.protocol import CONTRACTS_VARIABLE, FOLDERS_VARIABLE
 log = structlog.get_logger()
 
 PASSED_ON: Final = frozenset({"SLUICE_HOME", "SLUICE_DATABASE_URL", "SLUICE_ENV", "SLUICE_REDIS_URL", "SLUICE_CONFIG"})
-"""The settings of Sluice that flows may see; the others, such as tokens, are not for them."""
+"""The settings of Sluice that flows may read; tokens and the like are not among them."""
 
 
 class ForkServerHandle:
-    """The process of one fork server; ``say`` speaks to it once it has called back."""
+    """The process of one fork server; `say` sends it messages once it has connected."""
 
     def __init__(self, number: int, process: asyncio.subprocess.Process | ForkedProcess) -> None:
         self.number = number
@@ -35,13 +35,13 @@ class ForkServerHandle:
         self.started = time.monotonic()
         self.libraries: frozenset[str] = frozenset()
         self.settling: set[str] = set()
-        """The runs that it was told to settle and has not reported on."""
+        """The runs that the fork server was sent to finalize and has not reported on."""
 
     @classmethod
     async def start(
         cls, number: int, assignment: Message, *, process_template: ProcessTemplate | None
     ) -> ForkServerHandle:
-        """Start the process; it reports over the socket that the assignment names."""
+        """Start the process, which connects to the socket that the assignment names."""
         assignment = {**assignment, "generation": number}
         if process_template is not None:
             forked = await process_template.start(assignment)
@@ -65,11 +65,11 @@ class ForkServerHandle:
         return cls(number, process)
 
     def say(self, **message: Any) -> None:
-        """Tell it; nothing when it is not there."""
+        """Send a message; does nothing when the fork server is not connected."""
         say(self.writer, **message)
 
     async def end(self, *, within_seconds: float) -> None:
-        """Wait for the process to end as it was told to, then SIGKILL; its slots end when the role's process does."""
+        """Wait for the process to end as requested, then SIGKILL it; its slots end when the role's process does."""
         try:
             await asyncio.wait_for(self.process.wait(), within_seconds)
         except TimeoutError:
@@ -79,7 +79,7 @@ class ForkServerHandle:
 
 
 def say(writer: asyncio.StreamWriter | None, **message: Any) -> None:
-    """Send one message, if there is someone to hear it."""
+    """Send one message, if there is a connection."""
     if writer is not None and not writer.is_closing():
         writer.write(json.dumps(message).encode() + b"\n")
 
@@ -87,9 +87,9 @@ def say(writer: asyncio.StreamWriter | None, **message: Any) -> None:
 def environment_of_flows(
     environ: Mapping[str, str], *, prefect_api_url: str, folders: Sequence[str], contracts: Sequence[str] = ()
 ) -> dict[str, str]:
-    """What a flow's process gets of this process's environment.
+    """Return the environment of a run process.
 
-    ``folders`` are those that it may read files from, ``contracts`` the files and folders with the project's contracts.
+    ``folders``: where it may read files; ``contracts``: the files and folders with the project's contracts.
     """
     kept = {
         name: value for name, value in environ.items() if not name.upper().startswith("SLUICE_") or name in PASSED_ON
@@ -104,7 +104,7 @@ def environment_of_flows(
 
 
 def sources_of(deployments: Sequence[Any]) -> set[tuple[str, str]]:
-    """The distinct flows of the deployments whose code lies on this machine: folder and entrypoint."""
+    """Return folder and entrypoint of each flow whose code is on this machine."""
     return {
         (os.path.realpath(deployment.path or "."), deployment.entrypoint)
         for deployment in deployments

@@ -1,4 +1,4 @@
-"""Whether a run's process is of no use any more, because somebody else ended the run or had it started again."""
+"""Decides whether a run process must stop, because somebody else ended the run or had it started again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 from services.executor.pipes import Message
 
 OWN_SECONDS: Final = 2.0
-"""How long the process may take to say that it brought a state about itself: Prefect tells others first."""
+"""How long the process may take to report that it set a state itself: Prefect may publish the state first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +24,13 @@ class _Change:
 
 
 class Overtaken:
-    """What is heard of one run's states while its process runs."""
+    """The states of one run that Prefect publishes while its process runs."""
 
     def __init__(self) -> None:
         self._changes: list[_Change] = []
 
     def hear(self, message: Message) -> None:
-        """The run entered a state in which it has no process, or was deleted (no state)."""
+        """Record that the run entered a state in which it has no process, or was deleted (no state)."""
         deleted = message["state"] is None
         self._changes.append(
             _Change(
@@ -45,10 +45,10 @@ class Overtaken:
     def verdict(
         self, steps: Mapping[str, Message], own_states: Collection[str], *, proposing: bool
     ) -> tuple[str, str] | None:
-        """Why the process must end, and with which intent; None while there is no reason, or none that is certain.
+        """Return why the process must end, and with which intent; None while there is no certain reason.
 
-        ``steps``: what the process has reported; ``own_states``: those that it brought about; ``proposing``: whether it
-        is about to, in which case that may be what was heard.
+        ``steps``: what the process has reported; ``own_states``: the states that it set; ``proposing``: whether it is
+        setting one, which may be the state that was published.
         """
         since = steps.get("claimed", {}).get("since")
         if not self._changes or proposing or since is None:
@@ -62,5 +62,5 @@ class Overtaken:
 
 
 def _is_past(change: _Change, since: str) -> bool:
-    """Whether the state was there before the process claimed the run."""
+    """Whether the state was set before the process claimed the run."""
     return change.occurred is not None and change.occurred <= datetime.fromisoformat(since)

@@ -1,8 +1,8 @@
-"""The executor's processes: fork servers, one generation after the other, and the slots that they fork.
+"""The process pool: fork servers, one generation after the other, and the slots that they fork.
 
-Each slot has a number, from 0 to the number of slots less one. A number belongs to one generation from the moment that
-its slot is asked for until that slot has ended, so that two slots never have the same number: a new generation gets
-numbers as the slots of the old one end.
+Each slot has a number, from 0 to the number of slots less one. A number belongs to one generation from the request for
+its slot until that slot has ended, so that two slots never have the same number: a new generation gets numbers as the
+slots of the old one end.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from services.prefect_api.run_calls import Stopped
 log = structlog.get_logger()
 
 FIRST_SOURCES_SECONDS: Final = 3.0
-"""How long the first fork server waits to hear from Prefect which flows there are."""
+"""How long the first fork server waits for Prefect to list the flows."""
 RESTART_SECONDS: Final = 1.0
 RENEW_SECONDS: Final = 10.0
-"""A fork server serves at least so long before another takes its place for the sake of libraries."""
+"""Shortest life of a fork server before another replaces it because of libraries."""
 LONGEST_LINE: Final = 16 * 1024 * 1024
 HAND_BACK_SECONDS: Final = 0.7
-"""How long a run that is handed back has to end by itself before it is killed."""
+"""How long the process of a run that is handed back has to end before it is killed."""
 
 
 @dataclass
 class SlotState:
-    """A slot's process, and the run that it has in hand."""
+    """A slot's process, and the run that it executes."""
 
     number: int
     generation: int
@@ -61,32 +61,32 @@ class SlotState:
     queued: float = 0.0
     """When the run was put on the queue."""
     waiting: bool = False
-    """Whether the run is paused: it works no more than an idle slot does."""
+    """Whether the run is paused, so that its slot does not count as working."""
     leaving: bool = False
-    """Whether the slot was told to end after what it has in hand."""
+    """Whether the slot was sent to end after its present run."""
 
 
 class Listener(Protocol):
-    """Whom the process pool tells what happens."""
+    """Receives what happens in the process pool."""
 
     def busy(self, slot: SlotState) -> None:
         """A run begins on the slot."""
 
     def started(self, slot: SlotState, at: float) -> None:
-        """Its flow is loaded and about to run."""
+        """The run's flow is loaded and about to run."""
 
     def early(self, run_id: str, state_id: str, until: float) -> None:
-        """The run was taken before its time."""
+        """The run was taken before it was due."""
 
     def orphaned(self, run_id: str, since: float) -> None:
-        """The run's slot is no more."""
+        """The run's slot has ended."""
 
     def settled(self, run_id: str, *, ok: bool) -> None:
-        """A run that was to be settled is, or could not be."""
+        """A run was finalized, or could not be."""
 
 
 class ProcessPool:
-    """Keeps every slot running; ``assignment`` makes a fork server's orders of the socket's path and the sources."""
+    """Keeps every slot running; ``assignment`` makes a fork server's assignment of socket path and sources."""
 
     def __init__(
         self,
@@ -127,22 +127,22 @@ class ProcessPool:
 
     @property
     def running(self) -> dict[str, SlotState]:
-        """The slots that have a run in hand, by the run's id."""
+        """The slots that execute a run, by the run's id."""
         return {slot.run: slot for slot in self.slots.values() if slot.run is not None}
 
     @property
     def waiting(self) -> int:
-        """How many slots have a run in hand that is paused."""
+        """Number of slots whose run is paused."""
         return sum(slot.waiting for slot in self.slots.values())
 
     @property
     def blocked(self) -> bool:
-        """Whether no other run can start until one that waits goes on or ends."""
+        """Whether no other run can start until a paused one goes on or ends."""
         return self.waiting >= self._wanted
 
     @property
     def _wanted(self) -> int:
-        """How many slots there are to be: one more for every run that waits, up to the limit."""
+        """Number of slots wanted: one more for every paused run, up to the limit."""
         return self._count + min(self.waiting, self._waiting)
 
     async def run(self) -> None:
@@ -155,7 +155,7 @@ class ProcessPool:
             group.create_task(kill_halted(self._processes, seconds=self._halted_seconds))
 
     async def end(self, *, finish_seconds: float) -> None:
-        """Let the runs finish for so long, hand back those that do not, and end every process."""
+        """Give the runs ``finish_seconds`` to finish, hand back those that do not, and end every process."""
         self._stopping = True
         generations = list(self._generations.values())
         for generation in generations:
@@ -175,25 +175,25 @@ class ProcessPool:
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def set_sources(self, sources: Iterable[Source]) -> None:
-        """The flows that are to be warm."""
+        """Set the flows whose libraries are to be preloaded."""
         self.files.set_sources(sources)
         self._sources_known.set()
 
     def tell(self, stopped: Stopped) -> None:
-        """Tell the run's process what became of the run, if it is on one of the slots."""
+        """Send the new state to the run's process, if the run is on one of the slots."""
         slot = self.running.get(stopped.run_id)
         order = order_for(stopped)
         if slot is not None and order is not None:
             say(slot.writer, **order)
 
     def remember(self, message: Message) -> None:
-        """Tell every slot, those to come too, what the server has been asked for all runs."""
+        """Send the server's options to every slot, later ones included."""
         self._remembered = message
         for slot in self.slots.values():
             say(slot.writer, do="remember", **message)
 
     def settle(self, run_id: str, ending: str, message: str) -> bool:
-        """Have a process tell Prefect how the run ended; false while there is no fork server to start it."""
+        """Start a finalizer for the run; false while there is no fork server to start one."""
         if self._current is None:
             return False
         self._current.settling.add(run_id)
@@ -229,7 +229,7 @@ class ProcessPool:
         if not self._stopping and not generation.retired:
             log.warning("the fork server ended, starting another", generation=generation.number, code=code)
         self._retire(generation.number)
-        for run_id in generation.settling:  # what it was told has ended with it
+        for run_id in generation.settling:  # the finalizers have ended with the fork server
             self._listener.settled(run_id, ok=False)
         for number, owner in list(self._slot_numbers.items()):
             if owner == generation.number and number not in self.slots:
@@ -245,7 +245,7 @@ class ProcessPool:
             if changed:
                 current.say(do="probe", sources=changed)
             elif self._may_renew(current) and self.files.worth_warming(current.libraries):
-                log.info("flows need more libraries, warming up anew")
+                log.info("flows need more libraries, starting another fork server")
                 self._renewing = True
                 self._renew.set()
 
@@ -262,7 +262,9 @@ class ProcessPool:
             self._handlers.add(handler)
             handler.add_done_callback(self._handlers.discard)
         try:
-            with contextlib.suppress(asyncio.CancelledError):  # this task is ours alone; asyncio logs it otherwise
+            with contextlib.suppress(
+                asyncio.CancelledError
+            ):  # no other code awaits this task; asyncio would log the error
                 await self._attend(reader, writer)
         finally:
             writer.close()
@@ -327,7 +329,7 @@ class ProcessPool:
     def _welcome(self, generation: ForkServerHandle, message: Message, writer: asyncio.StreamWriter) -> None:
         generation.writer = writer
         generation.libraries = frozenset(message["libraries"])
-        log.info("slots are warm", generation=generation.number, libraries=len(generation.libraries))
+        log.info("slots are ready", generation=generation.number, libraries=len(generation.libraries))
         previous, self._current = self._current, generation
         self._renewing = False
         if previous is not None:
@@ -337,7 +339,7 @@ class ProcessPool:
         self._adapt()
 
     def _adapt(self) -> None:
-        """Have as many slots as are wanted: ask for those that are missing, and let idle ones go that are too many."""
+        """Request the slots that are missing, and end idle ones that are too many."""
         if self._current is None or self._stopping:
             return
         missing = self._wanted - len(self._slot_numbers)
@@ -353,7 +355,7 @@ class ProcessPool:
             self._stop(slot)
 
     def _retire(self, generation: int) -> None:
-        """Have the slots of a generation end after what they run."""
+        """Have the slots of a generation end after their present runs."""
         for slot in self.slots.values():
             if slot.generation == generation:
                 self._stop(slot)
@@ -370,11 +372,11 @@ class ProcessPool:
         if self._current is None or slot.generation != self._current.number:
             self._stop(slot)
         else:
-            self._adapt()  # the run that waited when it was asked for may have gone on
+            self._adapt()  # the paused run for which the slot was requested may have gone on
 
     def _gone(self, slot: SlotState) -> None:
         self.slots.pop(slot.pid, None)
-        if slot.generation not in self._generations:  # otherwise its parent says so when it has ended
+        if slot.generation not in self._generations:  # otherwise the fork server reports its end
             self._vacate(slot.number, slot.generation)
         if slot.run is not None:
             if slot.run_pid is not None:
@@ -395,7 +397,7 @@ class ProcessPool:
             self._spawn(self._refill(number))
 
     async def _refill(self, number: int) -> None:
-        """Not more often than once a second, whatever it is that ends the slot."""
+        """Replace a slot, at most once a second, whatever ended it."""
         await asyncio.sleep(self._asked.get(number, 0.0) + RESTART_SECONDS - time.monotonic())
         self._fill(number)
 

@@ -1,8 +1,8 @@
 """The process template: an idle copy of the role's process, made before it had threads or connections.
 
-Fork servers are forked from it. What is imported lies in memory once for the role's process, the template, the fork
-servers and their slots, and a fork server need not import Prefect again. Linux only; elsewhere, and when the template
-is gone, fork servers are fresh interpreters.
+It forks the fork servers. So the role's process, the template, the fork servers and their slots share the memory of
+imported modules, and a fork server need not import Prefect again. Linux only; elsewhere, and when the template has
+ended, fork servers are fresh interpreters.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ VERSION_CHECK: Final = "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED"
 
 
 class ForkedProcess:
-    """A process that the process template has forked, seen from the role's process, which is not its parent."""
+    """The role's handle of a process that the process template has forked; the role's process is not its parent."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -41,12 +41,12 @@ class ForkedProcess:
         asyncio.get_running_loop().add_reader(self._descriptor, self._ended)
 
     async def wait(self) -> int | None:
-        """Wait for its end; the exit code is its parent's to know."""
+        """Wait for the process to end; None, because only its parent gets the exit code."""
         await self._over.wait()
         return None
 
     def kill(self) -> None:
-        """SIGKILL; raises `ProcessLookupError` when it has ended."""
+        """Send SIGKILL; raises `ProcessLookupError` when the process has ended."""
         if self._over.is_set():
             raise ProcessLookupError
         signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
@@ -58,7 +58,7 @@ class ForkedProcess:
 
 
 class ProcessTemplate:
-    """The role's side; it ends the process template when it is closed or when its process ends."""
+    """The role's handle; the process template ends when the handle is closed or the role's process ends."""
 
     def __init__(self, link: socket.socket, pid: int) -> None:
         self._link = link
@@ -67,14 +67,14 @@ class ProcessTemplate:
 
     @classmethod
     def fork(cls) -> ProcessTemplate | None:
-        """Make it; before there is an event loop. None where forking is not safe or what it needs does not exist."""
+        """Fork the template, before there is an event loop. None where forking is not safe or not supported."""
         if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
             return None
         _import_all()
         if threading.active_count() > 1:
             return None
         gc.collect()
-        gc.freeze()  # a collection would write to every object, and every page would be copied
+        gc.freeze()  # garbage collection would write to every object, and so copy every page
         ours, theirs = socket.socketpair()
         pid = os.fork()
         if pid == 0:
@@ -85,7 +85,7 @@ class ProcessTemplate:
         return cls(ours, pid)
 
     async def start(self, assignment: Message) -> ForkedProcess | None:
-        """A fork server with this assignment; None when the template does not answer and so is ended."""
+        """Fork a fork server with this assignment; None when the template does not respond and is killed."""
         if self._ended:
             return None
         loop = asyncio.get_running_loop()
@@ -96,11 +96,11 @@ class ProcessTemplate:
             return ForkedProcess(json.loads(answer)["pid"])
         except (OSError, ValueError) as error:  # TimeoutError is an OSError
             log.warning("the process template is gone, starting an interpreter instead", error=repr(error))
-            self._end(signal.SIGKILL)  # else a late answer would be taken for the answer to the next question
+            self._end(signal.SIGKILL)  # else a late response would be taken for the response to the next request
             return None
 
     def close(self) -> None:
-        """Have it end."""
+        """End the template."""
         self._end(signal.SIGCONT)
 
     def _end(self, number: signal.Signals) -> None:
@@ -114,21 +114,21 @@ class ProcessTemplate:
 
 
 def _import_all() -> None:
-    """Everything that the role's process and the fork server will need."""
+    """Import everything that the role's process and the fork server need."""
     import encodings.idna  # noqa: F401 - what the first connection of every fork would import
 
     given = os.environ.get(VERSION_CHECK)
-    os.environ[VERSION_CHECK] = given or "false"  # Prefect reads its settings as it is imported
+    os.environ[VERSION_CHECK] = given or "false"  # Prefect reads its settings on import
 
     if given is None:
         del os.environ[VERSION_CHECK]
 
 
 def _serve(link: socket.socket) -> NoReturn:
-    """Fork a fork server for every line, until the role's process is gone."""
+    """Fork a fork server for every line received, until the role's process has ended."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no process waits for the children
     lines = PipeLines(link.fileno())
     while not lines.ended:
         for assignment in lines.read():

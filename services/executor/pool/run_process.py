@@ -1,4 +1,4 @@
-"""A running run process as its slot sees it: its process, what it reports, and how it is made to end."""
+"""The slot's handle of a run process: starting it, reading its reports, ending it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from services.executor.pool.overtaken import Overtaken
 from services.executor.process.process_setup import CHECKOUT, default_signals, fresh_random_state
 
 Entry = Callable[[str, int, int], NoReturn]
-"""Runs the run with this id in this process, reporting on one descriptor and hearing intents on the other."""
+"""Executes the run with this id in this process; reports on the first descriptor, reads intents from the second."""
 
 
 @dataclass
 class RunProcess:
-    """One run process process. Its descriptors belong to the slot until `close`."""
+    """One run process. Its descriptors belong to the slot until `close`."""
 
     run_id: str
     pid: int
@@ -34,18 +34,18 @@ class RunProcess:
     started: float = field(default_factory=time.monotonic)
     steps: dict[str, Message] = field(default_factory=dict)
     status: int | None = None
-    """The wait status, once it has ended."""
+    """The wait status, once the process has ended."""
     ending: tuple[str, str] | None = None
-    """What the run is to become and why, once it was decided from outside."""
+    """The end reason and its message, once an end was decided from outside the process."""
     spawned: subprocess.Popen[bytes] | None = None
     own_states: set[str] = field(default_factory=set)
-    """The ids of the run's states that the process itself brought about or was told of as it tried to."""
+    """The ids of the run's states that the process set itself, or received as it tried to set one."""
     proposing: int = 0
-    """The number of states that it has proposed without an answer yet."""
+    """The number of states that the process has proposed and Prefect has not responded to."""
     overtaken: Overtaken = field(default_factory=Overtaken)
 
     def hear(self) -> list[Message]:
-        """What it reported since last asked; `steps` keeps the last of each kind."""
+        """Return the reports since the last call; `steps` keeps the last of each kind."""
         messages = [] if self.reports.ended else self.reports.read()
         for message in messages:
             self.steps[message["step"]] = message
@@ -57,7 +57,7 @@ class RunProcess:
         return messages
 
     def reap(self) -> bool:
-        """Whether it has ended; collects its status."""
+        """Whether the process has ended; sets `status`."""
         if self.status is None:
             try:
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -70,26 +70,26 @@ class RunProcess:
         return self.status is not None
 
     def tell_intent(self, intent: str) -> None:
-        """Say what the SIGTERM that follows means; it answers with the step ``intent``."""
+        """Send the meaning of the SIGTERM that follows; the process confirms with the step ``intent``."""
         with contextlib.suppress(OSError):
             os.write(self.intents, f"{intent}\n".encode())
 
     def suspend(self, state_id: str, occurred: str) -> None:
-        """Say that the run was suspended from outside: its engine stops at its next step."""
+        """Send that the run was suspended from outside: its engine stops at its next step."""
         self.tell_intent(f"suspend {state_id} {occurred}")
 
     def terminate(self) -> None:
-        """SIGTERM to the process itself: its children are the flow's business while it ends by itself."""
+        """Send SIGTERM to the process alone: the flow ends its own children."""
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL to its whole process group."""
+        """Send SIGKILL to the whole process group."""
         self._signal(signal.SIGKILL)
         with contextlib.suppress(OSError):
             os.killpg(self.pid, signal.SIGKILL)
 
     def memory_mb(self) -> float:
-        """The proportional share of memory of the run's processes, in MiB; 0 when they are gone."""
+        """Return the proportional share of memory of the run's processes in MiB; 0 when they have ended."""
         total = 0
         with contextlib.suppress(psutil.Error):
             root = psutil.Process(self.pid)
@@ -100,19 +100,19 @@ class RunProcess:
         return total / 1024 / 1024
 
     def close(self) -> None:
-        """Let go of the descriptors."""
+        """Close the descriptors."""
         for descriptor in (self.reports.descriptor, self.intents):
             with contextlib.suppress(OSError):
                 os.close(descriptor)
 
     def _signal(self, number: signal.Signals) -> None:
-        if self.status is None:  # not reaped, so the pid is still its own
+        if self.status is None:  # not reaped, so the pid still is this process
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
 
 def fork(run_id: str, entry: Entry, *, forget: Callable[[], None]) -> RunProcess:
-    """A copy of this process that runs ``entry``; ``forget`` closes in it what belongs to this one."""
+    """Fork a process that runs ``entry``; ``forget`` closes this process's descriptors in the fork."""
     report_read, report_write = os.pipe()
     intent_read, intent_write = os.pipe()
     pid = os.fork()
@@ -134,7 +134,7 @@ def fork(run_id: str, entry: Entry, *, forget: Callable[[], None]) -> RunProcess
 
 
 def spawn(run_id: str, arguments: Mapping[str, Any], *, env: Mapping[str, str]) -> RunProcess:
-    """A fresh interpreter for the run."""
+    """Start a fresh interpreter for the run."""
     report_read, report_write = os.pipe()
     intent_read, intent_write = os.pipe()
     process = subprocess.Popen(  # noqa: S603 - the command is ours
@@ -151,7 +151,7 @@ def spawn(run_id: str, arguments: Mapping[str, Any], *, env: Mapping[str, str]) 
 
 
 def command(run_id: str, reports: int, intents: int, arguments: Mapping[str, Any]) -> list[str]:
-    """What starts `services.executor.pool.spawned_process`, from the checkout."""
+    """Return the command line of `services.executor.pool.spawned_process`, run from the checkout."""
     options = [f"{name}={value}" for name, value in arguments.items()]
     return [
         sys.executable,

@@ -1,4 +1,4 @@
-"""Executing one run without an executor around it."""
+"""Executes one run without an executor."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOOK_SECONDS: Final = 0.5
 
 
 def execute(run_id: str) -> dict[str, Any]:
-    """Run it in a fresh interpreter, see it settled, and answer its last step (``finished``, ``crashed``, …)."""
+    """Execute the run in a fresh interpreter, finalize it, and return its last step (``finished``, ``crashed``, …)."""
     settings = load_settings()
     project = load_project(settings.config, home=settings.home)
     environment = environment_of_flows(

@@ -1,4 +1,4 @@
-"""A slot: the RQ worker that takes one run at a time, gives it a run process, and sees it through to its end.
+"""A slot: the RQ worker that takes one run at a time, starts its run process, and has it finalized.
 
 A slot has one thread, one connection to Redis and one to the role's process; it never imports a flow.
 """
@@ -40,38 +40,39 @@ from services.store.unreadable import FAULTS
 log = structlog.get_logger()
 
 ACK_SECONDS: Final = 1.0
-"""How long a run process may take to say that it knows what the coming SIGTERM means."""
+"""How long a run process may take to confirm the meaning of the coming SIGTERM."""
 LIVE_SECONDS: Final = 2.0
 HANDED_BACK: Final = (
     "The executor was stopped; the run goes on as soon as one is there, or waits on until it is answered."
 )
 OBSERVE_SECONDS: Final = 5.0
-"""How often the slot looks at its run in Prefect while the role's process is gone."""
+"""How often the slot reads its run in Prefect while the role's process is down."""
 ORPHANED: Final = "The executor died, and neither Redis nor Prefect could be reached to go on without it."
 WAIT_SECONDS: Final = 1.0
-"""The slot looks around this often while a run is going on, besides at once when something happens."""
+"""How often the slot checks limits and connections during a run; events wake it at once."""
 
 
 class ProcessStarter(Protocol):
-    """Where a slot gets its processes from."""
+    """How a slot starts its processes."""
 
     def start_run(
         self, run_id: str, *, queued: Message | None, remembered: Message | None, forget: Callable[[], None]
     ) -> RunProcess:
-        """Start the run process of the run.
+        """Start the run's run process.
 
-        ``queued``: the state that it was queued for, and when; ``remembered``: what the server was asked for all runs.
+        ``queued``: the state for which the run was queued, and when; ``remembered``: the server options of the role's
+        process.
         """
 
     def finalizer(self, run_id: str, ending: str, message: str, *, forget: Callable[[], None]) -> RunProcess:
-        """Start the process that settles the run."""
+        """Start the run's finalizer."""
 
     def observer(self, run_id: str, *, forget: Callable[[], None]) -> RunProcess:
-        """Start a process that looks at what became of the run, and reports what the slot should do."""
+        """Start a process that reads the run's state and reports the order to the slot."""
 
 
 class SlotWorker(Gated, Worker):
-    """One slot; ``work`` returns when it was told to stop, when the role's process is gone, or when Redis fails it."""
+    """One slot; ``work`` returns when it is stopped, when the role's process has ended, or when Redis fails."""
 
     def __init__(
         self,
@@ -97,20 +98,20 @@ class SlotWorker(Gated, Worker):
         self._generation = generation
         self._grace_seconds = grace_seconds
         self._alone_seconds = max(lost_seconds, 3 * OBSERVE_SECONDS)
-        """So long it goes on with a run while the role's process is gone and neither Redis nor Prefect answers."""
+        """How long the slot goes on with a run while the role's process, Redis and Prefect are all out of reach."""
         self._remembered: Message | None = None
         self._held: Execution | None = None
         self._observer: RunProcess | None = None
         self._observe_at = 0.0
         self._reached_at = 0.0
-        """When the role's process, Redis or Prefect was last there."""
+        """When the role's process, Redis or Prefect was last reached."""
         self._wake_read, self._wake_write = os.pipe()
         for descriptor in (self._wake_read, self._wake_write):
             os.set_blocking(descriptor, False)
 
     @override
     def subscribe(self) -> None:
-        """RQ hears its commands in a thread; a slot must not have one, and reads them in between."""
+        """Subscribe without RQ's thread, which a slot must not have: commands are read between other steps."""
         self.pubsub = self.connection.pubsub()  # type: ignore[no-untyped-call]
         self.pubsub.subscribe(**{self.pubsub_channel_name: self.handle_payload})
 
@@ -136,7 +137,7 @@ class SlotWorker(Gated, Worker):
 
     @override
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
-        """Between jobs this is also where the slot hears that it should stop."""
+        """Send RQ's heartbeat; between jobs, also read the messages of the role's process."""
         if pipeline is None and self.get_state() == WorkerStatus.IDLE:
             self._look_around()
             for _ in reap_children():
@@ -170,12 +171,12 @@ class SlotWorker(Gated, Worker):
 
     @override
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """Run it, and keep RQ's books while it runs; the books may fail, the run goes on."""
+        """Execute the job's run and update RQ's registries; if an update fails, the run goes on."""
         run_id = str(job.args[0])
         record = Execution(run_id=run_id, instance=self._instance, since=time.time())
         free = self._hold(record)
         oom_kills, strays = oom_kill_count(), Strays()
-        told = self._link.receive()  # it may have waited there for as long as the slot has for this job
+        told = self._link.receive()  # messages may have waited as long as the slot has for this job
         self._remembered = next((news for news in reversed(told) if news["do"] == "remember"), self._remembered)
         queued = job.enqueued_at.timestamp() if job.enqueued_at is not None else record.since
         run_process = self._starter.start_run(
@@ -184,7 +185,7 @@ class SlotWorker(Gated, Worker):
             remembered=self._remembered,
             forget=self._forget,
         )
-        if free:  # else another slot has the run, and is the one to be told what becomes of it
+        if free:  # else another slot has the run and receives its states
             self._link.send(kind="busy", run=run_id, job=job.id, pid=run_process.pid, at=record.since, queued=queued)
         self._horse_pid = run_process.pid  # for RQ's commands
         execution = self._open_books(job)
@@ -205,7 +206,7 @@ class SlotWorker(Gated, Worker):
         self._link.send(kind="idle", number=self._number, run=run_id, job=job.id, outcome=outcome, at=time.time())
 
     def _hold(self, record: Execution) -> bool:
-        """Note that this slot has the run; false where another has it, or might: then it must not be claimed."""
+        """Register the run for this slot; false where another slot has it, or might: then it must not be claimed."""
         try:
             holder = self._records.begin(record)
         except (TransientError, Backpressure) as error:
@@ -215,19 +216,19 @@ class SlotWorker(Gated, Worker):
         return holder is None
 
     def _see_settled(self, run_process: RunProcess, record: Execution) -> None:
-        """Have Prefect know how the run ended, now or, as a debt in Redis, whenever it answers."""
+        """Finalize the run now, or leave a debt in Redis for when Prefect can be reached."""
         if run_process.ending is None:
             self._register(lambda: self._records.end(record))
             return
-        self._owe(*run_process.ending)  # first: nobody may live to see it settled
+        self._owe(*run_process.ending)  # written first: this slot may end before the run is finalized
         if run_process.ending[1] == ORPHANED:
-            return  # Prefect does not answer; what is left in Redis, if that is ever there again, tells of the run
+            return  # Prefect is out of reach; the record in Redis, if Redis comes back, keeps the debt
         if self._settle(record.run_id, *run_process.ending):
             for known in (replace(record, ending=run_process.ending[0], message=run_process.ending[1]), record):
                 self._register(partial(self._records.end, known))
 
     def _owe(self, ending: str, message: str) -> None:
-        """Note what the run is to become, if this slot has it."""
+        """Write the run's end reason to the register, if this slot has the run."""
         if self._held is not None:
             self._register(partial(self._records.owe, self._held, ending, message))
 
@@ -259,7 +260,9 @@ class SlotWorker(Gated, Worker):
             if kill_at is not None and now >= kill_at:
                 run_process.kill()
                 kill_at = None
-            if not self._link.alive and now >= live_at:  # the role's process is gone: nobody else says that we live
+            if (
+                not self._link.alive and now >= live_at
+            ):  # the role's process is down: only this slot renews the sign of life
                 live_at = now + LIVE_SECONDS
                 if self._register(lambda: self._records.live(self._instance)):
                     self._reached_at = now
@@ -274,7 +277,7 @@ class SlotWorker(Gated, Worker):
         run_process.hear()
 
     def _look(self, run_process: RunProcess, now: float) -> float | None:
-        """Find out by itself, now and then, what the role's process would tell; answers when to kill, if so."""
+        """Read the run's state at intervals, in the role's place; return when to kill the process, None if not."""
         if self._observer is None:
             if now >= self._observe_at:
                 self._observer = self._starter.observer(run_process.run_id, forget=self._forget)
@@ -294,16 +297,18 @@ class SlotWorker(Gated, Worker):
         return kill_at
 
     def _give_up(self, run_process: RunProcess, now: float) -> float | None:
-        """End a run that nobody can be told of any more, and that others count as lost; answers when to kill, if so."""
+        """End a run that other executors count as lost by now; return when to kill the process, None if not."""
         if run_process.ending is not None or now - self._reached_at < self._alone_seconds:
             return None
         log.warning(
-            "nobody is left to report to, the run is ended", run=run_process.run_id, seconds=self._alone_seconds
+            "the role's process, redis and prefect are out of reach, the run is ended",
+            run=run_process.run_id,
+            seconds=self._alone_seconds,
         )
         return self._end(run_process, EndReason.LOST, ORPHANED, "cancel")
 
     def _pass_on(self, run_process: RunProcess) -> None:
-        """Tell the role's process what it wants to know of what the run reports."""
+        """Forward the run's reports that concern the role's process."""
         for message in run_process.hear():
             if message["step"] == "started":
                 self._link.send(kind="started", number=self._number, run=run_process.run_id, at=message["at"])
@@ -321,7 +326,7 @@ class SlotWorker(Gated, Worker):
             os.read(self._wake_read, 4096)
 
     def _obey(self, message: Message, run_process: RunProcess) -> float | None:
-        """Do what the role's process asks; answers when to kill, if that is now to be."""
+        """Execute an order of the role's process; return when to kill the run process, None if not."""
         match message["do"]:
             case "stop":
                 self._stop()
@@ -337,7 +342,7 @@ class SlotWorker(Gated, Worker):
                 self._stop()
                 self._owe(
                     EndReason.HANDED_BACK, HANDED_BACK
-                )  # now: this slot may be killed before it can settle the run
+                )  # written now: this slot may be killed before it can finalize the run
                 return self._end(
                     run_process, EndReason.HANDED_BACK, HANDED_BACK, "reschedule", within=message["seconds"]
                 )
@@ -346,9 +351,9 @@ class SlotWorker(Gated, Worker):
     def _end(
         self, run_process: RunProcess, ending: str, message: str, intent: str, *, within: float | None = None
     ) -> float:
-        """Ask the run to end; answers when its time is up.
+        """Send the run process an intent and SIGTERM; return when to kill it.
 
-        Without the answer that it knows why, a SIGTERM would make it report a crash: then it is killed instead.
+        Without its confirmation of the intent, a SIGTERM would make it report a crash: then it is killed at once.
         """
         run_process.ending = (ending, message)
         run_process.tell_intent(intent)
@@ -362,7 +367,7 @@ class SlotWorker(Gated, Worker):
         return time.monotonic() + (self._grace_seconds if within is None else within)
 
     def _judge(self, run_process: RunProcess, oom_kills: int) -> tuple[dict[str, Any], str | None]:
-        """What became of it, and the problem for RQ's failed registry if there is one."""
+        """Return the job's result, and the problem for RQ's failed registry if there is one."""
         for step in ("gone", "early", "refused"):
             if step in run_process.steps:
                 return {**run_process.steps[step], "step": step}, None
@@ -378,7 +383,7 @@ class SlotWorker(Gated, Worker):
         return {"step": "crashed", "why": problem}, problem
 
     def _register(self, write: Callable[[], None]) -> bool:
-        """Write, and answer whether that worked."""
+        """Write to the register of executions; return whether that worked."""
         try:
             write()
         except (TransientError, Backpressure) as error:
@@ -387,7 +392,7 @@ class SlotWorker(Gated, Worker):
         return True
 
     def _settle(self, run_id: str, ending: str, message: str) -> bool:
-        """Have Prefect told, by a process that may run the flow's hooks; false if it could not be told now."""
+        """Finalize the run in a process that may run the flow's hooks; false if that was not possible now."""
         for attempt in range(3):
             settler = self._starter.finalizer(run_id, ending, message, forget=self._forget)
             deadline = time.monotonic() + FINALIZER_SECONDS
@@ -401,18 +406,18 @@ class SlotWorker(Gated, Worker):
             settler.close()
             if settler.status == 0:
                 return True
-            log.warning("a run could not be settled", run=run_id, ending=ending, attempt=attempt + 1)
+            log.warning("a run could not be finalized", run=run_id, ending=ending, attempt=attempt + 1)
             time.sleep(0.5 * (attempt + 1))
         return False
 
     def _forget(self) -> None:
-        """In a forked child: let go of this slot's descriptors, and leave its connections to it."""
+        """In a forked child: close this slot's descriptors without ending its connections."""
         self._link.close()
         for descriptor in (self._wake_read, self._wake_write):
             os.close(descriptor)
         commands: Any = self.pubsub
         if commands is not None and commands.connection is not None:
-            commands.connection.disconnect()  # in a fork this closes the descriptor and leaves the connection alone
+            commands.connection.disconnect()  # in a fork this closes the descriptor and keeps the parent's connection
         self.connection.connection_pool.disconnect(inuse_connections=True)
         self.connection.connection_pool.reset()
 
@@ -422,7 +427,7 @@ class SlotWorker(Gated, Worker):
             execution = self.prepare_execution(job)
             self.prepare_job_execution(job, remove_from_intermediate_queue=True)
         except (RedisError, *FAULTS) as error:
-            log.warning("redis fails, or holds garbage, while a run starts", job=job.id, error=str(error))
+            log.warning("redis failed, or held unreadable data, at the start of a run", job=job.id, error=str(error))
             return None
         job.started_at = datetime.now(UTC)
         return execution
@@ -442,18 +447,18 @@ class SlotWorker(Gated, Worker):
                 self.handle_job_failure(job, queue, exc_string=problem, execution=execution)
             self.set_state(WorkerStatus.IDLE)
         except (RedisError, *FAULTS) as error:
-            log.warning("redis fails, or holds garbage, while a run ends", job=job.id, error=str(error))
+            log.warning("redis failed, or held unreadable data, at the end of a run", job=job.id, error=str(error))
         finally:
             self.executions.pop(execution.id, None)
 
 
 def _moments(run_process: RunProcess) -> dict[str, float]:
-    """When the run was claimed and its flow began, in seconds since the epoch, for RQ's tools and the benchmark."""
+    """Return when the run was claimed and its flow began, in seconds since the epoch, for the job's result."""
     return {f"{step}_at": run_process.steps[step]["at"] for step in ("claimed", "started") if step in run_process.steps}
 
 
 def _overtaken(run_process: RunProcess) -> tuple[str, str, str] | None:
-    """That the run needs no process any more: what it ends as, why, and what the process is told."""
+    """Return end reason, message and intent for a run that needs no process any more."""
     verdict = run_process.overtaken.verdict(
         run_process.steps, run_process.own_states, proposing=run_process.proposing > 0
     )

@@ -1,4 +1,4 @@
-"""The process of a flow run, or its finalizer, as a fresh interpreter.
+"""A run process, or a finalizer, as a fresh interpreter.
 
 Arguments of ``python -m services.executor.pool.spawned_process``: the run's id, the descriptors
 for reports and intents, then ``name=value`` for the rest.
@@ -15,7 +15,7 @@ from services.executor.pool.starters import be_finalizer, be_flow_run, be_observ
 
 
 def main() -> None:
-    """Be what the arguments say."""
+    """Run the process that the arguments describe."""
     run_id, reports, intents, *rest = sys.argv[1:]
     options = dict(argument.split("=", 1) for argument in rest)
     environment = dict(os.environ)

@@ -1,4 +1,4 @@
-"""Where slots get their processes from: copies of themselves, or fresh interpreters."""
+"""How slots start processes: as forks of themselves, or as fresh interpreters."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from services.executor.process.flow_run_process import Prepared
 
 _LONGEST_WHY: Final = 2000
-"""Characters: a report must fit into a pipe's smallest unit."""
+"""Limit in characters, so that a report fits into one atomic write to a pipe."""
 
 
 class ForkStarter:
-    """Run processes that start within milliseconds, with everything imported."""
+    """Starts run processes within milliseconds, with everything imported."""
 
     def __init__(self, *, name: str, environment: Mapping[str, str], shelf: Path) -> None:
         from services.executor.process.flow_run_process import Prepared
@@ -36,11 +36,11 @@ class ForkStarter:
     def start_run(
         self, run_id: str, *, queued: Message | None, remembered: Message | None, forget: Callable[[], None]
     ) -> RunProcess:
-        """A fork that runs the run."""
+        """Fork a process that executes the run."""
         return fork(run_id, partial(self._be_flow_run, queued, remembered), forget=forget)
 
     def finalizer(self, run_id: str, ending: str, message: str, *, forget: Callable[[], None]) -> RunProcess:
-        """A fork that settles the run."""
+        """Fork the run's finalizer."""
 
         def entry(_run_id: str, _reports: int, _intents: int) -> NoReturn:
             be_finalizer(run_id, ending, message, environment=self._environment, shelf=self._shelf)
@@ -48,7 +48,7 @@ class ForkStarter:
         return fork(run_id, entry, forget=forget)
 
     def observer(self, run_id: str, *, forget: Callable[[], None]) -> RunProcess:
-        """A fork that looks at the run once."""
+        """Fork a process that reads the run's state once."""
 
         def entry(_run_id: str, reports: int, _intents: int) -> NoReturn:
             be_observer(run_id, reports)
@@ -72,7 +72,7 @@ class ForkStarter:
 
 
 class SpawnStarter:
-    """Run processes that are fresh interpreters: slower by the time that importing Prefect takes."""
+    """Starts run processes as fresh interpreters: slower by the time that importing Prefect takes."""
 
     def __init__(self, *, name: str, environment: Mapping[str, str], shelf: Path, watched: bool = True) -> None:
         self._name = name
@@ -83,18 +83,18 @@ class SpawnStarter:
     def start_run(
         self, run_id: str, *, queued: Message | None, remembered: Message | None, forget: Callable[[], None]
     ) -> RunProcess:
-        """An interpreter that runs the run, and asks the server for itself: its start takes seconds anyway."""
+        """Start an interpreter that executes the run, and asks for the server's options itself."""
         del remembered, forget  # descriptors are not inherited
         options = {"name": self._name, "shelf": self._shelf, "queued": json.dumps(queued), **self._watched}
         return spawn(run_id, options, env=self._environment)
 
     def finalizer(self, run_id: str, ending: str, message: str, *, forget: Callable[[], None]) -> RunProcess:
-        """An interpreter that settles the run."""
+        """Start an interpreter as the run's finalizer."""
         del forget
         return spawn(run_id, {"ending": ending, "message": message, "shelf": self._shelf}, env=self._environment)
 
     def observer(self, run_id: str, *, forget: Callable[[], None]) -> RunProcess:
-        """An interpreter that looks at the run once."""
+        """Start an interpreter that reads the run's state once."""
         del forget
         return spawn(run_id, {"observe": "yes", "shelf": self._shelf}, env=self._environment)
 
@@ -113,7 +113,7 @@ def be_flow_run(
     remembered: Message | None = None,
     queued: Message | None = None,
 ) -> NoReturn:
-    """Run the run in this process and end it; ``watched``: an executor says when the run is suspended from outside."""
+    """Execute the run and end this process; ``watched``: an executor reports suspensions from outside."""
     from services.executor.process.flow_loading import describe_failure
     from services.executor.process.flow_run_process import FlowRunProcess, Queued, finish, listen_for_intent
     from services.executor.process.server_options_cache import ServerOptionsCache
@@ -160,7 +160,7 @@ def be_flow_run(
 
 
 def be_observer(run_id: str, reports: int) -> NoReturn:
-    """Report what the run's slot should do, if anything, and end this process; exit code 0 when Prefect answered."""
+    """Report the order to the run's slot, if any, and end this process; exit code 0 when Prefect was reached."""
     from services.executor.finalizing.run_observer import observe
     from services.executor.process.flow_run_process import finish
 
@@ -178,7 +178,7 @@ def be_observer(run_id: str, reports: int) -> NoReturn:
 
 
 def be_finalizer(run_id: str, ending: str, message: str, *, environment: Mapping[str, str], shelf: Path) -> NoReturn:
-    """Settle the run in this process and end it; exit code 0 when Prefect knows."""
+    """Finalize the run and end this process; exit code 0 when Prefect has the state."""
     from services.executor.end_reason import EndReason
     from services.executor.finalizing.finalizer import Finalizer
     from services.executor.process.flow_run_process import finish

@@ -1,4 +1,4 @@
-"""Whether a run process may have a flow run, decided from what Prefect says of it."""
+"""Decides from a flow run's state in Prefect whether a run process may claim it."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
 EARLY: Final = timedelta(milliseconds=100)
-"""A run may be claimed this much before its time; the rest passes while it is being loaded."""
+"""A run may be claimed this much before it is due; loading its flow takes longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Ask Prefect for the run."""
+    """The run may be claimed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """Someone else has the run, or nobody wants it any more."""
+    """The run must not be claimed: another process has it, or it has ended."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimLater:
-    """The run's time has not come."""
+    """The run is not due."""
 
     until: datetime
 
@@ -33,15 +33,15 @@ Decision: TypeAlias = Claim | Gone | ClaimLater
 
 
 def is_retrying(*, state_name: str | None, retry_type: str | None) -> bool:
-    """Whether a scheduled run waits for its own process rather than for someone to start it."""
+    """Whether a scheduled run is between two attempts in its own process, rather than to be started."""
     return state_name == "AwaitingRetry" and retry_type == "in_process"
 
 
 def decide(*, state_type: str | None, retrying: bool, scheduled: datetime | None, now: datetime) -> Decision:
-    """What to do with a run in a state of ``state_type`` that is ``scheduled`` for then.
+    """Decide on a run in a state of ``state_type`` that is ``scheduled`` for a time.
 
-    ``retrying``: the state is the pause between two tries of a flow with retries, whose process lives and goes on by
-    itself (see `is_retrying`).
+    ``retrying``: the run is between two attempts of a flow with retries, and its process goes on by itself (see
+    `is_retrying`).
     """
     if state_type != "SCHEDULED":
         return Gone(f"the run is {state_type or 'without a state'} already")

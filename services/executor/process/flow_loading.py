@@ -1,4 +1,4 @@
-"""Loading the flow of a deployment as Prefect's runner loads it, and saying in a sentence why that does not work."""
+"""Loads the flow of a deployment as Prefect's runner does, and describes in a sentence why it cannot be loaded."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from sluice.display import visible
 
 
 class UnloadableError(Exception):
-    """Why a flow cannot be loaded, in words that need no name of an exception before them."""
+    """Why a flow cannot be loaded, as a sentence that is shown without the exception's name."""
 
 
 _LIBRARIES: Final = (Path(__file__).resolve().parents[1], Path(os.__file__).resolve().parent)
 
 
 def load_flow(flow_run: FlowRun, deployment: DeploymentResponse, *, working_dir: str | None) -> Flow[..., Any]:
-    """Go to the deployment's folder and import its flow there; raises whatever the flow's code raises."""
+    """Change to the deployment's folder and import its flow; raises whatever the flow's code raises."""
     entrypoint = deployment.entrypoint
     if entrypoint is None:
         msg = f"the deployment {deployment.name!r} names no entrypoint"
@@ -53,13 +53,13 @@ def _enter(folder: str, what: str) -> None:
 
 
 def _start_in(folder: str) -> None:
-    """Go there, and import from there wherever the flow goes later: as ``python -m`` does when it is started there."""
+    """Change to the folder and put it on the import path, as ``python -m`` does when it is started there."""
     _enter(folder, "the folder of its deployment")
     sys.path.insert(0, str(Path.cwd()))
 
 
 def import_flow(entrypoint: str) -> Flow[..., Any]:
-    """The flow at ``entrypoint``, relative to the working directory."""
+    """Import the flow at ``entrypoint``, relative to the working directory."""
     file, colon, name = entrypoint.rpartition(":")
     if colon and not Path(file).is_file():
         raise UnloadableError(f"the file {_shown(file)} does not exist")
@@ -83,7 +83,7 @@ def _missing(file: str, name: str) -> str:
 
 
 def describe_failure(error: BaseException) -> str:
-    """Why a flow could not be loaded: what, and in which line of which file of the user's; fit to be shown."""
+    """Return why a flow could not be loaded: the error, with file and line of the user's code, safe to display."""
     return visible(_described(error))
 
 

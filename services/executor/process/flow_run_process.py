@@ -1,7 +1,7 @@
 """The run process: claims one flow run, and runs it through Prefect's engine as Prefect's own runner would.
 
-It runs in a process of its own and ends with it. Everything of this project that it needs is imported up here, because
-the project's modules are gone by the time that the flow is loaded.
+The run and its process end together. Everything of this project that the process needs is imported at the top, because
+the project's modules are removed before the flow is loaded.
 """
 
 from __future__ import annotations
@@ -53,20 +53,20 @@ Report = Callable[..., None]
 
 _HEARTBEAT: Final = ("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "PREFECT_RUNNER_HEARTBEAT_FREQUENCY")
 _READ_AT_IMPORT: Final = ("PREFECT_", "PYTHON")
-"""Variables that take effect when an interpreter starts or Prefect is imported, so not in a fork."""
+"""Prefixes of variables that take effect when an interpreter starts or Prefect is imported, so not in a fork."""
 _AT_RUN_TIME: Final = ("anyio._backends._asyncio", "pydantic.v1", "rich._emoji_codes", "sluice")
-"""What a run would import besides the flow and the engine."""
+"""Modules that a run imports besides the flow and the engine."""
 _FORBIDDEN: Final = 403
 
 
 COMMIT_SECONDS: Final = 3.0
-"""A state that was queued so long ago has been committed by now, or never will be."""
+"""After this time a queued state has been committed, or never will be."""
 _COMMIT_SECONDS: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
-"""How long to wait before each look at a run whose state may not be committed yet."""
+"""Pauses before each reading of a run whose state may not be committed yet."""
 
 _HELD_SHORTEST: Final = timedelta(seconds=0.3)
 _HELD_LONGEST: Final = timedelta(seconds=10)
-"""How soon a run is looked at again whose last process has not ended: at first, and at most."""
+"""Pause before a run is read again whose last process has not ended: the first, and the longest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,27 +76,27 @@ class Queued:
     state_id: str
     at: float
     free: bool = True
-    """Whether the run is in nobody's hands but this process's: else another process of it has not ended yet."""
+    """Whether only this process has the run: else an earlier process of the run has not ended yet."""
 
 
 class Restart(Protocol):
-    """Replaces this process by a fresh interpreter that runs the run on, which is claimed already."""
+    """Replaces this process by a fresh interpreter that executes the run, which is claimed already."""
 
     def __call__(self, environment: Mapping[str, str], /) -> None:
-        """Does not return, where there are other interpreters to be had; else returns at once."""
+        """Do not return where a fresh interpreter can be started; else return at once."""
 
 
 class Prepared:
-    """What every run needs and can be made before its process is: made in the fork server, it is there after the fork.
+    """Client and settings for a run, made in the fork server and inherited by the fork.
 
-    Neither the client nor the settings have opened anything yet.
+    Neither of them has opened a connection or file.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         # Heartbeats from within the process cost a second at its end; the slot sends them unless Prefect's are wanted.
         if not any(name in environment for name in _HEARTBEAT):
             settings = temporary_settings(updates={PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
-            settings.__enter__()  # for as long as the process lives
+            settings.__enter__()  # until the process ends
         self.client = SyncClientContext()
         for name in _AT_RUN_TIME:
             with contextlib.suppress(ImportError):
@@ -104,7 +104,7 @@ class Prepared:
 
 
 class FlowRunProcess:
-    """One run in this process; ``report`` tells the slot how far it is, with a ``step`` and what belongs to it."""
+    """One run in this process; ``report`` sends a ``step`` with its details to the slot."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class FlowRunProcess:
         self._token_spared = False
 
     def run(self) -> int:
-        """Run it to its end; answers the exit code, 0 when Prefect knows how the run ended (or that it is not ours)."""
+        """Execute the run; return the exit code, 0 when Prefect has its final state or refused the claim."""
         with self._prepared.client as context:
             client = context.client
             if self._remembered is not None:
@@ -209,8 +209,8 @@ class FlowRunProcess:
     def _is_ahead(self, client: SyncPrefectClient, flow_run: FlowRun | None) -> bool:
         """Whether the state that was queued is younger than what Prefect shows.
 
-        Prefect tells of a state before its transaction is committed: until then the run is not there, or in the state
-        before. A state that shows in the run's past has been committed, and the run has gone on from it.
+        Prefect publishes a state before its transaction is committed: until then the run does not exist, or is in the
+        former state. A state in the run's state history has been committed, and the run has left it since.
         """
         if self._queued is None or time.time() - self._queued.at > COMMIT_SECONDS:
             return False
@@ -226,7 +226,7 @@ class FlowRunProcess:
         except PrefectHTTPStatusError as error:
             if not self._token_spared or error.response.status_code != _FORBIDDEN:
                 raise
-        want_token(client)  # the server has begun to want them since it was asked
+        want_token(client)  # the server has begun to require tokens since it was asked
         return propose_state_sync(client, pending, flow_run_id=self._id)
 
     def _load(self, client: SyncPrefectClient, flow_run: FlowRun) -> tuple[Flow[..., Any], FlowRun] | None:
@@ -292,12 +292,14 @@ class FlowRunProcess:
         try:
             _drive(run_flow(flow, flow_run=flow_run, error_logger=cast(logging.Logger, logger)))
         except (Abort, Pause) as end:
-            if not _is_settled(client, self._id):  # a subflow ended so: the engine has not said how this run did
+            if not _is_settled(
+                client, self._id
+            ):  # a subflow ended this way: the engine has set no final state of this run
                 self._refuse(client, Failed(message=f"A flow run of this process ended early: {end}"))
             return 0
         except TerminationSignal:
             return 0
-        except Exception as error:  # the flow's own failure, which the engine has reported, or the engine's
+        except Exception as error:  # a failure of the flow, which the engine has reported, or of the engine
             if _is_settled(client, self._id):
                 return 0
             logger.exception("The flow run ended with an exception that is not the flow's")
@@ -306,7 +308,7 @@ class FlowRunProcess:
 
 
 def finish(code: int) -> NoReturn:
-    """End this process as the interpreter would: wait for threads, run exit handlers (logs, events), flush."""
+    """End this process as the interpreter does: wait for threads, run exit handlers (logs, events), flush."""
     try:
         threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - as `multiprocessing` ends its children
         atexit._run_exitfuncs()  # noqa: SLF001 - likewise
@@ -318,9 +320,9 @@ def finish(code: int) -> NoReturn:
 
 
 def listen_for_intent(descriptor: int, report: Report, suspension: Suspension) -> None:
-    """Learn from the slot, before it sends SIGTERM, what that is to mean: a line, ``cancel`` or ``reschedule``.
+    """Read from the slot the meaning of the SIGTERM that follows: a line, ``cancel`` or ``reschedule``.
 
-    A line ``suspend STATE-ID MOMENT`` comes without a signal.
+    A line ``suspend STATE-ID MOMENT`` comes without a SIGTERM.
     """
 
     def listen() -> None:
@@ -343,7 +345,7 @@ def _limits(variables: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _file_variables(variables: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, str]:
-    """What `sluice.open_file` goes by: the folders of the project and the deployment, and what was announced."""
+    """Return the variables that `sluice.open_file` reads: folders of project and deployment, announced version."""
     folders = [*json.loads(environment.get(FOLDERS_VARIABLE, "[]")), *variables.get("sluice_folders", ())]
     found = {FOLDERS_VARIABLE: json.dumps(folders)}
     if variables.get("sluice_file") is not None:
@@ -359,7 +361,7 @@ def _is_settled(client: SyncPrefectClient, run_id: UUID) -> bool:
 
 
 def _drive(result: Any) -> None:
-    """Run what the engine leaves to its caller: coroutines and generators, as ``prefect.engine`` does."""
+    """Run the coroutines and generators that the engine leaves to its caller, as ``prefect.engine`` does."""
     if inspect.isasyncgen(result):
 
         async def consume() -> None:

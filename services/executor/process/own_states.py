@@ -1,7 +1,7 @@
-"""What the run process's own process makes of its run's state, told to the slot as it happens.
+"""Reports to the slot which states of its run the run process sets itself.
 
-Prefect tells everybody of every state. Only the process knows which of them it brought about itself, and whether it
-waits: the executor needs the first to see that a run was ended by somebody else, the second to count who works.
+Prefect publishes every state. Only the process knows which of them it set itself, and whether it is paused: the
+executor needs the former to recognise that somebody else ended a run, the latter to count working runs.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ Report = Callable[..., None]
 class OwnStates:
     """Reports ``proposing`` before the process sets the run's state, and ``proposed`` with the state that it became.
 
-    ``waiting`` and ``working`` are reported when the first of the process's runs (the run itself and its subflows) is
-    paused, and when none is any more, as far as the process has noticed.
+    ``waiting`` is reported when the first of the process's runs (the run itself and its subflows) is paused,
+    ``working`` when none is any more, as far as the process has noticed.
     """
 
     def __init__(self, run_id: str, report: Report) -> None:
@@ -33,7 +33,7 @@ class OwnStates:
         self._have_paused: set[str] = set()
 
     def listen(self) -> None:
-        """Look at what Prefect's clients send and are answered, from now on in this process."""
+        """Read the requests and responses of all Prefect clients in this process from now on."""
         for client in (SyncPrefectClient, PrefectClient):
             for name, wrap in (("set_flow_run_state", self._setting), ("read_flow_run", self._reading)):
                 setattr(client, name, wrap(getattr(client, name), awaited=client is PrefectClient))

@@ -1,4 +1,4 @@
-"""Whether a flow takes the parameters of its run, said in a sentence where it does not."""
+"""Checks whether a flow takes the parameters of its run, and describes in a sentence why not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def parameter_problem(flow: Flow[..., Any], given: Mapping[str, Any]) -> str | None:
-    """What is wrong with the names of the parameters ``given``; their types are for Prefect to check."""
+    """Return what is wrong with the names of the parameters ``given``; Prefect checks their types."""
     takes = inspect.signature(flow.fn).parameters
     if any(parameter.kind in _VARIADIC for parameter in takes.values()):
         return None

@@ -1,4 +1,4 @@
-"""What a run process changes around itself, so that a flow finds the process as Prefect's own runner would make it."""
+"""Sets up a run process as Prefect's own runner would."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Final
 
 CHECKOUT: Final = str(Path(__file__).resolve().parents[3])
 _OWN: Final = frozenset({"benchmarks", "config", "events", "flows", "services", "tests"})
-"""Top-level names of this project that a user's project may have too; `sluice`, which flows import, stays."""
+"""Top-level packages of Sluice that a user's project may have too; `sluice`, which flows import, stays."""
 
 
 def leave_checkout(shelf: Path) -> None:
-    """Make the names of this project free for the user's: forget its modules and drop it from the import path.
+    """Remove Sluice's modules and its import path, so that a user's project may have the same names.
 
-    Code that is already running goes on; whatever it needs it must have imported before. ``import sluice`` works on,
-    here and in Python processes that the flow starts: ``shelf`` is a folder in which a link to it is put.
+    Code that is already running must have imported before what it needs. ``import sluice`` still works, here and in
+    Python processes that the flow starts: a link to the package is made in the folder ``shelf``.
     """
     import sluice
 
@@ -54,7 +54,7 @@ def _put_on(shelf: Path, package: Path) -> bool:
 def pose_as_engine() -> None:
     """Give the process the main module and the arguments of ``python -m prefect.engine``.
 
-    A flow may look at them, and `multiprocessing` imports the main module again in the processes that it spawns.
+    A flow may read them, and `multiprocessing` imports the main module again in the processes that it spawns.
     """
     spec = importlib.util.find_spec("prefect.engine")
     main = ModuleType("__main__")
@@ -65,7 +65,7 @@ def pose_as_engine() -> None:
 
 
 def fresh_random_state() -> None:
-    """Make what the parent's generators would have drawn next different in every run process."""
+    """Reseed the random generators, which a fork shares with its parent."""
     random.seed()
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
@@ -73,7 +73,7 @@ def fresh_random_state() -> None:
 
 
 def default_signals() -> None:
-    """Undo the signal handlers of the parent."""
+    """Restore the default handlers of signals, which a fork inherits changed."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGALRM):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)

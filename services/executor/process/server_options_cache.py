@@ -1,6 +1,6 @@
-"""What the role's process has asked the Prefect server on behalf of every run, so that runs need not ask it themselves.
+"""Options of the Prefect server that the role's process reads on behalf of every run.
 
-Three requests fewer before the first line of a flow: one for a CSRF token, two for the server's default result storage.
+This saves three requests before the first line of a flow: one for a CSRF token, two for the default result storage.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.context import FlowRunContext
 
 FRESH_SECONDS: Final = 15.0
-"""An answer that is older counts for nothing: the run asks for itself."""
+"""Options older than this are not used: the run asks the server itself."""
 
 _STORAGE: Final = ("_read_server_default_result_storage_block_id", "_aread_server_default_result_storage_block_id")
 
 
 @dataclass(frozen=True, slots=True)
 class ServerOptionsCache:
-    """The server's answers, and the moment before they were asked for, on the monotonic clock of this machine."""
+    """The server's options, and the moment before they were requested, on this machine's monotonic clock."""
 
     csrf: bool
     result_storage: UUID | None
@@ -31,19 +31,19 @@ class ServerOptionsCache:
 
     @classmethod
     def of(cls, message: Mapping[str, Any]) -> ServerOptionsCache:
-        """As the role's process tells it."""
+        """Read the message of the role's process."""
         storage = message["result_storage"]
         return cls(csrf=message["csrf"], result_storage=UUID(storage) if storage else None, at=message["at"])
 
     @property
     def fresh(self) -> bool:
-        """Whether it may still be relied on."""
+        """Whether the options are young enough to be used."""
         return 0 <= time.monotonic() - self.at < FRESH_SECONDS
 
     def spare_token(self, client: SyncPrefectClient) -> bool:
-        """Have the client not ask whether there are CSRF tokens, if there are none; true if that was done.
+        """Spare the client the request for a CSRF token if the server requires none; true if that was done.
 
-        A server that has begun to want them answers 403 then: see `want_token`.
+        A server that has begun to require tokens responds with 403: see `want_token`.
         """
         inner: Any = client._client  # noqa: SLF001 - the typed client has no name for it
         if self.csrf or not self.fresh or not inner.enable_csrf_support:
@@ -52,9 +52,9 @@ class ServerOptionsCache:
         return True
 
     def spare_storage(self) -> None:
-        """Have the engine, as it prepares the flow, take the default storage from here while the answer is fresh.
+        """Have the engine take the default storage from here as it prepares the flow, while the options are fresh.
 
-        What asks within the flow is answered by the server.
+        Code within the flow that asks for the default storage gets the server's response.
         """
         plain, awaited = (getattr(prefect.results, name, None) for name in _STORAGE)
         if plain is None or awaited is None:
@@ -74,6 +74,6 @@ class ServerOptionsCache:
 
 
 def want_token(client: SyncPrefectClient) -> None:
-    """Have the client ask for CSRF tokens after all."""
+    """Have the client request CSRF tokens again."""
     inner: Any = client._client  # noqa: SLF001 - as above
     inner.enable_csrf_support = True

@@ -1,4 +1,4 @@
-"""Suspending a run from outside: the executor hears of it for all its runs, and the slot tells the run process.
+"""Suspends a run from outside: the executor receives it for all its runs, and the slot passes it to the run process.
 
 Prefect's engine would watch for it in each run with a thread, a client and a websocket of its own, and wait for them at
 the run's start and end.
@@ -20,14 +20,14 @@ _NAME = "observe_flow_run_suspension"
 
 
 class Request(Protocol):
-    """Prefect's note to the engine that the run has been suspended."""
+    """Prefect's object by which the engine learns that the run has been suspended."""
 
     def mark_requested(self, state: State[Any]) -> None:
-        """The engine stops at its next step."""
+        """Let the engine stop at its next step."""
 
 
 class Suspension:
-    """One run's; hears `ask` in one thread and stands in the engine's way in another."""
+    """The suspension of one run; `ask` is called in one thread, the engine runs in another."""
 
     def __init__(self, run_id: str) -> None:
         self._id = UUID(run_id)
@@ -38,14 +38,14 @@ class Suspension:
         self._own: Any = None
 
     def claimed(self, since: datetime) -> None:
-        """What happened to the run up to then is not for this process."""
+        """Ignore what happened to the run before ``since``: it does not concern this process."""
         with self._lock:
             self._since = since
             if self._state is not None and self._state.timestamp <= since:
                 self._state = None
 
     def ask(self, state_id: str, occurred: str) -> None:
-        """The run entered the state Suspended then."""
+        """Record when the run entered the state Suspended."""
         moment = datetime.fromisoformat(occurred)
         with self._lock:
             if self._since is not None and moment <= self._since:
@@ -55,7 +55,7 @@ class Suspension:
                 self._request.mark_requested(self._state)
 
     def take_over(self) -> None:
-        """Have the engine listen here instead of to Prefect."""
+        """Have the engine receive suspensions from here instead of from Prefect."""
         self._own = getattr(prefect.flow_engine, _NAME, None)
         if self._own is not None:
             setattr(prefect.flow_engine, _NAME, self._observe)

@@ -1,4 +1,4 @@
-"""One watched folder as its parts need it: the watch's configuration with the installation's defaults filled in."""
+"""One watch: its configuration with the installation's defaults filled in."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from config.sources import FilesSource
 from sluice.protocol import REJECTED_FOLDER
 
 OWN: Final = b".sluice"
-"""What Sluice itself puts beside files begins so, and is never an arrival."""
+"""Prefix of the names that Sluice itself makes in a watch; they are never arrivals."""
 
 ALIASES: Final = OWN + b"/names"
-"""Below the watch: links by which files whose names are not UTF-8 can be opened."""
+"""Directory below the watch with the links by which files whose names are not UTF-8 can be opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,11 @@ class Folder:
     source: FilesSource
     settings: FileSettings
     archives: frozenset[bytes]
-    """The names of the folders inside the watch that files are put away in, and bad rows are written to."""
+    """The names of the archive folders inside the watch, and of the folder to which bad rows are written."""
 
     @classmethod
     def of(cls, name: str, source: FilesSource, settings: FileSettings) -> Self:
-        """The watch ``name``; a relative path is taken from the working directory."""
+        """Make the watch ``name``; a relative path is relative to the working directory."""
         archives = frozenset(os.fsencode(one) for one in (source.done, source.failed, REJECTED_FOLDER))
         return cls(name, os.fsencode(os.path.abspath(source.path)), source, settings, archives)
 
@@ -42,35 +42,35 @@ class Folder:
 
     @property
     def stable_seconds(self) -> float:
-        """How long a file must not have changed where nothing else says that it is complete."""
+        """How long a file must be unchanged where no other sign shows that it is complete."""
         return self.source.stable_seconds or self.settings.stable_seconds
 
     @property
     def quiet_seconds(self) -> float:
-        """How long a file must have been left alone in any case."""
+        """How long a file must be unchanged in any case."""
         return self.source.quiet_ms / 1000
 
     @property
     def warn_after(self) -> float:
-        """After how long a file that waits is named in the log."""
+        """After what time an unready file is named in the log."""
         return self.source.warn_after or self.settings.warn_after_seconds
 
     @property
     def rescan_seconds(self) -> float:
-        """How often everything is looked at."""
+        """Time between full scans."""
         return self.source.rescan_seconds or self.settings.rescan_seconds
 
     @property
     def reads_contents(self) -> bool:
-        """Whether every file is digested, however large."""
+        """Whether every file is digested, whatever its size."""
         return self.source.sha256 == "always" or self.source.rerun == "content"
 
     def absolute(self, relative: bytes) -> bytes:
-        """The path of a file below the watch."""
+        """Return the absolute path of a file below the watch."""
         return self.root + b"/" + relative if relative else self.root
 
     def is_ours(self, relative: bytes) -> bool:
-        """Whether a path is Sluice's own: the archive folders, cookies, links."""
+        """Whether a path is Sluice's own: archive folders, cookies, links."""
         first, slash, rest = relative.partition(b"/")
         if first in self.archives or first.startswith(OWN):
             return True

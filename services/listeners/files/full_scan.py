@@ -1,4 +1,4 @@
-"""The full scan: everything below the watch held against the ledger, and rows of files that have gone closed."""
+"""The full scan: compares everything below the watch with the ledger, and closes the rows of missing files."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from services.store.files.ledger import MEMORY_SECONDS, Ledger
 from services.store.files.ledger_rows import Row, Stamp, State
 
 _FOREIGN_SECONDS: Final = 86_400.0
-"""So long a directory that has taken the watched one's place must stand before files missing in it count as gone."""
+"""How long a directory that replaced the watched one must exist before files missing in it count as deleted."""
 _SETTLED_STATES: Final = frozenset({State.DONE, State.FAILED, State.UNMATCHED})
 
 
 @dataclass(frozen=True, slots=True)
 class FullScanResult:
-    """One full scan: what it came across, its duration, and how much of that was looking at the disk."""
+    """The result of one full scan: what it found, its duration, and the time spent on the file system."""
 
     report: Report
     healthy: bool
-    """The directory was there, the same one all the time, and read to the end."""
+    """The directory existed, was the same one throughout, and was read to the end."""
     seconds: float
     scan_seconds: float
     events: int
@@ -62,10 +62,10 @@ class FullScan:
         self._reconciled_at: float | None = None
         self._foreign_since: float | None = None
         self.confirmed: str | None = None
-        """The identity of the directory that the ledger's rows are of, once a scan has found it in its place."""
+        """The identity of the directory to which the ledger's rows belong, once a scan has found it."""
 
     async def sweep(self) -> FullScanResult:
-        """Look at everything; raises what the ledger raises, and then part of it was not looked at."""
+        """Scan everything; raises what the ledger raises, and then part of the watch was not scanned."""
         started = self._clock()
         await self._check_memory()
         before = await self._threads.check(look_at_root, self._folder)
@@ -86,7 +86,7 @@ class FullScan:
         return FullScanResult(report, healthy, self._clock() - started, scan_seconds, events)
 
     async def explore(self, below: bytes) -> tuple[Report, int, float]:
-        """Look at everything below a directory of the watch; answers what was met, new events, and seconds on disk."""
+        """Scan a directory of the watch; return the report, the number of new events, and the seconds on disk."""
         scan = Scan(self._folder, self._names, self._arrivals.settled, below=below)
         events, spent = 0, 0.0
 
@@ -101,7 +101,9 @@ class FullScan:
         reading = asyncio.ensure_future(self._threads.scan(read))
         try:
             while batch := await reading:
-                reading = asyncio.ensure_future(self._threads.scan(read))  # the next part while this one is decided
+                reading = asyncio.ensure_future(
+                    self._threads.scan(read)
+                )  # reads the next part while this one is decided
                 events += await self._consider(batch)
         finally:
             reading.cancel()
@@ -112,12 +114,12 @@ class FullScan:
         stamp = await self._ledger.stamp(self._folder.name)
         known, self._stamp = self._stamp, stamp
         # Another server, one that lost its latest seconds, or a row closed since: what is remembered of rows may be
-        # wrong, and only the ledger itself can tell.
+        # wrong, so the ledger itself is read.
         if known is None or not known.holds_at(stamp):
             self._arrivals.forget_settled()
 
     async def _rows_are_left(self) -> bool:
-        """Whether, once in a while, there are more rows than files."""
+        """Whether there are more rows than files, checked at intervals."""
         if self._reconciled_at is not None and self._clock() - self._reconciled_at < MEMORY_SECONDS:
             return False
         self._reconciled_at = self._clock()
@@ -138,9 +140,9 @@ class FullScan:
                 await self.close_rows(unseen)
 
     async def close_rows(self, rows: dict[bytes, Row]) -> int:
-        """Close the rows of those files that are not there while the directory is; answers how many it were.
+        """Close the rows of files that do not exist while the directory does; return their number.
 
-        None of them if the directory is not, before and after, the one that the rows were made in.
+        Closes none if the directory, before and after, is not the one to which the rows belong.
         """
         if self.confirmed is None:
             return 0

@@ -1,4 +1,4 @@
-"""The listener of one watched folder: hints, scans and second looks, and what the watch knows of its own health."""
+"""The listener of one watched folder: handles notifications, scans and unready files, and reports health."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ from services.store.files.ledger import Ledger
 log = structlog.get_logger()
 
 _HINTS: Final = 20_000
-"""More unread hints than this are not kept: a full scan finds the same."""
+"""Limit of unread notifications; beyond it a full scan finds the same."""
 _BURST: Final = 2000
-"""So many hints in one go may be all that the system's queue could hold: a full scan follows."""
+"""A batch of this many notifications may have overflowed the system's queue: a full scan follows."""
 _NEW_DIRECTORY: Final = (0.0, 0.2, 1.0)
-"""A new directory is looked at these seconds after it was heard of: its own watch is set somewhere in between."""
+"""Delays of the scans of a new directory: the watcher begins to watch it somewhere in between."""
 _PART: Final = 1000
 _SEVERAL_SECONDS: Final = 0.05
-"""Several reasons for a scan within so short a time make one scan."""
+"""Several requests for a scan within this time make one scan."""
 _COUNT_SECONDS: Final = 1.0
 
 
 class FilesListener:
-    """Makes events of what arrives in one folder; many may listen to one folder.
+    """Announces what arrives in one folder; several instances may watch one folder.
 
-    `run` goes on while Redis or the folder is away. `status` is for `sluice status`.
+    `run` retries while Redis or the folder is away. `status` is for `sluice status`.
     """
 
     def __init__(
@@ -127,11 +127,11 @@ class FilesListener:
             self._threads.close()
 
     def rescan(self) -> None:
-        """Let a full scan begin as soon as it can."""
+        """Request a full scan as soon as possible."""
         self._scan_wanted.set()
 
     def status(self) -> Mapping[str, Any]:
-        """Healthy, or degraded and why; the files by what became of them; the last full scan."""
+        """Healthy, or degraded with the reasons; the number of files by state; the last full scan."""
         degraded = [*self._guard.problems(), *filter(None, [self._backoff.trouble])]
         unreadable = self._swept.report.unreadable if self._swept else []
         if unreadable:
@@ -158,7 +158,7 @@ class FilesListener:
         }
 
     async def _scan_on(self) -> None:
-        """Scan again and again; the first scan to succeed after trouble says that it is over."""
+        """Scan repeatedly; the first scan that succeeds after failures logs the recovery."""
         while True:
             heed_cancellation()
             try:
@@ -184,7 +184,7 @@ class FilesListener:
                 await turn()
             except (TransientError, Backpressure):
                 self._well.clear()
-                self.rescan()  # what was in hand is found again
+                self.rescan()  # a full scan finds the unhandled notifications' files
 
     # Hints -----------------------------------------------------------------------------------------------------------
 
@@ -273,7 +273,7 @@ class FilesListener:
     # Scans -----------------------------------------------------------------------------------------------------------
 
     async def _scan(self) -> float:
-        """Scan once; answers the seconds to wait before the next time."""
+        """Scan once; return the seconds until the next scan."""
         await self._guard.armed.wait()
         started = time.monotonic()
         self._scan_wanted.clear()
@@ -289,7 +289,7 @@ class FilesListener:
             await self._visit(doubtful[start : start + _PART])
         if swept.healthy:
             self._guard.scanned(swept.report.directories)
-        # However large the tree: looking at it takes a hundredth of the time.
+        # Whatever the size of the tree, reading it takes at most a hundredth of the time.
         pause = max(self._guard.scan_interval(), swept.scan_seconds * 100) - (time.monotonic() - started)
         return max(pause, _SEVERAL_SECONDS)
 
@@ -304,7 +304,7 @@ class FilesListener:
         except (TransientError, Backpressure):
             raise
         except Exception as error:
-            if len(found) > 1:  # one file that we cannot handle must not keep the others
+            if len(found) > 1:  # one file that cannot be handled must not delay the others
                 return sum([await self._consider([file]) for file in found])
             log.exception("a file cannot be handled", watch=self._folder.name, file=shown(found[0].path))
             self._waiting.put(found[0].path, CompletenessWait(f"cannot be handled: {error!r}"), time.monotonic())
@@ -328,6 +328,6 @@ class FilesListener:
     async def _count(self) -> None:
         while True:
             heed_cancellation()
-            with contextlib.suppress(TransientError, Backpressure):  # announcing says what is wrong
+            with contextlib.suppress(TransientError, Backpressure):  # announcing reports what is wrong
                 self._numbers = await self._ledger.numbers(self._folder.name)
             await asyncio.sleep(_COUNT_SECONDS)

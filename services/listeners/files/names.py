@@ -1,4 +1,4 @@
-"""Which names are arrivals: globs, temporary names, markers."""
+"""Decides from a file's name whether it is an arrival: globs, temporary names, markers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from config.paths import FLAGS
 from config.sources import FilesSource
 
 SIDECAR: Final = b".error.json"
-"""How the name of a note on a file that failed ends, behind the whole name of the file."""
+"""Suffix of a sidecar, after the whole name of the file."""
 
 _TEMPORARY_ENDS: Final = (b".part", b".filepart", b".tmp", b".crdownload", b".swp", b"~")
 _TEMPORARY_STARTS: Final = (b".~lock.", b".nfs")
@@ -24,21 +24,21 @@ _EVERYTHING: Final = (("*",), ("**",), ("**/*",))
 
 
 class Kind(Enum):
-    """What a name makes of a file."""
+    """The kinds of names."""
 
     ARRIVAL = auto()
     TEMPORARY = auto()
-    """Still being written, by its name."""
+    """A temporary name, used during writing."""
     MARKER = auto()
-    """Says that another file is complete."""
+    """A marker, which shows that another file is complete."""
     UNCOVERED = auto()
-    """No `include` covers it, and nothing says that it is to be passed over."""
+    """Neither `include` nor `exclude` matches the name."""
     OTHER = auto()
-    """Passed over: excluded, or hidden by its leading dot."""
+    """Ignored: excluded, or hidden by its leading dot."""
 
 
 class Names:
-    """The names of one watch; paths are bytes relative to it."""
+    """The names of one watch; paths are bytes relative to the watch."""
 
     def __init__(self, source: FilesSource) -> None:
         case = (FLAGS & ~glob.CASE) | glob.IGNORECASE if source.ignore_case else FLAGS
@@ -50,7 +50,7 @@ class Names:
         self._excludes = bool(source.exclude)
         wanted = tuple(pattern for pattern in source.include if _is_special(os.fsencode(pattern)))
         self._wanted_name, self._wanted_path = _compiled(wanted, case)
-        # A directory with a leading dot is entered only if some glob names such a one.
+        # A directory with a leading dot is entered only if some glob names a hidden directory.
         self._hidden = any(f"/{pattern}".rpartition("/")[0].count("/.") for pattern in source.include)
         whole_trees = [pattern.removesuffix("/**") for pattern in source.exclude if pattern.endswith("/**")]
         self._prune = _union(whole_trees, case | glob.DOTGLOB)
@@ -58,11 +58,11 @@ class Names:
 
     @property
     def marker(self) -> Marker | None:
-        """How markers are named, where the watch has them."""
+        """How markers are named; None where the watch has none."""
         return self._marker
 
     def kind(self, path: bytes) -> Kind:
-        """What the file at ``path`` is by its name."""
+        """Return the kind of the name of the file at ``path``."""
         name = path.rpartition(b"/")[2]
         if self._marker is not None and self._marker.is_one(name):
             return Kind.MARKER
@@ -93,7 +93,7 @@ class Names:
 
 
 class Marker:
-    """How a marker's name follows from its file's: ``{name}`` the whole name, ``{stem}`` without the last suffix."""
+    """The pattern of a marker's name: ``{name}`` is the file's whole name, ``{stem}`` is without the last suffix."""
 
     def __init__(self, template: str) -> None:
         self._by_stem = "{stem}" in template
@@ -101,12 +101,12 @@ class Marker:
         self._before, self._after = os.fsencode(before), os.fsencode(after)
 
     def is_one(self, name: bytes) -> bool:
-        """Whether ``name`` is a marker's."""
+        """Whether ``name`` is the name of a marker."""
         longer = len(name) > len(self._before) + len(self._after)
         return longer and name.startswith(self._before) and name.endswith(self._after)
 
     def of(self, path: bytes) -> bytes:
-        """The marker of the file at ``path``."""
+        """Return the path of the marker of the file at ``path``."""
         directory, slash, name = path.rpartition(b"/")
         if self._by_stem:
             stem, dot, _ = name.rpartition(b".")
@@ -114,7 +114,7 @@ class Marker:
         return directory + slash + self._before + name + self._after
 
     def owner(self, marker: bytes) -> bytes | None:
-        """The file that a marker speaks of; None where its whole name cannot be told."""
+        """Return the marker's file; None where its whole name does not follow from the marker's."""
         if self._by_stem:
             return None
         directory, slash, name = marker.rpartition(b"/")
@@ -122,14 +122,14 @@ class Marker:
 
 
 def is_temporary(name: bytes) -> bool:
-    """Whether programs use such a name while they write."""
+    """Whether programs use such a name during writing."""
     if name.endswith(_TEMPORARY_ENDS):
         return True
     return name.startswith(b".") and (name.startswith(_TEMPORARY_STARTS) or _RSYNC.fullmatch(name) is not None)
 
 
 def is_sidecar(name: bytes) -> bool:
-    """Whether Sluice gives such a name to its note on a file that failed."""
+    """Whether the name is that of a sidecar."""
     return name.endswith(SIDECAR)
 
 

@@ -1,4 +1,4 @@
-"""Files in a watched folder that no `include` covers: not taken, in the status, and named once in the log."""
+"""Uncovered files of a watch: not announced, counted in the status, and named once in the log."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from services.listeners.files.names import Names, is_sidecar
 _REMEMBERED: Final = 10_000
 _EXAMPLES: Final = 10
 _LINE_EACH: Final = 20
-"""Up to so many files that are new at once are logged one by one."""
+"""Largest number of new files at once that are logged one by one."""
 
 log = structlog.get_logger()
 
 
 class UncoveredFiles:
-    """Those of one watch that the latest look has found."""
+    """The uncovered files of one watch that the latest scan has found."""
 
     def __init__(self, folder: Folder, names: Names) -> None:
         self._folder = folder
@@ -31,18 +31,18 @@ class UncoveredFiles:
 
     @property
     def summary(self) -> Mapping[str, Any]:
-        """How many there are, and some of them by name."""
+        """The number of uncovered files, and some of them by name."""
         return {"count": self._count, "files": [shown(path) for path in list(self._there)[:_EXAMPLES]]}
 
     def met(self, paths: Sequence[bytes]) -> None:
-        """These were heard of since the last scan. Whatever is there at the next one is named in the log."""
+        """Record files reported since the last scan. Those that exist at the next one are named in the log."""
         for path in paths:
             if path not in self._there and len(self._there) < _REMEMBERED:
                 self._there[path] = None
                 self._count += 1
 
     def scanned(self, paths: Collection[bytes], count: int) -> None:
-        """A full scan has found ``count``, among them ``paths``; those that were not named before are now."""
+        """Record that a full scan has found ``count``, among them ``paths``; log those that were not logged before."""
         self._there, self._count = dict.fromkeys(paths), count
         new = [path for path in paths if path not in self._told][: _REMEMBERED - len(self._told)]
         self._told.update(new)

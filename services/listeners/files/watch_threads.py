@@ -1,4 +1,4 @@
-"""The threads of one watch: a file system that hangs holds up its own watch and nothing else."""
+"""The threads of one watch: a file system that hangs blocks its own watch and nothing else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class WatchThreads:
-    """One thread each for scanning, for short looks, for reading large files, and for watching the watch itself."""
+    """One thread each for scans, for short calls, for reading large files, and for checks of the watched folder."""
 
     def __init__(self, name: str) -> None:
         self._scan, self._look, self._read, self._check = (
@@ -24,18 +24,18 @@ class WatchThreads:
         return await asyncio.get_running_loop().run_in_executor(self._scan, function, *arguments)
 
     async def look(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Run something short."""
+        """Run a short call."""
         return await asyncio.get_running_loop().run_in_executor(self._look, function, *arguments)
 
     async def read(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Run something that reads whole large files."""
+        """Run a call that reads whole large files."""
         return await asyncio.get_running_loop().run_in_executor(self._read, function, *arguments)
 
     async def check(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Run something about the watched directory itself."""
+        """Run a check of the watched folder."""
         return await asyncio.get_running_loop().run_in_executor(self._check, function, *arguments)
 
     def close(self) -> None:
-        """Take nothing more on; what runs is left to its end."""
+        """Accept no more calls; calls under way are left to end."""
         for pool in (self._scan, self._look, self._read, self._check):
             pool.shutdown(wait=False, cancel_futures=True)

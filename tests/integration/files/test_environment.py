@@ -118,7 +118,7 @@ async def test_case_42_in_a_read_only_folder_a_file_runs_once_and_the_status_say
         (outside / "a.csv").write_text("x")
         (event,) = await watched.exactly(1)
         await watched.finish(event)
-        await watched.until(lambda: "cannot be put away" in archiver.status().get("degraded", ""), "the status")
+        await watched.until(lambda: "cannot be archived" in archiver.status().get("degraded", ""), "the status")
         assert "Read-only file system" in archiver.status()["degraded"]
         await watched.exactly(1)
         mount("-o", "remount,bind,rw", watched.path)

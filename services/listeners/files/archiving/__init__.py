@@ -1,1 +1,1 @@
-"""After the runs: files are moved to where they belong."""
+"""Moves or deletes files when their events are finished."""

@@ -1,4 +1,4 @@
-"""The archiver: when all that a file's event led to has ended, the file goes where it belongs."""
+"""The archiver: archives a file when its event is finished."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ Checkpoint = Callable[[str], None]
 
 
 class FileArchiver:
-    """Moves files to their ``done`` or ``failed`` folders, or deletes or keeps them; many may run at once.
+    """Moves files to their ``done`` or ``failed`` folders, or deletes or keeps them; several instances may run at once.
 
-    Reads how events ended from the stream, notes it in the ledger for whoever can reach the folder, and puts the files
-    of its own watches away. ``rescan`` is told of a watch in which a file was replaced before its run.
+    Reads finished events from the stream, writes them to the ledger for every instance that can reach the folder, and
+    archives the files of its own watches. ``rescan`` is called with a watch in which a file was replaced before its
+    run.
     """
 
     def __init__(
@@ -64,14 +65,14 @@ class FileArchiver:
         }
 
     async def run(self) -> None:
-        """Put files away until cancelled."""
+        """Archive files until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._read(), name="read how events ended")
             for name, folder_archiver in self._folder_archivers.items():
                 tasks.create_task(folder_archiver.run(), name=f"put away {name}")
 
     def status(self) -> Mapping[str, Any]:
-        """What stands in the way, if anything does."""
+        """Degraded with the reason while files cannot be archived."""
         troubles = [f"{name}: {each.trouble}" for name, each in self._folder_archivers.items() if each.trouble]
         if self._reading.trouble:
             troubles.append(self._reading.trouble)

@@ -1,7 +1,7 @@
-"""Putting a file away after its run, into a folder or out of existence: never another version than the one that ran.
+"""Moves or deletes a file after its run: never another version than the one that ran.
 
-The file is renamed beside itself first, under a name made of its event, and looked at there, where nobody replaces it.
-Whatever step a crash comes after, the next call with the same arguments finds it and completes or undoes the move.
+The file is first renamed in its folder to a name made of its event, and checked there, where nobody replaces it.
+After a crash at any step, the next call with the same arguments completes or undoes the move.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ _DRAFT: Final = OWN + b"-draft-"
 
 
 class MoveResult(Enum):
-    """What became of a file that was to be put away."""
+    """What became of a file that was to be archived."""
 
     MOVED = auto()
-    """It is where it belongs; also when an earlier call had brought it there."""
+    """The file is at its target, also when an earlier call moved it."""
     GONE = auto()
     CHANGED = auto()
-    """Another version is under its name now, and stays there."""
+    """Another version has the file's name now, and stays there."""
     BUSY = auto()
-    """Somebody has it open for writing: ask again."""
+    """A process has the file open for writing: try again later."""
     FULL = auto()
     DENIED = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class PutAway:
-    """The outcome; ``target`` is relative to the watch, ``reason`` the system's where something failed."""
+    """The result; ``target`` is relative to the watch, ``reason`` the operating system's where something failed."""
 
     fate: MoveResult
     target: bytes | None = None
@@ -53,16 +53,16 @@ class PutAway:
 
 
 class Mover:
-    """Puts files of one watch away. Its methods block for the time of the system calls."""
+    """Archives files of one watch. Its methods block for the time of the system calls."""
 
     def __init__(self, folder: Folder, *, checkpoint: Callable[[str], None] = lambda _: None) -> None:
         self._folder = folder
         self._checkpoint = checkpoint
 
     def move(self, path: bytes, version: Version, event_id: str, into: bytes, sidecar: bytes | None = None) -> PutAway:
-        """Move the file at ``path``, if it still is ``version``, to the same path below ``into``.
+        """Move the file at ``path``, if it is still ``version``, to the same path below ``into``.
 
-        With a ``sidecar``, that text is put beside it. Where the name is taken, another is made from it.
+        A ``sidecar`` is written beside the file. Where the name exists, a number is added to it.
         """
         moving = self._moving(path, event_id)
         try:
@@ -87,7 +87,7 @@ class Mover:
         return done
 
     def delete(self, path: bytes, version: Version, event_id: str) -> PutAway:
-        """Delete the file at ``path``, if it still is ``version``."""
+        """Delete the file at ``path``, if it is still ``version``."""
         moving = self._moving(path, event_id)
         done = self._take(path, version, moving)
         if done is not None:
@@ -107,7 +107,7 @@ class Mover:
         return self._is_there(path, version) is MoveResult.CHANGED
 
     def drop_marker(self, marker: bytes, version: str) -> None:
-        """Delete a marker that has served its file, unless it was set again since."""
+        """Delete a used marker, unless it was written again since."""
         absolute = self._folder.absolute(marker)
         with contextlib.suppress(OSError):
             if str(Version.of(os.lstat(absolute))) == version:
@@ -125,7 +125,7 @@ class Mover:
         return None if stat.S_ISREG(found.st_mode) and Version.of(found) == version else MoveResult.CHANGED
 
     def _take(self, path: bytes, version: Version, moving: bytes) -> PutAway | None:
-        """Rename the file to ``moving`` and make sure that it is the right one; None if it is."""
+        """Rename the file to ``moving`` and check its version; None if it is the expected one."""
         absolute = self._folder.absolute(path)
         try:
             if not os.path.lexists(moving):
@@ -145,7 +145,7 @@ class Mover:
             return PutAway(MoveResult.GONE)
         except OSError as error:
             return PutAway(MoveResult.CHANGED) if error.errno == errno.ELOOP else _failed(error)
-        self._give_back(path, moving)  # it was replaced between the look and the rename
+        self._give_back(path, moving)  # the file was replaced between the check and the rename
         return PutAway(MoveResult.CHANGED)
 
     def _place(self, path: bytes, moving: bytes, target: bytes, event_id: str) -> PutAway:
@@ -169,7 +169,7 @@ class Mover:
         return PutAway(MoveResult.MOVED, target)
 
     def _give_back(self, path: bytes, moving: bytes) -> None:
-        """Undo `_take`. If the name is taken again by now, the file comes back under another."""
+        """Undo `_take`. If the name exists again by now, the file gets another."""
         for name in _candidates(path):
             try:
                 rename_new(moving, self._folder.absolute(name))
@@ -180,14 +180,14 @@ class Mover:
             return
 
     def _reserve(self, path: bytes, event_id: str, into: bytes, sidecar: bytes | None) -> bytes:
-        """A free path below ``into``, its directory there and, if there is to be one, its sidecar written."""
+        """Return a free path below ``into``, with its directory made and its sidecar, if any, written."""
         wanted = into + b"/" + path
         make_folders(os.path.dirname(self._folder.absolute(wanted)))
         readers = self._readers(path, event_id)
         for name in _candidates(wanted):
             beside = self._sidecar_of(name)
             if sidecar is not None and _is_of(beside, event_id):
-                return name  # an earlier call came as far as this
+                return name  # an earlier call came to this step
             if os.path.lexists(self._folder.absolute(name)):
                 continue
             if sidecar is None or _write_new(beside, sidecar, self._draft(name, event_id), readers):
@@ -195,14 +195,14 @@ class Mover:
         raise FileExistsError(errno.EEXIST, "every name that can be made from it is taken", wanted)
 
     def _readers(self, path: bytes, event_id: str) -> int:
-        """The mode of a note on the file: whoever may read the file may read why it was put away."""
+        """Return the mode of the sidecar: whoever may read the file may read why it failed."""
         for place in (self._folder.absolute(path), self._moving(path, event_id)):
             with contextlib.suppress(OSError):
                 return (stat.S_IMODE(os.lstat(place).st_mode) & 0o444) | 0o600
         return 0o600
 
     def _already(self, path: bytes, version: Version, event_id: str, into: bytes) -> bytes | None:
-        """Where an earlier call has put the file, if it has."""
+        """Return where an earlier call has moved the file, None if it has not."""
         wanted = into + b"/" + path
         for name in _candidates(wanted):
             try:
@@ -222,7 +222,7 @@ class Mover:
 
 
 def make_folders(path: bytes) -> None:
-    """Make the folder and those above it that are missing, each as open to others as the one that it lies in."""
+    """Make the folder and its missing parents, each with the permissions of its own parent."""
     if os.path.isdir(path):
         return
     above = os.path.dirname(path)
@@ -236,7 +236,7 @@ def make_folders(path: bytes) -> None:
 
 
 def fit(name: bytes, suffix: bytes) -> bytes:
-    """``name`` and ``suffix`` as one file name, the former cut where the system could not take so long a name."""
+    """Return ``name`` and ``suffix`` as one file name; ``name`` is cut where the system's limit requires it."""
     room = _LONGEST_NAME - len(suffix)
     while len(name) > room:
         name = name[:room]
@@ -248,7 +248,7 @@ def fit(name: bytes, suffix: bytes) -> bytes:
 
 
 def _candidates(path: bytes) -> Iterator[bytes]:
-    """The path itself, then ``a~2.csv``, ``a~3.csv`` and so on, with both of two suffixes behind: ``a~2.csv.gz``."""
+    """Yield the path itself, then ``a~2.csv``, ``a~3.csv`` and so on, or ``a~2.csv.gz`` before two suffixes."""
     yield path
     directory, slash, name = path.rpartition(b"/")
     stem, suffix = os.path.splitext(name)
@@ -260,7 +260,7 @@ def _candidates(path: bytes) -> Iterator[bytes]:
 
 
 def _write_new(path: bytes, text: bytes, draft: bytes, mode: int) -> bool:
-    """Write a file that nobody sees half; false if there is one already."""
+    """Write a file atomically; false if it exists already."""
     with open(draft, "wb") as file:
         os.fchmod(file.fileno(), mode)
         file.write(text)
@@ -283,7 +283,7 @@ def _is_of(sidecar: bytes, event_id: str) -> bool:
 
 
 def _copy(source: bytes, target: bytes, draft: bytes) -> None:
-    """Across file systems: a complete copy under ``target`` with the same times, or none."""
+    """Copy across file systems: atomically, with the same times."""
     try:
         shutil.copyfile(source, draft)
         shutil.copystat(source, draft)

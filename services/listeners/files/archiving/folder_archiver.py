@@ -1,4 +1,4 @@
-"""Putting the files of one watch away, one process at a time."""
+"""Archives the files of one watch, one process at a time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ADOPTION_SECONDS: Final = 2.0
 
 
 class FolderArchiver:
-    """Puts the files of one watch away when `wake` is set, or now and then; ``rescan`` is told of replaced files."""
+    """Archives the files of one watch when `wake` is set, and at intervals; ``rescan`` is called for replaced files."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class FolderArchiver:
 
     @property
     def trouble(self) -> str | None:
-        """What stands in the way."""
+        """Why files cannot be archived."""
         return self._backoff.trouble or self._obstacle
 
     async def run(self) -> None:
@@ -81,7 +81,7 @@ class FolderArchiver:
                 async with asyncio.timeout(1):
                     await asyncio.shield(self._turn.release())
             except (TransientError, Backpressure, TimeoutError):
-                pass  # it runs out by itself
+                pass  # the lease expires by itself
 
     async def _rest(self) -> None:
         self.wake.clear()
@@ -95,7 +95,7 @@ class FolderArchiver:
             pass
 
     async def _work(self) -> bool:
-        """Put some files away; false if there is nothing more to do now."""
+        """Archive some files; false if there is nothing more to do now."""
         watch = self._folder.name
         due, self._cursor = await self._ledger.due(watch, self._folder.settings.batch, self._cursor)
         now = time.monotonic()
@@ -117,7 +117,7 @@ class FolderArchiver:
         settled = []
         for one in due:
             if not self._turn.certain:
-                break  # so long has this taken that another process may be at it
+                break  # this took so much time that another process may have the lease
             settlement = self._put_one_away(one)
             if settlement is not None:
                 settled.append(settlement)
@@ -126,7 +126,7 @@ class FolderArchiver:
     def _put_one_away(self, one: InFlight) -> Settlement | None:
         finished = parsed(one.finished)
         if one.row is None or one.row.generation != one.generation:
-            # A later version of the file has the row: that one is not ours to move.
+            # The row belongs to a later version of the file, which must stay.
             return Settlement(one.event_id, one.path, State.CLOSED, _tally(finished))
         ok = bool(finished.get("ok"))
         if ok and not finished.get("matched") and not finished.get("same"):
@@ -136,7 +136,7 @@ class FolderArchiver:
             state = State.DONE if ok else State.FAILED
             return self._kept(one, ok=ok, state=state)
         if not ok and one.row.version != one.announced:
-            # Touched meanwhile: the run may have ended for just that reason, so what is there now is to run.
+            # The file was touched meanwhile: the run may have ended for that reason, so the present version must run.
             self._rescan()
             return Settlement(one.event_id, one.path, State.CLOSED, "failed")
         version = Version.parse(one.row.version)
@@ -156,7 +156,7 @@ class FolderArchiver:
         assert one.row is not None  # noqa: S101 - for the type checker
         if not ok and self._mover.is_other(one.path, Version.parse(one.announced)):
             self._rescan()
-            state = State.CLOSED  # the run did not get what was announced: what is there now is new
+            state = State.CLOSED  # the run did not get the announced version: the present one is new
         return Settlement(one.event_id, one.path, state, "done" if ok else "failed", remember_content=ok)
 
     def _concluded(self, one: InFlight, done: PutAway, *, ok: bool) -> Settlement | None:
@@ -166,26 +166,26 @@ class FolderArchiver:
             case MoveResult.MOVED:
                 drop_alias(self._folder, one.path)
                 target = shown(done.target) if done.target else None
-                log.info("file put away", watch=self._folder.name, event_id=one.event_id, file=file, target=target)
+                log.info("file archived", watch=self._folder.name, event_id=one.event_id, file=file, target=target)
                 self._hindered(None)
                 return Settlement(one.event_id, one.path, State.CLOSED, tally, remember_content=ok)
             case MoveResult.GONE:
                 drop_alias(self._folder, one.path)
-                log.info("file had gone before it was put away", event_id=one.event_id, file=file)
+                log.info("file was gone before it could be archived", event_id=one.event_id, file=file)
                 return Settlement(one.event_id, one.path, State.CLOSED, tally, remember_content=ok)
             case MoveResult.CHANGED if ok and one.event_id not in self._later:
-                self._try_later(one, _ADOPTION_SECONDS)  # it may only have been touched: the listener finds out
+                self._try_later(one, _ADOPTION_SECONDS)  # the file may only have been touched: the listener checks that
             case MoveResult.CHANGED:
                 log.info("file was replaced: the new version stays", event_id=one.event_id, file=file)
                 self._rescan()
-                # After a failure, which may well be for that reason, whatever is there now is to run.
+                # After a failure, which may be for that reason, the present version must run.
                 return Settlement(
                     one.event_id, one.path, State.DONE if ok else State.CLOSED, tally, remember_content=ok
                 )
             case MoveResult.BUSY:
                 self._try_later(one, _BUSY_SECONDS)
             case MoveResult.FULL | MoveResult.DENIED:
-                self._hindered(f"{file} cannot be put away: {done.reason}")
+                self._hindered(f"{file} cannot be archived: {done.reason}")
                 self._try_later(one, self._folder.rescan_seconds)
         return None
 
@@ -194,9 +194,9 @@ class FolderArchiver:
 
     def _hindered(self, reason: str | None) -> None:
         if reason is not None and self._obstacle is None:
-            log.warning("files cannot be put away", watch=self._folder.name, reason=reason)
+            log.warning("files cannot be archived", watch=self._folder.name, reason=reason)
         if reason is None and self._obstacle is not None:
-            log.info("files can be put away again", watch=self._folder.name)
+            log.info("files can be archived again", watch=self._folder.name)
         self._obstacle = reason
 
 

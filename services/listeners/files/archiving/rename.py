@@ -1,4 +1,4 @@
-"""Moving a file without ever overwriting one, and what that needs of each system."""
+"""Moves a file without overwriting another one, on each operating system."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errn
 
 
 def _system_call() -> Callable[[bytes, bytes], int] | None:
-    """The system's rename that refuses to overwrite."""
+    """Return the operating system's rename that refuses to overwrite."""
     library = ctypes.CDLL(None, use_errno=True)
     if sys.platform == "linux" and hasattr(library, "renameat2"):
         linux = library.renameat2
@@ -34,7 +34,7 @@ _RENAME: Final = _system_call()
 
 
 def rename_new(source: bytes, target: bytes) -> None:
-    """Rename ``source`` to ``target`` in one step; raises `FileExistsError` if there is something already."""
+    """Rename ``source`` to ``target`` in one step; raises `FileExistsError` if ``target`` exists."""
     if _RENAME is not None:
         if _RENAME(source, target) == 0:
             return
@@ -45,7 +45,7 @@ def rename_new(source: bytes, target: bytes) -> None:
 
 
 def _rename_without_help(source: bytes, target: bytes) -> None:
-    """The same where the file system cannot: by a second link, or in a name that was taken before."""
+    """Do the same where the file system cannot: by a second link, or over a name reserved before."""
     try:
         os.link(source, target, follow_symlinks=False)
     except OSError as error:
@@ -64,7 +64,7 @@ def _rename_without_help(source: bytes, target: bytes) -> None:
 
 
 def sync_directory(path: bytes) -> None:
-    """Let renames in a directory survive a power cut; where that cannot be done, do nothing."""
+    """Make renames in a directory durable across a power cut, where the file system can."""
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

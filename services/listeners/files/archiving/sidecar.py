@@ -1,4 +1,4 @@
-"""What people find beside a file whose run failed."""
+"""The sidecar: the note beside a file whose run failed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from services.listeners.files.folder import Folder
 from sluice.display import in_json
 
 Finished = Mapping[str, Any]
-"""How an event ended, as `sluice:finished` says it."""
+"""How an event ended, as an entry of `sluice:finished` has it."""
 
 
 def parsed(raw: bytes) -> Finished:
-    """What an entry of the stream says; nothing where it cannot be read."""
+    """Parse an entry of the stream; empty where it cannot be read."""
     try:
         value = json.loads(raw)
     except ValueError:
@@ -25,7 +25,7 @@ def parsed(raw: bytes) -> Finished:
 
 
 def sidecar_text(folder: Folder, path: bytes, event_id: str, finished: Finished, *, at: datetime) -> bytes:
-    """The sidecar of the file at ``path``: what happened, when, what to do, and where to read more."""
+    """Return the sidecar of the file at ``path``: what happened, when, what to do, and where to read more."""
     runs: Sequence[Mapping[str, Any]] = [run for run in finished.get("runs") or () if isinstance(run, Mapping)]
     dead: Sequence[Mapping[str, Any]] = [letter for letter in finished.get("dead") or () if isinstance(letter, Mapping)]
     bad = [run for run in runs if str(run.get("state_type", "")).upper() != "COMPLETED"]

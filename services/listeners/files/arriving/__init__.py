@@ -1,1 +1,1 @@
-"""From files that were found to events: complete or not yet, known or new."""
+"""Decides which files found are complete and new, and announces them as events."""

@@ -1,4 +1,4 @@
-"""From files that were found to events that are journalled: look, decide, announce."""
+"""Turns files that were found into journalled events: examine, decide, announce."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 _LINE_EACH: Final = 20
-"""Up to so many files at once are logged one by one."""
+"""Largest number of files at once that are logged one by one."""
 
 Checkpoint = Callable[[str], None]
-"""Called with the name of a step that was just taken; tests end the process there."""
+"""Called with the name of a completed step; tests end the process there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,10 @@ class _Ready:
 
 
 class Arrivals:
-    """Decides on the files of one watch. ``settled`` are those that need no second look until they change.
+    """Decides on the files of one watch. ``settled`` has the files that need no further check until they change.
 
-    ``trust_clock``: whether file times are of this machine's clock.
-    `consider` may be called concurrently, also for the same file: the ledger lets one of them win.
+    ``trust_clock``: whether file times are of this machine's clock. `consider` may be called concurrently, also for the
+    same file: the ledger accepts one announcement.
     """
 
     def __init__(
@@ -85,17 +85,17 @@ class Arrivals:
         self.settled: set[int] = set()
 
     def forget_settled(self) -> None:
-        """Hold every file against the ledger again."""
+        """Compare every file with the ledger again."""
         self.settled = set()
         self._epoch += 1
 
     async def consider(self, found: Sequence[Found]) -> int:
-        """Look at files that exist and whose names count; answers how many events there are more now.
+        """Examine files that exist and whose names count; return the number of new events.
 
-        Raises what the ledger raises; then some of the files are still to be considered.
+        Raises what the ledger raises; then some of the files must be considered again.
         """
         announced, left = 0, list(found)
-        for _ in range(3):  # a row that another instance wrote meanwhile is read once more
+        for _ in range(3):  # a row that another instance wrote meanwhile is read again
             if not left:
                 break
             more, left = await self._consider(left)
@@ -103,7 +103,7 @@ class Arrivals:
         return announced
 
     async def close(self) -> None:
-        """Let go of what is being read."""
+        """Cancel the digests under way."""
         for task in self._digesting.values():
             task.cancel()
         await asyncio.gather(*self._digesting.values(), return_exceptions=True)
@@ -230,7 +230,7 @@ class Arrivals:
                     self._digests[path] = found
             finally:
                 del self._digesting[path]
-            # Whatever came of it, the file is looked at again; a failure here is made good by the next scan.
+            # Whatever the result, the file is examined again; the next scan makes up for a failure here.
             self._waiting.put(path, CompletenessWait("being read", 0.0), self._clock())
 
         self._waiting.put(path, CompletenessWait("being read"), self._clock())

@@ -1,4 +1,4 @@
-"""Whether a file is complete: one policy for each value of ``ready``, as a decision over what was seen."""
+"""Decides whether a file is complete: one policy for each value of ``ready``. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NO_NAME: Final = "name is not UTF-8"
 
 @dataclass(frozen=True, slots=True)
 class CompletenessPolicy:
-    """How a watch tells that a file is complete."""
+    """How a watch decides that a file is complete."""
 
     ready: Literal["auto", "stable", "rename", "marker"]
     stable_seconds: float
@@ -30,10 +30,10 @@ class CompletenessPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What is known of a file from before this look.
+    """What is known of a file from before this examination.
 
-    ``unchanged_seconds`` is for how long nothing was done to it. ``written_here``: it was seen being written under
-    this name. ``used_marker`` is the version of the marker that an earlier version of it was complete by.
+    ``unchanged_seconds``: how long the file has not changed. ``written_here``: the file was seen being written under
+    this name. ``used_marker``: the version of the marker that completed an earlier version of the file.
     """
 
     unchanged_seconds: float
@@ -43,14 +43,14 @@ class Past:
 
 @dataclass(frozen=True, slots=True)
 class CompletenessWait:
-    """The file is not complete. ``seconds``: when it can be at the earliest, None if only something new can tell."""
+    """The file is unready. ``seconds``: when it can be complete at the earliest, None if a change must come first."""
 
     reason: str
     seconds: float | None = None
 
 
 def readiness(policy: CompletenessPolicy, seen: Examined, past: Past) -> CompletenessWait | None:
-    """None if the file is complete; otherwise what it waits for."""
+    """Return None if the file is complete; otherwise what it waits for."""
     match policy.ready:
         case "auto":
             return _auto(policy, seen, past)
@@ -81,7 +81,7 @@ def _rename(policy: CompletenessPolicy, seen: Examined, past: Past) -> Completen
     if seen.writers is Writers.SOME:
         return CompletenessWait(WRITER_OPEN)
     # A rename sets the ctime, a write both: they are equal in a file that was written here, and also in one that was
-    # renamed within the clock tick of its last write. Only time tells those two apart.
+    # renamed within the clock tick of its last write. Only time distinguishes the two.
     if seen.ctime_ns != seen.version.mtime_ns:
         return _unchanged(policy.quiet_seconds, past)
     if past.written_here:

@@ -1,4 +1,4 @@
-"""The event of a file: its data, and names that do not fit into JSON."""
+"""Makes the event of a file: its data, and names that are not UTF-8."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Describer:
         self._template = PathTemplate(folder.source.template) if folder.source.template else None
 
     def event(self, path: bytes, seen: Examined, now: datetime) -> dict[str, Any]:
-        """The event's attributes without the id. Raises `OSError` where a name that is not UTF-8 gets no alias."""
+        """Return the event's attributes without the id. Raises `OSError` where a name not in UTF-8 gets no alias."""
         source = self._folder.source
         subject, openable, encoded = self._names(path)
         data: dict[str, Any] = {
@@ -63,12 +63,12 @@ class Describer:
 
 
 def tail(event: Mapping[str, Any]) -> bytes:
-    """The event's JSON after ``{"specversion":"1.0","id":"…",``, as the ledger completes it."""
+    """Return the event's JSON after ``{"specversion":"1.0","id":"…",``; the ledger adds that beginning."""
     return _JSON(event)[1:].encode()
 
 
 def iso(ns: int) -> str:
-    """Nanoseconds since the epoch as ISO 8601 in UTC, to the microsecond; at the ends of the calendar, the end."""
+    """Return nanoseconds since the epoch as ISO 8601 in UTC, to the microsecond, clamped to the calendar's range."""
     try:
         moment = _EPOCH + timedelta(microseconds=ns // 1000)
     except OverflowError:
@@ -77,7 +77,7 @@ def iso(ns: int) -> str:
 
 
 def quoted(path: bytes) -> str:
-    """A path that is not UTF-8 as text: the bytes at fault, and ``%`` itself, as ``%XX``.
+    """Return a path that is not UTF-8 as text: the invalid bytes, and ``%`` itself, as ``%XX``.
 
     ``urllib.parse.unquote_to_bytes`` gives the path back.
     """
@@ -86,7 +86,7 @@ def quoted(path: bytes) -> str:
 
 
 def alias_of(path: bytes) -> bytes:
-    """Below the watch, the link by which a file whose name is not UTF-8 can be opened."""
+    """Return the path below the watch of the link by which a file whose name is not UTF-8 can be opened."""
     name = quoted(path).replace("/", "%2F")
     if len(name.encode()) > _LONGEST_NAME:
         name = hashlib.sha256(path).hexdigest() + os.path.splitext(name)[1][:32]
@@ -94,7 +94,7 @@ def alias_of(path: bytes) -> bytes:
 
 
 def make_alias(folder: Folder, path: bytes) -> bytes:
-    """A link with a name in UTF-8 to the file at ``path``, absolute; raises `OSError` where there can be none."""
+    """Make a link with a name in UTF-8 to the file at ``path``; return its absolute path. Raises `OSError`."""
     alias = folder.absolute(alias_of(path))
     with contextlib.suppress(FileExistsError):
         os.makedirs(os.path.dirname(alias), exist_ok=True)
@@ -103,6 +103,6 @@ def make_alias(folder: Folder, path: bytes) -> bytes:
 
 
 def drop_alias(folder: Folder, path: bytes) -> None:
-    """Take the link away, if there is one."""
+    """Delete the link, if it exists."""
     with contextlib.suppress(OSError):
         os.unlink(folder.absolute(alias_of(path)))

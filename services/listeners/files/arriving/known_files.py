@@ -1,4 +1,4 @@
-"""Whether a file is one that was announced already: its row in the ledger held against what is there now."""
+"""Compares a file with its row in the ledger: whether this version was announced already. Pure."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from services.store.files.ledger_rows import Row, State
 
 
 class Known(Enum):
-    """What a file is to the ledger."""
+    """How a file's version compares with its row."""
 
     NEW = auto()
     SAME = auto()
-    """This very version was announced."""
+    """This version was announced."""
     OTHER = auto()
-    """A version that was not announced, of a file that was; its content may still be the same."""
+    """Another version of the file was announced; the content may be the same."""
 
 
 class KnownVerdict(Enum):
-    """What becomes of a complete file."""
+    """What is done with a complete file."""
 
     ANNOUNCE = auto()
     ADOPT = auto()
-    """No event: nothing but its times is new. The row follows it."""
+    """No event: only the file's times are new. The row is updated."""
 
 
 def known(row: Row | None, version: Version) -> Known:
-    """What the file's version is to the ledger, without reading it."""
+    """Compare the file's version with its row, without reading the file."""
     if row is None or row.state is State.CLOSED:
         return Known.NEW
     return Known.SAME if row.version == str(version) else Known.OTHER
 
 
 def judge(row: Row | None, seen: Examined, rerun: Literal["drop", "content"]) -> KnownVerdict:
-    """What becomes of a complete file that is not the `Known.SAME`. New content always is announced.
+    """Decide on a complete file that is not `Known.SAME`. New content is always announced.
 
-    Where it cannot be told whether the content is new, it counts as new.
+    Content that cannot be compared counts as new.
     """
     if row is None or row.state is State.CLOSED:
         return KnownVerdict.ANNOUNCE  # with `content`, the ledger itself compares with what ran before
@@ -51,7 +51,7 @@ def judge(row: Row | None, seen: Examined, rerun: Literal["drop", "content"]) ->
     if (before.inode, before.size) != (seen.version.inode, seen.version.size):
         return KnownVerdict.ANNOUNCE
     if same:
-        # The same bytes were written again, or somebody touched the file. Writing leaves the atime behind.
+        # The same bytes were written again, or the file was touched. Writing leaves the atime as it was.
         written = seen.ctime_ns == seen.version.mtime_ns > seen.atime_ns
         return KnownVerdict.ANNOUNCE if written else KnownVerdict.ADOPT
     touched = seen.ctime_ns == seen.version.mtime_ns == seen.atime_ns

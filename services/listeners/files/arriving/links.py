@@ -1,4 +1,4 @@
-"""Symbolic links among the arrivals: none is followed, each is named once."""
+"""Symbolic links among the arrivals: none is followed, each is logged once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = structlog.get_logger()
 
 
 class RefusedLinks:
-    """The links of one watch that were met."""
+    """The symbolic links found in one watch."""
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
@@ -24,11 +24,11 @@ class RefusedLinks:
 
     @property
     def count(self) -> int:
-        """How many there were."""
+        """The number of links."""
         return len(self._met)
 
     def refuse(self, path: bytes) -> None:
-        """Say, the first time, that the link at ``path`` is not followed."""
+        """Log, the first time, that the link at ``path`` is not followed."""
         if path in self._met or len(self._met) >= _REMEMBERED:
             return
         self._met.add(path)

@@ -1,4 +1,4 @@
-"""The files that are not ready: what each waits for, since when, and when to look again."""
+"""The unready files: what each waits for, since when, and when to examine it again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from services.listeners.files.arriving.completeness import NO_NAME, UNREADABLE, 
 from sluice.display import visible
 
 _LOOKS_A_SECOND: Final = 500
-"""All waiting files together are looked at about so often: 1 % of a core."""
+"""Upper limit for examinations of all unready files together: 1 % of a core."""
 _EXAMPLES: Final = 10
 
 Fingerprint = tuple[Version, int]
@@ -22,7 +22,7 @@ Fingerprint = tuple[Version, int]
 
 @dataclass(slots=True)
 class UnreadyFile:
-    """One waiting file. Times are of the caller's monotonic clock."""
+    """One unready file. Times are of the caller's monotonic clock."""
 
     reason: str
     since: float
@@ -34,9 +34,9 @@ class UnreadyFile:
 
 
 class UnreadyFiles:
-    """At most ``limit`` files; one that finds no place is found again by the next scan.
+    """At most ``limit`` files; the next scan finds a file again that had no place.
 
-    ``changed`` is called when a file got a time for its next look.
+    ``changed`` is called when a file's next examination was scheduled.
     """
 
     def __init__(self, *, limit: int, changed: Callable[[], None] = lambda: None) -> None:
@@ -54,16 +54,16 @@ class UnreadyFiles:
         return path in self._entries
 
     def scheduled(self, path: bytes) -> bool:
-        """Whether the file will be looked at again without anything pointing at it."""
+        """Whether the file's next examination is scheduled."""
         entry = self._entries.get(path)
         return entry is not None and entry.next_at is not None
 
     def paths(self) -> list[bytes]:
-        """All of them."""
+        """The paths of all unready files."""
         return list(self._entries)
 
     def past(self, path: bytes, fingerprint: Fingerprint, now: float) -> tuple[float, bool]:
-        """For how many seconds the file has been seen like this, and whether it was seen being written."""
+        """Return for how many seconds the file has been unchanged, and whether it was seen being written."""
         entry = self._entries.get(path)
         if entry is None:
             return 0.0, False
@@ -72,7 +72,7 @@ class UnreadyFiles:
         return now - entry.unchanged_since, entry.written_here
 
     def put(self, path: bytes, wait: CompletenessWait, now: float, fingerprint: Fingerprint | None = None) -> None:
-        """Note that the file waits, as of a look at ``now``."""
+        """Record that the file is unready, as examined at ``now``."""
         entry = self._entries.get(path)
         if entry is None:
             if len(self._entries) >= self._limit:
@@ -90,11 +90,11 @@ class UnreadyFiles:
             self._changed()
 
     def drop(self, path: bytes) -> None:
-        """The file waits no more."""
+        """Remove the file."""
         self._entries.pop(path, None)
 
     def due(self, now: float, count: int) -> list[bytes]:
-        """Up to ``count`` files to look at now; each is due once for each `put`."""
+        """Return up to ``count`` files to examine now; each is due once for each `put`."""
         found: list[bytes] = []
         while self._heap and self._heap[0][0] <= now and len(found) < count:
             at, _, path = heapq.heappop(self._heap)
@@ -105,7 +105,7 @@ class UnreadyFiles:
         return found
 
     def next_at(self) -> float | None:
-        """When the next file is due."""
+        """Return when the next file is due."""
         while self._heap:
             at, _, path = self._heap[0]
             entry = self._entries.get(path)
@@ -115,7 +115,7 @@ class UnreadyFiles:
         return None
 
     def overdue(self, now: float, seconds: float) -> list[tuple[bytes, UnreadyFile]]:
-        """Files that have come to wait longer than ``seconds``, each of them once."""
+        """Return files that have been unready for more than ``seconds``, each of them once."""
         found = []
         for path, entry in self._entries.items():
             if not entry.warned and now - entry.since > seconds:
@@ -124,7 +124,7 @@ class UnreadyFiles:
         return found
 
     def summary(self, now: float) -> Mapping[str, Any]:
-        """For the status: how many wait for what, the longest-waiting ones by name."""
+        """For the status: the number of files by what they wait for, and the oldest by name."""
         oldest = sorted(self._entries.items(), key=lambda item: item[1].since)[:_EXAMPLES]
         return {
             "count": len(self._entries),
@@ -147,7 +147,7 @@ class UnreadyFiles:
 
 
 def shown(path: bytes) -> str:
-    """A path for people: what is not UTF-8 is replaced, and what is not to be seen is escaped."""
+    """Return a path for display: bytes that are not UTF-8 are replaced, invisible characters escaped."""
     return visible(path.decode("utf-8", "replace"), 200)
 
 

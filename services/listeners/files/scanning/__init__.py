@@ -1,1 +1,1 @@
-"""Looking at files: scans of directories, and one look at one file."""
+"""Reads the file system: scans of directories, and the examination of one file."""

@@ -1,4 +1,4 @@
-"""One look at one file: its version, whether someone writes to it, its digest."""
+"""Examines one file: its version, whether a process has it open for writing, its digest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CHUNK: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """What a file was at one moment. ``digest`` is None where it was not asked for, or is still to be read."""
+    """A file at one moment. ``digest`` is None where it was not requested, or is still to be read."""
 
     version: Version
     ctime_ns: int
@@ -29,23 +29,23 @@ class Examined:
     writers: Writers
     digest: str | None = None
     marker: str | None = None
-    """The version of its marker, if it lies there."""
+    """The version of the file's marker, if the marker exists."""
 
     @property
     def fingerprint(self) -> tuple[Version, int]:
-        """Differs when anything at all was done to the file."""
+        """Differs after any change of the file."""
         return self.version, self.ctime_ns
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadableFile:
-    """The file is there, and cannot be looked at; ``reason`` is the system's."""
+    """The file exists and cannot be examined; ``reason`` is the operating system's."""
 
     reason: str
 
 
 class Examiner:
-    """Looks at the files of one watch. Its methods block for the time of the system calls, and never on a FIFO."""
+    """Examines the files of one watch. Its methods block for the time of the system calls, and never on a FIFO."""
 
     def __init__(self, folder: Folder, marker: Marker | None) -> None:
         self._folder = folder
@@ -53,11 +53,11 @@ class Examiner:
         self._digest_up_to = {
             "never": -1,
             "small": folder.settings.small_bytes,
-            "always": _CHUNK * 4,  # larger ones are digested beside the others, by `digest`
+            "always": _CHUNK * 4,  # larger files are digested in the background, by `digest`
         }[folder.source.sha256]
 
     def examine(self, path: bytes) -> Examined | UnreadableFile | None:
-        """The regular file at ``path``; None if there is none (any more)."""
+        """Examine the regular file at ``path``; None if there is none."""
         absolute = self._folder.absolute(path)
         try:
             descriptor = _open(absolute)
@@ -82,7 +82,7 @@ class Examiner:
         return Examined(Version.of(before), before.st_ctime_ns, before.st_atime_ns, found, digest, marker)
 
     def digest(self, path: bytes) -> tuple[Version, str] | None:
-        """The digest of a file of any size, and the version that it is of; None if that changed meanwhile."""
+        """Return version and digest of a file of any size; None if the file changed meanwhile."""
         try:
             descriptor = _open(self._folder.absolute(path))
         except OSError:
@@ -109,7 +109,7 @@ def _open(absolute: bytes) -> int:
     try:
         return os.open(absolute, _FLAGS | _NO_ATIME)
     except PermissionError:
-        return os.open(absolute, _FLAGS)  # reading without a trace is the owner's right
+        return os.open(absolute, _FLAGS)  # only the owner may read without changing the atime
 
 
 def _digest(descriptor: int, size: int) -> str:

@@ -1,4 +1,4 @@
-"""From paths at which something happened to what is there now."""
+"""Resolves paths at which something happened to the files that are there now."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from services.listeners.files.scanning.scan import Found
 
 @dataclass(slots=True)
 class Resolved:
-    """What was found at some paths; each path is in one of them, or of no interest."""
+    """What was found at some paths; each path is in one of the fields, or is no arrival."""
 
     found: list[Found] = field(default_factory=list)
     directories: list[bytes] = field(default_factory=list)
@@ -28,14 +28,14 @@ class Resolved:
 
 
 class Resolver:
-    """Looks at paths of one watch. `resolve` blocks for the time of the system calls."""
+    """Resolves paths of one watch. `resolve` blocks for the time of the system calls."""
 
     def __init__(self, folder: Folder, names: Names) -> None:
         self._folder = folder
         self._names = names
 
     def resolve(self, paths: Iterable[bytes]) -> Resolved:
-        """What is at ``paths`` now. Nothing is followed out of the watch, or where the watch does not reach."""
+        """Return what is at ``paths`` now. No link is followed; paths outside the watch are ignored."""
         resolved = Resolved()
         parents: dict[bytes, bool] = {}
         for path in dict.fromkeys(paths):
@@ -45,7 +45,7 @@ class Resolver:
         return resolved
 
     def owner_of(self, marker: bytes) -> bytes | None:
-        """The file that a marker speaks of, if it is there."""
+        """Return the marker's file, if it exists."""
         rule = self._names.marker
         if rule is None:
             return None
@@ -122,4 +122,4 @@ def _is_link(path: bytes) -> bool:
     try:
         return stat.S_ISLNK(os.lstat(path).st_mode)
     except OSError:
-        return False  # gone: its files will be found gone too
+        return False  # deleted: its files are found deleted, too

@@ -1,4 +1,4 @@
-"""The scan: every file below a directory, on bytes paths, a part at a time."""
+"""The scan: reads every file name below a directory, as bytes, a part at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from services.listeners.files.folder import OWN, Folder
 from services.listeners.files.names import Kind, Names
 
 _LISTED: Final = 1000
-"""Of what is told to people, no more than so many examples are kept."""
+"""Largest number of examples kept for logs and the status."""
 
 
 class Found(NamedTuple):
@@ -25,36 +25,36 @@ class Found(NamedTuple):
 
 
 def memory_of(path: bytes, version: Version) -> int:
-    """What stands for a file version in memory: 64 bits, different in each process."""
+    """Return a hash that stands for a file version in memory: 64 bits, different in each process."""
     return hash((path, version.inode, version.size, version.mtime_ns))
 
 
 @dataclass(slots=True)
 class Report:
-    """What a scan has come across so far, beside the files it gave out."""
+    """What a scan has found so far, besides the files that it returned."""
 
     files: int = 0
     directories: dict[int, bytes] = field(default_factory=dict)
-    """By inode, those that could be read."""
+    """The directories that could be read, by inode."""
     temporary: list[bytes] = field(default_factory=list)
     markers: list[bytes] = field(default_factory=list)
     links: list[bytes] = field(default_factory=list)
     uncovered: list[bytes] = field(default_factory=list)
-    """Some of the files that no `include` covers."""
+    """Examples of uncovered files."""
     uncovered_files: int = 0
-    """How many there are."""
+    """The number of uncovered files."""
     unreadable: list[bytes] = field(default_factory=list)
-    """Directories that could not be read: nothing is known of what is below."""
+    """Directories that could not be read: the files below are unknown."""
     settled: set[int] = field(default_factory=set)
-    """Those of the settled files that are still there."""
+    """The settled files that still exist."""
     complete: bool = False
 
 
 class Scan:
-    """One pass over a directory of a watch, and everything below it if the watch is recursive.
+    """One pass over a directory of a watch, and everything below if the watch is recursive.
 
-    Files whose `memory_of` is in ``settled`` are not given out. Symbolic links are not followed. `next` blocks for the
-    time of the system calls; one pass belongs to one thread at a time.
+    Files whose `memory_of` is in ``settled`` are not returned. Symbolic links are not followed. `next` blocks for the
+    time of the system calls; one thread at a time may use a pass.
     """
 
     def __init__(self, folder: Folder, names: Names, settled: AbstractSet[int], *, below: bytes = b"") -> None:
@@ -65,7 +65,7 @@ class Scan:
         self._found = self._walk(below)
 
     def next(self, count: int) -> list[Found]:
-        """The next ``count`` files, fewer only at the end, after which `Report.complete` tells if all was seen."""
+        """Return the next ``count`` files, fewer only at the end; then `Report.complete` is set if all was read."""
         batch: list[Found] = []
         for found in self._found:
             batch.append(found)
@@ -74,7 +74,7 @@ class Scan:
         return batch
 
     def close(self) -> None:
-        """Give the directory handles back before the end."""
+        """Close the directory handles before the end."""
         self._found.close()
 
     def _walk(self, below: bytes) -> Generator[Found, None, None]:
@@ -90,7 +90,7 @@ class Scan:
             except FileNotFoundError:
                 missing = missing or directory == below
             except NotADirectoryError:
-                pass  # it was one when its parent was read: what it is now comes by its own name
+                pass  # a directory when its parent was read, and none now: the watcher reports the change
             except OSError:
                 self.report.unreadable.append(directory)
         self.report.complete = not missing
@@ -98,7 +98,7 @@ class Scan:
     def _read(
         self, entries: Iterable[os.DirEntry[bytes]], directory: bytes, stack: list[tuple[bytes, int]]
     ) -> Generator[Found, None, None]:
-        # A tree that nothing happens in costs what this loop costs: 100,000 turns for 100,000 files.
+        # An unchanged tree costs what this loop costs: 100,000 iterations for 100,000 files.
         report, settled, kind_of = self.report, self._settled, self._names.kind
         still_there = report.settled.add
         prefix = directory + b"/" if directory else b""

@@ -1,4 +1,4 @@
-"""Whether anyone is writing to an open file, asked of the kernel by way of a lease."""
+"""Asks the kernel, by means of a file lease, whether a process has a file open for writing."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _SUPPORTED: Final = sys.platform == "linux"
 
 
 class Writers(Enum):
-    """What the kernel says of a file."""
+    """What the kernel reports about a file."""
 
     NONE = auto()
-    """Nobody has it open for writing, or mapped for it, on this machine."""
+    """No process on this machine has the file open, or mapped, for writing."""
     SOME = auto()
     UNKNOWN = auto()
-    """The kernel does not tell: not Linux, a file system without leases, or a file of another user."""
+    """The kernel does not report it: not Linux, a file system without leases, or a file of another user."""
 
 
 def writers(descriptor: int) -> Writers:
-    """Whether anyone has the file open for writing; ``descriptor`` is read-only. Costs some microseconds.
+    """Return whether a process has the file open for writing; ``descriptor`` is read-only. Costs some microseconds.
 
-    Blind to writers on other machines, and to those between closing and reopening.
+    Does not see writers on other machines, and writers between closing and reopening.
     """
     found = _hold_off(descriptor)
     if found is Writers.NONE:
@@ -37,9 +37,9 @@ def writers(descriptor: int) -> Writers:
 
 @contextlib.contextmanager
 def held_off(descriptor: int) -> Iterator[Writers]:
-    """As `writers`; where there are none, nobody can open the file for writing until the block is left.
+    """Like `writers`; where there are none, no process can open the file for writing until the block is left.
 
-    A process that tries waits as long, or fails if it opened without blocking: keep it short.
+    A process that tries blocks until then, or fails if it opens without blocking: keep the block short.
     """
     found = _hold_off(descriptor)
     try:
@@ -53,8 +53,8 @@ def _hold_off(descriptor: int) -> Writers:
     if not _SUPPORTED:
         return Writers.UNKNOWN
     try:
-        # A writer that comes while the lease is held makes the kernel send a signal. The default one, SIGIO, ends the
-        # process; this one is ignored unless someone asks for it.
+        # A writer that opens the file during the lease makes the kernel send a signal. The default one, SIGIO, ends the
+        # process; SIGURG is ignored by default.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as error:

@@ -1,1 +1,1 @@
-"""The watched directory: what the system announces, and whether it can be trusted to."""
+"""The watched folder: the system's notifications, and whether they are reliable."""

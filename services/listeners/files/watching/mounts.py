@@ -1,4 +1,4 @@
-"""What kind of file system a watch lies on, and so whether the system can announce all that happens there."""
+"""Determines the file system of a watch, and so whether the system can notify of all changes there."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ _REMOTE: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """What holds a path.
+    """The mount that holds a path.
 
-    ``remote``: others can write there unseen by this system. ``bound``: a part of a file system that is mounted here;
-    where containers run in a virtual machine, the other part may belong to another system.
+    ``remote``: other machines can write there without a notification here. ``bound``: a part of a file system is
+    mounted here; where containers run in a virtual machine, the other part may belong to another system.
     """
 
     kind: str
@@ -58,7 +58,7 @@ class Mount:
 
 
 def mount_of(path: bytes) -> Mount | None:
-    """The mount that holds ``path``; None where the system does not tell."""
+    """Return the mount that holds ``path``; None where the system does not list mounts."""
     try:
         table = _MOUNTS.read_bytes()
         resolved = os.path.realpath(path)
@@ -68,7 +68,7 @@ def mount_of(path: bytes) -> Mount | None:
 
 
 def find_mount(table: bytes, path: bytes) -> Mount | None:
-    """The last and deepest mount of a mountinfo ``table`` that holds ``path``."""
+    """Return the last and deepest mount of a mountinfo ``table`` that holds ``path``."""
     best: tuple[int, Mount] | None = None
     for line in table.splitlines():
         fields, _, rest = line.partition(b" - ")
@@ -79,7 +79,7 @@ def find_mount(table: bytes, path: bytes) -> Mount | None:
         if path != point and not path.startswith(point.rstrip(b"/") + b"/"):
             continue
         kind = rest.split(b" ", 1)[0].decode("ascii", "replace")
-        # A file system in user space may be anything; the one exception is a disk.
+        # A file system in user space counts as remote; the one exception is a local disk.
         remote = kind in _REMOTE or (kind.split(".")[0] == "fuse")
         if best is None or len(point) >= best[0]:
             best = len(point), Mount(kind, remote, _unescape(words[3]) != b"/" and kind != "btrfs")

@@ -1,4 +1,4 @@
-"""The watched directory itself: is it there, is it still the same one, does the watcher hear of it."""
+"""Checks of the watched folder itself: whether it exists, is still the same, and its changes are reported."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from services.listeners.files.folder import OWN, Folder
 
 COOKIE: Final = OWN + b"-cookie-"
 _GET_VERSION: Final = 0x80000000 | struct.calcsize("l") << 16 | ord("v") << 8 | 1
-"""FS_IOC_GETVERSION, as most of Linux' architectures number it."""
+"""FS_IOC_GETVERSION on most of Linux' architectures."""
 
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """What stands at the watch's path: the ``identity`` of a usable directory, or the ``problem``."""
+    """What is at the watch's path: the ``identity`` of a usable directory, or the ``problem``."""
 
     identity: str | None = None
     problem: str | None = None
 
 
 def look_at_root(folder: Folder) -> Root:
-    """What is at the watch's path now; blocks for the time of the system calls."""
+    """Return what is at the watch's path now; blocks for the time of the system calls."""
     try:
         found = os.stat(folder.root)
         if not stat.S_ISDIR(found.st_mode):
@@ -42,7 +42,7 @@ def look_at_root(folder: Folder) -> Root:
 
 
 def _generation(path: bytes) -> int:
-    """Tells two directories apart that had the same inode one after the other; 0 where the file system does not."""
+    """Return a number that differs for two directories that have had the same inode; 0 where there is none."""
     if sys.platform != "linux":
         return 0
     answer = bytearray(8)
@@ -57,7 +57,7 @@ def _generation(path: bytes) -> int:
 
 
 def are_gone(folder: Folder, paths: list[bytes]) -> list[bytes]:
-    """Those of ``paths`` that do not exist; one that cannot be looked at is not among them."""
+    """Return those of ``paths`` that do not exist; one that cannot be examined is not among them."""
     gone = []
     for path in paths:
         try:
@@ -70,16 +70,16 @@ def are_gone(folder: Folder, paths: list[bytes]) -> list[bytes]:
 
 
 class Cookie:
-    """A file that is dropped into the watch and taken away at once, to see whether the watcher hears of it."""
+    """A file that is created in the watch and deleted at once, to learn whether the watcher reports it."""
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
         self.name = COOKIE + uuid.uuid4().hex[:12].encode()
         self.asked_at: float | None = None
-        """When the question that is not answered yet was put."""
+        """When the cookie that is not reported yet was created."""
 
     def drop(self) -> bool:
-        """Put the question; false where nothing can be created. Blocks for the time of the system calls."""
+        """Create and delete the file; false where it cannot be created. Blocks for the time of the system calls."""
         path = self._folder.absolute(self.name)
         try:
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))

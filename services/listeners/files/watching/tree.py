@@ -1,4 +1,4 @@
-"""The directories of a watch, as a watcher is given them."""
+"""Lists the directories of a watch for a watcher."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from services.listeners.files.folder import Folder
 
 
 def directories_below(folder: Folder) -> tuple[list[str], bool]:
-    """What to watch, and whether to let the system's library walk below it.
+    """Return the directories to watch, and whether the watcher's library should add those below them.
 
-    The library follows symbolic links to directories that are there when it begins. Where there are any, it is given
-    every real directory one by one instead. Blocks for the time of reading all directories.
+    The library follows symbolic links to directories that exist when it begins. Where there are any, it gets every real
+    directory one by one instead. Blocks for the time of reading all directories.
     """
     if not folder.source.recursive:
         return [os.fsdecode(folder.root)], False

@@ -1,4 +1,4 @@
-"""The watch's watch over itself: is the folder there and the same, and does the watcher hear what happens in it."""
+"""The watch monitor: checks that the watched folder is the same one and that its watcher reports changes."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from services.listeners.files.watching.watcher import Watcher
 log = structlog.get_logger()
 
 _ANSWER_SECONDS: Final = 5.0
-"""So long the cookie may take to be heard of, and the directory to be looked at."""
+"""Time limit for the watcher to report the cookie, and for the check of the folder."""
 _GAP_SECONDS: Final = 3.0
-"""A check that comes so much too late says that the process stood still: the system's queue may have run over."""
+"""A check that is this late shows that the process was stopped: the system's queue may have overflowed."""
 _FIRST_REARM_SECONDS: Final = 0.05
 _LONGEST_REARM_SECONDS: Final = 5.0
 _TRY_LIMIT_AGAIN_SECONDS: Final = 60.0
 
 
 class WatchMonitor:
-    """Keeps a watcher on the folder and knows how far it can be trusted.
+    """Keeps a watcher on the folder and decides how often full scans are needed.
 
-    ``heard`` gets paths below the watch; ``rescan`` is asked for whenever something may have been missed. `armed` is
-    set once a watcher listens, or it is known that none will.
+    ``heard`` gets changed paths below the watch; ``rescan`` is called whenever a change may have been missed. `armed`
+    is set once a watcher is active, or it is known that none can be.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class WatchMonitor:
 
     @property
     def remote(self) -> bool:
-        """Whether the folder lies on a file system of another machine, as far as that is known."""
+        """Whether the folder is on a file system of another machine, as far as that is known."""
         return self._remote
 
     def problems(self) -> list[str]:
@@ -83,30 +83,30 @@ class WatchMonitor:
         return list(self._problems.values())
 
     def scan_interval(self) -> float:
-        """Seconds between full scans, as far as the watcher can be trusted."""
+        """Seconds between full scans: fewer where the watcher is not reliable."""
         return self._folder.settings.poll_seconds if self._polls else self._folder.rescan_seconds
 
     def directory_appeared(self) -> None:
-        """A directory is new: a watcher that was given a list of them has to be given another."""
+        """Record a new directory: a watcher that has a list of directories needs a new list."""
         if self._listed:
             self._want_rearm()
 
     def scanned(self, directories: Mapping[int, bytes]) -> None:
-        """A full scan met these directories: hold them against those that the system watches for us."""
+        """Compare the directories that a full scan found with those that the system watches."""
         watched = self._watcher.watched() if self._watcher is not None else None
         blind = frozenset(directories) - watched if watched is not None else frozenset[int]()
         lasting, self._blind_before = blind & self._blind_before, blind
         if not lasting:
             self._condition("blind", None)
             if blind:
-                self._rescan()  # new ones, whose watch is being set now; or not
+                self._rescan()  # new directories, which the system may be about to watch
             else:
                 self._blind_tried = None
             return
         now = time.monotonic()
         if self._blind_tried is None or now - self._blind_tried > _TRY_LIMIT_AGAIN_SECONDS:
             self._blind_tried = now
-            self._want_rearm()  # what could not be watched then may be watchable now
+            self._want_rearm()  # directories that could not be watched before may be watchable now
             return
         example = os.fsdecode(directories[next(iter(lasting))])
         self._condition(
@@ -122,7 +122,11 @@ class WatchMonitor:
         while True:
             now = time.monotonic()
             if now - checked > pause + _GAP_SECONDS:
-                log.info("the process stood still: scanning", watch=self._folder.name, seconds=round(now - checked, 1))
+                log.info(
+                    "the process was stopped for a while: scanning",
+                    watch=self._folder.name,
+                    seconds=round(now - checked, 1),
+                )
                 self._rescan()
             checked = now
             await self._check_root()
@@ -175,7 +179,7 @@ class WatchMonitor:
         self._condition("root", root.problem)
         if root.identity is None:
             self.close()
-            self.armed.set()  # there is nothing to arm; a scan finds out the same
+            self.armed.set()  # no watcher can be set up; scans report the problem
             self._rearm_at = 0.0
 
     async def _arm(self) -> None:
@@ -214,11 +218,11 @@ class WatchMonitor:
         if below:
             loop.call_soon_threadsafe(self._take, watcher, below)
         if self._folder.root in encoded:
-            loop.call_soon_threadsafe(self._wake.set)  # something happened to the directory itself: look at once
+            loop.call_soon_threadsafe(self._wake.set)  # the folder itself changed: check at once
 
     def _take(self, watcher: Watcher, paths: Sequence[bytes]) -> None:
         if watcher is not self._watcher and self._watcher is not None:
-            return  # one that was replaced; a scan followed
+            return  # a watcher that was replaced; a scan followed
         self._rearm_pause = _FIRST_REARM_SECONDS
         if self._cookie is not None and self._cookie.name in paths:
             self._cookie.asked_at, self._missed = None, 0
@@ -245,7 +249,7 @@ class WatchMonitor:
         self._wake.set()
 
     async def _ask(self) -> None:
-        """Drop the cookie when it is time to, and draw the conclusion when it was not heard of."""
+        """Create the cookie when it is due, and replace the watcher when it did not report the last one."""
         now = time.monotonic()
         if self._watcher is None:
             return
@@ -257,7 +261,7 @@ class WatchMonitor:
             cookie.asked_at = None
             self._rescan()
             if self._missed == 1:
-                log.info("the watcher did not hear of a cookie: building another", watch=self._folder.name)
+                log.info("the watcher did not report a cookie: building another", watch=self._folder.name)
                 missed = self._missed
                 await self._arm()
                 self._missed = missed
@@ -273,13 +277,13 @@ class WatchMonitor:
         self._cookie = self._cookie or Cookie(self._folder)
         self._cookie.asked_at = now
         if not await self._threads.check(self._cookie.drop):
-            self._cookie.asked_at = None  # a folder that we cannot write to cannot be asked
+            self._cookie.asked_at = None  # in a read-only folder no cookie can be created
 
     def _condition(self, kind: str, sentence: str | None) -> None:
         before = self._problems.get(kind)
         if sentence is None:
             if self._problems.pop(kind, None) is not None:
-                log.info("the watch is well again", watch=self._folder.name, was=before)
+                log.info("the watch is healthy again", watch=self._folder.name, was=before)
             return
         self._problems[kind] = sentence
         if before is None:

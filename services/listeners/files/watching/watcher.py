@@ -1,4 +1,4 @@
-"""The watcher: what the system announces, as a hint of where to look. It may be late, incomplete or deaf."""
+"""The watcher: reads the system's notifications, which say where to look. They may be late, incomplete or absent."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Final
 from watchfiles._rust_notify import RustNotify
 
 Heard = Callable[[Sequence[str]], None]
-"""Gets absolute paths at which something happened."""
+"""Called with absolute paths at which something happened."""
 
 _GROUP_MS: Final = 50
-"""How long changes that go on are gathered before they are handed over."""
+"""How long continuing changes are collected before they are passed on."""
 _ARMING: Final = threading.Lock()
 
 
 class Watcher:
-    """Hears of changes below a directory from the moment `arm` has returned, until `stop`.
+    """Reports changes below a directory from the return of `arm` until `stop`.
 
-    ``heard`` and ``failed`` are called in the watcher's thread. After ``failed`` nothing more comes.
+    ``heard`` and ``failed`` are called in the watcher's thread; ``failed`` is the last call.
     """
 
     def __init__(self, *, step_ms: int, heard: Heard, failed: Callable[[str], None]) -> None:
@@ -33,18 +33,18 @@ class Watcher:
         self._descriptor: int | None = None
 
     def arm(self, directories: Sequence[str], *, recursive: bool) -> None:
-        """Begin to listen; takes as long as walking the tree. Raises `OSError`."""
-        with _ARMING:  # so that the descriptor that is new is ours
+        """Begin to watch; takes as long as walking the tree. Raises `OSError`."""
+        with _ARMING:  # so that the new descriptor is this watcher's
             before = _inotify_descriptors()
-            # Without the last flag, one unreadable directory anywhere would end the watch of all of them. What could
-            # not be watched is found by `watched`, and by the cookie.
+            # Without the last flag, one unreadable directory anywhere would end the watch of all of them. `watched`
+            # and the cookie show which directories are not watched.
             self._notify = RustNotify(list(directories), False, False, 0, recursive, True)
             new = _inotify_descriptors() - before
         self._descriptor = new.pop() if len(new) == 1 else None
         threading.Thread(target=self._listen, args=(self._notify,), name="sluice-watcher", daemon=True).start()
 
     def watched(self) -> set[int] | None:
-        """The inodes of the directories that the system watches for us; None where it does not tell."""
+        """Return the inodes of the directories that the system watches; None where it does not list them."""
         if self._descriptor is None:
             return None
         try:
@@ -55,13 +55,13 @@ class Watcher:
         return {int(word[4:], 16) for words in lines for word in words if word.startswith("ino:")}
 
     def stop(self) -> None:
-        """Listen no more; returns at once."""
+        """Stop watching; returns at once."""
         self._stop.set()
 
     def _listen(self, notify: RustNotify) -> None:
         try:
             while True:
-                # No time-out: on one, changes can be lost.
+                # No time-out: changes can be lost when one ends a call.
                 changes = notify.watch(_GROUP_MS, self._step_ms, 0, self._stop)
                 if isinstance(changes, str):
                     break
