@@ -14,6 +14,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_U
 
 from events.errors import NotFound, RejectedEvent, TransientError
 from events.redact import redacted, without_credentials
+from services.prefect_api.compat import empty_connection_pool, http_client, send_once
 
 _CLIENT_ERROR = 400
 _FORBIDDEN = 403
@@ -49,13 +50,10 @@ class PrefectApi:
         Prefect's client repeats a call that got no answer, for up to a minute. With ``once`` it is sent a single time,
         for calls that must not happen twice and for callers that have their own patience.
         """
-        inner: Any = self._client._client  # noqa: SLF001 - the typed client has no method for some of the routes
+        inner = http_client(self._client)
         try:
             if once:
-                request = inner.build_request(method, path, **body)
-                if inner.enable_csrf_support and method != "GET":
-                    await inner._add_csrf_headers(request)  # noqa: SLF001 - what its own `send` does first
-                response = await httpx.AsyncClient.send(inner, request)
+                response = await send_once(self._client, inner.build_request(method, path, **body))
             else:
                 response = await inner.request(method, path, **body)
         except (PrefectHTTPStatusError, httpx.HTTPStatusError) as error:
@@ -78,13 +76,9 @@ class PrefectApi:
             raise TransientError(msg) from error
 
     async def _empty_pool(self) -> None:
-        """Nothing came free for as long as a request may take: connections that were given to nobody stay taken.
-
-        httpcore loses one where a request is given up in the moment in which it gets it, and never finds it again.
-        """
+        """No connection came free for as long as a request may take."""
         log.warning("prefect's client has run out of connections, beginning with new ones", url=self.url)
-        transport: Any = self._client._client._transport  # noqa: SLF001 - nothing public reaches it
-        await transport._pool.aclose()  # noqa: SLF001 - likewise; the pool goes on empty
+        await empty_connection_pool(self._client)
 
     def run_url(self, run_id: str) -> str:
         """Where a person sees the flow run in Prefect's UI."""

@@ -114,7 +114,7 @@ for i = 1, count * 3, 3 do
   local known = redis.call('HGET', open, ARGV[at + i + 2])
   if not known or string.sub(known, 1, 1) == '!' then redis.call('HSET', open, ARGV[at + i + 2], '') end
 end
-if count > 0 then lane_ring() end
+if count > 0 then queue_notify() end
 at = at + count * 3 + 1
 count = tonumber(ARGV[at])
 for i = 1, count * 2, 2 do
@@ -233,7 +233,7 @@ end
 redis.call('ZREM', '{RUNS}', ARGV[1])
 redis.call('SREM', '{ACTIVE}' .. run[2], ARGV[1])
 redis.call('PEXPIRE', key, ARGV[10])
-lane_ring()  -- a limit on active runs may let the next one through
+queue_notify()  -- a limit on active runs may let the next one through
 local value = (state == 'COMPLETED' and '+' or '-') .. '{{"run_id":' .. cjson.encode(ARGV[1]) ..
   ',"url":' .. cjson.encode(ARGV[7]) .. ',"rule":' .. cjson.encode(run[2]) .. ',"deployment":' .. cjson.encode(run[3])
   .. ',"state_type":' .. cjson.encode(state) .. ',"state_name":' .. cjson.encode(ARGV[3]) ..
@@ -259,7 +259,7 @@ _DIVIDED: Final = (
     + """
 if queue_drop(ARGV[1], ARGV[2]) == 0 then return 0 end
 for i = 6, #ARGV, 2 do queue_push(ARGV[i], ARGV[i + 1]) end
-lane_ring()
+queue_notify()
 for _, event in ipairs(cjson.decode(ARGV[4])) do remember(event[1], ARGV[5], ARGV[3]) end
 return 1
 """
@@ -284,7 +284,7 @@ for i = 1, count * 3, 3 do
   queue_push(ARGV[7 + i], ARGV[8 + i])
   tokens[#tokens + 1] = ARGV[9 + i]
 end
-if count > 0 then lane_ring() end
+if count > 0 then queue_notify() end
 local line_at = 7 + count * 3
 local open_count = 0
 for i, event in ipairs(events) do

@@ -18,9 +18,6 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import ObjectNotFound
 from prefect.logging.loggers import flow_run_logger
-from prefect.runner._cancel_finalizer import finalize_cancelled_state
-from prefect.runner._hook_runner import HookRunner
-from prefect.runner._state_proposer import StateProposer
 from prefect.states import AwaitingRetry, Cancelling, Failed
 from prefect.utilities.engine import propose_state
 
@@ -31,6 +28,7 @@ from services.executor.process.claim import is_retrying
 from services.executor.process.flow_loading import load_flow
 from services.executor.process.own_states import waits_in_process
 from services.executor.process.process_setup import leave_checkout, pose_as_engine, replace_environment
+from services.prefect_api.compat import finalize_cancelled_state, hook_runner, state_proposer
 from sluice.display import visible
 
 
@@ -97,19 +95,13 @@ class Finalizer:
                 await self._crash(client, flow_run)
 
     async def _crash(self, client: PrefectClient, flow_run: FlowRun) -> None:
-        crashed = await StateProposer(client=client).propose_crashed(flow_run, self._message)
+        crashed = await state_proposer(client).propose_crashed(flow_run, self._message)
         if crashed is not None and crashed.is_crashed():
             await self._hooks(client).run_crashed_hooks(flow_run, crashed)
 
     async def _cancel(self, client: PrefectClient, flow_run: FlowRun) -> None:
         await self._hooks(client).run_cancellation_hooks(flow_run, Cancelling(message=self._message))
-        await finalize_cancelled_state(
-            flow_run=flow_run,
-            state_proposer=StateProposer(client=client),
-            client=client,
-            logger=flow_run_logger(flow_run).logger,
-            state_updates={"message": self._message},
-        )
+        await finalize_cancelled_state(client, flow_run, message=self._message)
 
     async def _time_out(self, client: PrefectClient) -> None:
         proposed: State[Any] = Failed(name="TimedOut", message=self._message)
@@ -133,7 +125,7 @@ class Finalizer:
         variables: dict[str, Any] = {**(deployment.job_variables or {}), **(flow_run.job_variables or {})}
         return variables.get("sluice_on_lost") == "restart"
 
-    def _hooks(self, client: PrefectClient) -> HookRunner:
+    def _hooks(self, client: PrefectClient) -> Any:
         async def resolve(flow_run: FlowRun) -> Flow[..., Any]:
             if flow_run.deployment_id is None:
                 msg = "the run has no deployment to load its flow from"
@@ -146,7 +138,7 @@ class Finalizer:
             pose_as_engine()
             return await asyncio.to_thread(load_flow, flow_run, deployment, working_dir=variables.get("working_dir"))
 
-        return HookRunner(resolve_flow=resolve)
+        return hook_runner(resolve)
 
 
 def _needs_process(flow_run: FlowRun) -> bool:

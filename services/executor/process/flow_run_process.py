@@ -25,7 +25,6 @@ from typing import Any, Final, NoReturn, Protocol, cast
 from uuid import UUID
 
 from prefect import Flow
-from prefect._internal.control_listener import _set_intent  # the child's half of the runner's control channel
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import SyncClientContext
@@ -45,6 +44,7 @@ from services.executor.process.parameter_check import parameter_problem
 from services.executor.process.process_setup import leave_checkout, pose_as_engine, replace_environment
 from services.executor.process.server_options_cache import ServerOptionsCache, want_token
 from services.executor.process.suspension import Suspension
+from services.prefect_api.compat import set_intent
 from services.prefect_api.run_calls import CLAIMED
 from sluice.display import visible
 from sluice.protocol import FILE_VARIABLE, FOLDERS_VARIABLE
@@ -332,7 +332,7 @@ def listen_for_intent(descriptor: int, report: Report, suspension: Suspension) -
                 if word == "suspend":
                     suspension.ask(*rest)
                     continue
-                _set_intent(word)  # type: ignore[arg-type]
+                set_intent(word)
                 report(step="intent", intent=word)
                 break
 

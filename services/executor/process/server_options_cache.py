@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-import prefect.results
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.context import FlowRunContext
 
+from services.prefect_api.compat import answer_default_storage, http_client
+
 FRESH_SECONDS: Final = 15.0
 """Options older than this are not used: the run asks the server itself."""
-
-_STORAGE: Final = ("_read_server_default_result_storage_block_id", "_aread_server_default_result_storage_block_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class ServerOptionsCache:
 
         A server that has begun to require tokens responds with 403: see `want_token`.
         """
-        inner: Any = client._client  # noqa: SLF001 - the typed client has no name for it
+        inner = http_client(client)
         if self.csrf or not self.fresh or not inner.enable_csrf_support:
             return False
         inner.enable_csrf_support = False
@@ -56,18 +55,7 @@ class ServerOptionsCache:
 
         Code within the flow that asks for the default storage gets the server's response.
         """
-        plain, awaited = (getattr(prefect.results, name, None) for name in _STORAGE)
-        if plain is None or awaited is None:
-            return
-
-        def answer() -> UUID | None:
-            return self.result_storage if self._counts() else plain()
-
-        async def answer_later() -> UUID | None:
-            return self.result_storage if self._counts() else await awaited()
-
-        for name, function in zip(_STORAGE, (answer, answer_later), strict=True):
-            setattr(prefect.results, name, function)
+        answer_default_storage(self.result_storage, counts=self._counts)
 
     def _counts(self) -> bool:
         return self.fresh and FlowRunContext.get() is None
@@ -75,5 +63,4 @@ class ServerOptionsCache:
 
 def want_token(client: SyncPrefectClient) -> None:
     """Have the client request CSRF tokens again."""
-    inner: Any = client._client  # noqa: SLF001 - as above
-    inner.enable_csrf_support = True
+    http_client(client).enable_csrf_support = True

@@ -43,7 +43,7 @@ local function queue_push(queue, payload)
   redis.call('XADD', '{DISPATCH_QUEUE}' .. queue, '*', 'd', payload)
   redis.call('SADD', '{DISPATCH_QUEUES}', queue)
 end
-local function lane_ring()
+local function queue_notify()
   redis.call('XADD', '{NOTIFY}', 'MAXLEN', '1', '*', 'r', '')
 end
 local function queue_drop(queue, entry)
@@ -62,7 +62,7 @@ _PUSH: Final = (
     + """
 for i = 1, #ARGV, 2 do expect_queue(ARGV[i]) end
 for i = 1, #ARGV, 2 do queue_push(ARGV[i], ARGV[i + 1]) end
-lane_ring()
+queue_notify()
 return #ARGV / 2
 """
 )
