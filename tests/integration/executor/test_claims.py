@@ -28,10 +28,10 @@ def main():
 HORSE = """
 import json, os, sys
 from pathlib import Path
-from services.executor.process.flow_run_process import Horse, Queued, finish
+from services.executor.process.flow_run_process import FlowRunProcess, Queued, finish
 
 run_id, shelf, queued = sys.argv[1:]
-finish(Horse(
+finish(FlowRunProcess(
     run_id=run_id, claimed_by="a test", report=lambda **step: print(json.dumps(step), flush=True),
     environment=dict(os.environ), shelf=Path(shelf), queued=Queued(**json.loads(queued)),
 ).run())

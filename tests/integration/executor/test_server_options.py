@@ -26,14 +26,14 @@ FLOW = "from prefect import flow\n\n@flow\ndef main(): return 'a result'\n"
 HORSE = """
 import json, os, sys, time
 from pathlib import Path
-from services.executor.process.flow_run_process import Horse, finish
-from services.executor.process.server_options_cache import Remembered
+from services.executor.process.flow_run_process import FlowRunProcess, finish
+from services.executor.process.server_options_cache import ServerOptionsCache
 
 run_id, shelf, told = sys.argv[1:]
 told = json.loads(told)
-finish(Horse(
+finish(FlowRunProcess(
     run_id=run_id, claimed_by="a test", report=lambda **_: None, environment=dict(os.environ), shelf=Path(shelf),
-    remembered=Remembered.of({**told, "at": time.monotonic() - told.pop("age_seconds")}),
+    remembered=ServerOptionsCache.of({**told, "at": time.monotonic() - told.pop("age_seconds")}),
 ).run())
 """
 KNOWN: dict[str, Any] = {"csrf": False, "result_storage": None, "age_seconds": 0}
