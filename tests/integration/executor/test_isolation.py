@@ -27,7 +27,8 @@ def report(out):
         "argv": [Path(word).name for word in sys.argv],
         "main": getattr(sys.modules["__main__"].__spec__, "name", None),
         "environment": sorted(
-            name for name in {*os.environ} - {"SLUICE_FOLDERS", "SLUICE_CONTRACTS"} if name.startswith(("SLUICE", "SPOILT", "PREFECT__"))
+            name for name in {*os.environ} - {"SLUICE_FOLDERS", "SLUICE_CONTRACTS"}
+            if name.startswith(("SLUICE", "SPOILT", "PREFECT__"))
         ),
         "spoilt": sorted(name for name in sys.modules if name.startswith("spoilt")),
         "threads": sorted(thread.name for thread in threading.enumerate() if not thread.daemon),
