@@ -5,8 +5,6 @@ Each file's summary is cached under the version of the file: a second run reads 
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Mapping
 from datetime import timedelta
@@ -21,7 +19,8 @@ from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from sluice import Budget, in_markdown, open_file, visible
-from sluice.budgets import BoundedLines, unpacked
+from sluice.loading.formats import read
+from sluice.loading.source import members
 
 
 def file_version(_context: TaskRunContext, parameters: Mapping[str, Any]) -> str:
@@ -47,21 +46,16 @@ def shown_path() -> str:
 @task(persist_result=True, cache_key_fn=file_version, cache_expiration=timedelta(days=7), task_run_name=shown_path)
 def transform(path: str, folder: str) -> dict[str, Any]:
     """What one file holds: columns, rows, and how many fields are empty. No link below the folder is followed."""
-    budget = Budget()
-    with (
-        open_file(path, folders=[folder]) as raw,
-        unpacked(raw, budget, size=raw.size, compressed=False, name=path) as plain,
-        io.TextIOWrapper(plain, encoding="utf-8-sig", newline="") as file,
-    ):
-        reader = csv.reader(lines := BoundedLines(file, budget, path))
-        header = next(reader, [])
-        rows = empty = 0
-        for record in reader:
-            lines.end_record()
-            rows += 1
-            empty += sum(not cell for cell in record)
+    columns = rows = empty = 0
+    with open_file(path, folders=[folder]) as raw:
+        for member in members(raw, path, Budget()):
+            reading = read(member)
+            columns += len(reading.columns)
+            for batch in reading.batches():
+                rows += batch.rows.num_rows
+                empty += sum(column.null_count for column in batch.rows.columns)
     get_run_logger().info("read %s: %s rows", visible(path), rows)
-    return {"file": visible(os.path.basename(path)), "columns": len(header), "rows": rows, "empty fields": empty}  # noqa: PTH119 - text, not a path
+    return {"file": visible(os.path.basename(path)), "columns": columns, "rows": rows, "empty fields": empty}  # noqa: PTH119 - text, not a path
 
 
 @task

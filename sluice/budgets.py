@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 from collections.abc import Iterator
-from typing import IO, Annotated, Any, Final, NoReturn
+from typing import IO, Annotated, Final, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,8 +11,6 @@ from sluice.errors import OverBudget
 
 FREE_BYTES: Final = 4 * 1024 * 1024
 """So much may come out of a file whatever its size: small files compress as they like."""
-
-_PIECE_BYTES: Final = 256 * 1024
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -58,51 +54,6 @@ class Budget(BaseModel):
             self.exceeded(name, what)
 
 
-def unpacked(file: IO[bytes], budget: Budget, *, size: int, compressed: bool, name: str) -> io.BufferedReader:
-    """``file``, decompressed where it is ``compressed`` with gzip, read no further than the budget goes.
-
-    ``size`` is that of the file as it lies, ``name`` what messages call it. Reading raises `OverBudget`.
-    """
-    if not compressed:
-        budget.check("unpacked_bytes", size, f"{name} has {size} bytes")
-    return io.BufferedReader(_Metered(file, budget, size, compressed=compressed, name=name), _PIECE_BYTES)
-
-
-class _Metered(io.RawIOBase):
-    def __init__(self, file: IO[bytes], budget: Budget, size: int, *, compressed: bool, name: str) -> None:
-        super().__init__()
-        self._source: Any = gzip.GzipFile(fileobj=file) if compressed else file
-        self._file = file
-        self._meter = Meter(budget, size, name=name)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        piece: bytes = self._source.read(len(buffer))
-        self._meter.add(len(piece))
-        buffer[: len(piece)] = piece
-        return len(piece)
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Only back to the beginning, for a second look."""
-        if (offset, whence) != (0, 0):
-            raise io.UnsupportedOperation("only the beginning can be gone back to")
-        self._meter.begin_again()
-        return int(self._source.seek(0))
-
-    def tell(self) -> int:
-        return self._meter.total
-
-    def close(self) -> None:
-        if not self.closed:
-            self._file.close()
-        super().close()
-
-
 class Meter:
     """Counts what comes out of one file and raises `OverBudget` when it is too much."""
 
@@ -123,10 +74,6 @@ class Meter:
             self._budget.exceeded(
                 "unpacked_bytes", f"more than {self._budget.unpacked_bytes} bytes come out of {self._name}"
             )
-
-    def begin_again(self) -> None:
-        """The file is read from its beginning once more."""
-        self.total = 0
 
 
 class BoundedLines:

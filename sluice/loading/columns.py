@@ -78,6 +78,12 @@ class LoadColumn:
             return Converted(values)
         return self.conversion(values) if is_text else recast(values, self.conversion)
 
+    def as_looked_at(self, values: pa.Array) -> pa.Array:
+        """Converted values as the type that they have so far."""
+        if self.conversion is None and not self.typed and self.look.type in {pa.int64(), pa.float64()}:
+            return pc.cast(values, self.look.type)
+        return values
+
     def fitted(self, values: pa.Array, type_: pa.DataType) -> Converted:
         """Converted values as the type of a table's column, where they stay the same."""
         if values.type == type_:

@@ -96,6 +96,13 @@ def contract_for(file: str | os.PathLike[str], sources: Sequence[Path]) -> Contr
     return found[0].parsed() if found else None
 
 
+def read_contract(said: str | Mapping[str, Any]) -> Contract:
+    """The contract in a YAML file, or one as YAML would give it. Raises `RefusedFile`."""
+    if isinstance(said, str):
+        return WrittenContract(read_contract_file(Path(said)), ()).parsed()
+    return WrittenContract(Document(Path("the parameter"), b"", dict(said), {}), ()).parsed()
+
+
 def fits(pattern: str, name: str) -> bool:
     """Whether a contract with this ``path`` is for a file of this name."""
     name = as_dropped(original_name(name) or name)

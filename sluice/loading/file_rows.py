@@ -13,7 +13,7 @@ from sluice.loading.formats import read
 from sluice.loading.names import column_key
 from sluice.loading.source import Member
 
-Progress = Callable[[float, int], None]
+OnProgress = Callable[[float, int], None]
 """Is told the share of the file that has been read, from 0 to 1, and the number of rows so far."""
 
 
@@ -45,7 +45,7 @@ class FileRows:
     def notes(self) -> list[str]:
         return [note for _, reading in self.members for note in reading.notes]
 
-    def batches(self, progress: Progress | None = None) -> Iterator[tuple[str, RowBatch]]:
+    def batches(self, progress: OnProgress | None = None) -> Iterator[tuple[str, RowBatch]]:
         """The rows from the first one, each batch with the label of its member."""
         rows = 0
         for number, (member, reading) in enumerate(self.members):

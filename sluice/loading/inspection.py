@@ -12,7 +12,7 @@ from sluice.loading.batch import BadRow
 from sluice.loading.checking import Repeats, check_batch
 from sluice.loading.columns import LoadColumn, columns_of
 from sluice.loading.contract import Contract
-from sluice.loading.file_rows import FileRows, Progress
+from sluice.loading.file_rows import FileRows, OnProgress
 from sluice.loading.profile import ColumnProfile
 from sluice.loading.uniqueness import UniqueColumns
 
@@ -59,7 +59,7 @@ def said_of(label: str, row: BadRow, unit: str) -> str:
 def inspect(
     rows: FileRows,
     contract: Contract | None,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
     types: Sequence[pa.DataType | None] | None = None,
 ) -> Inspection:
     """Read the file through; ``types`` are those of the table's columns, where values must fit them.
@@ -77,8 +77,8 @@ def inspect(
         found.note(label, checked.bad)
         for one in unique:
             one.add(checked.good.columns, checked.rows)
-        for profile, values in zip(found.profiles, checked.good.columns, strict=True):
-            profile.add(values)
+        for column, profile, values in zip(columns, found.profiles, checked.good.columns, strict=True):
+            profile.add(column.as_looked_at(values))
     for column in columns:
         column.known = True
     found.repeats = [repeats for one in unique if (repeats := one.repeats()).rows]

@@ -20,7 +20,7 @@ from sluice.files import OpenedFile, open_file
 from sluice.loading.batch import Reading, RowBatch
 from sluice.loading.contract import Contract, FileDialect, LoadRules
 from sluice.loading.errors import AlreadyLoaded, RefusedFile
-from sluice.loading.file_rows import FileRows, Progress, file_rows
+from sluice.loading.file_rows import FileRows, OnProgress, file_rows
 from sluice.loading.inspection import inspect
 from sluice.loading.names import NameFromFile, as_dropped, original_name, table_of, without_packing
 from sluice.loading.rejects import TOLD
@@ -62,7 +62,7 @@ def load_file(
     flow: str = "load-file",
     reserved_tables: Sequence[str] = (),
     approved: bool = False,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> LoadReport:
     """Load the rows of a file into a table, in one transaction: all that the contract lets through, or none.
 
@@ -93,7 +93,7 @@ def load_file(
         return replace(report, seconds=time.perf_counter() - started, bytes=raw.size)
 
 
-def look_at(raw: OpenedFile, request: LoadRequest, progress: Progress | None = None) -> LookedAt:
+def look_at(raw: OpenedFile, request: LoadRequest, progress: OnProgress | None = None) -> LookedAt:
     """Read the file through, and load nothing. Raises `RefusedFile`, `sluice.OverBudget` and `ValueError`."""
     name = Path(raw.path).name
     contract = request.contract
@@ -193,7 +193,7 @@ def _without_told(rows: FileRows) -> FileRows:
 class _Halves:
     """Two readings of a file as one progress."""
 
-    def __init__(self, progress: Progress | None) -> None:
+    def __init__(self, progress: OnProgress | None) -> None:
         self._progress = progress
 
     def first(self, share: float, rows: int) -> None:

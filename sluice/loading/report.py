@@ -89,6 +89,8 @@ def columns_told(found: Inspection, names: Sequence[str], schema: pa.Schema | No
     for position, (name, column, profile) in enumerate(zip(names, found.columns, found.profiles, strict=True)):
         type_ = schema.field(position).type if schema is not None else column.type
         one: dict[str, Any] = {"column": name, "type": type_name(type_), **profile.told()}
+        if pa.types.is_string(column.type):  # numbers at the beginning, and something else later
+            one = {name: value for name, value in one.items() if name not in {"least", "most"}}
         if column.look.decimals is not None:
             one["decimals"] = column.look.decimals
         if column.spec.mask is not None:

@@ -13,7 +13,7 @@ from sluice.files import OpenedFile, watched_folder
 from sluice.loading.checking import check_batch
 from sluice.loading.contract import Contract, LoadRules
 from sluice.loading.errors import RefusedFile
-from sluice.loading.file_rows import FileRows, Progress
+from sluice.loading.file_rows import FileRows, OnProgress
 from sluice.loading.inspection import Inspection, inspect, said_of
 from sluice.loading.names import REJECTED_ENDING, column_names
 from sluice.loading.rejects import RejectedRows
@@ -54,7 +54,7 @@ class Transfer:
     version: FileVersion
     raw: OpenedFile
     contract: Contract | None
-    progress: Progress | None
+    progress: OnProgress | None
     approved: bool
     rejected: Path | None = None
 

@@ -1,12 +1,10 @@
-"""`ingest-file` as a run: its state, its artifacts, its database."""
+"""`ingest-file` as a run: its state, its artifacts, its database, and its wait for an approval."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import sqlite3
-import subprocess
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,12 +12,34 @@ from typing import Any
 
 import psycopg
 import pytest
+from prefect.client.orchestration import SyncPrefectClient
 
-from flows.ingest_file import BadFile, ingest_file, inspect_file, load_rows
+import flows.ingest_file as module
+from flows.ingest_file import ingest_file
 from services.local.embedded_servers import claim_port
+from sluice.loading import RefusedFile
+from tests.support.databases import postgresql
 
 pytestmark = pytest.mark.usefixtures("prefect_url")
 Artifacts = Callable[[Any], dict[str | None, Any]]
+
+CONTRACT = {
+    "schema": {
+        "fields": [
+            {"name": "city", "type": "string", "constraints": {"required": True}},
+            {"name": "degrees", "type": "number", "constraints": {"minimum": -90}},
+        ]
+    },
+    "sluice": {"on_bad_rows": "approve", "max_bad_share": 0.1},
+}
+
+
+def query(home: Path, sql: str) -> list[tuple[Any, ...]]:
+    database = sqlite3.connect(home / "data.db")
+    try:
+        return database.execute(sql).fetchall()
+    finally:
+        database.close()
 
 
 def test_a_run_loads_the_file_and_publishes_what_it_did(home: Path, tmp_path: Path, artifacts: Artifacts) -> None:
@@ -28,20 +48,39 @@ def test_a_run_loads_the_file_and_publishes_what_it_did(home: Path, tmp_path: Pa
     state = ingest_file(str(path), return_state=True)
     assert state.is_completed()
     assert state.message == "2 rows of Weather|2026.csv loaded into the table weather_2026"
-    with sqlite3.connect(home / "data.db") as database:
-        assert database.execute("SELECT * FROM weather_2026").fetchall() == [("Oslo", 4.5), ("Rome", 19.0)]
-    database.close()
+    assert state.result()["rows"] == 2
+    assert query(home, "SELECT * FROM weather_2026") == [("Oslo", 4.5), ("Rome", 19.0)]
     shown = artifacts(state)
-    assert shown["ingest-weather-2026-columns"] == [
-        {"column": "city", "holds": "text", "empty values": 0},
-        {"column": "degrees", "holds": "real", "empty values": 0},
+    assert [(one["column"], one["type"], one["empty"]) for one in shown["ingest-weather-2026-columns"]] == [
+        ("city", "text", 0),
+        ("degrees", "real", 0),
     ]
-    assert r"| file | Weather\|2026.csv |" in shown["ingest-weather-2026"]
-    assert "| rows | 2 |" in shown["ingest-weather-2026"]
-    assert "| seconds | " in shown["ingest-weather-2026"]
+    page = shown["ingest-weather-2026"]
+    assert r"| file | Weather\|2026.csv |" in page
+    assert "| rows | 2 |" in page
+    assert "| rows a second | " in page
+    assert "| delimiter | ',': 100% of the rows looked at have 2 fields as the header has |" in page
+    assert r"| degrees | real | ░░░░░░░░░░ 0.0% | 4.5 … 19.0 |" in page
 
     again = ingest_file(str(path), return_state=True)
     assert again.message == "Weather|2026.csv is in the table weather_2026 already: nothing to do"
+    assert artifacts(again) == {}
+
+
+def test_a_long_load_shows_how_far_it_is_and_how_fast(
+    home: Path, tmp_path: Path, prefect: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SECONDS_BETWEEN_UPDATES", 0)
+    path = tmp_path / "many.csv"
+    path.write_text("a,b\n" + "1,2\n" * 900_000)
+    state = ingest_file(str(path), return_state=True)
+    where = {
+        "artifacts": {"flow_run_id": {"any_": [str(state.state_details.flow_run_id)]}, "type": {"any_": ["progress"]}}
+    }
+    (found,) = prefect.request("POST", "/artifacts/filter", json=where).json()
+    assert found["data"] == 100.0
+    assert found["description"].startswith("many.csv: 100% of the work, ")
+    assert found["description"].endswith(" rows a second")
 
 
 def test_a_broken_file_fails_its_run_with_a_message_for_people(home: Path, tmp_path: Path) -> None:
@@ -50,46 +89,106 @@ def test_a_broken_file_fails_its_run_with_a_message_for_people(home: Path, tmp_p
     state = ingest_file(str(path), return_state=True)
     assert state.is_failed()
     assert state.message == "broken.csv, line 2: 1 field where the header names 2: column 'degrees' has none"
-    with pytest.raises(BadFile):
+    with pytest.raises(RefusedFile):
         state.result()
-    assert not (home / "data.db").exists()
+
+
+def test_a_file_that_costs_too_much_fails_its_run(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n3,4\n")
+    state = ingest_file(str(tmp_path / "x.csv"), budget={"rows": 1}, return_state=True)
+    assert "the budget rows = 1 is reached" in str(state.message)
 
 
 def test_a_table_of_sluice_itself_is_not_loaded_into(home: Path, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a\n1\n")
     state = ingest_file(str(tmp_path / "x.csv"), table="sluice_loads", return_state=True)
-    assert "the table 'sluice_loads' cannot be loaded into" in str(state.message)
+    assert state.is_failed()
+    assert "sluice_loads" in str(state.message)
+
+
+def test_the_contract_of_the_project_or_of_the_parameter_is_held(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "contracts").mkdir()
+    contract = tmp_path / "contracts" / "w.yaml"
+    contract.write_text('path: "w*.csv"\ndialect: {delimiter: "|"}\nsluice: {table: weather}\n')
+    monkeypatch.setenv("SLUICE_CONTRACTS", f'["{tmp_path / "contracts"}"]')
+    path = tmp_path / "w1.csv"
+    path.write_text("a;b|c\n1;2|3\n")
+    assert ingest_file(str(path), return_state=True).message == "1 row of w1.csv loaded into the table weather"
+    assert query(home, 'SELECT "a;b", c FROM weather') == [("1;2", 3)]
+    (tmp_path / "x.csv").write_text("a;b|c\n1;2|3\n")
+    assert "can be read in 2 ways" in str(ingest_file(str(tmp_path / "x.csv"), return_state=True).message)
+    named = ingest_file(str(tmp_path / "x.csv"), contract=str(contract), return_state=True)
+    assert named.message == "1 row of x.csv loaded into the table weather"
+    contract.write_text("path: w*.csv\ndialect: {delimitr: x}\n")
+    broken = ingest_file(str(path), return_state=True)
+    assert "w.yaml:2 cannot be used: dialect.delimitr" in str(broken.message)
+
+
+@pytest.mark.usefixtures("_collected")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    ("answer", "name", "message"),
+    [
+        (
+            {"approved": True},
+            "Completed",
+            "1 row of w.csv loaded into the table w, 2 bad rows put into w.csv.rejected.csv",
+        ),
+        (
+            {"approved": False, "by": "ada"},
+            "Rejected",
+            (
+                "w.csv, line 3, column 'city': is empty, and the contract requires a value (and 1 more of 3 rows);"
+                " 66.7% of the rows are bad, and the contract allows 10.0% (max_bad_share): the others need an"
+                " approval: loading the other rows was refused by ada"
+            ),
+        ),
+    ],
+)
+def test_a_file_with_many_bad_rows_waits_for_an_approval_that_sees_them(  # noqa: PLR0917 - fixtures
+    home: Path,
+    tmp_path: Path,
+    prefect: SyncPrefectClient,
+    waiting_run: Callable[[str], uuid.UUID],
+    artifacts: Artifacts,
+    answer: dict[str, Any],
+    name: str,
+    message: str,
+) -> None:
+    path = tmp_path / "w.csv"
+    path.write_text("city,degrees\nOslo,4.5\n,1\nRome,-100\n")
+    with ThreadPoolExecutor(1) as pool:
+        ending = pool.submit(ingest_file, str(path), contract=CONTRACT, approve_within_seconds=30, return_state=True)
+        waiting = waiting_run("load-w.csv")
+        assert not (home / "data.db").exists() or query(home, "SELECT name FROM sqlite_master WHERE name = 'w'") == []
+        prefect.resume_flow_run(waiting, run_input=answer)
+        state = ending.result()
+    assert (state.name, state.message) == (name, message)
+    (page,) = [text for key, text in artifacts(state).items() if str(key).startswith("bad-rows-w-csv-")]
+    assert "2 of 3 rows of w.csv are bad (66.7%)" in page
+    assert r"| w.csv, line 4 | degrees | -100 | is below -90.0 |" in page
+    assert (tmp_path / "rejected" / "w.csv.rejected.csv").exists() == answer["approved"]
+
+
+def test_an_approval_that_nobody_gives_fails_the_run(home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "w.csv"
+    path.write_text("city,degrees\nOslo,4.5\n,1\n")
+    state = ingest_file(str(path), contract=CONTRACT, approve_within_seconds=0.5, return_state=True)
+    assert (state.name, state.is_failed()) == ("Rejected", True)
+    assert "nobody approved of it within 0.5 s" in str(state.message)
 
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[str]:
-    """A PostgreSQL of its own, as a SQLAlchemy URL."""
-    tools = {name: shutil.which(name) for name in ("initdb", "pg_ctl")}
-    if not all(tools.values()):
-        pytest.skip("PostgreSQL is not installed")
-    directory = Path(subprocess.check_output(["mktemp", "-d", "/tmp/sluice-pg-XXXXXX"], text=True).strip())
-    user: dict[str, Any] = {}
-    if os.getuid() == 0:  # PostgreSQL refuses to run as root
-        shutil.chown(directory, "nobody")
-        user = {"user": "nobody"}
-    port = claim_port(0, "a free port")
-
-    def call(*command: str) -> None:
-        subprocess.run(command, check=True, capture_output=True, cwd="/", **user)
-
-    data = str(directory / "data")
-    call(str(tools["initdb"]), "-D", data, "-U", "sluice", "-A", "trust")
-    options = f"-p {port} -k {directory} -c listen_addresses=127.0.0.1 -c fsync=off"
-    control = (str(tools["pg_ctl"]), "-D", data)
-    call(*control, "-o", options, "-l", str(directory / "log"), "-w", "start")
-    yield f"postgresql+psycopg://sluice@127.0.0.1:{port}/postgres"
-    call(*control, "-m", "immediate", "stop")
-    shutil.rmtree(directory)
+    with postgresql() as url:
+        yield url
 
 
 def rows(url: str, sql: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(url.replace("+psycopg", "")) as connection:
-        found = connection.execute(sql)
+        found = connection.execute(sql)  # type: ignore[call-overload]
         return found.fetchall() if found.description else []
 
 
@@ -105,18 +204,16 @@ def test_postgresql_takes_a_file_through_its_url(postgres: str, tmp_path: Path, 
     assert not home.exists()
 
 
-def test_postgresql_converts_text_to_the_types_of_a_table_that_is_there_or_names_the_lines(
+def test_postgresql_converts_text_to_the_types_of_a_table_that_is_there_or_names_the_line(
     postgres: str, tmp_path: Path
 ) -> None:
     rows(postgres, "CREATE TABLE typed (at timestamptz, price numeric(20, 2))")
     good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
     good.write_text("at,price\n2026-03-01T10:00:00+02:00,12345678901234567.25\n")
     bad.write_text("price\n1\nabc\n")
-    load_rows.fn(good, inspect_file.fn(good), "typed", postgres)
+    assert ingest_file(str(good), "typed", postgres, return_state=True).is_completed()
     state = ingest_file(str(bad), "typed", postgres, return_state=True)
-    assert "bad.csv, lines 2 to 3: the database refuses a row: invalid input syntax for type numeric" in str(
-        state.message
-    )
+    assert str(state.message).startswith("bad.csv, line 3, column 'price': 'abc' is not a number of 20 digits")
     assert rows(postgres, "SELECT at AT TIME ZONE 'UTC' = '2026-03-01 08:00', price::text FROM typed") == [
         (True, "12345678901234567.25")
     ]
@@ -127,8 +224,11 @@ def test_loads_that_create_the_same_table_on_postgresql_all_succeed(postgres: st
     paths = [tmp_path / f"{n}.csv" for n in range(3)]
     for n, path in enumerate(paths):
         path.write_text("n\n" + f"{n}\n" * 50)
+    contract = {"dialect": {"header": True}}
     with ThreadPoolExecutor(len(paths)) as pool:
-        states = list(pool.map(lambda path: ingest_file(str(path), "many", postgres, return_state=True), paths))
+        states = list(
+            pool.map(lambda path: ingest_file(str(path), "many", postgres, contract=contract, return_state=True), paths)
+        )
     assert [state.type.value for state in states] == ["COMPLETED"] * len(paths)
     assert rows(postgres, "SELECT count(*), count(DISTINCT n) FROM many") == [(150, 3)]
 
@@ -141,7 +241,7 @@ def test_a_database_that_is_not_there_is_named_after_a_few_attempts(
     path.write_text("a\n1\n")
     url = f"postgresql+psycopg://sluice:hush@127.0.0.1:{claim_port(0, 'a free port')}/postgres"
     state = ingest_file(str(path), database_url=url, return_state=True)
-    assert "x.csv was not loaded into x: connection" in str(state.message)
+    assert "x.csv was not loaded: connection" in str(state.message)
     assert "hush" not in str(state.message)
 
 
@@ -154,4 +254,4 @@ def test_a_files_name_does_not_lead_to_a_table_that_another_flow_has_yet_to_make
     state = ingest_file(str(tmp_path / name), reserved_tables=reserved, return_state=True)
     assert state.is_failed()
     assert "is kept for another flow" in str(state.message)
-    assert not (home / "data.db").exists()
+    assert not (home / "data.db").exists() or query(home, "SELECT name FROM sqlite_master") == []

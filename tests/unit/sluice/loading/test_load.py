@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import sqlite3
 import threading
@@ -15,6 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sluice.budgets import Budget
+from sluice.errors import OverBudget
 from sluice.loading import load_file
 from sluice.loading.contract import parse_contract
 from sluice.loading.errors import AmbiguousFile, RefusedFile
@@ -522,3 +525,41 @@ def test_a_file_that_was_put_away_under_another_name_goes_to_the_table_of_its_ow
 @pytest.mark.parametrize("name", ["x~1.csv", "x~2b.csv", "x~02.csv"])
 def test_other_names_with_a_tilde_are_their_own(written: Any, database: Path, name: str) -> None:
     assert load(written(name, "id\n1\n"), database, None).table != "x"
+
+
+@pytest.mark.parametrize(
+    ("limit", "value"), [("rows", 99), ("columns", 1), ("cells", 199), ("line_bytes", 5), ("unpacked_bytes", 100)]
+)
+def test_each_limit_says_its_name_its_value_and_how_to_raise_it(
+    written: Any, database: Path, limit: str, value: int
+) -> None:
+    path = written("orders.csv", "one,two\n" + "1,2\n" * 100)
+    with pytest.raises(OverBudget) as caught:
+        load(path, database, budget=Budget.model_validate({limit: value}))
+    message = str(caught.value)
+    assert "orders.csv" in message
+    assert f"the budget {limit} = {value} is reached" in message
+    assert f'{{"{limit}": {2 * value}}}' in message
+    assert "parameter `budget`" in message
+    assert load(path, database).rows == 100
+
+
+def test_large_values_are_loaded_a_few_at_a_time(tmp_path: Path, database: Path) -> None:
+    path = tmp_path / "x.parquet"
+    values = [f"{number:02}" + "y" * 5_000_000 for number in range(12)]
+    pq.write_table(pa.table({"s": values}), path, compression="none")
+    load(path, database, budget=Budget(expansion_ratio=1000))
+    assert query(database, "SELECT count(*), min(length(s)), max(substr(s, 1, 2)) FROM t") == [(12, 5_000_002, "11")]
+
+
+def test_the_same_rows_come_out_of_every_format(written: Any, database: Path, tmp_path: Path) -> None:
+    expected = [{"city": "Oslo", "n": 1}, {"city": "Rome", "n": None}]
+    as_json = json.dumps(expected)
+    pq.write_table(pa.Table.from_pylist(expected), tmp_path / "x.parquet")
+    written("x.json", as_json)
+    written("x.json.gz", gzip.compress(as_json.encode()))
+    written("x.jsonl", "\n\n".join(json.dumps(row) for row in expected))
+    written("X.CSV.GZ", gzip.compress(b"city,n\nOslo,1\nRome,\n"))
+    for number, name in enumerate(["x.parquet", "x.json", "x.json.gz", "x.jsonl", "X.CSV.GZ"]):
+        load(tmp_path / name, database, f"t{number}")
+        assert query(database, f"SELECT * FROM t{number}") == [("Oslo", 1), ("Rome", None)]
