@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from decimal import Decimal
-from enum import Flag, auto
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
@@ -31,20 +30,6 @@ _SHORT: Final = 16
 """A number of 15 digits and a point is the same as a 64-bit float."""
 
 Rows: TypeAlias = Iterator[tuple[int, dict[str, Any]]]
-
-
-class Holds(Flag):
-    """What the values of a column are; ``null`` is nothing."""
-
-    NOTHING = 0
-    BOOLEAN = auto()
-    INTEGER = auto()
-    LARGE = auto()
-    """Integers of 64 bits that a 64-bit float would round."""
-    FRACTION = auto()
-    EXACT = auto()
-    """Numbers that neither 64 bits nor a 64-bit float hold."""
-    TEXT = auto()
 
 
 def read_json(member: Member, contract: Contract | None) -> Reading:
@@ -99,14 +84,17 @@ def read_json_lines(member: Member, contract: Contract | None) -> Reading:
             for number, line in enumerate(lines, start=1):
                 lines.end_record()
                 if line.strip():
-                    yield number, _parse(line.rstrip(), f"{member.label}, line {number}")
+                    yield number, _parse(line.strip(), f"{member.label}, line {number}")
 
     return _reading(member, contract, values, {"encoding": f"{encoding.name}: {encoding.why}"})
 
 
 def _parse(line: str, where: str) -> Any:
     try:
-        return DECODER.decode(line)
+        value, end = DECODER.raw_decode(line)
+        if end < len(line):
+            raise json.JSONDecodeError("Extra data", line, end)  # noqa: TRY301 - told as the others are
+        return value  # noqa: TRY300
     except json.JSONDecodeError as error:
         raise RefusedFile(
             f"{where}, character {error.colno}: not JSON that can be read ({error.msg}); a document of several lines "
@@ -125,7 +113,7 @@ def _reading(
     evidence: dict[str, Any],
 ) -> Reading:
     holds = _look(_rows(member, values()), member)
-    columns = {name: _column(name, held, contract) for name, held in holds.items()}
+    columns = {name: _column(name, kinds, contract) for name, kinds in holds.items()}
     most = max(1, min(_BATCH_ROWS, _BATCH_CELLS // max(1, len(columns))))
 
     def batches() -> Iterator[RowBatch]:
@@ -160,18 +148,19 @@ def _named(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-def _look(rows: Rows, member: Member) -> dict[str, Holds]:
-    """What the columns hold, in the order in which they appear."""
-    holds: dict[str, Holds] = {}
+def _look(rows: Rows, member: Member) -> dict[str, set[str]]:
+    """What the values of the columns are, in the order in which the columns appear; ``null`` is nothing."""
+    holds: dict[str, set[str]] = {}
     spelled: dict[str, tuple[str, int]] = {}
     for line, row in rows:
         for name, value in row.items():
-            known = holds.get(name)
-            if known is None:
+            kinds = holds.get(name)
+            if kinds is None:
                 _check_name(name, line, spelled, member)
-                known = Holds.NOTHING
                 member.budget.check("columns", len(holds) + 1, f"{member.label} has more than {len(holds)} columns")
-            holds[name] = known | _held(value)
+                kinds = holds[name] = set()
+            if value is not None and "text" not in kinds:
+                kinds.add(_KINDS.get(type(value), _text_kind)(value))
     return holds
 
 
@@ -184,20 +173,26 @@ def _check_name(name: str, line: int, spelled: dict[str, tuple[str, int]], membe
         )
 
 
-def _held(value: Any) -> Holds:
-    match value:
-        case None:
-            return Holds.NOTHING
-        case bool():
-            return Holds.BOOLEAN
-        case int():
-            if abs(value) <= 2**53:
-                return Holds.INTEGER
-            return Holds.LARGE if -(2**63) <= value < 2**63 else Holds.EXACT
-        case Decimal():
-            return Holds.FRACTION if _is_float(value) else Holds.EXACT
-        case _:
-            return Holds.TEXT
+def _integer_kind(value: int) -> str:
+    """``large``: a 64-bit float would round it; ``exact``: 64 bits do not hold it either."""
+    if -(2**53) <= value <= 2**53:
+        return "integer"
+    return "large" if -(2**63) <= value < 2**63 else "exact"
+
+
+def _fraction_kind(value: Decimal) -> str:
+    return "fraction" if _is_float(value) else "exact"
+
+
+def _boolean_kind(_value: bool) -> str:
+    return "boolean"
+
+
+def _text_kind(_value: Any) -> str:
+    return "text"
+
+
+_KINDS: Final[dict[type, Callable[[Any], str]]] = {bool: _boolean_kind, int: _integer_kind, Decimal: _fraction_kind}
 
 
 def _is_float(value: Decimal) -> bool:
@@ -208,20 +203,18 @@ def _is_float(value: Decimal) -> bool:
     return math.isfinite(number) and Decimal(repr(number)) == value
 
 
-def _column(name: str, held: Holds, contract: Contract | None) -> tuple[pa.DataType, Callable[[Any], Any]]:
+def _column(name: str, kinds: set[str], contract: Contract | None) -> tuple[pa.DataType, Callable[[Any], Any]]:
     """The type that gives all values back unchanged, and what makes one of its values."""
     wanted = contract.field_of(name) if contract is not None else None
     if wanted is not None and wanted.type == "string":
         return pa.string(), _text
-    match held:
-        case Holds.BOOLEAN:
-            return pa.bool_(), bool
-        case _ if held and not held & ~(Holds.INTEGER | Holds.LARGE):
-            return pa.int64(), int
-        case _ if held and not held & ~(Holds.INTEGER | Holds.FRACTION):
-            return pa.float64(), float
-        case _:
-            return pa.string(), _text
+    if not kinds or kinds & {"text", "exact"} or ("boolean" in kinds and len(kinds) > 1):
+        return pa.string(), _text
+    if kinds == {"boolean"}:
+        return pa.bool_(), bool
+    if kinds <= {"integer", "large"}:
+        return pa.int64(), int
+    return (pa.float64(), float) if "large" not in kinds else (pa.string(), _text)
 
 
 def _text(value: Any) -> str:

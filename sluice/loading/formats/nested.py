@@ -8,8 +8,10 @@ import math
 from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
+
+_ENCODE: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False).encode
 
 
 def json_text(value: Any) -> str:
@@ -17,16 +19,23 @@ def json_text(value: Any) -> str:
 
     Bytes become base64, times ISO 8601, durations ISO 8601 as well, and what is no number (NaN, infinity) null.
     """
+    try:
+        return _ENCODE(value)  # several times as fast, for all that Python itself has in JSON
+    except (TypeError, ValueError):
+        return _written(value)
+
+
+def _written(value: Any) -> str:
     match value:
         case Decimal():
             text = str(value) if value.is_finite() else "null"
         case float():
             text = repr(value) if math.isfinite(value) else "null"
         case Mapping():
-            pairs = (f"{json.dumps(str(key), ensure_ascii=False)}: {json_text(one)}" for key, one in value.items())
+            pairs = (f"{json.dumps(str(key), ensure_ascii=False)}: {_written(one)}" for key, one in value.items())
             text = f"{{{', '.join(pairs)}}}"
         case list() | tuple():
-            text = f"[{', '.join(map(json_text, value))}]"
+            text = f"[{', '.join(map(_written, value))}]"
         case bytes():
             text = f'"{base64.b64encode(value).decode()}"'
         case timedelta():
