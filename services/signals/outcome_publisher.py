@@ -58,7 +58,7 @@ class OutcomePublisher:
 
     def status(self) -> Mapping[str, Any]:
         """Degraded while outcomes cannot be published."""
-        return {"degraded": f"outcomes of signals are not told: {self._trouble}"} if self._trouble else {}
+        return {"degraded": f"outcomes of signals cannot be published: {self._trouble}"} if self._trouble else {}
 
     async def run(self) -> None:
         """Publish until cancelled."""

@@ -560,6 +560,4 @@ def _is_effect(name: bytes, value: bytes) -> None:
         raise ValueError("not an effect")
 
 
-KEYS: Final = (
-    Key(OPEN + "*", "hash", "effect of an event that is not finished", "until all of them are final", _is_effect),
-)
+KEYS: Final = (Key(OPEN + "*", "hash", "effect of an unfinished event", "until all of them are final", _is_effect),)

@@ -278,11 +278,11 @@ KEYS: Final = (
     Key(
         FILES + "*:events",
         "hash",
-        "event of a file that is in flight",
+        "unfinished event of a file",
         "until its end is settled",
         pair(_file_event, _in_flight),
     ),
-    Key(FILES + "*:due", "hash", "end of a file's event", "until the file is put away", pair(_file_event, is_object)),
+    Key(FILES + "*:due", "hash", "end of a file's event", "until the file is archived", pair(_file_event, is_object)),
     Key(FILES + "*:numbers", "hash", "number of a watch's files", "for good", pair(is_text, is_number)),
     Key(FILES + "*:root", "string", "identity of a watch's folder", "for good", is_text),
     Key(FILES + "*:content:*", "string", "digest of a content that ran", "files.content_memory_seconds", is_text),

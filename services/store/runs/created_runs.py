@@ -123,7 +123,7 @@ KEYS: Final = (
         _is_record,
         whole=True,
     ),
-    Key(RUNS, "zset", "id of an open run", "until the run is over", scored(is_uuid)),
+    Key(RUNS, "zset", "id of an active run", "until the run is over", scored(is_uuid)),
     Key(CONTACT, "string", "time when all that Prefect had to say was known", "for good", _moment),
-    Key(ACTIVE + "*", "set", "id of a rule's open run", "until the run is over", is_uuid),
+    Key(ACTIVE + "*", "set", "id of a rule's active run", "until the run is over", is_uuid),
 )

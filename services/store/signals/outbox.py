@@ -98,8 +98,8 @@ KEYS: Final = (
     Key(
         OUTBOX,
         "stream",
-        "outcome of a signal that is still to be told",
-        "until it is told",
+        "outcome of a signal that is not published yet",
+        "until it is published",
         lambda fields: _told((b"0-0", fields)),
     ),
 )

@@ -58,7 +58,7 @@ class FileArchiver:
                 ledger=ledger,
                 turn=turn(f"files-archive:{name}"),
                 rescan=lambda name=name: rescan(name),  # type: ignore[misc]
-                backoff=_backoff(f"put files of {name} away", backoff),
+                backoff=_backoff(f"archive files of {name}", backoff),
                 checkpoint=checkpoint,
             )
             for name, source in sources.items()
@@ -69,7 +69,7 @@ class FileArchiver:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._read(), name="read how events ended")
             for name, folder_archiver in self._folder_archivers.items():
-                tasks.create_task(folder_archiver.run(), name=f"put away {name}")
+                tasks.create_task(folder_archiver.run(), name=f"archive files of {name}")
 
     def status(self) -> Mapping[str, Any]:
         """Degraded with the reason while files cannot be archived."""
