@@ -5,16 +5,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sluice.loading.batch import BadRow, RowBatch
 from sluice.loading.columns import LoadColumn
-
-MASKED: Final = "(masked)"
-"""Stands for a value with personal data."""
+from sluice.loading.showing import MASKED
 
 Places = Callable[[], pa.Int64Array]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,6 +16,7 @@ from sluice.loading.conversion import Conversion, Converted, conversion_of, time
 from sluice.loading.errors import RefusedFile
 from sluice.loading.inference import ColumnLook
 from sluice.loading.names import column_key
+from sluice.loading.showing import MASKED, content
 
 _OFFSET: Final = re.compile(r".*[0-9](?:Z|[+-][0-9]{2}:?[0-9]{2})")
 
@@ -98,6 +99,8 @@ class LoadColumn:
 
     def bad(self, values: pa.Array) -> Iterator[tuple[pa.BooleanArray, str]]:
         """Where converted values break the contract, and why."""
+        if self.secret and pa.types.is_string(values.type):
+            yield pc.equal(values, MASKED), "stands for a value that was masked: put the value itself in its place"
         if self.checks is not None:
             yield from self.checks.bad(values)
 
@@ -166,15 +169,17 @@ def columns_of(names: Sequence[str], contract: Contract | None, *, typed: bool, 
     there = [one.spec.name for one in found]
     lacking = [name for name in by_name if name not in there]
     if lacking:
-        raise RefusedFile(f"{label} lacks the columns {lacking} of the contract; it has {list(names)}")
+        raise RefusedFile(f"{label} lacks the columns {lacking} of the contract; it has {_shown(names, by_key)}")
     twice = {name for name in there if name in by_name and there.count(name) > 1}
     if twice:
-        raise RefusedFile(f"{label} has the columns {sorted(twice)} of the contract more than once: {list(names)}")
+        raise RefusedFile(
+            f"{label} has the columns {sorted(twice)} of the contract more than once: {_shown(names, by_key)}"
+        )
     unknown = [name for name in there if name not in by_name]
     if by_name and unknown and contract is not None and contract.sluice.new_columns == "refuse":
         raise RefusedFile(
-            f"{label} has the columns {unknown}, which the contract does not name: add them there, or write "
-            "`new_columns: add` under `sluice`"
+            f"{label} has the columns {_shown(unknown, by_key)}, which the contract does not name: add them there, or "
+            "write `new_columns: add` under `sluice`"
         )
     return found
 
@@ -193,6 +198,11 @@ def check_fields(contract: Contract) -> Iterator[tuple[tuple[str | int, ...], st
 def _fields(schema: FileSchema | None) -> tuple[dict[str, ContractField], dict[str, ContractField]]:
     by_name = {one.name: one for one in schema.fields} if schema is not None else {}
     return by_name, {_key(name): one for name, one in by_name.items()}
+
+
+def _shown(names: Sequence[str], known: Mapping[str, ContractField]) -> list[str]:
+    """Names that the contract does not know may be values, where a file has no line with names."""
+    return [name if _key(name) in known else content(name) for name in names]
 
 
 def _key(name: str) -> str:

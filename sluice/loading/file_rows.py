@@ -11,6 +11,7 @@ from sluice.loading.contract import Contract
 from sluice.loading.errors import RefusedFile
 from sluice.loading.formats import read
 from sluice.loading.names import column_key
+from sluice.loading.showing import content
 from sluice.loading.source import Member
 
 OnProgress = Callable[[float, int], None]
@@ -63,8 +64,9 @@ class FileRows:
         wanted = [column_key(name.strip()) for name in self.columns]
         if len(reading.columns) != len(self.columns) or set(wanted) != set(places):
             raise RefusedFile(
-                f"{member.label} has the columns {reading.columns}, and {self.members[0][0].label} has {self.columns}: "
-                "the files of an archive go into one table, so they must have the same columns"
+                f"{member.label} has the columns {[content(one) for one in reading.columns]}, and "
+                f"{self.members[0][0].label} has {[content(one) for one in self.columns]}: the files of an archive "
+                "go into one table, so they must have the same columns"
             )
         return [places[name] for name in wanted]
 

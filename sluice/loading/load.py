@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from pydantic import SecretStr
+
 from sluice.budgets import Budget
 from sluice.display import visible
 from sluice.errors import FileChanged, FileRefused, TableRefused
@@ -22,9 +24,11 @@ from sluice.loading.contract import Contract, FileDialect, LoadRules
 from sluice.loading.errors import AlreadyLoaded, RefusedFile
 from sluice.loading.file_rows import FileRows, OnProgress, file_rows
 from sluice.loading.inspection import inspect
+from sluice.loading.masking import masking_of, masks_of
 from sluice.loading.names import NameFromFile, as_dropped, original_name, table_of, without_packing
 from sluice.loading.rejects import TOLD
 from sluice.loading.report import LoadReport
+from sluice.loading.showing import hiding
 from sluice.loading.source import members
 from sluice.loading.targets import Destination, FileVersion, open_target
 from sluice.loading.transfer import LookedAt, Transfer
@@ -61,6 +65,7 @@ def load_file(
     budget: Budget = BUDGET,
     flow: str = "load-file",
     reserved_tables: Sequence[str] = (),
+    masking_secret: SecretStr | None = None,
     approved: bool = False,
     progress: OnProgress | None = None,
 ) -> LoadReport:
@@ -68,6 +73,7 @@ def load_file(
 
     The table is ``table``, or that of the contract, or is named after the file; then it is never one of
     ``reserved_tables``, nor one that another flow claimed. The same version of a file goes into a table once.
+    ``masking_secret`` is that of columns masked with ``hmac``, by default the environment's ``SLUICE_MASKING_SECRET``.
     ``progress`` is told the share of the work that is done, from 0 to 1, and the rows read so far. ``approved`` says
     that a person has approved of loading the good rows, however many are bad; it counts where the contract says
     ``approve``.
@@ -84,10 +90,12 @@ def load_file(
         to = destination(raw, request)
         if target.is_loaded(to, version):
             return LoadReport(version.name, to.full_name, to.mode, 0, already=True)
+        masking = masking_of(contract, masking_secret)
         half = _Halves(progress)
         looked_at = look_at(raw, request, half.first)
         try:
-            report = Transfer(looked_at, to, version, raw, request.contract, half.second, approved).run(target)
+            with hiding(bool(masking)):
+                report = Transfer(looked_at, to, version, raw, contract, masking, half.second, approved).run(target)
         except AlreadyLoaded:  # by another load meanwhile
             return LoadReport(version.name, to.full_name, to.mode, 0, already=True)
         return replace(report, seconds=time.perf_counter() - started, bytes=raw.size)
@@ -101,10 +109,11 @@ def look_at(raw: OpenedFile, request: LoadRequest, progress: OnProgress | None =
     if original is not None and contract is not None:  # as `RejectedRows` writes it
         written = FileDialect(delimiter=",", header=True, quote_char='"')
         contract = contract.model_copy(update={"dialect": written, "encoding": "utf-8", "format": None})
-    rows = file_rows(list(members(raw, name, request.budget)), contract, display(name))
-    if original is not None:
-        rows = _without_told(rows)
-    return LookedAt(rows, inspect(rows, contract, progress))
+    with hiding(bool(masks_of(contract))):
+        rows = file_rows(list(members(raw, name, request.budget)), contract, display(name))
+        if original is not None:
+            rows = _without_told(rows)
+        return LookedAt(rows, inspect(rows, contract, progress))
 
 
 def destination(raw: OpenedFile, request: LoadRequest) -> Destination:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import SecretStr
 
-from sluice.loading.contract import Mask
+from sluice.loading.contract import Contract, Mask
 from sluice.loading.errors import RefusedFile
 
 SECRET_VARIABLE: Final = "SLUICE_MASKING_SECRET"  # noqa: S105 - its name
@@ -45,6 +45,9 @@ class Masking:
         self._masks = dict(masks)
         self._change = {name: _change(mask, _key(secret, hashed)) for name, mask in masks.items()}
 
+    def __bool__(self) -> bool:
+        return bool(self._masks)
+
     def __contains__(self, column: str) -> bool:
         return column in self._masks
 
@@ -56,7 +59,7 @@ class Masking:
     def batch(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """The rows after masking."""
         schema = self.schema(rows.schema)
-        return pa.record_batch([self._column(name, rows.column(name)) for name in schema.names], schema=schema)
+        return pa.record_batch([self.column(name, rows.column(name)) for name in schema.names], schema=schema)
 
     def text(self, column: str, value: str) -> str:
         """A single value of a column, as it may be shown."""
@@ -64,13 +67,28 @@ class Masking:
             return value
         if self._masks[column].kind == "drop":
             return HIDDEN
-        return str(self._column(column, pa.array([value], pa.string()))[0])
+        return str(self.column(column, pa.array([value], pa.string()))[0])
 
-    def _column(self, name: str, values: pa.Array) -> pa.Array:
+    def column(self, name: str, values: pa.Array) -> pa.Array:
+        """The values of a column after masking; those that are not masked as they are."""
         change = self._change.get(name)
         if change is None:
             return values
         return change(values if pa.types.is_string(values.type) else _written(values))
+
+
+def masking_of(contract: Contract | None, secret: SecretStr | None = None) -> Masking:
+    """What a contract asks for, by the names of its fields; the secret is by default that of the environment.
+
+    Raises `RefusedFile` like `Masking`.
+    """
+    return Masking(masks_of(contract), secret or masking_secret())
+
+
+def masks_of(contract: Contract | None) -> dict[str, Mask]:
+    """By the name of a field: how it is masked."""
+    fields = contract.file_schema.fields if contract is not None and contract.file_schema is not None else ()
+    return {one.name: one.mask for one in fields if one.mask is not None}
 
 
 def masking_secret() -> SecretStr | None:

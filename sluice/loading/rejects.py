@@ -15,6 +15,7 @@ from sluice.loading.batch import BadRow
 from sluice.loading.checking import CheckedBatch
 from sluice.loading.errors import RefusedFile
 from sluice.loading.names import REJECTED_ENDING
+from sluice.loading.showing import MASKED
 
 TOLD: Final = ("sluice_place", "sluice_column", "sluice_value", "sluice_reason")
 """The columns that say what is wrong with a row; when the file is dropped again they are passed over."""
@@ -23,8 +24,10 @@ TOLD: Final = ("sluice_place", "sluice_column", "sluice_value", "sluice_reason")
 class RejectedRows:
     """Writes bad rows beside where they belong; they appear there with `keep`, and are gone without it."""
 
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+    def __init__(self, path: Path, columns: Sequence[str], masked: Sequence[bool]) -> None:
+        """``masked`` says of each column whether its values are shown nowhere."""
         self._path = path
+        self._masked = masked
         self.count = 0
         if any(folder.is_symlink() for folder in (path.parent, path)):
             raise RefusedFile(f"the bad rows cannot be written: {path} lies behind a symbolic link")
@@ -38,13 +41,15 @@ class RejectedRows:
     def add(self, label: str, checked: CheckedBatch) -> None:
         """Write the bad rows of a batch.
 
-        A record with another number of fields keeps that number, so that it is bad again if it is not mended.
+        A record with another number of fields keeps that number, so that it is bad again if it is not mended. Which of
+        them belong to a masked column is not known, so that none is shown where there is one.
         """
         rows = zip(*(column.to_pylist() for column in checked.refused.columns), strict=True)
         for bad, values in zip(checked.bad, rows, strict=False):
-            self._write(label, bad, ["" if value is None else str(value) for value in values])
+            told = ["" if value is None else str(value) for value in values]
+            self._write(label, bad, [MASKED if mask else one for one, mask in zip(told, self._masked, strict=True)])
         for bad in checked.bad[checked.refused.num_rows :]:
-            self._write(label, bad, list(bad.fields))
+            self._write(label, bad, [MASKED if any(self._masked) else one for one in bad.fields])
 
     def keep(self) -> Path:
         """Put the file in its place, complete, under a name that no other file has."""

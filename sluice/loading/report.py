@@ -86,9 +86,14 @@ def bad_rows(found: Inspection, unit: str) -> BadRows:
 def columns_told(found: Inspection, names: Sequence[str], schema: pa.Schema | None) -> list[dict[str, Any]]:
     """The columns of a file that was inspected; ``schema`` has their types in the table."""
     told = []
-    for position, (name, column, profile) in enumerate(zip(names, found.columns, found.profiles, strict=True)):
-        type_ = schema.field(position).type if schema is not None else column.type
-        one: dict[str, Any] = {"column": name, "type": type_name(type_), **profile.told()}
+    places = iter(range(len(names)))
+    for column, profile in zip(found.columns, found.profiles, strict=True):
+        if column.dropped:
+            told.append({"column": column.spec.name, "type": "nothing", **profile.told(), "masked": "drop"})
+            continue
+        place = next(places)
+        type_ = schema.field(place).type if schema is not None else column.loaded_type
+        one: dict[str, Any] = {"column": names[place], "type": type_name(type_), **profile.told()}
         if pa.types.is_string(column.type):  # numbers at the beginning, and something else later
             one = {name: value for name, value in one.items() if name not in {"least", "most"}}
         if column.look.decimals is not None:

@@ -15,6 +15,7 @@ from sluice.loading.contract import Contract, LoadRules
 from sluice.loading.errors import RefusedFile
 from sluice.loading.file_rows import FileRows, OnProgress
 from sluice.loading.inspection import Inspection, inspect, said_of
+from sluice.loading.masking import Masking
 from sluice.loading.names import REJECTED_ENDING, column_names
 from sluice.loading.rejects import RejectedRows
 from sluice.loading.report import BadRows, LoadReport, bad_rows, columns_told
@@ -54,6 +55,7 @@ class Transfer:
     version: FileVersion
     raw: OpenedFile
     contract: Contract | None
+    masking: Masking
     progress: OnProgress | None
     approved: bool
     rejected: Path | None = None
@@ -96,7 +98,8 @@ class Transfer:
         with ExitStack() as stack:
             rejects = None
             if with_rejects:
-                rejects = RejectedRows(rejected_path(self.raw), self.looked_at.rows.columns)
+                masked = [one.secret for one in self.found.columns]
+                rejects = RejectedRows(rejected_path(self.raw), self.looked_at.rows.columns, masked)
                 stack.push(_discarding(rejects))
             load = stack.enter_context(target.load(self.to, plan.schema, self.version, unit=self.looked_at.rows.unit))
             self._write(load, plan, rejects)
@@ -123,7 +126,7 @@ class Transfer:
                 if rejects is None:
                     raise RefusedFile(said_of(label, checked.bad[0], self.looked_at.rows.unit))
                 rejects.add(label, checked)
-            arrays = [checked.good.column(position) for position in loaded]
+            arrays = [self.masking.column(columns[place].spec.name, checked.good.column(place)) for place in loaded]
             load.write(pa.RecordBatch.from_arrays(arrays, schema=plan.schema), checked.places)
 
     def _as_there(self, plan: LoadPlan, schema: pa.Schema) -> pa.Schema:

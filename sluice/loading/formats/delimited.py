@@ -19,7 +19,6 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
-from sluice.display import visible
 from sluice.loading.batch import BadRow, Reading, RowBatch
 from sluice.loading.contract import Contract
 from sluice.loading.errors import AmbiguousFile, RefusedFile
@@ -27,6 +26,7 @@ from sluice.loading.formats.blocks import Blocks, count_lines
 from sluice.loading.formats.dialect import SAMPLE_BYTES, DelimitedDialect, find_dialect
 from sluice.loading.formats.encodings import TextEncoding, encoding_of, not_utf8, open_utf8
 from sluice.loading.formats.text import empty_is_null
+from sluice.loading.showing import content
 from sluice.loading.source import Member
 
 _MARK: Final = re.compile(rb"[\r\n]\xef\xbb\xbf")
@@ -172,7 +172,7 @@ class DelimitedText:
         count, names = len(record), self.dialect.columns
         said = f"{count} field{'' if count == 1 else 's'} where the header names {len(names)}"
         if count < len(names):
-            return f"{said}: column {visible(names[count], 40)!r} has none"
+            return f"{said}: column {content(names[count], 40)!r} has none"
         if not any(record[len(names) :]):
             return f"{said}: the delimiter at the end is one too many"
         if any(value.lstrip(" ").startswith(self.dialect.quote_char) for value in record):

@@ -11,6 +11,7 @@ from typing import Final
 
 from sluice.display import visible
 from sluice.loading.errors import AmbiguousFile
+from sluice.loading.showing import content
 
 CANDIDATES: Final = (",", ";", "\t", "|")
 UNUSUAL: Final = (*":^~!#$&*=/\\§¦", "\x01", "\x02", "\x1c", "\x1e", "\x1f")
@@ -99,7 +100,7 @@ class TrialReading:
         return next(((line, len(row)) for line, row in found if len(row) != self.width), None)
 
     def shown(self) -> str:
-        names = ", ".join(repr(visible(name, 30)) for name in self.records[0][:5])
+        names = ", ".join(repr(content(name, 30)) for name in self.records[0][:5])
         more = ", …" if self.width > 5 else ""  # noqa: PLR2004 - as many as are shown
         said = f"with {spelled(self.delimiter)} it has {self.width} columns: {names}{more}"
         misfit = self.misfit()
@@ -156,7 +157,7 @@ def _check_single_column(sample: Sample) -> None:
             header = _later_header(reading)
             raise AmbiguousFile(
                 f"{sample.label}: line {reading.places[0]} names one column, "
-                f"{visible(reading.records[0][0], 40)!r}, and line {line} has {count} fields with {spelled(one)}. "
+                f"{content(reading.records[0][0], 40)!r}, and line {line} has {count} fields with {spelled(one)}. "
                 + (
                     f"If line {header} has the names, write `dialect: {{headerRows: [{header}]}}` in a contract; if "
                     if header
@@ -170,16 +171,16 @@ def _check_single_column(sample: Sample) -> None:
         reading = inner.records(one)
         if reading.width > 1 and len(reading.records) > 1 and reading.perfect:
             raise AmbiguousFile(
-                f"{sample.label}: every line is quoted as a whole, so it has one column {whole_lines.records[0][0]!r}; "
-                f"without those quotation marks, {reading.shown()}. Have it written without them; if there is one "
-                "column, write a contract with that one field in its schema"
+                f"{sample.label}: every line is quoted as a whole, so it has one column, "
+                f"{content(whole_lines.records[0][0], 40)!r}; without those quotation marks, {reading.shown()}. Have "
+                "it written without them; if there is one column, write a contract with that one field in its schema"
             )
     for one in UNUSUAL:
         reading = sample.records(one)
         if reading.width > 1 and len(reading.records) > 1 and reading.perfect:
             raise AmbiguousFile(
                 f"{sample.label} can be read in 2 ways: it has one column, "
-                f"{visible(reading.delimiter.join(reading.records[0]), 40)!r}; {reading.shown()}. Settle it in a "
+                f"{content(reading.delimiter.join(reading.records[0]), 40)!r}; {reading.shown()}. Settle it in a "
                 f"contract: {_line_of(one)}, or a schema with one field"
             )
     _check_aligned(sample)
@@ -193,7 +194,7 @@ def _check_aligned(sample: Sample) -> None:
     widths = {len(row.split()) for row in rows}
     if len(rows) > 1 and len(widths) == 1 and widths.isdisjoint({0, 1}):
         raise AmbiguousFile(
-            f"{sample.label} can be read in 2 ways: it has one column, {visible(rows[0], 40)!r}; or it has "
+            f"{sample.label} can be read in 2 ways: it has one column, {content(rows[0], 40)!r}; or it has "
             f"{widths.pop()} columns with spaces between them. Settle it in a contract: a schema with one field, or "
             '`dialect: {delimiter: " "}`, or the `width` of each field where columns are aligned'
         )

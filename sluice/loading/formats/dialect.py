@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from sluice.display import visible
 from sluice.loading.contract import Contract
 from sluice.loading.errors import AmbiguousFile, RefusedFile
 from sluice.loading.formats.delimiters import Sample, find_delimiter, spelled
 from sluice.loading.formats.headers import check_header
+from sluice.loading.showing import content
 
 SAMPLE_BYTES: Final = 256 * 1024
 """So much of a text is looked at; what is found is then held against every line of it."""
@@ -112,7 +112,7 @@ def _separator_line(text: str, label: str, contract: Contract) -> tuple[int, tup
     said = contract.dialect.delimiter
     if said is not None and said != found[1]:
         raise RefusedFile(
-            f"{label}: line 1 says {visible(found[0].strip())!r}, and the contract says {spelled(said)}: leave one of "
+            f"{label}: line 1 says {content(found[0].strip())!r}, and the contract says {spelled(said)}: leave one of "
             "the two out"
         )
     return 1, (found[1], f"{spelled(found[1])}: line 1 says so")
@@ -189,7 +189,7 @@ def _physical(sample: Sample, dialect: DelimitedDialect, lines_read: int) -> int
 def _check_quotes(header: list[str], label: str, line: int) -> None:
     if all(len(name) > 1 and name[0] == name[-1] == "'" for name in header):
         raise AmbiguousFile(
-            f"{label}: every name in line {line} stands in single quotes, such as {visible(header[0], 40)}: settle in "
+            f"{label}: every name in line {line} stands in single quotes, such as {content(header[0], 40)}: settle in "
             'a contract whether they quote, `dialect: {quoteChar: "\'"}`, or belong to the values, '
             "`dialect: {quoteChar: '\"'}`"
         )

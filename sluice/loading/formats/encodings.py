@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
-from sluice.display import visible
 from sluice.loading.errors import AmbiguousFile, RefusedFile
+from sluice.loading.showing import content
 from sluice.loading.source import Member
 
 _MARKS: Final = (  # the longer ones first: that of UTF-32 begins like that of UTF-16
@@ -107,7 +107,7 @@ def _readings(text: bytes, encodings: Sequence[str]) -> str:
             said = text.decode(name)
         except UnicodeDecodeError:
             said = text.decode(name, errors="ignore")
-        found.append(f"`encoding: {name}`, which reads {visible(said.strip(), _SHOWN)!r}")
+        found.append(f"`encoding: {name}`, which reads {content(said.strip(), _SHOWN)!r}")
     return ", or ".join(found)
 
 

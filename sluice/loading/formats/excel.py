@@ -16,6 +16,7 @@ from sluice.loading.errors import AmbiguousFile, RefusedFile
 from sluice.loading.formats.nested import iso_duration
 from sluice.loading.formats.sheet_extent import letters_of
 from sluice.loading.formats.workbook import CellError, Workbook, open_workbook
+from sluice.loading.showing import content
 from sluice.loading.source import Member
 
 _BATCH_ROWS: Final = 5_000
@@ -135,11 +136,11 @@ def _named(cell: Any) -> str:
 
 
 def _refused_errors(errors: list[tuple[str, str]], label: str) -> RefusedFile:
-    shown = ", ".join(f"{place} {visible(text)}" for place, text in errors[:_SHOWN])
+    shown = ", ".join(f"{place} {content(text)}" for place, text in errors[:_SHOWN])
     more = f" and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
     return RefusedFile(
         f"{label}: cells show errors and have no values ({shown}{more}): mend the formulas, or let a contract's schema "
-        f'take them for missing: `missingValues: ["", "{visible(errors[0][1])}"]`'
+        f'take them for missing: `missingValues: ["", "{content(errors[0][1])}"]`'
     )
 
 

@@ -9,12 +9,12 @@ from typing import Final, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sluice.display import visible
 from sluice.loading.batch import Reading, RowBatch
 from sluice.loading.contract import Contract
 from sluice.loading.errors import RefusedFile
 from sluice.loading.formats.encodings import TextEncoding, encoding_of
 from sluice.loading.formats.text import empty_is_null, open_text
+from sluice.loading.showing import content
 from sluice.loading.source import Member
 
 _PIECE: Final = 1024 * 1024
@@ -112,7 +112,7 @@ def _batch(lines: list[tuple[int, str]], places: list[Place], member: Member, *,
         if pc.any(behind).as_py():
             number, line = lines[pc.index(behind, True).as_py()]
             raise RefusedFile(
-                f"{member.label}, line {number}: {visible(line[end : end + 40].strip())!r} stands behind position "
+                f"{member.label}, line {number}: {content(line[end : end + 40].strip())!r} stands behind position "
                 f"{end}, where the last field of the contract ends"
             )
     lengths = pc.utf8_length(column)

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from sluice.display import visible
 from sluice.loading.errors import AmbiguousFile
+from sluice.loading.showing import content
 
 _NUMBER: Final = re.compile(r"[-+]?(?:[0-9]+(?:[.,' ][0-9]+)*|[.,][0-9]+)(?:[eE][-+]?[0-9]+)?%?")
 _DATE: Final = re.compile(r"[0-9]{1,4}[-/.][0-9]{1,2}[-/.][0-9]{1,4}(?:[T ][0-9:.,+Z-]*)?")
@@ -36,12 +36,12 @@ def check_header(header: Sequence[str], rows: Sequence[Sequence[str]], *, label:
     if doubtful is not None and certain is None:
         below = "as the values below do" if rows else "and there is nothing below"
         raise AmbiguousFile(
-            f"{label}: line {line} can be the names of the columns or a row, because {visible(doubtful, 40)!r} "
+            f"{label}: line {line} can be the names of the columns or a row, because {content(doubtful, 40)!r} "
             f"looks like a value, {below}: settle it in a contract, `dialect: {{header: true}}` or "
             "`dialect: {header: false}`"
         )
     if certain is not None:
-        return f"line {line}: {visible(certain, 40)!r} is text above values that are not"
+        return f"line {line}: {content(certain, 40)!r} is text above values that are not"
     return f"line {line}: nothing in it looks like a value"
 
 

@@ -13,7 +13,6 @@ from typing import Any, Final, TypeAlias
 import pyarrow as pa
 
 from sluice.budgets import BoundedLines
-from sluice.display import visible
 from sluice.loading.batch import Reading, RowBatch
 from sluice.loading.contract import Contract
 from sluice.loading.errors import RefusedFile
@@ -21,6 +20,7 @@ from sluice.loading.formats.encodings import encoding_of
 from sluice.loading.formats.json_scanner import DECODER, Scanner
 from sluice.loading.formats.nested import json_text
 from sluice.loading.formats.text import open_text
+from sluice.loading.showing import content
 from sluice.loading.source import Member
 from sluice.tables import table_key
 
@@ -67,8 +67,8 @@ def _notes(first: list[tuple[int, Any]]) -> list[str]:
     if len(first) != 1 or not isinstance(first[0][1], dict):
         return []
     return [
-        f"the document is one row; its {visible(key[:100])!r} holds {len(value)} objects, which a contract with "
-        f"`dialect: {{property: {visible(key[:100])}}}` takes for the rows"
+        f"the document is one row; its {content(key[:100])!r} holds {len(value)} objects, which a contract with "
+        f"`dialect: {{property: {content(key[:100])}}}` takes for the rows"
         for key, value in first[0][1].items()
         if isinstance(value, list) and value and all(isinstance(one, dict) for one in value)
     ]
@@ -168,7 +168,7 @@ def _check_name(name: str, line: int, spelled: dict[str, tuple[str, int]], membe
     other, before = spelled.setdefault(table_key(name), (name, line))
     if other != name:
         raise RefusedFile(
-            f"{member.label}, line {line}: the key {visible(name[:100])!r} differs from {visible(other[:100])!r} (line "
+            f"{member.label}, line {line}: the key {content(name[:100])!r} differs from {content(other[:100])!r} (line "
             f"{before}) only in letter case or spacing, and databases do not tell such columns apart: write it one way"
         )
 
@@ -236,7 +236,7 @@ def _batch(
         except UnicodeEncodeError as error:
             line = next(line for line, row in zip(lines, rows, strict=True) if _halved(_text(row.get(name))))
             raise RefusedFile(
-                f"{member.label}, line {line}: the column {visible(name[:100])!r} holds half of a surrogate pair "
+                f"{member.label}, line {line}: the column {content(name[:100])!r} holds half of a surrogate pair "
                 "(an escape such as \\ud800), which is no text"
             ) from error
         except RecursionError as error:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import IO, Any, Final
 
-from sluice.display import visible
 from sluice.loading.errors import RefusedFile
+from sluice.loading.showing import content
 from sluice.loading.source import Member
 
 _PIECE: Final = 64 * 1024
@@ -24,7 +24,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise DuplicateKey(f"the key {visible(twice[:100])!r} stands twice in one object: which value counts?")
+        raise DuplicateKey(f"the key {content(twice[:100])!r} stands twice in one object: which value counts?")
     return found
 
 
@@ -71,7 +71,7 @@ class Scanner:
         found = self.peek()
         if not self.take(wanted):
             what = (
-                f"{visible(found)!r} stands where {wanted!r} is expected" if found else f"it ends before a {wanted!r}"
+                f"{content(found)!r} stands where {wanted!r} is expected" if found else f"it ends before a {wanted!r}"
             )
             raise self._refused(what)
 
@@ -123,7 +123,7 @@ class Scanner:
         """Refuse the file if anything follows."""
         found = self.peek()
         if found:
-            raise self._refused(f"{visible(found)!r} follows where the document has ended")
+            raise self._refused(f"{content(found)!r} follows where the document has ended")
 
     def _skip(self, count: int) -> None:
         self.line, self._column = self._place(count)

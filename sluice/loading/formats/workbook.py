@@ -14,6 +14,7 @@ from xml.etree import ElementTree as ET
 
 from sluice.loading.errors import RefusedFile
 from sluice.loading.formats.sheet_extent import Extent, check_cells, ods_extents, xlsx_extents
+from sluice.loading.showing import content
 from sluice.loading.source import Member
 
 _OLE: Final = b"\xd0\xcf\x11\xe0"
@@ -47,7 +48,11 @@ def open_workbook(member: Member) -> Workbook:
     if ending != "xls" and beginning.startswith(_OLE):
         raise RefusedFile(f"{member.label} is protected by a password, or is an .xls file: save it as it should be")
     if not beginning.startswith(_OLE if ending == "xls" else b"PK"):
-        what = "a newer Excel file (.xlsx)" if beginning.startswith(b"PK") else f"something that begins {beginning!r}"
+        what = (
+            "a newer Excel file (.xlsx)"
+            if beginning.startswith(b"PK")
+            else f"something that begins {content(repr(beginning))}"
+        )
         raise RefusedFile(f"{member.label} is no .{ending} file but {what}: name it after what it is, or save it anew")
     with _sentences(member):
         return _open_xls(member) if ending == "xls" else _open_zipped(member, ods=ending == "ods")

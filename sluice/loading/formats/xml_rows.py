@@ -9,11 +9,11 @@ from xml.parsers import expat
 
 import pyarrow as pa
 
-from sluice.display import visible
 from sluice.loading.batch import Reading, RowBatch
 from sluice.loading.contract import Contract
 from sluice.loading.errors import RefusedFile
 from sluice.loading.formats.text import empty_is_null
+from sluice.loading.showing import content
 from sluice.loading.source import Member
 
 _PIECE_BYTES: Final = 64 * 1024
@@ -44,8 +44,8 @@ def read_xml(member: Member, contract: Contract | None) -> Reading:
     example = _example(member)
     if not columns and example is not None:
         raise RefusedFile(
-            f"{member.label} has no element {visible(tag)!r} with anything in it, which the contract names as its "
-            f"`row_tag`; its rows may be {visible(example)!r}"
+            f"{member.label} has no element {content(tag)!r} with anything in it, which the contract names as its "
+            f"`row_tag`; its rows may be {content(example)!r}"
         )
 
     null = "" if empty_is_null(contract) else None
@@ -154,7 +154,7 @@ class _Rows:
             self._row, self._line = {}, self._parser.CurrentLineNumber
         else:
             if local == self._tag:
-                raise self._refused(f"an element {visible(local)!r} stands in another one, so that rows have no end")
+                raise self._refused(f"an element {content(local)!r} stands in another one, so that rows have no end")
             self._parents[-1] = True
             self._path.append(local)
             if len(self._path) > _DEEPEST:
@@ -183,7 +183,7 @@ class _Rows:
         text, is_parent = "".join(self._texts.pop()), self._parents.pop()
         if is_parent or not self._path:
             if text.strip():
-                raise self._refused(f"the text {visible(text.strip()[:40])!r} stands beside elements, in no column")
+                raise self._refused(f"the text {content(text.strip()[:40])!r} stands beside elements, in no column")
         elif "/".join(self._path) not in self._row or self._row["/".join(self._path)] is not None or text:
             self._put(self._path, text)
         if self._path:
@@ -196,6 +196,6 @@ class _Rows:
         column = "/".join(path)
         row = self._row if self._row is not None else {}
         if column in row:
-            raise self._refused(f"{visible(column)!r} stands twice in one row: which value counts?")
+            raise self._refused(f"{content(column)!r} stands twice in one row: which value counts?")
         row[column] = value
         self._weigh(len(column) + 50)

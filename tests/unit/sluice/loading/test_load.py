@@ -563,3 +563,16 @@ def test_the_same_rows_come_out_of_every_format(written: Any, database: Path, tm
     for number, name in enumerate(["x.parquet", "x.json", "x.json.gz", "x.jsonl", "X.CSV.GZ"]):
         load(tmp_path / name, database, f"t{number}")
         assert query(database, f"SELECT * FROM t{number}") == [("Oslo", 1), ("Rome", None)]
+
+
+def test_a_column_is_widened_where_the_contract_allows_it(written: Any, database: Path) -> None:
+    load(written("g1.csv", "id,amount\n1,100\n2,250\n"), database)
+    said = refusal(written("g2.csv", "id,amount\n3,99.95\n"), database)
+    assert "line 2, column 'amount': '99.95'" in said
+    assert 'ALTER TABLE "t" ADD COLUMN' in said
+    fields = [{"name": "id", "type": "integer"}, {"name": "amount", "type": "number"}]
+    widens = {"schema": {"fields": fields}, "sluice": {"wider_types": "widen"}}
+    load(written("g2.csv", "id,amount\n3,99.95\n"), database, contract=widens)
+    assert query(database, "SELECT amount, typeof(amount) FROM t ORDER BY id") == [
+        (100.0, "real"), (250.0, "real"), (99.95, "real"),
+    ]  # fmt: skip
