@@ -8,8 +8,8 @@ from typing import Final
 
 import pyarrow as pa
 
-from sluice.loading.batch import BadRow
-from sluice.loading.checking import Repeats, check_batch
+from sluice.loading.batch import BadRow, RowBatch
+from sluice.loading.checking import CheckedBatch, Repeats, check_batch
 from sluice.loading.columns import LoadColumn, columns_of
 from sluice.loading.contract import Contract
 from sluice.loading.file_rows import FileRows, OnProgress
@@ -32,6 +32,31 @@ class Inspection:
     """Some bad rows, each with the label of the member that it is in."""
     repeats: list[Repeats] = field(default_factory=list)
     profiles: list[ColumnProfile] = field(default_factory=list)
+    unique: list[UniqueColumns] = field(default_factory=list)
+
+    def add(self, label: str, batch: RowBatch, checked: CheckedBatch) -> None:
+        """Take in a batch that was checked."""
+        self.rows += batch.rows.num_rows + len(batch.bad)
+        self.note(label, checked.bad)
+        for one in self.unique:
+            one.add(checked.good.columns, checked.rows)
+        for column, profile, values in zip(self.columns, self.profiles, checked.good.columns, strict=True):
+            profile.add(column.as_looked_at(values))
+
+    def find_repeats(self, rows: FileRows, types: Sequence[pa.DataType | None] | None = None) -> None:
+        """All rows have been added: find those that repeat another, if there are any, by reading once more."""
+        self.repeats = [repeats for one in self.unique if (repeats := one.repeats()).rows]
+        reasons = {one.reason for one in self.repeats}
+        first_row = 0
+        for label, batch in rows.batches() if self.repeats else ():
+            checked = check_batch(self.columns, batch, first_row, repeats=self.repeats, types=types)
+            self.note(label, [row for row in checked.bad if row.reason in reasons])
+            first_row += batch.rows.num_rows
+
+    @property
+    def types_known(self) -> bool:
+        """Whether the contract says what type each column has."""
+        return all(one.conversion is not None for one in self.columns)
 
     def note(self, label: str, bad: Sequence[BadRow]) -> None:
         """Count bad rows, and keep the first ones to be shown."""
@@ -56,6 +81,13 @@ def said_of(label: str, row: BadRow, unit: str) -> str:
     return f"{where}: {value}{row.reason}"
 
 
+def begin(rows: FileRows, contract: Contract | None) -> Inspection:
+    """Nothing is read yet. Raises `RefusedFile` for other columns, and `ValueError` for a contract that cannot be."""
+    columns = columns_of(rows.columns, contract, typed=rows.typed, label=rows.label)
+    profiles = [ColumnProfile(secret=one.secret) for one in columns]
+    return Inspection(columns, profiles=profiles, unique=_unique(columns, contract))
+
+
 def inspect(
     rows: FileRows,
     contract: Contract | None,
@@ -66,35 +98,15 @@ def inspect(
 
     Raises `RefusedFile`, `sluice.OverBudget`, and `ValueError` for a contract that cannot be.
     """
-    columns = columns_of(rows.columns, contract, typed=rows.typed, label=rows.label)
-    found = Inspection(columns, profiles=[ColumnProfile(secret=one.secret) for one in columns])
-    unique = _unique(columns, contract)
+    found = begin(rows, contract)
     first_row = 0
     for label, batch in rows.batches(progress):
-        checked = check_batch(columns, batch, first_row, types=types)
+        found.add(label, batch, check_batch(found.columns, batch, first_row, types=types))
         first_row += batch.rows.num_rows
-        found.rows += batch.rows.num_rows + len(batch.bad)
-        found.note(label, checked.bad)
-        for one in unique:
-            one.add(checked.good.columns, checked.rows)
-        for column, profile, values in zip(columns, found.profiles, checked.good.columns, strict=True):
-            profile.add(column.as_looked_at(values))
-    for column in columns:
+    for column in found.columns:
         column.known = True
-    found.repeats = [repeats for one in unique if (repeats := one.repeats()).rows]
-    if found.repeats:
-        _find_repeats(rows, found, types)
+    found.find_repeats(rows, types)
     return found
-
-
-def _find_repeats(rows: FileRows, found: Inspection, types: Sequence[pa.DataType | None] | None) -> None:
-    """Where the rows stand that repeat another: that is only known when all have been read."""
-    first_row = 0
-    for label, batch in rows.batches():
-        checked = check_batch(found.columns, batch, first_row, repeats=found.repeats, types=types)
-        reasons = {one.reason for one in found.repeats}
-        found.note(label, [row for row in checked.bad if row.reason in reasons])
-        first_row += batch.rows.num_rows
 
 
 def _unique(columns: Sequence[LoadColumn], contract: Contract | None) -> list[UniqueColumns]:

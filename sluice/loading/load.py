@@ -23,7 +23,7 @@ from sluice.loading.batch import Reading, RowBatch
 from sluice.loading.contract import Contract, FileDialect, LoadRules
 from sluice.loading.errors import AlreadyLoaded, RefusedFile
 from sluice.loading.file_rows import FileRows, OnProgress, file_rows
-from sluice.loading.inspection import inspect
+from sluice.loading.inspection import begin, inspect
 from sluice.loading.masking import masking_of, masks_of
 from sluice.loading.names import NameFromFile, as_dropped, original_name, table_of, without_packing
 from sluice.loading.rejects import TOLD
@@ -92,17 +92,23 @@ def load_file(
             return LoadReport(version.name, to.full_name, to.mode, 0, already=True)
         masking = masking_of(contract, masking_secret)
         half = _Halves(progress)
-        looked_at = look_at(raw, request, half.first)
+        looked_at = look_at(raw, request, half.first, at_once=True)
+        second = half.second if looked_at.read else progress
         try:
             with hiding(bool(masking)):
-                report = Transfer(looked_at, to, version, raw, contract, masking, half.second, approved).run(target)
+                report = Transfer(looked_at, to, version, raw, contract, masking, second, approved).run(target)
         except AlreadyLoaded:  # by another load meanwhile
             return LoadReport(version.name, to.full_name, to.mode, 0, already=True)
         return replace(report, seconds=time.perf_counter() - started, bytes=raw.size)
 
 
-def look_at(raw: OpenedFile, request: LoadRequest, progress: OnProgress | None = None) -> LookedAt:
-    """Read the file through, and load nothing. Raises `RefusedFile`, `sluice.OverBudget` and `ValueError`."""
+def look_at(
+    raw: OpenedFile, request: LoadRequest, progress: OnProgress | None = None, *, at_once: bool = False
+) -> LookedAt:
+    """Read the file through, and load nothing. Raises `RefusedFile`, `sluice.OverBudget` and `ValueError`.
+
+    ``at_once``: its rows need not be read if the contract names all types and no row may be bad.
+    """
     name = Path(raw.path).name
     contract = request.contract
     original = original_name(name)
@@ -113,6 +119,8 @@ def look_at(raw: OpenedFile, request: LoadRequest, progress: OnProgress | None =
         rows = file_rows(list(members(raw, name, request.budget)), contract, display(name))
         if original is not None:
             rows = _without_told(rows)
+        if at_once and request.rules.on_bad_rows == "refuse" and (begun := begin(rows, contract)).types_known:
+            return LookedAt(rows, begun, read=False)
         return LookedAt(rows, inspect(rows, contract, progress))
 
 

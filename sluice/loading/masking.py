@@ -24,9 +24,11 @@ HIDDEN: Final = "***"
 
 _LEAST_SECRET_BYTES: Final = 16
 _LEAST_DIGITS: Final = 7
-_EMAIL: Final = r"^[^@\s<>\"]+@([\p{L}\p{N}](?:[\p{L}\p{N}.-]*[\p{L}\p{N}])?)$"
+_EMAIL: Final = r"^[^@\s<>\"]+@[\p{L}\p{N}](?:[\p{L}\p{N}.-]*[\p{L}\p{N}])?$"
+_BEFORE_AT: Final = r"^[^@]*"
 _CODES: Final = "|".join(sorted(map(str, phonenumbers.COUNTRY_CODE_TO_REGION_CODE)))
-_INTERNATIONAL: Final = rf"^\+({_CODES})[0-9]{{5,12}}([0-9]{{2}})$"
+_CODE: Final = rf"^\+(?P<code>{_CODES})"
+_INTERNATIONAL: Final = rf"^\+(?:{_CODES})[0-9]{{7,14}}$"
 """Without the signs that may stand between digits. No country's code is the beginning of another one."""
 _BETWEEN_DIGITS: Final = r"[ ().\-/\x{00a0}]"
 
@@ -128,14 +130,15 @@ def _hidden(values: pa.StringArray) -> pa.StringArray:
 
 
 def _email(values: pa.StringArray) -> pa.StringArray:
-    masked = pc.replace_substring_regex(values, _EMAIL, rf"{HIDDEN}@\1")
+    masked = pc.replace_substring_regex(values, _BEFORE_AT, HIDDEN)
     return pc.if_else(pc.match_substring_regex(values, _EMAIL), masked, _hidden(values))
 
 
 def _phone(region: str | None, values: pa.StringArray) -> pa.StringArray:
     digits = pc.replace_substring_regex(values, _BETWEEN_DIGITS, "")
     international = pc.match_substring_regex(digits, _INTERNATIONAL)
-    masked = pc.replace_substring_regex(digits, _INTERNATIONAL, rf"+\1 {HIDDEN} \2")
+    code = pc.struct_field(pc.extract_regex(digits, _CODE), "code")
+    masked = pc.binary_join_element_wise("+", code, f" {HIDDEN} ", pc.utf8_slice_codeunits(digits, -2), "")
     others = pc.if_else(international, pa.scalar(None, pa.string()), values)
     return pc.if_else(international, masked, _each(partial(_national, region), others))
 

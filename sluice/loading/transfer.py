@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from sluice.files import OpenedFile, watched_folder
-from sluice.loading.checking import check_batch
+from sluice.loading.checking import CheckedBatch, check_batch
 from sluice.loading.contract import Contract, LoadRules
 from sluice.loading.errors import RefusedFile
 from sluice.loading.file_rows import FileRows, OnProgress
@@ -33,10 +33,12 @@ class NeedsApproval(RefusedFile):
 
 @dataclass(frozen=True, slots=True)
 class LookedAt:
-    """A file that has been read once."""
+    """A file that has been read once, or of which a contract says all that has to be known before it is loaded."""
 
     rows: FileRows
     inspection: Inspection
+    read: bool = True
+    """Whether the inspection has seen the rows; else it sees them while they are loaded."""
 
     @property
     def schema(self) -> pa.Schema:
@@ -77,22 +79,25 @@ class Transfer:
         if plan.misfits and self.to.wider_types == "refuse":
             schema = self._as_there(plan, schema)
             plan = target.plan(self.to, schema)
+        if self.looked_at.read and not self.found.rows and not plan.there and not self.found.types_known:
+            return replace(self._report(plan, schema), columns=[])
+        load = self._load(target, plan, with_rejects=self.found.bad > 0)
+        report = self._report(plan, schema)
+        made = not plan.there
+        return replace(report, made=made, rows=load.rows, rejected=self.rejected, notes=[*report.notes, *load.notes])
+
+    def _report(self, plan: LoadPlan, schema: pa.Schema) -> LoadReport:
         bad = bad_rows(self.found, self.looked_at.rows.unit)
-        report = LoadReport(
+        return LoadReport(
             self.version.name,
             self.to.full_name,
             self.to.mode,
             0,
-            made=not plan.there,
             bad=bad if bad.count else None,
             columns=columns_told(self.found, schema.names, plan.schema),
             evidence=self.looked_at.rows.evidence,
             notes=list(self.looked_at.rows.notes),
         )
-        if not self.found.rows and not plan.there and not self._types_known():
-            return replace(report, made=False, columns=[])
-        load = self._load(target, plan, with_rejects=bad.count > 0)
-        return replace(report, rows=load.rows, rejected=self.rejected, notes=[*report.notes, *load.notes])
 
     def _load(self, target: DatabaseTarget, plan: LoadPlan, *, with_rejects: bool) -> TableLoad:
         with ExitStack() as stack:
@@ -102,19 +107,21 @@ class Transfer:
                 rejects = RejectedRows(rejected_path(self.raw), self.looked_at.rows.columns, masked)
                 stack.push(_discarding(rejects))
             load = stack.enter_context(target.load(self.to, plan.schema, self.version, unit=self.looked_at.rows.unit))
-            self._write(load, plan, rejects)
+            if self.looked_at.read:
+                self._write(load, plan, rejects)
+            else:
+                self._write_at_once(load, plan)
             self.raw.verify()
             self.rejected = rejects.keep() if rejects is not None else None
         return load
 
     def _write(self, load: TableLoad, plan: LoadPlan, rejects: RejectedRows | None) -> None:
-        columns = self.found.columns
-        loaded = [position for position, one in enumerate(columns) if not one.dropped]
+        """Load the good rows of a file that was read before."""
         types = self._types(plan.schema)
         first_row = 0
         for label, batch in self.looked_at.rows.batches(self.progress):
             checked = check_batch(
-                columns,
+                self.found.columns,
                 batch,
                 first_row,
                 constraints=rejects is not None,
@@ -122,20 +129,49 @@ class Transfer:
                 types=types,
             )
             first_row += batch.rows.num_rows
-            if checked.bad:
-                if rejects is None:
-                    raise RefusedFile(said_of(label, checked.bad[0], self.looked_at.rows.unit))
+            if rejects is not None:
                 rejects.add(label, checked)
-            arrays = [self.masking.column(columns[place].spec.name, checked.good.column(place)) for place in loaded]
-            load.write(pa.RecordBatch.from_arrays(arrays, schema=plan.schema), checked.places)
+            elif checked.bad:
+                raise RefusedFile(said_of(label, checked.bad[0], self.looked_at.rows.unit))
+            self._put(load, plan, checked)
+
+    def _write_at_once(self, load: TableLoad, plan: LoadPlan) -> None:
+        """Load the rows as they are read for the first time; a bad one undoes it all."""
+        found, rows = self.found, self.looked_at.rows
+        types = self._types(plan.schema)
+        refused: RefusedFile | None = None
+        first_row = 0
+        for label, batch in rows.batches(self.progress):
+            checked = check_batch(found.columns, batch, first_row, types=types)
+            first_row += batch.rows.num_rows
+            found.add(label, batch, checked)
+            if found.bad or refused is not None:
+                continue  # nothing is loaded any more: the others are only counted
+            try:
+                self._put(load, plan, checked)
+            except RefusedFile as error:
+                if not found.unique:
+                    raise
+                refused = error  # it may be about a row that repeats another, of which more is said below
+        found.find_repeats(rows, types)
+        if found.bad:
+            raise RefusedFile(found.refusal(rows.unit)) from refused
+        if refused is not None:
+            raise refused
+
+    def _put(self, load: TableLoad, plan: LoadPlan, checked: CheckedBatch) -> None:
+        columns = zip(self.found.columns, checked.good.columns, strict=True)
+        arrays = [self.masking.column(one.spec.name, values) for one, values in columns if not one.dropped]
+        load.write(pa.RecordBatch.from_arrays(arrays, schema=plan.schema), checked.places)
 
     def _as_there(self, plan: LoadPlan, schema: pa.Schema) -> pa.Schema:
         """The columns with the types of the table that is there; rows whose values do not fit them are bad."""
         there = {one.column: one.there.type for one in plan.misfits}
         narrow = pa.schema([pa.field(one.name, there.get(one.name, one.type)) for one in schema])
         found = inspect(self.looked_at.rows, self.contract, types=self._types(narrow))
-        self.looked_at = replace(self.looked_at, inspection=found)
-        self._check_bad("; ".join(str(one) for one in plan.misfits))
+        self.looked_at = replace(self.looked_at, inspection=found, read=True)
+        if found.bad:
+            self._check_bad("; ".join(str(one) for one in plan.misfits))
         return narrow
 
     def _check_bad(self, advice: str = "") -> None:
@@ -155,10 +191,6 @@ class Transfer:
         types = iter(schema.types)
         found = [None if one.dropped else next(types) for one in self.found.columns]
         return [None if one.secret else type_ for one, type_ in zip(self.found.columns, found, strict=True)]
-
-    def _types_known(self) -> bool:
-        """Whether a table can be made without a row."""
-        return all(one.conversion is not None for one in self.found.columns)
 
 
 def rejected_path(raw: OpenedFile) -> Path:

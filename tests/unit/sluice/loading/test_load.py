@@ -576,3 +576,47 @@ def test_a_column_is_widened_where_the_contract_allows_it(written: Any, database
     assert query(database, "SELECT amount, typeof(amount) FROM t ORDER BY id") == [
         (100.0, "real"), (250.0, "real"), (99.95, "real"),
     ]  # fmt: skip
+
+
+TYPED = {
+    "schema": {"fields": [{"name": "id", "type": "integer"}, {"name": "name", "type": "string"}], "primaryKey": "id"}
+}
+
+
+def test_a_file_whose_types_a_contract_names_is_read_once(
+    written: Any, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sluice.loading.load.inspect", None)
+    told: list[float] = []
+    path = written("x.csv", "id,name\n" + "".join(f"{n},a\n" for n in range(50_000)))
+    report = load(path, database, contract=TYPED, progress=lambda share, _: told.append(share))
+    assert report.rows == 50_000
+    assert report.made
+    assert report.columns[1]["top"] == {"a": 50_000}
+    assert told == sorted(told)
+    assert told[-1] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            "id,name\n1,a\nx,b\n3,c\ny,d\n",
+            "x.csv, line 3, column 'id': 'x' is not an integer of 64 bits (and 1 more of 4 rows)",
+        ),
+        ("id,name\n1,a\n2,b\n1,c\n", "x.csv, line 4: an earlier row has the same key (id)"),
+        ("id,name\n1,a\n,b\n", "x.csv, line 3, column 'id': is empty, and the contract requires a value"),
+    ],
+)
+def test_nothing_stays_of_a_file_that_turns_out_bad_while_it_is_loaded(
+    written: Any, database: Path, content: str, said: str
+) -> None:
+    assert refusal(written("x.csv", content), database, contract=TYPED) == said
+    assert tables(database) == set()
+
+
+def test_a_file_may_have_types_wider_than_those_of_the_table_if_its_values_fit(written: Any, database: Path) -> None:
+    load(written("x.csv", "n\n1\n"), database)
+    contract = {"schema": {"fields": [{"name": "n", "type": "number"}]}}
+    load(written("z.csv", "n\n2\n3\n"), database, contract=contract)
+    assert query(database, "SELECT n FROM t ORDER BY n") == [(1,), (2,), (3,)]

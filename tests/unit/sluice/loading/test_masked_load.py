@@ -13,6 +13,7 @@ from typing import Any, Final
 import pytest
 from pydantic import SecretStr
 
+import sluice.loading.formats
 from sluice.loading import LoadReport, RefusedFile, load_file
 from sluice.loading.contract import Contract, parse_contract
 
@@ -198,3 +199,10 @@ def test_without_a_secret_nothing_is_read(places: Places, tmp_path: Path, monkey
         load_file(tmp_path / "people.csv", places.url, contract=contract())
     monkeypatch.setenv("SLUICE_MASKING_SECRET", SECRET.get_secret_value())
     assert load_file(tmp_path / "people.csv", places.url, contract=contract()).rows == 1
+
+
+def test_readers_show_what_is_in_a_file_only_where_it_may_be_shown() -> None:
+    names = {"sheet_extent.py", "excel.py", "delimiters.py"}  # of sheets and delimiters
+    formats = Path(sluice.loading.formats.__file__).parent
+    shown = {path.name for path in formats.glob("*.py") if "sluice.display" in path.read_text()}
+    assert shown == names, "use `sluice.loading.showing.content`"
