@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow as pa
@@ -15,6 +17,8 @@ from sqlalchemy.exc import DBAPIError
 from sluice.loading.errors import RefusedFile, TargetFailed
 from sluice.loading.targets.plan import LoadPlan, TableColumn
 
+_AHEAD: Final = 1
+"""While so many batches are being written, by a thread of their own, the next one is read, checked and masked."""
 BATCHES_REMEMBERED: Final = 8
 """For the place of a row that the database refuses later than it was sent."""
 _PLACEHOLDERS: Final = {"qmark": "?", "format": "%s", "pyformat": "%s"}
@@ -90,7 +94,9 @@ class TableLoad:
         self._unit = unit
         self._key = frozenset(key)
         self._end = end
-        self._sent: deque[tuple[int, Lines | None]] = deque(maxlen=BATCHES_REMEMBERED)
+        self._sent: deque[_Sent] = deque(maxlen=BATCHES_REMEMBERED)
+        self._thread = ThreadPoolExecutor(1, "write to the table")
+        self._writing: deque[tuple[_Sent, Future[None]]] = deque()
         self._short = {one.name: one for one in plan.there if one.type == pa.float32()}
         self.schema = plan.schema
         """The columns of the batches to be written."""
@@ -106,7 +112,8 @@ class TableLoad:
         """
         if not rows.num_rows:
             return
-        self._sent.append((self.rows, lines))
+        sent = _Sent(self.rows, rows.num_rows, lines)
+        self._sent.append(sent)
         for name, values in zip(rows.schema.names, rows.columns, strict=True):
             if name in self._key and values.null_count:
                 row = pc.index(pc.is_null(values), True).as_py()
@@ -116,12 +123,13 @@ class TableLoad:
             elif name in self._short:
                 self._check_digits(self._short[name], values)
         self.rows += rows.num_rows
-        self._told(lambda: self._writer.write(rows))
-        self._writer.rows = self.rows
+        self._await(_AHEAD)
+        self._writing.append((sent, self._thread.submit(self._write, rows)))
 
     def finish(self) -> None:
         """All rows are there: put them where they belong. Raises `RefusedFile`."""
-        self._told(self._writer.finish)
+        self._await(0)
+        self._told(self._sent[-1] if self._sent else _Sent(0, 0, None), self._writer.finish)
         self.notes += [
             f"column {name!r}: {count} NaN is NULL in the table" for name, count in (+self._writer.nans).items()
         ]
@@ -129,15 +137,26 @@ class TableLoad:
             self._end(self.rows)
 
     def close(self) -> None:
-        """Give back what is open."""
+        """Give back what is open; batches that are not being written yet are not wanted."""
+        self._thread.shutdown(cancel_futures=True)
         self._writer.close()
+
+    def _write(self, rows: pa.RecordBatch) -> None:
+        self._writer.write(rows)
+        self._writer.rows += rows.num_rows
+
+    def _await(self, most: int) -> None:
+        """Return when so many batches at most are still to be written."""
+        while len(self._writing) > most:
+            sent, written = self._writing.popleft()
+            self._told(sent, written.result)
 
     def _place(self, row: int) -> str:
         """Where the row, counted from 0 over the whole load, stands: ``line 17``."""
-        first, lines = next((one for one in reversed(self._sent) if one[0] <= row), (row, None))
-        if lines is None:
+        sent = next((one for one in reversed(self._sent) if one.first <= row), None)
+        if sent is None or sent.lines is None:
             return f"row {row + 1}"
-        return f"{self._unit} {lines()[row - first].as_py()}"
+        return f"{self._unit} {sent.lines()[row - sent.first].as_py()}"
 
     def _check_text(self, column: str, values: pa.StringArray) -> None:
         if _may_have_nul(values):
@@ -154,20 +173,31 @@ class TableLoad:
             where = f"{self._place(self.rows + row)}, column {column.name!r}"
             raise RefusedFile(f"{where}: {values[row].as_py()} has more digits than its type {column.declared} keeps")
 
-    def _told(self, send: Callable[[], Any]) -> None:
+    def _told(self, sent: _Sent, wait: Callable[[], Any]) -> None:
         try:
-            send()
+            wait()
         except RowRefused as error:
-            raise RefusedFile(f"{self._refused_place(error.row)}: the database refuses a row: {error}") from error
+            place = self._places(sent, error.row)
+            raise RefusedFile(f"{place}: the database refuses a row: {error}") from error
 
-    def _refused_place(self, row: int | None) -> str:
+    def _places(self, sent: _Sent, row: int | None) -> str:
+        """The row, if it is known which one it is; else all of the batch."""
         if row is not None:
             return self._place(row)
-        first, lines = self._sent[-1]
-        if lines is None:
-            return f"rows {first + 1} to {self.rows}"
-        places = lines()
+        if sent.lines is None:
+            return f"rows {sent.first + 1} to {sent.first + sent.count}"
+        places = sent.lines()
         return f"{self._unit}s {places[0].as_py()} to {places[-1].as_py()}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A batch on its way."""
+
+    first: int
+    """Its first row, counted from 0 over the whole load."""
+    count: int
+    lines: Lines | None
 
 
 def _may_have_nul(values: pa.StringArray) -> bool:
