@@ -40,7 +40,7 @@ RESERVED_TABLES: Final = ("order_reservations", "measurement_events")
 SECONDS_BETWEEN_UPDATES: Final = 1.0
 
 
-class Approval(BaseModel):
+class LoadApproval(BaseModel):
     """What is answered about a file with bad rows; Prefect's page of the run shows it as a form."""
 
     approved: bool = Field(description="Whether the good rows are to be loaded without the bad ones")
@@ -151,7 +151,7 @@ def ask(file: Path, needed: NeedsApproval, within_seconds: float) -> State[Any] 
     try:
         # Where there is a deployment to start the run again, no process waits: see the time limit above.
         answer = wait_for_signal(
-            key=key, input=Approval, timeout=within_seconds, suspend=runtime.deployment.id is not None
+            key=key, input=LoadApproval, timeout=within_seconds, suspend=runtime.deployment.id is not None
         )
     except SignalTimeout:
         said = f"nobody approved of it within {within_seconds:g} s"
