@@ -170,7 +170,7 @@ def _archive(descriptor: int, label: str, size: int, budget: Budget) -> Iterator
     view = FileView(descriptor)
     try:
         archive = zipfile.ZipFile(view)
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
         raise RefusedFile(f"{label} is no complete ZIP file ({error}): make or send it again") from error
     entries = [entry for entry in archive.infolist() if not entry.is_dir() and not _is_not_data(entry.filename)]
     budget.check("members", len(entries), f"{label} holds {len(entries)} files")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bz2
-import errno
 import io
 import lzma
 import os
@@ -43,7 +42,7 @@ class FileView(io.RawIOBase):
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at}.get(whence)
         at = offset + (os.fstat(self._descriptor).st_size if start is None else start)
         if at < 0:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            raise OSError("a place before the beginning")
         self._at = at
         return at
 
@@ -56,7 +55,7 @@ def complete_or_refused(label: str, packing: str | None) -> Iterator[None]:
     """Turn what the libraries say of a damaged packing into `RefusedFile`."""
     try:
         yield
-    except (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
+    except (EOFError, OSError, NotImplementedError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of the disk, not of the content
         raise RefusedFile(f"{label} is no complete {packing} file ({error}): make or send it again") from error

@@ -50,7 +50,7 @@ def read_parquet(member: Member, _contract: Contract | None) -> Reading:
 def _sentences(member: Member) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise RefusedFile(f"{member.label} is no readable Parquet file: {error}") from error

@@ -30,6 +30,8 @@ def longest_in_dictionary(stream: BufferedIOBase, chunk: Any, member: Member) ->
     start = chunk.data_page_offset
     if chunk.dictionary_page_offset:
         start = min(start, chunk.dictionary_page_offset)
+    if start < 0:
+        return int(chunk.total_uncompressed_size)
     stream.seek(start, os.SEEK_SET)
     beginning = stream.read(_HEADER_BYTES)
     if not beginning.startswith(_DICTIONARY_PAGE):
@@ -38,6 +40,8 @@ def longest_in_dictionary(stream: BufferedIOBase, chunk: Any, member: Member) ->
         header, length = _thrift_struct(beginning, 0)
         unpacked, packed = header[2], header[3]
     except (KeyError, IndexError, RecursionError):
+        return int(chunk.total_uncompressed_size)
+    if unpacked < 0 or not 0 <= packed <= chunk.total_compressed_size:
         return int(chunk.total_uncompressed_size)
     member.budget.check("block_bytes", unpacked, f"{member.label} has a dictionary of {unpacked} bytes")
     stream.seek(start + length, os.SEEK_SET)

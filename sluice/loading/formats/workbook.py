@@ -173,7 +173,9 @@ def _sentences(member: Member) -> Iterator[None]:
         yield
     except python_calamine.PasswordError as error:
         raise RefusedFile(f"{member.label} is protected by a password: save it without one") from error
-    except known as error:
+    except (*known, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise RefusedFile(f"{member.label} is no readable spreadsheet ({error!r}): save it anew") from error
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # how calamine's own language ends, no subclass of Exception

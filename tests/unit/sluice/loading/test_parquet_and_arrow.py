@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import gzip
 import json
@@ -17,6 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from sluice.budgets import Budget
+from sluice.errors import OverBudget
+from sluice.loading.errors import RefusedFile
 from sluice.loading.formats import read
 from sluice.loading.formats.parquet_dictionary import longest_in_dictionary
 from sluice.loading.source import members
@@ -240,3 +243,16 @@ def test_few_rows_are_read_at_once_where_a_dictionary_holds_a_long_text(tmp_path
         sizes = [batch.rows.num_rows for batch in read(member).batches()]
     assert (max(sizes), sum(sizes)) == (16, 200)
     assert "line_bytes" in refusal(tmp_path / "x.parquet", line_bytes=900_000)
+
+
+@pytest.mark.parametrize("name", [name for name in WRITE if name != "x.parquet"])
+def test_no_changed_byte_of_a_file_is_told_in_other_words_than_a_refusal(tmp_path: Path, name: str) -> None:
+    content = pa.table({"a": range(50), "s": [f"text {number % 7}" for number in range(50)], "l": [[1, None]] * 50})
+    WRITE[name](tmp_path / name, content)
+    whole = (tmp_path / name).read_bytes()
+    for place in range(0, len(whole), 7):
+        changed = written(tmp_path, name, whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        with contextlib.suppress(RefusedFile, OverBudget), changed.open("rb") as file:
+            (member,) = members(file, name, Budget())
+            for batch in read(member).batches():
+                batch.rows.to_pylist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import io
 import lzma
@@ -218,3 +219,12 @@ def test_a_seekable_copy_and_the_share_that_was_read(tmp_path: Path, ending: str
             stream.seek(0)
             assert stream.read() == CONTENT
         assert member.share_read == 1
+
+
+def test_no_changed_byte_of_an_archive_is_told_in_other_words_than_a_refusal(tmp_path: Path) -> None:
+    whole = zipped(("a.csv", b"id\n1\n"), ("b.csv", b"id\n2\n"))
+    for place in range(len(whole)):
+        for bit in (1, 2, 0x80):
+            changed = whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :]
+            with contextlib.suppress(RefusedFile, OverBudget):
+                contents(written(tmp_path, "x.zip", changed))
