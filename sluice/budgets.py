@@ -37,8 +37,6 @@ class Budget(BaseModel):
     """Files of one archive."""
     block_bytes: Count = 256 * 1024 * 1024
     """Of a part of a file that must be in memory as a whole: a workbook, a record batch of an Arrow file."""
-    document_bytes: Count = 32 * 1024 * 1024
-    """Of a file that can only be read as a whole, such as a JSON array: in memory it may take thirty times as much."""
 
     def exceeded(self, name: str, what: str) -> NoReturn:
         """Raise `OverBudget`: the limit ``name`` is reached, as ``what`` says."""
