@@ -49,13 +49,14 @@ def mariadb() -> Iterator[str]:
             "--auth-root-authentication-method=normal",
         )
         subprocess.run([*install, "--skip-test-db"], check=True, capture_output=True, cwd="/", **user)
-        server = subprocess.Popen(
-            [
-                tools["mariadbd"], "--no-defaults", f"--datadir={data}", f"--socket={directory / 'socket'}",
-                f"--port={port}", "--bind-address=127.0.0.1", "--innodb-flush-log-at-trx-commit=0",
-            ],
-            stdout=subprocess.DEVNULL, stderr=(directory / "log").open("wb"), cwd="/", **user,
-        )  # fmt: skip
+        with (directory / "log").open("wb") as log:
+            server = subprocess.Popen(
+                [
+                    tools["mariadbd"], "--no-defaults", f"--datadir={data}", f"--socket={directory / 'socket'}",
+                    f"--port={port}", "--bind-address=127.0.0.1", "--innodb-flush-log-at-trx-commit=0",
+                ],
+                stdout=subprocess.DEVNULL, stderr=log, cwd="/", **user,
+            )  # fmt: skip
         try:
             wait_until(lambda: _answers(port), what="MariaDB answers")
             yield f"mariadb+pymysql://root@127.0.0.1:{port}/test"
