@@ -25,9 +25,9 @@ from typing import Any, Final, Protocol
 import structlog
 
 from services.executor.flow_files.flow_files import FlowFiles, Source
-from services.executor.halted import kill_halted
 from services.executor.pipes import Message
 from services.executor.pool.fork_server_handle import ForkServerHandle, say
+from services.executor.pool.halted import kill_halted, kill_stopped
 from services.executor.pool.process_template import ProcessTemplate
 from services.executor.process_exits import describe_exit
 from services.executor.run_orders import order_for
@@ -165,6 +165,8 @@ class ProcessPool:
         for slot in list(self.slots.values()):
             say(slot.writer, do="hand-back", seconds=HAND_BACK_SECONDS)
         await self._slots_gone(HAND_BACK_SECONDS + 1.5)
+        for pid in self.slots:  # the others settle their runs, and end; a stopped one would stay with its run
+            kill_stopped(pid)
         for generation in generations:
             await generation.end(within_seconds=0.3)
         if hasattr(self, "_server"):

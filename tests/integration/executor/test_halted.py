@@ -33,6 +33,20 @@ async def test_a_stopped_slot_is_ended_and_its_run_settled(bench: Bench, on_lost
     assert (await bench.run(await bench.deploy(SHORT)))["state_type"] == "COMPLETED"
 
 
+async def test_a_stopped_slot_does_not_outlive_its_executor(bench: Bench) -> None:
+    await bench.start(slots=1)
+    out = bench.folder / "pid"
+    run_id = await bench.create(await bench.deploy(SLEEPER), parameters={"out": str(out), "seconds": 3000})
+    run = psutil.Process(await pid_in(out))
+    slot = run.parent()
+    assert slot
+    slot.send_signal(signal.SIGSTOP)
+    await bench.stop()
+    await eventually(lambda: asyncio.sleep(0, is_gone(slot.pid) and is_gone(run.pid)), what="both to be gone")
+    await bench.start(slots=1)
+    assert (await bench.reach(run_id))["state_type"] == "CRASHED"
+
+
 async def test_a_stopped_slot_that_is_idle_keeps_no_run_from_starting(bench: Bench) -> None:
     executor = await bench.start(slots=1)
     (slot,) = executor._pool.slots

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -55,9 +55,18 @@ async def test_a_slot_ends_with_its_run_when_nobody_is_left_to_report_to(
                 valkey.kill()
                 door.refusing = True
                 door.cut()
-                await eventually(
-                    lambda: asyncio.sleep(0, all(is_gone(one.pid) for one in family)), what="every process to be gone"
-                )
+                used: dict[int, float] = {}
+
+                async def over() -> bool:
+                    for one in family:
+                        with contextlib.suppress(psutil.Error):
+                            used[one.pid] = sum(one.cpu_times()[:2])
+                    return all(is_gone(one.pid) for one in family)
+
+                before = {one.pid: sum(one.cpu_times()[:2]) for one in family if not is_gone(one.pid)}
+                await eventually(over, what="every process to be gone")
+                spent = max(used[pid] - before[pid] for pid in before)
+                assert spent < 5, "a process has spun while it waited"  # it is a tenth of a second
             finally:
                 for process in family:
                     if process.is_running():

@@ -37,8 +37,14 @@ async def kill_halted(processes: Callable[[], Mapping[int, str]], *, seconds: fl
         known = processes()
         for pid in halted.look(known):
             log.warning("a process is stopped, killing it", process=known[pid], pid=pid, seconds=seconds)
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+            kill_stopped(pid)
+
+
+def kill_stopped(pid: int) -> None:
+    """SIGKILL the process if it is stopped at this moment."""
+    if _is_stopped(pid):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _is_stopped(pid: int) -> bool:
