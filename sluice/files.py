@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
+from sluice.directories import enter
 from sluice.errors import FileChanged, FileRefused
 from sluice.protocol import FILE_VARIABLE, FOLDERS_VARIABLE
 
@@ -34,7 +35,6 @@ _STATX_BYTES: Final = 256
 _NOT_THERE: Final = frozenset({errno.ENOSYS, errno.EPERM, errno.EINVAL, errno.E2BIG, errno.EAGAIN})
 """No openat2: an old kernel, a filter that forbids it, or names that move all the time. The walk does without it."""
 _READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_NOCTTY", 0)
-_ENTER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class _Announced(NamedTuple):
@@ -157,16 +157,16 @@ def open_beneath(root: bytes, relative: bytes, *, kernel: bool = True) -> int:
     names = relative.split(b"/")
     if not relative or any(name in {b"", b".", b".."} for name in names):
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), os.fsdecode(relative))
-    directory = os.open(root, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        if kernel and sys.platform == "linux":
+    if kernel and sys.platform == "linux":
+        directory = enter(root, b"")
+        try:
             descriptor = _openat2(directory, relative)
-            if descriptor is not None:
-                return descriptor
-        for name in names[:-1]:
-            inner = _step(directory, name)
+        finally:
             os.close(directory)
-            directory = inner
+        if descriptor is not None:
+            return descriptor
+    directory = enter(root, b"/".join(names[:-1]))
+    try:
         return os.open(names[-1], _READ, dir_fd=directory)
     finally:
         os.close(directory)
@@ -208,25 +208,12 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def _step(directory: int, name: bytes) -> int:
-    try:
-        return os.open(name, _ENTER, dir_fd=directory)
-    except NotADirectoryError:
-        if stat.S_ISLNK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fsdecode(name)) from None
-        raise
-
-
 def _behind_alias(root: bytes, relative: bytes) -> bytes:
     """The file that an alias of Sluice's stands for; any other path as it is."""
     if not relative.startswith(ALIASES) or relative.count(b"/") != ALIASES.count(b"/"):
         return relative
-    directory = os.open(root, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = enter(root, ALIASES.rstrip(b"/"))
     try:
-        for name in relative.split(b"/")[:-1]:
-            inner = _step(directory, name)
-            os.close(directory)
-            directory = inner
         target = os.readlink(relative[len(ALIASES) :], dir_fd=directory)
     finally:
         os.close(directory)

@@ -9,22 +9,25 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
 from services.common.file_version import Version
-from services.listeners.files.archiving.rename import rename_new, sync_directory
+from services.listeners.files.archiving.places import copy, entered, exists, write_new
+from services.listeners.files.archiving.rename import Place, rename_new, sync_directory
 from services.listeners.files.folder import OWN, Folder
 from services.listeners.files.names import SIDECAR
 from services.listeners.files.scanning.writers import Writers, held_off
+from sluice.directories import enter
 
 _LONGEST_NAME: Final = 255
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _PACKED: Final = frozenset({b".gz", b".zst", b".bz2", b".xz"})
+_NO_DIRECTORY: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _MOVING: Final = OWN + b"-moving-"
 _DRAFT: Final = OWN + b"-draft-"
 
@@ -53,7 +56,11 @@ class PutAway:
 
 
 class Mover:
-    """Archives files of one watch. Its methods block for the time of the system calls."""
+    """Archives files of one watch. Its methods block for the time of the system calls.
+
+    Directories are entered a step at a time: no link that somebody puts in the place of one leads out of the watch. The
+    archive folder may be a link that this process's user or root has made.
+    """
 
     def __init__(self, folder: Folder, *, checkpoint: Callable[[str], None] = lambda _: None) -> None:
         self._folder = folder
@@ -64,175 +71,199 @@ class Mover:
 
         A ``sidecar`` is written beside the file. Where the name exists, a number is added to it.
         """
-        moving = self._moving(path, event_id)
+        wanted = into + b"/" + path
         try:
-            if not os.path.lexists(moving):
-                fate = self._is_there(path, version)
-                if fate is MoveResult.GONE and (found := self._already(path, version, event_id, into)) is not None:
+            with ExitStack() as stack:
+                file = self._file(stack, path, event_id)
+                fate = MoveResult.GONE if file is None else None if file.is_moving() else file.is_there(version)
+                if fate is MoveResult.GONE and (found := self._already(wanted, version, event_id)) is not None:
                     return PutAway(MoveResult.MOVED, found)
-                if fate is not None:
-                    return PutAway(fate)
-            target = self._reserve(path, event_id, into, sidecar)
+                if file is None or fate is not None:
+                    return PutAway(fate or MoveResult.GONE)
+                above = os.path.dirname(wanted)
+                target = entered(stack, enter(self._folder.root, above, make=True, own_links=True))
+                name = _reserve(target, os.path.basename(wanted), event_id, sidecar, file.readers())
+                return self._moved(file, version, Place(target, name), above + b"/" + name, sidecar)
         except OSError as error:
             return _failed(error)
+
+    def _moved(self, file: _File, version: Version, target: Place, path: bytes, sidecar: bytes | None) -> PutAway:
         self._checkpoint("reserved")
-        done = self._take(path, version, moving)
+        done = file.take(version)
         if done is None:
             self._checkpoint("staged")
-            done = self._place(path, moving, target, event_id)
+            done = file.place(target, path)
         if done.fate is not MoveResult.MOVED and sidecar is not None:
             with contextlib.suppress(OSError):
-                os.unlink(self._sidecar_of(target))
+                os.unlink(_sidecar_of(target.name), dir_fd=target.directory)
         self._checkpoint("moved")
         return done
 
     def delete(self, path: bytes, version: Version, event_id: str) -> PutAway:
         """Delete the file at ``path``, if it is still ``version``."""
-        moving = self._moving(path, event_id)
-        done = self._take(path, version, moving)
-        if done is not None:
-            return done
-        self._checkpoint("staged")
         try:
-            os.unlink(moving)
+            with ExitStack() as stack:
+                file = self._file(stack, path, event_id)
+                if file is None:
+                    return PutAway(MoveResult.GONE)
+                done = file.take(version)
+                if done is not None:
+                    return done
+                self._checkpoint("staged")
+                file.delete()
         except OSError as error:
-            self._give_back(path, moving)
             return _failed(error)
-        sync_directory(os.path.dirname(moving))
         self._checkpoint("moved")
         return PutAway(MoveResult.MOVED)
 
     def is_other(self, path: bytes, version: Version) -> bool:
         """Whether another version than ``version`` lies at ``path``."""
-        return self._is_there(path, version) is MoveResult.CHANGED
+        with ExitStack() as stack:
+            file = self._file(stack, path, "")
+            return file is not None and file.is_there(version) is MoveResult.CHANGED
 
     def drop_marker(self, marker: bytes, version: str) -> None:
         """Delete a used marker, unless it was written again since."""
-        absolute = self._folder.absolute(marker)
-        with contextlib.suppress(OSError):
-            if str(Version.of(os.lstat(absolute))) == version:
-                os.unlink(absolute)
+        with contextlib.suppress(OSError), ExitStack() as stack:
+            file = self._file(stack, marker, "")
+            if file is not None and str(file.version()) == version:
+                os.unlink(file.name, dir_fd=file.directory)
 
-    def _moving(self, path: bytes, event_id: str) -> bytes:
-        directory = os.path.dirname(self._folder.absolute(path))
-        return directory + b"/" + _MOVING + event_id.encode()
-
-    def _is_there(self, path: bytes, version: Version) -> MoveResult | None:
+    def _file(self, stack: ExitStack, path: bytes, event_id: str) -> _File | None:
+        """Enter the file's directory; None where that is gone, or something else is in its place."""
+        above, name = os.path.split(path)
         try:
-            found = os.lstat(self._folder.absolute(path))
-        except (FileNotFoundError, NotADirectoryError):
+            directory = entered(stack, enter(self._folder.root, above))
+        except OSError as error:
+            if error.errno in _NO_DIRECTORY:
+                return None
+            raise
+        return _File(directory, name, _MOVING + event_id.encode(), _DRAFT + event_id.encode())
+
+    def _already(self, wanted: bytes, version: Version, event_id: str) -> bytes | None:
+        """Return where an earlier call has moved the file, None if it has not."""
+        above, first = os.path.split(wanted)
+        with contextlib.suppress(OSError), ExitStack() as stack:
+            directory = entered(stack, enter(self._folder.root, above, own_links=True))
+            for name in _candidates(first):
+                found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                if Version.of(found) == version or _is_of(Place(directory, _sidecar_of(name)), event_id):
+                    return above + b"/" + name
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file in its directory, the name under which it is set aside, and the name of what is being written for it."""
+
+    directory: int
+    name: bytes
+    moving: bytes
+    draft: bytes
+
+    def version(self) -> Version:
+        return Version.of(os.stat(self.name, dir_fd=self.directory, follow_symlinks=False))
+
+    def is_moving(self) -> bool:
+        return exists(Place(self.directory, self.moving))
+
+    def is_there(self, version: Version) -> MoveResult | None:
+        try:
+            found = os.stat(self.name, dir_fd=self.directory, follow_symlinks=False)
+        except FileNotFoundError:
             return MoveResult.GONE
         return None if stat.S_ISREG(found.st_mode) and Version.of(found) == version else MoveResult.CHANGED
 
-    def _take(self, path: bytes, version: Version, moving: bytes) -> PutAway | None:
+    def readers(self) -> int:
+        """Return the mode of the sidecar: whoever may read the file may read why it failed."""
+        for name in (self.name, self.moving):
+            with contextlib.suppress(OSError):
+                found = os.stat(name, dir_fd=self.directory, follow_symlinks=False)
+                return (stat.S_IMODE(found.st_mode) & 0o444) | 0o600
+        return 0o600
+
+    def take(self, version: Version) -> PutAway | None:
         """Rename the file to ``moving`` and check its version; None if it is the expected one."""
-        absolute = self._folder.absolute(path)
         try:
-            if not os.path.lexists(moving):
-                descriptor = os.open(absolute, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            if not self.is_moving():
+                descriptor = os.open(
+                    self.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self.directory
+                )
                 try:
                     with held_off(descriptor) as writers:
                         if writers is Writers.SOME:
                             return PutAway(MoveResult.BUSY)
                         if Version.of(os.fstat(descriptor)) != version:
                             return PutAway(MoveResult.CHANGED)
-                        os.rename(absolute, moving)
+                        os.rename(self.name, self.moving, src_dir_fd=self.directory, dst_dir_fd=self.directory)
                 finally:
                     os.close(descriptor)
-            if Version.of(os.lstat(moving)) == version:
+            if Version.of(os.stat(self.moving, dir_fd=self.directory, follow_symlinks=False)) == version:
                 return None
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return PutAway(MoveResult.GONE)
         except OSError as error:
             return PutAway(MoveResult.CHANGED) if error.errno == errno.ELOOP else _failed(error)
-        self._give_back(path, moving)  # the file was replaced between the check and the rename
+        self.give_back()  # the file was replaced between the check and the rename
         return PutAway(MoveResult.CHANGED)
 
-    def _place(self, path: bytes, moving: bytes, target: bytes, event_id: str) -> PutAway:
-        absolute = self._folder.absolute(target)
+    def place(self, target: Place, path: bytes) -> PutAway:
+        """Move what was taken to ``target``, which is at ``path`` below the watch."""
+        source = Place(self.directory, self.moving)
         try:
             try:
-                rename_new(moving, absolute)
+                rename_new(source, target)
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
-                _copy(moving, absolute, self._draft(target, event_id))
-                os.unlink(moving)
+                copy(source, target, Place(target.directory, self.draft))
+                os.unlink(source.name, dir_fd=source.directory)
         except FileExistsError:
-            self._give_back(path, moving)
+            self.give_back()
             return PutAway(MoveResult.BUSY, reason="the name was taken meanwhile")
         except OSError as error:
-            self._give_back(path, moving)
+            self.give_back()
             return _failed(error)
-        sync_directory(os.path.dirname(absolute))
-        sync_directory(os.path.dirname(moving))
-        return PutAway(MoveResult.MOVED, target)
+        sync_directory(target.directory)
+        sync_directory(self.directory)
+        return PutAway(MoveResult.MOVED, path)
 
-    def _give_back(self, path: bytes, moving: bytes) -> None:
-        """Undo `_take`. If the name exists again by now, the file gets another."""
-        for name in _candidates(path):
+    def delete(self) -> None:
+        """Delete what was taken. Raises `OSError`."""
+        try:
+            os.unlink(self.moving, dir_fd=self.directory)
+        except OSError:
+            self.give_back()
+            raise
+        sync_directory(self.directory)
+
+    def give_back(self) -> None:
+        """Undo `take`. If the name exists again by now, the file gets another."""
+        for name in _candidates(self.name):
             try:
-                rename_new(moving, self._folder.absolute(name))
+                rename_new(Place(self.directory, self.moving), Place(self.directory, name))
             except FileExistsError:
                 continue
             except OSError:
                 pass
             return
 
-    def _reserve(self, path: bytes, event_id: str, into: bytes, sidecar: bytes | None) -> bytes:
-        """Return a free path below ``into``, with its directory made and its sidecar, if any, written."""
-        wanted = into + b"/" + path
-        make_folders(os.path.dirname(self._folder.absolute(wanted)))
-        readers = self._readers(path, event_id)
-        for name in _candidates(wanted):
-            beside = self._sidecar_of(name)
-            if sidecar is not None and _is_of(beside, event_id):
-                return name  # an earlier call came to this step
-            if os.path.lexists(self._folder.absolute(name)):
-                continue
-            if sidecar is None or _write_new(beside, sidecar, self._draft(name, event_id), readers):
-                return name
-        raise FileExistsError(errno.EEXIST, "every name that can be made from it is taken", wanted)
 
-    def _readers(self, path: bytes, event_id: str) -> int:
-        """Return the mode of the sidecar: whoever may read the file may read why it failed."""
-        for place in (self._folder.absolute(path), self._moving(path, event_id)):
-            with contextlib.suppress(OSError):
-                return (stat.S_IMODE(os.lstat(place).st_mode) & 0o444) | 0o600
-        return 0o600
-
-    def _already(self, path: bytes, version: Version, event_id: str, into: bytes) -> bytes | None:
-        """Return where an earlier call has moved the file, None if it has not."""
-        wanted = into + b"/" + path
-        for name in _candidates(wanted):
-            try:
-                found = os.lstat(self._folder.absolute(name))
-            except OSError:
-                return None
-            if Version.of(found) == version or _is_of(self._sidecar_of(name), event_id):
-                return name
-        return None
-
-    def _draft(self, target: bytes, event_id: str) -> bytes:
-        return os.path.dirname(self._folder.absolute(target)) + b"/" + _DRAFT + event_id.encode()
-
-    def _sidecar_of(self, target: bytes) -> bytes:
-        directory, name = os.path.split(self._folder.absolute(target))
-        return directory + b"/" + fit(name, SIDECAR)
+def _reserve(directory: int, wanted: bytes, event_id: str, sidecar: bytes | None, mode: int) -> bytes:
+    """Return a name that is free in the directory, with its sidecar, if any, written."""
+    for name in _candidates(wanted):
+        beside = Place(directory, _sidecar_of(name))
+        if sidecar is not None and _is_of(beside, event_id):
+            return name  # an earlier call came to this step
+        if exists(Place(directory, name)):
+            continue
+        if sidecar is None or write_new(beside, sidecar, Place(directory, _DRAFT + event_id.encode()), mode):
+            return name
+    raise FileExistsError(errno.EEXIST, "every name that can be made from it is taken", wanted)
 
 
-def make_folders(path: bytes) -> None:
-    """Make the folder and its missing parents, each with the permissions of its own parent."""
-    if os.path.isdir(path):
-        return
-    above = os.path.dirname(path)
-    make_folders(above)
-    try:
-        os.mkdir(path, 0o700)
-        os.chmod(path, stat.S_IMODE(os.stat(above).st_mode))
-    except FileExistsError:
-        if not os.path.isdir(path):
-            raise
+def _sidecar_of(name: bytes) -> bytes:
+    return fit(name, SIDECAR)
 
 
 def fit(name: bytes, suffix: bytes) -> bytes:
@@ -259,41 +290,14 @@ def _candidates(path: bytes) -> Iterator[bytes]:
         yield directory + slash + fit(stem, b"~%d" % number + suffix[-64:])
 
 
-def _write_new(path: bytes, text: bytes, draft: bytes, mode: int) -> bool:
-    """Write a file atomically; false if it exists already."""
-    with open(draft, "wb") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+def _is_of(sidecar: Place, event_id: str) -> bool:
     try:
-        rename_new(draft, path)
-    except FileExistsError:
-        os.unlink(draft)
-        return False
-    return True
-
-
-def _is_of(sidecar: bytes, event_id: str) -> bool:
-    try:
-        with open(sidecar, "rb") as file:
-            return b'"%s"' % event_id.encode() in file.read(1024 * 1024)
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # it may be a pipe that somebody put there
+        with os.fdopen(os.open(sidecar.name, flags, dir_fd=sidecar.directory), "rb") as file:
+            regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            return regular and b'"%s"' % event_id.encode() in file.read(1024 * 1024)
     except OSError:
         return False
-
-
-def _copy(source: bytes, target: bytes, draft: bytes) -> None:
-    """Copy across file systems: atomically, with the same times."""
-    try:
-        shutil.copyfile(source, draft)
-        shutil.copystat(source, draft)
-        with open(draft, "rb") as file:
-            os.fsync(file.fileno())
-        rename_new(draft, target)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(draft)
-        raise
 
 
 def _failed(error: OSError) -> PutAway:

@@ -1,4 +1,4 @@
-"""Moves a file without overwriting another one, on each operating system."""
+"""Moves a file between two open directories without overwriting another one, on each operating system."""
 
 from __future__ import annotations
 
@@ -8,65 +8,73 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
-_AT_FDCWD: Final = -100
 _NO_REPLACE: Final = 1
 _EXCLUSIVE: Final = 4
 _UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM})
 
 
-def _system_call() -> Callable[[bytes, bytes], int] | None:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A name in a directory that is open."""
+
+    directory: int
+    name: bytes
+
+
+def _system_call() -> Callable[[Place, Place], int] | None:
     """Return the operating system's rename that refuses to overwrite."""
     library = ctypes.CDLL(None, use_errno=True)
-    if sys.platform == "linux" and hasattr(library, "renameat2"):
-        linux = library.renameat2
-        linux.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
-        return lambda source, target: int(linux(_AT_FDCWD, source, _AT_FDCWD, target, _NO_REPLACE))
-    if sys.platform == "darwin" and hasattr(library, "renamex_np"):
-        mac = library.renamex_np
-        mac.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_uint)
-        return lambda source, target: int(mac(source, target, _EXCLUSIVE))
-    return None
+    call, flag = {"linux": ("renameat2", _NO_REPLACE), "darwin": ("renameatx_np", _EXCLUSIVE)}.get(
+        sys.platform, ("", 0)
+    )
+    if not call or not hasattr(library, call):
+        return None
+    rename = getattr(library, call)
+    rename.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+    return lambda source, target: int(rename(source.directory, source.name, target.directory, target.name, flag))
 
 
 _RENAME: Final = _system_call()
 
 
-def rename_new(source: bytes, target: bytes) -> None:
+def rename_new(source: Place, target: Place) -> None:
     """Rename ``source`` to ``target`` in one step; raises `FileExistsError` if ``target`` exists."""
     if _RENAME is not None:
         if _RENAME(source, target) == 0:
             return
         number = ctypes.get_errno()
         if number not in _UNSUPPORTED:
-            raise OSError(number, os.strerror(number), source, None, target)
+            raise OSError(number, os.strerror(number), source.name, None, target.name)
     _rename_without_help(source, target)
 
 
-def _rename_without_help(source: bytes, target: bytes) -> None:
+def _rename_without_help(source: Place, target: Place) -> None:
     """Do the same where the file system cannot: by a second link, or over a name reserved before."""
+    directories = {"src_dir_fd": source.directory, "dst_dir_fd": target.directory}
     try:
-        os.link(source, target, follow_symlinks=False)
+        os.link(source.name, target.name, **directories, follow_symlinks=False)
     except OSError as error:
         if error.errno not in _UNSUPPORTED | {errno.EMLINK}:
             raise
     else:
-        os.unlink(source)
+        os.unlink(source.name, dir_fd=source.directory)
         return
-    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    os.close(os.open(target.name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=target.directory))
     try:
-        os.rename(source, target)
+        os.rename(source.name, target.name, **directories)
     except OSError:
         with contextlib.suppress(OSError):
-            os.unlink(target)
+            os.unlink(target.name, dir_fd=target.directory)
         raise
 
 
-def sync_directory(path: bytes) -> None:
-    """Make renames in a directory durable across a power cut, where the file system can."""
+def sync_directory(directory: int) -> None:
+    """Make renames in an open directory durable across a power cut, where the file system can."""
     with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
         try:
             os.fsync(descriptor)
         finally:

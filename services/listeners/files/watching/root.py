@@ -82,7 +82,7 @@ class Cookie:
         """Create and delete the file; false where it cannot be created. Blocks for the time of the system calls."""
         path = self._folder.absolute(self.name)
         try:
-            os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
             os.unlink(path)
         except OSError:
             return False

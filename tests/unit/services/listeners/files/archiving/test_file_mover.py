@@ -122,10 +122,10 @@ def test_a_version_that_comes_between_the_look_and_the_rename_is_given_back(
     version = _file(box)
     real = os.rename
 
-    def replaced_first(source: bytes, target: bytes) -> None:
+    def replaced_first(source: bytes, target: bytes, **directories: int) -> None:
         _file(box, "new", "a later version")
         real(box / "new", box / "a.csv")
-        real(source, target)
+        real(source, target, **directories)
 
     monkeypatch.setattr(os, "rename", replaced_first)
     assert _mover(box).move(b"a.csv", version, EVENT, b"failed", b"{}").fate is MoveResult.CHANGED
@@ -161,7 +161,7 @@ def test_a_file_that_somebody_writes_to_is_asked_for_again(box: Path) -> None:
 def test_what_is_in_the_folders_way_is_named(box: Path) -> None:
     version = _file(box)
     _file(box, "done", "a file of that name")
-    assert _mover(box).move(b"a.csv", version, EVENT, b"done") == PutAway(MoveResult.DENIED, reason="File exists")
+    assert _mover(box).move(b"a.csv", version, EVENT, b"done") == PutAway(MoveResult.DENIED, reason="Not a directory")
     assert _tree(box) == {"a.csv": "x", "done": "a file of that name"}
 
 
@@ -180,8 +180,10 @@ def test_without_the_systems_help_nothing_is_overwritten_either(
     version = _file(box)
     assert _mover(box).move(b"a.csv", version, EVENT, b"done").target == b"done/a~2.csv"
     assert _tree(box) == {"done/a.csv": "old", "done/a~2.csv": "x"}
+    directory = os.open(box / "done", os.O_RDONLY)
     with pytest.raises(FileExistsError):
-        rename.rename_new(bytes(box / "done" / "a~2.csv"), bytes(box / "done" / "a.csv"))
+        rename.rename_new(rename.Place(directory, b"a~2.csv"), rename.Place(directory, b"a.csv"))
+    os.close(directory)
     assert _tree(box) == {"done/a.csv": "old", "done/a~2.csv": "x"}
 
 
