@@ -37,12 +37,12 @@ async def kill_halted(processes: Callable[[], Mapping[int, str]], *, seconds: fl
         known = processes()
         for pid in halted.look(known):
             log.warning("a process is stopped, killing it", process=known[pid], pid=pid, seconds=seconds)
-            kill_stopped(pid)
+            kill_stopped([pid])
 
 
-def kill_stopped(pid: int) -> None:
-    """SIGKILL the process if it is stopped at this moment."""
-    if _is_stopped(pid):
+def kill_stopped(pids: Iterable[int]) -> None:
+    """SIGKILL those of the processes that are stopped at this moment."""
+    for pid in filter(_is_stopped, pids):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
 

@@ -165,8 +165,7 @@ class ProcessPool:
         for slot in list(self.slots.values()):
             say(slot.writer, do="hand-back", seconds=HAND_BACK_SECONDS)
         await self._slots_gone(HAND_BACK_SECONDS + 1.5)
-        for pid in self.slots:  # the others settle their runs, and end; a stopped one would stay with its run
-            kill_stopped(pid)
+        kill_stopped(self.slots)  # the others settle their runs, and end; a stopped one would stay with its run
         for generation in generations:
             await generation.end(within_seconds=0.3)
         if hasattr(self, "_server"):
@@ -246,17 +245,16 @@ class ProcessPool:
             changed = self.files.to_probe()
             if changed:
                 current.say(do="probe", sources=changed)
-            elif self._may_renew(current) and self.files.worth_warming(current.libraries):
+            elif self._renewing or time.monotonic() - current.started <= RENEW_SECONDS:
+                continue
+            elif self.files.worth_warming(current.libraries):
                 log.info("flows need more libraries, starting another fork server")
                 self._renewing = True
                 self._renew.set()
 
     def _processes(self) -> dict[int, str]:
-        parents = {generation.process.pid: "fork server" for generation in self._generations.values()}
-        return {**parents, **dict.fromkeys(self.slots, "slot")}
-
-    def _may_renew(self, current: ForkServerHandle) -> bool:
-        return not self._renewing and time.monotonic() - current.started > RENEW_SECONDS
+        fork_servers = (generation.process.pid for generation in self._generations.values())
+        return {**dict.fromkeys(fork_servers, "fork server"), **dict.fromkeys(self.slots, "slot")}
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         handler = asyncio.current_task()

@@ -18,7 +18,7 @@ from typing import Final
 
 from services.common.file_version import Version
 from services.listeners.files.archiving.places import copy, entered, exists, write_new
-from services.listeners.files.archiving.rename import Place, rename_new, sync_directory
+from services.listeners.files.archiving.rename import FilePlace, rename_new, sync_directory
 from services.listeners.files.folder import OWN, Folder
 from services.listeners.files.names import SIDECAR
 from services.listeners.files.scanning.writers import Writers, held_off
@@ -83,11 +83,11 @@ class Mover:
                 above = os.path.dirname(wanted)
                 target = entered(stack, enter(self._folder.root, above, make=True, own_links=True))
                 name = _reserve(target, os.path.basename(wanted), event_id, sidecar, file.readers())
-                return self._moved(file, version, Place(target, name), above + b"/" + name, sidecar)
+                return self._moved(file, version, FilePlace(target, name), above + b"/" + name, sidecar)
         except OSError as error:
             return _failed(error)
 
-    def _moved(self, file: _File, version: Version, target: Place, path: bytes, sidecar: bytes | None) -> PutAway:
+    def _moved(self, file: _File, version: Version, target: FilePlace, path: bytes, sidecar: bytes | None) -> PutAway:
         self._checkpoint("reserved")
         done = file.take(version)
         if done is None:
@@ -147,7 +147,7 @@ class Mover:
             directory = entered(stack, enter(self._folder.root, above, own_links=True))
             for name in _candidates(first):
                 found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-                if Version.of(found) == version or _is_of(Place(directory, _sidecar_of(name)), event_id):
+                if Version.of(found) == version or _is_of(FilePlace(directory, _sidecar_of(name)), event_id):
                     return above + b"/" + name
         return None
 
@@ -165,7 +165,7 @@ class _File:
         return Version.of(os.stat(self.name, dir_fd=self.directory, follow_symlinks=False))
 
     def is_moving(self) -> bool:
-        return exists(Place(self.directory, self.moving))
+        return exists(FilePlace(self.directory, self.moving))
 
     def is_there(self, version: Version) -> MoveResult | None:
         try:
@@ -207,16 +207,16 @@ class _File:
         self.give_back()  # the file was replaced between the check and the rename
         return PutAway(MoveResult.CHANGED)
 
-    def place(self, target: Place, path: bytes) -> PutAway:
+    def place(self, target: FilePlace, path: bytes) -> PutAway:
         """Move what was taken to ``target``, which is at ``path`` below the watch."""
-        source = Place(self.directory, self.moving)
+        source = FilePlace(self.directory, self.moving)
         try:
             try:
                 rename_new(source, target)
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
-                copy(source, target, Place(target.directory, self.draft))
+                copy(source, target, FilePlace(target.directory, self.draft))
                 os.unlink(source.name, dir_fd=source.directory)
         except FileExistsError:
             self.give_back()
@@ -241,7 +241,7 @@ class _File:
         """Undo `take`. If the name exists again by now, the file gets another."""
         for name in _candidates(self.name):
             try:
-                rename_new(Place(self.directory, self.moving), Place(self.directory, name))
+                rename_new(FilePlace(self.directory, self.moving), FilePlace(self.directory, name))
             except FileExistsError:
                 continue
             except OSError:
@@ -252,12 +252,12 @@ class _File:
 def _reserve(directory: int, wanted: bytes, event_id: str, sidecar: bytes | None, mode: int) -> bytes:
     """Return a name that is free in the directory, with its sidecar, if any, written."""
     for name in _candidates(wanted):
-        beside = Place(directory, _sidecar_of(name))
+        beside = FilePlace(directory, _sidecar_of(name))
         if sidecar is not None and _is_of(beside, event_id):
             return name  # an earlier call came to this step
-        if exists(Place(directory, name)):
+        if exists(FilePlace(directory, name)):
             continue
-        if sidecar is None or write_new(beside, sidecar, Place(directory, _DRAFT + event_id.encode()), mode):
+        if sidecar is None or write_new(beside, sidecar, FilePlace(directory, _DRAFT + event_id.encode()), mode):
             return name
     raise FileExistsError(errno.EEXIST, "every name that can be made from it is taken", wanted)
 
@@ -290,7 +290,7 @@ def _candidates(path: bytes) -> Iterator[bytes]:
         yield directory + slash + fit(stem, b"~%d" % number + suffix[-64:])
 
 
-def _is_of(sidecar: Place, event_id: str) -> bool:
+def _is_of(sidecar: FilePlace, event_id: str) -> bool:
     try:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # it may be a pipe that somebody put there
         with os.fdopen(os.open(sidecar.name, flags, dir_fd=sidecar.directory), "rb") as file:

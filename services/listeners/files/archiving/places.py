@@ -9,7 +9,7 @@ import stat
 from contextlib import ExitStack
 from typing import IO
 
-from services.listeners.files.archiving.rename import Place, rename_new
+from services.listeners.files.archiving.rename import FilePlace, rename_new
 
 
 def entered(stack: ExitStack, directory: int) -> int:
@@ -18,7 +18,7 @@ def entered(stack: ExitStack, directory: int) -> int:
     return directory
 
 
-def exists(place: Place) -> bool:
+def exists(place: FilePlace) -> bool:
     """Whether something is there, also a link that leads nowhere."""
     try:
         os.stat(place.name, dir_fd=place.directory, follow_symlinks=False)
@@ -27,7 +27,7 @@ def exists(place: Place) -> bool:
     return True
 
 
-def write_new(target: Place, text: bytes, draft: Place, mode: int) -> bool:
+def write_new(target: FilePlace, text: bytes, draft: FilePlace, mode: int) -> bool:
     """Write a file atomically; false if it exists already."""
     with _drafting(draft) as file:
         os.fchmod(file.fileno(), mode)
@@ -42,7 +42,7 @@ def write_new(target: Place, text: bytes, draft: Place, mode: int) -> bool:
     return True
 
 
-def _drafting(draft: Place) -> IO[bytes]:
+def _drafting(draft: FilePlace) -> IO[bytes]:
     """Open a new file; what a crash has left, or somebody has put there, is taken away before."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(draft.name, dir_fd=draft.directory)
@@ -50,7 +50,7 @@ def _drafting(draft: Place) -> IO[bytes]:
     return os.fdopen(os.open(draft.name, flags, 0o600, dir_fd=draft.directory), "wb")
 
 
-def copy(source: Place, target: Place, draft: Place) -> None:
+def copy(source: FilePlace, target: FilePlace, draft: FilePlace) -> None:
     """Copy across file systems: atomically, with the same times and permissions."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:

@@ -17,14 +17,14 @@ _UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errn
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FilePlace:
     """A name in a directory that is open."""
 
     directory: int
     name: bytes
 
 
-def _system_call() -> Callable[[Place, Place], int] | None:
+def _system_call() -> Callable[[FilePlace, FilePlace], int] | None:
     """Return the operating system's rename that refuses to overwrite."""
     library = ctypes.CDLL(None, use_errno=True)
     call, flag = {"linux": ("renameat2", _NO_REPLACE), "darwin": ("renameatx_np", _EXCLUSIVE)}.get(
@@ -40,7 +40,7 @@ def _system_call() -> Callable[[Place, Place], int] | None:
 _RENAME: Final = _system_call()
 
 
-def rename_new(source: Place, target: Place) -> None:
+def rename_new(source: FilePlace, target: FilePlace) -> None:
     """Rename ``source`` to ``target`` in one step; raises `FileExistsError` if ``target`` exists."""
     if _RENAME is not None:
         if _RENAME(source, target) == 0:
@@ -51,7 +51,7 @@ def rename_new(source: Place, target: Place) -> None:
     _rename_without_help(source, target)
 
 
-def _rename_without_help(source: Place, target: Place) -> None:
+def _rename_without_help(source: FilePlace, target: FilePlace) -> None:
     """Do the same where the file system cannot: by a second link, or over a name reserved before."""
     directories = {"src_dir_fd": source.directory, "dst_dir_fd": target.directory}
     try:

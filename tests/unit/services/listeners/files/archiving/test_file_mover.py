@@ -182,7 +182,7 @@ def test_without_the_systems_help_nothing_is_overwritten_either(
     assert _tree(box) == {"done/a.csv": "old", "done/a~2.csv": "x"}
     directory = os.open(box / "done", os.O_RDONLY)
     with pytest.raises(FileExistsError):
-        rename.rename_new(rename.Place(directory, b"a~2.csv"), rename.Place(directory, b"a.csv"))
+        rename.rename_new(rename.FilePlace(directory, b"a~2.csv"), rename.FilePlace(directory, b"a.csv"))
     os.close(directory)
     assert _tree(box) == {"done/a.csv": "old", "done/a~2.csv": "x"}
 
