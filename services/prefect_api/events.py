@@ -7,7 +7,7 @@ import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from prefect.events import Event as PrefectEvent
@@ -16,6 +16,9 @@ from prefect.events.filters import EventFilter, EventNameFilter, EventResourceFi
 from prefect.events.schemas.events import ResourceSpecification
 
 from services.prefect_api.client import PrefectApi
+
+_TAG: Final = "prefect.tag."
+_DEPLOYMENT: Final = "prefect.deployment."
 
 log = structlog.get_logger()
 
@@ -111,11 +114,10 @@ def _state_change(event: PrefectEvent) -> StateChange | None:
     tags: list[str] = []
     deployment: str | None = None
     for related in event.related:
-        kind, _, name = related.id.rpartition(".")
-        if kind == "prefect.tag":
-            tags.append(name)
-        elif kind == "prefect.deployment":
-            deployment = name
+        if related.id.startswith(_TAG):
+            tags.append(related.id.removeprefix(_TAG))  # which may hold dots
+        elif related.id.startswith(_DEPLOYMENT):
+            deployment = related.id.removeprefix(_DEPLOYMENT)
     return StateChange(
         run_id=resource.id.removeprefix("prefect.flow-run."),
         state_id=str(event.id),
