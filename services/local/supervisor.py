@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +38,7 @@ STOP_ORDER: Final[Sequence[tuple[tuple[str, ...], float]]] = (
 SERVER_STOP_SECONDS: Final = 1.5
 
 READY_SECONDS: Final = 180.0
+DEPLOY_SECONDS: Final = 120.0
 RESTART_SECONDS: Final = 0.2
 LONGEST_RESTART_SECONDS: Final = 10.0
 STEADY_SECONDS: Final = 30.0
@@ -218,7 +220,12 @@ class Supervisor:
         before = log_file.stat().st_size if log_file.exists() else 0
         server = Server("sluice deploy", _command("deploy"), log_file=log_file, env=env, cwd=CHECKOUT)
         try:
-            code = server.process.wait(120)
+            code = server.process.wait(DEPLOY_SECONDS)
+        except subprocess.TimeoutExpired:
+            msg = (
+                f"the deployments were not registered within {DEPLOY_SECONDS:.0f} s: does a flow file hang while it is "
+            )
+            raise TransientError(f"{msg}imported? `sluice deploy` shows which; {server.tail()}") from None
         finally:
             server.stop()
         said = log_file.read_bytes()[before:].decode(errors="replace").splitlines()

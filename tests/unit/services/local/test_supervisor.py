@@ -8,6 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
+import pytest
+
+from config.settings import load_settings
+from events.errors import TransientError
+from services.local import supervisor
+
 
 def up(checkout: Path, home: Path, **env: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLUICE_", "PREFECT_"))}
@@ -83,3 +90,15 @@ def test_a_server_that_is_named_and_does_not_answer_is_an_error_that_names_the_v
     assert "Unset PREFECT_API_URL" in answer.stderr
     assert "pw123" not in answer.stderr
     assert not (tmp_path / "home" / "prefect").exists()
+
+
+def test_a_deploy_that_does_not_end_is_a_sentence_and_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hanging = [sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(600)"]
+    monkeypatch.setattr(supervisor, "_command", lambda *_: hanging)
+    monkeypatch.setattr(supervisor, "DEPLOY_SECONDS", 3.0)
+    monkeypatch.setenv("SLUICE_HOME", str(tmp_path))
+    log_file = tmp_path / "deploy.log"
+    part = supervisor.Supervisor(load_settings(), say=print, warn=print)
+    with pytest.raises(TransientError, match=r"not registered within 3 s.*`sluice deploy`"):
+        part._deploy(dict(os.environ), log_file)
+    assert not psutil.pid_exists(int(log_file.read_text()))
