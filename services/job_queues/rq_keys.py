@@ -33,7 +33,7 @@ KEYS: Final = (
     Key("rq:queues", "set", "name of an RQ queue", "for good", is_text),
     Key("rq:workers", "set", "name of an RQ worker", "until RQ finds it gone", is_text),
     Key("rq:worker:*", "hash", "RQ worker", "its worker's time to live"),
-    Key("rq:worker:*:executions", "zset", "execution of an RQ worker", "until it ends"),
+    Key("rq:worker:*:executions", "set", "execution of an RQ worker", "until it ends"),
     Key("rq:clean_registries:*", "string", "lock of RQ's maintenance", "15 minutes"),
     *(
         key
