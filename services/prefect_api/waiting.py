@@ -23,6 +23,7 @@ from sluice.protocol import (
 PAGE: Final = 25
 """How many runs are listed in one answer. Prefect could list 200, and would serve nobody else for a good while."""
 
+_TO_START: Final = frozenset({"SCHEDULED", "PENDING"})
 _CONFLICT: Final = "Prefect answered 409"
 _NO_SCHEMA: Final = "Run input schema not found"
 
@@ -164,12 +165,13 @@ class WaitingRuns:
         return await self._set_state(run.run_id, {"type": kind[0], "name": kind[1], "message": message})
 
     async def untag(self, run_id: str) -> None:
-        """Take the ``awaits:`` tags from a run that has ended; raises `NotFound`.
+        """Take the ``awaits:`` tags from a run that has ended, or is to start again; raises `NotFound`.
 
         Prefect replaces all tags of a run at once: a run that waits again by then gets its own back.
         """
         found = await self._api.request("GET", f"/flow_runs/{run_id}", once=True)
-        if not view(found).final or not any(tag.startswith(AWAITS) for tag in found["tags"]):
+        without_process = FINAL | _TO_START
+        if view(found).state_type not in without_process or not any(tag.startswith(AWAITS) for tag in found["tags"]):
             return
         await self._set_tags(run_id, with_awaits(found["tags"], ()))
         found = await self._api.request("GET", f"/flow_runs/{run_id}", once=True)
@@ -234,13 +236,20 @@ class WaitingRuns:
         key = run.keyset.get("response")
         if key is None:
             return
+        stored = await self._stored(run.run_id, key)
         now = await self.read(run.run_id)
-        if not now.is_in(run.wait_id) or not await self.inputs(run.run_id, [key]):
+        if stored is None or not now.is_in(run.wait_id):
             return
         if now.ours:
             await self.go_on(now, "The wait was answered")
-        else:
+        elif stored < now.entered:  # else it is the answer of another resume, of this very moment
             await self._delete(run.run_id, key)
+
+    async def _stored(self, run_id: str, key: str) -> datetime | None:
+        """When the run input was written; None if there is none."""
+        body = {"prefix": key, "limit": 200, "exclude_keys": []}
+        rows = await self._api.request("POST", f"/flow_runs/{run_id}/input/filter", once=True, json=body)
+        return next((datetime.fromisoformat(row["created"]) for row in rows if row["key"] == key), None)
 
 
 def _resumed(answer: Mapping[str, Any]) -> Resumed:
