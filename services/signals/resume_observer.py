@@ -53,6 +53,9 @@ class ResumeObserver:
             await self._left(change.run_id, wait)
         if change.state_type in FINAL:
             await self._ended(change.run_id)
+        elif change.state_type == "SCHEDULED" and await self._waits.may_be_tagged(change.run_id):
+            # It may come to the wait late, or not at all, and until then it says that it waits.
+            await self._runs.untag(change.run_id)
 
     async def left_unheard(self, run_id: str, wait: str) -> None:
         """Handle a run that is no longer in the wait in which it was known to be."""

@@ -152,6 +152,24 @@ async def test_a_rejection_is_raised_when_the_flow_starts_again(resumer: Desk, s
     assert (await resumer.state(suspending.run_id))["type"] == "FAILED"
 
 
+@pytest.mark.parametrize("how", ["answered", "rejected", "timed out", "resumed in Prefect"])
+async def test_the_tag_goes_when_the_wait_ends_though_the_flow_has_not_come_to_it_again(
+    resumer: Desk, suspending: Suspending, how: str
+) -> None:
+    await suspending.create(timeout=2 if how == "timed out" else 600)
+    await suspending.suspend()
+    if how == "resumed in Prefect":
+        await resumer.api.request("POST", f"/flow_runs/{suspending.run_id}/resume", json={"run_input": {"go_on": True}})
+    elif how != "timed out":
+        await resumer.ask(key=f"{suspending.key}-0", action="reject" if how == "rejected" else "resume")
+    await suspending.resuming()
+
+    async def untagged() -> bool:
+        return not (await resumer.state(suspending.run_id))["tags"]
+
+    await eventually(untagged, what="the run says no more that it waits")
+
+
 async def test_a_caught_rejection_is_remembered_by_later_attempts(resumer: Desk, suspending: Suspending) -> None:
     await suspending.create(waits=2, catch=True)
     await suspending.suspend()
