@@ -229,10 +229,12 @@ async def _files(shared: Shared) -> Parts:
 
 
 async def _router(shared: Shared) -> Parts:
+    from services.operations.event_repair import EventRepair
     from services.prefect_api.signatures import check_with_prefect
     from services.routing.poison_check import ends_its_judge
     from services.routing.router import Router
     from services.routing.rule_windows import RuleWindows
+    from services.store.damaged_events import DamagedEvents
     from services.store.event_transitions import EventTransitions
     from services.store.events.verdict_lines import VerdictLines
     from services.store.rules.parked_events import ParkedEvents
@@ -279,6 +281,7 @@ async def _router(shared: Shared) -> Parts:
         "windows": windows,
         **_dispatch(shared, prefect, live, transitions),
         "retention": _retention(shared, window_store, parked),
+        "repair": EventRepair(damaged=DamagedEvents(redis), prefect=prefect),
     }
 
 

@@ -192,10 +192,12 @@ class RunCreator:
         for queue, item in {id(queue): (queue, item) for queue, item in reversed(batch.items)}.values():
             if queue.circuit.trip("deployment-missing", reason, time.monotonic()):
                 log.warning("a rule holds its events", rule=queue.rule, reason=reason, said=str(error))
-                queue.noticed = True
-                with contextlib.suppress(TransientError, Backpressure):
+                queue.noticed = queue.untold = True
+            if queue.untold:
+                with contextlib.suppress(TransientError, Backpressure):  # then the next try writes it
                     (letter, *_) = await self._letters(item.dispatch, "deployment-missing", reason, attempts=1)
                     await self._dead_letters.add(letter.model_copy(update={"id": _notice_id(queue)}))
+                    queue.untold = False
 
     def _refused_call(self, sent: Sequence[tuple[DispatchQueue, Item]], error: RejectedEvent) -> list[_Outcome]:
         """Handle a call that Prefect refused as a whole: its halves are tried, until the run at fault is alone."""
@@ -281,7 +283,9 @@ class RunCreator:
         """Record outcomes until Redis accepts them: the runs exist, and their queues keep them until then."""
         while True:
             try:
-                await self._transitions.created([Made(item.entry, item.dispatch, one.run_id) for _, item, one in made])
+                await self._transitions.created(
+                    [self._made(item.entry, item.dispatch, one.run_id) for _, item, one in made]
+                )
                 for _, item, result in refused:
                     await self._refuse(item, result)
                 await self._take_notices_back({id(queue): queue for queue, _, _ in made}.values())
@@ -296,13 +300,16 @@ class RunCreator:
             action = item.dispatch.action
             log.debug("run created", event_id=id_of(action.identities[0]), rule=action.rule, run_id=result.run_id)
 
+    def _made(self, entry: str, dispatch: Dispatch, run_id: str) -> Made:
+        return Made(entry, dispatch, run_id, url=self._prefect.run_url(run_id))
+
     async def _take_notices_back(self, queues: Iterable[DispatchQueue]) -> None:
         """Remove the dead letters that say why a rule holds its runs; one may be from an earlier process."""
         noticed = [queue for queue in queues if queue.noticed]
         if noticed:
             await self._dead_letters.discard([_notice_id(queue) for queue in noticed])
         for queue in noticed:
-            queue.noticed = False
+            queue.noticed = queue.untold = False
 
     async def _refuse(self, item: Item, result: Result) -> None:
         """Divide a refused run of several events; else keep a dead letter for every event, whole."""
@@ -336,7 +343,7 @@ class RunCreator:
             return False
         run_id = await run_of(self._prefect, dispatch.action)
         if run_id is not None:
-            await self._transitions.created([Made(item.entry, dispatch, run_id)])
+            await self._transitions.created([self._made(item.entry, dispatch, run_id)])
             return True
         parts, begin = [], 0
         for action in actions:

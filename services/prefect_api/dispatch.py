@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ from pydantic import JsonValue
 from events.action import RUN_NAME_LIMIT, RunDeployment
 from events.errors import NotFound, RejectedEvent, TransientError
 from events.event import refuse_hydration
-from events.identity import id_of
+from events.identity import id_of, identity_of
 from services.prefect_api.client import PrefectApi
 from sluice.display import visible
 
@@ -175,6 +176,20 @@ async def run_of(api: PrefectApi, action: RunDeployment) -> str | None:
     }
     found = await api.request("POST", "/flow_runs/filter", once=True, json=body)
     return str(found[0]["id"]) if found else None
+
+
+async def origins_of(api: PrefectApi, run_id: str) -> list[str]:
+    """The identities of the events that the run names in its tags, as `tags_of` wrote them; raises `NotFound`.
+
+    A run made of many events names the first ones, and one source for all of them.
+    """
+    try:
+        tags = (await api.request("GET", f"/flow_runs/{uuid.UUID(run_id)}", once=True))["tags"]
+    except ValueError:
+        return []
+    named = [tag.partition(":") for tag in tags]
+    ids = [rest for name, _, rest in named if name == "event"]
+    return [identity_of(source, id_) for name, _, source in named if name == "source" for id_ in ids]
 
 
 async def healthy(api: PrefectApi) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -13,7 +14,7 @@ from services.store.events.event_history import compact_json, note_line, now_ms
 from services.store.events.finished_events import FINISHED
 from services.store.events.history import FAILED, HISTORY, MATCHED_BY, UNMATCHED
 from services.store.events.journal import JOURNAL_AGAIN, ROUTER_GROUP, STREAM
-from services.store.keys import Key, is_object, is_text
+from services.store.keys import Key, is_number, is_object, is_text
 from services.store.rules.parked_events import PARK
 from services.store.rules.window_scripts import FORGET_CLOSED
 from services.store.runs.created_runs import ACTIVE, RUN, RUNS
@@ -22,6 +23,9 @@ from services.store.unreadable import reading
 
 OPEN: Final = "sluice:open:"
 """Prefix of the hash that holds, for an event that is not finished, each effect: empty, or what came of it."""
+
+DAMAGED_MARK: Final = "!damaged"
+"""The field that an event has there that is judged again because its state was damaged: it is announced in the end."""
 
 MESSAGE_LIMIT: Final = 500
 """Characters of a run's state message that are kept."""
@@ -36,12 +40,19 @@ CHECK_MS_EACH: Final = 20
 """With many open runs it is asked for later, by this much for each: reading states is work for Prefect, too."""
 
 # Lua: append the one finished entry once no effect is open. An effect's value begins with `+` (a run that completed),
-# `-` (a run that did not), `!` (a dead letter) or `.` (nothing to report).
+# `-` (a run that did not), `!` (a dead letter) or `.` (nothing to report). What no part of Sluice has written there is
+# passed over, and cannot spoil the entry.
 _FINISH: Final = f"""
 local function expect_finish(id)
   expect('hash', '{OPEN}' .. id)
   expect('list', '{HISTORY}' .. id)
   expect('stream', '{FINISHED}')
+  local matched = redis.call('HGET', '{OPEN}' .. id, '!matched')
+  if matched and not string.match(matched, '^%d+$') then expect('number of rules', '{OPEN}' .. id) end
+end
+local function is_object(json)
+  local readable, value = pcall(cjson.decode, json)
+  return readable and type(value) == 'table'
 end
 local function finish(id)
   local key = '{OPEN}' .. id
@@ -52,11 +63,12 @@ local function finish(id)
     local name, value = fields[i], fields[i + 1]
     if name == '!matched' then matched = value
     elseif name == '!quiet' then quiet = true
-    elseif value == '' then return 0
-    else
+    elseif name == '!' or string.match(name, '^[%w._-]+[#~!]') then
+      if value == '' then return 0 end
       local kind, rest = string.sub(value, 1, 1), string.sub(value, 2)
-      if kind == '+' or kind == '-' then runs[#runs + 1] = rest end
-      if kind == '!' then dead[#dead + 1] = rest end
+      if kind ~= '.' and not is_object(rest) then ok = 'false'
+      elseif kind == '+' or kind == '-' then runs[#runs + 1] = rest
+      elseif kind == '!' then dead[#dead + 1] = rest end
       if kind == '-' or kind == '!' then ok = 'false' end
     end
   end
@@ -68,6 +80,12 @@ local function finish(id)
       ',"runs":[' .. table.concat(runs, ',') .. '],"dead":[' .. table.concat(dead, ',') .. ']}}')
   end
   return 1
+end
+local function ended(run_id, url, rule, deployment, state, name, message)
+  return (state == 'COMPLETED' and '+' or '-') .. '{{"run_id":' .. cjson.encode(run_id) ..
+    ',"url":' .. cjson.encode(url) .. ',"rule":' .. cjson.encode(rule) ..
+    ',"deployment":' .. cjson.encode(deployment) .. ',"state_type":' .. cjson.encode(state) ..
+    ',"state_name":' .. cjson.encode(name) .. ',"message":' .. cjson.encode(message) .. '}}'
 end
 local function remember(id, line, retention)
   redis.call('RPUSH', '{HISTORY}' .. id, line)
@@ -135,7 +153,7 @@ return 1
 )
 
 # ARGV: queue, entry, run id, rule, deployment, token, now, events as JSON [[identity, position]], history line,
-# retention. Answers 0 if the run was known before, as after a replay that found nothing to repair.
+# retention, url. Answers 0 if the run was known before, as after a replay that found nothing to repair.
 _CREATED: Final = (
     QUEUE_FUNCTIONS
     + _FINISH
@@ -149,10 +167,12 @@ expect('set', '{ACTIVE}' .. ARGV[4])
 for _, event in ipairs(events) do expect_finish(event[1]) end
 queue_drop(ARGV[1], ARGV[2])
 if redis.call('EXISTS', run) == 1 then
-  if not redis.call('ZSCORE', '{RUNS}', ARGV[3]) then  -- it is over, and what it led to was told then
+  if not redis.call('ZSCORE', '{RUNS}', ARGV[3]) then  -- it is over: only a replay, or a damaged event, waits for it
+    local state = string.match(redis.call('HGET', run, 's') or '', '^%d+ (%u+)$') or 'CANCELLED'
+    local value = ended(ARGV[3], ARGV[11], ARGV[4], ARGV[5], state, state, '')
     for _, event in ipairs(events) do
       if redis.call('HGET', '{OPEN}' .. event[1], ARGV[6]) == '' then
-        redis.call('HSET', '{OPEN}' .. event[1], ARGV[6], '.')
+        redis.call('HSET', '{OPEN}' .. event[1], ARGV[6], value)
         finish(event[1])
       end
     end
@@ -234,10 +254,7 @@ redis.call('ZREM', '{RUNS}', ARGV[1])
 redis.call('SREM', '{ACTIVE}' .. run[2], ARGV[1])
 redis.call('PEXPIRE', key, ARGV[10])
 queue_notify()  -- a limit on active runs may let the next one through
-local value = (state == 'COMPLETED' and '+' or '-') .. '{{"run_id":' .. cjson.encode(ARGV[1]) ..
-  ',"url":' .. cjson.encode(ARGV[7]) .. ',"rule":' .. cjson.encode(run[2]) .. ',"deployment":' .. cjson.encode(run[3])
-  .. ',"state_type":' .. cjson.encode(state) .. ',"state_name":' .. cjson.encode(ARGV[3]) ..
-  ',"message":' .. cjson.encode(ARGV[4]) .. '}}'
+local value = ended(ARGV[1], ARGV[7], run[2], run[3], state, ARGV[3], ARGV[4])
 for _, event in ipairs(events) do
   if state ~= 'COMPLETED' then redis.call('ZADD', '{FAILED}', ARGV[5], event[2]) end
   if redis.call('HEXISTS', '{OPEN}' .. event[1], run[4]) == 1 then
@@ -347,6 +364,8 @@ class Made:
     entry: str
     dispatch: Dispatch
     run_id: str
+    url: str = ""
+    """Where Prefect shows it."""
 
 
 OPEN_VALUE: Final = ""
@@ -422,7 +441,8 @@ class EventTransitions:
             action = one.dispatch.action
             line = _json(["r", now, one.run_id, action.rule, action.deployment])
             arguments = [one.dispatch.queue, one.entry, one.run_id, action.rule, action.deployment, one.dispatch.token]
-            calls.append((self._created, [*arguments, now, _events_of(one.dispatch), line, self._retention_ms]))
+            events = _events_of(one.dispatch)
+            calls.append((self._created, [*arguments, now, events, line, self._retention_ms, one.url]))
         return [bool(answer) for answer in await self._run_all(calls)]
 
     async def refused(self, entry: str, dispatch: Dispatch, letters: Sequence[tuple[str, str, str]]) -> None:
@@ -551,12 +571,21 @@ def _json(value: Any) -> str:
     return compact_json(value).decode()
 
 
+_TOKEN: Final = re.compile(r"!|[A-Za-z0-9._-]+[#~!].*", re.DOTALL)
+
+
 def _is_effect(name: bytes, value: bytes) -> None:
-    if is_text(name) == "!matched":
-        int(value)
-    elif value[:1] in {b"+", b"-", b"!"} and name != b"!quiet":
+    effect = is_text(name)
+    if effect == "!matched":
+        is_number(value)
+    elif effect in {"!quiet", DAMAGED_MARK}:
+        if value != b"1":
+            raise ValueError("not a mark")
+    elif not _TOKEN.fullmatch(effect):
+        raise ValueError("not the name of an effect")
+    elif value[:1] in {b"+", b"-", b"!"}:
         is_object(value[1:])
-    elif value[:1] not in {b"", b".", b"1"}:
+    elif value not in {b"", b"."}:
         raise ValueError("not an effect")
 
 

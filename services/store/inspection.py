@@ -23,6 +23,7 @@ from redis.exceptions import ResponseError
 from events.dead_letter import DeadLetter
 from events.errors import Backpressure, TransientError
 from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, SyncRedis, translated
+from services.store.damaged_events import note_damage
 from services.store.dead_letters import DEAD, QUARANTINE, DeadLetters, letter_id_of
 from services.store.keys import Key, KeyList, is_number
 from services.store.lease import TAKE
@@ -305,7 +306,7 @@ class KeyInspection:
         check = cast(Callable[[Any], object], declared.check)
         with translated():
             value: Any = await (self._redis.get(name) if declared.kind == "string" else self._redis.hgetall(name))
-        if not value:
+        if value is None or value == {}:
             return 0
         try:
             check(value)
@@ -323,6 +324,7 @@ class KeyInspection:
         target = QUARANTINE + letter_id
         if name != DEAD.encode():
             await self._keep(name, code, f"{reason}; it is kept as {target}", raw, letter_id=letter_id)
+        await note_damage(self._redis, name)  # before it is gone
         with translated():
             moved = bool(await self._rename(keys=[name, target], args=[wanted]))
         if moved and name == DEAD.encode():
@@ -333,6 +335,7 @@ class KeyInspection:
         if lettered:
             reason = f"an element of {_shown(name)} is no {declared.holds} ({type(error).__name__}); it was taken out"
             await self._keep(name, "unreadable", reason, element.raw, element.name)
+        await note_damage(self._redis, name)
         with translated():
             await self._take_out(keys=[name], args=[declared.kind, element.name, element.value])
 
@@ -453,7 +456,7 @@ def _is_well(declared: Key, value: Any) -> bool:
     if isinstance(value, Exception) or (declared.kind == "list" and len(value) > _PAGE):
         return False
     try:
-        for element in value if declared.kind == "list" else [value] if value else []:
+        for element in value if declared.kind == "list" else [] if value is None or value == {} else [value]:
             check(element)
     except FAULTS:
         return False

@@ -71,9 +71,9 @@ def is_text(raw: bytes | str) -> str:
 
 
 def is_number(raw: bytes) -> int:
-    """A whole number that fits into 64 bits."""
+    """A whole number that fits into 64 bits, as Redis writes it: it counts on from no other."""
     text = raw.decode("ascii")
-    if not re.fullmatch(r"-?\d{1,18}", text):
+    if not re.fullmatch(r"0|-?[1-9]\d{0,17}", text):
         raise ValueError("not a whole number")
     return int(text)
 

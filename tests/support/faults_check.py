@@ -80,7 +80,8 @@ async def judge(installation: Installation, load: Load, *, letters: Collection[s
 
 
 def _event(fields: Mapping[bytes, bytes], *, garbage: bool) -> dict[str, Any] | None:
-    if garbage and (b"listener" not in fields or isinstance(parse_entry(b"0-0", fields), Broken)):
+    entry = parse_entry(b"0-0", fields)
+    if garbage and (b"listener" not in fields or isinstance(entry, Broken) or entry.replay):  # replay: it was damaged
         return None
     event: dict[str, Any] = json.loads(fields[b"event"])
     return event

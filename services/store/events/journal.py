@@ -44,7 +44,8 @@ return answers
 """
 )
 
-# Lua: put the event at a position into the journal once more, for one rule; false when the journal no longer holds it.
+# Lua: put the event at a position into the journal once more, for one rule ('' means all of them); false when the
+# journal no longer holds it.
 JOURNAL_AGAIN: Final = f"""
 local function journal_again(position, rule, salt)
   local found = redis.call('XRANGE', '{STREAM}', position, position)[1]
@@ -57,7 +58,7 @@ local function journal_again(position, rule, salt)
     end
   end
   salt = salt == '' and 'null' or cjson.encode(salt)
-  local replay = '{{"only":[' .. cjson.encode(rule) .. '],"salt":' .. salt .. '}}'
+  local replay = '{{"only":[' .. (rule == '' and '' or cjson.encode(rule)) .. '],"salt":' .. salt .. '}}'
   redis.call('XADD', '{STREAM}', '*', 'replay', replay, unpack(fields))
   return true
 end

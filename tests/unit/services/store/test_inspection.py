@@ -12,7 +12,7 @@ from services.store.connection import AsyncRedis
 from services.store.dead_letters import QUARANTINE, DeadLetters, LetterQuery
 from services.store.events.journal import STREAM, Journal
 from services.store.inspection import KEPT_BYTES, KeyInspection
-from services.store.keys import Key, KeyList
+from services.store.keys import Key, KeyList, is_number
 from services.store.runs.created_runs import RUNS
 from tests.support import garbage
 from tests.unit.services.store.making import RECEIVED, event
@@ -40,6 +40,18 @@ async def test_garbage_under_the_key_is_set_aside_for_good(
         assert not await garbage.misplaced(redis, KEYS)
         assert await inspection.everything() == 0, "nothing is left to set aside"
     assert await DeadLetters(redis).count() > 0
+
+
+@pytest.mark.parametrize("value", [b"", b"007", b"-", b"9" * 30])
+async def test_what_cannot_be_counted_on_from_is_set_aside(
+    redis: AsyncRedis, inspection: KeyInspection, value: bytes
+) -> None:
+    counters = [key.pattern.replace("*", "x") for key in ALL if key.check is is_number and key.kind == "string"]
+    for name in counters:
+        await redis.set(name, value)
+    assert await inspection.everything() == len(counters)
+    for name in counters:
+        assert await redis.incr(name) == 1
 
 
 async def test_a_key_of_another_type_is_kept_whole_until_its_letter_is_discarded(

@@ -1,0 +1,126 @@
+"""Events whose state was damaged: noted before it is set aside, and judged again, so that they come to their end.
+
+What an event waits for and what a run belongs to is kept in Redis alone. Where a stranger wrote over it, the event is
+judged once more, under the same keys: what exists is found, and the event is announced when all of it is over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, text, translated
+from services.store.event_transitions import DAMAGED_MARK, OPEN
+from services.store.events.finished_events import FINISHED
+from services.store.events.journal import JOURNAL_AGAIN, STREAM, position_seconds
+from services.store.events.known_events import KnownEvents
+from services.store.keys import Key
+from services.store.runs.created_runs import RUN
+from services.store.unreadable import EXPECT, FAULTS, readable
+
+DAMAGED: Final = "sluice:damaged"
+"""What was damaged and is not mended: ``event IDENTITY``, ``run ID``."""
+
+_PAGE: Final = 1000
+_TOGETHER: Final = 100
+
+# ARGV: what is mended, then (identity, position) for each event. Answers how many events are judged again.
+_JUDGE_AGAIN: Final = (
+    EXPECT
+    + JOURNAL_AGAIN
+    + f"""
+expect('set', '{DAMAGED}')
+expect('stream', '{STREAM}')
+for i = 2, #ARGV, 2 do expect('hash', '{OPEN}' .. ARGV[i]) end
+if redis.call('SREM', '{DAMAGED}', ARGV[1]) == 0 then return 0 end
+local again = 0
+for i = 2, #ARGV, 2 do
+  if journal_again(ARGV[i + 1], '', '') then
+    redis.call('HSET', '{OPEN}' .. ARGV[i], '{DAMAGED_MARK}', '1')
+    again = again + 1
+  end
+end
+return again
+"""
+)
+
+
+def damaged_by(name: bytes) -> str | None:
+    """What is damaged when the key ``name`` is set aside or loses an element; None where nothing waits for it."""
+    key = name.decode("utf-8", "replace")
+    for prefix, what in ((OPEN, "event"), (RUN, "run")):
+        if key.startswith(prefix):
+            return f"{what} {key.removeprefix(prefix)}"
+    return None
+
+
+async def note_damage(redis: AsyncRedis, name: bytes) -> None:
+    """Note what was damaged under the key ``name``, if anything that somebody waits for; raises `TransientError`."""
+    damaged = damaged_by(name)
+    if damaged is not None:
+        with translated():
+            await redis.sadd(DAMAGED, damaged)
+
+
+class DamagedEvents:
+    """What was damaged. Raises `TransientError` or `Backpressure`."""
+
+    def __init__(self, redis: AsyncRedis) -> None:
+        self._redis = redis
+        self._known = KnownEvents(redis, stream=STREAM)
+        self._judge_again = redis.register_script(EVEN_WHEN_FULL + _JUDGE_AGAIN)
+
+    async def some(self) -> list[tuple[Literal["event", "run"], str]]:
+        """Some of what is to be mended: what it is, and the event's identity or the run's id."""
+        with translated():
+            found: Any = await self._redis.srandmember(DAMAGED, _TOGETHER)
+        return list(readable(DAMAGED, _parsed, found))
+
+    async def judge_again(self, what: str, name: str, identities: Sequence[str]) -> int:
+        """Have those of the events judged again that are known and not finished; answers how many those are.
+
+        ``what`` and ``name`` (see `some`) are mended by it.
+        """
+        pairs: list[str] = []
+        for identity in identities:
+            position = await self._known.position(identity)
+            if position is not None and not await self._is_finished(identity, since_ms=_ms(position)):
+                pairs += [identity, position]
+        with translated():
+            return int(await self._judge_again(args=[f"{what} {name}", *pairs]))
+
+    async def _is_finished(self, identity: str, *, since_ms: int) -> bool:
+        """Whether the stream of the finished events (of a day) has it."""
+        low = f"{since_ms}-0"
+        while True:
+            with translated():
+                rows: Any = await self._redis.xrange(FINISHED, min=low, count=_PAGE)
+            if any(_names(fields, identity) for _, fields in rows):
+                return True
+            if len(rows) < _PAGE:
+                return False
+            low = f"({text(rows[-1][0])}"
+
+
+def _ms(position: str) -> int:
+    return int(position_seconds(position) * 1000)
+
+
+def _names(fields: dict[bytes, bytes], identity: str) -> bool:
+    try:
+        return bool(json.loads(fields[b"finished"])["identity"] == identity)
+    except FAULTS:
+        return False
+
+
+def _parsed(member: bytes) -> tuple[Literal["event", "run"], str]:
+    what, _, name = text(member).partition(" ")
+    match what:
+        case "event" | "run":
+            return what, name
+        case _:
+            raise ValueError("nothing that can be mended")
+
+
+KEYS: Final = (Key(DAMAGED, "set", "event or run whose state was damaged", "until it is mended", _parsed),)
