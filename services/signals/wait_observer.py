@@ -148,6 +148,13 @@ class WaitObserver:
     async def _see_to_paused(self) -> None:
         await self._heard.wait()
         self._heard.clear()
+        try:
+            await self._look_at_paused()
+        except BaseException:
+            self._heard.set()  # they are still to be seen to
+            raise
+
+    async def _look_at_paused(self) -> None:
         if not (await self._store.counts())[0]:
             await asyncio.sleep(_TOGETHER_SECONDS)
         wanted: dict[str, str] = {}
@@ -159,9 +166,10 @@ class WaitObserver:
             ids = list(wanted)
             for start in range(0, len(ids), _BATCH):
                 found = [run for run in await self._runs.read_many(ids[start : start + _BATCH]) if run.waiting]
-                for run in found:
-                    self._paused.pop(run.run_id, None)
                 await self._see_to(found)
+                for run in found:
+                    if self._paused.get(run.run_id) == wanted[run.run_id]:  # else it waits anew by now
+                        del self._paused[run.run_id]
         for run_id in wanted:
             if self._paused.pop(run_id, None) is not None:
                 self._unseen.setdefault(run_id, time.monotonic() + _UNSEEN_SECONDS)
@@ -173,9 +181,9 @@ class WaitObserver:
         ids = list(self._unseen)
         for start in range(0, len(ids), _BATCH):
             found = [run for run in await self._runs.read_many(ids[start : start + _BATCH]) if run.waiting]
+            await self._see_to(found)
             for run in found:
                 self._unseen.pop(run.run_id, None)
-            await self._see_to(found)
 
     async def _see_to(self, runs: Sequence[RunView]) -> None:
         """Record that the runs wait, and apply their open signals."""
@@ -234,6 +242,13 @@ class WaitObserver:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._scan_due.wait(), self._settings.scan_seconds)
         self._scan_due.clear()
+        try:
+            await self._scan_all()
+        except BaseException:
+            self._scan_due.set()
+            raise
+
+    async def _scan_all(self) -> None:
         waiting: dict[str, str] = {}
         asked = time.monotonic()
         async for page in self._runs.paused():
