@@ -19,7 +19,10 @@ from prefect.input.run_input import run_input_subclass_from_type
 from prefect.logging import get_logger
 from pydantic import BaseModel
 
+from sluice.forerunners import forerunners
+from sluice.past import answer_in
 from sluice.protocol import description_key, form, inputs_prefix, schema_key
+from sluice.wait_result import Answer
 
 _CALL_SECONDS: Final = 5.0
 """Prefect's client retries by itself with ever longer pauses; a call is begun afresh before that."""
@@ -63,12 +66,20 @@ class OwnRun:
         found = await self._client.read_flow_run_states(self._id)
         return sorted(found, key=lambda state: state.timestamp)
 
-    async def inputs(self, wait: str) -> dict[str, Any]:
-        """The run inputs of all entries of the wait, parsed, by key."""
+    async def inputs(self, wait: str, *, of: UUID | None = None) -> dict[str, Any]:
+        """The run inputs of all entries of the wait, parsed, by key; ``of`` is the id of another run."""
         found = await self._client.filter_flow_run_input(
-            flow_run_id=self._id, key_prefix=inputs_prefix(wait), limit=_INPUTS, exclude_keys=set()
+            flow_run_id=of or self._id, key_prefix=inputs_prefix(wait), limit=_INPUTS, exclude_keys=set()
         )
         return {row.key: json.loads(row.value) for row in found}
+
+    async def inherited(self, run: FlowRun, wait: str) -> Answer | None:
+        """The answer to the wait of a run whose place this one has taken; ``run`` is this one as it was read."""
+        for earlier in await forerunners(self._client, run):
+            answer = answer_in(await self.inputs(wait, of=earlier))
+            if answer is not None:
+                return answer
+        return None
 
     async def put(self, key: str, value: Any, *, replace: bool = False) -> bool:
         """Write a run input; one that is there already stays (answers false) unless ``replace``."""

@@ -125,7 +125,10 @@ class Wait:
             return answer
         verdicts = verdicts_in(inputs)
         if not verdicts:
-            return None
+            answer = await self.run.inherited(run, self.key)
+            if answer is not None:
+                self.log.info("The wait was answered in an earlier run of this subflow")
+            return answer
         pause, verdict = verdicts[-1]
         if pause in self._fired(run):
             states = this_attempt(await self.run.states())
@@ -144,7 +147,7 @@ class Wait:
             return Leave(state)
         if state.type == StateType.PAUSED:
             if state.state_details.pause_key != _given_up.pop(self.run_id, ""):
-                raise OneWaitError(_ONE_WAIT)
+                raise OneWaitError
             await self.run.go_on("The flow gave up its wait and goes on")
         return None
 
@@ -210,7 +213,7 @@ class Wait:
         if _awaiting(found.tags):  # those of another process's wait are put back
             await self.run.set_tags(with_awaits(found.tags, other))
         if found.state is not None and found.state.type == StateType.PAUSED:
-            return OneWaitError(_ONE_WAIT)
+            return OneWaitError()
         if found.state is not None and found.state.is_final():
             return WaitEndedError(f"The flow run has ended ({found.state.name}) and cannot wait.")
         verb = "suspend" if self.spec.suspend else "pause"
@@ -339,11 +342,6 @@ class Wait:
     @staticmethod
     def _after(start: datetime, seconds: float | None) -> datetime | None:
         return None if seconds is None else start + timedelta(seconds=seconds)
-
-
-_ONE_WAIT: Final = (
-    "The flow run waits already, in another process or in Prefect's own pause: a run can be in one wait at a time."
-)
 
 
 def _awaiting(tags: Sequence[str]) -> bool:

@@ -75,6 +75,10 @@ class WaitEndedError(RuntimeError):
 class OneWaitError(RuntimeError):
     """The run is paused already, by another process or in another way."""
 
+    def __init__(self) -> None:
+        where = "in another process or in Prefect's own pause"
+        super().__init__(f"The flow run waits already, {where}: a run can be in one wait at a time.")
+
 
 def parse_answer(model: type[BaseModel] | None, value: dict[str, Any]) -> Any:
     """The answer as the flow asked for it; raises `UnfitError` where the model is stricter than its JSON schema."""

@@ -125,6 +125,31 @@ def waiting_below(path: str, key: str) -> Any:
     return waiting_once(path, key)
 
 
+@flow(persist_result=True)
+def waiting_two_below(path: str, key: str) -> Any:
+    """Waits in a subflow of a subflow."""
+    return waiting_below(path, key)
+
+
+@flow
+def waiting_once_unkept(path: str, key: str) -> None:
+    """Waits, and its result is not kept."""
+    waiting_once.fn(path, key)
+
+
+@flow(persist_result=True)
+def waiting_below_and_suspended(path: str, key: str) -> Any:
+    """Waits in a subflow whose result is not kept, and then without a process: its flow is begun again from its top."""
+    waiting_once_unkept(path, key)
+    return sluice.wait_for_signal(f"{key} 2", suspend=True)
+
+
+@flow(persist_result=True)
+def waiting_below_for_each(path: str, key: str) -> Any:
+    """Waits in several runs of one subflow, one after the other."""
+    return [waiting_once(path, key) for _ in range(2)]
+
+
 @flow(timeout_seconds=2)
 def out_of_time(label: str, key: str) -> Any:
     """Ends by Prefect's own time-out."""

@@ -30,6 +30,7 @@ from services.store.signals.signal_record import SignalRecord
 from services.store.signals.signals import SignalStore
 from services.store.signals.waits import Waits
 from sluice.protocol import form, keyset, opened, pause_key, response_key, schema_key
+from tests.integration.signals.deployed import Deployed
 from tests.support.waiting import eventually
 
 HERE = Path(__file__).parent
@@ -260,3 +261,10 @@ def in_thread(work: Callable[[], Any]) -> asyncio.Future[Any]:
 
     threading.Thread(target=run, daemon=True).start()
     return ending
+
+
+@pytest_asyncio.fixture
+async def deployed(resumer: Desk, checkout: Path, tmp_path: Path) -> AsyncIterator[Deployed]:
+    made = Deployed(resumer, checkout, tmp_path / "answers.txt", key=new_key())
+    yield made
+    await made.end()

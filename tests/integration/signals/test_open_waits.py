@@ -5,15 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import sys
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from prefect import flow, get_client
 
 from events.errors import RejectedEvent
@@ -21,105 +16,12 @@ from services.prefect_api.run_calls import cancel_run
 from services.prefect_api.run_view import RunView
 from sluice.protocol import DEADLINE, keyset, pause_key, schema_key
 from tests.integration.signals.conftest import Desk, in_thread, new_key
+from tests.integration.signals.deployed import Deployed
 from tests.integration.signals.test_waits import Running
 from tests.support import waiting_flows as flows
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
-
-
-class Deployed:
-    """A run of a deployment, whose processes the test starts and kills."""
-
-    def __init__(self, submission: Desk, checkout: Path, path: Path) -> None:
-        self.submission = submission
-        self.key = new_key()
-        self.run_id = ""
-        self._checkout = checkout
-        self._path = path
-        self._processes: list[asyncio.subprocess.Process] = []
-
-    async def create(self, flow: Any = flows.waiting_once, **options: Any) -> None:
-        parameters = {"path": str(self._path), "key": self.key, **({"options": options} if options else {})}
-        async with get_client() as client:
-            flow_id = await client.create_flow(flow)
-            entrypoint = f"tests/support/waiting_flows.py:{flow.fn.__name__}"
-            deployment = await client.create_deployment(flow_id, "test", entrypoint=entrypoint)
-            created = await client.create_flow_run_from_deployment(deployment, parameters=parameters)
-        self.run_id = str(created.id)
-
-    async def start(self) -> asyncio.subprocess.Process:
-        environ = {**os.environ, "PREFECT__FLOW_RUN_ID": self.run_id}
-        quiet = asyncio.subprocess.DEVNULL
-        command = [sys.executable, "-m", "prefect.engine"]
-        process = await asyncio.create_subprocess_exec(
-            *command, cwd=self._checkout, env=environ, stdout=quiet, stderr=quiet
-        )
-        self._processes.append(process)
-        return process
-
-    async def kill(self) -> None:
-        self._processes[-1].kill()
-        await self._processes[-1].wait()
-
-    async def end(self) -> None:
-        for process in self._processes:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-
-    async def waits(self, *, other_than: str = "", run_id: str = "") -> RunView:
-        """The run once it is in a wait, another one than that state."""
-
-        async def probe() -> RunView | None:
-            run = await self.submission.runs.read(run_id or self.run_id)
-            return run if run.waiting and run.state_id != other_than else None
-
-        found = await eventually(probe, what="the run waits")
-        assert found is not None
-        return found
-
-    async def child(self) -> RunView:
-        """The run that waits for the key, once there is one."""
-        (found,) = await eventually(
-            lambda: self.submission.runs.waiting_for([self.key]), what="a run waits for the key"
-        )
-        return found
-
-    async def ends(self) -> str:
-        async def probe() -> str | None:
-            run = await self.submission.runs.read(self.run_id)
-            return run.state_name if run.final else None
-
-        return str(await eventually(probe, what="the run ends"))
-
-    async def set_state(self, kind: str, name: str, *, force: bool = False, **fields: Any) -> None:
-        body = {"state": {"type": kind, "name": name, **fields}, "force": force}
-        answer = await self.submission.api.request("POST", f"/flow_runs/{self.run_id}/set_state", json=body)
-        assert answer["status"] == "ACCEPT", answer
-
-    async def suspended(self, run: RunView) -> None:
-        """What an executor does with a paused run when it is stopped."""
-        await self.kill()
-        details = {"pause_key": run.pause_key, "pause_reschedule": True, "run_input_keyset": dict(run.keyset)}
-        await self.set_state("PAUSED", "Suspended", force=True, state_details=details)
-
-    async def resuming(self) -> None:
-        async def probe() -> bool:
-            return (await self.submission.runs.read(self.run_id)).state_type == "SCHEDULED"
-
-        await eventually(probe, what="the run is to start again")
-
-    @property
-    def answers(self) -> list[str]:
-        return self._path.read_text().splitlines() if self._path.exists() else []
-
-
-@pytest_asyncio.fixture
-async def deployed(resumer: Desk, checkout: Path, tmp_path: Path) -> AsyncIterator[Deployed]:
-    made = Deployed(resumer, checkout, tmp_path / "answers.txt")
-    yield made
-    await made.end()
 
 
 async def statuses(submission: Desk, run_id: str, *wanted: str) -> list[str]:

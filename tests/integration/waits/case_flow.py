@@ -36,13 +36,16 @@ def born(pid: int) -> int | None:
     return None if state in {"Z", "X"} else int(fields[18])
 
 
-def begin(notes: str, parent: str | None = None) -> None:
-    """Note this process, and every other one that still executes the same run."""
+def begin(notes: str, parent: str | None = None, place: int = 0) -> None:
+    """Note this process, and every other one that still executes the same run.
+
+    A subflow run notes its ``parent`` and its ``place`` among the calls that this one makes.
+    """
     run = str(flow_run.id)
     lines = [json.loads(line) for line in Path(notes).read_text().splitlines()] if Path(notes).exists() else []
     earlier = {(line["pid"], line["born"]) for line in lines if line["what"] == "begin" and line["run"] == run}
     beside = sorted(pid for pid, then in earlier if pid != os.getpid() and born(pid) == then)
-    note(notes, what="begin", born=born(os.getpid()), parent=parent, beside=beside)
+    note(notes, what="begin", born=born(os.getpid()), parent=parent, place=place, beside=beside)
 
 
 def ask(step: dict[str, Any], notes: str, counts: Counter[str]) -> None:
@@ -63,8 +66,8 @@ def ask(step: dict[str, Any], notes: str, counts: Counter[str]) -> None:
 
 
 @flow(name="waits-child")
-def child(step: dict[str, Any], notes: str, parent: str) -> None:
-    begin(notes, parent)
+def child(step: dict[str, Any], notes: str, parent: str, place: int) -> None:
+    begin(notes, parent, place)
     ask(step, notes, Counter())
 
 
@@ -72,9 +75,9 @@ def child(step: dict[str, Any], notes: str, parent: str) -> None:
 def main(plan: list[dict[str, Any]], notes: str) -> None:
     begin(notes)
     counts: Counter[str] = Counter()
-    for step in plan:
+    for place, step in enumerate(plan):
         if step.get("child"):
-            child(step, notes, str(flow_run.id))
+            child(step, notes, str(flow_run.id), place)
         else:
             ask(step, notes, counts)
     note(notes, what="end")

@@ -50,11 +50,11 @@ class Answer:
     one: bool = False
     accepted: bool = False
 
-    def fits(self, heard: Heard, keys: set[str]) -> bool:
-        """Whether the wait may have got it, which is one for these keys."""
+    def fits(self, heard: Heard, keys: set[str], *, same_call: bool) -> bool:
+        """Whether the wait may have got it, which is one for these keys; ``same_call``: of the call it was given to."""
         if self.what != heard.what:
             return False
-        return self.run == heard.run or (self.key in keys and heard.key in {None, self.key})
+        return same_call or (self.key in keys and heard.key in {None, self.key})
 
 
 @dataclass
@@ -82,16 +82,15 @@ class Given:
     def in_vain(self, run_id: str, token: str) -> bool:
         """Whether the answer may rightly have been applied to the run without being received.
 
-        A run that crashes is asked again what was rejected before. A subflow run that crashed is over: Prefect begins
-        another one in its place. And an answer may have been one of several that a wait needed and did not all get.
+        A run that crashes is asked again what was rejected before. And an answer may have been one of several that a
+        wait needed and did not all get.
         """
         run, answer = self.top(run_id), self.answers[token]
-        if run_id != run.id and self.notes.children(run.id)[-1] != run_id and run.hurt:
-            return True
+        call = self.notes.call(run_id)
         if answer.what == "rejected":
-            return self.notes.attempts(run_id) > 1
+            return self.notes.attempts(call) > 1
         return any(
-            heard.run == run_id
+            self.notes.call(heard.run) == call
             and heard.what in {"rejected", "timeout"}
             and run.needs_all(heard.wait[1])
             and answer.key in run.keys(heard.wait[1])
@@ -103,29 +102,31 @@ class Given:
         wrong: list[str] = []
         waits_of: dict[tuple[str | None, str], set[object]] = {}
         tokens_of: dict[object, set[str | None]] = {}
-        runs_of: dict[str, set[str]] = {}
+        calls_of: dict[str, set[str]] = {}
+        blank = {self.notes.call(run_id) for run_id in self.blank}
         for heard in self.notes.heard():
-            run = self.top(heard.run)
-            name = heard.wait[1]
+            run, call = self.top(heard.run), self.notes.call(heard.run)
+            name, wait = heard.wait[1], (call, *heard.wait[1:])
             if heard.what == "timeout":
                 if not run.has_timeout(name):
                     wrong.append(f"{heard}: the wait has no time-out")
                 continue
             if heard.token is None and heard.what == "answer":
-                if heard.run not in self.blank:
+                if call not in blank:
                     wrong.append(f"{heard}: nobody gave an empty answer")
                 continue
             answer = self.answers.get(heard.token or "")
-            if answer is None or not answer.fits(heard, run.keys(name)):
+            same_call = answer is not None and answer.run is not None and self.notes.call(answer.run) == call
+            if answer is None or not answer.fits(heard, run.keys(name), same_call=same_call):
                 wrong.append(f"{heard}: not what was given: {answer}")
                 continue
-            waits_of.setdefault((heard.token, heard.run), set()).add(heard.wait)
+            waits_of.setdefault((heard.token, call), set()).add(wait)
             if heard.what == "answer":
-                tokens_of.setdefault((heard.wait, heard.key), set()).add(heard.token)
+                tokens_of.setdefault((wait, heard.key), set()).add(heard.token)
             if answer.one:
-                runs_of.setdefault(answer.token, set()).add(heard.run)
+                calls_of.setdefault(answer.token, set()).add(call)
         wrong += [f"{token} answered several waits: {waits}" for token, waits in waits_of.items() if len(waits) > 1]
         wrong += [f"{wait} got several answers: {tokens}" for wait, tokens in tokens_of.items() if len(tokens) > 1]
-        wrong += [f"{token}, for one run, went to {runs}" for token, runs in runs_of.items() if len(runs) > 1]
+        wrong += [f"{token}, for one run, went to {runs}" for token, runs in calls_of.items() if len(runs) > 1]
         wrong += [f"run {run} is in process {pid} and in {pids}" for run, pid, pids in self.notes.beside()]
         return wrong

@@ -75,27 +75,30 @@ class Judge:
 
     def untold(self) -> list[str]:
         """Where what the signals say is not what happened, once every run has ended."""
-        got = {(heard.token, heard.run) for heard in self._given.notes.heard() if heard.token is not None}
+        call = self._given.notes.call
+        got = {(heard.token, call(heard.run)) for heard in self._given.notes.heard() if heard.token is not None}
         wrong = []
         for signal in self._signals():
             if signal["id"] in self._given.answers:
-                wrong += self._told_otherwise(signal, {run for token, run in got if token == signal["id"]})
+                wrong += self._told_otherwise(signal, {one for token, one in got if token == signal["id"]})
             else:
                 wrong += self._told_of_nobody(signal)
         for answer in self._given.answers.values():
-            taken = answer.accepted and answer.run is not None and (answer.token, answer.run) not in got
+            taken = answer.accepted and answer.run is not None and (answer.token, call(answer.run)) not in got
             if taken and self._came_through(str(answer.run)):
                 wrong.append(f"Prefect accepted {answer}, and the run came to its end without it")
         return wrong
 
     def _told_otherwise(self, signal: dict[str, Any], receivers: set[str]) -> list[str]:
+        """``receivers``: the runs, or calls of subflows, that received the answer."""
         applied = {run["run_id"] for run in signal["runs"] if run["outcome"] == "applied"}
         told = f"{signal['id']} for {signal['target']} is told to be {signal['outcome']} ({signal['reason']})"
-        wrong = [f"{told}, not for {run_id}, which received it" for run_id in receivers - applied]
+        calls = {run_id: self._given.notes.call(run_id) for run_id in applied}
+        wrong = [f"{told}, not for {call}, which received it" for call in receivers - set(calls.values())]
         wrong += [
             f"{told}, and {run_id} came to its end without it"
-            for run_id in applied - receivers
-            if self._came_through(run_id) and not self._given.in_vain(run_id, signal["id"])
+            for run_id, call in calls.items()
+            if call not in receivers and self._came_through(run_id) and not self._given.in_vain(run_id, signal["id"])
         ]
         if (signal["outcome"] == "applied") != bool(applied):
             wrong.append(f"{told}, and to be applied to {applied or 'no run'}")

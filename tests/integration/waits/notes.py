@@ -61,9 +61,15 @@ class Notes:
         """The ids of the run's subflow runs."""
         return list(dict.fromkeys(line["run"] for line in self._begun() if line["parent"] == run))
 
-    def attempts(self, run: str) -> int:
-        """How often the run was begun."""
-        return len(self._begun(run))
+    def call(self, run: str) -> str:
+        """What a run has in common with those whose place it took, when its parent was tried again: of a subflow run
+        the call, which is known by parent and place; of any other its own id."""
+        begun = next((line for line in self._begun(run) if line["parent"] is not None), None)
+        return f"{begun['parent']}, call {begun['place']}" if begun is not None else run
+
+    def attempts(self, call: str) -> int:
+        """How often the run, or a run of that call of a subflow, was begun."""
+        return sum(self.call(line["run"]) == call for line in self._begun())
 
     def ended(self, run: str) -> bool:
         """Whether the flow came to its end by itself."""
