@@ -1,7 +1,8 @@
 """A resumer that is killed: at a chosen step of one signal (`steps`), or at any time (`serve`).
 
 ``steps VALKEY_URL SIGNAL_ID…`` forks a resumer for each signal; the n-th is killed at the n-th step, before or after
-one call of the store or of Prefect. Prints what each step was, or ``done`` when the signal was applied before its step.
+one call of the store or of Prefect, or one request of such a call. Prints what each step was, or ``done`` when the
+signal was applied before its step.
 """
 
 from __future__ import annotations
@@ -40,9 +41,10 @@ class Mortal:
             return self._busy
 
         async def call(*args: Any, **options: Any) -> Any:
-            self._step(f"before {name}")
+            what = f"{args[0]} {args[1].rpartition('/')[2]}" if name == "request" else name
+            self._step(f"before {what}")
             answer = await method(*args, **options)
-            self._step(f"after {name}")
+            self._step(f"after {what}")
             return answer
 
         return call
@@ -67,7 +69,8 @@ async def apply(url: str, signal_id: str, last: int, tell: int) -> None:
     redis = connect(url, RedisSettings())
     async with connect_prefect() as api:
         store: Any = Mortal(SignalStore(redis, settings), step)
-        runs: Any = Mortal(WaitingRuns(api), step)
+        calls: Any = Mortal(api, step)
+        runs: Any = Mortal(WaitingRuns(calls), step)
         await Applier(store=store, runs=runs, hints=Waits(redis), settings=settings).apply(signal_id)
     await redis.aclose()
 

@@ -134,6 +134,23 @@ async def test_a_paused_run_whose_slot_dies_comes_to_its_pause_again_where_it_is
     assert [line.split()[0] for line in lines(bench)] == ["begun", "begun", "on"]
 
 
+@pytest.mark.parametrize("on_lost", ["crash", "restart"])
+async def test_a_run_that_is_said_to_run_before_a_process_has_it_is_not_left_without_one(bench: Bench, on_lost: str):
+    await bench.start(slots=1)
+    run_id, _ = await begin(bench, SIGNAL, job_variables={"sluice_on_lost": on_lost})
+    first = (await bench.reach(run_id, "PAUSED"))["state_id"]
+    for kind in ("SCHEDULED", "RUNNING"):
+        body = {"state": {"type": kind}, "force": True}
+        await bench.api.request("POST", f"/flow_runs/{run_id}/set_state", json=body)
+
+    async def seen_to() -> bool:
+        run = await bench.read(run_id)
+        waits = run["state_type"] == "PAUSED" and run["state_id"] != first  # it may have been claimed in between
+        return waits or (on_lost == "crash" and run["state_type"] == "CRASHED")
+
+    await eventually(seen_to, what="the run to be seen to")
+
+
 async def child_of(bench: Bench, name: str) -> dict[str, Any]:
     (run,) = await bench.api.request("POST", "/flow_runs/filter", json={"flows": {"name": {"any_": [name]}}})
     return run

@@ -16,7 +16,7 @@ from services.signals.applier import Applier
 from tests.integration.signals.conftest import Desk, new_key, settings
 from tests.support.waiting import eventually
 
-STEPS = 40
+STEPS = 60
 
 pytestmark = pytest.mark.slow
 
@@ -46,6 +46,8 @@ async def test_killed_at_any_step_it_is_applied_once_by_who_comes_after(
     assert reached[-1] == "done"
     assert {"after claim", "before settle", "after settle", "before decide", "after decide"} <= set(reached)
     assert ("after end_wait" if way == "reject" else "after resume") in reached
+    if way == "reject":
+        assert {"after POST input", "before POST set_state"} <= set(reached), "between its verdict and the state"
     applier = Applier(store=submission.store, runs=submission.runs, hints=submission.hints, settings=settings())
     for number, signal_id in enumerate(sent):
         await applier.apply(signal_id)

@@ -20,7 +20,7 @@ Start = Callable[[], AbstractAsyncContextManager[None]]
 
 
 @pytest.fixture
-def resumer_that_is_told(desk: Desk, redis: AsyncRedis, valkey_url: str) -> Start:
+def resumer_that_is_told(submission: Desk, redis: AsyncRedis, valkey_url: str) -> Start:
     """A resumer that looks by itself only when it starts and when it was told to."""
 
     @asynccontextmanager
@@ -28,10 +28,10 @@ def resumer_that_is_told(desk: Desk, redis: AsyncRedis, valkey_url: str) -> Star
         parts = build_resumer(
             redis=redis,
             connect_rq=lambda: connect_sync(valkey_url, RedisSettings()),
-            api=desk.api,
+            api=submission.api,
             settings=settings(poll_seconds=600, scan_seconds=600),
-            dead=desk.letters,
-            history=desk.book,
+            dead=submission.letters,
+            history=submission.book,
             instance="told",
         )
         async with running(parts):
@@ -41,24 +41,24 @@ def resumer_that_is_told(desk: Desk, redis: AsyncRedis, valkey_url: str) -> Star
 
 
 async def test_a_run_that_was_heard_to_wait_is_seen_to_though_it_failed_the_first_time(
-    desk: Desk, resumer_that_is_told: Start, monkeypatch: pytest.MonkeyPatch
+    submission: Desk, resumer_that_is_told: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key, parked = new_key(), list[str]()
     failed = fails_once(monkeypatch, Waits, "began", when=lambda: bool(parked))
     async with resumer_that_is_told():
-        early = await desk.ask(key=key)
+        early = await submission.ask(key=key)
         assert early.status == "buffered"
         parked.append(key)
-        await desk.park(key)
-        assert (await desk.outcome(early.signal.id)).status == "applied"
+        await submission.park(key)
+        assert (await submission.outcome(early.signal.id)).status == "applied"
     assert failed
 
 
 async def test_runs_that_began_to_wait_unheard_are_looked_for_though_it_failed_the_first_time(
-    desk: Desk, resumer_that_is_told: Start, monkeypatch: pytest.MonkeyPatch
+    submission: Desk, resumer_that_is_told: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_id = await desk.park(new_key())
+    run_id = await submission.park(new_key())
     failed = fails_once(monkeypatch, WaitingRuns, "paused")
     async with resumer_that_is_told():
-        await eventually(lambda: desk.hints.memo_of(run_id), what="the run is known to wait", within_seconds=30)
+        await eventually(lambda: submission.hints.memo_of(run_id), what="the run is known to wait", within_seconds=30)
     assert failed

@@ -111,17 +111,17 @@ async def test_a_second_answer_can_be_stored_for_prefects_own_pause_of_a_run_tha
     assert await resumer.runs.inputs(run_id, ["pause-1-response"]) == {"pause-1-response": {"n": 2}}
 
 
-async def test_the_answer_of_another_resume_of_this_moment_is_not_taken_for_an_old_one(desk: Desk) -> None:
-    run_id = await desk.park("unused")
+async def test_the_answer_of_another_resume_of_this_moment_is_not_taken_for_an_old_one(submission: Desk) -> None:
+    run_id = await submission.park("unused")
     view = {"schema": "pause-1-schema", "response": "pause-1-response"}
-    await desk.set_state(run_id, "PAUSED", state_details={"pause_key": "1", "run_input_keyset": view})
+    await submission.set_state(run_id, "PAUSED", state_details={"pause_key": "1", "run_input_keyset": view})
     schema = {"type": "object", "properties": {}}
     for key, value in (("pause-1-schema", schema), ("pause-1-response", {"n": 1})):
         body = {"key": key, "value": json.dumps(value)}
-        await desk.api.request("POST", f"/flow_runs/{run_id}/input", json=body)
+        await submission.api.request("POST", f"/flow_runs/{run_id}/input", json=body)
     with pytest.raises(TransientError):
-        await desk.runs.resume(await desk.runs.read(run_id), {"n": 2})
-    assert await desk.runs.inputs(run_id, ["pause-1-response"]) == {"pause-1-response": {"n": 1}}
+        await submission.runs.resume(await submission.runs.read(run_id), {"n": 2})
+    assert await submission.runs.inputs(run_id, ["pause-1-response"]) == {"pause-1-response": {"n": 1}}
 
 
 async def test_an_answer_stands_though_the_run_is_paused_again_in_its_wait_just_then(resumer: Desk) -> None:
