@@ -289,8 +289,8 @@ class Wait:
             return answer is not None, answer
         states, inputs = await asyncio.gather(self.run.states(), self.run.inputs(self.key))
         since = [known for known in states if known.timestamp > state.timestamp]
-        if any(known.type in RESCHEDULED or handed_over(known, state) for known in since):
-            return True, Leave(now)
+        if any(known.type == StateType.PENDING or handed_over(known, state) for known in since):
+            return True, Leave(now)  # another process has taken the run
         verdict = inputs.get(verdict_key(self._pause))
         result = answer_in(inputs) or (ended_by(verdict) if verdict is not None else None)
         if result is None:

@@ -155,7 +155,9 @@ class WaitingRuns:
         """
         key = verdict_key(run.pause_key or "")
         await self._put_first(run.run_id, key, verdict)
-        answer = await self.go_on(run, message)
+        # Prefect sets any state from any other: the run may have been scheduled anew, or ended, since it was read.
+        in_wait = (await self.read(run.run_id)).is_in(run.wait_id)
+        answer = await self.go_on(run, message) if in_wait else Undone.NOT_WAITING
         found = await self.inputs(run.run_id, [run.keyset.get("response", ""), key])
         return answer if found == {key: dict(verdict)} else Undone.NOT_WAITING
 

@@ -46,11 +46,13 @@ class ResumeObserver:
         self._apply = apply
         self._remind = remind
 
-    async def left(self, change: StateChange) -> None:
-        """Handle a run that entered a state that is not paused."""
+    async def left(self, change: StateChange, *, unseen: bool = False) -> None:
+        """Handle a run that entered a state that is not paused; ``unseen``: it was not read since it was paused."""
         wait = await self._waits.wait_of(change.run_id)
         if wait is not None:
             await self._left(change.run_id, wait)
+        elif unseen:
+            await self._last_of(change.run_id, shown=change.state_id)
         if change.state_type in FINAL:
             await self._ended(change.run_id)
         elif change.state_type == "SCHEDULED" and await self._waits.may_be_tagged(change.run_id):
@@ -77,12 +79,24 @@ class ResumeObserver:
 
     async def waits_again(self, run: RunView) -> None:
         """Handle a run that waits again: the end of its former wait may not be recorded."""
-        stays = await self._runs.stays(run.run_id)
+        await self._last_of(run.run_id, but=run.wait_id)
+
+    async def _last_of(self, run_id: str, *, but: str = "", shown: str | None = None) -> None:
+        """Record the end of the last wait that the run has left, or of the last one that is not ``but``.
+
+        ``shown`` is a state that Prefect has announced and may not have committed yet.
+        """
+        stays = await self._runs.stays(run_id)
+        for pause in _VISIBLE_SECONDS:
+            if shown is None or any(stay.is_wait(shown) for stay in stays):
+                break
+            await asyncio.sleep(pause)
+            stays = await self._runs.stays(run_id)
         for stay, after in reversed(list(pairwise(stays))):
-            if stay.ours and not stay.is_wait(run.wait_id):
+            if stay.ours and not stay.is_wait(but):
                 wait = stay.pause_key or stay.state_id
-                if not await self._by_signal(run.run_id, wait):
-                    await self._record(run.run_id, wait, stay, after)
+                if not await self._by_signal(run_id, wait):
+                    await self._record(run_id, wait, stay, after)
                 return
 
     async def still_waiting(self, runs: Sequence[RunView]) -> None:

@@ -123,9 +123,8 @@ class WaitObserver:
                 self._paused[change.run_id] = change.state_id
                 self._heard.set()
             else:
-                self._paused.pop(change.run_id, None)
-                self._unseen.pop(change.run_id, None)
-                self._aside(partial(self._resume_observer.left, change))
+                unseen = self._paused.pop(change.run_id, None) or self._unseen.pop(change.run_id, None)
+                self._aside(partial(self._resume_observer.left, change, unseen=unseen is not None))
 
     def _aside(self, work: Callable[[], Awaitable[object]]) -> None:
         task = asyncio.create_task(self._tried_again(work))
@@ -166,10 +165,12 @@ class WaitObserver:
             ids = list(wanted)
             for start in range(0, len(ids), _BATCH):
                 found = [run for run in await self._runs.read_many(ids[start : start + _BATCH]) if run.waiting]
-                await self._see_to(found)
-                for run in found:
-                    if self._paused.get(run.run_id) == wanted[run.run_id]:  # else it waits anew by now
-                        del self._paused[run.run_id]
+                in_hand = {run.run_id: self._paused.pop(run.run_id, "") for run in found}
+                try:
+                    await self._see_to(found)
+                except BaseException:
+                    self._paused = {**in_hand, **self._paused}
+                    raise
         for run_id in wanted:
             if self._paused.pop(run_id, None) is not None:
                 self._unseen.setdefault(run_id, time.monotonic() + _UNSEEN_SECONDS)

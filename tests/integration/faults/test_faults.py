@@ -54,7 +54,6 @@ def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
 
 
 @pytest.mark.slow
-@pytest.mark.soak  # not seen to end on the newest tree: back into `make test` when it is
 @pytest.mark.timeout(480)
 async def test_every_event_has_its_runs_and_no_more_after_some_faults(tmp_path: Path, seed: int, say: Say) -> None:
     await _play(tmp_path, seed, say, fault_seconds=12, pause_seconds=0.12, prefect_kills=1, settle_seconds=120)

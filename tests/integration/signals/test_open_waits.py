@@ -48,6 +48,12 @@ async def test_a_run_that_is_set_to_running_by_hand_waits_again(resumer: Desk) -
     assert await running.answer() == flows.Approval(approved=True)
 
 
+async def test_a_wait_that_is_left_before_anybody_has_looked_at_it_is_listed(resumer: Desk) -> None:
+    run_id = await resumer.park(new_key())
+    await resumer.set_state(run_id, "SCHEDULED", name="AwaitingRetry")
+    assert await statuses(resumer, run_id, "unanswered") == ["unanswered"]
+
+
 @pytest.mark.parametrize("force", [False, True])
 async def test_a_run_that_is_scheduled_by_hand_while_it_waits_waits_again(deployed: Deployed, force: bool) -> None:
     await deployed.create()
