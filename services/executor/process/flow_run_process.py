@@ -292,9 +292,8 @@ class FlowRunProcess:
         try:
             _drive(run_flow(flow, flow_run=flow_run, error_logger=cast(logging.Logger, logger)))
         except (Abort, Pause) as end:
-            if not _is_settled(
-                client, self._id
-            ):  # a subflow ended this way: the engine has set no final state of this run
+            # Else a subflow ended this way: the engine has set no final state of this run.
+            if not _was_left(end, self._id) and not _is_settled(client, self._id):
                 self._refuse(client, Failed(message=f"A flow run of this process ended early: {end}"))
             return 0
         except TerminationSignal:
@@ -351,6 +350,12 @@ def _file_variables(variables: Mapping[str, Any], environment: Mapping[str, str]
     if variables.get("sluice_file") is not None:
         found[FILE_VARIABLE] = json.dumps(variables["sluice_file"])
     return found
+
+
+def _was_left(end: Abort | Pause, run_id: UUID) -> bool:
+    """Whether the process left its run for the state that it was in, which may be another one by now."""
+    state: State[Any] | None = getattr(end, "state", None)
+    return state is not None and state.state_details.flow_run_id == run_id
 
 
 def _is_settled(client: SyncPrefectClient, run_id: UUID) -> bool:
