@@ -13,8 +13,8 @@ from services.operations.event_repair import EventRepair
 from services.operations.inspector import declared_keys
 from services.prefect_api.client import PrefectApi
 from services.store.damaged_events import DAMAGED, DamagedEvents
-from services.store.events.event_transitions import OPEN
-from services.store.inspection import Inspection
+from services.store.event_transitions import OPEN
+from services.store.inspection import KeyInspection
 from services.store.keys import KeyList
 from services.store.runs.created_runs import ACTIVE, RUN
 from tests.integration.delivery.world import RULE, World, deployment, order, runs_of, set_state
@@ -37,7 +37,7 @@ async def _begun(world: World, prefect: PrefectApi) -> tuple[Event, str, str]:
 
 async def _mended(world: World, prefect: PrefectApi) -> None:
     """As the inspector of a role and the router's repair do it."""
-    await Inspection(world.redis, KEYS).everything()
+    await KeyInspection(world.redis, KEYS).everything()
     await EventRepair(damaged=DamagedEvents(world.redis), prefect=prefect).repair()
     assert not await world.redis.exists(DAMAGED)
 
