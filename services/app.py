@@ -234,7 +234,6 @@ async def _router(shared: Shared) -> Parts:
     from services.routing.poison_check import ends_its_judge
     from services.routing.router import Router
     from services.routing.rule_windows import RuleWindows
-    from services.store.damaged_events import DamagedEvents
     from services.store.event_transitions import EventTransitions
     from services.store.events.verdict_lines import VerdictLines
     from services.store.rules.parked_events import ParkedEvents
@@ -253,7 +252,7 @@ async def _router(shared: Shared) -> Parts:
     async def submit(signal: ResumeSignal) -> None:
         await submission.submit(signal)
 
-    transitions = EventTransitions(redis, retention_seconds=settings.history.retention_seconds)
+    transitions = EventTransitions(redis, retention_seconds=settings.history.retention_seconds, run_url=prefect.run_url)
     window_store = WindowStore(redis, seen_seconds=settings.journal.seen_seconds)
     windows = RuleWindows(
         rules=live.rules,
@@ -281,7 +280,7 @@ async def _router(shared: Shared) -> Parts:
         "windows": windows,
         **_dispatch(shared, prefect, live, transitions),
         "retention": _retention(shared, window_store, parked),
-        "repair": EventRepair(damaged=DamagedEvents(redis), prefect=prefect),
+        "repair": EventRepair(redis, prefect=prefect),
     }
 
 
@@ -380,7 +379,6 @@ async def _api(shared: Shared) -> Parts:
 
     settings = shared.settings
     token = settings.api.token or _token_of_home(settings)
-
     access = find_access(settings)
     readiness = CachedReadiness(
         partial(
@@ -391,7 +389,6 @@ async def _api(shared: Shared) -> Parts:
             expected=settings.expected_roles,
         )
     )
-
     http = HttpListener(
         settings=settings.api.model_copy(update={"token": token}),
         allowed_hosts=settings.allowed_hosts,

@@ -186,14 +186,12 @@ class RunCreator:
         """Hold the queues of the deployment. One dead letter for each rule shows that its runs are held."""
         self._deployments.pop(batch.deployment, None)
         reason = (
-            f"the deployment {batch.deployment!r} does not exist: register it (`sluice deploy`), and this event and "
-            "those behind it go on by themselves"
+            f"the deployment {batch.deployment!r} does not exist: register it (`sluice deploy`), and its runs follow"
         )
         for queue, item in {id(queue): (queue, item) for queue, item in reversed(batch.items)}.values():
-            if queue.circuit.trip("deployment-missing", reason, time.monotonic()):
+            if queue.circuit.trip("deployment-missing", reason, time.monotonic()) or queue.untold:
                 log.warning("a rule holds its events", rule=queue.rule, reason=reason, said=str(error))
                 queue.noticed = queue.untold = True
-            if queue.untold:
                 with contextlib.suppress(TransientError, Backpressure):  # then the next try writes it
                     (letter, *_) = await self._letters(item.dispatch, "deployment-missing", reason, attempts=1)
                     await self._dead_letters.add(letter.model_copy(update={"id": _notice_id(queue)}))
@@ -283,9 +281,7 @@ class RunCreator:
         """Record outcomes until Redis accepts them: the runs exist, and their queues keep them until then."""
         while True:
             try:
-                await self._transitions.created(
-                    [self._made(item.entry, item.dispatch, one.run_id) for _, item, one in made]
-                )
+                await self._transitions.created([Made(item.entry, item.dispatch, one.run_id) for _, item, one in made])
                 for _, item, result in refused:
                     await self._refuse(item, result)
                 await self._take_notices_back({id(queue): queue for queue, _, _ in made}.values())
@@ -299,9 +295,6 @@ class RunCreator:
             self._announcer.announce(item.dispatch, result.run_id)
             action = item.dispatch.action
             log.debug("run created", event_id=id_of(action.identities[0]), rule=action.rule, run_id=result.run_id)
-
-    def _made(self, entry: str, dispatch: Dispatch, run_id: str) -> Made:
-        return Made(entry, dispatch, run_id, url=self._prefect.run_url(run_id))
 
     async def _take_notices_back(self, queues: Iterable[DispatchQueue]) -> None:
         """Remove the dead letters that say why a rule holds its runs; one may be from an earlier process."""
@@ -343,7 +336,7 @@ class RunCreator:
             return False
         run_id = await run_of(self._prefect, dispatch.action)
         if run_id is not None:
-            await self._transitions.created([self._made(item.entry, dispatch, run_id)])
+            await self._transitions.created([Made(item.entry, dispatch, run_id)])
             return True
         parts, begin = [], 0
         for action in actions:

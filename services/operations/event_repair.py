@@ -12,6 +12,7 @@ from events.errors import Backpressure, NotFound, TransientError
 from services.common.backoff import Backoff, heed_cancellation
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.dispatch import origins_of
+from services.store.connection import AsyncRedis
 from services.store.damaged_events import DamagedEvents
 
 TURN_SECONDS: Final = 2.0
@@ -22,8 +23,8 @@ log = structlog.get_logger()
 class EventRepair:
     """One of any number: each thing is repaired once."""
 
-    def __init__(self, *, damaged: DamagedEvents, prefect: PrefectApi) -> None:
-        self._damaged = damaged
+    def __init__(self, redis: AsyncRedis, *, prefect: PrefectApi) -> None:
+        self._damaged = DamagedEvents(redis)
         self._prefect = prefect
         self._trouble = Backoff("repair what was damaged in Redis", first_seconds=1, longest_seconds=30)
         self._again = 0

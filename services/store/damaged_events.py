@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, text, translated
-from services.store.event_transitions import DAMAGED_MARK, OPEN
 from services.store.events.finished_events import FINISHED
 from services.store.events.journal import JOURNAL_AGAIN, STREAM, position_seconds
 from services.store.events.known_events import KnownEvents
+from services.store.events.open_effects import DAMAGED_MARK, OPEN
 from services.store.keys import Key
 from services.store.runs.created_runs import RUN
 from services.store.unreadable import EXPECT, FAULTS, readable

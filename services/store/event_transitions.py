@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from events.errors import Backpressure
 from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, text, translated
 from services.store.events.event_history import compact_json, note_line, now_ms
-from services.store.events.finished_events import FINISHED
-from services.store.events.history import FAILED, HISTORY, MATCHED_BY, UNMATCHED
+from services.store.events.history import FAILED, MATCHED_BY, UNMATCHED
 from services.store.events.journal import JOURNAL_AGAIN, ROUTER_GROUP, STREAM
-from services.store.keys import Key, is_number, is_object, is_text
+from services.store.events.open_effects import FINISH, OPEN
 from services.store.rules.parked_events import PARK
 from services.store.rules.window_scripts import FORGET_CLOSED
 from services.store.runs.created_runs import ACTIVE, RUN, RUNS
 from services.store.runs.dispatch_queues import NOTIFY, QUEUE_FUNCTIONS, Dispatch, DispatchQueues
 from services.store.unreadable import reading
-
-OPEN: Final = "sluice:open:"
-"""Prefix of the hash that holds, for an event that is not finished, each effect: empty, or what came of it."""
-
-DAMAGED_MARK: Final = "!damaged"
-"""The field that an event has there that is judged again because its state was damaged: it is announced in the end."""
 
 MESSAGE_LIMIT: Final = 500
 """Characters of a run's state message that are kept."""
@@ -39,60 +31,6 @@ FIRST_CHECK_MS: Final = 5_000
 CHECK_MS_EACH: Final = 20
 """With many open runs it is asked for later, by this much for each: reading states is work for Prefect, too."""
 
-# Lua: append the one finished entry once no effect is open. An effect's value begins with `+` (a run that completed),
-# `-` (a run that did not), `!` (a dead letter) or `.` (nothing to report). What no part of Sluice has written there is
-# passed over, and cannot spoil the entry.
-_FINISH: Final = f"""
-local function expect_finish(id)
-  expect('hash', '{OPEN}' .. id)
-  expect('list', '{HISTORY}' .. id)
-  expect('stream', '{FINISHED}')
-  local matched = redis.call('HGET', '{OPEN}' .. id, '!matched')
-  if matched and not string.match(matched, '^%d+$') then expect('number of rules', '{OPEN}' .. id) end
-end
-local function is_object(json)
-  local readable, value = pcall(cjson.decode, json)
-  return readable and type(value) == 'table'
-end
-local function finish(id)
-  local key = '{OPEN}' .. id
-  local fields = redis.call('HGETALL', key)
-  if #fields == 0 then return 0 end
-  local runs, dead, ok, matched, quiet = {{}}, {{}}, 'true', nil, false
-  for i = 1, #fields, 2 do
-    local name, value = fields[i], fields[i + 1]
-    if name == '!matched' then matched = value
-    elseif name == '!quiet' then quiet = true
-    elseif name == '!' or string.match(name, '^[%w._-]+[#~!]') then
-      if value == '' then return 0 end
-      local kind, rest = string.sub(value, 1, 1), string.sub(value, 2)
-      if kind ~= '.' and not is_object(rest) then ok = 'false'
-      elseif kind == '+' or kind == '-' then runs[#runs + 1] = rest
-      elseif kind == '!' then dead[#dead + 1] = rest end
-      if kind == '-' or kind == '!' then ok = 'false' end
-    end
-  end
-  if not matched then return 0 end  -- a window was quicker than the router
-  redis.call('DEL', key)
-  if not quiet then
-    redis.call('XADD', '{FINISHED}', '*', 'finished',
-      '{{"identity":' .. cjson.encode(id) .. ',"ok":' .. ok .. ',"matched":' .. matched ..
-      ',"runs":[' .. table.concat(runs, ',') .. '],"dead":[' .. table.concat(dead, ',') .. ']}}')
-  end
-  return 1
-end
-local function ended(run_id, url, rule, deployment, state, name, message)
-  return (state == 'COMPLETED' and '+' or '-') .. '{{"run_id":' .. cjson.encode(run_id) ..
-    ',"url":' .. cjson.encode(url) .. ',"rule":' .. cjson.encode(rule) ..
-    ',"deployment":' .. cjson.encode(deployment) .. ',"state_type":' .. cjson.encode(state) ..
-    ',"state_name":' .. cjson.encode(name) .. ',"message":' .. cjson.encode(message) .. '}}'
-end
-local function remember(id, line, retention)
-  redis.call('RPUSH', '{HISTORY}' .. id, line)
-  redis.call('PEXPIRE', '{HISTORY}' .. id, retention)
-end
-"""
-
 # ARGV: group, position, identity, now (ms), retention (ms), quiet (0 or 1), how many rules matched; then five counted
 # groups: history lines; rules that matched; (queue, payload, token) for each run; (token, value) for other effects;
 # (rule, salt) that the event is parked for.
@@ -101,7 +39,7 @@ end
 _ROUTE: Final = (
     QUEUE_FUNCTIONS
     + PARK
-    + _FINISH
+    + FINISH
     + f"""
 if #redis.call('XPENDING', '{STREAM}', ARGV[1], ARGV[2], ARGV[2], 1) == 0 then return 0 end
 local position, id, now = ARGV[2], ARGV[3], ARGV[4]
@@ -156,7 +94,7 @@ return 1
 # retention, url. Answers 0 if the run was known before, as after a replay that found nothing to repair.
 _CREATED: Final = (
     QUEUE_FUNCTIONS
-    + _FINISH
+    + FINISH
     + f"""
 local run = '{RUN}' .. ARGV[3]
 local events = cjson.decode(ARGV[8])
@@ -191,7 +129,7 @@ return 1
 # ARGV: queue, entry, token, now, events as JSON, retention; then for each event its history line and its value.
 _REFUSED: Final = (
     QUEUE_FUNCTIONS
-    + _FINISH
+    + FINISH
     + f"""
 local events = cjson.decode(ARGV[5])
 expect_queue(ARGV[1])
@@ -215,7 +153,7 @@ return 1
 # failed before and has completed now.
 _STATE: Final = (
     QUEUE_FUNCTIONS
-    + _FINISH
+    + FINISH
     + f"""
 local key = '{RUN}' .. ARGV[1]
 expect('hash', key)
@@ -272,7 +210,7 @@ return 1
 # Answers 0 if somebody else has dealt with the entry.
 _DIVIDED: Final = (
     QUEUE_FUNCTIONS
-    + _FINISH
+    + FINISH
     + """
 if queue_drop(ARGV[1], ARGV[2]) == 0 then return 0 end
 for i = 6, #ARGV, 2 do queue_push(ARGV[i], ARGV[i + 1]) end
@@ -287,7 +225,7 @@ return 1
 # history line for each event (empty: none). Answers how many of the events still had the token open.
 _RELEASE: Final = (
     QUEUE_FUNCTIONS
-    + _FINISH
+    + FINISH
     + FORGET_CLOSED
     + f"""
 local count = tonumber(ARGV[7])
@@ -364,8 +302,6 @@ class Made:
     entry: str
     dispatch: Dispatch
     run_id: str
-    url: str = ""
-    """Where Prefect shows it."""
 
 
 OPEN_VALUE: Final = ""
@@ -402,8 +338,17 @@ class EventTransitions:
     Every method raises `TransientError` when Redis is out of reach and `Backpressure` when it is full.
     """
 
-    def __init__(self, redis: AsyncRedis, *, retention_seconds: float, group: str = ROUTER_GROUP) -> None:
+    def __init__(
+        self,
+        redis: AsyncRedis,
+        *,
+        retention_seconds: float,
+        group: str = ROUTER_GROUP,
+        run_url: Callable[[str], str] = lambda _: "",
+    ) -> None:
+        """``run_url`` says where Prefect shows a run."""
         self._redis = redis
+        self._run_url = run_url
         self._group = group
         self._retention_ms = int(retention_seconds * 1000)
         self._queues = DispatchQueues(redis)
@@ -442,7 +387,9 @@ class EventTransitions:
             line = _json(["r", now, one.run_id, action.rule, action.deployment])
             arguments = [one.dispatch.queue, one.entry, one.run_id, action.rule, action.deployment, one.dispatch.token]
             events = _events_of(one.dispatch)
-            calls.append((self._created, [*arguments, now, events, line, self._retention_ms, one.url]))
+            calls.append(
+                (self._created, [*arguments, now, events, line, self._retention_ms, self._run_url(one.run_id)])
+            )
         return [bool(answer) for answer in await self._run_all(calls)]
 
     async def refused(self, entry: str, dispatch: Dispatch, letters: Sequence[tuple[str, str, str]]) -> None:
@@ -569,24 +516,3 @@ def _events_of(dispatch: Dispatch) -> str:
 
 def _json(value: Any) -> str:
     return compact_json(value).decode()
-
-
-_TOKEN: Final = re.compile(r"!|[A-Za-z0-9._-]+[#~!].*", re.DOTALL)
-
-
-def _is_effect(name: bytes, value: bytes) -> None:
-    effect = is_text(name)
-    if effect == "!matched":
-        is_number(value)
-    elif effect in {"!quiet", DAMAGED_MARK}:
-        if value != b"1":
-            raise ValueError("not a mark")
-    elif not _TOKEN.fullmatch(effect):
-        raise ValueError("not the name of an effect")
-    elif value[:1] in {b"+", b"-", b"!"}:
-        is_object(value[1:])
-    elif value not in {b"", b"."}:
-        raise ValueError("not an effect")
-
-
-KEYS: Final = (Key(OPEN + "*", "hash", "effect of an unfinished event", "until all of them are final", _is_effect),)

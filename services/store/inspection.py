@@ -25,7 +25,7 @@ from events.errors import Backpressure, TransientError
 from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, SyncRedis, translated
 from services.store.damaged_events import note_damage
 from services.store.dead_letters import DEAD, QUARANTINE, DeadLetters, letter_id_of
-from services.store.keys import Key, KeyList, is_number
+from services.store.keys import Key, KeyList, is_number, is_well
 from services.store.lease import TAKE
 from services.store.unreadable import FAULTS, readable
 from sluice.display import visible
@@ -244,7 +244,7 @@ class KeyInspection:
         with translated():
             values: list[Any] = await pipeline.execute(raise_on_error=False) if asked else []
         for (name, declared), value in zip(asked, values, strict=True):
-            if not _is_well(declared, value):
+            if not is_well(declared, value, page=_PAGE):
                 doubtful.append(name)
         return doubtful
 
@@ -449,18 +449,6 @@ _PAGES: Final[Mapping[str, Callable[[AsyncRedis, bytes], AsyncIterator[list[_Ele
     "stream": _of_stream,
     "string": _of_string,
 }
-
-
-def _is_well(declared: Key, value: Any) -> bool:
-    check = cast(Callable[..., object], declared.check)
-    if isinstance(value, Exception) or (declared.kind == "list" and len(value) > _PAGE):
-        return False
-    try:
-        for element in value if declared.kind == "list" else [] if value is None or value == {} else [value]:
-            check(element)
-    except FAULTS:
-        return False
-    return True
 
 
 def _raw(value: Any) -> bytes:

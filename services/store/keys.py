@@ -13,7 +13,9 @@ import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
+
+from services.store.unreadable import FAULTS
 
 Kind = Literal["string", "hash", "list", "set", "zset", "stream", "any"]
 
@@ -120,3 +122,16 @@ def pair(field: Callable[[bytes], object], value: Callable[[bytes], object]) -> 
         value(raw)
 
     return checked
+
+
+def is_well(declared: Key, value: Any, *, page: int) -> bool:
+    """Whether what was read of a key is as declared; a list of more than ``page`` elements was not read whole."""
+    check = cast(Callable[..., object], declared.check)
+    if isinstance(value, Exception) or (declared.kind == "list" and len(value) > page):
+        return False
+    try:
+        for element in value if declared.kind == "list" else [] if value is None or value == {} else [value]:
+            check(element)
+    except FAULTS:
+        return False
+    return True

@@ -11,10 +11,10 @@ from redis.exceptions import ResponseError
 
 from config.settings import HistorySettings
 from services.store.connection import AsyncRedis, text, translated
-from services.store.event_transitions import OPEN
 from services.store.events.event_history import unpacked
 from services.store.events.history import FAILED, HISTORY, MATCHED_BY, UNMATCHED
 from services.store.events.journal import STREAM, Broken, order, parse_entry, position_at
+from services.store.events.open_effects import OPEN
 from services.store.keys import Key, is_position
 from services.store.runs.created_runs import RUN
 from services.store.unreadable import readable, reading

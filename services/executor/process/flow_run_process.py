@@ -39,7 +39,7 @@ from events.errors import RejectedEvent
 from services.common.file_version import verify_version
 from services.executor.process.claim import Claim, ClaimLater, Decision, Gone, decide, is_retrying
 from services.executor.process.flow_loading import describe_failure, load_flow
-from services.executor.process.own_states import OwnStates, waits_in_process
+from services.executor.process.own_states import OwnStates, waits_in_process, was_left
 from services.executor.process.parameter_check import parameter_problem
 from services.executor.process.process_setup import leave_checkout, pose_as_engine, replace_environment
 from services.executor.process.server_options_cache import ServerOptionsCache, want_token
@@ -293,7 +293,7 @@ class FlowRunProcess:
             _drive(run_flow(flow, flow_run=flow_run, error_logger=cast(logging.Logger, logger)))
         except (Abort, Pause) as end:
             # Else a subflow ended this way: the engine has set no final state of this run.
-            if not _was_left(end, self._id) and not _is_settled(client, self._id):
+            if not was_left(end, self._id) and not _is_settled(client, self._id):
                 self._refuse(client, Failed(message=f"A flow run of this process ended early: {end}"))
             return 0
         except TerminationSignal:
@@ -350,12 +350,6 @@ def _file_variables(variables: Mapping[str, Any], environment: Mapping[str, str]
     if variables.get("sluice_file") is not None:
         found[FILE_VARIABLE] = json.dumps(variables["sluice_file"])
     return found
-
-
-def _was_left(end: Abort | Pause, run_id: UUID) -> bool:
-    """Whether the process left its run for the state that it was in, which may be another one by now."""
-    state: State[Any] | None = getattr(end, "state", None)
-    return state is not None and state.state_details.flow_run_id == run_id
 
 
 def _is_settled(client: SyncPrefectClient, run_id: UUID) -> bool:

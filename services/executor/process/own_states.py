@@ -14,6 +14,7 @@ from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient, SyncPrefectClient
 from prefect.client.schemas.objects import State, StateType
+from prefect.exceptions import Abort, Pause
 
 Report = Callable[..., None]
 
@@ -103,3 +104,9 @@ class OwnStates:
 def waits_in_process(state: State[Any]) -> bool:
     """Whether a run in the state needs its process while it waits: paused, and not suspended."""
     return state.type == StateType.PAUSED and not state.state_details.pause_reschedule
+
+
+def was_left(end: Abort | Pause, run_id: UUID) -> bool:
+    """Whether the process left its run for the state that it was in, which may be another one by now."""
+    state: State[Any] | None = getattr(end, "state", None)
+    return state is not None and state.state_details.flow_run_id == run_id

@@ -12,8 +12,8 @@ from events.event import Event
 from services.operations.event_repair import EventRepair
 from services.operations.inspector import declared_keys
 from services.prefect_api.client import PrefectApi
-from services.store.damaged_events import DAMAGED, DamagedEvents
-from services.store.event_transitions import OPEN
+from services.store.damaged_events import DAMAGED
+from services.store.events.open_effects import OPEN
 from services.store.inspection import KeyInspection
 from services.store.keys import KeyList
 from services.store.runs.created_runs import ACTIVE, RUN
@@ -38,7 +38,7 @@ async def _begun(world: World, prefect: PrefectApi) -> tuple[Event, str, str]:
 async def _mended(world: World, prefect: PrefectApi) -> None:
     """As the inspector of a role and the router's repair do it."""
     await KeyInspection(world.redis, KEYS).everything()
-    await EventRepair(damaged=DamagedEvents(world.redis), prefect=prefect).repair()
+    await EventRepair(world.redis, prefect=prefect).repair()
     assert not await world.redis.exists(DAMAGED)
 
 

@@ -14,11 +14,11 @@ from events.identity import identity_of
 from services.cli import dead, events, runs
 from services.prefect_api.client import PrefectApi
 from services.store.connection import AsyncRedis
-from services.store.event_transitions import OPEN
 from services.store.events.event_history import compact_json
 from services.store.events.history import HISTORY
 from services.store.events.journal import STREAM
 from services.store.events.known_events import KNOWN_BY_ID
+from services.store.events.open_effects import OPEN
 from services.store.runs.created_runs import RUN, RUNS
 from services.store.runs.dispatch_queues import DISPATCH_QUEUE, DISPATCH_QUEUES
 from tests.integration.delivery.world import RULE, World, deployment, order, runs_of, set_state

@@ -26,7 +26,8 @@ from services.routing.rule_windows import RuleWindows
 from services.runs.run_state_tracker import RunStateTracker
 from services.store.connection import AsyncRedis
 from services.store.dead_letters import DeadLetters
-from services.store.event_transitions import FINISHED, EventTransitions
+from services.store.event_transitions import EventTransitions
+from services.store.events.finished_events import FINISHED
 from services.store.events.history import History
 from services.store.events.journal import Appended, Journal
 from services.store.events.verdict_lines import VerdictLines

@@ -25,8 +25,8 @@ from services.operations.health import read_reports
 from services.operations.inspector import declared_keys
 from services.operations.status import read_status
 from services.store.dead_letters import DeadLetters, LetterQuery
-from services.store.event_transitions import OPEN
 from services.store.events.journal import Journal
+from services.store.events.open_effects import OPEN
 from services.store.inspection import KeyInspection
 from services.store.keys import KeyList
 from services.store.runs.created_runs import ACTIVE, RUN, RUNS

@@ -18,8 +18,7 @@ from events.identity import identity_of
 from services.listeners.files.archiving.archiver import FileArchiver
 from services.listeners.files.listener import FilesListener
 from services.store.connection import AsyncRedis
-from services.store.event_transitions import FINISHED
-from services.store.events.finished_events import FinishedEvents
+from services.store.events.finished_events import FINISHED, FinishedEvents
 from services.store.files.ledger import Ledger
 from services.store.lease import Lease
 from tests.support.waiting import eventually

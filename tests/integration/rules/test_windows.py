@@ -11,7 +11,7 @@ from events.errors import TransientError
 from events.identity import identity_of
 from services.store.connection import AsyncRedis
 from services.store.dead_letters import LetterQuery
-from services.store.event_transitions import FINISHED
+from services.store.events.finished_events import FINISHED
 from services.store.rules.windows import Counts
 from services.store.runs.dispatch_queues import Dispatch
 from tests.integration.rules.conftest import Routing, an_event

@@ -9,8 +9,9 @@ from typing import Any
 from events.action import RunDeployment
 from events.event import Event
 from services.store.connection import AsyncRedis
-from services.store.event_transitions import FINISHED, Routed
+from services.store.event_transitions import Routed
 from services.store.events.event_history import compact_json
+from services.store.events.finished_events import FINISHED
 from services.store.events.journal import Journal
 from services.store.runs.dispatch_queues import Dispatch, dispatch_of
 

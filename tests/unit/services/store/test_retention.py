@@ -8,7 +8,8 @@ import time
 from config.settings import HistorySettings, JournalSettings
 from services.operations.retention_job import RetentionJob
 from services.store.connection import AsyncRedis
-from services.store.event_transitions import FINISHED, EventTransitions, Made
+from services.store.event_transitions import EventTransitions, Made
+from services.store.events.finished_events import FINISHED
 from services.store.events.history import FAILED, HISTORY, UNMATCHED
 from services.store.events.journal import STREAM, Journal
 from services.store.lease import Lease

@@ -7,9 +7,10 @@ import pytest
 from config.settings import HistorySettings, JournalSettings
 from services.operations.inspector import declared_keys
 from services.store.connection import AsyncRedis
-from services.store.event_transitions import OPEN, EventTransitions
+from services.store.event_transitions import EventTransitions
 from services.store.events.history import HISTORY, UNMATCHED
 from services.store.events.journal import STREAM, Journal
+from services.store.events.open_effects import OPEN
 from services.store.inspection import KeyInspection
 from services.store.keys import KeyList
 from services.store.runs.dispatch_queues import DISPATCH_QUEUE, DISPATCH_QUEUES, NOTIFY
