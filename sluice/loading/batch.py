@@ -50,6 +50,8 @@ class Reading:
     """Reads the rows from the first one, each time it is called. Raises `RefusedFile`."""
     unit: str = "line"
     """What ``RowBatch.lines`` counts: ``line``, ``row`` or ``element``."""
+    dialect: dict[str, Any] = field(default_factory=dict)
+    """What was found out, as a contract writes it."""
     notes: list[str] = field(default_factory=list)
     """What was found while the rows were read and is to be told besides."""
     evidence: dict[str, Any] = field(default_factory=dict)

@@ -204,14 +204,20 @@ def _grouped(plain: Conversion, one: ContractField) -> Conversion:
     """Numbers as they are written in a country: 1.234,50 or 12 %."""
     if one.decimal_char == "." and one.group_char is None and one.bare_number:
         return plain
-    around = re.compile(r"^[^0-9+\-.]+|[^0-9.]+$")
-    translate: dict[int, str | None] = {ord(one.group_char): None} if one.group_char else {}
-    if one.decimal_char != ".":
-        translate = {ord("."): "\0"} | translate | {ord(one.decimal_char): "."}
+    around = re.compile(r"^[^0-9+\-.,]+|[^0-9.,]+$")
+    group, point = re.escape(one.group_char or ""), re.escape(one.decimal_char)
+    in_groups = re.compile(rf"[+-]?[0-9]{{1,3}}(?:{group}[0-9]{{2,3}})*{group}[0-9]{{3}}(?:{point}[0-9]*)?")
 
-    def clean(text: str) -> str:
-        text = text.translate(translate)
-        return text if one.bare_number else around.sub("", text)
+    def clean(text: str) -> str | None:
+        """As a number is written here; None for what has signs of it in the wrong places."""
+        text = text if one.bare_number else around.sub("", text)
+        if one.group_char is not None and one.group_char in text:
+            if not in_groups.fullmatch(text):
+                return None
+            text = text.replace(one.group_char, "")
+        if one.decimal_char != ".":
+            text = text.replace(".", "\0").replace(one.decimal_char, ".")
+        return text
 
     def fast(texts: pa.StringArray) -> tuple[pa.Array, pa.BooleanArray]:
         if one.decimal_char != "." and one.group_char is None and one.bare_number:
@@ -219,7 +225,13 @@ def _grouped(plain: Conversion, one: ContractField) -> Conversion:
             return plain.fast(pc.replace_substring(pc.if_else(pointed, None, texts), one.decimal_char, "."))
         return plain.fast(pa.array([None if text is None else clean(text) for text in texts.to_pylist()], pa.string()))
 
-    return Conversion(plain.type, plain.reason, fast, lambda text: plain.slow(clean(text)))
+    def slow(text: str) -> Any:
+        cleaned = clean(text)
+        if cleaned is None:
+            raise ValueError(text)
+        return plain.slow(cleaned)
+
+    return Conversion(plain.type, plain.reason, fast, slow)
 
 
 def _decimals(type_: pa.DataType) -> Conversion:

@@ -85,7 +85,7 @@ def load_file(
         table=table, schema=schema, contract=contract, budget=budget, flow=flow, reserved_tables=reserved_tables
     )
     started = time.perf_counter()
-    with _opened(Path(path)) as raw, open_target(database_url) as target:
+    with opened(Path(path)) as raw, open_target(database_url) as target:
         version = _version(raw)
         to = destination(raw, request)
         if target.is_loaded(to, version):
@@ -152,7 +152,7 @@ def display(name: str) -> str:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[OpenedFile]:
+def opened(path: Path) -> Iterator[OpenedFile]:
     """The file as it was announced; whatever is wrong with it is told with its name."""
     name = display(path.name)
     try:

@@ -52,7 +52,14 @@ def read_delimited(member: Member, contract: Contract | None) -> Reading:
         "line ends": ", ".join(_line_ends(beginning)) or "none",
     }
     found = DelimitedText(member, encoding, dialect, empty_is_null=empty_is_null(contract))
-    return Reading(dialect.columns, typed=False, batches=found.batches, notes=found.notes, evidence=evidence)
+    return Reading(
+        dialect.columns,
+        typed=False,
+        batches=found.batches,
+        dialect={"delimiter": dialect.delimiter} if dialect.delimiter is not None else {},
+        notes=found.notes,
+        evidence=evidence,
+    )
 
 
 @dataclass(slots=True)

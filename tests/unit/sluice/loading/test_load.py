@@ -466,6 +466,8 @@ def test_columns_and_contract_must_agree(written: Any, database: Path) -> None:
         ({"type": "number"}, ".5e1", 5.0, "12345678901234567.89"),
         ({"type": "number", "decimalChar": ",", "groupChar": "."}, "1.234,5", 1234.5, "1,2,3"),
         ({"type": "number", "decimalChar": ","}, "1,5", 1.5, "1.5"),
+        ({"type": "number", "decimalChar": ",", "groupChar": "."}, "12.345.678,5", 12345678.5, "3.9"),
+        ({"type": "number", "groupChar": ","}, "1,00,000", 100000.0, "1,5"),
         ({"type": "boolean"}, "TRUE", 1, "yes"),
         ({"type": "boolean", "trueValues": ["ja"], "falseValues": ["nein"]}, "nein", 0, "true"),
         ({"type": "date"}, "2024-02-29", "2024-02-29", "2023-02-29"),

@@ -1,0 +1,130 @@
+"""`sluice contract`: what files must look like, and what loading one would do."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from config.project import load_project
+from config.settings import load_settings
+from events.errors import ConfigError
+from services.cli.output import say, show_fields, show_json, show_line, show_rows, show_title
+
+app = typer.Typer(help="Contracts of data files: a first one, and what one says to a file.", no_args_is_help=True)
+
+File = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A data file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+@app.command()
+def infer(
+    file: File,
+    *,
+    delimiter: Annotated[str | None, typer.Option(help="What stands between fields; \\t for a tab.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Such as cp1252.")] = None,
+    header_row: Annotated[int | None, typer.Option(min=1, help="The line with the names of the columns.")] = None,
+    no_header: Annotated[bool, typer.Option("--no-header", help="There is no such line.")] = False,
+    sheet: Annotated[str | None, typer.Option(help="The sheet of a workbook.")] = None,
+    row_tag: Annotated[str | None, typer.Option(help="The element of XML that is a row.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print a first contract for files like FILE, to be put into the folder contracts/ beside the project file."""
+    dialect: dict[str, Any] = {
+        "delimiter": delimiter.replace("\\t", "\t") if delimiter else None,
+        "headerRows": [header_row] if header_row else None,
+        "header": False if no_header else None,
+        "sheetName": sheet,
+    }
+    known: dict[str, Any] = {"dialect": {name: value for name, value in dialect.items() if value is not None}}
+    if encoding is not None:
+        known["encoding"] = encoding
+    if row_tag is not None:
+        known["sluice"] = {"row_tag": row_tag}
+
+    def work() -> None:
+        from sluice.loading.contract_files import read_contract
+        from sluice.loading.trial import draft_for
+
+        found = draft_for(file.resolve(), read_contract(known))
+        if as_json:
+            show_json(found)
+        else:
+            print(yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=100), end="")
+
+    _run(work)
+
+
+@app.command("test")
+def try_(
+    file: File,
+    *,
+    contract: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Instead of the project's contract for such files.")
+    ] = None,
+    table: Annotated[str | None, typer.Option(help="Instead of the table that the contract or the name says.")] = None,
+    database_url: Annotated[
+        str | None, typer.Option(help="Instead of SLUICE_DATABASE_URL or the home's data.db.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what loading FILE would do, and load nothing; exit code 1 if it would be refused."""
+
+    def work() -> None:
+        from sluice.loading.contract_files import contract_for, read_contract
+        from sluice.loading.trial import try_file
+
+        settings = load_settings()
+        url = (
+            database_url or os.environ.get("SLUICE_DATABASE_URL") or f"sqlite:///{settings.home.resolve() / 'data.db'}"
+        )
+        if contract is None:
+            project = load_project(settings.config, home=settings.home)
+            held = contract_for(file, [Path(one) for one in project.contract_sources])
+        else:
+            held = read_contract(str(contract))
+        trial = try_file(file.resolve(), url, table=table, contract=held)
+        if as_json:
+            show_json(asdict(trial))
+        else:
+            _show(trial, held is not None)
+        if not trial.would_load:
+            raise typer.Exit(1)
+
+    _run(work)
+
+
+def _show(trial: Any, has_contract: bool) -> None:
+    show_line(f"{trial.file}: {trial.outcome}")
+    if not has_contract:
+        show_line("no contract is for files of this name: types are found by looking at every value")
+    for label, evidence in trial.evidence.items():
+        show_title(label)
+        show_fields(evidence)
+    for note in trial.notes:
+        show_line(note)
+    if trial.columns:
+        show_title("columns")
+        show_rows(trial.columns, ("column", "type", "empty", "least", "most", "masked"), as_json=False)
+    if trial.bad.examples:
+        show_title(f"bad rows: {trial.bad.count} of {trial.bad.rows}")
+        show_rows(trial.bad.examples, ("place", "column", "value", "reason"), as_json=False)
+
+
+def _run(work: Any) -> None:
+    from sluice.errors import OverBudget
+    from sluice.loading.errors import RefusedFile, TargetFailed
+
+    try:
+        work()
+    except ConfigError as error:
+        for problem in error.problems:
+            say(f"error: {problem}")
+        raise typer.Exit(2) from error
+    except (RefusedFile, OverBudget, TargetFailed) as error:
+        say(f"refused: {error}")
+        raise typer.Exit(1) from error
