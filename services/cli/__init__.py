@@ -11,7 +11,7 @@ from typer.exceptions import TyperException
 os.environ.setdefault("DO_NOT_TRACK", "1")  # before Prefect is imported here or in a child: it counts its users then
 
 from config.logs import show_uncaught
-from services.cli import contract, dead, events, installation, rules, runs, schema, signals
+from services.cli import contract, dead, events, installation, rules, runs, signals
 from services.cli.output import say
 
 app = typer.Typer(
@@ -22,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
 )
 installation.register(app)
-app.command()(schema.schema)
+app.command()(rules.schema)
 for noun in (events, rules, runs, signals, dead, contract):
     app.add_typer(noun.app, name=noun.__name__.rpartition(".")[2])
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from config.project import Project, load_project, parse_project
+from config.project import Project, load_project, parse_project, project_schema
 from config.settings import Settings, load_settings
 from events.comparison import Difference, compare, described, summary
 from events.errors import ConfigError, NotFound, RejectedEvent
@@ -112,6 +112,11 @@ def dropped(
             show_rows(rows, columns, as_json=as_json, empty=f"the windows of {rule} dropped nothing")
 
     run_command(work())
+
+
+def schema() -> None:
+    """Print the JSON Schema of the project file, for editors to complete and check."""
+    show_json(project_schema())
 
 
 def _load(settings: Settings, config: Path | None) -> Project:

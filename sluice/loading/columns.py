@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 
 from sluice.loading.checks import FieldChecks
 from sluice.loading.contract import Contract, ContractField, FileSchema
-from sluice.loading.conversion import Conversion, Converted, conversion_of, timestamps, to_type
+from sluice.loading.conversion import conversion_of, timestamps, to_type
+from sluice.loading.converted import Conversion, Converted
 from sluice.loading.errors import RefusedFile
 from sluice.loading.inference import ColumnLook
 from sluice.loading.names import column_key

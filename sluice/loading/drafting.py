@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sluice.loading.contract import Contract, ContractField
-from sluice.loading.conversion import Conversion, conversion_of, timestamps
+from sluice.loading.conversion import conversion_of, timestamps
+from sluice.loading.converted import Conversion
 from sluice.loading.file_rows import FileRows
 from sluice.loading.inference import ColumnLook
 from sluice.loading.names import as_dropped, table_of, without_packing
