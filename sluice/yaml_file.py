@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import yaml
 
+from sluice.display import visible
 from sluice.errors import UnreadableYaml
 
 KeyPath = tuple[str | int, ...]
@@ -80,6 +81,26 @@ def parse_yaml(raw: bytes, path: Path) -> Document:
     reader = _Reader(path)
     data = None if node is None else reader.value(node, ())
     return Document(path, raw, data, reader.lines, tuple(reader.problems))
+
+
+def write_yaml(value: Any) -> str:
+    """A document that `parse_yaml` reads as ``value``, in which no character is hidden."""
+    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    if visible(text, lines=True) != text:
+        text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=False, width=100)
+        text = re.sub(r"\\[uU][0-9A-F]+", lambda found: found[0][:2] + found[0][2:].lower(), text)
+    return text
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that would be read as something else, by YAML 1.1 or 1.2."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        """A text."""
+        return self.represent_scalar(_STRING, text, style=None if _plain(text) == text else "'")
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
 
 
 class _Loader(yaml.SafeLoader):

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from config.project import load_project
 from config.settings import load_settings
 from events.errors import ConfigError
-from services.cli.output import say, show_fields, show_json, show_line, show_rows, show_title
+from services.cli.output import say, show_fields, show_json, show_line, show_rows, show_title, show_yaml
 
 app = typer.Typer(help="Contracts of data files: a first one, and what one says to a file.", no_args_is_help=True)
 
@@ -54,7 +53,7 @@ def infer(
         if as_json:
             show_json(found)
         else:
-            print(yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=100), end="")
+            show_yaml(found)
 
     _run(work)
 

@@ -13,11 +13,17 @@ from rich.table import Table
 
 from events.redact import redacted
 from sluice.display import in_json, paragraph, visible
+from sluice.yaml_file import write_yaml
 
 
 def show_json(value: Any) -> None:
     """One JSON document on standard output; times in ISO 8601, ids as strings. It loses nothing and hides nothing."""
     print(in_json(json.dumps(value, indent=2, ensure_ascii=False, default=_plain)))
+
+
+def show_yaml(value: Any) -> None:
+    """One YAML document on standard output."""
+    print(write_yaml(value), end="")
 
 
 def show_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool, empty: str = "") -> None:

@@ -136,6 +136,7 @@ def failing(error: Exception) -> None:
 
 VIEWS: dict[str, Callable[[], None]] = {
     "show_json": lambda: output.show_json(NESTED),
+    "show_yaml": lambda: output.show_yaml(NESTED),
     "show_rows": lambda: output.show_rows([{HOSTILE: HOSTILE, "b": NESTED}], [HOSTILE, "b"], as_json=False),
     "show_rows as JSON": lambda: output.show_rows([NESTED], [HOSTILE], as_json=True),
     "show_rows of nothing": lambda: output.show_rows([], [], as_json=False, empty=HOSTILE),

@@ -3,11 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from config.yaml_file import LARGEST_FILE, Document, parse_yaml, read_yaml
 from events.errors import ConfigError
+from sluice.yaml_file import write_yaml
 
 PATH = Path("f.yaml")
 
@@ -114,3 +115,15 @@ def test_any_text_is_a_document_or_a_configuration_error(text: str) -> None:
     except ConfigError:
         return
     assert all(problem.startswith("f.yaml:") for problem in document.problems)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(10**15), 10**15) | st.text(st.characters(exclude_categories=["Cs"])),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab1", max_size=3), inner, max_size=3),
+        max_leaves=8,
+    )
+)
+@example({"a": ["1e3", "0o7", "on", "12:30", "~", "", "1_0", "2026-01-01", "\u202ex", " x"]})
+def test_what_is_written_is_read_as_it_was(value: object) -> None:
+    assert parse_yaml(write_yaml(value).encode(), PATH).data == value
