@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
-import filecmp
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
+from sluice.directories import enter
 from sluice.loading.batch import BadRow
 from sluice.loading.checking import CheckedBatch
 from sluice.loading.errors import RefusedFile
@@ -22,21 +24,29 @@ TOLD: Final = ("sluice_place", "sluice_column", "sluice_value", "sluice_reason")
 
 
 class RejectedRows:
-    """Writes bad rows beside where they belong; they appear there with `keep`, and are gone without it."""
+    """Writes bad rows beside where they belong; they appear there with `keep`, and are gone after an error.
 
-    def __init__(self, path: Path, columns: Sequence[str], masked: Sequence[bool]) -> None:
-        """``masked`` says of each column whether its values are shown nowhere."""
-        self._path = path
+    Use it in a ``with`` block.
+    """
+
+    def __init__(self, folder: Path, inner: Path, columns: Sequence[str], masked: Sequence[bool]) -> None:
+        """The file becomes ``inner`` below ``folder``; no link that others put there leads it elsewhere.
+
+        ``masked`` says of each column whether its values are shown nowhere. Raises `RefusedFile`.
+        """
+        self._path = folder / inner
         self._masked = masked
         self.count = 0
-        if any(folder.is_symlink() for folder in (path.parent, path)):
-            raise RefusedFile(f"the bad rows cannot be written: {path} lies behind a symbolic link")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._draft = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
-        self._file = self._draft.open("x", encoding="utf-8", newline="")
+        try:
+            below = b"/".join(map(os.fsencode, inner.parent.parts))
+            self._directory = enter(os.fsencode(folder), below, make=True, own_links=True)
+        except OSError as error:
+            raise RefusedFile(f"the bad rows cannot be written: {self._path}: {error.strerror}") from error
+        self._draft = f".{inner.name[:200]}.{secrets.token_hex(4)}.part"
+        self._file = os.fdopen(self._made(self._draft), "w", encoding="utf-8", newline="")
         self._writer = csv.writer(self._file, lineterminator="\n")
         self._writer.writerow([*TOLD, *columns])
-        self._kept: Path | None = None
+        self._kept: str | None = None
 
     def add(self, label: str, checked: CheckedBatch) -> None:
         """Write the bad rows of a batch.
@@ -56,28 +66,48 @@ class RejectedRows:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        with self._draft.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()[:8]
-        other = self._path.with_name(f"{self._path.name.removesuffix(REJECTED_ENDING)}.{digest}{REJECTED_ENDING}")
-        for target in (self._path, other):
+        digest = self._digest(self._draft)
+        stem = self._path.name.removesuffix(REJECTED_ENDING)
+        other = f"{stem}.{(digest or '')[:8]}{REJECTED_ENDING}"
+        for name in (self._path.name, other):
             try:
-                target.open("xb").close()
+                os.close(self._made(name))
             except FileExistsError:
-                if not target.is_symlink() and filecmp.cmp(self._draft, target, shallow=False):
-                    self._draft.unlink()
-                    return target  # of an earlier attempt
+                if self._digest(name) == digest:  # of an earlier attempt
+                    os.unlink(self._draft, dir_fd=self._directory)
+                    return self._path.with_name(name)
                 continue
-            self._draft.replace(target)
-            self._kept = target
-            return target
-        raise RefusedFile(f"the bad rows cannot be written: {self._path} and {other} are there already; take them away")
+            os.replace(self._draft, name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+            self._kept = name
+            return self._path.with_name(name)
+        raise RefusedFile(
+            f"the bad rows cannot be written: {self._path} and {self._path.with_name(other)} are there already; take "
+            "them away"
+        )
 
-    def discard(self) -> None:
-        """Leave nothing."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Leave nothing after an error."""
         self._file.close()
-        self._draft.unlink(missing_ok=True)
-        if self._kept is not None:
-            self._kept.unlink(missing_ok=True)
+        for name in filter(None, (self._draft, self._kept)) if kind is not None else ():
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=self._directory)
+        os.close(self._directory)
+
+    def _made(self, name: str) -> int:
+        return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=self._directory)
+
+    def _digest(self, name: str) -> str | None:
+        """The SHA-256 of what is in a file; None for what is no regular one."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            with os.fdopen(os.open(name, flags, dir_fd=self._directory), "rb") as file:
+                regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+                return hashlib.file_digest(file, "sha256").hexdigest() if regular else None
+        except OSError:
+            return None
 
     def _write(self, label: str, bad: BadRow, values: list[str]) -> None:
         self.count += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -104,8 +103,8 @@ class Transfer:
             rejects = None
             if with_rejects:
                 masked = [one.secret for one in self.found.columns]
-                rejects = RejectedRows(rejected_path(self.raw), self.looked_at.rows.columns, masked)
-                stack.push(_discarding(rejects))
+                folder, inner = rejected_place(self.raw)
+                rejects = stack.enter_context(RejectedRows(folder, inner, self.looked_at.rows.columns, masked))
             load = stack.enter_context(target.load(self.to, plan.schema, self.version, unit=self.looked_at.rows.unit))
             if self.looked_at.read:
                 self._write(load, plan, rejects)
@@ -193,15 +192,7 @@ class Transfer:
         return [None if one.secret else type_ for one, type_ in zip(self.found.columns, found, strict=True)]
 
 
-def rejected_path(raw: OpenedFile) -> Path:
+def rejected_place(raw: OpenedFile) -> tuple[Path, Path]:
     """Where the bad rows of a file belong: below the watched folder that it lies in, or beside it."""
     folder, inner = watched_folder(raw.path)
-    return Path(folder) / REJECTED_FOLDER / f"{inner.removesuffix(REJECTED_ENDING)}{REJECTED_ENDING}"
-
-
-def _discarding(rejects: RejectedRows) -> Callable[..., None]:
-    def leave(kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            rejects.discard()
-
-    return leave
+    return Path(folder), Path(REJECTED_FOLDER, f"{inner.removesuffix(REJECTED_ENDING)}{REJECTED_ENDING}")
