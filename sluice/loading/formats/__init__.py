@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
 from typing import Final, NamedTuple
@@ -11,6 +12,8 @@ from typing import Final, NamedTuple
 from sluice.loading.batch import Reading, RowBatch
 from sluice.loading.contract import Contract
 from sluice.loading.errors import RefusedFile
+from sluice.loading.names import column_key
+from sluice.loading.showing import content
 from sluice.loading.source import Member, packing_of
 
 Reader = Callable[[Member, Contract | None], Reading]
@@ -76,11 +79,37 @@ def read(member: Member, contract: Contract | None = None) -> Reading:
     reader: Reader = getattr(import_module(f"{__name__}.{found.module}"), found.reader)
     reading = reader(member, contract)
     member.budget.check("columns", len(reading.columns), f"{member.label} has {len(reading.columns)} columns")
+    _check_names(reading.columns, member)
     return replace(
         reading,
         batches=lambda: _counted(reading, member),
         evidence={"format": found.name, **({"packing": member.packing} if member.packing else {}), **reading.evidence},
     )
+
+
+def _check_names(columns: Sequence[str], member: Member) -> None:
+    """Refuse names that would be one column of a table in this file and another one in the next.
+
+    Names that are written the same are told apart by their order: ``id``, ``id_2``. That does not go where the file has
+    an ``id_2`` of its own, nor where the spelling of two differs and another file has them the other way round.
+    """
+    spelled: dict[str, str] = {}
+    plain_names = [" ".join(name.split()) for name in columns]
+    repeated = {column_key(name) for name, count in Counter(plain_names).items() if name and count > 1}
+    for plain in plain_names:
+        other = spelled.setdefault(column_key(plain), plain)
+        if other != plain:
+            raise RefusedFile(
+                f"{member.label}: the columns {content(other, 100)!r} and {content(plain, 100)!r} differ only in "
+                "letter case or the form of Unicode, and databases do not tell such columns apart: rename one of them"
+            )
+    for key, plain in spelled.items():
+        stem, _, number = key.rpartition("_")
+        if stem in repeated and number.isdecimal():
+            raise RefusedFile(
+                f"{member.label}: the column {content(stem, 100)!r} stands there twice, and the second one would be "
+                f"called {content(plain, 100)!r}, which is there as well: rename one of them"
+            )
 
 
 def _endings() -> str:
