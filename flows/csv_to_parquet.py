@@ -5,6 +5,8 @@ Values stay text exactly as they are written; memory does not grow with the file
 
 from __future__ import annotations
 
+import contextlib
+import os
 import secrets
 import time
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
 from sluice import Budget, open_file, visible
+from sluice.files import directory_of
 from sluice.loading.formats import read
 from sluice.loading.source import ENDINGS, members
 
@@ -69,12 +72,13 @@ def pieces(path: Path) -> Iterator[tuple[float, pa.RecordBatch]]:
 def convert(source: Path, target: Path) -> int:
     """Write ``target``, which appears only when it is complete; answers the number of rows."""
     progress = ConversionProgress(f"{source.name} to Parquet")
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    draft = f".{target.name[:200]}.{secrets.token_hex(4)}.part"
     writer: Any = None
     rows = 0
+    directory = directory_of(target)  # entered once: what others put in its place meanwhile leads nowhere
     try:
-        # New under a name that nobody knows: a link that stands there already would lead elsewhere.
-        with draft.open("xb") as file:
+        made = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=directory)
+        with os.fdopen(made, "wb") as file:
             for share, batch in pieces(source):
                 writer = writer or pq.ParquetWriter(file, batch.schema, compression="zstd")
                 writer.write_batch(batch)
@@ -83,9 +87,11 @@ def convert(source: Path, target: Path) -> int:
             if writer is None:
                 raise ValueError(f"{visible(source.name)} has no rows")
             writer.close()
-        draft.replace(target)
+        os.replace(draft, target.name, src_dir_fd=directory, dst_dir_fd=directory)
     finally:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(draft, dir_fd=directory)
+        os.close(directory)
     progress.reached(1)
     return rows
 

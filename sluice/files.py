@@ -148,6 +148,19 @@ def watched_folder(path: str | os.PathLike[str]) -> tuple[str, str]:
     return os.fsdecode(root), os.fsdecode(relative)
 
 
+def directory_of(path: str | os.PathLike[str]) -> int:
+    """A descriptor, which the caller closes, for the directory of a file that is to be written.
+
+    No link below the watched folder that it lies in is followed, but for those that root or this process's user made.
+    Raises `OSError`, ELOOP for such a link.
+    """
+    try:
+        root, relative = watched_folder(path)
+    except FileRefused:
+        root, relative = os.path.split(os.path.abspath(os.fsdecode(path)))
+    return enter(os.fsencode(root), os.fsencode(os.path.dirname(relative)), own_links=True)
+
+
 def open_beneath(root: bytes, relative: bytes, *, kernel: bool = True) -> int:
     """A descriptor for reading of what is at ``relative`` below the directory ``root``; no link on the way is followed.
 
