@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    AnyHttpUrl,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from config.yaml_file import read_yaml
@@ -256,6 +265,8 @@ class Settings(BaseSettings):
     """Unset: ``sluice up`` starts an embedded Prefect server."""
     database_url: str | None = None
     """Where the reference flows load data (any SQLAlchemy URL); unset: SQLite in the home."""
+    masking_secret: SecretStr | None = None
+    """What `ingest-file` makes keyed hashes of personal data with (``mask: {kind: hmac}`` in a contract)."""
 
     expected_roles: Annotated[tuple[RoleName, ...], Field(min_length=1)] = ROLES
     """Without these roles the installation is not ready. Any other counts while it runs, until it says good-bye."""
@@ -365,7 +376,7 @@ def _openness(settings: Settings) -> list[str]:
 
 
 def _is_secret(name: str) -> bool:
-    return name.lower().rpartition("__")[2] in {"password", "sentinel_password", "token"}
+    return name.lower().rpartition("__")[2] in {"password", "sentinel_password", "token", "sluice_masking_secret"}
 
 
 def _variables() -> Iterator[str]:

@@ -19,11 +19,12 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.blocks.system import Secret
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
 from prefect.states import Completed, Failed
 from prefect.tasks import exponential_backoff
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, SecretStr
 
 from sluice import Budget, OverBudget, SignalRejected, SignalTimeout, visible, wait_for_signal
 from sluice.loading import Contract, LoadReport, NeedsApproval, RefusedFile, TargetFailed, load_file
@@ -94,6 +95,7 @@ def ingest_file(
     contract: str | dict[str, Any] | None = None,
     budget: Budget = BUDGET,
     reserved_tables: tuple[str, ...] = RESERVED_TABLES,
+    masking_secret: str | None = None,
     approve_within_seconds: float = 86_400,
 ) -> State[dict[str, Any]]:
     """Load the rows of one file into a table.
@@ -104,7 +106,9 @@ def ingest_file(
     or is named after the file, but never one of ``reserved_tables``: those of other flows, which may not be there yet.
     The database is any that SQLAlchemy knows, DuckDB, or a folder of Parquet files; without a URL it is
     ``SLUICE_DATABASE_URL``, or SQLite in ``data.db`` of ``SLUICE_HOME``. ``budget`` raises or lowers what one file may
-    cost. A file whose bad rows somebody must approve of waits for that for ``approve_within_seconds``.
+    cost. ``masking_secret`` is the name of a Secret block, with the secret of columns that are masked with ``hmac``;
+    without it that is ``SLUICE_MASKING_SECRET``. A file whose bad rows somebody must approve of waits for that for
+    ``approve_within_seconds``.
     """
     file = Path(path)
     home = Path(os.environ.get("SLUICE_HOME", ".sluice")).resolve()
@@ -116,6 +120,7 @@ def ingest_file(
             "contract": contract_of(file, contract),
             "budget": budget,
             "reserved_tables": reserved_tables,
+            "masking_secret": secret_of(masking_secret),
         }
         try:
             report = load(file, url, options)
@@ -138,6 +143,11 @@ def ingest_file(
 def contract_of(file: Path, said: str | dict[str, Any] | None) -> Contract | None:
     """The contract that was named, or the project's for files of this name. Raises `RefusedFile`."""
     return contract_for(file, project_contracts()) if said is None else read_contract(said)
+
+
+def secret_of(block: str | None) -> SecretStr | None:
+    """The value of a Secret block of Prefect."""
+    return None if block is None else SecretStr(str(Secret.load(block).get()))  # type: ignore[union-attr]
 
 
 def ask(file: Path, needed: NeedsApproval, within_seconds: float) -> State[Any] | None:

@@ -11,6 +11,16 @@ import yaml
 from config.project import load_project
 from config.settings import CHECKOUT
 from services.deployments.declared import read_declarations
+from sluice.loading.columns import check_fields
+from sluice.loading.contract import (
+    Constraints,
+    ContractField,
+    FileDialect,
+    FileSchema,
+    LoadRules,
+    Mask,
+    parse_contract,
+)
 
 DOCUMENTS = [
     "README.md",
@@ -48,6 +58,22 @@ def test_the_rule_that_is_shown_is_valid(tmp_path: Path) -> None:
     project = load_project(tmp_path / "sluice.yaml", home=tmp_path / ".sluice")
     assert [rule["name"] for rule in yaml.safe_load(shown)["rules"]] == ["big-orders"]
     assert len(project.rules) == 1
+
+
+def test_the_contract_that_is_shown_can_be_used() -> None:
+    (shown,) = blocks("docs/contracts.md", "yaml")
+    contract = parse_contract(yaml.safe_load(shown))
+    assert [*contract.problems(), *check_fields(contract)] == []
+
+
+def test_every_key_of_a_contract_is_documented() -> None:
+    text = (CHECKOUT / "docs" / "contracts.md").read_text(encoding="utf-8") + (
+        CHECKOUT / "docs" / "formats.md"
+    ).read_text(encoding="utf-8")
+    for part in (ContractField, FileDialect, FileSchema, LoadRules, Constraints, Mask):
+        for name, one in part.model_fields.items():
+            if name not in {"title", "description", "name"}:
+                assert one.alias or name in text, name
 
 
 def test_every_line_of_the_threat_model_has_its_tests() -> None:

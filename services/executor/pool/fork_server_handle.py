@@ -20,7 +20,16 @@ from sluice.protocol import CONTRACTS_VARIABLE, FOLDERS_VARIABLE
 
 log = structlog.get_logger()
 
-PASSED_ON: Final = frozenset({"SLUICE_HOME", "SLUICE_DATABASE_URL", "SLUICE_ENV", "SLUICE_REDIS_URL", "SLUICE_CONFIG"})
+PASSED_ON: Final = frozenset(
+    {
+        "SLUICE_HOME",
+        "SLUICE_DATABASE_URL",
+        "SLUICE_MASKING_SECRET",
+        "SLUICE_ENV",
+        "SLUICE_REDIS_URL",
+        "SLUICE_CONFIG",
+    }
+)
 """The settings of Sluice that flows may read; tokens and the like are not among them."""
 
 
