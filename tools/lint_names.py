@@ -16,7 +16,7 @@ PRODUCT = ("config", "demo", "events", "flows", "services", "sluice")
 MOST_LINES = 350
 MOST_MODULES = 12
 LONG = {
-    "config/settings.py": 398,
+    "config/settings.py": 409,
     "events/event.py": 365,
     "services/app.py": 426,
     "services/dispatch/run_creator.py": 372,
