@@ -201,7 +201,7 @@ class SlotWorker(Gated, Worker):
             if killed:
                 log.info("killed what the run left behind", run=run_id, processes=killed)
         if free:
-            self._see_settled(run_process, record)
+            self._see_settled(run_process, self._held or record)
         self._close_books(job, queue, execution, outcome, problem)
         self._link.send(kind="idle", number=self._number, run=run_id, job=job.id, outcome=outcome, at=time.time())
 
@@ -226,6 +226,16 @@ class SlotWorker(Gated, Worker):
         if self._settle(record.run_id, *run_process.ending):
             for known in (replace(record, ending=run_process.ending[0], message=run_process.ending[1]), record):
                 self._register(partial(self._records.end, known))
+
+    def _live_alone(self) -> None:
+        """Without the role's process, renew a sign of life that is for this slot's run alone.
+
+        One sign of life for all slots of the executor would hide that the slot of another run has died, too.
+        """
+        alone = f"{self._instance}/{self._number}"
+        self._records.live(alone)
+        if self._held is not None and self._held.instance != alone:
+            self._held = self._records.take_over(self._held, alone) or self._held
 
     def _owe(self, ending: str, message: str) -> None:
         """Write the run's end reason to the register, if this slot has the run."""
@@ -260,11 +270,9 @@ class SlotWorker(Gated, Worker):
             if kill_at is not None and now >= kill_at:
                 run_process.kill()
                 kill_at = None
-            if (
-                not self._link.alive and now >= live_at
-            ):  # the role's process is down: only this slot renews the sign of life
+            if not self._link.alive and now >= live_at:
                 live_at = now + LIVE_SECONDS
-                if self._register(lambda: self._records.live(self._instance)):
+                if self._register(self._live_alone):
                     self._reached_at = now
             if self._link.alive:
                 self._reached_at = now

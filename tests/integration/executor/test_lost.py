@@ -82,6 +82,28 @@ async def test_a_run_goes_on_when_only_the_roles_process_dies(bench: Bench, chec
     assert not psutil.pid_exists(pid)
 
 
+async def test_a_run_whose_slot_dies_is_found_while_another_slot_lives(bench: Bench, checkout, redis):
+    """Each slot that is left alone gives a sign of life for its own run, not for the other's."""
+    deployment = await bench.deploy(SLEEPER)
+    machine = start_elsewhere(bench, slots=2)
+    outs = [bench.folder / "dies", bench.folder / "lives"]
+    dies, lives = [
+        await bench.create(deployment, parameters={"out": str(out), "seconds": seconds})
+        for out, seconds in zip(outs, (300, 30), strict=True)
+    ]
+    of_the_dead, of_the_living = [psutil.Process(await pid_in(out)) for out in outs]
+    machine.kill()
+    machine.wait()
+    for process in (of_the_dead.parent(), of_the_dead):
+        process.kill()
+    await bench.start(slots=1)
+    assert (await bench.reach(dies))["state_type"] == "CRASHED"
+    assert of_the_living.is_running(), "the other slot has ended, and the test has shown nothing"
+    assert (await bench.reach(lives))["state_type"] == "COMPLETED"
+    assert await bench.states(lives) == ["Scheduled", "Pending", "Running", "Completed"]
+    await eventually(lambda: nothing(redis, bench))
+
+
 async def test_the_register_is_empty_and_the_sign_of_life_gone_after_a_good_end(bench: Bench, redis):
     await bench.start()
     deployment = await bench.deploy("from prefect import flow\n@flow\ndef main(): pass\n")
