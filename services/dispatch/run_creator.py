@@ -186,7 +186,8 @@ class RunCreator:
         """Hold the queues of the deployment. One dead letter for each rule shows that its runs are held."""
         self._deployments.pop(batch.deployment, None)
         reason = (
-            f"the deployment {batch.deployment!r} does not exist: register it (`sluice deploy`), and its runs follow"
+            f"the deployment {batch.deployment!r} does not exist: register it (`sluice deploy`), "
+            "and its events go on by themselves"
         )
         for queue, item in {id(queue): (queue, item) for queue, item in reversed(batch.items)}.values():
             if queue.circuit.trip("deployment-missing", reason, time.monotonic()) or queue.untold:
