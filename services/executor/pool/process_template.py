@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import importlib
 import json
 import os
 import signal
@@ -29,6 +30,22 @@ log = structlog.get_logger()
 
 ANSWER_SECONDS: Final = 5.0
 VERSION_CHECK: Final = "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED"
+PRELOADED: Final = (
+    "services.executor.executor",
+    "services.executor.finalizing.finalizer",
+    "services.executor.finalizing.run_observer",
+    "services.executor.flow_files.import_probe",
+    "services.executor.pool.fork_server",
+    "services.executor.pool.slot_worker",
+    "services.executor.process.flow_run_process",
+    "prefect.runner._cancel_finalizer",
+    "prefect.runner._hook_runner",
+    "prefect.runner._state_proposer",
+)
+"""Imported once before the fork: what is not here is imported, and held in memory, by each slot and each run again.
+
+The last three are what `services.prefect_api.compat` imports when it is called.
+"""
 
 
 class ForkedProcess:
@@ -119,7 +136,8 @@ def _import_all() -> None:
 
     given = os.environ.get(VERSION_CHECK)
     os.environ[VERSION_CHECK] = given or "false"  # Prefect reads its settings on import
-
+    for name in PRELOADED:
+        importlib.import_module(name)
     if given is None:
         del os.environ[VERSION_CHECK]
 
