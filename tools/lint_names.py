@@ -21,7 +21,7 @@ LONG = {
     "services/app.py": 426,
     "services/dispatch/run_creator.py": 372,
     "services/executor/pool/process_pool.py": 420,
-    "services/executor/pool/slot_worker.py": 480,
+    "services/executor/pool/slot_worker.py": 488,
     "services/executor/process/flow_run_process.py": 376,
     "services/job_queues/queues.py": 387,
     "services/listeners/http/listener.py": 357,

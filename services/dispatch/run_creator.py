@@ -185,10 +185,8 @@ class RunCreator:
     async def _missing(self, batch: RunBatch, error: NotFound) -> None:
         """Hold the queues of the deployment. One dead letter for each rule shows that its runs are held."""
         self._deployments.pop(batch.deployment, None)
-        reason = (
-            f"the deployment {batch.deployment!r} does not exist: register it (`sluice deploy`), "
-            "and its events go on by themselves"
-        )
+        known = f"the deployment {batch.deployment!r} does not exist"
+        reason = f"{known}: register it (`sluice deploy`), and its events go on by themselves"
         for queue, item in {id(queue): (queue, item) for queue, item in reversed(batch.items)}.values():
             if queue.circuit.trip("deployment-missing", reason, time.monotonic()) or queue.untold:
                 log.warning("a rule holds its events", rule=queue.rule, reason=reason, said=str(error))
