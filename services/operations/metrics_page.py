@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -67,6 +68,7 @@ def _visible(labels: Mapping[str, str]) -> dict[str, str]:
 def _numbers(status: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
     for name, value in status.items():
         if isinstance(value, int | float):
-            yield f"{prefix}{name}", float(value)
+            with suppress(OverflowError):  # anybody who can write to Redis can write a number of a thousand digits
+                yield f"{prefix}{name}", float(value)
         elif isinstance(value, dict):
             yield from _numbers(value, f"{prefix}{name}.")

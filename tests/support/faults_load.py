@@ -7,6 +7,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -82,8 +83,9 @@ class Load:
         """Sent until it is taken, and now and then once more over another source: the id makes it one."""
         name = self._rng.choice(list(self._with_id))
         again = self._rng.choice(list(self._with_id)) if self._rng.random() < 0.2 else None
+        self.unsure[n] = name  # whoever cancels this may do so behind the sending
         await self._until_taken(name, n)
-        self.sure[n] = name
+        self._taken(n, name)
         if again:
             self.again[again] += 1
             await self._until_taken(again, n)
@@ -116,12 +118,10 @@ class Load:
 
     async def _once(self, n: int, name: str, send: Callable[[], Awaitable[object]]) -> None:
         """Sent once: where the answer is lost nobody knows whether it was taken, and a repeat would be another one."""
-        try:
+        self.unsure[n] = name
+        with suppress(RedisError, OSError):
             await send()
-        except (RedisError, OSError):
-            self.unsure[n] = name
-        else:
-            self.sure[n] = name
+            self._taken(n, name)
 
     async def _pubsub(self, n: int) -> None:
         self.unsure[n] = "pubsub"
@@ -134,8 +134,13 @@ class Load:
             return
 
     async def _file(self, n: int) -> None:
+        self.unsure[n] = "files"
         await asyncio.to_thread(_write, self._installation.inbox, n)
-        self.sure[n] = "files"
+        self._taken(n, "files")
+
+    def _taken(self, n: int, name: str) -> None:
+        self.sure[n] = name
+        del self.unsure[n]
 
 
 def _write(inbox: Path, n: int) -> None:
