@@ -10,7 +10,15 @@ SLUICE := $(BIN)/sluice
 # locked with an extra and asked for without one for another project, and wants a hash of its newest version.
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps
 
-.PHONY: up demo test browser coverage check lint types bench soak audit lock clean
+# The newest Prefect that Sluice is tested with, beside the locked one.
+PREFECT ?= 3.9.1
+OTHER := .venv-prefect-$(PREFECT)
+# What depends on how Prefect treats waiting and ending runs.
+OF_PREFECT := tests/unit/services/prefect_api tests/integration/test_servers.py tests/integration/test_prefect_versions.py \
+	tests/integration/signals tests/integration/waits tests/integration/executor tests/integration/delivery/test_path.py \
+	tests/integration/deployments tests/integration/flows/test_order_approval.py
+
+.PHONY: up demo test test-prefect browser coverage check lint types bench soak audit lock clean
 .DEFAULT_GOAL := up
 
 up: $(ENV)
@@ -19,8 +27,19 @@ up: $(ENV)
 demo: $(ENV)
 	@exec $(BIN)/python -m demo $(ARGS)
 
-test: $(DEV)
+test: $(DEV) $(OTHER)/.ready
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations=25 $(ARGS)
+
+# Client and server in every mix of the locked version and PREFECT; MIX chooses one of them.
+MIX ?= new-server new-client both-new
+test-prefect: $(DEV) $(OTHER)/.ready
+	@failed=; for mix in $(MIX); do \
+		echo "Prefect $(PREFECT): $$mix"; \
+		case $$mix in new-client) server=$(BIN)/python;; *) server=$(OTHER)/bin/python;; esac; \
+		case $$mix in new-server) client=$(BIN)/python;; *) client=$(OTHER)/bin/python;; esac; \
+		TEST_PREFECT_SERVER_PYTHON=$(CURDIR)/$$server $$client -m pytest --numprocesses 3 --dist loadfile \
+			--no-loadscope-reorder $(OF_PREFECT) $(ARGS) || failed="$$failed $$mix"; \
+	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
 # The tests that open a browser are skipped, with that reason, where there is none and this cannot install one.
 browser:
@@ -57,6 +76,8 @@ lock:
 		--extra service --extra flows --group dev -c requirements/service.txt pyproject.toml -o requirements/dev.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-strip-extras \
 		--group audit -o requirements/audit.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-deps \
+		requirements/prefect-$(PREFECT).in -o requirements/prefect-$(PREFECT).txt
 
 # Licences, a bill of materials (build/sbom.json) and known vulnerabilities of what the service installs.
 audit: $(ENV) .venv-audit/.ready
@@ -68,7 +89,7 @@ audit: $(ENV) .venv-audit/.ready
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-audit build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf .venv .venv-audit .venv-prefect-* build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Sluice needs Python 3.11, 3.12 or 3.13 on the PATH (or make PYTHON=/path/to/python3.11)"; exit 2; }
@@ -86,4 +107,9 @@ $(DEV): requirements/dev.txt $(ENV)
 	@echo "Installing the locked development requirements into .venv ..."
 	@$(INSTALL) -r requirements/dev.txt
 	@$(BIN)/python -m pip check -q --disable-pip-version-check
+	@touch $@
+
+# What .venv holds, with another version of Prefect before it.
+.venv-prefect-%/.ready: requirements/prefect-%.txt requirements/other_prefect.py $(DEV)
+	@$(BIN)/python requirements/other_prefect.py $*
 	@touch $@

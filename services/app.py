@@ -138,7 +138,7 @@ class Shared:
             from services.prefect_api.client import connect as connect_prefect
 
             show_handlers_safely()  # those that Prefect has made as it was imported
-            self._prefect = await self.stack.enter_async_context(connect_prefect())
+            self._prefect = await self.stack.enter_async_context(connect_prefect(check_version=True))
         return self._prefect
 
     def submission(self) -> SignalSubmission:

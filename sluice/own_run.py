@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from sluice.forerunners import forerunners
 from sluice.past import answer_in
-from sluice.protocol import description_key, form, inputs_prefix, schema_key
+from sluice.protocol import form, form_key, inputs_prefix, shown_form
 from sluice.wait_result import Answer
 
 _CALL_SECONDS: Final = 5.0
@@ -31,7 +31,7 @@ _AGAIN_SECONDS: Final = 0.5
 
 _ANY_OBJECT: Final = {"type": "object", "title": "Input", "properties": {}, "additionalProperties": True}
 _INPUTS: Final = 1000
-"""More than a wait has: two for its last entry, and an answer or a verdict."""
+"""More than a wait has: three for its last entry, and an answer or a verdict."""
 
 _CONFLICT: Final = 409
 
@@ -100,18 +100,29 @@ class OwnRun:
         with contextlib.suppress(ObjectNotFound):
             await self._client.delete_flow_run_input(flow_run_id=self._id, key=key)
 
-    async def put_form(self, pause: str, model: type[BaseModel] | None, description: str) -> None:
-        """Write what an answer must look like. Done before the run pauses, so that no answer comes too early for it."""
-        await asyncio.gather(
-            self._put_schema(pause, model), self.put(description_key(pause), description, replace=True)
-        )
-
-    async def _put_schema(self, pause: str, model: type[BaseModel] | None) -> None:
+    async def keep_form(self, pause: str, model: type[BaseModel] | None, description: str) -> dict[str, Any]:
+        """Write down what an answer must look like, and return it for `show_form`; done before the run pauses."""
         schema = _ANY_OBJECT
         if model is not None:
             # As Prefect's own `wait_for_input` does it: the same form in the UI, and unknown fields are refused.
             schema = run_input_subclass_from_type(model).model_json_schema(by_alias=True)
-        await self.put(schema_key(pause), form(schema, pause), replace=True)
+        whole = {"schema": form(schema, pause), "description": description}
+        await self.put(form_key(pause), whole, replace=True)
+        return whole
+
+    async def show_form(self, pause: str, whole: Mapping[str, Any]) -> None:
+        """Put the form where Prefect looks for it, however long that takes; done when the run is paused."""
+        while True:
+            try:
+                for key, value in shown_form(pause, whole).items():
+                    await self.put(key, value)
+            except ObjectNotFound:
+                return  # the run was deleted
+            except UNREACHABLE as error:
+                get_logger("sluice").debug("The form of the wait could not be written yet: %s", error)
+                await asyncio.sleep(_AGAIN_SECONDS)
+            else:
+                return
 
     async def set_tags(self, tags: Sequence[str]) -> None:
         """Replace the run's tags."""

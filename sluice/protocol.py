@@ -124,6 +124,15 @@ def inputs_prefix(wait: str) -> str:
     return f"{wait}--"
 
 
+def form_key(pause: str) -> str:
+    """The run input that keeps the form, ``{"schema": …, "description": …}``, from before the pause.
+
+    Prefect 3.9 deletes what stands under the names of a pause's keyset as the pause begins. So the form is copied to
+    those names behind it, by the process that waits, or by the resumer where that process has ended before.
+    """
+    return f"{pause}--form"
+
+
 def schema_key(pause: str) -> str:
     """The run input that holds the JSON schema of the answer; Prefect validates answers by it."""
     return f"{pause}--schema"
@@ -183,6 +192,11 @@ def opened(answer: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, Any]
     value = {name: field for name, field in answer.items() if name != DELIVERY}
     delivery = answer.get(DELIVERY) or {}
     return ({} if not delivery and value == {GO_ON: True} else value), delivery
+
+
+def shown_form(pause: str, form: Mapping[str, Any]) -> dict[str, Any]:
+    """The run inputs that show the form of `form_key`: the schema last, so that it is there when all of it is."""
+    return {description_key(pause): form["description"], schema_key(pause): form["schema"]}
 
 
 def keyset(

@@ -17,7 +17,6 @@ from uuid import UUID
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import Abort, ObjectNotFound
 
-from sluice.display import visible
 from sluice.hearing import Hearing, hearing
 from sluice.own_run import UNREACHABLE, OwnRun
 from sluice.past import RESCHEDULED, answer_in, ended_by, handed_over, this_attempt, verdicts_in
@@ -25,13 +24,12 @@ from sluice.protocol import (
     AWAITS,
     GAVE_UP,
     belongs_to,
-    description_key,
     entry_of,
+    form_key,
     keys_of,
     keyset,
     pause_key,
     reminder_id,
-    schema_key,
     verdict_key,
     wait_key,
     with_awaits,
@@ -104,19 +102,16 @@ class Wait:
 
     async def began(self) -> datetime | None:
         """When this attempt of the run first entered the wait; None if it did not."""
-        run, states = await asyncio.gather(self.run.read_patiently(), self.run.states())
-        fired = self._fired(run)
-        entered = [
-            state.timestamp
-            for state in this_attempt(states)
-            if state.type == StateType.PAUSED and state.state_details.pause_key in fired
-        ]
-        return min(entered, default=None)
+        return min((state.timestamp for state in await self._stays()), default=None)
 
-    def _fired(self, run: FlowRun) -> set[str]:
-        # Prefect forgets the pause keys of a run that had ended and is tried again.
-        keys = run.empirical_policy.pause_keys or set()
-        return {key for key in keys if belongs_to(key, self.key)}
+    async def _stays(self) -> list[State[Any]]:
+        """The states in which this attempt of the run was in the wait, oldest first."""
+        states = this_attempt(await self.run.states())
+        return [
+            state
+            for state in states
+            if state.type == StateType.PAUSED and belongs_to(state.state_details.pause_key or "", self.key)
+        ]
 
     async def _known(self, run: FlowRun, inputs: Mapping[str, Any]) -> Result | None:
         """What an entry of the wait ended with, if one did: answers outlive the end of a run, verdicts do not."""
@@ -130,10 +125,8 @@ class Wait:
                 self.log.info("The wait was answered in an earlier run of this subflow")
             return answer
         pause, verdict = verdicts[-1]
-        if pause in self._fired(run):
-            states = this_attempt(await self.run.states())
-            if any(state.state_details.pause_key == pause for state in states):
-                return ended_by(verdict)
+        if any(stay.state_details.pause_key == pause for stay in await self._stays()):
+            return ended_by(verdict)
         for pause, _ in verdicts:
             await self.run.drop(verdict_key(pause))
         return None
@@ -153,44 +146,46 @@ class Wait:
 
     async def _enter_and_wait(self, before: FlowRun, inputs: Mapping[str, Any]) -> Result | None:
         """Enter the wait once more and see what comes of it; None if it was left without an answer."""
-        last = max((entry_of(key) for key in {*inputs, *self._fired(before)}), default=0)
+        fired = {key for key in before.empirical_policy.pause_keys or () if belongs_to(key, self.key)}
+        last = max((entry_of(key) for key in {*inputs, *fired}), default=0)
         if last and self.since is None:
             self.since = await self.began()
-        deadline = self._after(self.since or datetime.now(UTC), self.spec.timeout_seconds)
+        deadline = self.spec.deadline(self.since or datetime.now(UTC))
         if last and deadline is not None and deadline <= datetime.now(UTC):
             self._entry = last
             return await self._expire()
         self._entry = last + 1
-        obsolete = [key for key in inputs if key.endswith(("--schema", "--description"))]
+        obsolete = [key for key in inputs if key.endswith(("--form", "--schema", "--description"))]
         if self.spec.suspend:
-            return Leave(await self._enter(obsolete))
+            state, form = await self._enter(obsolete)
+            await self.run.show_form(self._pause, form)
+            return Leave(state)
         async with hearing(self.run_id) as heard:
             entered = datetime.now(UTC)
-            state = await self._enter(obsolete)
+            state, form = await self._enter(obsolete)
             heard.watch(state.timestamp)
+            showing = asyncio.create_task(self.run.show_form(self._pause, form))
             try:
                 return await self._until_left(state, heard, self.since or entered)
             except asyncio.CancelledError:
                 _given_up[self.run_id] = self._pause
                 raise
+            finally:
+                showing.cancel()
 
-    async def _enter(self, obsolete: Sequence[str]) -> State[Any]:
+    async def _enter(self, obsolete: Sequence[str]) -> tuple[State[Any], dict[str, Any]]:
+        """Pause the run; return its state and the form of the answer, which is still to be shown."""
         spec, pause = self.spec, self._pause
         now = self.since or datetime.now(UTC)
-        deadline = self._after(now, spec.timeout_seconds)
-        message = f"Waits for a signal{f' with the key {spec.wanted}' if spec.keys else ''}"
-        if deadline is not None:
-            message += f" until {deadline:%Y-%m-%d %H:%M:%S} UTC"
-        if self.complaint:
-            message += f"; the last answer did not fit: {self.complaint}"
-        message = visible(message)
-        await asyncio.gather(
-            self.run.put_form(pause, spec.model, message),
+        deadline = spec.deadline(now)
+        message = spec.message(deadline, self.complaint)
+        form, _ = await asyncio.gather(
+            self.run.keep_form(pause, spec.model, message),
             self.run.set_tags(with_awaits(self._tags, spec.keys)),
         )
         self._tags = with_awaits(self._tags, spec.keys)
         for key in obsolete:
-            if key not in {schema_key(pause), description_key(pause)}:
+            if key != form_key(pause):
                 await self.run.drop(key)
         fields = keyset(
             pause,
@@ -199,13 +194,13 @@ class Wait:
             in_process=not spec.suspend,
             since=now.isoformat(),
             deadline=_iso(deadline),
-            reminder=_iso(self._after(now, spec.remind_seconds)),
+            reminder=_iso(spec.reminder(now)),
         )
         state, reason = await self.run.pause(pause, keyset=fields, message=message, suspend=spec.suspend)
         if state is None or state.state_details.pause_key != pause:
             raise await self._not_entered(reason)
         self.log.info("%s", message)
-        return state
+        return state, form
 
     async def _not_entered(self, reason: str) -> RuntimeError:
         found = await self.run.read()
@@ -222,8 +217,7 @@ class Wait:
 
     async def _until_left(self, state: State[Any], heard: Hearing, since: datetime) -> Result | None:
         """Return once the run is not in that paused state any more: with what came, or None if nothing did."""
-        deadline = self._after(since, self.spec.timeout_seconds)
-        reminder = self._after(since, self.spec.remind_seconds)
+        deadline, reminder = self.spec.deadline(since), self.spec.reminder(since)
         while True:
             await self._sleep(heard, deadline, reminder)
             left, result = await self._look(state, heard)
@@ -338,10 +332,6 @@ class Wait:
         except UNREACHABLE as error:
             self.log.warning("The reminder was not sent: %s", error)
         self.log.warning("Still waiting for a signal after %g s", self.spec.remind_seconds)
-
-    @staticmethod
-    def _after(start: datetime, seconds: float | None) -> datetime | None:
-        return None if seconds is None else start + timedelta(seconds=seconds)
 
 
 def _awaiting(tags: Sequence[str]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from prefect.client.schemas.objects import State
@@ -31,6 +32,23 @@ class WaitSpec:
     def wanted(self) -> str:
         """The keys in words; empty if there are none."""
         return (" and " if self.need_all else " or ").join(repr(key) for key in self.keys)
+
+    def deadline(self, since: datetime) -> datetime | None:
+        """When a wait that began at ``since`` ends unanswered; None if it does not."""
+        return _after(since, self.timeout_seconds)
+
+    def reminder(self, since: datetime) -> datetime | None:
+        """When somebody is reminded of a wait that began at ``since``; None if nobody is."""
+        return _after(since, self.remind_seconds)
+
+    def message(self, deadline: datetime | None, complaint: str) -> str:
+        """The message of the paused state; ``complaint`` says what was wrong with the answer before, if it was."""
+        message = f"Waits for a signal{f' with the key {self.wanted}' if self.keys else ''}"
+        if deadline is not None:
+            message += f" until {deadline:%Y-%m-%d %H:%M:%S} UTC"
+        if complaint:
+            message += f"; the last answer did not fit: {complaint}"
+        return visible(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +96,10 @@ class OneWaitError(RuntimeError):
     def __init__(self) -> None:
         where = "in another process or in Prefect's own pause"
         super().__init__(f"The flow run waits already, {where}: a run can be in one wait at a time.")
+
+
+def _after(start: datetime, seconds: float | None) -> datetime | None:
+    return None if seconds is None else start + timedelta(seconds=seconds)
 
 
 def parse_answer(model: type[BaseModel] | None, value: dict[str, Any]) -> Any:

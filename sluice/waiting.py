@@ -124,6 +124,52 @@ def wait_for_signal(key: str | None = None, **options: Any) -> Any:
     return _dispatch(lambda: wait_for_signal_async(key, **options))
 
 
+@overload
+def wait_for_signal_async(
+    key: str | None = None,
+    *,
+    input: type[ModelT],
+    timeout: Seconds | None = None,
+    default: T,
+    suspend: bool = False,
+    name: str | None = None,
+    remind_after: Seconds | None = None,
+    on_reject: OnReject = "fail",
+    poll_seconds: float = 10.0,
+) -> Coroutine[Any, Any, ModelT | T]: ...
+
+
+@overload
+def wait_for_signal_async(
+    key: str | None = None,
+    *,
+    input: type[ModelT],
+    timeout: Seconds | None = None,
+    suspend: bool = False,
+    name: str | None = None,
+    remind_after: Seconds | None = None,
+    on_reject: OnReject = "fail",
+    poll_seconds: float = 10.0,
+) -> Coroutine[Any, Any, ModelT]: ...
+
+
+@overload
+def wait_for_signal_async(
+    key: str | None = None,
+    *,
+    keys: Collection[str] = (),
+    need: Literal["any", "all"] = "any",
+    input: type[BaseModel] | None = None,
+    timeout: Seconds | None = None,
+    default: Any = NO_DEFAULT,
+    suspend: bool = False,
+    name: str | None = None,
+    remind_after: Seconds | None = None,
+    on_reject: OnReject = "fail",
+    poll_seconds: float = 10.0,
+) -> Coroutine[Any, Any, Any]: ...
+
+
 async def wait_for_signal_async(
     key: str | None = None,
     *,

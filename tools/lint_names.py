@@ -28,8 +28,6 @@ LONG = {
     "services/store/event_transitions.py": 563,
     "services/store/inspection.py": 477,
     "services/store/signals/signals.py": 493,
-    "sluice/files.py": 355,
-    "sluice/wait.py": 354,
 }
 
 

@@ -16,6 +16,23 @@ def prefect_problem(url: str, *, auth_string: str | None = None) -> str | None:
 
     Without ``auth_string`` the environment's credentials are sent.
     """
+    answer = _asked(url, auth_string)
+    if isinstance(answer, str):
+        return answer
+    if answer.status_code in _REFUSED:
+        return f"answers {answer.status_code}: PREFECT_API_AUTH_STRING (or PREFECT_API_KEY) must hold its password"
+    if answer.status_code != httpx.codes.OK:
+        return f"answers {answer.status_code}"
+    return None
+
+
+def prefect_version(url: str) -> str | None:
+    """The version of the server whose API is at ``url``; None where it does not tell."""
+    answer = _asked(url, None)
+    return None if isinstance(answer, str) or answer.status_code != httpx.codes.OK else answer.text.strip('"')
+
+
+def _asked(url: str, auth_string: str | None) -> httpx.Response | str:
     auth = auth_string or os.environ.get("PREFECT_API_AUTH_STRING")
     key = os.environ.get("PREFECT_API_KEY")
     headers = {}
@@ -24,11 +41,6 @@ def prefect_problem(url: str, *, auth_string: str | None = None) -> str | None:
     elif key:
         headers["Authorization"] = f"Bearer {key}"
     try:
-        answer = httpx.get(f"{url.rstrip('/')}/admin/version", headers=headers, timeout=3)
+        return httpx.get(f"{url.rstrip('/')}/admin/version", headers=headers, timeout=3)
     except httpx.HTTPError as error:
         return f"does not answer ({str(error) or type(error).__name__})"
-    if answer.status_code in _REFUSED:
-        return f"answers {answer.status_code}: PREFECT_API_AUTH_STRING (or PREFECT_API_KEY) must hold its password"
-    if answer.status_code != httpx.codes.OK:
-        return f"answers {answer.status_code}"
-    return None

@@ -163,11 +163,13 @@ def start_prefect(
     allowed_hosts: Sequence[str] = (),
     progress: Callable[[float], None] | None = None,
     extra_env: Mapping[str, str] | None = None,
+    python: str = sys.executable,
 ) -> tuple[Server, str]:
     """A Prefect server on SQLite in ``directory``; answers the process and its API URL once it is healthy.
 
     It wants ``auth_string`` of everybody, answers under loopback's names and ``allowed_hosts`` only, and refuses pages
-    of other origins. A ticket of ``tickets`` logs a browser in (see `services.local.ui_login`).
+    of other origins. A ticket of ``tickets`` logs a browser in (see `services.local.ui_login`). ``python`` is the
+    interpreter of the environment whose Prefect is served.
     """
     directory.mkdir(parents=True, exist_ok=True)
     env = {
@@ -185,7 +187,7 @@ def start_prefect(
         **(extra_env or {}),
     }
     options = json.dumps({"allowed_hosts": list(allowed_hosts), "tickets": str(tickets) if tickets else None})
-    command = [sys.executable, "-m", "services.local.prefect_server", options, "--host", LOOPBACK, "--port", str(port)]
+    command = [python, "-m", "services.local.prefect_server", options, "--host", LOOPBACK, "--port", str(port)]
     server = Server("Prefect server", command, log_file=log_file, env=env, cwd=directory)
     url = f"http://{LOOPBACK}:{port}/api"
     try:

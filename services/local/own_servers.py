@@ -10,7 +10,8 @@ from typing import Final
 from config.settings import Settings
 from events.errors import Backpressure, ConfigError, TransientError
 from events.redact import redacted
-from services.common.prefect_probe import prefect_problem
+from services.common.prefect_probe import prefect_problem, prefect_version
+from services.common.prefect_versions import untested_versions
 from services.store.connection import connect, translated
 
 PATIENCE_SECONDS: Final = 5.0
@@ -20,7 +21,8 @@ _PAUSE_SECONDS: Final = 0.3
 def check_own_servers(settings: Settings, *, say: Callable[[str], None]) -> None:
     """Raise `ConfigError` when a server that the environment names does not answer within `PATIENCE_SECONDS`.
 
-    The message names the variable: it may be left over from another start.
+    The message names the variable: it may be left over from another start. A Prefect of a version that Sluice is not
+    tested with is said, and used.
     """
     problems = []
     if settings.redis_url is not None:
@@ -33,6 +35,9 @@ def check_own_servers(settings: Settings, *, say: Callable[[str], None]) -> None
         why = _patiently(lambda: prefect_problem(url), f"the Prefect server at {redacted(url)}", say)
         if why:
             problems.append(_sentence("PREFECT_API_URL", redacted(url), "Prefect server", why))
+        else:
+            for sentence in untested_versions(prefect_version(url), url=redacted(url)):
+                say(f"Warning: {sentence}")
     if problems:
         raise ConfigError(*problems)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_U
 
 from events.errors import NotFound, RejectedEvent, TransientError
 from events.redact import redacted, without_credentials
+from services.common.prefect_versions import untested_versions
 from services.prefect_api.compat import empty_connection_pool, http_client, send_once
 
 _CLIENT_ERROR = 400
@@ -23,6 +25,7 @@ _RETRIED = frozenset({408, 425, 429})
 _CREDENTIALS = frozenset({401, 403})
 _SERVER_ERROR = 500
 _SAID_LIMIT = 2000
+_VERSION_SECONDS = 3.0
 
 log = structlog.get_logger()
 
@@ -87,11 +90,13 @@ class PrefectApi:
 
 
 @asynccontextmanager
-async def connect(url: str | None = None, *, auth_string: str | None = None) -> AsyncIterator[PrefectApi]:
+async def connect(
+    url: str | None = None, *, auth_string: str | None = None, check_version: bool = False
+) -> AsyncIterator[PrefectApi]:
     """The API at ``url`` (else at ``PREFECT_API_URL``), with Prefect's own settings for the rest, for one event loop.
 
     Prefect reads its settings once, when it is first imported: a process that learns address and password later must
-    name them.
+    name them. With ``check_version``, a server or a client of an untested version is logged as a warning.
     """
     if url is None:
         client = get_client(sync_client=False)
@@ -99,7 +104,20 @@ async def connect(url: str | None = None, *, auth_string: str | None = None) -> 
         key, auth = PREFECT_API_KEY.value(), auth_string or PREFECT_API_AUTH_STRING.value()
         client = PrefectClient(url, api_key=key or None, auth_string=auth or None)
     async with client:
-        yield PrefectApi(client)
+        api = PrefectApi(client)
+        if check_version:
+            await _warn_of_untested_versions(api)
+        yield api
+
+
+async def _warn_of_untested_versions(api: PrefectApi) -> None:
+    """Log a warning for a server or a client of a version that Sluice is not tested with."""
+    try:
+        server = await asyncio.wait_for(api.request("GET", "/admin/version", once=True), _VERSION_SECONDS)
+    except (TransientError, NotFound, RejectedEvent, TimeoutError):
+        server = None  # who needs the server says that it does not answer
+    for sentence in untested_versions(server, url=redacted(api.url)):
+        log.warning("untested version of Prefect", problem=sentence)
 
 
 def _wants_token(response: httpx.Response) -> bool:

@@ -1,9 +1,10 @@
-"""Every private part of Prefect, and of the HTTP client inside its own, that the services use. Seen in Prefect 3.8.8.
+"""Every private part of Prefect, and of the HTTP client inside its own, that the services use.
 
-A public name of Prefect may be used where it is needed; what begins with an underscore, or is patched, is used here and
-nowhere else (`tests/unit/services/prefect_api/test_compat.py` holds that, and names the part that a new version has
-moved). Each entry says why it is needed and what happens without it. `services.local.sqlite_turns` is the exception: it
-exists to change the database layer of Prefect's server. Imports are inside the functions, as they cost a command time.
+Seen in Prefect 3.8.8 and 3.9.1. A public name of Prefect may be used where it is needed; what begins with an
+underscore, or is patched, is used here and nowhere else (`tests/unit/services/prefect_api/test_compat.py` holds that,
+and names the part that a new version has moved). Each entry says why it is needed and what happens without it.
+`services.local.sqlite_turns` is the exception: it exists to change the database layer of Prefect's server. Imports
+are inside the functions, as they cost a command time.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ _STORAGE_READERS: Final = (
     "_read_server_default_result_storage_block_id",
     "_aread_server_default_result_storage_block_id",
 )
+
+_SUSPENSION_OBSERVER: Final = "observe_flow_run_suspension"
 
 
 def http_client(client: PrefectClient | SyncPrefectClient) -> Any:
@@ -103,3 +106,16 @@ def answer_default_storage(known: UUID | None, *, counts: Callable[[], bool]) ->
 
     for name, function in zip(_STORAGE_READERS, (answer, answer_later), strict=True):
         setattr(prefect.results, name, function)
+
+
+def observe_suspensions_by(observe: Callable[..., Any]) -> Callable[..., Any] | None:
+    """Have the engine open ``observe(run id, request)`` around each run instead of its own; return its own.
+
+    Without it: a thread, a client and a websocket in each run. Nothing is done where Prefect lacks the name.
+    """
+    import prefect.flow_engine
+
+    own: Callable[..., Any] | None = getattr(prefect.flow_engine, _SUSPENSION_OBSERVER, None)
+    if own is not None:
+        setattr(prefect.flow_engine, _SUSPENSION_OBSERVER, observe)
+    return own

@@ -16,6 +16,9 @@ from services.prefect_api.run_view import FINAL, RunView, Stay, view
 from sluice.display import visible
 from sluice.protocol import (
     AWAITS,
+    form_key,
+    schema_key,
+    shown_form,
     verdict_key,
     with_awaits,
 )
@@ -139,7 +142,7 @@ class WaitingRuns:
             case "ABORT":
                 return Undone.NOT_WAITING
             case _ if reason.startswith(_NO_SCHEMA):
-                return Undone.NO_SCHEMA_YET
+                return await self.resume(run, value) if await self.show_form(run) else Undone.NO_SCHEMA_YET
             case _ if names_another_wait(reason):
                 return Undone.NOT_WAITING
             case _:
@@ -165,6 +168,18 @@ class WaitingRuns:
         """Let a waiting run go on to what its run inputs hold for it."""
         kind = ("SCHEDULED", "Resuming") if run.suspended else ("RUNNING", "Running")
         return await self._set_state(run.run_id, {"type": kind[0], "name": kind[1], "message": message})
+
+    async def show_form(self, run: RunView) -> bool:
+        """Show the form of the wait where its process has not done that yet, or ended before; whether it did so."""
+        pause = run.pause_key or ""
+        if not run.ours or await self.inputs(run.run_id, [schema_key(pause)]):
+            return False
+        whole = (await self.inputs(run.run_id, [form_key(pause)])).get(form_key(pause))
+        if whole is None:
+            return False
+        for key, value in shown_form(pause, whole).items():
+            await self._put_first(run.run_id, key, value)
+        return True
 
     async def untag(self, run_id: str) -> None:
         """Take the ``awaits:`` tags from a run that has ended, or is to start again; raises `NotFound`.

@@ -197,6 +197,8 @@ class WaitObserver:
         await self._waits.began(runs)
         for run in runs:
             if run.run_id in fresh and run.ours:
+                if run.suspended:  # no process is left that would do it
+                    self._aside(partial(self._runs.show_form, run))
                 before = fresh[run.run_id]
                 if entry_of(run.wait_id) > 1 if before is None else before != run.wait_id:
                     self._aside(partial(self._resume_observer.waits_again, run))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+from uuid import uuid4
 
 import pytest
 from httpcore import Origin
@@ -82,3 +85,43 @@ async def test_the_prefect_server_does_not_read_every_paused_run_all_the_time(pr
     async with connect() as api:
         settings = await api.request("GET", "/admin/settings")
     assert settings["server"]["services"]["pause_expirations"]["loop_seconds"] >= 60
+
+
+@pytest.mark.slow
+async def test_prefects_own_command_works_with_the_server_beside_us(prefect_url: str) -> None:
+    """With a FastAPI that Prefect does not know, the server refuses most of what the command asks."""
+    name = f"listed-{uuid4().hex[:6]}"
+    async with connect() as api:
+        flow = await api.request("POST", "/flows/", json={"name": name})
+        body = {"name": "default", "flow_id": flow["id"], "entrypoint": "flows/none.py:none"}
+        deployment = await api.request("POST", "/deployments/", json=body)
+        run = await api.request("POST", f"/deployments/{deployment['id']}/create_flow_run", json={"name": f"{name}-1"})
+    commands = {
+        "deployment ls": name,
+        f"deployment inspect {name}/default": deployment["id"],
+        "deployment schedule ls " + f"{name}/default": "",
+        "flow ls": name,
+        "flow-run ls": f"{name}-1",
+        f"flow-run inspect {run['id']}": f"{name}-1",
+        f"flow-run cancel {run['id']}": run["id"],
+        "work-pool ls": "",
+        "variable ls": "",
+        "automation ls": "",
+    }
+    told = {command: await _prefect(command) for command in commands}
+    wrong = {
+        command: told[command] for command, wanted in commands.items() if wanted not in told[command].replace("\n", "")
+    }
+    assert not wrong
+
+
+async def _prefect(command: str) -> str:
+    """What the command prints; in a terminal that is wide enough for a table."""
+    environment = {**os.environ, "COLUMNS": "300", "PREFECT_CLI_PROMPT": "false", "PREFECT_CLI_COLORS": "false"}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "prefect", *command.split(), env=environment,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    printed, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, f"prefect {command}: {printed.decode()}"
+    return printed.decode()

@@ -1,14 +1,22 @@
-"""Prefect servers of the tests' own. A database is migrated once in a test run: that takes half of a first start."""
+"""Prefect servers of the tests' own. A database is migrated once in a test run: that takes half of a first start.
+
+``TEST_PREFECT_SERVER_PYTHON`` names the interpreter of an environment with another version of Prefect for the servers
+(``make test-prefect``); the client is the Prefect of the interpreter that runs the tests.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from services.local.embedded_servers import Server, claim_port, start_prefect
+
+SERVER_PYTHON = os.environ.get("TEST_PREFECT_SERVER_PYTHON") or sys.executable
 
 _template: Path | None = None
 
@@ -20,14 +28,22 @@ def share_database(path: Path) -> None:
 
 
 def start_migrated(
-    home: Path, port: int, *, extra_env: Mapping[str, str] | None = None, auth_string: str | None = None
+    home: Path,
+    port: int,
+    *,
+    extra_env: Mapping[str, str] | None = None,
+    auth_string: str | None = None,
+    python: str = SERVER_PYTHON,
 ) -> tuple[Server, str]:
     """`start_prefect` on a database that is new, and migrated where another one has been."""
     database = home / "prefect.db"
     if _template is not None and _template.exists() and not database.exists():
         home.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(_template, database)
-    server, url = start_prefect(home, port, log_file=home / "server.log", extra_env=extra_env, auth_string=auth_string)
+    log_file = home / "server.log"
+    server, url = start_prefect(
+        home, port, log_file=log_file, extra_env=extra_env, auth_string=auth_string, python=python
+    )
     _keep(database)
     return server, url
 
@@ -41,9 +57,11 @@ def _keep(database: Path) -> None:
 
 
 @contextmanager
-def own_prefect(home: Path, environment: Mapping[str, str]) -> Iterator[str]:
+def own_prefect(
+    home: Path, environment: Mapping[str, str] | None = None, *, python: str = SERVER_PYTHON
+) -> Iterator[str]:
     """The API URL of a server that lives as long as the block."""
-    server, url = start_migrated(home, claim_port(0, "a free port"), extra_env=environment)
+    server, url = start_migrated(home, claim_port(0, "a free port"), extra_env=environment, python=python)
     try:
         yield url
     finally:

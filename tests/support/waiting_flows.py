@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from typing import Any
 
 from prefect import flow, task
@@ -11,6 +13,7 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel, field_validator
 
 import sluice
+from sluice.own_run import OwnRun
 
 STARTED: dict[str, list[str]] = {}
 """The ids of the runs that began in this process, by the label they were given."""
@@ -117,6 +120,17 @@ def waiting_once(path: str, key: str, **options: Any) -> Any:
     with open(path, "a") as file:  # noqa: PTH123
         file.write(f"{answer!r}\n")
     return answer
+
+
+@flow(persist_result=True)
+def killed_before_its_form(path: str, key: str, **options: Any) -> Any:
+    """Is killed as soon as its run is paused, before it has said there what an answer must look like."""
+
+    async def show_form(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    OwnRun.show_form = show_form  # type: ignore[method-assign]
+    return waiting_once.fn(path, key, **options)
 
 
 @flow(persist_result=True)

@@ -417,8 +417,9 @@ async def test_the_message_of_a_wait_shows_all_that_is_hidden() -> None:
     said: list[str] = []
 
     class Run:
-        async def put_form(self, _pause: str, _model: object, message: str) -> None:
+        async def keep_form(self, _pause: str, _model: object, message: str) -> dict[str, Any]:
             said.append(message)
+            return {}
 
         async def set_tags(self, _tags: list[str]) -> None:
             return

@@ -13,10 +13,9 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-import prefect.flow_engine
 from prefect.client.schemas.objects import State, StateType
 
-_NAME = "observe_flow_run_suspension"
+from services.prefect_api.compat import observe_suspensions_by
 
 
 class Request(Protocol):
@@ -56,9 +55,7 @@ class Suspension:
 
     def take_over(self) -> None:
         """Have the engine receive suspensions from here instead of from Prefect."""
-        self._own = getattr(prefect.flow_engine, _NAME, None)
-        if self._own is not None:
-            setattr(prefect.flow_engine, _NAME, self._observe)
+        self._own = observe_suspensions_by(self._observe)
 
     def _observe(self, run_id: UUID, request: Request, *args: Any, **options: Any) -> AbstractContextManager[None]:
         if run_id != self._id:

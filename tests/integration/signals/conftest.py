@@ -29,7 +29,7 @@ from services.store.connection import AsyncRedis, connect_sync
 from services.store.signals.signal_record import SignalRecord
 from services.store.signals.signals import SignalStore
 from services.store.signals.waits import Waits
-from sluice.protocol import form, keyset, opened, pause_key, response_key, schema_key
+from sluice.protocol import form, form_key, keyset, opened, pause_key, response_key, shown_form
 from tests.integration.signals.deployed import Deployed
 from tests.support.waiting import eventually
 
@@ -103,9 +103,17 @@ class Desk:
         return await self.outcome(await self.send(**message), of=(*FINAL, "buffered"))
 
     async def park(
-        self, *keys: str, name: str = "w", schema: dict[str, Any] | None = None, run_id: str | None = None
+        self,
+        *keys: str,
+        name: str = "w",
+        schema: dict[str, Any] | None = None,
+        run_id: str | None = None,
+        shown: bool = True,
     ) -> str:
-        """A run that waits as `sluice.wait_for_signal` makes it wait, without a process; a new one or ``run_id``."""
+        """A run that waits as `sluice.wait_for_signal` makes it wait, without a process; a new one or ``run_id``.
+
+        Unless ``shown``, its form is only kept, as in the moment when it has just been paused.
+        """
         if run_id is None:
             flow = await self.api.request("POST", "/flows/", json={"name": "parked"})
             created = await self.api.request(
@@ -114,8 +122,10 @@ class Desk:
             run_id = created["id"]
         pause = pause_key(name, 1)
         wanted = schema or {"type": "object", "properties": {}, "additionalProperties": True}
-        body = {"key": schema_key(pause), "value": json.dumps(form(wanted, pause))}
-        await self.api.request("POST", f"/flow_runs/{run_id}/input", json=body)
+        kept = {"schema": form(wanted, pause), "description": "Waits"}
+        for key, value in {form_key(pause): kept, **(shown_form(pause, kept) if shown else {})}.items():
+            body = {"key": key, "value": json.dumps(value)}
+            await self.api.request("POST", f"/flow_runs/{run_id}/input", json=body)
         await self.api.request("PATCH", f"/flow_runs/{run_id}", json={"tags": [f"awaits:{key}" for key in keys]})
         details = {"pause_key": pause, "run_input_keyset": keyset(pause, keys=keys)}
         await self.set_state(run_id, "PAUSED", state_details=details)
@@ -188,20 +198,40 @@ async def running(parts: Resumer) -> AsyncIterator[None]:
         await asyncio.wait(tasks, timeout=10)
 
 
+@asynccontextmanager
+async def desk(api: PrefectApi, redis: AsyncRedis, valkey_url: str) -> AsyncIterator[Desk]:
+    """The desk without a resumer behind it, on the Prefect server of ``api``."""
+    rq_redis = connect_sync(valkey_url, RedisSettings())
+    store = SignalStore(redis, settings())
+    yield Desk(
+        submission=SignalSubmission(store=store, rq_redis=rq_redis, limits=Limits()),
+        store=store,
+        runs=WaitingRuns(api),
+        api=api,
+        hints=Waits(redis),
+    )
+    rq_redis.close()
+
+
+def resumer_for(submission: Desk, redis: AsyncRedis, valkey_url: str) -> contextlib.AbstractAsyncContextManager[None]:
+    """A whole resumer behind the desk."""
+    parts = build_resumer(
+        redis=redis,
+        connect_rq=lambda: connect_sync(valkey_url, RedisSettings()),
+        api=submission.api,
+        settings=settings(),
+        dead=submission.letters,
+        history=submission.book,
+        instance=uuid.uuid4().hex[:8],
+    )
+    return running(parts)
+
+
 @pytest_asyncio.fixture
 async def submission(redis: AsyncRedis, valkey_url: str, prefect_url: str) -> AsyncIterator[Desk]:
     """The desk without a resumer behind it."""
-    rq_redis = connect_sync(valkey_url, RedisSettings())
-    store = SignalStore(redis, settings())
-    async with connect() as api:
-        yield Desk(
-            submission=SignalSubmission(store=store, rq_redis=rq_redis, limits=Limits()),
-            store=store,
-            runs=WaitingRuns(api),
-            api=api,
-            hints=Waits(redis),
-        )
-    rq_redis.close()
+    async with connect() as api, desk(api, redis, valkey_url) as made:
+        yield made
 
 
 @pytest.fixture
@@ -209,20 +239,7 @@ def resumer_later(
     submission: Desk, redis: AsyncRedis, valkey_url: str
 ) -> Callable[[], contextlib.AbstractAsyncContextManager[None]]:
     """A whole resumer that the test starts when it wants one."""
-
-    def start() -> contextlib.AbstractAsyncContextManager[None]:
-        parts = build_resumer(
-            redis=redis,
-            connect_rq=lambda: connect_sync(valkey_url, RedisSettings()),
-            api=submission.api,
-            settings=settings(),
-            dead=submission.letters,
-            history=submission.book,
-            instance=uuid.uuid4().hex[:8],
-        )
-        return running(parts)
-
-    return start
+    return lambda: resumer_for(submission, redis, valkey_url)
 
 
 @pytest_asyncio.fixture

@@ -184,19 +184,60 @@ async def test_a_run_that_is_paused_again_by_hand_in_its_wait_still_times_out(re
     assert await running.answer() == "nobody"
 
 
+async def test_a_run_that_was_killed_between_its_pause_and_its_form_is_answered(deployed: Deployed) -> None:
+    await deployed.create(flows.killed_before_its_form, suspend=True)
+    killed = await deployed.start()
+    await killed.wait()
+    assert (await deployed.waits()).suspended
+    assert (await deployed.submission.ask(key=deployed.key, input={"n": 1})).status == "applied"
+    await deployed.resuming()
+    await deployed.start()
+    assert await deployed.ends() == "Completed"
+    assert deployed.answers == ["{'n': 1}"]
+
+
+async def test_the_form_of_a_run_without_a_process_is_shown_without_any_signal(deployed: Deployed) -> None:
+    await deployed.create(flows.killed_before_its_form, suspend=True)
+    killed = await deployed.start()
+    await killed.wait()
+    run = await deployed.waits()
+    shown = [run.keyset["description"], run.keyset["schema"]]
+    runs = deployed.submission.runs
+
+    async def probe() -> bool:
+        return set(await runs.inputs(run.run_id, shown)) == set(shown)
+
+    await eventually(probe, what="the form is shown")
+    answer = await deployed.submission.api.request(
+        "POST", f"/flow_runs/{run.run_id}/resume", json={"run_input": {"n": 1}}
+    )
+    assert answer["status"] == "ACCEPT"
+
+
+async def test_a_form_that_is_not_shown_yet_holds_for_the_first_signal(submission: Desk, resumer: Desk) -> None:
+    """The signal may come in the moment between the pause and the form, which the process is about to show."""
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    key = new_key()
+    run_id = await submission.park(key, schema=schema, shown=False)
+    unfit = await resumer.ask(run_id=run_id, input={"n": "one"})
+    assert (unfit.status, unfit.reason) == ("rejected", "the field 'n': 'one' is not of type 'integer'")
+    assert (await resumer.ask(key=key, input={"n": 1})).status == "applied"
+    assert await resumer.answer(run_id) == {"n": 1}
+
+
 async def test_a_wait_that_an_earlier_version_began_is_answered(deployed: Deployed) -> None:
-    """Its form takes an empty answer, its keyset tells neither since when nor how it waits."""
+    """Its form takes an empty answer and was never kept, its keyset tells neither since when nor how it waits."""
     await deployed.create()
     pause = pause_key(deployed.key, 1)
     api = deployed.submission.api
     schema = {"type": "object", "title": "Input", "properties": {}, "additionalProperties": True}
     body = {"key": schema_key(pause), "value": json.dumps(schema)}
-    await api.request("POST", f"/flow_runs/{deployed.run_id}/input", json=body)
     await api.request("PATCH", f"/flow_runs/{deployed.run_id}", json={"tags": [f"awaits:{deployed.key}"]})
     await deployed.set_state("RUNNING", "Running", force=True)
     old = keyset(pause, keys=[deployed.key])
     details = {"pause_key": pause, "pause_reschedule": True, "run_input_keyset": old}
     await deployed.set_state("PAUSED", "Suspended", state_details=details)
+    await api.request("POST", f"/flow_runs/{deployed.run_id}/input", json=body)
     assert (await deployed.submission.ask(key=deployed.key, input={"n": 1})).status == "applied"
     await deployed.resuming()
     await deployed.start()

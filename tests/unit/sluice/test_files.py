@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 
 import sluice.files
+import sluice.system_calls
 from sluice import FileChanged, FileRefused, open_file
-from sluice.files import open_beneath
+from sluice.system_calls import open_beneath
 
 SECRET = b"client_secret"
 ATTEMPTS = 2_000
@@ -51,7 +52,7 @@ def inbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """By openat2, and as on a system without it."""
     if request.param == "walk":
-        monkeypatch.setattr(sluice.files, "_openat2", lambda _directory, _relative: None)
+        monkeypatch.setattr(sluice.system_calls, "openat2", lambda _directory, _relative: None)
     return str(request.param)
 
 
@@ -76,7 +77,7 @@ def test_this_kernel_has_the_call_that_the_other_tests_take_away(inbox: Path) ->
     put(inbox / "a.csv")
     directory = os.open(inbox, os.O_PATH)
     try:
-        descriptor = sluice.files._openat2(directory, b"a.csv")
+        descriptor = sluice.system_calls.openat2(directory, b"a.csv")
     finally:
         os.close(directory)
     if descriptor is None:

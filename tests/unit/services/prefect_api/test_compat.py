@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 import httpx
+import prefect.flow_engine
 import prefect.results
 import pytest
 from prefect.client.orchestration import PrefectClient, SyncPrefectClient
 
 from config.settings import CHECKOUT
-from services.prefect_api.compat import _STORAGE_READERS, http_client, send_once
+from services.prefect_api.compat import _STORAGE_READERS, _SUSPENSION_OBSERVER, http_client, send_once
 
 OWNERS = {"services/prefect_api/compat.py", "services/local/sqlite_turns.py"}
 
@@ -83,3 +84,17 @@ def test_the_parts_of_the_runner_take_what_is_given_them() -> None:
 @pytest.mark.parametrize("name", _STORAGE_READERS)
 def test_the_engine_reads_the_default_storage_by_a_function_of_its_module(name: str) -> None:
     assert callable(getattr(prefect.results, name))
+
+
+def test_the_engine_observes_suspensions_by_a_function_of_its_module() -> None:
+    observer = getattr(prefect.flow_engine, _SUSPENSION_OBSERVER)
+    first, second, *others = inspect.signature(observer).parameters.values()
+    assert (first.name, second.name) == ("flow_run_id", "suspension_request")
+    assert all(other.default is not inspect.Parameter.empty for other in others)
+    assert f"{_SUSPENSION_OBSERVER}(" in inspect.getsource(prefect.flow_engine)
+
+
+def test_the_request_to_suspend_takes_the_state() -> None:
+    from prefect._flow_run_suspension import FlowRunSuspensionRequest
+
+    assert "state" in inspect.signature(FlowRunSuspensionRequest.mark_requested).parameters
