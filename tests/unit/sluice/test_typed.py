@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PROGRAM = """
 from typing import assert_type
 
@@ -39,15 +41,16 @@ def sends() -> None:
     assert_type(SignalRejected(by="ann", reason=None).by, str | None)
 """
 
-# Prefect's own types do not matter here, and reading them takes a minute.
+# The types of these do not matter here, and reading them takes most of the time.
 CONFIGURATION = """
 [mypy]
 strict = true
-[mypy-prefect.*]
+[mypy-prefect.*,httpx.*,redis.*]
 follow_imports = skip
 """
 
 
+@pytest.mark.slow
 def test_mypy_knows_what_the_functions_take_and_return(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
     (tmp_path / "mypy.ini").write_text(CONFIGURATION)
