@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from config.contracts import contract_problems
 from config.faults import describe
 from config.overlaps import watch_problems
-from config.settings import CHECKOUT
+from config.settings import CHECKOUT, DEFAULT_PROJECT
 from config.sources import FilesSource, Sources
 from config.yaml_file import Document, KeyPath, parse_yaml, read_yaml
 from events.errors import ConfigError
@@ -26,17 +26,17 @@ from events.rule_parts import RuleProblems
 from events.suggest import did_you_mean
 from sluice.loading.contract import Contract
 
-DEFAULT_PROJECT: Final = CHECKOUT / "config" / "sluice.yaml"
-"""The project that is used where no other is named. Its relative paths lie beside the home, not in the checkout."""
-
 SCHEMA_URL: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
 class ProjectFile(BaseModel):
-    """A Sluice project: where events come from, and which rules act on them."""
+    """A Sluice project: where events come from, which rules act on them, and where its flows stand."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", title="Sluice project")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Sluice project", use_attribute_docstrings=True)
 
+    flows: tuple[str, ...] | None = None
+    """Folders, files and modules with flows, relative to the project's folder or its `src`. Without this key: the
+    folder `flows`, if it is there."""
     sources: Sources = Field(default_factory=Sources)
     rules: tuple[RuleSpec, ...] = ()
     contracts: tuple[Contract, ...] = ()
@@ -55,6 +55,8 @@ class Project:
     document: Document = field(repr=False)
     contract_folder: Path
     """Where files with contracts may lie."""
+    flows: tuple[str, ...] | None = None
+    """The folders, files and modules with its flows; None is the folder ``flows``, if it is there."""
 
     @property
     def contract_sources(self) -> list[str]:
@@ -102,14 +104,26 @@ def _project(document: Document, home: Path, *, contracts_matter: bool = False) 
     ]
     sources = _sources(document, data.get("sources"), home, problems)
     rules = _rules(document, data.get("rules"), problems)
+    flows = _flows(document, data.get("flows"), problems)
     folder = _base(path, home) / "contracts"
     problems += contract_problems(document, folder) if contracts_matter else ()
     if problems:
         raise ConfigError(*sorted(problems, key=_line))
     version = hashlib.sha256(document.raw).hexdigest()[:12]
     return Project(
-        sources=sources, rules=RuleSet(rules), path=path, version=version, document=document, contract_folder=folder
+        sources=sources,
+        rules=RuleSet(rules),
+        path=path,
+        version=version,
+        document=document,
+        contract_folder=folder,
+        flows=flows,
     )
+
+
+def project_root(path: Path) -> Path:
+    """The folder of the project whose file is ``path``: where its flows lie and are imported from."""
+    return CHECKOUT if path.resolve() == DEFAULT_PROJECT else path.resolve().parent
 
 
 def run_rule_tests(project: Project) -> list[str]:
@@ -124,6 +138,18 @@ def run_rule_tests(project: Project) -> list[str]:
 def project_schema() -> dict[str, Any]:
     """The JSON Schema of project files, for editors to complete and check."""
     return {"$schema": SCHEMA_URL, **ProjectFile.model_json_schema(mode="validation")}
+
+
+def _flows(document: Document, data: Any, problems: list[str]) -> tuple[str, ...] | None:
+    if data is None:
+        return None
+    if isinstance(data, list) and all(isinstance(name, str) and name for name in data):
+        return tuple(data)
+    problems.append(
+        f"{document.where(('flows',))}: flows: {data!r} does not fit — write a list of folders and modules, "
+        "such as [flows, acme.pipelines]"
+    )
+    return None
 
 
 def _rules(document: Document, data: Any, problems: list[str]) -> list[Rule]:
@@ -200,7 +226,7 @@ def _sources(document: Document, data: Any, home: Path, problems: list[str]) -> 
 
 
 def _base(path: Path, home: Path) -> Path:
-    """What relative paths in the project file are relative to."""
+    """What relative paths in the project file are relative to; in the default one they lie beside the home."""
     return home.parent if path.resolve() == DEFAULT_PROJECT else path.resolve().parent
 
 

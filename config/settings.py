@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import (
+    AfterValidator,
     AnyHttpUrl,
     BaseModel,
     ConfigDict,
@@ -19,18 +19,19 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from config.location import locate_project
+from config.variables import PREFIX, prefect_address, redis_address, variable_problems
 from config.yaml_file import read_yaml
 from events.errors import ConfigError
 from events.event import Limits
 from events.redact import redacted
-from events.suggest import did_you_mean
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
-"""Where the application's own files lie."""
-
-PREFIX: Final = "SLUICE_"
+"""Where the application's own packages lie: the checkout, or a folder of the installed distribution."""
+DEFAULT_PROJECT: Final = CHECKOUT / "config" / "sluice.yaml"
+"""The project that is used where no other is found; an installed distribution has none."""
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[float, Field(gt=0)]
@@ -254,14 +255,16 @@ class Settings(BaseSettings):
 
     env: Literal["development", "staging", "production"] = "development"
     home: Path = Path(".sluice")
-    config: Path = CHECKOUT / "config" / "sluice.yaml"
-    redis_url: str | None = None
+    config: Path = DEFAULT_PROJECT
+    redis_url: Annotated[str, AfterValidator(redis_address)] | None = None
     """Unset: ``sluice up`` starts an embedded Valkey."""
     allowed_hosts: tuple[str, ...] = ()
     """Names beside loopback's under which browsers and HTTP clients reach this installation, as behind a proxy."""
     open: bool = False
     """Start everything without passwords: in development only, and on loopback only."""
-    prefect_api_url: AnyHttpUrl | None = Field(default=None, validation_alias="PREFECT_API_URL")
+    prefect_api_url: Annotated[AnyHttpUrl, AfterValidator(prefect_address)] | None = Field(
+        default=None, validation_alias="PREFECT_API_URL"
+    )
     """Unset: ``sluice up`` starts an embedded Prefect server."""
     database_url: str | None = None
     """Where the reference flows load data (any SQLAlchemy URL); unset: SQLite in the home."""
@@ -312,16 +315,14 @@ class Settings(BaseSettings):
 
 def load_settings() -> Settings:
     """Read the settings; raises `ConfigError` naming each variable or key at fault."""
-    problems = [
-        f"environment variable {name}: Sluice has no such setting — {did_you_mean(name, _variables())}"
-        for name in _unknown(os.environ)
-    ]
+    problems = list(variable_problems(os.environ, Settings))
     name = os.environ.get(f"{PREFIX}ENV", "development")
     file = CHECKOUT / "config" / "environments" / f"{name}.yaml"
-    values: dict[str, Any] = {}
+    place = locate_project(os.environ, Path.cwd(), default=DEFAULT_PROJECT)
+    values: dict[str, Any] = {"config": place.file, "home": place.home}
     if file.is_file():
         document = read_yaml(file)
-        values = document.data or {}
+        values |= document.data or {}
         problems += document.problems
     try:
         settings = Settings(**values)
@@ -329,9 +330,12 @@ def load_settings() -> Settings:
         for fault in error.errors():
             path = "__".join(str(part) for part in fault["loc"])
             variable = path if path.startswith("PREFECT_") else f"{PREFIX}{path.upper()}"
-            got = "" if _is_secret(path) else f"; got {redacted(repr(fault['input']))}"
-            problems.append(f"setting {variable} (environment, or {file.name}): {fault['msg']}{got}")
+            got = "" if _is_secret(path) or "@" in str(fault["input"]) else f"; got {redacted(repr(fault['input']))}"
+            said = fault["msg"].removeprefix("Value error, ")
+            problems.append(f"setting {variable} (environment, or {file.name}): {said}{got}")
         raise ConfigError(*problems) from error
+    except SettingsError as error:  # a list or a mapping that is not JSON, which is among the problems
+        raise ConfigError(*problems or [str(error)]) from error
     problems += _openness(settings)
     if problems:
         raise ConfigError(*problems)
@@ -377,33 +381,3 @@ def _openness(settings: Settings) -> list[str]:
 
 def _is_secret(name: str) -> bool:
     return name.lower().rpartition("__")[2] in {"password", "sentinel_password", "token", "sluice_masking_secret"}
-
-
-def _variables() -> Iterator[str]:
-    for name, field in Settings.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, SettingsPart):
-            yield from (f"{PREFIX}{name}__{inner}".upper() for inner in field.annotation.model_fields)
-        elif field.validation_alias is None:
-            yield f"{PREFIX}{name}".upper()
-
-
-_OF_RUNS: Final = frozenset({"SLUICE_FOLDERS", "SLUICE_FILE", "SLUICE_CONTRACTS"})
-"""What the executor tells each run in its environment (see `sluice.protocol`): no settings of the installation."""
-
-
-def _unknown(environ: Mapping[str, str]) -> list[str]:
-    found = []
-    for name in environ:
-        if not name.upper().startswith(PREFIX) or name in _OF_RUNS:
-            continue
-        first, _, rest = name[len(PREFIX) :].lower().partition("__")
-        field = Settings.model_fields.get(first)
-        part = field.annotation if field is not None else None
-        if field is None or (
-            rest
-            and not (
-                isinstance(part, type) and issubclass(part, SettingsPart) and rest.split("__")[0] in part.model_fields
-            )
-        ):
-            found.append(name)
-    return sorted(found)

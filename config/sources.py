@@ -104,8 +104,14 @@ class FilesSource(Source):
     @field_validator("include", "exclude")
     @classmethod
     def _globs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        problems = []
         for glob in value:
-            check_path_glob(glob)
+            try:
+                check_path_glob(glob)
+            except ValueError as error:
+                problems.append(str(error))
+        if problems:
+            raise ValueError("; ".join(problems))
         return value
 
     @field_validator("data")

@@ -15,7 +15,8 @@ __all__ = ["LARGEST_FILE", "Document", "KeyPath", "parse_yaml", "read_yaml"]
 def read_yaml(path: Path) -> Document:
     """`sluice.yaml_file.read_yaml`; raises `ConfigError`."""
     if not path.exists():
-        raise ConfigError(f"{path}: there is no such file — name another with --config or SLUICE_CONFIG")
+        fix = "`sluice init` makes a project here; --config or SLUICE_CONFIG names the file of another one"
+        raise ConfigError(f"{path}: there is no such file — {fix}")
     try:
         return yaml_file.read_yaml(path)
     except UnreadableYaml as error:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from config.project import DEFAULT_PROJECT, Project, load_project, project_schema, run_rule_tests
+from config.project import Project, load_project, project_schema, run_rule_tests
+from config.settings import DEFAULT_PROJECT
 from config.yaml_file import read_yaml
 from events.errors import ConfigError
 from events.rule import evaluate
