@@ -1,34 +1,24 @@
-"""The deployments that the files in ``flows/`` declare, or everything that is wrong with them at once."""
+"""The deployments that the project's flow files declare, or everything that is wrong with them at once."""
 
 from __future__ import annotations
 
 import hashlib
-import inspect
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final
 
-from prefect import Flow
-from prefect.utilities.callables import parameter_schema
-from prefect.utilities.schema_tools.validation import validate
-from pydantic import TypeAdapter, ValidationError
-
-from config.faults import describe
 from config.parameters import Signature
-from config.settings import Settings
 from config.yaml_file import KeyPath
 from events.errors import ConfigError
 from events.suggest import did_you_mean
-from services.deployments.flow_file import CONSTANT, FlowFile, FoundFlow, read_flow_file, seems_to_hold_flows
-from services.deployments.options import Options
+from services.deployments.flow_code import find_flow_code
+from services.deployments.flow_file import CONSTANT, FlowFile, FoundFlow, LibraryMissing, read_flow_file
+from services.deployments.options import ENVIRONMENTS, Options, option_faults, options_for
 from services.executor.intake.run_policy import OWN_TAG
 
 NAME: Final = "default"
-FOLDER: Final = "flows"
-ENVIRONMENTS: Final[tuple[str, ...]] = get_args(Settings.model_fields["env"].annotation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +45,13 @@ class DeclaredDeployment:
 class Declarations:
     """What the project declares, and what its reader should know of what it does not."""
 
+    root: Path
+    """The project's folder."""
     deployments: tuple[DeclaredDeployment, ...]
     notes: tuple[str, ...] = ()
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    """The files whose flows are not among the deployments because a library is missing: how their entrypoints begin,
+    and a sentence that says what is missing."""
 
     @property
     def signatures(self) -> dict[str, Signature]:
@@ -64,42 +59,41 @@ class Declarations:
         return {one.name: one.signature for one in self.deployments}
 
 
-def read_declarations(root: Path, *, environment: str) -> Declarations:
-    """Import every file of ``root``/flows and take its deployments for ``environment``; all environments are checked.
+def read_declarations(
+    root: Path, *, environment: str, flows: Sequence[str] | None = None, where: str = "flows"
+) -> Declarations:
+    """Import every file with flows in ``root``, each in a process of its own, and take its deployments.
 
-    Files whose name begins with ``_`` are helpers and are not looked at. The working directory is ``root`` meanwhile.
-    Raises `ConfigError` with every problem of every file, each as
-    ``file:line: DEPLOYMENT.key: what is wrong — the fix``.
+    ``flows`` names folders, files and modules; without it the folder ``flows`` is meant, if it is there. Files and
+    folders whose name begins with ``_`` or ``.`` are not looked at; in the folders below, neither are files without a
+    flow. The deployments are those for ``environment``; all environments are checked. Raises `ConfigError` with every
+    problem of every file, each as ``file:line: DEPLOYMENT.key: what is wrong — the fix``, or as ``where: …`` for one of
+    ``flows``.
     """
-    if not (root / FOLDER).is_dir():
-        raise ConfigError(f"{root / FOLDER}: there is no such folder — the project's flow files lie in it")
     problems: list[str] = []
     files: list[FlowFile] = []
-    before = Path.cwd()
-    os.chdir(root)
-    try:
-        for path in sorted((root / FOLDER).glob("*.py")):
-            if not path.name.startswith("_"):
-                try:
-                    files.append(read_flow_file(path))
-                except ConfigError as error:
-                    problems += error.problems
-    finally:
-        os.chdir(before)
-    notes = [_below(path) for path in _files_below(root / FOLDER)]
+    unusable: dict[str, str] = {}
+    codes, notes = find_flow_code(root, flows, where=where, problems=problems)
+    for code in codes:
+        try:
+            files.append(read_flow_file(code, root))
+        except LibraryMissing as error:
+            unusable[code.entrypoint(root, "")] = str(error)
+        except ConfigError as error:
+            problems += error.problems
     taken: dict[str, str] = {}
     found: list[DeclaredDeployment] = []
     chosen = [(file, *_chosen(file, files)) for file in files]
-    for file, flows, left_out in chosen:
+    for file, ours, left_out in chosen:
         notes += left_out
-        problems += _duplicates(file, flows, taken)
-        options, faults = _options(file, flows)
+        problems += _duplicates(file, ours, taken)
+        options, faults = _options(file, ours)
         problems += faults
         if not faults:
-            found += [_declared(file, one, options[environment], root) for one in flows]
+            found += [_declared(file, one, options[environment], root) for one in ours]
     if problems:
         raise ConfigError(*sorted(problems, key=_place))
-    return Declarations(tuple(found), tuple(notes))
+    return Declarations(root, tuple(found), tuple(notes), unusable)
 
 
 def _chosen(file: FlowFile, files: Sequence[FlowFile]) -> tuple[list[FoundFlow], list[str]]:
@@ -109,12 +103,12 @@ def _chosen(file: FlowFile, files: Sequence[FlowFile]) -> tuple[list[FoundFlow],
     file defines them: so a flow of a package gets a deployment.
     """
     own = [one for one in file.flows if one.own]
-    elsewhere = {one.flow.name for other in files for one in other.flows if one.own}
-    imported = [one for one in file.flows if not one.own and one.flow.name not in elsewhere]
+    elsewhere = {one.name for other in files for one in other.flows if one.own}
+    imported = [one for one in file.flows if not one.own and one.name not in elsewhere]
     if own:
         return own, [
             f"{file.path}:{one.line}: the flow `{one.attribute}` is imported and gets no deployment from this file — "
-            f"a file of its own in {FOLDER}/ that only imports it would give it one"
+            "a file of its own that only imports it would give it one"
             for one in imported
         ]
     if imported or file.options:
@@ -126,9 +120,9 @@ def _chosen(file: FlowFile, files: Sequence[FlowFile]) -> tuple[list[FoundFlow],
 def _duplicates(file: FlowFile, flows: Sequence[FoundFlow], taken: dict[str, str]) -> Iterator[str]:
     for one in flows:
         where = f"{file.path}:{one.line}"
-        first = taken.setdefault(one.flow.name, where)
+        first = taken.setdefault(one.name, where)
         if first != where:
-            yield f"{where}: the flow's name {one.flow.name!r} is taken by {first} — give one of them another `name=`"
+            yield f"{where}: the flow's name {one.name!r} is taken by {first} — give one of them another `name=`"
 
 
 def _options(file: FlowFile, flows: Sequence[FoundFlow]) -> tuple[dict[str, Options], list[str]]:
@@ -141,17 +135,17 @@ def _options(file: FlowFile, flows: Sequence[FoundFlow]) -> tuple[dict[str, Opti
     problems |= dict.fromkeys(faults)
     found: dict[str, Options] = {}
     for environment in ENVIRONMENTS:
-        own = overrides.get(environment, {})
+        sound, said, own = options_for(file.options, environment)
 
         def place(key: KeyPath, own: Mapping[str, Any] = own, environment: str = environment) -> KeyPath:
             return ("environments", environment, *key) if key and key[0] in own else key
 
-        given = {**plain, **own}
-        said = list(_faults(given))
-        sound = Options(**{key: value for key, value in given.items() if key not in {fault[0][0] for fault in said}})
         if not said:
             found[environment] = sound
-        said += _misfits(sound, flows)
+        if sound.cron is not None and sound.interval_seconds is not None:
+            fix = "keep one of them (None takes one away in an environment)"
+            said.append((("interval_seconds",), f"there is a `cron` too — {fix}"))
+        said += [one for flow in flows for one in flow.misfits[environment]]
         problems |= dict.fromkeys(f"{file.where(place(key))}: {what}" for key, what in said)
     problems |= dict.fromkeys(f"{file.where(key)}: {what}" for key, what in _overridden(plain, overrides))
     return found, list(problems)
@@ -178,78 +172,26 @@ def _environments(file: FlowFile) -> tuple[dict[str, Mapping[str, Any]], list[st
     # What a misspelt environment holds is checked too, so that the next look finds nothing more.
     for name, value in given.items():
         if name not in ENVIRONMENTS and isinstance(value, dict):
-            problems += [f"{file.where((*key, name, *inside))}: {what}" for inside, what in _faults(value)]
+            problems += [f"{file.where((*key, name, *inside))}: {what}" for inside, what in option_faults(value)]
     return known, problems
 
 
 def _overridden(plain: Mapping[str, Any], overrides: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[KeyPath, str]]:
     """The faults of what every environment overrides: no environment has shown them."""
     hidden = {key: value for key, value in plain.items() if all(key in overrides.get(one, {}) for one in ENVIRONMENTS)}
-    yield from _faults(hidden)
-
-
-def _faults(values: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
-    try:
-        Options(**values)
-    except ValidationError as error:
-        yield from describe(error, Options)
-
-
-def _misfits(options: Options, flows: Sequence[FoundFlow]) -> Iterator[tuple[KeyPath, str]]:
-    """What does not fit between the options, and between them and the flows."""
-    if options.cron is not None and options.interval_seconds is not None:
-        yield ("interval_seconds",), "there is a `cron` too — keep one of them (None takes one away in an environment)"
-    for one in flows:
-        schema = parameter_schema(one.flow).model_dump_for_openapi()
-        signature = Signature(schema, frozenset(options.parameters))
-        for name, value in options.parameters.items():
-            key: KeyPath = ("parameters", name)
-            if name in signature.properties:
-                yield from ((key, what) for what in _wrong_values(one.flow, name, value, schema))
-            elif not signature.takes_others:
-                near = did_you_mean(name, signature.properties)
-                yield key, f"the flow {one.flow.name!r} takes no parameter {name!r} — {near}"
-        if options.schedules():
-            for name in signature.needs:
-                said = f"its runs would lack the parameter {name!r} that the flow {one.flow.name!r} needs — "
-                fix = "add it under `parameters`, or give it a default in the flow"
-                yield ("cron" if options.cron is not None else "interval_seconds",), said + fix
-
-
-def _wrong_values(flow: Flow[..., Any], name: str, value: Any, schema: Mapping[str, Any]) -> Iterator[str]:
-    """Why Prefect's server would refuse the value, or else the flow itself at its start."""
-    prefix = f"{value!r} does not fit the parameter {name!r} of the flow {flow.name!r}: "
-    refused = [error.message for error in validate({name: value}, dict(schema), ignore_required=True)]
-    if not refused and flow.should_validate_parameters:
-        refused = _mistyped(flow, name, value)
-    yield from (prefix + what for what in refused[:1])
-
-
-def _mistyped(flow: Flow[..., Any], name: str, value: Any) -> list[str]:
-    try:
-        parameter = inspect.signature(flow.fn, eval_str=True).parameters[name]
-        if parameter.kind in {parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL}:
-            return []  # the annotation is that of one of many
-        adapter = TypeAdapter(parameter.annotation)
-    except Exception:  # noqa: BLE001 - an annotation that pydantic cannot evaluate: the schema has decided
-        return []
-    try:
-        adapter.validate_python(value)
-    except ValidationError as error:
-        return [one["msg"][:1].lower() + one["msg"][1:] for one in error.errors()]
-    return []
+    yield from option_faults(hidden)
 
 
 def _declared(file: FlowFile, one: FoundFlow, options: Options, root: Path) -> DeclaredDeployment:
     body: dict[str, Any] = {
         "name": NAME,
         "path": str(root),
-        "entrypoint": f"{file.path.relative_to(root)}:{one.attribute}",
+        "entrypoint": file.code.entrypoint(root, one.attribute),
         "version": hashlib.sha256(file.source).hexdigest()[:12],
-        "description": options.description or one.flow.description,
+        "description": options.description or one.description,
         "tags": sorted({OWN_TAG, *options.tags}),
         "parameters": options.parameters,
-        "parameter_openapi_schema": parameter_schema(one.flow).model_dump_for_openapi(),
+        "parameter_openapi_schema": one.schema,
         "enforce_parameter_schema": True,
         "schedules": options.schedules(),
         "paused": options.paused,
@@ -260,20 +202,9 @@ def _declared(file: FlowFile, one: FoundFlow, options: Options, root: Path) -> D
     if options.concurrency_limit is not None:
         strategy = {"wait": "ENQUEUE", "cancel": "CANCEL_NEW"}[options.on_concurrency_limit]
         body["concurrency_options"] = {"collision_strategy": strategy}
-    return DeclaredDeployment(one.flow.name, body, f"{file.path}:{one.line}")
+    return DeclaredDeployment(one.name, body, f"{file.path}:{one.line}")
 
 
 def _place(problem: str) -> tuple[str, int]:
     match = re.match(r"(.*?\.py):(\d+):", problem)
     return (match[1], int(match[2])) if match else (problem, 0)
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*.py")):
-        inside = path.relative_to(folder).parts
-        if len(inside) > 1 and not any(part.startswith(("_", ".")) for part in inside) and seems_to_hold_flows(path):
-            yield path
-
-
-def _below(path: Path) -> str:
-    return f"{path}: its flows get no deployments — only files that lie directly in {FOLDER}/ are registered"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
-from config.settings import CHECKOUT, Settings
+from config.project import Project, project_root
+from config.settings import Settings
 from services.deployments.declared import Declarations, read_declarations
 from services.deployments.plan import PROJECT_LABEL, PlanStep, RegisteredDeployment, make_plan
 from services.prefect_api.client import PrefectApi
@@ -37,18 +36,23 @@ class DeploymentPlan:
         return frozenset(step.deployment for step in self.steps if step.action in {"remove", "pause"})
 
 
-async def declare(settings: Settings, *, root: Path = CHECKOUT) -> Declarations:
-    """What the project's flow files declare. Raises `ConfigError` with every problem of all of them."""
-    return await asyncio.to_thread(read_declarations, root, environment=str(settings.env))
+def declare(settings: Settings, project: Project | None) -> Declarations:
+    """What the project's flow files declare; without a readable project file, those of its folder ``flows``.
+
+    Raises `ConfigError` with every problem of all of them. It forks, so nothing should be connected yet.
+    """
+    root = project_root(settings.config)
+    if project is None:
+        return read_declarations(root, environment=str(settings.env))
+    where = f"{project.document.where(('flows',))}: flows"
+    return read_declarations(root, environment=str(settings.env), flows=project.flows, where=where)
 
 
-async def plan_deployments(
-    prefect: PrefectApi, redis: AsyncRedis, declarations: Declarations, *, root: Path = CHECKOUT
-) -> DeploymentPlan:
+async def plan_deployments(prefect: PrefectApi, redis: AsyncRedis, declarations: Declarations) -> DeploymentPlan:
     """Ask Prefect what there is; changes nothing. Raises `TransientError`."""
     project = await installation_id(redis)
     registered = await _registered(prefect, project, {one.name for one in declarations.deployments})
-    steps = make_plan(declarations.deployments, registered, project=project, host=socket.gethostname(), root=root)
+    steps = make_plan(declarations, registered, project=project, host=socket.gethostname())
     return DeploymentPlan(steps, declarations)
 
 

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import ast
-import contextlib
-import sys
+import importlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
 from prefect import Flow
+from prefect.utilities.callables import parameter_schema
 from prefect.utilities.importtools import load_script_as_module
 
 from config.yaml_file import KeyPath
 from events.errors import ConfigError
+from services.deployments.flow_code import FlowCode, last_name
+from services.deployments.isolation import IMPORT_SECONDS, in_project
+from services.deployments.misfits import misfits
+from services.deployments.options import ENVIRONMENTS, options_for
 from services.executor.process.flow_loading import describe_failure
 
 CONSTANT: Final = "DEPLOYMENT"
 _NEAR: Final = 0.8
+
+
+class LibraryMissing(Exception):
+    """A flow file cannot be imported here, because something that it imports is not installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +39,29 @@ class FoundFlow:
     attribute: str
     line: int
     own: bool
-    flow: Flow[..., Any]
+    name: str
+    description: str | None
+    schema: Mapping[str, Any]
+    """The JSON Schema of its parameters."""
+    misfits: Mapping[str, list[tuple[KeyPath, str]]]
+    """For each environment, what the options of the file say that does not fit this flow: key and reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class FlowFile:
     """A flow file as it was read and imported."""
 
-    path: Path
+    code: FlowCode
     source: bytes
     flows: tuple[FoundFlow, ...]
     options: Mapping[str, Any]
     """The value of ``DEPLOYMENT``; empty without one."""
     lines: Mapping[KeyPath, int]
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.code.path
 
     def where(self, key: KeyPath = ()) -> str:
         """``file:line: DEPLOYMENT.key`` of a key, or of the nearest one above it that the file has."""
@@ -53,11 +72,13 @@ class FlowFile:
         return f"{self.path}:{self.lines.get(known, 1)}: {dotted}"
 
 
-def read_flow_file(path: Path) -> FlowFile:
-    """Read and import one file, with the working directory as the project's folder.
+def read_flow_file(code: FlowCode, root: Path) -> FlowFile:
+    """Read one file of the project in ``root``, and import it in a process of its own.
 
-    Raises `ConfigError` with every problem: of the syntax, of the form of ``DEPLOYMENT``, of the import.
+    Raises `ConfigError` with every problem: of the syntax, of the form of ``DEPLOYMENT``, of the import; and
+    `LibraryMissing`.
     """
+    path = code.path
     try:
         source = path.read_bytes()
         tree = ast.parse(source, filename=str(path))
@@ -72,32 +93,46 @@ def read_flow_file(path: Path) -> FlowFile:
     problems = [*constant.problems, *_serving(tree, path)]
     if problems:
         raise ConfigError(*problems)
-    module = _imported(path)
-    if getattr(module, CONSTANT, None) != constant.value:
+    found = in_project(root, partial(_import, code, tree, constant.value, options))
+    if found is None:
+        raise ConfigError(f"{path}: importing it ended the process, or took longer than {IMPORT_SECONDS:.0f} s")
+    if "missing" in found:
+        raise LibraryMissing(f"{path}: it cannot be imported: {found['missing']}")
+    if "problem" in found:
+        raise ConfigError(f"{path}: it cannot be imported: {found['problem']}")
+    if found["changed"]:
         line = constant.lines.get((), 1)
         said = "it is changed while the file runs" if constant.lines else "it is not assigned at the top of the file"
         raise ConfigError(
             f"{path}:{line}: {CONSTANT}: {said} — write it once, at top level, as a dictionary of constants"
         )
-    return FlowFile(path, source, tuple(_flows(module, tree)), options, constant.lines)
+    flows = [FoundFlow(**{**one, "misfits": _keyed(one["misfits"])}) for one in found["flows"]]
+    return FlowFile(code, source, tuple(flows), options, constant.lines)
 
 
-def seems_to_hold_flows(path: Path) -> bool:
-    """Whether the text decorates something with Prefect's ``flow``; the file is not imported."""
+def _import(code: FlowCode, tree: ast.Module, value: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Import the file in this process, which must end afterwards, and describe what is in it."""
     try:
-        tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError):
+        module = importlib.import_module(code.module) if code.module else load_script_as_module(str(code.path))
+        if getattr(module, CONSTANT, None) != value:
+            return {"changed": True}
+        return {"changed": False, "flows": [asdict(one) for one in _flows(module, tree, options)]}
+    except BaseException as error:  # noqa: BLE001 - whatever the file raises while it is imported, SystemExit too
+        return {"missing" if _is_missing_library(error) else "problem": describe_failure(error)}
+
+
+def _is_missing_library(error: BaseException | None) -> bool:
+    """Whether a module is not there that is no part of the project."""
+    while error is not None and not isinstance(error, ModuleNotFoundError):
+        error = getattr(error, "user_exc", None) or error.__cause__
+    if error is None or not error.name:
         return False
-    names = {"flow"}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "prefect":
-            names |= {alias.asname for alias in node.names if alias.name == "flow" and alias.asname}
-    return any(
-        _last_name(decorator) in names
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        for decorator in node.decorator_list
-    )
+    top = error.name.partition(".")[0]
+    return not any(Path(folder, name).exists() for folder in (".", "src") for name in (top, f"{top}.py"))
+
+
+def _keyed(found: Mapping[str, Iterable[tuple[Iterable[str | int], str]]]) -> dict[str, list[tuple[KeyPath, str]]]:
+    return {environment: [(tuple(key), what) for key, what in said] for environment, said in found.items()}
 
 
 class _Constant:
@@ -181,24 +216,14 @@ def _assignments(tree: ast.Module) -> Iterator[tuple[str, ast.expr, int]]:
 def _serving(tree: ast.Module, path: Path) -> Iterator[str]:
     """Calls that would never return, where the file is imported."""
     for node in tree.body:
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and _last_name(node.value) == "serve":
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and last_name(node.value) == "serve":
             yield (
                 f"{path}:{node.lineno}: `{ast.unparse(node.value.func)}` never returns when the file is imported — "
                 'put it under `if __name__ == "__main__":`'
             )
 
 
-def _imported(path: Path) -> ModuleType:
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # what a file prints is not this command's output
-            return load_script_as_module(str(path))
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # whatever the file raises while it is imported, SystemExit too
-        raise ConfigError(f"{path}: it cannot be imported: {describe_failure(error)}") from error
-
-
-def _flows(module: ModuleType, tree: ast.Module) -> Iterator[FoundFlow]:
+def _flows(module: ModuleType, tree: ast.Module, options: Mapping[str, Any]) -> Iterator[FoundFlow]:
     """Each flow once, under the first name that the file itself gives it; names that begin with `_` are left out."""
     bound, imported = _names(tree.body)
     found = [(name, value) for name, value in vars(module).items() if isinstance(value, Flow)]
@@ -209,11 +234,17 @@ def _flows(module: ModuleType, tree: ast.Module) -> Iterator[FoundFlow]:
         if id(value) not in seen:
             seen.add(id(value))
             if not name.startswith("_"):
-                yield FoundFlow(name, bound.get(name, 1), True, value)
+                yield _described(name, bound.get(name, 1), True, value, options)
     for name, value in found:
         if id(value) not in owned | seen and not name.startswith("_"):
             seen.add(id(value))
-            yield FoundFlow(name, imported.get(name, 1), False, value)
+            yield _described(name, imported.get(name, 1), False, value, options)
+
+
+def _described(name: str, line: int, own: bool, flow: Flow[..., Any], options: Mapping[str, Any]) -> FoundFlow:
+    schema = parameter_schema(flow).model_dump_for_openapi()
+    wrong = {one: list(misfits(options_for(options, one)[0], flow, schema)) for one in ENVIRONMENTS}
+    return FoundFlow(name, line, own, flow.name, flow.description, schema, wrong)
 
 
 def _defined_in(flow: Flow[..., Any], module: ModuleType) -> bool:
@@ -245,8 +276,3 @@ def _statements(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
         yield node
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.expr):
             yield from _statements(ast.iter_child_nodes(node))
-
-
-def _last_name(node: ast.expr) -> str | None:
-    called = node.func if isinstance(node, ast.Call) else node
-    return called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", None)

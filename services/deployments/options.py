@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import functools
 import zoneinfo
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 from croniter import croniter
 from prefect.client.schemas.schedules import CronSchedule
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from config.faults import describe
+from config.settings import Settings
+from config.yaml_file import KeyPath
 from events.suggest import did_you_mean
 from services.executor.intake.run_policy import Priority
 
+ENVIRONMENTS: Final[tuple[str, ...]] = get_args(Settings.model_fields["env"].annotation)
 LONGEST_SECONDS: Final = 10 * 366 * 86_400.0
 """Prefect's scheduler fails on intervals that lead beyond what a date can hold."""
 
@@ -118,3 +123,27 @@ class Options(BaseModel):
         if self.interval_seconds is not None:
             schedules.append({"interval": self.interval_seconds, "timezone": self.timezone})
         return [{"schedule": schedule, "active": True} for schedule in schedules]
+
+
+def options_for(
+    given: Mapping[str, Any], environment: str
+) -> tuple[Options, list[tuple[KeyPath, str]], Mapping[str, Any]]:
+    """What ``DEPLOYMENT`` says for one environment without its faults; the faults; and what that environment overrides.
+
+    Each fault is a key and what is wrong with its value.
+    """
+    environments = given.get("environments", {})
+    own = environments.get(environment, {}) if isinstance(environments, dict) else {}
+    own = own if isinstance(own, dict) else {}
+    values = {**{key: value for key, value in given.items() if key != "environments"}, **own}
+    faults = list(option_faults(values))
+    wrong = {fault[0][0] for fault in faults}
+    return Options(**{key: value for key, value in values.items() if key not in wrong}), faults, own
+
+
+def option_faults(values: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+    """Each key whose value does not fit, and why."""
+    try:
+        Options(**values)
+    except ValidationError as error:
+        yield from describe(error, Options)

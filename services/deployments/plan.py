@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from services.deployments.declared import DeclaredDeployment
+from services.deployments.declared import Declarations, DeclaredDeployment
 
 PROJECT_LABEL: Final = "sluice.project"
 HOST_LABEL: Final = "sluice.host"
@@ -64,23 +64,16 @@ class PlanStep:
 
 
 def make_plan(
-    declared: Sequence[DeclaredDeployment],
-    registered: Sequence[RegisteredDeployment],
-    *,
-    project: str,
-    host: str,
-    root: Path,
+    declarations: Declarations, registered: Sequence[RegisteredDeployment], *, project: str, host: str
 ) -> list[PlanStep]:
-    """The steps, ordered by name.
-
-    ``project`` and ``host`` mark what is registered; ``root`` is the project's folder.
-    """
+    """The steps, ordered by name. ``project`` and ``host`` mark what is registered."""
+    declared = declarations.deployments
     known = {one.name: one for one in registered}
     marks = {PROJECT_LABEL: project, HOST_LABEL: host}
     steps = [_put(one, known.get(one.name), marks) for one in declared]
     wanted = {one.name for one in declared}
     steps += [
-        _gone(one, host=host, root=root, empty=not declared)
+        _gone(one, host=host, declarations=declarations)
         for one in registered
         if one.name not in wanted and one.labels.get(PROJECT_LABEL) == project
     ]
@@ -104,13 +97,18 @@ def _taken_over(there: RegisteredDeployment, marks: Mapping[str, str]) -> Iterat
         )
 
 
-def _gone(one: RegisteredDeployment, *, host: str, root: Path, empty: bool) -> PlanStep:
+def _gone(one: RegisteredDeployment, *, host: str, declarations: Declarations) -> PlanStep:
     path, entrypoint = Path(str(one.body.get("path") or ".")), str(one.body.get("entrypoint") or "")
     deployment_id = str(one.body["id"])
     by_hand = f"to remove it: prefect deployment delete {one.name}"
-    if path == root and empty:
-        return PlanStep("leave", one.name, (f"{root} has no flow at all, as if something were not mounted; {by_hand}",))
-    if path != root:
+    if path == declarations.root:
+        if entrypoint.startswith(tuple(declarations.unusable)):
+            why = f"{entrypoint} cannot be imported here, so it stays as it is"
+            return PlanStep("leave", one.name, (why,))
+        if not declarations.deployments:
+            why = f"{path} has no flow at all, as if something were not mounted; {by_hand}"
+            return PlanStep("leave", one.name, (why,))
+    else:
         origin = str(one.labels.get(HOST_LABEL))
         if origin != host:
             return PlanStep("leave", one.name, (f"{path} on the machine {origin} cannot be seen from here; {by_hand}",))
@@ -118,7 +116,10 @@ def _gone(one: RegisteredDeployment, *, host: str, root: Path, empty: bool) -> P
             return _pause(one, deployment_id, f"{path} is not there; {by_hand}")
         if (path / entrypoint.partition(":")[0]).exists():
             return PlanStep("leave", one.name, (f"{path} still has {entrypoint}: deploy there, or {by_hand}",))
-    gone = f"{entrypoint} is gone"
+    return _remove(one, deployment_id, f"{entrypoint} is gone")
+
+
+def _remove(one: RegisteredDeployment, deployment_id: str, gone: str) -> PlanStep:
     if one.open_runs:
         return _pause(one, deployment_id, gone, _open(one))
     return PlanStep("remove", one.name, (gone,), deployment_id)

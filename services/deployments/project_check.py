@@ -23,13 +23,18 @@ class Checked:
     tests: int
     declarations: Declarations
     warnings: Sequence[str] = ()
+    prefect_problem: str | None = None
+    """Why Prefect could not be asked; None where it was, or was not to be."""
 
 
-async def check_project(settings: Settings, *, ask_prefect: AskPrefect | None = None) -> Checked:
+async def check_project(
+    settings: Settings, *, ask_prefect: AskPrefect | None = None, without_libraries: bool = False
+) -> Checked:
     """Raises `ConfigError` with everything that is wrong in the project's file and in its flows.
 
     ``ask_prefect`` holds the rules against the deployments that there are. A Prefect that cannot be asked is a warning;
-    the rules are then held against the deployments that the project's own flows declare.
+    the rules are then held against the deployments that the project's own flows declare. A flow file whose library is
+    missing is an error, or a warning with ``without_libraries``.
     """
     errors: list[str] = []
     project: Project | None = None
@@ -41,16 +46,20 @@ async def check_project(settings: Settings, *, ask_prefect: AskPrefect | None = 
     else:
         errors += run_rule_tests(project)
     try:
-        declarations = await declare(settings)
+        declarations = declare(settings, project)
     except ConfigError as error:
         errors += error.problems
     warnings: list[str] = []
+    prefect_problem: str | None = None
+    if declarations is not None:
+        (warnings if without_libraries else errors).extend(declarations.unusable.values())
     if project is not None and declarations is not None:
         findings: ParameterFindings | None = None
         try:
             findings = await ask_prefect(project, declarations) if ask_prefect is not None else None
         except SluiceError as error:
-            warnings.append(f"the deployments could not be asked about their parameters: {error}")
+            prefect_problem = str(error)
+            warnings.append(f"Prefect could not be asked which parameters its deployments take: {error}")
         if findings is None:  # what other deployments there are is not known
             findings = ParameterFindings(check_parameters(project, declarations.signatures).errors)
         errors += findings.errors
@@ -58,4 +67,4 @@ async def check_project(settings: Settings, *, ask_prefect: AskPrefect | None = 
     if errors or project is None or declarations is None:
         raise ConfigError(*errors)
     tests = sum(len(rule.spec.tests) for rule in project.rules.rules)
-    return Checked(project, tests, declarations, tuple(warnings))
+    return Checked(project, tests, declarations, tuple(warnings), prefect_problem)

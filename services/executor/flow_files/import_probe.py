@@ -19,7 +19,7 @@ from types import ModuleType
 
 from services.executor.pipes import Message
 from services.executor.process.flow_loading import describe_failure, import_flow
-from services.executor.process.process_setup import leave_checkout, pose_as_engine
+from services.executor.process.process_setup import enter_project, leave_checkout, pose_as_engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def probe(source: FlowSource, *, shelf: Path) -> ImportFindings:
     problem = None
     began = time.monotonic()
     try:
-        os.chdir(source.path)
+        enter_project(source.path)
         sys.path.insert(0, ".")
         import_flow(source.entrypoint)
     except BaseException as error:  # noqa: BLE001 - `sys.exit` at import is the file's problem too

@@ -118,6 +118,10 @@ def loading_problem(deployment: Deployable) -> str | None:
     folder = Path(deployment.path or ".")
     if "$STORAGE_BASE_PATH" in str(folder):
         return "its code was fetched by the process that served it"
+    if not folder.is_absolute():
+        return (
+            f"its path, {str(folder)!r}, is relative, so that nobody knows which file is meant: deploy an absolute one"
+        )
     file, colon, _ = deployment.entrypoint.rpartition(":")
     target = folder / file if colon else folder
     return None if os.path.exists(target) else f"{target} does not exist on this machine"  # noqa: PTH110 - a glance

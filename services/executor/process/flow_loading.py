@@ -18,6 +18,7 @@ from prefect.flows import load_flow_from_entrypoint, load_flow_from_flow_run, lo
 from prefect.utilities.asyncutils import run_coro_as_sync
 
 from events.suggest import did_you_mean
+from services.executor.process.process_setup import enter_project
 from sluice.display import visible
 
 
@@ -37,25 +38,29 @@ def load_flow(flow_run: FlowRun, deployment: DeploymentResponse, *, working_dir:
     if deployment.pull_steps or deployment.storage_document_id:
         _start_in(working_dir or tempfile.mkdtemp(prefix="sluice-run-"))
         return run_coro_as_sync(load_flow_from_flow_run(flow_run, use_placeholder_flow=False))
+    if not Path(deployment.path or ".").is_absolute():
+        raise UnloadableError(f"the folder of its deployment, {deployment.path!r}, is no absolute path")
     _start_in(deployment.path or ".")
     sys.path.insert(0, ".")
     flow = import_flow(entrypoint)
     if working_dir:
-        _enter(working_dir, "the working_dir of its job variables")
+        try:
+            os.chdir(working_dir)
+        except OSError as error:
+            raise UnloadableError(_no_entry(working_dir, "the working_dir of its job variables", error)) from error
     return flow
 
 
-def _enter(folder: str, what: str) -> None:
-    try:
-        os.chdir(folder)
-    except OSError as error:
-        raise UnloadableError(f"{what}, {folder}, cannot be entered: {error.strerror}") from error
+def _no_entry(folder: str, what: str, error: OSError) -> str:
+    return f"{what}, {folder}, cannot be entered: {error.strerror}"
 
 
 def _start_in(folder: str) -> None:
     """Change to the folder and put it on the import path, as ``python -m`` does when it is started there."""
-    _enter(folder, "the folder of its deployment")
-    sys.path.insert(0, str(Path.cwd()))
+    try:
+        enter_project(folder)
+    except OSError as error:
+        raise UnloadableError(_no_entry(folder, "the folder of its deployment", error)) from error
 
 
 def import_flow(entrypoint: str) -> Flow[..., Any]:

@@ -17,11 +17,11 @@ _OWN: Final = frozenset({"benchmarks", "config", "events", "flows", "services", 
 """Top-level packages of Sluice that a user's project may have too; `sluice`, which flows import, stays."""
 
 
-def leave_checkout(shelf: Path) -> None:
+def leave_checkout(shelf: Path | None = None) -> None:
     """Remove Sluice's modules and its import path, so that a user's project may have the same names.
 
-    Code that is already running must have imported before what it needs. ``import sluice`` still works, here and in
-    Python processes that the flow starts: a link to the package is made in the folder ``shelf``.
+    Code that is already running must have imported before what it needs. ``import sluice`` still works, here and, with
+    ``shelf``, in Python processes that the flow starts: a link to the package is made in that folder.
     """
     import sluice
 
@@ -30,9 +30,17 @@ def leave_checkout(shelf: Path) -> None:
         if name.partition(".")[0] in _OWN and _lies_in_checkout(module):
             del sys.modules[name]
     sys.path[:] = [entry for entry in sys.path if entry and os.path.realpath(entry) != CHECKOUT]
-    if str(package.parent) == CHECKOUT and _put_on(shelf, package):
+    if shelf is not None and str(package.parent) == CHECKOUT and _put_on(shelf, package):
         sys.path.append(str(shelf))
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(shelf)]))
+
+
+def enter_project(folder: str | Path) -> None:
+    """Change to the folder and put it on the import path, before its ``src``, if it has one. Raises `OSError`."""
+    os.chdir(folder)
+    here = Path.cwd()
+    source = here / "src"
+    sys.path[:0] = [str(here), *([str(source)] if source.is_dir() else [])]
 
 
 def _lies_in_checkout(module: ModuleType) -> bool:

@@ -49,7 +49,7 @@ class Project:
     async def deploy(self, *, plan_only: bool = False) -> dict[str, tuple[str, str]]:
         """The action and details for each of this project's flows, by the flow's short name."""
         declarations = read_declarations(self.root, environment="development")
-        plan = await plan_deployments(self.api, self.redis, declarations, root=self.root)
+        plan = await plan_deployments(self.api, self.redis, declarations)
         if not plan_only:
             await carry_out(self.api, self.redis, plan)
         return {

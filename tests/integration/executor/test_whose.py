@@ -31,7 +31,7 @@ async def deployed(bench: Bench, redis: AsyncRedis) -> str:
     name = f"own-{uuid4().hex[:8]}"
     bench.write("flows/own.py", FLOW.format(name=name, executor=bench.name))
     declarations = read_declarations(bench.folder, environment="development")
-    plan = await plan_deployments(bench.api, redis, declarations, root=bench.folder)
+    plan = await plan_deployments(bench.api, redis, declarations)
     await carry_out(bench.api, redis, plan)
     return name
 

@@ -134,6 +134,12 @@ class TestAFlowIsFound:
         }
         assert declarations.notes == ()
 
+    def test_in_a_folder_below(self, write, read):
+        write("sub/nested_of_tests.py", FLOW.replace("import flow", "import flow as f").replace("@flow", "@f"))
+        write("sub/plain_of_tests.py", "raise RuntimeError('a module without flows is not imported')\n")
+        write("sub/_private_of_tests.py", FLOW)
+        assert names(read()) == {"main": "flows/sub/nested_of_tests.py:main"}
+
     def test_unless_its_name_begins_with_an_underscore(self, write, read):
         write("inner_of_tests.py", FLOW + "\n@flow\ndef _inner(path: str): ...\n")
         write("_helpers_of_tests.py", "raise RuntimeError('helpers are not imported')\n")
@@ -151,11 +157,10 @@ class TestWhatGetsNoDeploymentIsTold:
         assert note.startswith(f"{path}: there is no flow in it")
         assert "`_`" in note
 
-    def test_a_file_in_a_folder_below(self, write, read):
-        path = write("sub/nested_of_tests.py", FLOW.replace("import flow", "import flow as f").replace("@flow", "@f"))
-        write("sub/plain_of_tests.py", "VALUE = 1\n")
-        (note,) = read().notes
-        assert note.startswith(f"{path}: its flows get no deployments")
+    def test_a_project_without_a_folder_of_flows(self, tmp_path):
+        declarations = read_declarations(tmp_path, environment="development")
+        assert declarations.deployments == ()
+        assert declarations.notes == (f"{tmp_path}/flows: there is no such folder, so no deployment is registered",)
 
     def test_a_flow_that_is_only_imported(self, write, read, tmp_path):
         (tmp_path / "library_of_tests.py").write_text(FLOW.replace("main", "inner"), encoding="utf-8")
@@ -221,8 +226,8 @@ def test_a_fault_is_told_with_file_line_key_and_fix(write, read, tmp_path, deplo
     ("source", "said"),
     [
         ("from prefect import flow\n\ndef main(:\n", "3: this is not Python"),
-        ("import not_there_at_all\n" + FLOW, "it cannot be imported"),
-        ("import not_there_at_all\n" + FLOW, "line 1: ModuleNotFoundError"),
+        ("import os\nos.nothing\n" + FLOW, "line 2: AttributeError"),
+        ("import os\nos._exit(3)\n", "importing it ended the process"),
         ("raise SystemExit(3)\n", "line 1: SystemExit: 3"),
         (FLOW + "main.serve()\n", "5: `main.serve` never returns when the file is imported"),
         (FLOW + "DEPLOYMENTS = {'cron': ''}\n", "5: DEPLOYMENTS: it tells nothing — did you mean `DEPLOYMENT`?"),
@@ -285,3 +290,90 @@ def test_flows_that_take_any_parameter_and_values_that_can_be_coerced_pass(write
     )
     (one,) = read().deployments
     assert one.body["parameters"] == {"path": "/tmp", "others": {"x": 1}, "inner": {"a": 1}}
+
+
+class TestTheProjectsOwnPackages:
+    """`config`, `events`, `flows` and `services` are names of Sluice's own packages too."""
+
+    def test_win_where_a_flow_is_imported(self, write, read, tmp_path):
+        for package in ("config", "events", "services"):
+            (tmp_path / package).mkdir()
+            (tmp_path / package / "__init__.py").write_text(f"NAME = 'own-{package}'\n", encoding="utf-8")
+        write("__init__.py", "NAME = 'own-flows'\n")
+        write(
+            "named_of_tests.py",
+            """
+            import config, events, services
+            import flows
+            from prefect import flow
+
+            @flow(name="+".join((config.NAME, events.NAME, flows.NAME, services.NAME)))
+            def main(): ...
+            """,
+        )
+        assert names(read()) == {"own-config+own-events+own-flows+own-services": "flows/named_of_tests.py:main"}
+
+    def test_are_found_in_src_too(self, write, read, tmp_path):
+        (tmp_path / "src" / "acme").mkdir(parents=True)
+        (tmp_path / "src" / "acme" / "__init__.py").write_text("NAME = 'acme'\n", encoding="utf-8")
+        write("src_of_tests.py", "import acme\n" + FLOW.replace("@flow", "@flow(name=acme.NAME)"))
+        assert names(read()) == {"acme": "flows/src_of_tests.py:main"}
+
+    def test_of_one_file_are_not_there_for_the_next(self, write, read):
+        """Each run has a process of its own too."""
+        write("a_of_tests.py", "import sys\nsys.modules['left_behind'] = sys\n" + FLOW)
+        write("b_of_tests.py", "import sys\nassert 'left_behind' not in sys.modules\n" + FLOW.replace("main", "other"))
+        assert set(names(read())) == {"main", "other"}
+
+
+class TestFlowsAreNamed:
+    def read(self, root: Path, *flows: str) -> dict[str, str]:
+        return names(read_declarations(root, environment="development", flows=flows, where="sluice.yaml:1: flows"))
+
+    def test_by_folders_and_files(self, tmp_path):
+        for name in ("jobs/nightly.py", "jobs/more/weekly.py", "one.py", "flows/left_out.py"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            stem = Path(name).stem
+            (tmp_path / name).write_text(FLOW.replace("@flow", f"@flow(name='{stem}')"), encoding="utf-8")
+        assert self.read(tmp_path, "jobs", "one.py") == {
+            "nightly": "jobs/nightly.py:main",
+            "weekly": "jobs/more/weekly.py:main",
+            "one": "one.py:main",
+        }
+
+    def test_by_modules_of_the_project_with_imports_relative_to_them(self, tmp_path):
+        package = tmp_path / "src" / "acme" / "pipelines"
+        package.mkdir(parents=True)
+        for folder in (package, package.parent):
+            (folder / "__init__.py").write_text("", encoding="utf-8")
+        (package / "names.py").write_text("NAME = 'nightly'\n", encoding="utf-8")
+        (package / "nightly.py").write_text(
+            "from .names import NAME\n" + FLOW.replace("@flow", "@flow(name=NAME)"), encoding="utf-8"
+        )
+        assert self.read(tmp_path, "acme.pipelines") == {"nightly": "acme.pipelines.nightly.main"}
+        assert self.read(tmp_path, "acme.pipelines.nightly") == {"nightly": "acme.pipelines.nightly.main"}
+
+    @pytest.mark.parametrize("name", ["jobs", "acme.missing", "../outside", "a b"])
+    def test_and_one_that_leads_nowhere_is_told(self, tmp_path, name):
+        with pytest.raises(ConfigError) as caught:
+            self.read(tmp_path, name)
+        (problem,) = caught.value.problems
+        assert problem.startswith("sluice.yaml:1: flows: ")
+        assert repr(name) in problem
+
+
+def test_a_missing_library_keeps_back_its_file_alone(write, read):
+    path = write("needy_of_tests.py", "import not_there_at_all\n" + FLOW.replace("main", "needy"))
+    write("content_of_tests.py", FLOW)
+    declarations = read()
+    assert names(declarations) == {"main": "flows/content_of_tests.py:main"}
+    ((prefix, why),) = declarations.unusable.items()
+    assert prefix == "flows/needy_of_tests.py:"
+    assert why.startswith(f"{path}: it cannot be imported: {path}, line 1: ModuleNotFoundError")
+
+
+def test_a_module_of_the_project_that_fails_is_no_missing_library(write, read, tmp_path):
+    (tmp_path / "half_of_tests.py").write_text("import half_of_tests.more\n", encoding="utf-8")
+    write("user_of_tests.py", "import half_of_tests\n" + FLOW)
+    (problem,) = faults(read, tmp_path)
+    assert "it cannot be imported" in problem
