@@ -101,6 +101,6 @@ def _append(stream: str, message: Mapping[str, Any], client: Redis | None, url: 
     try:
         from redis import Redis as Client
     except ImportError as error:
-        raise ImportError("publishing needs redis-py: pip install 'sluice[publish]'") from error
+        raise ImportError("publishing needs redis-py: pip install 'sluice-events[publish]'") from error
     with Client.from_url(where) as opened:
         opened.xadd(stream, {"event": body})

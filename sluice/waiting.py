@@ -15,7 +15,7 @@ try:
     from prefect.exceptions import Abort, Pause
     from prefect.logging import get_run_logger
 except ImportError as error:
-    raise ImportError("waiting for signals needs Prefect: pip install 'sluice[wait]'") from error
+    raise ImportError("waiting for signals needs Prefect: pip install 'sluice-events[wait]'") from error
 
 from typing import assert_never
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import typer
 from typer.exceptions import TyperException
 
 os.environ.setdefault("DO_NOT_TRACK", "1")  # before Prefect is imported here or in a child: it counts its users then
 
+from config.location import read_env_file
 from config.logs import show_uncaught
+from config.settings import DEFAULT_PROJECT
 from services.cli import contract, dead, events, installation, rules, runs, signals
 from services.cli.output import say
 
@@ -21,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.callback()(installation.options)
 installation.register(app)
 app.command()(rules.schema)
 for noun in (events, rules, runs, signals, dead, contract):
@@ -30,6 +34,7 @@ for noun in (events, rules, runs, signals, dead, contract):
 def main() -> None:
     """The `sluice` command; what it was given is shown without hidden characters, also where it is no command."""
     show_uncaught()
+    read_env_file(os.environ, Path.cwd(), default=DEFAULT_PROJECT)
     try:
         code = app(standalone_mode=False)
     except TyperException as error:

@@ -13,12 +13,16 @@ from urllib.parse import unquote, urlsplit
 
 import typer
 
+from config.location import read_env_file
 from config.logs import configure_logging
-from config.settings import Settings, load_settings
+from config.settings import DEFAULT_PROJECT, Settings, load_settings
 from events.errors import ConfigError, SluiceError
 from services.cli.deployments import show_steps
-from services.cli.output import say, show_fields, show_json, show_rows, show_title, warn
+from services.cli.output import say, show_fields, show_json, show_line, show_rows, show_title, warn
 from services.cli.session import run_command
+from services.local.new_project import Template, make_project
+from services.local.own_servers import redis_remarks
+from services.local.version import installed_version
 
 if TYPE_CHECKING:
     from config.parameters import ParameterFindings
@@ -26,6 +30,18 @@ if TYPE_CHECKING:
     from services.deployments.declared import Declarations
     from services.deployments.project_check import Checked
 
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        show_line(installed_version())
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_show_version)
+]
+DirectoryArgument = Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder; made if it is not there.")]
+TemplateOption = Annotated[Template, typer.Option(help="What the project begins with.")]
 HomeOption = Annotated[Path | None, typer.Option("--home", help="Where the state lives (SLUICE_HOME).")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="Sources and rules (SLUICE_CONFIG).")]
 OpenOption = Annotated[
@@ -50,8 +66,25 @@ RoleOption = Annotated[Role | None, typer.Option("--role", help="Only this role,
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the top level."""
-    for command in (up, run, env, ui, status, check, deploy):
+    for command in (init, up, run, env, ui, status, check, deploy):
         app.command()(command)
+
+
+def options(version: VersionOption = False) -> None:
+    """Files, messages and HTTP calls become Prefect flow runs; signals resume the runs that wait."""
+    del version  # shown by its callback, before any command
+
+
+def init(directory: DirectoryArgument = Path(), template: TemplateOption = Template.FILES) -> None:
+    """Make a project of your own in DIR: its file, a flow, a test, an inbox. `sluice up` then runs it."""
+
+    def make() -> None:
+        for path in make_project(directory.expanduser(), template):
+            show_line(str(path))
+
+    _exit_on_error(make)
+    inside = "" if directory.resolve() == Path.cwd() else f"cd {shlex.quote(str(directory))} && "
+    say(f"A project from the template {template}. Next: {inside}sluice up")
 
 
 def up(home: HomeOption = None, config: ConfigOption = None, is_open: OpenOption = False) -> None:
@@ -175,16 +208,20 @@ def check(config: ConfigOption = None) -> None:
         say(
             f"{project.path}: {len(project.sources.files)} watched folders, {len(project.sources.redis)} Redis sources,"
             f" {len(project.rules)} rules and {checked.tests} tests, {len(checked.declarations.deployments)} flows,"
-            " all good"
+            f" {_judgement(checked, asked=access.prefect_api_url is not None)}"
         )
 
+    if settings.redis_url is not None:
+        for remark in redis_remarks(settings, str(settings.redis_url_with_password)):
+            say(f"warning: {remark}")
     run_command(look())
 
 
 def deploy(plan: PlanOption = False, as_json: JsonOption = False) -> None:
-    """Register the deployments of `flows/` with Prefect for this environment, and remove those whose flow is gone.
+    """Register the deployments of the project's flows with Prefect, and remove those whose flow is gone.
 
-    Nothing is registered when anything in the flows or the rules is wrong: exit 2 with all of it.
+    Nothing is registered when anything in the flows or the rules is wrong: exit 2 with all of it. Of flows whose
+    library is not installed here it warns, and registers the others.
     """
     from services.cli.session import open_session
 
@@ -201,7 +238,7 @@ def deploy(plan: PlanOption = False, as_json: JsonOption = False) -> None:
                 plans.append(await plan_deployments(prefect, session.redis, declarations))
                 return await check_with_prefect(project, prefect, declared=declarations.signatures, gone=plans[0].gone)
 
-            checked = await check_project(session.settings, ask_prefect=ask)
+            checked = await check_project(session.settings, ask_prefect=ask, without_libraries=True)
             if not plans:  # Prefect or Redis did not answer: here that is no warning
                 plans.append(await plan_deployments(prefect, session.redis, checked.declarations))
             if not plan:
@@ -210,6 +247,15 @@ def deploy(plan: PlanOption = False, as_json: JsonOption = False) -> None:
             _remarks(checked)
 
     run_command(register_all())
+
+
+def _judgement(checked: Checked, *, asked: bool) -> str:
+    """What is said in the end of a check that found no error."""
+    if not asked:
+        return "no mistake found; no Prefect server runs here or is named, so none was asked about its deployments"
+    if checked.prefect_problem is not None:
+        return "no mistake found, but Prefect could not be asked about its deployments"
+    return "all good"
 
 
 def _remarks(checked: Checked) -> None:
@@ -225,6 +271,7 @@ def _settings(home: Path | None, config: Path | None) -> Settings:
         os.environ["SLUICE_HOME"] = str(home.expanduser().resolve())
     if config is not None:
         os.environ["SLUICE_CONFIG"] = str(config.expanduser().resolve())
+        read_env_file(os.environ, Path.cwd(), default=DEFAULT_PROJECT)
     settings: list[Settings] = []
     _exit_on_error(lambda: settings.append(load_settings()))
     return settings[0]

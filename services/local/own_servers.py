@@ -1,11 +1,11 @@
-"""Whether servers of the user's own answer, asked before anything is started on them."""
+"""Whether servers of the user's own answer, and whether that Redis keeps what it is given."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from config.settings import Settings
 from events.errors import Backpressure, ConfigError, TransientError
@@ -40,6 +40,40 @@ def check_own_servers(settings: Settings, *, say: Callable[[str], None]) -> None
                 say(f"Warning: {sentence}")
     if problems:
         raise ConfigError(*problems)
+    if settings.redis_url is not None:
+        for remark in redis_remarks(settings, settings.redis_url):
+            say(f"  warning: {remark}")
+
+
+def redis_remarks(settings: Settings, url: str) -> list[str]:
+    """What keeps this Redis from answering, or may make it lose what it holds; a sentence each."""
+
+    async def ask() -> dict[str, Any]:
+        client = connect(url, settings.redis)
+        try:
+            with translated():
+                found: dict[str, Any] = await client.info()
+                return found
+        finally:
+            await client.aclose()
+
+    where = f"Redis at {redacted(url)}"
+    try:
+        found = asyncio.run(ask())
+    except (TransientError, Backpressure) as error:
+        return [f"{where} could not be asked whether it keeps what it holds ({redacted(str(error))})"]
+    remarks = []
+    if not found.get("aof_enabled"):
+        remarks.append(
+            f"{where} has no append-only file, so events and signals are lost when it ends: "
+            "start it with --appendonly yes"
+        )
+    if found.get("maxmemory_policy", "noeviction") != "noeviction":
+        remarks.append(
+            f"{where} evicts keys when its memory is full ({found['maxmemory_policy']}), events and signals among "
+            "them: start it with --maxmemory-policy noeviction"
+        )
+    return remarks
 
 
 def _sentence(variable: str, where: str, server: str, why: str) -> str:

@@ -20,11 +20,11 @@ import structlog
 from config.project import Project, load_project
 from config.settings import CHECKOUT, Settings
 from events.errors import ConfigError, SluiceError, TransientError
-from events.redact import redacted
 from services.common.process_tree import Strays, adopt_orphans, reap_orphans
 from services.home.home import PRIVATE_UMASK, Home, RunningInstallation
 from services.local.embedded_servers import Server, claim_port, start_prefect, start_valkey
 from services.local.own_servers import check_own_servers
+from services.local.welcome import welcome
 from services.operations.status import read_status
 
 log = structlog.get_logger()
@@ -122,7 +122,7 @@ class Supervisor:
                 running = self._start(project, stack)
                 self._home.write_running(running)
                 self._wait_ready()
-                for line in _welcome(running, settings, project):
+                for line in welcome(running, settings, project):
                     self._say(line)
                 while True:
                     time.sleep(0.1)
@@ -298,32 +298,3 @@ def _stop_together(children: list[_Child], seconds: float) -> None:
 
 def _how(code: int) -> str:
     return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-
-
-def _welcome(running: RunningInstallation, settings: Settings, project: Project) -> Sequence[str]:
-    inbox = next((watch.path for watch in project.sources.files.values()), None)
-    sluice = "sluice" if settings.home == CHECKOUT / ".sluice" else f"SLUICE_HOME={settings.home} sluice"
-    order = '{"specversion":"1.0","id":"order-1042","source":"shop","type":"order.created",'
-    order += '"data":{"order_id":1042,"amount":129.5}}'
-    port = running.redis_url.rpartition(":")[2].partition("/")[0]
-    return (
-        "",
-        "Sluice is ready.",
-        f"  Prefect UI  {Home(settings.home).ui_link(running)}",
-        *(
-            ("              (logs a browser in, once, within an hour; `sluice ui` prints another)",)
-            if running.ui_login
-            else ()
-        ),
-        f"  Inbox       {inbox}" if inbox else "  Inbox       (no watched folder in the configuration)",
-        f"  Redis       {redacted(running.redis_url)}",
-        f"  HTTP        {running.api_url}/events",
-        "",
-        "Try:",
-        f"  1. drop a file:    printf 'city,degrees\\nOslo,4.5\\nRome,19\\n' > {inbox or '…'}/weather.csv",
-        f'  2. send an order:  eval "$({sluice} env)"   # its passwords, for this shell',
-        f"                     redis-cli -p {port} PUBLISH sluice.events '{order}'",
-        f"  3. approve it:     {sluice} signals send --key order-1042 --input '{{\"approved\": true}}'",
-        "",
-        f"Watch: {sluice} runs list · {sluice} events list · {sluice} status.  Stop: Ctrl-C.",
-    )

@@ -29,12 +29,14 @@ DOCUMENTS = [
     "CONTRIBUTING.md",
     "docs/architecture.md",
     "docs/executor.md",
+    "docs/existing-project.md",
     "docs/flows.md",
     "docs/glossary.md",
     "docs/guarantees.md",
     "docs/operations.md",
     "docs/scaling.md",
     "docs/security.md",
+    "docs/tutorial.md",
 ]
 
 
