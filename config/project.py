@@ -5,16 +5,18 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from config.contracts import contract_problems
 from config.faults import describe
 from config.overlaps import watch_problems
+from config.reachability import unreachable
 from config.settings import CHECKOUT, DEFAULT_PROJECT
 from config.sources import FilesSource, Sources
 from config.yaml_file import Document, KeyPath, parse_yaml, read_yaml
@@ -26,6 +28,8 @@ from events.rule_parts import RuleProblems
 from events.suggest import did_you_mean
 from sluice.loading.contract import Contract
 
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+ProjectName = Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$")]
 SCHEMA_URL: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -34,6 +38,8 @@ class ProjectFile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", title="Sluice project", use_attribute_docstrings=True)
 
+    name: ProjectName | None = None
+    """Tells the project's runs, and what it keeps in Redis, from those of other projects on the same servers."""
     flows: tuple[str, ...] | None = None
     """Folders, files and modules with flows, relative to the project's folder or its `src`. Without this key: the
     folder `flows`, if it is there."""
@@ -57,6 +63,7 @@ class Project:
     """Where files with contracts may lie."""
     flows: tuple[str, ...] | None = None
     """The folders, files and modules with its flows; None is the folder ``flows``, if it is there."""
+    name: str | None = None
 
     @property
     def contract_sources(self) -> list[str]:
@@ -102,9 +109,17 @@ def _project(document: Document, home: Path, *, contracts_matter: bool = False) 
         f"{document.where((key,))}: {key}: unknown key — {did_you_mean(key, ProjectFile.model_fields)}"
         for key in data.keys() - ProjectFile.model_fields.keys()
     ]
+    known = len(problems)
     sources = _sources(document, data.get("sources"), home, problems)
+    sound = len(problems) == known
     rules = _rules(document, data.get("rules"), problems)
+    problems += [
+        f"{_where(document, ('rules', index, *key), rule.name)}: {said}"
+        for index, rule in _placed_rules(data.get("rules"), rules)
+        for key, said in (unreachable(rule, sources.files) if sound else ())
+    ]
     flows = _flows(document, data.get("flows"), problems)
+    name = _name(document, data.get("name"), problems)
     folder = _base(path, home) / "contracts"
     problems += contract_problems(document, folder) if contracts_matter else ()
     if problems:
@@ -118,6 +133,7 @@ def _project(document: Document, home: Path, *, contracts_matter: bool = False) 
         document=document,
         contract_folder=folder,
         flows=flows,
+        name=name,
     )
 
 
@@ -138,6 +154,14 @@ def run_rule_tests(project: Project) -> list[str]:
 def project_schema() -> dict[str, Any]:
     """The JSON Schema of project files, for editors to complete and check."""
     return {"$schema": SCHEMA_URL, **ProjectFile.model_json_schema(mode="validation")}
+
+
+def _name(document: Document, data: Any, problems: list[str]) -> str | None:
+    if data is None or (isinstance(data, str) and NAME.fullmatch(data)):
+        return data
+    said = "write lower-case letters, digits and `-`, at most 40, a letter or digit first"
+    problems.append(f"{document.where(('name',))}: name: {data!r} does not fit — {said}")
+    return None
 
 
 def _flows(document: Document, data: Any, problems: list[str]) -> tuple[str, ...] | None:
@@ -177,6 +201,13 @@ def _rules(document: Document, data: Any, problems: list[str]) -> list[Rule]:
         except RuleProblems as error:
             problems += [f"{_where(document, (*key, *at), name)}: {said}" for at, said in error.problems]
     return rules
+
+
+def _placed_rules(data: Any, rules: Sequence[Rule]) -> Iterator[tuple[int, Rule]]:
+    """Each rule with its place in the file, where rules with faults are left out of ``rules``."""
+    names = [value.get("name") if isinstance(value, dict) else None for value in data or ()]
+    for rule in rules:
+        yield names.index(rule.name), rule
 
 
 def _further(value: Any, error: ValidationError) -> Sequence[tuple[KeyPath, str]]:

@@ -349,6 +349,7 @@ async def _resumer(shared: Shared) -> Parts:
         dead=shared.dead_letters,
         history=shared.history,
         instance=shared.instance,
+        project=shared.project.name,
     )
     return dict(resumer.parts())
 
@@ -379,13 +380,12 @@ async def _api(shared: Shared) -> Parts:
 
     settings = shared.settings
     token = settings.api.token or _token_of_home(settings)
-    access = find_access(settings)
     readiness = CachedReadiness(
         partial(
             read_readiness,
             shared.redis,
             prefect_url=str(settings.prefect_api_url),
-            prefect_auth=access.prefect_auth_string,
+            prefect_auth=find_access(settings).prefect_auth_string,
             expected=settings.expected_roles,
         )
     )

@@ -17,6 +17,7 @@ from services.deployments.flow_code import find_flow_code
 from services.deployments.flow_file import CONSTANT, FlowFile, FoundFlow, LibraryMissing, read_flow_file
 from services.deployments.options import ENVIRONMENTS, Options, option_faults, options_for
 from services.executor.intake.run_policy import OWN_TAG
+from services.prefect_api.run_view import PROJECT_TAG
 
 NAME: Final = "default"
 
@@ -52,6 +53,8 @@ class Declarations:
     unusable: Mapping[str, str] = field(default_factory=dict)
     """The files whose flows are not among the deployments because a library is missing: how their entrypoints begin,
     and a sentence that says what is missing."""
+    project: str | None = None
+    """The project's name."""
 
     @property
     def signatures(self) -> dict[str, Signature]:
@@ -60,15 +63,20 @@ class Declarations:
 
 
 def read_declarations(
-    root: Path, *, environment: str, flows: Sequence[str] | None = None, where: str = "flows"
+    root: Path,
+    *,
+    environment: str,
+    flows: Sequence[str] | None = None,
+    where: str = "flows",
+    project: str | None = None,
 ) -> Declarations:
     """Import every file with flows in ``root``, each in a process of its own, and take its deployments.
 
     ``flows`` names folders, files and modules; without it the folder ``flows`` is meant, if it is there. Files and
     folders whose name begins with ``_`` or ``.`` are not looked at; in the folders below, neither are files without a
-    flow. The deployments are those for ``environment``; all environments are checked. Raises `ConfigError` with every
-    problem of every file, each as ``file:line: DEPLOYMENT.key: what is wrong — the fix``, or as ``where: …`` for one of
-    ``flows``.
+    flow. The deployments are those for ``environment``, and have a tag with the name of the ``project``; all
+    environments are checked. Raises `ConfigError` with every problem of every file, each as
+    ``file:line: DEPLOYMENT.key: what is wrong — the fix``, or as ``where: …`` for one of ``flows``.
     """
     problems: list[str] = []
     files: list[FlowFile] = []
@@ -90,10 +98,10 @@ def read_declarations(
         options, faults = _options(file, ours)
         problems += faults
         if not faults:
-            found += [_declared(file, one, options[environment], root) for one in ours]
+            found += [_declared(file, one, options[environment], root, project) for one in ours]
     if problems:
         raise ConfigError(*sorted(problems, key=_place))
-    return Declarations(root, tuple(found), tuple(notes), unusable)
+    return Declarations(root, tuple(found), tuple(notes), unusable, project)
 
 
 def _chosen(file: FlowFile, files: Sequence[FlowFile]) -> tuple[list[FoundFlow], list[str]]:
@@ -182,14 +190,14 @@ def _overridden(plain: Mapping[str, Any], overrides: Mapping[str, Mapping[str, A
     yield from option_faults(hidden)
 
 
-def _declared(file: FlowFile, one: FoundFlow, options: Options, root: Path) -> DeclaredDeployment:
+def _declared(file: FlowFile, one: FoundFlow, options: Options, root: Path, project: str | None) -> DeclaredDeployment:
     body: dict[str, Any] = {
         "name": NAME,
         "path": str(root),
         "entrypoint": file.code.entrypoint(root, one.attribute),
         "version": hashlib.sha256(file.source).hexdigest()[:12],
         "description": options.description or one.description,
-        "tags": sorted({OWN_TAG, *options.tags}),
+        "tags": sorted({OWN_TAG, *([f"{PROJECT_TAG}{project}"] if project else []), *options.tags}),
         "parameters": options.parameters,
         "parameter_openapi_schema": one.schema,
         "enforce_parameter_schema": True,

@@ -15,7 +15,7 @@ from services.deployments.plan import PROJECT_LABEL, PlanStep, RegisteredDeploym
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.deployments import PAGE, all_bodies, flow_names, register, remove
 from services.store.connection import AsyncRedis
-from services.store.installation import installation_id
+from services.store.installation import check_project_name, claim_project_name, installation_id
 from services.store.runs.registered_files import RegisteredFile, forget, remember
 
 _OPEN: Final = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
@@ -45,11 +45,17 @@ def declare(settings: Settings, project: Project | None) -> Declarations:
     if project is None:
         return read_declarations(root, environment=str(settings.env))
     where = f"{project.document.where(('flows',))}: flows"
-    return read_declarations(root, environment=str(settings.env), flows=project.flows, where=where)
+    return read_declarations(
+        root, environment=str(settings.env), flows=project.flows, where=where, project=project.name
+    )
 
 
 async def plan_deployments(prefect: PrefectApi, redis: AsyncRedis, declarations: Declarations) -> DeploymentPlan:
-    """Ask Prefect what there is; changes nothing. Raises `TransientError`."""
+    """Ask Prefect what there is; changes nothing.
+
+    Raises `TransientError`, and `ConfigError` where this Redis holds another project.
+    """
+    await check_project_name(redis, declarations.project)
     project = await installation_id(redis)
     registered = await _registered(prefect, project, {one.name for one in declarations.deployments})
     steps = make_plan(declarations, registered, project=project, host=socket.gethostname())
@@ -61,6 +67,7 @@ async def carry_out(prefect: PrefectApi, redis: AsyncRedis, plan: DeploymentPlan
 
     Raises `TransientError`, and `RejectedEvent` for a deployment that Prefect does not take.
     """
+    await claim_project_name(redis, plan.declarations.project, str(plan.declarations.root))
     bodies = {one.name: one.flow for one in plan.declarations.deployments}
     for step in plan.steps:
         match step.action:

@@ -64,4 +64,4 @@ def _files(template: Template, name: str) -> Iterator[tuple[Path, str]]:
 
 def _project_name(folder: Path) -> str:
     """A name for the project, after its folder: lower-case letters, digits and ``-``."""
-    return re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-") or "project"
+    return re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")[:40].strip("-") or "project"

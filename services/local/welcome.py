@@ -39,7 +39,7 @@ def welcome(running: RunningInstallation, settings: Settings, project: Project) 
         yield f"  2. send an order:  echo {shlex.quote(_ORDER)} | {sluice} events publish -"
         yield f"  3. approve it:     {sluice} signals send --key order-1042 --input '{{\"approved\": true}}'"
     else:
-        yield f"Project: {project.path}"
+        yield f"Project {project.name or 'without a name'}: {project.path}"
     yield ""
     yield f"Watch: {sluice} runs list · {sluice} events list · {sluice} status.  Stop: Ctrl-C."
 

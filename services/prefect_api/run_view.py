@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from sluice.protocol import DEADLINE, IN_PROCESS, KEYS, NEED, REMINDER, SINCE, WAIT, entry_of, keys_of, verdict_key
 
+PROJECT_TAG: Final = "sluice-project:"
+"""Before the name of the project that a run belongs to; its deployment has the tag."""
 FINAL: Final = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 
 
@@ -73,6 +75,8 @@ class RunView:
     pause_key: str | None
     keyset: Mapping[str, str]
     suspended: bool
+    foreign: bool = False
+    """Whether it belongs to a project of another name: its keys are none of ours then."""
     heard: bool = False
     """Remembered from when it began to wait, and not read just now."""
 
@@ -89,7 +93,7 @@ class RunView:
     @property
     def ours(self) -> bool:
         """Whether `sluice.wait_for_signal` made this wait, and not Prefect's own pause or suspend."""
-        return self.waiting and (self.pause_key or "").startswith(WAIT)
+        return self.waiting and not self.foreign and (self.pause_key or "").startswith(WAIT)
 
     @property
     def wait_id(self) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from events.errors import NotFound, RejectedEvent, TransientError
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.refusals import explained, names_another_wait
-from services.prefect_api.run_view import FINAL, RunView, Stay, view
+from services.prefect_api.run_view import FINAL, PROJECT_TAG, RunView, Stay, view
 from sluice.display import visible
 from sluice.protocol import (
     AWAITS,
@@ -57,22 +57,29 @@ class RefusedAnswer:
 class WaitingRuns:
     """Prefect's API as far as it is about waiting runs.
 
-    No call is repeated by itself. Every method raises `TransientError` when Prefect is out of reach.
+    ``project`` is the name of the project whose waits are meant. No call is repeated by itself. Every method raises
+    `TransientError` when Prefect is out of reach.
     """
 
-    def __init__(self, api: PrefectApi) -> None:
+    def __init__(self, api: PrefectApi, *, project: str | None = None) -> None:
         self._api = api
+        self._tag = f"{PROJECT_TAG}{project}"
+
+    def _view(self, run: Mapping[str, Any]) -> RunView:
+        """The run; one with the tag of a project of another name is nobody's that a key could be meant for."""
+        named = [tag for tag in run.get("tags") or () if tag.startswith(PROJECT_TAG)]
+        return replace(view(run), foreign=bool(named) and self._tag not in named)
 
     async def read(self, run_id: str) -> RunView:
         """The run as it is now; raises `NotFound`."""
-        return view(await self._api.request("GET", f"/flow_runs/{run_id}", once=True))
+        return self._view(await self._api.request("GET", f"/flow_runs/{run_id}", once=True))
 
     async def read_many(self, run_ids: Sequence[str]) -> list[RunView]:
         """Those of the runs that exist."""
         found: list[RunView] = []
         for start in range(0, len(run_ids), PAGE):
             narrowed = {"id": {"any_": list(run_ids[start : start + PAGE])}}
-            found += [view(run) for run in await self._filter(narrowed, 0)]
+            found += [self._view(run) for run in await self._filter(narrowed, 0)]
         return found
 
     async def waiting_for(self, keys: Iterable[str]) -> list[RunView]:
@@ -81,7 +88,7 @@ class WaitingRuns:
         narrowed = {"tags": {"any_": tags}, "state": {"type": {"any_": ["PAUSED"]}}}
         found: list[RunView] = []
         while page := await self._filter(narrowed, len(found)):
-            found += [view(run) for run in page]
+            found += [self._view(run) for run in page]
             if len(page) < PAGE:
                 break
         return sorted((run for run in found if run.keys), key=lambda run: run.since)
@@ -91,7 +98,7 @@ class WaitingRuns:
         offset = 0
         narrowed = {"state": {"type": {"any_": ["PAUSED"]}}}
         while page := await self._filter(narrowed, offset):
-            yield [view(run) for run in page]
+            yield [self._view(run) for run in page]
             offset += len(page)
             if len(page) < PAGE:
                 break

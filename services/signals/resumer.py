@@ -47,11 +47,16 @@ def build_resumer(
     dead: DeadLetters,
     history: History,
     instance: str,
+    project: str | None = None,
 ) -> Resumer:
-    """Build the role's parts. ``connect_rq`` opens a blocking client of its own; ``instance`` names the process."""
+    """Build the role's parts.
+
+    ``connect_rq`` opens a blocking client of its own; ``instance`` names the process, ``project`` the project whose
+    runs are meant by a key.
+    """
     store = SignalStore(redis, settings)
     waits = Waits(redis)
-    runs = WaitingRuns(api)
+    runs = WaitingRuns(api, project=project)
     applier = Applier(store=store, runs=runs, hints=waits, settings=settings)
 
     async def remind(run: RunView) -> None:

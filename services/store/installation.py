@@ -1,16 +1,18 @@
-"""The identity of the installation whose state this Redis holds."""
+"""The identity of the installation whose state this Redis holds, and the name of its project."""
 
 from __future__ import annotations
 
+import json
 import uuid
 from typing import Final
 
-from events.errors import TransientError
+from events.errors import ConfigError, TransientError
 from services.store.connection import AsyncRedis, translated
-from services.store.keys import Key, is_text
+from services.store.keys import Key, is_object, is_text
 from services.store.unreadable import reading
 
 KEY: Final = "sluice:installation"
+PROJECT: Final = "sluice:project"
 
 
 async def installation_id(redis: AsyncRedis) -> str:
@@ -24,4 +26,32 @@ async def installation_id(redis: AsyncRedis) -> str:
         return is_text(found)
 
 
-KEYS: Final = (Key(KEY, "string", "identity of the installation", "for good", is_text),)
+async def claim_project_name(redis: AsyncRedis, name: str | None, folder: str) -> None:
+    """Note the name of the project that is kept here from now on, if it has one. Raises as `check_project_name`."""
+    if name is not None:
+        with translated():
+            await redis.set(PROJECT, json.dumps({"name": name, "folder": folder}), nx=True)
+    await check_project_name(redis, name)
+
+
+async def check_project_name(redis: AsyncRedis, name: str | None) -> None:
+    """Raise `ConfigError` where this Redis holds a project of another name, and `TransientError`."""
+    with translated():
+        found = await redis.get(PROJECT)
+    if not isinstance(found, bytes):
+        return
+    with reading(PROJECT):
+        holder = is_object(found)
+        held, folder = str(holder["name"]), str(holder["folder"])
+    if held != name:
+        raise ConfigError(
+            f"this Redis holds the project {held!r} ({folder}), and this one is {name or 'without a name'}: if it is "
+            f"the same, write `name: {held}` into sluice.yaml, else give it another database of this Redis, as in "
+            "SLUICE_REDIS_URL=redis://…/1"
+        )
+
+
+KEYS: Final = (
+    Key(KEY, "string", "identity of the installation", "for good", is_text),
+    Key(PROJECT, "string", "name and folder of the project, if it has a name", "for good", is_object),
+)

@@ -16,8 +16,8 @@ import pytest
 import pytest_asyncio
 
 from config.settings import CHECKOUT, RedisSettings
-from events.errors import NotFound
-from services.deployments.declared import read_declarations
+from events.errors import ConfigError, NotFound
+from services.deployments.declared import Declarations, read_declarations
 from services.deployments.deploy import carry_out, plan_deployments
 from services.prefect_api.client import PrefectApi, connect
 from services.store.connection import AsyncRedis
@@ -268,6 +268,35 @@ async def test_another_checkout_that_no_longer_has_the_flow_keeps_nothing(projec
     other.mark = project.mark
     other.write("old")
     assert (await other.deploy())["gone"][0] == "remove"
+
+
+async def test_a_redis_that_holds_another_project_is_refused(project: Project):
+    def named(name: str | None) -> Declarations:
+        return read_declarations(project.root, environment="development", project=name)
+
+    project.write("one")
+    plan = await plan_deployments(project.api, project.redis, named("orders"))
+    await carry_out(project.api, project.redis, plan)
+    found = await project.read("one")
+    assert found is not None
+    assert found["tags"] == ["sluice", "sluice-project:orders"]
+    for other in ("invoices", None):
+        with pytest.raises(ConfigError, match="this Redis holds the project 'orders'"):
+            await plan_deployments(project.api, project.redis, named(other))
+    await plan_deployments(project.api, project.redis, named("orders"))
+
+
+async def test_a_flow_whose_library_is_missing_stays_as_it_was_registered(project: Project):
+    project.write("one")
+    project.write("two")
+    await project.deploy()
+    file = project.root / "flows" / f"one_{project.mark}.py"
+    file.write_text("import not_there_at_all\n" + file.read_text(encoding="utf-8"), encoding="utf-8")
+    actions = await project.deploy()
+    assert actions["one"][0] == "leave"
+    assert "cannot be imported here" in actions["one"][1]
+    assert actions["two"][0] == "unchanged"
+    assert await project.read("one")
 
 
 async def test_what_another_machine_registered_from_elsewhere_is_shown_only(project: Project, tmp_path: Path):

@@ -109,6 +109,7 @@ class Desk:
         schema: dict[str, Any] | None = None,
         run_id: str | None = None,
         shown: bool = True,
+        tags: Sequence[str] = (),
     ) -> str:
         """A run that waits as `sluice.wait_for_signal` makes it wait, without a process; a new one or ``run_id``.
 
@@ -126,7 +127,9 @@ class Desk:
         for key, value in {form_key(pause): kept, **(shown_form(pause, kept) if shown else {})}.items():
             body = {"key": key, "value": json.dumps(value)}
             await self.api.request("POST", f"/flow_runs/{run_id}/input", json=body)
-        await self.api.request("PATCH", f"/flow_runs/{run_id}", json={"tags": [f"awaits:{key}" for key in keys]})
+        await self.api.request(
+            "PATCH", f"/flow_runs/{run_id}", json={"tags": [*tags, *(f"awaits:{key}" for key in keys)]}
+        )
         details = {"pause_key": pause, "run_input_keyset": keyset(pause, keys=keys)}
         await self.set_state(run_id, "PAUSED", state_details=details)
         return run_id

@@ -229,6 +229,46 @@ rules:
         assert "types that begin with `sluice.` are Sluice's own" in problem
 
 
+class TestTheProjectItself:
+    def test_may_have_a_name_and_say_where_its_flows_stand(self, tmp_path: Path) -> None:
+        project = load(tmp_path, "name: orders-2\nflows: [flows, acme.pipelines]\n")
+        assert project.name == "orders-2"
+        assert project.flows == ("flows", "acme.pipelines")
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("name: My Orders\n", "name: 'My Orders' does not fit — write lower-case letters, digits and `-`"),
+            ("name: 5\n", "name: 5 does not fit"),
+            ("flows: flows\n", "flows: 'flows' does not fit — write a list of folders and modules"),
+            ("flows: [1]\n", "flows: [1] does not fit"),
+        ],
+    )
+    def test_and_what_does_not_fit_is_told(self, tmp_path: Path, text: str, said: str) -> None:
+        (problem,) = problems(tmp_path, text)
+        assert problem.startswith(f"1: {said}")
+
+    def test_a_type_or_a_watch_that_no_event_comes_from_is_told(self, tmp_path: Path) -> None:
+        (tmp_path / "in").mkdir()
+        sources = "sources:\n  files:\n    inbox: {path: in}\n    more: {path: more, type: sluice.file.seen}\n"
+        (tmp_path / "more").mkdir()
+        rules = (
+            "rules:\n  - {name: a, on: sluice.file.arived, run: x/y}\n"
+            "  - {name: b, on: '*', source: files/inbx, run: x/y}\n"
+            "  - {name: c, on: [sluice.file.seen, 'sluice.*', order.created], source: ['files/*', shop], run: x/y}\n"
+        )
+        first, second = problems(tmp_path, sources + rules)
+        assert "no event has the type 'sluice.file.arived' — did you mean `sluice.file.arrived`?" in first
+        assert "rule 'b': source: no watched folder is the source 'files/inbx' — did you mean `files/inbox`?" in second
+
+    def test_all_globs_at_fault_are_told_at_once(self, tmp_path: Path) -> None:
+        (tmp_path / "in").mkdir()
+        text = "sources:\n  files:\n    a:\n      path: in\n      include: ['/x', '[', '*.csv']\n"
+        (problem,) = problems(tmp_path, text)
+        assert "'/x' is relative to the watch" in problem
+        assert "'[' has a bracket" in problem
+
+
 class TestTestsBesideTheRules:
     def test_that_fail_are_told_with_their_line(self, tmp_path: Path) -> None:
         project = load(

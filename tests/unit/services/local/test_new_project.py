@@ -20,6 +20,7 @@ def test_its_file_rules_and_flows_pass_every_check(template: Template, tmp_path:
     folder = tmp_path / "Aufträge 2026"
     make_project(folder, template)
     project = load_project(folder / "sluice.yaml", home=folder / ".sluice")
+    assert project.name == "auftr-ge-2026"
     assert run_rule_tests(project) == []
     declarations = read_declarations(folder, environment="production", flows=project.flows)
     wanted = {action.run for rule in project.rules.rules for action in rule.spec.actions if action.run}
