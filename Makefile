@@ -27,8 +27,12 @@ up: $(ENV)
 demo: $(ENV)
 	@exec $(BIN)/python -m demo $(ARGS)
 
+# Most tests wait for servers and processes most of the time: two for each of two cores.
+WORKERS ?= 4
+
 test: $(DEV) $(OTHER)/.ready
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations=25 $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=25 $(ARGS) \
+		|| { code=$$?; echo $$code >.pytest_cache/exit_code; exit $$code; }
 
 # Client and server in every mix of the locked version and PREFECT; MIX chooses one of them.
 MIX ?= new-server new-client both-new

@@ -59,7 +59,8 @@ class Installation:
         self.stop()
 
     def start(self) -> None:
-        """Start and return once `sluice status` says ready."""
+        """Start and return once it says that it is ready, and `sluice status` does too."""
+        self._said = self.output.stat().st_size if self.output.exists() else 0
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "services.cli", "up"],
@@ -70,7 +71,8 @@ class Installation:
                 start_new_session=True,
             )
         try:
-            self.status = self.until(self._ready, "the service is ready", within_seconds=300, pause_seconds=0.3)
+            self.until(self._says_ready, "the service is ready", within_seconds=300)
+            self.status = self.until(self._ready, "its status is ready", pause_seconds=0.3)
         except BaseException:
             self.stop()
             raise
@@ -148,6 +150,11 @@ class Installation:
         response.raise_for_status()
         found: list[dict[str, Any]] = response.json()
         return found
+
+    def _says_ready(self) -> bool:
+        with self.output.open("rb") as output:
+            output.seek(self._said)
+            return b"Sluice is ready." in output.read()
 
     def _ready(self) -> dict[str, Any] | None:
         answer = self.sluice("status", "--json", check=False)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
+from typing import Any, Final
 
 import typer
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 os.environ.setdefault("DO_NOT_TRACK", "1")  # before Prefect is imported here or in a child: it counts its users then
@@ -14,11 +17,36 @@ os.environ.setdefault("DO_NOT_TRACK", "1")  # before Prefect is imported here or
 from config.location import read_env_file
 from config.logs import show_uncaught
 from config.settings import DEFAULT_PROJECT
-from services.cli import contract, dead, events, installation, rules, runs, signals
+from services.cli import installation
 from services.cli.output import say
+
+NOUNS: Final = ("events", "rules", "runs", "signals", "dead", "contract")
+
+
+class NounCommands(TyperGroup):
+    """Imports a noun's commands when they are asked for: rules, contracts and their languages take most of a second."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Those of the installation, and the nouns."""
+        return [*super().list_commands(ctx), "schema", *NOUNS]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command or the group of that name; None where there is none."""
+        if cmd_name in NOUNS:
+            command: Any = typer.main.get_group(import_module(f"services.cli.{cmd_name}").app)
+        elif cmd_name == "schema":
+            alone = typer.Typer(add_completion=False)
+            alone.command()(import_module("services.cli.rules").schema)
+            command = typer.main.get_command(alone)
+        else:
+            return super().get_command(ctx, cmd_name)
+        command.name = cmd_name
+        return command
+
 
 app = typer.Typer(
     name="sluice",
+    cls=NounCommands,
     help="Files, messages and HTTP calls become Prefect flow runs; signals resume the runs that wait.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -26,9 +54,6 @@ app = typer.Typer(
 )
 app.callback()(installation.options)
 installation.register(app)
-app.command()(rules.schema)
-for noun in (events, rules, runs, signals, dead, contract):
-    app.add_typer(noun.app, name=noun.__name__.rpartition(".")[2])
 
 
 def main() -> None:

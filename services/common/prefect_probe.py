@@ -40,7 +40,8 @@ def _asked(url: str, auth_string: str | None) -> httpx.Response | str:
         headers["Authorization"] = f"Basic {base64.b64encode(auth.encode()).decode()}"
     elif key:
         headers["Authorization"] = f"Bearer {key}"
+    secure = url.lower().startswith("https:")  # else the certificates, which take longer to load than all else, are not
     try:
-        return httpx.get(f"{url.rstrip('/')}/admin/version", headers=headers, timeout=3)
+        return httpx.get(f"{url.rstrip('/')}/admin/version", headers=headers, timeout=3, verify=secure)
     except httpx.HTTPError as error:
         return f"does not answer ({str(error) or type(error).__name__})"

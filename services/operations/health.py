@@ -25,6 +25,10 @@ REPORTS: Final = "sluice:role:"
 """Prefix of a report's key; behind it the role and the instance."""
 
 INTERVAL_SECONDS: Final = 2.0
+STARTING_SECONDS: Final = 0.1
+STARTING_LIMIT_SECONDS: Final = 10.0
+"""How often, and for how long, a new instance that is not ready reports: whoever starts it waits for that."""
+
 SILENT_SECONDS: Final = 10.0
 """How long a report is valid: an instance that is silent for longer, five reports missed, is not ready."""
 
@@ -37,7 +41,7 @@ Status = Callable[[], Mapping[str, Any]]
 
 
 class Reporter:
-    """Reports one role instance, from the statuses of its parts, every two seconds.
+    """Reports one role instance, from the statuses of its parts, every two seconds; more often while it starts.
 
     A part's status is a JSON mapping. Its ``ready`` (default true) must hold for the role to be ready; with
     ``degraded`` (a sentence) the role is ready but says what is wrong.
@@ -73,13 +77,16 @@ class Reporter:
 
     async def run(self) -> None:
         """Report until cancelled; retries while Redis is unreachable."""
+        began = time.monotonic()
         while True:
+            report = self.report()
             try:
                 with translated():
-                    await self._redis.set(self.key, json.dumps(self.report()), ex=REMEMBERED_SECONDS)
+                    await self._redis.set(self.key, json.dumps(report), ex=REMEMBERED_SECONDS)
             except (TransientError, Backpressure) as error:
                 log.debug("status not reported", error=str(error))
-            await asyncio.sleep(INTERVAL_SECONDS)
+            starting = not report["ready"] and time.monotonic() - began < STARTING_LIMIT_SECONDS
+            await asyncio.sleep(STARTING_SECONDS if starting else INTERVAL_SECONDS)
 
     async def say_goodbye(self) -> None:
         """Delete the report: the instance was stopped, and does not count as silent."""
