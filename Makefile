@@ -66,8 +66,14 @@ types: $(DEV)
 
 check: lint types test
 
-bench: $(DEV)
+bench: $(DEV) .venv-bench/.ready
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# What files are loaded with beside Sluice.
+.venv-bench/.ready: requirements/bench.txt | $(BIN)/python
+	@$(BIN)/python -m venv .venv-bench
+	@.venv-bench/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps -r requirements/bench.txt
+	@touch $@
 
 soak: $(DEV)
 	$(BIN)/python -m pytest -m soak --timeout=3600 $(ARGS)
@@ -82,6 +88,8 @@ lock:
 		--group audit -o requirements/audit.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-deps \
 		requirements/prefect-$(PREFECT).in -o requirements/prefect-$(PREFECT).txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-strip-extras \
+		--group bench -c requirements/service.txt -o requirements/bench.txt
 
 # Licences, a bill of materials (build/sbom.json) and known vulnerabilities of what the service installs.
 audit: $(ENV) .venv-audit/.ready
@@ -93,7 +101,7 @@ audit: $(ENV) .venv-audit/.ready
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-audit .venv-prefect-* build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf .venv .venv-audit .venv-bench .venv-prefect-* build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Sluice needs Python 3.11, 3.12 or 3.13 on the PATH (or make PYTHON=/path/to/python3.11)"; exit 2; }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hmac
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -25,12 +25,17 @@ HIDDEN: Final = "***"
 _LEAST_SECRET_BYTES: Final = 16
 _LEAST_DIGITS: Final = 7
 _EMAIL: Final = r"^[^@\s<>\"]+@[\p{L}\p{N}](?:[\p{L}\p{N}.-]*[\p{L}\p{N}])?$"
+_PLAIN_EMAIL: Final = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?$"
+"""Most of them are such ones, which is found out in half of the time."""
 _BEFORE_AT: Final = r"^[^@]*"
 _CODES: Final = "|".join(sorted(map(str, phonenumbers.COUNTRY_CODE_TO_REGION_CODE)))
 _CODE: Final = rf"^\+(?P<code>{_CODES})"
 _INTERNATIONAL: Final = rf"^\+(?:{_CODES})[0-9]{{7,14}}$"
 """Without the signs that may stand between digits. No country's code is the beginning of another one."""
-_BETWEEN_DIGITS: Final = r"[ ().\-/\x{00a0}]"
+_BETWEEN_DIGITS: Final = r"[().\-/\x{00a0}]"
+"""Besides spaces."""
+_BLOCK_BYTES: Final = 64
+"""Of SHA-256."""
 
 
 class Masking:
@@ -76,7 +81,8 @@ class Masking:
         change = self._change.get(name)
         if change is None:
             return values
-        return change(values if pa.types.is_string(values.type) else _written(values))
+        found = pc.dictionary_encode(values if pa.types.is_string(values.type) else _written(values))
+        return change(found.dictionary).take(found.indices)  # every different value is changed once
 
 
 def masking_of(contract: Contract | None, secret: SecretStr | None = None) -> Masking:
@@ -131,11 +137,16 @@ def _hidden(values: pa.StringArray) -> pa.StringArray:
 
 def _email(values: pa.StringArray) -> pa.StringArray:
     masked = pc.replace_substring_regex(values, _BEFORE_AT, HIDDEN)
-    return pc.if_else(pc.match_substring_regex(values, _EMAIL), masked, _hidden(values))
+    are_addresses = pc.match_substring_regex(values, _PLAIN_EMAIL)
+    if not pc.all(are_addresses).as_py():
+        are_addresses = pc.match_substring_regex(values, _EMAIL)
+    return pc.if_else(are_addresses, masked, _hidden(values))
 
 
 def _phone(region: str | None, values: pa.StringArray) -> pa.StringArray:
-    digits = pc.replace_substring_regex(values, _BETWEEN_DIGITS, "")
+    digits = pc.replace_substring(values, " ", "")
+    if pc.any(pc.match_substring_regex(digits, _BETWEEN_DIGITS)).as_py():
+        digits = pc.replace_substring_regex(digits, _BETWEEN_DIGITS, "")
     international = pc.match_substring_regex(digits, _INTERNATIONAL)
     code = pc.struct_field(pc.extract_regex(digits, _CODE), "code")
     masked = pc.binary_join_element_wise("+", code, f" {HIDDEN} ", pc.utf8_slice_codeunits(digits, -2), "")
@@ -156,15 +167,18 @@ def _national(region: str | None, text: str) -> str:
 
 
 class _Hashed:
-    """HMAC-SHA256 of texts in UTF-8."""
+    """HMAC-SHA256 (RFC 2104) of texts in UTF-8; `hmac` takes more than twice the time for values as short as these."""
 
     def __init__(self, key: bytes) -> None:
-        self._begun = hmac.new(key, digestmod="sha256")
+        block = (hashlib.sha256(key).digest() if len(key) > _BLOCK_BYTES else key).ljust(_BLOCK_BYTES, b"\0")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
 
     def __call__(self, text: str) -> str:
-        begun = self._begun.copy()
-        begun.update(text.encode())
-        return begun.hexdigest()
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(text.encode())
+        outer.update(inner.digest())
+        return outer.hexdigest()
 
 
 def _last(keep: int, values: pa.StringArray) -> pa.StringArray:
@@ -175,10 +189,7 @@ def _last(keep: int, values: pa.StringArray) -> pa.StringArray:
 
 
 def _each(change: Callable[[str], str], values: pa.StringArray) -> pa.StringArray:
-    """Every different value is changed once."""
-    found = pc.dictionary_encode(values)
-    changed = pa.array([None if one is None else change(one) for one in found.dictionary.to_pylist()], pa.string())
-    return changed.take(found.indices)
+    return pa.array([None if one is None else change(one) for one in values.to_pylist()], pa.string())
 
 
 def _written(values: pa.Array) -> pa.StringArray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any, Final
 
 import pyarrow as pa
@@ -14,6 +13,7 @@ SAMPLED_ROWS: Final = 50_000
 """The most frequent values are those of so many rows at the beginning."""
 _TOP: Final = 5
 _MOST_DIFFERENT: Final = 10_000
+_NOTHING: Final = pa.table({"values": pa.nulls(0), "counts": pa.array([], pa.int64())})
 
 
 class ColumnProfile:
@@ -21,7 +21,7 @@ class ColumnProfile:
 
     def __init__(self, *, secret: bool) -> None:
         self._secret = secret
-        self._counts: Counter[str] | None = None if secret else Counter()
+        self._counts: pa.Table | None = None if secret else _NOTHING
         self._sampled = 0
         self._least: Any = None
         self._most: Any = None
@@ -40,16 +40,38 @@ class ColumnProfile:
             self._most = max((one for one in (self._most, ends["max"]) if one is not None), default=None)
         if self._counts is not None and self._sampled < SAMPLED_ROWS and not pa.types.is_nested(values.type):
             self._sampled += len(values)
-            for entry in pc.value_counts(values.drop_null()).to_pylist():
-                self._counts[visible(str(entry["values"]), 40)] += entry["counts"]
-            if len(self._counts) > _MOST_DIFFERENT:
-                self._counts = None
+            self._counts = _added(self._counts, pc.value_counts(values.drop_null()))
 
     def told(self) -> dict[str, Any]:
         """For the report: the share of nulls, the ends, the most frequent values."""
         found: dict[str, Any] = {"empty": self.nulls, "empty_share": self.nulls / self.rows if self.rows else 0.0}
         if self._least is not None:
             found |= {"least": str(self._least), "most": str(self._most)}
-        if self._counts and self._counts.most_common(1)[0][1] > 1:
-            found["top"] = dict(self._counts.most_common(_TOP))
+        most = [] if self._counts is None else _most(self._counts)
+        if most and most[0]["counts"] > 1:
+            found["top"] = {visible(str(one["values"]), 40): one["counts"] for one in most}
         return found
+
+
+def _most(counts: pa.Table) -> list[dict[str, Any]]:
+    if not len(counts):
+        return []
+    together = counts.group_by("values").aggregate([("counts", "sum")]).rename_columns(["values", "counts"])
+    found: list[dict[str, Any]] = together.sort_by([("counts", "descending")]).slice(0, _TOP).to_pylist()
+    return found
+
+
+def _added(counts: pa.Table, more: pa.StructArray) -> pa.Table | None:
+    """The counts together; None: there are too many different values for one of them to say much."""
+    values, found = more.flatten()
+    table = pa.table({"values": values, "counts": found})
+    if len(counts) and counts.schema != table.schema:  # numbers at the beginning, and something else later
+        counts, table = (one.set_column(0, "values", _texts(one["values"])) for one in (counts, table))
+    together = pa.concat_tables([counts, table]) if len(counts) else table
+    if len(together) > _MOST_DIFFERENT:
+        together = together.group_by("values").aggregate([("counts", "sum")]).rename_columns(["values", "counts"])
+    return together if len(together) <= _MOST_DIFFERENT else None
+
+
+def _texts(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pa.chunked_array([[str(one) for one in values.to_pylist()]], pa.string())

@@ -32,8 +32,11 @@ class UniqueColumns:
             there = reduce(pc.and_, (pc.is_valid(one) for one in values))
             values = [one.filter(there) for one in values]
             rows = pa.array(rows, pa.int64()).filter(there)
+        if not len(values[0]):
+            return
         if len(values) == 1 and pa.types.is_int64(values[0].type):
-            self._seen.extend(values[0].to_pylist())
+            start = values[0].offset
+            self._seen.frombytes(memoryview(values[0].buffers()[1])[8 * start : 8 * (start + len(values[0]))])
         elif len(values) == 1:
             self._seen.extend(map(hash, pc.cast(values[0], pa.string()).to_pylist()))
         else:

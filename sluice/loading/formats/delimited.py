@@ -209,7 +209,7 @@ class DelimitedText:
 
     def _check(self, block: bytes, line: int, line_ends: set[str]) -> None:
         """Raise for what only shows in the middle of a text; ``line_ends`` are those of the blocks so far."""
-        mark = _MARK.search(block) if codecs.BOM_UTF8 in block else None
+        mark = _MARK.search(block) if codecs.BOM_UTF8[:1] in block else None  # a single byte is found much faster
         if mark is not None:
             where = line + count_lines(block[: mark.start() + 1])
             raise RefusedFile(
