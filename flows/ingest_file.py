@@ -29,16 +29,16 @@ from pydantic import BaseModel, Field, SecretStr
 from sluice import Budget, OverBudget, SignalRejected, SignalTimeout, visible, wait_for_signal
 from sluice.loading import Contract, LoadReport, NeedsApproval, RefusedFile, TargetFailed, load_file
 from sluice.loading.contract_files import contract_for, project_contracts, read_contract
-from sluice.loading.load import display
-from sluice.loading.pages import artifact_key, bad_rows_page, load_page
+from sluice.loading.load import display, past_loads
+from sluice.loading.pages import artifact_key, bad_rows_page, load_page, trend_page
 
 DEPLOYMENT: Final = {"memory_mb": 1024, "time_seconds": 1800}
 
 FLOW: Final = "ingest-file"
 BUDGET: Final = Budget()
-RESERVED_TABLES: Final = ("order_reservations", "measurement_events")
-"""Of the other flows of this project, which may not have made them yet."""
 SECONDS_BETWEEN_UPDATES: Final = 1.0
+LOADS_SHOWN: Final = 20
+"""In the trend of a table."""
 
 
 class LoadApproval(BaseModel):
@@ -94,7 +94,6 @@ def ingest_file(
     database_schema: str | None = None,
     contract: str | dict[str, Any] | None = None,
     budget: Budget = BUDGET,
-    reserved_tables: tuple[str, ...] = RESERVED_TABLES,
     masking_secret: str | None = None,
     approve_within_seconds: float = 86_400,
 ) -> State[dict[str, Any]]:
@@ -103,9 +102,9 @@ def ingest_file(
     How the file is read, what its values must be and what happens to bad rows is said by a contract: ``contract`` (a
     YAML file, or its content), or the project's contract whose ``path`` fits the file's name. Without one the types are
     found by looking at every value, and any bad row refuses the file. The table is ``table``, or that of the contract,
-    or is named after the file, but never one of ``reserved_tables``: those of other flows, which may not be there yet.
-    The database is any that SQLAlchemy knows, DuckDB, or a folder of Parquet files; without a URL it is
-    ``SLUICE_DATABASE_URL``, or SQLite in ``data.db`` of ``SLUICE_HOME``. ``budget`` raises or lowers what one file may
+    or is named after the file, and then never one of another flow. The database is any that SQLAlchemy knows, or
+    a folder of Parquet files (``parquet:///FOLDER``); without a URL it is ``SLUICE_DATABASE_URL``, or SQLite in
+    ``data.db`` of ``SLUICE_HOME``. ``budget`` raises or lowers what one file may
     cost. ``masking_secret`` is the name of a Secret block, with the secret of columns that are masked with ``hmac``;
     without it that is ``SLUICE_MASKING_SECRET``. A file whose bad rows somebody must approve of waits for that for
     ``approve_within_seconds``.
@@ -119,7 +118,6 @@ def ingest_file(
             "schema": database_schema,
             "contract": contract_of(file, contract),
             "budget": budget,
-            "reserved_tables": reserved_tables,
             "masking_secret": secret_of(masking_secret),
         }
         try:
@@ -134,7 +132,7 @@ def ingest_file(
     except TargetFailed as error:
         return Failed(message=visible(f"{display(file.name)} was not loaded: {error}", lines=True), data=error)
     if not report.already:
-        publish(report)
+        publish(report, url)
     message = visible(report.message)
     get_run_logger().info(message)
     return Completed(message=message, data=report.as_dict())
@@ -153,7 +151,7 @@ def secret_of(block: str | None) -> SecretStr | None:
 def ask(file: Path, needed: NeedsApproval, within_seconds: float) -> State[Any] | None:
     """Wait for somebody to approve of loading the good rows; a state to end with, if that is not to be."""
     name = display(file.name)
-    key = f"load-{name}"[:200]
+    key = approval_key(name, str(runtime.flow_run.id))
     if needed.bad is not None:
         page = bad_rows_page(name, needed.bad)
         create_markdown_artifact(page, key=f"bad-rows-{artifact_key(name)}", description="Bad rows to be approved of")
@@ -174,12 +172,25 @@ def ask(file: Path, needed: NeedsApproval, within_seconds: float) -> State[Any] 
     return Failed(name="Rejected", message=visible(f"{needed}: {said}", lines=True))
 
 
-def publish(report: LoadReport) -> None:
+def approval_key(name: str, run_id: str) -> str:
+    """What a signal about the file is addressed to: two files of one name can wait at the same time."""
+    return f"load-{name[:150]}-{run_id[:8]}"
+
+
+def publish(report: LoadReport, url: str) -> None:
     """Show what was loaded on the run's page, and in a series of its own for each table."""
     key = f"ingest-{artifact_key(report.table)}"
     create_markdown_artifact(load_page(report), key=key, description="What was loaded, and how it was read")
     columns = [{name: shown(value) for name, value in column.items()} for column in report.columns]
     create_table_artifact(columns, key=f"{key}-columns", description=visible(f"The columns of {report.table}"))
+    try:
+        loads = past_loads(url, report.table, LOADS_SHOWN)
+    except TargetFailed as error:  # the rows are in
+        get_run_logger().warning("the loads before could not be read: %s", visible(str(error)))
+        return
+    if len(loads) > 1:
+        trend = trend_page(report.table, loads)
+        create_markdown_artifact(trend, key=f"{key}-trend", description=visible(f"The last loads into {report.table}"))
 
 
 def shown(value: Any) -> Any:

@@ -99,7 +99,7 @@ def _find(
     """Raises `TableRefused` if the flow may not claim the table."""
     import sqlalchemy as sa
 
-    _check_name(name)
+    check_name(name)
     key, owners = table_key(name), owners_table()
     where = "" if schema in {None, connection.dialect.default_schema_name} else str(schema)
     owner: Any = None
@@ -131,7 +131,8 @@ def _find(
     return _Found(key, where, owner, there, ended, moves=theirs)
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raise `TableRefused` for what is no name of a table that a flow may write to."""
     if not name or not name.isprintable() or len(name.encode(errors="replace")) > LONGEST_NAME:
         raise TableRefused(f"{name[:80]!r} is no name for a table: at most {LONGEST_NAME} bytes of printable text")
     if table_key(name).startswith(RESERVED):

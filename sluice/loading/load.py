@@ -6,7 +6,7 @@ import hashlib
 import os
 import posixpath
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,9 +31,9 @@ from sluice.loading.report import LoadReport
 from sluice.loading.showing import hiding
 from sluice.loading.source import members
 from sluice.loading.targets import Destination, FileVersion, open_target
+from sluice.loading.targets.plan import PastLoad
 from sluice.loading.transfer import LookedAt, Transfer
 from sluice.loading.unpacking import FileView
-from sluice.tables import table_key
 
 BUDGET: Final = Budget()
 _PIECE_BYTES: Final = 1024 * 1024
@@ -48,7 +48,6 @@ class LoadRequest:
     contract: Contract | None = None
     budget: Budget = BUDGET
     flow: str = "load-file"
-    reserved_tables: Sequence[str] = ()
 
     @property
     def rules(self) -> LoadRules:
@@ -64,15 +63,14 @@ def load_file(
     contract: Contract | None = None,
     budget: Budget = BUDGET,
     flow: str = "load-file",
-    reserved_tables: Sequence[str] = (),
     masking_secret: SecretStr | None = None,
     approved: bool = False,
     progress: OnProgress | None = None,
 ) -> LoadReport:
     """Load the rows of a file into a table, in one transaction: all that the contract lets through, or none.
 
-    The table is ``table``, or that of the contract, or is named after the file; then it is never one of
-    ``reserved_tables``, nor one that another flow claimed. The same version of a file goes into a table once.
+    The table is ``table``, or that of the contract, or is named after the file; then it is never one that
+    another flow claimed. The same version of a file goes into a table once.
     ``masking_secret`` is that of columns masked with ``hmac``, by default the environment's ``SLUICE_MASKING_SECRET``.
     ``progress`` is told the share of the work that is done, from 0 to 1, and the rows read so far. ``approved`` says
     that a person has approved of loading the good rows, however many are bad; it counts where the contract says
@@ -81,9 +79,7 @@ def load_file(
     Raises `RefusedFile` (also `AmbiguousFile` and `NeedsApproval`), `sluice.OverBudget` and `TargetFailed`; then
     nothing has changed. `ValueError` says that the contract or the URL cannot be used.
     """
-    request = LoadRequest(
-        table=table, schema=schema, contract=contract, budget=budget, flow=flow, reserved_tables=reserved_tables
-    )
+    request = LoadRequest(table=table, schema=schema, contract=contract, budget=budget, flow=flow)
     started = time.perf_counter()
     with opened(Path(path)) as raw, open_target(database_url) as target:
         version = _version(raw)
@@ -100,6 +96,12 @@ def load_file(
         except AlreadyLoaded:  # by another load meanwhile
             return LoadReport(version.name, to.full_name, to.mode, 0, already=True)
         return replace(report, seconds=time.perf_counter() - started, bytes=raw.size)
+
+
+def past_loads(database_url: str, table: str, count: int) -> list[PastLoad]:
+    """The last loads into a table, which is named with its schema; the oldest first. Raises `TargetFailed`."""
+    with open_target(database_url) as target:
+        return target.history(table, count)
 
 
 def look_at(
@@ -125,14 +127,12 @@ def look_at(
 
 
 def destination(raw: OpenedFile, request: LoadRequest) -> Destination:
-    """Where the file goes. Raises `RefusedFile` for a name that is kept for another flow."""
+    """Where the file goes."""
     name = Path(raw.path).name
     rules = request.rules
     named = request.table or rules.table
     schema = request.contract.file_schema if request.contract is not None else None
     found = NameFromFile(named, named) if named else table_of(_stem(name))
-    if named is None and table_key(found.table) in {table_key(one) for one in request.reserved_tables}:
-        raise RefusedFile(f"{display(name)}: the table {found.table!r} is kept for another flow (reserved_tables)")
     return Destination(
         table=found.table,
         flow=request.flow,

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from sluice.display import in_markdown
 from sluice.loading.report import BadRows, LoadReport
+from sluice.loading.targets.plan import PastLoad
 
 _BAR: Final = 10
 _PLAIN: Final = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
@@ -47,6 +48,31 @@ def load_page(report: LoadReport) -> str:
     if report.bad is not None:
         parts += ["### Bad rows", _bad(report.bad)]
     return "\n\n".join(parts)
+
+
+def trend_page(table: str, loads: Sequence[PastLoad]) -> str:
+    """How the rows and the missing values of a table's last loads have changed; the newest comes last."""
+    most = max((one.quality.rows for one in loads), default=0)
+    rows = []
+    for one in loads:
+        found = one.quality
+        read = found.rows + found.bad
+        size = f"{_bar(found.rows / most if most else 0)} {found.rows:,}"
+        rows.append((one.loaded_at[:19], one.file, size, f"{found.bad:,} ({found.bad / read if read else 0:.1%})"))
+    parts = [f"The last {len(loads)} loads into {in_markdown(table)}", _table(("at", "file", "rows", "bad rows"), rows)]
+    changed = [
+        (name, *(_percent(one.quality.empty_shares.get(name)) for one in loads))
+        for name in dict.fromkeys(name for one in reversed(loads) for name in one.quality.empty_shares)
+        if len({one.quality.empty_shares.get(name) for one in loads}) > 1
+    ]
+    if changed:
+        times = [one.loaded_at[5:16] for one in loads]
+        parts += ["### Columns whose share of empty values has changed", _table(("column", *times), changed)]
+    return "\n\n".join(parts)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
 
 
 def bad_rows_page(file: str, bad: BadRows) -> str:

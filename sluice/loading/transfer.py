@@ -18,7 +18,7 @@ from sluice.loading.masking import Masking
 from sluice.loading.names import REJECTED_ENDING, column_names
 from sluice.loading.rejects import RejectedRows
 from sluice.loading.report import BadRows, LoadReport, bad_rows, columns_told
-from sluice.loading.targets import DatabaseTarget, Destination, FileVersion, LoadPlan, TableLoad
+from sluice.loading.targets import Destination, FileVersion, LoadPlan, TableLoad, Target
 from sluice.protocol import REJECTED_FOLDER
 
 
@@ -69,7 +69,7 @@ class Transfer:
     def found(self) -> Inspection:
         return self.looked_at.inspection
 
-    def run(self, target: DatabaseTarget) -> LoadReport:
+    def run(self, target: Target) -> LoadReport:
         """Load the rows that can be. Raises `RefusedFile` and `TargetFailed`; then nothing has changed."""
         if self.found.bad:
             self._check_bad()
@@ -98,7 +98,7 @@ class Transfer:
             notes=list(self.looked_at.rows.notes),
         )
 
-    def _load(self, target: DatabaseTarget, plan: LoadPlan, *, with_rejects: bool) -> TableLoad:
+    def _load(self, target: Target, plan: LoadPlan, *, with_rejects: bool) -> TableLoad:
         with ExitStack() as stack:
             rejects = None
             if with_rejects:
@@ -111,6 +111,7 @@ class Transfer:
             else:
                 self._write_at_once(load, plan)
             self.raw.verify()
+            load.bad, load.empty_shares = self.found.bad, self._empty_shares(plan)
             self.rejected = rejects.keep() if rejects is not None else None
         return load
 
@@ -162,6 +163,10 @@ class Transfer:
         columns = zip(self.found.columns, checked.good.columns, strict=True)
         arrays = [self.masking.column(one.spec.name, values) for one, values in columns if not one.dropped]
         load.write(pa.RecordBatch.from_arrays(arrays, schema=plan.schema), checked.places)
+
+    def _empty_shares(self, plan: LoadPlan) -> dict[str, float]:
+        told = [one for one in columns_told(self.found, plan.schema.names, plan.schema) if one["type"] != "nothing"]
+        return {str(one["column"]): round(one["empty_share"], 4) for one in told}
 
     def _as_there(self, plan: LoadPlan, schema: pa.Schema) -> pa.Schema:
         """The columns with the types of the table that is there; rows whose values do not fit them are bad."""

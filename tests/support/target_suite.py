@@ -101,6 +101,15 @@ class TargetSuite:
             assert target.is_loaded(to("once"), version(1))
             assert not target.is_loaded(to("once"), version(3))
 
+    def test_the_last_loads_are_remembered_with_what_became_of_their_rows(self, url: str, query: Query) -> None:
+        put(url, to("past"), PEOPLE)
+        put(url, to("past"), {"id": [3], "name": [None]}, 2)
+        put(url, to("past_other"), PEOPLE, 3)
+        with open_target(url) as target:
+            assert [(one.file, one.quality.rows) for one in target.history("past", 5)] == [("f1.csv", 2), ("f2.csv", 1)]
+            assert [one.file for one in target.history("past", 1)] == ["f2.csv"]
+            assert target.history("nowhere", 5) == []
+
     def test_a_table_that_was_dropped_is_not_loaded_already(self, url: str, query: Query) -> None:
         put(url, to("gone"), PEOPLE)
         put(url, to("stays"), PEOPLE)

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from typing import Protocol, Self
+
+import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from sluice.loading.targets.database import DatabaseTarget
-from sluice.loading.targets.plan import Destination, FileVersion, LoadPlan
+from sluice.loading.targets.plan import Destination, FileVersion, LoadPlan, PastLoad
 from sluice.loading.targets.writing import TableLoad
 
-__all__ = ["DatabaseTarget", "Destination", "FileVersion", "LoadPlan", "TableLoad", "open_target"]
+__all__ = ["Destination", "FileVersion", "LoadPlan", "PastLoad", "TableLoad", "Target", "open_target"]
 
 
-def open_target(url: str) -> DatabaseTarget:
+class Target(Protocol):
+    """The tables of one database, or of one folder of files; what each method promises, see `DatabaseTarget`."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def plan(self, to: Destination, found: pa.Schema) -> LoadPlan: ...
+
+    def is_loaded(self, to: Destination, file: FileVersion) -> bool: ...
+
+    def history(self, table: str, count: int) -> list[PastLoad]: ...
+
+    def load(
+        self, to: Destination, schema: pa.Schema, file: FileVersion, *, unit: str = "line"
+    ) -> AbstractContextManager[TableLoad]: ...
+
+
+def open_target(url: str) -> Target:
     """The target that ``url`` names; use it in a ``with`` block.
 
-    ``sqlite:///FILE``, ``postgresql://…``, or any other URL of SQLAlchemy whose driver is installed. Raises
-    `ValueError` for a URL that cannot be used; the message has no password in it.
+    ``sqlite:///FILE``, ``postgresql://…``, ``parquet:///FOLDER``, or any other URL of SQLAlchemy whose driver is
+    installed. Raises `ValueError` for a URL that cannot be used; the message has no password in it.
     """
     try:
         parsed = sa.make_url(url)
@@ -25,7 +46,7 @@ def open_target(url: str) -> DatabaseTarget:
         raise ValueError(f"the database URL (SLUICE_DATABASE_URL) cannot be used: {error}") from error
 
 
-def _opened(url: sa.URL) -> DatabaseTarget:
+def _opened(url: sa.URL) -> Target:
     match url.get_backend_name():
         case "sqlite":
             from sluice.loading.targets.sqlite import SqliteTarget
@@ -43,5 +64,11 @@ def _opened(url: sa.URL) -> DatabaseTarget:
             from sluice.loading.targets.duckdb import DuckdbTarget
 
             return DuckdbTarget(url)
+        case "parquet":
+            from sluice.loading.targets.parquet_dataset import ParquetTarget
+
+            return ParquetTarget(url)
         case _:
+            from sluice.loading.targets.database import DatabaseTarget
+
             return DatabaseTarget(sa.create_engine(url, poolclass=sa.NullPool, hide_parameters=True))

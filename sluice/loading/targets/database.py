@@ -15,9 +15,18 @@ from sqlalchemy.types import TypeEngine
 
 from sluice.loading.errors import AlreadyLoaded, RefusedFile, TargetFailed
 from sluice.loading.targets import register
-from sluice.loading.targets.plan import Destination, FileVersion, LoadPlan, Misfit, TableColumn, key_of, make_plan
+from sluice.loading.targets.plan import (
+    Destination,
+    FileVersion,
+    LoadPlan,
+    Misfit,
+    PastLoad,
+    TableColumn,
+    key_of,
+    make_plan,
+)
 from sluice.loading.targets.sql_types import arrow_type, sql_type
-from sluice.loading.targets.writing import TableLoad, Writer
+from sluice.loading.targets.writing import InsertWriter, TableLoad, Writer
 from sluice.tables import claim_table, owners_table, table_stays
 
 STAGING: Final = "sluice_staging"
@@ -53,7 +62,18 @@ class DatabaseTarget:
         with self._connected() as connection:
             found = sa.inspect(connection)
             there = found.has_table(to.table, to.schema) and found.has_table(register.LOADS.name)
-            return there and register.is_entered(connection, to, file)
+            try:
+                return there and register.is_entered(connection, to, file)
+            except DBAPIError:
+                connection.rollback()
+                register.check_form(connection)
+                raise
+
+    def history(self, table: str, count: int) -> list[PastLoad]:
+        """The last loads into a table, named with its schema; the oldest first. Raises `TargetFailed`."""
+        with self._connected() as connection:
+            there = sa.inspect(connection).has_table(register.LOADS.name)
+            return register.history(connection, table, count) if there else []
 
     @contextmanager
     def load(self, to: Destination, schema: pa.Schema, file: FileVersion, *, unit: str = "line") -> Iterator[TableLoad]:
@@ -84,7 +104,7 @@ class DatabaseTarget:
                     try:
                         yield load
                         load.finish()
-                        register.counted(connection, to, file, load.rows)
+                        register.counted(connection, to, file, load.quality)
                     finally:
                         load.close()
 
@@ -143,7 +163,7 @@ class DatabaseTarget:
         return f"UPDATE {table} SET {changes} FROM {staging} WHERE {same}"
 
     def _writer(self, connection: sa.Connection, table: str, plan: LoadPlan) -> Writer:
-        return Writer(connection, table, plan, self._refusal)
+        return InsertWriter(connection, table, plan, self._refusal)
 
     def _refusal(self, error: Exception) -> str | None:
         """What is wrong with a row, if that is what the database says."""

@@ -20,7 +20,7 @@ from sqlalchemy.sql.compiler import GenericTypeCompiler
 
 from sluice.loading.targets.database import DatabaseTarget, run
 from sluice.loading.targets.plan import Destination, LoadPlan, TableColumn
-from sluice.loading.targets.writing import Writer
+from sluice.loading.targets.writing import InsertWriter, Writer
 
 WAIT_SECONDS: Final = 300
 """How long a load waits for a process that has the file open: DuckDB lets only one write at a time."""
@@ -95,7 +95,7 @@ def held_by(type_: str) -> pa.DataType | None:
     return _TYPES.get(type_)
 
 
-class ArrowWriter(Writer):
+class ArrowWriter(InsertWriter):
     """Lets DuckDB read each batch."""
 
     def write(self, rows: pa.RecordBatch) -> None:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sluice.loading.errors import TargetFailed
 from sluice.loading.targets.database import STAGING, DatabaseTarget, run
 from sluice.loading.targets.plan import Destination, LoadPlan, TableColumn
-from sluice.loading.targets.writing import RowRefused, Writer
+from sluice.loading.targets.writing import InsertWriter, RowRefused, Writer
 from sluice.tables import table_key
 
 WAIT_SECONDS: Final = 300
@@ -98,7 +98,7 @@ class MysqlTarget(DatabaseTarget):
         return str(original.args[1] if len(original.args) > 1 else original).strip()
 
 
-class RowsWriter(Writer):
+class RowsWriter(InsertWriter):
     """Puts batches into a table by INSERT with many rows; LOAD DATA LOCAL would let the server ask for any file."""
 
     def write(self, rows: pa.RecordBatch) -> None:

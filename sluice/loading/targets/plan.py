@@ -55,6 +55,28 @@ class FileVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadQuality:
+    """What became of the rows of a file."""
+
+    rows: int
+    """That were loaded."""
+    bad: int = 0
+    """That were left out."""
+    empty_shares: Mapping[str, float] = field(default_factory=dict)
+    """By column: how many of the values are missing, from 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class PastLoad:
+    """A load that a target remembers."""
+
+    file: str
+    loaded_at: str
+    """ISO 8601, in UTC."""
+    quality: LoadQuality
+
+
+@dataclass(frozen=True, slots=True)
 class TableColumn:
     """A column that a table has."""
 

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from sluice.loading.targets.database import DatabaseTarget
 from sluice.loading.targets.plan import Destination, LoadPlan
-from sluice.loading.targets.writing import BATCHES_REMEMBERED, Refusal, Writer
+from sluice.loading.targets.writing import BATCHES_REMEMBERED, InsertWriter, Refusal, Writer
 from sluice.tables import table_key
 
 
@@ -43,10 +43,10 @@ class PostgresTarget(DatabaseTarget):
 
     def _writer(self, connection: sa.Connection, table: str, plan: LoadPlan) -> Writer:
         copies = connection.dialect.driver == "psycopg"
-        return (CopyWriter if copies else Writer)(connection, table, plan, self._refusal)
+        return (CopyWriter if copies else InsertWriter)(connection, table, plan, self._refusal)
 
 
-class CopyWriter(Writer):
+class CopyWriter(InsertWriter):
     """Puts batches into a table by COPY in CSV: what Arrow writes, PostgreSQL reads."""
 
     def __init__(self, connection: sa.Connection, table: str, plan: LoadPlan, refusal: Refusal) -> None:

@@ -23,7 +23,7 @@ from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from sluice.loading.errors import RefusedFile
 from sluice.loading.targets.database import DatabaseTarget, run
 from sluice.loading.targets.plan import Destination, LoadPlan, TableColumn
-from sluice.loading.targets.writing import Refusal, RowRefused, Writer
+from sluice.loading.targets.writing import InsertWriter, Refusal, RowRefused, Writer
 
 WAIT_SECONDS: Final = 300
 """How long a load waits for the other loads that write to the same file."""
@@ -100,7 +100,7 @@ def held_by(declared: str) -> pa.DataType | None:
     return next((type_ for part, type_ in _BY_AFFINITY if part in upper), None)
 
 
-class ColumnWriter(Writer):
+class ColumnWriter(InsertWriter):
     """Puts batches into a table a column at a time."""
 
     def __init__(self, connection: sa.Connection, table: str, plan: LoadPlan, refusal: Refusal) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from sluice.loading.errors import RefusedFile, TargetFailed
-from sluice.loading.targets.plan import LoadPlan, TableColumn
+from sluice.loading.targets.plan import LoadPlan, LoadQuality, TableColumn
 
 _AHEAD: Final = 1
 """While so many batches are being written, by a thread of their own, the next one is read, checked and masked."""
@@ -39,17 +40,36 @@ class RowRefused(Exception):
         """Counted from 0 from the beginning of the load; None: one of the batch that was written last."""
 
 
-class Writer:
-    """Puts batches into a table, in the way that every database knows."""
+class Writer(ABC):
+    """Puts batches where the rows of one load go."""
 
-    def __init__(self, connection: sa.Connection, table: str, plan: LoadPlan, refusal: Refusal) -> None:
-        self._connection = connection
-        self._table = table
-        self._refusal = refusal
+    def __init__(self) -> None:
         self.rows = 0
         """How many were written in batches before."""
         self.nans = Counter[str]()
         """By column: how many values that are no number became NULL, because the database has none."""
+
+    @abstractmethod
+    def write(self, rows: pa.RecordBatch) -> None:
+        """Send the rows on their way. Raises `RowRefused`, if need be for rows that were sent before."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Return when all rows are in the table. Raises `RowRefused`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back what is open; without `finish` before, the rows are not wanted."""
+
+
+class InsertWriter(Writer):
+    """Puts batches into a table of a database, in the way that every driver knows."""
+
+    def __init__(self, connection: sa.Connection, table: str, plan: LoadPlan, refusal: Refusal) -> None:
+        super().__init__()
+        self._connection = connection
+        self._table = table
+        self._refusal = refusal
         style = _PLACEHOLDERS.get(connection.dialect.paramstyle)
         if style is None:
             raise TargetFailed(f"the driver {connection.dialect.driver} cannot be used for loading", transient=False)
@@ -59,7 +79,7 @@ class Writer:
         self._statement = f"INSERT INTO {table} ({columns}) VALUES ({values})"
 
     def write(self, rows: pa.RecordBatch) -> None:
-        """Send the rows on their way. Raises `RowRefused`, if need be for rows that were sent before."""
+        """Send the rows on their way."""
         values = list(zip(*(one.to_pylist() for one in rows.columns), strict=True))
         try:
             self._connection.exec_driver_sql(self._statement, values)
@@ -67,10 +87,10 @@ class Writer:
             raise self._row_refused(error) from error
 
     def finish(self) -> None:
-        """Return when all rows are in the table. Raises `RowRefused`."""
+        """All rows are there."""
 
     def close(self) -> None:
-        """Give back what is open; without `finish` before, the rows are not wanted."""
+        """Nothing is open."""
 
     def _row_refused(self, error: Exception, row: int | None = None) -> Exception:
         reason = self._refusal(error)
@@ -102,6 +122,10 @@ class TableLoad:
         """The columns of the batches to be written."""
         self.rows = 0
         """How many were written."""
+        self.bad = 0
+        """How many are left out, as far as the writer of the load has said."""
+        self.empty_shares: dict[str, float] = {}
+        """The same of the shares of missing values, by column."""
         self.notes: list[str] = []
         """What the reader of a report should know."""
 
@@ -125,6 +149,11 @@ class TableLoad:
         self.rows += rows.num_rows
         self._await(_AHEAD)
         self._writing.append((sent, self._thread.submit(self._write, rows)))
+
+    @property
+    def quality(self) -> LoadQuality:
+        """What became of the rows."""
+        return LoadQuality(self.rows, self.bad, self.empty_shares)
 
     def finish(self) -> None:
         """All rows are there: put them where they belong. Raises `RefusedFile`."""

@@ -19,6 +19,7 @@ from flows.ingest_file import ingest_file
 from services.local.embedded_servers import claim_port
 from sluice.loading import RefusedFile
 from tests.support.databases import postgresql
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("prefect_url")
 Artifacts = Callable[[Any], dict[str | None, Any]]
@@ -65,6 +66,21 @@ def test_a_run_loads_the_file_and_publishes_what_it_did(home: Path, tmp_path: Pa
     again = ingest_file(str(path), return_state=True)
     assert again.message == "Weather|2026.csv is in the table weather_2026 already: nothing to do"
     assert artifacts(again) == {}
+
+
+def test_the_loads_of_a_table_are_shown_as_a_trend(home: Path, tmp_path: Path, artifacts: Artifacts) -> None:
+    rows = ("Oslo,1\nRome,2\n", ",3\nBari,4\n,5\nKiel,6\n")
+    shown = {}
+    for number, content in enumerate(rows, start=1):
+        path = tmp_path / f"w{number}.csv"
+        path.write_text(f"city,degrees\n{content}")
+        shown = artifacts(ingest_file(str(path), "weather", return_state=True))
+        assert ("ingest-weather-trend" in shown) == (number > 1)
+    page = shown["ingest-weather-trend"]
+    assert r"| w1.csv | █████░░░░░ 2 | 0 (0.0%) |" in page
+    assert r"| w2.csv | ██████████ 4 | 0 (0.0%) |" in page
+    assert r"| city | 0.0% | 50.0% |" in page
+    assert "| degrees |" not in page
 
 
 def test_a_long_load_shows_how_far_it_is_and_how_fast(
@@ -126,6 +142,19 @@ def test_the_contract_of_the_project_or_of_the_parameter_is_held(
     assert "w.yaml:2 cannot be used: dialect.delimitr" in str(broken.message)
 
 
+def waiting_for_approval(prefect: SyncPrefectClient, name: str) -> uuid.UUID:
+    """The run that waits for an answer about a file of that name; its key ends with the run's id."""
+
+    def find() -> uuid.UUID | None:
+        where = {"flow_runs": {"state": {"type": {"any_": ["PAUSED"]}}}}
+        for run in prefect.request("POST", "/flow_runs/filter", json=where).json():
+            if f"awaits:load-{name}-{run['id'][:8]}" in run["tags"]:
+                return uuid.UUID(run["id"])
+        return None
+
+    return wait_until(find, what=f"a run waits for an answer about {name}")
+
+
 @pytest.mark.usefixtures("_collected")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
@@ -151,7 +180,6 @@ def test_a_file_with_many_bad_rows_waits_for_an_approval_that_sees_them(  # noqa
     home: Path,
     tmp_path: Path,
     prefect: SyncPrefectClient,
-    waiting_run: Callable[[str], uuid.UUID],
     artifacts: Artifacts,
     answer: dict[str, Any],
     name: str,
@@ -161,7 +189,7 @@ def test_a_file_with_many_bad_rows_waits_for_an_approval_that_sees_them(  # noqa
     path.write_text("city,degrees\nOslo,4.5\n,1\nRome,-100\n")
     with ThreadPoolExecutor(1) as pool:
         ending = pool.submit(ingest_file, str(path), contract=CONTRACT, approve_within_seconds=30, return_state=True)
-        waiting = waiting_run("load-w.csv")
+        waiting = waiting_for_approval(prefect, "w.csv")
         assert not (home / "data.db").exists() or query(home, "SELECT name FROM sqlite_master WHERE name = 'w'") == []
         prefect.resume_flow_run(waiting, run_input=answer)
         state = ending.result()
@@ -243,15 +271,3 @@ def test_a_database_that_is_not_there_is_named_after_a_few_attempts(
     state = ingest_file(str(path), database_url=url, return_state=True)
     assert "x.csv was not loaded: connection" in str(state.message)
     assert "hush" not in str(state.message)
-
-
-@pytest.mark.parametrize("name", ["order_reservations.csv", "Measurement Events.csv", "mine.csv"])
-def test_a_files_name_does_not_lead_to_a_table_that_another_flow_has_yet_to_make(
-    home: Path, tmp_path: Path, name: str
-) -> None:
-    (tmp_path / name).write_text("order_id\nforged\n")
-    reserved = ["order_reservations", "measurement_events", "MINE"]
-    state = ingest_file(str(tmp_path / name), reserved_tables=reserved, return_state=True)
-    assert state.is_failed()
-    assert "is kept for another flow" in str(state.message)
-    assert not (home / "data.db").exists() or query(home, "SELECT name FROM sqlite_master") == []

@@ -280,11 +280,6 @@ def test_a_files_name_does_not_put_rows_into_another_flows_table(written: Any, d
     assert query(database, "SELECT order_id FROM order_reservations") == [("x",)]
 
 
-def test_a_files_name_does_not_lead_to_a_table_that_is_kept_for_another_flow(written: Any, database: Path) -> None:
-    message = refusal(written("Mine.csv", "a\nx\n"), database, None, reserved_tables=["MINE"])
-    assert message == "Mine.csv: the table 'mine' is kept for another flow (reserved_tables)"
-
-
 @pytest.mark.parametrize(
     ("file", "table"),
     [("Orders 2026-03.csv.gz", "orders_2026_03"), ("weather.CSV", "weather"), ("a.b.jsonl", "a_b"), ("x.zip", "x")],

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 
 from sluice.loading import load_file
 from sluice.loading.contract import parse_contract
-from sluice.loading.errors import RefusedFile
+from sluice.loading.errors import RefusedFile, TargetFailed
 from sluice.loading.report import LoadReport
 from sluice.loading.targets import Destination, FileVersion
 from sluice.loading.targets.register import load_key
@@ -140,3 +142,19 @@ def test_where_the_time_of_making_is_not_known_version_and_content_decide() -> N
     known = load_key(to, FileVersion("x.csv", "1-2-3", "d"))
     assert known == load_key(to, FileVersion("y.csv", "1-2-3", "d", None))
     assert known != load_key(to, FileVersion("x.csv", "1-2-3", "d", 5))
+
+
+def test_a_register_of_an_older_version_is_named_with_the_statements_that_mend_it(path: Path, database: Path) -> None:
+    load(path, database)
+    with closing(sqlite3.connect(database)) as connection:
+        for column in ("made_ns", "row_count"):
+            connection.execute(f"ALTER TABLE sluice_loads DROP COLUMN {column}")
+    path.write_text("id\n3\n")
+    with pytest.raises(TargetFailed, match="older version of Sluice") as failed:
+        load(path, database)
+    assert not failed.value.transient
+    (statements,) = re.findall(r"\((ALTER .*?)\), ", str(failed.value))
+    with closing(sqlite3.connect(database)) as connection:
+        connection.executescript(statements)
+    load(path, database)
+    assert ids(database) == [1, 2, 3]
