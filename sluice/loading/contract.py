@@ -24,6 +24,16 @@ class ContractPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
 
 
+class DescribedPart(ContractPart):
+    """Has what the standard lets be said to readers and to other programs; nothing here follows from it."""
+
+    standard: Annotated[str | None, Field(alias="$schema")] = None
+    """The address of the JSON Schema of the standard."""
+    name: str | None = None
+    title: str | None = None
+    description: str | None = None
+
+
 class Constraints(ContractPart):
     """What each value of a column must satisfy; an empty value only fails ``required``."""
 
@@ -61,6 +71,9 @@ class ContractField(ContractPart):
     format: str = "default"
     title: str | None = None
     description: str | None = None
+    example: Any = None
+    """For readers, as ``rdf_type`` is for other programs; nothing here follows from them."""
+    rdf_type: str | None = None
     constraints: Constraints = Constraints()
     decimal_char: Character = "."
     group_char: Character | None = None
@@ -104,7 +117,7 @@ _FORMATS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-class FileSchema(ContractPart):
+class FileSchema(DescribedPart):
     """A Table Schema."""
 
     fields: tuple[ContractField, ...]
@@ -131,7 +144,7 @@ class FileSchema(ContractPart):
                 yield ("fields", position, *key), said
 
 
-class FileDialect(ContractPart):
+class FileDialect(DescribedPart):
     """A Table Dialect. What is not given is found out, or the file is refused as ambiguous."""
 
     delimiter: Character | None = None
@@ -168,12 +181,20 @@ class LoadRules(BaseModel):
     """XML: the name of the element that is a row."""
 
 
-class Contract(ContractPart):
+class Contract(DescribedPart):
     """What files of one kind must look like, and where their rows go."""
 
-    name: str | None = None
-    title: str | None = None
-    description: str | None = None
+    type: Literal["table"] | None = None
+    profile: str | None = None
+    """For readers and other programs, as the following; nothing here follows from them."""
+    mediatype: str | None = None
+    homepage: str | None = None
+    version: str | None = None
+    created: Any = None
+    keywords: Any = None
+    sources: Any = None
+    licenses: Any = None
+    contributors: Any = None
     path: str | None = None
     """A glob for the files' names, such as ``orders-*.csv``."""
     format: str | None = None

@@ -31,6 +31,8 @@ class ColumnLook:
         self._exponents = False
         self._decimals: set[int] = set()
         """The numbers of decimals that fractions have."""
+        self._different: set[str] = set()
+        """Two of the fractions, if there are two that differ."""
         self._round = False
         """Whether there is a fraction like 3.0, which ends with its only zero."""
         self._padded = False
@@ -47,13 +49,14 @@ class ColumnLook:
         """The narrowest type that gives every value back as it was written; ``null`` where there is none.
 
         Fractions become floating-point numbers if the same digits can be made of them again: all have as many decimals
-        (1.50, 2.75), or all are as short as they can be (1.5, 2.75 or 1.5, 2.0).
+        (1.50, 2.75), or all are as short as they can be (1.5, 2.75 or 1.5, 2.0). A single 3.10 does not tell.
         """
         if self._is_text:
             return pa.string()
         if not self._fractions:
             return pa.int64() if self._integers else pa.null()
-        fixed = len(self._decimals) == 1 and not self._integers and not self._exponents
+        several = len(self._different) > 1
+        fixed = several and len(self._decimals) == 1 and not self._integers and not self._exponents
         shortest = not self._padded and not (self._round and self._integers)
         return pa.float64() if not self._large and (fixed or shortest) else pa.string()
 
@@ -95,6 +98,8 @@ class ColumnLook:
         if not _are_exact(doubtful):
             return False
         self._fractions = True
+        if len(self._different) < 2:  # noqa: PLR2004 - see there
+            self._different.update(pc.unique(found)[:2].to_pylist())
         self._exponents |= bool(pc.any(has_exponent).as_py())
         decimals = pc.subtract(pc.subtract(lengths, points), 1).filter(pc.invert(has_exponent))
         ends_in_zero = pc.ends_with(found.filter(pc.invert(has_exponent)), "0")

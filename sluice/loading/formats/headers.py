@@ -12,6 +12,7 @@ from sluice.loading.showing import content
 _NUMBER: Final = re.compile(r"[-+]?(?:[0-9]+(?:[.,' ][0-9]+)*|[.,][0-9]+)(?:[eE][-+]?[0-9]+)?%?")
 _DATE: Final = re.compile(r"[0-9]{1,4}[-/.][0-9]{1,2}[-/.][0-9]{1,4}(?:[T ][0-9:.,+Z-]*)?")
 _YEAR: Final = re.compile(r"1[5-9][0-9]{2}|20[0-9]{2}|21[0-9]{2}")
+_ADDRESS: Final = re.compile(r"[^@\s]+@[^@\s]+|[A-Za-z][A-Za-z0-9+.-]*://\S+")
 _ENOUGH_ROWS: Final = 2
 
 
@@ -21,6 +22,7 @@ def check_header(header: Sequence[str], rows: Sequence[Sequence[str]], *, label:
     Raises `AmbiguousFile` where it may as well be a row: a value of it looks like the values below.
     """
     _check_named(header, rows, label, line)
+    _check_single(header, rows, label, line)
     doubtful = None
     certain = None
     for position, name in enumerate(header):
@@ -29,6 +31,8 @@ def check_header(header: Sequence[str], rows: Sequence[Sequence[str]], *, label:
         if kind is None:
             if len(values) >= _ENOUGH_ROWS and _kind(values[0]) and all(map(_kind, values)):
                 certain = certain or name
+            elif _is_like(name.strip(), values):
+                doubtful = doubtful if doubtful is not None else name
         elif kind is _YEAR and values and not all(map(_YEAR.fullmatch, values)):
             continue
         elif all((_kind(value) is _DATE) == (kind is _DATE) and _kind(value) for value in values):
@@ -42,7 +46,36 @@ def check_header(header: Sequence[str], rows: Sequence[Sequence[str]], *, label:
         )
     if certain is not None:
         return f"line {line}: {content(certain, 40)!r} is text above values that are not"
-    return f"line {line}: nothing in it looks like a value"
+    return f"line {line}: nothing in it looks like a value; if it is a row, say `header: false`"
+
+
+def _is_like(name: str, values: Sequence[str]) -> bool:
+    """Whether a text can be one of the values below it: it is one of them, or made as all of them are."""
+    if not name or len(values) < _ENOUGH_ROWS or any(map(_kind, values)):
+        return False
+    if name in values:
+        return True
+    shape = _shape(name)
+    return shape is not None and all(_shape(value) == shape for value in values)
+
+
+def _shape(text: str) -> str | None:
+    """What addresses and numbers of articles are made like: ``DE-0042`` as ``aa-9999``; None for words."""
+    if _ADDRESS.fullmatch(text):
+        return "://" if "://" in text else "@"
+    if not any(map(str.isdecimal, text)):
+        return None
+    return "".join("9" if one.isdecimal() else "a" if one.isalpha() else one for one in text)
+
+
+def _check_single(header: Sequence[str], rows: Sequence[Sequence[str]], label: str, line: int) -> None:
+    """Refuse a line with names that stands there again further down."""
+    if not any(_kind(name.strip()) for name in header) and list(header) in [list(row) for row in rows]:
+        raise AmbiguousFile(
+            f"{label}: line {line} stands there again further down, so that it is a row, or several files were put one "
+            "behind the other: send those one by one; if it is a row, say `dialect: {header: false}` in a contract, "
+            "and if both are meant, `dialect: {header: true}`"
+        )
 
 
 def _check_named(header: Sequence[str], rows: Sequence[Sequence[str]], label: str, line: int) -> None:

@@ -161,6 +161,35 @@ def test_other_first_lines_are_headers(written: Any, header: str) -> None:
     assert table(written(content))[0] == header.split(",")
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["Ann,Oslo", "Bob,Rome", "Cid,Oslo"],
+        ["ann@example.org,x", "bob@example.org,y", "cid@example.org,z"],
+        ["Ann,DE-0042", "Bob,FR-0001", "Cid,IT-7000"],
+        ["Ann,https://a.example/x", "Bob,https://a.example/y", "Cid,ftp://a.example/"],
+    ],
+)
+def test_a_first_line_of_text_that_is_made_as_the_values_below_is_refused(written: Any, rows: list[str]) -> None:
+    message = refusal(written("\n".join(rows)), kind=AmbiguousFile)
+    assert "line 1 can be the names of the columns or a row" in message
+    names = "who,what\n"
+    assert table(written(names + "\n".join(rows)))[0] == ["who", "what"]
+    assert table(written("\n".join(rows)), {"dialect": {"header": True}})[0] == rows[0].split(",")
+
+
+@pytest.mark.parametrize("rows", ["Ann,Oslo\nBob,Rome\n", "q1,x1\nq1 sum,7\n", "name,city\nAnn,\n"])
+def test_a_first_line_of_words_is_a_header_and_the_report_says_what_else_it_could_be(written: Any, rows: str) -> None:
+    found = reading(written(rows))
+    assert found.columns == rows.partition("\n")[0].split(",")
+    assert "if it is a row, say `header: false`" in found.evidence["header"]
+
+
+def test_names_that_stand_there_again_are_two_files_put_together(written: Any) -> None:
+    message = refusal(written("name,n\nAnn,1\nname,n\nBob,2\n"), kind=AmbiguousFile)
+    assert "line 1 stands there again further down" in message
+
+
 def test_a_file_without_header_is_read_by_the_names_of_its_contract(written: Any) -> None:
     fields = {"schema": {"fields": [{"name": "id"}, {"name": "name"}]}}
     path = written("1,Ann\n2,Bob\n")
