@@ -69,7 +69,7 @@ import json, sys
 from pydantic import SecretStr
 from sluice import Budget
 from sluice.loading import load_file
-from sluice.loading.contract import parse_contract
+from sluice.loading.contracts.contract import parse_contract
 path, url, contract = sys.argv[1:]
 report = load_file(
     path, url, contract=parse_contract(json.loads(contract)), table="orders",

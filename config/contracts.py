@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from config.faults import describe
 from sluice.errors import UnreadableYaml
-from sluice.loading.contract import Contract
-from sluice.loading.contract_files import ENDINGS, WrittenContract, contracts_in
+from sluice.loading.contracts.contract import Contract
+from sluice.loading.contracts.contract_files import ENDINGS, WrittenContract, contracts_in
 from sluice.yaml_file import Document, read_yaml
 
 
@@ -49,7 +49,9 @@ def _problems(one: WrittenContract) -> Iterator[str]:
         for key, said in describe(error, Contract):
             yield f"{one.document.where((*one.key, *key))}: {'.'.join(map(str, key))}: {said}"
         return
-    from sluice.loading.columns import check_fields  # it costs a quarter of a second, for projects with contracts
+    from sluice.loading.columns.load_column import (
+        check_fields,
+    )  # it costs a quarter of a second, for projects with contracts
 
     for key, said in [*contract.problems(), *check_fields(contract)]:
         yield f"{one.document.where((*one.key, *key))}: {'.'.join(map(str, key))}: {said}"

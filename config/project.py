@@ -26,7 +26,7 @@ from events.rule import Rule, RuleSet
 from events.rule_model import PARTS_ONLY, RuleSpec
 from events.rule_parts import RuleProblems
 from events.suggest import did_you_mean
-from sluice.loading.contract import Contract
+from sluice.loading.contracts.contract import Contract
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 ProjectName = Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$")]

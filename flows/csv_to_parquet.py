@@ -24,7 +24,7 @@ from prefect.states import Completed
 from sluice import Budget, open_file, visible
 from sluice.files import directory_of
 from sluice.loading.formats import read
-from sluice.loading.source import ENDINGS, members
+from sluice.loading.reading.source import ENDINGS, members
 
 DEPLOYMENT: Final = {"memory_mb": 1024, "time_seconds": 1800}
 

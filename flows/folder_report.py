@@ -20,7 +20,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from sluice import Budget, in_markdown, open_file, visible
 from sluice.loading.formats import read
-from sluice.loading.source import members
+from sluice.loading.reading.source import members
 
 
 def file_version(_context: TaskRunContext, parameters: Mapping[str, Any]) -> str:

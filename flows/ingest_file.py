@@ -28,9 +28,9 @@ from pydantic import BaseModel, Field, SecretStr
 
 from sluice import Budget, OverBudget, SignalRejected, SignalTimeout, visible, wait_for_signal
 from sluice.loading import Contract, LoadReport, NeedsApproval, RefusedFile, TargetFailed, load_file
-from sluice.loading.contract_files import contract_for, project_contracts, read_contract
+from sluice.loading.contracts.contract_files import contract_for, project_contracts, read_contract
 from sluice.loading.load import display, past_loads
-from sluice.loading.pages import artifact_key, bad_rows_page, load_page, trend_page
+from sluice.loading.reporting.pages import artifact_key, bad_rows_page, load_page, trend_page
 
 DEPLOYMENT: Final = {"memory_mb": 1024, "time_seconds": 1800}
 

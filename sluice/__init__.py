@@ -6,10 +6,10 @@ importing this needs neither.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sluice.errors import FileChanged, FileRefused, OverBudget, SignalRejected, SignalTimeout, TableRefused
+from sluice.lazily import imported_from
 
 if TYPE_CHECKING:
     from sluice.budgets import Budget
@@ -51,9 +51,4 @@ _HOMES = {
     "wait_for_signal_async": "sluice.waiting",
 }
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(home), name)
+__getattr__ = imported_from(__name__, _HOMES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sluice.errors import TableRefused
@@ -146,6 +147,7 @@ def table_key(name: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).strip()
 
 
+@cache
 def owners_table() -> Table:
     """The table of claims; `claim_table` makes it where it is not there."""
     import sqlalchemy as sa

@@ -1,4 +1,4 @@
-"""`make lint`: no class name stands for two things, and no room or module of the services outgrows its reader.
+"""`make lint`: no class name stands for two things, and no room or module outgrows its reader.
 
 Prints what is wrong, a line for each, and exits with 1. Modules that are longer than allowed are listed here with their
 length of today, which may only shrink.
@@ -13,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PRODUCT = ("config", "demo", "events", "flows", "services", "sluice")
+ROOMS = ("services", "sluice/loading")
 MOST_LINES = 350
 MOST_MODULES = 12
 LONG = {
@@ -58,7 +59,7 @@ def problems() -> list[str]:
         if len(where) > 1:
             found.append(f"the class name {name} stands for two things: in {' and in '.join(where)}")
     for room, modules in sorted(rooms.items()):
-        if modules > MOST_MODULES and room.is_relative_to(ROOT / "services"):
+        if modules > MOST_MODULES and any(room.is_relative_to(ROOT / one) for one in ROOMS):
             found.append(
                 f"{room.relative_to(ROOT)} has {modules} modules, and {MOST_MODULES} is the most: make rooms in it"
             )

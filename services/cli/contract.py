@@ -46,7 +46,7 @@ def infer(
         known["sluice"] = {"row_tag": row_tag}
 
     def work() -> None:
-        from sluice.loading.contract_files import read_contract
+        from sluice.loading.contracts.contract_files import read_contract
         from sluice.loading.trial import draft_for
 
         found = draft_for(file.resolve(), read_contract(known))
@@ -74,7 +74,7 @@ def try_(
     """Say what loading FILE would do, and load nothing; exit code 1 if it would be refused."""
 
     def work() -> None:
-        from sluice.loading.contract_files import contract_for, read_contract
+        from sluice.loading.contracts.contract_files import contract_for, read_contract
         from sluice.loading.trial import try_file
 
         settings = load_settings()

@@ -5,15 +5,16 @@ Needs the extra ``flows`` (pyarrow and the drivers of the databases); importing 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from sluice.lazily import imported_from
 from sluice.loading.errors import AmbiguousFile, RefusedFile, TargetFailed
 
 if TYPE_CHECKING:
-    from sluice.loading.contract import Contract
+    from sluice.loading.contracts.contract import Contract
+    from sluice.loading.contracts.contract_files import contract_for, project_contracts
     from sluice.loading.load import load_file
-    from sluice.loading.report import BadRows, LoadReport
+    from sluice.loading.reporting.report import BadRows, LoadReport
     from sluice.loading.transfer import NeedsApproval
 
 __all__ = [
@@ -24,20 +25,19 @@ __all__ = [
     "NeedsApproval",
     "RefusedFile",
     "TargetFailed",
+    "contract_for",
     "load_file",
+    "project_contracts",
 ]
 
 _HOMES = {
-    "BadRows": "sluice.loading.report",
-    "Contract": "sluice.loading.contract",
-    "LoadReport": "sluice.loading.report",
+    "BadRows": "sluice.loading.reporting.report",
+    "Contract": "sluice.loading.contracts.contract",
+    "LoadReport": "sluice.loading.reporting.report",
     "NeedsApproval": "sluice.loading.transfer",
+    "contract_for": "sluice.loading.contracts.contract_files",
     "load_file": "sluice.loading.load",
+    "project_contracts": "sluice.loading.contracts.contract_files",
 }
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(home), name)
+__getattr__ = imported_from(__name__, _HOMES)

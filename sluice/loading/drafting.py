@@ -11,13 +11,13 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sluice.loading.contract import Contract, ContractField
-from sluice.loading.conversion import conversion_of, timestamps
-from sluice.loading.converted import Conversion
+from sluice.loading.checking.uniqueness import UniqueColumns
+from sluice.loading.columns.conversion import conversion_of, timestamps
+from sluice.loading.columns.converted import Conversion
+from sluice.loading.columns.inference import ColumnLook
+from sluice.loading.contracts.contract import Contract, ContractField
 from sluice.loading.file_rows import FileRows
-from sluice.loading.inference import ColumnLook
 from sluice.loading.names import as_dropped, table_of, without_packing
-from sluice.loading.uniqueness import UniqueColumns
 
 _WORDS: Final = ("NULL", "null", "NA", "N/A", "n/a", "NaN", "nan", "None", "none", "-", "?")
 """What programs write for no value. They are taken for that where the rest of a column then has a type."""

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sluice.loading.batch import Reading, RowBatch
-from sluice.loading.contract import Contract
+from sluice.loading.contracts.contract import Contract
 from sluice.loading.errors import RefusedFile
 from sluice.loading.formats import read
 from sluice.loading.names import column_key
+from sluice.loading.reading.batch import Reading, RowBatch
+from sluice.loading.reading.source import Member
 from sluice.loading.showing import content
-from sluice.loading.source import Member
 
 OnProgress = Callable[[float, int], None]
 """Is told the share of the file that has been read, from 0 to 1, and the number of rows so far."""

@@ -19,21 +19,21 @@ from sluice.budgets import Budget
 from sluice.display import visible
 from sluice.errors import FileChanged, FileRefused, TableRefused
 from sluice.files import OpenedFile, open_file
-from sluice.loading.batch import Reading, RowBatch
-from sluice.loading.contract import Contract, FileDialect, LoadRules
+from sluice.loading.checking.inspection import begin, inspect
+from sluice.loading.checking.rejects import TOLD
+from sluice.loading.contracts.contract import Contract, FileDialect, LoadRules
 from sluice.loading.errors import AlreadyLoaded, RefusedFile
 from sluice.loading.file_rows import FileRows, OnProgress, file_rows
-from sluice.loading.inspection import begin, inspect
 from sluice.loading.masking import masking_of, masks_of
 from sluice.loading.names import NameFromFile, as_dropped, original_name, table_of, without_packing
-from sluice.loading.rejects import TOLD
-from sluice.loading.report import LoadReport
+from sluice.loading.reading.batch import Reading, RowBatch
+from sluice.loading.reading.source import members
+from sluice.loading.reading.unpacking import FileView
+from sluice.loading.reporting.report import LoadReport
 from sluice.loading.showing import hiding
-from sluice.loading.source import members
 from sluice.loading.targets import Destination, FileVersion, open_target
 from sluice.loading.targets.plan import PastLoad
 from sluice.loading.transfer import LookedAt, Transfer
-from sluice.loading.unpacking import FileView
 
 BUDGET: Final = Budget()
 _PIECE_BYTES: Final = 1024 * 1024

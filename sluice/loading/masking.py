@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import SecretStr
 
-from sluice.loading.contract import Contract, Mask
+from sluice.loading.contracts.contract import Contract, Mask
 from sluice.loading.errors import RefusedFile
 
 SECRET_VARIABLE: Final = "SLUICE_MASKING_SECRET"  # noqa: S105 - its name

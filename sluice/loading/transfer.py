@@ -9,15 +9,15 @@ from pathlib import Path
 import pyarrow as pa
 
 from sluice.files import OpenedFile, watched_folder
-from sluice.loading.checking import CheckedBatch, check_batch
-from sluice.loading.contract import Contract, LoadRules
+from sluice.loading.checking.checked_batch import CheckedBatch, check_batch
+from sluice.loading.checking.inspection import Inspection, inspect, said_of
+from sluice.loading.checking.rejects import RejectedRows
+from sluice.loading.contracts.contract import Contract, LoadRules
 from sluice.loading.errors import RefusedFile
 from sluice.loading.file_rows import FileRows, OnProgress
-from sluice.loading.inspection import Inspection, inspect, said_of
 from sluice.loading.masking import Masking
 from sluice.loading.names import REJECTED_ENDING, column_names
-from sluice.loading.rejects import RejectedRows
-from sluice.loading.report import BadRows, LoadReport, bad_rows, columns_told
+from sluice.loading.reporting.report import BadRows, LoadReport, bad_rows, columns_told
 from sluice.loading.targets import Destination, FileVersion, LoadPlan, TableLoad, Target
 from sluice.protocol import REJECTED_FOLDER
 
@@ -165,8 +165,9 @@ class Transfer:
         load.write(pa.RecordBatch.from_arrays(arrays, schema=plan.schema), checked.places)
 
     def _empty_shares(self, plan: LoadPlan) -> dict[str, float]:
-        told = [one for one in columns_told(self.found, plan.schema.names, plan.schema) if one["type"] != "nothing"]
-        return {str(one["column"]): round(one["empty_share"], 4) for one in told}
+        loaded = zip(self.found.columns, self.found.profiles, strict=True)
+        shares = [round(profile.empty_share, 4) for column, profile in loaded if not column.dropped]
+        return dict(zip(plan.schema.names, shares, strict=True))
 
     def _as_there(self, plan: LoadPlan, schema: pa.Schema) -> pa.Schema:
         """The columns with the types of the table that is there; rows whose values do not fit them are bad."""

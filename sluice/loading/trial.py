@@ -10,12 +10,12 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from sluice.budgets import Budget
-from sluice.loading.contract import Contract
+from sluice.loading.contracts.contract import Contract
 from sluice.loading.drafting import draft_contract
 from sluice.loading.file_rows import file_rows
 from sluice.loading.load import BUDGET, LoadRequest, destination, display, look_at, opened
-from sluice.loading.report import BadRows, bad_rows, columns_told
-from sluice.loading.source import members
+from sluice.loading.reading.source import members
+from sluice.loading.reporting.report import BadRows, bad_rows, columns_told
 from sluice.loading.targets import LoadPlan, open_target
 
 

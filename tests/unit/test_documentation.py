@@ -11,8 +11,8 @@ import yaml
 from config.project import load_project
 from config.settings import CHECKOUT
 from services.deployments.declared import read_declarations
-from sluice.loading.columns import check_fields
-from sluice.loading.contract import (
+from sluice.loading.columns.load_column import check_fields
+from sluice.loading.contracts.contract import (
     Constraints,
     ContractField,
     FileDialect,

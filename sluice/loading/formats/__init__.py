@@ -1,4 +1,4 @@
-"""How files of each format are read: one module each, and the choice among them by the end of the name."""
+"""How files of each format are read: a room for each kind of them, and the choice by the end of the name."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Final, NamedTuple
 
-from sluice.loading.batch import Reading, RowBatch
-from sluice.loading.contract import Contract
+from sluice.loading.contracts.contract import Contract
 from sluice.loading.errors import RefusedFile
 from sluice.loading.names import column_key
+from sluice.loading.reading.batch import Reading, RowBatch
+from sluice.loading.reading.source import Member, packing_of
 from sluice.loading.showing import content
-from sluice.loading.source import Member, packing_of
 
 Reader = Callable[[Member, Contract | None], Reading]
 
@@ -30,14 +30,16 @@ class Format(NamedTuple):
 
 
 FORMATS: Final = (
-    Format("delimited text", (".csv", ".tsv", ".tab", ".psv", ".txt"), True, "delimited", "read_delimited"),
-    Format("fixed width", (".fwf",), True, "fixed_width", "read_fixed_width"),
-    Format("JSON", (".json",), True, "json_rows", "read_json"),
-    Format("JSON Lines", (".jsonl", ".ndjson"), True, "json_rows", "read_json_lines"),
-    Format("XML", (".xml",), True, "xml_rows", "read_xml"),
-    Format("Parquet", (".parquet",), False, "parquet", "read_parquet"),
-    Format("Arrow", (".arrow", ".arrows", ".feather", ".ipc"), False, "arrow", "read_arrow"),
-    Format("Excel", (".xlsx", ".xlsm", ".xls", ".ods"), False, "excel", "read_excel"),
+    Format(
+        "delimited text", (".csv", ".tsv", ".tab", ".psv", ".txt"), True, "delimited.delimited_text", "read_delimited"
+    ),
+    Format("fixed width", (".fwf",), True, "text.fixed_width", "read_fixed_width"),
+    Format("JSON", (".json",), True, "text.json_rows", "read_json"),
+    Format("JSON Lines", (".jsonl", ".ndjson"), True, "text.json_rows", "read_json_lines"),
+    Format("XML", (".xml",), True, "text.xml_rows", "read_xml"),
+    Format("Parquet", (".parquet",), False, "columnar.parquet", "read_parquet"),
+    Format("Arrow", (".arrow", ".arrows", ".feather", ".ipc"), False, "columnar.arrow", "read_arrow"),
+    Format("Excel", (".xlsx", ".xlsm", ".xls", ".ods"), False, "spreadsheets.excel", "read_excel"),
 )
 _BINARY: Final = {
     b"PAR1": "a Parquet file",

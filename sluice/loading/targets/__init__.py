@@ -69,6 +69,6 @@ def _opened(url: sa.URL) -> Target:
 
             return ParquetTarget(url)
         case _:
-            from sluice.loading.targets.database import DatabaseTarget
+            from sluice.loading.targets.database import DatabaseTarget, engine_for
 
-            return DatabaseTarget(sa.create_engine(url, poolclass=sa.NullPool, hide_parameters=True))
+            return DatabaseTarget(engine_for(url))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, Self
 
 import pyarrow as pa
@@ -31,6 +31,18 @@ from sluice.tables import claim_table, owners_table, table_stays
 
 STAGING: Final = "sluice_staging"
 """The temporary table that rows to be merged into another are in first."""
+
+
+@lru_cache(maxsize=16)
+def engine_for(url: sa.URL, set_up: Callable[[Any, Any], None] | None = None) -> sa.Engine:
+    """It has no connection open between two uses; it is kept because it keeps the statements that it has compiled.
+
+    ``set_up`` is called with each connection of the driver that is made.
+    """
+    engine = sa.create_engine(url, poolclass=sa.NullPool, hide_parameters=True)
+    if set_up is not None:
+        sa.event.listen(engine, "connect", set_up)
+    return engine
 
 
 class DatabaseTarget:

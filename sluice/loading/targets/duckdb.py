@@ -18,7 +18,7 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.sql.compiler import GenericTypeCompiler
 
-from sluice.loading.targets.database import DatabaseTarget, run
+from sluice.loading.targets.database import DatabaseTarget, engine_for, run
 from sluice.loading.targets.plan import Destination, LoadPlan, TableColumn
 from sluice.loading.targets.writing import InsertWriter, Writer
 
@@ -63,7 +63,7 @@ class DuckdbTarget(DatabaseTarget):
         file.parent.mkdir(parents=True, exist_ok=True)
         self._turn = _TURNS[str(file)]
         named = sa.URL.create("duckdb+sluice", database=str(file))
-        super().__init__(sa.create_engine(named, poolclass=sa.NullPool, hide_parameters=True))
+        super().__init__(engine_for(named))
 
     @contextmanager
     def _begun(self, connection: sa.Connection) -> Iterator[None]:
@@ -111,7 +111,7 @@ class ArrowWriter(InsertWriter):
         connection.unregister(_BATCH)
 
 
-class _Connection:
+class _DuckdbConnection:
     """What the standard calls a connection: DuckDB's cursors are connections of their own, with a transaction each."""
 
     def __init__(self, file: str) -> None:
@@ -121,11 +121,11 @@ class _Connection:
         self.execute = self._connection.execute
         self.close = self._connection.close
 
-    def cursor(self) -> _Cursor:
-        return _Cursor(self._connection)
+    def cursor(self) -> _DuckdbCursor:
+        return _DuckdbCursor(self._connection)
 
 
-class _Cursor:
+class _DuckdbCursor:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
 
@@ -172,7 +172,7 @@ class ArrowDuckdb(DefaultDialect):
 
     def connect(self, *_: Any, **options: Any) -> Any:
         """Open the file, as soon as no other process has it open."""
-        return _Connection(options["database"])
+        return _DuckdbConnection(options["database"])
 
     def initialize(self, connection: sa.Connection) -> None:
         """Nothing has to be asked."""

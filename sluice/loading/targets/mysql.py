@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from sluice.loading.errors import TargetFailed
-from sluice.loading.targets.database import STAGING, DatabaseTarget, run
+from sluice.loading.targets.database import STAGING, DatabaseTarget, engine_for, run
 from sluice.loading.targets.plan import Destination, LoadPlan, TableColumn
 from sluice.loading.targets.writing import InsertWriter, RowRefused, Writer
 from sluice.tables import table_key
@@ -30,8 +30,7 @@ class MysqlTarget(DatabaseTarget):
 
     def __init__(self, url: sa.URL) -> None:
         named = url.set(drivername=f"{url.drivername}+pymysql") if "+" not in url.drivername else url
-        super().__init__(sa.create_engine(named, poolclass=sa.NullPool, hide_parameters=True))
-        sa.event.listen(self._engine, "connect", _set_up)
+        super().__init__(engine_for(named, _set_up))
 
     @contextmanager
     def _transaction(self, connection: sa.Connection, to: Destination) -> Iterator[None]:

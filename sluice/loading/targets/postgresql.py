@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import sqlalchemy as sa
 
-from sluice.loading.targets.database import DatabaseTarget
+from sluice.loading.targets.database import DatabaseTarget, engine_for
 from sluice.loading.targets.plan import Destination, LoadPlan
 from sluice.loading.targets.writing import BATCHES_REMEMBERED, InsertWriter, Refusal, Writer
 from sluice.tables import table_key
@@ -24,8 +24,7 @@ class PostgresTarget(DatabaseTarget):
 
     def __init__(self, url: sa.URL) -> None:
         named = url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
-        super().__init__(sa.create_engine(named, poolclass=sa.NullPool, hide_parameters=True))
-        sa.event.listen(self._engine, "connect", _set_up)
+        super().__init__(engine_for(named, _set_up))
 
     @contextmanager
     def _transaction(self, connection: sa.Connection, to: Destination) -> Iterator[None]:

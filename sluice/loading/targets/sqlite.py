@@ -21,7 +21,7 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 
 from sluice.loading.errors import RefusedFile
-from sluice.loading.targets.database import DatabaseTarget, run
+from sluice.loading.targets.database import DatabaseTarget, engine_for, run
 from sluice.loading.targets.plan import Destination, LoadPlan, TableColumn
 from sluice.loading.targets.writing import InsertWriter, Refusal, RowRefused, Writer
 
@@ -64,7 +64,7 @@ class SqliteTarget(DatabaseTarget):
         file = Path(url.database)
         file.parent.mkdir(parents=True, exist_ok=True)
         named = sa.URL.create("sqlite+sluice_adbc", database=str(file.resolve()))
-        super().__init__(sa.create_engine(named, poolclass=sa.NullPool, hide_parameters=True))
+        super().__init__(engine_for(named))
 
     @contextmanager
     def _begun(self, connection: sa.Connection) -> Iterator[None]:
@@ -170,22 +170,22 @@ def _as_stored(values: pa.Array) -> pa.Array:
     return values.cast(pa.string()) if textual else values
 
 
-class _Cursor(dbapi.Cursor):
+class _SqliteCursor(dbapi.Cursor):
     @property
     def description(self) -> Any:
         """None after what returns no rows, as the standard says."""
         return super().description or None
 
 
-class _Connection(dbapi.Connection):
-    def cursor(self, **options: Any) -> _Cursor:
-        return _Cursor(self, options.get("adbc_stmt_kwargs"), dbapi_backend=self._backend)
+class _SqliteConnection(dbapi.Connection):
+    def cursor(self, **options: Any) -> _SqliteCursor:
+        return _SqliteCursor(self, options.get("adbc_stmt_kwargs"), dbapi_backend=self._backend)
 
 
-def _connect(file: str | None) -> _Connection:
+def _connect(file: str | None) -> _SqliteConnection:
     database = adbc_driver_sqlite.connect(file)
     try:
-        return _Connection(database, adbc_driver_manager.AdbcConnection(database), autocommit=True)
+        return _SqliteConnection(database, adbc_driver_manager.AdbcConnection(database), autocommit=True)
     except BaseException:
         database.close()
         raise

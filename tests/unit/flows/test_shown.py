@@ -8,7 +8,7 @@ import pytest
 
 from flows import folder_report, ingest_file
 from sluice.loading.load import display
-from sluice.loading.report import BadRows, LoadReport
+from sluice.loading.reporting.report import BadRows, LoadReport
 from tests.support.hidden import HOSTILE, hidden_in
 
 

@@ -10,11 +10,11 @@ import pytest
 
 from sluice.budgets import Budget
 from sluice.errors import OverBudget
-from sluice.loading.batch import Reading
-from sluice.loading.contract import Contract, parse_contract
+from sluice.loading.contracts.contract import Contract, parse_contract
 from sluice.loading.errors import RefusedFile
 from sluice.loading.formats import read
-from sluice.loading.source import members
+from sluice.loading.reading.batch import Reading
+from sluice.loading.reading.source import members
 
 
 def written(directory: Path, name: str, content: bytes | str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from sluice.loading.contract import parse_contract
+from sluice.loading.contracts.contract import parse_contract
 
 
 def test_a_contract_is_a_data_resource_with_keys_of_our_own_under_sluice() -> None:

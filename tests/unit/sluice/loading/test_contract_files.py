@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice.loading.contract_files import contract_for, fits, project_contracts
+from sluice.loading.contracts.contract_files import contract_for, fits, project_contracts
 from sluice.loading.errors import RefusedFile
 
 

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from sluice.budgets import Budget
 from sluice.errors import OverBudget
-from sluice.loading.batch import Reading
-from sluice.loading.contract import parse_contract
+from sluice.loading.contracts.contract import parse_contract
 from sluice.loading.errors import AmbiguousFile, RefusedFile
-from sluice.loading.formats import blocks as blocks_module
 from sluice.loading.formats import read
-from sluice.loading.source import members
+from sluice.loading.formats.delimited import blocks as blocks_module
+from sluice.loading.reading.batch import Reading
+from sluice.loading.reading.source import members
 
 
 def reading(path: Path, contract: dict[str, Any] | None = None, budget: Budget | None = None) -> Reading:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sluice.loading import AmbiguousFile, load_file
-from sluice.loading.contract import Contract, parse_contract
+from sluice.loading.contracts.contract import Contract, parse_contract
 from sluice.loading.drafting import pattern_of
 from sluice.loading.trial import draft_for, try_file
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sluice.loading.inference import ColumnLook
+from sluice.loading.columns.inference import ColumnLook
 
 INTEGER, REAL, TEXT = pa.int64(), pa.float64(), pa.string()
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.loading.formats.nested import json_text
+from sluice.loading.formats.columnar.nested import json_text
 from tests.unit.sluice.loading.reading import refusal, rows, seen, table, written
 
 

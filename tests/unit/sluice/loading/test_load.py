@@ -19,9 +19,10 @@ import pytest
 from sluice.budgets import Budget
 from sluice.errors import OverBudget
 from sluice.loading import load_file
-from sluice.loading.contract import parse_contract
+from sluice.loading.contracts.contract import parse_contract
 from sluice.loading.errors import AmbiguousFile, RefusedFile
-from sluice.loading.report import LoadReport
+from sluice.loading.formats.delimited import blocks
+from sluice.loading.reporting.report import LoadReport
 from sluice.loading.targets import sqlite as sqlite_target
 from sluice.loading.transfer import NeedsApproval
 
@@ -503,13 +504,14 @@ def test_times_with_an_offset_are_moments(written: Any, database: Path) -> None:
     )
 
 
-def test_progress_goes_from_none_to_all(written: Any, database: Path) -> None:
+def test_progress_goes_from_none_to_all(written: Any, database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 10_000)
     told: list[tuple[float, int]] = []
-    load(written("x.csv", "a,b\n" + "1,2\n" * 900_000), database, progress=lambda *one: told.append(one))
+    load(written("x.csv", "a,b\n" + "1,2\n" * 9_000), database, progress=lambda *one: told.append(one))
     shares = [share for share, _ in told]
     assert shares == sorted(shares)
     assert len(told) > 2
-    assert told[-1] == (1.0, 900_000)
+    assert told[-1] == (1.0, 9_000)
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x~2.csv", "x~10.csv", "x~2~3.csv", "X~2.CSV"])

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 import sluice.loading.formats
 from sluice.loading import LoadReport, RefusedFile, load_file
-from sluice.loading.contract import Contract, parse_contract
+from sluice.loading.contracts.contract import Contract, parse_contract
 
 SECRET: Final = SecretStr("a secret of the tests")
 PLANTED: Final = {
@@ -204,5 +204,5 @@ def test_without_a_secret_nothing_is_read(places: Places, tmp_path: Path, monkey
 def test_readers_show_what_is_in_a_file_only_where_it_may_be_shown() -> None:
     names = {"sheet_extent.py", "excel.py", "delimiters.py"}  # of sheets and delimiters
     formats = Path(sluice.loading.formats.__file__).parent
-    shown = {path.name for path in formats.glob("*.py") if "sluice.display" in path.read_text()}
+    shown = {path.name for path in formats.rglob("*.py") if "sluice.display" in path.read_text()}
     assert shown == names, "use `sluice.loading.showing.content`"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from sluice.loading.contract import Mask
+from sluice.loading.contracts.contract import Mask
 from sluice.loading.errors import RefusedFile
 from sluice.loading.masking import Masking, masking_secret
 

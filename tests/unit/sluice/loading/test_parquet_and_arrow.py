@@ -21,8 +21,8 @@ from sluice.budgets import Budget
 from sluice.errors import OverBudget
 from sluice.loading.errors import RefusedFile
 from sluice.loading.formats import read
-from sluice.loading.formats.parquet_dictionary import longest_in_dictionary
-from sluice.loading.source import members
+from sluice.loading.formats.columnar.parquet_dictionary import longest_in_dictionary
+from sluice.loading.reading.source import members
 from tests.unit.sluice.loading.reading import refusal, rows, seen, table, written
 
 

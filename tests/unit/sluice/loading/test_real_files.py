@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from sluice.budgets import Budget
-from sluice.loading.contract import parse_contract
+from sluice.loading.contracts.contract import parse_contract
 from sluice.loading.errors import AmbiguousFile, RefusedFile
 from sluice.loading.load import load_file
-from sluice.loading.source import members
+from sluice.loading.reading.source import members
 
 DATA = Path(__file__).parents[3] / "data" / "real"
 DEMO = Path(__file__).parents[4] / "demo" / "data"

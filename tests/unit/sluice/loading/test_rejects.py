@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from sluice.loading.checking.rejects import RejectedRows
 from sluice.loading.errors import RefusedFile
-from sluice.loading.rejects import RejectedRows
 
 NOBODY = 65534
 PLACE = Path("rejected", "sub", "a.csv.rejected.csv")

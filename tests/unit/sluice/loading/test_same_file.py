@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from sluice.loading import load_file
-from sluice.loading.contract import parse_contract
+from sluice.loading.contracts.contract import parse_contract
 from sluice.loading.errors import RefusedFile, TargetFailed
-from sluice.loading.report import LoadReport
+from sluice.loading.reporting.report import LoadReport
 from sluice.loading.targets import Destination, FileVersion
 from sluice.loading.targets.register import load_key
 

@@ -19,7 +19,7 @@ import pytest
 from sluice.budgets import Budget
 from sluice.errors import OverBudget
 from sluice.loading.errors import RefusedFile
-from sluice.loading.source import members
+from sluice.loading.reading.source import members
 
 CONTENT = b"id,name\n" + b"".join(b"%d,name of %d\n" % (number, number) for number in range(20_000))
 

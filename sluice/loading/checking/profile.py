@@ -1,0 +1,88 @@
+"""What the values of a column are like, for the report of a load."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sluice.display import visible
+
+SAMPLED_ROWS: Final = 50_000
+"""The most frequent values are those of so many rows at the beginning."""
+_TOP: Final = 5
+_MOST_DIFFERENT: Final = 10_000
+_NOTHING: Final = pa.table({"values": pa.nulls(0), "counts": pa.array([], pa.int64())})
+
+
+class ColumnProfile:
+    """Counts over one column. Of a column with personal data no value is kept."""
+
+    def __init__(self, *, secret: bool) -> None:
+        self._secret = secret
+        self._counts: pa.Table | None = None if secret else _NOTHING
+        self._sampled = 0
+        self._least: Any = None
+        self._most: Any = None
+        self.rows = 0
+        self.nulls = 0
+
+    def add(self, values: pa.Array) -> None:
+        """Count some values."""
+        self.rows += len(values)
+        self.nulls += values.null_count
+        if self._secret:
+            return
+        if pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_temporal(values.type):
+            ends = pc.min_max(values).as_py()
+            self._least = min((one for one in (self._least, ends["min"]) if one is not None), default=None)
+            self._most = max((one for one in (self._most, ends["max"]) if one is not None), default=None)
+        if self._counts is not None and self._sampled < SAMPLED_ROWS and not pa.types.is_nested(values.type):
+            self._sampled += len(values)
+            self._counts = _added(self._counts, pc.value_counts(values.drop_null()))
+
+    @property
+    def empty_share(self) -> float:
+        """How many of the values are missing, from 0 to 1."""
+        return self.nulls / self.rows if self.rows else 0.0
+
+    def told(self) -> dict[str, Any]:
+        """For the report: the share of nulls, the ends, the most frequent values."""
+        found: dict[str, Any] = {"empty": self.nulls, "empty_share": self.empty_share}
+        if self._least is not None:
+            found |= {"least": str(self._least), "most": str(self._most)}
+        most = [] if self._counts is None else _most(self._counts)
+        if most and most[0]["counts"] > 1:
+            found["top"] = {visible(str(one["values"]), 40): one["counts"] for one in most}
+        return found
+
+
+def _most(counts: pa.Table) -> list[dict[str, Any]]:
+    if not len(counts):
+        return []
+    found: list[dict[str, Any]] = _together(counts).sort_by([("counts", "descending")]).slice(0, _TOP).to_pylist()
+    return found
+
+
+def _together(counts: pa.Table) -> pa.Table:
+    """One row for each value."""
+    if counts["counts"].num_chunks == 1:  # of one batch, in which each value was counted once
+        return counts
+    return counts.group_by("values").aggregate([("counts", "sum")]).rename_columns(["values", "counts"])
+
+
+def _added(counts: pa.Table, more: pa.StructArray) -> pa.Table | None:
+    """The counts together; None: there are too many different values for one of them to say much."""
+    values, found = more.flatten()
+    table = pa.table({"values": values, "counts": found})
+    if len(counts) and counts.schema != table.schema:  # numbers at the beginning, and something else later
+        counts, table = (one.set_column(0, "values", _texts(one["values"])) for one in (counts, table))
+    together = pa.concat_tables([counts, table]) if len(counts) else table
+    if len(together) > _MOST_DIFFERENT:
+        together = _together(together)
+    return together if len(together) <= _MOST_DIFFERENT else None
+
+
+def _texts(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pa.chunked_array([[str(one) for one in values.to_pylist()]], pa.string())

@@ -1,0 +1,210 @@
+"""The columns of a file as they are to be loaded: what each is converted to, and what it is checked for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sluice.loading.columns.constraints import FieldChecks
+from sluice.loading.columns.conversion import conversion_of, timestamps, to_type
+from sluice.loading.columns.converted import Conversion, Converted
+from sluice.loading.columns.inference import ColumnLook
+from sluice.loading.contracts.contract import Contract, ContractField, FileSchema
+from sluice.loading.errors import RefusedFile
+from sluice.loading.names import column_key
+from sluice.loading.showing import MASKED, content
+
+_OFFSET: Final = re.compile(r".*[0-9](?:Z|[+-][0-9]{2}:?[0-9]{2})")
+
+
+@dataclass(slots=True)
+class LoadColumn:
+    """One column of a file."""
+
+    name: str
+    """As the file has it."""
+    spec: ContractField
+    """Of the contract; of type ``any`` where the contract has none."""
+    typed: bool
+    """Whether the file says what type its values have; otherwise that is found by looking at their text."""
+    missing: tuple[str, ...] = ()
+    """Texts that stand for no value, besides the empty one."""
+    key: bool = False
+    """Whether it is part of the primary key."""
+    conversion: Conversion | None = None
+    """To the type that the contract asks for; None: it asks for none."""
+    checks: FieldChecks | None = None
+    known: bool = False
+    """Whether all values have been looked at."""
+    look: ColumnLook = field(default_factory=ColumnLook)
+    _types: list[pa.DataType] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._convert_by(conversion_of(self.spec))
+
+    @property
+    def secret(self) -> bool:
+        """Whether its values are shown nowhere."""
+        return self.spec.mask is not None
+
+    @property
+    def dropped(self) -> bool:
+        """Whether it is not loaded at all."""
+        return self.spec.mask is not None and self.spec.mask.kind == "drop"
+
+    @property
+    def loaded_type(self) -> pa.DataType:
+        """What its values are where they go."""
+        return self.type if self.spec.mask is None else pa.string()
+
+    @property
+    def type(self) -> pa.DataType:
+        """What its values are, as far as they have been looked at."""
+        if self.conversion is not None:
+            return self.conversion.type
+        return common_type(self._types) if self.typed else self.look.type
+
+    def converted(self, values: pa.Array) -> Converted:
+        """The values as the type that the contract asks for; as they are where it asks for none."""
+        is_text = pa.types.is_string(values.type)
+        if is_text and self.missing:
+            values = pc.if_else(pc.is_in(values, pa.array(self.missing)), None, values)
+        if self.conversion is None and not self.known:
+            self._look(values)
+        if self.conversion is None:
+            return Converted(values)
+        return self.conversion(values) if is_text else recast(values, self.conversion)
+
+    def as_looked_at(self, values: pa.Array) -> pa.Array:
+        """Converted values as the type that they have so far."""
+        if self.conversion is None and not self.typed and self.look.type in {pa.int64(), pa.float64()}:
+            return pc.cast(values, self.look.type)
+        return values
+
+    def fitted(self, values: pa.Array, type_: pa.DataType) -> Converted:
+        """Converted values as the type of a table's column, where they stay the same."""
+        if values.type == type_:
+            return Converted(values)
+        if pa.types.is_null(values.type) or values.null_count == len(values):
+            return Converted(pa.nulls(len(values), type_))
+        if not pa.types.is_string(values.type):
+            return recast(values, to_type(type_))
+        if self.conversion is None and not self.typed and type_ == self.look.type:
+            return Converted(pc.cast(values, type_))  # all of them have been looked at
+        return to_type(type_)(values)
+
+    def bad(self, values: pa.Array) -> Iterator[tuple[pa.BooleanArray, str]]:
+        """Where converted values break the contract, and why."""
+        if self.secret and pa.types.is_string(values.type):
+            yield pc.equal(values, MASKED), "stands for a value that was masked: put the value itself in its place"
+        if self.checks is not None:
+            yield from self.checks.bad(values)
+
+    def _look(self, values: pa.Array) -> None:
+        if self.typed and values.type not in self._types:
+            self._types.append(values.type)
+        if self.spec.type == "datetime":
+            first = next(iter(values.drop_null()[:1].to_pylist()), None)
+            if first is not None:
+                has_offset = _OFFSET.fullmatch(str(first)) is not None
+                self._convert_by(timestamps(pa.timestamp("us", tz="UTC" if has_offset else None)))
+        elif not self.typed:
+            self.look.add(values)
+
+    def _convert_by(self, conversion: Conversion | None) -> None:
+        self.conversion = conversion
+        type_ = pa.string() if conversion is None else conversion.type
+        if conversion is not None or self.spec.type != "datetime":
+            self.checks = FieldChecks(self.spec, type_, key=self.key)
+
+
+def recast(values: pa.Array, conversion: Conversion) -> Converted:
+    """Values that have a type as another one, where they stay the same."""
+    if values.type == conversion.type:
+        return Converted(values)
+    try:
+        return Converted(pc.cast(values, conversion.type))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return conversion(as_text(values))
+
+
+def as_text(values: pa.Array) -> pa.StringArray:
+    """Values as text, one by one."""
+    return pa.array([None if one is None else str(one) for one in values.to_pylist()], pa.string())
+
+
+def common_type(types: Sequence[pa.DataType]) -> pa.DataType:
+    """The narrowest type for values of all these; ``null`` for none."""
+    known = [one for one in types if not pa.types.is_null(one)]
+    if not known:
+        return pa.null()
+    if all(one == known[0] for one in known):
+        return known[0]
+    numbers = all(pa.types.is_integer(one) or pa.types.is_floating(one) for one in known)
+    if not numbers:
+        return pa.string()
+    return pa.int64() if all(pa.types.is_signed_integer(one) for one in known) else pa.float64()
+
+
+def columns_of(names: Sequence[str], contract: Contract | None, *, typed: bool, label: str) -> list[LoadColumn]:
+    """The columns of a file that has these ``names``, in its order.
+
+    Raises `RefusedFile` where they are not those of the contract, and `ValueError` for a contract that cannot be.
+    """
+    schema = contract.file_schema if contract is not None else None
+    by_name, by_key = _fields(schema)
+    found = []
+    for position, name in enumerate(names, start=1):
+        one = by_name.get(name) or by_key.get(_key(name))
+        column = one or ContractField(name=name.strip() or f"column_{position}")
+        missing = column.missing_values
+        if missing is None:
+            missing = schema.missing_values if schema is not None else ()
+        key = schema is not None and column.name in schema.key
+        found.append(LoadColumn(name, column, typed, tuple(word for word in missing if word), key))
+    there = [one.spec.name for one in found]
+    lacking = [name for name in by_name if name not in there]
+    if lacking:
+        raise RefusedFile(f"{label} lacks the columns {lacking} of the contract; it has {_shown(names, by_key)}")
+    twice = {name for name in there if name in by_name and there.count(name) > 1}
+    if twice:
+        raise RefusedFile(
+            f"{label} has the columns {sorted(twice)} of the contract more than once: {_shown(names, by_key)}"
+        )
+    unknown = [name for name in there if name not in by_name]
+    if by_name and unknown and contract is not None and contract.sluice.new_columns == "refuse":
+        raise RefusedFile(
+            f"{label} has the columns {_shown(unknown, by_key)}, which the contract does not name: add them there, or "
+            "write `new_columns: add` under `sluice`"
+        )
+    return found
+
+
+def check_fields(contract: Contract) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """What cannot be in the fields of a contract: where it stands, and what is wrong."""
+    for position, one in enumerate(contract.file_schema.fields if contract.file_schema is not None else ()):
+        if any(one.problems()):
+            continue
+        try:
+            LoadColumn(one.name, one, typed=False)
+        except ValueError as error:
+            yield ("schema", "fields", position, "constraints"), str(error)
+
+
+def _fields(schema: FileSchema | None) -> tuple[dict[str, ContractField], dict[str, ContractField]]:
+    by_name = {one.name: one for one in schema.fields} if schema is not None else {}
+    return by_name, {_key(name): one for name, one in by_name.items()}
+
+
+def _shown(names: Sequence[str], known: Mapping[str, ContractField]) -> list[str]:
+    """Names that the contract does not know may be values, where a file has no line with names."""
+    return [name if _key(name) in known else content(name) for name in names]
+
+
+def _key(name: str) -> str:
+    return column_key(" ".join(name.split()))

@@ -1,0 +1,1 @@
+"""Parquet and Arrow, and their types as databases know them."""

@@ -1,0 +1,74 @@
+"""Arrow IPC files and streams, which Feather files are as well, a record batch at a time."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import pyarrow as pa
+
+from sluice.loading.contracts.contract import Contract
+from sluice.loading.errors import RefusedFile
+from sluice.loading.formats.columnar.arrow_messages import check_messages
+from sluice.loading.formats.columnar.arrow_weight import light_batches
+from sluice.loading.formats.columnar.plain import Looked, look, plain
+from sluice.loading.reading.batch import Reading, RowBatch
+from sluice.loading.reading.source import Member
+
+_MAGIC: Final = b"ARROW1\0\0"
+_OLD: Final = b"FEA1"
+
+
+def read_arrow(member: Member, _contract: Contract | None) -> Reading:
+    """The file's own columns and types, as `plain` has them.
+
+    How large each record batch becomes in memory is known from the file before it is read, and held against the budget.
+    """
+    if member.beginning(4) == _OLD:
+        raise RefusedFile(f"{member.label} is a Feather file of version 1, which Arrow has given up: write it anew")
+    looked = Looked()
+    with _messages(member) as stream:
+        check_messages(stream, member)
+
+    def raw() -> Iterator[pa.RecordBatch]:
+        with _messages(member) as stream:
+            yield from light_batches(_batches(stream), member)
+
+    def batches() -> Iterator[RowBatch]:
+        with _sentences(member):
+            for batch in raw():
+                yield RowBatch(plain(batch, looked))
+
+    with _messages(member) as stream:
+        columns = pa.ipc.open_stream(stream).schema.names
+    for _ in look(raw(), looked):
+        pass
+    return Reading(columns, typed=True, batches=batches, unit="row", evidence=looked.evidence)
+
+
+@contextmanager
+def _sentences(member: Member) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, EOFError, UnicodeError, struct.error) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise RefusedFile(f"{member.label} is no readable Arrow file: {error}") from error
+
+
+@contextmanager
+def _messages(member: Member) -> Iterator[io.BufferedReader]:
+    """The member from its schema on: a file is a stream, too, behind its first bytes and up to its index."""
+    is_file = member.beginning(len(_MAGIC)) == _MAGIC
+    with _sentences(member), member.open() as stream:
+        stream.read(len(_MAGIC) if is_file else 0)
+        yield stream
+
+
+def _batches(stream: io.BufferedReader) -> Iterator[pa.RecordBatch]:
+    for batch in pa.ipc.open_stream(stream):
+        batch.validate(full=True)
+        yield batch

@@ -1,0 +1,125 @@
+"""How large the record batches of an Arrow stream become in memory, read off the stream without unpacking anything."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import IO, Any, Final
+
+from sluice.loading.errors import RefusedFile
+from sluice.loading.reading.source import Member
+
+_BEGINNING: Final = 0xFFFFFFFF
+_DICTIONARY: Final = 2
+_BATCH: Final = 3
+"""Kinds of messages: those whose bodies hold values."""
+_PIECE_BYTES: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A table in a flatbuffer: the fields are numbered as the format's schema has them."""
+
+    data: bytes
+    at: int
+
+    @classmethod
+    def root(cls, data: bytes) -> _Table:
+        return cls(data, struct.unpack_from("<I", data)[0])
+
+    def _place(self, number: int) -> int | None:
+        fields = self.at - struct.unpack_from("<i", self.data, self.at)[0]
+        (length,) = struct.unpack_from("<H", self.data, fields)
+        if 4 + 2 * number >= length:
+            return None
+        (offset,) = struct.unpack_from("<H", self.data, fields + 4 + 2 * number)
+        return self.at + offset if offset else None
+
+    def number(self, number: int, form: str) -> int:
+        place = self._place(number)
+        return 0 if place is None else int(struct.unpack_from(form, self.data, place)[0])
+
+    def table(self, number: int) -> _Table | None:
+        place = self._place(number)
+        return None if place is None else _Table(self.data, place + struct.unpack_from("<I", self.data, place)[0])
+
+    def structs(self, number: int, form: str) -> list[tuple[Any, ...]]:
+        place = self._place(number)
+        if place is None:
+            return []
+        place += struct.unpack_from("<I", self.data, place)[0]
+        (count,) = struct.unpack_from("<I", self.data, place)
+        size = struct.calcsize(form)
+        end = place + 4 + count * size
+        if end > len(self.data):
+            raise struct.error("a list is longer than the message")
+        return list(struct.iter_unpack(form, self.data[place + 4 : end]))
+
+
+def check_messages(stream: IO[bytes], member: Member) -> None:
+    """Return if every record batch, and all dictionaries together, are within the budget's ``block_bytes``.
+
+    The stream begins with the message of the schema. Raises `OverBudget`, `RefusedFile`, and `struct.error` or
+    `EOFError` for what is no such stream.
+    """
+    dictionaries = 0
+    while message := _next(stream, member):
+        kind = message.number(1, "<B")
+        values = message.table(2)
+        length = message.number(3, "<q")
+        if kind == _DICTIONARY:
+            values = values.table(1) if values is not None else None
+        if length < 0:
+            raise struct.error("a length is negative")
+        weight = length
+        if values is not None and kind in {_DICTIONARY, _BATCH} and values.table(3) is not None:
+            weight = _unpacked_length(stream, values.structs(2, "<qq"), length)
+        else:
+            _pass_over(stream, length)
+        dictionaries += weight if kind == _DICTIONARY else 0
+        member.budget.check(
+            "block_bytes", dictionaries + weight, f"{member.label} has a record batch of {weight} bytes"
+        )
+
+
+def _next(stream: IO[bytes], member: Member) -> _Table | None:
+    head = stream.read(8)
+    if not head:
+        return None
+    beginning, length = struct.unpack("<II", head)
+    if beginning != _BEGINNING:
+        raise RefusedFile(f"{member.label} is no Arrow file, or one from before Arrow 0.15: write it anew")
+    if not length:
+        return None
+    member.budget.check("line_bytes", length, f"{member.label} has a message of {length} bytes before its values")
+    data = stream.read(length)
+    if len(data) < length:
+        raise EOFError("it ends too early")
+    return _Table.root(data)
+
+
+def _unpacked_length(stream: IO[bytes], buffers: list[tuple[int, int]], length: int) -> int:
+    """What the buffers of a packed body say that they unpack to."""
+    at = total = 0
+    for offset, size in sorted(buffers):
+        if size < 8:  # noqa: PLR2004 - where the unpacked length stands
+            continue
+        _pass_over(stream, offset - at)
+        (unpacked,) = struct.unpack("<q", stream.read(8))
+        total += size if unpacked < 0 else unpacked
+        at = offset + 8
+    _pass_over(stream, length - at)
+    return total
+
+
+def _pass_over(stream: IO[bytes], count: int) -> None:
+    if count < 0:
+        raise struct.error("parts of a message overlap")
+    if stream.seekable():
+        stream.seek(count, 1)
+        return
+    while count:
+        piece = stream.read(min(count, _PIECE_BYTES))
+        if not piece:
+            raise EOFError("it ends too early")
+        count -= len(piece)

@@ -1,0 +1,96 @@
+"""Parquet files, a few rows of a row group at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedIOBase
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sluice.budgets import Meter
+from sluice.loading.contracts.contract import Contract
+from sluice.loading.errors import RefusedFile
+from sluice.loading.formats.columnar.arrow_weight import PIECE_BYTES, light_batches
+from sluice.loading.formats.columnar.parquet_dictionary import longest_in_dictionary
+from sluice.loading.formats.columnar.plain import Looked, look, plain
+from sluice.loading.reading.batch import Reading, RowBatch
+from sluice.loading.reading.source import Member
+
+_MOST_ROWS: Final = 20_000
+
+
+def read_parquet(member: Member, _contract: Contract | None) -> Reading:
+    """The file's own columns and types, as `plain` has them.
+
+    What the file's index says of rows, columns and bytes is held against the budget before anything is read, and so few
+    rows are read at once that the longest text of each dictionary may stand in all of them.
+    """
+    looked = Looked()
+
+    def raw() -> Iterator[pa.RecordBatch]:
+        with _sentences(member), member.open_seekable() as stream:
+            yield from light_batches(_batches(stream, member), member)
+
+    def batches() -> Iterator[RowBatch]:
+        with _sentences(member):
+            for batch in raw():
+                yield RowBatch(plain(batch, looked))
+
+    with _sentences(member), member.open_seekable() as stream:
+        columns = pq.ParquetFile(stream).schema_arrow.names
+    for _ in look(raw(), looked):
+        pass
+    return Reading(columns, typed=True, batches=batches, unit="row", evidence=looked.evidence)
+
+
+@contextmanager
+def _sentences(member: Member) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise RefusedFile(f"{member.label} is no readable Parquet file: {error}") from error
+
+
+def _batches(stream: BufferedIOBase, member: Member) -> Iterator[pa.RecordBatch]:
+    found = pq.ParquetFile(stream)
+    index = found.metadata
+    _check_index(index, found.schema, member)
+    leaves = [found.schema.column(number) for number in range(index.num_columns)]
+    texts = [number for number, leaf in enumerate(leaves) if leaf.physical_type == "BYTE_ARRAY"]
+    flat = [number for number in texts if not leaves[number].max_repetition_level]
+    # Of those in lists a row can have any number: they stay in their dictionary until they are weighed.
+    repeated = [leaves[number].path for number in texts if number not in flat]
+    found = pq.ParquetFile(stream, metadata=index, read_dictionary=repeated, buffer_size=1024 * 1024, pre_buffer=False)
+    for number in range(index.num_row_groups):
+        group = index.row_group(number)
+        row = max(1, group.total_byte_size // max(1, group.num_rows))
+        row += sum(longest_in_dictionary(stream, group.column(column), member) for column in flat)
+        for batch in found.iter_batches(max(1, min(_MOST_ROWS, PIECE_BYTES // row)), row_groups=[number]):
+            batch.validate(full=True)
+            yield batch
+
+
+def _check_index(index: pq.FileMetaData, schema: pq.ParquetSchema, member: Member) -> None:
+    budget, label = member.budget, member.label
+    budget.check("columns", index.num_columns, f"{label} has {index.num_columns} columns")
+    budget.check("rows", index.num_rows, f"{label} has {index.num_rows} rows")
+    cells = 0
+    total = Meter(budget, member.packed_size, name=label)
+    for number in range(index.num_row_groups):
+        group = index.row_group(number)
+        values = 0
+        for column in range(group.num_columns):
+            count = group.column(column).num_values
+            values += count
+            if schema.column(column).max_repetition_level and 8 * count > budget.line_bytes * max(1, group.num_rows):
+                budget.exceeded(
+                    "line_bytes", f"{label}, column {column + 1} has {count} values in {group.num_rows} rows"
+                )
+        cells += max(values, group.num_rows * group.num_columns)
+        budget.check("cells", cells, f"{label} has more than {cells} values")
+        total.add(group.total_byte_size)

@@ -1,0 +1,132 @@
+"""The types that databases know, for columns of a format that has types of its own.
+
+What comes out is boolean, 64-bit integer, 64-bit float, decimal, text, bytes, date, time and timestamp (microseconds).
+Objects, lists, durations and what is finer than microseconds become text: JSON and ISO 8601.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sluice.loading.formats.columnar.nested import iso_duration, json_text
+
+_PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_MOST_DIGITS: Final = 38
+
+
+@dataclass(slots=True)
+class Looked:
+    """What the values of a file need beyond the types that its schema names."""
+
+    fine: set[int] = field(default_factory=set)
+    """Columns with times that microseconds do not hold."""
+    huge: set[int] = field(default_factory=set)
+    """Columns with unsigned integers that 64 bits with a sign do not hold."""
+    not_numbers: Counter[str] = field(default_factory=Counter)
+    """How many values of a column are NaN or infinite: most databases have no such number."""
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """For the report of the load."""
+        return {"values that are no number": dict(self.not_numbers)} if self.not_numbers else {}
+
+
+def look(batches: Iterable[pa.RecordBatch], looked: Looked) -> Iterable[pa.RecordBatch]:
+    """Pass the batches on, and note in ``looked`` what their values need."""
+    for batch in batches:
+        for number, (name, column) in enumerate(zip(batch.schema.names, batch.columns, strict=True)):
+            kind = column.type
+            if pa.types.is_floating(kind):
+                strange = pc.sum(pc.invert(pc.is_finite(column.cast(pa.float64())))).as_py()
+                if strange:
+                    looked.not_numbers[name] += strange
+            elif pa.types.is_uint64(kind) and (pc.max(column).as_py() or 0) >= 2**63:
+                looked.huge.add(number)
+            elif _is_nanoseconds(kind) and not _fits(column):
+                looked.fine.add(number)
+        yield batch
+
+
+def _is_nanoseconds(kind: pa.DataType) -> bool:
+    return bool((pa.types.is_timestamp(kind) or pa.types.is_time(kind)) and kind.unit == "ns")
+
+
+def _fits(column: pa.Array) -> bool:
+    """Whether times in nanoseconds are whole microseconds."""
+    count = column.cast(pa.int64())
+    thousandths = pc.multiply(pc.divide(count, 1000), 1000)
+    return bool(pc.all(pc.equal(count, thousandths), min_count=0).as_py())
+
+
+def plain(batch: pa.RecordBatch, looked: Looked) -> pa.RecordBatch:
+    """The batch with the types of this module; the same schema for every batch of one file."""
+    columns = [_plain(column, number, looked) for number, column in enumerate(batch.columns)]
+    return pa.RecordBatch.from_arrays(columns, batch.schema.names)
+
+
+def _plain(column: pa.Array, number: int, looked: Looked) -> pa.Array:
+    if isinstance(column, pa.ExtensionArray):
+        return _each(column, str) if column.type == pa.uuid() else _plain(column.storage, number, looked)
+    if pa.types.is_dictionary(column.type):
+        return _plain(column.dictionary_decode(), number, looked)
+    if pa.types.is_nested(column.type):
+        return _each(column.cast(_without_times(column.type)), json_text)
+    if pa.types.is_duration(column.type):
+        per_second = _PER_SECOND[column.type.unit]
+        return _each(column.cast(pa.int64()), lambda count: iso_duration(count, per_second))
+    if number in looked.fine:
+        return pc.replace_substring(column.cast(pa.string()), " ", "T")
+    return column.cast(_type(column.type, huge=number in looked.huge))
+
+
+_TYPES: Final = (
+    (pa.types.is_boolean, pa.bool_()),
+    (pa.types.is_integer, pa.int64()),
+    (pa.types.is_floating, pa.float64()),
+    (pa.types.is_date, pa.date32()),
+    (pa.types.is_time, pa.time64("us")),
+    (pa.types.is_binary, pa.binary()),
+    (pa.types.is_large_binary, pa.binary()),
+    (pa.types.is_fixed_size_binary, pa.binary()),
+    (pa.types.is_binary_view, pa.binary()),
+)
+
+
+def _type(kind: pa.DataType, *, huge: bool) -> pa.DataType:
+    if huge:
+        return pa.decimal128(20, 0)
+    if pa.types.is_decimal(kind) and 0 <= kind.scale <= kind.precision <= _MOST_DIGITS:
+        return pa.decimal128(kind.precision, kind.scale)
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", kind.tz)
+    return next((type_ for is_it, type_ in _TYPES if is_it(kind)), pa.string())
+
+
+def _each(column: pa.Array, make: Callable[..., str]) -> pa.Array:
+    return pa.array([None if value is None else make(value) for value in column.to_pylist()], pa.string())
+
+
+def _without_times(kind: pa.DataType) -> pa.DataType:
+    """The nested type with texts for its times: nanoseconds have no form in Python."""
+    found = kind
+    if pa.types.is_struct(kind):
+        found = pa.struct([pa.field(one.name, _without_times(one.type)) for one in kind])
+    elif pa.types.is_map(kind):
+        found = pa.map_(_without_times(kind.key_type), _without_times(kind.item_type))
+    elif pa.types.is_fixed_size_list(kind):
+        found = pa.list_(_without_times(kind.value_type), kind.list_size)
+    elif pa.types.is_large_list(kind) or pa.types.is_list(kind):
+        found = pa.large_list(_without_times(kind.value_type))
+    elif pa.types.is_timestamp(kind) or pa.types.is_time(kind):
+        found = pa.string()
+    elif pa.types.is_duration(kind):
+        found = pa.duration("us")
+    elif pa.types.is_dictionary(kind):
+        found = kind.value_type
+    return found

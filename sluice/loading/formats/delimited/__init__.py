@@ -1,0 +1,1 @@
+"""Delimited text: its dialect found by evidence, its records in batches."""

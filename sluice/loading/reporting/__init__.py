@@ -1,0 +1,1 @@
+"""What a load did, as data and as markdown."""
