@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 # A run's parameter schema may allow anything, so the names are bounded here and not only in Prefect.
 RUN_NAME_LIMIT: Final = 200
 
 
-Identities = Annotated[tuple[str, ...], Field(min_length=1, validation_alias=AliasChoices("identities", "event_ids"))]
-"""The identities of the events behind an action; in queues of the time when ids were identities, called `event_ids`."""
+Identities = Annotated[tuple[str, ...], Field(min_length=1)]
+"""The identities of the events behind an action."""
 
 
 class RunDeployment(BaseModel):
     """Start one flow run of ``deployment`` (``flow-name/deployment-name``)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["run"] = "run"
     rule: str
@@ -46,7 +46,7 @@ class RunDeployment(BaseModel):
 class ResumeRun(BaseModel):
     """Resume the runs that wait for ``key``, or the run ``run_id``, with ``input``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["resume"] = "resume"
     rule: str

@@ -30,7 +30,7 @@ class DeadLetter(BaseModel):
     raw: bytes
     event_id: str | None = None
     identity: str | None = None
-    """The identity of an ``event``'s event; None in a letter of the time when that was its id."""
+    """The identity of an ``event``'s event."""
     rule: str | None = None
     attempts: int = 1
     first_failed: datetime

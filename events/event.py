@@ -86,13 +86,11 @@ class Event(BaseModel):
     data: SkipValidation[JsonValue] = None
     """Not validated again: that costs as much as reading the message, and `parse_json` has let it in."""
     extensions: dict[str, bool | int | str] = Field(default_factory=dict)
-    known_as: str | None = None
-    """The identity of an event that was journalled when its id alone was that; not part of the event's JSON."""
 
     @property
     def identity(self) -> str:
         """The name of the event in everything that is kept of it, made of its source and its id."""
-        return self.known_as or identity_of(self.source, self.id)
+        return identity_of(self.source, self.id)
 
     def to_json(self) -> bytes:
         """The event as structured-mode CloudEvents JSON, extensions at top level, as the journal holds it."""

@@ -8,9 +8,6 @@ from functools import lru_cache
 from typing import Final
 
 _DIGEST_BYTES: Final = 12
-TAIL_LENGTH: Final = 1 + 2 * _DIGEST_BYTES
-"""How many characters an identity has behind the id."""
-
 _TAIL: Final = re.compile(rf"@[0-9a-f]{{{2 * _DIGEST_BYTES}}}\Z")
 _TAIL_INSIDE: Final = re.compile(rf"@[0-9a-f]{{{2 * _DIGEST_BYTES}}}(?=\Z|:[^:]*\Z)")
 
@@ -25,10 +22,7 @@ def identity_of(source: str, id_: str) -> str:
 
 
 def id_of(identity: str) -> str:
-    """The id that people know the event by.
-
-    An event that was journalled when the id alone was the identity keeps that (see `events.event.Event.known_as`).
-    """
+    """The id that people know the event by."""
     return _TAIL.sub("", identity)
 
 

@@ -12,7 +12,6 @@ from uuid import UUID
 
 from pydantic import (
     AfterValidator,
-    AliasChoices,
     AwareDatetime,
     BaseModel,
     ConfigDict,
@@ -51,7 +50,7 @@ class Outcome(StrEnum):
 class ResumeSignal(BaseModel):
     """A request to resume (or reject) the run ``run_id``, or every run that waits for ``key``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: Attribute
     run_id: UUID | None = None
@@ -63,11 +62,8 @@ class ResumeSignal(BaseModel):
     deliver: Literal["all", "one"] = "all"
     ttl_seconds: Annotated[float, Field(gt=0, le=LONGEST_TTL_SECONDS)] = DEFAULT_TTL_SECONDS
     sent: AwareDatetime
-    event_identity: Annotated[str | None, Field(validation_alias=AliasChoices("event_identity", "event_id"))] = None
-    """The identity of the event that a rule turned into this signal, where there is one; older records: `event_id`."""
-
-    former_id: Annotated[str | None, Field(exclude=True)] = None
-    """The id under which a record of the same CloudEvent may lie that was made when the event's id alone was that."""
+    event_identity: str | None = None
+    """The identity of the event that a rule turned into this signal, where there is one."""
 
     @model_validator(mode="after")
     def _addressed(self) -> Self:
@@ -98,7 +94,7 @@ def parse_signal(raw: bytes, *, limits: Limits, default_id: str | None = None) -
         raise RejectedEvent("not-a-signal", f"a CloudEvent here must have the type {RESUME!r}, not {event.type!r}")
     if not isinstance(event.data, dict):
         raise RejectedEvent("not-a-signal", "the resume event's `data` is not a JSON object")
-    own = {"id": signal_id_of(event.identity), "former_id": event.id} if event.data.get("id") is None else {}
+    own = {"id": signal_id_of(event.identity)} if event.data.get("id") is None else {}
     return signal_from_mapping({**_own(event.data), **own}, sent=event.time)
 
 
@@ -109,9 +105,8 @@ def signal_id_of(name: str) -> str:
 
 def _own(message: dict[str, JsonValue]) -> dict[str, JsonValue]:
     """The message, unless it says what only Sluice may say: which event led to it."""
-    claimed = {"event_id", "event_identity", "former_id"} & message.keys()
-    if claimed:
-        raise RejectedEvent("not-a-signal", f"a resume message has no field `{min(claimed)}`")
+    if "event_identity" in message:
+        raise RejectedEvent("not-a-signal", "a resume message has no field `event_identity`")
     return message
 
 

@@ -51,8 +51,6 @@ class DeadReplay:
         match letter.kind:
             case "event":
                 event = _event(raw, self._limits)
-                if letter.identity in {None, letter.event_id} and event.id == letter.event_id:
-                    event = event.model_copy(update={"known_as": event.id})  # keeps the keys of the original event
                 only = [letter.rule] if letter.rule else []
                 await self._journal.append_again([(event, now, "dead-letter")], only=only)
             case "message" if letter.carries == "signal":

@@ -97,7 +97,7 @@ class FinishedEvents:
 def _ending(entry: tuple[bytes, dict[bytes, bytes]]) -> FinishedEvent:
     position, fields = entry
     finished = is_object(fields[b"finished"])
-    identity = finished.get("identity", finished.get("event_id"))  # once the id alone was the identity
+    identity = finished["identity"]
     if not isinstance(identity, str):
         raise TypeError("not the end of an event")
     return FinishedEvent(text(position), identity, fields[b"finished"])

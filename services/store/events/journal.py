@@ -12,30 +12,26 @@ from redis.exceptions import ResponseError
 from config.settings import JournalSettings
 from events.event import Event, stored_event
 from services.store.connection import AsyncRedis, GroupGone, text, translated
-from services.store.events.known_events import KNOWN, KNOWN_POSITION
+from services.store.events.known_events import KNOWN
 from services.store.keys import Key, is_position
-from services.store.unreadable import FAULTS
+from services.store.unreadable import EXPECT, FAULTS
 
 STREAM: Final = "sluice:journal"
-FORM: Final = ("form", "2")
-"""The field of entries whose event is known by source and id. One without it is of the time when the id alone was an
-event's identity; all that is kept of its event is under the id, so that stays its identity."""
-
 ROUTER_GROUP: Final = "router"
 
 # KEYS: stream, then the key that remembers each event; ARGV: how long it does (ms), received at (ISO), listener, then
 # each event's JSON. Answers, for each event, the new entry's id, or the earlier one's behind a minus sign.
 APPEND_SCRIPT: Final = (
-    KNOWN_POSITION
-    + f"""
-local answers = {{}}
+    EXPECT
+    + """
+local answers = {}
 for i = 2, #KEYS do
-  local known = known_position(KEYS[1], KEYS[i], ARGV[i + 2])
+  local known = redis.call('GET', KEYS[i])
   if known then
+    if not string.match(known, '^%d+%-%d+$') then expect('position of an event', KEYS[i]) end
     answers[i - 1] = '-' .. known
   else
-    local entry = redis.call('XADD', KEYS[1], '*', 'event', ARGV[i + 2], 'received', ARGV[2], 'listener', ARGV[3],
-      '{FORM[0]}', '{FORM[1]}')
+    local entry = redis.call('XADD', KEYS[1], '*', 'event', ARGV[i + 2], 'received', ARGV[2], 'listener', ARGV[3])
     redis.call('SET', KEYS[i], entry, 'PX', ARGV[1])
     answers[i - 1] = entry
   end
@@ -168,8 +164,6 @@ class Journal:
                 "listener": listener,
                 "replay": json.dumps({"only": list(only), "salt": salt}),
             }
-            if event.known_as is None:
-                fields[FORM[0]] = FORM[1]
             pipeline.xadd(STREAM, fields)  # type: ignore[arg-type]
         with translated():
             return [position.decode() for position in await pipeline.execute()]
@@ -287,8 +281,6 @@ def parse_entry(position: bytes, fields: Mapping[bytes, bytes], *, deliveries: i
         only, salt, replay = _replay(fields.get(b"replay"))
         is_position(position)
         event = stored_event(json.loads(raw))
-        if fields.get(FORM[0].encode()) != FORM[1].encode():
-            event = event.model_copy(update={"known_as": event.id})
         return JournalEntry(
             position=position.decode(),
             event=event,

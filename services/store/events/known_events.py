@@ -7,50 +7,13 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
-from events.identity import TAIL_LENGTH, id_of
+from events.identity import id_of
 from services.store.connection import AsyncRedis, translated
 from services.store.keys import Key, is_position
-from services.store.unreadable import EXPECT, FAULTS, readable
+from services.store.unreadable import FAULTS, readable
 
 KNOWN: Final = "sluice:known:"
 """Prefix of the key that remembers an event; behind it the event's identity. Its value is the event's position."""
-
-KNOWN_BY_ID: Final = "sluice:seen:"
-"""Prefix of the key by which an event was remembered when its id alone was its identity. Nothing writes it any more,
-and each runs out after ``journal.seen_seconds``."""
-
-# Lua: the position of the event with this key and JSON, or nil for one that is not known.
-# A key of the old kind is for the source that its entry names. Where the entry is gone or cannot be read, nobody can
-# say whose the id was: then the event counts as known, for a second run is worse than none.
-KNOWN_POSITION: Final = (
-    EXPECT
-    + f"""
-local function position_at(key)
-  local position = redis.call('GET', key)
-  if position and not string.match(position, '^%d+%-%d+$') then expect('position of an event', key) end
-  return position
-end
-local function source_in(json)
-  local read, event = pcall(cjson.decode, json)
-  local source = read and type(event) == 'table' and event['source']
-  return type(source) == 'string' and source or nil
-end
-local function known_position(stream, key, json)
-  local position = position_at(key)
-  if position then return position end
-  position = position_at('{KNOWN_BY_ID}' .. string.sub(key, {len(KNOWN) + 1}, -{TAIL_LENGTH + 1}))
-  if not position then return nil end
-  local entry = redis.call('XRANGE', stream, position, position)[1]
-  for i = 1, entry and #entry[2] or 0, 2 do
-    if entry[2][i] == 'event' then
-      local source = source_in(entry[2][i + 1])
-      if source and source ~= source_in(json) then return nil end
-    end
-  end
-  return position
-end
-"""
-)
 
 SCANNED: Final = 5000
 """How many keys one step of a scan looks at."""
@@ -84,33 +47,19 @@ class KnownEvents:
         Looks at every key in Redis, so it is for people's questions only: about a second for a million events.
         """
         before = (KNOWN, *prefixes)
-        pattern = f"sluice:*:{escaped(id_)}@*"
         with translated():
-            raw = [key async for key in self._redis.scan_iter(match=pattern, count=SCANNED)]
-            alone = await self._redis.exists(KNOWN_BY_ID + id_, *(prefix + id_ for prefix in prefixes))
+            raw = [key async for key in self._redis.scan_iter(match=f"sluice:*:{escaped(id_)}@*", count=SCANNED)]
         keys = [key.decode("utf-8", "replace") for key in raw]
         found = {key.removeprefix(prefix) for key in keys for prefix in before if key.startswith(prefix)}
-        return sorted(name for name in found if id_of(name) == id_ != name) + ([id_] if alone else [])
+        return sorted(name for name in found if id_of(name) == id_ != name)
 
     async def _positions(self, identities: list[str]) -> list[str | None]:
         with translated():
-            keys = [key + identity for identity in identities for key in (KNOWN, KNOWN_BY_ID)]
-            answers: list[Any] = await self._redis.mget(keys) if keys else []
-        rows = [
-            [row for row in (new_row, old_row) if row[1]]
-            for new_row, old_row in zip(
-                zip(keys[::2], answers[::2], strict=True), zip(keys[1::2], answers[1::2], strict=True), strict=True
-            )
+            answers: list[Any] = await self._redis.mget([KNOWN + one for one in identities]) if identities else []
+        return [
+            next(readable(KNOWN + identity, is_position, [answer] if answer else []), None)
+            for identity, answer in zip(identities, answers, strict=True)
         ]
-        return [next(readable(_key_of, _position_in, row), None) for row in rows]
-
-
-def _key_of(row: tuple[str, bytes]) -> str:
-    return row[0]
-
-
-def _position_in(row: tuple[str, bytes]) -> str:
-    return is_position(row[1])
 
 
 def escaped(text: str) -> str:
@@ -126,7 +75,4 @@ def _source(rows: Any) -> str | None:
     return source if isinstance(source, str) else None
 
 
-KEYS: Final = (
-    Key(KNOWN + "*", "string", "position of an event in the journal", "journal.seen_seconds", is_position),
-    Key(KNOWN_BY_ID + "*", "string", "the same, as earlier versions wrote it", "journal.seen_seconds", is_position),
-)
+KEYS: Final = (Key(KNOWN + "*", "string", "position of an event in the journal", "journal.seen_seconds", is_position),)

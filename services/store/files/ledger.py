@@ -130,8 +130,8 @@ class Ledger:
         for identity, finished in ends:
             event_id = id_of(identity)
             watch = watch_of(event_id)
-            # Whatever its id looks like, an event of another source is no file's. An older event may have its id alone.
-            if watch is not None and identity in {event_id, identity_of(source_of(watch), event_id)}:
+            # Whatever its id looks like, an event of another source is no file's.
+            if watch is not None and identity == identity_of(source_of(watch), event_id):
                 by_watch.setdefault(watch, []).extend((event_id, finished))
         concerned = set()
         for watch, arguments in by_watch.items():

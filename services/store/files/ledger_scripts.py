@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from services.store.events.journal import FORM
 from services.store.events.known_events import KNOWN
 
 # KEYS: rows. ARGV: for each file path, version. Answers the time (ms), one letter for each file ('=' this version was
@@ -57,7 +56,7 @@ for i = 9, #ARGV, 4 do
       answer = '=' .. id
     else
       local entry = redis.call('XADD', KEYS[1], '*', 'event', '{{"specversion":"1.0","id":"' .. id .. '",' ..
-        ARGV[i + 3], 'received', ARGV[5], 'listener', ARGV[6], '{FORM[0]}', '{FORM[1]}')
+        ARGV[i + 3], 'received', ARGV[5], 'listener', ARGV[6])
       redis.call('SET', '{KNOWN}' .. id .. ARGV[4], entry, 'PX', ARGV[3])
       answer = id
     end

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from events.signal import Outcome, ResumeSignal
 from services.store.signals.signal_scripts import RECEIVED
@@ -16,10 +16,10 @@ from services.store.signals.signal_scripts import RECEIVED
 class Mark(BaseModel):
     """What one signal has to do with one run: the wait it is for, and what came of it (None: being applied)."""
 
-    model_config = ConfigDict(frozen=True, populate_by_name=True)
+    model_config = ConfigDict(frozen=True)
 
-    wait: str = Field(validation_alias=AliasChoices("wait", "state_id"))
-    """The id of the wait (see `RunView.wait_id`); ``state_id`` in records of 0.1.0, whose waits were states."""
+    wait: str
+    """The id of the wait (see `RunView.wait_id`)."""
     outcome: Outcome | None = None
     reason: str = ""
 

@@ -69,26 +69,15 @@ end
 """
 )
 
-# KEYS: record, target; ARGV: id, signal JSON, origin, look-again ms, most repeats that are told, the id that the same
-# signal had when the id of a CloudEvent alone was its identity (or ''), whom it is for. Answers new or not, and the
-# status.
-# A record without `form` is of that time; one with such an id and for the same run or key is taken for the same signal.
+# KEYS: record, target; ARGV: id, signal JSON, origin, look-again ms, most repeats that are told. Answers new or not,
+# and the status.
 SUBMIT: Final = (
     _FUNCTIONS
     + f"""
 expect_record(KEYS[1])
 expect('zset', KEYS[2])
 local record, id = KEYS[1], ARGV[1]
-if ARGV[6] ~= '' then expect('hash', '{RECORD}' .. ARGV[6]) end
 local known = redis.call('HGET', record, 'status')
-if not known and ARGV[6] ~= '' then
-  local former = redis.call('HMGET', '{RECORD}' .. ARGV[6], 'status', 'signal', 'form')
-  local read, signal = pcall(cjson.decode, former[2] or '')
-  if former[1] and not former[3] and read then
-    local target = type(signal.key) == 'string' and 'key ' .. signal.key or 'run ' .. tostring(signal.run_id)
-    if target == ARGV[7] then record, id, known = '{RECORD}' .. ARGV[6], ARGV[6], former[1] end
-  end
-end
 if known then
   if redis.call('HEXISTS', record, 'signal') == 0 then expect('signal', record) end
   if redis.call('HINCRBY', record, 'repeats', 1) <= tonumber(ARGV[5]) then
@@ -100,7 +89,7 @@ end
 local now = now_ms()
 local place = redis.call('INCR', '{SEQUENCE}')
 redis.call('HSET', KEYS[1], 'signal', ARGV[2], 'origin', ARGV[3], 'place', place, 'received', now,
-  'status', '{RECEIVED}', 'reason', '', 'form', '2')
+  'status', '{RECEIVED}', 'reason', '')
 log(KEYS[1], '{RECEIVED}', ARGV[3])
 redis.call('ZADD', '{INDEX}', place, ARGV[1])
 redis.call('ZADD', '{OPEN}', now + ARGV[4], ARGV[1])

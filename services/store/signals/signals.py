@@ -121,15 +121,7 @@ class SignalStore:
         with translated():
             new, status = await self._submit(
                 keys=[RECORD + signal.id, TARGET + signal.target],
-                args=[
-                    signal.id,
-                    signal.model_dump_json(),
-                    origin,
-                    _LOOK_AGAIN_MS,
-                    _MOST_REPEATS,
-                    signal.former_id or "",
-                    signal.target,
-                ],
+                args=[signal.id, signal.model_dump_json(), origin, _LOOK_AGAIN_MS, _MOST_REPEATS],
             )
         return bool(new), status.decode()
 

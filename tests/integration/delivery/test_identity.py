@@ -1,4 +1,4 @@
-"""Two events are two, whatever ids they share; what was kept when the id alone named an event starts nothing twice."""
+"""Two events are two, whatever ids they share."""
 
 from __future__ import annotations
 
@@ -13,14 +13,6 @@ from events.event import Event
 from events.identity import identity_of
 from services.cli import dead, events, runs
 from services.prefect_api.client import PrefectApi
-from services.store.connection import AsyncRedis
-from services.store.events.event_history import compact_json
-from services.store.events.history import HISTORY
-from services.store.events.journal import STREAM
-from services.store.events.known_events import KNOWN_BY_ID
-from services.store.events.open_effects import OPEN
-from services.store.runs.created_runs import RUN, RUNS
-from services.store.runs.dispatch_queues import DISPATCH_QUEUE, DISPATCH_QUEUES
 from tests.integration.delivery.world import RULE, World, deployment, order, runs_of, set_state
 from tests.support.waiting import eventually
 
@@ -103,103 +95,6 @@ async def test_a_rule_that_resumes_sends_one_signal_for_each_event(world: World)
         await world.publish(_from("/a", 1), _from("/b", 1))
         await eventually(lambda: _finished(world, 2))
     assert {signal.id for signal in world.signals} == {identity_of(source, "same") + ":go" for source in ("/a", "/b")}
-
-
-class TestWhatWasKeptByTheIdAlone:
-    """State as it was written when an event's id was its whole identity."""
-
-    async def test_an_entry_that_nobody_has_routed_starts_its_one_run(self, world: World, prefect: PrefectApi) -> None:
-        name = await self._deployment(world, prefect)
-        await self._journal(world.redis, _from("/shop", 1))
-        async with world.running("router", "dispatcher"):
-            (repeat,) = await world.publish(_from("/shop", 1))
-            assert not repeat.new
-            (run,) = await eventually(lambda: _of(prefect, name, 1))
-            await eventually(lambda: _still(world))
-            assert run["idempotency_key"] == "same:pay"
-            (other,) = await world.publish(_from("/other", 2))
-            assert other.new
-            await eventually(lambda: _of(prefect, name, 2))
-
-    async def test_a_run_that_was_created_and_not_noted_is_not_created_again(
-        self, world: World, prefect: PrefectApi
-    ) -> None:
-        name = await self._deployment(world, prefect)
-        position = await self._journal(world.redis, _from("/shop", 1))
-        await self._create(prefect, name)
-        action = {"rule": "pay", "event_ids": ["same"], "deployment": name, "parameters": {"amount": 1}}
-        payload = {"a": action, "s": "/shop", "t": "order.placed", "p": [position]}
-        await world.redis.xadd(f"{DISPATCH_QUEUE}pay:{name}", {"d": json.dumps(payload)})
-        await world.redis.sadd(DISPATCH_QUEUES, f"pay:{name}")
-        await world.redis.hset(OPEN + "same", mapping={"!matched": "1", "pay#0": ""})
-        await world.journal.read()
-        await world.journal.acknowledge([position])
-        async with world.running("dispatcher", "outcomes"):
-            await eventually(lambda: _still(world))
-            (run,) = await runs_of(prefect, name)
-            await set_state(prefect, run["id"], "COMPLETED")
-            (end,) = await eventually(lambda: _finished(world, 1))
-        assert (end["identity"], end["ok"]) == ("same", True)
-
-    async def test_a_run_in_hand_is_settled_and_neither_repeat_nor_replay_starts_another(
-        self, world: World, prefect: PrefectApi
-    ) -> None:
-        name = await self._deployment(world, prefect)
-        position = await self._journal(world.redis, _from("/shop", 1))
-        await world.journal.read()
-        await world.journal.acknowledge([position])
-        run_id = await self._create(prefect, name)
-        await world.redis.hset(
-            RUN + run_id, mapping={"e": json.dumps([["same", position]]), "r": "pay", "d": name, "t": "pay#0"}
-        )
-        await world.redis.zadd(RUNS, {run_id: 0})
-        await world.redis.hset(OPEN + "same", mapping={"!matched": "1", "pay#0": ""})
-        for line in (["v", 1, position, "v1", "", [[0, "pay"]]], ["r", 2, run_id, "pay", name]):
-            await world.redis.rpush(HISTORY + "same", compact_json(line))
-        async with world.running("router", "dispatcher", "outcomes"):
-            (repeat,) = await world.publish(_from("/shop", 1))
-            assert (repeat.new, repeat.position) == (False, position)
-            await set_state(prefect, run_id, "COMPLETED")
-            (end,) = await eventually(lambda: _finished(world, 1))
-            assert end["identity"] == "same"
-            shown = await _call(events.app, "show", "same")
-            assert (shown["source"], [run["run_id"] for run in shown["runs"]]) == ("/shop", [run_id])
-            assert (await _call(runs.app, "show", run_id))["events"] == [{"id": "same", "source": "/shop"}]
-            forecast = await _call(events.app, "replay", "same", "--dry-run")
-            await _call(events.app, "replay", "same")
-            await eventually(lambda: _still(world))
-        assert forecast["events"] == 1
-        assert [run["id"] for run in await runs_of(prefect, name)] == [run_id]
-
-    async def test_a_letter_is_replayed_under_its_old_key(self, world: World, prefect: PrefectApi) -> None:
-        name = await self._deployment(world, prefect)
-        await self._journal(world.redis, _from("/shop", "x"))
-        async with world.running("router", "dispatcher"):
-            (row,) = await eventually(lambda: _letters(1))
-            raw = json.loads(await world.redis.hget(f"sluice:dead:{row['id']}", "l"))  # type: ignore[arg-type]
-            del raw["identity"]
-            await world.redis.hset(f"sluice:dead:{row['id']}", "l", json.dumps(raw))
-            await _call(dead.app, "replay", row["id"], "--set", "data.amount=3")
-            (run,) = await eventually(lambda: _of(prefect, name, 1))
-            await eventually(lambda: _still(world))
-        assert run["idempotency_key"] == "same:pay"
-
-    async def _deployment(self, world: World, prefect: PrefectApi) -> str:
-        name = await deployment(prefect)
-        world.use({**RULE, "run": name})
-        return name
-
-    async def _journal(self, redis: AsyncRedis, one: Event) -> str:
-        fields = {"event": one.to_json(), "received": one.time.isoformat(), "listener": "http"}
-        position = await redis.xadd(STREAM, fields)  # type: ignore[arg-type]
-        await redis.set(KNOWN_BY_ID + one.id, position, px=600_000)
-        return position.decode()
-
-    async def _create(self, prefect: PrefectApi, name: str) -> str:
-        flow, _, own = name.partition("/")
-        found = await prefect.request("GET", f"/deployments/name/{flow}/{own}")
-        body = {"parameters": {"amount": 1}, "idempotency_key": "same:pay"}
-        return str((await prefect.request("POST", f"/deployments/{found['id']}/create_flow_run", json=body))["id"])
 
 
 async def _of(prefect: PrefectApi, name: str, count: int) -> list[dict[str, Any]] | None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from events.event import Event
 from events.identity import id_of, identity_of
 
 texts = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), min_size=1, max_size=20)
@@ -34,9 +31,3 @@ def test_the_id_can_be_read_off_a_name_of_bounded_length(pair: tuple[str, str]) 
 
 def test_the_name_is_the_same_in_every_process() -> None:
     assert identity_of("/shop", "order-1042") == "order-1042@5f6e9f78c22c3d891f88ff65"
-
-
-def test_an_event_of_the_time_when_ids_were_names_keeps_its_name() -> None:
-    event = Event(id="a", source="shop", type="t", time=datetime.now(UTC))
-    assert event.identity == identity_of("shop", "a")
-    assert event.model_copy(update={"known_as": "a"}).identity == "a" == id_of("a")

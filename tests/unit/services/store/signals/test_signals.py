@@ -13,7 +13,6 @@ from events.event import Limits
 from events.identity import identity_of
 from events.signal import ResumeSignal, parse_signal
 from services.store.connection import AsyncRedis
-from services.store.signals.signal_scripts import RECORD
 from services.store.signals.signals import SignalStore
 
 
@@ -48,18 +47,6 @@ async def test_one_id_from_two_sources_is_two_signals(store: SignalStore) -> Non
 async def test_an_id_in_the_message_itself_is_the_signals(store: SignalStore) -> None:
     assert _signal("/a", id_="event", id="mine").id == "mine"
     assert len(_signal("/a", id_="x" * 256).id) <= 256
-
-
-async def test_a_repeat_of_what_was_recorded_under_the_events_id_alone_is_known(
-    redis: AsyncRedis, store: SignalStore
-) -> None:
-    assert await _new(store, _signal(None))
-    await redis.hdel(RECORD + "x", "form")
-    assert not await _new(store, _signal("/shop"))
-    assert await _new(store, _signal("/shop", key="order-2"))
-    record = await store.get("x")
-    assert record is not None
-    assert record.repeats == 1
 
 
 async def test_a_message_with_an_id_of_its_own_cannot_silence_an_event(store: SignalStore) -> None:
