@@ -26,9 +26,6 @@ LONG = {
     "services/executor/process/flow_run_process.py": 376,
     "services/job_queues/queues.py": 387,
     "services/listeners/http/listener.py": 357,
-    "services/store/event_transitions.py": 563,
-    "services/store/inspection.py": 477,
-    "services/store/signals/signals.py": 493,
 }
 
 

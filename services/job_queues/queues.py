@@ -34,8 +34,8 @@ from events.dead_letter import DeadLetter
 from events.errors import RejectedEvent, SluiceError
 from services.job_queues.job_gate import ALLOWED, APPLY_SIGNAL, EXECUTE_RUN, beginning, refusal
 from services.store.connection import SyncRedis, translated
-from services.store.dead_letters import keep, letter_id_of
-from services.store.inspection import KEPT_BYTES, ask_for_a_look
+from services.store.dead_letters import KEPT_BYTES, keep, letter_id_of
+from services.store.inspection.looks import ask_for_a_look
 from services.store.unreadable import FAULTS, UnreadableKey, noted
 from sluice.display import visible
 

@@ -16,7 +16,8 @@ from events.errors import Backpressure, TransientError
 from services.common.backoff import Backoff, heed_cancellation
 from services.store.connection import AsyncRedis
 from services.store.events.event_history import now_ms
-from services.store.inspection import KeyInspection, Looks
+from services.store.inspection.key_inspection import KeyInspection
+from services.store.inspection.looks import Looks
 from services.store.keys import Key, KeyList
 from services.store.unreadable import noted
 

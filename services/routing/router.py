@@ -118,7 +118,6 @@ class Router:
                     await self._see_through(entries)
                 await self._unpark()
                 self._depth = await self._journal.depth()
-                await self._journal.forget_idle_consumers()
                 self._tending.worked()
             except (TransientError, Backpressure) as error:
                 await self._tending.after(error)

@@ -16,8 +16,7 @@ from services.prefect_api.run_view import RunView, remembered
 from services.prefect_api.waiting import WaitingRuns
 from services.signals import delivery
 from services.signals.decision import SignalDecision, expired, overall
-from services.store.signals.signal_record import SignalRecord
-from services.store.signals.signal_scripts import RECEIVED
+from services.store.signals.signal_record import RECEIVED, SignalRecord
 from services.store.signals.signals import SignalStore
 from services.store.signals.waits import Waits
 

@@ -10,8 +10,7 @@ from typing import Any, Literal
 
 from events.signal import Outcome, ResumeSignal
 from services.prefect_api.run_view import FINAL, RunView, Stay
-from services.store.signals.signal_record import Mark, SignalRecord
-from services.store.signals.signal_scripts import RECEIVED
+from services.store.signals.signal_record import RECEIVED, Mark, SignalRecord
 from sluice.protocol import GAVE_UP, opened
 
 

@@ -29,8 +29,8 @@ from services.signals.decision import (
     sent_to,
     step,
 )
-from services.store.signals.signal_record import Mark, SignalRecord
-from services.store.signals.signals import Answered, Busy, SignalStore
+from services.store.signals.signal_record import Answered, Mark, SignalRecord
+from services.store.signals.signals import Busy, SignalStore
 from services.store.signals.waits import Waits
 from sluice.protocol import addressed
 

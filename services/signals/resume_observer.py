@@ -17,8 +17,8 @@ from services.prefect_api.events import StateChange
 from services.prefect_api.run_view import FINAL, RunView, Stay
 from services.prefect_api.waiting import WaitingRuns
 from services.signals.decision import end_of
-from services.store.signals.signal_record import Mark
-from services.store.signals.signals import Answered, SignalStore
+from services.store.signals.signal_record import Answered, Mark
+from services.store.signals.signals import SignalStore
 from services.store.signals.waits import Alarm, Waits
 from sluice.protocol import GAVE_UP, verdict_key
 

@@ -39,9 +39,6 @@ RETRIES: Final = 2
 AsyncRedis = redis.asyncio.Redis
 SyncRedis = redis.Redis
 
-EVEN_WHEN_FULL: Final = "#!lua flags=allow-oom\n"
-"""The first line of a script that must run when ``maxmemory`` is reached: it sees through what was accepted."""
-
 
 def connect(url: str, settings: RedisSettings) -> AsyncRedis:
     """An asyncio client on ``url``; connects on first use. Answers are bytes.

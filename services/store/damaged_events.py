@@ -10,14 +10,15 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
-from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, text, translated
+from services.store.connection import AsyncRedis, text, translated
 from services.store.events.finished_events import FINISHED
-from services.store.events.journal import JOURNAL_AGAIN, STREAM, position_seconds
+from services.store.events.journal import STREAM, position_seconds
 from services.store.events.known_events import KnownEvents
-from services.store.events.open_effects import DAMAGED_MARK, OPEN
+from services.store.events.open_effects import OPEN
 from services.store.keys import Key
 from services.store.runs.created_runs import RUN
-from services.store.unreadable import EXPECT, FAULTS, readable
+from services.store.scripts import Script
+from services.store.unreadable import FAULTS, readable
 
 DAMAGED: Final = "sluice:damaged"
 """What was damaged and is not mended: ``event IDENTITY``, ``run ID``."""
@@ -25,25 +26,7 @@ DAMAGED: Final = "sluice:damaged"
 _PAGE: Final = 1000
 _TOGETHER: Final = 100
 
-# ARGV: what is mended, then (identity, position) for each event. Answers how many events are judged again.
-_JUDGE_AGAIN: Final = (
-    EXPECT
-    + JOURNAL_AGAIN
-    + f"""
-expect('set', '{DAMAGED}')
-expect('stream', '{STREAM}')
-for i = 2, #ARGV, 2 do expect('hash', '{OPEN}' .. ARGV[i]) end
-if redis.call('SREM', '{DAMAGED}', ARGV[1]) == 0 then return 0 end
-local again = 0
-for i = 2, #ARGV, 2 do
-  if journal_again(ARGV[i + 1], '', '') then
-    redis.call('HSET', '{OPEN}' .. ARGV[i], '{DAMAGED_MARK}', '1')
-    again = again + 1
-  end
-end
-return again
-"""
-)
+_JUDGE_AGAIN: Final = Script("events/judge_again")
 
 
 def damaged_by(name: bytes) -> str | None:
@@ -69,7 +52,6 @@ class DamagedEvents:
     def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis
         self._known = KnownEvents(redis, stream=STREAM)
-        self._judge_again = redis.register_script(EVEN_WHEN_FULL + _JUDGE_AGAIN)
 
     async def some(self) -> list[tuple[Literal["event", "run"], str]]:
         """Some of what is to be mended: what it is, and the event's identity or the run's id."""
@@ -82,13 +64,13 @@ class DamagedEvents:
 
         ``what`` and ``name`` (see `some`) are mended by it.
         """
-        pairs: list[str] = []
+        events: list[tuple[str, str]] = []
         for identity in identities:
             position = await self._known.position(identity)
             if position is not None and not await self._is_finished(identity, since_ms=_ms(position)):
-                pairs += [identity, position]
+                events.append((identity, position))
         with translated():
-            return int(await self._judge_again(args=[f"{what} {name}", *pairs]))
+            return int(await _JUDGE_AGAIN(self._redis, mended=f"{what} {name}", events=events))
 
     async def _is_finished(self, identity: str, *, since_ms: int) -> bool:
         """Whether the stream of the finished events (of a day) has it."""

@@ -12,9 +12,10 @@ from events.dead_letter import DeadLetter
 from events.event import Event
 from events.glob import Globs
 from events.identity import id_of
-from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, SyncRedis, text, translated
+from services.store.connection import AsyncRedis, SyncRedis, text, translated
 from services.store.keys import Key, scored
-from services.store.unreadable import EXPECT, readable
+from services.store.scripts import EVEN_WHEN_FULL, Script
+from services.store.unreadable import readable
 
 DEAD: Final = "sluice:dead"
 """The ids of all letters, by the time (ms) of the last failure."""
@@ -26,39 +27,15 @@ code, ``r`` reason. A letter that is replayed leaves ``n`` and ``f`` behind for 
 QUARANTINE: Final = "sluice:quarantine:"
 """Prefix of what stood under another key and could not be read; behind it the id of its letter."""
 
+KEPT_BYTES: Final = 4096
+"""How much of something unreadable its letter keeps."""
+
 _CHUNK: Final = 500
 _REPLAYED_SECONDS: Final = 7 * 86_400
 
-# KEYS: all letters, the letter; ARGV: id, letter, code, reason, last failure (ISO), its ms, first failure.
-# Answers the attempts.
-_ADD: Final = (
-    EXPECT
-    + """
-expect('zset', KEYS[1])
-expect('hash', KEYS[2])
-local attempts = redis.call('HINCRBY', KEYS[2], 'n', 1)
-redis.call('ZADD', KEYS[1], ARGV[6], ARGV[1])
-redis.call('HSETNX', KEYS[2], 'l', ARGV[2])
-redis.call('HSETNX', KEYS[2], 'f', ARGV[7])
-redis.call('HSET', KEYS[2], 'c', ARGV[3], 'r', ARGV[4], 't', ARGV[5])
-redis.call('PERSIST', KEYS[2])
-return attempts
-"""
-)
-
-# KEYS: all letters, the letter; ARGV: id, last failure as it was when the letter was read, how long to remember it (s).
-_REPLAYED: Final = (
-    EXPECT
-    + """
-expect('zset', KEYS[1])
-expect('hash', KEYS[2])
-if redis.call('HGET', KEYS[2], 't') ~= ARGV[2] then return 0 end  -- it has come back already
-redis.call('ZREM', KEYS[1], ARGV[1])
-redis.call('HDEL', KEYS[2], 'l', 'c', 'r', 't')
-redis.call('EXPIRE', KEYS[2], ARGV[3])
-return 1
-"""
-)
+_ADD: Final = Script("add_letter")
+_ADD_WHEN_FULL: Final = Script("add_letter", flags=EVEN_WHEN_FULL)
+_REPLAYED: Final = Script("letter_replayed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +66,15 @@ class DeadLetters:
 
     def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis
-        self._add = redis.register_script(_ADD)
-        self._add_accepted = redis.register_script(EVEN_WHEN_FULL + _ADD)
-        self._replayed = redis.register_script(EVEN_WHEN_FULL + _REPLAYED)
 
     async def add(self, letter: DeadLetter) -> None:
         """Keep the letter; one whose id is there already counts as a further attempt at the same thing.
 
         A letter about an accepted event is kept even when Redis is full.
         """
-        add = self._add_accepted if letter.kind in {"event", "stored"} else self._add
+        add = _ADD_WHEN_FULL if letter.kind in {"event", "stored"} else _ADD
         with translated():
-            await add(keys=_keys(letter.id), args=_add_arguments(letter))
+            await add(self._redis, **_values(letter))
 
     async def get(self, letter_id: str) -> DeadLetter | None:
         """The letter, or None."""
@@ -143,9 +117,15 @@ class DeadLetters:
 
         It may have come back before this is called: then it stays.
         """
-        arguments: list[str | int] = [letter.id, letter.last_failed.isoformat(), _REPLAYED_SECONDS]
         with translated():
-            await self._replayed(keys=_keys(letter.id), args=arguments)
+            await _REPLAYED(
+                self._redis,
+                letters=DEAD,
+                record=LETTER + letter.id,
+                id=letter.id,
+                last_failed=letter.last_failed.isoformat(),
+                memory_seconds=_REPLAYED_SECONDS,
+            )
 
     async def count(self) -> int:
         """How many letters there are."""
@@ -165,7 +145,7 @@ class DeadLetters:
 
 def keep(redis: SyncRedis, letter: DeadLetter) -> None:
     """`DeadLetters.add` on a blocking connection; raises Redis' own errors, as RQ does, which calls it."""
-    redis.register_script(_ADD)(keys=_keys(letter.id), args=_add_arguments(letter))
+    _ADD(redis, **_values(letter))
 
 
 def letter_id_of(*parts: str) -> str:
@@ -201,14 +181,18 @@ def lost_event_letter(
     )
 
 
-def _keys(letter_id: str) -> list[str]:
-    return [DEAD, LETTER + letter_id]
-
-
-def _add_arguments(letter: DeadLetter) -> list[str | int]:
-    failed_ms = int(letter.last_failed.timestamp() * 1000)
-    whole = [letter.id, letter.model_dump_json(), letter.code, letter.reason]
-    return [*whole, letter.last_failed.isoformat(), failed_ms, letter.first_failed.isoformat()]
+def _values(letter: DeadLetter) -> dict[str, str | int]:
+    return {
+        "letters": DEAD,
+        "record": LETTER + letter.id,
+        "id": letter.id,
+        "letter": letter.model_dump_json(),
+        "code": letter.code,
+        "reason": letter.reason,
+        "last_failed": letter.last_failed.isoformat(),
+        "last_failed_ms": int(letter.last_failed.timestamp() * 1000),
+        "first_failed": letter.first_failed.isoformat(),
+    }
 
 
 def _letter(fields: dict[Any, Any]) -> DeadLetter | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, translated
+from services.store.connection import AsyncRedis, translated
 from services.store.keys import Key, is_number
-from services.store.unreadable import EXPECT
+from services.store.scripts import Script
 
 LEASE: Final = "sluice:lease:"
 """Prefix of the key that holds the holder's token while the lease runs; behind it ``:token`` counts the holders."""
@@ -15,52 +15,10 @@ LEASE: Final = "sluice:lease:"
 _MARGIN: Final = 0.9
 """The holder trusts its lease for less than the server does: clocks may run a little apart."""
 
-# Lua: whether somebody holds the lease. What never runs out, or not within an hour, is none: no lease is that long.
-TAKEN: Final = (
-    EXPECT
-    + """
-local function taken(key)
-  expect('string', key)
-  local left = redis.call('PTTL', key)
-  return left >= 0 and left <= 3600000
-end
-"""
-)
-
-TAKE: Final = (
-    TAKEN
-    + """
-if taken(KEYS[1]) then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1
-"""
-)
-"""KEYS: a lease; ARGV: what its holder is known by, time to live in ms. Answers whether it is the caller's now."""
-
-# KEYS: lease, counter; ARGV: time to live in ms. Answers the new holder's token, or 0 when another holds the lease.
-_ACQUIRE: Final = (
-    TAKEN
-    + """
-expect('string', KEYS[2])
-if taken(KEYS[1]) then return 0 end
-local token = redis.call('INCR', KEYS[2])
-redis.call('SET', KEYS[1], token, 'PX', ARGV[1])
-return token
-"""
-)
-
-# ARGV: time to live in ms, token. Answers 1 while nobody has held the lease since the token was given, even if it ran
-# out in between.
-_RENEW: Final = """
-if redis.call('GET', KEYS[2]) ~= ARGV[2] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[1])
-return 1
-"""
-
-_RELEASE: Final = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
-return 0
-"""
+TAKE: Final = Script("take_lease")
+RELEASE: Final = Script("release_lease")
+_ACQUIRE: Final = Script("acquire_lease")
+_RENEW: Final = Script("renew_lease")
 
 
 def now() -> float:
@@ -77,11 +35,9 @@ class Lease:
     """
 
     def __init__(self, redis: AsyncRedis, name: str, *, ttl_seconds: float) -> None:
-        self._keys = [LEASE + name, f"{LEASE}{name}:token"]
+        self._redis = redis
+        self._keys = {"lease": LEASE + name, "counter": f"{LEASE}{name}:token"}
         self._ttl_seconds = ttl_seconds
-        self._acquire = redis.register_script(EVEN_WHEN_FULL + _ACQUIRE)
-        self._renew = redis.register_script(EVEN_WHEN_FULL + _RENEW)
-        self._release = redis.register_script(_RELEASE)
         self.token = 0
         self.deadline = 0.0
 
@@ -94,7 +50,7 @@ class Lease:
         """Become the holder if nobody is."""
         asked = now()
         with translated():
-            self.token = int(await self._acquire(keys=self._keys, args=[self._ttl_ms]))
+            self.token = int(await _ACQUIRE(self._redis, **self._keys, life_ms=self._ttl_ms))
         self.deadline = asked + self._ttl_seconds * _MARGIN if self.token else 0.0
         return self.token != 0
 
@@ -102,7 +58,7 @@ class Lease:
         """Go on holding; false if another has held the lease since, and then it is not ours any more."""
         asked = now()
         with translated():
-            ours = bool(await self._renew(keys=self._keys, args=[self._ttl_ms, self.token]))
+            ours = bool(await _RENEW(self._redis, **self._keys, holder=self.token, life_ms=self._ttl_ms))
         if ours:
             self.deadline = asked + self._ttl_seconds * _MARGIN
         else:
@@ -113,7 +69,7 @@ class Lease:
         """Let the next holder begin at once."""
         if self.token:
             with translated():
-                await self._release(keys=self._keys, args=[self.token])
+                await RELEASE(self._redis, lease=self._keys["lease"], holder=self.token)
             self.token = 0
 
     @property

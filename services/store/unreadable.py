@@ -2,7 +2,7 @@
 
 Whoever can write to Redis can put anything under any key. A reader that comes across such a thing goes on without it
 (`readable`) or asks for the same again later (`reading`, which raises `UnreadableKey`); either way the key is noted
-here for `services.store.inspection`, which keeps it as a dead letter.
+here for `services.store.inspection.key_inspection`, which keeps it as a dead letter.
 """
 
 from __future__ import annotations
@@ -31,22 +31,6 @@ FAULTS: Final = (
     RejectedEvent,
 )
 """What reading garbage raises. A UnicodeDecodeError and pydantic's errors are ValueErrors."""
-
-EXPECT: Final = """
-local function expect(kind, ...)
-  for _, key in ipairs({...}) do
-    local found = redis.call('TYPE', key)['ok']
-    if found ~= 'none' and found ~= kind then
-      local named = string.gsub(key, '[^%w:%-_./]', function(c) return string.format('%%%02X', string.byte(c)) end)
-      error('WRONGTYPE key=' .. named .. ' holds a ' .. found .. ' instead of a ' .. kind)
-    end
-  end
-end
-"""
-"""Lua: end the script, before it has changed anything, if a key holds another type than the script needs there.
-
-A script that fails half way keeps what it has done: each one checks every key that it writes before its first write.
-"""
 
 _NAMED_KEY: Final = re.compile(r"\bkey=([^\s,]+)")
 
@@ -84,7 +68,7 @@ noted: Final = Noted()
 
 
 def note_error(message: str) -> None:
-    """Note the key that an error of Redis names, as scripts that begin with `EXPECT` do; any key if it names none."""
+    """Note the key that an error of Redis names, as `lua/shared/expect.lua` does; any key if it names none."""
     named = _NAMED_KEY.search(message)
     noted.add(unquote_to_bytes(named[1]) if named else None)
 

@@ -18,40 +18,19 @@ from events.errors import Backpressure, RejectedEvent, TransientError
 from services.common import metrics
 from services.common.backoff import Backoff
 from services.listeners.message_intake import Message, Sink
-from services.store.connection import AsyncRedis, translated
+from services.store.connection import AsyncRedis
+from services.store.consumer_group import ConsumerGroup, Entry
 from services.store.retention import trim_stream
 
 GROUP: Final = "sluice"
 
 _FIELD: Final = b"event"
-_BLOCK_MS: Final = 2000
+_BLOCK_SECONDS: Final = 2.0
 _FIRST_COUNT: Final = 16
 _RELEASED_IDLE_MS: Final = 24 * 3_600_000
 _TRIM_EVERY_SECONDS: Final = 30.0
 
 log = structlog.get_logger()
-
-Entries = list[tuple[bytes, Mapping[bytes, bytes] | None]]
-
-# KEYS: stream; ARGV: group, how long a consumer must have been idle in ms. Takes away consumers that hold nothing:
-# each start of a process is a consumer of its own. Only a script sees that one holds nothing and removes it at once.
-_FORGET: Final = """
-local consumers = redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
-local forgotten = 0
-for _, fields in ipairs(consumers) do
-  local name, pending, idle
-  for i = 1, #fields, 2 do
-    if fields[i] == 'name' then name = fields[i + 1] end
-    if fields[i] == 'pending' then pending = fields[i + 1] end
-    if fields[i] == 'idle' then idle = fields[i + 1] end
-  end
-  if pending == 0 and idle > tonumber(ARGV[2]) then
-    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], name)
-    forgotten = forgotten + 1
-  end
-end
-return forgotten
-"""
 
 
 class StreamListener:
@@ -80,11 +59,17 @@ class StreamListener:
         self._stream = stream
         self._sink = sink
         self._settings = settings
-        self._consumer = consumer
         self._key_prefix = key_prefix or stream
         self._delete = delete
         self._trim_after_seconds = trim_after_seconds
-        self._forget = redis.register_script(_FORGET)
+        self._readers = ConsumerGroup(
+            redis,
+            stream,
+            GROUP,
+            consumer=consumer,
+            claim_idle_seconds=settings.claim_idle_seconds,
+            forget_seconds=max(60.0, settings.claim_idle_seconds * 10),
+        )
         self._backoff = Backoff(
             f"reading the stream {stream}",
             first_seconds=settings.backoff_seconds,
@@ -93,7 +78,6 @@ class StreamListener:
         self._count = min(_FIRST_COUNT, settings.batch)
         self._ready = False
         self._claim_due = 0.0
-        self._claim_from: Any = "0-0"
         self._trim_due = 0.0
 
     def status(self) -> Mapping[str, Any]:
@@ -105,8 +89,10 @@ class StreamListener:
         """Read until cancelled; what is in hand then is given back to the group."""
         while True:
             try:
-                await self._join()
-                await self._finish_own()
+                await self._readers.join()
+                self._ready = True
+                while entries := await self._readers.own(count=self._count):
+                    await self._take(entries)
                 while True:
                     await self._turn()
             except (TransientError, Backpressure, ResponseError) as error:
@@ -114,25 +100,10 @@ class StreamListener:
                 metrics.retries.labels(self._listener).inc()
                 await self._backoff.after(error)
 
-    async def _join(self) -> None:
-        with translated():
-            try:
-                await self._redis.xgroup_create(self._stream, GROUP, id="0", mkstream=True)
-            except ResponseError as error:
-                if not str(error).startswith("BUSYGROUP"):
-                    raise
-        self._ready = True
-
-    async def _finish_own(self) -> None:
-        """Take what was delivered to this consumer and not acknowledged: the answer or the acknowledgement was lost."""
-        while entries := await self._read("0", block_ms=None):
-            await self._take(entries)
-
     async def _turn(self) -> None:
         now = time.monotonic()
         if now >= self._claim_due:
-            entries = await self._claim()
-            if entries:
+            if entries := await self._readers.claim(count=self._count):
                 metrics.claimed.labels(self._listener).inc(len(entries))
                 log.info(
                     "entries of a dead consumer taken over",
@@ -142,55 +113,41 @@ class StreamListener:
                 )
                 await self._take(entries)
                 return
+            self._claim_due = now + self._settings.claim_idle_seconds / 4
         if now >= self._trim_due:
             self._trim_due = now + _TRIM_EVERY_SECONDS
-            await self._tidy()
-        until_claim_ms = int(self._settings.claim_idle_seconds * 250)
-        entries = await self._read(">", block_ms=min(_BLOCK_MS, until_claim_ms))
+            await self._trim()
+        block_seconds = min(_BLOCK_SECONDS, self._settings.claim_idle_seconds / 4)
+        entries = await self._readers.read(count=self._count, block_seconds=block_seconds)
         self._backoff.worked()
         await self._take(entries)
 
-    async def _read(self, position: str, *, block_ms: int | None) -> Entries:
-        with translated():
-            answer: Any = await self._redis.xreadgroup(
-                GROUP, self._consumer, {self._stream: position}, count=self._count, block=block_ms
-            )
-        return _entries(answer)
-
-    async def _claim(self) -> Entries:
-        idle_ms = int(self._settings.claim_idle_seconds * 1000)
-        with translated():
-            position, entries, *_ = await self._redis.xautoclaim(
-                self._stream, GROUP, self._consumer, idle_ms, start_id=self._claim_from, count=self._count
-            )
-        self._claim_from = position
-        if position == b"0-0" and not entries:
-            self._claim_due = time.monotonic() + self._settings.claim_idle_seconds / 4
-        return list(entries)
-
-    async def _take(self, entries: Entries) -> None:
+    async def _take(self, entries: Sequence[Entry]) -> None:
         while entries:
             entries = await self._finish(entries)
 
-    async def _finish(self, entries: Entries) -> Entries:
+    async def _finish(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         """Hand the entries on and acknowledge them; answers the next ones, read on the same way to the server.
 
         None are read where there may be none, or where something else is due first.
         """
         ids = [entry_id for entry_id, _ in entries]
-        messages = [self._message(entry_id.decode(), fields) for entry_id, fields in entries if fields]
+        messages = [self._message(entry_id.decode(), fields) for entry_id, fields in entries]
         try:
             await self._hand_on(messages, ids)
         except asyncio.CancelledError:
             with contextlib.suppress(Exception):
-                await asyncio.wait_for(self._hold(ids, idle_ms=_RELEASED_IDLE_MS), 1)
+                await asyncio.wait_for(self._readers.hold(ids, idle_ms=_RELEASED_IDLE_MS), 1)
             raise
         read_on = len(ids) >= self._count and time.monotonic() < min(self._claim_due, self._trim_due)
         weight = sum(len(message.raw) for message in messages)
         average = max(1, weight // max(1, len(messages)))
         fitting = max(1, self._settings.batch_bytes // average)
         self._count = min(self._settings.batch, fitting, self._count * 2)
-        return await self._acknowledge(ids, read_on=read_on)
+        if read_on:
+            return await self._readers.acknowledge_and_read(ids, count=self._count, delete=self._delete)
+        await self._readers.acknowledge(ids, delete=self._delete)
+        return []
 
     async def _hand_on(self, messages: Sequence[Message], ids: Sequence[bytes]) -> None:
         while messages:
@@ -202,32 +159,12 @@ class StreamListener:
                 metrics.retries.labels(self._listener).inc()
                 await self._backoff.after(error)
                 with contextlib.suppress(TransientError, Backpressure, ResponseError):
-                    await self._hold(ids, idle_ms=0)
+                    await self._readers.hold(ids, idle_ms=0)
             else:
                 self._backoff.worked()
                 return
 
-    async def _hold(self, ids: Sequence[bytes], *, idle_ms: int) -> None:
-        """Say that the entries have been in our hands for ``idle_ms``: none keeps them, many lets others claim them."""
-        with translated():
-            await self._redis.xclaim(self._stream, GROUP, self._consumer, 0, list(ids), idle=idle_ms, justid=True)
-
-    async def _acknowledge(self, ids: Sequence[bytes], *, read_on: bool) -> Entries:
-        with translated():
-            async with self._redis.pipeline(transaction=True) as pipe:
-                pipe.xack(self._stream, GROUP, *ids)
-                if self._delete:
-                    pipe.xdel(self._stream, *ids)
-                if read_on:
-                    pipe.xreadgroup(GROUP, self._consumer, {self._stream: ">"}, count=self._count)
-                answers = await pipe.execute()
-        return _entries(answers[-1]) if read_on else []
-
-    async def _tidy(self) -> None:
-        """Forget dead consumers and, where that is wanted, delete what everybody has acknowledged."""
-        with translated():
-            idle_ms = max(60_000, int(self._settings.claim_idle_seconds * 10_000))
-            await self._forget(keys=[self._stream], args=[GROUP, idle_ms])
+    async def _trim(self) -> None:
         if self._trim_after_seconds is not None:
             await trim_stream(self._redis, self._stream, retention_seconds=self._trim_after_seconds)
 
@@ -242,10 +179,6 @@ class StreamListener:
             "no-event-field", f"the entry has no field `event`, only {', '.join(whole)}: put the event's JSON there"
         )
         return Message(raw=json.dumps(whole, ensure_ascii=False).encode(), key=key, origin=origin, fault=fault)
-
-
-def _entries(answer: Any) -> Entries:
-    return list(answer[0][1]) if answer else []
 
 
 def _text(value: bytes) -> str:

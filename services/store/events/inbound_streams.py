@@ -6,31 +6,12 @@ from typing import Final, Literal
 
 from services.store.connection import AsyncRedis, translated
 from services.store.keys import Key
-from services.store.unreadable import EXPECT
+from services.store.scripts import Script
 
 INBOUND: Final = "sluice:inbound:"
 """Prefix of the stream that belongs to a list; behind it the list's key."""
 
-# KEYS: list, stream; ARGV: side, how many elements and bytes at most, how long the stream may be.
-# Each element leaves the list and gets its id (the entry's) in one step: a crash finds it in one of the two, once.
-_MOVE: Final = (
-    EXPECT
-    + """
-expect('stream', KEYS[2])
-local room = math.min(tonumber(ARGV[2]), tonumber(ARGV[4]) - redis.call('XLEN', KEYS[2]))
-local bytes = 0
-local moved = 0
-while moved < room and bytes < tonumber(ARGV[3]) do
-  local element = redis.call('LINDEX', KEYS[1], ARGV[1] == 'left' and 0 or -1)
-  if not element then break end
-  redis.call('XADD', KEYS[2], '*', 'event', element)
-  redis.call(ARGV[1] == 'left' and 'LPOP' or 'RPOP', KEYS[1])
-  bytes = bytes + #element
-  moved = moved + 1
-end
-return moved
-"""
-)
+_MOVE: Final = Script("events/move_from_list")
 
 
 class Inbound:
@@ -40,7 +21,6 @@ class Inbound:
         self._redis = redis
         self._list = list_key
         self._side = side
-        self._script = redis.register_script(_MOVE)
         self.stream = INBOUND + list_key
 
     async def move(self, count: int, *, max_bytes: int) -> int:
@@ -51,7 +31,15 @@ class Inbound:
         """
         with translated():
             return int(
-                await self._script(keys=[self._list, self.stream], args=[self._side, count, max_bytes, 2 * count])
+                await _MOVE(
+                    self._redis,
+                    list=self._list,
+                    stream=self.stream,
+                    side=self._side,
+                    most=count,
+                    most_bytes=max_bytes,
+                    longest=2 * count,
+                )
             )
 
     async def wait(self, seconds: float) -> bool:

@@ -5,63 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
-
-from redis.exceptions import ResponseError
+from typing import Final
 
 from config.settings import JournalSettings
 from events.event import Event, stored_event
-from services.store.connection import AsyncRedis, GroupGone, text, translated
-from services.store.events.known_events import KNOWN
+from services.store.connection import AsyncRedis, text, translated
+from services.store.consumer_group import ConsumerGroup
 from services.store.keys import Key, is_position
-from services.store.unreadable import EXPECT, FAULTS
+from services.store.scripts import Script
+from services.store.unreadable import FAULTS
 
 STREAM: Final = "sluice:journal"
 ROUTER_GROUP: Final = "router"
 
-# KEYS: stream, then the key that remembers each event; ARGV: how long it does (ms), received at (ISO), listener, then
-# each event's JSON. Answers, for each event, the new entry's id, or the earlier one's behind a minus sign.
-APPEND_SCRIPT: Final = (
-    EXPECT
-    + """
-local answers = {}
-for i = 2, #KEYS do
-  local known = redis.call('GET', KEYS[i])
-  if known then
-    if not string.match(known, '^%d+%-%d+$') then expect('position of an event', KEYS[i]) end
-    answers[i - 1] = '-' .. known
-  else
-    local entry = redis.call('XADD', KEYS[1], '*', 'event', ARGV[i + 2], 'received', ARGV[2], 'listener', ARGV[3])
-    redis.call('SET', KEYS[i], entry, 'PX', ARGV[1])
-    answers[i - 1] = entry
-  end
-end
-return answers
-"""
-)
-
-# Lua: put the event at a position into the journal once more, for one rule ('' means all of them); false when the
-# journal no longer holds it.
-JOURNAL_AGAIN: Final = f"""
-local function journal_again(position, rule, salt)
-  local found = redis.call('XRANGE', '{STREAM}', position, position)[1]
-  if not found then return false end
-  local fields = {{}}
-  for i = 1, #found[2], 2 do
-    if found[2][i] ~= 'replay' then
-      fields[#fields + 1] = found[2][i]
-      fields[#fields + 1] = found[2][i + 1]
-    end
-  end
-  salt = salt == '' and 'null' or cjson.encode(salt)
-  local replay = '{{"only":[' .. (rule == '' and '' or cjson.encode(rule)) .. '],"salt":' .. salt .. '}}'
-  redis.call('XADD', '{STREAM}', '*', 'replay', replay, unpack(fields))
-  return true
-end
-"""
-
-_IDLE_CONSUMER_MS: Final = 3_600_000
-"""A consumer without pending entries that has been silent for an hour is forgotten."""
+_APPEND: Final = Script("events/append")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +77,9 @@ class Journal:
     ) -> None:
         self._redis = redis
         self._settings = settings
-        self._group = group
-        self._consumer = consumer
-        self._append = redis.register_script(APPEND_SCRIPT)
-
-    @property
-    def group(self) -> str:
-        """The consumer group that `read` reads as."""
-        return self._group
+        self._readers = ConsumerGroup(
+            redis, STREAM, group, consumer=consumer, claim_idle_seconds=settings.claim_idle_seconds
+        )
 
     async def append(self, events: Sequence[Event], *, received: str, listener: str = "") -> list[Appended]:
         """Take the events in, in order, each one (by source and id) once; when this returns, the server holds them.
@@ -137,11 +89,13 @@ class Journal:
         """
         if not events:
             return []
-        keys = [STREAM, *(KNOWN + event.identity for event in events)]
-        known_ms = int(self._settings.seen_seconds * 1000)
         with translated():
-            answers = await self._append(
-                keys=keys, args=[known_ms, received, listener, *(event.to_json() for event in events)]
+            answers = await _APPEND(
+                self._redis,
+                known_ms=int(self._settings.seen_seconds * 1000),
+                received=received,
+                listener=listener,
+                events=[(event.identity, event.to_json()) for event in events],
             )
         return [
             Appended(position=answer.removeprefix("-"), new=not answer.startswith("-"))
@@ -175,16 +129,8 @@ class Journal:
 
         They stay pending in this consumer's name until they are acknowledged, or claimed by another.
         """
-        count = count or self._settings.batch
-        block = None if block_seconds is None else max(1, int(block_seconds * 1000))
-        try:
-            answer = await self._read_group(count, block)
-        except GroupGone:
-            await self._create_group()
-            answer = await self._read_group(count, block)
-        if not answer:
-            return []
-        return [parse_entry(position, fields) for position, fields in answer[0][1]]
+        entries = await self._readers.read(count=count or self._settings.batch, block_seconds=block_seconds)
+        return [parse_entry(position, fields) for position, fields in entries]
 
     async def claim(self, *, count: int = 1) -> list[JournalEntry | Broken]:
         """Entries whose consumer has shown no sign of life for ``claim_idle_seconds``, now in this consumer's name.
@@ -192,36 +138,16 @@ class Journal:
         The oldest first. One at a time is the default so that an entry that ends the process that handles it can be
         told, by its ``deliveries``, from those that were merely in the same batch.
         """
-        idle = int(self._settings.claim_idle_seconds * 1000)
-        try:
-            with translated():
-                answer = await self._redis.xautoclaim(
-                    STREAM, self._group, self._consumer, min_idle_time=idle, count=count
-                )
-        except GroupGone:
-            await self._create_group()
-            return []
-        found = [(position, fields) for position, fields in answer[1] if fields is not None]
-        if not found:
-            return []
-        with translated():
-            pending = await self._redis.xpending_range(
-                STREAM,
-                self._group,
-                min=found[0][0],
-                max=found[-1][0],
-                count=len(found) * 2,
-                consumername=self._consumer,
-            )
-        times = {row["message_id"]: int(row["times_delivered"]) for row in pending}
-        return [parse_entry(position, fields, deliveries=times.get(position, 1)) for position, fields in found]
+        entries = await self._readers.claim(count=count)
+        deliveries = await self._readers.deliveries(entries) if entries else []
+        return [
+            parse_entry(position, fields, deliveries=times)
+            for (position, fields), times in zip(entries, deliveries, strict=True)
+        ]
 
     async def acknowledge(self, positions: Sequence[str]) -> int:
         """Let the group be done with the entries; answers how many were still pending."""
-        if not positions:
-            return 0
-        with translated():
-            return int(await self._redis.xack(STREAM, self._group, *positions))
+        return await self._readers.acknowledge(positions)
 
     async def fetch(self, positions: Iterable[str]) -> dict[str, JournalEntry]:
         """The entries at ``positions`` that the stream still holds, by position."""
@@ -242,36 +168,10 @@ class Journal:
             entries = int(await self._redis.xlen(STREAM))
             groups = await self._redis.xinfo_groups(STREAM) if entries else []
         for group in groups:
-            if text(group["name"]) == self._group:
+            if text(group["name"]) == self._readers.name:
                 lag = group.get("lag")
                 return Depth(entries, entries if lag is None else int(lag), int(group["pending"]))
         return Depth(entries, entries, 0)
-
-    async def forget_idle_consumers(self) -> None:
-        """Take out of the group the names of processes that are long gone."""
-        with translated():
-            try:
-                consumers = await self._redis.xinfo_consumers(STREAM, self._group)
-            except ResponseError as error:
-                if str(error).startswith("NOGROUP") or "no such key" in str(error):
-                    return
-                raise
-            for consumer in consumers:
-                gone = int(consumer["pending"]) == 0 and int(consumer["idle"]) > _IDLE_CONSUMER_MS
-                if gone and text(consumer["name"]) != self._consumer:
-                    await self._redis.xgroup_delconsumer(STREAM, self._group, consumer["name"])
-
-    async def _read_group(self, count: int, block: int | None) -> Any:
-        with translated():
-            return await self._redis.xreadgroup(self._group, self._consumer, {STREAM: ">"}, count=count, block=block)
-
-    async def _create_group(self) -> None:
-        with translated():
-            try:
-                await self._redis.xgroup_create(STREAM, self._group, id="0", mkstream=True)
-            except ResponseError as error:
-                if not str(error).startswith("BUSYGROUP"):
-                    raise
 
 
 def parse_entry(position: bytes, fields: Mapping[bytes, bytes], *, deliveries: int = 1) -> JournalEntry | Broken:

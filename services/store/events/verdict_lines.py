@@ -11,14 +11,16 @@ from typing import Any, Final
 
 from config.settings import HistorySettings
 from events.rule import Verdict, explained
-from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, translated
+from services.store.connection import AsyncRedis, translated
 from services.store.events.event_history import compact_json, packed
 from services.store.events.history import SHARED
+from services.store.scripts import Script
 
 _SHARED_REFRESH_SECONDS: Final = 3600.0
 _DETAIL_LIMIT: Final = 500
 _MOST_REMEMBERED: Final = 10_000
 
+_SHARE: Final = Script("events/share_verdicts")
 _SETTLED_BY_TYPE: Final = frozenset({"type", "enabled", "stop"})
 """Criteria whose verdicts are the same for every event of a type (below a rule that stopped the others, too)."""
 
@@ -44,7 +46,7 @@ class VerdictLines:
 
     def __init__(self, redis: AsyncRedis, settings: HistorySettings) -> None:
         self._retention_seconds = settings.retention_seconds
-        self._set = redis.register_script(EVEN_WHEN_FULL + "return redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])")
+        self._redis = redis
         self._digests: dict[tuple[Any, ...], str] = {}
         self._written: dict[str, float] = {}
 
@@ -88,7 +90,7 @@ class VerdictLines:
         life = int(self._retention_seconds + 2 * _SHARED_REFRESH_SECONDS)
         for digest, text in shared.items():
             with translated():
-                await self._set(keys=[SHARED + digest], args=[zlib.compress(text), life])
+                await _SHARE(self._redis, verdicts=SHARED + digest, value=zlib.compress(text), life_seconds=life)
         self._written.update(dict.fromkeys(shared, time.monotonic()))
 
 

@@ -12,9 +12,9 @@ from config.settings import FileSettings, JournalSettings
 from events.identity import id_of, identity_of, tail_of
 from services.store.connection import AsyncRedis, text, translated
 from services.store.events.journal import STREAM
-from services.store.files import ledger_scripts
 from services.store.files.ledger_rows import Announced, Announcement, Compared, InFlight, Row, Settlement, Stamp
 from services.store.keys import Key, is_number, is_object, is_text, pair
+from services.store.scripts import Script
 from services.store.unreadable import readable, reading
 
 FILES: Final = "sluice:files:"
@@ -24,6 +24,14 @@ MEMORY_SECONDS: Final = 3600
 """How long the row of a closed file is kept, and longer than a decision may rest on rows that were read."""
 _LONGEST_DECISION_MS: Final = MEMORY_SECONDS * 1000 // 2
 _SAME, _NONE = ord("="), ord("-")
+
+_COMPARE: Final = Script("files/compare")
+_ANNOUNCE: Final = Script("files/announce")
+_ADOPT: Final = Script("files/adopt")
+_CLOSE: Final = Script("files/close")
+_FORGET: Final = Script("files/forget")
+_FINISH: Final = Script("files/finish")
+_SETTLE: Final = Script("files/settle")
 
 
 class Ledger:
@@ -37,19 +45,11 @@ class Ledger:
         self._redis = redis
         self._seen_ms = int(journal.seen_seconds * 1000)
         self._memory_ms = int(files.content_memory_seconds * 1000)
-        self._compare = redis.register_script(ledger_scripts.COMPARE)
-        self._announce = redis.register_script(ledger_scripts.ANNOUNCE)
-        self._adopt = redis.register_script(ledger_scripts.ADOPT)
-        self._close = redis.register_script(ledger_scripts.CLOSE)
-        self._forget = redis.register_script(ledger_scripts.FORGET)
-        self._finish = redis.register_script(ledger_scripts.FINISH)
-        self._settle = redis.register_script(ledger_scripts.SETTLE)
 
     async def compare(self, watch: str, files: Sequence[tuple[bytes, str]]) -> Compared:
         """What the ledger says of files (path, version), in their order."""
-        arguments = [part for file in files for part in file]
         with translated():
-            answer = await self._compare(keys=[_key(watch, "rows")], args=arguments)
+            answer = await _COMPARE(self._redis, rows=_key(watch, "rows"), files=files)
         as_of_ms, letters, *others = answer
         rest = iter(others)
         rows: list[Row | Literal[True] | None] = [
@@ -76,17 +76,30 @@ class Ledger:
 
         ``as_of_ms`` is when the rows were read. The file must have been looked at after that.
         """
-        memory = _key(watch, "content:") if remember_content else ""
-        arguments: list[Any] = [
-            as_of_ms, _LONGEST_DECISION_MS, self._seen_ms, tail_of(source_of(watch)),
-            received, f"files:{watch}", watch, memory,
-        ]  # fmt: skip
-        for file in files:
-            about = f"{file.version} {file.digest or '-'} {file.marker or '-'} {_base(watch, file)}"
-            arguments += (file.path, file.expected.raw if file.expected else b"", about.encode(), file.tail)
-        keys = [STREAM, *(_key(watch, kind) for kind in ("rows", "events", "due", "numbers"))]
+        announced = [
+            (
+                file.path,
+                file.expected.raw if file.expected else b"",
+                f"{file.version} {file.digest or '-'} {file.marker or '-'} {_base(watch, file)}",
+                file.tail,
+            )
+            for file in files
+        ]
         with translated():
-            answers: bytes | None = await self._announce(keys=keys, args=arguments)
+            answers: bytes | None = await _ANNOUNCE(
+                self._redis,
+                journal=STREAM,
+                **_keys(watch, "rows", "in_flight", "due", "numbers"),
+                as_of_ms=as_of_ms,
+                longest_ms=_LONGEST_DECISION_MS,
+                known_ms=self._seen_ms,
+                identity_tail=tail_of(source_of(watch)),
+                received=received,
+                listener=f"files:{watch}",
+                watch=watch,
+                memory=_key(watch, "content:") if remember_content else "",
+                files=announced,
+            )
         if answers is None:
             return [Announced(None)] * len(files)
         return [_announced(answer) for answer in answers.decode().split("\n")]
@@ -96,21 +109,21 @@ class Ledger:
 
         Answers, for each, whether the row still was the one that was handed in.
         """
-        arguments = [part for path, row, version in files for part in (path, row.raw, version)]
+        rows = [(path, row.raw, version) for path, row, version in files]
         with translated():
-            return [bool(answer) for answer in await self._adopt(keys=[_key(watch, "rows")], args=arguments)]
+            return [bool(answer) for answer in await _ADOPT(self._redis, rows=_key(watch, "rows"), files=rows)]
 
     async def close(self, watch: str, files: Sequence[tuple[bytes, Row]]) -> int:
         """Close the rows of files that have gone; those in flight are left to `settle`. Answers how many it were."""
-        arguments = [part for path, row in files for part in (path, row.raw)]
+        rows = [(path, row.raw) for path, row in files]
         with translated():
-            return int(await self._close(keys=[_key(watch, "rows"), _key(watch, "numbers")], args=arguments))
+            return int(await _CLOSE(self._redis, **_keys(watch, "rows", "numbers"), files=rows))
 
     async def forget(self, watch: str, files: Sequence[tuple[bytes, Row]]) -> int:
         """Drop rows that have been closed for `MEMORY_SECONDS`; answers how many it were."""
-        arguments = [part for path, row in files for part in (path, row.raw)]
+        rows = [(path, row.raw) for path, row in files]
         with translated():
-            return int(await self._forget(keys=[_key(watch, "rows")], args=arguments))
+            return int(await _FORGET(self._redis, **_keys(watch, "rows"), files=rows))
 
     async def every_row(self, watch: str) -> AsyncIterator[list[tuple[bytes, Row]]]:
         """All rows, some hundred at a time; one that changes meanwhile may come in either form, or twice."""
@@ -126,17 +139,17 @@ class Ledger:
 
     async def finish(self, ends: Iterable[tuple[str, bytes]]) -> set[str]:
         """Note how events ended (identity, JSON), as far as they are files' events; answers the watches concerned."""
-        by_watch: dict[str, list[str | bytes]] = {}
+        by_watch: dict[str, list[tuple[str, bytes]]] = {}
         for identity, finished in ends:
             event_id = id_of(identity)
             watch = watch_of(event_id)
             # Whatever its id looks like, an event of another source is no file's.
             if watch is not None and identity == identity_of(source_of(watch), event_id):
-                by_watch.setdefault(watch, []).extend((event_id, finished))
+                by_watch.setdefault(watch, []).append((event_id, finished))
         concerned = set()
-        for watch, arguments in by_watch.items():
+        for watch, own in by_watch.items():
             with translated():
-                if await self._finish(keys=[_key(watch, "events"), _key(watch, "due")], args=arguments):
+                if await _FINISH(self._redis, **_keys(watch, "in_flight", "due"), ends=own):
                     concerned.add(watch)
         return concerned
 
@@ -168,19 +181,18 @@ class Ledger:
 
     async def settle(self, watch: str, ends: Sequence[Settlement]) -> None:
         """Take events out of flight and let their rows say how they ended, unless a later version has the row."""
-        arguments: list[Any] = [_key(watch, "content:"), self._memory_ms]
-        for end in ends:
-            arguments += (
-                end.event_id,
-                end.path,
-                end.generation,
-                end.state.value,
-                end.tally,
-                int(end.remember_content),
-            )
-        keys = [_key(watch, kind) for kind in ("rows", "events", "due", "numbers")]
+        rows = [
+            (end.event_id, end.path, end.generation, end.state.value, end.tally, int(end.remember_content))
+            for end in ends
+        ]
         with translated():
-            await self._settle(keys=keys, args=arguments)
+            await _SETTLE(
+                self._redis,
+                **_keys(watch, "rows", "in_flight", "due", "numbers"),
+                memory=_key(watch, "content:"),
+                memory_ms=self._memory_ms,
+                ends=rows,
+            )
 
     async def numbers(self, watch: str) -> dict[str, int]:
         """How many files were announced (``generation``), ended as ``done`` …, are ``in_flight`` or ``due``."""
@@ -235,6 +247,11 @@ def watch_of(event_id: str) -> str | None:
 
 def _key(watch: str, kind: str) -> str:
     return f"{FILES}{watch}:{kind}"
+
+
+def _keys(watch: str, *names: str) -> dict[str, str]:
+    """Keys of the watch, as the scripts call them."""
+    return {name: _key(watch, "events" if name == "in_flight" else name) for name in names}
 
 
 def _base(watch: str, file: Announcement) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, text, translated
-from services.store.events.journal import JOURNAL_AGAIN, STREAM
+from services.store.connection import AsyncRedis, text, translated
 from services.store.keys import Key, is_position, is_text
-from services.store.unreadable import EXPECT, readable
+from services.store.scripts import Script
+from services.store.unreadable import readable
 
 PARKED: Final = "sluice:parked"
 """The rules that have events parked."""
@@ -16,44 +16,7 @@ PARKED: Final = "sluice:parked"
 EVENTS: Final = "sluice:parked:"
 """Prefix of a rule's stream of parked events: their positions in the journal and the salts of reruns."""
 
-PARK: Final = f"""
-local function expect_park(rule)
-  expect('set', '{PARKED}')
-  expect('stream', '{EVENTS}' .. rule)
-end
-local function park(rule, position, salt)
-  redis.call('SADD', '{PARKED}', rule)
-  redis.call('XADD', '{EVENTS}' .. rule, '*', 'p', position, 's', salt)
-end
-"""
-
-# ARGV: rule, how many. Answers how many went back into the journal.
-_UNPARK: Final = (
-    EXPECT
-    + PARK
-    + JOURNAL_AGAIN
-    + f"""
-expect_park(ARGV[1])
-expect('stream', '{STREAM}')
-local stream = '{EVENTS}' .. ARGV[1]
-local rows = redis.call('XRANGE', stream, '-', '+', 'COUNT', ARGV[2])
-for _, row in ipairs(rows) do
-  local position, salt = row[2][2], row[2][4]
-  if row[2][1] == 'p' and row[2][3] == 's' and string.match(position, '^%d+%-%d+$') then
-    journal_again(position, ARGV[1], salt)
-  else
-    expect('stream of parked events', stream)
-  end
-  redis.call('XDEL', stream, row[1])
-end
-if redis.call('XLEN', stream) == 0 then
-  redis.call('DEL', stream)
-  redis.call('SREM', '{PARKED}', ARGV[1])
-end
-return #rows
-"""
-)
-
+_UNPARK: Final = Script("rules/unpark")
 _STEP: Final = 200
 
 
@@ -67,7 +30,6 @@ class ParkedEvents:
 
     def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis
-        self._unpark = redis.register_script(EVEN_WHEN_FULL + _UNPARK)
 
     async def unpark(self, rules: Sequence[str] | None = None) -> int:
         """Have the parked events of ``rules`` (of all, by default) judged again; answers how many those are."""
@@ -76,7 +38,7 @@ class ParkedEvents:
             left = await self._length(rule)  # what is parked again meanwhile is not taken up again
             while left > 0:
                 with translated():
-                    moved = int(await self._unpark(args=[rule, min(_STEP, left)]))
+                    moved = int(await _UNPARK(self._redis, rule=rule, most=min(_STEP, left)))
                 left -= moved or left
                 total += moved
         return total

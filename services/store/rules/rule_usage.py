@@ -6,19 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, translated
+from services.store.connection import AsyncRedis, translated
 from services.store.keys import Key, scored
 from services.store.runs.created_runs import ACTIVE, RUNS
+from services.store.scripts import Script
 from services.store.unreadable import reading
 
 PASSED: Final = "sluice:rate:"
 """Prefix of a rule's log of what its rate let pass: entries of its queues by time (ms), while the rate counts them."""
 
-# KEYS: the log; ARGV: now (ms), how long the log is kept without news (ms), then the entries.
-_LET_THROUGH: Final = """
-for i = 3, #ARGV do redis.call('ZADD', KEYS[1], 'NX', ARGV[1], ARGV[i]) end
-return redis.call('PEXPIRE', KEYS[1], ARGV[2])
-"""
+_LET_THROUGH: Final = Script("rules/let_through")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,6 @@ class RuleUsages:
 
     def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis
-        self._pass_on = redis.register_script(EVEN_WHEN_FULL + _LET_THROUGH)
 
     async def usage(self, *, active: Sequence[str], rates: Mapping[str, float], now_ms: int) -> RuleUsage:
         """The usage of the rules ``active`` by runs, and of those in ``rates`` within so many seconds."""
@@ -67,7 +63,8 @@ class RuleUsages:
         """Note which entries of each rule's queues its rate lets pass now."""
         for rule, entries in passed.items():
             with translated():
-                await self._pass_on(keys=[PASSED + rule], args=[now_ms, int(seconds[rule] * 1000) + 1000, *entries])
+                life_ms = int(seconds[rule] * 1000) + 1000
+                await _LET_THROUGH(self._redis, log=PASSED + rule, now_ms=now_ms, life_ms=life_ms, entries=entries)
 
 
 KEYS: Final = (Key(PASSED + "*", "zset", "run that a rule's rate let pass", "as long as the rate counts it", scored()),)

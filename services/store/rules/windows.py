@@ -13,25 +13,38 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from events.window import Ask
-from services.store.connection import EVEN_WHEN_FULL, AsyncRedis, text, translated
+from services.store.connection import AsyncRedis, text, translated
 from services.store.keys import Key, is_number, is_object, is_position, is_text, pair, scored
-from services.store.rules.window_scripts import (
-    CLAIM,
-    CLOSE_DUE,
-    COUNT,
-    DIVIDE,
-    DROPPED,
-    DUE,
-    NEXT,
-    OFFER,
-    OPEN,
-    POSITIONS,
-    PREFIX,
-    READY,
-)
+from services.store.scripts import Script
 from services.store.unreadable import readable, reading
 
+OPEN: Final = "sluice:windows:open"
+"""For each window that holds something, by its name (rule, newline, key), how it closes."""
+
+DUE: Final = "sluice:windows:due"
+"""The names of those windows, by the time (ms) at which they close."""
+
+READY: Final = "sluice:windows:ready"
+"""The ids of closed windows, by the time (ms) from which they may be claimed."""
+
+POSITIONS: Final = "sluice:windows:positions"
+"""The journal's positions of everything that is held or closed, by their time (ms)."""
+
+DROPPED: Final = "sluice:windows:dropped"
+"""How many events each rule's windows have dropped."""
+
+COUNT: Final = "sluice:windows:count"
+"""How many windows have closed."""
+
+PREFIX: Final = "sluice:window:"
+
 _LONGEST_MS: Final = 400 * 86_400_000
+
+_OFFER: Final = Script("rules/offer")
+_CLOSE_DUE: Final = Script("rules/close_due")
+_CLAIM: Final = Script("rules/claim_closed")
+_NEXT: Final = Script("rules/next_due")
+_DIVIDE: Final = Script("rules/divide")
 
 Why = Literal["full", "time", "complete", "incomplete"]
 Said = Literal["pass", "held", "closed", "repeated", "duplicate", "throttled"]
@@ -97,37 +110,43 @@ class WindowStore:
         """``seen_seconds`` is how long a gathered event is known, so that it is not gathered twice."""
         self._redis = redis
         self._seen_ms = int(seen_seconds * 1000)
-        self._offer = redis.register_script(OFFER)
-        self._close_due = redis.register_script(CLOSE_DUE)
-        self._claim = redis.register_script(CLAIM)
-        self._next = redis.register_script(NEXT)
-        self._divide = redis.register_script(EVEN_WHEN_FULL + DIVIDE)
 
     async def offer(self, ask: Ask, *, identity: str, position: str, salt: str | None = None) -> Reply:
         """Let the windows decide on an event. The same event at the same position gets the same answer again."""
         kept = json.dumps({"i": identity, "p": position, "s": salt}, separators=(",", ":"))
-        arguments: list[Any] = [ask.rule, f"{identity}~{salt}" if salt else identity, position, kept, self._seen_ms]
         dedupe, throttle, gather = ask.dedupe, ask.throttle, ask.gather
-        arguments += ["+" + dedupe.key, _ms(dedupe.within_seconds)] if dedupe else ["", 0]
-        arguments += ["+" + throttle.key, throttle.max_events, _ms(throttle.per_seconds)] if throttle else ["", 0, 0]
-        if gather is not None:
-            arguments += [gather.mode, gather.key, gather.max_events, _ms(gather.wait_seconds)]
-            arguments += [_ms(gather.max_wait_seconds), json.dumps(gather.kinds), json.dumps(gather.all_kinds)]
-        else:
-            arguments += ["", "", 0, 0, 0, "[]", "[]"]
         with translated():
-            said, other = await self._offer(args=arguments)
+            said, other = await _OFFER(
+                self._redis,
+                rule=ask.rule,
+                member=f"{identity}~{salt}" if salt else identity,
+                position=position,
+                kept=kept,
+                known_ms=self._seen_ms,
+                dedupe_key="+" + dedupe.key if dedupe else "",
+                dedupe_ms=_ms(dedupe.within_seconds) if dedupe else 0,
+                throttle_key="+" + throttle.key if throttle else "",
+                throttle_count=throttle.max_events if throttle else 0,
+                throttle_ms=_ms(throttle.per_seconds) if throttle else 0,
+                mode=gather.mode if gather else "",
+                key=gather.key if gather else "",
+                most_events=gather.max_events if gather else 0,
+                wait_ms=_ms(gather.wait_seconds) if gather else 0,
+                longest_wait_ms=_ms(gather.max_wait_seconds) if gather else 0,
+                kinds=json.dumps(gather.kinds if gather else []),
+                all_kinds=json.dumps(gather.all_kinds if gather else []),
+            )
         return Reply(text(said), text(other))  # type: ignore[arg-type]
 
     async def close_due(self, *, count: int = 100) -> int:
         """Close the windows whose time has come; answers how many."""
         with translated():
-            return int(await self._close_due(args=[count]))
+            return int(await _CLOSE_DUE(self._redis, most=count))
 
     async def claim(self, *, lease_seconds: float, count: int = 10) -> list[Closed]:
         """Closed windows that nobody else deals with; they come again if they are not done within the lease."""
         with translated():
-            ids = list(readable(READY, text, await self._claim(args=[count, _ms(lease_seconds)])))
+            ids = list(readable(READY, text, await _CLAIM(self._redis, most=count, lease_ms=_ms(lease_seconds))))
             if not ids:
                 return []
             pipeline = self._redis.pipeline(transaction=False)
@@ -165,12 +184,12 @@ class WindowStore:
         Only for one of which nothing has been handed on: what was is under the keys of the whole.
         """
         with translated():
-            await self._divide(args=[closed.id])
+            await _DIVIDE(self._redis, id=closed.id)
 
     async def next_seconds(self) -> float | None:
         """In how many seconds there is something to close or to claim; None if nothing is held."""
         with translated():
-            left = int(await self._next())
+            left = int(await _NEXT(self._redis))
         return left / 1000 if left >= 0 else None
 
     async def oldest_positions(self) -> list[str]:

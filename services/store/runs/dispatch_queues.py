@@ -14,7 +14,8 @@ from events.action import RunDeployment
 from events.event import Event
 from services.store.connection import AsyncRedis, text, translated
 from services.store.keys import Key, is_position
-from services.store.unreadable import EXPECT, readable
+from services.store.scripts import Script
+from services.store.unreadable import readable
 
 DISPATCH_QUEUES: Final = "sluice:dispatch-queues"
 """The names of the queues that hold something."""
@@ -30,42 +31,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}:[^/]+/.+", re.DOTALL
 FILE_VERSION: Final = "fileversion"
 """The extension attribute of file events: which version of the file the event is about."""
 
-# Lua: put a payload into a queue, notify the dispatcher, take an entry out. Scripts that do more build on these, and
-# call `expect_queue` before their first write.
-QUEUE_FUNCTIONS: Final = (
-    EXPECT
-    + f"""
-local function expect_queue(queue)
-  expect('stream', '{DISPATCH_QUEUE}' .. queue, '{NOTIFY}')
-  expect('set', '{DISPATCH_QUEUES}')
-end
-local function queue_push(queue, payload)
-  redis.call('XADD', '{DISPATCH_QUEUE}' .. queue, '*', 'd', payload)
-  redis.call('SADD', '{DISPATCH_QUEUES}', queue)
-end
-local function queue_notify()
-  redis.call('XADD', '{NOTIFY}', 'MAXLEN', '1', '*', 'r', '')
-end
-local function queue_drop(queue, entry)
-  local gone = redis.call('XDEL', '{DISPATCH_QUEUE}' .. queue, entry)
-  if redis.call('XLEN', '{DISPATCH_QUEUE}' .. queue) == 0 then
-    redis.call('DEL', '{DISPATCH_QUEUE}' .. queue)
-    redis.call('SREM', '{DISPATCH_QUEUES}', queue)
-  end
-  return gone
-end
-"""
-)
-
-_PUSH: Final = (
-    QUEUE_FUNCTIONS
-    + """
-for i = 1, #ARGV, 2 do expect_queue(ARGV[i]) end
-for i = 1, #ARGV, 2 do queue_push(ARGV[i], ARGV[i + 1]) end
-queue_notify()
-return #ARGV / 2
-"""
-)
+_PUSH: Final = Script("runs/push")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +111,12 @@ class DispatchQueues:
 
     def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis
-        self._push = redis.register_script(_PUSH)
 
     async def push(self, dispatches: Sequence[Dispatch]) -> None:
         """Let runs be created; durable on return."""
         if dispatches:
             with translated():
-                await self._push(args=[part for one in dispatches for part in (one.queue, one.to_json())])
+                await _PUSH(self._redis, dispatches=[(one.queue, one.to_json()) for one in dispatches])
 
     async def names(self) -> list[str]:
         """The queues that hold something."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from services.store.connection import SyncRedis, translated
 from services.store.keys import Key, is_uuid, pair
+from services.store.scripts import Script
 from services.store.unreadable import readable
 
 ALIVE: Final = "sluice:executor:alive:"
@@ -17,20 +18,8 @@ ALIVE: Final = "sluice:executor:alive:"
 RUNNING: Final = "sluice:executor:running:"
 """Prefix of an executor name's hash: run id -> `Execution` as JSON."""
 
-# KEYS: hash; ARGV: run id, value. Answers the value that is there already, or nil.
-_BEGIN: Final = """
-local held = redis.call('HGET', KEYS[1], ARGV[1])
-if held then return held end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-return nil
-"""
-
-# KEYS: hash; ARGV: run id, expected value, new value ("" deletes). Answers 1 if the value was as expected.
-_SWAP: Final = """
-if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
-if ARGV[3] == '' then redis.call('HDEL', KEYS[1], ARGV[1]) else redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]) end
-return 1
-"""
+_BEGIN: Final = Script("runs/begin")
+_EXCHANGE: Final = Script("runs/exchange")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +56,6 @@ class Executions:
         self._redis = redis
         self._key = RUNNING + name
         self._alive_ms = int(alive_seconds * 1000)
-        self._swap = redis.register_script(_SWAP)
-        self._begin = redis.register_script(_BEGIN)
 
     def begin(self, execution: Execution) -> Execution | None:
         """The instance has the run now, unless somebody has it still: who is answered then.
@@ -76,7 +63,7 @@ class Executions:
         A run that was started again is somebody's until its last process has ended and Prefect knows how.
         """
         with translated():
-            held: Any = self._begin(keys=[self._key], args=[execution.run_id, execution.to_json()])
+            held: Any = _BEGIN(self._redis, running=self._key, run_id=execution.run_id, execution=execution.to_json())
         return Execution.from_json(execution.run_id, held) if held is not None else None
 
     def held_by_anyone(self) -> set[str]:
@@ -126,9 +113,11 @@ class Executions:
             return bool(self._redis.exists(ALIVE + instance))
 
     def _exchange(self, old: Execution, new: Execution | None) -> bool:
-        arguments = [old.run_id, old.to_json(), new.to_json() if new is not None else ""]
+        text = new.to_json() if new is not None else ""
         with translated():
-            return bool(self._swap(keys=[self._key], args=arguments))
+            return bool(
+                _EXCHANGE(self._redis, running=self._key, run_id=old.run_id, expected=old.to_json(), execution=text)
+            )
 
 
 KEYS: Final = (

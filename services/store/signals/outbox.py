@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
-from redis.exceptions import ResponseError
-
-from services.store.connection import AsyncRedis, translated
+from services.store.connection import AsyncRedis
+from services.store.consumer_group import ConsumerGroup, Entry
 from services.store.keys import Key
+from services.store.signals.signal_keys import OUTBOX
 from services.store.signals.signal_record import from_ms
-from services.store.signals.signal_scripts import OUTBOX
 from services.store.unreadable import readable
 
 GROUP: Final = "publishers"
 
 _BATCH: Final = 100
-_BLOCK_MS: Final = 2000
-_CLAIM_IDLE_MS: Final = 30_000
+_BLOCK_SECONDS: Final = 2.0
+_CLAIM_IDLE_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,50 +40,21 @@ class Outbox:
     """Read by any number of publishers, each outcome by one of them unless that one dies. Raises `TransientError`."""
 
     def __init__(self, redis: AsyncRedis, *, consumer: str) -> None:
-        self._redis = redis
-        self._consumer = consumer
-        self._ready = False
+        self._readers = ConsumerGroup(redis, OUTBOX, GROUP, consumer=consumer, claim_idle_seconds=_CLAIM_IDLE_SECONDS)
 
     async def read(self) -> list[OutboxEntry]:
         """Some outcomes, waiting up to 2 s for the first; those that a dead publisher left come again after 30 s."""
-        with translated():
-            await self._prepare()
-            try:
-                _, left, *_ = await self._redis.xautoclaim(OUTBOX, GROUP, self._consumer, _CLAIM_IDLE_MS, count=_BATCH)
-                entries: Any = left
-                if not entries:
-                    found: Any = await self._redis.xreadgroup(
-                        GROUP, self._consumer, {OUTBOX: ">"}, count=_BATCH, block=_BLOCK_MS
-                    )
-                    entries = found[0][1] if found else []
-            except ResponseError:
-                self._ready = False  # the server was emptied
-                raise
-        return list(readable(OUTBOX, _told, ((position, fields) for position, fields in entries if fields)))
+        left = await self._readers.claim(count=_BATCH)
+        return list(
+            readable(OUTBOX, _told, left or await self._readers.read(count=_BATCH, block_seconds=_BLOCK_SECONDS))
+        )
 
     async def done(self, told: Sequence[OutboxEntry]) -> None:
         """These are told: they leave the outbox."""
-        if not told:
-            return
-        positions = [one.position for one in told]
-        with translated():
-            async with self._redis.pipeline(transaction=True) as pipeline:
-                pipeline.xack(OUTBOX, GROUP, *positions)
-                pipeline.xdel(OUTBOX, *positions)
-                await pipeline.execute()
-
-    async def _prepare(self) -> None:
-        if self._ready:
-            return
-        try:
-            await self._redis.xgroup_create(OUTBOX, GROUP, id="0", mkstream=True)
-        except ResponseError as error:
-            if "BUSYGROUP" not in str(error):
-                raise
-        self._ready = True
+        await self._readers.acknowledge([one.position for one in told], delete=True)
 
 
-def _told(entry: tuple[bytes, dict[bytes, bytes]]) -> OutboxEntry:
+def _told(entry: Entry) -> OutboxEntry:
     place, fields = entry[0].decode(), entry[1]
     return OutboxEntry(
         position=place,

@@ -6,11 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from events.signal import Outcome, ResumeSignal
-from services.store.signals.signal_scripts import RECEIVED
+
+RECEIVED: Final = "received"
+"""The status of a signal that nobody has looked at yet."""
 
 
 class Mark(BaseModel):
@@ -31,6 +34,28 @@ class LogLine:
     at: datetime
     status: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A wait for a key that was answered: signals that came while it lasted were meant for it."""
+
+    run_id: str
+    entered: datetime
+    left: datetime
+    by: str
+
+    @classmethod
+    def parse(cls, entry: bytes) -> Self:
+        """The inverse of `to_json`; raises ValueError or TypeError."""
+        run_id, entered, left, by = json.loads(entry)
+        if not (isinstance(run_id, str) and isinstance(by, str)):
+            raise TypeError("not a wait that was answered")
+        return cls(run_id=run_id, entered=from_ms(entered), left=from_ms(left), by=by)
+
+    def to_json(self) -> str:
+        """For Redis."""
+        return json.dumps([self.run_id, to_ms(self.entered), to_ms(self.left), self.by])
 
 
 @dataclass(frozen=True, slots=True)

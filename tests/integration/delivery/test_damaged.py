@@ -14,7 +14,7 @@ from services.operations.inspector import declared_keys
 from services.prefect_api.client import PrefectApi
 from services.store.damaged_events import DAMAGED
 from services.store.events.open_effects import OPEN
-from services.store.inspection import KeyInspection
+from services.store.inspection.key_inspection import KeyInspection
 from services.store.keys import KeyList
 from services.store.runs.created_runs import ACTIVE, RUN
 from tests.integration.delivery.world import RULE, World, deployment, order, runs_of, set_state

@@ -27,7 +27,7 @@ from services.operations.status import read_status
 from services.store.dead_letters import DeadLetters, LetterQuery
 from services.store.events.journal import Journal
 from services.store.events.open_effects import OPEN
-from services.store.inspection import KeyInspection
+from services.store.inspection.key_inspection import KeyInspection
 from services.store.keys import KeyList
 from services.store.runs.created_runs import ACTIVE, RUN, RUNS
 from services.store.runs.dispatch_queues import DispatchQueues

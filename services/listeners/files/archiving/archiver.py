@@ -85,7 +85,6 @@ class FileArchiver:
             try:
                 if time.monotonic() >= claim_at:
                     claim_at = time.monotonic() + self._finished.claim_idle_seconds
-                    await self._finished.forget_idle_consumers()
                     await self._note(await self._finished.claim(count=_READ))
                 await self._note(await self._finished.read(count=_READ, block_seconds=_BLOCK_SECONDS))
                 self._reading.worked()

@@ -9,9 +9,9 @@ import pytest
 from config.settings import JournalSettings
 from services.operations.inspector import declared_keys
 from services.store.connection import AsyncRedis
-from services.store.dead_letters import QUARANTINE, DeadLetters, LetterQuery
+from services.store.dead_letters import KEPT_BYTES, QUARANTINE, DeadLetters, LetterQuery
 from services.store.events.journal import STREAM, Journal
-from services.store.inspection import KEPT_BYTES, KeyInspection
+from services.store.inspection.key_inspection import KeyInspection
 from services.store.keys import Key, KeyList, is_number
 from services.store.runs.created_runs import RUNS
 from tests.support import garbage

@@ -64,10 +64,9 @@ async def test_an_element_whose_mover_died_keeps_the_id_it_was_given(redis: Asyn
     assert await Inbound(redis, LIST, side="left").move(10, max_bytes=1000) == 1
     assert await redis.llen(LIST) == 0
     reader = listener(redis, door, letters)._reader
-    await reader._join()
-    entries = await reader._read(">", block_ms=None)
+    entries = await reader._readers.read(count=1)
     await intake(door, letters, type_="legacy.message").accept(
-        [reader._message(entry.decode(), fields) for entry, fields in entries if fields]
+        [reader._message(entry.decode(), fields) for entry, fields in entries]
     )
     async with running(listener(redis, door, letters, consumer="two")):
         await eventually(lambda: _emptied(redis))

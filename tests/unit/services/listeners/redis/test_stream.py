@@ -271,18 +271,6 @@ async def test_two_listeners_share_the_work_and_take_each_entry_once(redis: Asyn
     assert sorted(await door.ids()) == sorted(f"e{number}" for number in range(300))
 
 
-async def test_consumers_that_are_gone_and_hold_nothing_are_forgotten(redis: AsyncRedis) -> None:
-    await redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
-    await redis.xgroup_createconsumer(STREAM, GROUP, "idle")
-    await redis.xadd(STREAM, {"event": cloudevent("held")})
-    await redis.xreadgroup(GROUP, "holder", {STREAM: ">"})
-    part = listener(redis, Door(redis), Letters())
-    await asyncio.sleep(0.01)
-    assert await part._forget(keys=[STREAM], args=[GROUP, 0]) == 1
-    left = {consumer["name"] for consumer in await redis.xinfo_consumers(STREAM, GROUP)}
-    assert left == {b"holder"}
-
-
 async def test_acknowledged_entries_are_deleted_after_their_time_where_that_is_wanted(redis: AsyncRedis) -> None:
     await redis.xadd(STREAM, {"event": cloudevent("old")}, id="1000-0")
     await redis.xgroup_create(STREAM, "somebody-else", id="0")
@@ -293,10 +281,10 @@ async def test_acknowledged_entries_are_deleted_after_their_time_where_that_is_w
         await redis.xadd(STREAM, {"event": cloudevent("new")})
         await eventually(lambda: _as_many(door, 2))
         await eventually(lambda: _none_pending(redis))
-    await part._tidy()
+    await part._trim()
     assert await redis.xlen(STREAM) == 2  # somebody else still has to acknowledge the old one
     await redis.xack(STREAM, "somebody-else", "1000-0")
-    await part._tidy()
+    await part._trim()
     assert [fields[b"event"] for _, fields in await redis.xrange(STREAM)] == [cloudevent("new")]
 
 
@@ -307,5 +295,5 @@ async def test_nothing_is_deleted_from_a_stream_where_nobody_asked_for_it(redis:
     async with running(part):
         await eventually(lambda: _as_many(door, 1))
         await eventually(lambda: _none_pending(redis))
-    await part._tidy()
+    await part._trim()
     assert await redis.xlen(STREAM) == 1

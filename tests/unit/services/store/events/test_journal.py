@@ -117,14 +117,6 @@ async def test_entries_are_fetched_by_position_as_far_as_they_are_there(redis: A
     assert {position: entry.event.id for position, entry in found.items()} == {positions[1]: "b"}
 
 
-async def test_readers_that_are_long_gone_are_forgotten(redis: AsyncRedis) -> None:
-    gone, here = _journal(redis, "gone"), _journal(redis, "here")
-    await here.append([event("a")], received=RECEIVED)
-    await gone.read()
-    await here.forget_idle_consumers()
-    assert len(await redis.xinfo_consumers(STREAM, "router")) == 1  # it has something in hand, and is not idle enough
-
-
 def test_positions_sort_by_number_and_not_as_text() -> None:
     assert sorted(["10-0", "9-1", "9-10", "9-2"], key=order) == ["9-1", "9-2", "9-10", "10-0"]
     assert position_at(1.5) == "1500-0"

@@ -122,11 +122,6 @@ async def test_an_event_of_another_source_ends_no_file_whatever_its_id(ledger: L
     assert (await ledger.due("inbox", 10))[0] == []
 
 
-async def test_the_end_of_an_event_that_was_known_by_its_id_alone_is_noted(ledger: Ledger) -> None:
-    (announced,) = await _announce(ledger, _announcement())
-    assert await ledger.finish([(announced.event_id, b"{}")]) == {"inbox"}
-
-
 async def _finish(ledger: Ledger, event_id: str, *, ok: bool = True) -> None:
     identity = identity_of("files/inbox", event_id)
     raw = json.dumps({"identity": identity, "ok": ok}).encode()

@@ -9,8 +9,7 @@ import pytest
 
 from events.window import Ask, Dedupe, Gather, ThrottleWindow
 from services.store.connection import AsyncRedis
-from services.store.rules.window_scripts import PREFIX
-from services.store.rules.windows import Closed, WindowStore
+from services.store.rules.windows import PREFIX, Closed, WindowStore
 from tests.support.waiting import eventually
 
 INFINITY = float("inf")

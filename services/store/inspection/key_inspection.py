@@ -1,0 +1,246 @@
+"""Inspection: what stands under Sluice's keys and is not Sluice's is set aside as a dead letter, not just deleted.
+
+A key of another type than the one that is declared for it is renamed to `QUARANTINE`, as is a record that cannot be
+read; its owner then makes its own anew. A single element (of a list, set, stream or hash) is taken out. The dead letter
+names the key and has the first bytes; what was renamed stays, whole, until the letter is discarded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final, cast
+
+import structlog
+from redis.exceptions import ResponseError
+
+from events.dead_letter import DeadLetter
+from services.store.connection import AsyncRedis, translated
+from services.store.damaged_events import note_damage
+from services.store.dead_letters import DEAD, KEPT_BYTES, QUARANTINE, DeadLetters, letter_id_of
+from services.store.inspection.elements import PAGE, Element, elements, raw_of
+from services.store.keys import Key, KeyList, is_well
+from services.store.scripts import Script
+from services.store.unreadable import FAULTS
+from sluice.display import visible
+
+MOST_LETTERS: Final = 100
+"""So many elements of one key get a letter of their own in one inspection; the rest of them share one."""
+
+
+_RENAME: Final = Script("rename_key")
+_TAKE_OUT: Final = Script("take_out")
+_BACK_TO_THE_PRESENT: Final = Script("back_to_the_present")
+
+_FUTURE_MS: Final = 86_400_000
+"""Entries this much later than now were not put there by the server's clock."""
+
+
+log = structlog.get_logger()
+
+
+class KeyInspection:
+    """Looks at keys and sets aside what is not as declared. Raises `TransientError` or `Backpressure`."""
+
+    def __init__(self, redis: AsyncRedis, keys: KeyList) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._letters = DeadLetters(redis)
+
+    async def types(self) -> int:
+        """Look at the types of the keys that have one name; answers how many were set aside."""
+        names = [key.pattern.encode() for key in self._keys if not key.is_family]
+        count = await self._check_types(names)
+        for name in names:
+            count += await self._check_future(name)
+        return count
+
+    async def everything(self) -> int:
+        """Look at each key that the list knows, and at what it holds; answers how many things were set aside."""
+        count = await self.types()
+        for start in ("sluice:", "rq:"):
+            cursor = 0
+            while True:
+                with translated():
+                    answer: Any = await self._redis.scan(cursor, match=start + "*", count=PAGE)
+                cursor, names = answer
+                count += await self._check_types(names)
+                for name in await self._doubtful(names):
+                    count += await self._check_contents(name)
+                if not cursor:
+                    break
+        return count
+
+    async def of(self, name: bytes) -> int:
+        """Look at one key; answers how many things were set aside."""
+        return await self._check_types([name]) + await self._check_contents(name)
+
+    async def _check_types(self, names: list[bytes]) -> int:
+        pipeline = self._redis.pipeline(transaction=False)
+        for name in names:
+            pipeline.type(name)
+        with translated():
+            found: list[bytes] = await pipeline.execute() if names else []
+        count = 0
+        wrong = sorted(zip(names, found, strict=True), key=lambda pair: pair[0] != DEAD.encode())
+        for name, kind in wrong:  # the index of the letters first: without it none can be kept
+            declared = self._keys.of(name)
+            if kind != b"none" and declared is not None and declared.kind not in {"any", kind.decode()}:
+                count += await self._set_aside(name, kind.decode(), declared)
+        return count
+
+    async def _doubtful(self, names: list[bytes]) -> list[bytes]:
+        """Without those that are seen to be well in one round trip: strings, records and short lists."""
+        pipeline = self._redis.pipeline(transaction=False)
+        asked: list[tuple[bytes, Key]] = []
+        doubtful: list[bytes] = []
+        for name in names:
+            declared = self._keys.of(name)
+            if declared is None or (declared.check is None and declared.kind != "stream"):
+                continue
+            if declared.kind == "string":
+                pipeline.get(name)
+            elif declared.kind == "list":
+                pipeline.lrange(name, 0, PAGE)
+            elif declared.whole:
+                pipeline.hgetall(name)
+            else:
+                doubtful.append(name)
+                continue
+            asked.append((name, declared))
+        with translated():
+            values: list[Any] = await pipeline.execute(raise_on_error=False) if asked else []
+        for (name, declared), value in zip(asked, values, strict=True):
+            if not is_well(declared, value, page=PAGE):
+                doubtful.append(name)
+        return doubtful
+
+    async def _check_contents(self, name: bytes) -> int:
+        declared = self._keys.of(name)
+        if declared is None:
+            return 0
+        count = await self._check_future(name)
+        if declared.check is None:
+            return count
+        if declared.whole or declared.kind == "string":
+            return await self._check_whole(name, declared)
+        while found := await self._checkelements(name, declared):
+            count += found
+            if declared.kind != "list":  # whose elements move up while it is read
+                break
+        return count
+
+    async def _checkelements(self, name: bytes, declared: Key) -> int:
+        check = cast(Callable[..., object], declared.check)
+        count = 0
+        async for element in elements(self._redis, name, declared.kind):
+            try:
+                check(*element.parts)
+            except FAULTS as error:
+                await self._take(name, declared, element, error, lettered=count < MOST_LETTERS)
+                count += 1
+        if count > MOST_LETTERS:
+            more = f"{count - MOST_LETTERS} more elements of {_shown(name)} cannot be read and were taken out"
+            await self._keep(name, "unreadable", more, b"", count - MOST_LETTERS)
+        return count
+
+    async def _check_future(self, name: bytes) -> int:
+        """Entries of a stream at positions that its clock has not come to, after which it would take no others."""
+        declared = self._keys.of(name)
+        if declared is None or declared.kind != "stream":
+            return 0
+        limit = int(time.time() * 1000) + _FUTURE_MS
+        try:
+            with translated():
+                info: Any = await self._redis.xinfo_stream(name)
+        except ResponseError:  # there is no such key
+            return 0
+        if int(info["last-generated-id"].partition(b"-")[0]) <= limit:
+            return 0
+        with translated():
+            rows: Any = await self._redis.xrange(name, min=f"({limit}", count=MOST_LETTERS)
+        raw = b"\n".join(entry + b" " + raw_of(fields) for entry, fields in rows)
+        reason = f"{_shown(name)} had entries in the future ({info['last-generated-id'].decode()}), and takes no others"
+        letter_id = letter_id_of("stored", _shown(name), hashlib.sha256(raw).hexdigest())
+        target = QUARANTINE + letter_id
+        said = f"{reason}; it was made anew without them, and the old one is kept as {target}"
+        await self._keep(name, "unreadable", said, raw, letter_id=letter_id)
+        with translated():
+            answer = await _BACK_TO_THE_PRESENT(
+                self._redis, stream=name, kept_as=target, anew=f"{target}:anew", limit_ms=limit
+            )
+        return int(answer)
+
+    async def _check_whole(self, name: bytes, declared: Key) -> int:
+        check = cast(Callable[[Any], object], declared.check)
+        with translated():
+            value: Any = await (self._redis.get(name) if declared.kind == "string" else self._redis.hgetall(name))
+        if value is None or value == {}:
+            return 0
+        try:
+            check(value)
+        except FAULTS as error:
+            reason = f"what {_shown(name)} holds is no {declared.holds} ({type(error).__name__})"
+            return await self._move(name, "", "unreadable", reason, raw_of(value))
+        return 0
+
+    async def _set_aside(self, name: bytes, kind: str, declared: Key) -> int:
+        reason = f"{_shown(name)} was a {kind} instead of a {declared.kind} ({declared.holds})"
+        return await self._move(name, declared.kind, "wrong-type", reason, await self._sample(name, kind))
+
+    async def _move(self, name: bytes, wanted: str, code: str, reason: str, raw: bytes) -> int:
+        letter_id = letter_id_of("stored", _shown(name), hashlib.sha256(raw).hexdigest())
+        target = QUARANTINE + letter_id
+        if name != DEAD.encode():
+            await self._keep(name, code, f"{reason}; it is kept as {target}", raw, letter_id=letter_id)
+        await note_damage(self._redis, name)  # before it is gone
+        with translated():
+            moved = bool(await _RENAME(self._redis, key=name, new_name=target, wanted=wanted))
+        if moved and name == DEAD.encode():
+            await self._keep(name, code, f"{reason}; it is kept as {target}", raw, letter_id=letter_id)
+        return int(moved)
+
+    async def _take(self, name: bytes, declared: Key, element: Element, error: Exception, *, lettered: bool) -> None:
+        if lettered:
+            reason = f"an element of {_shown(name)} is no {declared.holds} ({type(error).__name__}); it was taken out"
+            await self._keep(name, "unreadable", reason, element.raw, element.name)
+        await note_damage(self._redis, name)
+        with translated():
+            await _TAKE_OUT(self._redis, key=name, kind=declared.kind, element=element.name, value=element.value)
+
+    async def _keep(
+        self, name: bytes, code: str, reason: str, raw: bytes, *parts: object, letter_id: str | None = None
+    ) -> None:
+        size = f"; only its first {KEPT_BYTES} bytes are in this letter" if len(raw) > KEPT_BYTES else ""
+        now = datetime.now(UTC)
+        letter = DeadLetter(
+            id=letter_id or letter_id_of("stored", _shown(name), repr(parts), hashlib.sha256(raw).hexdigest()),
+            kind="stored",
+            code=code,
+            reason=visible(reason + size, 2000),
+            source=f"redis:{visible(_shown(name), 200)}",
+            raw=raw[:KEPT_BYTES],
+            first_failed=now,
+            last_failed=now,
+        )
+        await self._letters.add(letter)
+        log.warning("something in redis cannot be read and was set aside", key=letter.source, reason=letter.reason)
+
+    async def _sample(self, name: bytes, kind: str) -> bytes:
+        """The first elements of a key of any type."""
+        with translated():
+            if kind == "string":
+                start: Any = await self._redis.getrange(name, 0, KEPT_BYTES)
+                return bytes(start)
+        rows: list[bytes] = []
+        async for element in elements(self._redis, name, kind):
+            rows.append(element.raw)
+            if sum(map(len, rows)) > KEPT_BYTES:
+                break
+        return b"\n".join(rows)
+
+
+def _shown(name: bytes) -> str:
+    return name.decode("utf-8", "backslashreplace")

@@ -1,0 +1,62 @@
+"""Whose turn it is to look at every key, and who asked for it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any, Final
+
+from events.errors import Backpressure, TransientError
+from services.store.connection import AsyncRedis, SyncRedis, translated
+from services.store.keys import Key, is_number
+from services.store.lease import TAKE
+from services.store.unreadable import readable
+
+LOOKED: Final = "sluice:inspection:looked"
+WANTED: Final = "sluice:inspection:wanted"
+LOOKING: Final = "sluice:inspection:looking"
+
+_LONGEST_LOOK_MS: Final = 60_000
+
+
+class Looks:
+    """One process at a time looks at everything. Raises `TransientError` or `Backpressure`."""
+
+    def __init__(self, redis: AsyncRedis) -> None:
+        self._redis = redis
+
+    async def last_ms(self) -> int:
+        """When the last look at everything began, in milliseconds since the epoch; 0 if that is not known."""
+        with translated():
+            found: Any = await self._redis.get(LOOKED)
+        return next(readable(LOOKED, is_number, [found] if found else []), 0)
+
+    async def wanted_ms(self) -> int:
+        """When a process without an inspector of its own asked for one; 0 if none did."""
+        with translated():
+            found: Any = await self._redis.get(WANTED)
+        return next(readable(WANTED, is_number, [found] if found else []), 0)
+
+    async def begin(self) -> bool:
+        """Whether it is this process's turn."""
+        with translated():
+            return bool(await TAKE(self._redis, lease=LOOKING, holder="1", life_ms=_LONGEST_LOOK_MS))
+
+    async def end(self, began_ms: int, *, rest_ms: int) -> None:
+        """Let the others know, and look again after a rest at the earliest."""
+        with translated():
+            await self._redis.set(LOOKED, began_ms)
+            await self._redis.pexpire(LOOKING, max(1, rest_ms))
+
+
+def ask_for_a_look(redis: SyncRedis) -> None:
+    """Have the inspector of some role look at everything; if Redis is away, nobody does."""
+    with contextlib.suppress(TransientError, Backpressure), translated():
+        redis.set(WANTED, time.time_ns() // 1_000_000)
+
+
+KEYS: Final = (
+    Key(WANTED, "string", "time at which a look at everything was asked for", "for good", is_number),
+    Key(LOOKED, "string", "time of the last look at everything", "for good", is_number),
+    Key(LOOKING, "string", "turn to look at everything", "the look, and a rest after it"),
+)

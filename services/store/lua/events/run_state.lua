@@ -1,0 +1,54 @@
+#!lua flags=allow-oom
+-- Records that a run entered a state; a final state settles what the run's events wait for.
+-- Returns -1 for a run that is not known, 0 for a state that is known or overtaken, 1 for news, 2 for a run that had
+-- failed before and has completed now.
+-- USES: queues, effects
+-- ARGV: run_id, state, state_name, message, at_ms, final, url, line, now_ms, retention_ms, first_check_ms
+
+local RUN = 'sluice:run:' .. run_id
+local RUNS = 'sluice:runs'
+
+expect('hash', RUN)
+local known_events, rule, deployment, token, known_state = unpack(redis.call('HMGET', RUN, 'e', 'r', 'd', 't', 's'))
+if not (known_events and rule and deployment and token) then
+  expect('zset', RUNS)
+  redis.call('ZREM', RUNS, run_id)  -- nobody could ever say of it that it is over
+  return -1
+end
+local ACTIVE = 'sluice:active:' .. rule
+local origins = cjson.decode(known_events)
+expect('zset', RUNS, FAILED)
+expect('set', ACTIVE)
+expect('stream', NOTIFY)
+for _, origin in ipairs(origins) do expect_event(origin[1]) end
+
+local before = ''
+if known_state then
+  local known_at
+  known_at, before = string.match(known_state, '^(%d+) (.*)$')
+  if not known_at then expect('run that Sluice created', RUN) end
+  if tonumber(known_at) > tonumber(at_ms) or before == state then
+    if final == '1' and before == state then redis.call('ZREM', RUNS, run_id) end
+    return 0
+  end
+end
+redis.call('HSET', RUN, 's', at_ms .. ' ' .. state)
+for _, origin in ipairs(origins) do remember(origin[1], line, retention_ms) end
+if final ~= '1' then
+  redis.call('ZADD', RUNS, now_ms + first_check_ms, run_id)
+  redis.call('SADD', ACTIVE, run_id)
+  redis.call('PERSIST', RUN)
+  return 1
+end
+
+redis.call('ZREM', RUNS, run_id)
+redis.call('SREM', ACTIVE, run_id)
+redis.call('PEXPIRE', RUN, retention_ms)
+queue_notify()  -- a limit on active runs may let the next one through
+local value = ended_run(run_id, url, rule, deployment, state, state_name, message)
+for _, origin in ipairs(origins) do
+  if state ~= 'COMPLETED' then redis.call('ZADD', FAILED, at_ms, origin[2]) end
+  close_effect(origin[1], token, value)
+end
+if state == 'COMPLETED' and before ~= '' and before ~= 'RUNNING' then return 2 end
+return 1

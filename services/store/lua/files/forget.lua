@@ -1,0 +1,11 @@
+-- Forgets rows for good. Returns how many.
+-- KEYS: rows
+-- ARGV: files[path, expected]
+
+local forgotten = 0
+for path, expected in files() do
+  if redis.call('HGET', rows, path) == expected then
+    forgotten = forgotten + redis.call('HDEL', rows, path)
+  end
+end
+return forgotten

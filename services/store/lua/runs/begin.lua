@@ -1,0 +1,8 @@
+-- Notes who executes a run. Returns nil, or who is noted already.
+-- KEYS: running
+-- ARGV: run_id, execution
+
+local noted = redis.call('HGET', running, run_id)
+if noted then return noted end
+redis.call('HSET', running, run_id, execution)
+return nil

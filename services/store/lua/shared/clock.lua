@@ -1,0 +1,6 @@
+-- The one clock for all is the server's.
+
+local function clock_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end

@@ -1,0 +1,12 @@
+-- Ends the script, before it has changed anything, where a key holds another type than the script needs there.
+-- A script that fails half way keeps what it has done: each one checks every key that it writes before its first write.
+
+local function expect(kind, ...)
+  for _, key in ipairs({...}) do
+    local found = redis.call('TYPE', key)['ok']
+    if found ~= 'none' and found ~= kind then
+      local named = string.gsub(key, '[^%w:%-_./]', function(c) return string.format('%%%02X', string.byte(c)) end)
+      error('WRONGTYPE key=' .. named .. ' holds a ' .. found .. ' instead of a ' .. kind)
+    end
+  end
+end

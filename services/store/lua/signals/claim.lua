@@ -1,0 +1,29 @@
+-- Notes that a signal is about to be applied to a run that is in the wait of `stay`; `mark` is JSON without an outcome.
+-- Returns 1, or 0 when the signal is neither open nor among the late ones, when the lease is not `token`'s any more, or
+-- when the signal is for one run and another has it.
+-- USES: expect
+-- KEYS: record, run_signals, stay, lease, late
+-- ARGV: id, run_id, mark, retention_ms, token, deliver
+
+expect('hash', record)
+expect('zset', run_signals, late)
+expect('string', stay, lease)
+local status = redis.call('HGET', record, 'status')
+if status ~= 'received' and status ~= 'buffered' and not redis.call('ZSCORE', late, id) then return 0 end
+if redis.call('GET', lease) ~= token then return 0 end
+local place = tonumber(redis.call('HGET', record, 'place') or '')
+if not place then expect('signal', record) end
+if deliver == 'one' then
+  local fields = redis.call('HGETALL', record)
+  for i = 1, #fields, 2 do
+    if string.sub(fields[i], 1, 4) == 'run:' and fields[i] ~= 'run:' .. run_id then
+      local outcome = cjson.decode(fields[i + 1])['outcome']
+      if outcome == cjson.null or outcome == 'applied' then return 0 end
+    end
+  end
+end
+redis.call('HSET', record, 'run:' .. run_id, mark)
+redis.call('ZADD', run_signals, place, id)
+redis.call('PEXPIRE', run_signals, retention_ms)
+redis.call('SET', stay, id, 'PX', retention_ms)
+return 1

@@ -1,0 +1,73 @@
+"""The keys in which signals are kept."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from services.store.keys import Key, is_number, is_text, scored
+from services.store.signals.signal_record import Answered, record_from
+
+RECORD: Final = "sluice:signal:"
+"""Prefix of a signal's record; behind it the signal's id."""
+
+SEQUENCE: Final = "sluice:signals:sequence"
+INDEX: Final = "sluice:signals:index"
+"""Every known signal by its place in the order of arrival."""
+
+OPEN: Final = "sluice:signals:open"
+"""The open signals by the time (ms) at which somebody must look at them again."""
+
+BUFFERED: Final = "sluice:signals:buffered"
+"""The buffered signals by the time (ms) at which they expire."""
+
+TARGET: Final = "sluice:signals:for:"
+"""Prefix of the open signals of one target in order; behind it ``run ID`` or ``key KEY``."""
+
+RUN: Final = "sluice:signals:run:"
+"""Prefix of the signals that had to do with one run, in order; behind it the run's id."""
+
+STAY: Final = "sluice:signals:stay:"
+"""Prefix of the id of the signal that was last applied to one wait; behind it the run's id, a blank, the wait's id."""
+
+ANSWERED: Final = "sluice:signals:answered:"
+"""Prefix of the waits for one key that were answered lately; behind it the key."""
+
+LATELY: Final = "sluice:signals:lately:"
+"""Prefix of the signals for one key that were applied lately, by when they came (ms); behind it the key. A run that was
+waiting by then, and is heard of only now, gets them too."""
+
+BUSY: Final = "sluice:signals:busy:"
+"""Prefix of the short leases; behind it what is leased."""
+
+OUTBOX: Final = "sluice:signals:outbox"
+"""A stream of the outcomes that are still to be told to Prefect, the history and the dead letters."""
+
+TOLD: Final = "sluice:signals:told:"
+"""Prefix of the channel on which an outcome is told to whoever waits for it; behind it the signal's id."""
+
+
+def stay_key(run_id: str, wait: str) -> str:
+    """The key of the signal that was last applied to one wait of a run."""
+    return f"{STAY}{run_id} {wait}"
+
+
+KEYS: Final = (
+    Key(
+        RECORD + "*",
+        "hash",
+        "signal with its outcome",
+        "resumer.retention_seconds after its outcome",
+        record_from,
+        whole=True,
+    ),
+    Key(SEQUENCE, "string", "number of signals so far", "for good", is_number),
+    Key(INDEX, "zset", "id of a known signal", "resumer.max_records", scored()),
+    Key(OPEN, "zset", "id of an open signal", "until its outcome", scored()),
+    Key(BUFFERED, "zset", "id of a buffered signal", "until its outcome", scored()),
+    Key(TARGET + "*", "zset", "id of an open signal for one run or key", "until its outcome", scored()),
+    Key(RUN + "*", "zset", "id of a signal that had to do with a run", "resumer.retention_seconds", scored()),
+    Key(STAY + "*", "string", "id of the signal applied to a wait", "resumer.retention_seconds", is_text),
+    Key(ANSWERED + "*", "list", "wait for a key that was answered", "an hour", Answered.parse),
+    Key(LATELY + "*", "zset", "id of a signal applied to all that wait for a key", "an hour", scored()),
+    Key(BUSY + "*", "string", "lease on a run", "resumer.lease_seconds"),
+)

@@ -1,0 +1,215 @@
+"""What is known of signals: looked up by id, target, key, run and state."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from datetime import datetime
+from typing import Final
+
+from events.errors import NotFound, RejectedEvent
+from events.identity import without_tail
+from services.store.connection import AsyncRedis, translated
+from services.store.events.known_events import SCANNED, escaped
+from services.store.keys import is_text
+from services.store.signals.signal_keys import (
+    ANSWERED,
+    BUFFERED,
+    INDEX,
+    LATELY,
+    OPEN,
+    RECORD,
+    RUN,
+    TARGET,
+    TOLD,
+    stay_key,
+)
+from services.store.signals.signal_record import Answered, SignalRecord, record_from, to_ms
+from services.store.unreadable import readable, reading
+
+_MOST_LOOKED_AT: Final = 100
+_PAGE: Final = 200
+
+
+class SignalQueries:
+    """Reads signals; every method raises `TransientError` when Redis cannot do it now."""
+
+    def __init__(self, redis: AsyncRedis) -> None:
+        self._redis = redis
+
+    async def choose(self, id_: str) -> str:
+        """The whole id of the signal that a person calls ``id_``: in ids made of events, the digest may be left out.
+
+        Looks at every key in Redis if there is no signal with just this id. Raises `NotFound`, and `RejectedEvent`
+        (``ambiguous``) where several signals could be meant.
+        """
+        with translated():
+            if await self._redis.exists(RECORD + id_):
+                return id_
+            head, colon, rule = id_.rpartition(":")
+            patterns = [escaped(id_) + "@*"] + ([f"{escaped(head)}@*:{escaped(rule)}"] if colon else [])
+            keys: list[str] = [
+                key.decode().removeprefix(RECORD)
+                for pattern in patterns
+                async for key in self._redis.scan_iter(match=RECORD + pattern, count=SCANNED)
+            ]
+        found = sorted(key for key in set(keys) if without_tail(key) == id_)
+        if not found:
+            raise NotFound(f"there is no signal {id_!r}")
+        if len(found) > 1:
+            raise RejectedEvent(
+                "ambiguous", f"several signals are called {id_!r}: give the id, one of {', '.join(found)}"
+            )
+        return found[0]
+
+    async def get(self, signal_id: str) -> SignalRecord | None:
+        """The signal, if it is known."""
+        found = await self._records([signal_id])
+        return found[0] if found else None
+
+    async def get_many(self, signal_ids: Sequence[str]) -> list[SignalRecord]:
+        """Those of the signals that are known."""
+        return await self._records(signal_ids)
+
+    async def open_for(self, targets: Iterable[str]) -> list[SignalRecord]:
+        """The first open signals for any of the targets, in order."""
+        wanted = list(targets)
+        with translated():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for target in wanted:
+                    pipeline.zrange(TARGET + target, 0, _MOST_LOOKED_AT - 1)
+                found = await pipeline.execute()
+        ids = [
+            member
+            for target, members in zip(wanted, found, strict=True)
+            for member in readable(TARGET + target, is_text, members)
+        ]
+        records = await self._records(ids)
+        return sorted((record for record in records if record.open), key=lambda record: record.place)
+
+    async def late_for(self, keys: Sequence[str], run_id: str, since: datetime) -> list[SignalRecord]:
+        """Signals for the keys that were applied to other runs after ``since``, when this run waited for them unheard.
+
+        In order; without those that have been applied to this run.
+        """
+        if not keys:
+            return []
+        with translated():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for key in keys:
+                    pipeline.zrangebyscore(LATELY + key, to_ms(since), "+inf", start=0, num=_MOST_LOOKED_AT)
+                found = await pipeline.execute()
+        ids = [
+            member
+            for key, members in zip(keys, found, strict=True)
+            for member in readable(LATELY + key, is_text, members)
+        ]
+        records = [record for record in await self._records(ids) if not _settled(record, run_id)]
+        return sorted(records, key=lambda record: record.place)
+
+    async def with_signals(self, targets: Sequence[str]) -> set[str]:
+        """Those of the targets that open signals are for, or were for lately (see `late_for`)."""
+        if not targets:
+            return set()
+        with translated():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for target in targets:
+                    pipeline.exists(TARGET + target, LATELY + target.removeprefix("key "))
+                found = await pipeline.execute()
+        return {target for target, there in zip(targets, found, strict=True) if there}
+
+    async def due(self, limit: int = 100) -> list[str]:
+        """The ids of open signals that somebody must look at now."""
+        with translated():
+            seconds, microseconds = await self._redis.time()
+            now = seconds * 1000 + microseconds // 1000
+            found = await self._redis.zrangebyscore(OPEN, "-inf", now, start=0, num=limit)
+        return list(readable(OPEN, is_text, found))
+
+    async def buffered(self) -> AsyncIterator[list[SignalRecord]]:
+        """Every buffered signal, in batches."""
+        start = 0
+        while True:
+            with translated():
+                found = await self._redis.zrange(BUFFERED, start, start + _PAGE - 1)
+            if not found:
+                return
+            yield await self._records(list(readable(BUFFERED, is_text, found)))
+            start += len(found)
+
+    async def counts(self) -> tuple[int, int]:
+        """How many signals are open, and how many of them buffered."""
+        with translated():
+            return await self._redis.zcard(OPEN), await self._redis.zcard(BUFFERED)
+
+    async def newest(self, limit: int, *, outcome: str | None = None) -> list[SignalRecord]:
+        """The newest signals, newest first."""
+        found: list[SignalRecord] = []
+        start = 0
+        while len(found) < limit:
+            with translated():
+                members = await self._redis.zrevrange(INDEX, start, start + _PAGE - 1)
+            if not members:
+                break
+            start += len(members)
+            page = await self._records(list(readable(INDEX, is_text, members)))
+            found += [record for record in page if outcome is None or record.status == outcome]
+        return found[:limit]
+
+    async def of_run(self, run_id: str) -> list[SignalRecord]:
+        """The signals that had to do with the run, and those still open for its id, in order."""
+        with translated():
+            own = await self._redis.zrange(RUN + run_id, 0, -1)
+            meant = await self._redis.zrange(f"{TARGET}run {run_id}", 0, -1)
+        ids = [*readable(RUN + run_id, is_text, own), *readable(f"{TARGET}run {run_id}", is_text, meant)]
+        records = await self._records(list(dict.fromkeys(ids)))
+        return sorted(records, key=lambda record: record.place)
+
+    async def answers_for(self, key: str) -> list[Answered]:
+        """The waits for the key that were answered lately."""
+        with translated():
+            entries = await self._redis.lrange(ANSWERED + key, 0, -1)
+        return list(readable(ANSWERED + key, Answered.parse, entries))
+
+    async def applied_by(self, run_id: str, wait: str) -> str | None:
+        """The id of the signal that was last applied (or is being applied) to that wait of the run."""
+        with translated():
+            found = await self._redis.get(stay_key(run_id, wait))
+        with reading(stay_key(run_id, wait)):
+            return None if found is None else is_text(found)
+
+    async def applied_to(self, waits: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Those of the waits (run id and wait id) that a signal was applied to, or is being applied to."""
+        with translated():
+            found = await self._redis.mget([stay_key(run_id, wait) for run_id, wait in waits]) if waits else []
+        return [wait for wait, signal_id in zip(waits, found, strict=True) if signal_id is not None]
+
+    async def outcome(self, signal_id: str, within_seconds: float, *, of: Collection[str]) -> SignalRecord | None:
+        """The record once its status is one of ``of``, or as it is when the time is over."""
+        deadline = time.monotonic() + within_seconds
+        async with self._redis.pubsub() as told:
+            with translated():
+                await told.subscribe(TOLD + signal_id)
+            while True:
+                record = await self.get(signal_id)
+                left = deadline - time.monotonic()
+                if left <= 0 or (record is not None and record.status in of):
+                    return record
+                with translated():
+                    await told.get_message(ignore_subscribe_messages=False, timeout=min(left, 1.0))
+
+    async def _records(self, ids: Sequence[str]) -> list[SignalRecord]:
+        if not ids:
+            return []
+        with translated():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for signal_id in ids:
+                    pipeline.hgetall(RECORD + signal_id)
+                found = await pipeline.execute()
+        rows = [(signal_id, fields) for signal_id, fields in zip(ids, found, strict=True) if fields]
+        return list(readable(lambda row: RECORD + row[0], lambda row: record_from(row[1]), rows))
+
+
+def _settled(record: SignalRecord, run_id: str) -> bool:
+    mark = record.marks.get(run_id)
+    return mark is not None and mark.outcome is not None
