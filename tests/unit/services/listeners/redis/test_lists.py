@@ -106,7 +106,12 @@ async def test_an_element_that_is_not_json_is_kept_and_the_next_one_handled(redi
     await redis.rpush(LIST, b"\xff\xfe not json", cloudevent("next"))
     async with running(listener(redis, door, letters)):
         await eventually(lambda: _as_many(door, 1))
+        await eventually(lambda: _kept(letters))
     assert letters.raws == [b"\xff\xfe not json"]
+
+
+async def _kept(letters: Letters) -> bool:
+    return bool(letters.raws)
 
 
 async def test_moving_stops_at_its_weight(redis: AsyncRedis) -> None:
