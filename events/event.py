@@ -109,11 +109,6 @@ class Event(BaseModel):
         return to_json(body)
 
 
-def new_event(type_: str, *, source: str, data: JsonValue = None, subject: str | None = None) -> Event:
-    """An event that happened now, under a fresh random id."""
-    return Event(id=str(uuid.uuid4()), source=source, type=type_, subject=subject, time=datetime.now(UTC), data=data)
-
-
 def parse_json(raw: bytes, limits: Limits) -> JsonValue:
     """Untrusted bytes as a JSON value that is safe to carry on.
 

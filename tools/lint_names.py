@@ -24,7 +24,6 @@ LONG = {
     "services/executor/pool/process_pool.py": 420,
     "services/executor/pool/slot_worker.py": 488,
     "services/executor/process/flow_run_process.py": 376,
-    "services/job_queues/queues.py": 387,
     "services/listeners/http/listener.py": 357,
 }
 

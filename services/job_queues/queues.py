@@ -1,8 +1,7 @@
-"""The RQ queues and workers: the owner of `rq`; every job passes `services.job_queues.job_gate` first."""
+"""The RQ queues: every job that is read from one passes `services.job_queues.job_gate` first."""
 
 from __future__ import annotations
 
-import logging
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,49 +10,28 @@ from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 import structlog
-from rq import Queue, SimpleWorker
+from rq import Queue
 from rq.exceptions import (
     DeserializationError,
     DuplicateJobError,
     InvalidJobDependency,
     InvalidJobOperation,
     NoSuchJobError,
-    StopRequested,
 )
 from rq.intermediate_queue import IntermediateQueue
 from rq.job import Job
-from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
+from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
-from rq.timeouts import TimerDeathPenalty
 from rq.utils import import_attribute
-from rq.worker import BaseWorker, WorkerStatus
-from rq.worker_registration import clean_worker_registry
 from typing_extensions import override
 
 from events.dead_letter import DeadLetter
 from events.errors import RejectedEvent, SluiceError
-from services.job_queues.job_gate import ALLOWED, APPLY_SIGNAL, EXECUTE_RUN, beginning, refusal
+from services.job_queues.job_gate import ALLOWED, beginning, refusal
 from services.store.connection import SyncRedis, translated
 from services.store.dead_letters import KEPT_BYTES, keep, letter_id_of
-from services.store.inspection.looks import ask_for_a_look
 from services.store.unreadable import FAULTS, UnreadableKey, noted
 from sluice.display import visible
-
-__all__ = [
-    "ALLOWED",
-    "APPLY_SIGNAL",
-    "EXECUTE_RUN",
-    "RESUME",
-    "RUNS",
-    "Gated",
-    "SluiceJob",
-    "SluiceQueue",
-    "ThreadWorker",
-    "enqueue",
-    "queue",
-    "rq_translated",
-    "simple_worker",
-]
 
 RUNS: Final = "sluice-runs"
 RESUME: Final = "sluice-resume"
@@ -201,159 +179,6 @@ def _put_aside(connection: SyncRedis, name: str, job_id: str, reason: str) -> No
         )
         pipeline.execute()
     log.warning("job refused", queue=name, job=job_id, reason=reason)
-
-
-class Gated(BaseWorker):
-    """What every worker of Sluice has in common: the gate, JSON, and maintenance that touches only what Sluice uses."""
-
-    queue_class = SluiceQueue
-    job_class = SluiceJob
-
-    def __init__(self, names: Sequence[str], redis: SyncRedis, name: str, **options: Any) -> None:
-        super().__init__(
-            [queue(queue_name, redis) for queue_name in names],
-            name,
-            connection=redis,
-            serializer=JSONSerializer,
-            log_job_description=False,
-            **options,
-        )
-
-    @override
-    def clean_registries(self) -> None:
-        for own in self.queues:
-            if not own.acquire_maintenance_lock():
-                continue
-            options: dict[str, Any] = {
-                "name": own.name,
-                "connection": own.connection,
-                "job_class": SluiceJob,
-                "serializer": JSONSerializer,
-            }
-            FinishedJobRegistry(**options).cleanup()
-            StartedJobRegistry(**options).cleanup()
-            FailedJobRegistry(**options).cleanup()
-            clean_worker_registry(own)
-            own.intermediate_queue.cleanup(self, own)
-            own.release_maintenance_lock()  # type: ignore[no-untyped-call]
-        self.last_cleaned_at = datetime.now(UTC)  # type: ignore[assignment]  # RQ leaves it untyped
-
-    @override
-    def clean_group_registries(self) -> None:
-        return
-
-    @override
-    def check_for_suspension(self, burst: bool) -> None:
-        """A key that anybody may set would stop all workers without a word: `rq suspend` is not heard here."""
-
-    @override
-    def run_maintenance_tasks(self) -> None:
-        """Garbage in RQ's registries must not end the worker, which has jobs to do."""
-        try:
-            with rq_translated():
-                super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
-        except UnreadableKey as error:
-            log.warning("rq's registries cannot be tidied up", worker=self.name, error=str(error))
-            self.last_cleaned_at = datetime.now(UTC)  # type: ignore[assignment]  # RQ leaves it untyped
-            ask_for_a_look(self.connection)
-
-    @override
-    def dequeue_job_and_maintain_ttl(self, *args: Any, **options: Any) -> tuple[Job, Queue] | None:
-        try:
-            with rq_translated():
-                return super().dequeue_job_and_maintain_ttl(*args, **options)
-        except UnreadableKey:
-            ask_for_a_look(self.connection)
-            raise
-
-    @override
-    def handle_payload(self, message: dict[Any, Any]) -> None:
-        """A malformed command must not end the thread that hears the next one."""
-        try:
-            super().handle_payload(message)  # type: ignore[no-untyped-call]
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            log.warning("rq command ignored", worker=self.name, error=repr(error))
-
-
-class ThreadWorker(Gated, SimpleWorker):
-    """Runs each job where `work` was called, which may be a thread; `stop` ends `work` after the job in hand.
-
-    ``begun`` is called once the worker is registered. RQ's commands are not heard: they would need a thread more.
-    """
-
-    death_penalty_class = TimerDeathPenalty
-
-    def __init__(
-        self, names: Sequence[str], redis: SyncRedis, name: str, *, begun: Callable[[], object], **options: Any
-    ) -> None:
-        super().__init__(names, redis, name, **options)
-        self._begun = begun
-
-    @override
-    def bootstrap(self, *args: Any, **options: Any) -> None:
-        super().bootstrap(*args, **options)
-        self._begun()
-
-    @override
-    def subscribe(self) -> None:
-        return
-
-    @override
-    def unsubscribe(self) -> None:
-        return
-
-    def stop(self) -> None:
-        """Make `work` return, within about a second when idle; callable from any thread."""
-        self._stop_requested = True
-
-    @override
-    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
-        if self._stop_requested and self.get_state() == WorkerStatus.IDLE:
-            raise StopRequested
-        super().heartbeat(timeout, pipeline)
-
-    @override
-    def _install_signal_handlers(self) -> None:
-        """Signals belong to the process that owns the thread."""
-
-
-class _Bridge(logging.Handler):
-    @override
-    def emit(self, record: logging.LogRecord) -> None:
-        error = record.exc_info[1] if record.exc_info else None
-        # Redis' state is no fault of ours that a trace would help to find.
-        if isinstance(error, SluiceError) or type(error).__module__.startswith("redis"):
-            log.warning(record.getMessage(), library="rq", error=str(error))
-        else:
-            log.log(record.levelno, record.getMessage(), library="rq", exc_info=record.exc_info)
-
-
-def bridge_logs() -> None:
-    """Send RQ's warnings through this process's structured log instead of to standard output."""
-    logger = logging.getLogger("rq")
-    logger.setLevel(logging.WARNING)
-    logger.propagate = False
-    if not any(isinstance(handler, _Bridge) for handler in logger.handlers):
-        logger.addHandler(_Bridge())
-    for child in ("rq.worker", "rq.job", "rq.registry"):
-        logging.getLogger(child).setLevel(logging.WARNING)
-
-
-_IDLE_WAIT_SECONDS: Final = 1
-_WORKER_TTL_SECONDS: Final = _IDLE_WAIT_SECONDS + 15
-"""RQ waits for a job for 15 s less than this, so that a stop is noticed after a second."""
-
-
-def simple_worker(
-    queue_names: Sequence[str], redis: SyncRedis, name: str, *, begun: Callable[[], object] = lambda: None
-) -> ThreadWorker:
-    """A worker that runs its jobs in the calling thread, one after the other: ``worker.work(logging_level="WARNING")``.
-
-    ``begun`` is called once it takes jobs. ``work`` returns after `stop`, and also when Redis stays away longer than a
-    command may take: call it again, on a new worker, after a pause. ``redis`` must be this worker's own client.
-    """
-    bridge_logs()
-    return ThreadWorker(queue_names, redis, name, begun=begun, worker_ttl=_WORKER_TTL_SECONDS)
 
 
 @contextmanager

@@ -98,14 +98,12 @@ class EventDecider:
         submit_signal: Callable[[ResumeSignal], Awaitable[None]],
         windows: RuleWindows | None,
         poison_check: PoisonCheck | None,
-        limits: CircuitLimits,
     ) -> None:
         self._judge = judge
         self._dead_letters = dead_letters
         self._submit_signal = submit_signal
         self._windows = windows
         self._poison_check = poison_check
-        self._limits = limits
         self._circuits: dict[str, RuleCircuit] = {}
         self._version: str | None = None
         self.released: set[str] | None = None
@@ -187,7 +185,7 @@ class EventDecider:
 
     async def _fail(self, decision: Decision, rule: str, error: RejectedEvent) -> None:
         """Handle an event for which the rule cannot render its actions: a dead letter, or a parked event."""
-        circuit = self._circuits.setdefault(rule, RuleCircuit(self._limits))
+        circuit = self._circuits.setdefault(rule, RuleCircuit(CircuitLimits()))
         if circuit.is_open:
             circuit.reason = error.reason
             decision.parked.append(rule)

@@ -14,7 +14,6 @@ from events.dead_letter import DeadLetter
 from events.errors import Backpressure, TransientError
 from events.signal import ResumeSignal
 from services.common.backoff import Backoff, heed_cancellation
-from services.dispatch.rule_circuit import CircuitLimits
 from services.routing.decisions import EventDecider, Judge, PoisonCheck
 from services.routing.rule_windows import RuleWindows
 from services.store.dead_letters import DeadLetters, letter_id_of
@@ -53,7 +52,6 @@ class Router:
         submit_signal: Callable[[ResumeSignal], Awaitable[None]],
         windows: RuleWindows | None = None,
         poison_check: PoisonCheck | None = None,
-        limits: CircuitLimits | None = None,
     ) -> None:
         self._journal = journal
         self._lines = lines
@@ -66,7 +64,6 @@ class Router:
             submit_signal=submit_signal,
             windows=windows,
             poison_check=poison_check,
-            limits=limits or CircuitLimits(),
         )
         self._reading = Backoff("route events", first_seconds=0.1, longest_seconds=5)
         self._tending = Backoff("claim what dead readers left", first_seconds=0.5, longest_seconds=5)

@@ -9,7 +9,8 @@ from typing import Final
 from events.event import Limits, refuse_hydration
 from events.identity import id_of
 from events.signal import Outcome, ResumeSignal, parse_signal
-from services.job_queues.queues import APPLY_SIGNAL, RESUME, enqueue, queue
+from services.job_queues.job_gate import APPLY_SIGNAL
+from services.job_queues.queues import RESUME, enqueue, queue
 from services.store.connection import SyncRedis
 from services.store.signals.signals import SignalStore
 

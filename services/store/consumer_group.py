@@ -39,7 +39,7 @@ class ConsumerGroup:
     ) -> None:
         self._redis = redis
         self._stream = stream
-        self.name = group
+        self._group = group
         self._consumer = consumer
         self._claim_idle_ms = int(claim_idle_seconds * 1000)
         self._forget_ms = int(forget_seconds * 1000)
@@ -50,7 +50,7 @@ class ConsumerGroup:
         """Make the group, and the stream, if they are missing; the group begins with the stream's first entry."""
         try:
             with translated():
-                await self._redis.xgroup_create(self._stream, self.name, id="0", mkstream=True)
+                await self._redis.xgroup_create(self._stream, self._group, id="0", mkstream=True)
         except ResponseError as error:
             if not str(error).startswith("BUSYGROUP"):
                 raise
@@ -77,7 +77,7 @@ class ConsumerGroup:
                 with translated():
                     self._claim_from, found, *_ = await self._redis.xautoclaim(
                         self._stream,
-                        self.name,
+                        self._group,
                         self._consumer,
                         self._claim_idle_ms,
                         start_id=self._claim_from,
@@ -94,7 +94,7 @@ class ConsumerGroup:
         with translated():
             rows: Any = await self._redis.xpending_range(
                 self._stream,
-                self.name,
+                self._group,
                 min=entries[0][0],
                 max=entries[-1][0],
                 count=len(entries) * 2,
@@ -107,7 +107,7 @@ class ConsumerGroup:
         """Say that this consumer has had the entries for ``idle_ms``: 0 keeps others from claiming them."""
         with translated():
             await self._redis.xclaim(
-                self._stream, self.name, self._consumer, 0, list(positions), idle=idle_ms, justid=True
+                self._stream, self._group, self._consumer, 0, list(positions), idle=idle_ms, justid=True
             )
 
     async def acknowledge(self, positions: Sequence[bytes | str], *, delete: bool = False) -> int:
@@ -122,11 +122,11 @@ class ConsumerGroup:
 
     async def _acknowledge(self, positions: Sequence[bytes | str], *, delete: bool, count: int) -> list[Any]:
         pipeline = self._redis.pipeline(transaction=delete or count > 0)
-        pipeline.xack(self._stream, self.name, *positions)
+        pipeline.xack(self._stream, self._group, *positions)
         if delete:
             pipeline.xdel(self._stream, *positions)
         if count:
-            pipeline.xreadgroup(self.name, self._consumer, {self._stream: ">"}, count=count)
+            pipeline.xreadgroup(self._group, self._consumer, {self._stream: ">"}, count=count)
         with translated():
             return await pipeline.execute()
 
@@ -134,7 +134,7 @@ class ConsumerGroup:
         while True:
             with translated():
                 answer: Any = await self._redis.xreadgroup(
-                    self.name, self._consumer, {self._stream: start}, count=count, block=block_ms
+                    self._group, self._consumer, {self._stream: start}, count=count, block=block_ms
                 )
             if (entries := await self._there(found := _entries(answer))) or not found:
                 return entries
@@ -147,7 +147,7 @@ class ConsumerGroup:
     async def _forget_consumers(self) -> None:
         self._tidy_at = time.monotonic() + _TIDY_SECONDS
         with translated():
-            await _FORGET_CONSUMERS(self._redis, stream=self._stream, group=self.name, idle_ms=self._forget_ms)
+            await _FORGET_CONSUMERS(self._redis, stream=self._stream, group=self._group, idle_ms=self._forget_ms)
 
 
 def _entries(answer: Any) -> list[Any]:

@@ -106,13 +106,11 @@ class EventTransitions:
         redis: AsyncRedis,
         *,
         retention_seconds: float,
-        group: str = ROUTER_GROUP,
         run_url: Callable[[str], str] = lambda _: "",
     ) -> None:
         """``run_url`` says where Prefect shows a run."""
         self._redis = redis
         self._run_url = run_url
-        self._group = group
         self._retention_ms = int(retention_seconds * 1000)
         self._queues = DispatchQueues(redis)
 
@@ -268,7 +266,7 @@ class EventTransitions:
 
     def _route_values(self, one: Routed) -> dict[str, Any]:
         return {
-            "group": self._group,
+            "group": ROUTER_GROUP,
             "position": one.position,
             "identity": one.identity,
             "now_ms": now_ms(),

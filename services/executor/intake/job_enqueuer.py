@@ -15,7 +15,8 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.utils import as_text, utcparse
 
-from services.job_queues.queues import EXECUTE_RUN, SluiceJob, SluiceQueue, enqueue, queue, rq_translated
+from services.job_queues.job_gate import EXECUTE_RUN
+from services.job_queues.queues import SluiceJob, SluiceQueue, enqueue, queue, rq_translated
 from services.store.connection import SyncRedis
 
 T = TypeVar("T")

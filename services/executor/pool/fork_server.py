@@ -191,7 +191,7 @@ class ForkServer:
 
     def _be_slot(self, number: int) -> int:
         from services.executor.pool.slot_worker import SlotWorker
-        from services.job_queues.queues import bridge_logs
+        from services.job_queues.workers import bridge_logs
 
         adopt_orphans()
         bridge_logs()

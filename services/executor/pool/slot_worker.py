@@ -32,7 +32,7 @@ from services.executor.end_reason import FINALIZER_SECONDS, EndReason
 from services.executor.pipes import Link, Message
 from services.executor.pool.run_process import RunProcess
 from services.executor.process_exits import describe_exit, oom_kill_count
-from services.job_queues.queues import Gated
+from services.job_queues.workers import Gated
 from services.store.connection import SyncRedis
 from services.store.runs.executions import Execution, Executions
 from services.store.unreadable import FAULTS

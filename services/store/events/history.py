@@ -13,7 +13,7 @@ from events.event import Event
 from events.glob import Globs
 from events.identity import identity_of
 from services.store.connection import AsyncRedis, text, translated
-from services.store.events.event_history import EventHistory, fold, note_line, now_ms, packed, unpacked, unzipped
+from services.store.events.event_history import EventHistory, fold, now_ms, packed, unpacked, unzipped
 from services.store.events.journal import STREAM, JournalEntry, parse_entry, position_at
 from services.store.events.known_events import KnownEvents
 from services.store.keys import Key, is_position, scored
@@ -65,19 +65,14 @@ class History:
         self._known = KnownEvents(redis, stream=STREAM)
         self._retention_ms = int(settings.retention_seconds * 1000)
 
-    async def signal(self, identity: str, signal_id: str, outcome: str, *, rule: str | None = None) -> None:
+    async def signal(self, identity: str, signal_id: str, outcome: str) -> None:
         """A signal that the event led to has come to ``outcome``."""
-        await self._add(identity, ["g", now_ms(), signal_id, rule, outcome])
-
-    async def dead(
-        self, identity: str, letter_id: str, reason: str, *, rule: str | None = None, code: str | None = None
-    ) -> None:
-        """Something that the event led to became a dead letter."""
-        await self._add(identity, ["d", now_ms(), letter_id, rule, code, reason])
-
-    async def note(self, identity: str, rule: str | None, said: str) -> None:
-        """Anything else worth knowing: dropped by a throttle, gathered by a window, replayed."""
-        await self._add(identity, note_line(rule, said))
+        line = packed(["g", now_ms(), signal_id, None, outcome])
+        with translated():
+            pipeline = self._redis.pipeline(transaction=True)
+            pipeline.rpush(HISTORY + identity, line)
+            pipeline.pexpire(HISTORY + identity, self._retention_ms)
+            await pipeline.execute()
 
     async def get(self, identity: str) -> EventHistory | None:
         """The event's history, or None for an event that is not (or no longer) known."""
@@ -145,13 +140,6 @@ class History:
             if found is not None and not found.failed:
                 with translated():
                     await self._redis.zrem(FAILED, found.position)
-
-    async def _add(self, identity: str, line: Sequence[Any]) -> None:
-        with translated():
-            pipeline = self._redis.pipeline(transaction=True)
-            pipeline.rpush(HISTORY + identity, packed(line))
-            pipeline.pexpire(HISTORY + identity, self._retention_ms)
-            await pipeline.execute()
 
     async def _candidates(self, query: Query) -> AsyncIterator[list[JournalEntry]]:
         """Entries by falling position: out of the narrowest index there is, or else out of the whole journal."""

@@ -66,19 +66,17 @@ class Depth:
 
 
 class Journal:
-    """The stream and its consumer group ``group``; many processes may append and read at once.
+    """The stream and the consumer group of the routers; many processes may append and read at once.
 
     ``consumer`` names this process among the group's readers. Every method raises `TransientError` when Redis is out
     of reach and `Backpressure` when it is full.
     """
 
-    def __init__(
-        self, redis: AsyncRedis, settings: JournalSettings, *, group: str = ROUTER_GROUP, consumer: str = "reader"
-    ) -> None:
+    def __init__(self, redis: AsyncRedis, settings: JournalSettings, *, consumer: str = "reader") -> None:
         self._redis = redis
         self._settings = settings
         self._readers = ConsumerGroup(
-            redis, STREAM, group, consumer=consumer, claim_idle_seconds=settings.claim_idle_seconds
+            redis, STREAM, ROUTER_GROUP, consumer=consumer, claim_idle_seconds=settings.claim_idle_seconds
         )
 
     async def append(self, events: Sequence[Event], *, received: str, listener: str = "") -> list[Appended]:
@@ -168,7 +166,7 @@ class Journal:
             entries = int(await self._redis.xlen(STREAM))
             groups = await self._redis.xinfo_groups(STREAM) if entries else []
         for group in groups:
-            if text(group["name"]) == self._readers.name:
+            if text(group["name"]) == ROUTER_GROUP:
                 lag = group.get("lag")
                 return Depth(entries, entries if lag is None else int(lag), int(group["pending"]))
         return Depth(entries, entries, 0)

@@ -39,6 +39,7 @@ COUNT: Final = "sluice:windows:count"
 PREFIX: Final = "sluice:window:"
 
 _LONGEST_MS: Final = 400 * 86_400_000
+_CLOSED_AT_ONCE: Final = 100
 
 _OFFER: Final = Script("rules/offer")
 _CLOSE_DUE: Final = Script("rules/close_due")
@@ -138,10 +139,10 @@ class WindowStore:
             )
         return Reply(text(said), text(other))  # type: ignore[arg-type]
 
-    async def close_due(self, *, count: int = 100) -> int:
-        """Close the windows whose time has come; answers how many."""
+    async def close_due(self) -> int:
+        """Close windows whose time has come, a hundred at most; answers how many."""
         with translated():
-            return int(await _CLOSE_DUE(self._redis, most=count))
+            return int(await _CLOSE_DUE(self._redis, most=_CLOSED_AT_ONCE))
 
     async def claim(self, *, lease_seconds: float, count: int = 10) -> list[Closed]:
         """Closed windows that nobody else deals with; they come again if they are not done within the lease."""

@@ -14,7 +14,6 @@ from events.action import RunDeployment
 from events.event import Event
 from services.store.connection import AsyncRedis, text, translated
 from services.store.keys import Key, is_position
-from services.store.scripts import Script
 from services.store.unreadable import readable
 
 DISPATCH_QUEUES: Final = "sluice:dispatch-queues"
@@ -30,8 +29,6 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}:[^/]+/.+", re.DOTALL
 
 FILE_VERSION: Final = "fileversion"
 """The extension attribute of file events: which version of the file the event is about."""
-
-_PUSH: Final = Script("runs/push")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +108,6 @@ class DispatchQueues:
 
     def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis
-
-    async def push(self, dispatches: Sequence[Dispatch]) -> None:
-        """Let runs be created; durable on return."""
-        if dispatches:
-            with translated():
-                await _PUSH(self._redis, dispatches=[(one.queue, one.to_json()) for one in dispatches])
 
     async def names(self) -> list[str]:
         """The queues that hold something."""

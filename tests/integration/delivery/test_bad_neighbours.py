@@ -108,7 +108,8 @@ async def test_a_run_that_was_created_and_not_recorded_is_not_divided(world: Wor
     again.use({**GATHER, "run": name, "parameters": {"amounts": "{{ events | map(attribute='data.amount') }}"}})
     padded = waiting[0].dispatch.action.model_copy(update={"parameters": {"amounts": ["x" * 2000]}})
     await world.redis.delete(*[f"sluice:dispatch-queue:{queue}" for queue in await world.queues.names()])
-    await world.queues.push([Dispatch(padded, "shop", "order.placed", waiting[0].dispatch.positions)])
+    instead = Dispatch(padded, "shop", "order.placed", waiting[0].dispatch.positions)
+    await world.redis.xadd(f"sluice:dispatch-queue:{instead.queue}", {"d": instead.to_json()})
     async with again.running("dispatcher"):
         await eventually(lambda: _empty(again))
     assert [one["id"] for one in await runs_of(prefect, name)] == [run["id"]]

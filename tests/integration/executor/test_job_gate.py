@@ -15,7 +15,9 @@ from rq.serializers import JSONSerializer
 
 from config.settings import RedisSettings
 from services.job_queues import queues
-from services.job_queues.queues import APPLY_SIGNAL, RESUME, ThreadWorker, enqueue, queue, simple_worker
+from services.job_queues.job_gate import APPLY_SIGNAL
+from services.job_queues.queues import RESUME, enqueue, queue
+from services.job_queues.workers import ThreadWorker, simple_worker
 from services.store.connection import SyncRedis, connect_sync
 from services.store.dead_letters import DeadLetters, LetterQuery
 from tests.support.waiting import wait_until

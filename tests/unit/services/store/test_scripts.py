@@ -69,11 +69,11 @@ def test_every_key_that_a_script_names_is_declared() -> None:
 
 
 async def test_names_that_are_not_the_headers_are_refused_before_anything_is_sent(redis: AsyncRedis) -> None:
-    push = Script("runs/push")
-    with pytest.raises(TypeError, match=r"runs/push .* missing \['dispatches'\], unknown \['dispatch'\]"):
-        push(redis, dispatch=[])
-    with pytest.raises(TypeError, match="wants 2 values in each row of dispatches"):
-        push(redis, dispatches=[("q",)])
+    script = Script("events/rejudge")
+    with pytest.raises(TypeError, match=r"events/rejudge .* missing \['waiting'\], unknown \['wanted'\]"):
+        script(redis, queue="q", rule="r", wanted=[])
+    with pytest.raises(TypeError, match="wants 3 values in each row of waiting"):
+        script(redis, queue="q", rule="r", waiting=[("1-1", "2-2")])
     assert await redis.keys() == []
 
 

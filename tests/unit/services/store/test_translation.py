@@ -12,7 +12,8 @@ from redis.exceptions import RedisError
 
 from config.settings import RedisSettings
 from events.errors import Backpressure, TransientError
-from services.job_queues.queues import RESUME, enqueue, queue, rq_translated, simple_worker
+from services.job_queues.queues import RESUME, enqueue, queue, rq_translated
+from services.job_queues.workers import simple_worker
 from services.store.connection import GroupGone, SyncRedis, connect_sync, translated
 from services.store.unreadable import UnreadableKey
 from tests.support.proxy import in_front_of

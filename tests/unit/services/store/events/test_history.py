@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from config.settings import HistorySettings, JournalSettings
 from events.errors import RejectedEvent
 from services.store.connection import AsyncRedis
 from services.store.event_transitions import EventTransitions, Made, Routed
-from services.store.events.event_history import compact_json, fold, packed, unpacked
+from services.store.events.event_history import compact_json, fold, note_line, packed, unpacked
 from services.store.events.history import HISTORY, History, Query
 from services.store.events.journal import Journal
 from services.store.events.verdict_lines import Judged, VerdictLines
@@ -41,6 +42,10 @@ async def _route(redis: AsyncRedis, id_: str, verdicts: list[Verdict], *, type_:
     matched = [verdict.rule for verdict in verdicts if verdict.matched]
     await EventTransitions(redis, retention_seconds=60).route([Routed(name(id_), position, [line], matched)])
     return position
+
+
+async def _line(redis: AsyncRedis, line: list[Any]) -> None:
+    await redis.rpush(HISTORY + name("a"), packed(line))  # type: ignore[misc]
 
 
 async def test_every_verdict_comes_back_in_the_order_of_the_rules(redis: AsyncRedis, history: History) -> None:
@@ -121,12 +126,12 @@ async def test_a_replayed_event_is_listed_once_and_says_so(redis: AsyncRedis, hi
 
 async def test_signals_letters_and_notes_are_part_of_it(redis: AsyncRedis, history: History) -> None:
     await _route(redis, "a", [Verdict("go", matched=True)])
-    await history.signal(name("a"), "a:go", "applied", rule="go")
+    await history.signal(name("a"), "a:go", "applied")
     found = await history.get(name("a"))
     assert found is not None
     assert found.outcome == "done"
-    await history.dead(name("a"), "l1", "no such run", rule="go", code="unknown-run")
-    await history.note(name("a"), "go", "looked at")
+    await _line(redis, ["d", 0, "l1", "go", "unknown-run", "no such run"])
+    await _line(redis, note_line("go", "looked at"))
     found = await history.get(name("a"))
     assert found is not None
     assert [(one.id, one.text) for one in found.signals] == [("a:go", "applied")]
@@ -137,7 +142,7 @@ async def test_signals_letters_and_notes_are_part_of_it(redis: AsyncRedis, histo
 
 async def test_a_letter_that_a_later_run_made_good_is_no_failure(redis: AsyncRedis, history: History) -> None:
     position = await _route(redis, "a", [Verdict("pay", matched=True)])
-    await history.dead(name("a"), "l1", "no", rule="pay", code="template")
+    await _line(redis, ["d", 0, "l1", "pay", "template", "no"])
     progress = EventTransitions(redis, retention_seconds=60)
     await progress.created([Made("0-1", dispatch(event("a"), position), "r1")])
     await progress.run_state(

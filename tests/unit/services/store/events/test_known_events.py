@@ -84,7 +84,7 @@ async def test_a_history_that_outlives_the_journals_memory_is_found_by_its_id(
 ) -> None:
     ids = ["e[1]", "e1", "e1@x"]
     for id_ in ids:
-        await history.note(identity_of("/shop", id_), None, "kept")
+        await history.signal(identity_of("/shop", id_), "s", "applied")
     for id_ in ids:
         assert await history.choose(id_) == await history.choose(id_, "/shop") == identity_of("/shop", id_)
 
