@@ -310,11 +310,8 @@ class RunCreator:
             return
         letters = await self._letters(dispatch, result.code, result.said[:_REASON_LIMIT], attempts=item.attempts + 1)
         for letter in letters:
-            await self._dead_letters.add(letter)
-            said = {"rule": letter.rule, "code": letter.code, "reason": letter.reason}
-            log.warning("an event became a dead letter", event_id=letter.event_id, source=letter.source, **said)
-        told = [(letter.id, letter.code, letter.reason) for letter in letters]
-        await self._transitions.refused(item.entry, dispatch, told)
+            await self._dead_letters.bury(letter)
+        await self._transitions.refused(item.entry, dispatch, letters)
         self.refused += 1
 
     async def _divide(self, item: Item, result: Result) -> bool:

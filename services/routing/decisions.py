@@ -17,8 +17,8 @@ from events.signal import ResumeSignal, signal_for
 from services.dispatch.rule_circuit import CircuitLimits, RuleCircuit
 from services.routing.rule_windows import RuleWindows, WindowAnswer
 from services.store.dead_letters import DeadLetters, event_letter
-from services.store.event_transitions import DONE_VALUE, OPEN_VALUE, Routed, dead_value, window_token
-from services.store.events.event_history import compact_json, note_line, now_ms, packed
+from services.store.event_transitions import DONE_VALUE, OPEN_VALUE, Routed, dead_line, dead_value, window_token
+from services.store.events.event_history import compact_json, note_line
 from services.store.events.journal import JournalEntry
 from services.store.events.verdict_lines import Judged
 from services.store.rules.parked_events import parked_token
@@ -29,8 +29,6 @@ MANY_DELIVERIES: Final = 4
 
 MOST_DELIVERIES: Final = 20
 """An entry delivered this often without an acknowledgement is a poison message in any case."""
-
-_REASON_LIMIT: Final = 1000
 
 log = structlog.get_logger()
 
@@ -203,19 +201,10 @@ class EventDecider:
             await self._bury(decision, action.rule, error.code, error.reason)
 
     async def _bury(self, decision: Decision, rule: str | None, code: str, reason: str) -> None:
-        event = decision.entry.event
-        letter = event_letter(event, rule=rule, code=code, reason=reason)
-        await self._dead_letters.add(letter)
-        decision.effects.append((_letter_token(rule), dead_value(letter.id, rule, code, reason)))
-        decision.lines.append(packed(["d", now_ms(), letter.id, rule, code, reason[:_REASON_LIMIT]]))
-        log.warning(
-            "an event became a dead letter",
-            event_id=event.id,
-            source=event.source,
-            rule=rule,
-            code=code,
-            reason=reason,
-        )
+        letter = event_letter(decision.entry.event, rule=rule, code=code, reason=reason)
+        await self._dead_letters.bury(letter)
+        decision.effects.append((_letter_token(rule), dead_value(letter)))
+        decision.lines.append(dead_line(letter))
 
 
 def _note_answer(decision: Decision, rule: str, answer: WindowAnswer) -> None:

@@ -19,7 +19,7 @@ from events.signal import ResumeSignal, signal_for
 from events.window import Gathered, ask_of, can_be_divided, conclude
 from services.common.backoff import Backoff, heed_cancellation
 from services.store.dead_letters import DeadLetters, event_letter
-from services.store.event_transitions import EventTransitions, dead_value, window_token
+from services.store.event_transitions import EventTransitions, dead_line, dead_value, window_token
 from services.store.events.event_history import compact_json, note_line
 from services.store.events.journal import Journal
 from services.store.rules.windows import Closed, Counts, Reply, WindowStore
@@ -196,33 +196,10 @@ class RuleWindows:
         error: RejectedEvent,
     ) -> None:
         for one, pair in zip(gathered, pairs, strict=True):
-            event = one.event
-            letter = event_letter(
-                event,
-                rule=closed.rule,
-                code=error.code,
-                reason=error.reason,
-            )
-            await self._dead_letters.add(letter)
-            value = dead_value(letter.id, closed.rule, error.code, error.reason)
-            line = compact_json(
-                [
-                    "d",
-                    int(letter.last_failed.timestamp() * 1000),
-                    letter.id,
-                    closed.rule,
-                    error.code,
-                    error.reason[:1000],
-                ]
-            )
-            await self._transitions.release(token=window_token(closed.rule), events=[pair], value=value, lines=[line])
-            log.warning(
-                "an event became a dead letter",
-                event_id=event.id,
-                source=event.source,
-                rule=closed.rule,
-                code=error.code,
-                reason=error.reason,
+            letter = event_letter(one.event, rule=closed.rule, code=error.code, reason=error.reason)
+            await self._dead_letters.bury(letter)
+            await self._transitions.release(
+                token=window_token(closed.rule), events=[pair], value=dead_value(letter), lines=[dead_line(letter)]
             )
 
 

@@ -149,7 +149,7 @@ class RunStateTracker:
         return int(min(_LONGEST_CHECK_MS, wanted) // 1000 * 1000)
 
     async def _record(self, now: RunNow) -> int:
-        """Answers 1 for news."""
+        """Return 1 for news."""
         final = now.state_type in FINAL_TYPES
         if not final and now.state_type != "RUNNING":
             return 0

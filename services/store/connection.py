@@ -41,7 +41,7 @@ SyncRedis = redis.Redis
 
 
 def connect(url: str, settings: RedisSettings) -> AsyncRedis:
-    """An asyncio client on ``url``; connects on first use. Answers are bytes.
+    """An asyncio client on ``url``; connects on first use. Replies are bytes.
 
     With Sentinels in the settings the URL's host is the name of the primary they watch, as in
     ``redis://user:password@mymaster/0``. Every command is answered within ``command_timeout_seconds`` or fails, so a
@@ -62,7 +62,7 @@ def connect(url: str, settings: RedisSettings) -> AsyncRedis:
 
 
 def connect_sync(url: str, settings: RedisSettings) -> SyncRedis:
-    """A blocking client on ``url``, for RQ; connects on first use. Answers are bytes."""
+    """A blocking client on ``url``, for RQ; connects on first use. Replies are bytes."""
     if settings.sentinels:
         asked = {"retry": Retry(_pause(), RETRIES), **_to_sentinels(url, settings)}
         sentinel = redis.Sentinel(_addresses(settings), sentinel_kwargs=asked)  # type: ignore[no-untyped-call]

@@ -60,7 +60,7 @@ class DamagedEvents:
         return list(readable(DAMAGED, _parsed, found))
 
     async def judge_again(self, what: str, name: str, identities: Sequence[str]) -> int:
-        """Have those of the events judged again that are known and not finished; answers how many those are.
+        """Have those of the events judged again that are known and not finished; returns how many those are.
 
         ``what`` and ``name`` (see `some`) are mended by it.
         """

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import structlog
+
 from events.dead_letter import DeadLetter
 from events.event import Event
 from events.glob import Globs
@@ -36,6 +38,8 @@ _REPLAYED_SECONDS: Final = 7 * 86_400
 _ADD: Final = Script("add_letter")
 _ADD_WHEN_FULL: Final = Script("add_letter", flags=EVEN_WHEN_FULL)
 _REPLAYED: Final = Script("letter_replayed")
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,12 @@ class DeadLetters:
         with translated():
             await add(self._redis, **_values(letter))
 
+    async def bury(self, letter: DeadLetter) -> None:
+        """`add` the letter of an event, and say so in the log."""
+        await self.add(letter)
+        said = {"rule": letter.rule, "code": letter.code, "reason": letter.reason}
+        log.warning("an event became a dead letter", event_id=letter.event_id, source=letter.source, **said)
+
     async def get(self, letter_id: str) -> DeadLetter | None:
         """The letter, or None."""
         with translated():
@@ -102,7 +112,7 @@ class DeadLetters:
                     yield letter
 
     async def discard(self, letter_ids: Sequence[str]) -> int:
-        """Take letters away; answers how many there were."""
+        """Take letters away; returns how many there were."""
         if not letter_ids:
             return 0
         pipeline = self._redis.pipeline(transaction=True)

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from events.dead_letter import DeadLetter
 from events.errors import Backpressure
 from services.store.connection import AsyncRedis, text, translated
-from services.store.events.event_history import compact_json, note_line, now_ms
+from services.store.events.event_history import compact_json, note_line, now_ms, packed
 from services.store.events.journal import ROUTER_GROUP
 from services.store.events.open_effects import OPEN
 from services.store.runs.dispatch_queues import Dispatch, DispatchQueues
@@ -18,6 +19,9 @@ from services.store.unreadable import reading
 
 MESSAGE_LIMIT: Final = 500
 """Characters of a run's state message that are kept."""
+
+_REASON_LIMIT: Final = 1000
+"""Characters of a dead letter's reason that an event's history keeps."""
 
 _WAITING_WHEN_FULL: Final = 200
 """How many runs may wait in the queues for the router to go on while Redis is full."""
@@ -90,9 +94,16 @@ def window_token(rule: str) -> str:
     return f"{rule}~window"
 
 
-def dead_value(letter_id: str, rule: str | None, code: str, reason: str) -> str:
+def dead_value(letter: DeadLetter) -> str:
     """The value of an effect that became a dead letter."""
-    return "!" + compact_json({"letter_id": letter_id, "rule": rule, "code": code, "reason": reason}).decode()
+    said = {"letter_id": letter.id, "rule": letter.rule, "code": letter.code, "reason": letter.reason}
+    return "!" + compact_json(said).decode()
+
+
+def dead_line(letter: DeadLetter) -> bytes:
+    """The history line of an effect that became a dead letter."""
+    failed_ms = int(letter.last_failed.timestamp() * 1000)
+    return packed(["d", failed_ms, letter.id, letter.rule, letter.code, letter.reason[:_REASON_LIMIT]])
 
 
 class EventTransitions:
@@ -131,7 +142,7 @@ class EventTransitions:
                 raise
 
     async def created(self, made: Sequence[Made]) -> list[bool]:
-        """Take created runs out of their queues and remember them; answers, for each, whether the run was new to us."""
+        """Take created runs out of their queues and remember them; returns, for each, whether the run was new to us."""
         now = now_ms()
         calls = [
             {
@@ -153,26 +164,21 @@ class EventTransitions:
         ]
         return [bool(answer) for answer in await self._run_all(_CREATED, calls)]
 
-    async def refused(self, entry: str, dispatch: Dispatch, letters: Sequence[tuple[str, str, str]]) -> None:
-        """Take a dispatch that can never be done out of its queue; for each event its letter's (id, code, reason)."""
-        now, rule = now_ms(), dispatch.action.rule
-        events = [
-            (
-                *origin,
-                compact_json(["d", now, letter_id, rule, code, reason]),
-                dead_value(letter_id, rule, code, reason),
-            )
-            for origin, (letter_id, code, reason) in zip(_origins(dispatch), letters, strict=True)
-        ]
+    async def refused(self, entry: str, dispatch: Dispatch, letters: Sequence[DeadLetter]) -> None:
+        """Take a dispatch that can never be done out of its queue; each of its events has a letter, in order."""
+        origins = _origins(dispatch)
         with translated():
             await _REFUSED(
                 self._redis,
                 queue=dispatch.queue,
                 entry=entry,
                 token=dispatch.token,
-                now_ms=now,
+                now_ms=now_ms(),
                 retention_ms=self._retention_ms,
-                events=events,
+                events=[
+                    (*origin, dead_line(letter), dead_value(letter))
+                    for origin, letter in zip(origins, letters, strict=True)
+                ],
             )
 
     async def divided(self, entry: str, dispatch: Dispatch, parts: Sequence[Dispatch], reason: str) -> None:
@@ -227,7 +233,7 @@ class EventTransitions:
 
         ``dispatches`` go into their queues in the same step, and every event then waits for their runs instead; the
         closed ``window`` (its id) is forgotten with it, and where it is gone already nothing is done.
-        Answers how many of the events had the effect open.
+        Returns how many of the events had the effect open.
         """
         own_lines = list(lines) or [b""] * len(events)
         with translated():
@@ -245,7 +251,7 @@ class EventTransitions:
             )
 
     async def rejudge(self, waiting: Sequence[tuple[str, Dispatch]]) -> int:
-        """Let the rules of now decide again on what waits in a queue (each with its entry); answers on how many.
+        """Let the rules of now decide again on what waits in a queue (each with its entry); returns how many.
 
         Only dispatches of one event can be taken back: what several were gathered for stays as it is.
         """

@@ -46,7 +46,7 @@ async def trim_stream(
 
     Nothing at or after a position of ``keep`` goes, whatever its age; that is asked for after the groups, so that what
     passes from one to the other meanwhile is seen by either. A stream without a group is trimmed by age and count
-    alone. Answers how many entries went.
+    alone. Returns how many entries went.
     """
     bound = await _bound(redis, stream, retention_seconds=retention_seconds, max_entries=max_entries, keep=keep)
     with translated():
@@ -56,7 +56,7 @@ async def trim_stream(
 async def forget_histories(redis: AsyncRedis, settings: HistorySettings) -> int:
     """Take away the histories of the oldest events beyond ``max_events``; those of open events stay.
 
-    Answers how many went. What is too old goes by itself.
+    Returns how many went. What is too old goes by itself.
     """
     try:
         with translated():
@@ -85,7 +85,7 @@ async def forget_histories(redis: AsyncRedis, settings: HistorySettings) -> int:
 async def relieve(redis: AsyncRedis, *, keep: Callable[[], Awaitable[Sequence[str]]]) -> int:
     """Where Redis is nearly full, drop a tenth of the journal's past with its histories, whatever the age.
 
-    What is over gives way to what is still to be done. Answers how many entries went.
+    What is over gives way to what is still to be done. Returns how many entries went.
     """
     with translated():
         memory: Any = await redis.info("memory")

@@ -127,7 +127,7 @@ class StreamListener:
             entries = await self._finish(entries)
 
     async def _finish(self, entries: Sequence[Entry]) -> Sequence[Entry]:
-        """Hand the entries on and acknowledge them; answers the next ones, read on the same way to the server.
+        """Hand the entries on and acknowledge them; returns the next ones, read on the same way to the server.
 
         None are read where there may be none, or where something else is due first.
         """

@@ -24,7 +24,7 @@ class Inbound:
         self.stream = INBOUND + list_key
 
     async def move(self, count: int, *, max_bytes: int) -> int:
-        """Move up to ``count`` elements (and about ``max_bytes``); answers how many.
+        """Move up to ``count`` elements (and about ``max_bytes``); returns how many.
 
         The stream never holds more than twice ``count``, so that a long list stays where its publishers see it.
         Raises `TransientError` or `Backpressure`; elements are in the list or in the stream, never in both.

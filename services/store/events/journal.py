@@ -106,7 +106,7 @@ class Journal:
         """Put events (each with its ``received`` and ``listener``) in once more on purpose, known ids or not.
 
         They are judged again, by the rules ``only`` if any are named, and their effects get new idempotency keys if
-        ``salt`` is given. Answers their positions.
+        ``salt`` is given. Returns their positions.
         """
         pipeline = self._redis.pipeline(transaction=False)
         for event, received, listener in entries:
@@ -144,7 +144,7 @@ class Journal:
         ]
 
     async def acknowledge(self, positions: Sequence[str]) -> int:
-        """Let the group be done with the entries; answers how many were still pending."""
+        """Let the group be done with the entries; returns how many were still pending."""
         return await self._readers.acknowledge(positions)
 
     async def fetch(self, positions: Iterable[str]) -> dict[str, JournalEntry]:

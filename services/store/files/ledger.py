@@ -72,7 +72,7 @@ class Ledger:
         received: str,
         remember_content: bool = False,
     ) -> list[Announced]:
-        """Note the files and journal an event for each, in one atomic step; answers in their order.
+        """Note the files and journal an event for each, in one atomic step; one result for each, in order.
 
         ``as_of_ms`` is when the rows were read. The file must have been looked at after that.
         """
@@ -107,20 +107,20 @@ class Ledger:
     async def adopt(self, watch: str, files: Sequence[tuple[bytes, Row, str]]) -> list[bool]:
         """Let each row (path, row, version) follow its file to a new version that is the same content.
 
-        Answers, for each, whether the row still was the one that was handed in.
+        Returns, for each, whether the row still was the one that was handed in.
         """
         rows = [(path, row.raw, version) for path, row, version in files]
         with translated():
             return [bool(answer) for answer in await _ADOPT(self._redis, rows=_key(watch, "rows"), files=rows)]
 
     async def close(self, watch: str, files: Sequence[tuple[bytes, Row]]) -> int:
-        """Close the rows of files that have gone; those in flight are left to `settle`. Answers how many it were."""
+        """Close the rows of files that have gone; those in flight are left to `settle`. Returns how many it were."""
         rows = [(path, row.raw) for path, row in files]
         with translated():
             return int(await _CLOSE(self._redis, **_keys(watch, "rows", "numbers"), files=rows))
 
     async def forget(self, watch: str, files: Sequence[tuple[bytes, Row]]) -> int:
-        """Drop rows that have been closed for `MEMORY_SECONDS`; answers how many it were."""
+        """Drop rows that have been closed for `MEMORY_SECONDS`; returns how many it were."""
         rows = [(path, row.raw) for path, row in files]
         with translated():
             return int(await _FORGET(self._redis, **_keys(watch, "rows"), files=rows))
@@ -138,7 +138,7 @@ class Ledger:
                 return
 
     async def finish(self, ends: Iterable[tuple[str, bytes]]) -> set[str]:
-        """Note how events ended (identity, JSON), as far as they are files' events; answers the watches concerned."""
+        """Note how events ended (identity, JSON), as far as they are files' events; returns the watches concerned."""
         by_watch: dict[str, list[tuple[str, bytes]]] = {}
         for identity, finished in ends:
             event_id = id_of(identity)

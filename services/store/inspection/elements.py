@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -24,84 +24,47 @@ class Element:
     value: bytes = b""
 
 
+_FIRST: Final[Mapping[str, Any]] = {"list": 0, "set": 0, "zset": 0, "hash": 0, "stream": "-", "string": 0}
+"""Where to begin to read a key of a type; those that only a module of the server knows are missing."""
+
+
 async def elements(redis: AsyncRedis, name: bytes, kind: str) -> AsyncIterator[Element]:
-    """Every element of a key, in pages; a key that goes meanwhile has none."""
-    if kind not in _PAGES:
-        return  # a type that only a module of the server knows
-    async for page in _PAGES[kind](redis, name):
+    """Every element of a key of the type ``kind``, in pages; a key that goes meanwhile has none."""
+    at = _FIRST.get(kind)
+    while at is not None:
+        with translated():
+            at, page = await _page(redis, name, kind, at)
         for element in page:
             yield element
 
 
-async def _of_list(redis: AsyncRedis, name: bytes) -> AsyncIterator[list[Element]]:
-    start = 0
-    while True:
-        with translated():
-            rows: Any = await cast(Awaitable[Any], redis.lrange(name, start, start + PAGE - 1))
-        yield [Element(row, (row,), row) for row in rows]
-        if len(rows) < PAGE:
-            return
-        start += PAGE
-
-
-async def _of_set(redis: AsyncRedis, name: bytes) -> AsyncIterator[list[Element]]:
-    cursor = 0
-    while True:
-        with translated():
-            answer: Any = await redis.sscan(name, cursor, count=PAGE)
-        cursor, rows = answer
-        yield [Element(row, (row,), row) for row in rows]
-        if not cursor:
-            return
-
-
-async def _of_zset(redis: AsyncRedis, name: bytes) -> AsyncIterator[list[Element]]:
-    cursor = 0
-    while True:
-        with translated():
-            answer: Any = await redis.zscan(name, cursor, count=PAGE)
-        cursor, rows = answer
-        yield [Element(row, (row, score), row + f" {score}".encode()) for row, score in rows]
-        if not cursor:
-            return
-
-
-async def _of_hash(redis: AsyncRedis, name: bytes) -> AsyncIterator[list[Element]]:
-    cursor = 0
-    while True:
-        with translated():
-            answer: Any = await redis.hscan(name, cursor, count=PAGE)
-        cursor, rows = answer
-        yield [Element(field, (field, value), field + b"\n" + value, value) for field, value in rows.items()]
-        if not cursor:
-            return
-
-
-async def _of_stream(redis: AsyncRedis, name: bytes) -> AsyncIterator[list[Element]]:
-    start = "-"
-    while True:
-        with translated():
-            rows: Any = await redis.xrange(name, min=start, count=PAGE)
-        yield [Element(entry, (fields,), raw_of(fields)) for entry, fields in rows]
-        if len(rows) < PAGE:
-            return
-        start = f"({rows[-1][0].decode()}"
-
-
-async def _of_string(redis: AsyncRedis, name: bytes) -> AsyncIterator[list[Element]]:
-    with translated():
-        value: Any = await redis.get(name)
-    yield [Element(value, (value,), value)] if value is not None else []
-
-
-_PAGES: Final[Mapping[str, Callable[[AsyncRedis, bytes], AsyncIterator[list[Element]]]]] = {
-    "list": _of_list,
-    "set": _of_set,
-    "zset": _of_zset,
-    "hash": _of_hash,
-    "stream": _of_stream,
-    "string": _of_string,
-}
+async def _page(redis: AsyncRedis, name: bytes, kind: str, at: Any) -> tuple[Any, list[Element]]:
+    """The elements from ``at`` on, and where the next page begins: None behind the last one."""
+    after: Any
+    rows: Any
+    match kind:
+        case "list":
+            rows = await cast(Awaitable[Any], redis.lrange(name, at, at + PAGE - 1))
+            after, page = at + PAGE, [Element(row, (row,), row) for row in rows]
+        case "stream":
+            rows = await redis.xrange(name, min=at, count=PAGE)
+            after = f"({rows[-1][0].decode()}" if rows else None
+            page = [Element(entry, (fields,), raw_of(fields)) for entry, fields in rows]
+        case "set":
+            after, rows = await redis.sscan(name, at, count=PAGE)
+            return after or None, [Element(row, (row,), row) for row in rows]
+        case "zset":
+            after, rows = await redis.zscan(name, at, count=PAGE)
+            return after or None, [Element(row, (row, score), row + f" {score}".encode()) for row, score in rows]
+        case "hash":
+            after, rows = await redis.hscan(name, at, count=PAGE)
+            return after or None, [
+                Element(field, (field, value), field + b"\n" + value, value) for field, value in rows.items()
+            ]
+        case _:
+            value: Any = await redis.get(name)
+            return None, [Element(value, (value,), value)] if value is not None else []
+    return after if len(rows) == PAGE else None, page
 
 
 def raw_of(value: Any) -> bytes:

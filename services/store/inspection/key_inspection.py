@@ -50,7 +50,7 @@ class KeyInspection:
         self._letters = DeadLetters(redis)
 
     async def types(self) -> int:
-        """Look at the types of the keys that have one name; answers how many were set aside."""
+        """Look at the types of the keys that have one name; returns how many were set aside."""
         names = [key.pattern.encode() for key in self._keys if not key.is_family]
         count = await self._check_types(names)
         for name in names:
@@ -58,7 +58,7 @@ class KeyInspection:
         return count
 
     async def everything(self) -> int:
-        """Look at each key that the list knows, and at what it holds; answers how many things were set aside."""
+        """Look at each key that the list knows, and at what it holds; returns how many things were set aside."""
         count = await self.types()
         for start in ("sluice:", "rq:"):
             cursor = 0
@@ -74,7 +74,7 @@ class KeyInspection:
         return count
 
     async def of(self, name: bytes) -> int:
-        """Look at one key; answers how many things were set aside."""
+        """Look at one key; returns how many things were set aside."""
         return await self._check_types([name]) + await self._check_contents(name)
 
     async def _check_types(self, names: list[bytes]) -> int:

@@ -32,7 +32,7 @@ class ParkedEvents:
         self._redis = redis
 
     async def unpark(self, rules: Sequence[str] | None = None) -> int:
-        """Have the parked events of ``rules`` (of all, by default) judged again; answers how many those are."""
+        """Have the parked events of ``rules`` (of all, by default) judged again; returns how many those are."""
         total = 0
         for rule in await self._rules() if rules is None else rules:
             left = await self._length(rule)  # what is parked again meanwhile is not taken up again

@@ -140,7 +140,7 @@ class WindowStore:
         return Reply(text(said), text(other))  # type: ignore[arg-type]
 
     async def close_due(self) -> int:
-        """Close windows whose time has come, a hundred at most; answers how many."""
+        """Close windows whose time has come, a hundred at most; returns how many."""
         with translated():
             return int(await _CLOSE_DUE(self._redis, most=_CLOSED_AT_ONCE))
 

@@ -92,7 +92,7 @@ class SignalStore(SignalQueries):
         return int(self._settings.retention_seconds * 1000)
 
     async def submit(self, signal: ResumeSignal, origin: str) -> tuple[bool, str]:
-        """Take the signal in once; answers whether its id was new, and its status. Durable on return."""
+        """Take the signal in once; returns whether its id was new, and its status. Durable on return."""
         with translated():
             new, status = await _SUBMIT(
                 self._redis,
@@ -260,7 +260,7 @@ class SignalStore(SignalQueries):
                 await asyncio.shield(RELEASE(self._redis, lease=key, holder=token))
 
     async def forget(self) -> int:
-        """Drop what is over ``max_records`` or expired from the index; answers how many."""
+        """Drop what is over ``max_records`` or expired from the index; returns how many."""
         with translated():
             surplus = await self._redis.zcard(INDEX) - self._settings.max_records
             window = max(surplus, _PAGE) + await self._redis.zcard(OPEN)  # open ones stay, however old they are

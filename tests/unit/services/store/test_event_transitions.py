@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from config.settings import HistorySettings, JournalSettings
+from events.dead_letter import DeadLetter
 from services.store.connection import AsyncRedis
 from services.store.event_transitions import (
     DONE_VALUE,
@@ -38,6 +40,12 @@ def journal(redis: AsyncRedis) -> Journal:
 @pytest.fixture
 def progress(redis: AsyncRedis) -> EventTransitions:
     return EventTransitions(redis, retention_seconds=60)
+
+
+def letter(code: str, reason: str) -> DeadLetter:
+    now = datetime.now(UTC)
+    known = {"id": "l1", "kind": "event", "rule": "pay", "source": "shop", "raw": b"{}"}
+    return DeadLetter(code=code, reason=reason, first_failed=now, last_failed=now, **known)  # type: ignore[arg-type]
 
 
 async def _end(
@@ -166,7 +174,7 @@ async def test_a_refused_run_is_an_end_too(redis: AsyncRedis, journal: Journal, 
     await progress.route([routed("e1", position, matched=["pay"], dispatches=[wanted])])
     (waiting,) = (await DispatchQueues(redis).read({"pay:flow/d": ("", 1)}))["pay:flow/d"]
     for _ in range(2):
-        await progress.refused(waiting.entry, wanted, [("l1", "bad", "so bad")])
+        await progress.refused(waiting.entry, wanted, [letter("bad", "so bad")])
     (end,) = await finished(redis)
     assert end["dead"] == [{"letter_id": "l1", "rule": "pay", "code": "bad", "reason": "so bad"}]
     found = await History(redis, HistorySettings()).get(name("e1"))
@@ -197,8 +205,8 @@ async def test_a_repair_after_a_dead_letter_waits_for_the_new_run(
     one = event()
     (position,) = await pending(journal, one)
     other = dispatch(one, position, rule="ship")
-    letter = ("pay!", dead_value("l1", "pay", "template", "no"))
-    await progress.route([routed("e1", position, matched=["pay", "ship"], dispatches=[other], effects=[letter])])
+    effect = ("pay!", dead_value(letter("template", "no")))
+    await progress.route([routed("e1", position, matched=["pay", "ship"], dispatches=[other], effects=[effect])])
     assert await progress.open_effects(name("e1")) == ["ship#0"]
     (again,) = await journal.append_again([(one, "now", "cli")], only=["pay"])
     await journal.read()
@@ -214,7 +222,7 @@ async def test_a_refused_run_that_is_replayed_is_open_again(
     both = [dispatch(one, position), dispatch(one, position, rule="ship")]
     await progress.route([routed("e1", position, matched=["pay", "ship"], dispatches=both)])
     (waiting,) = (await DispatchQueues(redis).read({"pay:flow/d": ("", 1)}))["pay:flow/d"]
-    await progress.refused(waiting.entry, both[0], [("l1", "bad", "so bad")])
+    await progress.refused(waiting.entry, both[0], [letter("bad", "so bad")])
     assert await progress.open_effects(name("e1")) == ["ship#0"]
     (again,) = await journal.append_again([(one, "now", "cli")], only=["pay"])
     await journal.read()
