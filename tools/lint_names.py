@@ -20,7 +20,6 @@ LONG = {
     "config/settings.py": 409,
     "events/event.py": 365,
     "services/app.py": 426,
-    "services/dispatch/run_creator.py": 372,
     "services/executor/pool/process_pool.py": 420,
     "services/executor/pool/slot_worker.py": 488,
     "services/executor/process/flow_run_process.py": 376,

@@ -7,20 +7,18 @@ import contextlib
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 import structlog
 
 from config.settings import DispatcherSettings
-from events.dead_letter import DeadLetter
 from events.errors import Backpressure, NotFound, RejectedEvent, TransientError
 from events.identity import id_of
 from events.rule import RuleSet
-from events.window import halves_of
 from services.common.backoff import Backoff, ended, heed_cancellation
 from services.dispatch.announcer import Announcer
 from services.dispatch.batch_planner import DispatchQueue, Item, RunBatch
+from services.dispatch.refusals import Refusals
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.dispatch import (
     CreationResult,
@@ -29,14 +27,12 @@ from services.prefect_api.dispatch import (
     create_runs,
     find_deployment,
     healthy,
-    run_of,
     run_request,
 )
-from services.store.dead_letters import DeadLetters, event_letter, letter_id_of, lost_event_letter
+from services.store.dead_letters import DeadLetters, letter_id_of
 from services.store.event_transitions import EventTransitions, Made
-from services.store.events.event_history import compact_json
 from services.store.events.journal import Journal
-from services.store.runs.dispatch_queues import Dispatch, dispatch_of
+from services.store.runs.dispatch_queues import Dispatch
 
 DEPLOYMENT_SECONDS: Final = 60.0
 """How long a deployment's id is cached; a stale one shows as `NotFound` before that."""
@@ -52,9 +48,6 @@ _AT_ONCE_SHARE: Final = 0.1
 """Of the first back-off, for the first repetition of what failed because of the moment: SQLite has a call that waited
 for another writer fail just when that one is done."""
 
-_REASON_LIMIT: Final = 1000
-_DIVIDED_REASON_LIMIT: Final = 200
-
 _Outcome: TypeAlias = tuple[DispatchQueue, Item, Result]
 
 log = structlog.get_logger()
@@ -63,8 +56,7 @@ log = structlog.get_logger()
 class RunCreator:
     """Makes bulk calls, one at a time for each deployment, and handles their results.
 
-    ``woken`` is set when more runs may be tried. A refused action for several events is
-    divided into two, each for half of the events, where the rule allows it (see `events.window.halves_of`).
+    ``woken`` is set when more runs may be tried. What becomes of a refused run is for `Refusals` to say.
     """
 
     def __init__(
@@ -80,11 +72,12 @@ class RunCreator:
     ) -> None:
         self._prefect = prefect
         self._transitions = transitions
-        self._journal = journal
         self._dead_letters = dead_letters
         self._announcer = announcer
-        self._rules = rules
         self._settings = settings
+        self._refusals = Refusals(
+            prefect=prefect, transitions=transitions, journal=journal, dead_letters=dead_letters, rules=rules
+        )
         self.woken = asyncio.Event()
         self._deployments: dict[str, tuple[float, DispatchTarget]] = {}
         self._probing: asyncio.Task[None] | None = None
@@ -192,7 +185,7 @@ class RunCreator:
                 log.warning("a rule holds its events", rule=queue.rule, reason=reason, said=str(error))
                 queue.noticed = queue.untold = True
                 with contextlib.suppress(TransientError, Backpressure):  # then the next try writes it
-                    (letter, *_) = await self._letters(item.dispatch, "deployment-missing", reason, attempts=1)
+                    (letter, *_) = await self._refusals.letters(item.dispatch, "deployment-missing", reason, attempts=1)
                     await self._dead_letters.add(letter.model_copy(update={"id": _notice_id(queue)}))
                     queue.untold = False
 
@@ -282,7 +275,7 @@ class RunCreator:
             try:
                 await self._transitions.created([Made(item.entry, item.dispatch, one.run_id) for _, item, one in made])
                 for _, item, result in refused:
-                    await self._refuse(item, result)
+                    self.refused += await self._refusals.settle(item, result)
                 await self._take_notices_back({id(queue): queue for queue, _, _ in made}.values())
             except (TransientError, Backpressure) as error:
                 await self._redis_trouble.after(error)
@@ -302,66 +295,6 @@ class RunCreator:
             await self._dead_letters.discard([_notice_id(queue) for queue in noticed])
         for queue in noticed:
             queue.noticed = queue.untold = False
-
-    async def _refuse(self, item: Item, result: Result) -> None:
-        """Divide a refused run of several events; else keep a dead letter for every event, whole."""
-        dispatch = item.dispatch
-        if len(dispatch.positions) > 1 and result.answered and await self._divide(item, result):
-            return
-        letters = await self._letters(dispatch, result.code, result.said[:_REASON_LIMIT], attempts=item.attempts + 1)
-        for letter in letters:
-            await self._dead_letters.bury(letter)
-        await self._transitions.refused(item.entry, dispatch, letters)
-        self.refused += 1
-
-    async def _divide(self, item: Item, result: Result) -> bool:
-        """Replace the run by two runs for half of its events each; false where it cannot be divided.
-
-        A run that an earlier call created, and of which only the response was lost, is never divided: its events would
-        run twice.
-        """
-        dispatch = item.dispatch
-        held = await self._journal.fetch(dispatch.positions)
-        entries = [held[position] for position in dispatch.positions if position in held]
-        if len(entries) < len(dispatch.positions):
-            return False
-        actions = halves_of(
-            self._rules().get(dispatch.action.rule), dispatch.action, [entry.event for entry in entries]
-        )
-        if not actions:
-            return False
-        run_id = await run_of(self._prefect, dispatch.action)
-        if run_id is not None:
-            await self._transitions.created([Made(item.entry, dispatch, run_id)])
-            return True
-        parts, begin = [], 0
-        for action in actions:
-            part = entries[begin : begin + len(action.identities)]
-            begin += len(action.identities)
-            parts.append(replace(dispatch_of(action, [(one.event, one.position) for one in part]), part=True))
-        await self._transitions.divided(item.entry, dispatch, parts, result.said[:_DIVIDED_REASON_LIMIT])
-        log.warning(
-            "a run was refused and is divided to find the event at fault",
-            rule=dispatch.action.rule,
-            events=len(entries),
-            code=result.code,
-            reason=result.said[:_DIVIDED_REASON_LIMIT],
-        )
-        return True
-
-    async def _letters(self, dispatch: Dispatch, code: str, reason: str, *, attempts: int) -> list[DeadLetter]:
-        action = dispatch.action
-        held = await self._journal.fetch(dispatch.positions)
-        letters = []
-        for identity, position in zip(action.identities, dispatch.positions, strict=True):
-            entry = held.get(position)
-            said = {"rule": action.rule, "code": code, "reason": reason}
-            if entry is not None:
-                letters.append(event_letter(entry.event, **said, attempts=attempts))
-                continue
-            raw = compact_json(action.model_dump(mode="json"))
-            letters.append(lost_event_letter(identity, raw, source=dispatch.source, **said, attempts=attempts))
-        return letters
 
 
 def _notice_id(queue: DispatchQueue) -> str:
