@@ -20,7 +20,8 @@ from typing import Any
 
 from config.settings import ApiSettings, JournalSettings, ListenerSettings, RedisSettings
 from config.sources import HttpSource, RedisSource
-from events.event import Event, Limits, parse_event
+from events.event import Event, parse_event
+from events.untrusted_json import Limits
 from services.listeners.http.listener import BATCH, CLOUDEVENT, HttpListener
 from services.listeners.message_intake import event_intake
 from services.listeners.redis.source import redis_listeners

@@ -25,8 +25,8 @@ from config.location import locate_project
 from config.variables import PREFIX, prefect_address, redis_address, variable_problems
 from config.yaml_file import read_yaml
 from events.errors import ConfigError
-from events.event import Limits
 from events.redact import redacted
+from events.untrusted_json import Limits
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
 """Where the application's own packages lie: the checkout, or a folder of the installed distribution."""

@@ -18,7 +18,8 @@ from pydantic import (
 
 from config.paths import PathTemplate, check_data_name, check_folder_name, check_path_glob
 from events.errors import RejectedEvent
-from events.event import FILE_ARRIVED, Attribute, is_own_type, refuse_hydration
+from events.event import FILE_ARRIVED, Attribute, is_own_type
+from events.untrusted_json import refuse_hydration
 
 PositiveSeconds = Annotated[float, Field(gt=0)]
 

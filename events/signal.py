@@ -23,7 +23,8 @@ from pydantic import (
 
 from events.action import ResumeRun
 from events.errors import RejectedEvent
-from events.event import RESUME, Attribute, Limits, event_from_mapping, parse_json
+from events.event import RESUME, Attribute, event_from_mapping
+from events.untrusted_json import Limits, parse_json
 from sluice.protocol import checked_key
 
 DEFAULT_TTL_SECONDS = 86_400.0

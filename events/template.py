@@ -14,10 +14,11 @@ from jinja2 import Template, TemplateSyntaxError, nodes
 from pydantic import JsonValue
 
 from events.errors import RejectedEvent
-from events.event import Event, refuse_hydration
+from events.event import Event
 from events.filters.bounds import LONGEST_TEXT, Fault, bounded, kind, present, spend_deep
 from events.sandbox import ENVIRONMENT, RunningTemplate
 from events.template_check import Names, TemplateProblem, check, narrowed
+from events.untrusted_json import refuse_hydration
 
 LONGEST_TEMPLATE: Final = 8192
 

@@ -12,8 +12,9 @@ import structlog
 
 from events.dead_letter import DeadLetter
 from events.errors import RejectedEvent
-from events.event import Event, Limits, parse_event
+from events.event import Event, parse_event
 from events.signal import ResumeSignal, parse_signal
+from events.untrusted_json import Limits
 from services.common import metrics
 from services.common.backoff import ended
 from services.store.dead_letters import DeadLetters, letter_id_of

@@ -15,8 +15,8 @@ from pydantic import JsonValue
 
 from events.action import RUN_NAME_LIMIT, RunDeployment
 from events.errors import NotFound, RejectedEvent, TransientError
-from events.event import refuse_hydration
 from events.identity import id_of, identity_of
+from events.untrusted_json import refuse_hydration
 from services.prefect_api.client import PrefectApi
 from sluice.display import visible
 

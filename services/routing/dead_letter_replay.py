@@ -12,8 +12,9 @@ from pydantic import JsonValue
 
 from events.dead_letter import DeadLetter
 from events.errors import RejectedEvent
-from events.event import Event, Limits, parse_event, parse_json, stored_event
+from events.event import Event, parse_event, stored_event
 from events.signal import ResumeSignal, parse_signal, signal_from_mapping
+from events.untrusted_json import Limits, parse_json
 from services.store.dead_letters import DeadLetters
 from services.store.events.journal import Journal
 

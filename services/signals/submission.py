@@ -6,9 +6,9 @@ import asyncio
 import hashlib
 from typing import Final
 
-from events.event import Limits, refuse_hydration
 from events.identity import id_of
 from events.signal import Outcome, ResumeSignal, parse_signal
+from events.untrusted_json import Limits, refuse_hydration
 from services.job_queues.job_gate import APPLY_SIGNAL
 from services.job_queues.queues import RESUME, enqueue, queue
 from services.store.connection import SyncRedis

@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from config.logs import configure_logging
 from config.settings import JournalSettings, ListenerSettings, LogSettings, RedisSettings
 from config.sources import RedisSource
-from events.event import Event, Limits
+from events.event import Event
+from events.untrusted_json import Limits
 from services.listeners.message_intake import event_intake
 from services.listeners.redis.source import redis_listeners
 from services.store.connection import connect

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 from config.settings import JournalSettings, ListenerSettings
 from events.dead_letter import DeadLetter
-from events.event import Event, Limits
+from events.event import Event
+from events.untrusted_json import Limits
 from services.listeners.message_intake import MessageIntake, event_intake
 from services.store.connection import AsyncRedis
 from services.store.events.journal import STREAM, Appended, Journal

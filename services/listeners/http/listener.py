@@ -21,8 +21,9 @@ from config.settings import ApiSettings, is_loopback
 from config.sources import HttpSource
 from events.cloudevents import header_text
 from events.errors import Backpressure, RejectedEvent, TransientError
-from events.event import Event, Limits, event_from_mapping, parse_json, refuse_reserved
+from events.event import Event, event_from_mapping, refuse_reserved
 from events.signal import ResumeSignal
+from events.untrusted_json import Limits, parse_json
 from services.common import metrics
 from services.common.lingering_close import LingeringClose
 from services.common.request_guard import App, RequestGuard
@@ -38,7 +39,6 @@ CLOUDEVENT: Final = "application/cloudevents+json"
 BATCH: Final = "application/cloudevents-batch+json"
 
 log = structlog.get_logger()
-
 
 Emit = Callable[[Sequence[Event]], Awaitable[Sequence[Appended]]]
 Handler = Callable[[Request], Awaitable[Response]]

@@ -19,8 +19,8 @@ import pytest_asyncio
 
 from config.settings import RedisSettings, ResumerSettings
 from events.dead_letter import DeadLetter
-from events.event import Limits
 from events.signal import signal_from_mapping
+from events.untrusted_json import Limits
 from services.prefect_api.client import PrefectApi, connect
 from services.prefect_api.waiting import WaitingRuns
 from services.signals.resumer import Resumer, build_resumer

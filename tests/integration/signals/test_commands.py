@@ -15,8 +15,8 @@ import pytest
 import redis as redis_py
 
 import sluice
-from events.event import Limits
 from events.signal import parse_signal
+from events.untrusted_json import Limits
 from services.store.connection import AsyncRedis
 from tests.integration.signals.conftest import Desk, new_key
 

@@ -12,8 +12,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from config.settings import RedisSettings
 from events.errors import NotFound
-from events.event import Limits
 from events.signal import Outcome
+from events.untrusted_json import Limits
 from services.local.embedded_servers import claim_port
 from services.prefect_api.client import connect as connect_prefect
 from services.prefect_api.run_view import RunView

@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 
 from config.settings import ApiSettings, RedisSettings
-from events.event import Limits
 from events.signal import ResumeSignal
+from events.untrusted_json import Limits
 from services.listeners.http.listener import CLOUDEVENT, HttpListener
 from services.operations.readiness import Readiness
 from services.store.connection import AsyncRedis, connect

@@ -18,8 +18,8 @@ import psutil
 
 from config.settings import RedisSettings, ResumerSettings
 from events.errors import NotFound, RejectedEvent
-from events.event import Limits
 from events.signal import signal_from_mapping
+from events.untrusted_json import Limits
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.client import connect as connect_prefect
 from services.prefect_api.deployments import register

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import JsonValue, ValidationError
 
 from events.errors import RejectedEvent
-from events.event import Limits, parse_event, parse_json, refuse_hydration, stored_event
+from events.event import parse_event, stored_event
+from events.untrusted_json import Limits, parse_json, refuse_hydration
 from tests.unit.events.making import event, events, json_values
 
 LIMITS = Limits()

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.errors import RejectedEvent, TransientError
-from events.event import Event, Limits, parse_event
+from events.event import Event, parse_event
 from events.identity import identity_of
 from events.signal import ResumeSignal
+from events.untrusted_json import Limits
 from services.listeners.message_intake import Message, MessageIntake, event_intake, signal_intake
 from tests.support.sources import Letters, cloudevent
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from events.errors import RejectedEvent
-from events.event import Limits
+from events.untrusted_json import Limits
 from services.routing.dead_letter_replay import edited, parse_edit
 
 RAW = json.dumps({"id": "e1", "data": {"amount": "many", "lines": [{"n": 1}, {"n": 2}]}}).encode()

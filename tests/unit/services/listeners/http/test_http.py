@@ -17,8 +17,8 @@ import pytest
 from config.settings import ApiSettings
 from config.sources import HttpSource
 from events.errors import Backpressure, ConfigError, TransientError
-from events.event import Limits
 from events.signal import ResumeSignal
+from events.untrusted_json import Limits
 from services.listeners.http.listener import BATCH, CLOUDEVENT, HttpListener
 from services.operations.readiness import Readiness, RoleReadiness
 from services.store.connection import AsyncRedis

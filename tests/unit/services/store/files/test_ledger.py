@@ -7,8 +7,9 @@ import json
 import pytest
 
 from config.settings import FileSettings, JournalSettings
-from events.event import Limits, parse_event
+from events.event import parse_event
 from events.identity import identity_of
+from events.untrusted_json import Limits
 from services.listeners.files.arriving.describe import tail
 from services.store.connection import AsyncRedis
 from services.store.events.journal import STREAM, Journal

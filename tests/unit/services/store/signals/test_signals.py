@@ -9,9 +9,9 @@ import pytest
 
 from config.settings import ResumerSettings
 from events.errors import NotFound, RejectedEvent
-from events.event import Limits
 from events.identity import identity_of
 from events.signal import ResumeSignal, parse_signal
+from events.untrusted_json import Limits
 from services.store.connection import AsyncRedis
 from services.store.signals.signals import SignalStore
 

@@ -12,7 +12,8 @@ import pytest
 
 from config.settings import FileSettings
 from config.sources import FilesSource
-from events.event import Event, Limits, parse_event
+from events.event import Event, parse_event
+from events.untrusted_json import Limits
 from services.common.file_version import Version
 from services.listeners.files.arriving.describe import Describer, alias_of, drop_alias, iso, make_alias, quoted, tail
 from services.listeners.files.folder import Folder
