@@ -14,7 +14,7 @@ from config.yaml_file import KeyPath
 from events.errors import ConfigError
 from events.suggest import did_you_mean
 from services.deployments.flow_code import find_flow_code
-from services.deployments.flow_file import CONSTANT, FlowFile, FoundFlow, LibraryMissing, read_flow_file
+from services.deployments.flow_file import CONSTANT, FlowFile, FoundFlow, LibraryMissing, read_flow_files
 from services.deployments.options import ENVIRONMENTS, Options, option_faults, options_for
 from services.executor.intake.run_policy import OWN_TAG
 from services.prefect_api.run_view import PROJECT_TAG
@@ -82,13 +82,14 @@ def read_declarations(
     files: list[FlowFile] = []
     unusable: dict[str, str] = {}
     codes, notes = find_flow_code(root, flows, where=where, problems=problems)
-    for code in codes:
-        try:
-            files.append(read_flow_file(code, root))
-        except LibraryMissing as error:
-            unusable[code.entrypoint(root, "")] = str(error)
-        except ConfigError as error:
-            problems += error.problems
+    for code, read in zip(codes, read_flow_files(codes, root), strict=True):
+        match read:
+            case ConfigError():
+                problems += read.problems
+            case LibraryMissing():
+                unusable[code.entrypoint(root, "")] = str(read)
+            case _:
+                files.append(read)
     taken: dict[str, str] = {}
     found: list[DeclaredDeployment] = []
     chosen = [(file, *_chosen(file, files)) for file in files]

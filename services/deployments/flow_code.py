@@ -71,7 +71,7 @@ def _in_folder(folder: Path) -> Iterator[Path]:
 
 def _of_module(root: Path, name: str) -> list[FlowCode]:
     """The module's file; that of a package, and those of its modules that hold flows."""
-    found = in_project(root, partial(_locate, name))
+    (found,) = in_project(root, [partial(_locate, name)])
     if not found:
         return []
     codes = [FlowCode(Path(found["file"]), name)] if found["file"] else []

@@ -72,51 +72,60 @@ class FlowFile:
         return f"{self.path}:{self.lines.get(known, 1)}: {dotted}"
 
 
-def read_flow_file(code: FlowCode, root: Path) -> FlowFile:
-    """Read one file of the project in ``root``, and import it in a process of its own.
+def read_flow_files(codes: Iterable[FlowCode], root: Path) -> Iterator[FlowFile | LibraryMissing | ConfigError]:
+    """Read the files of the project in ``root``, and import each in a process of its own; in order.
 
-    Raises `ConfigError` with every problem: of the syntax, of the form of ``DEPLOYMENT``, of the import; and
-    `LibraryMissing`.
+    A `ConfigError` has every problem of its file: of the syntax, of the form of ``DEPLOYMENT``, of the import.
     """
+    parsed = [_parsed(code) for code in codes]
+    sound = [one for one in parsed if isinstance(one, _Parsed)]
+    found = in_project(root, [partial(_import, one) for one in sound])
+    for one in parsed:
+        yield one if isinstance(one, ConfigError) else _read(one, next(found))
+
+
+def _parsed(code: FlowCode) -> _Parsed | ConfigError:
     path = code.path
     try:
         source = path.read_bytes()
         tree = ast.parse(source, filename=str(path))
     except OSError as error:
-        raise ConfigError(f"{path}: it cannot be read: {error.strerror}") from error
+        return ConfigError(f"{path}: it cannot be read: {error.strerror}")
     except SyntaxError as error:
-        raise ConfigError(f"{path}:{error.lineno or 1}: this is not Python: {error.msg}") from error
+        return ConfigError(f"{path}:{error.lineno or 1}: this is not Python: {error.msg}")
     except ValueError as error:  # null bytes
-        raise ConfigError(f"{path}:1: this is not Python: {error}") from error
+        return ConfigError(f"{path}:1: this is not Python: {error}")
     constant = _Constant(path)
     options = constant.read(tree)
     problems = [*constant.problems, *_serving(tree, path)]
-    if problems:
-        raise ConfigError(*problems)
-    found = in_project(root, partial(_import, code, tree, constant.value, options))
+    return ConfigError(*problems) if problems else _Parsed(code, source, tree, options, constant)
+
+
+def _read(parsed: _Parsed, found: dict[str, Any] | None) -> FlowFile | LibraryMissing | ConfigError:
+    """The file, with what its import found."""
+    path, lines = parsed.code.path, parsed.constant.lines
     if found is None:
-        raise ConfigError(f"{path}: importing it ended the process, or took longer than {IMPORT_SECONDS:.0f} s")
+        return ConfigError(f"{path}: importing it ended the process, or took longer than {IMPORT_SECONDS:.0f} s")
     if "missing" in found:
-        raise LibraryMissing(f"{path}: it cannot be imported: {found['missing']}")
+        return LibraryMissing(f"{path}: it cannot be imported: {found['missing']}")
     if "problem" in found:
-        raise ConfigError(f"{path}: it cannot be imported: {found['problem']}")
+        return ConfigError(f"{path}: it cannot be imported: {found['problem']}")
     if found["changed"]:
-        line = constant.lines.get((), 1)
-        said = "it is changed while the file runs" if constant.lines else "it is not assigned at the top of the file"
-        raise ConfigError(
-            f"{path}:{line}: {CONSTANT}: {said} — write it once, at top level, as a dictionary of constants"
-        )
+        said = "it is changed while the file runs" if lines else "it is not assigned at the top of the file"
+        fix = "write it once, at top level, as a dictionary of constants"
+        return ConfigError(f"{path}:{lines.get((), 1)}: {CONSTANT}: {said} — {fix}")
     flows = [FoundFlow(**{**one, "misfits": _keyed(one["misfits"])}) for one in found["flows"]]
-    return FlowFile(code, source, tuple(flows), options, constant.lines)
+    return FlowFile(parsed.code, parsed.source, tuple(flows), parsed.options, lines)
 
 
-def _import(code: FlowCode, tree: ast.Module, value: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+def _import(parsed: _Parsed) -> dict[str, Any]:
     """Import the file in this process, which must end afterwards, and describe what is in it."""
+    code = parsed.code
     try:
         module = importlib.import_module(code.module) if code.module else load_script_as_module(str(code.path))
-        if getattr(module, CONSTANT, None) != value:
+        if getattr(module, CONSTANT, None) != parsed.constant.value:
             return {"changed": True}
-        return {"changed": False, "flows": [asdict(one) for one in _flows(module, tree, options)]}
+        return {"changed": False, "flows": [asdict(one) for one in _flows(module, parsed.tree, parsed.options)]}
     except BaseException as error:  # noqa: BLE001 - whatever the file raises while it is imported, SystemExit too
         return {"missing" if _is_missing_library(error) else "problem": describe_failure(error)}
 
@@ -202,6 +211,17 @@ class _Constant:
 
     def _say(self, line: int, key: KeyPath, what: str) -> None:
         self.problems.append(f"{self._path}:{line}: {'.'.join((CONSTANT, *map(str, key)))}: {what}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Parsed:
+    """A file that is Python and can be imported."""
+
+    code: FlowCode
+    source: bytes
+    tree: ast.Module
+    options: Mapping[str, Any]
+    constant: _Constant
 
 
 def _assignments(tree: ast.Module) -> Iterator[tuple[str, ast.expr, int]]:

@@ -1,4 +1,4 @@
-"""Runs what imports a user's files in a fork of this process, where Sluice's own packages are out of the way."""
+"""Runs what imports a user's files in forks of this process, where Sluice's own packages are out of the way."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,33 +21,59 @@ IMPORT_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.2
 
 
-def in_project(root: Path, work: Callable[[], Any], *, within_seconds: float = IMPORT_SECONDS) -> Any:
-    """Return what ``work`` returns, which JSON must hold; None when its process ended or took too long.
+def in_project(root: Path, works: Iterable[Callable[[], Any]]) -> Iterator[Any]:
+    """Yield what each of ``works`` returns, which JSON must hold, in order; None where its process ended or was late.
 
-    Its working directory is ``root``. Imports resolve against ``root``, ``root/src`` and the environment, in that
-    order, also those of `config`, `events`, `flows` and `services`. What it prints goes to standard error.
+    Each has a process of its own and `IMPORT_SECONDS`; as many run at a time as there are processors. The working
+    directory is ``root``. Imports resolve against ``root``, ``root/src`` and the environment, in that order, also those
+    of `config`, `events`, `flows` and `services`. What is printed goes to standard error.
     """
-    read, write = os.pipe()
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads, which this one does not touch
-        pid = os.fork()
-    if pid == 0:
-        os.close(read)
-        _be_importer(root, work, write)
-    os.close(write)
+    running: deque[_Importer] = deque()
     try:
-        received = _received(read, time.monotonic() + within_seconds)
+        for work in works:
+            running.append(_Importer(root, work))
+            if len(running) >= (os.cpu_count() or 1):
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
     finally:
-        os.close(read)
+        for one in running:
+            one.end()
+
+
+class _Importer:
+    """A process that imports."""
+
+    def __init__(self, root: Path, work: Callable[[], Any]) -> None:
+        self._deadline = time.monotonic() + IMPORT_SECONDS
+        self._read, write = os.pipe()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads: it touches none of theirs
+            self._pid = os.fork()
+        if self._pid == 0:
+            os.close(self._read)
+            _be_importer(root, work, write)
+        os.close(write)
+
+    def result(self) -> Any:
+        """Wait for what it returns, and end it."""
+        try:
+            received = _received(self._read, self._deadline)
+        finally:
+            self.end()
+        try:
+            return json.loads(received)
+        except ValueError:
+            return None
+
+    def end(self) -> None:
+        """Kill the process, whatever it does."""
+        os.close(self._read)
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-    try:
-        return json.loads(received)
-    except ValueError:
-        return None
+            os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
 
 
 def _be_importer(root: Path, work: Callable[[], Any], write: int) -> None:

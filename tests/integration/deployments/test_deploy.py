@@ -373,9 +373,11 @@ async def test_nothing_is_registered_while_anything_is_wrong(
 async def test_rules_are_held_against_what_will_be_registered(
     api: PrefectApi, redis: AsyncRedis, valkey_url: str, tmp_path: Path
 ):
-    rule = {"name": "r", "on": "a", "run": "ingest-file/default", "parameters": {"path": "x", "tabel": "y"}}
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows" / "load.py").write_text(FLOW.format(name="load-of-tests"), encoding="utf-8")
+    rule = {"name": "r", "on": "a", "run": "load-of-tests/default", "parameters": {"sise": 1}}
     (tmp_path / "sluice.yaml").write_text(json.dumps({"rules": [rule]}), encoding="utf-8")
     env = {"SLUICE_REDIS_URL": valkey_url, "PREFECT_API_URL": api.url, "SLUICE_CONFIG": str(tmp_path / "sluice.yaml")}
     answer = command("deploy", env=env)
     assert answer.returncode == 2, answer.stderr
-    assert "ingest-file/default takes no parameter 'tabel' — did you mean `table`?" in answer.stderr
+    assert "load-of-tests/default takes no parameter 'sise' — did you mean `size`?" in answer.stderr

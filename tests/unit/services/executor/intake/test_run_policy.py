@@ -72,6 +72,14 @@ def test_a_deployment_that_was_served_from_fetched_code_is_left_to_the_process_t
     assert "fetched" in DEFAULT.refusal(Deployment(path="$STORAGE_BASE_PATH/repo"))
 
 
+@pytest.mark.parametrize("path", [None, ".", "flows/..", "elsewhere"])
+def test_a_relative_path_is_never_taken_for_one_here(path, monkeypatch, here):
+    """It would be that of whatever has the same name in our working directory: of our own flows, in a checkout."""
+    monkeypatch.chdir(here)
+    for entrypoint in ("job.py:main", "flows.ingest_file.ingest_file"):
+        assert "is relative" in DEFAULT.refusal(Deployment(path=path, entrypoint=entrypoint))
+
+
 def test_a_deployment_without_an_entrypoint_is_left_alone(here):
     assert "no entrypoint" in DEFAULT.refusal(Deployment(path=here, entrypoint=None))
 
