@@ -195,8 +195,8 @@ def opened(answer: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, Any]
 
 
 def shown_form(pause: str, form: Mapping[str, Any]) -> dict[str, Any]:
-    """The run inputs that show the form of `form_key`: the schema last, so that it is there when all of it is."""
-    return {description_key(pause): form["description"], schema_key(pause): form["schema"]}
+    """The run inputs that show the form of `form_key`, in order: no answer is taken before the schema is there."""
+    return {schema_key(pause): form["schema"], description_key(pause): form["description"]}
 
 
 def keyset(

@@ -16,8 +16,8 @@ from services.prefect_api.run_view import FINAL, PROJECT_TAG, RunView, Stay, vie
 from sluice.display import visible
 from sluice.protocol import (
     AWAITS,
+    description_key,
     form_key,
-    schema_key,
     shown_form,
     verdict_key,
     with_awaits,
@@ -179,7 +179,7 @@ class WaitingRuns:
     async def show_form(self, run: RunView) -> bool:
         """Show the form of the wait where its process has not done that yet, or ended before; whether it did so."""
         pause = run.pause_key or ""
-        if not run.ours or await self.inputs(run.run_id, [schema_key(pause)]):
+        if not run.ours or await self.inputs(run.run_id, [description_key(pause)]):  # which is written last
             return False
         whole = (await self.inputs(run.run_id, [form_key(pause)])).get(form_key(pause))
         if whole is None:
