@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
-import pytest
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from config.settings import CHECKOUT
+import pytest
+from structlog.testing import capture_logs
+
+from config.settings import CHECKOUT, Settings
 from services.common import prefect_versions
 from services.common.prefect_versions import untested, untested_versions
+from services.local.own_servers import check_own_servers
+from services.prefect_api.client import connect
+
+
+class Old(BaseHTTPRequestHandler):
+    """As a Prefect server of another time answers the question for its version."""
+
+    def do_GET(self) -> None:
+        body = b'"3.7.2"' if self.path.endswith("/admin/version") else b"null"
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@pytest.fixture
+def old_server() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Old) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/api"
+        server.shutdown()
+        thread.join()
 
 
 @pytest.mark.parametrize(
@@ -39,6 +71,24 @@ def test_both_sides_are_said_with_the_range(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_what_is_tested_and_what_does_not_answer_is_not_spoken_of() -> None:
     assert untested_versions("3.9.1") == untested_versions(None) == []
+
+
+def test_sluice_up_says_it_before_it_starts_anything(old_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", old_server)
+    said: list[str] = []
+    check_own_servers(Settings(), say=said.append)
+    (sentence,) = said
+    assert sentence.startswith(f"Warning: the Prefect server at {old_server} has the version 3.7.2")
+    assert "tested with 3.8.8 to 3.9.x" in sentence
+
+
+async def test_a_role_logs_it_when_it_connects(old_server: str) -> None:
+    with capture_logs() as logs:
+        async with connect(old_server, check_version=True):
+            pass
+    (line,) = [line for line in logs if line["event"] == "untested version of Prefect"]
+    assert line["log_level"] == "warning"
+    assert "has the version 3.7.2" in line["problem"]
 
 
 def test_the_range_is_the_one_that_is_required() -> None:
