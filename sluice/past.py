@@ -40,9 +40,19 @@ def ended_by(verdict: Mapping[str, Any]) -> Refusal | Expiry:
 
 
 def this_attempt(states: Sequence[State[Any]]) -> Sequence[State[Any]]:
-    """The states since the run last ended: it has been tried again since."""
-    ended = [place for place, state in enumerate(states) if state.is_final()]
-    return states[ended[-1] + 1 :] if ended else states
+    """The states since the run last ended, or failed with retries left: it has been tried again since.
+
+    Prefect's own note of the pauses that have begun does not tell: version 3.9 forgets it also where a run that waits
+    is to start again.
+    """
+    ends = [place for place, state in enumerate(states) if state.is_final() or _failed_before(states, place)]
+    return states[ends[-1] + 1 :] if ends else states
+
+
+def _failed_before(states: Sequence[State[Any]], place: int) -> bool:
+    """Whether a flow with retries failed there: a run that waits is set to the same state by hand, too."""
+    here, before = states[place], states[place - 1] if place else None
+    return here.name == "AwaitingRetry" and before is not None and before.type == StateType.RUNNING
 
 
 def handed_over(now: State[Any], entered: State[Any]) -> bool:
