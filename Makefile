@@ -14,7 +14,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --requir
 PREFECT ?= 3.9.1
 OTHER := .venv-prefect-$(PREFECT)
 # What depends on how Prefect treats waiting and ending runs.
-OF_PREFECT := tests/unit/services/prefect_api tests/integration/test_servers.py tests/integration/test_prefect_versions.py \
+OF_PREFECT := tests/unit/services/prefect_api tests/integration/test_servers.py \
 	tests/integration/signals tests/integration/waits tests/integration/executor tests/integration/delivery/test_path.py \
 	tests/integration/deployments tests/integration/flows/test_order_approval.py
 
