@@ -11,10 +11,11 @@ COPY requirements/launcher.py requirements/
 COPY config config
 COPY events events
 COPY flows flows
+COPY tasks tasks
 COPY services services
 COPY sluice sluice
 # The file system is read-only at run time: byte code is written here or never.
-RUN .venv/bin/python requirements/launcher.py && .venv/bin/python -m compileall -q config events flows services sluice
+RUN .venv/bin/python requirements/launcher.py && .venv/bin/python -m compileall -q config events flows services sluice tasks
 
 FROM python:${PYTHON_VERSION}-slim
 RUN groupadd --gid 10001 sluice \

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from demo.every_flow import SECRETS, look_for_secrets, play, web_server
 from demo.installation import Failed, Installation
 
 FILE = Path(__file__).parent / "data" / "seattle-weather.csv"
@@ -48,14 +49,15 @@ def main() -> int:
     """Play the story; 0 only if every step was found true in Prefect and in the database."""
     options = argparse.ArgumentParser(prog="make demo", description=__doc__)
     options.add_argument("--keep", action="store_true", help="keep the temporary home and say where it is")
+    options.add_argument("--all", action="store_true", help="run every flow of flows/ once instead")
     arguments = options.parse_args()
     with ExitStack() as stack:
         directory = tempfile.mkdtemp(prefix="sluice-demo-")
         if not arguments.keep:
             stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        installation = Installation(Path(directory) / ".sluice")
+        installation = Installation(Path(directory) / ".sluice", env=SECRETS if arguments.all else None)
         try:
-            _play(installation)
+            (_play_all if arguments.all else _play)(installation)
         except Failed as error:
             print(f"\nThe demo failed: {error}", file=sys.stderr)
             return 1
@@ -84,6 +86,20 @@ def _play(installation: Installation) -> None:
         timeline.begin("Ctrl-C")
     _stopped(installation, timeline)
     print("\nEverything happened, as Prefect and the database tell.")
+
+
+def _play_all(installation: Installation) -> None:
+    timeline = DemoTimeline()
+    timeline.begin("Starting everything on a temporary home ...")
+    with web_server() as address, installation:
+        timeline.reached(f"ready; Prefect UI at {installation.status['prefect_ui']}")
+        timeline.begin("Every flow once: sluice runs start FLOW --watch")
+        for line in play(installation, installation.home.parent, address):
+            timeline.reached(line)
+        _approve(installation, timeline, _order(installation, timeline, 1042), 1042)
+    look_for_secrets(installation.home.parent)
+    timeline.reached("no file has the secrets that the flows used")
+    print("\nEvery flow did what it should.")
 
 
 def _stopped(installation: Installation, timeline: DemoTimeline) -> None:

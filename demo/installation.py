@@ -119,7 +119,9 @@ class Installation:
                 raise Failed(f"{what}: did not happen within {within_seconds:.0f} s; {self.tail()}")
             time.sleep(pause_seconds)
 
-    def sluice(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def sluice(
+        self, *arguments: str, check: bool = True, within_seconds: float = STEP_SECONDS
+    ) -> subprocess.CompletedProcess[str]:
         """One command of the CLI against this installation."""
         return subprocess.run(  # noqa: S603 - the command is ours
             [sys.executable, "-m", "services.cli", *arguments],
@@ -127,7 +129,7 @@ class Installation:
             env=self.env,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=within_seconds,
             check=check,
         )
 

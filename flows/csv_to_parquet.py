@@ -21,7 +21,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
-from sluice import Budget, open_file, visible
+from sluice import Budget, open_file, run_name, visible
 from sluice.files import directory_of
 from sluice.loading.formats import read
 from sluice.loading.reading.source import ENDINGS, members
@@ -96,7 +96,7 @@ def convert(source: Path, target: Path) -> int:
     return rows
 
 
-@flow(name="csv-to-parquet")
+@flow(name="csv-to-parquet", flow_run_name=run_name("convert {path}"))
 def csv_to_parquet(path: str, target: str | None = None) -> State[dict[str, Any]]:
     """Convert the CSV file at ``path``, packed or not; ``target`` is by default its name with .parquet beside it.
 

@@ -18,7 +18,7 @@ from prefect.futures import wait
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from sluice import Budget, in_markdown, open_file, visible
+from sluice import Budget, in_markdown, open_file, run_name, visible
 from sluice.loading.formats import read
 from sluice.loading.reading.source import members
 
@@ -70,7 +70,11 @@ def load(summaries: list[dict[str, Any]], failed: list[str]) -> str:
     return markdown
 
 
-@flow(name="folder-report", task_runner=ThreadPoolTaskRunner(max_workers=4))  # type: ignore[arg-type] # Prefect's own runner
+@flow(
+    name="folder-report",
+    flow_run_name=run_name("report on {folder}"),
+    task_runner=ThreadPoolTaskRunner(max_workers=4),  # type: ignore[arg-type] # Prefect's own runner
+)
 def folder_report(folder: str, pattern: str = "*.csv") -> State[list[dict[str, Any]]]:
     """Report on the CSV files of a folder; one that cannot be read is named and does not hold the others up."""
     paths = extract(folder, pattern)

@@ -1,14 +1,17 @@
-"""Look after the Prefect API, the database and the disk: every quarter of an hour, in development when asked.
+"""Look after all that runs depend on: every quarter of an hour, in development when asked.
 
-A run that finds something wrong fails and says what in its state's message: a Prefect automation can act on that.
+A run that finds something wrong fails and says what in its state's message: a Prefect automation can act on that. For
+cron and containers, ``python -m flows.health_check`` ends with the exit code 1 then.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +21,8 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed
 
-from sluice import visible
+from sluice import run_name, visible
+from tasks.installation import ask_sluice
 
 DEPLOYMENT: Final = {"cron": "*/15 * * * *", "environments": {"development": {"cron": None}}}
 
@@ -54,6 +58,38 @@ def disk(least_free_gib: float) -> str:
     return f"{free:.1f} GiB free"
 
 
+def sluice_parts() -> str:
+    """Every role of Sluice is ready, and nothing works only in part: sources, watches, queues."""
+    status = ask_sluice("status")
+    degraded = [sentence for role in status["roles"].values() for sentence in role["degraded"]]
+    if status["problems"] or degraded:
+        raise RuntimeError("; ".join([*status["problems"], *degraded]))
+    parts = [part for role in status["roles"].values() for one in role["instances"] for part in one["parts"].values()]
+    waiting = sum(part.get("waiting", 0) for part in parts if isinstance(part.get("waiting", 0), int))
+    return f"ready; {len(status['watches'])} watches, {waiting} runs queued"
+
+
+def dead_letters(most: int) -> str:
+    """Not too much of the last hour could not be handled."""
+    letters = ask_sluice("dead", "list", "--since", "1h", "--limit", str(most + 1))
+    if len(letters) > most:
+        raise RuntimeError(f"more than {most} in the last hour, the newest: {letters[0]['reason']}")
+    return f"{len(letters)} in the last hour"
+
+
+def failed_runs(most: int) -> str:
+    """Not too many runs of the last hour failed; this flow's own do not count."""
+    since = {"after_": str(datetime.now(UTC) - timedelta(hours=1))}
+    failed = {"flow_runs": {"state": {"type": {"any_": ["FAILED", "CRASHED"]}}, "end_time": since}}
+    own = failed | {"flows": {"name": {"any_": [health_check.name]}}}
+    with get_client(sync_client=True) as client:
+        every, ours = (client.request("POST", "/flow_runs/count", json=body).json() for body in (failed, own))
+    count = every - ours
+    if count > most:
+        raise RuntimeError(f"{count} in the last hour, at most {most} are expected")
+    return f"{count} in the last hour"
+
+
 @task(cache_policy=NO_CACHE, task_run_name="{what}")
 def look(what: str, check: Callable[[], str]) -> dict[str, Any]:
     """One check: never raises, so that the others are made too."""
@@ -65,14 +101,22 @@ def look(what: str, check: Callable[[], str]) -> dict[str, Any]:
     return {"what": what, "ok": ok, "found": visible(found), "ms": round(1000 * (time.perf_counter() - started))}
 
 
-@flow(name="health-check")
-def health_check(least_free_gib: float = 1.0) -> State[list[dict[str, Any]]]:
-    """Check everything that runs depend on; fails if anything is not well."""
+@flow(name="health-check", flow_run_name=run_name("health check"))
+def health_check(
+    least_free_gib: float = 1.0, most_failures: int = 0, most_dead_letters: int = 0, with_sluice: bool = True
+) -> State[list[dict[str, Any]]]:
+    """Check the Prefect API, the database, the disk, failed runs, Sluice's roles and queues, and dead letters.
+
+    Needs the `sluice` command and its home, unless ``with_sluice`` is false. Fails if anything is not well.
+    """
     checks: dict[str, Callable[[], str]] = {
         "Prefect API": prefect_api,
         "database": database,
         "disk": lambda: disk(least_free_gib),
+        "failed runs": lambda: failed_runs(most_failures),
     }
+    if with_sluice:
+        checks |= {"Sluice": sluice_parts, "dead letters": lambda: dead_letters(most_dead_letters)}
     found = [look(what, check) for what, check in checks.items()]
     create_table_artifact(found, key="health", description=f"Environment {os.environ.get('SLUICE_ENV', 'development')}")
     wrong = [f"{result['what']}: {result['found']}" for result in found if not result["ok"]]
@@ -82,4 +126,4 @@ def health_check(least_free_gib: float = 1.0) -> State[list[dict[str, Any]]]:
 
 
 if __name__ == "__main__":
-    health_check()
+    sys.exit(0 if health_check(return_state=True).is_completed() else 1)

@@ -12,9 +12,9 @@ from prefect import State, flow, runtime, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
-from prefect.tasks import exponential_backoff
 
-from sluice import claim_table, visible
+from sluice import claim_table, run_name, visible
+from tasks.retries import DATABASE
 
 MEASUREMENTS: Final = sa.Table(
     "measurement_events",
@@ -28,7 +28,7 @@ MEASUREMENTS: Final = sa.Table(
 """Every event whole in ``data``; what queries ask for most has columns of its own, empty where an event lacks it."""
 
 
-@task(retries=3, retry_delay_seconds=exponential_backoff(1), retry_jitter_factor=0.5, cache_policy=NO_CACHE)
+@task(**DATABASE, cache_policy=NO_CACHE)
 def store(load_id: str, rows: list[dict[str, Any]]) -> None:
     """Put the rows of one load in the place of whatever an earlier attempt left of it."""
     home = Path(os.environ.get("SLUICE_HOME", ".sluice")).resolve()
@@ -58,7 +58,7 @@ def entry(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@flow(name="load-measurements")
+@flow(name="load-measurements", flow_run_name=run_name("measurements"))
 def load_measurements(rows: list[dict[str, Any]]) -> State[int]:
     """Load the data of many events, which a rule with ``batch`` collects, and show what came per sensor."""
     store(str(runtime.flow_run.id), rows)

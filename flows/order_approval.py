@@ -16,10 +16,10 @@ from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed
-from prefect.tasks import exponential_backoff
 from pydantic import BaseModel, Field
 
-from sluice import SignalRejected, SignalTimeout, claim_table, visible, wait_for_signal
+from sluice import SignalRejected, SignalTimeout, claim_table, run_name, visible, wait_for_signal
+from tasks.retries import DATABASE
 
 RESERVATIONS: Final = sa.Table(
     "order_reservations",
@@ -70,7 +70,7 @@ def validate(order_id: str, amount: float) -> None:
         raise ValueError(f"order {order_id} has the amount {amount}: it must be above 0 and below a milliard")
 
 
-@task(retries=3, retry_delay_seconds=exponential_backoff(1), retry_jitter_factor=0.5, cache_policy=NO_CACHE)
+@task(**DATABASE, cache_policy=NO_CACHE)
 def set_status(order_id: str, amount: float, status: str) -> None:
     """Write the order's status down; doing it twice is doing it once."""
     home = Path(os.environ.get("SLUICE_HOME", ".sluice")).resolve()
@@ -90,7 +90,7 @@ def set_status(order_id: str, amount: float, status: str) -> None:
         engine.dispose()
 
 
-@flow(name="order-approval")
+@flow(name="order-approval", flow_run_name=run_name("order {order_id}"))
 def order_approval(
     order_id: str | int,
     amount: float,

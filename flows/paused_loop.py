@@ -1,6 +1,7 @@
 """A loop that pauses on its way and goes on from there, with what it has done.
 
-Resume it with ``sluice runs resume RUN``, with a message that names its key, or in the Prefect UI.
+Needs nothing. ``python flows/paused_loop.py`` pauses after 3 of 10 items; resume it with ``sluice runs resume RUN``,
+with a message that names its key, or in the Prefect UI.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from prefect.artifacts import create_progress_artifact, create_table_artifact, u
 from prefect.cache_policies import INPUTS, RUN_ID
 from prefect.states import Completed
 
-from sluice import visible, wait_for_signal
+from sluice import run_name, visible, wait_for_signal
 
 
 @task(persist_result=True, cache_policy=INPUTS + RUN_ID)
@@ -24,7 +25,7 @@ def process(item: str) -> dict[str, str]:
     return {"item": item, "sha256": hashlib.sha256(item.encode()).hexdigest()}
 
 
-@flow(name="paused-loop")
+@flow(name="paused-loop", flow_run_name=run_name("paused loop {key}"))
 def paused_loop(
     items: list[str] | None = None,
     pause_after: int = 3,
@@ -54,4 +55,4 @@ def paused_loop(
 
 
 if __name__ == "__main__":
-    paused_loop(pause_after=0)
+    paused_loop()

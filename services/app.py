@@ -400,7 +400,7 @@ async def _api(shared: Shared) -> Parts:
         submit=partial(shared.submission().submit, origin="http:signals"),
         dead=shared.dead_letters,
         readiness=readiness.read,
-        scrape=scrape,
+        scrape=partial(scrape, flows=settings.home / "metrics"),
     )
     return {"project": LiveProject(shared.project, home=settings.home, sources_matter=True), "http": http}
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sluice.budgets import Budget
     from sluice.display import in_markdown, visible
     from sluice.files import OpenedFile, open_file
+    from sluice.run_names import run_name
     from sluice.sending import publish, send_signal
     from sluice.tables import claim_table
     from sluice.waiting import wait_for_signal, wait_for_signal_async
@@ -32,6 +33,7 @@ __all__ = [
     "in_markdown",
     "open_file",
     "publish",
+    "run_name",
     "send_signal",
     "visible",
     "wait_for_signal",
@@ -45,6 +47,7 @@ _HOMES = {
     "OpenedFile": "sluice.files",
     "open_file": "sluice.files",
     "publish": "sluice.sending",
+    "run_name": "sluice.run_names",
     "send_signal": "sluice.sending",
     "visible": "sluice.display",
     "wait_for_signal": "sluice.waiting",

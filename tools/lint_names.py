@@ -12,7 +12,7 @@ from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PRODUCT = ("config", "demo", "events", "flows", "services", "sluice")
+PRODUCT = ("config", "demo", "events", "flows", "services", "sluice", "tasks")
 ROOMS = ("services", "sluice/loading")
 MOST_LINES = 350
 MOST_MODULES = 12

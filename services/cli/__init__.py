@@ -20,7 +20,11 @@ from config.settings import DEFAULT_PROJECT
 from services.cli import installation
 from services.cli.output import say
 
-NOUNS: Final = ("events", "rules", "runs", "signals", "dead", "contract")
+NOUNS: Final = {
+    **{noun: f"services.cli.{noun}" for noun in ("events", "rules", "runs", "signals", "dead")},
+    **{noun: f"services.cli.authoring.{noun}" for noun in ("contract", "new")},
+}
+"""The modules with their commands."""
 
 
 class NounCommands(TyperGroup):
@@ -33,7 +37,7 @@ class NounCommands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command or the group of that name; None where there is none."""
         if cmd_name in NOUNS:
-            command: Any = typer.main.get_group(import_module(f"services.cli.{cmd_name}").app)
+            command: Any = typer.main.get_group(import_module(NOUNS[cmd_name]).app)
         elif cmd_name == "schema":
             alone = typer.Typer(add_completion=False)
             alone.command()(import_module("services.cli.rules").schema)

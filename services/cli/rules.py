@@ -114,6 +114,21 @@ def dropped(
     run_command(work())
 
 
+@app.command()
+def graph(
+    config: Config = None,
+    svg: Annotated[bool, typer.Option("--svg", help="An SVG picture rather than Mermaid text.")] = False,
+) -> None:
+    """Print the sources, the rules and what these do as a picture."""
+
+    async def work() -> None:
+        from services.cli.authoring.rules_graph import as_mermaid, as_svg, graph_of
+
+        print((as_svg if svg else as_mermaid)(graph_of(_load(load_settings(), config))))
+
+    run_command(work())
+
+
 def schema() -> None:
     """Print the JSON Schema of the project file, for editors to complete and check."""
     show_json(project_schema())

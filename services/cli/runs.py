@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from events.errors import RejectedEvent, SluiceError
+from events.errors import ConfigError, RejectedEvent, SluiceError
 from events.identity import id_of
 from events.signal import signal_from_mapping
 from services.cli.output import say, show_fields, show_json, show_line, show_rows, show_title
 from services.cli.session import Session, open_session, run_command
 
-app = typer.Typer(help="Look at, resume and cancel flow runs, by id or name.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from services.prefect_api.client import PrefectApi
+
+app = typer.Typer(help="Start, look at, resume and cancel flow runs, by id or name.", no_args_is_help=True)
 
 Run = Annotated[str, typer.Argument(help="The run's id or name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -43,6 +48,44 @@ def list_(
                 as_json=as_json,
                 empty="no runs",
             )
+
+    run_command(work())
+
+
+@app.command()
+def start(
+    deployment: Annotated[str, typer.Argument(help="flow/deployment; a flow alone means its deployment `default`.")],
+    param: Annotated[
+        list[str] | None, typer.Option("--param", "-p", help="NAME=VALUE, the value as JSON or text; again for more.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The run's name.")] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Print its log until it ends; exit 1 unless it did well.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Start a run of a deployment now."""
+
+    async def work() -> None:
+        from services.prefect_api.run_calls import read_run, start_run
+
+        parameters = _parameters(param or ())
+        async with open_session() as session:
+            prefect = await session.prefect()
+            run = await start_run(prefect, deployment, parameters, name=name)
+            if watch:
+                say(f"{run['name']}: {_url(session, run['id'])}")
+                await _follow(prefect, run, shown=0, silent=as_json)
+                run = await read_run(prefect, run["id"])
+            run = {**run, "url": _url(session, run["id"])}
+            if as_json:
+                show_json(run)
+            else:
+                show_line(
+                    f"{run['id']}  {run['name']}  {run['state']}" + (f": {run['message']}" if run["message"] else "")
+                )
+            if watch and run["state_type"] != "COMPLETED":
+                raise typer.Exit(1)
 
     run_command(work())
 
@@ -90,13 +133,8 @@ def logs(
                 show_json(lines)
                 return
             _print_lines(lines)
-            shown = len(lines)
-            while follow and found["state_type"] not in {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}:
-                await asyncio.sleep(1)
-                found = await read_run(prefect, found["id"])
-                lines = await read_logs(prefect, found["id"], limit=100_000)
-                _print_lines(lines[shown:])
-                shown = max(shown, len(lines))
+            if follow:
+                await _follow(prefect, found, shown=len(lines))
 
     run_command(work())
 
@@ -146,6 +184,35 @@ def cancel(
             say(f"{found['name']}: {state}")
 
     run_command(work())
+
+
+def _parameters(given: Sequence[str]) -> dict[str, Any]:
+    """NAME=VALUE as parameters; a value that is no JSON is the text itself. Raises `ConfigError`."""
+    parameters: dict[str, Any] = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"--param {one!r} is no NAME=VALUE, such as --param path=/data/a.csv")
+        try:
+            parameters[name] = json.loads(value)
+        except ValueError:
+            parameters[name] = value
+    return parameters
+
+
+async def _follow(prefect: PrefectApi, run: dict[str, Any], *, shown: int, silent: bool = False) -> None:
+    """Print the lines of its log behind the first ``shown`` ones until it has ended; ``silent`` only waits for that."""
+    from services.prefect_api.run_calls import read_logs, read_run
+
+    over = False
+    while not over:
+        over = run["state_type"] in {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
+        lines = [] if silent else await read_logs(prefect, run["id"], limit=100_000)
+        _print_lines(lines[shown:])
+        shown = max(shown, len(lines))
+        if not over:
+            await asyncio.sleep(1)
+            run = await read_run(prefect, run["id"])
 
 
 def _print_lines(lines: list[dict[str, Any]]) -> None:

@@ -1,9 +1,10 @@
-"""The metrics of the whole installation: the counters of each role, and the numbers of its parts' statuses."""
+"""The metrics of the installation: counters of the roles, numbers of their parts, and what flows have written."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -17,10 +18,21 @@ from sluice.display import visible
 _INSTANCE: Final = ("role", "instance")
 
 
-def scrape(readiness: Readiness) -> bytes:
-    """Return the metrics in Prometheus' text format; every sample of a role is labelled with role and instance."""
+FLOW_PREFIX: Final = "flow_"
+"""How the names of metrics begin that flows may write."""
+_MOST_FILES: Final = 100
+_MOST_BYTES: Final = 1024**2
+
+
+def scrape(readiness: Readiness, flows: Path | None = None) -> bytes:
+    """Return the metrics in Prometheus' text format; every sample of a role is labelled with role and instance.
+
+    From the files ``*.prom`` of the folder ``flows`` come those whose names begin with ``flow_``, as they are.
+    """
     registry = CollectorRegistry()
     registry.register(_Reports(readiness))
+    if flows is not None:
+        registry.register(_OfFlows(flows))
     # Names and helps of metrics come from Redis, where any text may be.
     return visible(generate_latest(registry).decode(), lines=True).encode()
 
@@ -59,6 +71,29 @@ class _Reports(Collector):
         yield ready
         yield parts
         yield from counted.values()
+
+
+class _OfFlows(Collector):
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterator[Metric]:
+        unreadable = 0
+        found: dict[str, Metric] = {}
+        for path in sorted(self._folder.glob("*.prom"))[:_MOST_FILES]:
+            try:
+                with path.open(encoding="utf-8") as file:
+                    families = list(text_string_to_metric_families(file.read(_MOST_BYTES)))
+            except (OSError, ValueError):
+                unreadable += 1
+                continue
+            for family in families:
+                if family.name.startswith(FLOW_PREFIX):
+                    found.setdefault(family.name, family)
+        yield GaugeMetricFamily(
+            "sluice_flow_metrics_unreadable", "Files of flows that cannot be read", value=unreadable
+        )
+        yield from found.values()
 
 
 def _visible(labels: Mapping[str, str]) -> dict[str, str]:

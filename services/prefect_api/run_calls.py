@@ -9,7 +9,9 @@ from typing import Any, Final
 from uuid import UUID
 
 from events.errors import NotFound, RejectedEvent
+from events.suggest import did_you_mean
 from services.prefect_api.client import PrefectApi
+from services.prefect_api.deployments import read_by_name, without_work_pool
 from services.prefect_api.runs import FINAL_TYPES
 from sluice.display import visible
 
@@ -126,6 +128,25 @@ async def read_run(api: PrefectApi, name_or_id: str) -> dict[str, Any]:
     run = await _find(api, name_or_id)
     (row,) = await _rows(api, [run])
     return {**row, "parameters": run["parameters"], "run_count": run["run_count"], "work_pool": run["work_pool_name"]}
+
+
+async def start_run(
+    api: PrefectApi, deployment: str, parameters: Mapping[str, Any], *, name: str | None = None
+) -> dict[str, Any]:
+    """Create a run of ``flow/deployment`` (``flow`` alone is ``flow/default``), due now, and return it.
+
+    Raises `NotFound`, with the name that is nearest, and `RejectedEvent` for parameters that the flow does not take.
+    """
+    wanted = deployment if "/" in deployment else f"{deployment}/default"
+    try:
+        found = await read_by_name(api, wanted)
+    except NotFound:
+        names = [one.name for one in await without_work_pool(api)]
+        raise NotFound(f"there is no deployment {wanted!r}: {did_you_mean(wanted, names)}") from None
+    body = {"parameters": dict(parameters), "name": name, "state": {"type": "SCHEDULED"}}
+    body = {key: value for key, value in body.items() if value is not None}
+    created = await api.request("POST", f"/deployments/{found.id}/create_flow_run", json=body)
+    return await read_run(api, created["id"])
 
 
 async def read_logs(api: PrefectApi, run_id: str, *, limit: int) -> list[dict[str, Any]]:

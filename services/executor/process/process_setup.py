@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Final
 
 CHECKOUT: Final = str(Path(__file__).resolve().parents[3])
-_OWN: Final = frozenset({"benchmarks", "config", "events", "flows", "services", "tests"})
+_OWN: Final = frozenset({"benchmarks", "config", "events", "flows", "services", "tasks", "tests"})
 """Top-level packages of Sluice that a user's project may have too; `sluice`, which flows import, stays."""
 
 

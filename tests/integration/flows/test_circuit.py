@@ -20,7 +20,8 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import VariableCreate
 from prefect.states import Crashed, State
 
-from flows.resilient_fetch import CircuitOpen, HostCircuit, resilient_fetch
+from flows.resilient_fetch import resilient_fetch
+from tasks.circuit import CircuitOpen, HostCircuit
 
 pytestmark = pytest.mark.usefixtures("prefect_url")
 

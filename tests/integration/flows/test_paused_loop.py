@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,6 +73,31 @@ def test_a_suspended_loop_starts_again_without_repeating_what_it_finished(
     assert state.message == "4 of 4 items are done"
     state.state_details.flow_run_id = created.id
     assert processed(logs(state)) == ["a", "b", "c", "d"]
+
+
+def test_it_pauses_after_three_items_where_it_is_run_as_a_program(
+    prefect: SyncPrefectClient, prefect_url: str, checkout: Path
+) -> None:
+    env = {**os.environ, "PREFECT_API_URL": prefect_url}
+    program = subprocess.Popen([sys.executable, "flows/paused_loop.py"], cwd=checkout, env=env)
+    try:
+        where = {
+            "flow_runs": {"tags": {"all_": ["awaits:paused-loop"]}, "state": {"type": {"any_": ["PAUSED"]}}},
+            "flows": {"name": {"any_": ["paused-loop"]}},
+        }
+        (run,) = wait_until(
+            lambda: prefect.request("POST", "/flow_runs/filter", json=where).json(),
+            what="the loop pauses",
+            within_seconds=120,
+        )
+        assert run["name"] == "paused loop paused-loop"
+        done = wait_until(lambda: finished_tasks(prefect, uuid.UUID(run["id"])), what="three items are done")
+        assert len(done) == 3
+        prefect.resume_flow_run(uuid.UUID(run["id"]), run_input={"go_on": True})
+        assert program.wait(120) == 0
+    finally:
+        program.kill()
+        program.wait()
 
 
 def test_a_loop_whose_pause_lies_beyond_its_end_does_not_wait(prefect_url: str) -> None:

@@ -1,0 +1,1 @@
+"""Commands for those who write a project: contracts, and the first files of flows and rules."""

@@ -1,0 +1,31 @@
+"""Readable names for runs that nobody has named."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from sluice.display import visible
+
+_GENERATED: Final = re.compile(r"[a-z]+(-[a-z]+)+")
+"""What Prefect calls a run that nobody has named: ``amber-falcon``."""
+_LONGEST: Final = 200
+
+
+def run_name(template: str) -> Callable[[], str]:
+    """A ``flow_run_name`` that names a run after its parameters, unless a rule or a person has named it.
+
+    Prefect gives a flow's own ``flow_run_name`` to every run, also to one that has been named when it was created: the
+    ``run_name`` of a rule would be lost. ``template`` is what `str.format` takes, such as ``"order {order_id}"``.
+    """
+
+    def name() -> str:
+        from prefect.runtime import flow_run
+
+        present = flow_run.name or ""
+        if any(tag.startswith("rule:") for tag in flow_run.tags) or (present and not _GENERATED.fullmatch(present)):
+            return present
+        return visible(template.format(**flow_run.parameters), _LONGEST)
+
+    return name

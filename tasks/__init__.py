@@ -1,0 +1,1 @@
+"""What the flows share: policies, and tasks that any of them may call. Plain Prefect, data libraries and `sluice`."""

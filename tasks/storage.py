@@ -1,0 +1,87 @@
+"""Files to and from object storage, by fsspec addresses: ``s3://bucket/key``, ``gs://…``, or a local path."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, Any, Final
+
+import fsspec
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from sluice import open_file, visible
+from tasks.credentials import secret_of
+from tasks.retries import UPLOAD
+
+CHUNK_BYTES: Final = 8 * 1024**2
+"""Read and written at a time; what is larger goes to S3 as a multipart upload."""
+
+
+def storage_options(block: str | None) -> Mapping[str, Any]:
+    """What the file system is opened with: the JSON object of a Secret block, such as ``{"key": …, "secret": …}``."""
+    if block is None:
+        return {}
+    secret = secret_of(block, "STORAGE_OPTIONS").get_secret_value()
+    try:
+        options = json.loads(secret)
+    except ValueError:
+        options = None
+    if isinstance(options, dict):
+        return options
+    raise ValueError(f"the Secret block {block} holds no JSON object: write the options of the file system into it")
+
+
+@task(**UPLOAD, cache_policy=NO_CACHE, task_run_name="copy an object")
+def copy_object(source: str, target: str, credentials: str | None = None) -> dict[str, Any]:
+    """Copy ``source`` to ``target`` in pieces, read it back and compare; the target appears when it is complete.
+
+    ``credentials`` names a Secret block, whose options go to the remote side. A local source is opened as
+    `sluice.open_file` allows. Raises `ValueError` where the two differ, or no library is there for an address.
+    """
+    options = storage_options(credentials)
+    digest, size = hashlib.sha256(), 0
+    with _reading(source, options) as read:
+        files, path = _file_system(target, options)
+        files.makedirs(files._parent(path), exist_ok=True)  # noqa: SLF001 - its only way to know the folder
+        with files.transaction, files.open(path, "wb") as written:
+            while chunk := read.read(CHUNK_BYTES):
+                digest.update(chunk)
+                size += len(chunk)
+                written.write(chunk)
+    if _digest(target, options) != digest.hexdigest():
+        raise ValueError(f"{visible(target)} is not what was written: its SHA-256 differs")
+    return {"target": target, "bytes": size, "sha256": digest.hexdigest()}
+
+
+def _file_system(address: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+    remote = "://" in address and not address.startswith("file://")
+    try:
+        files, path = fsspec.url_to_fs(address, **(options if remote else {}))
+    except (ImportError, ValueError) as error:
+        scheme = address.partition("://")[0]
+        raise ValueError(f"{visible(scheme)}:// cannot be opened: {error}; install its library beside Sluice") from None
+    files.invalidate_cache()
+    return files, path
+
+
+@contextmanager
+def _reading(address: str, options: Mapping[str, Any]) -> Iterator[IO[bytes]]:
+    if "://" in address:
+        files, path = _file_system(address, options)
+        with files.open(path, "rb") as file:
+            yield file
+    else:
+        with open_file(address) as file:
+            yield file
+
+
+def _digest(address: str, options: Mapping[str, Any]) -> str:
+    files, path = _file_system(address, options)
+    digest = hashlib.sha256()
+    with files.open(path, "rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
