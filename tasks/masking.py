@@ -8,7 +8,7 @@ import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from sluice.loading.contract import Mask
+from sluice.loading.contracts.contract import Mask
 from sluice.loading.masking import Masking
 from tasks.credentials import secret_of
 

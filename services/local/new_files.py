@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from config.project import parse_project
+from config.project import parse_project, project_root
 from events.errors import ConfigError
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
@@ -189,7 +189,7 @@ def new_flow(project_file: Path, name: str, *, home: Path, area: str | None, wai
             )
     flow, module = name.replace("_", "-"), name.replace("-", "_")
     folder = Path("flows", area.replace("-", "_")) if area else Path("flows")
-    root = project_file.parent
+    root = project_root(project_file)
     words = {
         "NAME": flow,
         "FUNCTION": module,
