@@ -105,8 +105,11 @@ clean:
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Sluice needs Python 3.11, 3.12 or 3.13 on the PATH (or make PYTHON=/path/to/python3.11)"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
+		{ echo "$(PYTHON) is no Python 3.11, 3.12 or 3.13: name one, as in make PYTHON=/path/to/python3.11"; exit 2; }
 	@echo "Creating .venv with $(PYTHON) ..."
-	@$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv .venv && $(BIN)/python -m pip --version >/dev/null || \
+		{ rm -rf .venv; echo "$(PYTHON) cannot make an environment with pip: install its venv package (apt install python3-venv), or name another: make PYTHON=/path/to/python3.11"; exit 2; }
 
 $(ENV): requirements/service.txt requirements/launcher.py | $(BIN)/python
 	@echo "Installing the locked requirements into .venv (about a minute, once) ..."
