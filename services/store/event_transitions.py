@@ -1,4 +1,4 @@
-"""What moves an event from step to step, each move one atomic script: routed, run created, refused, run ended."""
+"""Moves an event from step to step, each step one atomic script: routed, run created, refused, run ended."""
 
 from __future__ import annotations
 
@@ -80,10 +80,10 @@ DONE_VALUE: Final = "."
 
 @dataclass(frozen=True, slots=True)
 class StateNews:
-    """What a run's state change was to us."""
+    """How a run's state change compares with what is recorded."""
 
     known: bool
-    """Whether the run is one of ours."""
+    """Whether Sluice created the run."""
     new: bool
     recovered: bool = False
     """The run had failed before, and has completed now."""
@@ -251,7 +251,7 @@ class EventTransitions:
             )
 
     async def rejudge(self, waiting: Sequence[tuple[str, Dispatch]]) -> int:
-        """Let the rules of now decide again on what waits in a queue (each with its entry); returns how many.
+        """Journal the events of queued dispatches (each with its entry) again, for the present rules; returns how many.
 
         Only dispatches of one event can be taken back: what several were gathered for stays as it is.
         """

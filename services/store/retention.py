@@ -1,4 +1,4 @@
-"""How much of the streams and the history stays: by age, by count, and never what somebody still has to handle."""
+"""Trims streams and histories by age and count; keeps whatever somebody still has to handle."""
 
 from __future__ import annotations
 

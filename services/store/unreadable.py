@@ -1,4 +1,4 @@
-"""What stands in Redis and cannot be read: noticed wherever it is met, so that the inspector of a role sets it aside.
+"""Notes the keys in Redis that cannot be read, wherever one is met, so that the inspector of a role sets it aside.
 
 Whoever can write to Redis can put anything under any key. A reader that comes across such a thing goes on without it
 (`readable`) or asks for the same again later (`reading`, which raises `UnreadableKey`); either way the key is noted

@@ -1,4 +1,4 @@
-"""How events ended: the stream that whoever hears of the last run writes, as the file archiver reads it."""
+"""Reads the stream of finished events, which has one entry for each event of which every effect is final."""
 
 from __future__ import annotations
 

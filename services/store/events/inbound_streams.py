@@ -1,4 +1,4 @@
-"""The inbound streams: where elements of Redis lists lie, each under an id, between their list and the journal."""
+"""Moves elements of Redis lists into streams, where each has an id until the journal holds it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The events that the journal knows, so that a repeat is told from a new event."""
+"""Finds the events that the journal knows, so that a repeat is told from a new event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verdicts on an event as one compact history line."""
+"""Writes the verdicts on an event as one compact history line."""
 
 from __future__ import annotations
 

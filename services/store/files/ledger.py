@@ -1,4 +1,4 @@
-"""The file ledger: which version of which file was announced, and what became of it. It is the truth about files."""
+"""The file ledger: which version of each file was announced, and what became of it. It is the truth about files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the file ledger is asked and answers: rows, announcements, files in flight, how they end."""
+"""The values of the file ledger: rows, announcements, files in flight, settlements."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What stands under the keys of Sluice: found, looked at, set aside where it cannot be read."""
+"""Inspects what stands under the keys of Sluice and sets aside what cannot be read."""

@@ -1,4 +1,4 @@
-"""The elements of a key of any type, read in pages."""
+"""Reads the elements of a key of any type, in pages."""
 
 from __future__ import annotations
 

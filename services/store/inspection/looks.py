@@ -1,4 +1,4 @@
-"""Whose turn it is to look at every key, and who asked for it."""
+"""Decides which process inspects every key next, and records that an inspection is asked for."""
 
 from __future__ import annotations
 

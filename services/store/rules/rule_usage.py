@@ -1,4 +1,4 @@
-"""How much of its limits each rule has used: active runs, and what its rate has let pass. Survives a restart."""
+"""Counts what each rule has used of its limits: active runs, and what its rate has let pass. Survives a restart."""
 
 from __future__ import annotations
 

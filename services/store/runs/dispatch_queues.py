@@ -1,4 +1,4 @@
-"""The queues: flow runs that are decided and not yet created, in order, one queue for each rule and deployment."""
+"""The dispatch queues: runs that are decided and not created yet, in order, a queue for each rule and deployment."""
 
 from __future__ import annotations
 

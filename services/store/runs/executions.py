@@ -1,4 +1,4 @@
-"""Who executes which run: written down while it runs, so that what a dead machine was executing is found."""
+"""Records which executor instance executes which run, so that the runs of a dead machine are found."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Signals in Redis: submitted, applied, told; and the runs that wait for them."""
+"""Signals in Redis: submitted, applied, published; and the runs that wait for them."""

@@ -1,4 +1,4 @@
-"""The outbox of the signals: outcomes that were recorded and are still to be told."""
+"""The outbox of the signals: outcomes that are recorded and not published yet."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ class Outbox:
         self._readers = ConsumerGroup(redis, OUTBOX, GROUP, consumer=consumer, claim_idle_seconds=_CLAIM_IDLE_SECONDS)
 
     async def read(self) -> list[OutboxEntry]:
-        """Some outcomes, waiting up to 2 s for the first; those that a dead publisher left come again after 30 s."""
+        """At most 100 outcomes, in order; waits up to 2 s for one. A dead publisher's come again after 30 s."""
         left = await self._readers.claim(count=_BATCH)
         return list(
-            readable(OUTBOX, _told, left or await self._readers.read(count=_BATCH, block_seconds=_BLOCK_SECONDS))
+            readable(OUTBOX, _entry, left or await self._readers.read(count=_BATCH, block_seconds=_BLOCK_SECONDS))
         )
 
-    async def done(self, told: Sequence[OutboxEntry]) -> None:
-        """These are told: they leave the outbox."""
-        await self._readers.acknowledge([one.position for one in told], delete=True)
+    async def done(self, published: Sequence[OutboxEntry]) -> None:
+        """Take published outcomes out of the outbox."""
+        await self._readers.acknowledge([one.position for one in published], delete=True)
 
 
-def _told(entry: Entry) -> OutboxEntry:
+def _entry(entry: Entry) -> OutboxEntry:
     place, fields = entry[0].decode(), entry[1]
     return OutboxEntry(
         position=place,
@@ -70,6 +70,6 @@ KEYS: Final = (
         "stream",
         "outcome of a signal that is not published yet",
         "until it is published",
-        lambda fields: _told((b"0-0", fields)),
+        lambda fields: _entry((b"0-0", fields)),
     ),
 )

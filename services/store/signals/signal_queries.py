@@ -1,4 +1,4 @@
-"""What is known of signals: looked up by id, target, key, run and state."""
+"""Reads signals by id, target, key, run and state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A signal as it is remembered: what it says, whom it is for, and what became of it."""
+"""A signal as it is stored: what it says, whom it is for, and what became of it."""
 
 from __future__ import annotations
 

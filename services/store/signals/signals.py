@@ -92,7 +92,7 @@ class SignalStore(SignalQueries):
         return int(self._settings.retention_seconds * 1000)
 
     async def submit(self, signal: ResumeSignal, origin: str) -> tuple[bool, str]:
-        """Take the signal in once; returns whether its id was new, and its status. Durable on return."""
+        """Record the signal, once; returns whether its id was new, and its status. Durable on return."""
         with translated():
             new, status = await _SUBMIT(
                 self._redis,
@@ -174,7 +174,7 @@ class SignalStore(SignalQueries):
             )
 
     async def reopen(self, record: SignalRecord, run_id: str, mark: Mark, reason: str) -> None:
-        """Have a signal that was applied to the run applied to it again: Prefect has lost what it did."""
+        """Apply a signal to the run once more: Prefect has lost what it did."""
         signal, again = record.signal, mark.model_copy(update={"outcome": None, "reason": ""})
         with translated():
             await _REOPEN(
@@ -235,7 +235,7 @@ class SignalStore(SignalQueries):
 
     @asynccontextmanager
     async def busy(self, name: str) -> AsyncIterator[Busy]:
-        """Be the only one at ``name`` for ``lease_seconds``, waiting while another is.
+        """Hold the lease ``name`` for ``lease_seconds``; waits while another process holds it.
 
         Raises `TransientError` after waiting for longer than two leases.
         """

@@ -1,4 +1,4 @@
-"""The waiting runs as far as they were heard of, and what is due while no process of theirs runs."""
+"""Stores which runs wait for which keys, and when their deadlines and reminders are due."""
 
 from __future__ import annotations
 
