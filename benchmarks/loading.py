@@ -14,6 +14,7 @@ library alone, at most 300 MiB for 1 GB.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -107,14 +108,11 @@ with connection, connection.cursor() as cursor:
     connection.commit()
 """
 SMALL: Final = """
-import sys, time
+import sys
 from pathlib import Path
 from sluice.loading import load_file
 folder, url = Path(sys.argv[1]), sys.argv[2]
-files = sorted(folder.iterdir())
-load_file(files[0], url, table="small")
-began = time.perf_counter()
-print(1 + sum(load_file(path, url, table="small").rows > 0 for path in files[1:]))
+print(sum(load_file(path, url, table="small").rows > 0 for path in sorted(folder.iterdir())))
 """
 WAYS: Final = {
     "Sluice, with contract and masks": (SLUICE, json.dumps(CONTRACT)),
@@ -203,10 +201,11 @@ def databases(target: str, home: Path) -> Iterator[Any]:
 
 
 def large(target: str, ways: list[str], megabytes: int, home: Path) -> Iterator[dict[str, Any]]:
-    """One large file, by every way."""
+    """One large file, by every way; beside each stand its times against those of the first one."""
     path = home / "orders.csv"
-    rows = generate(path, megabytes) if not path.exists() else None
-    found: dict[str, dict[str, Any]] = {}
+    if not path.exists():
+        generate(path, megabytes)
+    first: dict[str, Any] | None = None
     with databases(target, home) as database:
         for name in ways:
             program, *arguments = WAYS[name]
@@ -215,18 +214,17 @@ def large(target: str, ways: list[str], megabytes: int, home: Path) -> Iterator[
                 print(f"  ({name}: needs {OTHER_PYTHON.relative_to(CHECKOUT)}; `make bench` makes it)", file=sys.stderr)
                 continue
             url = database()
-            found[name] = measured(python, program, str(path), url, *arguments)
+            found = measured(python, program, str(path), url, *arguments)
             if target == "sqlite":
-                _check_rows(Path(url.removeprefix("sqlite:///")), found[name]["count"])
-    del rows
-    ours = found.get("Sluice, with contract and masks")
-    for name, one in found.items():
-        ratio = (
-            {f"{what}, against Sluice": f"{one[what] / ours[what]:.2f}" for what in ("processor s", "wall s")}
-            if ours
-            else {}
-        )
-        yield {"measure": f"{path.stat().st_size / 1e6:.0f} MB into {target}", "of": name, **_rounded(one), **ratio}
+                _check_rows(Path(url.removeprefix("sqlite:///")), found["count"])
+            first = first or found
+            ratios = {f"{what}, times": round(found[what] / first[what], 2) for what in ("processor s", "wall s")}
+            yield {
+                "measure": f"{path.stat().st_size / 1e6:.0f} MB into {target}",
+                "of": name,
+                **_rounded(found),
+                **ratios,
+            }
 
 
 def _check_rows(file: Path, rows: int) -> None:
@@ -240,8 +238,10 @@ def _check_rows(file: Path, rows: int) -> None:
     file.unlink()
 
 
-def small(target: str, files: int, home: Path) -> dict[str, Any]:
+def small(target: str, files: int, home: Path) -> Iterator[dict[str, Any]]:
     """Many files of ten rows, one after another in one process, as `load_file` takes them."""
+    if not files:
+        return
     folder = home / "small"
     if not folder.exists():
         folder.mkdir()
@@ -254,7 +254,7 @@ def small(target: str, files: int, home: Path) -> dict[str, Any]:
         "files/s": round(files / found["wall s"]),
         "processor ms a file": round(1000 * found["processor s"] / files, 2),
     }
-    return {"measure": f"{files} files of 10 rows into {target}", "of": "Sluice", **_rounded(found), **speed}
+    yield {"measure": f"{files} files of 10 rows into {target}", "of": "Sluice", **_rounded(found), **speed}
 
 
 def _rounded(one: dict[str, Any]) -> dict[str, Any]:
@@ -274,8 +274,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="sluice-bench-", dir=options.directory) as folder:
         home = Path(folder)
         for target in options.targets:
-            taken = list(large(target, options.ways, options.megabytes, home)) if options.megabytes else []
-            for row in [*taken, *([small(target, options.small_files, home)] if options.small_files else [])]:
+            taken = large(target, options.ways, options.megabytes, home) if options.megabytes else iter(())
+            for row in itertools.chain(taken, small(target, options.small_files, home)):
                 rows.append(row)
                 if not options.json:
                     values = " · ".join(

@@ -9,6 +9,7 @@ import pytest
 from flows import folder_report, ingest_file
 from sluice.loading.load import display
 from sluice.loading.reporting.report import BadRows, LoadReport
+from sluice.loading.targets.plan import LoadQuality, PastLoad
 from tests.support.hidden import HOSTILE, hidden_in
 
 
@@ -27,15 +28,19 @@ def published(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return kept
 
 
-def test_what_was_loaded(published: list[str]) -> None:
+def test_what_was_loaded(published: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     hostile = f"{HOSTILE}|[a](http://x)"
     bad = BadRows(1, 2, [{"place": hostile, "column": hostile, "value": hostile, "reason": hostile}])
     column = {"column": hostile, "type": "text", "empty": 0, "empty_share": 0.5, "top": {hostile: 2}}
     report = LoadReport(
         hostile, hostile, "append", 1, bad=bad, columns=[column], evidence={hostile: {"x": hostile}}, notes=[hostile]
     )
-    ingest_file.publish(report)
-    markdown, table = published
+    loads = [PastLoad(hostile, "2026-11-30T08:00", LoadQuality(1, 1, {hostile: share})) for share in (0.0, 0.5)]
+    monkeypatch.setattr(ingest_file, "past_loads", lambda *_: loads)
+    ingest_file.publish(report, "sqlite:///none.db")
+    markdown, table, trend = published
+    assert "50.0%" in trend
+    assert not hidden_in(trend, lines=True)
     assert r"\|\[a\]\(http://x\)" in markdown
     assert not hidden_in(markdown, lines=True)
     assert not hidden_in(table)
