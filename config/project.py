@@ -43,6 +43,9 @@ class ProjectFile(BaseModel):
     flows: tuple[str, ...] | None = None
     """Folders, files and modules with flows, relative to the project's folder or its `src`. Without this key: the
     folder `flows`, if it is there."""
+    deployments: dict[str, Any] = Field(default_factory=dict)
+    """What the deployments of all flows have: `owner`, `tags`, and other keys of `DEPLOYMENT` in a flow's file, which
+    may say something else; `environments` overrides it for one environment."""
     sources: Sources = Field(default_factory=Sources)
     rules: tuple[RuleSpec, ...] = ()
     contracts: tuple[Contract, ...] = ()
@@ -64,6 +67,8 @@ class Project:
     flows: tuple[str, ...] | None = None
     """The folders, files and modules with its flows; None is the folder ``flows``, if it is there."""
     name: str | None = None
+    deployments: Mapping[str, Any] = field(default_factory=dict)
+    """What the deployments of all flows have, as it is written; it is checked with the flows."""
 
     @property
     def contract_sources(self) -> list[str]:
@@ -120,6 +125,11 @@ def _project(document: Document, home: Path, *, contracts_matter: bool = False) 
     ]
     flows = _flows(document, data.get("flows"), problems)
     name = _name(document, data.get("name"), problems)
+    deployments = data.get("deployments") or {}
+    if not isinstance(deployments, dict):
+        problems.append(
+            f"{document.where(('deployments',))}: deployments: {deployments!r} does not fit — write a mapping"
+        )
     folder = _base(path, home) / "contracts"
     problems += contract_problems(document, folder) if contracts_matter else ()
     if problems:
@@ -134,6 +144,7 @@ def _project(document: Document, home: Path, *, contracts_matter: bool = False) 
         contract_folder=folder,
         flows=flows,
         name=name,
+        deployments=deployments,
     )
 
 

@@ -69,14 +69,15 @@ def read_declarations(
     flows: Sequence[str] | None = None,
     where: str = "flows",
     project: str | None = None,
+    template: Options | None = None,
 ) -> Declarations:
     """Import every file with flows in ``root``, each in a process of its own, and take its deployments.
 
     ``flows`` names folders, files and modules; without it the folder ``flows`` is meant, if it is there. Files and
     folders whose name begins with ``_`` or ``.`` are not looked at; in the folders below, neither are files without a
-    flow. The deployments are those for ``environment``, and have a tag with the name of the ``project``; all
-    environments are checked. Raises `ConfigError` with every problem of every file, each as
-    ``file:line: DEPLOYMENT.key: what is wrong — the fix``, or as ``where: …`` for one of ``flows``.
+    flow. The deployments are those for ``environment``, and have a tag with the name of the ``project``, and what the
+    ``template`` says and their own file does not; all environments are checked. Raises `ConfigError` with every problem
+    of every file, each as ``file:line: DEPLOYMENT.key: what is wrong — the fix``, or ``where: …`` for one of ``flows``.
     """
     problems: list[str] = []
     files: list[FlowFile] = []
@@ -99,7 +100,9 @@ def read_declarations(
         options, faults = _options(file, ours)
         problems += faults
         if not faults:
-            found += [_declared(file, one, options[environment], root, project) for one in ours]
+            found += [
+                _declared(file, one, options[environment].over(template or Options()), root, project) for one in ours
+            ]
     if problems:
         raise ConfigError(*sorted(problems, key=_place))
     return Declarations(root, tuple(found), tuple(notes), unusable, project)
@@ -198,7 +201,7 @@ def _declared(file: FlowFile, one: FoundFlow, options: Options, root: Path, proj
         "entrypoint": file.code.entrypoint(root, one.attribute),
         "version": hashlib.sha256(file.source).hexdigest()[:12],
         "description": options.description or one.description,
-        "tags": sorted({OWN_TAG, *([f"{PROJECT_TAG}{project}"] if project else []), *options.tags}),
+        "tags": sorted({OWN_TAG, *_own_tags(options, project), *options.tags}),
         "parameters": options.parameters,
         "parameter_openapi_schema": one.schema,
         "enforce_parameter_schema": True,
@@ -212,6 +215,11 @@ def _declared(file: FlowFile, one: FoundFlow, options: Options, root: Path, proj
         strategy = {"wait": "ENQUEUE", "cancel": "CANCEL_NEW"}[options.on_concurrency_limit]
         body["concurrency_options"] = {"collision_strategy": strategy}
     return DeclaredDeployment(one.name, body, f"{file.path}:{one.line}")
+
+
+def _own_tags(options: Options, project: str | None) -> list[str]:
+    named = ((PROJECT_TAG, project), ("owner:", options.owner))
+    return [f"{prefix}{name}" for prefix, name in named if name]
 
 
 def _place(problem: str) -> tuple[str, int]:

@@ -10,7 +10,9 @@ from typing import Any, Final
 
 from config.project import Project, project_root
 from config.settings import Settings
+from events.errors import ConfigError
 from services.deployments.declared import Declarations, read_declarations
+from services.deployments.options import ENVIRONMENTS, Options, template_for
 from services.deployments.plan import PROJECT_LABEL, PlanStep, RegisteredDeployment, make_plan
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.deployments import PAGE, all_bodies, flow_names, register, remove
@@ -44,10 +46,27 @@ def declare(settings: Settings, project: Project | None) -> Declarations:
     root = project_root(settings.config)
     if project is None:
         return read_declarations(root, environment=str(settings.env))
-    where = f"{project.document.where(('flows',))}: flows"
-    return read_declarations(
-        root, environment=str(settings.env), flows=project.flows, where=where, project=project.name
-    )
+    problems: dict[str, None] = {}
+    templates: dict[str, Options] = {}
+    for environment in ENVIRONMENTS:
+        templates[environment], said = template_for(
+            project.deployments, environment, lambda key: project.document.where(("deployments", *key))
+        )
+        problems |= dict.fromkeys(said)
+    try:
+        declarations = read_declarations(
+            root,
+            environment=str(settings.env),
+            flows=project.flows,
+            where=f"{project.document.where(('flows',))}: flows",
+            project=project.name,
+            template=templates[str(settings.env)],
+        )
+    except ConfigError as error:
+        raise ConfigError(*problems, *error.problems) from None
+    if problems:
+        raise ConfigError(*problems)
+    return declarations
 
 
 async def plan_deployments(prefect: PrefectApi, redis: AsyncRedis, declarations: Declarations) -> DeploymentPlan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import zoneinfo
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
@@ -102,6 +102,15 @@ class Options(BaseModel):
     folders: tuple[Annotated[str, AfterValidator(_folder)], ...] = ()
     """Where its runs may open files besides the watched folders; see `sluice.open_file`."""
     job_variables: Annotated[dict[str, Any], AfterValidator(_job_variables)] = Field(default_factory=dict)
+    owner: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    """Who answers for it: shown as the tag ``owner:…``."""
+
+    def over(self, template: Options) -> Options:
+        """These options, and those of the template that they say nothing of; tags and job variables of both."""
+        said = {name: getattr(self, name) for name in self.model_fields_set}
+        said["tags"] = tuple(dict.fromkeys((*template.tags, *self.tags)))
+        said["job_variables"] = {**template.job_variables, **self.job_variables}
+        return template.model_copy(update=said)
 
     def variables(self) -> dict[str, Any]:
         """The deployment's job variables."""
@@ -139,6 +148,30 @@ def options_for(
     faults = list(option_faults(values))
     wrong = {fault[0][0] for fault in faults}
     return Options(**{key: value for key, value in values.items() if key not in wrong}), faults, own
+
+
+OF_ONE_FLOW: Final = frozenset({"cron", "description", "interval_seconds", "parameters", "paused"})
+
+
+def template_for(
+    given: Mapping[str, Any], environment: str, where: Callable[[KeyPath], str]
+) -> tuple[Options, list[str]]:
+    """What the project file says under ``deployments`` for all flows, and what is wrong with it."""
+    problems = []
+    environments = given.get("environments", {})
+    for name, values in environments.items() if isinstance(environments, dict) else [(None, environments)]:
+        if name not in ENVIRONMENTS or not isinstance(values, dict):
+            shown = f"there are {', '.join(ENVIRONMENTS)}, each with a mapping"
+            problems.append(f"{where(('environments',))}: environments: {name or values!r} does not fit — {shown}")
+    sound, faults, own = options_for(given, environment)
+    for key, what in faults:
+        inside = ("environments", environment, *key) if key and key[0] in own else key
+        problems.append(f"{where(inside)}: deployments.{'.'.join(map(str, inside))}: {what}")
+    problems += [
+        f"{where((name,))}: deployments.{name}: each flow has its own — write it in DEPLOYMENT of its file"
+        for name in sorted(sound.model_fields_set & OF_ONE_FLOW)
+    ]
+    return sound, problems
 
 
 def option_faults(values: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
