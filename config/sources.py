@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -18,8 +18,12 @@ from pydantic import (
 
 from config.paths import PathTemplate, check_data_name, check_folder_name, check_path_glob
 from events.errors import RejectedEvent
-from events.event import FILE_ARRIVED, Attribute, is_own_type
+from events.event import FILE_ARRIVED, RESUME, Attribute, is_own_type
 from events.untrusted_json import refuse_hydration
+
+EVENTS: Final = "sluice.events"
+DEFAULT_TRIM_SECONDS: Final = 86_400.0
+"""How long acknowledged entries stay in the streams that Sluice itself opens."""
 
 PositiveSeconds = Annotated[float, Field(gt=0)]
 
@@ -203,3 +207,14 @@ class Sources(BaseModel):
     files: dict[str, FilesSource] = Field(default_factory=dict)
     redis: dict[str, RedisSource] = Field(default_factory=dict)
     http: dict[str, HttpSource] = Field(default_factory=dict)
+
+    def redis_with_defaults(self) -> dict[str, RedisSource]:
+        """The Redis sources, with `sluice.resume` and `sluice.events` (channel and stream) unless others take them."""
+        found = dict(self.redis)
+        if not any(source.carries == "signals" for source in self.redis.values()):
+            found[RESUME] = RedisSource(
+                channel=RESUME, stream=RESUME, carries="signals", trim_after_seconds=DEFAULT_TRIM_SECONDS
+            )
+        if not any(EVENTS in (source.channel, source.stream) for source in self.redis.values()):
+            found[EVENTS] = RedisSource(channel=EVENTS, stream=EVENTS, trim_after_seconds=DEFAULT_TRIM_SECONDS)
+        return found

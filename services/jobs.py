@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 
@@ -14,7 +15,7 @@ def execute_run(run_id: str, state_id: str) -> dict[str, Any]:
     from services.executor.pool.single_run import execute
 
     del state_id  # it names the job; Prefect is asked for the state of the moment
-    return execute(run_id)
+    return asdict(execute(run_id))
 
 
 def apply_signal(signal_id: str) -> None:

@@ -67,6 +67,21 @@ class Strays:
         return {process.pid for process in _children()}
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether the process is stopped by a signal (SIGSTOP); one that a debugger traces is in another state."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    except psutil.Error:
+        return False
+
+
+def kill_all(pids: Iterable[int]) -> None:
+    """SIGKILL each of the processes that is still there."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def reap_orphans(own: Collection[int]) -> None:
     """Collect the adopted children that have ended; ``own`` are those that somebody else waits for."""
     for child in _children():

@@ -15,7 +15,8 @@ from services.deployments.declared import Declarations, read_declarations
 from services.deployments.options import ENVIRONMENTS, Options, template_for
 from services.deployments.plan import PROJECT_LABEL, PlanStep, RegisteredDeployment, make_plan
 from services.prefect_api.client import PrefectApi
-from services.prefect_api.deployments import PAGE, all_bodies, flow_names, register, remove
+from services.prefect_api.deployments import all_bodies, flow_names, register, remove
+from services.prefect_api.runs import PAGE
 from services.store.connection import AsyncRedis
 from services.store.installation import check_project_name, claim_project_name, installation_id
 from services.store.runs.registered_files import RegisteredFile, forget, remember

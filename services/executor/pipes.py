@@ -1,4 +1,7 @@
-"""JSON lines between the executor's processes: over pipes within a slot, over a Unix socket to the role's process."""
+"""Sends messages between the executor's processes: over pipes within a slot, over a Unix socket to the role's process.
+
+Each message is a line: the name of its type, and its fields as JSON.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,43 @@ import json
 import os
 import select
 import socket
-from typing import Any, Final, TypeAlias
+import time
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Final
 
-Message: TypeAlias = dict[str, Any]
+from pydantic import TypeAdapter
+
+from services.executor.messages import Message
 
 _CHUNK: Final = 65_536
+_KINDS: Final[Mapping[str, type]] = {kind.__name__: kind for kind in Message.__args__}
+
+
+@cache
+def _adapter(name: str) -> TypeAdapter[Any]:
+    return TypeAdapter(_KINDS[name])
+
+
+def prepare() -> None:
+    """Build now what each kind of message needs; a fork inherits it."""
+    for name in _KINDS:
+        _adapter(name)
+
+
+def to_line(message: Message) -> bytes:
+    """Return the message as a line; the inverse of `from_line`."""
+    name = type(message).__name__
+    # Not pydantic's JSON: names of files and variables may be no valid Unicode, which Python's JSON escapes.
+    fields = _adapter(name).dump_python(message, mode="json")
+    return f"{name} {json.dumps(fields)}\n".encode()
+
+
+def from_line(line: bytes) -> Message:
+    """Return the message of a line, with or without its end; raises `KeyError` or `ValueError` for anything else."""
+    name, _, fields = line.partition(b" ")
+    message: Message = _adapter(name.decode()).validate_python(json.loads(fields))
+    return message
 
 
 class PipeLines:
@@ -33,12 +68,23 @@ class PipeLines:
             self.ended = True
             return []
         *lines, self._rest = (self._rest + chunk).split(b"\n")
-        return [json.loads(line) for line in lines]
+        return [from_line(line) for line in lines]
+
+    def read_all(self, *, within_seconds: float) -> list[Message]:
+        """Return the messages until the descriptor ends, or those of the next ``within_seconds``."""
+        messages: list[Message] = []
+        deadline = time.monotonic() + within_seconds
+        while not self.ended and (left := deadline - time.monotonic()) > 0:
+            if select.select([self.descriptor], [], [], left)[0]:
+                messages += self.read()
+        return messages
 
 
 def write(descriptor: int, message: Message) -> None:
     """Write one message; short ones (under a pipe's 4096 bytes) arrive whole even with several writers."""
-    os.write(descriptor, json.dumps(message).encode() + b"\n")
+    line = to_line(message)
+    while line:
+        line = line[os.write(descriptor, line) :]
 
 
 class Link:
@@ -80,19 +126,17 @@ class Link:
             raise ValueError(msg)
         return self._socket.fileno()
 
-    def send(self, **message: Any) -> None:
+    def send(self, message: Message) -> None:
         """Send a message to the role's process; does nothing when it has ended."""
         if self._socket is not None:
             try:
-                self._socket.sendall(json.dumps(message).encode() + b"\n")
+                self._socket.sendall(to_line(message))
             except OSError:
                 self.close()
 
-    def receive(self, timeout_seconds: float = 0.0) -> list[Message]:
-        """Return the messages of the role's process, waiting at most ``timeout_seconds`` for the first."""
-        if self._socket is None or self._lines is None:
-            return []
-        if not select.select([self._socket], [], [], timeout_seconds)[0]:
+    def receive(self) -> list[Message]:
+        """Return the messages of the role's process that have arrived."""
+        if self._socket is None or self._lines is None or not select.select([self._socket], [], [], 0)[0]:
             return []
         messages = self._lines.read()
         if self._lines.ended:

@@ -1,11 +1,16 @@
-"""Describes how a process ended."""
+"""How runs end that do not end by themselves, and how their processes ended."""
 
 from __future__ import annotations
 
 import os
 import signal
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
+
+FINALIZER_SECONDS: Final = 120.0
+"""Time limit for the hooks of a crashed or cancelled run."""
 
 _MEANINGS: Final = {
     signal.SIGKILL: "it was killed from outside (SIGKILL), by a person or by the system when memory ran out",
@@ -19,6 +24,28 @@ _MEANINGS: Final = {
     signal.SIGXCPU: "it used up its processor time limit (SIGXCPU)",
     signal.SIGHUP: "its terminal went away (SIGHUP)",
 }
+
+
+class EndReason(StrEnum):
+    """What a run is set to that does not end by itself."""
+
+    CRASHED = "crashed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed-out"
+    HANDED_BACK = "handed-back"
+    """Scheduled again, to start from its top here or elsewhere."""
+    OVERTAKEN = "overtaken"
+    """Somebody else ended, deleted or rescheduled the run, so its process is stopped and the run's state stays."""
+    LOST = "lost"
+    """Its machine or its slot ended: Crashed, or scheduled again where the deployment has ``on_lost: restart``."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """How a run ends that does not end by itself, and the message of its final state."""
+
+    reason: EndReason
+    message: str
 
 
 def describe_exit(status: int, *, oom_kills: int = 0) -> str:

@@ -1,32 +1,38 @@
-"""The orders to a slot that follow from a run's state in Prefect."""
+"""The orders to a slot that follow from its run's state in Prefect."""
 
 from __future__ import annotations
 
-from services.executor.pipes import Message
-from services.prefect_api.run_calls import SUSPENDED, Stopped
+from services.executor.messages import CancelRun, Intent, Order, RunOvertaken, SuspendRun
+from services.prefect_api.client import connect
+from services.prefect_api.run_calls import SUSPENDED, stopped
+from services.prefect_api.runs import StateChange
 
 
-def order_for(stopped: Stopped) -> Message | None:
+def order_for(change: StateChange) -> Order | None:
     """Return the order to the run's slot; None where its process is to go on."""
-    occurred = stopped.occurred.isoformat() if stopped.occurred is not None else None
-    of = {"run": stopped.run_id, "state": stopped.state_id, "occurred": occurred}
-    match stopped.state_type:
+    match change.state_type:
         case "CANCELLING":
-            return {"do": "cancel", **of}
-        case "PAUSED":
-            return {"do": "suspend", **of} if stopped.state_name == SUSPENDED else None
-        case "RUNNING" | "PENDING":
+            return CancelRun(change.run_id)
+        case "PAUSED" if change.state_name == SUSPENDED and change.state_id is not None:
+            return SuspendRun(change.run_id, change.state_id, change.occurred)
+        case "PAUSED" | "RUNNING" | "PENDING":
             return None
         case _:
-            intent = "reschedule" if stopped.state_type == "SCHEDULED" else "cancel"
-            return {"do": "overtaken", **of, "why": _why(stopped), "intent": intent}
+            intent: Intent = "reschedule" if change.state_type == "SCHEDULED" else "cancel"
+            return RunOvertaken(change.run_id, change.state_id, change.occurred, _why(change), intent)
 
 
-def _why(stopped: Stopped) -> str:
-    if stopped.state_id is None:
+async def read_order(run_id: str) -> Order | None:
+    """Read the run's state and return the order that follows. Raises what `PrefectApi.request` raises."""
+    async with connect() as api:
+        for change in await stopped(api, [run_id]):
+            return order_for(change)
+    return None
+
+
+def _why(change: StateChange) -> str:
+    if change.state_id is None:
         return "The run was deleted while it was being executed; its process was stopped."
-    if stopped.state_type == "SCHEDULED":
-        return (
-            f"The run was scheduled anew ({stopped.state_name}) while it was being executed; its process was stopped."
-        )
-    return f"The run was set to {stopped.state_name} from outside while it was being executed; its process was stopped."
+    if change.state_type == "SCHEDULED":
+        return f"The run was scheduled anew ({change.state_name}) while it was being executed; its process was stopped."
+    return f"The run was set to {change.state_name} from outside while it was being executed; its process was stopped."

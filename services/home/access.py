@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from config.settings import Settings
+from events.errors import ConfigError
 from services.home.home import Home, RunningInstallation
 
 
@@ -60,3 +61,17 @@ def find_access(settings: Settings) -> Access:
         api_token=settings.api.token or (running.api_token if running else None),
         running=running,
     )
+
+
+def required_token(settings: Settings) -> str | None:
+    """What the API asks its callers for; None if it is open. Raises `ConfigError` where each instance must be told."""
+    if settings.api.token:
+        return settings.api.token
+    if settings.open:
+        return None
+    if settings.env != "development":
+        raise ConfigError(
+            f"SLUICE_API__TOKEN is not set, and outside development (SLUICE_ENV is {settings.env}) the API wants one:"
+            " set the same on every instance, for example to what `openssl rand -hex 24` prints"
+        )
+    return Home(settings.home).credentials().api_token

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import structlog
@@ -16,6 +16,9 @@ from services.store.events.finished_events import FINISHED
 from services.store.events.journal import STREAM
 from services.store.lease import Lease
 from services.store.retention import forget_histories, prune_indices, relieve, trim_stream
+from services.store.rules.parked_events import ParkedEvents
+from services.store.rules.windows import WindowStore
+from services.store.runs.dispatch_queues import DispatchQueues
 
 LEASE_SECONDS: Final = 60.0
 TURN_SECONDS: Final = 10.0
@@ -29,20 +32,20 @@ log = structlog.get_logger()
 
 
 class RetentionJob:
-    """Deletes what is past its retention, in the router that holds the lease. ``needed``: positions still in use."""
+    """Deletes what is past its retention, in the router that holds the lease, and nothing that a store still needs."""
 
     def __init__(
         self,
         *,
         redis: AsyncRedis,
-        needed: Callable[[], Awaitable[Sequence[str]]],
+        stores: Sequence[DispatchQueues | WindowStore | ParkedEvents],
         lease: Lease,
         journal: JournalSettings,
         history: HistorySettings,
         turn_seconds: float = TURN_SECONDS,
     ) -> None:
         self._redis = redis
-        self._needed = needed
+        self._stores = stores
         self._lease = lease
         self._journal = journal
         self._history = history
@@ -69,6 +72,10 @@ class RetentionJob:
         finally:
             if holding:
                 await asyncio.wait_for(self._lease.release(), 1)
+
+    async def _needed(self) -> list[str]:
+        """Return the positions of the journal that the stores still need."""
+        return [position for store in self._stores for position in await store.oldest_positions()]
 
     async def tidy(self, *, indices: bool = True) -> None:
         """One turn."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote
 
 from events.errors import NotFound
 from services.prefect_api.client import PrefectApi
-
-PAGE: Final = 200
+from services.prefect_api.runs import PAGE, is_retrying
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +88,7 @@ async def due(api: PrefectApi, deployment_ids: Sequence[str], *, before: datetim
             scheduled=datetime.fromisoformat(run["next_scheduled_start_time"]),
         )
         for run in found
-        # Between two tries of a flow with retries, the run is scheduled too, but for its own process.
-        if (run["state_name"], run["empirical_policy"].get("retry_type")) != ("AwaitingRetry", "in_process")
+        if not is_retrying(run["state_name"], run["empirical_policy"].get("retry_type"))
     ]
 
 

@@ -1,10 +1,12 @@
-"""Prefect's event stream: state changes as they happen, and Sluice's own events on the runs' pages."""
+"""Prefect's events: following the states of runs, and Sluice's own events on the runs' pages."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -15,7 +17,10 @@ from prefect.events.clients import get_events_subscriber
 from prefect.events.filters import EventFilter, EventNameFilter, EventResourceFilter
 from prefect.events.schemas.events import ResourceSpecification
 
+from events.errors import Backpressure, SluiceError, TransientError
+from services.common.backoff import Backoff, heed_cancellation
 from services.prefect_api.client import PrefectApi
+from services.prefect_api.runs import StateChange
 
 _TAG: Final = "prefect.tag."
 _DEPLOYMENT: Final = "prefect.deployment."
@@ -24,41 +29,89 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class StateChange:
-    """A flow run entered a state. ``state_type`` is Prefect's (SCHEDULED, PAUSED, …), ``state_name`` its label."""
-
-    run_id: str
-    state_id: str
-    state_type: str
-    state_name: str
-    occurred: datetime
-    deployment_id: str | None
-    tags: tuple[str, ...]
-    message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Connected:
     """The subscription is (again) live; whatever happened before must be found by polling."""
 
 
+class StateFeed(ABC):
+    """Follows the states of flow runs: events tell at once, a poll finds what they did not tell.
+
+    The events come over Prefect's websocket, at least once, in order for one run, and may be missing after a gap. So
+    the poll runs at once after each (re)connection, after a state that could not be handled, and every
+    ``poll_seconds``.
+    """
+
+    def __init__(self, *, doing: str, poll_seconds: float, state_types: Collection[str] = ()) -> None:
+        """``doing`` describes the poll in the log; ``state_types``, if any, narrows what the server sends."""
+        self._state_types = state_types
+        self._poll_seconds = poll_seconds
+        self._polls = Backoff(doing, first_seconds=0.5, longest_seconds=10)
+        self._gap = asyncio.Event()
+        self.connected = False
+        """Whether Prefect has been reached by websocket."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the last poll failed."""
+        return self._polls.trouble
+
+    @abstractmethod
+    async def changed(self, change: StateChange) -> None:
+        """Handle a state. On `TransientError` and `Backpressure` a poll follows, which must find it."""
+
+    @abstractmethod
+    async def poll(self, *, gap: bool) -> None:
+        """Find what was not told; ``gap``: events may be missing since the last poll. Repeated on a `SluiceError`."""
+
+    async def follow(self) -> None:
+        """Receive and poll until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._receive())
+            tasks.create_task(self._poll_for_ever())
+
+    async def _receive(self) -> None:
+        async for change in state_changes(state_types=self._state_types):
+            heed_cancellation()
+            if isinstance(change, Connected):
+                self.connected = True
+                self._gap.set()
+                continue
+            try:
+                await self.changed(change)
+            except (TransientError, Backpressure):
+                if self.trouble is None:  # else a poll follows anyway
+                    self._gap.set()
+
+    async def _poll_for_ever(self) -> None:
+        gap = True
+        while True:
+            self._gap.clear()
+            pause = self._poll_seconds
+            try:
+                await self.poll(gap=gap)
+                self._polls.worked()
+            except SluiceError as error:
+                pause = self._polls.failed(error)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._gap.wait(), pause)
+            heed_cancellation()
+            gap = self._gap.is_set() or self.trouble is not None
+
+
 async def state_changes(
     *,
-    state_names: Sequence[str] = (),
-    state_types: Sequence[str] = (),
+    state_types: Collection[str] = (),
     backoff_seconds: float = 0.2,
     max_backoff_seconds: float = 10.0,
 ) -> AsyncIterator[StateChange | Connected]:
     """Flow-run state changes as Prefect publishes them, for ever; `Connected` stands before the first and after a gap.
 
-    ``state_names`` narrows by the state's *name* (events are called after it), ``state_types`` by its type; what is
-    ruled out is not even sent by the server. At least once, in order for one run, no promise across a gap:
-    the caller polls after each `Connected`. Tags are those of the run's creation, as Prefect caches them.
+    ``state_types`` narrows by the state's type; what is ruled out is not even sent by the server. Tags are those of the
+    run's creation, as Prefect caches them.
     """
-    names = EventNameFilter(name=[f"prefect.flow-run.{name}" for name in state_names])
-    types = ResourceSpecification(root={"prefect.state-type": list(state_types)}) if state_types else None
+    types = ResourceSpecification(root={"prefect.state-type": sorted(state_types)}) if state_types else None
     narrowed = EventFilter(
-        event=names if state_names else EventNameFilter(prefix=["prefect.flow-run."]),
+        event=EventNameFilter(prefix=["prefect.flow-run."]),
         resource=EventResourceFilter(id_prefix=["prefect.flow-run."], labels=types),
     )
     wait = backoff_seconds

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,10 +11,9 @@ from events.errors import NotFound, RejectedEvent
 from events.suggest import did_you_mean
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.deployments import read_by_name, without_work_pool
-from services.prefect_api.runs import FINAL_TYPES
+from services.prefect_api.runs import FINAL_TYPES, PAGE, StateChange, is_retrying, state_of
 from sluice.display import visible
 
-PAGE: Final = 200
 MANY: Final = 10_000
 SUSPENDED: Final = "Suspended"
 CLAIMED: Final = "Claimed by "
@@ -26,26 +24,15 @@ TYPES: Final = frozenset(
 LEVELS: Final = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
 
 
-@dataclass(frozen=True, slots=True)
-class Stopped:
-    """A run that entered a state in which it has no process, or is to have none; no state: it was deleted."""
-
-    run_id: str
-    state_id: str | None
-    occurred: datetime | None
-    state_type: str
-    state_name: str
-
-
-async def stopped(api: PrefectApi, run_ids: Sequence[str]) -> list[Stopped]:
+async def stopped(api: PrefectApi, run_ids: Sequence[str]) -> list[StateChange]:
     """Which of the runs are cancelled, suspended, over, scheduled again for another process, or deleted."""
-    found: list[Stopped] = []
+    found: list[StateChange] = []
     for start in range(0, len(run_ids), PAGE):
         found += await _stopped(api, run_ids[start : start + PAGE])
     return found
 
 
-async def _stopped(api: PrefectApi, run_ids: Sequence[str]) -> list[Stopped]:
+async def _stopped(api: PrefectApi, run_ids: Sequence[str]) -> list[StateChange]:
     ids = {"id": {"any_": list(run_ids)}}
     # Not whole runs of all of them: most are running or paused, and writing them out keeps the server from other work.
     there = await api.request("POST", "/flow_runs/count", json={"flow_runs": ids})
@@ -56,29 +43,20 @@ async def _stopped(api: PrefectApi, run_ids: Sequence[str]) -> list[Stopped]:
     }
     rows = await api.request("POST", "/flow_runs/filter", json={"flow_runs": {**ids, "state": without_process}})
     found = [
-        Stopped(
-            run_id=run["id"],
-            state_id=run["state_id"],
-            occurred=datetime.fromisoformat(run["state"]["timestamp"]),
-            state_type=run["state_type"],
-            state_name=run["state_name"],
-        )
-        for run in rows
-        # Between two tries of a flow with retries, the run is scheduled for its own process.
-        if (run["state_name"], run["empirical_policy"].get("retry_type")) != ("AwaitingRetry", "in_process")
+        state_of(row) for row in rows if not is_retrying(row["state_name"], row["empirical_policy"].get("retry_type"))
     ]
     if there < len(run_ids):
-        found += await _deleted(api, sorted(set(run_ids) - {run["id"] for run in rows}))
+        found += await _deleted(api, sorted(set(run_ids) - {row["id"] for row in rows}))
     return found
 
 
-async def _deleted(api: PrefectApi, run_ids: Sequence[str]) -> list[Stopped]:
+async def _deleted(api: PrefectApi, run_ids: Sequence[str]) -> list[StateChange]:
     gone = []
     for run_id in run_ids:
         try:
             await api.request("GET", f"/flow_runs/{run_id}")
         except NotFound:
-            gone.append(Stopped(run_id, None, None, "DELETED", "Deleted"))
+            gone.append(StateChange(run_id, None, "DELETED", "Deleted", datetime.now(UTC)))
     return gone
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from services.prefect_api.runs import FINAL_TYPES
 from sluice.protocol import DEADLINE, IN_PROCESS, KEYS, NEED, REMINDER, SINCE, WAIT, entry_of, keys_of, verdict_key
 
 PROJECT_TAG: Final = "sluice-project:"
 """Before the name of the project that a run belongs to; its deployment has the tag."""
-FINAL: Final = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class RunView:
     @property
     def final(self) -> bool:
         """Whether it has ended."""
-        return self.state_type in FINAL
+        return self.state_type in FINAL_TYPES
 
     @property
     def ours(self) -> bool:

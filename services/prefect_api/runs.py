@@ -1,11 +1,12 @@
-"""What Prefect says of flow runs: their present states, by id or since a time."""
+"""The states of flow runs in Prefect: what is known of one at a moment, by id or since a time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from services.prefect_api.client import PrefectApi
 
@@ -13,24 +14,50 @@ FINAL_TYPES: Final = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 PAGE: Final = 200
 """Prefect's own limit on one answer."""
 
+COMMIT_SECONDS: Final = 3.0
+"""Prefect publishes a state before its transaction is committed: after this time it is, or never will be."""
+COMMIT_PAUSES: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
+"""Pauses, in seconds, before each reading of what may not be committed yet."""
+
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
-class RunNow:
-    """A flow run's present state."""
+class StateChange:
+    """A flow run entered a state. ``state_type`` is Prefect's (SCHEDULED, PAUSED, …), ``state_name`` its label."""
 
     run_id: str
+    state_id: str | None
+    """None for a run that was deleted, whose state type is ``DELETED``."""
     state_type: str
     state_name: str
-    message: str
-    at: datetime
+    occurred: datetime
+    message: str = ""
+    deployment_id: str | None = None
+    tags: tuple[str, ...] = ()
 
 
-async def states_of(api: PrefectApi, run_ids: Sequence[str]) -> list[RunNow]:
+def is_retrying(state_name: str | None, retry_type: str | None) -> bool:
+    """Whether a scheduled run is between two attempts in its own process, rather than to be started."""
+    return state_name == "AwaitingRetry" and retry_type == "in_process"
+
+
+async def committed(read: Callable[[], Awaitable[T | None]]) -> T | None:
+    """Return the first result of ``read`` that is not None; None if there is none within about two seconds."""
+    for pause in COMMIT_PAUSES:
+        found = await read()
+        if found is not None:
+            return found
+        await asyncio.sleep(pause)
+    return await read()
+
+
+async def states_of(api: PrefectApi, run_ids: Sequence[str]) -> list[StateChange]:
     """The present states of at most 200 runs; a run that Prefect does not know is missing."""
     rows = await api.request(
         "POST", "/flow_runs/filter", once=True, json={"flow_runs": {"id": {"any_": list(run_ids)}}, "limit": PAGE}
     )
-    return [_run_now(row) for row in rows]
+    return [state_of(row) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +67,7 @@ class News:
     A run in neither waits for something.
     """
 
-    moved: Sequence[RunNow]
+    moved: Sequence[StateChange]
     gone: Sequence[str]
 
 
@@ -55,7 +82,7 @@ async def news_of(api: PrefectApi, run_ids: Sequence[str]) -> News:
     rows = await api.request(
         "POST", "/flow_runs/filter", once=True, json={"flow_runs": {**ids, "state": moving}, "limit": PAGE}
     )
-    moved = [_run_now(row) for row in rows]
+    moved = [state_of(row) for row in rows]
     if there >= len(run_ids):
         return News(moved, ())
     silent = set(run_ids) - {now.run_id for now in moved}
@@ -63,9 +90,9 @@ async def news_of(api: PrefectApi, run_ids: Sequence[str]) -> News:
     return News([*moved, *others], sorted(silent - {now.run_id for now in others}))
 
 
-async def ended_since(api: PrefectApi, since: datetime, *, tag: str) -> list[RunNow]:
+async def ended_since(api: PrefectApi, since: datetime, *, tag: str) -> list[StateChange]:
     """Every run with ``tag`` that ended at or after ``since``, by Prefect's clock."""
-    found: list[RunNow] = []
+    found: list[StateChange] = []
     while True:
         body = {
             "flow_runs": {
@@ -78,17 +105,21 @@ async def ended_since(api: PrefectApi, since: datetime, *, tag: str) -> list[Run
             "offset": len(found),
         }
         rows = await api.request("POST", "/flow_runs/filter", once=True, json=body)
-        found += [_run_now(row) for row in rows]
+        found += [state_of(row) for row in rows]
         if len(rows) < PAGE:
             return found
 
 
-def _run_now(row: dict[str, Any]) -> RunNow:
-    state = row["state"] or {"type": "PENDING", "timestamp": row["created"]}
-    return RunNow(
+def state_of(row: dict[str, Any]) -> StateChange:
+    """The present state of a run as Prefect's API answers it."""
+    state = row["state"] or {"id": None, "type": "PENDING", "timestamp": row["created"]}
+    return StateChange(
         run_id=row["id"],
+        state_id=state["id"],
         state_type=state["type"],
         state_name=state.get("name") or "",
+        occurred=datetime.fromisoformat(state["timestamp"]),
         message=state.get("message") or "",
-        at=datetime.fromisoformat(state["timestamp"]),
+        deployment_id=row["deployment_id"],
+        tags=tuple(row["tags"]),
     )

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
 
 from events.errors import NotFound, RejectedEvent
-from services.prefect_api.client import PrefectApi
+
+if TYPE_CHECKING:
+    from services.prefect_api.client import PrefectApi
 
 _DISABLED: Final = "CSRF protection is disabled"
 
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """Of a server that knows neither of the two, the answers are no and none."""
+    """A server that knows neither of the two has no tokens and no storage."""
 
     csrf: bool
     """Whether each client must ask for a token before it may change anything."""
-    result_storage: str | None
-    """The id of the block in which results go where nothing else is said."""
+    result_storage: UUID | None
+    """The block in which results are stored where nothing else is said."""
+    at: float
+    """The moment before the server was asked, on this machine's monotonic clock."""
 
 
 async def read_server_options(api: PrefectApi, *, client: str) -> ServerOptions:
@@ -26,7 +32,8 @@ async def read_server_options(api: PrefectApi, *, client: str) -> ServerOptions:
 
     Raises what `PrefectApi.request` raises.
     """
-    return ServerOptions(csrf=await _csrf(api, client), result_storage=await _result_storage(api))
+    at = time.monotonic()
+    return ServerOptions(csrf=await _csrf(api, client), result_storage=await _result_storage(api), at=at)
 
 
 async def _csrf(api: PrefectApi, client: str) -> bool:
@@ -41,10 +48,10 @@ async def _csrf(api: PrefectApi, client: str) -> bool:
     return True
 
 
-async def _result_storage(api: PrefectApi) -> str | None:
+async def _result_storage(api: PrefectApi) -> UUID | None:
     try:
         found = await api.request("GET", "/admin/storage")
     except NotFound:
         return None
     storage = found.get("default_result_storage_block_id")
-    return str(storage) if storage else None
+    return UUID(storage) if storage else None

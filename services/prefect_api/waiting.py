@@ -12,7 +12,8 @@ from typing import Any, Final
 from events.errors import NotFound, RejectedEvent, TransientError
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.refusals import explained, names_another_wait
-from services.prefect_api.run_view import FINAL, PROJECT_TAG, RunView, Stay, view
+from services.prefect_api.run_view import PROJECT_TAG, RunView, Stay, view
+from services.prefect_api.runs import FINAL_TYPES
 from sluice.display import visible
 from sluice.protocol import (
     AWAITS,
@@ -155,7 +156,7 @@ class WaitingRuns:
             case _:
                 state = answer.get("state") or {}
                 reason = await self._explained(run, value, reason or f"Prefect answered {answer['status']}")
-                return RefusedAnswer(reason, ended=state.get("type") in FINAL)
+                return RefusedAnswer(reason, ended=state.get("type") in FINAL_TYPES)
 
     async def end_wait(self, run: RunView, verdict: Mapping[str, Any], message: str) -> Resumed | Undone:
         """Let a run of `sluice.wait_for_signal` go on without an answer; it finds ``verdict`` and acts on it.
@@ -194,7 +195,7 @@ class WaitingRuns:
         Prefect replaces all tags of a run at once: a run that waits again by then gets its own back.
         """
         found = await self._api.request("GET", f"/flow_runs/{run_id}", once=True)
-        without_process = FINAL | _TO_START
+        without_process = FINAL_TYPES | _TO_START
         if view(found).state_type not in without_process or not any(tag.startswith(AWAITS) for tag in found["tags"]):
             return
         await self._set_tags(run_id, with_awaits(found["tags"], ()))

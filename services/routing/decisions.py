@@ -93,7 +93,7 @@ class EventDecider:
         *,
         judge: Judge,
         dead_letters: DeadLetters,
-        submit_signal: Callable[[ResumeSignal], Awaitable[None]],
+        submit_signal: Callable[[ResumeSignal], Awaitable[object]],
         windows: RuleWindows | None,
         poison_check: PoisonCheck | None,
     ) -> None:

@@ -49,7 +49,7 @@ class Router:
         handover: EventTransitions,
         parked: ParkedEvents,
         dead_letters: DeadLetters,
-        submit_signal: Callable[[ResumeSignal], Awaitable[None]],
+        submit_signal: Callable[[ResumeSignal], Awaitable[object]],
         windows: RuleWindows | None = None,
         poison_check: PoisonCheck | None = None,
     ) -> None:

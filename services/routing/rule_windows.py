@@ -62,7 +62,7 @@ class RuleWindows:
         journal: Journal,
         transitions: EventTransitions,
         dead_letters: DeadLetters,
-        submit_signal: Callable[[ResumeSignal], Awaitable[None]],
+        submit_signal: Callable[[ResumeSignal], Awaitable[object]],
     ) -> None:
         self._rules = rules
         self._store = store

@@ -13,6 +13,7 @@ from config.settings import ResumerSettings
 from events.errors import NotFound, RejectedEvent, TransientError
 from events.signal import Outcome
 from services.prefect_api.run_view import RunView, remembered
+from services.prefect_api.runs import COMMIT_SECONDS
 from services.prefect_api.waiting import WaitingRuns
 from services.signals import delivery
 from services.signals.decision import SignalDecision, expired, overall
@@ -24,9 +25,6 @@ _PATIENCE_SECONDS: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Pauses between attempts at what a transient state prevents; after them the signal is tried again later."""
 
 _LATER_SECONDS: Final = 2.0
-
-_COMMIT_SECONDS: Final = 3.0
-"""Prefect publishes a run before its transaction is committed: a missing run counts as unknown only after this time."""
 
 log = structlog.get_logger()
 
@@ -95,7 +93,7 @@ class Applier:
             return await self._delivery.serve(run_id, heard=heard if heard is not None and heard.ours else None)
         except NotFound:
             reason = f"Prefect knows no flow run {run_id}"
-            if datetime.now(UTC) - record.received < timedelta(seconds=_COMMIT_SECONDS):
+            if datetime.now(UTC) - record.received < timedelta(seconds=COMMIT_SECONDS):
                 raise TransientError(f"{reason} yet") from None
             await self._delivery.decide(record, SignalDecision(Outcome.UNKNOWN_RUN, reason))
             return set()

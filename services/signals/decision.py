@@ -9,7 +9,8 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from events.signal import Outcome, ResumeSignal
-from services.prefect_api.run_view import FINAL, RunView, Stay
+from services.prefect_api.run_view import RunView, Stay
+from services.prefect_api.runs import FINAL_TYPES
 from services.store.signals.signal_record import RECEIVED, Mark, SignalRecord
 from sluice.protocol import GAVE_UP, opened
 
@@ -60,7 +61,7 @@ def end_of(stay: Stay, after: Stay, inputs: Mapping[str, Any]) -> End | None:
     if response is not None:
         value, delivery = opened(response)
         return End("answered", delivery.get("signal"), delivery.get("key"), value)
-    if verdict is not None and after.state_type not in FINAL:
+    if verdict is not None and after.state_type not in FINAL_TYPES:
         return End("rejected" if verdict.get("action") == "reject" else "timed out", verdict.get("signal"))
     return End("timed out") if after.message.startswith(GAVE_UP) else None
 

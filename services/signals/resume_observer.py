@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import pairwise
 from typing import Final
 
@@ -13,8 +13,8 @@ import structlog
 
 from events.errors import NotFound, TransientError
 from events.signal import Outcome, ResumeSignal
-from services.prefect_api.events import StateChange
-from services.prefect_api.run_view import FINAL, RunView, Stay
+from services.prefect_api.run_view import RunView, Stay
+from services.prefect_api.runs import FINAL_TYPES, StateChange, committed
 from services.prefect_api.waiting import WaitingRuns
 from services.signals.decision import end_of
 from services.store.signals.signal_record import Answered, Mark
@@ -22,7 +22,6 @@ from services.store.signals.signals import SignalStore
 from services.store.signals.waits import Alarm, Waits
 from sluice.protocol import GAVE_UP, verdict_key
 
-_VISIBLE_SECONDS: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 SOMEBODY: Final = "Prefect UI or API"
 
 log = structlog.get_logger()
@@ -53,7 +52,7 @@ class ResumeObserver:
             await self._left(change.run_id, wait)
         elif unseen:
             await self._last_of(change.run_id, shown=change.state_id)
-        if change.state_type in FINAL:
+        if change.state_type in FINAL_TYPES:
             await self._ended(change.run_id)
         elif change.state_type == "SCHEDULED" and await self._waits.may_be_tagged(change.run_id):
             # It may come to the wait late, or not at all, and until then it says that it waits.
@@ -86,12 +85,7 @@ class ResumeObserver:
 
         ``shown`` is a state that Prefect has announced and may not have committed yet.
         """
-        stays = await self._runs.stays(run_id)
-        for pause in _VISIBLE_SECONDS:
-            if shown is None or any(stay.is_wait(shown) for stay in stays):
-                break
-            await asyncio.sleep(pause)
-            stays = await self._runs.stays(run_id)
+        stays = await committed(partial(self._stays_with, run_id, shown)) or await self._runs.stays(run_id)
         for stay, after in reversed(list(pairwise(stays))):
             if stay.ours and not stay.is_wait(but):
                 wait = stay.pause_key or stay.state_id
@@ -163,19 +157,23 @@ class ResumeObserver:
         mark = record.marks.get(run_id) if record is not None else None
         return mark is not None and mark.outcome in {None, Outcome.APPLIED}
 
+    async def _stays_with(self, run_id: str, shown: str | None) -> list[Stay] | None:
+        stays = await self._runs.stays(run_id)
+        return stays if shown is None or any(stay.is_wait(shown) for stay in stays) else None
+
     async def _witness(self, run_id: str, wait: str) -> None:
         """Record that the run left the wait without a signal: resumed by somebody, or without an answer."""
-        for pause in (*_VISIBLE_SECONDS, None):
-            for stay, after in pairwise(await self._runs.stays(run_id)):
-                if stay.is_wait(wait):
-                    await self._record(run_id, wait, stay, after)
-                    return
-            if pause is not None:
-                await asyncio.sleep(pause)  # published before it is committed
-        raise TransientError(f"the run {run_id} still stands in its wait")
+        found = await committed(partial(self._end_of_stay, run_id, wait))
+        if found is None:
+            raise TransientError(f"the run {run_id} still stands in its wait")
+        await self._record(run_id, wait, *found)
+
+    async def _end_of_stay(self, run_id: str, wait: str) -> tuple[Stay, Stay] | None:
+        pairs = pairwise(await self._runs.stays(run_id))
+        return next(((stay, after) for stay, after in pairs if stay.is_wait(wait)), None)
 
     async def _record(self, run_id: str, wait: str, stay: Stay, after: Stay) -> None:
-        if after.state_type in FINAL:
+        if after.state_type in FINAL_TYPES:
             return  # the run's final state shows it
         end = end_of(stay, after, await self._runs.inputs(run_id, stay.evidence) if stay.evidence else {})
         if end is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from config.settings import ResumerSettings
 from services.prefect_api.client import PrefectApi
-from services.prefect_api.events import emit, state_changes
+from services.prefect_api.events import emit
 from services.prefect_api.run_view import RunView
 from services.prefect_api.waiting import WaitingRuns
 from services.signals.applier import Applier
@@ -72,7 +72,6 @@ def build_resumer(
             apply=applier.apply,
             serve=applier.serve,
             resume_observer=resume_observer,
-            changes=state_changes,
             settings=settings,
         ),
         publisher=OutcomePublisher(

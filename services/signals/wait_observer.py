@@ -5,25 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
 import structlog
+from typing_extensions import override
 
 from config.settings import ResumerSettings
 from events.errors import Backpressure, NotFound, RejectedEvent, TransientError
-from services.prefect_api.events import Connected, StateChange
+from services.prefect_api.events import StateFeed
 from services.prefect_api.run_view import RunView
+from services.prefect_api.runs import COMMIT_PAUSES, StateChange
 from services.prefect_api.waiting import WaitingRuns
 from services.signals.resume_observer import ResumeObserver
 from services.store.signals.signals import SignalStore
 from services.store.signals.waits import Waits
 from sluice.protocol import entry_of
-
-_VISIBLE_SECONDS: Final = (0.0, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6)
-"""Prefect publishes a state before its transaction is committed: how long to read the run again."""
 
 _UNSEEN_SECONDS: Final = 60.0
 """How long a run is read again that was published as waiting and does not wait: a bulk call commits seconds later."""
@@ -40,7 +39,7 @@ _TRIES: Final = 5
 log = structlog.get_logger()
 
 
-class WaitObserver:
+class WaitObserver(StateFeed):
     """Receives the begins and ends of waits, and handles signals for which no job remains.
 
     ``apply`` applies one signal as far as possible, ``serve`` delivers one run's open signals. Several observers may
@@ -56,45 +55,41 @@ class WaitObserver:
         apply: Callable[[str], Awaitable[None]],
         serve: Callable[[str], Awaitable[object]],
         resume_observer: ResumeObserver,
-        changes: Callable[[], AsyncIterator[StateChange | Connected]],
         settings: ResumerSettings,
     ) -> None:
+        super().__init__(doing="read every waiting run", poll_seconds=settings.scan_seconds)
         self._store = store
         self._waits = waits
         self._runs = runs
         self._apply = apply
         self._serve_late = serve
         self._resume_observer = resume_observer
-        self._changes = changes
         self._settings = settings
         self._paused: dict[str, str] = {}
         self._unseen: dict[str, float] = {}
         self._heard = asyncio.Event()
-        self._scan_due = asyncio.Event()
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._bystanding = asyncio.Semaphore(_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._connected = False
         self._counts = (0, 0, 0)
         self._trouble = ""
 
     def status(self) -> Mapping[str, Any]:
         """Ready once connected to Prefect; the numbers of open and buffered signals and of waiting runs."""
         opened, buffered, waiting = self._counts
-        status: dict[str, Any] = {"ready": self._connected, "open": opened, "buffered": buffered, "waiting": waiting}
-        if self._trouble:
-            status["degraded"] = self._trouble
+        status: dict[str, Any] = {"ready": self.connected, "open": opened, "buffered": buffered, "waiting": waiting}
+        if self._trouble or self.trouble:
+            status["degraded"] = self._trouble or self.trouble
         return status
 
     async def run(self) -> None:
         """Observe until cancelled; retries while Redis or Prefect is away."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._listen())
+            tasks.create_task(self.follow())
             tasks.create_task(self._patiently(self._see_to_paused))
             tasks.create_task(self._patiently(self._see_to_unseen, every=_AGAIN_SECONDS))
             tasks.create_task(self._patiently(self._sweep, every=_SWEEP_SECONDS))
-            tasks.create_task(self._patiently(self._poll, every=self._settings.poll_seconds))
-            tasks.create_task(self._patiently(self._scan))
+            tasks.create_task(self._patiently(self._look_at_buffered, every=self._settings.poll_seconds))
 
     async def _patiently(self, work: Callable[[], Awaitable[None]], *, every: float = 0) -> None:
         pause = _SWEEP_SECONDS
@@ -114,17 +109,14 @@ class WaitObserver:
                 pause = _SWEEP_SECONDS
                 await asyncio.sleep(every)
 
-    async def _listen(self) -> None:
-        async for change in self._changes():
-            if isinstance(change, Connected):
-                self._connected = True
-                self._scan_due.set()
-            elif change.state_type == "PAUSED":
-                self._paused[change.run_id] = change.state_id
-                self._heard.set()
-            else:
-                unseen = self._paused.pop(change.run_id, None) or self._unseen.pop(change.run_id, None)
-                self._aside(partial(self._resume_observer.left, change, unseen=unseen is not None))
+    @override
+    async def changed(self, change: StateChange) -> None:
+        if change.state_type == "PAUSED" and change.state_id is not None:
+            self._paused[change.run_id] = change.state_id
+            self._heard.set()
+        else:
+            unseen = self._paused.pop(change.run_id, None) or self._unseen.pop(change.run_id, None)
+            self._aside(partial(self._resume_observer.left, change, unseen=unseen is not None))
 
     def _aside(self, work: Callable[[], Awaitable[object]]) -> None:
         task = asyncio.create_task(self._tried_again(work))
@@ -157,7 +149,7 @@ class WaitObserver:
         if not (await self._store.counts())[0]:
             await asyncio.sleep(_TOGETHER_SECONDS)
         wanted: dict[str, str] = {}
-        for pause in _VISIBLE_SECONDS:
+        for pause in (0.0, *COMMIT_PAUSES):
             await asyncio.sleep(pause)
             wanted = dict(self._paused)
             if not wanted:
@@ -225,7 +217,7 @@ class WaitObserver:
             await self._apply(signal_id)
         await self._resume_observer.alarms(datetime.now(UTC))
 
-    async def _poll(self) -> None:
+    async def _look_at_buffered(self) -> None:
         """Compare the buffered signals with the runs that wait, in case an event was not received."""
         async for records in self._store.buffered():
             run_ids = {str(record.signal.run_id): record for record in records if record.signal.run_id}
@@ -240,18 +232,11 @@ class WaitObserver:
         await self._store.forget()
         self._counts = (*await self._store.counts(), await self._waits.count())
 
-    async def _scan(self) -> None:
+    @override
+    async def poll(self, *, gap: bool) -> None:
         """Read every waiting run, for waits that began or ended while no observer was connected."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._scan_due.wait(), self._settings.scan_seconds)
-        self._scan_due.clear()
-        try:
-            await self._scan_all()
-        except BaseException:
-            self._scan_due.set()
-            raise
-
-    async def _scan_all(self) -> None:
+        if gap and not self.connected:
+            return  # the connection is about to be made, and a scan follows it
         waiting: dict[str, str] = {}
         asked = time.monotonic()
         async for page in self._runs.paused():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -112,3 +114,39 @@ def test_the_glossary_has_each_term_once_in_order_and_on_one_line() -> None:
     assert len(terms) == len(lines)
     assert terms == sorted(set(terms))
     assert max(map(len, lines)) <= 120
+
+
+def walks() -> list[list[list[str]]]:
+    """The tables of docs/architecture.md that show a walk: rows of module, function, what it does, and what it asks."""
+    text = (CHECKOUT / "docs/architecture.md").read_text(encoding="utf-8")
+    tables = text.split("| step | module | function |")[1:]
+    rows = [re.findall(r"^\| \d+ \|(.*)\|$", table.split("\n\n")[0], re.MULTILINE) for table in tables]
+    return [[[cell.strip(" `") for cell in row.split("|")] for row in table] for table in rows]
+
+
+def names_in(module: str) -> set[str]:
+    """Everything that the module defines (``Class.method`` too) or uses by name."""
+    tree = ast.parse((CHECKOUT / module).read_text(encoding="utf-8"))
+    found = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    found |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    found |= {name.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for name in node.names}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.ClassDef):
+            functions = (one for one in node.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef))
+            found |= {f"{node.name}.{function.name}" for function in functions}
+    return found
+
+
+@pytest.mark.parametrize(("walk", "most"), list(zip(walks(), (15, 8), strict=True)), ids=["file", "signal"])
+def test_a_walk_through_the_code_is_as_it_is_drawn(walk: list[list[str]], most: int) -> None:
+    assert 1 < len(walk) <= most
+    for module, function, _, asks in walk:
+        assert function in names_in(module), f"{module} has no {function}"
+        for asked in re.findall(r"[\w.]+", asks):
+            assert asked.rpartition(".")[2] in names_in(module), f"{module} does not ask {asked}"
+    for (module, function, does, _), (next_module, next_function, *_) in pairwise(walk):
+        calls = next_function.rpartition(".")[2] in names_in(module)
+        is_called_back = function.partition(".")[0] in names_in(next_module)
+        assert calls or is_called_back or does.endswith("⇒"), f"{module} leads to no {next_function}"

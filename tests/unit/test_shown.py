@@ -33,10 +33,11 @@ from events.errors import ConfigError, RejectedEvent
 from services.cli import app, dead, deployments, events, installation, main, output, runs
 from services.cli.session import run_command
 from services.deployments.plan import PlanStep
-from services.executor.end_reason import EndReason
 from services.executor.finalizing.finalizer import Finalizer
+from services.executor.messages import FinalizeRun, RunRefused
 from services.executor.process import flow_run_process
 from services.executor.process.flow_loading import describe_failure
+from services.executor.process_exits import EndReason, RunEnd
 from services.listeners.files.archiving.sidecar import sidecar_text
 from services.listeners.files.arriving.unready_files import shown
 from services.listeners.files.folder import Folder
@@ -388,13 +389,11 @@ def test_what_the_executor_says_of_a_run_shows_all_that_is_hidden(monkeypatch: p
         flow_run_process, "propose_state_sync", lambda _client, state, **_options: said.append(cast(str, state.message))
     )
     process = object.__new__(flow_run_process.FlowRunProcess)
-    process._id, process._report = uuid4(), lambda **told: said.append(str(told["why"]))
+    process._id, process._report = uuid4(), lambda message: said.append(cast(RunRefused, message).why)
     process._refuse(cast(Any, None), Crashed(message=HOSTILE))
     said.append(describe_failure(ValueError(HOSTILE)))
-    settling = Finalizer(
-        run_id=str(uuid4()), ending=EndReason.CRASHED, message=HOSTILE, environment={}, shelf=Path("/")
-    )
-    said.append(settling._message)
+    task = FinalizeRun(str(uuid4()), RunEnd(EndReason.CRASHED, HOSTILE))
+    said.append(Finalizer(task, environment={}, shelf=Path("/"))._message)
     assert len(said) == 4
     assert all("u202e" in message for message in said)
     assert not hidden_in("".join(said))

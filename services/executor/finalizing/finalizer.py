@@ -21,14 +21,15 @@ from prefect.logging.loggers import flow_run_logger
 from prefect.states import AwaitingRetry, Cancelling, Failed
 from prefect.utilities.engine import propose_state
 
-from services.executor.end_reason import EndReason
 from services.executor.finalizing.open_pauses import heal_kept, keep_waiting, policy_for_a_new_start
 from services.executor.finalizing.subflows import end_subflows, open_pauses_again
-from services.executor.process.claim import is_retrying
+from services.executor.messages import FinalizeRun
 from services.executor.process.flow_loading import load_flow
 from services.executor.process.own_states import waits_in_process
 from services.executor.process.process_setup import leave_checkout, pose_as_engine, replace_environment
+from services.executor.process_exits import EndReason
 from services.prefect_api.compat import finalize_cancelled_state, hook_runner, state_proposer
+from services.prefect_api.runs import is_retrying
 from sluice.display import visible
 
 
@@ -39,12 +40,10 @@ class UnsettledError(RuntimeError):
 class Finalizer:
     """Finalizes one run; each step is skipped if Prefect shows that it was done."""
 
-    def __init__(
-        self, *, run_id: str, ending: EndReason, message: str, environment: Mapping[str, str], shelf: Path
-    ) -> None:
-        self._id = UUID(run_id)
-        self._ending = ending
-        self._message = visible(message)
+    def __init__(self, instruction: FinalizeRun, *, environment: Mapping[str, str], shelf: Path) -> None:
+        self._id = UUID(instruction.run_id)
+        self._reason = instruction.end.reason
+        self._message = visible(instruction.end.message)
         self._environment = environment
         self._shelf = shelf
 
@@ -74,13 +73,13 @@ class Finalizer:
         state = flow_run.state
         if state is None:
             return
-        ending = EndReason.CANCELLED if state.is_cancelling() else self._ending
-        if not _needs_process(flow_run) and not (ending is EndReason.CANCELLED and state.is_crashed()):
-            if ending is EndReason.HANDED_BACK and state.is_paused():
+        reason = EndReason.CANCELLED if state.is_cancelling() else self._reason
+        if not _needs_process(flow_run) and not (reason is EndReason.CANCELLED and state.is_crashed()):
+            if reason is EndReason.HANDED_BACK and state.is_paused():
                 await heal_kept(client, flow_run)
             return
         flow_run_logger(flow_run).error(self._message)
-        match ending:
+        match reason:
             case EndReason.CANCELLED:
                 await self._cancel(client, flow_run)
             case EndReason.HANDED_BACK if waits_in_process(state):
@@ -149,5 +148,5 @@ def _needs_process(flow_run: FlowRun) -> bool:
     if state.is_paused():
         return waits_in_process(state)
     if state.is_scheduled():
-        return is_retrying(state_name=flow_run.state_name, retry_type=flow_run.empirical_policy.retry_type)
+        return is_retrying(flow_run.state_name, flow_run.empirical_policy.retry_type)
     return True

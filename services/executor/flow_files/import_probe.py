@@ -13,42 +13,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 
-from services.executor.pipes import Message
+from services.executor.messages import FlowSource, ImportFindings, ThreadStarters
 from services.executor.process.flow_loading import describe_failure, import_flow
 from services.executor.process.process_setup import enter_project, leave_checkout, pose_as_engine
-
-
-@dataclass(frozen=True, slots=True)
-class FlowSource:
-    """A deployment's flow: an entrypoint relative to a folder."""
-
-    path: str
-    entrypoint: str
-
-    @property
-    def file(self) -> str:
-        """The flow's file."""
-        return str(Path(self.path, self.entrypoint.rpartition(":")[0] or self.entrypoint))
-
-
-@dataclass(frozen=True, slots=True)
-class ImportFindings:
-    """The result of one import: the problem if it failed, the files of the project, and the libraries imported."""
-
-    source: FlowSource
-    problem: str | None
-    files: tuple[str, ...]
-    libraries: tuple[str, ...]
-    seconds: float = 0.0
-    """Duration of the import here, where preloaded libraries cost nothing."""
-
-    def as_message(self) -> Message:
-        """Return the message to the role's process."""
-        return asdict(self)
 
 
 def probe(source: FlowSource, *, shelf: Path) -> ImportFindings:
@@ -79,8 +49,8 @@ def import_libraries(names: Iterable[str]) -> None:
                 importlib.import_module(name)
 
 
-def leaves_traces(names: Sequence[str]) -> list[str]:
-    """Return the packages among ``names`` whose import starts a thread, which a process that forks must not have.
+def thread_starters(names: Sequence[str]) -> ThreadStarters:
+    """Return the packages among ``names`` whose import starts a thread.
 
     Imports them in this process, which must end afterwards.
     """
@@ -93,7 +63,7 @@ def leaves_traces(names: Sequence[str]) -> list[str]:
         import_libraries([name])
         if _thread_count() > before:
             poisonous.append(top)
-    return poisonous
+    return ThreadStarters(tuple(poisonous))
 
 
 def _thread_count() -> int:

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import structlog
+from typing_extensions import override
 
 from config.settings import ExecutorSettings
 from events.errors import Backpressure, NotFound, SluiceError, TransientError
-from services.executor.intake.run_policy import RunPolicy
+from services.executor.intake.run_policy import Priority, RunPolicy, queue_name
+from services.executor.job_enqueuer import JobEnqueuer
+from services.executor.pool.fork_server_handle import sources_of
+from services.executor.pool.process_pool import ProcessPool
+from services.prefect_api import deployments, run_calls
+from services.prefect_api.client import PrefectApi
 from services.prefect_api.deployments import Deployment, DueRun
-from services.prefect_api.events import Connected, StateChange
-from services.prefect_api.run_calls import Stopped
+from services.prefect_api.events import StateFeed
+from services.prefect_api.runs import FINAL_TYPES, StateChange
+from services.store.runs.registered_files import RegisteredFiles
 
 log = structlog.get_logger()
 
@@ -23,76 +30,49 @@ OVERDUE: Final = timedelta(seconds=10)
 """After this time a queued run that nobody claimed is checked: its job may have been lost."""
 
 
-class Prefect(Protocol):
-    """The calls to Prefect that the intake makes."""
-
-    async def without_work_pool(self) -> list[Deployment]:
-        """Return every deployment that names no work pool."""
-
-    async def read(self, deployment_id: str) -> Deployment:
-        """One deployment."""
-
-    async def due(self, deployment_ids: Sequence[str], *, before: datetime) -> list[DueRun]:
-        """Return the scheduled runs that are to start before that time."""
-
-    async def stopped(self, run_ids: Sequence[str]) -> list[Stopped]:
-        """Return those of the runs that are in a state without a process, or are to be stopped."""
-
-    def changes(self) -> AsyncIterator[StateChange | Connected]:
-        """Yield state changes as Prefect publishes them."""
-
-
-class Enqueue(Protocol):
-    """Puts a run on a queue."""
-
-    async def __call__(self, queue_name: str, run_id: str, state_id: str, *, again: bool = False) -> bool:
-        """Return whether the run was queued; ``again`` also queues one whose former job has ended or was lost."""
-
-
-class RunIntake:
-    """Feeds the queue of one executor, and reports runs that are to be cancelled or were suspended."""
+class RunIntake(StateFeed):
+    """Feeds the queues of one executor, and tells its process pool the states of its runs and the flows it executes."""
 
     def __init__(
         self,
         *,
-        prefect: Prefect,
-        enqueue: Enqueue,
-        policy: RunPolicy,
-        running: Callable[[], Sequence[str]],
-        tell: Callable[[Stopped], None],
-        changed: Callable[[Sequence[Deployment]], None],
+        prefect: PrefectApi,
+        enqueuer: JobEnqueuer,
+        registered: RegisteredFiles,
+        pool: ProcessPool,
         settings: ExecutorSettings,
     ) -> None:
+        super().__init__(
+            doing="look for scheduled runs",
+            poll_seconds=settings.poll_seconds,
+            state_types=FINAL_TYPES | {"SCHEDULED", "CANCELLING", "PAUSED"},
+        )
         self._prefect = prefect
-        self._enqueue = enqueue
-        self._policy = policy
-        self._running = running
-        self._tell = tell
-        self._changed = changed
-        self._settings = settings
+        self._enqueuer = enqueuer
+        self._registered = registered
+        self._policy = RunPolicy(executor=settings.name, globs=settings.deployments, registered=registered.get)
+        self._pool = pool
+        self._horizon = timedelta(seconds=settings.poll_seconds * 2)
+        self._name = settings.name
         self._deployments: dict[str, Deployment] = {}
+        """By id, those whose runs are executed here."""
         self._foreign: set[str] = set()
+        self._polled = False
         self._asked: dict[str, asyncio.Task[None]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._poll_now = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._problem: str | None = None
-        self._polled = False
-        self.connected = False
 
     async def run(self) -> None:
         """Listen and poll until cancelled."""
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._listen())
-                group.create_task(self._poll_for_ever())
+            await self.follow()
         finally:
             for timer in self._timers.values():
                 timer.cancel()
 
     @property
     def deployment_ids(self) -> list[str]:
-        """Return the ids of the deployments whose runs are executed here."""
+        """The ids of the deployments whose runs are executed here."""
         return sorted(self._deployments)
 
     def status(self) -> Mapping[str, Any]:
@@ -101,31 +81,24 @@ class RunIntake:
             "listening": self.connected,
             "deployments": sorted(deployment.name for deployment in self._deployments.values()),
             "waiting_for_their_time": len(self._timers),
-            **({"degraded": self._problem} if self._problem else {}),
+            **({"degraded": self.trouble} if self.trouble else {}),
         }
 
-    def not_before(self, run_id: str, state_id: str, queue: str, moment: datetime) -> None:
+    def not_before(self, run_id: str, state_id: str, moment: datetime) -> None:
         """Queue the run at ``moment``, also if it was queued too early before."""
-        self._at(DueRun(run_id, state_id, "", moment), queue, again=True)
+        self._at(DueRun(run_id, state_id, "", moment), queue_name(self._name, Priority.NORMAL), again=True)
 
-    async def _listen(self) -> None:
-        async for change in self._prefect.changes():
-            if isinstance(change, Connected):
-                self.connected = True
-                self._poll_now.set()
-            else:
-                if change.state_type == "SCHEDULED" and change.deployment_id is not None:
-                    self._spawn(self._take(change))
-                self._pass_on_heard(change)
+    @override
+    async def changed(self, change: StateChange) -> None:
+        if change.state_type == "SCHEDULED" and change.deployment_id is not None and change.state_id is not None:
+            self._spawn(self._take(change.deployment_id, change.run_id, change.state_id))
+        self._pool.tell(change)
 
-    def _pass_on_heard(self, change: StateChange) -> None:
-        self._tell(Stopped(change.run_id, change.state_id, change.occurred, change.state_type, change.state_name))
-
-    async def _take(self, change: StateChange) -> None:
-        deployment = await self._known(change.deployment_id or "")
+    async def _take(self, deployment_id: str, run_id: str, state_id: str) -> None:
+        deployment = await self._known(deployment_id)
         if deployment is not None:
             with contextlib.suppress(TransientError, Backpressure):  # the poll finds it
-                await self._enqueue(self._policy.queue(deployment), change.run_id, change.state_id)
+                await self._enqueuer.put(self._policy.queue(deployment), run_id, state_id)
 
     async def _known(self, deployment_id: str) -> Deployment | None:
         if deployment_id not in self._deployments and deployment_id not in self._foreign:
@@ -139,8 +112,14 @@ class RunIntake:
 
     async def _look_up(self, deployment_id: str) -> None:
         with contextlib.suppress(TransientError, NotFound):  # the poll finds its runs
-            self._file(await self._prefect.read(deployment_id))
-            self._changed(list(self._deployments.values()))
+            await self._refresh()
+            self._file(await deployments.read(self._prefect, deployment_id))
+            self._pool.set_sources(sources_of(self._deployments.values()))
+
+    async def _refresh(self) -> None:
+        """Read again what `sluice deploy` has registered; what was read last counts where Redis is away."""
+        with contextlib.suppress(SluiceError):
+            await self._enqueuer.call(self._registered.refresh)
 
     def _file(self, deployment: Deployment) -> None:
         refusal = self._policy.refusal(deployment)
@@ -151,42 +130,27 @@ class RunIntake:
                 log.info("deployment left alone", deployment=deployment.name, reason=refusal)
             self._foreign.add(deployment.id)
 
-    async def _poll_for_ever(self) -> None:
-        while True:
-            self._poll_now.clear()
-            try:
-                await self._poll()
-            except SluiceError as error:
-                if self._problem is None:
-                    log.warning("prefect or redis is out of reach, trying again", error=str(error))
-                self._problem = str(error)
-            else:
-                if self._problem is not None:
-                    log.info("prefect and redis can be reached again")
-                self._problem = None
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._poll_now.wait(), self._settings.poll_seconds)
-
-    async def _poll(self) -> None:
-        found = await self._prefect.without_work_pool()
+    @override
+    async def poll(self, *, gap: bool) -> None:
+        await self._refresh()
+        found = await deployments.without_work_pool(self._prefect)
         before, self._deployments = self._deployments, {}
         for deployment in found:
             self._file(deployment)
         self._foreign -= self._deployments.keys()
         if self._deployments != before or not self._polled:
             self._polled = True
-            self._changed(list(self._deployments.values()))
+            self._pool.set_sources(sources_of(self._deployments.values()))
         now = datetime.now(UTC)
-        horizon = now + timedelta(seconds=self._settings.poll_seconds * 2)
-        for run in await self._prefect.due(sorted(self._deployments), before=horizon):
+        for run in await deployments.due(self._prefect, self.deployment_ids, before=now + self._horizon):
             queue = self._policy.queue(self._deployments[run.deployment_id])
             if run.scheduled > now:
                 self._at(run, queue)
             else:
-                await self._enqueue(queue, run.run_id, run.state_id, again=now - run.scheduled > OVERDUE)
-        running = self._running()
-        for stopped in await self._prefect.stopped(running) if running else ():
-            self._tell(stopped)
+                await self._enqueuer.put(queue, run.run_id, run.state_id, again=now - run.scheduled > OVERDUE)
+        running = list(self._pool.slots.running)
+        for state in await run_calls.stopped(self._prefect, running) if running else ():
+            self._pool.tell(state)
 
     def _at(self, run: DueRun, queue: str, *, again: bool = False) -> None:
         if run.state_id in self._timers:
@@ -201,7 +165,7 @@ class RunIntake:
 
     async def _put(self, queue: str, run: DueRun, *, again: bool) -> None:
         with contextlib.suppress(TransientError, Backpressure):  # the poll finds it
-            await self._enqueue(queue, run.run_id, run.state_id, again=again)
+            await self._enqueuer.put(queue, run.run_id, run.state_id, again=again)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from services.job_queues.queues import RUNS
 from services.store.runs.registered_files import RegisteredFile
+
+if TYPE_CHECKING:
+    from services.prefect_api.deployments import Deployment
 
 OWN_TAG: Final = "sluice"
 DEFAULT_EXECUTOR: Final = "default"
@@ -28,38 +31,6 @@ class Priority(StrEnum):
     LOW = "low"
 
 
-class Deployable(Protocol):
-    """The attributes of a deployment that the policy reads."""
-
-    @property
-    def id(self) -> str:
-        """Its id in Prefect."""
-
-    @property
-    def name(self) -> str:
-        """``flow/deployment``."""
-
-    @property
-    def path(self) -> str | None:
-        """The folder of its code."""
-
-    @property
-    def entrypoint(self) -> str | None:
-        """Its entrypoint, relative to the folder."""
-
-    @property
-    def remote(self) -> bool:
-        """Whether its code is fetched by pull steps."""
-
-    @property
-    def work_pool(self) -> str | None:
-        """Its work pool."""
-
-    @property
-    def job_variables(self) -> Mapping[str, object]:
-        """Its overrides."""
-
-
 @dataclass(frozen=True, slots=True)
 class RunPolicy:
     """Which deployments this executor takes: registered ones, and those that ``globs`` on ``flow/deployment`` match.
@@ -72,7 +43,7 @@ class RunPolicy:
     globs: Sequence[str]
     registered: Callable[[str], RegisteredFile | None]
 
-    def refusal(self, deployment: Deployable) -> str | None:
+    def refusal(self, deployment: Deployment) -> str | None:
         """Return why this executor leaves the deployment's runs alone, None when it takes them."""
         if deployment.work_pool:
             return f"it belongs to the work pool {deployment.work_pool}"
@@ -88,13 +59,13 @@ class RunPolicy:
             return "its code is not what `sluice deploy` registered any more: deploy again"
         return "`sluice deploy` has not registered it, and executor.deployments does not name it"
 
-    def queue(self, deployment: Deployable) -> str:
+    def queue(self, deployment: Deployment) -> str:
         """Return the name of the queue for the deployment's runs."""
         wanted = str(deployment.job_variables.get(PRIORITY_VARIABLE) or Priority.NORMAL)
         return queue_name(self.executor, Priority(wanted) if wanted in list(Priority) else Priority.NORMAL)
 
 
-def _is(deployment: Deployable, meant: RegisteredFile) -> bool:
+def _is(deployment: Deployment, meant: RegisteredFile) -> bool:
     return (deployment.path, deployment.entrypoint) == (meant.path, meant.entrypoint)
 
 
@@ -109,7 +80,7 @@ def queue_names(executor: str) -> list[str]:
     return [queue_name(executor, priority) for priority in Priority]
 
 
-def loading_problem(deployment: Deployable) -> str | None:
+def loading_problem(deployment: Deployment) -> str | None:
     """Return why the deployment's code cannot be loaded on this machine, None when it may be."""
     if deployment.entrypoint is None:
         return "it names no entrypoint"

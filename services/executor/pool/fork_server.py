@@ -9,29 +9,43 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import os
 import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 import structlog
 from redis.exceptions import RedisError
 
 from config.logs import configure_logging
-from config.settings import LogSettings, RedisSettings
 from events.errors import Backpressure, TransientError
 from services.common.process_tree import Strays, adopt_orphans, reap_children
-from services.executor.pipes import Link, Message
+from services.executor.messages import (
+    Assignment,
+    FinalizeRun,
+    FlowSource,
+    ForkServerReady,
+    ImportFindings,
+    Message,
+    ProbeFlows,
+    RunFinalized,
+    SlotEnded,
+    StartSlot,
+    Stop,
+    ThreadStarters,
+)
+from services.executor.pipes import Link, from_line, prepare, write
 from services.executor.pool.run_process import RunProcess, fork
-from services.executor.pool.starters import ForkStarter, SpawnStarter
+from services.executor.pool.starters import ForkStarter, SpawnStarter, Starter
 from services.store.connection import connect_sync
 from services.store.runs.executions import Executions
+
+if TYPE_CHECKING:
+    from services.executor.process.flow_run_process import Prepared
 
 log = structlog.get_logger()
 
@@ -43,23 +57,20 @@ PROBE_SECONDS: Final = 120.0
 class ForkServer:
     """One generation of slots."""
 
-    def __init__(self, assignment: Message) -> None:
+    def __init__(self, assignment: Assignment) -> None:
         self._assignment = assignment
-        self._link = Link(assignment["socket"])
+        self._link = Link(assignment.socket)
         self._slots: dict[int, int] = {}
-        self._chores: list[RunProcess] = []
+        self._finalizers: list[RunProcess] = []
         self._wake_read, self._wake_write = os.pipe()
         self._stopping = False
-        self._generation: int = assignment["generation"]
-        self._environment: dict[str, str] = assignment["environment"]
-        self._shelf = Path(assignment["shelf"])
-        self._libraries: set[str] = set()
+        self._prepared: Prepared | None = None
+        self._starter: Starter = SpawnStarter(assignment.environment, assignment.shelf)
         # Not connected here: each slot connects for itself. The slots share the memory of the client's many tables.
-        self._redis = connect_sync(assignment["redis_url"], RedisSettings(**assignment["redis"]))
-        self._starter: ForkStarter | SpawnStarter | None = None
+        self._redis = connect_sync(assignment.redis_url, assignment.redis)
 
     def run(self) -> None:
-        """Serve until the role's process sends stop or ends, and the slots have ended."""
+        """Serve until the role's process sends `Stop` or ends, and the slots have ended."""
         for descriptor in (self._wake_read, self._wake_write):
             os.set_blocking(descriptor, False)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -69,105 +80,89 @@ class ForkServer:
         adopt_orphans()
         if not self._link.connect():
             return
-        if self._assignment["mode"] == "fork":
-            self._warm_up()
-        options: dict[str, Any] = {
-            "name": self._assignment["name"],
-            "environment": self._environment,
-            "shelf": self._shelf,
-        }
-        self._starter = ForkStarter(**options) if self._assignment["mode"] == "fork" else SpawnStarter(**options)
+        libraries = self._warm_up() if self._assignment.mode == "fork" else set()
         gc.collect()
         gc.freeze()
-        self._link.send(kind="warm", generation=self._generation, pid=os.getpid(), libraries=sorted(self._libraries))
+        self._link.send(ForkServerReady(self._assignment.generation, tuple(sorted(libraries))))
         while self._link.alive and not self._stopping:
             self._wait()
             for message in self._link.receive():
                 self._obey(message)
             self._reap()
-        while (
-            self._slots or self._chores
-        ):  # slots notice the lost connection themselves; their runs go on to their ends
+        while self._slots or self._finalizers:
+            # Slots notice the lost connection themselves; their runs go on to their ends.
             self._wait()
             self._reap()
 
-    def _warm_up(self) -> None:
+    def _warm_up(self) -> set[str]:
+        """Import what slots and runs need; return the libraries of the flows."""
         import encodings.idna  # noqa: F401 - what the first connection of every fork would import
 
         os.environ.setdefault("PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED", "false")
         import services.executor.finalizing.finalizer
-        import services.executor.finalizing.run_observer
         import services.executor.flow_files.import_probe
         import services.executor.pool.slot_worker
-        import services.executor.process.flow_run_process
+        import services.executor.run_orders
+        from services.executor.process.flow_run_process import Prepared
 
-        for findings in self._probe_all(self._assignment["sources"]):
-            self._link.send(kind="probed", **findings)
-            self._libraries.update(findings["libraries"])
-        names = [name for name in sorted(self._libraries) if name not in sys.modules]
-        poisonous = self._in_fork(lambda: services.executor.flow_files.import_probe.leaves_traces(names))
-        if poisonous is None:
+        prepare()
+        libraries: set[str] = set()
+        for findings in self._probe_all(self._assignment.sources):
+            self._link.send(findings)
+            libraries.update(findings.libraries)
+        names = [name for name in sorted(libraries) if name not in sys.modules]
+        found = self._in_fork(partial(_thread_starters, names))
+        if isinstance(found, ThreadStarters):
+            if found.packages:
+                log.info("libraries that start threads are imported by each run itself", libraries=found.packages)
+            services.executor.flow_files.import_probe.import_libraries(
+                name for name in names if name.partition(".")[0] not in found.packages
+            )
+        else:
             log.warning("the libraries of the flows cannot be preloaded", libraries=len(names))
-            return
-        if poisonous:
-            log.info("libraries that start threads are imported by each run itself", libraries=poisonous)
-        services.executor.flow_files.import_probe.import_libraries(
-            name for name in names if name.partition(".")[0] not in poisonous
+        assignment = self._assignment
+        self._prepared = Prepared(assignment.environment)
+        self._starter = ForkStarter(
+            assignment.environment, assignment.shelf, prepared=self._prepared, forget=self._forget
         )
+        return libraries
 
-    def _probe_all(self, sources: Sequence[Message]) -> list[Message]:
-        from services.executor.flow_files.import_probe import FlowSource, ImportFindings
-
+    def _probe_all(self, sources: Iterable[FlowSource]) -> list[ImportFindings]:
         found = []
         for source in sources:
-            answer = self._in_fork(partial(_probe, source, self._shelf))
-            if answer is None:
+            findings = self._in_fork(partial(_probe, source, self._assignment))
+            if not isinstance(findings, ImportFindings):
                 problem = "importing it ended the process, or took too long"
-                answer = ImportFindings(FlowSource(**source), problem, (FlowSource(**source).file,), ()).as_message()
-            found.append(answer)
+                findings = ImportFindings(source, problem, (source.file,), ())
+            found.append(findings)
         return found
 
-    def _in_fork(self, work: Callable[[], Any]) -> Any:
+    def _in_fork(self, work: Callable[[], Message]) -> Message | None:
         """Return the result of ``work`` from a process of its own; None when that process died or was late."""
 
-        def entry(_run_id: str, reports: int, _intents: int) -> NoReturn:
-            answer = json.dumps(work()).encode()
-            with os.fdopen(reports, "wb") as out:
-                out.write(answer)
+        def entry(reports: int, _orders: int) -> NoReturn:
+            write(reports, work())
             os._exit(0)
 
         child = fork("", entry, forget=self._forget)
-        os.set_blocking(child.reports.descriptor, True)
-        received = b""
-        deadline = time.monotonic() + PROBE_SECONDS
-        while time.monotonic() < deadline:
-            if select.select([child.reports.descriptor], [], [], 1.0)[0]:
-                chunk = os.read(child.reports.descriptor, 1 << 20)
-                if not chunk:
-                    break
-                received += chunk
+        messages = child.reports.read_all(within_seconds=PROBE_SECONDS)
         child.kill()
         while not child.reap():
             time.sleep(0.005)
         child.close()
-        try:
-            return json.loads(received)
-        except ValueError:
-            return None
+        return messages[0] if messages else None
 
     def _obey(self, message: Message) -> None:
-        match message["do"]:
-            case "stop":
+        match message:
+            case Stop():
                 self._stop()
-            case "start-slot":
-                self._start_slot(message["number"])
-            case "probe":
-                for findings in self._probe_all(message["sources"]):
-                    self._link.send(kind="probed", **findings)
-            case "settle":
-                self._chores.append(
-                    self._ready().finalizer(message["run"], message["ending"], message["message"], forget=self._forget)
-                )
+            case StartSlot(number=number):
+                self._start_slot(number)
+            case ProbeFlows(sources=sources):
+                for findings in self._probe_all(sources):
+                    self._link.send(findings)
+            case FinalizeRun():
+                self._finalizers.append(self._starter.start(message))
             case _:
                 pass
 
@@ -196,38 +191,22 @@ class ForkServer:
         adopt_orphans()
         bridge_logs()
         assignment = self._assignment
-        link = Link(assignment["socket"])
+        link = Link(assignment.socket)
         if not link.connect():
             return 0
-        redis = self._redis
-        executions = Executions(redis, name=assignment["executor"], alive_seconds=assignment["lost_seconds"])
-        while not _takes_writes(executions, assignment["name"]):
-            link.receive(RESTART_SECONDS)
+        executions = Executions(self._redis, name=assignment.executor, alive_seconds=assignment.lost_seconds)
+        while not _takes_writes(executions, assignment.instance):
+            select.select([link], [], [], RESTART_SECONDS)
+            link.receive()  # notices that the role's process has ended
             if not link.alive or self._stopping:
                 return 0
         slot = SlotWorker(
-            assignment["queues"],
-            redis,
-            f"{assignment['name']}-{number}-{os.getpid()}",
-            link=link,
-            starter=self._ready(),
-            executions=executions,
-            instance=assignment["name"],
-            number=number,
-            generation=self._generation,
-            grace_seconds=assignment["grace_seconds"],
-            lost_seconds=assignment["lost_seconds"],
+            number, assignment, redis=self._redis, link=link, executions=executions, prepared=self._prepared
         )
         gc.collect()
         gc.freeze()
         slot.work()
         return 0
-
-    def _ready(self) -> ForkStarter | SpawnStarter:
-        if self._starter is None:
-            msg = "the fork server has not imported its libraries yet"
-            raise RuntimeError(msg)
-        return self._starter
 
     def _forget(self) -> None:
         self._link.close()
@@ -248,44 +227,50 @@ class ForkServer:
 
     def _reap(self) -> None:
         for pid, status in reap_children():
-            for chore in [chore for chore in self._chores if chore.pid == pid]:
-                chore.close()
-                self._chores.remove(chore)
-                self._link.send(kind="settled", run=chore.run_id, ok=status == 0)
+            for finalizer in [finalizer for finalizer in self._finalizers if finalizer.pid == pid]:
+                finalizer.close()
+                self._finalizers.remove(finalizer)
+                self._link.send(RunFinalized(finalizer.run_id, ok=status == 0))
             number = self._slots.pop(pid, None)
             if number is not None:
                 if os.WIFSIGNALED(status):
                     self._strays().kill()  # processes that its run started are children of this process now
-                self._link.send(kind="slot-ended", number=number, generation=self._generation, status=status)
+                self._link.send(SlotEnded(number, self._assignment.generation, status))
 
     def _strays(self) -> Strays:
-        return Strays(known={*self._slots, *(chore.pid for chore in self._chores)})
+        return Strays(known={*self._slots, *(finalizer.pid for finalizer in self._finalizers)})
 
 
 def _takes_writes(executions: Executions, instance: str) -> bool:
-    """Whether Redis accepts writes: a replica, or a full server, responds to PING all the same."""
+    """Whether Redis accepts writes. Not by the sign of life: the executor may have ended it, and left."""
     try:
-        executions.live(instance)
+        executions.check_writable(instance)
     except (TransientError, Backpressure):
         return False
     return True
 
 
-def _probe(source: Message, shelf: Path) -> Message:
-    from services.executor.flow_files.import_probe import FlowSource, probe
+def _probe(source: FlowSource, assignment: Assignment) -> Message:
+    from services.executor.flow_files.import_probe import probe
 
-    return probe(FlowSource(**source), shelf=shelf).as_message()
+    return probe(source, shelf=assignment.shelf)
 
 
-def serve(assignment: Message) -> None:
+def _thread_starters(names: Sequence[str]) -> Message:
+    from services.executor.flow_files.import_probe import thread_starters
+
+    return thread_starters(names)
+
+
+def serve(assignment: Assignment) -> None:
     """Run the fork server that the assignment describes; return when it has stopped."""
-    configure_logging(LogSettings(**assignment["log"]), role="executor")
+    configure_logging(assignment.log, role="executor")
     ForkServer(assignment).run()
 
 
 def main() -> None:
     """Run the fork server of the assignment on standard input."""
-    serve(json.loads(sys.stdin.readline()))
+    serve(cast(Assignment, from_line(sys.stdin.buffer.readline())))
 
 
 if __name__ == "__main__":

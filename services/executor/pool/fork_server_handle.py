@@ -8,17 +8,15 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
-import structlog
-
-from services.executor.pipes import Message
+from services.executor.messages import Assignment, FlowSource, Message
+from services.executor.pipes import to_line
 from services.executor.pool.process_template import ForkedProcess, ProcessTemplate
 from services.executor.process.process_setup import CHECKOUT
+from services.prefect_api.deployments import Deployment
 from sluice.protocol import CONTRACTS_VARIABLE, FOLDERS_VARIABLE
-
-log = structlog.get_logger()
 
 PASSED_ON: Final = frozenset(
     {
@@ -43,20 +41,17 @@ class ForkServerHandle:
         self.retired = False
         self.started = time.monotonic()
         self.libraries: frozenset[str] = frozenset()
-        self.settling: set[str] = set()
+        self.finalizing: set[str] = set()
         """The runs that the fork server was sent to finalize and has not reported on."""
 
     @classmethod
-    async def start(
-        cls, number: int, assignment: Message, *, process_template: ProcessTemplate | None
-    ) -> ForkServerHandle:
+    async def start(cls, assignment: Assignment, *, process_template: ProcessTemplate | None) -> ForkServerHandle:
         """Start the process, which connects to the socket that the assignment names."""
-        assignment = {**assignment, "generation": number}
         if process_template is not None:
             forked = await process_template.start(assignment)
             if forked is not None:
-                return cls(number, forked)
-        environment = {**os.environ, "PREFECT_API_URL": assignment["environment"]["PREFECT_API_URL"]}
+                return cls(assignment.generation, forked)
+        environment = {**os.environ, "PREFECT_API_URL": assignment.environment["PREFECT_API_URL"]}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [CHECKOUT, environment.get("PYTHONPATH")]))
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -67,15 +62,15 @@ class ForkServerHandle:
             env=environment,
         )
         if process.stdin is not None:
-            process.stdin.write(json.dumps(assignment).encode() + b"\n")
+            process.stdin.write(to_line(assignment))
             with contextlib.suppress(OSError):
                 await process.stdin.drain()
             process.stdin.close()
-        return cls(number, process)
+        return cls(assignment.generation, process)
 
-    def say(self, **message: Any) -> None:
+    def say(self, message: Message) -> None:
         """Send a message; does nothing when the fork server is not connected."""
-        say(self.writer, **message)
+        say(self.writer, message)
 
     async def end(self, *, within_seconds: float) -> None:
         """Wait for the process to end as requested, then SIGKILL it; its slots end when the role's process does."""
@@ -87,10 +82,10 @@ class ForkServerHandle:
             await self.process.wait()
 
 
-def say(writer: asyncio.StreamWriter | None, **message: Any) -> None:
+def say(writer: asyncio.StreamWriter | None, message: Message) -> None:
     """Send one message, if there is a connection."""
     if writer is not None and not writer.is_closing():
-        writer.write(json.dumps(message).encode() + b"\n")
+        writer.write(to_line(message))
 
 
 def environment_of_flows(
@@ -112,10 +107,10 @@ def environment_of_flows(
     return {**kept, "PREFECT_API_URL": prefect_api_url, **told}
 
 
-def sources_of(deployments: Sequence[Any]) -> set[tuple[str, str]]:
-    """Return folder and entrypoint of each flow whose code is on this machine."""
+def sources_of(deployments: Iterable[Deployment]) -> set[FlowSource]:
+    """Return the flows whose code is on this machine."""
     return {
-        (os.path.realpath(deployment.path or "."), deployment.entrypoint)
+        FlowSource(os.path.realpath(deployment.path or "."), deployment.entrypoint)
         for deployment in deployments
         if deployment.entrypoint and not deployment.remote
     }

@@ -11,19 +11,19 @@ import asyncio
 import contextlib
 import gc
 import importlib
-import json
 import os
 import signal
 import socket
 import sys
 import threading
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NoReturn, cast
 
 import structlog
 
 from config.logs import print_traceback
-from services.executor.pipes import Message, PipeLines, write
+from services.executor.messages import Assignment, ForkedPid
+from services.executor.pipes import PipeLines, from_line, to_line, write
 from services.executor.process.process_setup import CHECKOUT
 
 log = structlog.get_logger()
@@ -33,11 +33,11 @@ VERSION_CHECK: Final = "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED"
 PRELOADED: Final = (
     "services.executor.executor",
     "services.executor.finalizing.finalizer",
-    "services.executor.finalizing.run_observer",
     "services.executor.flow_files.import_probe",
     "services.executor.pool.fork_server",
     "services.executor.pool.slot_worker",
     "services.executor.process.flow_run_process",
+    "services.executor.run_orders",
     "prefect.runner._cancel_finalizer",
     "prefect.runner._hook_runner",
     "prefect.runner._state_proposer",
@@ -101,17 +101,17 @@ class ProcessTemplate:
         ours.setblocking(False)
         return cls(ours, pid)
 
-    async def start(self, assignment: Message) -> ForkedProcess | None:
+    async def start(self, assignment: Assignment) -> ForkedProcess | None:
         """Fork a fork server with this assignment; None when the template does not respond and is killed."""
         if self._ended:
             return None
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await loop.sock_sendall(self._link, json.dumps(assignment).encode() + b"\n")
-                answer = await loop.sock_recv(self._link, 4096)
-            return ForkedProcess(json.loads(answer)["pid"])
-        except (OSError, ValueError) as error:  # TimeoutError is an OSError
+                await loop.sock_sendall(self._link, to_line(assignment))
+                answer = cast(ForkedPid, from_line(await loop.sock_recv(self._link, 4096)))
+            return ForkedProcess(answer.pid)
+        except (OSError, ValueError, KeyError) as error:  # TimeoutError is an OSError
             log.warning("the process template is gone, starting an interpreter instead", error=repr(error))
             self._end(signal.SIGKILL)  # else a late response would be taken for the response to the next request
             return None
@@ -153,12 +153,12 @@ def _serve(link: socket.socket) -> NoReturn:
             pid = os.fork()
             if pid == 0:
                 link.close()
-                _be_warm(assignment)
-            write(link.fileno(), {"pid": pid})
+                _be_fork_server(cast(Assignment, assignment))
+            write(link.fileno(), ForkedPid(pid))
     os._exit(0)
 
 
-def _be_warm(assignment: Message) -> NoReturn:
+def _be_fork_server(assignment: Assignment) -> NoReturn:
     from services.executor.pool.fork_server import serve
 
     code = 1

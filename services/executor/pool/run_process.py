@@ -1,60 +1,80 @@
-"""The slot's handle of a run process: starting it, reading its reports, ending it."""
+"""The handle of a process for one run: starting it, reading its reports, ending it."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Any, Final, NoReturn, TypeVar
 
 import psutil
 
 from services.common.process_tree import die_with_parent
-from services.executor.pipes import Message, PipeLines
-from services.executor.pool.overtaken import Overtaken
+from services.executor.messages import Instruction, Message, SettingState, StateSet, SuspendRun, TakeIntent
+from services.executor.pipes import PipeLines, to_line, write
 from services.executor.process.process_setup import CHECKOUT, default_signals, fresh_random_state
 
-Entry = Callable[[str, int, int], NoReturn]
-"""Executes the run with this id in this process; reports on the first descriptor, reads intents from the second."""
+Entry = Callable[[int, int], NoReturn]
+"""What the process does; it reports on the first descriptor and reads orders from the second."""
+M = TypeVar("M")
+
+_LOOK_SECONDS: Final = 0.05
+"""How often a process is looked at that may end without a report."""
 
 
 @dataclass
 class RunProcess:
-    """One run process. Its descriptors belong to the slot until `close`."""
+    """One process for a run. Its descriptors belong to the process that started it until `close`."""
 
     run_id: str
     pid: int
     reports: PipeLines
-    intents: int
+    orders: int
     started: float = field(default_factory=time.monotonic)
-    steps: dict[str, Message] = field(default_factory=dict)
     status: int | None = None
     """The wait status, once the process has ended."""
-    ending: tuple[str, str] | None = None
-    """The end reason and its message, once an end was decided from outside the process."""
     spawned: subprocess.Popen[bytes] | None = None
-    own_states: set[str] = field(default_factory=set)
+    own_states: set[str | None] = field(default_factory=set)
     """The ids of the run's states that the process set itself, or received as it tried to set one."""
-    proposing: int = 0
+    setting_states: int = 0
     """The number of states that the process has proposed and Prefect has not responded to."""
-    overtaken: Overtaken = field(default_factory=Overtaken)
+    _last: dict[type[Any], Message] = field(default_factory=dict)
 
     def hear(self) -> list[Message]:
-        """Return the reports since the last call; `steps` keeps the last of each kind."""
+        """Return the messages since the last call; `last` keeps the last of each kind."""
         messages = [] if self.reports.ended else self.reports.read()
         for message in messages:
-            self.steps[message["step"]] = message
-            if message["step"] == "proposing":
-                self.proposing += 1
-            elif message["step"] == "proposed":
-                self.proposing -= 1
-                self.own_states.add(str(message["state"]))
+            self._last[type(message)] = message
+            if isinstance(message, SettingState):
+                self.setting_states += 1
+            elif isinstance(message, StateSet):
+                self.setting_states -= 1
+                self.own_states.add(message.state_id)
         return messages
+
+    def last(self, kind: type[M]) -> M | None:
+        """Return the last message of that kind."""
+        message = self._last.get(kind)
+        return message if isinstance(message, kind) else None
+
+    def wait_for_end(self, *, within_seconds: float = math.inf) -> bool:
+        """Block until the process has ended, reading its reports; whether it has ended in time."""
+        deadline = time.monotonic() + within_seconds
+        while not self.reap():
+            if time.monotonic() >= deadline:
+                return False
+            select.select([] if self.reports.ended else [self.reports.descriptor], [], [], _LOOK_SECONDS)
+            self.hear()
+        self.hear()
+        return True
 
     def reap(self) -> bool:
         """Whether the process has ended; sets `status`."""
@@ -69,14 +89,10 @@ class RunProcess:
                     self.spawned.returncode = os.waitstatus_to_exitcode(status)
         return self.status is not None
 
-    def tell_intent(self, intent: str) -> None:
-        """Send the meaning of the SIGTERM that follows; the process confirms with the step ``intent``."""
+    def tell(self, message: SuspendRun | TakeIntent) -> None:
+        """Send an order to the process; it returns a `TakeIntent`."""
         with contextlib.suppress(OSError):
-            os.write(self.intents, f"{intent}\n".encode())
-
-    def suspend(self, state_id: str, occurred: str) -> None:
-        """Send that the run was suspended from outside: its engine stops at its next step."""
-        self.tell_intent(f"suspend {state_id} {occurred}")
+            write(self.orders, message)
 
     def terminate(self) -> None:
         """Send SIGTERM to the process alone: the flow ends its own children."""
@@ -101,7 +117,7 @@ class RunProcess:
 
     def close(self) -> None:
         """Close the descriptors."""
-        for descriptor in (self.reports.descriptor, self.intents):
+        for descriptor in (self.reports.descriptor, self.orders):
             with contextlib.suppress(OSError):
                 os.close(descriptor)
 
@@ -113,59 +129,49 @@ class RunProcess:
 
 def fork(run_id: str, entry: Entry, *, forget: Callable[[], None]) -> RunProcess:
     """Fork a process that runs ``entry``; ``forget`` closes this process's descriptors in the fork."""
-    report_read, report_write = os.pipe()
-    intent_read, intent_write = os.pipe()
+    reports, orders = os.pipe(), os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             default_signals()
             os.setpgid(0, 0)
             die_with_parent()
-            os.close(report_read)
-            os.close(intent_write)
+            os.close(reports[0])
+            os.close(orders[1])
             forget()
             fresh_random_state()
-            entry(run_id, report_write, intent_read)
+            entry(reports[1], orders[0])
         finally:
             os._exit(70)  # `entry` does not return
     with contextlib.suppress(OSError):
         os.setpgid(pid, pid)  # whichever of the two comes first
-    return _run_process(run_id, pid, (report_read, report_write), (intent_read, intent_write))
+    return _run_process(run_id, pid, reports, orders)
 
 
-def spawn(run_id: str, arguments: Mapping[str, Any], *, env: Mapping[str, str]) -> RunProcess:
-    """Start a fresh interpreter for the run."""
-    report_read, report_write = os.pipe()
-    intent_read, intent_write = os.pipe()
+def spawn(instruction: Instruction, shelf: Path, *, environment: Mapping[str, str]) -> RunProcess:
+    """Start a fresh interpreter for the instruction."""
+    reports, orders = os.pipe(), os.pipe()
     process = subprocess.Popen(  # noqa: S603 - the command is ours
-        command(run_id, report_write, intent_read, arguments),
-        env=dict(env),
+        command(instruction, reports[1], orders[0], shelf),
+        env=dict(environment),
         cwd=CHECKOUT,
-        pass_fds=(report_write, intent_read),
+        pass_fds=(reports[1], orders[0]),
         process_group=0,
         preexec_fn=die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - the slot has one thread
     )
-    run_process = _run_process(run_id, process.pid, (report_read, report_write), (intent_read, intent_write))
+    run_process = _run_process(instruction.run_id, process.pid, reports, orders)
     run_process.spawned = process
     return run_process
 
 
-def command(run_id: str, reports: int, intents: int, arguments: Mapping[str, Any]) -> list[str]:
-    """Return the command line of `services.executor.pool.spawned_process`, run from the checkout."""
-    options = [f"{name}={value}" for name, value in arguments.items()]
-    return [
-        sys.executable,
-        "-m",
-        "services.executor.pool.spawned_process",
-        run_id,
-        str(reports),
-        str(intents),
-        *options,
-    ]
+def command(instruction: Instruction, reports: int, orders: int, shelf: Path) -> list[str]:
+    """Return the command line of `services.executor.pool.spawned_process`, to be run from the checkout."""
+    module = "services.executor.pool.spawned_process"
+    return [sys.executable, "-m", module, str(reports), str(orders), str(shelf), to_line(instruction).decode().rstrip()]
 
 
-def _run_process(run_id: str, pid: int, reports: tuple[int, int], intents: tuple[int, int]) -> RunProcess:
+def _run_process(run_id: str, pid: int, reports: tuple[int, int], orders: tuple[int, int]) -> RunProcess:
     os.close(reports[1])
-    os.close(intents[0])
+    os.close(orders[0])
     os.set_blocking(reports[0], False)
-    return RunProcess(run_id=run_id, pid=pid, reports=PipeLines(reports[0]), intents=intents[1])
+    return RunProcess(run_id=run_id, pid=pid, reports=PipeLines(reports[0]), orders=orders[1])

@@ -1,40 +1,26 @@
-"""A run process, or a finalizer, as a fresh interpreter.
+"""A process for one run as a fresh interpreter.
 
-Arguments of ``python -m services.executor.pool.spawned_process``: the run's id, the descriptors
-for reports and intents, then ``name=value`` for the rest.
+Arguments of ``python -m services.executor.pool.spawned_process``: the descriptors for reports and orders, the shelf,
+and the instruction as a line of `services.executor.messages`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
+from typing import cast
 
-from services.executor.pool.starters import be_finalizer, be_flow_run, be_observer
+from services.executor.messages import Instruction
+from services.executor.pipes import from_line
+from services.executor.pool.starters import carry_out
 
 
 def main() -> None:
-    """Run the process that the arguments describe."""
-    run_id, reports, intents, *rest = sys.argv[1:]
-    options = dict(argument.split("=", 1) for argument in rest)
-    environment = dict(os.environ)
-    shelf = Path(options["shelf"])
-    if "ending" in options:
-        be_finalizer(run_id, options["ending"], options["message"], environment=environment, shelf=shelf)
-    if "observe" in options:
-        be_observer(run_id, int(reports))
-    be_flow_run(
-        run_id,
-        int(reports),
-        int(intents),
-        name=options["name"],
-        environment=environment,
-        shelf=shelf,
-        claimed="claimed" in options,
-        watched="alone" not in options,
-        queued=json.loads(options.get("queued", "null")),
-    )
+    """Carry out the instruction that the arguments hold."""
+    reports, orders, shelf, line = sys.argv[1:]
+    instruction = cast(Instruction, from_line(line.encode()))
+    carry_out(instruction, int(reports), int(orders), environment=dict(os.environ), shelf=Path(shelf))
 
 
 if __name__ == "__main__":

@@ -1,17 +1,19 @@
-"""How slots start processes: as forks of themselves, or as fresh interpreters."""
+"""How slots and fork servers start a process for one run: as a fork of themselves, or as a fresh interpreter."""
 
 from __future__ import annotations
 
-import json
+import asyncio
 import os
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
 from config.logs import print_traceback, show_handlers_safely
-from services.executor.pipes import Message, write
+from services.executor.messages import ExecuteRun, FinalizeRun, Instruction, ObserveRun, ProcessFailed, RunFinished
+from services.executor.pipes import write
 from services.executor.pool.run_process import RunProcess, command, fork, spawn
 from services.executor.process.process_setup import CHECKOUT
 
@@ -20,176 +22,133 @@ if TYPE_CHECKING:
 
 _LONGEST_WHY: Final = 2000
 """Limit in characters, so that a report fits into one atomic write to a pipe."""
+_FAILED: Final = 70
 
 
 class ForkStarter:
-    """Starts run processes within milliseconds, with everything imported."""
+    """Forks a process within milliseconds, with everything imported.
 
-    def __init__(self, *, name: str, environment: Mapping[str, str], shelf: Path) -> None:
-        from services.executor.process.flow_run_process import Prepared
+    ``forget`` closes the descriptors of the process that forks, in the fork.
+    """
 
-        self._name = name
+    def __init__(
+        self, environment: Mapping[str, str], shelf: Path, *, prepared: Prepared, forget: Callable[[], None]
+    ) -> None:
         self._environment = environment
         self._shelf = shelf
-        self._prepared = Prepared(environment)
+        self._prepared = prepared
+        self._forget = forget
 
-    def start_run(
-        self, run_id: str, *, queued: Message | None, remembered: Message | None, forget: Callable[[], None]
-    ) -> RunProcess:
-        """Fork a process that executes the run."""
-        return fork(run_id, partial(self._be_flow_run, queued, remembered), forget=forget)
-
-    def finalizer(self, run_id: str, ending: str, message: str, *, forget: Callable[[], None]) -> RunProcess:
-        """Fork the run's finalizer."""
-
-        def entry(_run_id: str, _reports: int, _intents: int) -> NoReturn:
-            be_finalizer(run_id, ending, message, environment=self._environment, shelf=self._shelf)
-
-        return fork(run_id, entry, forget=forget)
-
-    def observer(self, run_id: str, *, forget: Callable[[], None]) -> RunProcess:
-        """Fork a process that reads the run's state once."""
-
-        def entry(_run_id: str, reports: int, _intents: int) -> NoReturn:
-            be_observer(run_id, reports)
-
-        return fork(run_id, entry, forget=forget)
-
-    def _be_flow_run(
-        self, queued: Message | None, remembered: Message | None, run_id: str, reports: int, intents: int
-    ) -> NoReturn:
-        be_flow_run(
-            run_id,
-            reports,
-            intents,
-            name=self._name,
-            environment=self._environment,
-            shelf=self._shelf,
-            prepared=self._prepared,
-            remembered=remembered,
-            queued=queued,
+    def start(self, instruction: Instruction) -> RunProcess:
+        """Start a process that carries the instruction out and ends."""
+        entry = partial(
+            carry_out, instruction, environment=self._environment, shelf=self._shelf, prepared=self._prepared
         )
+        return fork(instruction.run_id, entry, forget=self._forget)
 
 
 class SpawnStarter:
-    """Starts run processes as fresh interpreters: slower by the time that importing Prefect takes."""
+    """Starts a fresh interpreter, slower by the time that importing Prefect takes."""
 
-    def __init__(self, *, name: str, environment: Mapping[str, str], shelf: Path, watched: bool = True) -> None:
-        self._name = name
-        self._watched = {} if watched else {"alone": "yes"}
+    def __init__(self, environment: Mapping[str, str], shelf: Path) -> None:
         self._environment = environment
         self._shelf = shelf
 
-    def start_run(
-        self, run_id: str, *, queued: Message | None, remembered: Message | None, forget: Callable[[], None]
-    ) -> RunProcess:
-        """Start an interpreter that executes the run, and asks for the server's options itself."""
-        del remembered, forget  # descriptors are not inherited
-        options = {"name": self._name, "shelf": self._shelf, "queued": json.dumps(queued), **self._watched}
-        return spawn(run_id, options, env=self._environment)
-
-    def finalizer(self, run_id: str, ending: str, message: str, *, forget: Callable[[], None]) -> RunProcess:
-        """Start an interpreter as the run's finalizer."""
-        del forget
-        return spawn(run_id, {"ending": ending, "message": message, "shelf": self._shelf}, env=self._environment)
-
-    def observer(self, run_id: str, *, forget: Callable[[], None]) -> RunProcess:
-        """Start an interpreter that reads the run's state once."""
-        del forget
-        return spawn(run_id, {"observe": "yes", "shelf": self._shelf}, env=self._environment)
+    def start(self, instruction: Instruction) -> RunProcess:
+        """Start a process that carries the instruction out and ends; it asks for the server's options itself."""
+        if isinstance(instruction, ExecuteRun):
+            instruction = replace(instruction, options=None)
+        return spawn(instruction, self._shelf, environment=self._environment)
 
 
-def be_flow_run(
-    run_id: str,
+Starter: TypeAlias = ForkStarter | SpawnStarter
+
+
+def carry_out(
+    instruction: Instruction,
     reports: int,
-    intents: int,
+    orders: int,
     *,
-    name: str,
     environment: Mapping[str, str],
     shelf: Path,
     prepared: Prepared | None = None,
-    claimed: bool = False,
-    watched: bool = True,
-    remembered: Message | None = None,
-    queued: Message | None = None,
 ) -> NoReturn:
-    """Execute the run and end this process; ``watched``: an executor reports suspensions from outside."""
-    from services.executor.process.flow_loading import describe_failure
-    from services.executor.process.flow_run_process import FlowRunProcess, Queued, finish, listen_for_intent
-    from services.executor.process.server_options_cache import ServerOptionsCache
+    """Carry the instruction out in this process and end it; exit code 0 when it was done.
+
+    Reports are written to the descriptor ``reports``; what an `ExecuteRun` is to do is read from ``orders``.
+    """
+    from services.executor.process.flow_run_process import FreshInterpreterNeeded, finish
+
+    code = _FAILED
+    show_handlers_safely()
+    try:
+        match instruction:
+            case ExecuteRun():
+                code = _execute(instruction, reports, orders, environment=environment, shelf=shelf, prepared=prepared)
+            case FinalizeRun():
+                _finalize(instruction, environment=environment, shelf=shelf)
+                code = 0
+            case ObserveRun():
+                _observe(instruction, reports)
+                code = 0
+    except FreshInterpreterNeeded as needed:
+        instruction = replace(needed.instruction, claimed=True)
+        for descriptor in (reports, orders):
+            os.set_inheritable(descriptor, True)
+        os.chdir(CHECKOUT)
+        os.execve(  # noqa: S606 - ours
+            sys.executable, command(instruction, reports, orders, shelf), dict(needed.environment)
+        )
+    except BaseException as error:  # noqa: BLE001 - the end of the process is the report
+        code = _failure(instruction, error, reports)
+    finally:
+        finish(code)
+    os._exit(code)
+
+
+def _execute(
+    instruction: ExecuteRun,
+    reports: int,
+    orders: int,
+    *,
+    environment: Mapping[str, str],
+    shelf: Path,
+    prepared: Prepared | None,
+) -> int:
+    from services.executor.process.flow_run_process import FlowRunProcess, listen_for_orders
     from services.executor.process.suspension import Suspension
 
-    def report(**message: object) -> None:
-        write(reports, message)
-
-    def restart(changed: Mapping[str, str]) -> None:
-        for descriptor in (reports, intents):
-            os.set_inheritable(descriptor, True)
-        options = {"name": name, "shelf": shelf, "claimed": "yes"}
-        os.chdir(CHECKOUT)
-        os.execve(sys.executable, command(run_id, reports, intents, options), dict(changed))  # noqa: S606 - ours
-
-    code = 70
-    show_handlers_safely()
-    try:
-        suspension = Suspension(run_id)
-        listen_for_intent(intents, report, suspension)
-        code = FlowRunProcess(
-            run_id=run_id,
-            claimed_by=f"{name}, process {os.getpid()}",
-            report=report,
-            environment=environment,
-            shelf=shelf,
-            prepared=prepared,
-            restart=restart if prepared is not None else None,
-            claimed=claimed,
-            suspension=suspension if watched else None,
-            remembered=ServerOptionsCache.of(remembered) if remembered is not None else None,
-            queued=Queued(**queued) if queued is not None else None,
-        ).run()
-        if code == 0:
-            report(step="finished")
-    except SystemExit as exit_:
-        code = exit_.code if isinstance(exit_.code, int) else 1
-    except BaseException as error:  # noqa: BLE001 - the end of the process is the report
-        print_traceback(error)
-        report(step="failed", why=describe_failure(error)[:_LONGEST_WHY])
-    finally:
-        finish(code)
-    os._exit(code)
+    report = partial(write, reports)
+    suspension = Suspension(instruction.run_id)
+    listen_for_orders(orders, report, suspension)
+    code = FlowRunProcess(
+        instruction, report, environment=environment, shelf=shelf, suspension=suspension, prepared=prepared
+    ).run()
+    if code == 0:
+        report(RunFinished())
+    return code
 
 
-def be_observer(run_id: str, reports: int) -> NoReturn:
-    """Report the order to the run's slot, if any, and end this process; exit code 0 when Prefect was reached."""
-    from services.executor.finalizing.run_observer import observe
-    from services.executor.process.flow_run_process import finish
-
-    code = 1
-    try:
-        order = observe(run_id)
-        if order is not None:
-            write(reports, {"step": "order", **order})
-        code = 0
-    except Exception as error:  # noqa: BLE001 - Prefect is out of reach: the next look may tell
-        print_traceback(error)
-    finally:
-        finish(code)
-    os._exit(code)
-
-
-def be_finalizer(run_id: str, ending: str, message: str, *, environment: Mapping[str, str], shelf: Path) -> NoReturn:
-    """Finalize the run and end this process; exit code 0 when Prefect has the state."""
-    from services.executor.end_reason import EndReason
+def _finalize(instruction: FinalizeRun, *, environment: Mapping[str, str], shelf: Path) -> None:
     from services.executor.finalizing.finalizer import Finalizer
-    from services.executor.process.flow_run_process import finish
 
-    code = 1
-    show_handlers_safely()
-    try:
-        Finalizer(run_id=run_id, ending=EndReason(ending), message=message, environment=environment, shelf=shelf).run()
-        code = 0
-    except BaseException as error:  # noqa: BLE001 - the end of the process is the report
-        print_traceback(error)
-    finally:
-        finish(code)
-    os._exit(code)
+    Finalizer(instruction, environment=environment, shelf=shelf).run()
+
+
+def _observe(instruction: ObserveRun, reports: int) -> None:
+    from services.executor.run_orders import read_order
+
+    order = asyncio.run(read_order(instruction.run_id))
+    if order is not None:
+        write(reports, order)
+
+
+def _failure(instruction: Instruction, error: BaseException, reports: int) -> int:
+    from services.executor.process.flow_loading import describe_failure
+
+    if isinstance(instruction, ExecuteRun):
+        if isinstance(error, SystemExit):
+            return error.code if isinstance(error.code, int) else 1
+        write(reports, ProcessFailed(describe_failure(error)[:_LONGEST_WHY]))
+    print_traceback(error)
+    return _FAILED

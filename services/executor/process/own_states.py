@@ -16,14 +16,16 @@ from prefect.client.orchestration import PrefectClient, SyncPrefectClient
 from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import Abort, Pause
 
-Report = Callable[..., None]
+from services.executor.messages import Message, RunPaused, RunWorks, SettingState, StateSet
+
+Report = Callable[[Message], None]
 
 
 class OwnStates:
-    """Reports ``proposing`` before the process sets the run's state, and ``proposed`` with the state that it became.
+    """Reports `SettingState` before the process sets the run's state, and `StateSet` with the state that it became.
 
-    ``waiting`` is reported when the first of the process's runs (the run itself and its subflows) is paused,
-    ``working`` when none is any more, as far as the process has noticed.
+    `RunPaused` is reported when the first of the process's runs (the run itself and its subflows) is paused,
+    `RunWorks` when none is any more, as far as the process has noticed.
     """
 
     def __init__(self, run_id: str, report: Report) -> None:
@@ -79,12 +81,12 @@ class OwnStates:
 
     def _before(self, run_id: UUID | str) -> None:
         if str(run_id) == self._id:
-            self._report(step="proposing")
+            self._report(SettingState())
 
     def _after(self, run_id: UUID | str, result: Any) -> None:
         state = result.state if result is not None else None
         if str(run_id) == self._id:
-            self._report(step="proposed", state=str(state.id) if state is not None else None)
+            self._report(StateSet(str(state.id) if state is not None else None))
         if state is not None and state.is_paused():
             self._have_paused.add(str(run_id))
         self._seen(run_id, state)
@@ -98,7 +100,7 @@ class OwnStates:
             before = bool(self._paused)
             (self._paused.add if paused else self._paused.discard)(run_id)
             if bool(self._paused) != before:
-                self._report(step="waiting" if paused else "working")
+                self._report(RunPaused() if paused else RunWorks())
 
 
 def waits_in_process(state: State[Any]) -> bool:

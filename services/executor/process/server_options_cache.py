@@ -6,61 +6,48 @@ This saves three requests before the first line of a flow: one for a CSRF token,
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
-from uuid import UUID
+from typing import Final
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.context import FlowRunContext
 
 from services.prefect_api.compat import answer_default_storage, http_client
+from services.prefect_api.server_options import ServerOptions
 
 FRESH_SECONDS: Final = 15.0
 """Options older than this are not used: the run asks the server itself."""
 
 
-@dataclass(frozen=True, slots=True)
 class ServerOptionsCache:
-    """The server's options, and the moment before they were requested, on this machine's monotonic clock."""
+    """The server's options as one run process uses them; with None, it asks the server itself."""
 
-    csrf: bool
-    result_storage: UUID | None
-    at: float
+    def __init__(self, options: ServerOptions | None) -> None:
+        self._options = options
+        self._token_spared = False
 
-    @classmethod
-    def of(cls, message: Mapping[str, Any]) -> ServerOptionsCache:
-        """Read the message of the role's process."""
-        storage = message["result_storage"]
-        return cls(csrf=message["csrf"], result_storage=UUID(storage) if storage else None, at=message["at"])
+    def spare_requests(self, client: SyncPrefectClient) -> None:
+        """Spare the client the request for a CSRF token if the server requires none, the engine those for the storage.
 
-    @property
-    def fresh(self) -> bool:
-        """Whether the options are young enough to be used."""
-        return 0 <= time.monotonic() - self.at < FRESH_SECONDS
-
-    def spare_token(self, client: SyncPrefectClient) -> bool:
-        """Spare the client the request for a CSRF token if the server requires none; true if that was done.
-
-        A server that has begun to require tokens responds with 403: see `want_token`.
+        A server that has begun to require tokens responds with 403: see `want_token`. Code within the flow that asks
+        for the default storage gets the server's response.
         """
+        if self._options is None:
+            return
         inner = http_client(client)
-        if self.csrf or not self.fresh or not inner.enable_csrf_support:
-            return False
-        inner.enable_csrf_support = False
-        return True
+        if self._fresh(self._options) and not self._options.csrf and inner.enable_csrf_support:
+            inner.enable_csrf_support = False
+            self._token_spared = True
+        answer_default_storage(self._options.result_storage, counts=self._counts)
 
-    def spare_storage(self) -> None:
-        """Have the engine take the default storage from here as it prepares the flow, while the options are fresh.
-
-        Code within the flow that asks for the default storage gets the server's response.
-        """
-        answer_default_storage(self.result_storage, counts=self._counts)
+    def want_token(self, client: SyncPrefectClient) -> bool:
+        """Have the client request CSRF tokens again; false if it was not spared one."""
+        if self._token_spared:
+            http_client(client).enable_csrf_support = True
+        return self._token_spared
 
     def _counts(self) -> bool:
-        return self.fresh and FlowRunContext.get() is None
+        return self._options is not None and self._fresh(self._options) and FlowRunContext.get() is None
 
-
-def want_token(client: SyncPrefectClient) -> None:
-    """Have the client request CSRF tokens again."""
-    http_client(client).enable_csrf_support = True
+    @staticmethod
+    def _fresh(options: ServerOptions) -> bool:
+        return 0 <= time.monotonic() - options.at < FRESH_SECONDS

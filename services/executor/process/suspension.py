@@ -43,9 +43,8 @@ class Suspension:
             if self._state is not None and self._state.timestamp <= since:
                 self._state = None
 
-    def ask(self, state_id: str, occurred: str) -> None:
+    def ask(self, state_id: str, moment: datetime) -> None:
         """Record when the run entered the state Suspended."""
-        moment = datetime.fromisoformat(occurred)
         with self._lock:
             if self._since is not None and moment <= self._since:
                 return

@@ -102,6 +102,11 @@ class Executions:
         with translated():
             self._redis.set(ALIVE + instance, "1", px=self._alive_ms)
 
+    def check_writable(self, instance: str) -> None:
+        """Write something that is gone at once: a replica, or a full server, responds to PING all the same."""
+        with translated():
+            self._redis.set(f"{ALIVE}{instance}/check", "1", px=1)
+
     def leave(self, instance: str) -> None:
         """The instance ends in good order."""
         with translated():

@@ -36,7 +36,8 @@ def _from(source: str, amount: Any, id_: str = "same") -> Event:
 
 async def _still(world: World) -> bool:
     """Nothing is left to route or to create."""
-    return not await world.queues.names() and (await world.journal.depth()).pending == 0
+    depth = await world.journal.depth()
+    return not depth.unread and not depth.pending and not await world.queues.names()
 
 
 async def test_one_id_from_two_sources_is_two_events_all_the_way(world: World, prefect: PrefectApi) -> None:

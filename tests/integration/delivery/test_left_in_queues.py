@@ -16,7 +16,7 @@ from services.store.event_transitions import EventTransitions, Made
 from services.store.lease import Lease
 from services.store.runs.dispatch_queues import DISPATCH_QUEUE, DISPATCH_QUEUES
 from tests.integration.delivery.world import RULE, World, deployment, order, orders, runs_of
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 
 async def test_runs_that_could_not_be_recorded_for_a_reason_nobody_foresaw_are_recorded_in_the_end(
@@ -48,8 +48,7 @@ async def test_what_a_server_without_its_last_second_shows_again_behind_what_was
     world.use({**RULE, "run": "late-flow-3/default"})
     async with world.running("router", "dispatcher"):
         await world.publish(*orders(3))
-        (held,) = await eventually(lambda: _held(world))
-        assert held["waiting"] == 3
+        await eventually(lambda: _holds(world, 3), what="all three runs to be held")
         (queue,) = await world.queues.names()
         entries = await redis.xrange(DISPATCH_QUEUE + queue)
         async with redis.pipeline(transaction=True) as moved:  # the same entries, as a clock set back would name them
@@ -124,7 +123,7 @@ async def test_a_dispatcher_that_has_ended_does_not_go_on_holding_the_lease(
             await eventually(lambda: _leads(first))
             await asyncio.sleep(0.3)
             task.cancel()
-            await asyncio.wait({task}, timeout=5)
+            await asyncio.wait({task}, timeout=PATIENCE_SECONDS)
             assert task.done()
             if not lease.swallowed:
                 task = asyncio.create_task(first.dispatcher.run())
@@ -140,8 +139,8 @@ async def _leads(world: World) -> bool:
     return bool(world.dispatcher.status()["active"])
 
 
-async def _held(world: World) -> Any:
-    return world.dispatcher.status()["held"]
+async def _holds(world: World, count: int) -> bool:
+    return [queue["waiting"] for queue in world.dispatcher.status()["held"]] == [count]
 
 
 async def _drained(world: World) -> bool:

@@ -8,25 +8,30 @@ from collections.abc import AsyncIterator
 import pytest
 
 from events.identity import identity_of
+from services.prefect_api import events
 from services.prefect_api.client import PrefectApi
-from services.prefect_api.events import Connected, StateChange
-from services.prefect_api.runs import news_of
+from services.prefect_api.events import Connected
+from services.prefect_api.runs import StateChange, news_of
 from services.runs import run_state_tracker
 from services.runs.run_state_tracker import RunStateTracker
 from tests.integration.delivery.world import RULE, World, deployment, order, runs_of, set_state
 from tests.support.waiting import eventually
 
 
-async def _deaf() -> AsyncIterator[StateChange | Connected]:
+async def _deaf(**_: object) -> AsyncIterator[StateChange | Connected]:
     """A subscription on which nothing is ever heard."""
     yield Connected()
     await asyncio.Event().wait()
 
 
+@pytest.fixture
+def deaf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No state is heard of: what is learnt is learnt by asking."""
+    monkeypatch.setattr(events, "state_changes", _deaf)
+
+
 def _outcomes(world: World) -> RunStateTracker:
-    return RunStateTracker(
-        prefect=world.prefect, recorder=world.progress, runs=world.runs, history=world.history, watch=_deaf
-    )
+    return RunStateTracker(prefect=world.prefect, recorder=world.progress, runs=world.runs, history=world.history)
 
 
 async def _one_run(world: World, prefect: PrefectApi) -> str:
@@ -50,6 +55,7 @@ async def _followed(world: World) -> dict[str, object]:
     return dict(finished)
 
 
+@pytest.mark.usefixtures("deaf")
 async def test_a_run_that_ended_while_nobody_listened_is_found_at_the_next_start(
     world: World, prefect: PrefectApi
 ) -> None:
@@ -60,6 +66,7 @@ async def test_a_run_that_ended_while_nobody_listened_is_found_at_the_next_start
     assert finished["runs"][0]["message"] == "nobody was there"  # type: ignore[index]
 
 
+@pytest.mark.usefixtures("deaf")
 async def test_an_open_run_is_asked_about_when_its_time_comes(
     world: World, prefect: PrefectApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +84,7 @@ async def test_an_open_run_is_asked_about_when_its_time_comes(
     assert finished["ok"] is True
 
 
+@pytest.mark.usefixtures("deaf")
 async def test_a_run_that_was_deleted_is_over(world: World, prefect: PrefectApi) -> None:
     run_id = await _one_run(world, prefect)
     await prefect.request("DELETE", f"/flow_runs/{run_id}")

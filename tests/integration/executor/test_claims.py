@@ -11,6 +11,8 @@ from uuid import uuid4
 import pytest
 
 from config.settings import CHECKOUT
+from services.executor.messages import Message, NotClaimed, RunClaimed
+from services.executor.pipes import from_line
 from tests.integration.executor.conftest import Bench
 from tests.support.proxy import in_front_of
 from tests.support.waiting import eventually
@@ -28,12 +30,16 @@ def main():
 HORSE = """
 import json, os, sys
 from pathlib import Path
-from services.executor.process.flow_run_process import FlowRunProcess, Queued, finish
+from services.executor.messages import ExecuteRun, Queued
+from services.executor.pipes import to_line
+from services.executor.process.flow_run_process import FlowRunProcess, finish
+from services.executor.process.suspension import Suspension
 
 run_id, shelf, queued = sys.argv[1:]
 finish(FlowRunProcess(
-    run_id=run_id, claimed_by="a test", report=lambda **step: print(json.dumps(step), flush=True),
-    environment=dict(os.environ), shelf=Path(shelf), queued=Queued(**json.loads(queued)),
+    ExecuteRun(run_id, "a test", queued=Queued(**json.loads(queued))),
+    lambda message: print("message", to_line(message).decode(), end="", flush=True),
+    environment=dict(os.environ), shelf=Path(shelf), suspension=Suspension(run_id),
 ).run())
 """
 NOT_THERE = b"HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
@@ -53,10 +59,11 @@ async def horse(bench: Bench, run_id: str, *, state_id: str, at: float | None = 
     )
 
 
-async def steps(process: Process) -> dict[str, dict[str, object]]:
+async def reports(process: Process) -> dict[type, Message]:
+    """The last message of each kind."""
     output, _ = await process.communicate()
-    found = [json.loads(line) for line in output.decode().splitlines() if line.startswith('{"step"')]
-    return {step["step"]: step for step in found}
+    lines = [line.removeprefix(b"message ") for line in output.splitlines() if line.startswith(b"message ")]
+    return {type(message): message for message in map(from_line, lines)}
 
 
 async def test_a_run_that_prefect_does_not_show_yet_is_claimed_once_it_does(bench: Bench):
@@ -64,28 +71,28 @@ async def test_a_run_that_prefect_does_not_show_yet_is_claimed_once_it_does(benc
     state_id = (await bench.read(run_id))["state_id"]
     async with in_front_of(bench.api.url) as (proxy, url):
         proxy.instead = [(f"GET /api/flow_runs/{run_id} ".encode(), NOT_THERE)] * 3
-        assert "claimed" in await steps(await horse(bench, run_id, state_id=state_id, url=url))
+        assert RunClaimed in await reports(await horse(bench, run_id, state_id=state_id, url=url))
         assert proxy.instead == []
     assert (await bench.read(run_id))["state_type"] == "COMPLETED"
 
 
 async def test_a_run_that_does_not_exist_is_given_up(bench: Bench):
-    found = await steps(await horse(bench, str(uuid4()), state_id=str(uuid4())))
-    assert found["gone"]["why"] == "the run was deleted"
+    found = await reports(await horse(bench, str(uuid4()), state_id=str(uuid4())))
+    assert found[NotClaimed].why == "the run was deleted"
 
 
 async def test_a_run_that_was_queued_long_ago_is_not_waited_for(bench: Bench):
     async with in_front_of(bench.api.url) as (proxy, url):
         run_id = str(uuid4())
         process = await horse(bench, run_id, state_id=str(uuid4()), at=time.time() - 60, url=url)
-        assert "gone" in await steps(process)
+        assert NotClaimed in await reports(process)
         assert sum(b"GET /api/flow_runs/" + run_id.encode() in piece for piece in proxy.heard) == 1
 
 
 async def test_a_resumed_run_that_still_shows_as_suspended_is_claimed_once_it_does_not(bench: Bench):
     run_id = await bench.create(await bench.deploy(SUSPENDS))
     first = await horse(bench, run_id, state_id=(await bench.read(run_id))["state_id"])
-    assert "claimed" in await steps(first)
+    assert RunClaimed in await reports(first)
     assert (await bench.read(run_id))["state_name"] == "Suspended"
     async with in_front_of(bench.api.url) as (proxy, url):
         second = await horse(bench, run_id, state_id=str(uuid4()), url=url)
@@ -95,7 +102,7 @@ async def test_a_resumed_run_that_still_shows_as_suspended_is_claimed_once_it_do
 
         await eventually(seen, what="the run process to see that the run is suspended still")
         await bench.api.request("POST", f"/flow_runs/{run_id}/resume", json={})
-        assert "claimed" in await steps(second)
+        assert RunClaimed in await reports(second)
     assert (await bench.read(run_id))["state_type"] == "COMPLETED"
 
 
@@ -106,6 +113,6 @@ async def test_a_run_that_has_gone_on_from_the_state_it_was_queued_for_is_not_wa
     body = {"state": {"type": state}, "force": True}
     await bench.api.request("POST", f"/flow_runs/{run_id}/set_state", json=body)
     async with in_front_of(bench.api.url) as (proxy, url):
-        assert "gone" in await steps(await horse(bench, run_id, state_id=state_id, url=url))
+        assert NotClaimed in await reports(await horse(bench, run_id, state_id=state_id, url=url))
         asked = b"".join(proxy.heard).count(f"GET /api/flow_runs/{run_id} ".encode())
     assert asked == 1

@@ -245,8 +245,8 @@ async def test_a_dead_warm_parent_is_replaced_and_its_runs_go_on(bench: Bench):
 
 
 def kill_slot(executor: Executor) -> None:
-    (slot,) = executor._pool.slots.values()
-    os.kill(slot.pid, signal.SIGKILL)
+    (slot,) = executor._pool.slots.by_pid.values()
+    os.kill(slot.process.pid, signal.SIGKILL)
 
 
 async def test_a_flow_file_that_does_not_import_is_named_with_its_line_and_others_go_on(bench: Bench):

@@ -49,7 +49,7 @@ async def test_a_stopped_slot_does_not_outlive_its_executor(bench: Bench) -> Non
 
 async def test_a_stopped_slot_that_is_idle_keeps_no_run_from_starting(bench: Bench) -> None:
     executor = await bench.start(slots=1)
-    (slot,) = executor._pool.slots
+    (slot,) = executor._pool.slots.by_pid
     psutil.Process(slot).send_signal(signal.SIGSTOP)
     assert (await bench.run(await bench.deploy(SHORT)))["state_type"] == "COMPLETED"
     assert is_gone(slot)
@@ -67,7 +67,7 @@ async def test_a_slot_that_is_continued_soon_keeps_its_run(bench: Bench) -> None
         slot.send_signal(signal.SIGCONT)
         await asyncio.sleep(0.5)
     assert (await bench.reach(run_id))["state_type"] == "COMPLETED"
-    assert list(executor._pool.slots) == [slot.pid]
+    assert list(executor._pool.slots.by_pid) == [slot.pid]
 
 
 async def test_a_stopped_warm_parent_is_replaced_and_runs_are_settled_by_the_next(bench: Bench) -> None:

@@ -67,11 +67,11 @@ async def test_rq_commands_reach_the_slots(bench: Bench, rq_redis):
     run = await bench.reach(run_id)
     assert run["state_type"] == "CRASHED"
     assert "SIGKILL" in run["state"]["message"]
-    (before,) = executor._pool.slots
+    (before,) = executor._pool.slots.by_pid
     send_shutdown_command(rq_redis, key.removeprefix("rq:worker:"))
 
     async def another() -> bool:
-        return bool(executor._pool.slots) and before not in executor._pool.slots
+        return bool(executor._pool.slots.by_pid) and before not in executor._pool.slots.by_pid
 
     await eventually(another, what="another slot to take the slot number")
 

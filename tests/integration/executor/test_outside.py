@@ -5,6 +5,7 @@ import os
 import signal
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import psutil
 import pytest
@@ -86,7 +87,7 @@ async def test_the_process_of_a_run_that_is_cancelled_or_deleted_from_outside_en
 ):
     executor = await bench.start(slots=1)
     if not heard:
-        executor._intake._pass_on_heard = lambda _: None
+        executor._intake.changed = AsyncMock()
     run_id, pid = await begun(bench, source, state)
     if end == "DELETED":
         await bench.api.request("DELETE", f"/flow_runs/{run_id}")

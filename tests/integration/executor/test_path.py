@@ -142,14 +142,14 @@ async def test_a_saved_file_counts_from_the_next_run_on_and_a_running_flow_finis
     deployment = await bench.deploy(source.format(name=name, version=1), file=file)
     old = await bench.create(deployment, parameters={"out": str(bench.folder / "old"), "seconds": 2})
     await bench.reach(old, "RUNNING")
-    slots = {slot.pid for slot in executor._pool.slots.values()}
+    slots = {slot.process.pid for slot in executor._pool.slots.by_pid.values()}
     bench.write(helper, "VERSION = 2\n")
     bench.write(file, source.format(name=name, version=2))
     assert (await bench.run(deployment, out=str(bench.folder / "new")))["state_type"] == "COMPLETED"
     assert (await bench.reach(old))["state_type"] == "COMPLETED"
     assert (bench.folder / "new").read_text() == "2 2"
     assert (bench.folder / "old").read_text() == "1 1"
-    assert {slot.pid for slot in executor._pool.slots.values()} == slots
+    assert {slot.process.pid for slot in executor._pool.slots.by_pid.values()} == slots
 
 
 async def test_a_run_inherits_no_thread_and_no_connection_to_redis(bench: Bench):

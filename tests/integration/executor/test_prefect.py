@@ -376,7 +376,7 @@ def main():
 
 
 # A fresh interpreter differs from a fork in how it comes to its environment: that is tried again, not everything.
-IN_BOTH = ("environment", "processes", "hooks_failed", "exits")
+IN_BOTH = ("environment", "prefect_settings", "processes", "hooks_failed", "exits")
 
 
 @pytest.mark.parametrize("mode", ["fork", "subprocess"])

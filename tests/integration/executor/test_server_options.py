@@ -26,14 +26,17 @@ FLOW = "from prefect import flow\n\n@flow\ndef main(): return 'a result'\n"
 HORSE = """
 import json, os, sys, time
 from pathlib import Path
+from services.executor.messages import ExecuteRun
 from services.executor.process.flow_run_process import FlowRunProcess, finish
-from services.executor.process.server_options_cache import ServerOptionsCache
+from services.executor.process.suspension import Suspension
+from services.prefect_api.server_options import ServerOptions
 
 run_id, shelf, told = sys.argv[1:]
 told = json.loads(told)
+options = ServerOptions(at=time.monotonic() - told.pop("age_seconds"), **told)
 finish(FlowRunProcess(
-    run_id=run_id, claimed_by="a test", report=lambda **_: None, environment=dict(os.environ), shelf=Path(shelf),
-    remembered=ServerOptionsCache.of({**told, "at": time.monotonic() - told.pop("age_seconds")}),
+    ExecuteRun(run_id, "a test", options=options), lambda _: None,
+    environment=dict(os.environ), shelf=Path(shelf), suspension=Suspension(run_id),
 ).run())
 """
 KNOWN: dict[str, Any] = {"csrf": False, "result_storage": None, "age_seconds": 0}

@@ -91,8 +91,8 @@ async def kept(bench: Bench, run_id: str) -> None:
 
 
 def kill_slot(executor: Any) -> None:
-    (slot,) = (slot for slot in executor._pool.slots.values() if slot.run)  # another one is there while it waits
-    os.kill(slot.pid, signal.SIGKILL)
+    (slot,) = (slot for slot in executor._pool.slots.by_pid.values() if slot.run)  # another one is there while it waits
+    os.kill(slot.process.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("source", [PLAIN, SIGNAL], ids=["pause", "signal"])

@@ -60,7 +60,7 @@ async def test_a_warm_parent_with_the_libraries_that_flows_have_come_to_need_tak
     executor = await bench.start(slots=2)
 
     async def all_there() -> set[int]:
-        slots = set(executor._pool.slots)
+        slots = set(executor._pool.slots.by_pid)
         return slots if len(slots) == 2 else set()
 
     old = await eventually(all_there, what="both slot numbers to be taken")
@@ -69,7 +69,7 @@ async def test_a_warm_parent_with_the_libraries_that_flows_have_come_to_need_tak
     bench.write("growing.py", FLOW.format(imports="import slow_library"))
 
     async def replaced() -> bool:
-        return len(set(executor._pool.slots) - old) == 1
+        return len(set(executor._pool.slots.by_pid) - old) == 1
 
     await eventually(replaced, what="the idle slot number to be taken by a new slot")
     assert (await bench.run(deployment, out=str(bench.folder / "new")))["state_type"] == "COMPLETED"
@@ -78,6 +78,6 @@ async def test_a_warm_parent_with_the_libraries_that_flows_have_come_to_need_tak
     assert json.loads((bench.folder / "old").read_text())[0] == []
 
     async def all_replaced() -> bool:
-        return not old & await all_there() and len(executor._pool.slots) == 2
+        return not old & await all_there() and len(executor._pool.slots.by_pid) == 2
 
     await eventually(all_replaced, what="the other slot number to be taken too")

@@ -42,7 +42,7 @@ def test_the_loop_pauses_after_three_items_and_goes_on_with_the_fourth(
     prefect: SyncPrefectClient, waiting_run: WaitingRun, logs: Logs
 ) -> None:
     with ThreadPoolExecutor(1) as pool:
-        ending = pool.submit(paused_loop, key="loop-a", timeout_seconds=30, return_state=True)
+        ending = pool.submit(paused_loop, key="loop-a", timeout_seconds=600, return_state=True)
         waiting = waiting_run("loop-a")
         done = wait_until(lambda: finished_tasks(prefect, waiting), what="Prefect to have stored the first tasks")
         assert len(done) == 3

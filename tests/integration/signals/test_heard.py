@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from events.errors import TransientError
-from services.prefect_api.events import StateChange
+from services.prefect_api import events
+from services.prefect_api.runs import StateChange
 from services.prefect_api.waiting import WaitingRuns
 from services.signals.applier import Applier
 from services.signals.resume_observer import ResumeObserver
@@ -239,14 +240,18 @@ async def heard_again(submission: Desk, run_id: str) -> None:
     await submission.hints.began([paused])
 
 
-async def test_a_run_that_is_seen_to_wait_long_after_it_was_told_of_is_heard_of(submission: Desk) -> None:
+async def test_a_run_that_is_seen_to_wait_long_after_it_was_told_of_is_heard_of(
+    submission: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Prefect tells of the states of a bulk call when it makes them, and commits them all at its end."""
     run_id = await submission.park()
     await submission.set_state(run_id, "RUNNING")
 
-    async def told() -> AsyncIterator[StateChange]:
-        yield StateChange(run_id, str(uuid.uuid4()), "PAUSED", "Paused", datetime.now(UTC), None, ())
+    async def told(**_: object) -> AsyncIterator[StateChange]:
+        yield StateChange(run_id, str(uuid.uuid4()), "PAUSED", "Paused", datetime.now(UTC))
         await asyncio.Event().wait()
+
+    monkeypatch.setattr(events, "state_changes", told)
 
     async def nothing(_: object) -> None:
         """No signal is there to be applied."""
@@ -260,7 +265,6 @@ async def test_a_run_that_is_seen_to_wait_long_after_it_was_told_of_is_heard_of(
         resume_observer=ResumeObserver(
             store=submission.store, waits=submission.hints, runs=submission.runs, apply=nothing, remind=nothing
         ),
-        changes=told,
         settings=settings(poll_seconds=600, scan_seconds=600),
     )
     watching = asyncio.create_task(watch.run())

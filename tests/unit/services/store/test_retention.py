@@ -151,7 +151,7 @@ async def test_the_retention_does_all_of_it_while_it_holds_the_lease(redis: Asyn
     await _done(redis, 20)
     retention = RetentionJob(
         redis=redis,
-        needed=DispatchQueues(redis).oldest_positions,
+        stores=[DispatchQueues(redis)],
         lease=Lease(redis, "retention", ttl_seconds=60),
         journal=JournalSettings(retention_seconds=0.001),
         history=HistorySettings(),

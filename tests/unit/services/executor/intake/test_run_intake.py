@@ -4,120 +4,136 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
+from unittest.mock import Mock
+
+import pytest
 
 from config.settings import ExecutorSettings
 from events.errors import TransientError
 from services.executor.intake.run_intake import RunIntake
-from services.executor.intake.run_policy import RunPolicy
-from services.prefect_api.deployments import Deployment, DueRun
-from services.prefect_api.events import Connected, StateChange
-from services.prefect_api.run_calls import Stopped
-from services.store.runs.registered_files import RegisteredFile
+from services.executor.job_enqueuer import JobEnqueuer
+from services.prefect_api import events
+from services.prefect_api.client import PrefectApi
+from services.prefect_api.events import Connected
+from services.prefect_api.runs import StateChange
+from services.store.runs.registered_files import RegisteredFile, RegisteredFiles
 from tests.support.waiting import eventually
 
 MANY = 300
 
 
-class Port:
-    """Prefect, which has told of many runs and takes its time to answer."""
+FILE = RegisteredFile("/project", "flows/flow.py:flow")
+DEPLOYMENT = {"id": "d", "name": "default", "flow_id": "f", "path": FILE.path, "entrypoint": FILE.entrypoint}
 
-    def __init__(self) -> None:
+
+class Prefect(PrefectApi):
+    """Prefect, which has told of many runs and takes its time to answer; ``away``: not when asked for a deployment."""
+
+    def __init__(self, *, away: bool) -> None:
+        self.away = away
         self.read_calls = 0
 
-    async def without_work_pool(self) -> list[Deployment]:
-        await asyncio.Event().wait()
-        return []
-
-    async def read(self, deployment_id: str) -> Deployment:
-        self.read_calls += 1
-        await asyncio.sleep(0.2)
-        return deployment_of(deployment_id)
-
-    async def due(self, deployment_ids: Sequence[str], *, before: datetime) -> list[DueRun]:
-        return []
-
-    async def stopped(self, run_ids: Sequence[str]) -> list[Stopped]:
-        return []
-
-    async def changes(self) -> AsyncIterator[StateChange | Connected]:
-        yield Connected()
-        for number in range(MANY):
-            yield StateChange(f"run-{number}", f"state-{number}", "SCHEDULED", "Scheduled", datetime.now(UTC), "d", ())
-        await asyncio.Event().wait()
+    async def request(self, method: str, path: str, *, once: bool = False, **body: Any) -> Any:
+        match path:
+            case "/deployments/d":
+                self.read_calls += 1
+                if self.away:
+                    raise TransientError("out of reach")
+                await asyncio.sleep(0.2)
+                return DEPLOYMENT
+            case "/flows/f":
+                return {"name": "flow"}
+            case "/deployments/filter":
+                await eventually(lambda: asyncio.sleep(0, self.away and self.read_calls))
+                return [DEPLOYMENT]
+            case "/flows/filter":
+                return [{"id": "f", "name": "flow"}]
+            case "/deployments/get_scheduled_flow_runs":
+                return [_due(number) for number in range(MANY)]
+        raise AssertionError(path)
 
 
-class Failing(Port):
-    """Prefect, which is away when it is asked for the deployment, and back when it is polled."""
-
-    async def read(self, deployment_id: str) -> Deployment:
-        self.read_calls += 1
-        raise TransientError("out of reach")
-
-    async def without_work_pool(self) -> list[Deployment]:
-        await eventually(lambda: asyncio.sleep(0, self.read_calls))
-        return [deployment_of("d")]
-
-    async def due(self, deployment_ids: Sequence[str], *, before: datetime) -> list[DueRun]:
-        return [DueRun(f"run-{number}", f"state-{number}", "d", datetime.now(UTC)) for number in range(MANY)]
+def _due(number: int) -> dict[str, Any]:
+    return {
+        "id": f"run-{number}",
+        "state_id": f"state-{number}",
+        "state_name": "Scheduled",
+        "deployment_id": "d",
+        "next_scheduled_start_time": datetime.now(UTC).isoformat(),
+        "empirical_policy": {},
+    }
 
 
-FILE = RegisteredFile("/project", "flows/flow.py:flow")
+class Queue:
+    """Takes the place of the RQ queues."""
 
+    def __init__(self) -> None:
+        self.queued: list[str] = []
 
-def deployment_of(deployment_id: str) -> Deployment:
-    return Deployment(
-        id=deployment_id,
-        name="flow/default",
-        path=FILE.path,
-        entrypoint=FILE.entrypoint,
-        remote=False,
-        work_pool=None,
-        tags=(),
-        job_variables={},
-    )
-
-
-def intake_of(port: Port, queued: list[str]) -> RunIntake:
-    async def enqueue(queue_name: str, run_id: str, state_id: str, *, again: bool = False) -> bool:
-        queued.append(run_id)
+    async def put(self, queue_name: str, run_id: str, state_id: str, *, again: bool = False) -> bool:
+        self.queued.append(run_id)
         return True
 
+    async def call(self, work: Callable[[], Any]) -> Any:
+        """Nothing is registered anew."""
+
+
+class Registered(RegisteredFiles):
+    def __init__(self) -> None:
+        """Every deployment is the project's own."""
+
+    def get(self, deployment_id: str) -> RegisteredFile:
+        return FILE
+
+
+@pytest.fixture(autouse=True)
+def _told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def changes(**_: object) -> AsyncIterator[StateChange | Connected]:
+        yield Connected()
+        for number in range(MANY):
+            yield StateChange(
+                f"run-{number}", f"state-{number}", "SCHEDULED", "Scheduled", datetime.now(UTC), deployment_id="d"
+            )
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(events, "state_changes", changes)
+
+
+def intake_of(prefect: Prefect, queue: Queue) -> RunIntake:
+    pool = Mock(**{"slots.running": {}})
     return RunIntake(
-        prefect=port,
-        enqueue=enqueue,
-        policy=RunPolicy("default", (), lambda _: FILE),
-        running=list,
-        tell=lambda _: None,
-        changed=lambda _: None,
+        prefect=prefect,
+        enqueuer=cast(JobEnqueuer, queue),
+        registered=Registered(),
+        pool=pool,
         settings=ExecutorSettings(),
     )
 
 
 async def test_a_deployment_is_asked_for_once_however_many_of_its_runs_are_heard_of() -> None:
     """Hundreds of questions at a time have choked Prefect's client for good."""
-    port = Port()
-    queued: list[str] = []
-    running = asyncio.create_task(intake_of(port, queued).run())
-    await eventually(lambda: _as_many(queued))
+    prefect, queue = Prefect(away=False), Queue()
+    running = asyncio.create_task(intake_of(prefect, queue).run())
+    await eventually(lambda: _as_many(queue))
     running.cancel()
     await asyncio.wait({running})
-    assert port.read_calls == 1
+    assert prefect.read_calls == 1
 
 
 async def test_the_poll_finds_the_runs_of_a_deployment_that_could_not_be_asked_for() -> None:
     unhandled: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
-    queued: list[str] = []
-    running = asyncio.create_task(intake_of(Failing(), queued).run())
-    await eventually(lambda: _as_many(queued))
+    queue = Queue()
+    running = asyncio.create_task(intake_of(Prefect(away=True), queue).run())
+    await eventually(lambda: _as_many(queue))
     running.cancel()
     await asyncio.wait({running})
     gc.collect()  # a task that failed and was asked by nobody says so as it goes
     assert unhandled == []
 
 
-async def _as_many(queued: list[str]) -> bool:
-    return len(queued) == MANY
+async def _as_many(queue: Queue) -> bool:
+    return len(set(queue.queued)) == MANY

@@ -31,7 +31,7 @@ def listening(monkeypatch: pytest.MonkeyPatch):
 
 
 def ask(suspension: Suspension, *, seconds: float) -> None:
-    suspension.ask(str(uuid4()), (NOW + timedelta(seconds=seconds)).isoformat())
+    suspension.ask(str(uuid4()), NOW + timedelta(seconds=seconds))
 
 
 def test_a_suspension_while_the_flow_runs_stops_it(listening):

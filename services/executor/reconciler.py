@@ -1,0 +1,169 @@
+"""The reconciler: finds the runs that have no process any more, by comparing register, process pool and Prefect.
+
+| register of executions | process pool here | Prefect | for | then |
+| --- | --- | --- | --- | --- |
+| this instance has the run | does not have it | | 5 s | finalize it |
+| another instance has it, which gives no sign of life | | | half of ``lost_seconds`` | take it over, finalize it |
+| nobody has it | has it | | 5 s | write the record again, Redis has lost it |
+| nobody has it | does not have it | needs a process; Sluice claimed it | ``lost_seconds`` | take it, finalize it |
+
+Everything else is as it should be. The times allow for what is under way: a run that begins or ends is for a moment in
+one place and not in the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final, TypeVar
+
+import structlog
+
+from events.errors import SluiceError
+from services.common.lasting import Lasting
+from services.executor.intake.run_intake import RunIntake
+from services.executor.job_enqueuer import JobEnqueuer
+from services.executor.messages import FinalizeRun, RunBegan
+from services.executor.pool.process_pool import ProcessPool
+from services.executor.process_exits import FINALIZER_SECONDS, EndReason, RunEnd
+from services.prefect_api import run_calls
+from services.prefect_api.client import PrefectApi
+from services.store.runs.executions import Execution, Executions
+
+T = TypeVar("T")
+
+OWN_SECONDS: Final = 5.0
+"""How long this instance's register and process pool may differ."""
+LEAVE_SECONDS: Final = 2.0
+SLOT_DIED: Final = "The slot that ran the run died, and the run with it."
+PROCESS_DIED: Final = "The process that was to see the run through died, and the run with it."
+UNRECORDED: Final = (
+    "No process executes the run any more, and no executor knows of it: its machine, or the record of it, was lost."
+)
+
+log = structlog.get_logger()
+
+
+class Reconciler:
+    """Has lost runs finalized, each by one executor; a run that could not be finalized is tried again."""
+
+    def __init__(
+        self,
+        *,
+        instance: str,
+        executions: Executions,
+        enqueuer: JobEnqueuer,
+        pool: ProcessPool,
+        intake: RunIntake,
+        prefect: PrefectApi,
+        lost_seconds: float,
+    ) -> None:
+        """``enqueuer`` is where blocking calls to Redis are made."""
+        self._instance = instance
+        self._executions = executions
+        self._enqueuer = enqueuer
+        self._pool = pool
+        self._intake = intake
+        self._prefect = prefect
+        self._lost_seconds = lost_seconds
+        self._without_slot = Lasting[Execution](seconds=OWN_SECONDS)
+        self._without_record = Lasting[str](seconds=OWN_SECONDS)
+        # An executor's silence counts from when this process first saw it: after Redis was away, all look silent.
+        self._silent = Lasting[str](seconds=lost_seconds / 2)
+        self._unrecorded = Lasting[str](seconds=lost_seconds)
+        self._asked_prefect_at = time.monotonic()
+        self._finalizing: dict[str, tuple[Execution, float]] = {}
+        """The runs that a fork server was sent to finalize, and when."""
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def unsettled(self) -> int:
+        """Number of runs that are being finalized."""
+        return len(self._finalizing)
+
+    async def run(self) -> None:
+        """Compare until cancelled, and give this instance's sign of life; `leave` must follow."""
+        while True:
+            with contextlib.suppress(SluiceError):
+                await self._compare_register()
+                if time.monotonic() - self._asked_prefect_at >= self._lost_seconds:
+                    self._asked_prefect_at = time.monotonic()
+                    await self._compare_prefect()
+            await asyncio.sleep(self._lost_seconds / 4)
+
+    async def leave(self) -> None:
+        """End this instance's sign of life, once its slots have ended."""
+        for task in self._tasks:
+            task.cancel()
+        with contextlib.suppress(SluiceError, TimeoutError):
+            await asyncio.wait_for(self._redis(partial(self._executions.leave, self._instance)), LEAVE_SECONDS)
+
+    def orphaned(self, run: RunBegan) -> None:
+        """Finalize a run whose slot has ended."""
+        execution = Execution(run_id=run.run_id, instance=self._instance, since=run.at)
+        self._finalize(execution, SLOT_DIED)
+
+    def finalized(self, run_id: str, *, ok: bool) -> None:
+        """Delete the record of a finalized run; where it could not be finalized, the next comparison finds it again."""
+        execution, _ = self._finalizing.pop(run_id, (None, 0.0))
+        if execution is not None and ok:
+            task = asyncio.create_task(self._end(execution))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _end(self, execution: Execution) -> None:
+        with contextlib.suppress(SluiceError):  # the next comparison finds the record again, and the run finalized
+            await self._redis(partial(self._executions.end, execution))
+
+    async def _compare_register(self) -> None:
+        running = {run_id: slot.run for run_id, slot in self._pool.slots.running.items() if slot.run is not None}
+        await self._redis(partial(self._executions.live, self._instance))
+        register = await self._redis(self._executions.all)
+        for run_id in self._without_record.look(running.keys() - {execution.run_id for execution in register}):
+            execution = Execution(run_id=run_id, instance=self._instance, since=running[run_id].at)
+            await self._redis(partial(self._executions.begin, execution))
+        own = [one for one in register if one.instance == self._instance and one.run_id not in running]
+        for execution in self._without_slot.look(own):
+            self._finalize(execution, PROCESS_DIED)
+        others = {execution.instance for execution in register} - {self._instance}
+        silent = self._silent.look(
+            [name for name in others if not await self._redis(partial(self._executions.lives, name))]
+        )
+        for execution in register:
+            if execution.instance in silent:
+                await self._take_over(execution)
+
+    async def _take_over(self, execution: Execution) -> None:
+        taken = await self._redis(partial(self._executions.take_over, execution, self._instance))
+        if taken is not None:
+            log.warning("taking over a run of a dead executor", run=taken.run_id, executor=execution.instance)
+            message = (
+                f"The executor {execution.instance} that ran the run has not been heard of for "
+                f"{self._lost_seconds:g} s: its process or its machine died, and the run with it."
+            )
+            self._finalize(taken, message)
+
+    async def _compare_prefect(self) -> None:
+        need_process = await run_calls.in_process(self._prefect, self._intake.deployment_ids)
+        # Read after the runs: a run that was begun in between is in the register.
+        known = {*self._pool.slots.running, *await self._redis(self._executions.held_by_anyone)}
+        for run_id in self._unrecorded.look(run_id for run_id in need_process if run_id not in known):
+            if await run_calls.was_claimed(self._prefect, run_id):
+                execution = Execution(run_id, self._instance, time.time(), ending=EndReason.LOST, message=UNRECORDED)
+                if await self._redis(partial(self._executions.begin, execution)) is None:
+                    log.warning("finalizing a lost run", run=run_id)
+                    self._finalize(execution, UNRECORDED)
+
+    def _finalize(self, execution: Execution, message: str) -> None:
+        """Have the run finalized; where that is not possible now, the next comparison finds it again."""
+        run_id = execution.run_id
+        end = RunEnd(EndReason(execution.ending or EndReason.LOST), execution.message or message)
+        _, asked = self._finalizing.get(run_id, (None, -FINALIZER_SECONDS))
+        if time.monotonic() - asked >= FINALIZER_SECONDS and self._pool.finalize(FinalizeRun(run_id, end)):
+            self._finalizing[run_id] = (execution, time.monotonic())
+
+    async def _redis(self, call: Callable[[], T]) -> T:
+        return await self._enqueuer.call(call)

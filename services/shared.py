@@ -1,0 +1,96 @@
+"""What the parts of one role process have in common: its connections, stores and settings."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from config.logs import show_handlers_safely
+from config.project import Project
+from config.settings import Settings
+from events.errors import ConfigError
+from events.event import Event
+from services.store.connection import AsyncRedis, SyncRedis, connect, connect_sync
+from services.store.dead_letters import DeadLetters
+from services.store.events.history import History
+from services.store.events.journal import Appended, Journal
+
+if TYPE_CHECKING:
+    from services.executor.pool.process_template import ProcessTemplate
+    from services.prefect_api.client import PrefectApi
+    from services.signals.submission import SignalSubmission
+
+
+class Shared:
+    """What is opened here is closed with ``stack``."""
+
+    def __init__(self, settings: Settings, project: Project, stack: AsyncExitStack) -> None:
+        """Raises `ConfigError` where a server has no address."""
+        missing = [
+            f"{name} is not set: a role needs to know its {what}; `sluice up` starts one and sets it"
+            for name, what, value in (
+                ("SLUICE_REDIS_URL", "Redis", settings.redis_url),
+                ("PREFECT_API_URL", "Prefect server", settings.prefect_api_url),
+            )
+            if value is None
+        ]
+        if missing:
+            raise ConfigError(*missing)
+        self.settings = settings
+        self.project = project
+        self.stack = stack
+        self.instance = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        self.redis = self.connect()
+        stack.push_async_callback(self.redis.aclose)
+        self.dead_letters = DeadLetters(self.redis)
+        self.history = History(self.redis, settings.history)
+        self.journal = Journal(self.redis, settings.journal, consumer=self.instance)
+        self.limits = settings.limits.as_limits()
+        self.process_template: ProcessTemplate | None = None
+        """What the executor's processes are forked from."""
+        self._prefect: PrefectApi | None = None
+
+    @property
+    def redis_url(self) -> str:
+        """The address of Redis."""
+        return str(self.settings.redis_url)
+
+    def connect(self) -> AsyncRedis:
+        """A client of one's own."""
+        return connect(self.redis_url, self.settings.redis)
+
+    def connect_sync(self) -> SyncRedis:
+        """A blocking client, for RQ."""
+        return connect_sync(self.redis_url, self.settings.redis)
+
+    async def prefect(self) -> PrefectApi:
+        """Prefect's API; its client is imported by the roles that need it."""
+        if self._prefect is None:
+            from services.prefect_api.client import connect as connect_prefect
+
+            show_handlers_safely()  # those that Prefect has made as it was imported
+            self._prefect = await self.stack.enter_async_context(connect_prefect(check_version=True))
+        return self._prefect
+
+    def submission(self) -> SignalSubmission:
+        """Where signals are handed in."""
+        from services.signals.submission import SignalSubmission
+        from services.store.signals.signals import SignalStore
+
+        rq_redis = self.connect_sync()
+        self.stack.callback(rq_redis.close)
+        store = SignalStore(self.redis, self.settings.resumer)
+        return SignalSubmission(store=store, rq_redis=rq_redis, limits=self.limits)
+
+    def emit_for(self, listener: str) -> Callable[[Sequence[Event]], Awaitable[Sequence[Appended]]]:
+        """The journal's door for one listener."""
+
+        async def emit(events: Sequence[Event]) -> Sequence[Appended]:
+            return await self.journal.append(events, received=datetime.now(UTC).isoformat(), listener=listener)
+
+        return emit
