@@ -7,7 +7,7 @@ from typing import Final
 
 from sluice.budgets import Budget
 
-BLOCK_BYTES: Final = 4 * 1024 * 1024
+BLOCK_BYTES: Final = 2 * 1024 * 1024
 _WINDOW: Final = 4096
 _END_OF_FILE: Final = b"\x1a"
 """Some old programs end a text with Ctrl-Z."""
