@@ -12,6 +12,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
@@ -39,6 +40,7 @@ from sluice.tables import check_name, table_key
 _SCHEMA: Final = "_common_metadata"
 _OWNER: Final = b"sluice.table"
 _LOAD: Final = b"sluice.load"
+_NOT_WIDENED: Final = "the files of a dataset are not written anew for a wider type; load into another table"
 _GROUP_BYTES: Final = 32 * 1024 * 1024
 """Of rows that are gathered before they are written as one row group."""
 
@@ -146,12 +148,10 @@ class ParquetTarget:
         there = self._described(self._table(to), to)
         columns = None if there is None else [TableColumn(one.name, one.type, str(one.type)) for one in there]
         plan = make_plan(to, found, columns)
-        if plan.misfits and to.wider_types == "widen":
-            raise RefusedFile(
-                f"{'; '.join(f'{one.column!r} holds {one.needed}, not {one.there.declared}' for one in plan.misfits)}: "
-                "the files of a dataset are not written anew for a wider type; load into another table"
-            )
-        return plan
+        misfits = tuple(replace(one, advice=_NOT_WIDENED) for one in plan.misfits)
+        if misfits and to.wider_types == "widen":
+            raise RefusedFile("; ".join(map(str, misfits)))
+        return replace(plan, misfits=misfits)
 
     def _described(self, table: Path, to: Destination) -> pa.Schema | None:
         """The columns of the table; None: there is none. Raises `sluice.TableRefused` for one of another flow."""

@@ -96,8 +96,12 @@ class Misfit:
     needed: pa.DataType
     statements: tuple[str, ...] = ()
     """What makes the table's column wide enough."""
+    advice: str | None = None
+    """What to do where nothing makes it wider."""
 
     def __str__(self) -> str:
+        if self.advice is not None:
+            return f"the column {self.column!r} holds {self.needed}, not {self.there.declared}: {self.advice}"
         by = f": {' '.join(f'{one};' for one in self.statements)}".replace("%%", "%") if self.statements else ""
         return (
             f"the column {self.column!r} holds {self.needed}, and the table's is {self.there.declared}; widen it{by} "

@@ -135,6 +135,17 @@ def test_a_wider_type_another_mode_and_a_strange_name_are_refused_with_what_to_d
             put(url, to(name), {"v": [1]}, 2)
 
 
+def test_a_file_whose_values_do_not_fit_the_types_that_are_there_is_told_what_to_do(
+    tmp_path: Path, folder: Path, url: str
+) -> None:
+    put(url, to(), {"v": [1]})
+    path = tmp_path / "x.csv"
+    path.write_text("v\n2\n2.5\n")
+    with pytest.raises(RefusedFile, match="are not written anew for a wider type; load into another table"):
+        load_file(path, url, table="t", flow="test")
+    assert query(folder, "SELECT v FROM t") == [(1,)]
+
+
 def test_a_table_of_another_flow_or_of_nobody_is_not_reached_by_a_files_name(folder: Path, url: str) -> None:
     put(url, to(), PEOPLE)
     with pytest.raises(TableRefused, match="belongs to the flow test"), open_target(url) as target:
