@@ -26,7 +26,7 @@ from prefect.states import Completed, Failed
 from prefect.tasks import exponential_backoff
 from pydantic import BaseModel, Field, SecretStr
 
-from sluice import Budget, OverBudget, SignalRejected, SignalTimeout, visible, wait_for_signal
+from sluice import Budget, OverBudget, SignalRejected, SignalTimeout, run_name, visible, wait_for_signal
 from sluice.loading import Contract, LoadReport, NeedsApproval, RefusedFile, TargetFailed, load_file
 from sluice.loading.contracts.contract_files import contract_for, project_contracts, read_contract
 from sluice.loading.load import display, past_loads
@@ -85,7 +85,7 @@ def load(path: Path, database_url: str, options: dict[str, Any]) -> LoadReport:
     return load_file(path, database_url, progress=LoadProgress(display(path.name)).reached, flow=FLOW, **options)
 
 
-@flow(name=FLOW)
+@flow(name=FLOW, flow_run_name=run_name("ingest {path}"))
 def ingest_file(
     path: str,
     table: str | None = None,
