@@ -95,9 +95,9 @@ def web_server() -> Iterator[str]:
 
 
 def _files(home: Path) -> Path:
-    """A folder beside the home with a file of rows."""
-    folder = home / "inbox"
-    folder.mkdir(exist_ok=True)
+    """A folder that flows may read and nobody watches, with a file of rows: the archive folder of the inbox."""
+    folder = home / "inbox" / "done"
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "rows.csv").write_text("city,degrees\nOslo,4.5\nRome,19\n", encoding="utf-8")
     return folder
 
