@@ -41,7 +41,7 @@ def validate(records: list[dict[str, Any]]) -> list[str]:
     return problems if records else ["there are no records"]
 
 
-@flow(name="basic-pipeline", flow_run_name=run_name("pipeline of {lines}"))
+@flow(name="basic-pipeline", flow_run_name=run_name("basic pipeline"))
 def basic_pipeline(lines: list[str] | None = None) -> State[float]:
     """Turn lines of ``name,amount`` into records, check them, and add the amounts up.
 
