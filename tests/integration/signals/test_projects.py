@@ -9,10 +9,10 @@ from tests.integration.signals.conftest import Desk, new_key
 async def test_a_key_is_for_the_runs_of_its_own_project(resumer: Desk) -> None:
     key = new_key()
     foreign = await resumer.park(key, tags=["sluice-project:others"])
-    sent = await resumer.ask(key=key, input={})
-    assert sent.status == "buffered"
+    signal_id = await resumer.send(key=key, input={})
+    await resumer.outcome(signal_id, of=["buffered"], within=60)
     own = await resumer.park(key)
-    applied = await resumer.outcome(sent.id)
+    applied = await resumer.outcome(signal_id, within=60)
     assert applied.status == "applied"
     states = {run.run_id: run.waiting for run in await resumer.runs.read_many([own, foreign])}
     assert states == {own: False, foreign: True}
