@@ -48,6 +48,7 @@ OpenOption = Annotated[
     bool, typer.Option("--open", help="Without passwords: development only, on loopback only (SLUICE_OPEN).")
 ]
 PlanOption = Annotated[bool, typer.Option("--plan", help="Only show what would be done.")]
+WaitOption = Annotated[float, typer.Option("--wait", help="How many seconds to wait for Prefect to answer.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -217,7 +218,7 @@ def check(config: ConfigOption = None) -> None:
     run_command(look())
 
 
-def deploy(plan: PlanOption = False, as_json: JsonOption = False) -> None:
+def deploy(plan: PlanOption = False, as_json: JsonOption = False, wait: WaitOption = 0.0) -> None:
     """Register the deployments of the project's flows with Prefect, and remove those whose flow is gone.
 
     Nothing is registered when anything in the flows or the rules is wrong: exit 2 with all of it. Of flows whose
@@ -235,6 +236,7 @@ def deploy(plan: PlanOption = False, as_json: JsonOption = False) -> None:
             plans: list[DeploymentPlan] = []
 
             async def ask(project: Project, declarations: Declarations) -> ParameterFindings:
+                await session.wait_for_prefect(wait)
                 plans.append(await plan_deployments(prefect, session.redis, declarations))
                 return await check_with_prefect(project, prefect, declared=declarations.signatures, gone=plans[0].gone)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import typer
 from config.settings import Settings, load_settings
 from events.errors import ConfigError, SluiceError
 from services.cli.output import say
+from services.common.prefect_probe import prefect_problem
 from services.home.access import find_access
 from services.home.home import ui_url
 from services.store.connection import AsyncRedis, connect
@@ -63,6 +65,14 @@ class Session:
                 connect_prefect(self.prefect_api_url, auth_string=self._auth)
             )
         return self._prefect
+
+    async def wait_for_prefect(self, seconds: float) -> None:
+        """Return when Prefect answers, or after ``seconds``."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if not await asyncio.to_thread(prefect_problem, self.prefect_api_url, auth_string=self._auth):
+                return
+            await asyncio.sleep(0.05)
 
 
 @asynccontextmanager

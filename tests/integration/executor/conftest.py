@@ -6,20 +6,23 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pytest
 import pytest_asyncio
 
 from config.settings import CHECKOUT, ExecutorSettings, LogSettings, RedisSettings
 from events.errors import TransientError
 from services.executor.executor import Executor
+from services.executor.pool.process_template import ProcessTemplate
 from services.prefect_api.client import PrefectApi, connect
 from services.prefect_api.deployments import register
 from services.prefect_api.run_calls import read_logs
@@ -47,6 +50,17 @@ asyncio.run(main(json.loads(sys.argv[1]), sys.argv[2], sys.argv[3], template))
 template and template.close()
 """
 
+TEMPLATE = """
+import gc, socket, sys
+from services.executor.pool import process_template
+
+link = socket.socket(fileno=int(sys.argv[1]))
+process_template.import_all()
+gc.freeze()
+link.sendall(b"!")
+process_template._serve(link)
+"""
+
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
@@ -58,6 +72,7 @@ class Bench:
     folder: Path
     redis_url: str
     home: Path
+    process_template: ProcessTemplate | None = None
     name: str = field(default_factory=lambda: f"test-{uuid4().hex[:8]}")
     executors: list[tuple[Executor, asyncio.Task[None]]] = field(default_factory=list)
 
@@ -80,6 +95,7 @@ class Bench:
             log_settings=LogSettings(level="warning"),
             home=self.home,
             folders=folders,
+            process_template=self.process_template,
         )
         task = asyncio.create_task(executor.run())
         self.executors.append((executor, task))
@@ -194,11 +210,44 @@ def start_elsewhere(bench: Bench, *, url: str | None = None, **settings: Any) ->
     )
 
 
+@pytest.fixture(scope="session")
+def process_template() -> Iterator[ProcessTemplate | None]:
+    """What the executors' fork servers are forked from, as in the role: a fresh one would import Prefect for each test.
+
+    It is a process of its own, because pytest has threads.
+    """
+    if sys.platform != "linux":
+        yield None
+        return
+    ours, theirs = socket.socketpair()
+    with theirs:
+        command = [sys.executable, "-c", TEMPLATE, str(theirs.fileno())]
+        process = subprocess.Popen(command, cwd=CHECKOUT, pass_fds=[theirs.fileno()], start_new_session=True)
+    assert ours.recv(1), "it has imported everything"
+    ours.setblocking(False)
+    yield ProcessTemplate(ours, process.pid)
+    process.kill()
+    process.wait()
+    ours.close()
+
+
 @pytest_asyncio.fixture
-async def bench(prefect_url: str, redis: AsyncRedis, valkey_url: str, tmp_path: Path) -> AsyncIterator[Bench]:
+async def bench(
+    prefect_url: str,
+    redis: AsyncRedis,
+    valkey_url: str,
+    tmp_path: Path,
+    process_template: ProcessTemplate | None,
+) -> AsyncIterator[Bench]:
     folder = tmp_path / "project"
     folder.mkdir()
     async with connect() as api:
-        bench = Bench(api=api, folder=folder, redis_url=valkey_url, home=tmp_path / "home")
+        bench = Bench(
+            api=api,
+            folder=folder,
+            redis_url=valkey_url,
+            home=tmp_path / "home",
+            process_template=process_template,
+        )
         yield bench
         await bench.stop()

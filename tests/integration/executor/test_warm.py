@@ -28,6 +28,7 @@ def main(out: str, seconds: float = 0):
 @pytest.fixture
 def libraries(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of installed libraries that the executor finds; each says in which process it was imported."""
+    bench.process_template = None  # it would know only the path of its own start
     folder = bench.folder / "site-packages"
     folder.mkdir()
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")])))

@@ -11,9 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from config.settings import load_settings
 from events.errors import TransientError
-from services.local import supervisor
+from services.local import deploy_process
 
 
 def up(checkout: Path, home: Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -93,12 +92,11 @@ def test_a_server_that_is_named_and_does_not_answer_is_an_error_that_names_the_v
 
 
 def test_a_deploy_that_does_not_end_is_a_sentence_and_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hanging = [sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(600)"]
-    monkeypatch.setattr(supervisor, "_command", lambda *_: hanging)
-    monkeypatch.setattr(supervisor, "DEPLOY_SECONDS", 3.0)
-    monkeypatch.setenv("SLUICE_HOME", str(tmp_path))
+    hanging = (sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(600)")
+    monkeypatch.setattr(deploy_process, "PYTHON_MODULE", hanging)
+    monkeypatch.setattr(deploy_process, "DEPLOY_SECONDS", 3.0)
     log_file = tmp_path / "deploy.log"
-    part = supervisor.Supervisor(load_settings(), say=print, warn=print)
+    deploying = deploy_process.DeployProcess(os.environ, log_file=log_file)
     with pytest.raises(TransientError, match=r"not registered within 3 s.*`sluice deploy`"):
-        part._deploy(dict(os.environ), log_file)
+        deploying.finish(say=print)
     assert not psutil.pid_exists(int(log_file.read_text()))

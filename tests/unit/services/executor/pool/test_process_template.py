@@ -10,8 +10,8 @@ from config.settings import CHECKOUT
 
 LOADED = """
 import json, sys
-from services.executor.pool.process_template import _import_all
-_import_all()
+from services.executor.pool.process_template import import_all
+import_all()
 before = set(sys.modules)
 from services.prefect_api import compat
 from prefect.flow_engine import run_flow

@@ -1,0 +1,316 @@
+"""The start template: a process that has imported what Prefect's server and the roles share, and forks them.
+
+A start imports Prefect once instead of seven times, and the memory of what is imported is there once. What the template
+forks becomes a child of the supervisor, which adopts orphans: so each process ends, is waited for and is started again
+as if the supervisor had started it. Linux only; elsewhere, and when the template has ended, each is an interpreter of
+its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import structlog
+
+from config.logs import print_traceback
+from config.settings import CHECKOUT
+from services.common.process_tree import die_with_parent, end_with_parent
+
+log = structlog.get_logger()
+
+ANSWER_SECONDS: Final = 60.0
+"""How long the template may be busy: on a slow machine it imports for half a minute."""
+
+_FIRST: Final = ("prefect", "httpx", "uvicorn", "fastapi", "sqlalchemy.ext.asyncio", "prefect.client.orchestration")
+"""What Prefect's server and the roles share: the server is forked when that much is there."""
+
+_LEFT_OUT: Final = ("services.local.", "services.cli.")
+
+
+class AdoptedProcess:
+    """A process that the start template has forked and left to this one; it is used as `subprocess.Popen` is."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._descriptor = os.pidfd_open(pid)
+
+    def poll(self) -> int | None:
+        """Its exit code, or minus the signal that ended it; None while it runs."""
+        if self.returncode is None:
+            with suppress(ChildProcessError):
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                if not pid:
+                    return None
+                self._over(os.waitstatus_to_exitcode(status))
+        if self.returncode is None:  # somebody else has collected it: how it ended is not known
+            self._over(1)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """As `subprocess.Popen.wait`."""
+        if self.returncode is None:
+            select.select([self._descriptor], [], [], timeout)
+        code = self.poll()
+        if code is None:
+            raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        """Does nothing when it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def _over(self, code: int) -> None:
+        self.returncode = code
+        os.close(self._descriptor)
+
+
+class StartTemplate:
+    """The supervisor's handle; the template ends when the handle is closed or the supervisor ends."""
+
+    def __init__(self, link: socket.socket, pid: int) -> None:
+        self.pid = pid
+        self._link = link
+        self._descriptor = os.pidfd_open(pid)
+        self._ended = False
+
+    @classmethod
+    def fork(cls, env: Mapping[str, str]) -> StartTemplate | None:
+        """Fork the template, which begins to import with the environment ``env``: Prefect reads its settings then.
+
+        The calling process must adopt orphans. None where forking is not safe or not supported.
+        """
+        if sys.platform != "linux" or not hasattr(os, "pidfd_open") or threading.active_count() > 1:
+            return None
+        ours, theirs = socket.socketpair()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        supervisor = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            _serve(theirs, env, supervisor)
+        theirs.close()
+        ours.settimeout(ANSWER_SECONDS)
+        return cls(ours, pid)
+
+    def start(
+        self, module: str, arguments: Sequence[str], *, env: Mapping[str, str], log_file: Path | None, cwd: Path | None
+    ) -> AdoptedProcess | None:
+        """Have ``python -m module arguments`` done by a fork; None when the template has ended or does not answer.
+
+        It is a session of its own and gets SIGTERM when this process ends. Its output goes to ``log_file``, or where
+        ours goes.
+        """
+        if self._ended:
+            return None
+        request = {
+            "module": module,
+            "arguments": list(arguments),
+            "env": dict(env),
+            "log": str(log_file) if log_file else None,
+            "cwd": str(cwd) if cwd else None,
+        }
+        try:
+            self._link.sendall(json.dumps(request).encode() + b"\n")
+            return AdoptedProcess(json.loads(self._link.recv(4096))["pid"])
+        except (OSError, ValueError) as error:
+            log.warning("the start template is gone, starting an interpreter instead", error=repr(error))
+            self.close()  # else a late answer would be taken for the answer to the next request
+            return None
+
+    def close(self) -> None:
+        """End the template at once; what it has forked goes on."""
+        if not self._ended:
+            self._ended = True
+            self._link.close()
+            with suppress(ProcessLookupError, ChildProcessError):
+                signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+            os.close(self._descriptor)
+
+
+def _serve(link: socket.socket, env: Mapping[str, str], supervisor: int) -> NoReturn:
+    """Import, and fork for every line received, until the supervisor has ended."""
+    try:
+        os.setsid()  # Ctrl-C at the terminal is the supervisor's to hear
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        die_with_parent()
+        if os.getppid() == supervisor:
+            _close_all_but(link.fileno())  # the lock on the home among them
+            _replace_environment(env)
+            set_title("sluice: start template")
+            _answer_all(link, supervisor)
+    except BaseException as error:  # noqa: BLE001 - the end of the process is the report
+        print_traceback(error)
+    finally:
+        os._exit(1)
+
+
+def _answer_all(link: socket.socket, supervisor: int) -> None:
+    imports = _imports()
+    next(imports)
+    received = b""
+    busy = True
+    while True:
+        if busy and not select.select([link], [], [], 0)[0]:
+            busy = next(imports, None) is not None
+            continue
+        chunk = link.recv(1 << 16)
+        if not chunk:
+            return
+        *lines, received = (received + chunk).split(b"\n")
+        for line in lines:
+            request = json.loads(line)
+            if (
+                request["module"] == "services.cli"
+            ):  # a role needs all of it; Prefect's server, which takes long, does not
+                for _ in imports:
+                    pass
+                busy = False
+            gc.collect()
+            gc.freeze()  # garbage collection would write to every object, and so copy every page
+            link.sendall(json.dumps({"pid": _fork(request, link, supervisor)}).encode() + b"\n")
+
+
+def _imports() -> Iterator[str]:
+    """Import one thing after the other; after the first step there is what Prefect's server shares with the roles."""
+    given = os.environ.get("PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED")
+    os.environ["PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED"] = given or "false"  # as the process template does
+    for name in _FIRST:
+        importlib.import_module(name)
+    if given is None:
+        del os.environ["PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED"]
+    yield _FIRST[-1]
+    import services
+    from services.executor.pool.process_template import import_all
+
+    import_all()
+    yield "services.executor"
+    for module in pkgutil.walk_packages(services.__path__, "services."):
+        if not f"{module.name}.".startswith(_LEFT_OUT):
+            importlib.import_module(module.name)
+            yield module.name
+    importlib.import_module("services.cli")
+
+
+def _fork(request: dict[str, Any], link: socket.socket, supervisor: int) -> int:
+    """The pid of the process that does the request: forked twice, so that it is the supervisor's child."""
+    reading, writing = os.pipe()
+    between = os.fork()
+    if between == 0:
+        link.close()
+        os.close(reading)
+        between = os.getpid()
+        pid = os.fork()
+        if pid:
+            os.write(writing, str(pid).encode())
+            os._exit(0)
+        os.close(writing)
+        _become(request, between, supervisor)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as answers:
+        pid = int(answers.read())
+    os.waitpid(between, 0)  # from here on it is the supervisor's
+    return pid
+
+
+def _become(request: dict[str, Any], between: int, supervisor: int) -> NoReturn:
+    """Be ``python -m module arguments``, once the process ``between`` has ended."""
+    code = 1
+    try:
+        os.setsid()
+        while os.getppid() == between:
+            time.sleep(0.001)
+        end_with_parent()
+        if os.getppid() != supervisor:
+            os._exit(1)
+        _redirect(request["log"])
+        _replace_environment(request["env"])
+        if request["cwd"]:
+            os.chdir(request["cwd"])
+        script = os.path.dirname(getattr(sys.modules["__main__"], "__file__", None) or "")  # noqa: PTH120 - text
+        root = str(CHECKOUT)
+        sys.path[:] = [root, *(entry for entry in sys.path if entry not in {root, script, ""})]
+        for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+            signal.signal(number, handler)
+        code = _run(request["module"], request["arguments"])
+    except BaseException as error:  # noqa: BLE001 - the end of the process is the report
+        print_traceback(error)
+    finally:
+        with suppress(BaseException):
+            threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - as the interpreter's end does
+            atexit._run_exitfuncs()  # noqa: SLF001 - likewise
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _run(module: str, arguments: Sequence[str]) -> int:
+    set_title("sluice " + (" ".join(arguments) if module == "services.cli" else module.rpartition(".")[2]))
+    sys.argv[1:] = arguments
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
+
+
+def _redirect(log_file: str | None) -> None:
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    if log_file is not None:
+        Path(log_file).parent.mkdir(parents=True, exist_ok=True)
+        output = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.close(output)
+
+
+def _replace_environment(env: Mapping[str, str]) -> None:
+    for name in set(os.environ) - set(env):
+        del os.environ[name]
+    os.environ.update(env)
+
+
+def _close_all_but(kept: int) -> None:
+    os.closerange(3, kept)
+    os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
+
+
+def set_title(title: str) -> None:
+    """What lists of processes show of this one, as far as there is room: in the place of its command line."""
+    with suppress(OSError, ValueError, IndexError):
+        fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        start, end = int(fields[45]), int(fields[46])
+        text = title.encode()[: end - start - 1]
+        ctypes.memmove(start, text.ljust(end - start, b"\0"), end - start)
