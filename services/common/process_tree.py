@@ -90,20 +90,24 @@ def kill_all(pids: Iterable[int]) -> None:
 
 def reap_orphans(own: Collection[int]) -> None:
     """Collect the adopted children that have ended; ``own`` are those that somebody else waits for."""
-    for child in _children():
-        with contextlib.suppress(psutil.Error, ChildProcessError):
-            if child.pid not in own and child.status() == psutil.STATUS_ZOMBIE:
-                os.waitpid(child.pid, os.WNOHANG)
+    for pid in _child_pids():
+        if pid not in own:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
 
 
 def _children() -> list[psutil.Process]:
-    """This process's own children; psutil would look at every process of the machine for them."""
-    try:
-        pids = [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii").split()]
-    except OSError:
-        return psutil.Process().children()
+    """This process's own children."""
     found = []
-    for pid in pids:
+    for pid in _child_pids():
         with contextlib.suppress(psutil.Error):
             found.append(psutil.Process(pid))
     return found
+
+
+def _child_pids() -> list[int]:
+    """Without psutil where that is possible: it would look at every process of the machine for them."""
+    try:
+        return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii").split()]
+    except OSError:
+        return [child.pid for child in psutil.Process().children()]

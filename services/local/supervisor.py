@@ -105,6 +105,7 @@ class Supervisor:
         self._warn = warn
         self._home = Home(settings.home)
         self._children: list[_Child] = []
+        self._servers: list[_Child] = []
         self._template: StartTemplate | None = None
 
     def run(self) -> None:
@@ -171,8 +172,9 @@ class Supervisor:
         self._template = StartTemplate.fork(env)
         if self._template is not None:
             stack.callback(self._template.close)
+        stack.callback(lambda: _stop_together(self._servers, SERVER_STOP_SECONDS))
         if not settings.redis_url:
-            self._start_valkey(redis_port, secured, stack)
+            self._start_valkey(redis_port, secured)
         deploying: list[DeployProcess] = []
 
         def deploy() -> None:
@@ -184,7 +186,7 @@ class Supervisor:
         if settings.prefect_api_url:
             deploy()
         else:
-            self._start_prefect(prefect_port, auth, stack, meanwhile=deploy)
+            self._start_prefect(prefect_port, auth, meanwhile=deploy)
         self._say("Registering the deployments and starting the roles ...")
         deploying[0].finish(say=self._say)
         for names, seconds in reversed(STOP_ORDER):
@@ -215,13 +217,13 @@ class Supervisor:
             env["SLUICE_API__TOKEN"] = running.api_token
         return env
 
-    def _start_valkey(self, port: int, secured: RedisSettings, stack: ExitStack) -> None:
+    def _start_valkey(self, port: int, secured: RedisSettings) -> None:
         self._say("Starting Valkey ...")
         home = self._settings.home
         log_file = home / "logs" / "valkey.log"
-        self._serve("valkey", lambda: start_valkey(home / "valkey", port, secured, log_file=log_file), stack)
+        self._serve("valkey", lambda: start_valkey(home / "valkey", port, secured, log_file=log_file))
 
-    def _start_prefect(self, port: int, auth: str | None, stack: ExitStack, *, meanwhile: Callable[[], None]) -> None:
+    def _start_prefect(self, port: int, auth: str | None, *, meanwhile: Callable[[], None]) -> None:
         home = self._settings.home
         self._say("Starting the Prefect server ...")
         first = [meanwhile]
@@ -237,14 +239,13 @@ class Supervisor:
                 template=self._template,
                 meanwhile=first.pop() if first else None,
             ),
-            stack,
         )
 
-    def _serve(self, name: str, start: Callable[[], tuple[Server, str]], stack: ExitStack) -> None:
+    def _serve(self, name: str, start: Callable[[], tuple[Server, str]]) -> None:
         child = _Child(name, lambda: start()[0])
         child.start()
-        stack.callback(lambda: child.stop(SERVER_STOP_SECONDS))
         self._children.append(child)
+        self._servers.append(child)
 
     def _role(self, name: str, env: dict[str, str]) -> Server:
         command = [*PYTHON_MODULE, "services.cli", "run", name]
