@@ -91,7 +91,8 @@ def test_the_prefect_server_is_started_with_options_that_it_has() -> None:
     options, *command = SERVICES["prefect"]["command"]
     assert set(json.loads(filled(options))) == {"allowed_hosts", "tickets"}
     usage = subprocess.run(
-        [sys.executable, "-m", "prefect", "server", "start", "--help"],
+        [sys.executable, "-m", "services.local.prefect_server", "--help"],
+        cwd=CHECKOUT,
         capture_output=True,
         text=True,
         check=True,
