@@ -1,4 +1,4 @@
-"""The servers that `sluice up` brings along: Valkey with append-only persistence, and Prefect on SQLite."""
+"""What `sluice up` starts besides the roles: Valkey that appends to a file, Prefect on SQLite, `sluice deploy`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ from services.local.start_template import AdoptedProcess, StartTemplate
 LOOPBACK = "127.0.0.1"
 DEFAULT_USER = "default"
 PYTHON_MODULE: Final = (sys.executable, "-m")
+
+DEPLOY_SECONDS: Final = 120.0
+PREFECT_SECONDS: Final = 200
+"""How long `sluice deploy` waits for Prefect: a little longer than the supervisor does."""
 
 _PAUSES_SECONDS = 120
 """How often Prefect looks for pauses that have run out. It reads every paused run whole for that: with 10,000 of them
@@ -205,6 +209,44 @@ def start_prefect(
         server.stop()
         raise
     return server, prefect_url(port)
+
+
+class DeployProcess:
+    """`sluice deploy`, which reads the flows while the Prefect server starts; `finish` waits for its end."""
+
+    def __init__(self, env: Mapping[str, str], *, log_file: Path, template: StartTemplate | None = None) -> None:
+        self._log_file = log_file
+        self._before = log_file.stat().st_size if log_file.exists() else 0
+        command = [*PYTHON_MODULE, "services.cli", "deploy", "--wait", str(PREFECT_SECONDS)]
+        self._server = Server("sluice deploy", command, log_file=log_file, env=env, cwd=CHECKOUT, template=template)
+
+    def finish(self, *, say: Callable[[str], None]) -> None:
+        """Return when everything is registered; what was remarked is said.
+
+        Prefect must answer by now. Raises `ConfigError` with what is wrong in the flows or the rules, and
+        `TransientError` when it does not end within `DEPLOY_SECONDS` or fails.
+        """
+        try:
+            code = self._server.process.wait(DEPLOY_SECONDS)
+        except subprocess.TimeoutExpired:
+            msg = (
+                f"the deployments were not registered within {DEPLOY_SECONDS:.0f} s: does a flow file hang while it is "
+            )
+            raise TransientError(f"{msg}imported? `sluice deploy` shows which; {self._server.tail()}") from None
+        finally:
+            self.stop()
+        said = self._log_file.read_bytes()[self._before :].decode(errors="replace").splitlines()
+        for line in said:
+            if line.startswith(("note: ", "warning: ")):
+                say(f"  {line}")
+        if code == 2:  # noqa: PLR2004 - the contract's exit code for a bad configuration
+            raise ConfigError(*(line.removeprefix("error: ") for line in said if line.startswith("error: ")))
+        if code:
+            raise TransientError(f"the deployments could not be registered: {self._server.tail()}")
+
+    def stop(self) -> None:
+        """End it, if it has not ended."""
+        self._server.stop()
 
 
 def _rights(settings: RedisSettings) -> str:

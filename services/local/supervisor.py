@@ -20,9 +20,9 @@ from events.errors import SluiceError, TransientError
 from services.common.process_tree import Strays, adopt_orphans, reap_orphans
 from services.home.access import find_access
 from services.home.home import PRIVATE_UMASK, Home, RunningInstallation
-from services.local.deploy_process import DeployProcess
 from services.local.embedded_servers import (
     PYTHON_MODULE,
+    DeployProcess,
     Server,
     claim_port,
     prefect_url,
