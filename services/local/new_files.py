@@ -128,16 +128,16 @@ def test_BODY
 '''
 _BODIES: Final = {
     "plain": '''what_it_does() -> None:
-    with prefect_test_harness():
+    with prefect_test_harness(server_startup_timeout=120):
         state = FUNCTION("apples", return_state=True)
     assert state.message == "apples is done"''',
     "file": '''what_it_does_with_a_file(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("city\\nOslo\\n", encoding="utf-8")
-    with prefect_test_harness():
+    with prefect_test_harness(server_startup_timeout=120):
         state = FUNCTION(str(tmp_path / "a.csv"), return_state=True)
     assert state.message == f"2 lines of {tmp_path / 'a.csv'}"''',
     "waits": '''what_it_does_when_nobody_answers() -> None:
-    with prefect_test_harness():
+    with prefect_test_harness(server_startup_timeout=120):
         state = FUNCTION("apples", within_seconds=1, return_state=True)
     assert state.name == "Skipped"''',
 }
