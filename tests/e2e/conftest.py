@@ -20,7 +20,8 @@ def installation() -> Iterator[Installation]:
         before = os.umask(0)
         try:
             (Path(folder) / "user").mkdir()
-            running = Installation(Path(folder) / ".sluice", env={"HOME": str(Path(folder) / "user")})
+            env = {"HOME": str(Path(folder) / "user"), "SLUICE_MASKING_SECRET": "a secret of the end-to-end tests"}
+            running = Installation(Path(folder) / ".sluice", env=env)
             running.start()
         finally:
             os.umask(before)
