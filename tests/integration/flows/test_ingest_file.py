@@ -188,7 +188,7 @@ def test_a_file_with_many_bad_rows_waits_for_an_approval_that_sees_them(  # noqa
     path = tmp_path / "w.csv"
     path.write_text("city,degrees\nOslo,4.5\n,1\nRome,-100\n")
     with ThreadPoolExecutor(1) as pool:
-        ending = pool.submit(ingest_file, str(path), contract=CONTRACT, approve_within_seconds=30, return_state=True)
+        ending = pool.submit(ingest_file, str(path), contract=CONTRACT, approve_within_seconds=90, return_state=True)
         waiting = waiting_for_approval(prefect, "w.csv")
         assert not (home / "data.db").exists() or query(home, "SELECT name FROM sqlite_master WHERE name = 'w'") == []
         prefect.resume_flow_run(waiting, run_input=answer)
