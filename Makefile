@@ -41,7 +41,7 @@ test-prefect: $(DEV) $(OTHER)/.ready
 		echo "Prefect $(PREFECT): $$mix"; \
 		case $$mix in new-client) server=$(BIN)/python;; *) server=$(OTHER)/bin/python;; esac; \
 		case $$mix in new-server) client=$(BIN)/python;; *) client=$(OTHER)/bin/python;; esac; \
-		TEST_PREFECT_SERVER_PYTHON=$(CURDIR)/$$server $$client -m pytest --numprocesses 3 --dist loadfile \
+		TEST_PREFECT_SERVER_PYTHON=$(CURDIR)/$$server $$client -m pytest --numprocesses $(WORKERS) --dist loadfile \
 			--no-loadscope-reorder $(OF_PREFECT) $(ARGS) || failed="$$failed $$mix"; \
 	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 

@@ -20,9 +20,6 @@ from events.untrusted_json import refuse_hydration
 from services.prefect_api.client import PrefectApi
 from sluice.display import visible
 
-BULK_LIMIT: Final = 100
-"""Prefect's own limit on one call."""
-
 TAG_LIMIT: Final = 300
 _TAGGED_EVENTS: Final = 10
 """A run made of many events is tagged with the first ones; its history holds all of them."""
