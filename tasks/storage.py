@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any, Final
 
 import fsspec
@@ -45,7 +46,8 @@ def copy_object(source: str, target: str, credentials: str | None = None) -> dic
     digest, size = hashlib.sha256(), 0
     with _reading(source, options) as read:
         files, path = _file_system(target, options)
-        files.makedirs(files._parent(path), exist_ok=True)  # noqa: SLF001 - its only way to know the folder
+        if "file" in files.protocol:  # of object storage, this would make the bucket that a typing error names
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
         with files.transaction, files.open(path, "wb") as written:
             while chunk := read.read(CHUNK_BYTES):
                 digest.update(chunk)
