@@ -124,7 +124,9 @@ def graph(
     async def work() -> None:
         from services.cli.authoring.rules_graph import as_mermaid, as_svg, graph_of
 
-        print((as_svg if svg else as_mermaid)(graph_of(_load(load_settings(), config))))
+        picture = (as_svg if svg else as_mermaid)(graph_of(_load(load_settings(), config)))
+        for line in picture.splitlines():
+            show_line(line)
 
     run_command(work())
 

@@ -186,7 +186,7 @@ def test_every_way_to_print_is_among_the_views() -> None:
 def test_commands_print_by_no_other_way() -> None:
     """But for what a shell or a browser reads as it is, and the counts of what is under way."""
     found = set()
-    for path in Path(output.__file__).parent.glob("*.py"):
+    for path in Path(output.__file__).parent.rglob("*.py"):
         for function in ast.walk(ast.parse(path.read_text())):
             if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) and path.name != "output.py":
                 calls = [node.func for node in ast.walk(function) if isinstance(node, ast.Call)]
