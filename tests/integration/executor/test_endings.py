@@ -308,7 +308,7 @@ async def test_a_run_that_is_suspended_from_outside_stops_at_its_next_step_and_r
     done = len(written(out).split())
     assert done < 100
     assert (await bench.read(run_id))["state_name"] == "Suspended"
-    Path(f"{out}-quickly").touch()
+    await asyncio.to_thread(Path(f"{out}-quickly").touch)
     await bench.api.request("POST", f"/flow_runs/{run_id}/resume", json={})
     assert (await bench.reach(run_id, *FINAL))["state_type"] == "COMPLETED"
     assert [int(n) for n in written(out).split()] == list(range(100))
