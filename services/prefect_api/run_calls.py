@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -21,6 +22,8 @@ CLAIMED: Final = "Claimed by "
 TYPES: Final = frozenset(
     {"SCHEDULED", "PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED", "CRASHED", "PAUSED", "CANCELLING"}
 )
+_DELETED_SECONDS: Final = 1.5
+"""Between the two reads that make a run count as deleted; its process is to end within 10 s of the deletion."""
 LEVELS: Final = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
 
 
@@ -51,13 +54,22 @@ async def _stopped(api: PrefectApi, run_ids: Sequence[str]) -> list[StateChange]
 
 
 async def _deleted(api: PrefectApi, run_ids: Sequence[str]) -> list[StateChange]:
-    gone = []
+    """Those that Prefect does not have when it is asked twice: a single "not found" is no evidence of a deletion."""
+    missing = await _missing(api, run_ids)
+    if missing:
+        await asyncio.sleep(_DELETED_SECONDS)
+        missing = await _missing(api, missing)
+    return [StateChange(run_id, None, "DELETED", "Deleted", datetime.now(UTC)) for run_id in missing]
+
+
+async def _missing(api: PrefectApi, run_ids: Sequence[str]) -> list[str]:
+    missing = []
     for run_id in run_ids:
         try:
             await api.request("GET", f"/flow_runs/{run_id}")
         except NotFound:
-            gone.append(StateChange(run_id, None, "DELETED", "Deleted", datetime.now(UTC)))
-    return gone
+            missing.append(run_id)
+    return missing
 
 
 async def in_process(api: PrefectApi, deployment_ids: Sequence[str]) -> list[str]:

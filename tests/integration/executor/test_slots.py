@@ -1,6 +1,7 @@
 """Runs that wait in their processes do not keep others from starting, and one run is never in two processes."""
 
 import asyncio
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -184,5 +185,8 @@ async def test_a_run_that_waits_costs_little_memory(bench: Bench):
 
 def shares(root: psutil.Process) -> float:
     """The proportional share of memory of the process and all below it, in MiB."""
-    family = [root, *root.children(recursive=True)]
-    return sum(process.memory_full_info().pss for process in family) / 1024 / 1024
+    total = 0.0
+    for process in (root, *root.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):  # one that has ended meanwhile
+            total += process.memory_full_info().pss
+    return total / 1024 / 1024

@@ -81,7 +81,7 @@ async def test_case_18_a_backlog_of_100_000_files_is_announced_in_bounded_memory
                 (directory / "0.csv").write_text("x")
     settings = {**CALM.model_dump(), "stable_seconds": 0.1}
     with Listening(redis, valkey_url, {"inbox": {"path": str(watched.path)}}, settings, log=tmp_path / "log") as one:
-        await watched.arrived(backlog, within_seconds=90)
+        await watched.arrived(backlog, within_seconds=200)
         resident = next(
             line for line in Path(f"/proc/{one.process.pid}/status").read_text().splitlines() if "VmHWM" in line
         )

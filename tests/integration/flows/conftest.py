@@ -77,15 +77,23 @@ def logs(prefect: SyncPrefectClient) -> Callable[[State[Any]], list[str]]:
     return read
 
 
+def form_is_shown(prefect: SyncPrefectClient, run: dict[str, Any]) -> bool:
+    """Whether Prefect takes an answer to the paused run already: its form is shown a moment after the pause."""
+    key = run["state"]["state_details"]["run_input_keyset"]["schema"]
+    return bool(prefect.request("POST", f"/flow_runs/{run['id']}/input/filter", json={"prefix": key}).json())
+
+
 @pytest.fixture
 def waiting_run(prefect: SyncPrefectClient) -> Callable[[str], uuid.UUID]:
-    """The id of the run that waits for a key, once it is Paused."""
+    """The id of the run that waits for a key, once it can be answered."""
 
     def find(key: str) -> uuid.UUID:
         where = {"flow_runs": {"tags": {"all_": [f"awaits:{key}"]}, "state": {"type": {"any_": ["PAUSED"]}}}}
-        runs = wait_until(
-            lambda: prefect.request("POST", "/flow_runs/filter", json=where).json(), what=f"a run waits for {key}"
-        )
-        return uuid.UUID(runs[0]["id"])
+
+        def runs() -> list[dict[str, Any]]:
+            found = prefect.request("POST", "/flow_runs/filter", json=where).json()
+            return [run for run in found if form_is_shown(prefect, run)]
+
+        return uuid.UUID(wait_until(runs, what=f"a run waits for {key}")[0]["id"])
 
     return find

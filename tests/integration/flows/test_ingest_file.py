@@ -18,6 +18,7 @@ import flows.ingest_file as module
 from flows.ingest_file import ingest_file
 from services.local.embedded_servers import claim_port
 from sluice.loading import RefusedFile
+from tests.integration.flows.conftest import form_is_shown
 from tests.support.databases import postgresql
 from tests.support.waiting import wait_until
 
@@ -148,7 +149,7 @@ def waiting_for_approval(prefect: SyncPrefectClient, name: str) -> uuid.UUID:
     def find() -> uuid.UUID | None:
         where = {"flow_runs": {"state": {"type": {"any_": ["PAUSED"]}}}}
         for run in prefect.request("POST", "/flow_runs/filter", json=where).json():
-            if f"awaits:load-{name}-{run['id'][:8]}" in run["tags"]:
+            if f"awaits:load-{name}-{run['id'][:8]}" in run["tags"] and form_is_shown(prefect, run):
                 return uuid.UUID(run["id"])
         return None
 
