@@ -106,7 +106,7 @@ def rows(path: Path) -> None:
 
 
 def quotations(path: Path) -> None:
-    path.write_text("a,b\n" + ('"' + ("x" * 499 + "\n") * 2 + '",') * 20_000)
+    path.write_text("id,note\n" + ('"' + ("x" * 499 + "\n") * 2 + '",') * 20_000)
 
 
 def laughs(path: Path) -> None:

@@ -53,10 +53,12 @@ def read_arrow(member: Member, _contract: Contract | None) -> Reading:
 def _sentences(member: Member) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError, EOFError, UnicodeError, struct.error) as error:
+    except (pa.ArrowException, OSError, EOFError, UnicodeError, MemoryError, struct.error) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise RefusedFile(f"{member.label} is no readable Arrow file: {error}") from error
+        raise RefusedFile(
+            f"{member.label} is no readable Arrow file: {str(error) or 'it asks for more memory than there is'}"
+        ) from error
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from sluice.loading.contracts.contract import Contract
 from sluice.loading.errors import RefusedFile
 from sluice.loading.formats.columnar.arrow_weight import PIECE_BYTES, light_batches
 from sluice.loading.formats.columnar.parquet_dictionary import longest_in_dictionary
+from sluice.loading.formats.columnar.parquet_index import RowGroup, row_groups
 from sluice.loading.formats.columnar.plain import Looked, look, plain
 from sluice.loading.reading.batch import Reading, RowBatch
 from sluice.loading.reading.source import Member
@@ -50,47 +51,45 @@ def read_parquet(member: Member, _contract: Contract | None) -> Reading:
 def _sentences(member: Member) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError, UnicodeError) as error:
+    except (pa.ArrowException, OSError, UnicodeError, MemoryError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise RefusedFile(f"{member.label} is no readable Parquet file: {error}") from error
+        raise RefusedFile(
+            f"{member.label} is no readable Parquet file: {str(error) or 'it asks for more memory than there is'}"
+        ) from error
 
 
 def _batches(stream: BufferedIOBase, member: Member) -> Iterator[pa.RecordBatch]:
     found = pq.ParquetFile(stream)
     index = found.metadata
-    _check_index(index, found.schema, member)
+    groups = row_groups(stream, index.num_columns, member.label)
+    _check_index(index, groups, found.schema, member)
     leaves = [found.schema.column(number) for number in range(index.num_columns)]
     texts = [number for number, leaf in enumerate(leaves) if leaf.physical_type == "BYTE_ARRAY"]
     flat = [number for number in texts if not leaves[number].max_repetition_level]
     # Of those in lists a row can have any number: they stay in their dictionary until they are weighed.
     repeated = [leaves[number].path for number in texts if number not in flat]
     found = pq.ParquetFile(stream, metadata=index, read_dictionary=repeated, buffer_size=1024 * 1024, pre_buffer=False)
-    for number in range(index.num_row_groups):
-        group = index.row_group(number)
-        row = max(1, group.total_byte_size // max(1, group.num_rows))
-        row += sum(longest_in_dictionary(stream, group.column(column), member) for column in flat)
+    for number, group in enumerate(groups):
+        row = max(1, group.unpacked // max(1, group.rows))
+        row += sum(longest_in_dictionary(stream, group.chunks[column], member) for column in flat)
         for batch in found.iter_batches(max(1, min(_MOST_ROWS, PIECE_BYTES // row)), row_groups=[number]):
             batch.validate(full=True)
             yield batch
 
 
-def _check_index(index: pq.FileMetaData, schema: pq.ParquetSchema, member: Member) -> None:
+def _check_index(index: pq.FileMetaData, groups: list[RowGroup], schema: pq.ParquetSchema, member: Member) -> None:
     budget, label = member.budget, member.label
     budget.check("columns", index.num_columns, f"{label} has {index.num_columns} columns")
     budget.check("rows", index.num_rows, f"{label} has {index.num_rows} rows")
+    in_lists = [schema.column(number).max_repetition_level > 0 for number in range(index.num_columns)]
     cells = 0
     total = Meter(budget, member.packed_size, name=label)
-    for number in range(index.num_row_groups):
-        group = index.row_group(number)
-        values = 0
-        for column in range(group.num_columns):
-            count = group.column(column).num_values
-            values += count
-            if schema.column(column).max_repetition_level and 8 * count > budget.line_bytes * max(1, group.num_rows):
-                budget.exceeded(
-                    "line_bytes", f"{label}, column {column + 1} has {count} values in {group.num_rows} rows"
-                )
-        cells += max(values, group.num_rows * group.num_columns)
+    for group in groups:
+        for column, chunk in enumerate(group.chunks):
+            if in_lists[column] and 8 * chunk.values > budget.line_bytes * max(1, group.rows):
+                told = f"{label}, column {column + 1} has {chunk.values} values in {group.rows} rows"
+                budget.exceeded("line_bytes", told)
+        cells += max(sum(chunk.values for chunk in group.chunks), group.rows * len(group.chunks))
         budget.check("cells", cells, f"{label} has more than {cells} values")
-        total.add(group.total_byte_size)
+        total.add(group.unpacked)

@@ -12,7 +12,7 @@ from typing import Any, Final
 from sluice.loading.contracts.contract import Contract
 from sluice.loading.errors import AmbiguousFile, RefusedFile
 from sluice.loading.formats.delimited.delimiters import Sample, find_delimiter, spelled
-from sluice.loading.formats.delimited.headers import check_header
+from sluice.loading.formats.headers import check_header
 from sluice.loading.showing import content
 
 SAMPLE_BYTES: Final = 256 * 1024
@@ -128,7 +128,7 @@ def _delimiter(sample: Sample, ending: str, contract: Contract) -> tuple[str | N
 
 def _with_columns(dialect: DelimitedDialect, sample: Sample, contract: Contract) -> DelimitedDialect:
     fields = contract.file_schema.fields if contract.file_schema is not None else ()
-    (first, *rows), lines_read = _first_records(dialect, sample)
+    (first, *rows), lines_read, broken = _first_records(dialect, sample)
     line = sample.first_line
     if contract.dialect.header is False:
         if fields and len(fields) != len(first):
@@ -141,6 +141,8 @@ def _with_columns(dialect: DelimitedDialect, sample: Sample, contract: Contract)
     told = contract.dialect.header or contract.dialect.header_rows is not None
     if told or {one.name for one in fields} == {name.strip() for name in first}:
         why = f"line {line}: the contract says so"
+    elif broken:
+        why = f"line {line}: the quotation below it is broken"  # which refuses the file when its rows are read
     else:
         why = check_header(first, rows, label=sample.label, line=line)
     if contract.dialect.quote_char is None:
@@ -153,10 +155,11 @@ def _with_columns(dialect: DelimitedDialect, sample: Sample, contract: Contract)
     )
 
 
-def _first_records(dialect: DelimitedDialect, sample: Sample) -> tuple[list[list[str]], int]:
-    """The first records that are not empty, at least one, and the number of lines that this one has."""
+def _first_records(dialect: DelimitedDialect, sample: Sample) -> tuple[list[list[str]], int, bool]:
+    """The first records that are not empty, at least one; the number of its lines; whether one behind is broken."""
     records: list[list[str]] = []
     lines_read = 0
+    broken = False
     reader = dialect.reader(sample.lines())
     try:
         for record in reader:
@@ -169,9 +172,10 @@ def _first_records(dialect: DelimitedDialect, sample: Sample) -> tuple[list[list
         if not records:
             where = f"{sample.label}, line {sample.first_line}"
             raise RefusedFile(f"{where}: {error}; is a quotation mark missing?") from error
+        broken = sample.whole
     if not records:
         raise RefusedFile(f"{sample.label} has no line with the names of the columns")
-    return records, lines_read
+    return records, lines_read, broken
 
 
 def _physical(sample: Sample, dialect: DelimitedDialect, lines_read: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from itertools import islice
 from typing import Any, Final
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from sluice.display import visible
 from sluice.loading.contracts.contract import Contract, FileDialect
 from sluice.loading.errors import AmbiguousFile, RefusedFile
 from sluice.loading.formats.columnar.nested import iso_duration
+from sluice.loading.formats.headers import check_header
 from sluice.loading.formats.spreadsheets.sheet_extent import letters_of
 from sluice.loading.formats.spreadsheets.workbook import CellError, Workbook, open_workbook
 from sluice.loading.reading.batch import Reading, RowBatch
@@ -22,6 +24,8 @@ from sluice.loading.showing import content
 _BATCH_ROWS: Final = 5_000
 _LARGEST_EXACT: Final = 2**53
 _SHOWN: Final = 5
+_LOOKED_AT: Final = 1_000
+"""Rows below the names, to tell the names from them."""
 
 Row = tuple[int, list[Any]]
 
@@ -128,7 +132,19 @@ def _header(sheet: _Sheet, dialect: FileDialect, named: list[str], label: str) -
             f"the contract says which row does, for example `dialect: {{headerRows: [{number + 1}]}}`, or that none "
             "does: `dialect: {header: false}`"
         )
-    return number, [_named(name) for name in names]
+    columns = [_named(name) for name in names]
+    if not dialect.header and not set(columns) <= set(named):
+        _check_names(sheet, number, columns)
+    return number, columns
+
+
+def _check_names(sheet: _Sheet, number: int, columns: list[str]) -> None:
+    """Raise `AmbiguousFile` if the row may as well be one of values; text above cells that are none is not."""
+    rows = [[*cells, *[None] * len(columns)] for _, cells in islice(sheet.below(number), _LOOKED_AT)]
+    below = ([row[place] for row in rows if row[place] is not None] for place in range(len(columns)))
+    if not any(cells and not any(isinstance(cell, str) for cell in cells) for cells in below):
+        texts = [["" if cell is None else _text(cell) for cell in row] for row in rows]
+        check_header(columns, texts, label=sheet.label, line=number, unit="row")
 
 
 def _named(cell: Any) -> str:

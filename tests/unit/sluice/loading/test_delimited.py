@@ -144,7 +144,22 @@ def test_the_ending_of_the_name_counts_and_not_what_stands_before_it(written: An
 
 @pytest.mark.parametrize(
     "content",
-    ["2,Bob\n", "2,Bob", "1,Ann\n2,Bob\n", "Ann,2024-01-01\nBob,2024-01-02\n", "7\n", "1.5;2\n1.5;2\n"],
+    [
+        *("2,Bob\n", "2,Bob", "1,Ann\n2,Bob\n", "Ann,2024-01-01\nBob,2024-01-02\n", "7\n", "1.5;2\n1.5;2\n"),
+        *(
+            "Ann,Oslo\n",
+            "Ann,Oslo\nBob,Rome\n",
+            "ann;oslo\nbob;new york\ncid;rome\n",
+            "ANN\nBOB\n",
+            "red\ngreen\nblue\n",
+        ),
+        *(
+            "张伟,北京\n王芳,上海\n",
+            "north_sea,big_ship\nred_sea,old_boat\n",
+            "Ann Lee|Oslo\n\nBob Ray|Rome\n",
+            "ann,\nbob,\n",
+        ),
+    ],
 )
 def test_a_first_line_that_looks_like_a_row_is_refused(written: Any, content: str) -> None:
     message = refusal(written(content), kind=AmbiguousFile)
@@ -178,8 +193,32 @@ def test_a_first_line_of_text_that_is_made_as_the_values_below_is_refused(writte
     assert table(written("\n".join(rows)), {"dialect": {"header": True}})[0] == rows[0].split(",")
 
 
-@pytest.mark.parametrize("rows", ["Ann,Oslo\nBob,Rome\n", "q1,x1\nq1 sum,7\n", "name,city\nAnn,\n"])
-def test_a_first_line_of_words_is_a_header_and_the_report_says_what_else_it_could_be(written: Any, rows: str) -> None:
+@pytest.mark.parametrize(
+    "rows",
+    [
+        *(
+            "q1,x1\nq1 sum,7\n",
+            "name,city\nAnn,\n",
+            "name,city\nann,oslo\n",
+            "Lastname,Town\nLee,Oslo\n",
+            "color\nred\nblue\n",
+        ),
+        *(
+            "kraj,stolica\nPolska,Warszawa\n",
+            "Kundenname,Ort\nMeier,Bonn\n",
+            "naam,plaats\nann,delft\n",
+            "VILLE,RUE\nNICE,X\n",
+        ),
+        *(
+            "姓名,所在城市\n张伟,北京\n",
+            "orderTaker,x\nann,y\n",
+            "order_id,ref\nab,cd\n",
+            "x,remark\n,\n",
+            "who,price\n",
+        ),
+    ],
+)
+def test_a_first_line_of_words_is_a_header_where_something_tells_it_from_the_rows(written: Any, rows: str) -> None:
     found = reading(written(rows))
     assert found.columns == rows.partition("\n")[0].split(",")
     assert "if it is a row, say `header: false`" in found.evidence["header"]
@@ -283,7 +322,7 @@ def test_a_row_of_another_width_is_a_bad_row_with_its_line(
         (b"a\nok\ncaf\xe9\n", "x.csv, line 3: byte 0xE9 is not UTF-8. It could be `encoding: "),
         (b"a,b\nok,1\n" + b"x,2\n" * 300_000 + b"caf\xe9,3\n", "x.csv, line 300003: byte 0xE9 is not UTF-8"),
         ("id\n1\n2\n".encode("utf-16-le"), "x.csv, has no byte order mark, and every second byte of it is zero"),
-        ("a,b\n1,2\n\ufeffa,b\n3,4\n", "x.csv, line 3: it begins with a byte order mark"),
+        ("id,b\n1,2\n\ufeffid,b\n3,4\n", "x.csv, line 3: it begins with a byte order mark"),
         ("'a','b'\n'1','2'\n", "x.csv: every name in line 1 stands in single quotes"),
         ("x" * 300_000, "x.csv: line 1 has more than 262144 characters"),
     ],

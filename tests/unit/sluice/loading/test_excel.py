@@ -160,6 +160,18 @@ def test_a_first_row_that_does_not_name_all_columns_is_ambiguous(tmp_path: Path,
     assert rows(path, {"dialect": {"headerRows": [2]}}) == [{"id": 1, "name": 2}]
 
 
+def test_a_first_row_of_text_above_text_alone_may_be_a_row(tmp_path: Path) -> None:
+    people = [row(text("Ann"), text("Oslo")), row(text("Bob"), text("Rome"))]
+    path = xlsx(tmp_path, *people)
+    assert "row 1 can be the names of the columns or a row" in refusal(path)
+    assert rows(path, {"dialect": {"header": False}}) == [{"A": "Ann", "B": "Oslo"}, {"A": "Bob", "B": "Rome"}]
+    assert rows(path, {"dialect": {"header": True}}) == [{"Ann": "Bob", "Oslo": "Rome"}]
+    assert len(rows(xlsx(tmp_path, row(text("Name"), text("Town")), *people))) == 2
+    assert rows(xlsx(tmp_path, row(text("Ann"), text("2024")), row(text("Bob"), number("1")))) == [
+        {"Ann": "Bob", "2024": 1}
+    ]
+
+
 def test_without_a_row_of_names_the_contract_names_the_columns(tmp_path: Path) -> None:
     path = xlsx(tmp_path, row(number("1"), number("2"), number("3")))
     assert rows(path, {"dialect": {"header": False}}) == [{"A": 1, "B": 2, "C": 3}]

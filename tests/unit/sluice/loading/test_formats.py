@@ -15,7 +15,7 @@ from tests.unit.sluice.loading.spreadsheets import row, text, write_xlsx
 
 
 def csv(path: Path, names: list[str]) -> None:
-    path.write_text(",".join(names) + "\n" + ",".join("x" for _ in names) + "\n")
+    path.write_text(",".join(names) + "\n" + ",".join("1" for _ in names) + "\n")
 
 
 def parquet(path: Path, names: list[str]) -> None:

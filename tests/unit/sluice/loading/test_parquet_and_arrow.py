@@ -6,6 +6,8 @@ import contextlib
 import datetime as dt
 import gzip
 import json
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable
 from decimal import Decimal
@@ -22,6 +24,7 @@ from sluice.errors import OverBudget
 from sluice.loading.errors import RefusedFile
 from sluice.loading.formats import read
 from sluice.loading.formats.columnar.parquet_dictionary import longest_in_dictionary
+from sluice.loading.formats.columnar.parquet_index import row_groups
 from sluice.loading.reading.source import members
 from tests.unit.sluice.loading.reading import refusal, rows, seen, table, written
 
@@ -227,12 +230,11 @@ def test_the_longest_text_of_a_dictionary_is_known_before_it_is_put_in_its_place
     texts = [f"text {number}" for number in range(1000)] + ["x" * 70_000] * 300
     content = pa.table({"dictionary": texts, "plain": [f"{number}" * 9 for number in range(1300)]})
     pq.write_table(content, path, compression=compression, data_page_version=version, use_dictionary=["dictionary"])
-    chunks = pq.ParquetFile(path).metadata.row_group(0)
     with path.open("rb") as file:
         (member,) = members(file, path.name, Budget())
         with member.open_seekable() as stream:
-            assert longest_in_dictionary(stream, chunks.column(0), member) == 70_000
-            assert longest_in_dictionary(stream, chunks.column(1), member) == 0
+            (group,) = row_groups(stream, 2, "x")
+            assert [longest_in_dictionary(stream, chunk, member) for chunk in group.chunks] == [70_000, 0]
     assert table(path, expansion_ratio=10_000).equals(content)
 
 
@@ -256,3 +258,55 @@ def test_no_changed_byte_of_a_file_is_told_in_other_words_than_a_refusal(tmp_pat
             (member,) = members(file, name, Budget())
             for batch in read(member).batches():
                 batch.rows.to_pylist()
+
+
+_READ_EACH_CHANGED = """
+import sys
+from pathlib import Path
+from sluice.budgets import Budget
+from sluice.loading.errors import RefusedFile
+from sluice.errors import OverBudget
+from sluice.loading.formats import read
+from sluice.loading.reading.source import members
+
+path = Path(sys.argv[1])
+whole = path.read_bytes()
+for place in range(len(whole) - 8 - int.from_bytes(whole[-8:-4], "little"), len(whole)):
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 32]) + whole[place + 1:])
+    with path.open("rb") as file:
+        try:
+            for batch in read(*members(file, path.name, Budget())).batches():
+                batch.rows.to_pylist()
+        except (RefusedFile, OverBudget):
+            pass
+print("read")
+"""
+
+
+def test_no_index_of_a_parquet_file_ends_the_process(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"n": [1], "s": ["x"]}), tmp_path / "x.parquet", store_schema=False)
+    command = [sys.executable, "-c", _READ_EACH_CHANGED, str(tmp_path / "x.parquet")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "read\n"), done.stderr
+
+
+def test_the_index_is_read_as_arrow_reads_it(tmp_path: Path) -> None:
+    columns = {f"c{number}": pa.array([[number, None]] * 60) for number in range(20)} | {
+        "b": [True] * 60,
+        "t": ["x"] * 60,
+    }
+    pq.write_table(
+        pa.table(columns), tmp_path / "x.parquet", row_group_size=3, write_page_index=True, compression="zstd"
+    )
+    index = pq.ParquetFile(tmp_path / "x.parquet").metadata
+    with (tmp_path / "x.parquet").open("rb") as stream:
+        found = row_groups(stream, 22, "x")
+    for number, group in enumerate(found):
+        there = index.row_group(number)
+        assert (group.rows, group.unpacked) == (there.num_rows, there.total_byte_size)
+        for place, chunk in enumerate(group.chunks):
+            one = there.column(place)
+            assert (chunk.values, chunk.packed, chunk.unpacked) == (
+                one.num_values, one.total_compressed_size, one.total_uncompressed_size
+            )  # fmt: skip
+    assert (len(found), found[0].chunks[0].codec) == (20, 6)

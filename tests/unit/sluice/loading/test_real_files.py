@@ -85,6 +85,10 @@ KNOWN = {
         (876.5, 458.6, 563.7, 179.9),
         {"dialect": {"headerRows": [1]}},
     ),
+    # 50 states, the capital, Puerto Rico, and a line without values; every line ends in a comma.
+    "FY09_EDU_Recipients_by_State.csv": Known(
+        "809b938a927e1a21", 53, 'SELECT count("Code"), count("column_10") FROM t', (52, 0)
+    ),
     "la-riots.csv": Known("90884a2c333e45c1", 63, "SELECT count(*) FROM t WHERE gender = 'Female'", (7,)),
     # "Quarterly observations 1959Q1 - 2009Q3: 203" (statsmodels) are a part of these.
     "macrodata.xls": Known(

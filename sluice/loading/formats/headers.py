@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from sluice.loading.errors import AmbiguousFile
+from sluice.loading.formats.header_words import tells
 from sluice.loading.showing import content
 
 _NUMBER: Final = re.compile(r"[-+]?(?:[0-9]+(?:[.,' ][0-9]+)*|[.,][0-9]+)(?:[eE][-+]?[0-9]+)?%?")
@@ -16,37 +17,54 @@ _ADDRESS: Final = re.compile(r"[^@\s]+@[^@\s]+|[A-Za-z][A-Za-z0-9+.-]*://\S+")
 _ENOUGH_ROWS: Final = 2
 
 
-def check_header(header: Sequence[str], rows: Sequence[Sequence[str]], *, label: str, line: int) -> str:
+def check_header(
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, label: str, line: int, unit: str = "line"
+) -> str:
     """Why the record in ``line`` is taken for the names of the columns of ``rows``, which stand below it.
 
-    Raises `AmbiguousFile` where it may as well be a row: a value of it looks like the values below.
+    Raises `AmbiguousFile` where it may as well be a row: a value of it looks like the values below, or all of it
+    is text as they are, and none of it is a usual name.
     """
     _check_named(header, rows, label, line)
     _check_single(header, rows, label, line)
-    doubtful = None
-    certain = None
-    for position, name in enumerate(header):
-        values = [row[position].strip() for row in rows if len(row) > position and row[position].strip()]
-        kind = _kind(name.strip())
-        if kind is None:
-            if len(values) >= _ENOUGH_ROWS and _kind(values[0]) and all(map(_kind, values)):
-                certain = certain or name
-            elif _is_like(name.strip(), values):
-                doubtful = doubtful if doubtful is not None else name
-        elif kind is _YEAR and values and not all(map(_YEAR.fullmatch, values)):
-            continue
-        elif all((_kind(value) is _DATE) == (kind is _DATE) and _kind(value) for value in values):
-            doubtful = doubtful if doubtful is not None else name
-    if doubtful is not None and certain is None:
-        below = "as the values below do" if rows else "and there is nothing below"
-        raise AmbiguousFile(
-            f"{label}: line {line} can be the names of the columns or a row, because {content(doubtful, 40)!r} "
-            f"looks like a value, {below}: settle it in a contract, `dialect: {{header: true}}` or "
-            "`dialect: {header: false}`"
-        )
+    columns = [
+        (name, name.strip(), [row[place].strip() for row in rows if len(row) > place and row[place].strip()])
+        for place, name in enumerate(header)
+    ]
+    certain = next((name for name, plain, values in columns if _is_certain(plain, values)), None)
     if certain is not None:
-        return f"line {line}: {content(certain, 40)!r} is text above values that are not"
-    return f"line {line}: nothing in it looks like a value; if it is a row, say `header: false`"
+        return f"{unit} {line}: {content(certain, 40)!r} is text above values that are not"
+    doubtful = next((name for name, plain, values in columns if _is_doubtful(plain, values)), None)
+    told = next((name for name, plain, values in columns if _is_told(plain, values)), None)
+    if doubtful is None and told is not None:
+        return f"{unit} {line}: {content(told, 40)!r} is not as the values below; if it is a row, say `header: false`"
+    below = "as the values below do" if rows else "and there is nothing below"
+    why = f"{content(doubtful or header[0], 40)!r} looks like a value, {below}"
+    raise AmbiguousFile(
+        f"{label}: {unit} {line} can be the names of the columns or a row, because {why}: settle it in a contract, "
+        "`dialect: {header: true}` or `dialect: {header: false}`"
+    )
+
+
+def _is_certain(name: str, values: Sequence[str]) -> bool:
+    """Whether it is a text above values that are none."""
+    return _kind(name) is None and len(values) >= _ENOUGH_ROWS and all(map(_kind, values))
+
+
+def _is_doubtful(name: str, values: Sequence[str]) -> bool:
+    """Whether it can be one of the values."""
+    kind = _kind(name)
+    if kind is None:
+        return _is_like(name, values)
+    if kind is _YEAR and values and not all(map(_YEAR.fullmatch, values)):
+        return False
+    return all((_kind(value) is _DATE) == (kind is _DATE) and _kind(value) for value in values)
+
+
+def _is_told(name: str, values: Sequence[str]) -> bool:
+    """Whether something tells it from the values, or from values in general."""
+    kind = _kind(name)
+    return tells(name, values) if kind is None else kind is _YEAR and bool(values)
 
 
 def _is_like(name: str, values: Sequence[str]) -> bool:
