@@ -193,15 +193,15 @@ def check(config: ConfigOption = None) -> None:
         async with AsyncExitStack() as stack:
             ask: AskPrefect | None = None
             if access.prefect_api_url:
+                from services.deployments.project_check import hold_against_prefect
                 from services.prefect_api.client import connect
-                from services.prefect_api.signatures import check_with_prefect
 
                 prefect = await stack.enter_async_context(
                     connect(access.prefect_api_url, auth_string=access.prefect_auth_string)
                 )
 
                 async def ask(project: Project, declarations: Declarations) -> ParameterFindings:
-                    return await check_with_prefect(project, prefect, declared=declarations.signatures)
+                    return await hold_against_prefect(project, prefect, declarations)
 
             checked = await check_project(settings, ask_prefect=ask)
         _remarks(checked)
@@ -222,7 +222,7 @@ def deploy(plan: PlanOption = False, as_json: JsonOption = False, wait: WaitOpti
     """Register the deployments of the project's flows with Prefect, and remove those whose flow is gone.
 
     Nothing is registered when anything in the flows or the rules is wrong: exit 2 with all of it. Of flows whose
-    library is not installed here it warns, and registers the others.
+    library is not installed here, or whose work pool Prefect does not have, it warns, and registers the others.
     """
     from services.cli.session import open_session
 
@@ -247,6 +247,8 @@ def deploy(plan: PlanOption = False, as_json: JsonOption = False, wait: WaitOpti
                 await carry_out(prefect, session.redis, plans[0])
             show_steps(plans[0].steps, done=not plan, as_json=as_json)
             _remarks(checked)
+            for problem in plans[0].poolless:
+                say(f"warning: {problem}")
 
     run_command(register_all())
 

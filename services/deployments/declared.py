@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -13,8 +13,8 @@ from config.parameters import Signature
 from config.yaml_file import KeyPath
 from events.errors import ConfigError
 from events.suggest import did_you_mean
-from services.deployments.flow_code import find_flow_code
-from services.deployments.flow_file import CONSTANT, FlowFile, FoundFlow, LibraryMissing, read_flow_files
+from services.deployments.flow_code import CONSTANT, find_flow_code
+from services.deployments.flow_file import FlowFile, FoundFlow, LibraryMissing, read_flow_files
 from services.deployments.options import ENVIRONMENTS, Options, option_faults, options_for
 from services.executor.intake.run_policy import OWN_TAG
 from services.prefect_api.run_view import PROJECT_TAG
@@ -30,6 +30,8 @@ class DeclaredDeployment:
     body: Mapping[str, Any]
     where: str
     """``file:line`` of the flow."""
+    where_key: Callable[[KeyPath], str]
+    """``file:line: DEPLOYMENT.key`` of what it says."""
 
     @property
     def name(self) -> str:
@@ -69,15 +71,16 @@ def read_declarations(
     flows: Sequence[str] | None = None,
     where: str = "flows",
     project: str | None = None,
-    template: Options | None = None,
+    templates: Mapping[str, Options] | None = None,
 ) -> Declarations:
     """Import every file with flows in ``root``, each in a process of its own, and take its deployments.
 
     ``flows`` names folders, files and modules; without it the folder ``flows`` is meant, if it is there. Files and
     folders whose name begins with ``_`` or ``.`` are not looked at; in the folders below, neither are files without a
     flow. The deployments are those for ``environment``, and have a tag with the name of the ``project``, and what the
-    ``template`` says and their own file does not; all environments are checked. Raises `ConfigError` with every problem
-    of every file, each as ``file:line: DEPLOYMENT.key: what is wrong — the fix``, or ``where: …`` for one of ``flows``.
+    template of the environment says and their own file does not; all environments are checked. Raises `ConfigError`
+    with every problem of every file, each as ``file:line: DEPLOYMENT.key: what is wrong — the fix``, or ``where: …``
+    for one of ``flows``.
     """
     problems: list[str] = []
     files: list[FlowFile] = []
@@ -97,11 +100,12 @@ def read_declarations(
     for file, ours, left_out in chosen:
         notes += left_out
         problems += _duplicates(file, ours, taken)
-        options, faults = _options(file, ours)
+        options, faults = _options(file, ours, templates or {})
         problems += faults
         if not faults:
             found += [
-                _declared(file, one, options[environment].over(template or Options()), root, project) for one in ours
+                _declared(file, one, options[environment], root=root, project=project, environment=environment)
+                for one in ours
             ]
     if problems:
         raise ConfigError(*sorted(problems, key=_place))
@@ -137,8 +141,10 @@ def _duplicates(file: FlowFile, flows: Sequence[FoundFlow], taken: dict[str, str
             yield f"{where}: the flow's name {one.name!r} is taken by {first} — give one of them another `name=`"
 
 
-def _options(file: FlowFile, flows: Sequence[FoundFlow]) -> tuple[dict[str, Options], list[str]]:
-    """The options for each environment, and every fault."""
+def _options(
+    file: FlowFile, flows: Sequence[FoundFlow], templates: Mapping[str, Options]
+) -> tuple[dict[str, Options], list[str]]:
+    """The options for each environment with what its template adds, and every fault."""
     problems: dict[str, None] = {}
     if file.options and not flows:
         problems[f"{file.where()}: the file has no flow that it could be for — add one, or take {CONSTANT} away"] = None
@@ -148,19 +154,21 @@ def _options(file: FlowFile, flows: Sequence[FoundFlow]) -> tuple[dict[str, Opti
     found: dict[str, Options] = {}
     for environment in ENVIRONMENTS:
         sound, said, own = options_for(file.options, environment)
-
-        def place(key: KeyPath, own: Mapping[str, Any] = own, environment: str = environment) -> KeyPath:
-            return ("environments", environment, *key) if key and key[0] in own else key
-
+        template = templates.get(environment, Options())
         if not said:
-            found[environment] = sound
+            found[environment] = sound.over(template)
         if sound.cron is not None and sound.interval_seconds is not None:
             fix = "keep one of them (None takes one away in an environment)"
             said.append((("interval_seconds",), f"there is a `cron` too — {fix}"))
-        said += [one for flow in flows for one in flow.misfits[environment]]
-        problems |= dict.fromkeys(f"{file.where(place(key))}: {what}" for key, what in said)
+        said += [*sound.pool_faults(template), *(one for flow in flows for one in flow.misfits[environment])]
+        problems |= dict.fromkeys(f"{file.where(_place_in(own, environment, key))}: {what}" for key, what in said)
     problems |= dict.fromkeys(f"{file.where(key)}: {what}" for key, what in _overridden(plain, overrides))
     return found, list(problems)
+
+
+def _place_in(own: Mapping[str, Any], environment: str, key: KeyPath) -> KeyPath:
+    """Where a key stands that counts for the environment, which overrides ``own``."""
+    return ("environments", environment, *key) if key and key[0] in own else key
 
 
 def _environments(file: FlowFile) -> tuple[dict[str, Mapping[str, Any]], list[str]]:
@@ -194,7 +202,9 @@ def _overridden(plain: Mapping[str, Any], overrides: Mapping[str, Mapping[str, A
     yield from option_faults(hidden)
 
 
-def _declared(file: FlowFile, one: FoundFlow, options: Options, root: Path, project: str | None) -> DeclaredDeployment:
+def _declared(
+    file: FlowFile, one: FoundFlow, options: Options, *, root: Path, project: str | None, environment: str
+) -> DeclaredDeployment:
     body: dict[str, Any] = {
         "name": NAME,
         "path": str(root),
@@ -208,13 +218,20 @@ def _declared(file: FlowFile, one: FoundFlow, options: Options, root: Path, proj
         "schedules": options.schedules(),
         "paused": options.paused,
         "job_variables": options.variables(),
-        "work_pool_name": None,
+        "work_pool_name": options.work_pool,
+        "pull_steps": options.pull_steps(str(root)),
         "concurrency_limit": options.concurrency_limit,
     }
     if options.concurrency_limit is not None:
         strategy = {"wait": "ENQUEUE", "cancel": "CANCEL_NEW"}[options.on_concurrency_limit]
         body["concurrency_options"] = {"collision_strategy": strategy}
-    return DeclaredDeployment(one.name, body, f"{file.path}:{one.line}")
+    own = options_for(file.options, environment)[2]
+    return DeclaredDeployment(
+        one.name,
+        body,
+        f"{file.path}:{one.line}",
+        lambda key: file.where(_place_in(own, environment, key)),
+    )
 
 
 def _own_tags(options: Options, project: str | None) -> list[str]:

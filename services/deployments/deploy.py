@@ -14,6 +14,7 @@ from events.errors import ConfigError
 from services.deployments.declared import Declarations, read_declarations
 from services.deployments.options import ENVIRONMENTS, Options, template_for
 from services.deployments.plan import PROJECT_LABEL, PlanStep, RegisteredDeployment, make_plan
+from services.deployments.work_pools import look_at_work_pools
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.deployments import all_bodies, flow_names, register, remove
 from services.prefect_api.runs import PAGE
@@ -32,6 +33,8 @@ class DeploymentPlan:
 
     steps: Sequence[PlanStep]
     declarations: Declarations
+    poolless: Sequence[str] = ()
+    """A sentence for each deployment that is not registered because Prefect does not have its work pool."""
 
     @property
     def gone(self) -> frozenset[str]:
@@ -61,7 +64,7 @@ def declare(settings: Settings, project: Project | None) -> Declarations:
             flows=project.flows,
             where=f"{project.document.where(('flows',))}: flows",
             project=project.name,
-            template=templates[str(settings.env)],
+            templates=templates,
         )
     except ConfigError as error:
         raise ConfigError(*problems, *error.problems) from None
@@ -73,13 +76,17 @@ def declare(settings: Settings, project: Project | None) -> Declarations:
 async def plan_deployments(prefect: PrefectApi, redis: AsyncRedis, declarations: Declarations) -> DeploymentPlan:
     """Ask Prefect what there is; changes nothing.
 
-    Raises `TransientError`, and `ConfigError` where this Redis holds another project.
+    Raises `TransientError`, and `ConfigError` where this Redis holds another project, or a work pool does not take the
+    job variables of a deployment.
     """
     await check_project_name(redis, declarations.project)
+    pools = await look_at_work_pools(prefect, declarations)
+    if pools.faults:
+        raise ConfigError(*pools.faults)
     project = await installation_id(redis)
     registered = await _registered(prefect, project, {one.name for one in declarations.deployments})
-    steps = make_plan(declarations, registered, project=project, host=socket.gethostname())
-    return DeploymentPlan(steps, declarations)
+    steps = make_plan(declarations, registered, project=project, host=socket.gethostname(), poolless=pools.missing)
+    return DeploymentPlan(steps, declarations, tuple(pools.missing.values()))
 
 
 async def carry_out(prefect: PrefectApi, redis: AsyncRedis, plan: DeploymentPlan) -> None:
@@ -94,8 +101,11 @@ async def carry_out(prefect: PrefectApi, redis: AsyncRedis, plan: DeploymentPlan
             case "create" | "change" | "unchanged":
                 body = step.body or {}
                 deployment_id = await register(prefect, flow=bodies[step.deployment], body=body)
-                file = RegisteredFile(path=str(body["path"]), entrypoint=str(body["entrypoint"]))
-                await remember(redis, deployment_id, file)
+                if body["work_pool_name"]:
+                    await forget(redis, deployment_id)  # no executor runs it
+                else:
+                    file = RegisteredFile(path=str(body["path"]), entrypoint=str(body["entrypoint"]))
+                    await remember(redis, deployment_id, file)
             case "remove":
                 await remove(prefect, str(step.deployment_id))
                 await forget(redis, str(step.deployment_id))

@@ -15,6 +15,8 @@ from typing import Any, Final
 from services.deployments.isolation import in_project
 
 FOLDER: Final = "flows"
+CONSTANT: Final = "DEPLOYMENT"
+_NAMED: Final = 5
 _MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
@@ -41,11 +43,13 @@ def find_flow_code(
     if names is None and not (root / FOLDER).is_dir():
         return [], [f"{root / FOLDER}: there is no such folder, so no deployment is registered"]
     found: dict[Path, FlowCode] = {}
+    notes: list[str] = []
     for name in (FOLDER,) if names is None else names:
         at = Path(os.path.normpath(root / name))
         inside = at.is_relative_to(root)
         if inside and at.is_dir():
-            codes = [FlowCode(path) for path in _in_folder(at)]
+            codes, passed_over = _in_folder(at)
+            notes += _told(at, passed_over)
         elif inside and at.is_file() and at.suffix == ".py":
             codes = [FlowCode(at)]
         elif _MODULE.fullmatch(name):
@@ -58,15 +62,33 @@ def find_flow_code(
             problems.append(f"{where}: neither a folder nor a module {name!r} can be found from {root}")
         for code in codes:
             found.setdefault(code.path.resolve(), code)
-    return list(found.values()), []
+    return list(found.values()), notes
 
 
-def _in_folder(folder: Path) -> Iterator[Path]:
-    """Its files, and those below it that hold flows."""
+def _in_folder(folder: Path) -> tuple[list[FlowCode], list[str]]:
+    """Its files, and those below it that hold flows; and the names of the others below it."""
+    codes, others = [], []
+    for path in _files_in(folder):
+        inside = path.relative_to(folder)
+        if len(inside.parts) == 1 or seems_to_hold_flows(path):
+            codes.append(FlowCode(path))
+        else:
+            others.append(inside.as_posix())
+    return codes, others
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*.py")):
-        inside = path.relative_to(folder).parts
-        if not any(part.startswith(("_", ".")) for part in inside) and (len(inside) == 1 or seems_to_hold_flows(path)):
+        if not any(part.startswith(("_", ".")) for part in path.relative_to(folder).parts):
             yield path
+
+
+def _told(folder: Path, passed_over: Sequence[str]) -> Iterator[str]:
+    if passed_over:
+        more = len(passed_over) - _NAMED
+        names = ", ".join(passed_over[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+        fix = "where there is one, add `DEPLOYMENT = {}`; a helper's name begins with `_`"
+        yield f"{folder}: not imported, as no flow is seen in their text: {names} — {fix}"
 
 
 def _of_module(root: Path, name: str) -> list[FlowCode]:
@@ -76,7 +98,7 @@ def _of_module(root: Path, name: str) -> list[FlowCode]:
         return []
     codes = [FlowCode(Path(found["file"]), name)] if found["file"] else []
     for folder in map(Path, found["folders"]):
-        for path in _in_folder(folder):
+        for path in _files_in(folder):
             if seems_to_hold_flows(path):
                 inside = path.relative_to(folder).with_suffix("").parts
                 codes.append(FlowCode(path, ".".join((name, *inside))))
@@ -95,21 +117,38 @@ def _locate(name: str) -> dict[str, Any] | None:
 
 
 def seems_to_hold_flows(path: Path) -> bool:
-    """Whether the text decorates something with Prefect's ``flow``; the file is not imported."""
+    """Whether the text makes something a flow with Prefect's ``flow``, or has a ``DEPLOYMENT``; it is not imported."""
     try:
         tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, ValueError):
         return False
+    except SyntaxError:
+        return True  # so that it is told
+    nodes = list(ast.walk(tree))
     names = {"flow"}
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "prefect":
             names |= {alias.asname for alias in node.names if alias.name == "flow" and alias.asname}
-    return any(
-        last_name(decorator) in names
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        for decorator in node.decorator_list
-    )
+    if any(name == CONSTANT for name, _, _ in assignments(tree)):
+        return True
+    return any(last_name(maker) in names for node in nodes for maker in _makers(node))
+
+
+def _makers(node: ast.AST) -> Sequence[ast.expr]:
+    """What may make a flow there: the decorators of a function, or what is called."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return node.decorator_list
+    return [node] if isinstance(node, ast.Call) else ()
+
+
+def assignments(tree: ast.Module) -> Iterator[tuple[str, ast.expr, int]]:
+    """The names that are assigned at top level, with value and line."""
+    for node in tree.body:
+        match node:
+            case ast.Assign(targets=targets, value=value):
+                yield from ((one.id, value, node.lineno) for one in targets if isinstance(one, ast.Name))
+            case ast.AnnAssign(target=ast.Name(id=name), value=value) if value is not None:
+                yield name, value, node.lineno
 
 
 def last_name(node: ast.expr) -> str | None:

@@ -18,13 +18,12 @@ from prefect.utilities.importtools import load_script_as_module
 
 from config.yaml_file import KeyPath
 from events.errors import ConfigError
-from services.deployments.flow_code import FlowCode, last_name
+from services.deployments.flow_code import CONSTANT, FlowCode, assignments, last_name
 from services.deployments.isolation import IMPORT_SECONDS, in_project
 from services.deployments.misfits import misfits
 from services.deployments.options import ENVIRONMENTS, options_for
 from services.executor.process.flow_loading import describe_failure
 
-CONSTANT: Final = "DEPLOYMENT"
 _NEAR: Final = 0.8
 
 
@@ -155,7 +154,7 @@ class _Constant:
 
     def read(self, tree: ast.Module) -> Mapping[str, Any]:
         found: Mapping[str, Any] = {}
-        for name, value, line in _assignments(tree):
+        for name, value, line in assignments(tree):
             if name != CONSTANT:
                 self._suspect(name, value, line)
             elif () in self.lines:
@@ -222,15 +221,6 @@ class _Parsed:
     tree: ast.Module
     options: Mapping[str, Any]
     constant: _Constant
-
-
-def _assignments(tree: ast.Module) -> Iterator[tuple[str, ast.expr, int]]:
-    for node in tree.body:
-        match node:
-            case ast.Assign(targets=targets, value=value):
-                yield from ((one.id, value, node.lineno) for one in targets if isinstance(one, ast.Name))
-            case ast.AnnAssign(target=ast.Name(id=name), value=value) if value is not None:
-                yield name, value, node.lineno
 
 
 def _serving(tree: ast.Module, path: Path) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import zoneinfo
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from events.suggest import did_you_mean
 from services.executor.intake.run_policy import Priority
 
 ENVIRONMENTS: Final[tuple[str, ...]] = get_args(Settings.model_fields["env"].annotation)
+_FUNCTION: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 LONGEST_SECONDS: Final = 10 * 366 * 86_400.0
 """Prefect's scheduler fails on intervals that lead beyond what a date can hold."""
 
@@ -67,6 +69,17 @@ def _job_variables(variables: dict[str, Any]) -> dict[str, Any]:
     return variables
 
 
+def _pull_step(step: dict[str, Any]) -> dict[str, Any]:
+    """One of Prefect's pull steps: the dotted name of a function, and a mapping of what it gets."""
+    ((name, inputs), *more) = step.items() or [(None, None)]
+    if more or not isinstance(inputs, dict) or not _FUNCTION.fullmatch(str(name)):
+        raise ValueError(
+            f"{step!r} is no pull step — write one function with what it gets, such as "
+            "{'prefect.deployments.steps.git_clone': {'repository': 'https://…'}}"
+        )
+    return step
+
+
 def _folder(path: str) -> str:
     if not Path(path).is_absolute():
         raise ValueError(f"{path!r} is no absolute path — write one, such as `/data/exports`")
@@ -104,6 +117,10 @@ class Options(BaseModel):
     job_variables: Annotated[dict[str, Any], AfterValidator(_job_variables)] = Field(default_factory=dict)
     owner: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     """Who answers for it: shown as the tag ``owner:…``."""
+    work_pool: Annotated[str, Field(min_length=1)] | None = None
+    """The work pool of Prefect whose workers run it, instead of Sluice's executor."""
+    pull: tuple[Annotated[dict[str, Any], AfterValidator(_pull_step)], ...] | None = None
+    """How those workers come to its code: Prefect's pull steps. Without them they enter the project's folder."""
 
     def over(self, template: Options) -> Options:
         """These options, and those of the template that they say nothing of; tags and job variables of both."""
@@ -114,6 +131,8 @@ class Options(BaseModel):
 
     def variables(self) -> dict[str, Any]:
         """The deployment's job variables."""
+        if self.work_pool is not None:
+            return self.job_variables
         own = {
             "sluice_executor": self.executor,
             "sluice_priority": None if self.priority == str(Priority.NORMAL) else self.priority,
@@ -123,6 +142,25 @@ class Options(BaseModel):
             "sluice_folders": list(self.folders) or None,
         }
         return {**self.job_variables, **{name: value for name, value in own.items() if value is not None}}
+
+    def pull_steps(self, folder: str) -> list[dict[str, Any]] | None:
+        """How a worker comes to the code of the project in ``folder``; None where none runs it."""
+        if self.work_pool is None:
+            return None
+        if self.pull is not None:
+            return list(self.pull)
+        return [{"prefect.deployments.steps.set_working_directory": {"directory": folder}}]
+
+    def pool_faults(self, template: Options) -> Iterator[tuple[KeyPath, str]]:
+        """Each key that says nothing where the flow is run; ``template`` has what these options do not say."""
+        pool = self.over(template).work_pool
+        if pool is None and self.pull is not None:
+            yield ("pull",), "Sluice's executor runs the flow where its code lies — name a `work_pool`, or take it away"
+        if pool is not None:
+            for name in _OF_EXECUTOR:
+                if getattr(self, name) != Options.model_fields[name].default:
+                    fix = "take it away, or write what the pool has for it into `job_variables`"
+                    yield (name,), f"it is for Sluice's executor, and the work pool {pool!r} runs the flow — {fix}"
 
     def schedules(self) -> list[dict[str, Any]]:
         """The deployment's schedules, as Prefect's API takes them."""
@@ -150,6 +188,7 @@ def options_for(
     return Options(**{key: value for key, value in values.items() if key not in wrong}), faults, own
 
 
+_OF_EXECUTOR: Final = ("executor", "priority", "memory_mb", "time_seconds", "on_lost", "folders")
 OF_ONE_FLOW: Final = frozenset({"cron", "description", "interval_seconds", "parameters", "paused"})
 
 

@@ -26,6 +26,8 @@ _COMPARED: Final = (
     "concurrency_limit",
     "concurrency_options",
     "schedules",
+    "work_pool_name",
+    "pull_steps",
 )
 _LONGEST: Final = 60
 
@@ -64,13 +66,26 @@ class PlanStep:
 
 
 def make_plan(
-    declarations: Declarations, registered: Sequence[RegisteredDeployment], *, project: str, host: str
+    declarations: Declarations,
+    registered: Sequence[RegisteredDeployment],
+    *,
+    project: str,
+    host: str,
+    poolless: Mapping[str, str],
 ) -> list[PlanStep]:
-    """The steps, ordered by name. ``project`` and ``host`` mark what is registered."""
+    """The steps, ordered by name. ``project`` and ``host`` mark what is registered.
+
+    Those that are ``poolless`` are left as they are, with the sentence that says why.
+    """
     declared = declarations.deployments
     known = {one.name: one for one in registered}
     marks = {PROJECT_LABEL: project, HOST_LABEL: host}
-    steps = [_put(one, known.get(one.name), marks) for one in declared]
+    steps = [
+        PlanStep("leave", one.name, (poolless[one.name],))
+        if one.name in poolless
+        else _put(one, known.get(one.name), marks)
+        for one in declared
+    ]
     wanted = {one.name for one in declared}
     steps += [
         _gone(one, host=host, declarations=declarations)

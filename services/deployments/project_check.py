@@ -11,6 +11,9 @@ from config.settings import Settings
 from events.errors import ConfigError, SluiceError
 from services.deployments.declared import Declarations
 from services.deployments.deploy import declare
+from services.deployments.work_pools import look_at_work_pools
+from services.prefect_api.client import PrefectApi
+from services.prefect_api.signatures import check_with_prefect
 
 AskPrefect = Callable[[Project, Declarations], Awaitable[ParameterFindings]]
 
@@ -25,6 +28,13 @@ class Checked:
     warnings: Sequence[str] = ()
     prefect_problem: str | None = None
     """Why Prefect could not be asked; None where it was, or was not to be."""
+
+
+async def hold_against_prefect(project: Project, api: PrefectApi, declarations: Declarations) -> ParameterFindings:
+    """What does not fit the deployments and work pools that Prefect has. Raises `TransientError`."""
+    findings = await check_with_prefect(project, api, declared=declarations.signatures)
+    pools = await look_at_work_pools(api, declarations)
+    return ParameterFindings((*findings.errors, *pools.problems), findings.warnings)
 
 
 async def check_project(

@@ -99,7 +99,20 @@ async def register(api: PrefectApi, *, flow: str, body: Mapping[str, Any]) -> st
     """
     flow_id = (await api.request("POST", "/flows/", json={"name": flow}))["id"]
     created = await api.request("POST", "/deployments/", json={**body, "flow_id": flow_id})
+    if created.get("work_pool_name") and not body.get("work_pool_name"):
+        # Prefect leaves a deployment in its work pool when it is registered again without one.
+        await api.request("PATCH", f"/deployments/{created['id']}", json={"work_pool_name": None})
     return str(created["id"])
+
+
+async def work_pools(api: PrefectApi) -> dict[str, dict[str, Any]]:
+    """The work pools by their names, as Prefect's API has them. Raises `TransientError`."""
+    found: dict[str, dict[str, Any]] = {}
+    while True:
+        page = await api.request("POST", "/work_pools/filter", json={"limit": PAGE, "offset": len(found)})
+        found.update({pool["name"]: pool for pool in page})
+        if len(page) < PAGE:
+            return found
 
 
 async def remove(api: PrefectApi, deployment_id: str) -> None:

@@ -22,6 +22,7 @@ from services.deployments.deploy import carry_out, plan_deployments
 from services.prefect_api.client import PrefectApi, connect
 from services.store.connection import AsyncRedis
 from services.store.connection import connect as connect_redis
+from services.store.runs.registered_files import KEY
 
 FLOW = "from prefect import flow\n\n@flow(name={name!r})\ndef main(size: int = 1): ...\n"
 
@@ -39,9 +40,11 @@ class Project:
     def name(self, flow: str) -> str:
         return f"{self.mark}-{flow}"
 
-    def write(self, flow: str, deployment: dict[str, Any] | None = None) -> None:
+    def write(self, flow: str, deployment: dict[str, Any] | None = None, *, area: str = "") -> None:
         text = FLOW.format(name=self.name(flow)) + (f"\nDEPLOYMENT = {deployment!r}\n" if deployment else "")
-        (self.root / "flows" / f"{flow}_{self.mark}.py").write_text(text, encoding="utf-8")
+        path = self.root / "flows" / area / f"{flow}_{self.mark}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
     def remove(self, flow: str) -> None:
         (self.root / "flows" / f"{flow}_{self.mark}.py").unlink()
@@ -120,7 +123,7 @@ async def test_a_plan_shows_what_a_deploy_then_does(project: Project):
 
 
 async def test_a_deployment_whose_flow_is_gone_is_removed(project: Project):
-    project.write("kept")
+    project.write("kept", area="sales")
     project.write("gone", {"cron": "0 3 * * *"})
     await project.deploy()
     project.remove("gone")
@@ -129,8 +132,56 @@ async def test_a_deployment_whose_flow_is_gone_is_removed(project: Project):
     assert await project.read("gone")
     await project.deploy()
     assert await project.read("gone") is None
-    assert await project.read("kept")
+    kept = await project.read("kept")
+    assert kept
+    assert kept["entrypoint"] == f"flows/sales/kept_{project.mark}.py:main"
     assert set(await project.deploy()) == {"kept"}
+
+
+async def make_pool(api: PrefectApi, name: str, kind: str) -> None:
+    """As `prefect work-pool create --type KIND` does it."""
+    known = await api.request("GET", "/collections/views/aggregate-worker-metadata")
+    (template,) = (workers[kind] for workers in known.values() if kind in workers)
+    job = template["default_base_job_configuration"]
+    await api.request("POST", "/work_pools/", json={"name": name, "type": kind, "base_job_template": job})
+
+
+async def test_a_flow_is_given_to_a_work_pool_and_taken_back(project: Project):
+    pool = project.name("docker")
+    step = {"prefect.deployments.steps.set_working_directory": {"directory": "/opt/app"}}
+    given = {"work_pool": pool, "pull": [step], "job_variables": {"image": "registry.example/app:7", "env": {"A": "b"}}}
+    project.write("boxed", given)
+    project.write("kept")
+    action, details = (await project.deploy())["boxed"]
+    assert action == "leave"
+    assert f"boxed_{project.mark}.py:7: DEPLOYMENT.work_pool: Prefect has no work pool {pool!r}" in details
+    assert await project.read("boxed") is None
+    assert await project.read("kept")
+    await make_pool(project.api, pool, "docker")
+    assert (await project.deploy())["boxed"][0] == "create"
+    boxed = await project.read("boxed")
+    assert boxed
+    assert (boxed["work_pool_name"], boxed["pull_steps"]) == (pool, [step])
+    assert boxed["job_variables"] == given["job_variables"]
+    assert await project.redis.hexists(KEY, boxed["id"]) is False
+    assert (await project.deploy())["boxed"] == ("unchanged", "")
+
+    project.write("boxed", {**given, "job_variables": {"imag": "x", "volumes": 3}})
+    with pytest.raises(ConfigError) as refused:
+        await project.deploy()
+    unknown, unfit = refused.value.problems
+    assert f"DEPLOYMENT.job_variables.imag: the work pool {pool!r} (of the type docker) has no job variable" in unknown
+    assert "did you mean `image`?" in unknown
+    assert "DEPLOYMENT.job_variables.volumes: 3 does not fit in the work pool" in unfit
+
+    project.write("boxed")
+    action, details = (await project.deploy())["boxed"]
+    assert action == "change"
+    assert f"work_pool_name: {pool} → none" in details
+    boxed = await project.read("boxed")
+    assert boxed
+    assert (boxed["work_pool_name"], boxed["pull_steps"]) == (None, None)
+    assert await project.redis.hexists(KEY, boxed["id"])
 
 
 async def test_one_whose_runs_are_not_over_is_paused_until_they_are(project: Project):

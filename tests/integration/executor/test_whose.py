@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 from services.deployments.declared import read_declarations
 from services.deployments.deploy import carry_out, plan_deployments
 from services.executor.executor import Executor
+from services.prefect_api.deployments import work_pools
+from services.prefect_api.run_calls import CLAIMED
 from services.store.connection import AsyncRedis
 from services.store.runs.registered_files import KEY
 from tests.integration.executor.conftest import Bench
@@ -34,6 +40,19 @@ async def deployed(bench: Bench, redis: AsyncRedis) -> str:
     plan = await plan_deployments(bench.api, redis, declarations)
     await carry_out(bench.api, redis, plan)
     return name
+
+
+@contextmanager
+def worker(pool: str, folder: Path) -> Iterator[None]:
+    """Prefect's own worker of a process work pool, which it makes."""
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process"]
+    with (folder / "worker.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
 
 
 async def takes(executor: Executor, *names: str) -> None:
@@ -64,6 +83,43 @@ async def test_tags_and_labels_make_no_deployment_the_projects_own(bench: Bench,
     await bench.api.request("GET", "/health")
     assert [(await bench.read(run))["state_type"] for run in runs] == ["SCHEDULED", "SCHEDULED"]
     assert not await asyncio.to_thread(Path.exists, marker)
+
+
+async def test_a_flow_that_names_a_process_work_pool_is_run_by_its_worker(
+    bench: Bench, redis: AsyncRedis, tmp_path: Path
+) -> None:
+    pool = f"pool-{uuid4().hex[:8]}"
+    bench.write("tasks/words.py", "WORD = 'pooled'\n")
+    bench.write(
+        "flows/area/pooled.py",
+        f"""
+        import os
+        from pathlib import Path
+        from prefect import flow
+        from tasks.words import WORD
+
+        DEPLOYMENT = {{"work_pool": "{pool}", "job_variables": {{"env": {{"GIVEN": "here"}}}}}}
+
+        @flow(name="{pool}")
+        def main() -> None:
+            Path("ran.txt").write_text(f"{{WORD}} {{os.environ['GIVEN']}}")
+        """,
+    )
+    with worker(pool, tmp_path):
+
+        async def made() -> bool:
+            return pool in await work_pools(bench.api)
+
+        await eventually(made, what="the worker to make its work pool")
+        own = await deployed(bench, redis)
+        executor = await bench.start(deployments=("*",))
+        await takes(executor, own)
+        found = await bench.api.request("GET", f"/deployments/name/{pool}/default")
+        run = await bench.run(found["id"])
+        assert run["state_type"] == "COMPLETED", run["state"]["message"]
+        states = await bench.api.request("GET", "/flow_run_states/", params={"flow_run_id": run["id"]})
+        assert not any((state["message"] or "").startswith(CLAIMED) for state in states)
+        assert (bench.folder / "ran.txt").read_text() == "pooled here"
 
 
 async def test_a_foreign_deployment_is_run_when_it_is_named(bench: Bench, redis: AsyncRedis) -> None:

@@ -94,6 +94,19 @@ class TestADeployment:
             "sluice_on_lost": "restart",
         }
 
+    def test_for_a_work_pool_has_nothing_of_the_executor_s_and_says_where_the_code_is(self, write, read, tmp_path):
+        write("here_of_tests.py", "DEPLOYMENT = {'work_pool': 'a', 'job_variables': {'image': 'x:1'}}\n" + FLOW)
+        step = {"prefect.deployments.steps.git_clone": {"repository": "https://example.com/flows.git"}}
+        production = {"environments": {"production": {"work_pool": "b", "pull": [step]}}}
+        write("there_of_tests.py", f"DEPLOYMENT = {production}\n" + FLOW.replace("main", "there"))
+        bodies = {one.flow: one.body for one in read("production").deployments}
+        entered = {"prefect.deployments.steps.set_working_directory": {"directory": str(tmp_path)}}
+        wanted = ("work_pool_name", "pull_steps", "job_variables")
+        assert [bodies["main"][name] for name in wanted] == ["a", [entered], {"image": "x:1"}]
+        assert [bodies["there"][name] for name in wanted] == ["b", [step], {}]
+        bodies = {one.flow: one.body for one in read("development").deployments}
+        assert [bodies["there"][name] for name in wanted] == [None, None, {}]
+
 
 class TestAFlowIsFound:
     @pytest.mark.parametrize(
@@ -134,11 +147,29 @@ class TestAFlowIsFound:
         }
         assert declarations.notes == ()
 
-    def test_in_a_folder_below(self, write, read):
+    def test_in_a_folder_below(self, write, read, tmp_path):
         write("sub/nested_of_tests.py", FLOW.replace("import flow", "import flow as f").replace("@flow", "@f"))
+        write("sub/made_of_tests.py", "from prefect import flow\ndef work(): ...\nmain = flow(work, name='made')\n")
+        (tmp_path / "package_of_tests.py").write_text(FLOW.replace("@flow", "@flow(name='far')"), encoding="utf-8")
+        write("sub/far_of_tests.py", "from package_of_tests import main\nDEPLOYMENT = {'tags': ['far']}\n")
         write("sub/plain_of_tests.py", "raise RuntimeError('a module without flows is not imported')\n")
         write("sub/_private_of_tests.py", FLOW)
-        assert names(read()) == {"main": "flows/sub/nested_of_tests.py:main"}
+        declarations = read()
+        assert names(declarations) == {
+            "main": "flows/sub/nested_of_tests.py:main",
+            "made": "flows/sub/made_of_tests.py:main",
+            "far": "flows/sub/far_of_tests.py:main",
+        }
+        (note,) = declarations.notes
+        assert note.startswith(
+            f"{tmp_path}/flows: not imported, as no flow is seen in their text: sub/plain_of_tests.py"
+        )
+
+    def test_and_one_below_that_is_no_python_is_told(self, write, read, tmp_path):
+        """Else its deployment would be removed as one whose flow is gone."""
+        write("sub/broken_of_tests.py", FLOW + "def broken(:\n")
+        (problem,) = faults(read, tmp_path)
+        assert problem.startswith("sub/broken_of_tests.py:5: this is not Python")
 
     def test_unless_its_name_begins_with_an_underscore(self, write, read):
         write("inner_of_tests.py", FLOW + "\n@flow\ndef _inner(path: str): ...\n")
@@ -199,6 +230,14 @@ class TestWhatGetsNoDeploymentIsTold:
         ("{'environments': {'staging': {'crom': ''}}}", "DEPLOYMENT.environments.staging.crom: unknown key"),
         ("{'environments': {'production': {'cron': 'x'}}}", "DEPLOYMENT.environments.production.cron: Invalid cron"),
         ("{'environments': {'production': {'environments': {}}}}", "production.environments: unknown key"),
+        ("{'work_pool': ''}", "2: DEPLOYMENT.work_pool: '' does not fit"),
+        ("{'work_pool': 'a', 'memory_mb': 9}",
+         "2: DEPLOYMENT.memory_mb: it is for Sluice's executor, and the work pool 'a' runs the flow — take it away"),
+        ("{'priority': 'high', 'environments': {'staging': {'work_pool': 'a'}}}", "2: DEPLOYMENT.priority: it is for"),
+        ("{'pull': []}", "2: DEPLOYMENT.pull: Sluice's executor runs the flow where its code lies — name"),
+        ("{'work_pool': 'a', 'pull': [{}]}", "2: DEPLOYMENT.pull.0: {} is no pull step — write one function"),
+        ("{'work_pool': 'a', 'pull': [{'clone': {}}]}", "2: DEPLOYMENT.pull.0: {'clone': {}} is no pull step"),
+        ("{'work_pool': 'a', 'pull': 'git'}", "2: DEPLOYMENT.pull: 'git' does not fit — write a list"),
         ("{'parameters': {'sise': 3}}", "sise: the flow 'main' takes no parameter 'sise' — did you mean `size`?"),
         ("{'parameters': {'size': 'big'}}", "DEPLOYMENT.parameters.size: 'big' does not fit the parameter 'size' of"),
         ("{'parameters': [1]}", "DEPLOYMENT.parameters: [1] does not fit — write a mapping"),

@@ -56,6 +56,18 @@ def test_every_deployment_has_what_the_project_says_and_its_own_file_does_not(bo
     assert bodies(TEMPLATE, "production")["plain"]["concurrency_limit"] == 9
 
 
+def test_a_work_pool_for_all_flows_is_left_by_the_one_that_says_so(bodies: Any, tmp_path: Path) -> None:
+    pool = "deployments:\n  time_seconds: 60\n  environments:\n    production: {work_pool: machines}\n"
+    (tmp_path / "flows" / "special.py").write_text(
+        FLOW.format(deployment='DEPLOYMENT = {"environments": {"production": {"work_pool": None}}}', name="special")
+    )
+    found = bodies(pool, "production")
+    assert (found["plain"]["work_pool_name"], found["plain"]["job_variables"]) == ("machines", {})
+    assert (found["special"]["work_pool_name"], found["special"]["pull_steps"]) == (None, None)
+    assert found["special"]["job_variables"] == {"sluice_time_seconds": 60}
+    assert bodies(pool)["plain"]["work_pool_name"] is None
+
+
 def test_without_it_deployments_are_as_their_files_say(bodies: Any) -> None:
     assert bodies("rules: []\n")["plain"]["tags"] == ["sluice"]
 
