@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from services.executor.process.process_setup import enter_project, leave_checkout
+from services.common.project_imports import enter_project, leave_checkout
 
 IMPORT_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.2

@@ -21,12 +21,13 @@ from prefect.logging.loggers import flow_run_logger
 from prefect.states import AwaitingRetry, Cancelling, Failed
 from prefect.utilities.engine import propose_state
 
+from services.common.project_imports import leave_checkout
 from services.executor.finalizing.open_pauses import heal_kept, keep_waiting, policy_for_a_new_start
 from services.executor.finalizing.subflows import end_subflows, open_pauses_again
 from services.executor.messages import FinalizeRun
 from services.executor.process.flow_loading import load_flow
 from services.executor.process.own_states import waits_in_process
-from services.executor.process.process_setup import leave_checkout, pose_as_engine, replace_environment
+from services.executor.process.process_setup import pose_as_engine, replace_environment
 from services.executor.process_exits import EndReason
 from services.prefect_api.compat import finalize_cancelled_state, hook_runner, state_proposer
 from services.prefect_api.runs import is_retrying

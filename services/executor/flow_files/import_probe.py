@@ -16,9 +16,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 
+from services.common.project_imports import enter_project, leave_checkout
 from services.executor.messages import FlowSource, ImportFindings, ThreadStarters
 from services.executor.process.flow_loading import describe_failure, import_flow
-from services.executor.process.process_setup import enter_project, leave_checkout, pose_as_engine
+from services.executor.process.process_setup import pose_as_engine
 
 
 def probe(source: FlowSource, *, shelf: Path) -> ImportFindings:

@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from services.common.project_imports import CHECKOUT
 from services.executor.messages import Assignment, FlowSource, Message
 from services.executor.pipes import to_line
 from services.executor.pool.process_template import ForkedProcess, ProcessTemplate
-from services.executor.process.process_setup import CHECKOUT
 from services.prefect_api.deployments import Deployment
 from sluice.protocol import CONTRACTS_VARIABLE, FOLDERS_VARIABLE
 

@@ -22,9 +22,9 @@ from typing import Final, NoReturn, cast
 import structlog
 
 from config.logs import print_traceback
+from services.common.project_imports import CHECKOUT
 from services.executor.messages import Assignment, ForkedPid
 from services.executor.pipes import PipeLines, from_line, to_line, write
-from services.executor.process.process_setup import CHECKOUT
 
 log = structlog.get_logger()
 

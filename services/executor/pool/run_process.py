@@ -18,9 +18,10 @@ from typing import Any, Final, NoReturn, TypeVar
 import psutil
 
 from services.common.process_tree import die_with_parent
+from services.common.project_imports import CHECKOUT
 from services.executor.messages import Instruction, Message, SettingState, StateSet, SuspendRun, TakeIntent
 from services.executor.pipes import PipeLines, to_line, write
-from services.executor.process.process_setup import CHECKOUT, default_signals, fresh_random_state
+from services.executor.process.process_setup import default_signals, fresh_random_state
 
 Entry = Callable[[int, int], NoReturn]
 """What the process does; it reports on the first descriptor and reads orders from the second."""

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
 from config.logs import print_traceback, show_handlers_safely
+from services.common.project_imports import CHECKOUT
 from services.executor.messages import ExecuteRun, FinalizeRun, Instruction, ObserveRun, ProcessFailed, RunFinished
 from services.executor.pipes import write
 from services.executor.pool.run_process import RunProcess, command, fork, spawn
-from services.executor.process.process_setup import CHECKOUT
 
 if TYPE_CHECKING:
     from services.executor.process.flow_run_process import Prepared

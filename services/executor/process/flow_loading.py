@@ -18,7 +18,7 @@ from prefect.flows import load_flow_from_entrypoint, load_flow_from_flow_run, lo
 from prefect.utilities.asyncutils import run_coro_as_sync
 
 from events.suggest import did_you_mean
-from services.executor.process.process_setup import enter_project
+from services.common.project_imports import enter_project
 from sluice.display import visible
 
 

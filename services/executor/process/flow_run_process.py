@@ -35,6 +35,7 @@ from prefect.utilities.engine import propose_state_sync
 
 from events.errors import RejectedEvent
 from services.common.file_version import verify_version
+from services.common.project_imports import leave_checkout
 from services.executor.messages import (
     ExecuteRun,
     FlowStarted,
@@ -49,7 +50,7 @@ from services.executor.process.claim import RunClaim
 from services.executor.process.flow_loading import describe_failure, load_flow
 from services.executor.process.own_states import OwnStates, waits_in_process, was_left
 from services.executor.process.parameter_check import parameter_problem
-from services.executor.process.process_setup import leave_checkout, pose_as_engine, replace_environment
+from services.executor.process.process_setup import pose_as_engine, replace_environment
 from services.executor.process.server_options_cache import ServerOptionsCache
 from services.executor.process.suspension import Suspension
 from services.prefect_api.compat import set_intent

@@ -1,0 +1,55 @@
+"""What a user's code finds when it imports: the project's own packages, and none of Sluice's but `sluice`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+CHECKOUT: Final = str(Path(__file__).resolve().parents[2])
+_OWN: Final = frozenset({"benchmarks", "config", "events", "flows", "services", "tasks", "tests"})
+"""Top-level packages of Sluice that a user's project may have too; `sluice`, which flows import, stays."""
+
+
+def leave_checkout(shelf: Path | None = None) -> None:
+    """Remove Sluice's modules and its import path, so that a user's project may have the same names.
+
+    Code that is already running must have imported before what it needs. ``import sluice`` still works, here and, with
+    ``shelf``, in Python processes that the flow starts: a link to the package is made in that folder.
+    """
+    import sluice
+
+    package = Path(sluice.__file__ or "").resolve().parent
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in _OWN and _lies_in_checkout(module):
+            del sys.modules[name]
+    sys.path[:] = [entry for entry in sys.path if entry and os.path.realpath(entry) != CHECKOUT]
+    if shelf is not None and str(package.parent) == CHECKOUT and _put_on(shelf, package):
+        sys.path.append(str(shelf))
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(shelf)]))
+
+
+def enter_project(folder: str | Path) -> None:
+    """Change to the folder and put it on the import path, before its ``src``, if it has one. Raises `OSError`."""
+    os.chdir(folder)
+    here = Path.cwd()
+    source = here / "src"
+    sys.path[:0] = [str(here), *([str(source)] if source.is_dir() else [])]
+
+
+def _lies_in_checkout(module: ModuleType) -> bool:
+    origin = getattr(module, "__file__", None)
+    return origin is None or os.path.realpath(origin).startswith(CHECKOUT + os.sep)
+
+
+def _put_on(shelf: Path, package: Path) -> bool:
+    try:
+        shelf.mkdir(parents=True, exist_ok=True)
+        (shelf / package.name).symlink_to(package, target_is_directory=True)
+    except FileExistsError:
+        pass
+    except OSError:
+        return False
+    return True
