@@ -29,6 +29,7 @@ from events.suggest import did_you_mean
 from sluice.loading.contracts.contract import Contract
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+ENDPOINTS: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 ProjectName = Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$")]
 SCHEMA_URL: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -46,6 +47,9 @@ class ProjectFile(BaseModel):
     deployments: dict[str, Any] = Field(default_factory=dict)
     """What the deployments of all flows have: `owner`, `tags`, and other keys of `DEPLOYMENT` in a flow's file, which
     may say something else; `environments` overrides it for one environment."""
+    endpoints: Annotated[str, StringConstraints(pattern=f"^{ENDPOINTS.pattern}$")] | None = None
+    """The project's own HTTP routes below `/endpoints`: `module:name` of an `APIRouter` of FastAPI, or of an ASGI
+    application."""
     sources: Sources = Field(default_factory=Sources)
     rules: tuple[RuleSpec, ...] = ()
     contracts: tuple[Contract, ...] = ()
@@ -69,6 +73,8 @@ class Project:
     name: str | None = None
     deployments: Mapping[str, Any] = field(default_factory=dict)
     """What the deployments of all flows have, as it is written; it is checked with the flows."""
+    endpoints: str | None = None
+    """The project's own HTTP routes, `module:name`."""
 
     @property
     def contract_sources(self) -> list[str]:
@@ -125,6 +131,7 @@ def _project(document: Document, home: Path, *, contracts_matter: bool = False) 
     ]
     flows = _flows(document, data.get("flows"), problems)
     name = _name(document, data.get("name"), problems)
+    endpoints = _endpoints(document, data.get("endpoints"), problems)
     deployments = data.get("deployments") or {}
     if not isinstance(deployments, dict):
         problems.append(
@@ -145,6 +152,7 @@ def _project(document: Document, home: Path, *, contracts_matter: bool = False) 
         flows=flows,
         name=name,
         deployments=deployments,
+        endpoints=endpoints,
     )
 
 
@@ -172,6 +180,14 @@ def _name(document: Document, data: Any, problems: list[str]) -> str | None:
         return data
     said = "write lower-case letters, digits and `-`, at most 40, a letter or digit first"
     problems.append(f"{document.where(('name',))}: name: {data!r} does not fit — {said}")
+    return None
+
+
+def _endpoints(document: Document, data: Any, problems: list[str]) -> str | None:
+    if data is None or (isinstance(data, str) and ENDPOINTS.fullmatch(data)):
+        return data
+    said = "write `module:name`, such as `endpoints: acme.web:router`"
+    problems.append(f"{document.where(('endpoints',))}: endpoints: {data!r} does not fit — {said}")
     return None
 
 

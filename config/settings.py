@@ -235,6 +235,8 @@ class ApiSettings(SettingsPart):
     body_timeout_seconds: Positive = 30.0
     journal_timeout_seconds: Positive = 10.0
     """How long a request waits for the journal before it is answered with 503."""
+    endpoint_timeout_seconds: Positive = 60.0
+    """How long the project's own endpoints may take to begin their answer."""
     max_connections: Annotated[int, Field(ge=1)] = 1000
 
 

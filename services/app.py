@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from config.project import Project, load_project
+from config.project import Project, load_project, project_root
 from config.settings import Settings
 from events.errors import Backpressure, TransientError
 from services.home.home import PRIVATE_UMASK
@@ -277,34 +277,46 @@ async def _executor(shared: Shared) -> Parts:
 
 async def _api(shared: Shared) -> Parts:
     from services.home.access import find_access, required_token
+    from services.listeners.http.endpoints import Endpoints
     from services.listeners.http.listener import HttpListener
     from services.operations.metrics_page import scrape
     from services.operations.readiness import CachedReadiness, read_readiness
 
-    settings = shared.settings
+    settings, project = shared.settings, shared.project
+    access = find_access(settings)
     readiness = CachedReadiness(
         partial(
             read_readiness,
             shared.redis,
             prefect_url=str(settings.prefect_api_url),
-            prefect_auth=find_access(settings).prefect_auth_string,
+            prefect_auth=access.prefect_auth_string,
             expected=settings.expected_roles,
         )
     )
+    endpoints = None
+    if project.endpoints is not None:
+        endpoints = Endpoints(
+            project.endpoints,
+            folder=project_root(settings.config),
+            environment={name: value for name, value in access.as_environment().items() if value is not None},
+            answer_seconds=settings.api.endpoint_timeout_seconds,
+        )
     http = HttpListener(
         settings=settings.api.model_copy(update={"token": required_token(settings)}),
         allowed_hosts=settings.allowed_hosts,
         trusts_own_user=settings.api.token is None,
         port=settings.ports.api,
         limits=shared.limits,
-        sources=shared.project.sources.http,
+        sources=project.sources.http,
+        endpoints=endpoints,
         emit_for=shared.emit_for,
         submit=partial(shared.submission().submit, origin="http:signals"),
         dead=shared.dead_letters,
         readiness=readiness.read,
         scrape=partial(scrape, flows=settings.home / "metrics"),
     )
-    return {"project": LiveProject(shared.project, home=settings.home, sources_matter=True), "http": http}
+    parts: Parts = {"project": LiveProject(project, home=settings.home, sources_matter=True), "http": http}
+    return parts | ({} if endpoints is None else {"endpoints": endpoints})
 
 
 _ROLES: Final[Mapping[str, Callable[[Shared], Awaitable[Parts]]]] = {

@@ -18,8 +18,9 @@ from config.logs import configure_logging
 from config.settings import DEFAULT_PROJECT, Settings, load_settings
 from events.errors import ConfigError, SluiceError
 from services.cli.deployments import show_steps
-from services.cli.output import say, show_fields, show_json, show_line, show_rows, show_title, warn
+from services.cli.output import say, show_json, show_line, warn
 from services.cli.session import run_command
+from services.cli.status_page import show_status
 from services.local.new_project import Template, make_project
 from services.local.own_servers import redis_remarks
 from services.local.version import installed_version
@@ -171,7 +172,7 @@ def status(as_json: JsonOption = False, role: RoleOption = None) -> None:
     if as_json:
         show_json(told)
     else:
-        _show_status(told)
+        show_status(told)
     ready = readiness.ready if role is None else readiness.ready_here(role)
     if role is not None and not ready:
         say(f"no instance of the role {role} on this machine is ready")
@@ -293,58 +294,3 @@ def _exit_on_error(work: Any) -> None:
         raise typer.Exit(1) from error
     except (KeyboardInterrupt, asyncio.CancelledError) as error:
         raise typer.Exit(130) from error
-
-
-def _show_status(found: dict[str, Any]) -> None:
-    show_fields({name: found[name] for name in ("ready", "prefect_ui", "redis", "api", "home")})
-    roles = [
-        {
-            "role": name,
-            "instances": len(role["instances"]),
-            "ready": role["ready"],
-            "why": role["why"],
-            "degraded": role["degraded"],
-        }
-        for name, role in found["roles"].items()
-    ]
-    _section("roles", roles)
-    parts = [
-        (name, part)
-        for role in found["roles"].values()
-        for instance in role["instances"]
-        for name, part in instance["parts"].items()
-    ]
-    _section("watched folders", [_watch(name, part) for name, part in parts if name.startswith("files:")])
-    _section("executors", [_executor(part) for name, part in parts if name == "executor"])
-    _section("rules that hold events", [held for name, part in parts for held in part.get("held", ())])
-    for problem in found["problems"]:
-        say(f"not ready: {problem}")
-
-
-def _section(title: str, rows: list[dict[str, Any]]) -> None:
-    if rows:
-        show_title(title)
-        show_rows(rows, list(rows[0]), as_json=False)
-
-
-def _watch(name: str, part: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "watch": name.removeprefix("files:"),
-        "state": part.get("degraded", "healthy"),
-        "arrived": part["announced"],
-        "in_flight": part["in_flight"],
-        "done": part["done"],
-        "failed": part["failed"],
-        "waiting": part["waiting"]["count"],
-        "waiting_for": part["waiting"]["for"],
-        "oldest_waiting": part["oldest_waiting"],
-        "not_taken": part["uncovered"]["count"],
-        "first_not_taken": next(iter(part["uncovered"]["files"]), None),
-        "last_full_scan": part["last_full_scan"],
-        "path": part["path"],
-    }
-
-
-def _executor(part: dict[str, Any]) -> dict[str, Any]:
-    wanted = ("name", "slots", "running", "waiting", "starts_per_minute", "start_latency_seconds", "degraded")
-    return {name: part.get(name) for name in wanted}

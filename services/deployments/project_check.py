@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from config.parameters import ParameterFindings, check_parameters
-from config.project import Project, load_project, run_rule_tests
+from config.project import Project, load_project, project_root, run_rule_tests
 from config.settings import Settings
 from events.errors import ConfigError, SluiceError
 from services.deployments.declared import Declarations
 from services.deployments.deploy import declare
+from services.deployments.isolation import in_project
 from services.deployments.work_pools import look_at_work_pools
+from services.executor.process.flow_loading import describe_failure
+from services.listeners.http.endpoint_process import load_application
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.signatures import check_with_prefect
 
@@ -37,6 +42,23 @@ async def hold_against_prefect(project: Project, api: PrefectApi, declarations: 
     return ParameterFindings((*findings.errors, *pools.problems), findings.warnings)
 
 
+def endpoint_problems(project: Project, root: Path) -> list[str]:
+    """Why the project's own HTTP routes cannot be imported from ``root``, if they cannot."""
+    if project.endpoints is None:
+        return []
+    (found,) = in_project(root, [partial(_import_endpoints, project.endpoints)])
+    why = "importing it ended the process, or took too long" if found is None else found["problem"]
+    return [f"{project.document.where(('endpoints',))}: endpoints: {project.endpoints}: {why}"] if why else []
+
+
+def _import_endpoints(reference: str) -> dict[str, str | None]:
+    try:
+        load_application(reference)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the project's code raises
+        return {"problem": describe_failure(error)}
+    return {"problem": None}
+
+
 async def check_project(
     settings: Settings, *, ask_prefect: AskPrefect | None = None, without_libraries: bool = False
 ) -> Checked:
@@ -59,6 +81,8 @@ async def check_project(
         declarations = declare(settings, project)
     except ConfigError as error:
         errors += error.problems
+    if project is not None:
+        errors += endpoint_problems(project, project_root(settings.config))
     warnings: list[str] = []
     prefect_problem: str | None = None
     if declarations is not None:

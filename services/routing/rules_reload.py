@@ -129,8 +129,8 @@ class LiveProject:
             degraded = f"the changed file is refused, the old rules stay in force: {self._refused[0]}{more}"
         elif self._misfits:
             degraded = self._misfits[0]
-        elif self._sources_matter and project.sources != self._started_with.sources:
-            degraded = "the sources in the file have changed: restart this role to use them"
+        elif self._sources_matter and _opened(project) != _opened(self._started_with):
+            degraded = "the sources or the endpoints in the file have changed: restart this role to use them"
         return status | ({"degraded": degraded} if degraded else {})
 
     def _refuse(self, mark: tuple[int, ...], problems: Sequence[str]) -> bool:
@@ -170,6 +170,11 @@ class LiveProject:
             return
         await self._publish(InForce(project.version, str(project.path), project.text, self._loaded_at))
         self._published = project.version
+
+
+def _opened(project: Project) -> Any:
+    """What a role opens when it starts."""
+    return project.sources, project.endpoints
 
 
 def _mark(path: Path) -> tuple[int, ...]:

@@ -7,12 +7,14 @@ import re
 from itertools import pairwise
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 
 from config.project import load_project
 from config.settings import CHECKOUT
 from services.deployments.declared import read_declarations
+from services.deployments.project_check import endpoint_problems
 from sluice.loading.columns.load_column import check_fields
 from sluice.loading.contracts.contract import (
     Constraints,
@@ -54,6 +56,22 @@ def test_the_flow_that_is_shown_can_be_deployed(document: str, name: str, tmp_pa
     (tmp_path / "flows" / "shown.py").write_text(source, encoding="utf-8")
     (one,) = read_declarations(tmp_path, environment="development").deployments
     assert one.flow == name
+
+
+async def test_the_routes_that_are_shown_are_served(tmp_path: Path) -> None:
+    (source,) = [block for block in blocks("docs/flows.md", "python") if "APIRouter" in block]
+    (named,) = [block for block in blocks("docs/flows.md", "yaml") if block.startswith("endpoints:")]
+    (tmp_path / "web.py").write_text(source, encoding="utf-8")
+    (tmp_path / "sluice.yaml").write_text(named, encoding="utf-8")
+    assert endpoint_problems(load_project(tmp_path / "sluice.yaml", home=tmp_path), tmp_path) == []
+
+    (server,) = [block for block in blocks("docs/flows.md", "python") if "create_app" in block]
+    names: dict[str, object] = {"__name__": "own_server"}
+    exec(server, names)
+    transport = httpx.ASGITransport(names["app"])  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        assert (await client.get("/hello")).json() == {"hello": "world"}
+        assert (await client.get("/api/health")).json() is True
 
 
 def test_the_rule_that_is_shown_is_valid(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import email.message
 import hashlib
 import hmac
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
@@ -27,8 +27,9 @@ from events.untrusted_json import Limits, parse_json
 from services.common import metrics
 from services.common.lingering_close import LingeringClose
 from services.common.request_guard import App, RequestGuard
+from services.listeners.http.endpoints import METHODS, PREFIX, Endpoints
 from services.listeners.http.peer import is_own_user
-from services.listeners.http.problem import ProblemDetails, problem_response, rejected
+from services.listeners.http.problem import ProblemDetails, for_now, plain_refusal, problem_response, rejected
 from services.listeners.http.server import serve
 from services.listeners.message_intake import Message, MessageIntake, event_intake, signal_intake
 from services.operations.readiness import Readiness
@@ -50,6 +51,7 @@ class HttpListener:
     ``emit_for`` gives the journal's door for a listener's name: ``http``, and ``http:NAME`` for a named source.
     ``allowed_hosts`` are names under which it is reached beside its own. With ``trusts_own_user``, programs of this
     process's user on this machine need no token (where the system tells whose they are).
+    ``endpoints`` are the project's own routes, behind the same guard, token and limits.
     ``readiness`` says whether the installation is ready, and why not; ``scrape`` makes the metrics' text of it.
     """
 
@@ -65,6 +67,7 @@ class HttpListener:
         dead: DeadLetters,
         readiness: Callable[[], Awaitable[Readiness]],
         scrape: Callable[[Readiness], bytes],
+        endpoints: Endpoints | None = None,
         allowed_hosts: Collection[str] = (),
         trusts_own_user: bool = False,
     ) -> None:
@@ -72,6 +75,7 @@ class HttpListener:
         self._limits = limits
         self._readiness = readiness
         self._scrape = scrape
+        self._endpoints = endpoints
         self._token = _digest(settings.token) if settings.token else None
         self._allowed_hosts = {*allowed_hosts, settings.host}
         self._trusts_own_user = trusts_own_user
@@ -117,14 +121,24 @@ class HttpListener:
                 self._route("/health/live", "GET", _live, guarded=False),
                 self._route("/health/ready", "GET", self._health, guarded=False),
                 self._route("/metrics", "GET", self._metrics),
+                *self._own_routes(),
             ],
-            exception_handlers={HTTPException: _plain_refusal},
+            exception_handlers={HTTPException: plain_refusal},
         )
         inner.router.redirect_slashes = False  # a redirect would repeat the Host that the request claims
         any_address = not is_loopback(self._settings.host)
         return LingeringClose(RequestGuard(inner, names=self._allowed_hosts, any_address=any_address))
 
-    def _route(self, path: str, method: str, handler: Handler, *, guarded: bool = True) -> Route:
+    def _own_routes(self) -> Iterator[Route]:
+        endpoints = self._endpoints
+        if endpoints is not None:
+
+            async def answer(request: Request) -> Response:
+                return await endpoints.answer(request, await self._body(request, self._limits.max_bytes))
+
+            yield self._route(f"{PREFIX}/{{path:path}}", METHODS, answer)
+
+    def _route(self, path: str, methods: str, handler: Handler, *, guarded: bool = True) -> Route:
         async def endpoint(request: Request) -> Response:
             try:
                 if guarded:
@@ -138,11 +152,11 @@ class HttpListener:
                 response = Response(status_code=400)  # nobody is left to read it
             except (TransientError, Backpressure, TimeoutError) as error:
                 log.warning("request refused for now", path=request.url.path, error=str(error) or "timed out")
-                response = problem_response(_for_now(error))
+                response = problem_response(for_now(error))
             metrics.http_answers.labels(path, response.status_code).inc()
             return response
 
-        return Route(path, endpoint, methods=[method])
+        return Route(path, endpoint, methods=methods.split())
 
     def _authorize(self, request: Request) -> None:
         if not self._is_authorized(request):
@@ -336,21 +350,6 @@ def _content_type(request: Request) -> str:
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise ProblemDetails(415, "encoded", "the body is compressed", "send it without a content-encoding")
     return kind
-
-
-def _for_now(error: Exception) -> ProblemDetails:
-    said = str(error) or "the journal did not answer in time; the event may have been taken in"
-    return ProblemDetails(503, "unavailable", said, "send the same event with the same id again", retry_after_seconds=2)
-
-
-async def _plain_refusal(request: Request, error: Exception) -> Response:
-    """What Starlette itself refuses, such as an unknown path, as a problem too."""
-    if not isinstance(error, HTTPException):
-        raise error
-    where = f"{request.method} {request.url.path}"
-    return problem_response(
-        ProblemDetails(error.status_code, "no-such-thing", f"{where}: {error.detail}", "see docs/sources.md")
-    )
 
 
 def _digest(token: str) -> bytes:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final
 
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from events.errors import RejectedEvent
@@ -74,3 +76,19 @@ def problem_response(problem: ProblemDetails) -> Response:
         **({"dead_letter": problem.letter_id} if problem.letter_id else {}),
     }
     return JSONResponse(body, problem.status, headers, media_type="application/problem+json")
+
+
+def for_now(error: Exception) -> ProblemDetails:
+    """The problem of a request that may be repeated as it is."""
+    said = str(error) or "the journal did not answer in time; the event may have been taken in"
+    return ProblemDetails(503, "unavailable", said, "send the same event with the same id again", retry_after_seconds=2)
+
+
+async def plain_refusal(request: Request, error: Exception) -> Response:
+    """What Starlette itself refuses, such as an unknown path, as a problem too."""
+    if not isinstance(error, HTTPException):
+        raise error
+    where = f"{request.method} {request.url.path}"
+    return problem_response(
+        ProblemDetails(error.status_code, "no-such-thing", f"{where}: {error.detail}", "see docs/sources.md")
+    )

@@ -269,6 +269,15 @@ class TestTheProjectItself:
         assert "'[' has a bracket" in problem
 
 
+class TestEndpoints:
+    def test_are_named_by_module_and_name(self, tmp_path: Path) -> None:
+        assert load(tmp_path, "endpoints: acme.web:app.router\n").endpoints == "acme.web:app.router"
+        for wrong in ("web", "web/py:router", "3", "[web:router]"):
+            (problem,) = problems(tmp_path, f"endpoints: {wrong}\n")
+            assert problem.startswith("1: endpoints: ")
+            assert "write `module:name`" in problem
+
+
 class TestTestsBesideTheRules:
     def test_that_fail_are_told_with_their_line(self, tmp_path: Path) -> None:
         project = load(

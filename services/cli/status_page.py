@@ -1,0 +1,65 @@
+"""What `sluice status` shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from services.cli.output import say, show_fields, show_rows, show_title
+
+
+def show_status(found: dict[str, Any]) -> None:
+    """The installation, its roles, and what their parts have to tell."""
+    show_fields({name: found[name] for name in ("ready", "prefect_ui", "redis", "api", "home")})
+    roles = [
+        {
+            "role": name,
+            "instances": len(role["instances"]),
+            "ready": role["ready"],
+            "why": role["why"],
+            "degraded": role["degraded"],
+        }
+        for name, role in found["roles"].items()
+    ]
+    _section("roles", roles)
+    parts = [
+        (name, part)
+        for role in found["roles"].values()
+        for instance in role["instances"]
+        for name, part in instance["parts"].items()
+    ]
+    _section("watched folders", [_watch(name, part) for name, part in parts if name.startswith("files:")])
+    _section("executors", [_executor(part) for name, part in parts if name == "executor"])
+    routes = sorted({route for _, part in parts for route in part.get("endpoints", ())})
+    _section("endpoints of the project", [{"route": route} for route in routes])
+    _section("rules that hold events", [held for name, part in parts for held in part.get("held", ())])
+    for problem in found["problems"]:
+        say(f"not ready: {problem}")
+
+
+def _section(title: str, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        show_title(title)
+        show_rows(rows, list(rows[0]), as_json=False)
+
+
+def _watch(name: str, part: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "watch": name.removeprefix("files:"),
+        "state": part.get("degraded", "healthy"),
+        "arrived": part["announced"],
+        "in_flight": part["in_flight"],
+        "done": part["done"],
+        "failed": part["failed"],
+        "waiting": part["waiting"]["count"],
+        "waiting_for": part["waiting"]["for"],
+        "oldest_waiting": part["oldest_waiting"],
+        "not_taken": part["uncovered"]["count"],
+        "first_not_taken": next(iter(part["uncovered"]["files"]), None),
+        "last_full_scan": part["last_full_scan"],
+        "path": part["path"],
+    }
+
+
+def _executor(part: dict[str, Any]) -> dict[str, Any]:
+    wanted = ("name", "slots", "running", "waiting", "starts_per_minute", "start_latency_seconds", "degraded")
+    return {name: part.get(name) for name in wanted}

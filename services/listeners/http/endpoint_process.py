@@ -1,0 +1,92 @@
+"""The process that serves a project's own HTTP routes, with the project's own packages on its import path.
+
+Arguments of ``python -m services.listeners.http.endpoint_process``: the project's folder, ``module:name`` of the
+routes, and the descriptors of the socket to serve on and of the pipe for one line of JSON: the routes, or the problem.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import uvicorn
+
+from services.common.project_imports import enter_project, leave_checkout
+
+PREFIX: Final = "/endpoints"
+"""The path below which the routes are reached."""
+
+
+def load_application(reference: str) -> Any:
+    """The ASGI application at ``module:name``; one around it where that is a router of FastAPI.
+
+    Raises whatever the project's code raises, and `TypeError` for what serves no HTTP.
+    """
+    from fastapi import APIRouter, FastAPI
+
+    module, _, names = reference.partition(":")
+    found: Any = importlib.import_module(module)
+    for name in names.split("."):
+        found = getattr(found, name)
+    if isinstance(found, APIRouter):
+        application = FastAPI(title=Path.cwd().name)
+        application.include_router(found)
+        return application
+    if not callable(found):
+        raise TypeError(f"{reference} is neither an APIRouter of FastAPI nor an ASGI application")
+    return found
+
+
+def routes_of(application: Any) -> Iterator[str]:
+    """``METHOD /path`` of each, as far as the application tells."""
+    for route in getattr(application, "routes", ()):
+        for method in sorted(getattr(route, "methods", None) or {"*"}):
+            yield f"{method} {PREFIX}{route.path}"
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    folder, reference, door, pipe = sys.argv[1:]
+    leave_checkout()
+    enter_project(folder)
+    with os.fdopen(int(pipe), "w", encoding="utf-8") as report:
+        try:
+            application = load_application(reference)
+            told: dict[str, Any] = {"routes": list(routes_of(application)), "files": _own_files(Path.cwd())}
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the project's code raises
+            traceback.print_exc()
+            told = {"problem": f"{reference}: {type(error).__name__}: {error}"}
+        report.write(json.dumps(told) + "\n")
+    if "problem" in told:
+        raise SystemExit(1)
+    config = uvicorn.Config(
+        application,
+        loop="asyncio",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        root_path=PREFIX,
+        forwarded_allow_ips="*",  # the one peer is the listener, which says who is behind it
+        timeout_graceful_shutdown=2,
+    )
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=int(door))])
+
+
+def _own_files(folder: Path) -> list[str]:
+    """The project's files that were imported."""
+    inside = f"{folder}{os.sep}"
+    files = {str(getattr(module, "__file__", None)) for module in list(sys.modules.values())}
+    return sorted(file for file in files if file.startswith(inside) and "site-packages" not in file)
+
+
+if __name__ == "__main__":
+    main()
