@@ -121,7 +121,7 @@ def wait_for_signal(key: str | None = None, **options: Any) -> Any:
 
     Raises `ValueError` or `TypeError` for what no wait can be made of, before the run is paused.
     """
-    return _dispatch(lambda: wait_for_signal_async(key, **options))
+    return dispatch(lambda: wait_for_signal_async(key, **options))
 
 
 @overload
@@ -329,7 +329,8 @@ def _occurrence(context: FlowRunContext, name: str) -> int:
     return counts[counter]
 
 
-def _dispatch(start: Callable[[], Coroutine[Any, Any, T]]) -> Any:
+def dispatch(start: Callable[[], Coroutine[Any, Any, T]]) -> Any:
+    """The coroutine, in an async flow or task; in another one what it answers, from a thread of its own."""
     task = TaskRunContext.get()
     flow = FlowRunContext.get()
     owner = task.task if task is not None else flow.flow if flow is not None else None

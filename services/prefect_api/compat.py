@@ -10,6 +10,7 @@ are inside the functions, as they cost a command time.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
@@ -119,3 +120,23 @@ def observe_suspensions_by(observe: Callable[..., Any]) -> Callable[..., Any] | 
     if own is not None:
         setattr(prefect.flow_engine, _SUSPENSION_OBSERVER, observe)
     return own
+
+
+def pause_by(
+    sleep: Callable[[float], Awaitable[None]],
+    make: Callable[[Callable[..., Any]], tuple[Callable[..., Any], Callable[..., Any]]],
+) -> None:
+    """Have Prefect's ``apause_flow_run`` wait by ``sleep`` between its looks at its run, and flows use what is made.
+
+    ``make`` gets that function, and returns what takes its place and that of ``pause_flow_run``. Without it: a run that
+    was resumed goes on at its next look, up to ten seconds later.
+    """
+    import anyio
+    import prefect.flow_runs
+    import prefect.main
+
+    own = prefect.flow_runs.apause_flow_run
+    cast(Any, prefect.flow_runs).anyio = SimpleNamespace(move_on_after=anyio.move_on_after, sleep=sleep)
+    made = dict(zip(("apause_flow_run", "pause_flow_run"), make(own), strict=True))
+    for module in (prefect, prefect.main, prefect.flow_runs):
+        vars(module).update(made)

@@ -50,6 +50,7 @@ from services.executor.process.claim import RunClaim
 from services.executor.process.flow_loading import describe_failure, load_flow
 from services.executor.process.own_states import OwnStates, waits_in_process, was_left
 from services.executor.process.parameter_check import parameter_problem
+from services.executor.process.pauses import hear_resumes
 from services.executor.process.process_setup import pose_as_engine, replace_environment
 from services.executor.process.server_options_cache import ServerOptionsCache
 from services.executor.process.suspension import Suspension
@@ -131,6 +132,7 @@ class FlowRunProcess:
                     self._suspension.claimed(claimed.state.timestamp)
                 self._suspension.take_over()
             OwnStates(self._instruction.run_id, self._report).listen()
+            hear_resumes()
             loaded = self._load(client, claimed)
             if loaded is None:
                 return 0

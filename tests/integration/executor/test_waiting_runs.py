@@ -53,6 +53,20 @@ def main(out: str):
 """
 )
 
+RESUMED = """
+from prefect import flow, pause_flow_run
+from pydantic import BaseModel
+
+class Answer(BaseModel):
+    n: int
+
+@flow
+{define} main():
+    {wait}pause_flow_run(timeout=3600, poll_interval=1800)
+    answer = {wait}pause_flow_run(wait_for_input=Answer, timeout=3600, poll_interval=1800)
+    assert answer.n == 7
+"""
+
 
 def lines(bench: Bench) -> list[str]:
     path = bench.folder / "out"
@@ -93,6 +107,26 @@ async def kept(bench: Bench, run_id: str) -> None:
 def kill_slot(executor: Any) -> None:
     (slot,) = (slot for slot in executor._pool.slots.by_pid.values() if slot.run)  # another one is there while it waits
     os.kill(slot.process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("define", "wait"), [("def", ""), ("async def", "await ")], ids=["sync", "async"])
+async def test_a_plain_pause_goes_on_when_it_is_resumed_however_seldom_it_looks(bench: Bench, define: str, wait: str):
+    await bench.start(slots=1)
+    run_id = await bench.create(await bench.deploy(RESUMED.format(define=define, wait=wait)))
+
+    async def resume(given: dict[str, int] | None, *, behind: str = "") -> str:
+        async def resumed() -> str | None:
+            run = await bench.read(run_id)
+            if run["state_type"] != "PAUSED" or run["state_id"] == behind:
+                return None
+            said = await bench.api.request("POST", f"/flow_runs/{run_id}/resume", json={"run_input": given})
+            return str(run["state_id"]) if said["status"] == "ACCEPT" else None  # else its form is not there yet
+
+        return await eventually(resumed, what="the run to be resumed")
+
+    await resume({"n": 7}, behind=await resume(None))
+    run = await bench.reach(run_id)
+    assert run["state_type"] == "COMPLETED", run["state"]["message"]
 
 
 @pytest.mark.parametrize("source", [PLAIN, SIGNAL], ids=["pause", "signal"])

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from pathlib import Path
 from typing import Any, get_args
 
 import httpx
 import prefect.flow_engine
+import prefect.flow_runs
+import prefect.main
 import prefect.results
 import pytest
 from prefect.client.orchestration import PrefectClient, SyncPrefectClient
@@ -92,6 +95,13 @@ def test_the_engine_observes_suspensions_by_a_function_of_its_module() -> None:
     assert (first.name, second.name) == ("flow_run_id", "suspension_request")
     assert all(other.default is not inspect.Parameter.empty for other in others)
     assert f"{_SUSPENSION_OBSERVER}(" in inspect.getsource(prefect.flow_engine)
+
+
+def test_a_pause_sleeps_and_ends_by_anyio_of_its_module() -> None:
+    source = inspect.getsource(prefect.flow_runs)
+    assert set(re.findall(r"anyio\.(\w+)", source)) == {"move_on_after", "sleep"}
+    assert "await anyio.sleep(poll_interval)" in inspect.getsource(prefect.flow_runs.apause_flow_run)
+    assert prefect.main.pause_flow_run is prefect.pause_flow_run is prefect.flow_runs.pause_flow_run
 
 
 def test_the_request_to_suspend_takes_the_state() -> None:
