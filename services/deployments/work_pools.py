@@ -41,8 +41,8 @@ async def look_at_work_pools(api: PrefectApi, declarations: Declarations) -> Poo
     for one in named:
         name = one.body["work_pool_name"]
         if name not in pools:
-            near = did_you_mean(name, pools)
-            fix = f"{near}, or make it: prefect work-pool create {name} --type process (docker, kubernetes, …)"
+            near = f"{did_you_mean(name, pools)} Else " if pools else ""
+            fix = f"{near}make it: prefect work-pool create {name} --type process (docker, kubernetes, …)"
             missing[one.name] = f"{one.where_key(('work_pool',))}: Prefect has no work pool {name!r} — {fix}"
             continue
         for key, what in _misfits(one.body["job_variables"], pools[name]):

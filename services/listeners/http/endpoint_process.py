@@ -46,9 +46,12 @@ def load_application(reference: str) -> Any:
 
 def routes_of(application: Any) -> Iterator[str]:
     """``METHOD /path`` of each, as far as the application tells."""
+    if hasattr(application, "openapi"):
+        for path, methods in application.openapi()["paths"].items():
+            yield from (f"{method.upper()} {PREFIX}{path}" for method in methods)
+        return
     for route in getattr(application, "routes", ()):
-        for method in sorted(getattr(route, "methods", None) or {"*"}):
-            yield f"{method} {PREFIX}{route.path}"
+        yield from (f"{method} {PREFIX}{route.path}" for method in sorted(getattr(route, "methods", None) or ()))
 
 
 def main() -> None:

@@ -154,7 +154,7 @@ async def test_a_flow_is_given_to_a_work_pool_and_taken_back(project: Project):
     project.write("kept")
     action, details = (await project.deploy())["boxed"]
     assert action == "leave"
-    assert f"boxed_{project.mark}.py:7: DEPLOYMENT.work_pool: Prefect has no work pool {pool!r}" in details
+    assert f"boxed_{project.mark}.py:6: DEPLOYMENT.work_pool: Prefect has no work pool {pool!r}" in details
     assert await project.read("boxed") is None
     assert await project.read("kept")
     await make_pool(project.api, pool, "docker")
