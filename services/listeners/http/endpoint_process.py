@@ -56,6 +56,7 @@ def routes_of(application: Any) -> Iterator[str]:
 
 def main() -> None:
     """Serve until SIGTERM."""
+    application: Any = None
     folder, reference, door, pipe = sys.argv[1:]
     leave_checkout()
     enter_project(folder)

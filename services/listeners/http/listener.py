@@ -27,7 +27,8 @@ from events.untrusted_json import Limits, parse_json
 from services.common import metrics
 from services.common.lingering_close import LingeringClose
 from services.common.request_guard import App, RequestGuard
-from services.listeners.http.endpoints import METHODS, PREFIX, Endpoints
+from services.listeners.http.endpoint_process import PREFIX
+from services.listeners.http.endpoints import METHODS, Endpoints
 from services.listeners.http.peer import is_own_user
 from services.listeners.http.problem import ProblemDetails, for_now, plain_refusal, problem_response, rejected
 from services.listeners.http.server import serve
