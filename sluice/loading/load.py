@@ -121,8 +121,11 @@ def look_at(
         rows = file_rows(list(members(raw, name, request.budget)), contract, display(name))
         if original is not None:
             rows = _without_told(rows)
-        if at_once and request.rules.on_bad_rows == "refuse" and (begun := begin(rows, contract)).types_known:
-            return LookedAt(rows, begun, read=False)
+        if at_once and request.rules.on_bad_rows == "refuse":
+            begun = begin(rows, contract)
+            begun.look_ahead(rows)
+            if begun.types_known:
+                return LookedAt(rows, begun, read=False)
         return LookedAt(rows, inspect(rows, contract, progress))
 
 

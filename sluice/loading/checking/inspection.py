@@ -55,8 +55,17 @@ class Inspection:
 
     @property
     def types_known(self) -> bool:
-        """Whether the contract says what type each column has."""
+        """Whether it is known what type each column has, whatever the values are that have not been read yet."""
         return all(one.conversion is not None for one in self.columns)
+
+    def look_ahead(self, rows: FileRows) -> None:
+        """Have the first rows settle what they settle for all: whether times are moments or not."""
+        waiting = [place for place, one in enumerate(self.columns) if one.conversion is None]
+        if waiting and all(self.columns[place].spec.type == "datetime" for place in waiting):
+            for _, batch in rows.batches():
+                for place in waiting:
+                    self.columns[place].converted(batch.rows.column(place))
+                break
 
     def note(self, label: str, bad: Sequence[BadRow]) -> None:
         """Count bad rows, and keep the first ones to be shown."""

@@ -597,6 +597,21 @@ def test_a_file_whose_types_a_contract_names_is_read_once(
     assert told[-1] == 1.0
 
 
+@pytest.mark.parametrize(("offset", "type_"), [("", "timestamp[us]"), ("+02:00", "timestamp[us, tz=UTC]")])
+def test_the_first_rows_say_whether_times_are_moments_and_the_file_is_read_once(
+    written: Any, database: Path, monkeypatch: pytest.MonkeyPatch, offset: str, type_: str
+) -> None:
+    contract = {"schema": {"fields": [{"name": "at", "type": "datetime"}, {"name": "n", "type": "integer"}]}}
+    assert load(written("none.csv", "at,n\n,1\n"), database, "none", contract=contract).rows == 1  # no time says it
+    monkeypatch.setattr("sluice.loading.load.inspect", None)
+    rows = f",0\n2024-05-06T09:08:09{offset},1\n" * 3
+    report = load(written("x.csv", f"at,n\n{rows}"), database, contract=contract)
+    assert (report.rows, report.columns[0]["type"], report.columns[0]["empty"]) == (6, type_, 3)
+    other = "" if offset else "Z"
+    message = refusal(written("z.csv", f"at,n\n{rows}2024-05-06T09:08:09{other},1\n"), database, contract=contract)
+    assert "z.csv, line 8, column 'at'" in message
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
