@@ -30,8 +30,11 @@ def welcome(running: RunningInstallation, settings: Settings, project: Project) 
     yield f"  Inbox       {inbox or '(no watched folder in the configuration)'}"
     yield f"  Redis       {redacted(running.redis_url)}"
     yield f"  HTTP        {running.api_url}/events"
-    yield ""
+    if project.endpoints:
+        yield f"  Endpoints   {running.api_url}/endpoints"
     sluice = _command(settings)
+    yield f'  Shell       eval "$({sluice} env)"   (then prefect, redis-cli, rq and curl reach them)'
+    yield ""
     if project.path.resolve() == DEFAULT_PROJECT:
         yield "Try:"
         weather = shlex.quote(f"{inbox}/weather.csv")

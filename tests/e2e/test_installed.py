@@ -34,6 +34,19 @@ def whose(out: str):
     Path(out).write_text(json.dumps([config.WHOSE, events.late.WHOSE, flows.WHOSE, services.WHOSE, NAME]))
 """
 
+OWN_ROUTES = """
+import os
+import config
+from fastapi import APIRouter
+from sluice import publish
+
+router = APIRouter()
+
+@router.get("/whose")
+def whose() -> dict[str, str]:
+    return {"whose": config.WHOSE, "given": os.environ["OF_THE_PROJECT"], "event": publish("nobody.asked", {})}
+"""
+
 
 @dataclass
 class InstalledProject:
@@ -145,6 +158,10 @@ def add_own_packages(folder: Path) -> None:
     (folder / "src" / "acme" / "__init__.py").write_text("NAME = 'acme'\n", encoding="utf-8")
     (folder / "flows" / "nested").mkdir()
     (folder / "flows" / "nested" / "whose.py").write_text(OWN_FLOW, encoding="utf-8")
+    (folder / "web.py").write_text(OWN_ROUTES, encoding="utf-8")
+    (folder / ".env").write_text("OF_THE_PROJECT=from its .env\n", encoding="utf-8")
+    with (folder / "sluice.yaml").open("a", encoding="utf-8") as file:
+        file.write("\nendpoints: web:router\n")
     (folder / "flows" / "needy.py").write_text(
         "import a_library_that_is_not_installed\nfrom prefect import flow\n@flow\ndef needy(): ...\n", encoding="utf-8"
     )
@@ -185,6 +202,24 @@ def test_the_users_packages_win_in_a_run(project: InstalledProject, tmp_path: Pa
         "user, services",
         "acme",
     ]
+
+
+def test_its_own_routes_are_served_with_its_packages_and_its_env_file(project: InstalledProject) -> None:
+    access = json.loads(project.sluice("env", "--json").stdout)
+    route = f"{access['SLUICE_API_URL']}/endpoints/whose"
+    token = {"authorization": f"Bearer {access['SLUICE_API_TOKEN']}"}
+    assert httpx.get(route, headers={"authorization": "Bearer no"}).status_code == 401
+    answer = httpx.get(route, headers=token, timeout=60).raise_for_status().json()
+    assert (answer["whose"], answer["given"]) == ("user, config", "from its .env")
+    wait_until(lambda: project.sluice("events", "show", answer["event"]).returncode == 0, what="the event")
+    assert "GET /endpoints/whose" in project.sluice("status").stdout
+
+
+def test_the_prefect_command_reaches_the_server_from_a_new_shell(project: InstalledProject) -> None:
+    command = 'eval "$(sluice env)" && python -m prefect deployment inspect whose/default'
+    done = shell(command, project.folder, project.variables)
+    assert done.returncode == 0, done.stderr
+    assert "flows/nested/whose.py:whose" in done.stdout
 
 
 def test_the_project_is_found_from_a_folder_below(project: InstalledProject) -> None:

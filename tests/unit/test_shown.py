@@ -30,7 +30,7 @@ from config.sources import FilesSource
 from events.action import RunDeployment
 from events.dead_letter import DeadLetter
 from events.errors import ConfigError, RejectedEvent
-from services.cli import app, dead, deployments, events, installation, main, output, runs
+from services.cli import app, dead, deployments, events, main, output, runs, status_page
 from services.cli.session import run_command
 from services.deployments.plan import PlanStep
 from services.executor.finalizing.finalizer import Finalizer
@@ -110,7 +110,7 @@ def status() -> None:
     }
     role = {"instances": [{"parts": parts}], "ready": False, "why": HOSTILE, "degraded": [HOSTILE]}
     found = dict.fromkeys(("ready", "prefect_ui", "redis", "api", "home"), HOSTILE)
-    installation._show_status({**found, "roles": {HOSTILE: role}, "problems": [HOSTILE]})
+    status_page.show_status({**found, "roles": {HOSTILE: role}, "problems": [HOSTILE]})
 
 
 def rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> str:
