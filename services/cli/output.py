@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +14,9 @@ from rich.table import Table
 from events.redact import redacted
 from sluice.display import in_json, paragraph, visible
 from sluice.yaml_file import write_yaml
+
+WIDE: Final = 120
+"""Columns of a terminal that has room for an id beside other things."""
 
 
 def show_json(value: Any) -> None:
@@ -26,10 +29,18 @@ def show_yaml(value: Any) -> None:
     print(write_yaml(value), end="")
 
 
-def show_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool, empty: str = "") -> None:
+def show_rows(
+    rows: Sequence[Mapping[str, Any]],
+    columns: Sequence[str],
+    *,
+    as_json: bool,
+    empty: str = "",
+    narrow: Sequence[str] = (),
+) -> None:
     """A listing: an array of whole objects with ``as_json``, else a table of ``columns`` (``empty`` if there are none).
 
-    On a terminal the table fits its width; in a pipe no cell is cut.
+    On a terminal the table fits its width, and has only the columns of ``narrow``, if they are given, where that is
+    less than `WIDE`; in a pipe no cell is cut.
     """
     if as_json:
         show_json(list(rows))
@@ -38,6 +49,8 @@ def show_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_j
         say(empty or "nothing to show")
         return
     console = Console(width=None if sys.stdout.isatty() else 10_000, highlight=False, markup=False, emoji=False)
+    if narrow and console.width < WIDE:
+        columns = narrow
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(visible(column.replace("_", " ")), overflow="fold")

@@ -6,15 +6,19 @@ import asyncio
 import json
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from events.errors import ConfigError, RejectedEvent, SluiceError
+from events.errors import ConfigError, NotFound, RejectedEvent, SluiceError
 from events.identity import id_of
 from events.signal import signal_from_mapping
+from events.suggest import did_you_mean
 from services.cli.output import say, show_fields, show_json, show_line, show_rows, show_title
 from services.cli.session import Session, open_session, run_command
+from services.cli.times import moment_or_none
+from sluice.display import visible
 
 if TYPE_CHECKING:
     from services.prefect_api.client import PrefectApi
@@ -28,26 +32,58 @@ Limit = Annotated[int, typer.Option("--limit", min=1, help="At most so many.")]
 
 @app.command("list")
 def list_(
+    *,
     deployment: Annotated[str | None, typer.Option(help="Only runs of this flow, or flow/deployment.")] = None,
-    state: Annotated[list[str] | None, typer.Option(help="Only runs in this state; may be given again.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="Only runs with this tag; may be given again.")] = None,
+    state: Annotated[list[str] | None, typer.Option(help="Only in this state; may be given again.")] = None,
+    rule: Annotated[str | None, typer.Option(help="Only runs that this rule started.")] = None,
+    event: Annotated[str | None, typer.Option(help="Only runs that the event with this id led to.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Only with this tag; may be given again.")] = None,
+    since: Annotated[str | None, typer.Option(help="Not before: an age (15m, 2h, 7d) or an ISO 8601 time.")] = None,
+    until: Annotated[str | None, typer.Option(help="Before: an age or an ISO 8601 time; by default now.")] = None,
+    totals: Annotated[bool, typer.Option("--totals", help="How many there are in each state instead.")] = False,
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
-    """The newest runs first."""
+    """The newest runs first, by the time at which they were to start; --state scheduled has those of later, too."""
+    begin, end = (None if at is None else datetime.fromtimestamp(at, UTC) for at in map(moment_or_none, (since, until)))
+    if begin and end and begin >= end:
+        raise typer.BadParameter(f"--since {since} is not before --until {until}")
 
     async def work() -> None:
-        from services.prefect_api.run_calls import list_runs
+        from services.prefect_api.dispatch import TAG_LIMIT
+        from services.prefect_api.run_listing import RunQuery, count_by_state, list_runs
 
         async with open_session() as session:
             prefect = await session.prefect()
-            rows = await list_runs(prefect, limit=limit, deployment=deployment, states=state or (), tags=tag or ())
-            show_rows(
-                [{**row, "url": _url(session, row["id"])} for row in rows],
-                ("id", "name", "deployment", "state", "started", "seconds", "message"),
-                as_json=as_json,
-                empty="no runs",
+            run_ids = None if event is None else await _runs_of_event(session, event)
+            tags = [*(tag or ()), *([f"rule:{rule}"] if rule is not None else ())]
+            if event is not None and run_ids is None:
+                tags.append(visible(f"event:{event}", TAG_LIMIT))
+            query = RunQuery(
+                deployment=deployment,
+                states=tuple(state or ()),
+                tags=tuple(tags),
+                run_ids=run_ids,
+                since=begin,
+                until=end,
             )
+            rows = await list_runs(prefect, query, limit=limit)
+            if not rows:
+                await _demand_rule(prefect, session, rule)
+                if event is not None and run_ids is None:
+                    raise NotFound(f"the event {event!r} is not known (any more), and no run is tagged with it")
+            counts = {} if as_json and not totals else await count_by_state(prefect, query)
+            rows = [{**row, "url": _url(session, row["id"])} for row in rows]
+        if totals:
+            by_state = [{"state": name, "runs": count} for name, count in counts.items()]
+            show_rows(by_state, ("state", "runs"), as_json=as_json, empty="no runs")
+            return
+        columns = ("id", "name", "deployment", "state", "started", "seconds", "message")
+        show_rows(rows, columns, narrow=("state", "started", "name", "message"), as_json=as_json, empty="no runs")
+        if counts:
+            each = ", ".join(f"{count} {name}" for name, count in counts.items())
+            shown = f"; the newest {len(rows)} are shown" if len(rows) < sum(counts.values()) else ""
+            say(f"{sum(counts.values())} runs: {each}{shown}")
 
     run_command(work())
 
@@ -231,6 +267,31 @@ async def _signals(session: Session, run_id: str) -> list[dict[str, Any]]:
     records = await SignalStore(session.redis, session.settings.resumer).of_run(run_id)
     sources = await event_sources(session, records)
     return [row(record, sources) for record in records]
+
+
+async def _runs_of_event(session: Session, event: str) -> tuple[str, ...] | None:
+    """The runs that all events with this id led to; None where the history knows none (any more)."""
+    from services.store.events.history import HISTORY, History
+    from services.store.events.journal import STREAM
+    from services.store.events.known_events import KnownEvents
+
+    history = History(session.redis, session.settings.history)
+    identities = await KnownEvents(session.redis, stream=STREAM).with_id(event, prefixes=(HISTORY,))
+    found = [await history.get(identity) for identity in identities]
+    return tuple(run.run_id for one in found if one for run in one.runs) if identities else None
+
+
+async def _demand_rule(prefect: PrefectApi, session: Session, rule: str | None) -> None:
+    """Raises `ConfigError` for a rule that the project has not, and that no run was started by."""
+    from config.project import load_project
+    from services.prefect_api.run_listing import is_tag_used
+
+    if rule is None or await is_tag_used(prefect, f"rule:{rule}"):
+        return
+    project = load_project(session.settings.config, home=session.settings.home)
+    names = [one.spec.name for one in project.rules.rules]
+    if rule not in names:
+        raise ConfigError(f"--rule {rule!r}: {project.path} has no such rule: {did_you_mean(rule, names)}")
 
 
 def _url(session: Session, run_id: str) -> str:

@@ -1,4 +1,4 @@
-"""Flow runs as the commands and the executor ask for them: list, read, logs, cancel."""
+"""Flow runs as the commands and the executor ask for them: read, logs, cancel."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def in_process(api: PrefectApi, deployment_ids: Sequence[str]) -> list[str
             "flow_runs": {"state": {"type": {"any_": types}, "name": {"not_any_": [SUSPENDED]}}},
             "sort": "EXPECTED_START_TIME_DESC",
         }
-        rows = await _pages(api, "/flow_runs/filter", body, limit=MANY)
+        rows = await pages(api, "/flow_runs/filter", body, limit=MANY)
         found += [row["id"] for row in rows if not row["state"]["state_details"].get("pause_reschedule")]
     return found
 
@@ -95,28 +95,10 @@ async def was_claimed(api: PrefectApi, run_id: str) -> bool:
     return last is not None and (last.get("message") or "").startswith(CLAIMED)
 
 
-async def list_runs(
-    api: PrefectApi,
-    *,
-    limit: int,
-    deployment: str | None = None,
-    states: Sequence[str] = (),
-    tags: Sequence[str] = (),
-) -> list[dict[str, Any]]:
-    """The newest runs first: those of ``flow/deployment``, in states of these types or names, with all these tags."""
-    body: dict[str, Any] = {"flow_runs": _criteria(states, tags), "sort": "EXPECTED_START_TIME_DESC"}
-    if deployment is not None:
-        flow, _, name = deployment.partition("/")
-        body["flows"] = {"name": {"any_": [flow]}}
-        if name:
-            body["deployments"] = {"name": {"any_": [name]}}
-    return await _rows(api, await _pages(api, "/flow_runs/filter", body, limit=limit))
-
-
 async def read_run(api: PrefectApi, name_or_id: str) -> dict[str, Any]:
     """One run by its id or name, with its parameters; `NotFound`, or `RejectedEvent` for a shared name."""
     run = await _find(api, name_or_id)
-    (row,) = await _rows(api, [run])
+    (row,) = await rows_of(api, [run])
     return {**row, "parameters": run["parameters"], "run_count": run["run_count"], "work_pool": run["work_pool_name"]}
 
 
@@ -150,7 +132,7 @@ async def read_logs(api: PrefectApi, run_id: str, *, limit: int) -> list[dict[st
             "message": line["message"],
             "task_run_id": line.get("task_run_id"),
         }
-        for line in reversed(await _pages(api, "/logs/filter", body, limit=limit))
+        for line in reversed(await pages(api, "/logs/filter", body, limit=limit))
     ]
 
 
@@ -171,22 +153,8 @@ async def cancel_run(api: PrefectApi, run_id: str, *, reason: str) -> str:
     return str(answer["state"]["name"])
 
 
-def _criteria(states: Sequence[str], tags: Sequence[str]) -> dict[str, Any]:
-    criteria: dict[str, Any] = {}
-    types = [state.upper() for state in states if state.upper() in TYPES]
-    names = [state for state in states if state.upper() not in TYPES]
-    if states:
-        criteria["state"] = {
-            "operator": "or_",
-            **({"type": {"any_": types}} if types else {}),
-            **({"name": {"any_": names}} if names else {}),
-        }
-    if tags:
-        criteria["tags"] = {"all_": list(tags)}
-    return criteria
-
-
-async def _pages(api: PrefectApi, path: str, body: Mapping[str, Any], *, limit: int) -> list[dict[str, Any]]:
+async def pages(api: PrefectApi, path: str, body: Mapping[str, Any], *, limit: int) -> list[dict[str, Any]]:
+    """The first ``limit`` things that a filter finds, asked for page by page."""
     found: list[dict[str, Any]] = []
     while len(found) < limit:
         size = min(PAGE, limit - len(found))
@@ -211,7 +179,7 @@ async def _find(api: PrefectApi, name_or_id: str) -> dict[str, Any]:
 
 async def _find_by_name(api: PrefectApi, name: str) -> dict[str, Any]:
     body = {"flow_runs": {"name": {"any_": [name]}}, "sort": "EXPECTED_START_TIME_DESC"}
-    named = await _pages(api, "/flow_runs/filter", body, limit=6)
+    named = await pages(api, "/flow_runs/filter", body, limit=6)
     if not named:
         raise NotFound(f"there is no flow run with the name {name!r}")
     if len(named) > 1:
@@ -220,7 +188,8 @@ async def _find_by_name(api: PrefectApi, name: str) -> dict[str, Any]:
     return named[0]
 
 
-async def _rows(api: PrefectApi, runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+async def rows_of(api: PrefectApi, runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Runs, as Prefect has them, as rows of a listing."""
     flows = await _names(api, "flows", (run["flow_id"] for run in runs))
     deployments = await _names(api, "deployments", (run["deployment_id"] for run in runs))
     return [_row(run, flows, deployments) for run in runs]

@@ -1,10 +1,11 @@
-"""`sluice events` and `sluice dead` on a real Redis, as a person or a program calls them."""
+"""`sluice events`, `sluice runs list` and `sluice dead` on real servers, as a person or a program calls them."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import uuid
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from events.identity import identity_of
-from services.cli import dead, events
+from services.cli import dead, events, runs
 from services.prefect_api.client import PrefectApi
-from tests.integration.delivery.world import RULE, World, deployment, order, runs_of
+from tests.integration.delivery.world import RULE, World, deployment, order, runs_of, set_state
 from tests.support.waiting import eventually
 
 
@@ -122,6 +123,65 @@ async def test_replay_forecasts_repairs_and_reruns(
     assert amounts == [1, 2, 2]
     nonsense = await _call(events.app, "replay")
     assert nonsense.exit_code == 2
+
+
+async def test_runs_are_chosen_by_rule_state_event_and_time_and_counted_by_state(
+    world: World, prefect: PrefectApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = await deployment(prefect)
+    flow = name.partition("/")[0]
+    rule = f"pay-{flow}"
+    ids = {amount: f"{flow}-{amount}" for amount in (1, 2, 3)}
+    world.use({**RULE, "name": rule, "run": name})
+    (tmp_path / "sluice.yaml").write_text(json.dumps({"rules": [{**RULE, "name": rule, "run": name}]}))
+    monkeypatch.setenv("SLUICE_CONFIG", str(tmp_path / "sluice.yaml"))
+    async with world.running("router", "dispatcher"):
+        await world.publish(*(order(amount, id_=id_) for amount, id_ in ids.items()))
+        await eventually(lambda: _runs(prefect, name, 3))
+        await eventually(lambda: _empty(world))
+    found = {run["parameters"]["amount"]: run["id"] for run in await runs_of(prefect, name)}
+    await set_state(prefect, found[1], "FAILED", message="no such account")
+    await set_state(prefect, found[2], "COMPLETED", name="Degraded")
+
+    async def listed(*options: str) -> set[str]:
+        return {row["id"] for row in await _json(runs.app, "list", *options)}
+
+    assert await listed("--rule", rule) == await listed("--deployment", name) == set(found.values())
+    assert await listed("--rule", rule, "--since", "1h") == set(found.values())
+    assert await listed("--rule", rule, "--until", "1h") == set()
+    assert await listed("--rule", rule, "--state", "failed") == {found[1]}
+    assert await listed("--rule", rule, "--state", "degraded", "--state", "Failed") == {found[1], found[2]}
+    assert await listed("--rule", rule, "--state", "late") == set()
+    assert await listed("--event", ids[2]) == {found[2]}
+    await world.redis.flushdb()  # the history has forgotten the event
+    assert await listed("--event", ids[2]) == {found[2]}
+
+    asked = await prefect.request("POST", "/deployments/filter", json={"flows": {"name": {"any_": [flow]}}})
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    later = {"type": "SCHEDULED", "state_details": {"scheduled_time": tomorrow}}
+    body = {"parameters": {"amount": 4}, "state": later}
+    future = (await prefect.request("POST", f"/deployments/{asked[0]['id']}/create_flow_run", json=body))["id"]
+    assert future not in await listed("--deployment", flow)
+    assert await listed("--deployment", flow, "--state", "scheduled") == {found[3], future}
+
+    counts = [{"state": "Degraded", "runs": 1}, {"state": "Failed", "runs": 1}, {"state": "Scheduled", "runs": 1}]
+    assert await _json(runs.app, "list", "--deployment", flow, "--totals", "--limit", "1") == counts
+    text = await _call(runs.app, "list", "--deployment", flow, "--limit", "2")
+    assert "3 runs: 1 Degraded, 1 Failed, 1 Scheduled; the newest 2 are shown" in text.stderr
+
+    for wrong, code, said in (
+        (("--state", "broken"), 2, "--state 'broken' is no state that a run is in: choose from awaitingconcurrency"),
+        (("--state", "broken"), 2, "completed, crashed, degraded, failed, late"),
+        (("--rule", f"{rule}s"), 2, f"sluice.yaml has no such rule: did you mean `{rule}`?"),
+        (("--deployment", f"{flow}/defautl"), 2, f"there is no such deployment: did you mean `{name}`?"),
+        (("--deployment", f"{flow}x"), 2, f"there is no flow '{flow}x': did you mean `{flow}`?"),
+        (("--since", "1h", "--until", "2h"), 2, "--since 1h is not before --until 2h"),
+        (("--since", "yesterday"), 2, "neither an age such as 15m"),
+        (("--event", "nobody"), 1, "the event 'nobody' is not known (any more)"),
+    ):
+        result = await _call(runs.app, "list", *wrong)
+        assert result.exit_code == code, result.output
+        assert said in " ".join(result.stderr.replace("│", " ").split())
 
 
 async def test_a_dead_letter_is_shown_edited_and_replayed(world: World, prefect: PrefectApi) -> None:
