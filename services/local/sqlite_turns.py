@@ -13,6 +13,8 @@ minute of the busy time-out, again and again. Here the cursor is closed at once,
 
 The connection with which Prefect has migrated its database comes back into its pool in a mode in which a statement
 outside of a transaction leaves one open, and the database locked, until the session is closed. That mode is taken back.
+
+Prefect's search of logs calls SQL's ``concat``, which SQLite has from 3.44 on. An older one is given it.
 """
 
 from __future__ import annotations
@@ -37,6 +39,9 @@ from sqlalchemy.util import await_only
 
 LONGEST_TURN_SECONDS: Final = 60.0
 """So long a writer waits for its turn before it is told that the database is locked: Prefect's own busy time-out."""
+
+HAS_CONCAT: Final = (3, 44)
+"""The first version of SQLite with the function ``concat``."""
 
 _WRITES: Final = re.compile(r"(?is)\s*(INSERT|UPDATE|DELETE|REPLACE|WITH\b.*\b(INSERT|UPDATE|DELETE)\b)")
 
@@ -79,6 +84,8 @@ def install() -> None:
     event.listen(Engine, "do_execute", _alone("do_execute"))
     event.listen(Engine, "do_executemany", _alone("do_executemany"))
     event.listen(Pool, "checkout", _without_implicit_transactions)
+    if sqlite3.sqlite_version_info < HAS_CONCAT:
+        event.listen(Pool, "connect", _with_concat)
     aiosqlite.Cursor._execute = _closing(aiosqlite.Cursor._execute)  # type: ignore[method-assign] # noqa: SLF001
 
 
@@ -132,6 +139,15 @@ def _alone(name: str) -> Callable[[Any, str, Any, Any], bool]:
 def _without_implicit_transactions(connection: Any, _record: Any, _proxy: Any) -> None:
     if isinstance(connection, AsyncAdapt_aiosqlite_connection) and connection.isolation_level is not None:
         connection.isolation_level = None
+
+
+def _with_concat(connection: Any, _record: Any) -> None:
+    if isinstance(connection, AsyncAdapt_aiosqlite_connection):
+        connection.create_function("concat", -1, _concat, deterministic=True)
+
+
+def _concat(*parts: Any) -> str:
+    return "".join(str(part) for part in parts if part is not None)
 
 
 def _closing(execute: Callable[..., Any]) -> Callable[..., Any]:

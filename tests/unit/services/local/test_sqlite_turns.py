@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -22,8 +22,11 @@ BUSY_SECONDS = 3.0
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _installed() -> None:
-    sqlite_turns.install()
+def _installed() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite_turns, "HAS_CONCAT", (99,))  # ours, also where SQLite has one
+        sqlite_turns.install()
+        yield
 
 
 @pytest.fixture
@@ -202,3 +205,9 @@ async def test_a_statement_outside_of_a_transaction_leaves_none_open_on_the_conn
     async with engine.connect() as connection:
         await connection.exec_driver_sql("INSERT INTO lines VALUES (1, 'done')")
         assert lines(database) == ["done"]
+
+
+async def test_an_sqlite_without_concat_is_given_it(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        found = await connection.exec_driver_sql("SELECT concat('pump ', 17, NULL, '!')")
+    assert found.scalar_one() == "pump 17!"
