@@ -6,6 +6,7 @@ and vary, so that many runs that failed together do not come back together.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import Any, Final, TypedDict
 
@@ -15,6 +16,10 @@ from prefect.client.schemas.objects import TaskRun
 from prefect.tasks import exponential_backoff
 
 Condition = Callable[[Task[..., Any], TaskRun, State[Any]], bool]
+
+
+NAMES_AND_SIZES: Final = frozenset({errno.ENAMETOOLONG, errno.EMSGSIZE, errno.ENOSYS})
+"""What a storage says of a name or an object that is too large for it, and of what it cannot do."""
 
 
 class Unavailable(RuntimeError):
@@ -41,8 +46,10 @@ def _database(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
 
 
 def _upload(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    never = FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError
-    return isinstance(state.data, Unavailable | OSError | httpx.TransportError) and not isinstance(state.data, never)
+    never = FileNotFoundError | FileExistsError | PermissionError | IsADirectoryError | NotADirectoryError
+    if isinstance(state.data, never) or getattr(state.data, "errno", None) in NAMES_AND_SIZES:
+        return False
+    return isinstance(state.data, Unavailable | OSError | httpx.TransportError)
 
 
 NETWORK: Final[RetryPolicy] = {

@@ -43,42 +43,6 @@ def test_a_file_goes_to_object_storage_and_comes_back(tmp_path: Path, memory: An
     assert (tmp_path / "back" / "a.bin").read_bytes() == source.read_bytes()
 
 
-def test_a_copy_that_differs_is_no_copy(tmp_path: Path, memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "a.txt").write_text("as it is")
-    honest = storage._file_system
-
-    class Damaging:
-        """What a broken disk or proxy does to a byte."""
-
-        def __init__(self, files: Any) -> None:
-            self._files = files
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._files, name)
-
-        def open(self, path: str, mode: str) -> Any:
-            if mode == "rb":
-                self._files.pipe(path, b"as it isn't")
-            return self._files.open(path, mode)
-
-    def damaging(address: str, options: Any) -> tuple[Any, str]:
-        files, path = honest(address, options)
-        return Damaging(files), path
-
-    monkeypatch.setattr(storage, "_file_system", damaging)
-    state = transfer_file(str(tmp_path / "a.txt"), "memory://bucket/a.txt", return_state=True)
-    assert "memory://bucket/a.txt is not what was written: its SHA-256 differs" in str(state.message)
-
-
-def test_what_is_not_there_or_cannot_be_reached_is_said_at_once(tmp_path: Path) -> None:
-    missing = transfer_file(str(tmp_path / "none"), "memory://x/y", return_state=True)
-    assert missing.is_failed()
-    assert "none" in str(missing.message)
-    (tmp_path / "a").write_text("a")
-    unknown = transfer_file(str(tmp_path / "a"), "nothing://x/y", return_state=True)
-    assert "nothing:// cannot be opened" in str(unknown.message)
-
-
 def test_the_options_come_from_a_secret_block_that_holds_an_object() -> None:
     Secret(value=json.dumps({"key": "k"})).save("storage-good", overwrite=True)  # type: ignore[type-var]
     Secret(value="not json").save("storage-bad", overwrite=True)  # type: ignore[type-var]

@@ -1,4 +1,4 @@
-"""docs/flows.md shows code that is in the flows, and every flow has its row."""
+"""docs/flows.md shows code that is in the flows and their tests, and every flow has its row."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PAGE = (Path(__file__).parents[3] / "docs" / "flows.md").read_text(encoding="utf-8")
-SHOWN = re.findall(r"```python\n# ((?:flows|tasks)/\S+)\n(.*?)```", PAGE, re.DOTALL)
+SHOWN = re.findall(r"```python\n# ((?:flows|tasks|tests)/\S+)\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.mark.parametrize(("name", "code"), SHOWN, ids=[name for name, _ in SHOWN])
