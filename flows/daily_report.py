@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
 from prefect import State, flow, get_client, task
 from prefect.artifacts import create_markdown_artifact
@@ -34,8 +35,9 @@ WIDTH: Final = 20
 
 @task(cache_policy=NO_CACHE)
 def runs_of(since: datetime) -> list[dict[str, Any]]:
-    """The runs that began since then or are not over, at most `MOST` of them, each with the name of its flow."""
-    where = {"operator": "or_", "start_time": {"after_": str(since)}, "state": {"type": {"any_": ["PAUSED"]}}}
+    """The runs that began or ended since then, or wait, at most `MOST` of them, each with the name of its flow."""
+    after = {"after_": str(since)}
+    where = {"operator": "or_", "start_time": after, "end_time": after, "state": {"type": {"any_": ["PAUSED"]}}}
     found: list[dict[str, Any]] = []
     with get_client(sync_client=True) as client:
         while len(found) < MOST:
@@ -44,8 +46,8 @@ def runs_of(since: datetime) -> list[dict[str, Any]]:
             found += page
             if len(page) < PAGE:
                 break
-        names = {one["id"]: one["name"] for one in client.request("POST", "/flows/filter", json={}).json()}
-    return [run | {"flow": names.get(run["flow_id"], "?")} for run in found]
+        names = {flow_id: client.read_flow(UUID(flow_id)).name for flow_id in {run["flow_id"] for run in found}}
+    return [run | {"flow": names[run["flow_id"]]} for run in found]
 
 
 @task(cache_policy=NO_CACHE)
@@ -69,8 +71,8 @@ def report(hours: int, runs: list[dict[str, Any]], events: list[dict[str, Any]],
         chart("Runs by state", Counter(str(run["state_name"]) for run in runs)),
         chart("Failures by reason", Counter(reason(run["state"].get("message")) for run in failed)),
         chart("Dead letters by code", Counter(str(letter["code"]) for letter in dead)),
-        listing("Slowest runs", {run["name"]: f"{run['total_run_time']:.1f} s ({run['flow']})" for run in slowest}),
-        listing("Waiting", {run["name"]: ", ".join(run["tags"]) or run["flow"] for run in waiting}),
+        listing("Slowest runs", [(run["name"], f"{run['total_run_time']:.1f} s ({run['flow']})") for run in slowest]),
+        listing("Waiting", [(run["name"], ", ".join(run["tags"]) or run["flow"]) for run in waiting]),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -93,9 +95,9 @@ def chart(title: str, counts: Mapping[str, int]) -> str:
     return "\n".join([f"## {title}", "", "| | | |", "| --- | ---: | --- |", *rows])
 
 
-def listing(title: str, lines: Mapping[str, str]) -> str:
+def listing(title: str, lines: Iterable[tuple[str, str]]) -> str:
     """A list; nothing where there is nothing."""
-    rows = [f"- {in_markdown(name)}: {in_markdown(text)}" for name, text in lines.items()]
+    rows = [f"- {in_markdown(name)}: {in_markdown(text)}" for name, text in lines]
     return "\n".join([f"## {title}", "", *rows]) if rows else ""
 
 

@@ -1,16 +1,17 @@
 """Look after all that runs depend on: every quarter of an hour, in development when asked.
 
 A run that finds something wrong fails and says what in its state's message: a Prefect automation can act on that. For
-cron and containers, ``python -m flows.health_check`` ends with the exit code 1 then.
+cron and containers, ``python -m flows.health_check '{"most_failures": 3}'`` ends with the exit code 1 then.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -125,5 +126,15 @@ def health_check(
     return Completed(message=f"{len(found)} checks are well", data=found)
 
 
+def what_is_wrong(arguments: Sequence[str]) -> str | None:
+    """Nothing if all is well. An argument holds the flow's parameters as a JSON object."""
+    parameters = json.loads(arguments[0]) if arguments else {}
+    try:
+        state = health_check(**parameters, return_state=True)
+    except Exception as error:  # noqa: BLE001 - without Prefect there is no run that could say it
+        return f"not well: Prefect API: {type(error).__name__}: {error}"
+    return None if state.is_completed() else f"not well: {state.message}"
+
+
 if __name__ == "__main__":
-    sys.exit(0 if health_check(return_state=True).is_completed() else 1)
+    sys.exit(what_is_wrong(sys.argv[1:]))  # a text goes to standard error, and the exit code is 1
