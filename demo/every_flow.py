@@ -68,14 +68,20 @@ def look_for_secrets(home: Path) -> None:
 
 
 @contextmanager
-def web_server() -> Iterator[str]:
-    """Serves prices, fails at ``/broken``, and repeats to a webhook's sender the token that it sent."""
+def web_server(taken: list[bytes] | None = None) -> Iterator[str]:
+    """Serves prices, fails at ``/broken``; ``/hook`` takes and ``/refuses`` does not, and both repeat the token.
+
+    What is posted to ``/hook`` is put into ``taken``.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            said = f"you sent {self.headers['Authorization']}".encode() if self.path == "/hook" else PRICES
-            self.send_response(503 if self.path == "/broken" else 200)
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if taken is not None and self.path == "/hook":
+                taken.append(body)
+            repeats = self.path in {"/hook", "/refuses"}
+            said = f"you sent {self.headers['Authorization']}".encode() if repeats else PRICES
+            self.send_response({"/broken": 503, "/refuses": 400}.get(self.path, 200))
             self.send_header("Content-Length", str(len(said)))
             self.end_headers()
             self.wfile.write(said)

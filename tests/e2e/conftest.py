@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from demo.every_flow import SECRETS
 from demo.installation import Installation
 
 
@@ -20,7 +21,7 @@ def installation() -> Iterator[Installation]:
         before = os.umask(0)
         try:
             (Path(folder) / "user").mkdir()
-            env = {"HOME": str(Path(folder) / "user"), "SLUICE_MASKING_SECRET": "a secret of the end-to-end tests"}
+            env = {"HOME": str(Path(folder) / "user"), **SECRETS}
             running = Installation(Path(folder) / ".sluice", env=env)
             running.start()
         finally:

@@ -1,4 +1,4 @@
-"""Files with contracts in a whole installation: the wait for an approval, and personal data, looked for everywhere."""
+"""Contracts in a whole installation: the wait for an approval; personal data and secrets, looked for everywhere."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import io
 import json
 import re
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import redis
 
+from demo.every_flow import SECRETS, web_server
 from demo.installation import Installation
 from tests.e2e.test_whole_path import drop, ended, paused, run_named
 from tests.unit.sluice.loading.spreadsheets import row, text, write_xlsx
@@ -179,7 +181,39 @@ def test_personal_data_is_nowhere_but_in_the_file_itself(installation: Installat
     assert {"rejected", "failed", "redis", "data.db", "prefect.db"} <= places
 
 
-def look_everywhere(installation: Installation, inbox: Path, run_id: str | None) -> set[str]:
+def test_a_secret_that_runs_use_is_nowhere(installation: Installation, inbox: Path) -> None:
+    """The webhook repeats its token, once to a run that does well and once to one that fails."""
+    name = "webhook_url_development"
+    with web_server() as address:
+        for path, ended_as in (("hook", "COMPLETED"), ("refuses", "FAILED")):
+            said = installation.prefect.delete(f"/variables/name/{name}")
+            assert said.status_code in {204, 404}
+            made = installation.prefect.post("/variables/", json={"name": name, "value": f"{address}/{path}"})
+            made.raise_for_status()
+            text = ("-p", f"text=told to {path}")
+            answer = installation.sluice("runs", "start", "notify-webhook", *text, "--watch", "--json", check=False)
+            run = json.loads(answer.stdout)
+            assert run["state_type"] == ended_as, run
+            lines = installation.sluice("runs", "logs", run["id"]).stdout
+            assert "you sent Bearer ********" in lines  # so the secret was there to be taken out
+            assert not [trace for trace in SECRETS.values() if trace in lines + answer.stdout + answer.stderr]
+    installation.prefect.delete(f"/variables/name/{name}").raise_for_status()
+    installation.redis.xadd("sluice.events", {"event": "not json"})
+    installation.until(lambda: installation.sluice("dead", "list", "--json").stdout != "[]\n", "there is a dead letter")
+    look_everywhere(installation, inbox, None, traces=SECRETS.values())
+    for kind in ("flow_runs", "task_runs", "logs", "artifacts", "variables", "events"):
+        found = installation.prefect.post(f"/{kind}/filter", json={"limit": 50 if kind == "events" else 200})
+        assert found.is_success, found.text
+        assert not [trace for trace in SECRETS.values() if trace in found.text], kind
+    token = {"Authorization": f"Bearer {installation.access['SLUICE_API_TOKEN']}"}
+    metrics = httpx.get(f"{installation.access['SLUICE_API_URL']}/metrics", headers=token)
+    assert metrics.is_success
+    assert not [trace for trace in SECRETS.values() if trace in metrics.text]
+
+
+def look_everywhere(
+    installation: Installation, inbox: Path, run_id: str | None, *, traces: Iterable[str] = TRACES
+) -> set[str]:
     """Fail where something that was planted is in clear; answers what was looked through."""
     looked: dict[str, list[bytes]] = {"output": [installation.output.read_bytes()]}
     if run_id is not None:
@@ -192,7 +226,7 @@ def look_everywhere(installation: Installation, inbox: Path, run_id: str | None)
         looked["dead letters"] = [installation.sluice("dead", "list", "--json").stdout.encode()]
     for where, contents in looked.items():
         for content in contents:
-            for trace in TRACES:
+            for trace in traces:
                 assert trace.encode() not in content, f"{trace} is in {where}: {around(content, trace)}"
     return set(looked)
 
