@@ -157,8 +157,6 @@ def test_a_line_for_programs_can_be_searched(web: str, prefect: SyncPrefectClien
     state = notify_webhook("pump 17 stands still", return_state=True)
     (line,) = [json.loads(line) for line in logs(state) if line.startswith("{")]
     assert line == {"event": "webhook not set, message logged only", "text": "pump 17 stands still", "severity": "info"}
-    if sqlite3.sqlite_version_info < (3, 44):
-        pytest.skip("Prefect's search needs SQLite 3.44 or PostgreSQL: an older SQLite has no function `concat`")
     where = {"logs": {"text": {"query": '"pump 17"'}}}
     found = prefect.request("POST", "/logs/filter", json=where).json()
     assert {one["flow_run_id"] for one in found} == {str(state.state_details.flow_run_id)}
