@@ -138,9 +138,9 @@ async def _files(shared: Shared) -> Parts:
 
 
 async def _router(shared: Shared) -> Parts:
+    from services.deployments.signatures import check_with_prefect
     from services.operations.event_repair import EventRepair
     from services.operations.retention_job import LEASE_SECONDS, RetentionJob
-    from services.prefect_api.signatures import check_with_prefect
     from services.store.event_transitions import EventTransitions
     from services.store.rules.parked_events import ParkedEvents
     from services.store.rules.rules_in_force import RulesInForce

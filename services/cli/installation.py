@@ -232,7 +232,7 @@ def deploy(plan: PlanOption = False, as_json: JsonOption = False, wait: WaitOpti
             prefect = await session.prefect()
             from services.deployments.deploy import DeploymentPlan, carry_out, plan_deployments
             from services.deployments.project_check import check_project
-            from services.prefect_api.signatures import check_with_prefect
+            from services.deployments.signatures import check_with_prefect
 
             plans: list[DeploymentPlan] = []
 

@@ -14,11 +14,11 @@ from events.errors import ConfigError, SluiceError
 from services.deployments.declared import Declarations
 from services.deployments.deploy import declare
 from services.deployments.isolation import in_project
+from services.deployments.signatures import check_with_prefect
 from services.deployments.work_pools import look_at_work_pools
 from services.executor.process.flow_loading import describe_failure
 from services.listeners.http.endpoint_process import load_application
 from services.prefect_api.client import PrefectApi
-from services.prefect_api.signatures import check_with_prefect
 
 AskPrefect = Callable[[Project, Declarations], Awaitable[ParameterFindings]]
 

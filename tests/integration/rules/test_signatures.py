@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from config.project import Project, parse_project
+from services.deployments.signatures import check_with_prefect
 from services.prefect_api.client import connect
 from services.prefect_api.deployments import register
-from services.prefect_api.signatures import check_with_prefect
 
 SCHEMA = {
     "type": "object",
