@@ -6,8 +6,9 @@ import logging
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -39,7 +40,7 @@ def configure_logging(settings: LogSettings, *, role: str | None = None) -> None
     structlog.configure(
         processors=[*processors, renderer, _without_secrets],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[settings.level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _StandardError())),
         cache_logger_on_first_use=True,
     )
     if logging.lastResort is not None:  # what libraries log has no other handler
@@ -76,6 +77,21 @@ def show_handlers_safely() -> None:
     for handler in {handler for logger in loggers for handler in getattr(logger, "handlers", ())}:
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler.formatter, _Formatter):
             handler.setFormatter(_Formatter(handler.formatter))
+
+
+class _StandardError:
+    """Standard error; a line is lost where its terminal is gone or its disk is full, and nothing else is."""
+
+    def __init__(self) -> None:
+        self._stream = sys.stderr
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 class _Formatter(logging.Formatter):

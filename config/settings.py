@@ -85,6 +85,9 @@ class RedisSettings(SettingsPart):
     sentinels: tuple[Annotated[str, StringConstraints(pattern=r"^.+:[0-9]{1,5}$")], ...] = ()
     """``host:port`` of each Sentinel; the URL's host is then the name of the monitored primary."""
     sentinel_password: str | None = Field(default=None, repr=False)
+    shared: bool = True
+    """Whether other projects may use this server too: the default channels of a project with a name then carry it, as
+    channels are not divided by databases. False for the server that ``sluice up`` starts."""
     connect_timeout_seconds: Positive = 5.0
     command_timeout_seconds: Annotated[float, Field(ge=3)] = 10.0
     """A server that takes longer over one command counts as out of reach."""
@@ -207,6 +210,9 @@ class ExecutorSettings(SettingsPart):
     waiting: Annotated[int, Field(ge=0, le=10_000)] = 100
     """Runs that may wait in their processes beside those; more of them hold slots."""
     mode: Literal["fork", "subprocess"] = "fork"
+    python: Path | None = None
+    """The virtual environment in which flows are imported and run, or its interpreter; relative to the project file.
+    Unset: Sluice's own."""
     deployments: tuple[str, ...] = ()
     """Globs on ``flow/deployment``: what is executed beside the deployments that ``sluice deploy`` registered."""
     poll_seconds: Positive = 5.0

@@ -208,13 +208,24 @@ class Sources(BaseModel):
     redis: dict[str, RedisSource] = Field(default_factory=dict)
     http: dict[str, HttpSource] = Field(default_factory=dict)
 
-    def redis_with_defaults(self) -> dict[str, RedisSource]:
-        """The Redis sources, with `sluice.resume` and `sluice.events` (channel and stream) unless others take them."""
+    def redis_with_defaults(self, *, project: str | None = None) -> dict[str, RedisSource]:
+        """The Redis sources, with `sluice.resume` and `sluice.events` (channel and stream) unless others take them.
+
+        The channels have the name of the ``project`` behind theirs, if one is given.
+        """
         found = dict(self.redis)
         if not any(source.carries == "signals" for source in self.redis.values()):
-            found[RESUME] = RedisSource(
-                channel=RESUME, stream=RESUME, carries="signals", trim_after_seconds=DEFAULT_TRIM_SECONDS
-            )
+            found[RESUME] = _default(RESUME, project, carries="signals")
         if not any(EVENTS in (source.channel, source.stream) for source in self.redis.values()):
-            found[EVENTS] = RedisSource(channel=EVENTS, stream=EVENTS, trim_after_seconds=DEFAULT_TRIM_SECONDS)
+            found[EVENTS] = _default(EVENTS, project, carries="events")
         return found
+
+
+def default_channel(name: str, project: str | None) -> str:
+    """``sluice.events``, or ``sluice.events.PROJECT``."""
+    return f"{name}.{project}" if project else name
+
+
+def _default(name: str, project: str | None, *, carries: Literal["events", "signals"]) -> RedisSource:
+    channel = default_channel(name, project)
+    return RedisSource(channel=channel, stream=name, carries=carries, trim_after_seconds=DEFAULT_TRIM_SECONDS)

@@ -25,6 +25,7 @@ from services.operations.inspector import Inspector
 from services.operations.role import Part, run_loop, run_parts
 from services.routing.rules_reload import LiveProject
 from services.shared import Shared
+from services.store.installation import check_project_name
 from services.store.lease import Lease
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ Parts = dict[str, Part]
 def run_role(role: str, settings: Settings) -> None:
     """Run one role until SIGTERM.
 
-    Raises `ConfigError` for a configuration that cannot be used, before anything is connected.
+    Raises `ConfigError` for a configuration that cannot be used, and where this Redis holds another project.
     """
     project = load_project(settings.config, home=settings.home)
     os.umask(int(settings.executor.umask, 8) if role == "executor" else PRIVATE_UMASK)
@@ -68,6 +69,10 @@ async def _run(role: str, settings: Settings, project: Project, process_template
     async with AsyncExitStack() as stack:
         shared = Shared(settings, project, stack)
         shared.process_template = process_template
+        with contextlib.suppress(
+            TransientError, Backpressure
+        ):  # a Redis that does not answer is waited for by the parts
+            await check_project_name(shared.redis, project.name)
         inspector = Inspector(shared.redis)
         parts = {**await _ROLES[role](shared), "inspector": inspector}
         try:
@@ -88,7 +93,8 @@ async def _listeners(shared: Shared) -> Parts:
         parts |= await _files(shared)
     open_listeners = partial(redis_listeners, redis=shared.redis, connect=shared.connect, settings=settings.listeners)
     submit = shared.submission().submit
-    for name, source in sources.redis_with_defaults().items():
+    project = shared.project.name if settings.redis.shared else None
+    for name, source in sources.redis_with_defaults(project=project).items():
         listener = listener_name(name)
         intake: MessageIntake[Any]
         if source.carries == "signals":

@@ -21,7 +21,7 @@ from services.cli import installation
 from services.cli.output import say
 
 NOUNS: Final = {
-    **{noun: f"services.cli.{noun}" for noun in ("events", "rules", "runs", "signals", "dead")},
+    **{noun: f"services.cli.{noun}" for noun in ("events", "rules", "runs", "signals", "dead", "service")},
     **{noun: f"services.cli.authoring.{noun}" for noun in ("contract", "new")},
 }
 """The modules with their commands."""

@@ -103,6 +103,8 @@ def up(home: HomeOption = None, config: ConfigOption = None, is_open: OpenOption
 def run(role: Role, home: HomeOption = None, config: ConfigOption = None) -> None:
     """Run one role until SIGTERM; many instances of each may run."""
     settings = _settings(home, config)
+    if role is Role.EXECUTOR:
+        _enter_flows_environment(settings)
     configure_logging(settings.log, role=role)
 
     def start() -> None:
@@ -182,6 +184,7 @@ def status(as_json: JsonOption = False, role: RoleOption = None) -> None:
 def check(config: ConfigOption = None) -> None:
     """Validate settings, sources, rules and flows without starting anything; exit 0 or 2."""
     settings = _settings(None, config)
+    _enter_flows_environment(settings)
 
     async def look() -> None:
         from services.home.access import find_access
@@ -227,6 +230,8 @@ def deploy(plan: PlanOption = False, as_json: JsonOption = False, wait: WaitOpti
     """
     from services.cli.session import open_session
 
+    _enter_flows_environment(_settings(None, None))
+
     async def register_all() -> None:
         async with open_session() as session:
             prefect = await session.prefect()
@@ -247,6 +252,9 @@ def deploy(plan: PlanOption = False, as_json: JsonOption = False, wait: WaitOpti
             if not plan:
                 await carry_out(prefect, session.redis, plans[0])
             show_steps(plans[0].steps, done=not plan, as_json=as_json)
+            for step in plans[0].steps:
+                if step.warning is not None:
+                    say(f"warning: {step.deployment}: {step.warning}")
             _remarks(checked)
             for problem in plans[0].poolless:
                 say(f"warning: {problem}")
@@ -280,6 +288,14 @@ def _settings(home: Path | None, config: Path | None) -> Settings:
     settings: list[Settings] = []
     _exit_on_error(lambda: settings.append(load_settings()))
     return settings[0]
+
+
+def _enter_flows_environment(settings: Settings) -> None:
+    """Go on in the environment of the project's flows, if the settings name one."""
+    if settings.executor.python is not None:
+        from services.local.flows_environment import enter_flows_environment
+
+        _exit_on_error(lambda: enter_flows_environment(settings))
 
 
 def _exit_on_error(work: Any) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from services import LIBRARIES
+
 CHECKOUT: Final = str(Path(__file__).resolve().parents[2])
 _OWN: Final = frozenset({"benchmarks", "config", "events", "flows", "services", "tasks", "tests"})
 """Top-level packages of Sluice that a user's project may have too; `sluice`, which flows import, stays."""
@@ -26,7 +28,8 @@ def leave_checkout(shelf: Path | None = None) -> None:
         if name.partition(".")[0] in _OWN and _lies_in_checkout(module):
             del sys.modules[name]
     sys.path[:] = [entry for entry in sys.path if entry and os.path.realpath(entry) != CHECKOUT]
-    if shelf is not None and str(package.parent) == CHECKOUT and _put_on(shelf, package):
+    elsewhere = {CHECKOUT, *os.environ.get(LIBRARIES, "").split(os.pathsep)}
+    if shelf is not None and str(package.parent) in elsewhere and _put_on(shelf, package):
         sys.path.append(str(shelf))
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(shelf)]))
 

@@ -76,8 +76,8 @@ def declare(settings: Settings, project: Project | None) -> Declarations:
 async def plan_deployments(prefect: PrefectApi, redis: AsyncRedis, declarations: Declarations) -> DeploymentPlan:
     """Ask Prefect what there is; changes nothing.
 
-    Raises `TransientError`, and `ConfigError` where this Redis holds another project, or a work pool does not take the
-    job variables of a deployment.
+    Raises `TransientError`, and `ConfigError` where this Redis holds another project, Prefect has deployments of these
+    names that belong to another one, or a work pool does not take the job variables of a deployment.
     """
     await check_project_name(redis, declarations.project)
     pools = await look_at_work_pools(prefect, declarations)
@@ -100,7 +100,9 @@ async def carry_out(prefect: PrefectApi, redis: AsyncRedis, plan: DeploymentPlan
         match step.action:
             case "create" | "change" | "unchanged":
                 body = step.body or {}
-                deployment_id = await register(prefect, flow=bodies[step.deployment], body=body)
+                deployment_id = str(step.deployment_id)
+                if step.action != "unchanged":
+                    deployment_id = await register(prefect, flow=bodies[step.deployment], body=body)
                 if body["work_pool_name"]:
                     await forget(redis, deployment_id)  # no executor runs it
                 else:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from events.errors import ConfigError
 from services.deployments.declared import Declarations, DeclaredDeployment
+from services.prefect_api.run_view import PROJECT_TAG
 
 PROJECT_LABEL: Final = "sluice.project"
 HOST_LABEL: Final = "sluice.host"
@@ -28,6 +30,7 @@ _COMPARED: Final = (
     "schedules",
     "work_pool_name",
     "pull_steps",
+    "enforce_parameter_schema",
 )
 _LONGEST: Final = 60
 
@@ -59,6 +62,8 @@ class PlanStep:
     """What changes, or why; a sentence each."""
     deployment_id: str | None = None
     body: Mapping[str, Any] | None = None
+    warning: str | None = None
+    """Of the details the one that nobody should overlook."""
 
     def as_row(self) -> dict[str, Any]:
         """For `--json`."""
@@ -75,11 +80,21 @@ def make_plan(
 ) -> list[PlanStep]:
     """The steps, ordered by name. ``project`` and ``host`` mark what is registered.
 
-    Those that are ``poolless`` are left as they are, with the sentence that says why.
+    Those that are ``poolless`` are left as they are, with the sentence that says why. Raises `ConfigError`
+    for deployments of a project with another name.
     """
     declared = declarations.deployments
     known = {one.name: one for one in registered}
     marks = {PROJECT_LABEL: project, HOST_LABEL: host}
+    clashes = [
+        _clash(one, owner)
+        for one in registered
+        if one.name in {ours.name for ours in declared}
+        and one.labels.get(PROJECT_LABEL) not in {None, project}
+        and (owner := _named(one)) not in {None, declarations.project}
+    ]
+    if clashes:
+        raise ConfigError(*clashes)
     steps = [
         PlanStep("leave", one.name, (poolless[one.name],))
         if one.name in poolless
@@ -99,17 +114,39 @@ def _put(one: DeclaredDeployment, there: RegisteredDeployment | None, marks: Map
     body = {**one.body, "labels": dict(marks)}
     if there is None:
         return PlanStep("create", one.name, (str(body["entrypoint"]),), None, body)
-    details = [*_taken_over(there, marks), *_differences(there.body, body)]
-    return PlanStep("change" if details else "unchanged", one.name, tuple(details), str(there.body["id"]), body)
+    warning = _taken_over(there, marks)
+    details = [*([warning] if warning else []), *_differences(there.body, body)]
+    if (host := there.labels.get(HOST_LABEL)) != marks[HOST_LABEL] and warning is None:
+        details.append(f"the machine: {host} → {marks[HOST_LABEL]}")
+    return PlanStep(
+        "change" if details else "unchanged", one.name, tuple(details), str(there.body["id"]), body, warning
+    )
 
 
-def _taken_over(there: RegisteredDeployment, marks: Mapping[str, str]) -> Iterator[str]:
+def _clash(one: RegisteredDeployment, owner: str | None) -> str:
+    return (
+        f"the deployment {one.name} belongs to the project {owner!r} ({one.body.get('path')} on "
+        f"{one.labels.get(HOST_LABEL)}): give the flow here another name, as in `@flow(name=…)`; or, if it is gone "
+        f"there, remove it first: prefect deployment delete {one.name}"
+    )
+
+
+def _named(one: RegisteredDeployment) -> str | None:
+    """The name of the project that registered it, if it has one."""
+    tags = (tag for tag in one.body.get("tags") or () if tag.startswith(PROJECT_TAG))
+    return next((tag.removeprefix(PROJECT_TAG) for tag in tags), None)
+
+
+def _taken_over(there: RegisteredDeployment, marks: Mapping[str, str]) -> str | None:
     owner = there.labels.get(PROJECT_LABEL)
-    if owner is not None and owner != marks[PROJECT_LABEL]:
-        yield (
-            f"taken over from another project ({there.body.get('path')} on {there.labels.get(HOST_LABEL)}): "
-            "two projects with flows of one name replace each other's deployments"
-        )
+    if owner == marks[PROJECT_LABEL]:
+        return None
+    if owner is None:
+        return f"taken over: it was not registered by Sluice ({there.body.get('path')}, {there.body.get('entrypoint')})"
+    return (
+        f"taken over from another project ({there.body.get('path')} on {there.labels.get(HOST_LABEL)}): "
+        "two projects with flows of one name replace each other's deployments; a `name` in each sluice.yaml prevents it"
+    )
 
 
 def _gone(one: RegisteredDeployment, *, host: str, declarations: Declarations) -> PlanStep:

@@ -161,7 +161,7 @@ def _serve(link: socket.socket, env: Mapping[str, str], supervisor: int) -> NoRe
     """Import, and fork for every line received, until the supervisor has ended."""
     try:
         os.setsid()  # Ctrl-C at the terminal is the supervisor's to hear
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         die_with_parent()
         if os.getppid() == supervisor:
@@ -260,8 +260,9 @@ def _become(request: dict[str, Any], between: int, supervisor: int) -> NoReturn:
         script = os.path.dirname(getattr(sys.modules["__main__"], "__file__", None) or "")  # noqa: PTH120 - text
         root = str(CHECKOUT)
         sys.path[:] = [root, *(entry for entry in sys.path if entry not in {root, script, ""})]
-        for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
-            signal.signal(number, handler)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
         code = _run(request["module"], request["arguments"])
     except BaseException as error:  # noqa: BLE001 - the end of the process is the report
         print_traceback(error)

@@ -31,6 +31,7 @@ from services.local.embedded_servers import (
     valkey_url,
 )
 from services.local.own_servers import check_own_servers
+from services.local.service_manager import ServiceManager
 from services.local.start_template import StartTemplate
 from services.local.welcome import welcome
 from services.operations.readiness import read_readiness
@@ -101,6 +102,7 @@ class Supervisor:
 
     def __init__(self, settings: Settings, *, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
         self._settings = settings
+        self._manager = ServiceManager()
         self._say = say
         self._warn = warn
         self._home = Home(settings.home)
@@ -109,7 +111,7 @@ class Supervisor:
         self._template: StartTemplate | None = None
 
     def run(self) -> None:
-        """Run until SIGINT or SIGTERM.
+        """Run until SIGINT, SIGTERM, or SIGHUP, which a terminal that is closed sends.
 
         Raises `ConfigError` before anything is started when the configuration is not valid, a port is taken, or
         another process runs on this home; `TransientError` when something does not get ready.
@@ -135,12 +137,15 @@ class Supervisor:
                 asyncio.run(self._until_ready())
                 for line in welcome(running, settings, project):
                     self._say(line)
+                self._manager.ready()
                 while True:
                     time.sleep(0.1)
+                    self._manager.beat()
                     for child in self._children:
                         child.keep_running()
                     reap_orphans({child.server.process.pid for child in self._children if child.server is not None})
             except KeyboardInterrupt:
+                self._manager.stopping()
                 self._say("")
                 self._say("Stopping (once more Ctrl-C ends everything at once) ...")
 
@@ -211,6 +216,8 @@ class Supervisor:
         env.pop("PREFECT_API_AUTH_STRING", None)
         if running.prefect_auth_string:
             env["PREFECT_API_AUTH_STRING"] = running.prefect_auth_string
+        if not settings.redis_url:
+            env["SLUICE_REDIS__SHARED"] = "false"
         if not settings.prefect_api_url:
             env["PREFECT_HOME"] = str(settings.home / "prefect")
         if running.api_token and settings.env != "development":
@@ -279,11 +286,16 @@ class Supervisor:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """The first SIGINT or SIGTERM stops everything in order; the next one ends every process at once."""
+        """The first of them stops everything in order; the next SIGINT or SIGTERM ends every process at once."""
         asked = 0
+        terminals = [number for number in (1, 2) if os.isatty(number)]
 
-        def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        def interrupt(number: int, _frame: FrameType | None) -> None:
             nonlocal asked
+            if number == signal.SIGHUP:
+                _leave(terminals)
+                if asked:  # the kernel and the shell both tell that a terminal is closed
+                    return
             asked += 1
             if asked == 1:
                 raise KeyboardInterrupt
@@ -291,12 +303,23 @@ class Supervisor:
                 if child.server is not None:
                     child.server.kill()
 
-        before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        ours = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # else it was started with nohup
+            ours.append(signal.SIGHUP)
+        before = {number: signal.signal(number, interrupt) for number in ours}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _leave(terminals: Sequence[int]) -> None:
+    """Write no more to the terminals, each a descriptor: they are gone, and to write to them is an error."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    for number in terminals:
+        os.dup2(nothing, number)
+    os.close(nothing)
 
 
 def _stop_together(children: list[_Child], seconds: float) -> None:

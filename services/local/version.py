@@ -10,16 +10,20 @@ from typing import Final
 from config.settings import CHECKOUT
 
 DISTRIBUTION: Final = "sluice-events"
+_ABOUT: Final = CHECKOUT / "pyproject.toml"
 
 
 def installed_version() -> str:
     """The version with those of Python and Prefect, on one line."""
-    about = CHECKOUT / "pyproject.toml"
-    if about.is_file():
-        own = f"{tomllib.loads(about.read_text(encoding='utf-8'))['project']['version']} (the checkout {CHECKOUT})"
-    else:
-        own = _version(DISTRIBUTION)
-    return f"sluice {own}, Python {platform.python_version()}, Prefect {_version('prefect')}"
+    where = f" (the checkout {CHECKOUT})" if _ABOUT.is_file() else ""
+    return f"sluice {own_version()}{where}, Python {platform.python_version()}, Prefect {_version('prefect')}"
+
+
+def own_version() -> str:
+    """That of the checkout, or of the installed distribution."""
+    if _ABOUT.is_file():
+        return str(tomllib.loads(_ABOUT.read_text(encoding="utf-8"))["project"]["version"])
+    return _version(DISTRIBUTION)
 
 
 def _version(distribution: str) -> str:

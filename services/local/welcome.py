@@ -10,6 +10,7 @@ from pathlib import Path
 from config.location import locate_project
 from config.project import Project
 from config.settings import DEFAULT_PROJECT, Settings
+from config.sources import EVENTS, default_channel
 from events.redact import redacted
 from services.home.home import Home, RunningInstallation
 
@@ -29,6 +30,8 @@ def welcome(running: RunningInstallation, settings: Settings, project: Project) 
         yield "              (logs a browser in, once, within an hour; `sluice ui` prints another)"
     yield f"  Inbox       {inbox or '(no watched folder in the configuration)'}"
     yield f"  Redis       {redacted(running.redis_url)}"
+    if project.name and settings.redis_url and settings.redis.shared:
+        yield f"              (channel {default_channel(EVENTS, project.name)}, stream {EVENTS})"
     yield f"  HTTP        {running.api_url}/events"
     if project.endpoints:
         yield f"  Endpoints   {running.api_url}/endpoints"

@@ -321,7 +321,7 @@ async def test_another_checkout_that_no_longer_has_the_flow_keeps_nothing(projec
     assert (await other.deploy())["gone"][0] == "remove"
 
 
-async def test_a_redis_that_holds_another_project_is_refused(project: Project):
+async def test_a_redis_that_holds_another_project_is_refused(project: Project, valkey_url: str):
     def named(name: str | None) -> Declarations:
         return read_declarations(project.root, environment="development", project=name)
 
@@ -335,6 +335,51 @@ async def test_a_redis_that_holds_another_project_is_refused(project: Project):
         with pytest.raises(ConfigError, match="this Redis holds the project 'orders'"):
             await plan_deployments(project.api, project.redis, named(other))
     await plan_deployments(project.api, project.redis, named("orders"))
+    (project.root / "sluice.yaml").write_text("name: invoices\n", encoding="utf-8")
+    env = {"SLUICE_REDIS_URL": valkey_url, "SLUICE_CONFIG": str(project.root / "sluice.yaml")}
+    role = command("run", "listeners", env={**env, "PREFECT_API_URL": project.api.url})
+    assert role.returncode == 2, role.stderr
+    assert "this Redis holds the project 'orders'" in role.stderr
+
+
+async def test_projects_with_different_names_do_not_take_over_each_others_flows(
+    project: Project, api: PrefectApi, valkey_url: str, tmp_path: Path
+):
+    other_redis = connect_redis(valkey_url.removesuffix("/0") + "/1", RedisSettings())
+
+    def named(one: Project, name: str | None) -> Declarations:
+        return read_declarations(one.root, environment="development", project=name)
+
+    try:
+        other = Project(api, other_redis, tmp_path / "other")
+        other.mark = project.mark
+        other.write("both")
+        await carry_out(api, other_redis, await plan_deployments(api, other_redis, named(other, "invoices")))
+        project.write("both")
+        for name in ("orders", None):
+            with pytest.raises(ConfigError, match=f"{project.name('both')}/default belongs to the project 'invoices'"):
+                await plan_deployments(api, project.redis, named(project, name))
+        found = await project.read("both")
+        assert found is not None
+        assert found["path"] == str(other.root)
+        # The same project, whose Redis was made anew.
+        (step,) = (await plan_deployments(api, project.redis, named(project, "invoices"))).steps
+        assert step.action == "change"
+        assert step.warning is not None
+    finally:
+        await other_redis.flushdb()
+        await other_redis.aclose()
+
+
+async def test_a_deployment_that_somebody_else_registered_is_said_to_be_taken_over(project: Project, api: PrefectApi):
+    flow = (await api.request("POST", "/flows/", json={"name": project.name("served")}))["id"]
+    served = {"name": "default", "flow_id": flow, "entrypoint": "served.py:main", "path": "/served"}
+    await api.request("POST", "/deployments/", json=served)
+    project.write("served")
+    action, details = (await project.deploy())["served"]
+    assert action == "change"
+    assert "taken over: it was not registered by Sluice (/served, served.py:main)" in details
+    assert (await project.deploy())["served"] == ("unchanged", "")
 
 
 async def test_a_flow_whose_library_is_missing_stays_as_it_was_registered(project: Project):

@@ -229,6 +229,9 @@ rules:
         assert "types that begin with `sluice.` are Sluice's own" in problem
 
 
+NAMES = ("sluice.events", "sluice.resume")
+
+
 class TestTheProjectItself:
     def test_may_have_a_name_and_say_where_its_flows_stand(self, tmp_path: Path) -> None:
         project = load(tmp_path, "name: orders-2\nflows: [flows, acme.pipelines]\n")
@@ -247,6 +250,18 @@ class TestTheProjectItself:
     def test_and_what_does_not_fit_is_told(self, tmp_path: Path, text: str, said: str) -> None:
         (problem,) = problems(tmp_path, text)
         assert problem.startswith(f"1: {said}")
+
+    def test_with_a_name_has_channels_of_its_own_beside_the_streams(self, tmp_path: Path) -> None:
+        sources = load(tmp_path, "name: orders\n").sources
+        for project, channels in (("orders", {"sluice.events.orders", "sluice.resume.orders"}), (None, set(NAMES))):
+            found = sources.redis_with_defaults(project=project).values()
+            assert {source.channel for source in found} == channels
+            assert {source.stream for source in found} == set(NAMES)
+        named = load(tmp_path, "sources:\n  redis:\n    own: {channel: sluice.events}\n").sources
+        assert [source.channel for source in named.redis_with_defaults(project="orders").values()] == [
+            "sluice.events",
+            "sluice.resume.orders",
+        ]
 
     def test_a_type_or_a_watch_that_no_event_comes_from_is_told(self, tmp_path: Path) -> None:
         (tmp_path / "in").mkdir()

@@ -1,0 +1,45 @@
+"""`sluice service`: the installation as a service of systemd."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from config.settings import load_settings
+from events.errors import ConfigError
+from services.cli.output import say, show_line
+
+app = typer.Typer(help="Have systemd run `sluice up` for this project.", no_args_is_help=True)
+
+
+@app.callback()
+def options() -> None:
+    """Have systemd run `sluice up` for this project."""
+
+
+@app.command()
+def install(
+    user: Annotated[bool, typer.Option("--user", help="A service of this user, which needs no root.")] = False,
+    only_print: Annotated[bool, typer.Option("--print", help="Print the unit, and write nothing.")] = False,
+) -> None:
+    """Write the systemd unit of this project, and say what starts it."""
+    from services.local.systemd_unit import install_unit, unit_name, unit_text
+
+    try:
+        settings = load_settings()
+        if only_print:
+            print(unit_text(settings, user=user), end="")
+            return
+        show_line(str(install_unit(settings, user=user)))
+        name = unit_name(settings)
+    except ConfigError as error:
+        for problem in error.problems:
+            say(f"error: {problem}")
+        raise typer.Exit(2) from error
+    control, logs = ("systemctl --user", "journalctl --user") if user else ("sudo systemctl", "sudo journalctl")
+    say(f"to start it now and with the machine: {control} daemon-reload && {control} enable --now {name}")
+    if user:
+        say("to have it run while you are not logged in, too: loginctl enable-linger")
+    say(f"what it says: {control} status {name}, and {logs} -u {name} -f")
+    say("its settings and passwords: the file .env beside the project file, and then restart it")
