@@ -103,7 +103,7 @@ def up(home: HomeOption = None, config: ConfigOption = None, is_open: OpenOption
 def run(role: Role, home: HomeOption = None, config: ConfigOption = None) -> None:
     """Run one role until SIGTERM; many instances of each may run."""
     settings = _settings(home, config)
-    if role is Role.EXECUTOR:
+    if role in {Role.EXECUTOR, Role.API}:  # they run the project's own code
         _enter_flows_environment(settings)
     configure_logging(settings.log, role=role)
 

@@ -19,4 +19,5 @@ def search_seldom() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(_CONTAINERS, *_YOUNGER_SEARCHES)

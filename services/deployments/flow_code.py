@@ -7,6 +7,7 @@ import importlib.util
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -63,6 +64,16 @@ def find_flow_code(
         for code in codes:
             found.setdefault(code.path.resolve(), code)
     return list(found.values()), notes
+
+
+def flows_mention(root: Path, names: Sequence[str] | None, module: str) -> bool:
+    """Whether the name of the module stands in a file of the folders and files called ``names``."""
+    for at in (root / name for name in names or (FOLDER,)):
+        for file in [at] if at.is_file() else at.rglob("*.py"):
+            with suppress(OSError):
+                if module.encode() in file.read_bytes():
+                    return True
+    return False
 
 
 def _in_folder(folder: Path) -> tuple[list[FlowCode], list[str]]:

@@ -12,20 +12,15 @@ OPTIONS is a JSON object: ``allowed_hosts``, and ``tickets``, the folder of the 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import uvicorn
-from prefect.context import refresh_global_settings_context
-from prefect.settings import get_current_settings
-
-from services.common.garbage_collection import search_seldom
-from services.common.lingering_close import LingeringClose
-from services.common.request_guard import App, RequestGuard
-from services.home.tickets import Tickets
-from services.local.ui_login import UiLogin
+if TYPE_CHECKING:
+    from services.common.request_guard import App
 
 
 def main() -> None:
@@ -35,6 +30,13 @@ def main() -> None:
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", required=True, type=int)
     given = parser.parse_args()
+    gc.disable()  # until all is loaded: the search takes a sixth of that time
+    import uvicorn
+    from prefect.context import refresh_global_settings_context
+    from prefect.settings import get_current_settings
+
+    from services.common.garbage_collection import search_seldom
+
     refresh_global_settings_context()  # a fork of the start template has imported Prefect with the roles' settings
     if os.environ.get("PREFECT_API_DATABASE_CONNECTION_URL", "").startswith("sqlite"):
         from services.local.sqlite_turns import install
@@ -43,6 +45,7 @@ def main() -> None:
     from prefect.server.api.server import create_app
 
     settings = get_current_settings()
+    gc.freeze()  # `create_app` searches, whatever is set
     app = create_app(final=True)
     search_seldom()
     uvicorn.run(
@@ -58,6 +61,11 @@ def main() -> None:
 
 def _guarded(app: App, tickets: str | None, allowed_hosts: Sequence[str]) -> App:
     """Our applications before Prefect's; what Prefect asks of itself does not come through them."""
+    from services.common.lingering_close import LingeringClose
+    from services.common.request_guard import RequestGuard
+    from services.home.tickets import Tickets
+    from services.local.ui_login import UiLogin
+
     auth_string = os.environ.get("PREFECT_SERVER_API_AUTH_STRING")
     login = UiLogin(app, tickets=Tickets(Path(tickets)) if tickets else None, auth_string=auth_string)
     return LingeringClose(RequestGuard(login, names=allowed_hosts))

@@ -42,6 +42,9 @@ ANSWER_SECONDS: Final = 60.0
 _FIRST: Final = ("prefect", "httpx", "uvicorn", "fastapi", "sqlalchemy.ext.asyncio", "prefect.client.orchestration")
 """What Prefect's server and the roles share: the server is forked when that much is there."""
 
+FOR_LOADING: Final = "sluice.loading.load"
+"""What is imported beside where flows load files: it brings most of `sluice.loading`, and its libraries."""
+
 _LEFT_OUT: Final = ("services.local.", "services.cli.")
 
 
@@ -102,10 +105,11 @@ class StartTemplate:
         self._ended = False
 
     @classmethod
-    def fork(cls, env: Mapping[str, str]) -> StartTemplate | None:
+    def fork(cls, env: Mapping[str, str], *, libraries: Sequence[str] = ()) -> StartTemplate | None:
         """Fork the template, which begins to import with the environment ``env``: Prefect reads its settings then.
 
-        The calling process must adopt orphans. None where forking is not safe or not supported.
+        Of the ``libraries``, which flows need, those that can be imported are imported too. The calling process must
+        adopt orphans. None where forking is not safe or not supported.
         """
         if sys.platform != "linux" or not hasattr(os, "pidfd_open") or threading.active_count() > 1:
             return None
@@ -116,7 +120,7 @@ class StartTemplate:
         pid = os.fork()
         if pid == 0:
             ours.close()
-            _serve(theirs, env, supervisor)
+            _serve(theirs, env, supervisor, libraries)
         theirs.close()
         ours.settimeout(ANSWER_SECONDS)
         return cls(ours, pid)
@@ -157,7 +161,7 @@ class StartTemplate:
             os.close(self._descriptor)
 
 
-def _serve(link: socket.socket, env: Mapping[str, str], supervisor: int) -> NoReturn:
+def _serve(link: socket.socket, env: Mapping[str, str], supervisor: int, libraries: Sequence[str]) -> NoReturn:
     """Import, and fork for every line received, until the supervisor has ended."""
     try:
         os.setsid()  # Ctrl-C at the terminal is the supervisor's to hear
@@ -167,16 +171,17 @@ def _serve(link: socket.socket, env: Mapping[str, str], supervisor: int) -> NoRe
         if os.getppid() == supervisor:
             _close_all_but(link.fileno())  # the lock on the home among them
             _replace_environment(env)
+            gc.disable()  # to search for garbage takes a sixth of the imports' time, and there is next to none
             set_title("sluice: start template")
-            _answer_all(link, supervisor)
+            _answer_all(link, supervisor, libraries)
     except BaseException as error:  # noqa: BLE001 - the end of the process is the report
         print_traceback(error)
     finally:
         os._exit(1)
 
 
-def _answer_all(link: socket.socket, supervisor: int) -> None:
-    imports = _imports()
+def _answer_all(link: socket.socket, supervisor: int, libraries: Sequence[str]) -> None:
+    imports = _imports(libraries)
     next(imports)
     received = b""
     busy = True
@@ -196,12 +201,11 @@ def _answer_all(link: socket.socket, supervisor: int) -> None:
                 for _ in imports:
                     pass
                 busy = False
-            gc.collect()
             gc.freeze()  # garbage collection would write to every object, and so copy every page
             link.sendall(json.dumps({"pid": _fork(request, link, supervisor)}).encode() + b"\n")
 
 
-def _imports() -> Iterator[str]:
+def _imports(libraries: Sequence[str]) -> Iterator[str]:
     """Import one thing after the other; after the first step there is what Prefect's server shares with the roles."""
     given = os.environ.get("PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED")
     os.environ["PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED"] = given or "false"  # as the process template does
@@ -220,6 +224,10 @@ def _imports() -> Iterator[str]:
             importlib.import_module(module.name)
             yield module.name
     importlib.import_module("services.cli")
+    for name in libraries:
+        yield name
+        with suppress(Exception):  # what cannot be imported is for the flow that needs it to say
+            importlib.import_module(name)
 
 
 def _fork(request: dict[str, Any], link: socket.socket, supervisor: int) -> int:
@@ -263,6 +271,7 @@ def _become(request: dict[str, Any], between: int, supervisor: int) -> NoReturn:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
+        gc.enable()
         code = _run(request["module"], request["arguments"])
     except BaseException as error:  # noqa: BLE001 - the end of the process is the report
         print_traceback(error)

@@ -14,10 +14,11 @@ from typing import Final
 
 import structlog
 
-from config.project import Project, load_project
+from config.project import Project, load_project, project_root
 from config.settings import CHECKOUT, RedisSettings, Settings
 from events.errors import SluiceError, TransientError
 from services.common.process_tree import Strays, adopt_orphans, reap_orphans
+from services.deployments.flow_code import flows_mention
 from services.home.access import find_access
 from services.home.home import PRIVATE_UMASK, Home, RunningInstallation
 from services.local.embedded_servers import (
@@ -32,7 +33,7 @@ from services.local.embedded_servers import (
 )
 from services.local.own_servers import check_own_servers
 from services.local.service_manager import ServiceManager
-from services.local.start_template import StartTemplate
+from services.local.start_template import FOR_LOADING, StartTemplate
 from services.local.welcome import welcome
 from services.operations.readiness import read_readiness
 from services.operations.status import read_status
@@ -174,7 +175,9 @@ class Supervisor:
             ui_login=settings.prefect_api_url is None and auth is not None,
         )
         env = self._environment(running, api_port)
-        self._template = StartTemplate.fork(env)
+        loading = flows_mention(project_root(settings.config), project.flows, FOR_LOADING.rpartition(".")[0])
+        libraries = [FOR_LOADING] if loading else []
+        self._template = StartTemplate.fork(env, libraries=libraries)
         if self._template is not None:
             stack.callback(self._template.close)
         stack.callback(lambda: _stop_together(self._servers, SERVER_STOP_SECONDS))

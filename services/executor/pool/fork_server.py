@@ -99,6 +99,9 @@ class ForkServer:
         import encodings.idna  # noqa: F401 - what the first connection of every fork would import
 
         os.environ.setdefault("PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED", "false")
+        from services.executor.pool.process_template import quiet_arrow
+
+        quiet_arrow(os.environ)
         import services.executor.finalizing.finalizer
         import services.executor.flow_files.import_probe
         import services.executor.pool.slot_worker

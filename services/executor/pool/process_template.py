@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Final, NoReturn, cast
 
@@ -38,14 +39,20 @@ PRELOADED: Final = (
     "services.executor.pool.slot_worker",
     "services.executor.process.flow_run_process",
     "services.executor.run_orders",
+    # What `services.prefect_api.compat` imports when it is called.
     "prefect.runner._cancel_finalizer",
     "prefect.runner._hook_runner",
     "prefect.runner._state_proposer",
+    # What nearly every flow file imports, or Prefect when it meets the first flow.
+    "pydantic.v1",
+    "prefect.artifacts",
+    "prefect.futures",
+    "prefect.task_runners",
+    "sluice.files",
+    "sluice.run_names",
+    "sluice.wait",
 )
-"""Imported once before the fork: what is not here is imported, and held in memory, by each slot and each run again.
-
-The last three are what `services.prefect_api.compat` imports when it is called.
-"""
+"""Imported once before the fork: what is not here is imported, and held in memory, by each slot and each run again."""
 
 
 class ForkedProcess:
@@ -136,10 +143,16 @@ def import_all() -> None:
 
     given = os.environ.get(VERSION_CHECK)
     os.environ[VERSION_CHECK] = given or "false"  # Prefect reads its settings on import
+    quiet_arrow(os.environ)
     for name in PRELOADED:
         importlib.import_module(name)
     if given is None:
         del os.environ[VERSION_CHECK]
+
+
+def quiet_arrow(environ: MutableMapping[str, str]) -> None:
+    """Have pyarrow start no thread when it is imported, so that it can be imported before a fork."""
+    environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
 
 
 def _serve(link: socket.socket) -> NoReturn:
