@@ -99,7 +99,7 @@ class ForkServer:
         import encodings.idna  # noqa: F401 - what the first connection of every fork would import
 
         os.environ.setdefault("PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED", "false")
-        from services.executor.pool.process_template import quiet_arrow
+        from services.executor.process.process_setup import quiet_arrow
 
         quiet_arrow(os.environ)
         import services.executor.finalizing.finalizer

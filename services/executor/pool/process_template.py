@@ -16,7 +16,6 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Final, NoReturn, cast
 
@@ -26,6 +25,7 @@ from config.logs import print_traceback
 from services.common.project_imports import CHECKOUT
 from services.executor.messages import Assignment, ForkedPid
 from services.executor.pipes import PipeLines, from_line, to_line, write
+from services.executor.process.process_setup import quiet_arrow
 
 log = structlog.get_logger()
 
@@ -148,11 +148,6 @@ def import_all() -> None:
         importlib.import_module(name)
     if given is None:
         del os.environ[VERSION_CHECK]
-
-
-def quiet_arrow(environ: MutableMapping[str, str]) -> None:
-    """Have pyarrow start no thread when it is imported, so that it can be imported before a fork."""
-    environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
 
 
 def _serve(link: socket.socket) -> NoReturn:

@@ -7,7 +7,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from types import ModuleType
 
 
@@ -44,3 +44,8 @@ def replace_environment(environment: Mapping[str, str]) -> None:
     for name in set(os.environ) - set(environment):
         del os.environ[name]
     os.environ.update(environment)
+
+
+def quiet_arrow(environ: MutableMapping[str, str]) -> None:
+    """Have pyarrow start no thread when it is imported, so that it can be imported before a fork."""
+    environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
