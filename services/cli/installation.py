@@ -17,13 +17,13 @@ from config.location import read_env_file
 from config.logs import configure_logging
 from config.settings import DEFAULT_PROJECT, Settings, load_settings
 from events.errors import ConfigError, SluiceError
-from services.cli.deployments import show_steps
 from services.cli.output import say, show_json, show_line, warn
+from services.cli.pages.deployments import show_steps
+from services.cli.pages.status import show_status
 from services.cli.session import run_command
-from services.cli.status_page import show_status
+from services.local.environment.version import installed_version
 from services.local.new_project import Template, make_project
 from services.local.own_servers import redis_remarks
-from services.local.version import installed_version
 
 if TYPE_CHECKING:
     from config.parameters import ParameterFindings
@@ -293,7 +293,7 @@ def _settings(home: Path | None, config: Path | None) -> Settings:
 def _enter_flows_environment(settings: Settings) -> None:
     """Go on in the environment of the project's flows, if the settings name one."""
     if settings.executor.python is not None:
-        from services.local.flows_environment import enter_flows_environment
+        from services.local.environment.flows_environment import enter_flows_environment
 
         _exit_on_error(lambda: enter_flows_environment(settings))
 

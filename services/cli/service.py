@@ -24,7 +24,7 @@ def install(
     only_print: Annotated[bool, typer.Option("--print", help="Print the unit, and write nothing.")] = False,
 ) -> None:
     """Write the systemd unit of this project, and say what starts it."""
-    from services.local.systemd_unit import install_unit, unit_name, unit_text
+    from services.local.systemd.unit import install_unit, unit_name, unit_text
 
     try:
         settings = load_settings()

@@ -32,8 +32,8 @@ from services.local.embedded_servers import (
     valkey_url,
 )
 from services.local.own_servers import check_own_servers
-from services.local.service_manager import ServiceManager
 from services.local.start_template import FOR_LOADING, StartTemplate
+from services.local.systemd.service_manager import ServiceManager
 from services.local.welcome import welcome
 from services.operations.readiness import read_readiness
 from services.operations.status import read_status

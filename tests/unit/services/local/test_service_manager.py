@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from config.settings import CHECKOUT, load_settings
-from services.local.service_manager import ServiceManager
 from services.local.supervisor import Supervisor
-from services.local.systemd_unit import FIRST_LINE
+from services.local.systemd.service_manager import ServiceManager
+from services.local.systemd.unit import FIRST_LINE
 
 SYSTEMD_ANALYZE = Path("/usr/bin/systemd-analyze")
 

@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 from config.settings import CHECKOUT, Settings
 from events.errors import ConfigError
 from services import LIBRARIES
-from services.local.version import DISTRIBUTION, own_version
+from services.local.environment.version import DISTRIBUTION, own_version
 
 _ASK_SECONDS: Final = 20.0
 _ASK: Final = """

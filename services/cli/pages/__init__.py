@@ -1,0 +1,1 @@
+"""What commands of the installation print, beyond a table."""

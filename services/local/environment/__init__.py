@@ -1,0 +1,1 @@
+"""The environment of Python packages that Sluice runs in, and that of the project's flows."""

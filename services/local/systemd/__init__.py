@@ -1,0 +1,1 @@
+"""systemd: the unit that it runs a project by, and what it is told."""
