@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
@@ -29,6 +30,8 @@ from sluice.loading.targets.sql_types import arrow_type, sql_type
 from sluice.loading.targets.writing import InsertWriter, TableLoad, Writer
 from sluice.tables import claim_table, owners_table, table_stays
 
+_KEPT_SECONDS: Final = 60
+"""A connection that was not used for longer is made anew: servers and firewalls end those that say nothing."""
 STAGING: Final = "sluice_staging"
 """The temporary table that rows to be merged into another are in first."""
 
@@ -48,8 +51,13 @@ def engine_for(url: sa.URL, set_up: Callable[[Any, Any], None] | None = None) ->
 class DatabaseTarget:
     """The tables of one database."""
 
+    _keeps_connection = True
+    """Whether one connection stays open between two uses, until the target is closed."""
+
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+        self._kept: sa.Connection | None = None
+        self._kept_since = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -59,7 +67,9 @@ class DatabaseTarget:
 
     def close(self) -> None:
         """Give back what is open."""
-        self._engine.dispose()
+        if self._kept is not None:
+            self._kept.close()
+        self._kept = None
 
     def plan(self, to: Destination, found: pa.Schema) -> LoadPlan:
         """How a file with the columns ``found`` would go into the table as it is now.
@@ -67,7 +77,7 @@ class DatabaseTarget:
         Raises `RefusedFile`, `sluice.TableRefused` and `TargetFailed`.
         """
         with self._connected() as connection:
-            return self._plan(connection, to, found)
+            return self._plan(connection, to, found, table_stays(connection, to.table, **_claim(to)))
 
     def is_loaded(self, to: Destination, file: FileVersion) -> bool:
         """Whether the table is there, and this version of the file in it. Raises `TargetFailed`."""
@@ -121,7 +131,7 @@ class DatabaseTarget:
                         load.close()
 
     def _checked_plan(self, connection: sa.Connection, to: Destination, schema: pa.Schema) -> LoadPlan:
-        plan = self._plan(connection, to, schema)
+        plan = self._plan(connection, to, schema, stays=True)
         if plan.misfits and to.wider_types == "refuse":
             raise RefusedFile("; ".join(str(one) for one in plan.misfits))
         if plan.schema != schema:
@@ -188,8 +198,7 @@ class DatabaseTarget:
 
     # -------------------------------------------------------------------------------------------------- the steps
 
-    def _plan(self, connection: sa.Connection, to: Destination, found: pa.Schema) -> LoadPlan:
-        stays = table_stays(connection, to.table, **_claim(to))
+    def _plan(self, connection: sa.Connection, to: Destination, found: pa.Schema, stays: bool) -> LoadPlan:
         plan = make_plan(to, found, self._columns(connection, to) if stays else None)
         table = self._quoted(to)
         misfits = [
@@ -278,12 +287,28 @@ class DatabaseTarget:
     @contextmanager
     def _connected(self) -> Iterator[sa.Connection]:
         try:
-            with self._engine.connect() as connection:
+            with self._lent() as connection:
                 yield connection
         except (DBAPIError, self._engine.dialect.loaded_dbapi.Error) as error:
             if (refusal := self._refusal(error)) is not None:
                 raise RefusedFile(f"the database refuses a row: {refusal}") from error
             raise TargetFailed(self._words(error), transient=True) from error
+
+    @contextmanager
+    def _lent(self) -> Iterator[sa.Connection]:
+        """A connection, which is kept for the next use where this one does not fail."""
+        if time.monotonic() - self._kept_since > _KEPT_SECONDS:
+            self.close()
+        connection, self._kept = self._kept or self._engine.connect(), None
+        try:
+            yield connection
+            connection.rollback()
+        except BaseException:
+            connection.close()
+            raise
+        self._kept, self._kept_since = connection, time.monotonic()
+        if not self._keeps_connection:
+            self.close()
 
 
 def _claim(to: Destination) -> dict[str, Any]:

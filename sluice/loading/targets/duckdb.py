@@ -56,6 +56,8 @@ _TURNS: Final[defaultdict[str, threading.Lock]] = defaultdict(threading.Lock)
 class DuckdbTarget(DatabaseTarget):
     """The tables of a DuckDB file."""
 
+    _keeps_connection = False  # it keeps other processes out
+
     def __init__(self, url: sa.URL) -> None:
         if not url.database or url.database == ":memory:":
             raise ValueError("a DuckDB database in memory is gone as soon as the load ends: name a file")

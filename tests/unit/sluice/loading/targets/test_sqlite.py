@@ -6,10 +6,12 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+import sqlalchemy as sa
 
 from sluice.loading.errors import RefusedFile
-from sluice.loading.targets import open_target
+from sluice.loading.targets import FileVersion, open_target
 from tests.support.target_suite import Query, Rows, TargetSuite, put, to
 
 
@@ -75,3 +77,23 @@ def test_a_url_that_cannot_be_used_is_refused_without_its_password() -> None:
         with pytest.raises(ValueError, match="cannot be used") as error:
             open_target(url)
         assert "hush" not in str(error.value)
+
+
+def test_a_load_opens_one_connection_and_leaves_none_open(url: str, query: Query) -> None:
+    made: list[object] = []
+
+    def count(connection: object, _record: object) -> None:
+        made.append(connection)
+
+    sa.event.listen(sa.Pool, "connect", count)
+    try:
+        with open_target(url) as target:
+            plan = target.plan(to("t"), pa.schema([("n", pa.int64())]))
+            assert not target.is_loaded(to("t"), FileVersion("x.csv", "1-2-3", "0"))
+            with target.load(to("t"), plan.schema, FileVersion("x.csv", "1-2-3", "0")) as load:
+                load.write(pa.record_batch({"n": [1]}))
+    finally:
+        sa.event.remove(sa.Pool, "connect", count)
+    assert (len(made), query("SELECT n FROM t")) == (1, [(1,)])
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
+        assert connection.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)  # nobody else has it open
