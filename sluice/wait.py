@@ -157,24 +157,33 @@ class Wait:
         self._entry = last + 1
         obsolete = [key for key in inputs if key.endswith(("--form", "--schema", "--description"))]
         if self.spec.suspend:
-            state, form = await self._enter(obsolete)
+            entered = await self._enter(obsolete)
+            if isinstance(entered, Leave):
+                return entered
+            state, form = entered
             await self.run.show_form(self._pause, form)
             return Leave(state)
         async with hearing(self.run_id) as heard:
-            entered = datetime.now(UTC)
-            state, form = await self._enter(obsolete)
+            began = datetime.now(UTC)
+            entered = await self._enter(obsolete)
+            if isinstance(entered, Leave):
+                return entered
+            state, form = entered
             heard.watch(state.timestamp)
             showing = asyncio.create_task(self.run.show_form(self._pause, form))
             try:
-                return await self._until_left(state, heard, self.since or entered)
+                return await self._until_left(state, heard, self.since or began)
             except asyncio.CancelledError:
                 _given_up[self.run_id] = self._pause
                 raise
             finally:
                 showing.cancel()
 
-    async def _enter(self, obsolete: Sequence[str]) -> tuple[State[Any], dict[str, Any]]:
-        """Pause the run; return its state and the form of the answer, which is still to be shown."""
+    async def _enter(self, obsolete: Sequence[str]) -> tuple[State[Any], dict[str, Any]] | Leave:
+        """Pause the run; return its state and the form of the answer, which is still to be shown.
+
+        `Leave` if the run was given to another process just now, as by an executor that takes this one for dead.
+        """
         spec, pause = self.spec, self._pause
         now = self.since or datetime.now(UTC)
         deadline = spec.deadline(now)
@@ -198,22 +207,25 @@ class Wait:
         )
         state, reason = await self.run.pause(pause, keyset=fields, message=message, suspend=spec.suspend)
         if state is None or state.state_details.pause_key != pause:
-            raise await self._not_entered(reason)
+            return await self._not_entered(reason)
         self.log.info("%s", message)
         return state, form
 
-    async def _not_entered(self, reason: str) -> RuntimeError:
+    async def _not_entered(self, reason: str) -> Leave:
         found = await self.run.read()
         other = keys_of(found.state.state_details.run_input_keyset) if found.state and found.state.is_paused() else ()
         if _awaiting(found.tags):  # those of another process's wait are put back
             await self.run.set_tags(with_awaits(found.tags, other))
-        if found.state is not None and found.state.type == StateType.PAUSED:
-            return OneWaitError()
-        if found.state is not None and found.state.is_final():
-            return WaitEndedError(f"The flow run has ended ({found.state.name}) and cannot wait.")
+        now = found.state
+        if now is None or now.is_final():
+            raise _ended(now, "before it could wait")
+        if now.type in RESCHEDULED:
+            return Leave(now)
+        if now.type == StateType.PAUSED:
+            raise OneWaitError
         verb = "suspend" if self.spec.suspend else "pause"
         hint = " Only a deployment's own run can be suspended, not a subflow." if self.spec.suspend else ""
-        return RuntimeError(f"The flow run cannot {verb}: {reason or 'Prefect refused it'}{hint}")
+        raise RuntimeError(f"The flow run cannot {verb}: {reason or 'Prefect refused it'}{hint}")
 
     async def _until_left(self, state: State[Any], heard: Hearing, since: datetime) -> Result | None:
         """Return once the run is not in that paused state any more: with what came, or None if nothing did."""
@@ -270,10 +282,7 @@ class Wait:
         now = found.state
         if now is None or now.is_final():
             await self.tidy()
-            # Prefect's engine must not put its own final state over this one: it leaves a run alone that ends so.
-            ended = Abort(f"The flow run ended ({now.name if now else 'no state'}) while it waited.")
-            ended.state = now  # type: ignore[attr-defined]  # read by Prefect's engine
-            raise ended
+            raise _ended(now, "while it waited")
         if now.type in RESCHEDULED or handed_over(now, state):
             return True, Leave(now)
         if now.type != StateType.RUNNING:
@@ -332,6 +341,13 @@ class Wait:
         except UNREACHABLE as error:
             self.log.warning("The reminder was not sent: %s", error)
         self.log.warning("Still waiting for a signal after %g s", self.spec.remind_seconds)
+
+
+def _ended(state: State[Any] | None, when: str) -> Abort:
+    """What ends the flow without a state of its own: Prefect's engine leaves a run alone that ends in `Abort`."""
+    ended = Abort(f"The flow run ended ({state.name if state else 'no state'}) {when}.")
+    ended.state = state  # type: ignore[attr-defined]  # read by Prefect's engine
+    return ended
 
 
 def _awaiting(tags: Sequence[str]) -> bool:

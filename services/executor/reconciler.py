@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, TypeVar
 
@@ -85,13 +85,19 @@ class Reconciler:
         return len(self._finalizing)
 
     async def run(self) -> None:
-        """Compare until cancelled, and give this instance's sign of life; `leave` must follow."""
+        """Compare until cancelled, and give this instance's sign of life; `leave` must follow.
+
+        Nothing that waits for Prefect keeps the sign of life waiting: others would take this instance's runs over.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._repeat(partial(self._redis, partial(self._executions.live, self._instance))))
+            tasks.create_task(self._repeat(self._compare_register))
+            tasks.create_task(self._repeat(self._compare_prefect))
+
+    async def _repeat(self, work: Callable[[], Awaitable[object]]) -> None:
         while True:
             with contextlib.suppress(SluiceError):
-                await self._compare_register()
-                if time.monotonic() - self._asked_prefect_at >= self._lost_seconds:
-                    self._asked_prefect_at = time.monotonic()
-                    await self._compare_prefect()
+                await work()
             await asyncio.sleep(self._lost_seconds / 4)
 
     async def leave(self) -> None:
@@ -120,7 +126,6 @@ class Reconciler:
 
     async def _compare_register(self) -> None:
         running = {run_id: slot.run for run_id, slot in self._pool.slots.running.items() if slot.run is not None}
-        await self._redis(partial(self._executions.live, self._instance))
         register = await self._redis(self._executions.all)
         for run_id in self._without_record.look(running.keys() - {execution.run_id for execution in register}):
             execution = Execution(run_id=run_id, instance=self._instance, since=running[run_id].at)
@@ -147,6 +152,9 @@ class Reconciler:
             self._finalize(taken, message)
 
     async def _compare_prefect(self) -> None:
+        if time.monotonic() - self._asked_prefect_at < self._lost_seconds:
+            return
+        self._asked_prefect_at = time.monotonic()
         need_process = await run_calls.in_process(self._prefect, self._intake.deployment_ids)
         # Read after the runs: a run that was begun in between is in the register.
         known = {*self._pool.slots.running, *await self._redis(self._executions.held_by_anyone)}

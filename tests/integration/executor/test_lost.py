@@ -4,17 +4,20 @@ import asyncio
 import os
 import signal
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
 
 from services.store.runs.executions import ALIVE, RUNNING
 from tests.integration.executor.conftest import Bench, start_elsewhere
+from tests.support.proxy import Proxy
 from tests.support.waiting import eventually, wait_until
 
 SLEEPER = """
 import os, time
 from pathlib import Path
+from urllib.parse import urlsplit
 from prefect import flow
 
 @flow
@@ -29,6 +32,7 @@ def main(out: str, seconds: float):
 LET_GO = """
 import os, time
 from pathlib import Path
+from urllib.parse import urlsplit
 from prefect import flow
 
 @flow
@@ -110,6 +114,38 @@ async def test_a_run_whose_slot_dies_is_found_while_another_slot_lives(bench: Be
     assert (await bench.reach(lives))["state_type"] == "COMPLETED"
     assert await bench.states(lives) == ["Scheduled", "Pending", "Running", "Completed"]
     await eventually(lambda: nothing(redis, bench))
+
+
+async def is_given_again(redis, sign: bytes) -> None:
+    left = await redis.pttl(sign)
+
+    async def longer() -> bool:
+        nonlocal left
+        before, left = left, await redis.pttl(sign)
+        return left > before
+
+    await eventually(longer, what="the sign of life to be given again", within_seconds=20)
+
+
+async def test_an_executor_that_waits_for_prefect_gives_its_sign_of_life(bench: Bench, redis):
+    await bench.deploy(LET_GO)
+    async with Proxy(urlsplit(bench.api.url).port or 0) as proxy:
+        machine = start_elsewhere(bench, url=f"http://127.0.0.1:{proxy.port}/api")
+        try:
+
+            async def asked() -> bool:
+                """For all runs that need a process, as the comparison with Prefect asks."""
+                return any(b"not_any_" in piece and b"CANCELLING" in piece for piece in proxy.heard)
+
+            await eventually(asked, what="the comparison to be made")
+            proxy.swallow()  # this comparison waits for Prefect, or, if it was answered just now, the next one
+            (sign,) = [key async for key in redis.scan_iter(ALIVE + "*")]
+            for _ in range(8):  # each after a quarter of the time between two comparisons
+                await is_given_again(redis, sign)
+        finally:
+            proxy.flow()
+            machine.terminate()
+            await asyncio.to_thread(machine.wait, 20)
 
 
 async def test_the_register_is_empty_and_the_sign_of_life_gone_after_a_good_end(bench: Bench, redis):

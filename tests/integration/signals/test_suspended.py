@@ -9,13 +9,16 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from prefect import get_client
-from prefect.exceptions import Pause
+from prefect.client.schemas.objects import State, StateType
+from prefect.exceptions import Abort, Pause
 from prefect.flow_engine import run_flow
 
 import sluice
+from sluice.own_run import OwnRun
 from tests.integration.signals.conftest import Desk, in_thread, new_key
 from tests.support import waiting_flows as flows
 from tests.support.waiting import eventually
@@ -210,3 +213,25 @@ async def test_plain_suspended_runs_are_rejected_into_cancelled(resumer: Desk, s
     state = await resumer.state(suspending.run_id)
     assert state["type"] == "CANCELLED"
     assert state["message"].startswith("Rejected by ann: no")
+
+
+@pytest.mark.parametrize("suspend", [True, False])
+@pytest.mark.parametrize("state", ["AwaitingRetry", "Cancelled"])
+async def test_a_run_that_is_taken_from_its_process_before_it_can_wait_keeps_its_state(
+    suspending: Suspending, resumer: Desk, monkeypatch: pytest.MonkeyPatch, suspend: bool, state: str
+) -> None:
+    """As by an executor that takes this one for dead, or by hand: the flow has not failed."""
+    enter = OwnRun.pause
+
+    async def enter_too_late(self: OwnRun, *args: Any, **options: Any) -> Any:
+        kind = StateType.SCHEDULED if state == "AwaitingRetry" else StateType.CANCELLED
+        async with get_client() as client:
+            await client.set_flow_run_state(UUID(suspending.run_id), State(type=kind, name=state), force=True)
+        return await enter(self, *args, **options)
+
+    monkeypatch.setattr(OwnRun, "pause", enter_too_late)
+    await suspending.create_of(flows.approving, label=suspending.key, key=suspending.key, options={"suspend": suspend})
+    with pytest.raises(Pause if state == "AwaitingRetry" else Abort):
+        await suspending.attempt()
+    after = await resumer.runs.read(suspending.run_id)
+    assert (after.state_name, list(after.keys)) == (state, [])
