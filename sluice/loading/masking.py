@@ -95,7 +95,7 @@ def masking_of(contract: Contract | None, secret: SecretStr | None = None) -> Ma
 
 def masks_of(contract: Contract | None) -> dict[str, Mask]:
     """By the name of a field: how it is masked."""
-    fields = contract.file_schema.fields if contract is not None and contract.file_schema is not None else ()
+    fields = contract.fields if contract is not None else ()
     return {one.name: one.mask for one in fields if one.mask is not None}
 
 

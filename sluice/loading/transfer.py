@@ -95,7 +95,7 @@ class Transfer:
             bad=bad if bad.count else None,
             columns=columns_told(self.found, schema.names, plan.schema),
             evidence=self.looked_at.rows.evidence,
-            notes=list(self.looked_at.rows.notes),
+            notes=[*self.looked_at.rows.notes, *lacking_columns(plan)],
         )
 
     def _load(self, target: Target, plan: LoadPlan, *, with_rejects: bool) -> TableLoad:
@@ -196,6 +196,12 @@ class Transfer:
         types = iter(schema.types)
         found = [None if one.dropped else next(types) for one in self.found.columns]
         return [None if one.secret else type_ for one, type_ in zip(self.found.columns, found, strict=True)]
+
+
+def lacking_columns(plan: LoadPlan) -> list[str]:
+    """What is to be said of columns that the table has and the file does not."""
+    lacking = [one.name for one in plan.there if one.name not in plan.schema.names]
+    return [f"the file lacks columns that the table has: {lacking}"] if lacking else []
 
 
 def rejected_place(raw: OpenedFile) -> tuple[Path, Path]:

@@ -17,6 +17,7 @@ from sluice.loading.load import BUDGET, LoadRequest, destination, display, look_
 from sluice.loading.reading.source import members
 from sluice.loading.reporting.report import BadRows, bad_rows, columns_told
 from sluice.loading.targets import LoadPlan, open_target
+from sluice.loading.transfer import lacking_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def try_file(
             would_load,
             columns_told(found, looked_at.schema.names, plan.schema if plan is not None else None),
             looked_at.rows.evidence,
-            list(looked_at.rows.notes),
+            [*looked_at.rows.notes, *(lacking_columns(plan) if plan is not None else [])],
         )
 
 

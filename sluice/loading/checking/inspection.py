@@ -56,7 +56,7 @@ class Inspection:
     @property
     def types_known(self) -> bool:
         """Whether it is known what type each column has, whatever the values are that have not been read yet."""
-        return all(one.conversion is not None for one in self.columns)
+        return bool(self.columns) and all(one.conversion is not None for one in self.columns)
 
     def look_ahead(self, rows: FileRows) -> None:
         """Have the first rows settle what they settle for all: whether times are moments or not."""

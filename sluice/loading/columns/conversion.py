@@ -57,10 +57,7 @@ def conversion_of(one: ContractField) -> Conversion | None:  # noqa: PLR0911 - a
 
 
 def to_type(type_: pa.DataType) -> Conversion:  # noqa: PLR0911 - a list of types
-    """What makes values of a table's column of text that no contract gives a meaning: numbers must give it back.
-
-    Raises `ValueError` for a type that text does not become.
-    """
+    """What makes values of a table's column of text that no contract gives a meaning: numbers must give it back."""
     if pa.types.is_string(type_):
         return Conversion(type_, "", lambda texts: (texts, pc.is_valid(texts)), str)
     if pa.types.is_integer(type_):
@@ -77,7 +74,7 @@ def to_type(type_: pa.DataType) -> Conversion:  # noqa: PLR0911 - a list of type
         return timestamps(type_)
     if pa.types.is_time(type_):
         return _TIMES
-    raise ValueError(f"no text becomes {type_}")
+    return Conversion(type_, f"is no value for a column of {type_}", _none_sure(type_), _no_value)
 
 
 def _no_value(text: str) -> Any:
@@ -105,6 +102,11 @@ def _whole_or_none(type_: pa.DataType) -> Callable[[pa.StringArray], tuple[pa.Ar
             return pa.nulls(len(texts), type_), pa.array([False] * len(texts))
 
     return fast
+
+
+def _none_sure(type_: pa.DataType) -> Callable[[pa.StringArray], tuple[pa.Array, pa.BooleanArray]]:
+    """Every value is looked at by itself."""
+    return lambda texts: (pa.nulls(len(texts), type_), pa.array([False] * len(texts)))
 
 
 def _date(text: str) -> date:
@@ -135,7 +137,7 @@ def _time(text: str) -> time:
 _TIMES: Final = Conversion(
     pa.time64("us"),
     "is not a time like 23:59:59",
-    lambda texts: (pa.nulls(len(texts), pa.time64("us")), pa.array([False] * len(texts))),
+    _none_sure(pa.time64("us")),
     _time,
 )
 
@@ -186,7 +188,6 @@ def _json(kind: type) -> Conversion:
             raise ValueError(text)  # noqa: TRY004 - it is a value of the file that is wrong
         return text
 
-    def fast(texts: pa.StringArray) -> tuple[pa.Array, pa.BooleanArray]:
-        return pa.nulls(len(texts), pa.string()), pa.array([False] * len(texts))
-
-    return Conversion(pa.string(), f"is not a JSON {'object' if kind is dict else 'array'}", fast, slow)
+    return Conversion(
+        pa.string(), f"is not a JSON {'object' if kind is dict else 'array'}", _none_sure(pa.string()), slow
+    )

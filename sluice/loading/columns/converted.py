@@ -30,7 +30,7 @@ class Conversion:
     fast: Callable[[pa.StringArray], tuple[pa.Array, pa.BooleanArray]]
     """All values at once, and which of them are sure to be right; the others are null or wrong."""
     slow: Callable[[str], Any]
-    """One value; raises `ValueError` where it is none."""
+    """One value; raises `ValueError` or `OverflowError` where it is none."""
 
     def __call__(self, texts: pa.StringArray) -> Converted:
         values, sure = self.fast(texts)
@@ -42,7 +42,7 @@ class Conversion:
             try:
                 other.append(self.slow(text))
                 bad.append(False)
-            except ValueError:
+            except (ValueError, OverflowError):
                 other.append(None)
                 bad.append(True)
         values = pc.replace_with_mask(values, rest, pa.array(other, self.type))

@@ -187,7 +187,7 @@ def columns_of(names: Sequence[str], contract: Contract | None, *, typed: bool, 
 
 def check_fields(contract: Contract) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """What cannot be in the fields of a contract: where it stands, and what is wrong."""
-    for position, one in enumerate(contract.file_schema.fields if contract.file_schema is not None else ()):
+    for position, one in enumerate(contract.fields):
         if any(one.problems()):
             continue
         try:

@@ -203,10 +203,14 @@ class Contract(DescribedPart):
     file_schema: Annotated[FileSchema | None, Field(alias="schema")] = None
     sluice: LoadRules = LoadRules()
 
+    @property
+    def fields(self) -> tuple[ContractField, ...]:
+        """Of its schema, if it has one."""
+        return self.file_schema.fields if self.file_schema is not None else ()
+
     def field_of(self, column: str) -> ContractField | None:
         """The field of that name."""
-        fields = self.file_schema.fields if self.file_schema else ()
-        return next((one for one in fields if one.name == column), None)
+        return next((one for one in self.fields if one.name == column), None)
 
     def problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """What cannot be, beyond the single keys: where it stands, and what is wrong with what to do about it."""

@@ -64,8 +64,7 @@ def format_of(member: Member, contract: Contract | None = None) -> Format:
         raise RefusedFile(
             f"{member.label} is of no known kind: its name must end in {_endings()} (or that and .gz, .zst, .bz2, .xz)"
         )
-    fields = contract.file_schema.fields if contract is not None and contract.file_schema is not None else ()
-    if found.name == "delimited text" and any(field.width for field in fields):
+    if found.name == "delimited text" and contract is not None and any(field.width for field in contract.fields):
         return next(one for one in FORMATS if one.name == "fixed width")
     return found
 

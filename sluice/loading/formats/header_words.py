@@ -48,7 +48,8 @@ _LATER: Final = re.compile(
 def tells(name: str, values: Sequence[str]) -> bool:
     """Whether a text is a name, or at least made otherwise than all of the values below it."""
     parts = [part.casefold() for part in _PART.findall(unicodedata.normalize("NFC", name))]
-    if _WORDS.intersection(parts) or any(map(_LATER.search, parts)):
+    singular = [part.removesuffix("s") for part in parts]
+    if not _WORDS.isdisjoint(parts + singular) or any(map(_LATER.search, parts)):
         return True
     made = _made(name)
     if _COMPOUND.fullmatch(name):

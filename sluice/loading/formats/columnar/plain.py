@@ -34,7 +34,8 @@ class Looked:
     @property
     def evidence(self) -> dict[str, Any]:
         """For the report of the load."""
-        return {"values that are no number": dict(self.not_numbers)} if self.not_numbers else {}
+        found = dict(+self.not_numbers)
+        return {"values that are no number": found} if found else {}
 
 
 def look(batches: Iterable[pa.RecordBatch], looked: Looked) -> Iterable[pa.RecordBatch]:
@@ -42,15 +43,25 @@ def look(batches: Iterable[pa.RecordBatch], looked: Looked) -> Iterable[pa.Recor
     for batch in batches:
         for number, (name, column) in enumerate(zip(batch.schema.names, batch.columns, strict=True)):
             kind = column.type
-            if pa.types.is_floating(kind):
-                strange = pc.sum(pc.invert(pc.is_finite(column.cast(pa.float64())))).as_py()
-                if strange:
-                    looked.not_numbers[name] += strange
+            if pa.types.is_floating(kind) or pa.types.is_nested(kind):
+                looked.not_numbers.update({name: _strange(column)})
             elif pa.types.is_uint64(kind) and (pc.max(column).as_py() or 0) >= 2**63:
                 looked.huge.add(number)
             elif _is_nanoseconds(kind) and not _fits(column):
                 looked.fine.add(number)
         yield batch
+
+
+def _strange(column: pa.Array) -> int:
+    """How many numbers in it, at any depth, are NaN or infinite."""
+    kind = column.type
+    if pa.types.is_floating(kind):
+        return pc.sum(pc.invert(pc.is_finite(column.cast(pa.float64())))).as_py() or 0
+    if pa.types.is_struct(kind):
+        return sum(map(_strange, column.flatten()))
+    if pa.types.is_map(kind):
+        column = column.cast(pa.list_(pa.struct([("key", kind.key_type), ("value", kind.item_type)])))
+    return _strange(column.flatten()) if pa.types.is_nested(kind) else 0
 
 
 def _is_nanoseconds(kind: pa.DataType) -> bool:
@@ -81,6 +92,8 @@ def _plain(column: pa.Array, number: int, looked: Looked) -> pa.Array:
         per_second = _PER_SECOND[column.type.unit]
         return _each(column.cast(pa.int64()), lambda count: iso_duration(count, per_second))
     if number in looked.fine:
+        if pa.types.is_timestamp(column.type) and column.type.tz:
+            column = column.cast(pa.timestamp("ns", "UTC"))
         return pc.replace_substring(column.cast(pa.string()), " ", "T")
     return column.cast(_type(column.type, huge=number in looked.huge))
 
@@ -104,7 +117,7 @@ def _type(kind: pa.DataType, *, huge: bool) -> pa.DataType:
     if pa.types.is_decimal(kind) and 0 <= kind.scale <= kind.precision <= _MOST_DIGITS:
         return pa.decimal128(kind.precision, kind.scale)
     if pa.types.is_timestamp(kind):
-        return pa.timestamp("us", kind.tz)
+        return pa.timestamp("us", kind.tz and "UTC")
     return next((type_ for is_it, type_ in _TYPES if is_it(kind)), pa.string())
 
 

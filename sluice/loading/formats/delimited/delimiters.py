@@ -139,6 +139,19 @@ def find_delimiter(sample: Sample, ending: str) -> tuple[str, str]:
     return best.delimiter, f"{spelled(best.delimiter)}: {fit}" + (f" (with {others})" if others else "")
 
 
+def check_named(sample: Sample, delimiter: str, why: str) -> None:
+    """Raise `AmbiguousFile` if the header lacks the delimiter that was named, and the text reads well with another."""
+    if sample.records(delimiter).width > 1:
+        return
+    others = [one for one in map(sample.records, CANDIDATES) if one.width > 1 and len(one.records) > 1 and one.perfect]
+    if others:
+        told = "; ".join(reading.shown() for reading in others)
+        raise AmbiguousFile(
+            f"{sample.label}: {why}, and line {sample.first_line} has none: {told}. If that is meant, say so: "
+            f"{_lines_of(others)}; if there is one column, write a contract with that one field in its schema"
+        )
+
+
 def _is_rival(other: TrialReading, best: TrialReading) -> bool:
     """Whether the text could have been meant to be read like that, with some rows that do not fit."""
     few = len(best.records) <= _FEW_ROWS

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from sluice.loading.contracts.contract import Contract
 from sluice.loading.errors import AmbiguousFile, RefusedFile
-from sluice.loading.formats.delimited.delimiters import Sample, find_delimiter, spelled
+from sluice.loading.formats.delimited.delimiters import Sample, check_named, find_delimiter, spelled
 from sluice.loading.formats.headers import check_header
 from sluice.loading.showing import content
 
@@ -90,6 +90,8 @@ def find_dialect(text: str, *, whole: bool, label: str, ending: str, contract: C
         )
     sample = Sample(rest, whole, label, skipped + 1, said.quote_char or '"', said.comment_char)
     delimiter, why = named or _delimiter(sample, ending, contract)
+    if delimiter is not None and (named or said.delimiter) and len(contract.fields) != 1:
+        check_named(sample, delimiter, why)
     dialect = DelimitedDialect(
         delimiter,
         [],
@@ -121,13 +123,13 @@ def _separator_line(text: str, label: str, contract: Contract) -> tuple[int, tup
 def _delimiter(sample: Sample, ending: str, contract: Contract) -> tuple[str | None, str]:
     if contract.dialect.delimiter is not None:
         return contract.dialect.delimiter, f"{spelled(contract.dialect.delimiter)}: named in the contract"
-    if contract.file_schema is not None and len(contract.file_schema.fields) == 1:
+    if len(contract.fields) == 1:
         return None, "none: the contract has one field"
     return find_delimiter(sample, ending)
 
 
 def _with_columns(dialect: DelimitedDialect, sample: Sample, contract: Contract) -> DelimitedDialect:
-    fields = contract.file_schema.fields if contract.file_schema is not None else ()
+    fields = contract.fields
     (first, *rows), lines_read, broken = _first_records(dialect, sample)
     line = sample.first_line
     if contract.dialect.header is False:

@@ -107,7 +107,7 @@ def _filled(cells: Sequence[Any]) -> int:
 
 
 def _names(contract: Contract | None) -> list[str]:
-    return [field.name for field in contract.file_schema.fields] if contract and contract.file_schema else []
+    return [field.name for field in contract.fields] if contract else []
 
 
 def _header(sheet: _Sheet, dialect: FileDialect, named: list[str], label: str) -> tuple[int, list[str]]:

@@ -52,7 +52,7 @@ def read_fixed_width(member: Member, contract: Contract | None) -> Reading:
 
 
 def _places(member: Member, contract: Contract | None) -> list[Place]:
-    fields = contract.file_schema.fields if contract is not None and contract.file_schema is not None else ()
+    fields = contract.fields if contract is not None else ()
     example = "{name: id, width: 8}"
     if not fields:
         raise RefusedFile(

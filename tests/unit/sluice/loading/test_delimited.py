@@ -136,6 +136,16 @@ def test_a_separator_line_that_the_contract_contradicts_is_refused(written: Any)
     assert "line 1 says 'sep=;'" in refusal(written("sep=;\na;b\n1;2\n"), {"dialect": {"delimiter": ","}})
 
 
+def test_a_delimiter_that_the_header_lacks_is_not_taken_where_another_one_fits(written: Any) -> None:
+    message = refusal(written("sep=;\nName,Qty\nAnn,1\n"), kind=AmbiguousFile)
+    assert "';': line 1 says so, and line 2 has none: with ',' it has 2 columns: 'Name', 'Qty'" in message
+    message = refusal(written("Name,Qty\nAnn,1\n"), {"dialect": {"delimiter": ";"}}, kind=AmbiguousFile)
+    assert "';': named in the contract, and line 1 has none" in message
+    one = {"dialect": {"delimiter": ";"}, "schema": {"fields": [{"name": "Name,Qty"}]}}
+    assert table(written("Name,Qty\nAnn,1\n"), one) == (["Name,Qty"], [("Ann,1",)])
+    assert table(written("sep=;\nName\nAnn, Jr\n")) == (["Name"], [("Ann, Jr",)])
+
+
 def test_the_ending_of_the_name_counts_and_not_what_stands_before_it(written: Any) -> None:
     assert table(written("id,price\n1,10\n2,20\n", "prices.tsv.csv"))[0] == ["id", "price"]
     assert table(written("id\ta, b\n1\t2, 3\n", "x.tsv"))[0] == ["id", "a, b"]

@@ -152,6 +152,22 @@ def test_digits_do_not_get_lost_in_a_column_of_integers(orders: Path, database: 
     assert "widen it: ALTER TABLE" in message
 
 
+@pytest.mark.parametrize(
+    ("type_", "value", "said"),
+    [
+        ("INT", "9223372036854775808", "'9223372036854775808' is not an integer of 64 bits, digit for digit"),
+        ("BLOB", "text", "'text' is no value for a column of binary"),
+        ("BLOB", "7", "'7' is no value for a column of binary"),
+    ],
+)
+def test_a_value_that_a_column_cannot_hold_is_refused_in_a_sentence(
+    written: Any, database: Path, type_: str, value: str, said: str
+) -> None:
+    database.parent.mkdir()
+    query(database, f"CREATE TABLE t (id {type_}, n INT)")
+    assert f"x.csv, line 2, column 'id': {said}" in refusal(written("x.csv", f"id,n\n{value},1\n"), database)
+
+
 def test_text_is_not_changed_by_the_affinity_of_a_column(written: Any, database: Path) -> None:
     database.parent.mkdir()
     query(database, "CREATE TABLE strtab(code STRING, amount DECIMAL(18,2))")
@@ -183,6 +199,19 @@ def test_a_file_with_a_header_alone_makes_no_table_and_says_so(written: Any, dat
     assert tables(database) == {"t"}
     load(written("real.csv", "id,name\n1,Ann\n"), database)
     assert "lacks the columns ['x']" in refusal(written("head2.csv", "id,x\n"), database)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "[{}]"])
+def test_a_document_without_values_makes_no_table_and_says_so(written: Any, database: Path, content: str) -> None:
+    report = load(written("x.json", content), database)
+    assert report.message.startswith("x.json has no rows: nothing was loaded into t")
+    assert tables(database) == set()
+
+
+def test_a_file_that_lacks_columns_of_the_table_says_so(written: Any, database: Path) -> None:
+    load(written("x.csv", "id,name,n\n1,Ann,2\n"), database)
+    report = load(written("y.csv", "id\n2\n"), database)
+    assert report.notes == ["the file lacks columns that the table has: ['name', 'n']"]
 
 
 def test_a_single_row_without_header_is_not_lost(written: Any, database: Path) -> None:

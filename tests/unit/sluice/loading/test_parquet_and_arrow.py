@@ -130,6 +130,17 @@ def test_numbers_that_are_none_are_told(tmp_path: Path, name: str) -> None:
     content = pa.table({"x": [1.5, float("nan"), float("inf"), None], "y": [1.0, 2.0, 3.0, 4.0]})
     WRITE[name](tmp_path / name, content)
     assert seen(tmp_path / name)[2].evidence["values that are no number"] == {"x": 2}
+    nan = float("nan")
+    pairs = pa.array([[("k", nan)], None], pa.map_(pa.string(), pa.float64()))
+    nested = {"l": [[nan, 1.0], [nan]], "s": [{"a": [{"b": nan}]}, {"a": None}], "m": pairs, "y": [[1.0], None]}
+    WRITE[name](tmp_path / name, pa.table(nested))
+    assert seen(tmp_path / name)[2].evidence["values that are no number"] == {"l": 2, "s": 1, "m": 1}
+
+
+@EVERY_FORMAT
+def test_moments_of_any_time_zone_are_in_utc(tmp_path: Path, name: str) -> None:
+    WRITE[name](tmp_path / name, pa.table({"at": pa.array([0], pa.timestamp("us", "Europe/Berlin"))}))
+    assert table(tmp_path / name).schema.field("at").type == pa.timestamp("us", "UTC")
 
 
 @EVERY_FORMAT
