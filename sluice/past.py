@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from prefect.client.schemas.objects import State, StateType
+from prefect.exceptions import Abort
 
 from sluice.protocol import entry_of, opened
 from sluice.wait_result import Answer, Expiry, Refusal
@@ -64,3 +65,10 @@ def handed_over(now: State[Any], entered: State[Any]) -> bool:
         and bool(details.pause_reschedule)
         and not entered.state_details.pause_reschedule
     )
+
+
+def ended_with(state: State[Any] | None, when: str) -> Abort:
+    """What ends the flow without a state of its own: Prefect's engine leaves a run alone that ends in `Abort`."""
+    ended = Abort(f"The flow run ended ({state.name if state else 'no state'}) {when}.")
+    ended.state = state  # type: ignore[attr-defined]  # read by Prefect's engine
+    return ended

@@ -15,11 +15,11 @@ from typing import Any, Final
 from uuid import UUID
 
 from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.exceptions import Abort, ObjectNotFound
+from prefect.exceptions import ObjectNotFound
 
 from sluice.hearing import Hearing, hearing
 from sluice.own_run import UNREACHABLE, OwnRun
-from sluice.past import RESCHEDULED, answer_in, ended_by, handed_over, this_attempt, verdicts_in
+from sluice.past import RESCHEDULED, answer_in, ended_by, ended_with, handed_over, this_attempt, verdicts_in
 from sluice.protocol import (
     AWAITS,
     GAVE_UP,
@@ -157,16 +157,14 @@ class Wait:
         self._entry = last + 1
         obsolete = [key for key in inputs if key.endswith(("--form", "--schema", "--description"))]
         if self.spec.suspend:
-            entered = await self._enter(obsolete)
-            if isinstance(entered, Leave):
+            if isinstance(entered := await self._enter(obsolete), Leave):
                 return entered
             state, form = entered
             await self.run.show_form(self._pause, form)
             return Leave(state)
         async with hearing(self.run_id) as heard:
             began = datetime.now(UTC)
-            entered = await self._enter(obsolete)
-            if isinstance(entered, Leave):
+            if isinstance(entered := await self._enter(obsolete), Leave):
                 return entered
             state, form = entered
             heard.watch(state.timestamp)
@@ -218,7 +216,7 @@ class Wait:
             await self.run.set_tags(with_awaits(found.tags, other))
         now = found.state
         if now is None or now.is_final():
-            raise _ended(now, "before it could wait")
+            raise ended_with(now, "before it could wait")
         if now.type in RESCHEDULED:
             return Leave(now)
         if now.type == StateType.PAUSED:
@@ -282,7 +280,7 @@ class Wait:
         now = found.state
         if now is None or now.is_final():
             await self.tidy()
-            raise _ended(now, "while it waited")
+            raise ended_with(now, "while it waited")
         if now.type in RESCHEDULED or handed_over(now, state):
             return True, Leave(now)
         if now.type != StateType.RUNNING:
@@ -341,13 +339,6 @@ class Wait:
         except UNREACHABLE as error:
             self.log.warning("The reminder was not sent: %s", error)
         self.log.warning("Still waiting for a signal after %g s", self.spec.remind_seconds)
-
-
-def _ended(state: State[Any] | None, when: str) -> Abort:
-    """What ends the flow without a state of its own: Prefect's engine leaves a run alone that ends in `Abort`."""
-    ended = Abort(f"The flow run ended ({state.name if state else 'no state'}) {when}.")
-    ended.state = state  # type: ignore[attr-defined]  # read by Prefect's engine
-    return ended
 
 
 def _awaiting(tags: Sequence[str]) -> bool:
