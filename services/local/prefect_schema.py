@@ -23,7 +23,7 @@ SCHEMAS: Final = Path(__file__).parent / "prefect_schemas"
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedDatabase:
     """What Prefect need not do when it starts on a database."""
 
     migrated: bool = False
@@ -32,14 +32,14 @@ class Prepared:
     """It has the types of blocks that the installed Prefect brings."""
 
 
-def prepare(database: Path) -> Prepared:
+def prepare(database: Path) -> PreparedDatabase:
     """Make ``database`` if it is not there; answers in what it is as the installed Prefect wants it.
 
     Where that is not known, Prefect must look itself.
     """
     schema = SCHEMAS / f"{migrations_digest()}.sql"
     if not schema.exists():
-        return Prepared()
+        return PreparedDatabase()
     text = schema.read_text(encoding="utf-8")
     blocks = blocks_file()
     if not database.exists():
@@ -55,7 +55,7 @@ def prepare(database: Path) -> Prepared:
     migrated = bool(revision) and f"VALUES('{revision}')" in text
     # What else is installed brings types of its own, which Prefect registers with its others.
     registered = migrated and mark == _mark(blocks) and not entry_points(group="prefect.collections")
-    return Prepared(migrated, registered)
+    return PreparedDatabase(migrated, registered)
 
 
 def blocks_file() -> Path:

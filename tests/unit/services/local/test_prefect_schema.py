@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from services.local import prefect_schema
-from services.local.prefect_schema import SCHEMAS, Prepared, blocks_file, migrations_digest, prepare
+from services.local.prefect_schema import SCHEMAS, PreparedDatabase, blocks_file, migrations_digest, prepare
 
 
 def told(database: Path, question: str) -> list[tuple]:
@@ -47,10 +47,10 @@ def lines(schema: str) -> list[str]:
 
 def test_a_new_database_is_made_whole_and_a_later_start_finds_it_as_it_should_be(tmp_path: Path) -> None:
     database = tmp_path / "prefect.db"
-    assert prepare(database) == Prepared(migrated=True, registered=True)
+    assert prepare(database) == PreparedDatabase(migrated=True, registered=True)
     assert told(database, "SELECT count(*) FROM flow_run") == [(0,)]
     assert {("slack-webhook",), ("secret",)} <= set(told(database, "SELECT slug FROM block_type"))
-    assert prepare(database) == Prepared(migrated=True, registered=True)
+    assert prepare(database) == PreparedDatabase(migrated=True, registered=True)
     assert list(tmp_path.iterdir()) == [database]
 
 
@@ -63,7 +63,7 @@ def test_a_database_of_another_version_is_left_to_prefect(tmp_path: Path, change
     prepare(database)
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute(change)
-    assert prepare(database) == Prepared()
+    assert prepare(database) == PreparedDatabase()
 
 
 def test_a_database_without_the_types_of_blocks_is_left_to_prefect_to_register_them(tmp_path: Path) -> None:
@@ -71,17 +71,17 @@ def test_a_database_without_the_types_of_blocks_is_left_to_prefect_to_register_t
     prepare(database)
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("PRAGMA user_version = 0")
-    assert prepare(database) == Prepared(migrated=True)
+    assert prepare(database) == PreparedDatabase(migrated=True)
 
 
 def test_types_of_blocks_that_are_installed_beside_prefect_are_for_prefect_to_register(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prefect_schema, "entry_points", lambda group: [group])
-    assert prepare(tmp_path / "prefect.db") == Prepared(migrated=True)
+    assert prepare(tmp_path / "prefect.db") == PreparedDatabase(migrated=True)
 
 
 def test_with_migrations_that_are_not_known_nothing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefect_schema, "migrations_digest", lambda: "0123456789abcdef")
-    assert prepare(tmp_path / "prefect.db") == Prepared()
+    assert prepare(tmp_path / "prefect.db") == PreparedDatabase()
     assert list(tmp_path.iterdir()) == []
