@@ -130,7 +130,7 @@ def _delimiter(sample: Sample, ending: str, contract: Contract) -> tuple[str | N
 
 def _with_columns(dialect: DelimitedDialect, sample: Sample, contract: Contract) -> DelimitedDialect:
     fields = contract.fields
-    (first, *rows), lines_read, broken = _first_records(dialect, sample)
+    (first, *rows), lines_read, unread = _first_records(dialect, sample)
     line = sample.first_line
     if contract.dialect.header is False:
         if fields and len(fields) != len(first):
@@ -143,8 +143,8 @@ def _with_columns(dialect: DelimitedDialect, sample: Sample, contract: Contract)
     told = contract.dialect.header or contract.dialect.header_rows is not None
     if told or {one.name for one in fields} == {name.strip() for name in first}:
         why = f"line {line}: the contract says so"
-    elif broken:
-        why = f"line {line}: the quotation below it is broken"  # which refuses the file when its rows are read
+    elif unread:  # the file is refused for it when its rows are read, or its first row is very long
+        why = f"line {line}: no row below it ends within what is looked at"
     else:
         why = check_header(first, rows, label=sample.label, line=line)
     if contract.dialect.quote_char is None:
@@ -158,10 +158,10 @@ def _with_columns(dialect: DelimitedDialect, sample: Sample, contract: Contract)
 
 
 def _first_records(dialect: DelimitedDialect, sample: Sample) -> tuple[list[list[str]], int, bool]:
-    """The first records that are not empty, at least one; the number of its lines; whether one behind is broken."""
+    """The first records that are not empty, at least one; its number of lines; whether others are there but unread."""
     records: list[list[str]] = []
     lines_read = 0
-    broken = False
+    unread = not sample.whole
     reader = dialect.reader(sample.lines())
     try:
         for record in reader:
@@ -170,14 +170,17 @@ def _first_records(dialect: DelimitedDialect, sample: Sample) -> tuple[list[list
                 lines_read = lines_read or reader.line_num
             if len(records) > _MOST_RECORDS:
                 break
+        else:
+            if not sample.whole:
+                records = records[:1] + records[1:-1]  # the last one may go on
     except csv.Error as error:
         if not records:
             where = f"{sample.label}, line {sample.first_line}"
             raise RefusedFile(f"{where}: {error}; is a quotation mark missing?") from error
-        broken = sample.whole
+        unread = True
     if not records:
         raise RefusedFile(f"{sample.label} has no line with the names of the columns")
-    return records, lines_read, broken
+    return records, lines_read, unread and len(records) == 1
 
 
 def _physical(sample: Sample, dialect: DelimitedDialect, lines_read: int) -> int:

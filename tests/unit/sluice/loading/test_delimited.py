@@ -234,6 +234,11 @@ def test_a_first_line_of_words_is_a_header_where_something_tells_it_from_the_row
     assert "if it is a row, say `header: false`" in found.evidence["header"]
 
 
+def test_a_first_row_that_is_not_seen_to_its_end_says_nothing_of_the_names(written: Any) -> None:
+    assert table(written('x\n"' + "y" * 300_000 + '"\n')) == (["x"], [("y" * 300_000,)])
+    assert table(written("x\n" + "y" * 300_000 + "\n"))[0] == ["x"]
+
+
 def test_names_that_stand_there_again_are_two_files_put_together(written: Any) -> None:
     message = refusal(written("name,n\nAnn,1\nname,n\nBob,2\n"), kind=AmbiguousFile)
     assert "line 1 stands there again further down" in message
