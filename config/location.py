@@ -45,12 +45,20 @@ def locate_project(environ: Mapping[str, str], folder: Path, *, default: Path) -
 
 
 def read_env_file(environ: MutableMapping[str, str], folder: Path, *, default: Path) -> None:
-    """Add to ``environ`` what the file ``.env`` beside the project file sets and it does not; ``default`` has none."""
+    """Add to ``environ`` what the files ``.env.ENVIRONMENT`` and ``.env`` beside the project file set and it does not.
+
+    The former wins over the latter; the environment is ``SLUICE_ENV``, which may stand in ``.env`` too. ``default`` has
+    no such files.
+    """
     place = locate_project(environ, folder, default=default)
-    if place.file != default and place.file.is_file():
-        for name, value in dotenv_values(place.file.parent / ENV_FILE, interpolate=False).items():
-            if value is not None:
-                environ.setdefault(name, value)
+    if place.file == default or not place.file.is_file():
+        return
+    everywhere = dotenv_values(place.file.parent / ENV_FILE, interpolate=False)
+    name = environ.get("SLUICE_ENV") or everywhere.get("SLUICE_ENV") or "development"
+    here = dotenv_values(place.file.parent / f"{ENV_FILE}.{name}", interpolate=False)
+    for variable, value in {**everywhere, **here}.items():
+        if value is not None:
+            environ.setdefault(variable, value)
 
 
 def _beside(file: Path, folder: Path, default: Path) -> ProjectLocation:

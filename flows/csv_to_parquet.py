@@ -100,7 +100,7 @@ def convert(source: Path, target: Path) -> int:
 def csv_to_parquet(path: str, target: str | None = None) -> State[dict[str, Any]]:
     """Convert the CSV file at ``path``, packed or not; ``target`` is by default its name with .parquet beside it.
 
-    An empty field becomes null.
+    An empty field becomes null. Needs a file in a watched folder, or in one of the deployment's ``folders``.
     """
     source = Path(path)
     plain = source.with_suffix("") if source.suffix.lower() in ENDINGS else source

@@ -76,7 +76,10 @@ def load(summaries: list[dict[str, Any]], failed: list[str]) -> str:
     task_runner=ThreadPoolTaskRunner(max_workers=4),  # type: ignore[arg-type] # Prefect's own runner
 )
 def folder_report(folder: str, pattern: str = "*.csv") -> State[list[dict[str, Any]]]:
-    """Report on the CSV files of a folder; one that cannot be read is named and does not hold the others up."""
+    """Report on the CSV files of a folder; one that cannot be read is named and does not hold the others up.
+
+    Needs a folder that the executor may read.
+    """
     paths = extract(folder, pattern)
     futures = transform.map(paths, unmapped(folder))
     wait(futures)

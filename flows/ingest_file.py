@@ -94,6 +94,7 @@ def ingest_file(
     database_schema: str | None = None,
     contract: str | dict[str, Any] | None = None,
     budget: Budget = BUDGET,
+    database_secret: str | None = None,
     masking_secret: str | None = None,
     approve_within_seconds: float = 86_400,
 ) -> State[dict[str, Any]]:
@@ -102,16 +103,23 @@ def ingest_file(
     How the file is read, what its values must be and what happens to bad rows is said by a contract: ``contract`` (a
     YAML file, or its content), or the project's contract whose ``path`` fits the file's name. Without one the types are
     found by looking at every value, and any bad row refuses the file. The table is ``table``, or that of the contract,
-    or is named after the file, and then never one of another flow. The database is any that SQLAlchemy knows, or
-    a folder of Parquet files (``parquet:///FOLDER``); without a URL it is ``SLUICE_DATABASE_URL``, or SQLite in
-    ``data.db`` of ``SLUICE_HOME``. ``budget`` raises or lowers what one file may
-    cost. ``masking_secret`` is the name of a Secret block, with the secret of columns that are masked with ``hmac``;
-    without it that is ``SLUICE_MASKING_SECRET``. A file whose bad rows somebody must approve of waits for that for
+    or is named after the file, and then never one of another flow.
+
+    Needs a database: any that SQLAlchemy knows, or a folder of Parquet files (``parquet:///FOLDER``), by its URL, or by
+    ``database_secret``, the name of a Secret block that holds it; else it is ``SLUICE_DATABASE_URL``, or SQLite in
+    ``data.db`` of ``SLUICE_HOME``. ``budget`` raises or lowers what one file may cost. ``masking_secret`` is the name
+    of a Secret block, with the secret of columns that are masked with ``hmac``; without it that is
+    ``SLUICE_MASKING_SECRET``. A file whose bad rows somebody must approve of waits for that for
     ``approve_within_seconds``.
     """
     file = Path(path)
     home = Path(os.environ.get("SLUICE_HOME", ".sluice")).resolve()
-    url = database_url or os.environ.get("SLUICE_DATABASE_URL") or f"sqlite:///{home / 'data.db'}"
+    secret = secret_of(database_secret)
+    url = (
+        secret.get_secret_value()
+        if secret
+        else database_url or os.environ.get("SLUICE_DATABASE_URL") or f"sqlite:///{home / 'data.db'}"
+    )
     try:
         options = {
             "table": table,
@@ -144,8 +152,13 @@ def contract_of(file: Path, said: str | dict[str, Any] | None) -> Contract | Non
 
 
 def secret_of(block: str | None) -> SecretStr | None:
-    """The value of a Secret block of Prefect."""
-    return None if block is None else SecretStr(str(Secret.load(block).get()))  # type: ignore[union-attr]
+    """The value of a Secret block of Prefect; `ValueError` where there is none of that name."""
+    if block is None:
+        return None
+    try:
+        return SecretStr(str(Secret.load(block).get()))  # type: ignore[union-attr]
+    except ValueError as error:
+        raise ValueError(f"there is no Secret block {block!r}: create it in Prefect, or mend the parameter") from error
 
 
 def ask(file: Path, needed: NeedsApproval, within_seconds: float) -> State[Any] | None:

@@ -60,7 +60,10 @@ def entry(row: dict[str, Any]) -> dict[str, Any]:
 
 @flow(name="load-measurements", flow_run_name=run_name("measurements"))
 def load_measurements(rows: list[dict[str, Any]]) -> State[int]:
-    """Load the data of many events, which a rule with ``batch`` collects, and show what came per sensor."""
+    """Load the data of many events, which a rule with ``batch`` collects, and show what came per sensor.
+
+    Needs a database: ``SLUICE_DATABASE_URL``, or SQLite in ``data.db`` of ``SLUICE_HOME``.
+    """
     store(str(runtime.flow_run.id), rows)
     per_sensor: dict[str, list[float | None]] = {}
     for row in map(entry, rows):

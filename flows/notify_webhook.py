@@ -19,7 +19,11 @@ from tasks.notifying import deliver, environment, webhook, webhook_token
 
 @flow(name="notify-webhook", flow_run_name=run_name("notify: {severity}"))
 def notify_webhook(text: str, severity: Literal["info", "warning", "critical"] = "info") -> State[int | None]:
-    """Send ``text`` to the webhook of this environment; in development without one, only log it."""
+    """Send ``text`` to the webhook of this environment.
+
+    Needs the variable ``webhook_url_<environment>`` and the Secret block ``webhook-token-<environment>``. In
+    development, a text without them is only logged.
+    """
     url = webhook()
     if url is None:
         missing = f"the variable webhook_url_{environment()} is not set"

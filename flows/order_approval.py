@@ -100,7 +100,8 @@ def order_approval(
     """Reserve an order, wait for its approval, then confirm or release it.
 
     The answer comes with the key ``order-<order_id>`` and the input ``{"approved": true}`` (and ``note``). An order
-    that nobody decides on within ``approve_within_seconds`` is released, and its run fails.
+    that nobody decides on within ``approve_within_seconds`` is released, and its run fails. Needs a database:
+    ``SLUICE_DATABASE_URL``, or SQLite in ``data.db`` of ``SLUICE_HOME``.
     """
     order = str(order_id)
     timeline = Timeline(order)

@@ -36,7 +36,7 @@ def paused_loop(
     """Process the items (ten of them by default), waiting for a signal once ``pause_after`` are done.
 
     With ``suspend`` no process is kept while the run waits: it starts again from the top, and passes over the items
-    that it finished before, because their results are kept.
+    that it finished before, because their results are kept. Needs nothing.
     """
     todo = items if items is not None else [f"item {number}" for number in range(1, 11)]
     progress = cast("UUID", create_progress_artifact(0.0, description=f"{len(todo)} items"))

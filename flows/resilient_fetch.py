@@ -72,7 +72,7 @@ def resilient_fetch(
     first_pause_seconds: float = 1.0,
     rest_seconds: float = 60.0,
 ) -> State[dict[str, Any]]:
-    """Fetch ``url`` into the file ``target`` (by default under ``fetched/`` of ``SLUICE_HOME``).
+    """Fetch ``url`` into the file ``target`` (by default under ``fetched/`` of ``SLUICE_HOME``). Needs the network.
 
     Five attempts, with pauses that begin at ``first_pause_seconds``, double, and vary. After three runs in a row that
     gave up on the host, runs fail at once for ``rest_seconds``.

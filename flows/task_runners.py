@@ -38,7 +38,7 @@ def compute(rounds: int) -> int:
     return sum(number * number for number in range(rounds))
 
 
-@flow(name="task-runners-submit")
+@flow(name="task-runners-submit", flow_run_name="{count} tasks: {work}")
 def _submitted(work: str, count: int, size: float) -> None:
     """``submit`` hands a task to the flow's task runner and returns a future at once."""
     futures = [wait_for_network.submit(size) if work == "waits" else compute.submit(int(size)) for _ in range(count)]
@@ -46,7 +46,7 @@ def _submitted(work: str, count: int, size: float) -> None:
         future.result()
 
 
-@flow(name="task-runners-in-order")
+@flow(name="task-runners-in-order", flow_run_name="{count} tasks: {work}")
 def _in_order(work: str, count: int, size: float) -> None:
     """Plain calls: one after the other, easy to follow in a debugger."""
     for _ in range(count):
@@ -56,7 +56,7 @@ def _in_order(work: str, count: int, size: float) -> None:
             compute(int(size))
 
 
-@flow(name="task-runners-async")
+@flow(name="task-runners-async", flow_run_name="{count} tasks: {work}")
 async def _asynchronous(work: str, count: int, size: float) -> None:
     """One thread for many tasks that wait; one that computes holds the others up."""
     if work == "waits":

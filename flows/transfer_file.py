@@ -19,7 +19,8 @@ from tasks.storage import copy_object
 def transfer_file(source: str, target: str, credentials: str | None = None) -> State[dict[str, Any]]:
     """Copy ``source`` to ``target``, each a local path or an address such as ``s3://bucket/key``.
 
-    ``credentials`` names a Secret block with the options of the remote file system as a JSON object:
+    Needs the library of the address (``s3fs`` for S3). ``credentials`` names a Secret block with the options of the
+    remote file system as a JSON object:
     ``{"key": …, "secret": …}`` for S3, and ``"client_kwargs": {"endpoint_url": …}`` for another provider. Nine tries in
     about an hour; the target is read back and compared.
     """

@@ -119,7 +119,8 @@ from pathlib import Path
 
 from prefect.testing.utilities import prefect_test_harness
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "FOLDER"))
+PROJECT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(PROJECT / "FOLDER"), str(PROJECT)]  # the flow, and what it imports from the project
 
 from MODULE import FUNCTION
 

@@ -7,11 +7,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from prefect.blocks.system import Secret
 from prefect.client.orchestration import SyncPrefectClient
 
 import flows.ingest_file as module
@@ -42,6 +44,18 @@ def query(home: Path, sql: str) -> list[tuple[Any, ...]]:
         return database.execute(sql).fetchall()
     finally:
         database.close()
+
+
+def test_the_address_of_the_database_may_be_a_secret(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "cities.csv").write_text("city\nOslo\n")
+    Secret(value=f"sqlite:///{tmp_path / 'kept.db'}").save("address-of-tests", overwrite=True)  # type: ignore[type-var]
+    assert ingest_file(
+        str(tmp_path / "cities.csv"), database_secret="address-of-tests", return_state=True
+    ).is_completed()
+    with closing(sqlite3.connect(tmp_path / "kept.db")) as kept:
+        assert kept.execute("SELECT * FROM cities").fetchall() == [("Oslo",)]
+    missing = ingest_file(str(tmp_path / "cities.csv"), database_secret="not-there", return_state=True)
+    assert "there is no Secret block 'not-there': create it in Prefect" in str(missing.message)
 
 
 def test_a_run_loads_the_file_and_publishes_what_it_did(home: Path, tmp_path: Path, artifacts: Artifacts) -> None:

@@ -13,6 +13,7 @@ from prefect import flow
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import SyncPrefectClient
 
+from flows.ingest_file import ingest_file, load
 from flows.mask_people import mask_people
 from flows.performance_monitor import performance_monitor
 from flows.run_in_container import run_in_container
@@ -98,11 +99,17 @@ def uses_a_secret(url: str) -> None:
 def test_a_secret_is_nowhere_in_what_prefect_keeps(
     prefect: SyncPrefectClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The token is used by a task that fails, whose error, inputs, states and logs Prefect keeps."""
+    """Token and address are used by tasks that fail, whose errors, inputs, states and logs Prefect keeps."""
     Secret(value=PLANTED).save("planted-token", overwrite=True)  # type: ignore[type-var]
     monkeypatch.setattr(deliver, "retries", 0)
     state = uses_a_secret("http://127.0.0.1:9/", return_state=True)
     assert state.is_failed()
+    Secret(value=f"postgresql+psycopg://ada:{PLANTED}@127.0.0.1:9/none").save("planted-url", overwrite=True)  # type: ignore[type-var]
+    monkeypatch.setattr(load, "retries", 0)
+    (tmp_path / "a.csv").write_text("city\nOslo\n", encoding="utf-8")
+    state = ingest_file(str(tmp_path / "a.csv"), database_secret="planted-url", return_state=True)
+    assert state.is_failed()
+    assert "a.csv was not loaded" in str(state.message)
     kept: list[Any] = [
         prefect.request("POST", f"/{kind}/filter", json={"limit": 200}).json()
         for kind in ("flow_runs", "task_runs", "logs", "artifacts", "variables")

@@ -65,6 +65,18 @@ class TestTheEnvFile:
         read_env_file(environ, tmp_path / "mine", default=default)
         assert environ == {"A": "from outside", "B": "quoted $A"}
 
+    def test_has_one_beside_it_for_each_environment_that_wins(self, tmp_path, default):
+        make(tmp_path / "mine")
+        (tmp_path / "mine" / ".env").write_text("A=everywhere\nB=everywhere\nSLUICE_ENV=staging\n")
+        for name in ("staging", "production"):
+            (tmp_path / "mine" / f".env.{name}").write_text(f"A={name}\n")
+        environ: dict[str, str] = {}
+        read_env_file(environ, tmp_path / "mine", default=default)
+        assert environ == {"A": "staging", "B": "everywhere", "SLUICE_ENV": "staging"}
+        environ = {"SLUICE_ENV": "production"}
+        read_env_file(environ, tmp_path / "mine", default=default)
+        assert environ == {"A": "production", "B": "everywhere", "SLUICE_ENV": "production"}
+
     def test_beside_the_default_project_is_somebody_elses(self, tmp_path, default):
         (default.parent / ".env").write_text("A=1\n")
         environ: dict[str, str] = {}
