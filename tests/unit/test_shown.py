@@ -30,7 +30,9 @@ from config.sources import FilesSource
 from events.action import RunDeployment
 from events.dead_letter import DeadLetter
 from events.errors import ConfigError, RejectedEvent
-from services.cli import app, dead, deployments, events, main, output, runs, status_page
+from services.cli import app, dead, events, main, output, runs
+from services.cli.pages import deployments
+from services.cli.pages import status as status_page
 from services.cli.session import run_command
 from services.deployments.plan import PlanStep
 from services.executor.finalizing.finalizer import Finalizer
@@ -184,7 +186,7 @@ def test_every_way_to_print_is_among_the_views() -> None:
 
 
 def test_commands_print_by_no_other_way() -> None:
-    """But for what a shell or a browser reads as it is, and the counts of what is under way."""
+    """But for what a shell, a browser or systemd reads as it is, and the counts of what is under way."""
     found = set()
     for path in Path(output.__file__).parent.rglob("*.py"):
         for function in ast.walk(ast.parse(path.read_text())):
@@ -192,8 +194,8 @@ def test_commands_print_by_no_other_way() -> None:
                 calls = [node.func for node in ast.walk(function) if isinstance(node, ast.Call)]
                 if any(isinstance(call, ast.Name) and call.id == "print" for call in calls):
                     found.add(f"{path.stem}.{function.name}")
-    shell_and_browser = {"installation.env", "installation.ui", "installation.look"}
-    assert found <= shell_and_browser | {"dead._replay_all", "events._progress", "events.tell"}
+    for_programs = {"installation.env", "installation.ui", "installation.look", "service.install"}
+    assert found <= for_programs | {"dead._replay_all", "events._progress", "events.tell"}
 
 
 FORGED = "\nerror: nothing is wrong"
