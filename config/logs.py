@@ -8,13 +8,14 @@ import threading
 import traceback
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, TextIO, cast
-
-import structlog
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from config.settings import LogSettings
 from events.redact import redacted
 from sluice.display import paragraph, visible
+
+if TYPE_CHECKING:
+    import structlog
 
 _OF_LINES = frozenset({"exception", "stack"})
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -22,6 +23,8 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 
 def configure_logging(settings: LogSettings, *, role: str | None = None) -> None:
     """Set up structlog on standard error for this process; ``role`` is bound to every line."""
+    import structlog  # commands that log nothing do without it
+
     as_json = settings.format == "json" or (settings.format == "auto" and not sys.stderr.isatty())
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()

@@ -297,6 +297,7 @@ async def _api(shared: Shared) -> Parts:
             prefect_url=str(settings.prefect_api_url),
             prefect_auth=access.prefect_auth_string,
             expected=settings.expected_roles,
+            metrics=True,
         )
     )
     endpoints = None

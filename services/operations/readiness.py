@@ -88,11 +88,16 @@ def judge(reports: Sequence[Report], *, expected: Sequence[str], problems: Seque
 
 
 async def read_readiness(
-    redis: AsyncRedis | None, *, prefect_url: str | None, prefect_auth: str | None = None, expected: Sequence[str]
+    redis: AsyncRedis | None,
+    *,
+    prefect_url: str | None,
+    prefect_auth: str | None = None,
+    expected: Sequence[str],
+    metrics: bool = False,
 ) -> Readiness:
     """Read the reports and ask the servers; a server that is down is a problem, not an error.
 
-    A server without an address is not asked; the caller adds the problem.
+    A server without an address is not asked; the caller adds the problem. ``metrics`` as `read_reports` has it.
     """
     problems: list[str] = []
     reports: list[dict[str, Any]] | None = None
@@ -100,7 +105,7 @@ async def read_readiness(
         try:
             with translated():
                 await redis.ping()
-            reports = await read_reports(redis)
+            reports = await read_reports(redis, metrics=metrics)
         except (TransientError, Backpressure) as error:
             problems.append(str(error))
     if prefect_url is not None:

@@ -13,7 +13,7 @@ import uvloop
 
 from events.errors import Backpressure, TransientError
 from services.common.garbage_collection import search_seldom
-from services.operations.health import Reporter
+from services.operations.reporter import Reporter
 from services.store.connection import AsyncRedis
 
 log = structlog.get_logger()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from config.settings import Settings
+from events.errors import Backpressure, TransientError
 from events.redact import redacted
 from services.home.access import find_access
 from services.home.home import ui_url
 from services.operations.readiness import Readiness, read_readiness
 from services.store.connection import connect
+from services.store.installation import project_name
 
 
 async def read_status(settings: Settings) -> tuple[Readiness, dict[str, Any]]:
@@ -30,11 +32,16 @@ async def read_status(settings: Settings) -> tuple[Readiness, dict[str, Any]]:
         found = await read_readiness(
             redis, prefect_url=prefect, prefect_auth=access.prefect_auth_string, expected=settings.expected_roles
         )
+        project = None
+        if redis is not None:
+            with suppress(TransientError, Backpressure):  # it is among the problems
+                project = await project_name(redis)
     if redis_url is None or prefect is None:
         nothing = f"nothing runs on {settings.home}: start `sluice up`"
         found = replace(found, problems=(nothing, *found.problems))
     return found, {
         "ready": found.ready,
+        "project": project,
         "problems": list(found.problems),
         "at": datetime.now(UTC).isoformat(),
         "prefect_api": redacted(prefect) if prefect else None,

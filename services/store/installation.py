@@ -34,21 +34,32 @@ async def claim_project_name(redis: AsyncRedis, name: str | None, folder: str) -
     await check_project_name(redis, name)
 
 
+async def project_name(redis: AsyncRedis) -> str | None:
+    """The name of the project that is kept here, if it has one. Raises `TransientError`."""
+    held = await _held(redis)
+    return held[0] if held else None
+
+
 async def check_project_name(redis: AsyncRedis, name: str | None) -> None:
     """Raise `ConfigError` where this Redis holds a project of another name, and `TransientError`."""
+    held = await _held(redis)
+    if held is not None and held[0] != name:
+        raise ConfigError(
+            f"this Redis holds the project {held[0]!r} ({held[1]}), and this one is {name or 'without a name'}: if it "
+            f"is the same, write `name: {held[0]}` into sluice.yaml, else give it another database of this Redis, as "
+            "in SLUICE_REDIS_URL=redis://…/1"
+        )
+
+
+async def _held(redis: AsyncRedis) -> tuple[str, str] | None:
+    """Name and folder of the project."""
     with translated():
         found = await redis.get(PROJECT)
     if not isinstance(found, bytes):
-        return
+        return None
     with reading(PROJECT):
         holder = is_object(found)
-        held, folder = str(holder["name"]), str(holder["folder"])
-    if held != name:
-        raise ConfigError(
-            f"this Redis holds the project {held!r} ({folder}), and this one is {name or 'without a name'}: if it is "
-            f"the same, write `name: {held}` into sluice.yaml, else give it another database of this Redis, as in "
-            "SLUICE_REDIS_URL=redis://…/1"
-        )
+        return str(holder["name"]), str(holder["folder"])
 
 
 KEYS: Final = (

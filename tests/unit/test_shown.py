@@ -111,7 +111,7 @@ def status() -> None:
         "router": {"held": [{"rule": HOSTILE}]},
     }
     role = {"instances": [{"parts": parts}], "ready": False, "why": HOSTILE, "degraded": [HOSTILE]}
-    found = dict.fromkeys(("ready", "prefect_ui", "redis", "api", "home"), HOSTILE)
+    found = dict.fromkeys(("ready", "project", "prefect_ui", "redis", "api", "home"), HOSTILE)
     status_page.show_status({**found, "roles": {HOSTILE: role}, "problems": [HOSTILE]})
 
 

@@ -9,7 +9,7 @@ from services.cli.output import say, show_fields, show_rows, show_title
 
 def show_status(found: dict[str, Any]) -> None:
     """The installation, its roles, and what their parts have to tell."""
-    show_fields({name: found[name] for name in ("ready", "prefect_ui", "redis", "api", "home")})
+    show_fields({name: found[name] for name in ("ready", "project", "prefect_ui", "redis", "api", "home")})
     roles = [
         {
             "role": name,

@@ -340,6 +340,8 @@ async def test_a_redis_that_holds_another_project_is_refused(project: Project, v
     role = command("run", "listeners", env={**env, "PREFECT_API_URL": project.api.url})
     assert role.returncode == 2, role.stderr
     assert "this Redis holds the project 'orders'" in role.stderr
+    status = command("status", "--json", env={**env, "PREFECT_API_URL": project.api.url})
+    assert json.loads(status.stdout)["project"] == "orders"
 
 
 async def test_projects_with_different_names_do_not_take_over_each_others_flows(

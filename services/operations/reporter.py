@@ -1,0 +1,92 @@
+"""Reports a role instance to Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+from prometheus_client import generate_latest
+
+from events.errors import Backpressure, TransientError
+from services.common.metrics import REGISTRY
+from services.operations.health import REMEMBERED_SECONDS, REPORTS
+from services.store.connection import AsyncRedis, translated
+
+INTERVAL_SECONDS: Final = 2.0
+STARTING_SECONDS: Final = 0.1
+STARTING_LIMIT_SECONDS: Final = 10.0
+"""How often, and for how long, a new instance that is not ready reports: whoever starts it waits for that."""
+
+log = structlog.get_logger()
+
+Status = Callable[[], Mapping[str, Any]]
+
+
+class Reporter:
+    """Reports one role instance, from the statuses of its parts, every two seconds; more often while it starts.
+
+    A part's status is a JSON mapping. Its ``ready`` (default true) must hold for the role to be ready; with
+    ``degraded`` (a sentence) the role is ready but says what is wrong.
+    """
+
+    def __init__(self, *, role: str, redis: AsyncRedis, parts: Mapping[str, Status]) -> None:
+        self._redis = redis
+        self._parts = parts
+        self._role = role
+        self._started = datetime.now(UTC).isoformat()
+        self.instance = f"{socket.gethostname()}-{os.getpid()}"
+
+    @property
+    def key(self) -> str:
+        """The report's key."""
+        return f"{REPORTS}{self._role}:{self.instance}"
+
+    def report(self) -> dict[str, Any]:
+        """Return the role's present state; a part whose status raises is not ready."""
+        parts = {name: _told(status) for name, status in self._parts.items()}
+        degraded = [f"{name}: {part['degraded']}" for name, part in parts.items() if part.get("degraded")]
+        return {
+            "role": self._role,
+            "instance": self.instance,
+            "pid": os.getpid(),
+            "started": self._started,
+            "ready": all(part.get("ready", True) for part in parts.values()),
+            "degraded": degraded,
+            "parts": parts,
+            "metrics": generate_latest(REGISTRY).decode(),
+            "at": time.time(),
+        }
+
+    async def run(self) -> None:
+        """Report until cancelled; retries while Redis is unreachable."""
+        began = time.monotonic()
+        while True:
+            report = self.report()
+            try:
+                with translated():
+                    await self._redis.set(self.key, json.dumps(report), ex=REMEMBERED_SECONDS)
+            except (TransientError, Backpressure) as error:
+                log.debug("status not reported", error=str(error))
+            starting = not report["ready"] and time.monotonic() - began < STARTING_LIMIT_SECONDS
+            await asyncio.sleep(STARTING_SECONDS if starting else INTERVAL_SECONDS)
+
+    async def say_goodbye(self) -> None:
+        """Delete the report: the instance was stopped, and does not count as silent."""
+        with translated():
+            await asyncio.wait_for(self._redis.delete(self.key), 1)
+
+
+def _told(status: Status) -> dict[str, Any]:
+    try:
+        told: dict[str, Any] = json.loads(json.dumps(dict(status())))
+    except Exception as error:
+        log.exception("the status of a part failed")
+        return {"ready": False, "degraded": f"its state cannot be told: {type(error).__name__} {error}"}
+    return told
