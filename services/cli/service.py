@@ -29,7 +29,8 @@ def install(
     try:
         settings = load_settings()
         if only_print:
-            print(unit_text(settings, user=user), end="")
+            for line in unit_text(settings, user=user).splitlines():
+                show_line(line)
             return
         show_line(str(install_unit(settings, user=user)))
         name = unit_name(settings)
