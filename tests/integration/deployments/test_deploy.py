@@ -479,3 +479,27 @@ async def test_rules_are_held_against_what_will_be_registered(
     answer = command("deploy", env=env)
     assert answer.returncode == 2, answer.stderr
     assert "load-of-tests/default takes no parameter 'sise' — did you mean `size`?" in answer.stderr
+
+
+async def test_a_work_pool_that_is_not_there_is_an_error_of_check_and_a_warning_of_deploy(
+    api: PrefectApi, redis: AsyncRedis, valkey_url: str, tmp_path: Path
+):
+    mark = f"pool-{uuid.uuid4().hex[:8]}"
+    (tmp_path / "flows").mkdir()
+    pooled = FLOW.format(name=f"{mark}-pooled") + f"DEPLOYMENT = {{'work_pool': '{mark}'}}\n"
+    (tmp_path / "flows" / "pooled.py").write_text(pooled, encoding="utf-8")
+    (tmp_path / "flows" / "plain.py").write_text(FLOW.format(name=f"{mark}-plain"), encoding="utf-8")
+    (tmp_path / "sluice.yaml").write_text("endpoints: web:router\n", encoding="utf-8")
+    (tmp_path / "web.py").write_text("import os\nos.nothing\n", encoding="utf-8")
+    env = {"SLUICE_REDIS_URL": valkey_url, "PREFECT_API_URL": api.url, "SLUICE_CONFIG": str(tmp_path / "sluice.yaml")}
+    missing = f"{tmp_path}/flows/pooled.py:5: DEPLOYMENT.work_pool: Prefect has no work pool '{mark}' — "
+    checked = command("check", env=env)
+    assert checked.returncode == 2, checked.stderr
+    assert f"error: {missing}" in checked.stderr
+    assert f"error: {tmp_path}/sluice.yaml:1: endpoints: web:router: {tmp_path}/web.py, line 2: Attr" in checked.stderr
+    (tmp_path / "sluice.yaml").write_text("rules: []\n", encoding="utf-8")
+    done = command("deploy", env=env)
+    assert done.returncode == 0, done.stderr
+    assert f"warning: {missing}" in done.stderr
+    assert f"created    {mark}-plain/default" in done.stdout
+    assert f"left       {mark}-pooled/default" in done.stdout
