@@ -74,7 +74,9 @@ class _Cancellable(redis.asyncio.connection.AbstractConnection):
     """Ends with the task that uses it.
 
     redis-py sends through ``asyncio.wait_for``, which in Python 3.11 swallows a cancellation that comes just as the
-    sending is done or has failed: a task in a loop of commands would never end.
+    sending is done or has failed: a task in a loop of commands would never end. And on uvloop, sending on a connection
+    that its peer has reset raises `RuntimeError` where asyncio's own loop raises `OSError`: redis-py would not connect
+    again, and the role would end.
     """
 
     @override
@@ -86,6 +88,8 @@ class _Cancellable(redis.asyncio.connection.AbstractConnection):
         except Exception as error:
             if task and task.cancelling() > told:
                 raise asyncio.CancelledError from error
+            if isinstance(error, RuntimeError):
+                raise redis.exceptions.ConnectionError(str(error)) from error
             raise
         if task and task.cancelling() > told:
             await self.disconnect(nowait=True)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterable
+from urllib.parse import urlsplit
 
 import pytest
+import uvloop
 from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError
 
-from services.store.connection import AsyncRedis
+from config.settings import RedisSettings
+from services.store.connection import AsyncRedis, connect
+from tests.support.proxy import Proxy
 
 
 async def test_a_task_in_a_loop_of_commands_ends_at_the_first_cancellation(redis: AsyncRedis) -> None:
@@ -61,3 +66,33 @@ async def test_a_task_whose_sending_fails_just_as_it_is_cancelled_ends(
     _, late = await asyncio.wait({task}, timeout=2)
     task.cancel()
     assert not late
+
+
+def test_a_command_on_a_connection_that_was_reset_is_sent_again_on_the_loop_of_the_roles(valkey_url: str) -> None:
+    """uvloop says of such a connection what asyncio's loop does not: a `RuntimeError`."""
+
+    async def work() -> None:
+        async with (
+            Proxy(urlsplit(valkey_url).port or 0) as proxy,
+            connect(f"redis://127.0.0.1:{proxy.port}/0", RedisSettings()) as client,
+        ):
+            commands = [client.client(), client]
+            for one in commands:
+                await one.ping()
+            subscriber = client.pubsub()
+            await subscriber.subscribe("test:channel")
+            held = await client.connection_pool.get_connection()
+            await held.send_command("PING")
+            await held.read_response()
+            assert proxy.cut()
+            await asyncio.sleep(0.05)  # the loop hears of it
+            with pytest.raises((RedisError, OSError)):
+                await held.send_command("PING")
+            for one in commands:
+                assert await one.ping()
+            await subscriber.subscribe("test:other")
+            await subscriber.aclose()
+            await commands[0].aclose()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work())
