@@ -110,6 +110,7 @@ class Installation:
         """The first answer of ``probe`` that is true; raises `Failed` naming ``what`` when none comes."""
         deadline = time.monotonic() + within_seconds
         while True:
+            asked = time.monotonic()
             answer = probe()
             if answer:
                 return answer
@@ -117,7 +118,8 @@ class Installation:
                 raise Failed(f"{what}: the service ended with code {self.process.returncode}; {self.tail()}")
             if time.monotonic() > deadline:
                 raise Failed(f"{what}: did not happen within {within_seconds:.0f} s; {self.tail()}")
-            time.sleep(pause_seconds)
+            # As long a pause as the answer took: what is waited for needs the processor, too.
+            time.sleep(max(pause_seconds, time.monotonic() - asked))
 
     def sluice(
         self, *arguments: str, check: bool = True, within_seconds: float = STEP_SECONDS

@@ -166,8 +166,8 @@ def test_personal_data_is_nowhere_but_in_the_file_itself(installation: Installat
         run = run_named(installation, "ingest-file", name)
         if on_bad_rows == "approve":
             paused(installation, "ingest-file", run["id"])
-            key = f"load-{name}-{run['id'][:8]}"
-            installation.sluice("signals", "send", "--key", key, "--input", '{"approved": true}')
+            answer = {"key": f"load-{name}-{run['id'][:8]}", "input": {"approved": True}}
+            installation.redis.xadd("sluice.resume", {"event": json.dumps(answer)})
         end = ended(installation, "ingest-file", run["id"])
         assert end["type"] == ("FAILED" if on_bad_rows == "refuse" else "COMPLETED"), (name, end["message"])
         put_away = inbox / ("failed" if on_bad_rows == "refuse" else "done") / name
@@ -176,7 +176,8 @@ def test_personal_data_is_nowhere_but_in_the_file_itself(installation: Installat
         if on_bad_rows == "quarantine":
             (found,) = query(installation, f"SELECT mail, phone, iban, length(tax) FROM people_{ending}")[:1]
             assert found == ("***@example.org", "+49 *** 21", "***2051", 64)
-        look_everywhere(installation, inbox, run["id"])
+        if ending == "csv":  # of every kind of file, the logs, artifacts and states are in Prefect's database
+            look_everywhere(installation, inbox, run["id"])
     places = look_everywhere(installation, inbox, None)
     assert {"rejected", "failed", "redis", "data.db", "prefect.db"} <= places
 

@@ -27,6 +27,7 @@ from tests.support.faults_roles import Role
 from tests.support.prefects import start_migrated
 from tests.support.proxy import Proxy
 from tests.support.valkeys import OwnValkey
+from tests.support.waiting import eventually
 
 FLOW = "fault"
 DEPLOYMENTS = ("every", "third", "file")
@@ -197,13 +198,30 @@ class Installation:
         """The roles of which a process has ended, with its exit code."""
         return [f"{role.name}: {code}" for role in self._roles for code in role.ends]
 
-    async def ready(self) -> bool:
-        """Whether the API says that events will be handled and takes some itself."""
-        with contextlib.suppress(httpx.HTTPError):
-            async with httpx.AsyncClient() as client:
-                answer = await client.get(f"http://127.0.0.1:{self.api_port}/health/ready", timeout=2)
+    def failed_roles(self) -> list[str]:
+        """The roles of which a process has ended by a fault of its own, not because it was told to or killed."""
+        told = {0, -signal.SIGTERM, -signal.SIGKILL}
+        return [f"{role.name} ended with {code}" for role in self._roles for code in role.ends if code not in told]
+
+    async def becomes_ready(self, within_seconds: float) -> None:
+        """Return once the API says that events will be handled and takes some itself."""
+        said = ""
+
+        async def ready() -> bool:
+            nonlocal said
+            try:
+                async with httpx.AsyncClient() as client:
+                    answer = await client.get(f"http://127.0.0.1:{self.api_port}/health/ready", timeout=10)
+            except httpx.HTTPError as error:
+                said = repr(error)
+                return False
+            said = answer.text
             return answer.is_success
-        return False
+
+        try:
+            await eventually(ready, within_seconds=within_seconds)
+        except AssertionError as error:
+            raise AssertionError(f"not ready after {within_seconds:g} s: {said}") from error
 
     async def hurt(self, rng: random.Random) -> None:
         """Do one thing, and undo it where it would last."""

@@ -3,8 +3,10 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 
@@ -82,6 +84,14 @@ async def test_mixed_runs_find_what_they_would_under_prefects_runner(bench: Benc
 @pytest.mark.timeout(3600)
 async def test_five_hundred_mixed_runs_find_what_they_would_under_prefects_runner(bench: Bench):
     await compare(bench, MANY, tuple(KINDS))
+
+
+@pytest.fixture(autouse=True)
+def _interruptible() -> Iterator[None]:
+    """A shell starts what it runs in the background without SIGINT, and Prefect's runner hands that on."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 async def compare(bench: Bench, count: int, of_kinds: tuple[str, ...]) -> None:

@@ -28,7 +28,7 @@ from tests.support.faults import Installation
 from tests.support.faults_answers import Answers
 from tests.support.faults_check import Verdict, judge
 from tests.support.faults_load import Load
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_SECONDS
 
 Say = Callable[[str], None]
 
@@ -86,7 +86,7 @@ async def _play(
     say(f"seed {seed} (FAULTS_SEED={seed}), logs in {directory}")
     rng = random.Random(seed)
     async with Installation(directory) as installation:
-        await eventually(installation.ready, what="the installation's readiness")
+        await installation.becomes_ready(PATIENCE_SECONDS)
         load = Load(installation, random.Random(seed + 1))
         started = time.monotonic()
         publishing = asyncio.create_task(load.run(pause_seconds=pause_seconds))
@@ -101,7 +101,7 @@ async def _play(
         publishing.cancel()
         await asyncio.gather(publishing, return_exceptions=True)
         hurt_for = time.monotonic() - started
-        await eventually(installation.ready, what="readiness after the faults")
+        await installation.becomes_ready(settle_seconds)
         await load.calm(5)
         calm = time.monotonic()
         verdict = await _settled(installation, load, settle_seconds)
@@ -113,6 +113,7 @@ async def _play(
         await answers.aclose()
         reports = await read_reports(installation.redis)
         (directory / "reports.json").write_text(json.dumps(reports, indent=1))
+        assert not installation.failed_roles(), f"logs in {directory}"
         assert not verdict.wrong, "\n".join([f"seed {seed}, logs in {directory}", *verdict.wrong[:20]])
 
 

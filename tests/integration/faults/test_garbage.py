@@ -36,7 +36,7 @@ from tests.support.faults import Installation
 from tests.support.faults_answers import Answers
 from tests.support.faults_check import Verdict, judge
 from tests.support.faults_load import Load
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 Say = Callable[[str], None]
 
@@ -71,7 +71,7 @@ async def _play(directory: Path, seed: int, capsys: pytest.CaptureFixture[str], 
         sys.stdout.write(f"\nseed {seed} (GARBAGE_SEED={seed}), logs in {directory}\n")
     rng = random.Random(seed)
     async with Installation(directory) as installation:
-        await eventually(installation.ready, what="the installation's readiness")
+        await installation.becomes_ready(PATIENCE_SECONDS)
         # Before there is anything to lose, even the keys that are there are replaced by others of the same name.
         for key in KEYS:
             for name in garbage.names_of(key, rng, ["evil"]):
@@ -81,7 +81,7 @@ async def _play(directory: Path, seed: int, capsys: pytest.CaptureFixture[str], 
                         installation.redis, name, rng.choice([kind for kind in garbage.TYPES if kind != key.kind]), rng
                     )
         await eventually(lambda: _clean(installation), what="every key of another type was set aside")
-        await eventually(installation.ready, what="readiness with new keys")
+        await installation.becomes_ready(PATIENCE_SECONDS)
         await installation.redis.set("rq:suspended", 1)  # RQ's own way to stop all its workers
         load = Load(installation, random.Random(seed + 1))
         publishing = asyncio.create_task(load.run(pause_seconds=0.1))
