@@ -12,6 +12,7 @@ from pydantic import (
     AfterValidator,
     AnyHttpUrl,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -22,7 +23,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from config.location import locate_project
-from config.variables import PREFIX, prefect_address, redis_address, variable_problems
+from config.variables import PREFIX, prefect_address, redis_address, variable_problems, web_address
 from config.yaml_file import read_yaml
 from events.errors import ConfigError
 from events.redact import redacted
@@ -270,8 +271,8 @@ class Settings(BaseSettings):
     """Names beside loopback's under which browsers and HTTP clients reach this installation, as behind a proxy."""
     open: bool = False
     """Start everything without passwords: in development only, and on loopback only."""
-    prefect_api_url: Annotated[AnyHttpUrl, AfterValidator(prefect_address)] | None = Field(
-        default=None, validation_alias="PREFECT_API_URL"
+    prefect_api_url: Annotated[AnyHttpUrl, BeforeValidator(web_address), AfterValidator(prefect_address)] | None = (
+        Field(default=None, validation_alias="PREFECT_API_URL")
     )
     """Unset: ``sluice up`` starts an embedded Prefect server."""
     database_url: str | None = None

@@ -42,6 +42,13 @@ def redis_address(url: str) -> str:
     return url
 
 
+def web_address(url: object) -> object:
+    """``url`` if it begins as one of a web server does; raises `ValueError`."""
+    if isinstance(url, str) and "://" not in url:
+        raise ValueError(f"it must begin with http:// or https:// — such as http://{redacted(url)}")
+    return url
+
+
 def prefect_address(url: AnyHttpUrl) -> AnyHttpUrl:
     """``url`` if it can be that of an API of Prefect, which lies below ``/api``; raises `ValueError`."""
     if "api" not in (url.path or "").split("/"):

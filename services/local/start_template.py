@@ -117,6 +117,7 @@ class StartTemplate:
         sys.stdout.flush()
         sys.stderr.flush()
         supervisor = os.getpid()
+        gc.freeze()
         pid = os.fork()
         if pid == 0:
             ours.close()

@@ -32,8 +32,10 @@ def postgresql() -> Iterator[str]:
         options = f"-p {port} -k {directory} -c listen_addresses=127.0.0.1 -c fsync=off"
         control = (tools["pg_ctl"], "-D", data)
         call(*control, "-o", options, "-l", str(directory / "log"), "-w", "start")
-        yield f"postgresql+psycopg://sluice@127.0.0.1:{port}/postgres"
-        call(*control, "-m", "immediate", "stop")
+        try:
+            yield f"postgresql+psycopg://sluice@127.0.0.1:{port}/postgres"
+        finally:
+            call(*control, "-m", "immediate", "stop")
 
 
 @contextmanager
