@@ -41,7 +41,7 @@ _STOP_SECONDS: Final = 3.0
 _OF_ONE_CONNECTION: Final = frozenset(
     (b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"proxy-connection")
 )
-_OURS: Final = _OF_ONE_CONNECTION | {b"authorization", b"content-length", b"x-forwarded-for"}
+_OURS: Final = _OF_ONE_CONNECTION | {b"authorization", b"content-length", b"x-forwarded-for", b"x-forwarded-proto"}
 """What the project's code is not told: the token is Sluice's, and the rest is said anew."""
 
 

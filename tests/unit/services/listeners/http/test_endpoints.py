@@ -55,6 +55,7 @@ def broken() -> None:
 def pid() -> int:
     return os.getpid()
 """
+CLAIMED = {"x-given": "by caller", "x-forwarded-for": "10.0.0.1", "x-forwarded-proto": "https"}
 TOKEN = {"authorization": "Bearer secret"}
 
 
@@ -87,7 +88,7 @@ async def test_own_routes_are_reached_behind_token_and_limits(redis: AsyncRedis,
         assert "POST /endpoints/orders/{order_id}" in endpoints.status()["endpoints"]
         assert (await client.post("/endpoints/orders/7", content=b"x")).status_code == 401
         answer = await client.post(
-            "/endpoints/orders/a%2Fb/c?note=%C3%A4&x=1", content=b"eggs", headers={**TOKEN, "x-given": "by caller"}
+            "/endpoints/orders/a%2Fb/c?note=%C3%A4&x=1", content=b"eggs", headers={**TOKEN, **CLAIMED}
         )
         assert (answer.status_code, answer.headers["x-own"]) == (200, "yes")
         assert answer.json() == {
