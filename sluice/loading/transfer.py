@@ -74,6 +74,8 @@ class Transfer:
         if self.found.bad:
             self._check_bad()
         schema = self.looked_at.schema
+        if self.found.columns and not schema.names:
+            raise RefusedFile(f"{self.looked_at.rows.label}: the contract drops all of its columns")
         plan = target.plan(self.to, schema)
         if plan.misfits and self.to.wider_types == "refuse":
             schema = self._as_there(plan, schema)
@@ -105,7 +107,7 @@ class Transfer:
                 masked = [one.secret for one in self.found.columns]
                 folder, inner = rejected_place(self.raw)
                 rejects = stack.enter_context(RejectedRows(folder, inner, self.looked_at.rows.columns, masked))
-            load = stack.enter_context(target.load(self.to, plan.schema, self.version, unit=self.looked_at.rows.unit))
+            load = stack.enter_context(target.load(self.to, plan, self.version, unit=self.looked_at.rows.unit))
             if self.looked_at.read:
                 self._write(load, plan, rejects)
             else:

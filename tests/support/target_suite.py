@@ -47,7 +47,7 @@ def put(
             [values.cast(field.type) for values, field in zip(rows.columns, plan.schema, strict=True)],
             schema=plan.schema,
         )
-        with target.load(where, plan.schema, version(number)) as load:
+        with target.load(where, plan, version(number)) as load:
             if cast.num_rows:
                 load.write(cast, (lambda: pa.array(lines, pa.int64())) if lines else None)
             if fails:

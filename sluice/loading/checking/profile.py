@@ -35,7 +35,7 @@ class ColumnProfile:
         if self._secret:
             return
         if pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_temporal(values.type):
-            ends = pc.min_max(values).as_py()
+            ends = _ends(values)
             self._least = min((one for one in (self._least, ends["min"]) if one is not None), default=None)
             self._most = max((one for one in (self._most, ends["max"]) if one is not None), default=None)
         if self._counts is not None and self._sampled < SAMPLED_ROWS and not pa.types.is_nested(values.type):
@@ -56,6 +56,14 @@ class ColumnProfile:
         if most and most[0]["counts"] > 1:
             found["top"] = {visible(str(one["values"]), 40): one["counts"] for one in most}
         return found
+
+
+def _ends(values: pa.Array) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = pc.min_max(values).as_py()
+    except (OverflowError, ValueError):  # times beyond those of Python
+        return {"min": None, "max": None}
+    return found
 
 
 def _most(counts: pa.Table) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from sluice.display import visible
 from sluice.loading.columns.conversion import conversion_of, timestamps
+from sluice.loading.columns.converted import as_text
 from sluice.loading.contracts.contract import Constraints, ContractField
 
 Found = tuple[pa.BooleanArray, str]
@@ -45,7 +46,8 @@ class FieldChecks:
         for name, words, limit in self._bounds:
             yield getattr(pc, name)(values, limit), f"is {words} {limit.as_py()}"
         if self._enum is not None:
-            known = pc.or_(pc.is_in(values, self._enum), pc.is_null(values))
+            comparable = values if values.type == self._enum.type else as_text(values)
+            known = pc.or_(pc.is_in(comparable, self._enum), pc.is_null(values))
             shown = ", ".join(visible(str(value), 40) for value in self._enum.to_pylist()[:_SHOWN])
             more = ", …" if len(self._enum) > _SHOWN else ""
             yield pc.invert(known), f"is none of {shown}{more}"

@@ -99,14 +99,14 @@ def _whole_or_none(type_: pa.DataType) -> Callable[[pa.StringArray], tuple[pa.Ar
         try:
             return pc.cast(texts, type_), pc.is_valid(texts)
         except pa.ArrowInvalid:
-            return pa.nulls(len(texts), type_), pa.array([False] * len(texts))
+            return pa.nulls(len(texts), type_), pa.array([False] * len(texts), pa.bool_())
 
     return fast
 
 
 def _none_sure(type_: pa.DataType) -> Callable[[pa.StringArray], tuple[pa.Array, pa.BooleanArray]]:
     """Every value is looked at by itself."""
-    return lambda texts: (pa.nulls(len(texts), type_), pa.array([False] * len(texts)))
+    return lambda texts: (pa.nulls(len(texts), type_), pa.array([False] * len(texts), pa.bool_()))
 
 
 def _date(text: str) -> date:
@@ -155,7 +155,7 @@ def _patterned(one: ContractField, type_: pa.DataType) -> Conversion:
         return take(datetime.strptime(text, pattern))  # noqa: DTZ007 - the pattern says whether there is an offset
 
     def fast(texts: pa.StringArray) -> tuple[pa.Array, pa.BooleanArray]:
-        unsure = pa.nulls(len(texts), type_), pa.array([False] * len(texts))
+        unsure = pa.nulls(len(texts), type_), pa.array([False] * len(texts), pa.bool_())
         if one.type == "time" or "%z" in pattern or "%f" in pattern:
             return unsure
         found = pc.strptime(texts, format=pattern, unit="us", error_is_null=True)

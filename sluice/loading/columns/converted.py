@@ -50,3 +50,10 @@ class Conversion:
             return Converted(values)
         no = pa.array([False] * len(texts))
         return Converted(values, pc.replace_with_mask(no, rest, pa.array(bad)), self.reason)
+
+
+def as_text(values: pa.Array) -> pa.StringArray:
+    """Values as text, one by one."""
+    if pa.types.is_boolean(values.type):
+        return pc.cast(values, pa.string())
+    return pa.array([None if one is None else str(one) for one in values.to_pylist()], pa.string())

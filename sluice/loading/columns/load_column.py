@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from sluice.loading.columns.constraints import FieldChecks
 from sluice.loading.columns.conversion import conversion_of, timestamps, to_type
-from sluice.loading.columns.converted import Conversion, Converted
+from sluice.loading.columns.converted import Conversion, Converted, as_text
 from sluice.loading.columns.inference import ColumnLook
 from sluice.loading.contracts.contract import Contract, ContractField, FileSchema
 from sluice.loading.errors import RefusedFile
@@ -82,7 +82,8 @@ class LoadColumn:
 
     def as_looked_at(self, values: pa.Array) -> pa.Array:
         """Converted values as the type that they have so far."""
-        if self.conversion is None and not self.typed and self.look.type in {pa.int64(), pa.float64()}:
+        looked_at = self.conversion is None and not self.typed and pa.types.is_string(values.type)
+        if looked_at and self.look.type in {pa.int64(), pa.float64()}:
             return pc.cast(values, self.look.type)
         return values
 
@@ -128,14 +129,22 @@ def recast(values: pa.Array, conversion: Conversion) -> Converted:
     if values.type == conversion.type:
         return Converted(values)
     try:
-        return Converted(pc.cast(values, conversion.type))
+        if _is_same_kind(values.type, conversion.type):
+            return Converted(pc.cast(values, conversion.type))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return conversion(as_text(values))
+        pass
+    return conversion(as_text(values))
 
 
-def as_text(values: pa.Array) -> pa.StringArray:
-    """Values as text, one by one."""
-    return pa.array([None if one is None else str(one) for one in values.to_pylist()], pa.string())
+def _is_same_kind(one: pa.DataType, other: pa.DataType) -> bool:
+    """Whether a value can stay the same; a number is no time, and neither is a truth value."""
+    if pa.types.is_null(one) or pa.types.is_string(other):
+        return True
+    return any(all(map(is_it, (one, other))) for is_it in (_is_number, pa.types.is_temporal))
+
+
+def _is_number(one: pa.DataType) -> bool:
+    return any(is_it(one) for is_it in (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal))
 
 
 def common_type(types: Sequence[pa.DataType]) -> pa.DataType:

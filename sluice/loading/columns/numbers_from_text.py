@@ -71,7 +71,7 @@ def plain_integers(type_: pa.DataType) -> Conversion:
         try:
             return pc.cast(numbers, type_), sure
         except pa.ArrowInvalid:  # out of the range of the column
-            return pa.nulls(len(texts), type_), pa.array([False] * len(texts))
+            return pa.nulls(len(texts), type_), pa.array([False] * len(texts), pa.bool_())
 
     bits = f"integer of {type_.bit_width} bits"
     return Conversion(type_, f"is not an {bits}, digit for digit", fast, slow)

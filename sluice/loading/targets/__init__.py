@@ -29,7 +29,7 @@ class Target(Protocol):
     def history(self, table: str, count: int) -> list[PastLoad]: ...
 
     def load(
-        self, to: Destination, schema: pa.Schema, file: FileVersion, *, unit: str = "line"
+        self, to: Destination, plan: LoadPlan, file: FileVersion, *, unit: str = "line"
     ) -> AbstractContextManager[TableLoad]: ...
 
 

@@ -98,10 +98,10 @@ class DatabaseTarget:
             return register.history(connection, table, count) if there else []
 
     @contextmanager
-    def load(self, to: Destination, schema: pa.Schema, file: FileVersion, *, unit: str = "line") -> Iterator[TableLoad]:
+    def load(self, to: Destination, plan: LoadPlan, file: FileVersion, *, unit: str = "line") -> Iterator[TableLoad]:
         """Load a file in one transaction, which commits where the block is left without an error.
 
-        ``schema`` is that of a `LoadPlan`; ``unit`` is what the rows' places are counted in, for messages. Raises
+        ``unit`` is what the rows' places are counted in, for messages. Raises
         `AlreadyLoaded`, `RefusedFile`, `sluice.TableRefused` and `TargetFailed`; the table is then as it was before.
         """
         with self._connected() as connection:
@@ -112,7 +112,7 @@ class DatabaseTarget:
                     owners_table().create(connection, checkfirst=True)
             with self._transaction(connection, to):
                 claim_table(connection, to.table, **_claim(to))  # first: what is another flow's is not looked at
-                plan = self._checked_plan(connection, to, schema)
+                plan = self._checked_plan(connection, to, plan)
                 if not plan.there:
                     register.forget(connection, to)
                 elif register.is_entered(connection, to, file):
@@ -130,11 +130,13 @@ class DatabaseTarget:
                     finally:
                         load.close()
 
-    def _checked_plan(self, connection: sa.Connection, to: Destination, schema: pa.Schema) -> LoadPlan:
-        plan = self._plan(connection, to, schema, stays=True)
+    def _checked_plan(self, connection: sa.Connection, to: Destination, made: LoadPlan) -> LoadPlan:
+        plan = made
+        if tuple(self._columns(connection, to) or ()) != made.there:
+            plan = self._plan(connection, to, made.schema, stays=True)
         if plan.misfits and to.wider_types == "refuse":
             raise RefusedFile("; ".join(str(one) for one in plan.misfits))
-        if plan.schema != schema:
+        if plan.schema != made.schema:
             raise TargetFailed(f"the table {to.full_name} was changed by another load at the same time", transient=True)
         return plan
 
@@ -292,7 +294,8 @@ class DatabaseTarget:
         except (DBAPIError, self._engine.dialect.loaded_dbapi.Error) as error:
             if (refusal := self._refusal(error)) is not None:
                 raise RefusedFile(f"the database refuses a row: {refusal}") from error
-            raise TargetFailed(self._words(error), transient=True) from error
+            wrong = isinstance(getattr(error, "orig", error), self._engine.dialect.loaded_dbapi.ProgrammingError)
+            raise TargetFailed(self._words(error), transient=not wrong) from error
 
     @contextmanager
     def _lent(self) -> Iterator[sa.Connection]:

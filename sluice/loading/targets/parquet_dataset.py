@@ -88,16 +88,16 @@ class ParquetTarget:
         ]
 
     @contextmanager
-    def load(self, to: Destination, schema: pa.Schema, file: FileVersion, *, unit: str = "line") -> Iterator[TableLoad]:
+    def load(self, to: Destination, plan: LoadPlan, file: FileVersion, *, unit: str = "line") -> Iterator[TableLoad]:
         """Load a file, which is there as a whole where the block is left without an error, or not at all.
 
-        ``schema`` is that of a `LoadPlan`; ``unit`` is what the rows' places are counted in, for messages. Raises
+        ``unit`` is what the rows' places are counted in, for messages. Raises
         `AlreadyLoaded`, `RefusedFile`, `sluice.TableRefused` and `TargetFailed`; the table is then as it was before.
         """
         table = self._table(to)
         with self._alone(table):
             with _sentences():
-                plan = self._plan(to, schema)
+                schema, plan = plan.schema, self._plan(to, plan.schema)
                 if plan.schema != schema:
                     raise TargetFailed(f"the table {to.full_name} was changed by another load", transient=True)
                 if (table / _name(to, file)).exists():

@@ -54,6 +54,7 @@ _LOOKS_NUMERIC: Final = r"^[ \t\n\v\f\r]*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE
 _SURELY_KEPT: Final = r"^(?:0|-?[1-9][0-9]{0,14}|-?(?:0|[1-9][0-9]{0,8})\.[0-9]{0,5}[1-9])$"
 """Most of the numbers that come back as they were written."""
 _CANONICAL: Final = re.compile(r"(?:0|-?[1-9][0-9]*|-?(?:0|[1-9][0-9]*)\.[0-9]+)")
+_OF_A_ROW: Final = re.compile("constraint failed|datatype mismatch")
 _DECLARED_NUMERIC: Final = re.compile("NUM|DEC|MONEY")
 
 
@@ -91,6 +92,11 @@ class SqliteTarget(DatabaseTarget):
 
     def _writer(self, connection: sa.Connection, table: str, plan: LoadPlan) -> Writer:
         return ColumnWriter(connection, table, plan, self._refusal)
+
+    def _refusal(self, error: Exception) -> str | None:
+        """The driver calls what is wrong with a row an internal error where others of the batch stand behind it."""
+        said = self._words(error)
+        return said if _OF_A_ROW.search(said) else super()._refusal(error)
 
     def _words(self, error: Exception) -> str:
         return re.sub(r"^[A-Z_]+: [Ff]ailed to [a-z ]+: ", "", super()._words(error))

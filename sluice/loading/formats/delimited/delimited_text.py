@@ -113,7 +113,7 @@ class DelimitedText:
 
         names = [f"c{number}" for number in range(self.width)]
         empty = self.empty_is_null
-        if not block.strip(b"\r\n") and self.width > 1:
+        if not block or (not block.strip(b"\r\n") and self.width > 1):
             return self._batch([pa.nulls(0, pa.string())] * self.width)
         try:
             table = arrow_csv.read_csv(

@@ -239,6 +239,10 @@ def test_a_first_row_that_is_not_seen_to_its_end_says_nothing_of_the_names(writt
     assert table(written("x\n" + "y" * 300_000 + "\n"))[0] == ["x"]
 
 
+def test_blank_lines_below_a_single_name_are_no_rows(written: Any) -> None:
+    assert table(written("id\n\n\n")) == (["id"], [])
+
+
 def test_names_that_stand_there_again_are_two_files_put_together(written: Any) -> None:
     message = refusal(written("name,n\nAnn,1\nname,n\nBob,2\n"), kind=AmbiguousFile)
     assert "line 1 stands there again further down" in message

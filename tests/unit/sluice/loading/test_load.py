@@ -242,6 +242,57 @@ def test_a_refusal_of_the_database_names_the_line(orders: Path, database: Path) 
     assert query(database, "SELECT count(*) FROM t") == [(0,)]
 
 
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("id TEXT UNIQUE", "a,b,a,c", "line 4: the database refuses a row: UNIQUE constraint failed: t.id"),
+        ("id INT CHECK (id > 0)", "1,0,2", "line 3: the database refuses a row: CHECK constraint failed: id > 0"),
+        ("id INTEGER PRIMARY KEY", "1,1,2", "line 3: the database refuses a row: UNIQUE constraint failed: t.id"),
+    ],
+)
+def test_a_row_in_the_middle_that_the_database_refuses_is_told_with_its_place(
+    written: Any, database: Path, column: str, values: str, said: str
+) -> None:
+    database.parent.mkdir()
+    query(database, f"CREATE TABLE t ({column})")
+    path = written("x.csv", "id\n" + values.replace(",", "\n") + "\n")
+    assert refusal(path, database, contract={"schema": {"fields": [{"name": "id"}]}}) == f"x.csv: {said}"
+
+
+@pytest.mark.parametrize("type_", ["datetime", "date", "time", "boolean", "integer"])
+def test_a_number_is_no_time_and_no_truth_value_and_a_truth_value_is_no_number(
+    written: Any, database: Path, type_: str
+) -> None:
+    contract = {"schema": {"fields": [{"name": "at", "type": type_}]}}
+    value = "true" if type_ == "integer" else "1700000000"
+    message = refusal(written("x.json", f'[{{"at": {value}}}]'), database, contract=contract)
+    assert f"x.json, line 1, column 'at': '{value}' is" in message.replace("True", "true")
+
+
+def test_a_contract_that_drops_every_column_is_refused(written: Any, database: Path) -> None:
+    contract = {"schema": {"fields": [{"name": "id", "mask": {"kind": "drop"}}]}}
+    assert "the contract drops all of its columns" in refusal(written("x.csv", "id\na\n"), database, contract=contract)
+
+
+def test_a_batch_without_rows_takes_any_type(written: Any, database: Path) -> None:
+    fields = [{"name": "o", "type": "object"}, {"name": "at", "type": "time"}]
+    contract = {"schema": {"fields": fields}, "sluice": {"on_bad_rows": "quarantine"}}
+    assert "no row is left to be loaded" in refusal(written("x.csv", "o,at\n1,2,3\n"), database, contract=contract)
+
+
+def test_an_enumeration_is_held_against_values_of_any_type(written: Any, database: Path) -> None:
+    contract = {"schema": {"fields": [{"name": "v", "constraints": {"enum": ["1", "a"]}}]}}
+    assert "'2' is none of 1, a" in refusal(written("x.json", '[{"v": 1}, {"v": 2}]'), database, contract=contract)
+
+
+def test_a_column_is_widened_to_text_also_where_text_could_become_its_type(written: Any, database: Path) -> None:
+    database.parent.mkdir()
+    query(database, "CREATE TABLE t (at TIMESTAMP)")
+    contract = {"sluice": {"table": "t", "wider_types": "widen"}}
+    assert load(written("x.csv", "at\n1.5\n2.5\n"), database, contract=contract).rows == 2
+    assert query(database, "SELECT at FROM t") == [("1.5",), ("2.5",)]
+
+
 def test_a_nul_character_is_refused_with_its_place(written: Any, database: Path) -> None:
     message = refusal(written("x.csv", "name\nfine\nnot\0fine\n"), database)
     assert message == "x.csv: line 3, column 'name': the value holds a NUL character, which databases refuse"

@@ -96,7 +96,7 @@ import pyarrow as pa
 from sluice.loading.targets import open_target
 from tests.support.target_suite import to, version
 rows = pa.record_batch({"id": [1, 2], "name": ["Ann", "Bo"]})
-with open_target(sys.argv[1]) as target, target.load(to(), target.plan(to(), rows.schema).schema, version(1)) as load:
+with open_target(sys.argv[1]) as target, target.load(to(), target.plan(to(), rows.schema), version(1)) as load:
     load.write(rows)
     os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -90,7 +90,7 @@ def test_a_load_opens_one_connection_and_leaves_none_open(url: str, query: Query
         with open_target(url) as target:
             plan = target.plan(to("t"), pa.schema([("n", pa.int64())]))
             assert not target.is_loaded(to("t"), FileVersion("x.csv", "1-2-3", "0"))
-            with target.load(to("t"), plan.schema, FileVersion("x.csv", "1-2-3", "0")) as load:
+            with target.load(to("t"), plan, FileVersion("x.csv", "1-2-3", "0")) as load:
                 load.write(pa.record_batch({"n": [1]}))
     finally:
         sa.event.remove(sa.Pool, "connect", count)
