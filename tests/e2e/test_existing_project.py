@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from config.settings import CHECKOUT
@@ -109,6 +111,10 @@ def test_a_project_with_servers_of_its_own_gets_events_and_keeps_its_pools_and_s
         )
         assert checked.returncode == 0, checked.stderr
         own = {name: ours[name] for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "SLUICE_REDIS_URL")}
+        manager = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        own |= {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "600000"}
         with Installation(repository / ".sluice", env=own, config=repository / "sluice.yaml") as installation:
             assert "channel sluice.events.shop" in installation.output.read_text()
             event = {"specversion": "1.0", "id": "1", "source": "shop", "type": "order.created", "data": {"order": 42}}
@@ -118,6 +124,9 @@ def test_a_project_with_servers_of_its_own_gets_events_and_keeps_its_pools_and_s
                 wait_until(lambda name=name: completed(installation, name), what=f"the run of {name}")  # type: ignore[misc]
                 assert len(installation.runs(name.partition("/")[0])) == 1
             assert installation.status["project"] == "shop"
+            assert {"READY=1\nSTATUS=ready", "WATCHDOG=1"} <= told(manager)
+            end_as_systemd_does(installation)
+            assert "STOPPING=1\nSTATUS=stopping" in told(manager)
         after = {name: prefect.get(f"/deployments/name/{name}").json() for name in before}
         for name, deployment in before.items():
             for field in ("path", "entrypoint", "tags", "labels", "work_pool_name", "version"):
@@ -126,3 +135,25 @@ def test_a_project_with_servers_of_its_own_gets_events_and_keeps_its_pools_and_s
 
 def completed(installation: Installation, name: str) -> bool:
     return [run["state_type"] for run in installation.runs(name.partition("/")[0])] == ["COMPLETED"]
+
+
+def told(manager: socket.socket) -> set[str]:
+    found = set()
+    with suppress(BlockingIOError):
+        while True:
+            found.add(manager.recv(100).decode())
+    return found
+
+
+def end_as_systemd_does(installation: Installation) -> None:
+    """Where a unit does not say otherwise: SIGTERM to every process of it at once."""
+    head = psutil.Process(installation.process.pid)
+    family = [head, *head.children(recursive=True)]
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    assert installation.process.wait(30) == 0
+    assert not psutil.wait_procs(family, timeout=0)[1]
+    said = installation.output.read_text()
+    assert said.rstrip().endswith("Stopped.")
+    assert "Traceback" not in said
