@@ -77,6 +77,7 @@ def carry_out(
 
     Reports are written to the descriptor ``reports``; what an `ExecuteRun` is to do is read from ``orders``.
     """
+    from services.executor.process.flow_loading import describe_failure
     from services.executor.process.flow_run_process import FreshInterpreterNeeded, finish
 
     code = _FAILED
@@ -99,8 +100,13 @@ def carry_out(
         os.execve(  # noqa: S606 - ours
             sys.executable, command(instruction, reports, orders, shelf), dict(needed.environment)
         )
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
     except BaseException as error:  # noqa: BLE001 - the end of the process is the report
-        code = _failure(instruction, error, reports)
+        # Nothing of Sluice is imported here: the flow's own packages may have its names by now.
+        if isinstance(instruction, ExecuteRun):
+            write(reports, ProcessFailed(describe_failure(error)[:_LONGEST_WHY]))
+        print_traceback(error)
     finally:
         finish(code)
     os._exit(code)
@@ -141,14 +147,3 @@ def _observe(instruction: ObserveRun, reports: int) -> None:
     order = asyncio.run(read_order(instruction.run_id))
     if order is not None:
         write(reports, order)
-
-
-def _failure(instruction: Instruction, error: BaseException, reports: int) -> int:
-    from services.executor.process.flow_loading import describe_failure
-
-    if isinstance(instruction, ExecuteRun):
-        if isinstance(error, SystemExit):
-            return error.code if isinstance(error.code, int) else 1
-        write(reports, ProcessFailed(describe_failure(error)[:_LONGEST_WHY]))
-    print_traceback(error)
-    return _FAILED
