@@ -80,6 +80,7 @@ class Transfer:
         if plan.misfits and self.to.wider_types == "refuse":
             schema = self._as_there(plan, schema)
             plan = target.plan(self.to, schema)
+        self._check_masked(plan)
         if self.looked_at.read and not self.found.rows and not plan.there and not self.found.types_known:
             return replace(self._report(plan, schema), columns=[])
         load = self._load(target, plan, with_rejects=self.found.bad > 0)
@@ -192,6 +193,19 @@ class Transfer:
         if self.rules.on_bad_rows == "approve" and not self.approved and bad.share > self.rules.max_bad_share:
             shares = f"{bad.share:.1%} of the rows are bad, and the contract allows {self.rules.max_bad_share:.1%}"
             raise NeedsApproval(f"{refusal}; {shares} (max_bad_share): the others need an approval", bad)
+
+    def _check_masked(self, plan: LoadPlan) -> None:
+        """Raise `RefusedFile` if the table's column is not for text, which is what masks leave."""
+        declared = {one.name: one.declared for one in plan.there}
+        loaded = (one for one in self.found.columns if not one.dropped)
+        for column, field in zip(loaded, plan.schema, strict=True):
+            if column.secret and not pa.types.is_string(field.type):
+                there = declared.get(field.name, field.type)
+                label = self.looked_at.rows.label
+                raise RefusedFile(
+                    f"{label}: the column {field.name!r} is text when it is masked, and the table's "
+                    f"is {there}: make that text, or load into another table"
+                )
 
     def _types(self, schema: pa.Schema) -> list[pa.DataType | None]:
         """By column of the file: the type that its values have in the table; None for those that are masked."""

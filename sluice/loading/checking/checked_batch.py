@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sluice.loading.columns.converted import as_text
 from sluice.loading.columns.load_column import LoadColumn
 from sluice.loading.reading.batch import BadRow, RowBatch
 from sluice.loading.showing import MASKED
@@ -99,8 +100,8 @@ def _sorted_out(
         position, reason = problems[row]
         name, value = None, None
         if position is not None:
-            name, value = columns[position].name, batch.rows.column(position)[row].as_py()
-            value = None if value is None else MASKED if columns[position].secret else str(value)
+            name, value = columns[position].name, as_text(batch.rows.column(position)[row : row + 1])[0].as_py()
+            value = MASKED if value is not None and columns[position].secret else value
         bad.append(BadRow(places[row].as_py(), name, value, reason))
     rows = pa.array(range(first_row, first_row + found.num_rows), pa.int64()).filter(kept)
     raw = batch.rows.take(pa.array(refused, pa.int64()))

@@ -69,6 +69,8 @@ def _ends(values: pa.Array) -> dict[str, Any]:
 def _most(counts: pa.Table) -> list[dict[str, Any]]:
     if not len(counts):
         return []
+    if pa.types.is_temporal(counts.schema.field("values").type):  # Python has no years beyond 9999
+        counts = counts.set_column(0, "values", pc.cast(counts["values"], pa.string()))
     found: list[dict[str, Any]] = _together(counts).sort_by([("counts", "descending")]).slice(0, _TOP).to_pylist()
     return found
 
@@ -93,4 +95,6 @@ def _added(counts: pa.Table, more: pa.StructArray) -> pa.Table | None:
 
 
 def _texts(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_temporal(values.type):
+        return pc.cast(values, pa.string())
     return pa.chunked_array([[str(one) for one in values.to_pylist()]], pa.string())

@@ -14,6 +14,7 @@ from typing import Final, Self
 
 from sluice.directories import enter
 from sluice.loading.checking.checked_batch import CheckedBatch
+from sluice.loading.columns.converted import as_text
 from sluice.loading.errors import RefusedFile
 from sluice.loading.names import REJECTED_ENDING
 from sluice.loading.reading.batch import BadRow
@@ -54,9 +55,9 @@ class RejectedRows:
         A record with another number of fields keeps that number, so that it is bad again if it is not mended. Which of
         them belong to a masked column is not known, so that none is shown where there is one.
         """
-        rows = zip(*(column.to_pylist() for column in checked.refused.columns), strict=True)
+        rows = zip(*(as_text(column).to_pylist() for column in checked.refused.columns), strict=True)
         for bad, values in zip(checked.bad, rows, strict=False):
-            told = ["" if value is None else str(value) for value in values]
+            told = [value or "" for value in values]
             self._write(label, bad, [MASKED if mask else one for one, mask in zip(told, self._masked, strict=True)])
         for bad in checked.bad[checked.refused.num_rows :]:
             self._write(label, bad, [MASKED if any(self._masked) else one for one in bad.fields])

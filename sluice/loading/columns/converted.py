@@ -54,6 +54,6 @@ class Conversion:
 
 def as_text(values: pa.Array) -> pa.StringArray:
     """Values as text, one by one."""
-    if pa.types.is_boolean(values.type):
+    if pa.types.is_boolean(values.type) or pa.types.is_temporal(values.type):  # Python has no years beyond 9999
         return pc.cast(values, pa.string())
     return pa.array([None if one is None else str(one) for one in values.to_pylist()], pa.string())

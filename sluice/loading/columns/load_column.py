@@ -110,9 +110,9 @@ class LoadColumn:
         if self.typed and values.type not in self._types:
             self._types.append(values.type)
         if self.spec.type == "datetime":
-            first = next(iter(values.drop_null()[:1].to_pylist()), None)
+            first = next(iter(as_text(values.drop_null()[:1]).to_pylist()), None)
             if first is not None:
-                has_offset = _OFFSET.fullmatch(str(first)) is not None
+                has_offset = _OFFSET.fullmatch(first) is not None
                 self._convert_by(timestamps(pa.timestamp("us", tz="UTC" if has_offset else None)))
         elif not self.typed:
             self.look.add(values)
