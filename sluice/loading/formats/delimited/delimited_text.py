@@ -29,7 +29,7 @@ from sluice.loading.reading.batch import BadRow, Reading, RowBatch
 from sluice.loading.reading.source import Member
 from sluice.loading.showing import content
 
-_MARK: Final = re.compile(rb"[\r\n]\xef\xbb\xbf")
+_MARK: Final = re.compile(rb"(?:\A|[\r\n])\xef\xbb\xbf")
 _QUOTED: Final = re.compile(rb'"[^"]*"')
 
 

@@ -341,6 +341,8 @@ def test_a_row_of_another_width_is_a_bad_row_with_its_line(
         (b"a\nok\ncaf\xe9\n", "x.csv, line 3: byte 0xE9 is not UTF-8. It could be `encoding: "),
         (b"a,b\nok,1\n" + b"x,2\n" * 300_000 + b"caf\xe9,3\n", "x.csv, line 300003: byte 0xE9 is not UTF-8"),
         ("id\n1\n2\n".encode("utf-16-le"), "x.csv, has no byte order mark, and every second byte of it is zero"),
+        ("id,b\n\ufeff1,2\n", "x.csv, line 2: it begins with a byte order mark"),
+        ("id\n\ufeff", "x.csv, line 2: it begins with a byte order mark"),
         ("id,b\n1,2\n\ufeffid,b\n3,4\n", "x.csv, line 3: it begins with a byte order mark"),
         ("'a','b'\n'1','2'\n", "x.csv: every name in line 1 stands in single quotes"),
         ("x" * 300_000, "x.csv: line 1 has more than 262144 characters"),
