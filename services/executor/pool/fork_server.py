@@ -14,6 +14,7 @@ import select
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
@@ -114,7 +115,7 @@ class ForkServer:
             self._link.send(findings)
             libraries.update(findings.libraries)
         names = [name for name in sorted(libraries) if name not in sys.modules]
-        found = self._in_fork(partial(_thread_starters, names))
+        found = self._result(self._in_fork(partial(_thread_starters, names)))
         if isinstance(found, ThreadStarters):
             if found.packages:
                 log.info("libraries that start threads are imported by each run itself", libraries=found.packages)
@@ -131,23 +132,37 @@ class ForkServer:
         return libraries
 
     def _probe_all(self, sources: Iterable[FlowSource]) -> list[ImportFindings]:
-        found = []
-        for source in sources:
-            findings = self._in_fork(partial(_probe, source, self._assignment))
+        """What each source needs; as many are looked at side by side as there are processors."""
+        found: list[ImportFindings] = []
+        under_way: deque[tuple[FlowSource, RunProcess]] = deque()
+
+        def end_first() -> None:
+            source, child = under_way.popleft()
+            findings = self._result(child)
             if not isinstance(findings, ImportFindings):
                 problem = "importing it ended the process, or took too long"
                 findings = ImportFindings(source, problem, (source.file,), ())
             found.append(findings)
+
+        for source in sources:
+            under_way.append((source, self._in_fork(partial(_probe, source, self._assignment))))
+            if len(under_way) >= (os.cpu_count() or 1):
+                end_first()
+        while under_way:
+            end_first()
         return found
 
-    def _in_fork(self, work: Callable[[], Message]) -> Message | None:
-        """Return the result of ``work`` from a process of its own; None when that process died or was late."""
+    def _in_fork(self, work: Callable[[], Message]) -> RunProcess:
+        """A process of its own that works, and that `_result` must end."""
 
         def entry(reports: int, _orders: int) -> NoReturn:
             write(reports, work())
             os._exit(0)
 
-        child = fork("", entry, forget=self._forget)
+        return fork("", entry, forget=self._forget)
+
+    def _result(self, child: RunProcess) -> Message | None:
+        """Return the result of the work; None when its process died or was late."""
         messages = child.reports.read_all(within_seconds=PROBE_SECONDS)
         child.kill()
         while not child.reap():
