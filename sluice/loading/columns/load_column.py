@@ -163,7 +163,7 @@ def common_type(types: Sequence[pa.DataType]) -> pa.DataType:
 def columns_of(names: Sequence[str], contract: Contract | None, *, typed: bool, label: str) -> list[LoadColumn]:
     """The columns of a file that has these ``names``, in its order.
 
-    Raises `RefusedFile` where they are not those of the contract, and `ValueError` for a contract that cannot be.
+    Raises `RefusedFile` where they are not those of the contract, and for a contract that cannot be.
     """
     schema = contract.file_schema if contract is not None else None
     by_name, by_key = _fields(schema)
@@ -175,7 +175,10 @@ def columns_of(names: Sequence[str], contract: Contract | None, *, typed: bool, 
         if missing is None:
             missing = schema.missing_values if schema is not None else ()
         key = schema is not None and column.name in schema.key
-        found.append(LoadColumn(name, column, typed, tuple(word for word in missing if word), key))
+        try:
+            found.append(LoadColumn(name, column, typed, tuple(word for word in missing if word), key))
+        except ValueError as error:  # `sluice check` tells it with its line
+            raise RefusedFile(f"{label}: the contract's field {column.name!r} cannot be: {error}") from error
     there = [one.spec.name for one in found]
     lacking = [name for name in by_name if name not in there]
     if lacking:

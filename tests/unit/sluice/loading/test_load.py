@@ -296,6 +296,12 @@ def test_years_beyond_those_of_python_are_loaded_and_refused_as_others_are(tmp_p
     assert "column 'd': '10183-09-21' is not an integer" in refusal(path, database, "other", contract=contract)
 
 
+def test_a_contract_that_cannot_be_is_refused_with_the_field(written: Any, database: Path) -> None:
+    contract = {"schema": {"fields": [{"name": "id", "type": "integer", "constraints": {"enum": ["1", "a"]}}]}}
+    message = refusal(written("x.csv", "id\n1\n"), database, contract=contract)
+    assert message.startswith("x.csv: the contract's field 'id' cannot be: ['1', 'a'] is not an integer")
+
+
 def test_a_contract_that_drops_every_column_is_refused(written: Any, database: Path) -> None:
     contract = {"schema": {"fields": [{"name": "id", "mask": {"kind": "drop"}}]}}
     assert "the contract drops all of its columns" in refusal(written("x.csv", "id\na\n"), database, contract=contract)
