@@ -157,14 +157,14 @@ class Wait:
         self._entry = last + 1
         obsolete = [key for key in inputs if key.endswith(("--form", "--schema", "--description"))]
         if self.spec.suspend:
-            if isinstance(entered := await self._enter(obsolete), Leave):
+            if not isinstance(entered := await self._enter(obsolete), tuple):
                 return entered
             state, form = entered
             await self.run.show_form(self._pause, form)
             return Leave(state)
         async with hearing(self.run_id) as heard:
             began = datetime.now(UTC)
-            if isinstance(entered := await self._enter(obsolete), Leave):
+            if not isinstance(entered := await self._enter(obsolete), tuple):
                 return entered
             state, form = entered
             heard.watch(state.timestamp)
@@ -177,10 +177,11 @@ class Wait:
             finally:
                 showing.cancel()
 
-    async def _enter(self, obsolete: Sequence[str]) -> tuple[State[Any], dict[str, Any]] | Leave:
+    async def _enter(self, obsolete: Sequence[str]) -> tuple[State[Any], dict[str, Any]] | Leave | None:
         """Pause the run; return its state and the form of the answer, which is still to be shown.
 
-        `Leave` if the run was given to another process just now, as by an executor that takes this one for dead.
+        `Leave` if the run was given to another process just now, as by an executor that takes this one for dead; None
+        if it was paused and is not any more.
         """
         spec, pause = self.spec, self._pause
         now = self.since or datetime.now(UTC)
@@ -205,11 +206,19 @@ class Wait:
         )
         state, reason = await self.run.pause(pause, keyset=fields, message=message, suspend=spec.suspend)
         if state is None or state.state_details.pause_key != pause:
-            return await self._not_entered(reason)
+            found = await self._refused(reason)
+            if not isinstance(found, State):
+                return found
+            state = found
         self.log.info("%s", message)
         return state, form
 
-    async def _not_entered(self, reason: str) -> Leave:
+    async def _refused(self, reason: str) -> State[Any] | Leave | None:
+        """What the run is in, when Prefect did not let it pause; its paused state if that was of this entry.
+
+        Prefect's client sends a request again whose answer was lost, and is refused what it has already got. None if
+        the run has left that pause since.
+        """
         found = await self.run.read()
         other = keys_of(found.state.state_details.run_input_keyset) if found.state and found.state.is_paused() else ()
         if _awaiting(found.tags):  # those of another process's wait are put back
@@ -219,8 +228,12 @@ class Wait:
             raise ended_with(now, "before it could wait")
         if now.type in RESCHEDULED:
             return Leave(now)
+        if self._in(now):
+            return now
         if now.type == StateType.PAUSED:
             raise OneWaitError
+        if self._pause in (found.empirical_policy.pause_keys or ()):
+            return None
         verb = "suspend" if self.spec.suspend else "pause"
         hint = " Only a deployment's own run can be suspended, not a subflow." if self.spec.suspend else ""
         raise RuntimeError(f"The flow run cannot {verb}: {reason or 'Prefect refused it'}{hint}")

@@ -12,7 +12,12 @@ from events.errors import TransientError
 
 
 def fails_once(
-    monkeypatch: pytest.MonkeyPatch, owner: type, name: str, *, when: Callable[[], bool] = lambda: True
+    monkeypatch: pytest.MonkeyPatch,
+    owner: type,
+    name: str,
+    *,
+    when: Callable[[], bool] = lambda: True,
+    error: type[BaseException] = TransientError,
 ) -> list[str]:
     """Have a method raise, the first time that ``when`` holds, as if its server were away for that moment.
 
@@ -23,7 +28,7 @@ def fails_once(
     def fail() -> None:
         if when() and not failed:
             failed.append(name)
-            raise TransientError("away for a moment")
+            raise error("away for a moment")
 
     async def method(self: Any, *args: Any, **options: Any) -> Any:
         fail()

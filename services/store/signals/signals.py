@@ -39,7 +39,7 @@ from services.store.signals.signal_record import RECEIVED, Answered, Mark, Signa
 from services.store.unreadable import readable
 
 _LOOK_AGAIN_MS: Final = 3000
-"""A received signal whose job is lost is looked at after this long."""
+"""A received signal whose job is lost, and one that was claimed and not decided, is looked at after this long."""
 
 _ANSWERED_SECONDS: Final = 3600
 _LATE_MS: Final = 3_600_000
@@ -158,6 +158,7 @@ class SignalStore(SignalQueries):
                 retention_ms=self._retention_ms,
                 token=busy.token,
                 deliver=signal.deliver,
+                look_again_ms=_LOOK_AGAIN_MS,
             )
         return bool(answer)
 

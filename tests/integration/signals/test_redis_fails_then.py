@@ -9,8 +9,10 @@ import pytest
 
 from config.settings import RedisSettings
 from services.prefect_api.waiting import WaitingRuns
+from services.signals.applier import Applier
 from services.signals.resumer import build_resumer
 from services.store.connection import AsyncRedis, connect_sync
+from services.store.signals.signals import SignalStore
 from services.store.signals.waits import Waits
 from tests.integration.signals.conftest import Desk, new_key, running, settings
 from tests.support.failing_once import fails_once
@@ -62,3 +64,23 @@ async def test_runs_that_began_to_wait_unheard_are_looked_for_though_it_failed_t
     async with resumer_that_is_told():
         await eventually(lambda: submission.hints.memo_of(run_id), what="the run is known to wait", within_seconds=30)
     assert failed
+
+
+@pytest.mark.parametrize("step", ["settle", "decide"])
+async def test_a_buffered_signal_is_decided_though_its_resumer_ended_when_it_had_answered_the_run(
+    submission: Desk, resumer_that_is_told: Start, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Nobody waits for its key any more, so nothing but its claim leads to it; it expires in a day."""
+    applier = Applier(store=submission.store, runs=submission.runs, hints=submission.hints, settings=settings())
+    key = new_key()
+    signal_id = await submission.send_quietly(key=key)
+    await applier.apply(signal_id)
+    run_id = await submission.park(key)
+    failed = fails_once(monkeypatch, SignalStore, step, error=KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        await applier.apply(signal_id)
+    assert failed
+    assert not (await submission.runs.read(run_id)).waiting
+    async with resumer_that_is_told():
+        assert (await submission.outcome(signal_id)).status == "applied"
+    assert await submission.resumes(run_id) == 1

@@ -235,3 +235,42 @@ async def test_a_run_that_is_taken_from_its_process_before_it_can_wait_keeps_its
         await suspending.attempt()
     after = await resumer.runs.read(suspending.run_id)
     assert (after.state_name, list(after.keys)) == (state, [])
+
+
+@pytest.mark.parametrize("suspend", [True, False])
+@pytest.mark.parametrize("answered", ["before the second request", "afterwards"])
+async def test_a_pause_whose_confirmation_was_lost_is_entered_once(
+    suspending: Suspending, resumer: Desk, monkeypatch: pytest.MonkeyPatch, suspend: bool, answered: str
+) -> None:
+    """Prefect's client sends the request again, and the server refuses it."""
+    enter, entered = OwnRun.pause, asyncio.Event()
+
+    async def enter_twice(self: OwnRun, *args: Any, **options: Any) -> Any:
+        first, _ = await enter(self, *args, **options)
+        entered.set()
+
+        async def left() -> bool:
+            now = (await self.read()).state
+            return first is not None and now is not None and now.id != first.id
+
+        if answered == "before the second request":
+            await eventually(left, what="the wait to be left")
+        return await enter(self, *args, **options)
+
+    monkeypatch.setattr(OwnRun, "pause", enter_twice)
+    await suspending.create_of(flows.approving, label=suspending.key, key=suspending.key, options={"suspend": suspend})
+    if answered == "before the second request":
+        assert (await resumer.ask(key=suspending.key, input={"n": 1})).status == "buffered"
+    attempt = asyncio.create_task(suspending.attempt())
+    if answered == "afterwards" and not suspend:
+        await eventually(lambda: asyncio.sleep(0, entered.is_set()))
+        assert (await resumer.ask(key=suspending.key, input={"n": 1})).status == "applied"
+    if suspend:
+        with pytest.raises(Pause):
+            await attempt
+        if answered == "afterwards":
+            assert (await resumer.ask(key=suspending.key, input={"n": 1})).status == "applied"
+        await suspending.resuming()
+        attempt = asyncio.create_task(suspending.attempt())
+    assert await attempt == {"n": 1}
+    assert (await resumer.state(suspending.run_id))["tags"] == []

@@ -1,9 +1,10 @@
 -- Notes that a signal is about to be applied to a run that is in the wait of `stay`; `mark` is JSON without an outcome.
 -- Returns 1, or 0 when the signal is neither open nor among the late ones, when the lease is not `token`'s any more, or
--- when the signal is for one run and another has it.
--- USES: expect
+-- when the signal is for one run and another has it. Somebody must look at an open one again after `look_again_ms`:
+-- whoever claims it may end before it is decided, and a buffered one is not due before it expires.
+-- USES: signals
 -- KEYS: record, run_signals, stay, lease, late
--- ARGV: id, run_id, mark, retention_ms, token, deliver
+-- ARGV: id, run_id, mark, retention_ms, token, deliver, look_again_ms
 
 expect('hash', record)
 expect('zset', run_signals, late)
@@ -26,4 +27,5 @@ redis.call('HSET', record, 'run:' .. run_id, mark)
 redis.call('ZADD', run_signals, place, id)
 redis.call('PEXPIRE', run_signals, retention_ms)
 redis.call('SET', stay, id, 'PX', retention_ms)
+redis.call('ZADD', OPEN_SIGNALS, 'XX', clock_ms() + look_again_ms, id)
 return 1
