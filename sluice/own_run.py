@@ -21,8 +21,10 @@ from pydantic import BaseModel
 
 from sluice.forerunners import forerunners
 from sluice.past import answer_in
-from sluice.protocol import form, form_key, inputs_prefix, shown_form
+from sluice.protocol import form, form_key, inputs_prefix, reminder_id, shown_form
 from sluice.wait_result import Answer
+
+REMINDER_EVENT: Final = "sluice.signal.reminder"
 
 _CALL_SECONDS: Final = 5.0
 """Prefect's client retries by itself with ever longer pauses; a call is begun afresh before that."""
@@ -151,17 +153,20 @@ class OwnRun:
         answer = await self._client.set_flow_run_state(self._id, state, force=True)
         return answer.state or state
 
-    async def emit(self, event: str, payload: dict[str, Any], *, event_id: str) -> None:
-        """Publish an event whose resource is the run; Prefect keeps one of each id."""
+    async def remind(self, pause: str, payload: Mapping[str, Any]) -> None:
+        """Publish `REMINDER_EVENT` about the run; Prefect keeps one for each pause."""
         body = {
-            "id": event_id,
-            "event": event,
+            "id": reminder_id(str(self._id), pause),
+            "event": REMINDER_EVENT,
             "occurred": datetime.now(UTC).isoformat(),
             "resource": {"prefect.resource.id": f"prefect.flow-run.{self._id}"},
             "related": [],
-            "payload": payload,
+            "payload": dict(payload),
         }
-        await self._client.request("POST", "/events", json=[body])
+        try:
+            await self._client.request("POST", "/events", json=[body])
+        except UNREACHABLE as error:
+            get_logger("sluice").warning("The reminder was not sent: %s", error)
 
     async def _set(self, state: State[Any]) -> tuple[State[Any] | None, str]:
         answer = await self._client.set_flow_run_state(self._id, state)

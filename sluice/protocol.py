@@ -233,6 +233,11 @@ def reminder_id(run_id: str, pause: str) -> str:
     return str(uuid.uuid5(_REMINDERS, f"{run_id} {pause.partition('--e')[0]}"))
 
 
+def is_awaiting(tags: Iterable[str]) -> bool:
+    """Whether there is an ``awaits:`` tag."""
+    return any(tag.startswith(AWAITS) for tag in tags)
+
+
 def with_awaits(tags: Iterable[str], keys: Iterable[str]) -> list[str]:
     """``tags`` with exactly one ``awaits:`` tag for each of ``keys``."""
     return [*(tag for tag in tags if not tag.startswith(AWAITS)), *(AWAITS + key for key in keys)]

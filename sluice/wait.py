@@ -21,22 +21,19 @@ from sluice.hearing import Hearing, hearing
 from sluice.own_run import UNREACHABLE, OwnRun
 from sluice.past import RESCHEDULED, answer_in, ended_by, ended_with, handed_over, this_attempt, verdicts_in
 from sluice.protocol import (
-    AWAITS,
     GAVE_UP,
     belongs_to,
     entry_of,
     form_key,
+    is_awaiting,
     keys_of,
     keyset,
     pause_key,
-    reminder_id,
     verdict_key,
     wait_key,
     with_awaits,
 )
 from sluice.wait_result import Expiry, Leave, OneWaitError, Refusal, Result, WaitEndedError, WaitSpec
-
-REMINDER_EVENT: Final = "sluice.signal.reminder"
 
 _COMMIT_SECONDS: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.4)
 """Prefect tells of a state before its transaction is committed: how long to wait before each look."""
@@ -96,7 +93,7 @@ class Wait:
 
     async def tidy(self) -> None:
         """Take the tags away that say what the run waits for; the answer need not wait for that."""
-        if _awaiting(self._tags):
+        if is_awaiting(self._tags):
             self._tags = list((await self.run.read()).tags)
             await self._untag()
 
@@ -187,11 +184,8 @@ class Wait:
         now = self.since or datetime.now(UTC)
         deadline = spec.deadline(now)
         message = spec.message(deadline, self.complaint)
-        form, _ = await asyncio.gather(
-            self.run.keep_form(pause, spec.model, message),
-            self.run.set_tags(with_awaits(self._tags, spec.keys)),
-        )
         self._tags = with_awaits(self._tags, spec.keys)
+        form, _ = await asyncio.gather(self.run.keep_form(pause, spec.model, message), self.run.set_tags(self._tags))
         for key in obsolete:
             if key != form_key(pause):
                 await self.run.drop(key)
@@ -221,7 +215,7 @@ class Wait:
         """
         found = await self.run.read()
         other = keys_of(found.state.state_details.run_input_keyset) if found.state and found.state.is_paused() else ()
-        if _awaiting(found.tags):  # those of another process's wait are put back
+        if is_awaiting(found.tags):  # those of another process's wait are put back
             await self.run.set_tags(with_awaits(found.tags, other))
         now = found.state
         if now is None or now.is_final():
@@ -341,21 +335,14 @@ class Wait:
         return ended_by((await self.run.inputs(self.key))[verdict_key(self._pause)])
 
     async def _untag(self) -> None:
-        if _awaiting(self._tags):
+        if is_awaiting(self._tags):
             self._tags = with_awaits(self._tags, ())
             await self.run.set_tags(self._tags)
 
     async def _remind(self) -> None:
         payload = {"wait": self.spec.name, "keys": list(self.spec.keys), "waiting_seconds": self.spec.remind_seconds}
-        try:
-            await self.run.emit(REMINDER_EVENT, payload, event_id=reminder_id(str(self.run_id), self._pause))
-        except UNREACHABLE as error:
-            self.log.warning("The reminder was not sent: %s", error)
+        await self.run.remind(self._pause, payload)
         self.log.warning("Still waiting for a signal after %g s", self.spec.remind_seconds)
-
-
-def _awaiting(tags: Sequence[str]) -> bool:
-    return any(tag.startswith(AWAITS) for tag in tags)
 
 
 def _iso(moment: datetime | None) -> str | None:

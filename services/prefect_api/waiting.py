@@ -19,6 +19,7 @@ from sluice.protocol import (
     AWAITS,
     description_key,
     form_key,
+    is_awaiting,
     shown_form,
     verdict_key,
     with_awaits,
@@ -196,7 +197,7 @@ class WaitingRuns:
         """
         found = await self._api.request("GET", f"/flow_runs/{run_id}", once=True)
         without_process = FINAL_TYPES | _TO_START
-        if view(found).state_type not in without_process or not any(tag.startswith(AWAITS) for tag in found["tags"]):
+        if view(found).state_type not in without_process or not is_awaiting(found["tags"]):
             return
         await self._set_tags(run_id, with_awaits(found["tags"], ()))
         found = await self._api.request("GET", f"/flow_runs/{run_id}", once=True)
