@@ -223,8 +223,8 @@ class Delivery:
         wait = Answered(run_id=run.run_id, entered=wait_of.entered, left=left, by=record.signal.by or record.signal.id)
         for key in keys:
             await self._store.answered(key, wait)
+        await self._heard.ended(run.run_id, mark.wait)  # before the sender hears of it, and sends the next one
         await self._settle(run, record, mark, SignalDecision(Outcome.APPLIED, applied_to(run)))
-        await self._heard.ended(run.run_id, mark.wait)
 
     async def _settle(self, run: RunView, record: SignalRecord, mark: Mark, verdict: SignalDecision) -> None:
         settled = mark.model_copy(update={"outcome": verdict.outcome, "reason": verdict.reason})

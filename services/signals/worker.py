@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import threading
 from collections.abc import Awaitable, Callable, Mapping
@@ -87,7 +88,8 @@ class SignalWorker:
                 failed.append(error)
             finally:
                 redis.close()
-                loop.call_soon_threadsafe(ended.set)
+                with contextlib.suppress(RuntimeError):  # nobody waited longer, and the loop is closed
+                    loop.call_soon_threadsafe(ended.set)
 
         # A daemon: while Redis is away, RQ sleeps longer than a process has to stop.
         threading.Thread(target=work, name=name, daemon=True).start()

@@ -21,6 +21,7 @@ from config.settings import CHECKOUT
 from demo.installation import Installation
 from services.local.embedded_servers import claim_port, start_prefect
 from tests.support.databases import postgresql
+from tests.support.ending import end
 from tests.support.valkeys import own_valkey
 from tests.support.waiting import wait_until
 
@@ -90,8 +91,7 @@ def test_a_project_with_servers_of_its_own_gets_events_and_keeps_its_pools_and_s
         valkey = stack.enter_context(own_valkey(tmp_path / "valkey"))
         for words in (["served.py"], ["-m", "prefect", "worker", "start", "--pool", "machines", "--type", "process"]):
             process = subprocess.Popen([sys.executable, *words], cwd=repository, env=theirs, start_new_session=True)
-            stack.callback(process.wait)
-            stack.callback(process.terminate)
+            stack.callback(end, process)
 
         ours = {**theirs, "SLUICE_REDIS_URL": valkey.url, "PYTHONPATH": str(CHECKOUT)}
         sluice = [sys.executable, "-m", "services.cli"]

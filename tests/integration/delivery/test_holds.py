@@ -31,7 +31,7 @@ async def test_a_rule_whose_deployment_is_missing_holds_its_events_and_goes_on_b
         (held,) = await eventually(lambda: _held(world))
         assert (held["rule"], held["cause"], held["waiting"]) == ("pay", "deployment-missing", 5)
         assert "does not exist" in world.dispatcher.status()["degraded"]
-        (notice,) = await world.dead.search(LetterQuery(), limit=5)
+        (notice,) = await eventually(lambda: world.dead.search(LetterQuery(), limit=5))
         assert (notice.code, notice.rule) == ("deployment-missing", "pay")
         assert "go on by themselves" in notice.reason
         late = await deployment(prefect, name="late-flow-1")

@@ -18,6 +18,7 @@ from services.prefect_api.run_calls import CLAIMED
 from services.store.connection import AsyncRedis
 from services.store.runs.registered_files import KEY
 from tests.integration.executor.conftest import Bench
+from tests.support.ending import end
 from tests.support.waiting import eventually
 
 FLOW = """
@@ -51,8 +52,7 @@ def worker(pool: str, folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        process.terminate()
-        process.wait()
+        end(process)
 
 
 async def takes(executor: Executor, *names: str) -> None:

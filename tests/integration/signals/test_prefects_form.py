@@ -17,6 +17,7 @@ from tests.support.browser import chromium
 from tests.support.waiting import eventually
 
 SLOW_MS = 60_000
+FIELD = re.compile("go on|approved", re.IGNORECASE)
 CONFIRM = re.compile(r"^\s*(Resume|Submit)\s*$")
 
 pytestmark = pytest.mark.slow
@@ -39,6 +40,7 @@ def press_resume(prefect_url: str, run_id: str, version: str) -> None:
         if version:
             page.get_by_role("button", name="Open menu").first.click()
             page.get_by_role("menuitem", name="Resume").click()
+            page.get_by_role("dialog").get_by_text(FIELD).first.wait_for()  # the button is there before the form
             in_form = page.get_by_role("dialog").get_by_role("button", name=CONFIRM)
         else:
             page.get_by_role("button", name=CONFIRM).first.click()
@@ -59,6 +61,12 @@ async def test_one_press_answers_a_wait_and_is_known_as_an_answer(
     running = Running(resumer, flows.approving, new_key(), input=model)
     run_id = await running.waits()
     await eventually(lambda: resumer.hints.wait_of(run_id), what="the run was heard to wait")
+
+    async def shown() -> bool:
+        keys = (await resumer.runs.read(run_id)).keyset
+        return len(await resumer.runs.inputs(run_id, [keys["schema"], keys["description"]])) > 1
+
+    await eventually(shown, what="the form is shown")
     await asyncio.to_thread(press_resume, prefect_url, run_id, version)
     assert await running.answer() == expected
 

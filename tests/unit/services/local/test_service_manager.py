@@ -62,6 +62,7 @@ def test_a_closed_terminal_stops_as_ctrl_c_does_and_is_told_twice_without_harm(t
     supervisor = Supervisor(load_settings(), say=print, warn=print)
     killed = []
     monkeypatch.setattr(supervisor, "_children", [])
+    begun_with = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup, too
     before = signal.getsignal(signal.SIGHUP)
     with supervisor._signals():
         with pytest.raises(KeyboardInterrupt):
@@ -84,7 +85,7 @@ def test_a_closed_terminal_stops_as_ctrl_c_does_and_is_told_twice_without_harm(t
         with supervisor._signals():
             signal.raise_signal(signal.SIGHUP)
     finally:
-        signal.signal(signal.SIGHUP, before)
+        signal.signal(signal.SIGHUP, begun_with)
 
 
 def install(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
