@@ -31,7 +31,7 @@ from services.store.inspection.key_inspection import KeyInspection
 from services.store.keys import KeyList
 from services.store.runs.created_runs import ACTIVE, RUN, RUNS
 from services.store.runs.dispatch_queues import DispatchQueues
-from tests.support import garbage
+from tests.support import faults_answers, garbage
 from tests.support.faults import Installation
 from tests.support.faults_answers import Answers
 from tests.support.faults_check import Verdict, judge
@@ -171,7 +171,7 @@ async def _settled(installation: Installation, load: Load) -> Verdict:
         for part, status in report["parts"].items()
         if part in {"router", "dispatcher"} or status.get("degraded")
     ]
-    active: Any = await installation.redis.smembers(f"{ACTIVE}tenth")  # type: ignore[misc]
+    active: Any = await installation.redis.sunion(f"{ACTIVE}tenth", f"{ACTIVE}{faults_answers.RULE}")  # type: ignore[misc]
     for run in await installation.runs():
         if run["id"].encode() in active:
             known = await installation.redis.hgetall(f"{RUN}{run['id']}")  # type: ignore[misc]
