@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -139,7 +140,7 @@ async def test_an_executor_that_waits_for_prefect_gives_its_sign_of_life(bench: 
 
             await eventually(asked, what="the comparison to be made")
             proxy.swallow()  # this comparison waits for Prefect, or, if it was answered just now, the next one
-            (sign,) = [key async for key in redis.scan_iter(ALIVE + "*")]
+            (sign,) = [key async for key in redis.scan_iter(f"{ALIVE}{socket.gethostname()}-{machine.pid}-*")]
             for _ in range(8):  # each after a quarter of the time between two comparisons
                 await is_given_again(redis, sign)
         finally:
@@ -154,7 +155,10 @@ async def test_the_register_is_empty_and_the_sign_of_life_gone_after_a_good_end(
     assert (await bench.run(deployment))["state_type"] == "COMPLETED"
     await eventually(lambda: nothing(redis, bench))
     await bench.stop()
-    assert [key async for key in redis.scan_iter(ALIVE + "*")] == []
+    ours = (
+        f"{ALIVE}{socket.gethostname()}-{os.getpid()}-*"  # a slot that another test left alone may still give its own
+    )
+    assert [key async for key in redis.scan_iter(ours)] == []
 
 
 async def test_without_its_process_template_an_executor_goes_on_with_fresh_interpreters(bench: Bench):

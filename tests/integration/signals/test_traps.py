@@ -16,7 +16,7 @@ from prefect.runtime import flow_run
 from events.errors import TransientError
 from services.prefect_api.run_view import RunView
 from services.signals.applier import Applier
-from sluice.protocol import keyset, pause_key
+from sluice.protocol import form_key, keyset, pause_key
 from tests.integration.signals.conftest import Desk, in_thread, new_key, settings
 from tests.integration.signals.test_waits import Running
 from tests.support import waiting_flows as flows
@@ -68,7 +68,7 @@ async def test_a_signal_in_the_gap_before_the_schema_is_saved_is_applied_after_i
     assert (await resumer.runs.inputs(run_id, ["paused-1-response"])) == {"paused-1-response": {"ok": True}}
 
 
-async def test_a_wait_of_sluice_has_its_schema_before_it_is_paused(resumer: Desk) -> None:
+async def test_a_wait_of_sluice_has_its_form_before_it_is_paused(resumer: Desk) -> None:
     running = Running(resumer, flows.approving, new_key(), input=flows.Approval)
 
     async def paused() -> RunView | None:
@@ -77,7 +77,7 @@ async def test_a_wait_of_sluice_has_its_schema_before_it_is_paused(resumer: Desk
 
     run = await eventually(paused)
     assert run
-    assert await resumer.runs.inputs(run.run_id, [run.keyset["schema"]])
+    assert await resumer.runs.inputs(run.run_id, [form_key(run.pause_key or "")])
     await resumer.send(run_id=run.run_id, input={"approved": True})
     await running.answer()
 
