@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -18,6 +18,19 @@ from prefect.logging import get_logger
 
 _CONNECT_SECONDS: Final = 3.0
 _LONGEST_BACKOFF_SECONDS: Final = 10.0
+
+
+@asynccontextmanager
+async def subscribed(narrowed: EventFilter) -> AsyncIterator[AsyncIterable[Event]]:
+    """The events that Prefect's server tells from now on, until the connection is lost.
+
+    Raises whatever Prefect's client raises, bare exceptions too. Where it fails, or is cancelled, before the server has
+    taken the filter, the connection is closed as well: Prefect's client leaves it open.
+    """
+    subscriber = get_events_subscriber(filter=narrowed, reconnection_attempts=0)
+    async with AsyncExitStack() as stack:
+        stack.push_async_exit(subscriber.__aexit__)
+        yield await subscriber.__aenter__()
 
 
 class Hearing:
@@ -75,12 +88,12 @@ class Hearing:
                 event=EventNameFilter(prefix=["prefect.flow-run."]), resource=EventResourceFilter(id=[self._resource])
             )
             try:
-                async with get_events_subscriber(filter=narrowed, reconnection_attempts=0) as subscriber:
+                async with subscribed(narrowed) as events:
                     self.connected.set()
                     if self.begun:
                         self.hint.set()
                     wait = 0.2
-                    async for event in subscriber:
+                    async for event in events:
                         self._heard(event)
             except Exception as error:  # noqa: BLE001 - the client raises bare Exception too, and polling goes on
                 self._log.debug("Event stream lost, connecting again in %.1f s: %s", wait, error)

@@ -6,14 +6,13 @@ import asyncio
 import contextlib
 import random
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
 from prefect.events import Event as PrefectEvent
-from prefect.events.clients import get_events_subscriber
 from prefect.events.filters import EventFilter, EventNameFilter, EventResourceFilter
 from prefect.events.schemas.events import ResourceSpecification
 
@@ -21,6 +20,7 @@ from events.errors import Backpressure, SluiceError, TransientError
 from services.common.backoff import Backoff, heed_cancellation
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.runs import StateChange
+from sluice.hearing import subscribed
 
 _TAG: Final = "prefect.tag."
 _DEPLOYMENT: Final = "prefect.deployment."
@@ -70,17 +70,19 @@ class StateFeed(ABC):
             tasks.create_task(self._poll_for_ever())
 
     async def _receive(self) -> None:
-        async for change in state_changes(state_types=self._state_types):
-            heed_cancellation()
-            if isinstance(change, Connected):
-                self.connected = True
-                self._gap.set()
-                continue
-            try:
-                await self.changed(change)
-            except (TransientError, Backpressure):
-                if self.trouble is None:  # else a poll follows anyway
+        # Closed here and not by the garbage collector, which leaves the connection open.
+        async with contextlib.aclosing(state_changes(state_types=self._state_types)) as changes:
+            async for change in changes:
+                heed_cancellation()
+                if isinstance(change, Connected):
+                    self.connected = True
                     self._gap.set()
+                    continue
+                try:
+                    await self.changed(change)
+                except (TransientError, Backpressure):
+                    if self.trouble is None:  # else a poll follows anyway
+                        self._gap.set()
 
     async def _poll_for_ever(self) -> None:
         gap = True
@@ -103,7 +105,7 @@ async def state_changes(
     state_types: Collection[str] = (),
     backoff_seconds: float = 0.2,
     max_backoff_seconds: float = 10.0,
-) -> AsyncIterator[StateChange | Connected]:
+) -> AsyncGenerator[StateChange | Connected, None]:
     """Flow-run state changes as Prefect publishes them, for ever; `Connected` stands before the first and after a gap.
 
     ``state_types`` narrows by the state's type; what is ruled out is not even sent by the server. Tags are those of the
@@ -117,10 +119,10 @@ async def state_changes(
     wait = backoff_seconds
     while True:
         try:
-            async with get_events_subscriber(filter=narrowed, reconnection_attempts=0) as subscriber:
+            async with subscribed(narrowed) as events:
                 yield Connected()
                 wait = backoff_seconds
-                async for event in subscriber:
+                async for event in events:
                     change = _state_change(event)
                     if change is not None:
                         yield change
