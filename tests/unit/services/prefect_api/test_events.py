@@ -38,10 +38,10 @@ async def _heard(monkeypatch: pytest.MonkeyPatch, event: Event) -> StateChange:
         yield event
 
     @asynccontextmanager
-    async def subscriber(**_: object) -> AsyncIterator[AsyncIterator[Event]]:
+    async def subscriber(_: object) -> AsyncIterator[AsyncIterator[Event]]:
         yield told()
 
-    monkeypatch.setattr(events, "get_events_subscriber", subscriber)
+    monkeypatch.setattr(events, "subscribed", subscriber)
     async for change in state_changes():
         if not isinstance(change, Connected):
             return change
