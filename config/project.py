@@ -130,8 +130,8 @@ def _project(document: Document, home: Path, *, contracts_matter: bool = False) 
         for key, said in (unreachable(rule, sources.files) if sound else ())
     ]
     flows = _flows(document, data.get("flows"), problems)
-    name = _name(document, data.get("name"), problems)
-    endpoints = _endpoints(document, data.get("endpoints"), problems)
+    name = _text(document, "name", data.get("name"), problems)
+    endpoints = _text(document, "endpoints", data.get("endpoints"), problems)
     deployments = data.get("deployments") or {}
     if not isinstance(deployments, dict):
         problems.append(
@@ -170,24 +170,24 @@ def run_rule_tests(project: Project) -> list[str]:
     ]
 
 
+_TEXTS: Final = {
+    "name": (NAME, "write lower-case letters, digits and `-`, at most 40, a letter or digit first"),
+    "endpoints": (ENDPOINTS, "write `module:name`, such as `endpoints: acme.web:router`"),
+}
+"""The keys that are one text, with what fits and what to do where it does not."""
+
+
 def project_schema() -> dict[str, Any]:
     """The JSON Schema of project files, for editors to complete and check."""
     return {"$schema": SCHEMA_URL, **ProjectFile.model_json_schema(mode="validation")}
 
 
-def _name(document: Document, data: Any, problems: list[str]) -> str | None:
-    if data is None or (isinstance(data, str) and NAME.fullmatch(data)):
+def _text(document: Document, key: str, data: Any, problems: list[str]) -> str | None:
+    """The value of a key that is one text."""
+    pattern, said = _TEXTS[key]
+    if data is None or (isinstance(data, str) and pattern.fullmatch(data)):
         return data
-    said = "write lower-case letters, digits and `-`, at most 40, a letter or digit first"
-    problems.append(f"{document.where(('name',))}: name: {data!r} does not fit — {said}")
-    return None
-
-
-def _endpoints(document: Document, data: Any, problems: list[str]) -> str | None:
-    if data is None or (isinstance(data, str) and ENDPOINTS.fullmatch(data)):
-        return data
-    said = "write `module:name`, such as `endpoints: acme.web:router`"
-    problems.append(f"{document.where(('endpoints',))}: endpoints: {data!r} does not fit — {said}")
+    problems.append(f"{document.where((key,))}: {key}: {data!r} does not fit — {said}")
     return None
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from prefect.events import Event, RelatedResource, Resource
@@ -122,3 +123,42 @@ async def test_a_poll_that_failed_is_repeated_as_after_a_gap(monkeypatch: pytest
     await _followed(monkeypatch, feed, 2)
     assert feed.seen == ["poll after a gap", "poll after a gap"]
     assert feed.trouble is None
+
+
+async def test_the_connection_is_closed_when_its_reader_ends_while_it_handles_a_state(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Left to the garbage collector, it would be open until that comes."""
+    open_ones: list[str] = []
+
+    @asynccontextmanager
+    async def subscribed(_: object) -> AsyncIterator[AsyncIterator[Event]]:
+        async def told() -> AsyncIterator[Event]:
+            yield _event([])
+
+        open_ones.append("connection")
+        try:
+            yield told()
+        finally:
+            open_ones.remove("connection")
+
+    class Slow(Feed):
+        async def changed(self, change: StateChange) -> None:
+            await super().changed(change)
+            await asyncio.Event().wait()
+
+    kept: list[object] = []  # as a traceback would keep it
+
+    def keep(**options: Any) -> Any:
+        kept.append(state_changes(**options))
+        return kept[-1]
+
+    monkeypatch.setattr(events, "subscribed", subscribed)
+    monkeypatch.setattr(events, "state_changes", keep)
+    feed = Slow()
+    following = asyncio.create_task(feed.follow())
+    await eventually(lambda: asyncio.sleep(0, RUN in feed.seen))
+    assert open_ones
+    following.cancel()
+    await asyncio.wait({following})
+    assert not open_ones
