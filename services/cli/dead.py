@@ -13,7 +13,7 @@ import typer
 from events.dead_letter import DeadLetter
 from events.errors import NotFound, RejectedEvent
 from services.cli.output import say, show_fields, show_json, show_rows
-from services.cli.session import Session, open_session, run_command
+from services.cli.session import Session, login, open_session, run_command
 from services.cli.times import moment_or_none
 from services.store.dead_letters import DeadLetters, LetterQuery
 
@@ -158,6 +158,7 @@ async def _replay_all(
     from services.routing.dead_letter_replay import DeadReplay
     from services.signals.submission import SignalSubmission
     from services.store.connection import connect_sync
+    from services.store.events.history import History
     from services.store.events.journal import Journal
     from services.store.signals.signals import SignalStore
 
@@ -168,14 +169,15 @@ async def _replay_all(
     again = DeadReplay(
         journal=Journal(session.redis, settings.journal),
         letters=DeadLetters(session.redis),
-        submit_signal=submission.submit,
+        history=History(session.redis, settings.history),
+        submit_signal=lambda signal, origin: submission.submit(signal, origin=origin),
         limits=limits,
     )
     failures = []
     try:
         for number, letter in enumerate(chosen, 1):
             try:
-                await again.replay(letter, edits, default_type=type_)
+                await again.replay(letter, edits, default_type=type_, by=login())
             except RejectedEvent as error:
                 failures.append({"id": letter.id, "code": error.code, "reason": error.reason})
             if sys.stderr.isatty():

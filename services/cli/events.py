@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +12,9 @@ import typer
 from config.settings import load_settings
 from events.errors import NotFound
 from events.event import parse_event
-from services.cli.output import local_time, say, show_fields, show_json, show_line, show_rows, show_title
+from events.identity import id_of
+from services.cli.output import say, show_json, show_line, show_rows
+from services.cli.pages.event import show_event
 from services.cli.session import Session, open_session, run_command
 from services.cli.times import moment_or_none
 from services.store.events.event_history import EventHistory
@@ -97,7 +97,8 @@ def list_(
     async def work() -> None:
         async with open_session() as session:
             found = await _history(session).search(query, limit=limit)
-        columns = ("received", "id", "type", "source", "subject", "outcome", "matched")
+        last = ("reason",) if failed else ("matched",)
+        columns = ("received", "id", "type", "source", "subject", "outcome", *last)
         show_rows([_row(one) for one in found], columns, as_json=as_json, empty="no events")
 
     run_command(work())
@@ -105,7 +106,9 @@ def list_(
 
 @app.command()
 def show(
-    event_id: Annotated[str, typer.Argument(help="The event's id.")],
+    name: Annotated[
+        str, typer.Argument(help="An event, run, signal, dead letter or file; the start of an id will do.")
+    ],
     source: Annotated[str | None, typer.Option("--source", help="Whose event, where several have the id.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -113,20 +116,30 @@ def show(
 
     async def work() -> None:
         async with open_session() as session:
+            from services.store.event_finder import EventFinder
+
             history = _history(session)
-            identity = await history.choose(event_id, source)
+            identity = await EventFinder(session.redis, history).find(name, source)
             found = await history.get(identity)
             if found is None:
-                raise NotFound(f"the event {event_id!r} is not known (any more)")
+                raise NotFound(f"the event {id_of(identity)!r} is not known (any more)")
             waits_for = await _waits_for(session, identity)
             urls = {run.run_id: f"{session.prefect_ui_url}/runs/flow-run/{run.run_id}" for run in found.runs}
         if as_json:
             body = found.model_dump()
             for run in body["runs"]:
                 run["url"] = urls[run["run_id"]]
-            show_json(body | {"outcome": found.outcome, "waits_for": waits_for, "timings_ms": found.timings_ms})
+            show_json(
+                body
+                | {
+                    "outcome": found.outcome,
+                    "reason": found.reason,
+                    "waits_for": waits_for,
+                    "timings_ms": found.timings_ms,
+                }
+            )
         else:
-            _print_history(found, waits_for, urls)
+            show_event(found, waits_for, urls)
 
     run_command(work())
 
@@ -226,51 +239,11 @@ def _row(found: EventHistory) -> dict[str, Any]:
         "source": found.source,
         "subject": event.get("subject"),
         "outcome": found.outcome,
+        "reason": found.reason,
         "matched": found.matched,
         "runs": [{"run_id": run.run_id, "rule": run.rule, "state": run.state} for run in found.runs],
         "dead": [letter.id for letter in found.dead],
     }
-
-
-def _print_history(found: EventHistory, waits_for: list[str], urls: Mapping[str, str]) -> None:
-    event = found.event or {}
-    show_fields(
-        {
-            "id": found.id,
-            "type": event.get("type"),
-            "source": found.source,
-            "subject": event.get("subject"),
-            "time": event.get("time"),
-            "listener": found.listener or None,
-            "received": found.received,
-            "journalled": found.journalled,
-            "routed": found.routed,
-            "rules": found.rules_version,
-            "outcome": found.outcome,
-            "waits_for": waits_for or None,
-            "data": json.dumps(event.get("data"), ensure_ascii=False),
-        }
-    )
-    show_title("verdicts")
-    for verdict in found.verdicts:
-        said = "matched" if verdict.matched else f"not matched: {verdict.failed}"
-        show_line(f"  {verdict.rule}: {said}" + (f": {verdict.detail}" if verdict.detail else ""))
-    for run in found.runs:
-        show_title(f"run {run.run_id} of {run.deployment} (rule {run.rule})")
-        show_line(f"  {urls[run.run_id]}")
-        show_line(f"  created {local_time(run.created)}")
-        for state in run.states:
-            show_line(f"  {state.name} {local_time(state.at)}" + (f": {state.message}" if state.message else ""))
-    for title, happenings in (("signals", found.signals), ("dead letters", found.dead), ("notes", found.notes)):
-        if happenings:
-            show_title(title)
-        for one in happenings:
-            parts = [local_time(one.at), one.id, one.rule and f"rule {one.rule}", one.code, one.text]
-            show_line("  " + "  ".join(part for part in parts if part))
-    if found.timings_ms:
-        show_title("timings (ms)")
-        for step, milliseconds in found.timings_ms.items():
-            show_line(f"  {step}: {milliseconds}")
 
 
 def _progress(total: int) -> Any:

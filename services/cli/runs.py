@@ -16,7 +16,7 @@ from events.identity import id_of
 from events.signal import signal_from_mapping
 from events.suggest import did_you_mean
 from services.cli.output import say, show_fields, show_json, show_line, show_rows, show_title
-from services.cli.session import Session, open_session, run_command
+from services.cli.session import Session, login, open_session, run_command
 from services.cli.times import moment_or_none
 from sluice.display import visible
 
@@ -186,7 +186,7 @@ def resume(
     """Resume a run that is paused or suspended; one that does not wait yet is resumed when it does."""
 
     async def work() -> None:
-        from services.cli.signals import login, parse_input, run_id_of, send_and_tell
+        from services.cli.signals import parse_input, run_id_of, send_and_tell
 
         async with open_session() as session:
             fields = {"run_id": await run_id_of(session, run), "input": parse_input(input_) or {}, "by": by or login()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import os
 import time
 from collections.abc import AsyncIterator, Coroutine
@@ -112,3 +113,11 @@ def run_command(work: Coroutine[Any, Any, None]) -> None:
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:
         raise typer.Exit(130) from error
+
+
+def login() -> str | None:
+    """The name of whoever runs the command, where the system knows one."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import sys
 import uuid
@@ -16,7 +15,7 @@ import typer
 from events.errors import ConfigError, NotFound, RejectedEvent, TransientError
 from events.signal import Outcome, ResumeSignal, parse_signal
 from services.cli.output import show_fields, show_json, show_line, show_rows, show_title
-from services.cli.session import Session, open_session, run_command
+from services.cli.session import Session, login, open_session, run_command
 
 if TYPE_CHECKING:
     from services.store.signals.signal_record import SignalRecord
@@ -204,14 +203,6 @@ def parse_input(text: str | None) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise ConfigError("--input must be a JSON object, such as '{\"approved\": true}'")
     return value
-
-
-def login() -> str | None:
-    """The name of whoever runs the command, where the system knows one."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return None
 
 
 def _read(name: str) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,10 +16,15 @@ from events.event import Event, parse_event, stored_event
 from events.signal import ResumeSignal, parse_signal, signal_from_mapping
 from events.untrusted_json import Limits, parse_json
 from services.store.dead_letters import DeadLetters
+from services.store.events.event_history import change_line
+from services.store.events.history import History
 from services.store.events.journal import Journal
 
 Edits = Mapping[str, JsonValue]
 """Values by dotted path, such as ``data.amount``; a number in a path is an index."""
+
+Changed = tuple[str, JsonValue, JsonValue]
+"""A path, the value before and the value after."""
 
 
 class DeadReplay:
@@ -33,29 +38,39 @@ class DeadReplay:
         *,
         journal: Journal,
         letters: DeadLetters,
-        submit_signal: Callable[[ResumeSignal], Awaitable[object]],
+        history: History,
+        submit_signal: Callable[[ResumeSignal, str], Awaitable[object]],
         limits: Limits,
     ) -> None:
+        """``submit_signal`` takes a signal and, as text, where it comes from."""
         self._journal = journal
         self._letters = letters
+        self._history = history
         self._submit_signal = submit_signal
         self._limits = limits
 
-    async def replay(self, letter: DeadLetter, edits: Edits, *, default_type: str | None = None) -> None:
+    async def replay(
+        self, letter: DeadLetter, edits: Edits, *, default_type: str | None = None, by: str | None = None
+    ) -> None:
         """Replay one letter. Raises `RejectedEvent` for what still cannot be read; the letter then stays.
+
+        What ``edits`` change is kept, with ``by``, in the event's history or the signal's log.
 
         An event goes to the rule that could not act on it; a message is accepted as if it came now (plain JSON as an
         event of ``default_type``); a signal is submitted under a new id, because its own id has an outcome.
         """
         raw = edited(letter.raw, edits, self._limits) if edits else letter.raw
+        changes = _changes(letter.raw, edits, self._limits)
+        origin = _origin(letter, changes, by)
         now = datetime.now(UTC).isoformat()
         match letter.kind:
             case "event":
                 event = _event(raw, self._limits)
                 only = [letter.rule] if letter.rule else []
+                await self._keep(event.identity, letter, changes, by)
                 await self._journal.append_again([(event, now, "dead-letter")], only=only)
             case "message" if letter.carries == "signal":
-                await self._submit_signal(parse_signal(raw, limits=self._limits, default_id=letter.id))
+                await self._submit_signal(parse_signal(raw, limits=self._limits, default_id=letter.id), origin)
             case "message":
                 event = parse_event(
                     raw,
@@ -64,14 +79,22 @@ class DeadReplay:
                     default_source=letter.source,
                     default_id=letter.id,
                 )
+                await self._keep(event.identity, letter, changes, by)
                 await self._journal.append([event], received=now, listener=letter.source)
             case "signal":
-                await self._submit_signal(_signal_again(raw, self._limits))
+                signal = _signal_again(raw, self._limits)
+                if signal.event_identity is not None:
+                    await self._keep(signal.event_identity, letter, changes, by)
+                await self._submit_signal(signal, origin)
             case "job":
                 raise RejectedEvent("foreign-job", "a job that Sluice did not write is never run: discard the letter")
             case "stored":
                 raise RejectedEvent(letter.code, "what could not be read in Redis is not put back: discard the letter")
         await self._letters.replayed(letter)
+
+    async def _keep(self, identity: str, letter: DeadLetter, changes: Sequence[Changed], by: str | None) -> None:
+        if changes:
+            await self._history.add(identity, change_line(by, letter.id, changes))
 
 
 def parse_edit(text: str) -> tuple[str, JsonValue]:
@@ -91,6 +114,30 @@ def edited(raw: bytes, edits: Edits, limits: Limits) -> bytes:
     for path, new in edits.items():
         _set(value, path, new)
     return json.dumps(value, ensure_ascii=False).encode()
+
+
+def _changes(raw: bytes, edits: Edits, limits: Limits) -> list[Changed]:
+    before = parse_json(raw, limits) if edits else None
+    return [(path, _at(before, path.split(".")), new) for path, new in edits.items()]
+
+
+def _at(value: JsonValue, path: Sequence[str]) -> JsonValue:
+    """The value at a path; None where there is none."""
+    for name in path:
+        if isinstance(value, dict):
+            value = value.get(name)
+        elif isinstance(value, list) and name.isdigit() and int(name) < len(value):
+            value = value[int(name)]
+        else:
+            return None
+    return value
+
+
+def _origin(letter: DeadLetter, changes: Sequence[Changed], by: str | None) -> str:
+    """Where a signal comes from that is sent once more, as its log says it."""
+    said = "; ".join(f"{path}: {json.dumps(before)} -> {json.dumps(after)}" for path, before, after in changes)
+    whose = f" by {by}" if by else ""
+    return f"replay of the dead letter {letter.id}{whose}" + (f", changed: {said}" if said else "")
 
 
 def _set(value: JsonValue, path: str, new: JsonValue) -> None:

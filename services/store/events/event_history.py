@@ -21,7 +21,11 @@ _COMPRESSED_FROM: Final = 200
 _LONGEST_LINE: Final = 16 * 1024 * 1024
 """Bytes of a history line, unpacked. The verdicts of a thousand rules are 0.5 MB."""
 
-_FAILURES: Final = frozenset({"FAILED", "CRASHED", "CANCELLED"})
+FAILURES: Final = frozenset({"FAILED", "CRASHED"})
+"""The types of state of a run that failed. A run that was cancelled did not fail: somebody wanted its end."""
+
+_LONGEST_VALUE: Final = 500
+"""Characters of a value, as JSON, that a `Change` keeps."""
 
 
 class VerdictRecord(BaseModel):
@@ -73,6 +77,19 @@ class Happening(BaseModel):
     text: str = ""
 
 
+class Change(BaseModel):
+    """A value that somebody set in what a dead letter held, before it was replayed; both as JSON, None for none."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: datetime
+    by: str | None
+    letter: str
+    path: str
+    before: str | None
+    after: str | None
+
+
 class EventHistory(BaseModel):
     """Everything that is known of one event. Times are those of the machine that did the step."""
 
@@ -92,6 +109,7 @@ class EventHistory(BaseModel):
     runs: list[RunHistory] = []
     signals: list[Happening] = []
     dead: list[Happening] = []
+    changes: list[Change] = []
     notes: list[Happening] = []
     judged: int = 0
     """How often the rules judged it: more than once after a replay."""
@@ -105,11 +123,11 @@ class EventHistory(BaseModel):
     def failed(self) -> bool:
         """Whether something that it led to did not end well, and was not made good by a later try."""
         well = {run.rule for run in self.runs if run.state == "COMPLETED"}
-        return any(letter.rule not in well for letter in self.dead) or any(run.state in _FAILURES for run in self.runs)
+        return any(letter.rule not in well for letter in self.dead) or any(run.state in FAILURES for run in self.runs)
 
     @property
     def outcome(self) -> str:
-        """In a word: ``waiting``, ``unmatched``, ``running``, ``failed`` or ``done``."""
+        """In a word: ``waiting``, ``unmatched``, ``running``, ``failed``, ``cancelled`` or ``done``."""
         if not self.judged:
             return "waiting"
         if self.failed:
@@ -118,7 +136,20 @@ class EventHistory(BaseModel):
             return "unmatched"
         if not self.runs:
             return "done" if self.signals else "waiting"
-        return "done" if all(run.state == "COMPLETED" for run in self.runs) else "running"
+        states = {run.state for run in self.runs}
+        if states <= {"COMPLETED", "CANCELLED"}:
+            return "cancelled" if "CANCELLED" in states else "done"
+        return "running"
+
+    @property
+    def reason(self) -> str:
+        """Why it failed: the messages of the runs that failed, and the reasons of its dead letters."""
+        if not self.failed:
+            return ""
+        ends = [run.states[-1] for run in self.runs if run.state in FAILURES]
+        well = {run.rule for run in self.runs if run.state == "COMPLETED"}
+        letters = {letter.rule: letter.text for letter in self.dead if letter.rule not in well}
+        return "; ".join([*(end.message or end.name for end in ends), *letters.values()])
 
     @property
     def timings_ms(self) -> dict[str, int]:
@@ -158,36 +189,57 @@ def fold(
         found.received = _iso(entry.received)
     runs: dict[str, RunHistory] = {}
     for line in lines:
-        match line:
-            case ["v", at, _, version, digest, own]:
-                found.judged += 1
-                found.routed = found.routed or moment(at / 1000)
-                found.rules_version = version
-                rows = sorted([*shared.get(digest, []), *own], key=lambda row: int(row[0]))
-                found.verdicts = [_verdict(*row[1:]) for row in rows]
-            case ["r", at, run_id, rule, deployment]:
-                runs.setdefault(
-                    run_id, RunHistory(run_id=run_id, rule=rule, deployment=deployment, created=moment(at / 1000))
-                )
-            case ["s", at, run_id, type_, name, message] if run_id in runs:
-                runs[run_id].states.append(RunState(type=type_, name=name, message=message, at=moment(at / 1000)))
-            case ["g", at, id_, rule, outcome]:
-                found.signals.append(Happening(at=moment(at / 1000), id=id_, rule=rule, text=outcome))
-            case ["d", at, id_, rule, code, reason]:
-                found.dead.append(Happening(at=moment(at / 1000), id=id_, rule=rule, code=code, text=reason))
-            case ["n", at, rule, said]:
-                found.notes.append(Happening(at=moment(at / 1000), rule=rule, text=said))
-            case _:
-                pass  # a line of another version
+        _add(found, runs, line, shared)
     for run in runs.values():
         run.states.sort(key=lambda state: state.at)
     found.runs = list(runs.values())
     return found
 
 
+def _add(
+    found: EventHistory, runs: dict[str, RunHistory], line: list[Any], shared: Mapping[str, list[list[Any]]]
+) -> None:
+    match line:
+        case ["v", at, _, version, digest, own]:
+            found.judged += 1
+            found.routed = found.routed or moment(at / 1000)
+            found.rules_version = version
+            rows = sorted([*shared.get(digest, []), *own], key=lambda row: int(row[0]))
+            found.verdicts = [_verdict(*row[1:]) for row in rows]
+        case ["r", at, run_id, rule, deployment]:
+            runs.setdefault(
+                run_id, RunHistory(run_id=run_id, rule=rule, deployment=deployment, created=moment(at / 1000))
+            )
+        case ["s", at, run_id, type_, name, message] if run_id in runs:
+            runs[run_id].states.append(RunState(type=type_, name=name, message=message, at=moment(at / 1000)))
+        case ["g", at, id_, rule, outcome]:
+            found.signals.append(Happening(at=moment(at / 1000), id=id_, rule=rule, text=outcome))
+        case ["d", at, id_, rule, code, reason]:
+            found.dead.append(Happening(at=moment(at / 1000), id=id_, rule=rule, code=code, text=reason))
+        case ["c", at, by, letter, changes]:
+            found.changes += [
+                Change(at=moment(at / 1000), by=by, letter=letter, path=path, before=before, after=after)
+                for path, before, after in changes
+            ]
+        case ["n", at, rule, said]:
+            found.notes.append(Happening(at=moment(at / 1000), rule=rule, text=said))
+        case _:
+            pass  # a line of another version
+
+
 def note_line(rule: str | None, said: str) -> list[Any]:
     """A remark as a history line."""
     return ["n", now_ms(), rule, said]
+
+
+def change_line(by: str | None, letter: str, changes: Sequence[tuple[str, Any, Any]]) -> list[Any]:
+    """What was changed in a dead letter, as a history line; each change is a path, the value before and after."""
+    rows = [[path, *map(_short, values)] for path, *values in changes]
+    return ["c", now_ms(), by, letter, rows]
+
+
+def _short(value: Any) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False)[:_LONGEST_VALUE]
 
 
 def compact_json(value: Any) -> bytes:

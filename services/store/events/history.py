@@ -22,7 +22,7 @@ from services.store.unreadable import readable
 
 HISTORY: Final = "sluice:history:"
 """Prefix of an event's list. Its elements are JSON arrays that begin with a letter: ``v`` verdicts, ``r`` run created,
-``s`` run state, ``g`` signal, ``d`` dead letter, ``n`` a note."""
+``s`` run state, ``g`` signal, ``d`` dead letter, ``c`` changes to a dead letter, ``n`` a note."""
 
 SHARED: Final = "sluice:verdicts:"
 """Prefix of the verdicts that many events have in common; behind it their digest."""
@@ -67,10 +67,13 @@ class History:
 
     async def signal(self, identity: str, signal_id: str, outcome: str) -> None:
         """A signal that the event led to has come to ``outcome``."""
-        line = packed(["g", now_ms(), signal_id, None, outcome])
+        await self.add(identity, ["g", now_ms(), signal_id, None, outcome])
+
+    async def add(self, identity: str, *lines: Sequence[Any]) -> None:
+        """Write lines at the end of the event's history."""
         with translated():
             pipeline = self._redis.pipeline(transaction=True)
-            pipeline.rpush(HISTORY + identity, line)
+            pipeline.rpush(HISTORY + identity, *map(packed, lines))
             pipeline.pexpire(HISTORY + identity, self._retention_ms)
             await pipeline.execute()
 

@@ -184,7 +184,10 @@ async def test_runs_are_chosen_by_rule_state_event_and_time_and_counted_by_state
         assert said in " ".join(result.stderr.replace("│", " ").split())
 
 
-async def test_a_dead_letter_is_shown_edited_and_replayed(world: World, prefect: PrefectApi) -> None:
+async def test_a_dead_letter_is_shown_edited_and_replayed(
+    world: World, prefect: PrefectApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "ada")
     name = await deployment(prefect)
     world.use({**RULE, "run": name})
     async with world.running("router", "dispatcher"):
@@ -206,11 +209,41 @@ async def test_a_dead_letter_is_shown_edited_and_replayed(world: World, prefect:
         await _json(dead.app, "replay", row["id"], "--set", "data.amount=5")
         await eventually(lambda: _runs(prefect, name, 2))
         await eventually(lambda: _empty(world))
+    (change,) = (await _json(events.app, "show", "bad"))["changes"]
+    assert (change["path"], change["before"], change["after"]) == ("data.amount", '"many"', "5")
+    assert (change["letter"], change["by"]) == (row["id"], "ada")
+    assert 'data.amount: "many" -> 5, by ada' in (await _call(events.app, "show", "bad")).stdout
     assert await _json(dead.app, "list") == []
     assert sorted(run["parameters"]["amount"] for run in await runs_of(prefect, name)) == [3, 5]
     assert {run["idempotency_key"] for run in await runs_of(prefect, name)} == {
         identity_of("shop", id_) + ":pay" for id_ in ("bad", "good")
     }
+
+
+async def test_an_event_is_found_by_its_run_or_the_start_of_an_id_and_a_cancelled_run_did_not_fail(
+    world: World, prefect: PrefectApi
+) -> None:
+    name = await deployment(prefect)
+    world.use({**RULE, "run": name})
+    async with world.running():
+        await world.publish(order(1, id_="shop-failed"), order(2, id_="shop-cancelled"), order("x", id_="spoilt"))
+        await eventually(lambda: _runs(prefect, name, 2))
+        found = {run["parameters"]["amount"]: run["id"] for run in await runs_of(prefect, name)}
+        await set_state(prefect, found[1], "FAILED", message="no such account")
+        await set_state(prefect, found[2], "CANCELLED", message="not wanted")
+        await eventually(lambda: _outcome(world, "shop-failed", "failed"))
+        await eventually(lambda: _outcome(world, "shop-cancelled", "cancelled"))
+        (letter,) = await eventually(lambda: _json(dead.app, "list"))
+    reasons = {row["id"]: row["reason"] for row in await _json(events.app, "list", "--failed")}
+    assert reasons == {"shop-failed": "no such account", "spoilt": letter["reason"]}
+    assert "no such account" in (await _call(events.app, "list", "--failed")).stdout
+    for called in (found[1], found[1][:13], "shop-f", "shop-failed"):
+        assert (await _json(events.app, "show", called))["id"] == "shop-failed"
+    assert (await _json(events.app, "show", letter["id"]))["id"] == "spoilt"
+    several = await _call(events.app, "show", "shop-")
+    assert (several.exit_code, "name one of shop-cancelled, shop-failed" in several.stderr) == (1, True)
+    nothing = await _call(events.app, "show", "nobody")
+    assert "nothing is called 'nobody'" in nothing.stderr
 
 
 async def test_letters_are_discarded_by_id_filter_or_all_at_once(world: World) -> None:
@@ -234,6 +267,11 @@ async def _letters(count: int) -> Any:
 async def _routed(world: World, event_id: str) -> bool:
     found = await world.history.get(identity_of("shop", event_id))
     return found is not None and found.judged > 0
+
+
+async def _outcome(world: World, event_id: str, outcome: str) -> bool:
+    found = await world.history.get(identity_of("shop", event_id))
+    return found is not None and found.outcome == outcome
 
 
 async def _empty(world: World) -> bool:
