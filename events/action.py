@@ -42,6 +42,11 @@ class RunDeployment(BaseModel):
         """``identity:rule name`` for the first action of a rule: Prefect creates one run for it, ever."""
         return idempotency_key(self.identities[0], self.rule, self.ordinal, self.salt)
 
+    def planned_after(self, created: float) -> float | None:
+        """When the run that was ``created`` (seconds since the epoch) is to start, if that is later."""
+        planned = created + self.scheduled_seconds if self.scheduled_at is None else self.scheduled_at.timestamp()
+        return planned if planned > created else None
+
 
 class ResumeRun(BaseModel):
     """Resume the runs that wait for ``key``, or the run ``run_id``, with ``input``."""

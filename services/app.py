@@ -285,10 +285,11 @@ async def _api(shared: Shared) -> Parts:
     from services.home.access import find_access, required_token
     from services.listeners.http.endpoints import Endpoints
     from services.listeners.http.listener import HttpListener
-    from services.operations.metrics_page import scrape
+    from services.operations.metrics_page import MetricsPage, Names
     from services.operations.readiness import CachedReadiness, read_readiness
 
     settings, project = shared.settings, shared.project
+    live = LiveProject(project, home=settings.home, sources_matter=True)
     access = find_access(settings)
     readiness = CachedReadiness(
         partial(
@@ -297,8 +298,12 @@ async def _api(shared: Shared) -> Parts:
             prefect_url=str(settings.prefect_api_url),
             prefect_auth=access.prefect_auth_string,
             expected=settings.expected_roles,
-            metrics=True,
         )
+    )
+    page = MetricsPage(
+        redis=shared.redis,
+        names=lambda: Names([rule.name for rule in live.rules().rules], list(live.project.sources.files)),
+        flows=settings.home / "metrics",
     )
     endpoints = None
     if project.endpoints is not None:
@@ -320,9 +325,9 @@ async def _api(shared: Shared) -> Parts:
         submit=partial(shared.submission().submit, origin="http:signals"),
         dead=shared.dead_letters,
         readiness=readiness.read,
-        scrape=partial(scrape, flows=settings.home / "metrics"),
+        scrape=page.text,
     )
-    parts: Parts = {"project": LiveProject(project, home=settings.home, sources_matter=True), "http": http}
+    parts: Parts = {"project": live, "http": http}
     return parts | ({} if endpoints is None else {"endpoints": endpoints})
 
 

@@ -1,49 +1,178 @@
-"""What Sluice counts and times, each metric named once; in Prometheus' format."""
+"""What the roles count and time, each metric named once; the numbers of all processes are added up in Redis.
+
+Names and units are Prometheus' conventions: a base unit in the name, ``_total`` for what only grows. Labels have few
+values: names in the project file, codes and outcomes that the code has. docs/monitoring.md has a row for each.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, disable_created_metrics
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # when a process began is nothing that can be added up
 
 REGISTRY: Final = CollectorRegistry(auto_describe=True)
 """Sluice's own: Prometheus' default one would bring the metrics of any library that registers some."""
 
-_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_MOMENTS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_STEPS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
+_RUNS: Final = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0, 604_800.0)
+
+
+def _counter(name: str, says: str, *labels: str) -> Counter:
+    return Counter(name, says, labels, registry=REGISTRY)
+
+
+def _seconds(name: str, says: str, *labels: str, buckets: tuple[float, ...] = _STEPS) -> Histogram:
+    return Histogram(name, says, labels, buckets=buckets, registry=REGISTRY)
+
 
 # Messages that a listener took in and may acknowledge: journalled, known already, or kept as dead letters.
-received = Counter("sluice_messages_received", "Messages taken in", ["listener"], registry=REGISTRY)
+received = _counter("sluice_messages_received", "Messages that listeners took in.", "listener")
 
 # Messages among them that were refused and kept as dead letters; the code is the dead letter's.
-rejected = Counter("sluice_messages_rejected", "Messages kept as dead letters", ["listener", "code"], registry=REGISTRY)
+rejected = _counter(
+    "sluice_messages_rejected", "Messages that listeners refused and kept as dead letters.", "listener", "code"
+)
 
 # From handing a batch on until the journal held it, retries not included.
-emit_seconds = Histogram(
-    "sluice_emit_seconds", "Time for the journal to take one batch", ["listener"], buckets=_SECONDS, registry=REGISTRY
+emit_seconds = _seconds(
+    "sluice_emit_seconds", "Time that the journal took for one batch of a listener.", "listener", buckets=_MOMENTS
 )
 
 # Attempts that failed because Redis (or what lies behind the sink) was away or full.
-retries = Counter("sluice_listener_retries", "Attempts that will be made again", ["listener"], registry=REGISTRY)
+retries = _counter("sluice_listener_retries", "Attempts of listeners that failed and are made again.", "listener")
 
 # Entries that another consumer had read and not acknowledged before its time ran out.
-claimed = Counter("sluice_stream_claimed", "Entries taken over from dead consumers", ["listener"], registry=REGISTRY)
+claimed = _counter("sluice_stream_claimed", "Entries of source streams taken over from dead consumers.", "listener")
 
 # Pub/sub: times without a subscription, when what was published is gone, and how long they were.
-gaps = Counter("sluice_pubsub_gaps", "Interruptions of a subscription", ["listener"], registry=REGISTRY)
-gap_seconds = Counter("sluice_pubsub_gap_seconds", "Time without a subscription", ["listener"], registry=REGISTRY)
-
-# Pub/sub: received and not journalled yet; these live in memory only.
-buffered_bytes = Gauge(
-    "sluice_pubsub_buffered_bytes", "Received and not yet journalled", ["listener"], registry=REGISTRY
-)
+gaps = _counter("sluice_pubsub_gaps", "Interruptions of a subscription.", "listener")
+gap_seconds = _counter("sluice_pubsub_gap_seconds", "Time without a subscription.", "listener")
 
 # Pub/sub: messages without an id of their own that came when another listener may have been the active one.
-left_to_successor = Counter(
-    "sluice_pubsub_left_to_successor",
-    "Messages dropped by a listener that had lost its lease",
-    ["listener"],
-    registry=REGISTRY,
+left_to_successor = _counter(
+    "sluice_pubsub_left_to_successor", "Messages dropped by a listener that had lost its lease.", "listener"
 )
 
-# Answers of the HTTP listener.
-http_answers = Counter("sluice_http_answers", "HTTP answers", ["route", "status"], registry=REGISTRY)
+http_answers = _counter("sluice_http_requests", "HTTP requests that were answered.", "route", "status")
+
+routed = _counter("sluice_events_routed", "Events that the rules have decided on, replays included.")
+matched = _counter("sluice_rule_matches", "Events that a rule has matched.", "rule")
+
+# An event's way, step by step. The clocks are those of the hosts and of Redis: none is below zero.
+journal_seconds = _seconds(
+    "sluice_event_journal_seconds", "Time from an event's own time until the journal held it.", "rule"
+)
+decision_seconds = _seconds(
+    "sluice_event_decision_seconds", "Time from the journal until the rules had decided on the event.", "rule"
+)
+creation_seconds = _seconds(
+    "sluice_run_creation_seconds", "Time from the decision until Prefect had created the flow run.", "rule"
+)
+start_seconds = _seconds(
+    "sluice_run_start_seconds",
+    "Time from a flow run's creation, or from the time that it was scheduled for, until its flow began.",
+    "rule",
+)
+latency_seconds = _seconds(
+    "sluice_event_latency_seconds", "Time from the journal until the flow of the event's run began.", "rule"
+)
+duration_seconds = _seconds(
+    "sluice_run_duration_seconds",
+    "Time from the beginning of a flow until its run was over, its waits included.",
+    "rule",
+    buckets=_RUNS,
+)
+created = _counter("sluice_runs_created", "Flow runs created in Prefect.", "rule")
+ended = _counter("sluice_runs_ended", "Flow runs that are over, by the type of their last state.", "rule", "state")
+
+letters = _counter("sluice_dead_letters_kept", "Failures that were kept as dead letters.", "kind", "code")
+
+signals = _counter(
+    "sluice_signals", "Outcomes of signals; one that was buffered counts again when it is final.", "outcome"
+)
+signal_seconds = _seconds(
+    "sluice_signal_outcome_seconds", "Time from taking a signal in until its outcome was recorded.", "outcome"
+)
+
+_TYPES: Final = frozenset({"counter", "histogram"})
+
+
+class Series(NamedTuple):
+    """One time series: the name of its samples, and its labels."""
+
+    name: str
+    labels: Mapping[str, str]
+
+    def field(self) -> str:
+        """As text, the same for the same series."""
+        return json.dumps([self.name, dict(sorted(self.labels.items()))], separators=(",", ":"))
+
+    @classmethod
+    def parse(cls, field: bytes | str) -> Series:
+        """`field` as a value; raises `ValueError` or `TypeError` for anything else."""
+        name, labels = json.loads(field)
+        if not (isinstance(name, str) and all(isinstance(one, str) for one in labels.values())):
+            raise TypeError("not a series")
+        return cls(name, labels)
+
+
+class Gains:
+    """What the metrics of this process have gained since that was last added to the totals."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self._registry = registry
+        self._added: dict[str, float] = {}
+
+    def now(self) -> dict[str, float]:
+        """Each series that is new, even at zero, or has gained something, with its gain."""
+        gains: dict[str, float] = {}
+        for family in self._registry.collect():
+            for sample in family.samples if family.type in _TYPES else ():
+                field = Series(sample.name, sample.labels).field()
+                gain = sample.value - self._added.get(field, 0.0)
+                if gain or field not in self._added:
+                    gains[field] = gain
+        return gains
+
+    def added(self, gains: Mapping[str, float]) -> None:
+        """These are in the totals now."""
+        for field, gain in gains.items():
+            self._added[field] = self._added.get(field, 0.0) + gain
+
+
+def families(totals: Iterable[tuple[Series, float]]) -> Iterator[Metric]:
+    """Every metric that the roles have, with its samples among ``totals``; what stands at none yet has none.
+
+    A series that no metric of this version has, or not with these labels, is left out.
+    """
+    samples: dict[str, list[tuple[Series, float]]] = {}
+    for series, value in totals:
+        samples.setdefault(series.name, []).append((series, value))
+    for collector in REGISTRY._collector_to_names:  # noqa: SLF001 - there is no public list
+        (family,) = collector.collect()
+        merged = Metric(family.name, family.documentation, family.type)
+        labels = set(collector._labelnames)  # type: ignore[attr-defined]  # noqa: SLF001 - likewise
+        suffixes = ("_total",) if family.type == "counter" else ("_bucket", "_sum", "_count")
+        for suffix in suffixes:
+            wanted = labels | ({"le"} if suffix == "_bucket" else set())
+            name = family.name + suffix
+            for series, value in sorted(samples.get(name, ()), key=_order):
+                if series.labels.keys() == wanted:
+                    merged.add_sample(name, dict(series.labels), value)
+        if family.type == "counter" and not labels and not merged.samples:
+            merged.add_sample(f"{family.name}_total", {}, 0.0)
+        yield merged
+
+
+def _order(total: tuple[Series, float]) -> tuple[list[tuple[str, str]], float]:
+    labels = total[0].labels
+    others = sorted((name, value) for name, value in labels.items() if name != "le")
+    try:
+        return others, float(labels.get("le", "0"))
+    except ValueError:
+        return others, 0.0

@@ -15,6 +15,7 @@ from config.settings import DispatcherSettings
 from events.errors import Backpressure, NotFound, RejectedEvent, TransientError
 from events.identity import id_of
 from events.rule import RuleSet
+from services.common import metrics
 from services.common.backoff import Backoff, ended, heed_cancellation
 from services.dispatch.announcer import Announcer
 from services.dispatch.batch_planner import DispatchQueue, Item, RunBatch
@@ -31,7 +32,8 @@ from services.prefect_api.dispatch import (
 )
 from services.store.dead_letters import DeadLetters, letter_id_of
 from services.store.event_transitions import EventTransitions, Made
-from services.store.events.journal import Journal
+from services.store.events.event_history import now_ms
+from services.store.events.journal import Journal, position_seconds
 from services.store.runs.dispatch_queues import Dispatch
 
 DEPLOYMENT_SECONDS: Final = 60.0
@@ -273,7 +275,9 @@ class RunCreator:
         """Record outcomes until Redis accepts them: the runs exist, and their queues keep them until then."""
         while True:
             try:
-                await self._transitions.created([Made(item.entry, item.dispatch, one.run_id) for _, item, one in made])
+                new = await self._transitions.created(
+                    [Made(item.entry, item.dispatch, one.run_id) for _, item, one in made]
+                )
                 for _, item, result in refused:
                     self.refused += await self._refusals.settle(item, result)
                 await self._take_notices_back({id(queue): queue for queue, _, _ in made}.values())
@@ -282,8 +286,12 @@ class RunCreator:
                 continue
             break
         self._redis_trouble.worked()
-        for _, item, result in made:
+        for (_, item, result), is_new in zip(made, new, strict=True):
             self.created += 1
+            if is_new:
+                metrics.created.labels(item.dispatch.action.rule).inc()
+                took = now_ms() / 1000 - position_seconds(item.entry)
+                metrics.creation_seconds.labels(item.dispatch.action.rule).observe(max(0.0, took))
             self._announcer.announce(item.dispatch, result.run_id)
             action = item.dispatch.action
             log.debug("run created", event_id=id_of(action.identities[0]), rule=action.rule, run_id=result.run_id)

@@ -21,10 +21,9 @@ REMEMBERED_SECONDS: Final = 600
 """How long an instance that went silent without being stopped is listed."""
 
 
-async def read_reports(redis: AsyncRedis, *, metrics: bool = False) -> list[dict[str, Any]]:
+async def read_reports(redis: AsyncRedis) -> list[dict[str, Any]]:
     """Return the reports of every instance that was not stopped, ordered by role and instance.
 
-    With ``metrics``, only those whose metrics can be read; else these are any text, which costs less to find out.
     ``silent_seconds`` is the time since the last report (by Redis' clock), None for an instance that reports.
     """
     with translated():
@@ -41,23 +40,14 @@ async def read_reports(redis: AsyncRedis, *, metrics: bool = False) -> list[dict
         elif value is not None and left_ms >= 0:
             silent = REMEMBERED_SECONDS - left_ms / 1000
             told = {"silent_seconds": silent if silent > SILENT_SECONDS else None}
-            found += [{**report, **told} for report in readable(key, _report if metrics else _state, [value])]
+            found += [{**report, **told} for report in readable(key, _report, [value])]
     return found
 
 
 def _report(value: bytes | str) -> dict[str, Any]:
-    """Parse and check a report with its metrics; raises as `_state` does, and `ValueError` for other metrics."""
-    from prometheus_client.parser import text_string_to_metric_families
-
-    report = _state(value)
-    list(text_string_to_metric_families(report["metrics"]))
-    return report
-
-
-def _state(value: bytes | str) -> dict[str, Any]:
     """Parse and check a report; raises `TypeError` for anything else."""
     report: dict[str, Any] = json.loads(value)
-    texts = [report["role"], report["instance"], report["metrics"], *report["degraded"], *report["parts"]]
+    texts = [report["role"], report["instance"], *report["degraded"], *report["parts"]]
     if not all(isinstance(one, str) for one in texts) or not isinstance(report["degraded"], list):
         raise TypeError("not a role's report")
     if not all(

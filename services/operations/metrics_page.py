@@ -1,109 +1,137 @@
-"""The metrics of the installation: counters of the roles, numbers of their parts, and what flows have written."""
+"""The page of metrics: the totals of all processes, how the installation is now, and what flows have written."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from events.errors import Backpressure, TransientError
+from services.common.metrics import Series, families
+from services.operations.gauges import Value, gauge_families, of_readiness, of_reports
 from services.operations.readiness import Readiness
+from services.store.connection import AsyncRedis
+from services.store.dead_letters import DeadLetters
+from services.store.metric_totals import MetricTotals
 from sluice.display import visible
-
-_INSTANCE: Final = ("role", "instance")
-
 
 FLOW_PREFIX: Final = "flow_"
 """How the names of metrics begin that flows may write."""
+
+LETTERS_SECONDS: Final = 15.0
+"""How often the dead letters are counted by their codes."""
+
 _MOST_FILES: Final = 100
 _MOST_BYTES: Final = 1024**2
+_OF_RULES: Final = ("sluice_rule_matches_total", "sluice_runs_created_total")
+"""Counters that begin at zero for each rule, so that the first one counts as an increase."""
 
 
-def scrape(readiness: Readiness, flows: Path | None = None) -> bytes:
-    """Return the metrics in Prometheus' text format; every sample of a role is labelled with role and instance.
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What Redis holds for the page."""
 
-    From the files ``*.prom`` of the folder ``flows`` come those whose names begin with ``flow_``, as they are.
-    """
+    totals: Sequence[tuple[Series, float]] = ()
+    values: Sequence[Value] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names in the project file; each has its metrics, whether anything happened to it or not."""
+
+    rules: Sequence[str] = ()
+    watches: Sequence[str] = ()
+
+
+@dataclass(slots=True)
+class MetricsPage:
+    """Any number of processes may serve it: all give the same numbers, and none goes back when one restarts."""
+
+    redis: AsyncRedis
+    names: Callable[[], Names]
+    flows: Path
+    """The folder with the metrics of flows."""
+    _letters: list[Value] = field(default_factory=list)
+    _counted_at: float = float("-inf")
+
+    async def text(self, readiness: Readiness) -> bytes:
+        """The page in Prometheus' text format; while Redis is out of reach it says so, and what else is known."""
+        try:
+            kept = Kept(await MetricTotals(self.redis).read(), await self._values())
+        except (TransientError, Backpressure):
+            kept = Kept()
+        return render(readiness, kept, self.names(), self.flows)
+
+    async def _values(self) -> list[Value]:
+        if time.monotonic() - self._counted_at > LETTERS_SECONDS:
+            counts = await DeadLetters(self.redis).counts()
+            self._letters = [("sluice_dead_letters", (code,), float(count)) for code, count in counts.items()]
+            self._counted_at = time.monotonic()
+        return self._letters
+
+
+def render(readiness: Readiness, kept: Kept, names: Names, flows: Path | None = None) -> bytes:
+    """The page. From the files ``*.prom`` of the folder ``flows`` come the metrics named ``flow_…``, as they are."""
     registry = CollectorRegistry()
-    registry.register(_Reports(readiness))
-    if flows is not None:
-        registry.register(_OfFlows(flows))
-    # Names and helps of metrics come from Redis, where any text may be.
+    registry.register(_Page(list(_all(readiness, kept, names, flows))))
+    # Labels come from Redis, where any text may be.
     return visible(generate_latest(registry).decode(), lines=True).encode()
 
 
-class _Reports(Collector):
-    def __init__(self, readiness: Readiness) -> None:
-        self._readiness = readiness
+class _Page(Collector):
+    def __init__(self, found: Sequence[Metric]) -> None:
+        self._found = found
 
-    def collect(self) -> Iterator[Metric]:
-        yield GaugeMetricFamily("sluice_ready", "Whether all is ready", value=float(self._readiness.ready))
-        expected = GaugeMetricFamily(
-            "sluice_role_expected_ready", "Whether an expected role has a ready instance", labels=["role"]
-        )
-        ready = GaugeMetricFamily("sluice_role_ready", "Whether the role instance is ready", labels=_INSTANCE)
-        for name, role in self._readiness.roles.items():
-            expected.add_metric([visible(name)], float(role.ready))
-            for report in role.silent:
-                ready.add_metric((visible(name), visible(report["instance"])), 0.0)
-        parts = GaugeMetricFamily(
-            "sluice_part", "The numbers of a part's status", labels=[*_INSTANCE, "part", "number"]
-        )
-        counted: dict[str, Metric] = {}
-        for report in (report for role in self._readiness.roles.values() for report in role.instances):
-            labels = (visible(report["role"]), visible(report["instance"]))
-            ready.add_metric(labels, float(report["ready"]))
-            for part, status in report["parts"].items():
-                for name, number in _numbers(status):
-                    parts.add_metric([*labels, visible(part), visible(name)], number)
-            for family in text_string_to_metric_families(report.get("metrics", "")):
-                merged = counted.setdefault(family.name, Metric(family.name, family.documentation, family.type))
-                for sample in family.samples:
-                    merged.samples.append(
-                        sample._replace(labels=_visible(sample.labels) | dict(zip(_INSTANCE, labels, strict=True)))
-                    )
-        yield expected
-        yield ready
-        yield parts
-        yield from counted.values()
+    def collect(self) -> Sequence[Metric]:
+        return self._found
 
 
-class _OfFlows(Collector):
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def collect(self) -> Iterator[Metric]:
-        unreadable = 0
-        found: dict[str, Metric] = {}
-        for path in sorted(self._folder.glob("*.prom"))[:_MOST_FILES]:
-            try:
-                with path.open(encoding="utf-8") as file:
-                    families = list(text_string_to_metric_families(file.read(_MOST_BYTES)))
-            except (OSError, ValueError):
-                unreadable += 1
-                continue
-            for family in families:
-                if family.name.startswith(FLOW_PREFIX):
-                    found.setdefault(family.name, family)
-        yield GaugeMetricFamily(
-            "sluice_flow_metrics_unreadable", "Files of flows that cannot be read", value=unreadable
-        )
-        yield from found.values()
+def _all(readiness: Readiness, kept: Kept, names: Names, flows: Path | None) -> Iterator[Metric]:
+    reports = [report for role in readiness.roles.values() for report in role.instances]
+    written, unreadable = _of_flows(flows) if flows is not None else ([], 0)
+    yield from gauge_families(
+        [
+            *of_readiness(readiness),
+            *of_reports(reports, rules=names.rules, watches=names.watches),
+            *kept.values,
+            ("sluice_flow_metrics_unreadable", (), float(unreadable)),
+        ]
+    )
+    yield from families(_with_zeros(kept.totals, names.rules))
+    yield from written
 
 
-def _visible(labels: Mapping[str, str]) -> dict[str, str]:
-    return {name: visible(value) for name, value in labels.items()}
+def _of_flows(folder: Path) -> tuple[list[Metric], int]:
+    """The metrics that flows have written, and the number of files that cannot be read."""
+    unreadable = 0
+    found: dict[str, Metric] = {}
+    for path in sorted(folder.glob("*.prom"))[:_MOST_FILES]:
+        try:
+            with path.open(encoding="utf-8") as file:
+                read = list(text_string_to_metric_families(file.read(_MOST_BYTES)))
+        except (OSError, ValueError):
+            unreadable += 1
+            continue
+        for family in read:
+            if family.name.startswith(FLOW_PREFIX):
+                found.setdefault(family.name, family)
+    return list(found.values()), unreadable
 
 
-def _numbers(status: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    for name, value in status.items():
-        if isinstance(value, int | float):
-            with suppress(OverflowError):  # anybody who can write to Redis can write a number of a thousand digits
-                yield f"{prefix}{name}", float(value)
-        elif isinstance(value, dict):
-            yield from _numbers(value, f"{prefix}{name}.")
+def _with_zeros(totals: Iterable[tuple[Series, float]], rules: Iterable[str]) -> Iterator[tuple[Series, float]]:
+    known: set[str] = set()
+    for series, value in totals:
+        known.add(series.field())
+        yield Series(series.name, {name: visible(text) for name, text in series.labels.items()}), value
+    for rule in rules:
+        for name in _OF_RULES:
+            series = Series(name, {"rule": rule})
+            if series.field() not in known:
+                yield series, 0.0

@@ -41,7 +41,7 @@ class RoleReadiness:
             "ready": self.ready,
             "why": self.why,
             "degraded": list(self.degraded),
-            "instances": [_without_metrics(report) for report in self.instances],
+            "instances": [_without_silence(report) for report in self.instances],
             "silent": [
                 {"instance": report["instance"], "seconds": round(report["silent_seconds"])} for report in self.silent
             ],
@@ -93,11 +93,10 @@ async def read_readiness(
     prefect_url: str | None,
     prefect_auth: str | None = None,
     expected: Sequence[str],
-    metrics: bool = False,
 ) -> Readiness:
     """Read the reports and ask the servers; a server that is down is a problem, not an error.
 
-    A server without an address is not asked; the caller adds the problem. ``metrics`` as `read_reports` has it.
+    A server without an address is not asked; the caller adds the problem.
     """
     problems: list[str] = []
     reports: list[dict[str, Any]] | None = None
@@ -105,7 +104,7 @@ async def read_readiness(
         try:
             with translated():
                 await redis.ping()
-            reports = await read_reports(redis, metrics=metrics)
+            reports = await read_reports(redis)
         except (TransientError, Backpressure) as error:
             problems.append(str(error))
     if prefect_url is not None:
@@ -166,5 +165,5 @@ def _silence(report: Report) -> str:
     return f"{report['instance']} has been silent for more than {tens} s"
 
 
-def _without_metrics(report: Report) -> dict[str, Any]:
-    return {name: value for name, value in report.items() if name not in {"metrics", "silent_seconds"}}
+def _without_silence(report: Report) -> dict[str, Any]:
+    return {name: value for name, value in report.items() if name != "silent_seconds"}

@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
-from prometheus_client import generate_latest
 
 from events.errors import Backpressure, TransientError
-from services.common.metrics import REGISTRY
+from services.common.metrics import Gains
 from services.operations.health import REMEMBERED_SECONDS, REPORTS
 from services.store.connection import AsyncRedis, translated
+from services.store.metric_totals import MetricTotals
 
 INTERVAL_SECONDS: Final = 2.0
 STARTING_SECONDS: Final = 0.1
@@ -39,6 +39,8 @@ class Reporter:
     def __init__(self, *, role: str, redis: AsyncRedis, parts: Mapping[str, Status]) -> None:
         self._redis = redis
         self._parts = parts
+        self._totals = MetricTotals(redis)
+        self._gains = Gains()
         self._role = role
         self._started = datetime.now(UTC).isoformat()
         self.instance = f"{socket.gethostname()}-{os.getpid()}"
@@ -60,7 +62,6 @@ class Reporter:
             "ready": all(part.get("ready", True) for part in parts.values()),
             "degraded": degraded,
             "parts": parts,
-            "metrics": generate_latest(REGISTRY).decode(),
             "at": time.time(),
         }
 
@@ -72,6 +73,7 @@ class Reporter:
             try:
                 with translated():
                     await self._redis.set(self.key, json.dumps(report), ex=REMEMBERED_SECONDS)
+                await self._count()
             except (TransientError, Backpressure) as error:
                 log.debug("status not reported", error=str(error))
             starting = not report["ready"] and time.monotonic() - began < STARTING_LIMIT_SECONDS
@@ -81,6 +83,12 @@ class Reporter:
         """Delete the report: the instance was stopped, and does not count as silent."""
         with translated():
             await asyncio.wait_for(self._redis.delete(self.key), 1)
+        await asyncio.wait_for(self._count(), 1)
+
+    async def _count(self) -> None:
+        gains = self._gains.now()
+        await self._totals.add(gains)
+        self._gains.added(gains)
 
 
 def _told(status: Status) -> dict[str, Any]:

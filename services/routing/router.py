@@ -13,13 +13,14 @@ import structlog
 from events.dead_letter import DeadLetter
 from events.errors import Backpressure, TransientError
 from events.signal import ResumeSignal
+from services.common import metrics
 from services.common.backoff import Backoff, heed_cancellation
-from services.routing.decisions import EventDecider, Judge, PoisonCheck
+from services.routing.decisions import Decision, EventDecider, Judge, PoisonCheck
 from services.routing.rule_windows import RuleWindows
 from services.store.dead_letters import DeadLetters, letter_id_of
 from services.store.event_transitions import EventTransitions
 from services.store.events.event_history import now_ms
-from services.store.events.journal import Broken, Depth, Journal, JournalEntry
+from services.store.events.journal import Broken, Depth, Journal, JournalEntry, position_seconds
 from services.store.events.verdict_lines import VerdictLines
 from services.store.rules.parked_events import ParkedEvents
 
@@ -169,6 +170,21 @@ class Router:
         lines = await self._lines.lines([one.judged for one in decisions], now_ms=now_ms())
         await self._handover.route([one.routed(line) for one, line in zip(decisions, lines, strict=True)])
         await self._journal.acknowledge(set_aside)
+        _measure(decisions)
+
+
+def _measure(decisions: Sequence[Decision]) -> None:
+    now = now_ms() / 1000
+    metrics.routed.inc(len(decisions))
+    for one in decisions:
+        journalled = position_seconds(one.entry.position)
+        for verdict in one.verdicts:
+            if verdict.matched:
+                metrics.matched.labels(verdict.rule).inc()
+                if not one.entry.replay:
+                    took = journalled - one.entry.event.time.timestamp()
+                    metrics.journal_seconds.labels(verdict.rule).observe(max(0.0, took))
+                    metrics.decision_seconds.labels(verdict.rule).observe(max(0.0, now - journalled))
 
 
 def _broken_letter(entry: Broken) -> DeadLetter:

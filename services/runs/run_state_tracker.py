@@ -9,10 +9,11 @@ from typing import Any, Final
 import structlog
 from typing_extensions import override
 
+from services.common import metrics
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.events import StateFeed
 from services.prefect_api.runs import FINAL_TYPES, PAGE, StateChange, ended_since, news_of
-from services.store.event_transitions import CHECK_MS_EACH, EventTransitions
+from services.store.event_transitions import CHECK_MS_EACH, EventTransitions, StateNews
 from services.store.events.event_history import now_ms
 from services.store.events.history import History
 from services.store.runs.created_runs import CreatedRuns
@@ -126,6 +127,21 @@ class RunStateTracker(StateFeed):
         )
         if news.recovered:
             await self._history.recovered(state.run_id)
+        if news.new:
+            _measure(news, state)
         if news.new and final:
-            log.info("run ended", run_id=state.run_id, state=state.state_name or state.state_type)
+            log.info("run ended", run_id=state.run_id, rule=news.rule, state=state.state_name or state.state_type)
         return int(news.new)
+
+
+def _measure(news: StateNews, state: StateChange) -> None:
+    at_ms = state.occurred.timestamp() * 1000
+    if state.state_type in FINAL_TYPES:
+        metrics.ended.labels(news.rule, state.state_type.lower()).inc()
+        if news.before == "RUNNING":
+            metrics.duration_seconds.labels(news.rule).observe(max(0.0, at_ms - news.before_ms) / 1000)
+    elif not news.before and news.created_ms is not None:
+        due_ms = news.planned_ms or news.created_ms
+        metrics.start_seconds.labels(news.rule).observe(max(0.0, at_ms - due_ms) / 1000)
+        if news.planned_ms is None:
+            metrics.latency_seconds.labels(news.rule).observe(max(0.0, at_ms - news.journalled_ms) / 1000)

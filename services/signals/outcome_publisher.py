@@ -14,6 +14,7 @@ from events.dead_letter import DeadLetter
 from events.errors import Backpressure, RejectedEvent, TransientError
 from events.identity import id_of
 from events.signal import Outcome
+from services.common import metrics
 from services.prefect_api.events import run_event
 from services.prefect_api.run_view import RunView
 from services.store.dead_letters import DeadLetters
@@ -90,6 +91,11 @@ class OutcomePublisher:
                 await self._history.signal(record.signal.event_identity, record.signal.id, one.status)
         await self._emit(bodies)
         await self._outbox.done(told)
+        for one in told:
+            metrics.signals.labels(one.status).inc()
+            if (record := records.get(one.signal_id)) is not None and one.status != Outcome.DUPLICATE:
+                took = (one.at - record.received).total_seconds()
+                metrics.signal_seconds.labels(one.status).observe(max(0.0, took))
 
 
 def reminder_event(run: RunView) -> dict[str, Any]:

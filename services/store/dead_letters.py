@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from events.dead_letter import DeadLetter
 from events.event import Event
 from events.glob import Globs
 from events.identity import id_of
+from services.common import metrics
 from services.store.connection import AsyncRedis, SyncRedis, text, translated
 from services.store.keys import Key, scored
 from services.store.scripts import EVEN_WHEN_FULL, Script
@@ -79,6 +81,7 @@ class DeadLetters:
         add = _ADD_WHEN_FULL if letter.kind in {"event", "stored"} else _ADD
         with translated():
             await add(self._redis, **_values(letter))
+        metrics.letters.labels(letter.kind, letter.code).inc()
 
     async def bury(self, letter: DeadLetter) -> None:
         """`add` the letter of an event, and say so in the log."""
@@ -137,6 +140,19 @@ class DeadLetters:
                 memory_seconds=_REPLAYED_SECONDS,
             )
 
+    async def counts(self, *, most: int = 2000) -> dict[str, int]:
+        """How many letters there are by code; those older than the newest ``most`` count as ``other``."""
+        with translated():
+            ids: list[Any] = await self._redis.zrevrange(DEAD, 0, most - 1)
+            number = int(await self._redis.zcard(DEAD))
+        pipeline = self._redis.pipeline(transaction=False)
+        for letter_id in ids:
+            pipeline.hget(LETTER + text(letter_id), "c")
+        with translated():
+            codes = await pipeline.execute(raise_on_error=False) if ids else []
+        found = Counter(text(code) if isinstance(code, bytes) else "other" for code in codes)
+        return dict(found + Counter(other=max(0, number - len(ids))))
+
     async def count(self) -> int:
         """How many letters there are."""
         with translated():
@@ -156,6 +172,7 @@ class DeadLetters:
 def keep(redis: SyncRedis, letter: DeadLetter) -> None:
     """`DeadLetters.add` on a blocking connection; raises Redis' own errors, as RQ does, which calls it."""
     _ADD(redis, **_values(letter))
+    metrics.letters.labels(letter.kind, letter.code).inc()
 
 
 def letter_id_of(*parts: str) -> str:

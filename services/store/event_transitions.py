@@ -13,6 +13,7 @@ from services.store.connection import AsyncRedis, text, translated
 from services.store.events.event_history import compact_json, note_line, now_ms, packed
 from services.store.events.journal import ROUTER_GROUP
 from services.store.events.open_effects import OPEN
+from services.store.runs.created_runs import RUN
 from services.store.runs.dispatch_queues import Dispatch, DispatchQueues
 from services.store.scripts import EVEN_WHEN_FULL, Script, run_all
 from services.store.unreadable import reading
@@ -80,13 +81,22 @@ DONE_VALUE: Final = "."
 
 @dataclass(frozen=True, slots=True)
 class StateNews:
-    """How a run's state change compares with what is recorded."""
+    """How a run's state change compares with what is recorded; what is known of the run comes with news only."""
 
     known: bool
     """Whether Sluice created the run."""
     new: bool
     recovered: bool = False
     """The run had failed before, and has completed now."""
+    rule: str = ""
+    before: str = ""
+    """The type of the state before, if one was heard of."""
+    before_ms: int = 0
+    created_ms: int | None = None
+    planned_ms: int | None = None
+    """When it was planned to start, where that was later."""
+    journalled_ms: int = 0
+    """When the first of its events was journalled."""
 
 
 def window_token(rule: str) -> str:
@@ -159,6 +169,7 @@ class EventTransitions:
                 "url": self._run_url(one.run_id),
                 "first_check_ms": FIRST_CHECK_MS,
                 "check_ms_each": CHECK_MS_EACH,
+                "planned_ms": "" if (planned := action.planned_after(now / 1000)) is None else int(planned * 1000),
             }
             for one in made
         ]
@@ -201,23 +212,22 @@ class EventTransitions:
         """Record that a run entered a state; ``final`` states settle what its events wait for."""
         short = message[:MESSAGE_LIMIT]
         with translated():
-            answer = int(
-                await _RUN_STATE(
-                    self._redis,
-                    run_id=run_id,
-                    state=state_type,
-                    state_name=state_name,
-                    message=short,
-                    at_ms=at_ms,
-                    final=int(final),
-                    url=url,
-                    line=compact_json(["s", at_ms, run_id, state_type, state_name, short if final else ""]),
-                    now_ms=now_ms(),
-                    retention_ms=self._retention_ms,
-                    first_check_ms=FIRST_CHECK_MS,
-                )
+            answer = await _RUN_STATE(
+                self._redis,
+                run_id=run_id,
+                state=state_type,
+                state_name=state_name,
+                message=short,
+                at_ms=at_ms,
+                final=int(final),
+                url=url,
+                line=compact_json(["s", at_ms, run_id, state_type, state_name, short if final else ""]),
+                now_ms=now_ms(),
+                retention_ms=self._retention_ms,
+                first_check_ms=FIRST_CHECK_MS,
             )
-        return StateNews(known=answer >= 0, new=answer > 0, recovered=answer == 2)  # noqa: PLR2004 - see the script
+        with reading(RUN + run_id):
+            return _news(*answer)
 
     async def release(
         self,
@@ -289,6 +299,25 @@ class EventTransitions:
     async def _run_all(self, script: Script, calls: Sequence[Mapping[str, Any]]) -> list[Any]:
         with translated():
             return await run_all(self._redis, script, calls) if calls else []
+
+
+def _news(code: int, rule: bytes = b"", *facts: bytes) -> StateNews:
+    """What the script returned as a value."""
+    if code <= 0:
+        return StateNews(known=code == 0, new=False)
+    before, created, planned, position = map(text, facts)
+    before_ms, _, state = before.partition(" ")
+    return StateNews(
+        known=True,
+        new=True,
+        recovered=code == 2,  # noqa: PLR2004 - see the script
+        rule=text(rule),
+        before=state,
+        before_ms=int(before_ms or 0),
+        created_ms=int(created) if created else None,
+        planned_ms=int(planned) if planned else None,
+        journalled_ms=int(position.partition("-")[0]),
+    )
 
 
 def _origins(dispatch: Dispatch) -> list[tuple[str, str]]:

@@ -67,7 +67,7 @@ class HttpListener:
         submit: Callable[[ResumeSignal], Awaitable[object]],
         dead: DeadLetters,
         readiness: Callable[[], Awaitable[Readiness]],
-        scrape: Callable[[Readiness], bytes],
+        scrape: Callable[[Readiness], Awaitable[bytes]],
         endpoints: Endpoints | None = None,
         allowed_hosts: Collection[str] = (),
         trusts_own_user: bool = False,
@@ -312,7 +312,9 @@ class HttpListener:
 
     async def _metrics(self, request: Request) -> Response:
         del request
-        return Response(self._scrape(await self._readiness()), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(
+            await self._scrape(await self._readiness()), media_type="text/plain; version=0.0.4; charset=utf-8"
+        )
 
 
 async def _live(request: Request) -> Response:

@@ -7,8 +7,6 @@ import itertools
 from collections import deque
 from collections.abc import Sequence
 
-from prometheus_client import Gauge
-
 from services.listeners.message_intake import Message
 
 
@@ -18,11 +16,10 @@ class Buffer:
     ``max_bytes`` bounds it through `room`: the last message that found room may exceed it.
     """
 
-    def __init__(self, *, max_bytes: int, level: Gauge) -> None:
+    def __init__(self, *, max_bytes: int) -> None:
         self._messages: deque[Message] = deque()
         self._bytes = 0
         self._max_bytes = max_bytes
-        self._level = level
         self._filled = asyncio.Event()
         self._emptied = asyncio.Event()
         self._emptied.set()
@@ -31,6 +28,11 @@ class Buffer:
 
     def __len__(self) -> int:
         return len(self._messages)
+
+    @property
+    def bytes(self) -> int:
+        """What the messages weigh together."""
+        return self._bytes
 
     @property
     def full(self) -> bool:
@@ -68,7 +70,6 @@ class Buffer:
 
     def _weigh(self, difference: int) -> None:
         self._bytes += difference
-        self._level.set(self._bytes)
         for event, holds in (
             (self._filled, bool(self._messages)),
             (self._emptied, not self._messages),

@@ -73,7 +73,7 @@ class PubSubListener:
             first_seconds=settings.backoff_seconds,
             longest_seconds=settings.max_backoff_seconds,
         )
-        self._buffer = Buffer(max_bytes=settings.buffer_bytes, level=metrics.buffered_bytes.labels(listener))
+        self._buffer = Buffer(max_bytes=settings.buffer_bytes)
         self._doubtful: list[Message] = []
         self._heard = 0.0
         self._state = "starting"
@@ -88,6 +88,7 @@ class PubSubListener:
             "state": self._state,
             "channel": self._channel,
             "buffered": len(self._buffer),
+            "buffered_bytes": self._buffer.bytes,
             **({"degraded": trouble} if trouble else {}),
         }
 

@@ -15,7 +15,8 @@ from services.store.unreadable import readable, reading
 
 RUN: Final = "sluice:run:"
 """Prefix of a run's hash: ``e`` its events as JSON [[identity, position]], ``r`` rule, ``d`` deployment, ``t`` the
-effect's token, ``s`` the last state on record as ``<ms> <TYPE>``."""
+effect's token, ``s`` the last state on record as ``<ms> <TYPE>``, ``c`` when it was created and ``p`` when it
+was planned to start (ms)."""
 
 RUNS: Final = "sluice:runs"
 """The open runs, each with the time (ms) at which Prefect is asked about it if nothing was heard."""

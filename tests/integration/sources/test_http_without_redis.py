@@ -33,13 +33,17 @@ async def serving(redis: AsyncRedis) -> AsyncIterator[httpx.AsyncClient]:
         submit=_submit,
         dead=DeadLetters(redis),
         readiness=_readiness,
-        scrape=lambda _: b"",
+        scrape=_nothing,
         trusts_own_user=True,
     )
     async with running(listener):
         await eventually(lambda: _listens(listener))
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listener.port}", timeout=30) as client:
             yield client
+
+
+async def _nothing(_readiness: object) -> bytes:
+    return b""
 
 
 async def _submit(signal: ResumeSignal) -> None:

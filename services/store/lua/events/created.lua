@@ -2,9 +2,10 @@
 -- Takes a created run out of its queue and remembers it with the events (JSON [[identity, position]]) that led to it.
 -- Returns 0 if the run was known before, as after a replay that found nothing to repair. The state of a new run is
 -- asked for after `first_check_ms` if nothing was heard of it, or after `check_ms_each` for each run that is open.
+-- `planned_ms` is '' or the time before which it is not to start.
 -- USES: queues, effects
 -- ARGV: queue, entry, run_id, rule, deployment, token, now_ms, events, line, retention_ms, url, first_check_ms,
---   check_ms_each
+--   check_ms_each, planned_ms
 
 local RUN = 'sluice:run:' .. run_id
 local RUNS = 'sluice:runs'
@@ -29,7 +30,8 @@ if redis.call('EXISTS', RUN) == 1 then
   return 0
 end
 
-redis.call('HSET', RUN, 'e', events, 'r', rule, 'd', deployment, 't', token)
+redis.call('HSET', RUN, 'e', events, 'r', rule, 'd', deployment, 't', token, 'c', now_ms)
+if planned_ms ~= '' then redis.call('HSET', RUN, 'p', planned_ms) end
 local wait_ms = math.max(tonumber(first_check_ms), redis.call('ZCARD', RUNS) * check_ms_each)
 redis.call('ZADD', RUNS, now_ms + wait_ms, run_id)
 redis.call('SADD', ACTIVE, run_id)

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- Records that a run entered a state; a final state settles what the run's events wait for.
--- Returns -1 for a run that is not known, 0 for a state that is known or overtaken, 1 for news, 2 for a run that had
--- failed before and has completed now.
+-- Returns {-1} for a run that is not known, {0} for a state that is known or overtaken, {1} for news, and {2} for a run
+-- that had failed before and has completed now; with news also the run's rule, the time and the state before, when it
+-- was created, when it was planned to start, and the position of its first event, each '' where there is none.
 -- USES: queues, effects
 -- ARGV: run_id, state, state_name, message, at_ms, final, url, line, now_ms, retention_ms, first_check_ms
 
@@ -9,11 +10,12 @@ local RUN = 'sluice:run:' .. run_id
 local RUNS = 'sluice:runs'
 
 expect('hash', RUN)
-local known_events, rule, deployment, token, known_state = unpack(redis.call('HMGET', RUN, 'e', 'r', 'd', 't', 's'))
+local known_events, rule, deployment, token, known_state, created_ms, planned_ms =
+  unpack(redis.call('HMGET', RUN, 'e', 'r', 'd', 't', 's', 'c', 'p'))
 if not (known_events and rule and deployment and token) then
   expect('zset', RUNS)
   redis.call('ZREM', RUNS, run_id)  -- nobody could ever say of it that it is over
-  return -1
+  return {-1}
 end
 local ACTIVE = 'sluice:active:' .. rule
 local origins = cjson.decode(known_events)
@@ -29,16 +31,17 @@ if known_state then
   if not known_at then expect('run that Sluice created', RUN) end
   if tonumber(known_at) > tonumber(at_ms) or before == state then
     if final == '1' and before == state then redis.call('ZREM', RUNS, run_id) end
-    return 0
+    return {0}
   end
 end
+local news = {1, rule, known_state or '', created_ms or '', planned_ms or '', origins[1][2]}
 redis.call('HSET', RUN, 's', at_ms .. ' ' .. state)
 for _, origin in ipairs(origins) do remember(origin[1], line, retention_ms) end
 if final ~= '1' then
   redis.call('ZADD', RUNS, now_ms + first_check_ms, run_id)
   redis.call('SADD', ACTIVE, run_id)
   redis.call('PERSIST', RUN)
-  return 1
+  return news
 end
 
 redis.call('ZREM', RUNS, run_id)
@@ -50,5 +53,5 @@ for _, origin in ipairs(origins) do
   if state ~= 'COMPLETED' then redis.call('ZADD', FAILED, at_ms, origin[2]) end
   close_effect(origin[1], token, value)
 end
-if state == 'COMPLETED' and before ~= '' and before ~= 'RUNNING' then return 2 end
-return 1
+if state == 'COMPLETED' and before ~= '' and before ~= 'RUNNING' then news[1] = 2 end
+return news

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from config.settings import ROLES
-from services.operations.metrics_page import scrape
 from services.operations.readiness import CachedReadiness, Readiness, judge
 
 NOW = datetime.now(UTC).timestamp()
@@ -95,29 +93,6 @@ def test_a_container_is_healthy_when_its_own_instance_of_the_role_is() -> None:
     assert not healthy(report("router", "elsewhere-1"))
     assert not healthy(report("router", here, silent=11))
     assert not healthy()
-
-
-def test_the_metrics_say_the_same() -> None:
-    reports = [*all_but("api", "executor"), report("executor", silent=20)]
-    text = scrape(judge(reports, expected=ROLES)).decode()
-    assert "sluice_ready 0.0" in text
-    assert 'sluice_role_expected_ready{role="router"} 1.0' in text
-    assert 'sluice_role_expected_ready{role="executor"} 0.0' in text
-    assert 'sluice_role_expected_ready{role="api"} 0.0' in text
-    assert 'sluice_role_ready{instance="host-1",role="executor"} 0.0' in text
-    assert "sluice_ready 1.0" in scrape(judge(all_but(), expected=ROLES)).decode()
-
-
-def test_what_flows_wrote_is_among_the_metrics_and_nothing_that_passes_for_sluices_own(tmp_path: Path) -> None:
-    (tmp_path / "a.prom").write_text('# TYPE flow_task_runs gauge\nflow_task_runs{task="store"} 7\nsluice_ready 0\n')
-    (tmp_path / "b.prom").write_text("flow_task_runs not a number\n")
-    (tmp_path / "c.part").write_text("flow_unfinished 1\n")
-    text = scrape(judge(all_but(), expected=ROLES), tmp_path).decode()
-    assert 'flow_task_runs{task="store"} 7.0' in text
-    assert [line for line in text.splitlines() if line.startswith("sluice_ready ")] == ["sluice_ready 1.0"]
-    assert "sluice_flow_metrics_unreadable 1.0" in text
-    assert "flow_unfinished" not in text
-    assert "sluice_flow_metrics_unreadable 0.0" in scrape(judge(all_but(), expected=ROLES), tmp_path / "none").decode()
 
 
 async def test_readiness_is_asked_for_once_however_many_ask() -> None:

@@ -51,9 +51,12 @@ class Site:
             submit=self._submit,
             dead=self.letters,
             readiness=self._readiness,
-            scrape=lambda readiness: f"sluice_ready {readiness.ready:d}\n".encode(),
+            scrape=self._scrape,
             **more,
         )
+
+    async def _scrape(self, readiness: Readiness) -> bytes:
+        return f"sluice_ready {readiness.ready:d}\n".encode()
 
     async def _submit(self, signal: ResumeSignal) -> None:
         self.signals.append(signal)

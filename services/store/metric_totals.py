@@ -1,0 +1,51 @@
+"""The totals of the metrics: what the processes of all roles, running and past, have counted and timed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Final
+
+from services.common.metrics import Series
+from services.store.connection import AsyncRedis, text, translated
+from services.store.keys import Key, pair
+from services.store.scripts import Script
+from services.store.unreadable import readable
+
+TOTALS: Final = "sluice:metrics"
+"""A hash: each series with its total. It grows whatever process starts or ends, so no counter ever goes back."""
+
+MOST_SERIES: Final = 20_000
+"""Beyond this number new series are left out: no name of a rule or a listener may fill Redis."""
+
+_ADD: Final = Script("add_gains")
+
+
+class MetricTotals:
+    """Adds and reads totals. Raises `TransientError` or `Backpressure`."""
+
+    def __init__(self, redis: AsyncRedis) -> None:
+        self._redis = redis
+
+    async def add(self, gains: Mapping[str, float]) -> None:
+        """Add what one process has gained; where it is not known whether that was done, it may count twice."""
+        if gains:
+            rows = [(field, repr(gain)) for field, gain in gains.items()]
+            with translated():
+                await _ADD(self._redis, totals=TOTALS, most=MOST_SERIES, gains=rows)
+
+    async def read(self) -> list[tuple[Series, float]]:
+        """Every series with its total."""
+        with translated():
+            fields = await self._redis.hgetall(TOTALS)
+        return list(readable(TOTALS, lambda row: (Series.parse(row[0]), _total(row[1])), fields.items()))
+
+
+def _total(raw: bytes) -> float:
+    value = float(text(raw))
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError("not a total")
+    return value
+
+
+KEYS: Final = (Key(TOTALS, "hash", "total of a metric's series", "for good", pair(Series.parse, _total)),)
