@@ -37,6 +37,7 @@ DOCUMENTS = [
     "docs/flows.md",
     "docs/glossary.md",
     "docs/guarantees.md",
+    "docs/monitoring.md",
     "docs/operations.md",
     "docs/scaling.md",
     "docs/security.md",

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from events.identity import identity_of
+from services.common.metrics import REGISTRY
 from services.prefect_api import events
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.events import Connected
@@ -15,7 +16,7 @@ from services.prefect_api.runs import StateChange, news_of
 from services.runs import run_state_tracker
 from services.runs.run_state_tracker import RunStateTracker
 from tests.integration.delivery.world import RULE, World, deployment, order, runs_of, set_state
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 
 async def _deaf(**_: object) -> AsyncIterator[StateChange | Connected]:
@@ -82,6 +83,48 @@ async def test_an_open_run_is_asked_about_when_its_time_comes(
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
     assert finished["ok"] is True
+
+
+def _observed(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, {"rule": RULE["name"], **labels}) or 0.0
+
+
+async def test_each_step_of_an_event_is_timed_by_its_rule(world: World, prefect: PrefectApi) -> None:
+    steps = (
+        "sluice_event_journal_seconds",
+        "sluice_event_decision_seconds",
+        "sluice_run_creation_seconds",
+        "sluice_run_start_seconds",
+        "sluice_event_latency_seconds",
+        "sluice_run_duration_seconds",
+    )
+    before = {step: _observed(f"{step}_count") for step in steps}
+    took = _observed("sluice_run_duration_seconds_sum")
+    ended = _observed("sluice_runs_ended_total", state="completed")
+    run_id = await _one_run(world, prefect)
+    tracker = _outcomes(world)
+
+    async def has_begun() -> bool:
+        return _observed("sluice_run_start_seconds_count") > before["sluice_run_start_seconds"]
+
+    async def is_over() -> bool:
+        return _observed("sluice_runs_ended_total", state="completed") == ended + 1
+
+    async def listens() -> bool:
+        return tracker.connected
+
+    following = asyncio.create_task(tracker.run())
+    try:
+        await eventually(listens)
+        await set_state(prefect, run_id, "RUNNING")
+        await eventually(has_begun)
+        await set_state(prefect, run_id, "COMPLETED")
+        await eventually(is_over)
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+    assert {step: _observed(f"{step}_count") for step in steps} == {step: count + 1 for step, count in before.items()}
+    assert 0 < _observed("sluice_run_duration_seconds_sum") - took < PATIENCE_SECONDS
 
 
 @pytest.mark.usefixtures("deaf")

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from services.common import metrics
 from services.operations import role
 from services.operations.health import read_reports
 from services.operations.role import run_parts
 from services.store.connection import AsyncRedis
+from services.store.metric_totals import MetricTotals
 from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 
@@ -45,10 +47,18 @@ async def test_sigterm_ends_the_parts_and_takes_the_report_away(redis: AsyncRedi
     assert report["role"] == "drill"
     assert report["ready"]
     assert report["degraded"] == ["steady: it is a drill"]
+    drill = metrics.routed._value.get()
+    await eventually(lambda: _total(redis, "sluice_events_routed_total"))
+    metrics.routed.inc(5)  # after the last report
     os.kill(os.getpid(), signal.SIGTERM)
     await asyncio.wait_for(running, PATIENCE_SECONDS)
     assert part.finished
     assert await read_reports(redis) == []
+    assert await _total(redis, "sluice_events_routed_total") == (drill + 5,)
+
+
+async def _total(redis: AsyncRedis, name: str) -> tuple[float, ...]:
+    return tuple(value for series, value in await MetricTotals(redis).read() if series.name == name)
 
 
 async def test_a_part_whose_state_cannot_be_told_is_not_ready(redis: AsyncRedis) -> None:
