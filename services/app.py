@@ -285,7 +285,7 @@ async def _api(shared: Shared) -> Parts:
     from services.home.access import find_access, required_token
     from services.listeners.http.endpoints import Endpoints
     from services.listeners.http.listener import HttpListener
-    from services.operations.metrics_page import MetricsPage, Names
+    from services.operations.metrics_page import MetricsPage, ProjectNames
     from services.operations.readiness import CachedReadiness, read_readiness
 
     settings, project = shared.settings, shared.project
@@ -302,7 +302,7 @@ async def _api(shared: Shared) -> Parts:
     )
     page = MetricsPage(
         redis=shared.redis,
-        names=lambda: Names([rule.name for rule in live.rules().rules], list(live.project.sources.files)),
+        names=lambda: ProjectNames([rule.name for rule in live.rules().rules], list(live.project.sources.files)),
         flows=settings.home / "metrics",
     )
     endpoints = None

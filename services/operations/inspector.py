@@ -32,7 +32,11 @@ _REST: Final = 5
 _LONGEST_REST_MS: Final = 60_000
 """Rest between two checks of all keys, as a multiple of the check's duration, and its upper limit."""
 
-_OWNERS_OUTSIDE_THE_STORE: Final = ("services.operations.health", "services.job_queues.rq_keys")
+_OWNERS_OUTSIDE_THE_STORE: Final = (
+    "services.operations.health",
+    "services.operations.metric_totals",
+    "services.job_queues.rq_keys",
+)
 
 log = structlog.get_logger()
 

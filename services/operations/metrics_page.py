@@ -16,10 +16,10 @@ from prometheus_client.registry import Collector
 from events.errors import Backpressure, TransientError
 from services.common.metrics import Series, families
 from services.operations.gauges import Value, gauge_families, of_readiness, of_reports
+from services.operations.metric_totals import MetricTotals
 from services.operations.readiness import Readiness
 from services.store.connection import AsyncRedis
 from services.store.dead_letters import DeadLetters
-from services.store.metric_totals import MetricTotals
 from sluice.display import visible
 
 FLOW_PREFIX: Final = "flow_"
@@ -43,7 +43,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class ProjectNames:
     """The names in the project file; each has its metrics, whether anything happened to it or not."""
 
     rules: Sequence[str] = ()
@@ -55,7 +55,7 @@ class MetricsPage:
     """Any number of processes may serve it: all give the same numbers, and none goes back when one restarts."""
 
     redis: AsyncRedis
-    names: Callable[[], Names]
+    names: Callable[[], ProjectNames]
     flows: Path
     """The folder with the metrics of flows."""
     _letters: list[Value] = field(default_factory=list)
@@ -77,7 +77,7 @@ class MetricsPage:
         return self._letters
 
 
-def render(readiness: Readiness, kept: Kept, names: Names, flows: Path | None = None) -> bytes:
+def render(readiness: Readiness, kept: Kept, names: ProjectNames, flows: Path | None = None) -> bytes:
     """The page. From the files ``*.prom`` of the folder ``flows`` come the metrics named ``flow_…``, as they are."""
     registry = CollectorRegistry()
     registry.register(_Page(list(_all(readiness, kept, names, flows))))
@@ -93,7 +93,7 @@ class _Page(Collector):
         return self._found
 
 
-def _all(readiness: Readiness, kept: Kept, names: Names, flows: Path | None) -> Iterator[Metric]:
+def _all(readiness: Readiness, kept: Kept, names: ProjectNames, flows: Path | None) -> Iterator[Metric]:
     reports = [report for role in readiness.roles.values() for report in role.instances]
     written, unreadable = _of_flows(flows) if flows is not None else ([], 0)
     yield from gauge_families(

@@ -16,8 +16,8 @@ import structlog
 from events.errors import Backpressure, TransientError
 from services.common.metrics import Gains
 from services.operations.health import REMEMBERED_SECONDS, REPORTS
+from services.operations.metric_totals import MetricTotals
 from services.store.connection import AsyncRedis, translated
-from services.store.metric_totals import MetricTotals
 
 INTERVAL_SECONDS: Final = 2.0
 STARTING_SECONDS: Final = 0.1

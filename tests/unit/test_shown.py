@@ -44,7 +44,7 @@ from services.executor.process_exits import EndReason, RunEnd
 from services.listeners.files.archiving.sidecar import sidecar_text
 from services.listeners.files.arriving.unready_files import shown
 from services.listeners.files.folder import Folder
-from services.operations.metrics_page import Kept, Names, render
+from services.operations.metrics_page import Kept, ProjectNames, render
 from services.operations.readiness import judge
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.dispatch import run_request
@@ -451,6 +451,6 @@ def test_metrics_show_all_that_is_hidden() -> None:
     }  # fmt: skip
     totals = [(Series("sluice_messages_received_total", {"listener": HOSTILE}), 1.0)]
     kept = Kept(totals, [("sluice_dead_letters", (HOSTILE,), 1.0)])
-    text = render(judge([report], expected=[HOSTILE]), kept, Names([HOSTILE], [HOSTILE])).decode()
+    text = render(judge([report], expected=[HOSTILE]), kept, ProjectNames([HOSTILE], [HOSTILE])).decode()
     assert text.count("u202e") >= 5
     assert not hidden_in(text, lines=True)

@@ -39,6 +39,7 @@ from services.store.events.journal import Appended
 
 CLOUDEVENT: Final = "application/cloudevents+json"
 BATCH: Final = "application/cloudevents-batch+json"
+_METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 log = structlog.get_logger()
 
@@ -310,11 +311,8 @@ class HttpListener:
             told["degraded"] = found.degraded
         return JSONResponse(told, status_code=200 if found.ready else 503)
 
-    async def _metrics(self, request: Request) -> Response:
-        del request
-        return Response(
-            await self._scrape(await self._readiness()), media_type="text/plain; version=0.0.4; charset=utf-8"
-        )
+    async def _metrics(self, _request: Request) -> Response:
+        return Response(await self._scrape(await self._readiness()), media_type=_METRICS)
 
 
 async def _live(request: Request) -> Response:

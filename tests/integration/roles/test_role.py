@@ -14,9 +14,9 @@ import pytest
 from services.common import metrics
 from services.operations import role
 from services.operations.health import read_reports
+from services.operations.metric_totals import MetricTotals
 from services.operations.role import run_parts
 from services.store.connection import AsyncRedis
-from services.store.metric_totals import MetricTotals
 from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 

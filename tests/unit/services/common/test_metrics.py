@@ -8,8 +8,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from services.common.metrics import REGISTRY, Gains, Series, families
 from services.listeners.message_intake import Message
+from services.operations.metric_totals import MOST_SERIES, TOTALS, MetricTotals
 from services.store.connection import AsyncRedis
-from services.store.metric_totals import MOST_SERIES, TOTALS, MetricTotals
 from tests.support.sources import Door, Letters, cloudevent, intake
 
 

@@ -13,14 +13,14 @@ from config.settings import ROLES
 from events.dead_letter import DeadLetter
 from services.common.metrics import Gains, Series, decision_seconds, matched
 from services.operations.gauges import GAUGES
-from services.operations.metrics_page import Kept, MetricsPage, Names, render
+from services.operations.metric_totals import MetricTotals
+from services.operations.metrics_page import Kept, MetricsPage, ProjectNames, render
 from services.operations.readiness import judge
 from services.store.connection import AsyncRedis
 from services.store.dead_letters import DEAD, DeadLetters
-from services.store.metric_totals import MetricTotals
 from tests.unit.services.operations.test_readiness import all_but, report
 
-NAMES = Names(["pay", "ship"], ["inbox"])
+NAMES = ProjectNames(["pay", "ship"], ["inbox"])
 
 
 def page(reports: list[dict[str, Any]], kept: Kept | None = None, flows: Path | None = None) -> list[str]:
