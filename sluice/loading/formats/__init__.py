@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import posixpath
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -49,6 +51,13 @@ _BINARY: Final = {
     b"SQLite f": "a SQLite database",
 }
 """What a text does not begin with."""
+_TEXTS: Final = {
+    "HTML": re.compile(rb"<!doctype html|<html|<head|<body", re.IGNORECASE),
+    "XML": re.compile(rb"<\?xml\s"),
+    "JSON": re.compile(rb"(?:\[\s*)?\{\s*\""),
+}
+"""What other texts begin with; delimited text of one column that begins so has no row that is one."""
+_BEGINNING: Final = 64
 
 
 def format_of(member: Member, contract: Contract | None = None) -> Format:
@@ -76,7 +85,7 @@ def read(member: Member, contract: Contract | None = None) -> Reading:
     """
     found = format_of(member, contract)
     if found.text:
-        _check_text(member)
+        _check_text(member, found.name)
     reader: Reader = getattr(import_module(f"{__name__}.{found.module}"), found.reader)
     reading = reader(member, contract)
     member.budget.check("columns", len(reading.columns), f"{member.label} has {len(reading.columns)} columns")
@@ -117,11 +126,15 @@ def _endings() -> str:
     return ", ".join(ending for one in FORMATS for ending in one.endings)
 
 
-def _check_text(member: Member) -> None:
-    beginning = member.beginning()
+def _check_text(member: Member, wanted: str) -> None:
+    beginning = member.beginning(_BEGINNING)
     packing = packing_of(beginning)
     what = f"packed with {packing}" if packing else None
     what = what or next((kind for start, kind in _BINARY.items() if beginning.startswith(start)), None)
+    if wanted in {"delimited text", "JSON", "JSON Lines"}:
+        text = beginning.removeprefix(codecs.BOM_UTF8).lstrip()
+        others = (kind for kind, start in _TEXTS.items() if kind not in wanted and start.match(text))
+        what = what or next(others, None)
     if what is not None:
         raise RefusedFile(f"{member.label} is {what}, whatever its name says: name it after what it is")
 

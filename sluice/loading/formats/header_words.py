@@ -45,22 +45,41 @@ _LATER: Final = re.compile(
 """What longer words end in, and what stands in words that are written without spaces."""
 
 
+_MOST_WORDS: Final = 4
+"""A longer text is a sentence."""
+
+
 def tells(name: str, values: Sequence[str]) -> bool:
-    """Whether a text is a name, or at least made otherwise than all of the values below it."""
+    """Whether a text is a name, or at least made as names are and as none of the values below it.
+
+    Not everything that differs says so: rows begin with a ``New York`` above a ``Paris``, or a ``Hannover 96`` above a
+    ``Bayern``, as often as files do with names.
+    """
+    if len(name.split()) > _MOST_WORDS:
+        return False
+    if _is_usual(name):
+        return not values or 2 * sum(map(_is_usual, values)) < len(values)
+    if _COMPOUND.fullmatch(name):
+        return not any("_" in value for value in values) and not any(map(_COMPOUND.fullmatch, values))
+    if not values:
+        return False
+    case, has_digit = _made(name)
+    made = [_made(value) for value in values]
+    if case == "lower" and not any(letters == "lower" for letters, _ in made):
+        return True
+    return not has_digit and all(digit for _, digit in made)
+
+
+def _is_usual(name: str) -> bool:
     parts = [part.casefold() for part in _PART.findall(unicodedata.normalize("NFC", name))]
     singular = [part.removesuffix("s") for part in parts]
-    if not _WORDS.isdisjoint(parts + singular) or any(map(_LATER.search, parts)):
-        return True
-    made = _made(name)
-    if _COMPOUND.fullmatch(name):
-        return not any(map(_COMPOUND.fullmatch, values))
-    return bool(values) and all(_made(value) != made for value in values)
+    return not _WORDS.isdisjoint(parts + singular) or any(map(_LATER.search, parts))
 
 
-def _made(text: str) -> tuple[str, bool, bool]:
-    """The letter case, whether it has a digit, and whether it is several words."""
+def _made(text: str) -> tuple[str, bool]:
+    """The letter case, and whether it has a digit."""
     letters = [one for one in text if one.isalpha() and one.lower() != one.upper()]
     case = "none"
     if letters:
         case = "lower" if letters[0].islower() else "upper" if len(letters) > 1 and letters[-1].isupper() else "title"
-    return case, any(map(str.isdecimal, text)), " " in text
+    return case, any(map(str.isdecimal, text))

@@ -26,6 +26,7 @@ def check_header(
     is text as they are, and none of it is a usual name.
     """
     _check_named(header, rows, label, line)
+    _check_ruled(rows, label, line, unit)
     _check_single(header, rows, label, line)
     columns = [
         (name, name.strip(), [row[place].strip() for row in rows if len(row) > place and row[place].strip()])
@@ -84,6 +85,16 @@ def _shape(text: str) -> str | None:
     if not any(map(str.isdecimal, text)):
         return None
     return "".join("9" if one.isdecimal() else "a" if one.isalpha() else one for one in text)
+
+
+def _check_ruled(rows: Sequence[Sequence[str]], label: str, line: int, unit: str) -> None:
+    """Refuse a rule below the names, as database shells print one: it would be a row."""
+    first = [value.strip() for value in rows[0]] if rows else []
+    if any(len(value) > 1 for value in first) and all(set(value) <= set("-=+:") and value for value in first):
+        raise AmbiguousFile(
+            f"{label}: the {unit} below {unit} {line} is {content(first[0], 40)!r}, a rule and no row: have it written "
+            "without; if it is a row, say `dialect: {header: true}` in a contract"
+        )
 
 
 def _check_single(header: Sequence[str], rows: Sequence[Sequence[str]], label: str, line: int) -> None:

@@ -169,6 +169,14 @@ def test_the_ending_of_the_name_counts_and_not_what_stands_before_it(written: An
             "Ann Lee|Oslo\n\nBob Ray|Rome\n",
             "ann,\nbob,\n",
         ),
+        *(
+            "New York,USA\nParis,France\nRome,Italy\n",
+            "Hannover 96\nBayern\nDresden\n",
+            "Anna,Berlin\nbob,paris\n",
+            "error,disk full\nwarning,cpu hot\ninfo,all good\n",
+            "USA,Compact\nKorea,Small\n",
+            "when do you sleep at night\nNever\n",
+        ),
     ],
 )
 def test_a_first_line_that_looks_like_a_row_is_refused(written: Any, content: str) -> None:
@@ -346,6 +354,11 @@ def test_a_row_of_another_width_is_a_bad_row_with_its_line(
         ("id,b\n1,2\n\ufeffid,b\n3,4\n", "x.csv, line 3: it begins with a byte order mark"),
         ("'a','b'\n'1','2'\n", "x.csv: every name in line 1 stands in single quotes"),
         ("x" * 300_000, "x.csv: line 1 has more than 262144 characters"),
+        ("id,name\n--,----\n1,Ann\n", "x.csv: the line below line 1 is '--', a rule and no row"),
+        ("<html><body>Error 503</body></html>\n", "x.csv is HTML, whatever its name says"),
+        ("\ufeff\n<?xml version='1.0'?>\n<a/>\n", "x.csv is XML, whatever its name says"),
+        ('[\n  {"id": 1}\n]\n', "x.csv is JSON, whatever its name says"),
+        ('{"id": 1, "n": 2}\n{"id": 2, "n": 3}\n', "x.csv is JSON, whatever its name says"),
     ],
 )
 def test_a_broken_text_is_refused_with_the_place_and_the_reason(
