@@ -31,7 +31,7 @@ def read_arrow(member: Member, _contract: Contract | None) -> Reading:
         raise RefusedFile(f"{member.label} is a Feather file of version 1, which Arrow has given up: write it anew")
     looked = Looked()
     with _messages(member) as stream:
-        check_messages(stream, member)
+        check_messages(stream, member, is_file=_is_file(member))
 
     def raw() -> Iterator[pa.RecordBatch]:
         with _messages(member) as stream:
@@ -44,8 +44,7 @@ def read_arrow(member: Member, _contract: Contract | None) -> Reading:
 
     with _messages(member) as stream:
         columns = pa.ipc.open_stream(stream).schema.names
-    for _ in look(raw(), looked):
-        pass
+    look(raw(), looked, member.label)
     return Reading(columns, typed=True, batches=batches, unit="row", evidence=looked.evidence)
 
 
@@ -64,10 +63,13 @@ def _sentences(member: Member) -> Iterator[None]:
 @contextmanager
 def _messages(member: Member) -> Iterator[io.BufferedReader]:
     """The member from its schema on: a file is a stream, too, behind its first bytes and up to its index."""
-    is_file = member.beginning(len(_MAGIC)) == _MAGIC
     with _sentences(member), member.open() as stream:
-        stream.read(len(_MAGIC) if is_file else 0)
+        stream.read(len(_MAGIC) if _is_file(member) else 0)
         yield stream
+
+
+def _is_file(member: Member) -> bool:
+    return member.beginning(len(_MAGIC)) == _MAGIC
 
 
 def _batches(stream: io.BufferedReader) -> Iterator[pa.RecordBatch]:

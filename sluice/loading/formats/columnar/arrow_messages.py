@@ -14,6 +14,9 @@ _DICTIONARY: Final = 2
 _BATCH: Final = 3
 """Kinds of messages: those whose bodies hold values."""
 _PIECE_BYTES: Final = 1024 * 1024
+_END: Final = struct.Struct("<i6s")
+"""Of a file: the length of its index, which stands before it, and the format's name."""
+_MOST_PADDING: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +59,11 @@ class _Table:
         return list(struct.iter_unpack(form, self.data[place + 4 : end]))
 
 
-def check_messages(stream: IO[bytes], member: Member) -> None:
+def check_messages(stream: IO[bytes], member: Member, *, is_file: bool) -> None:
     """Return if every record batch, and all dictionaries together, are within the budget's ``block_bytes``.
 
-    The stream begins with the message of the schema. Raises `OverBudget`, `RefusedFile`, and `struct.error` or
-    `EOFError` for what is no such stream.
+    The stream begins with the message of the schema, and has nothing behind its end but the index of a file.
+    Raises `OverBudget`, `RefusedFile`, and `struct.error` or `EOFError` for what is no such stream.
     """
     dictionaries = 0
     while message := _next(stream, member):
@@ -79,6 +82,16 @@ def check_messages(stream: IO[bytes], member: Member) -> None:
         dictionaries += weight if kind == _DICTIONARY else 0
         member.budget.check(
             "block_bytes", dictionaries + weight, f"{member.label} has a record batch of {weight} bytes"
+        )
+    rest = stream.read(member.budget.line_bytes)
+    if is_file and len(rest) > _END.size:
+        length, magic = _END.unpack(rest[-_END.size :])
+        rest = rest[: -_END.size - length] if magic == b"ARROW1" else rest
+        rest = b"" if len(rest) < _MOST_PADDING else rest
+    if rest.strip(b"\0"):
+        raise RefusedFile(
+            f"{member.label} goes on where it has ended; several files seem to have been put one behind the other: "
+            "send them one by one"
         )
 
 

@@ -42,8 +42,7 @@ def read_parquet(member: Member, _contract: Contract | None) -> Reading:
 
     with _sentences(member), member.open_seekable() as stream:
         columns = pq.ParquetFile(stream).schema_arrow.names
-    for _ in look(raw(), looked):
-        pass
+    look(raw(), looked, member.label)
     return Reading(columns, typed=True, batches=batches, unit="row", evidence=looked.evidence)
 
 

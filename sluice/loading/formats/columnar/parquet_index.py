@@ -16,6 +16,8 @@ from sluice.loading.errors import RefusedFile
 
 _TAIL: Final = struct.Struct("<I4s")
 _LONG_LIST: Final = 15
+_MAGIC: Final = b"PAR1"
+_PIECE_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class Chunk:
     packed: int
     start: int
     """Where it begins in the file."""
+    end: int
+    """Where it and its own indexes end, as far as the index of the file tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,7 @@ def row_groups(stream: BufferedIOBase, columns: int, label: str) -> list[RowGrou
     """The groups of a file whose index Arrow has read, with as many chunks each as there are ``columns``."""
     stream.seek(-_TAIL.size, os.SEEK_END)
     length, _ = _TAIL.unpack(stream.read(_TAIL.size))
-    stream.seek(-_TAIL.size - length, os.SEEK_END)
+    index = stream.seek(-_TAIL.size - length, os.SEEK_END)
     try:
         found, _ = thrift_struct(stream.read(length), 0)
         groups = [RowGroup(tuple(map(_chunk, one[1])), one[2], one[3]) for one in found.get(4, ())]
@@ -52,13 +56,31 @@ def row_groups(stream: BufferedIOBase, columns: int, label: str) -> list[RowGrou
         raise RefusedFile(f"{label} is no readable Parquet file: its index is damaged") from error
     if any(len(one.chunks) != columns or one.rows < 0 for one in groups):
         raise RefusedFile(f"{label} is no readable Parquet file: its index names other columns for some of its rows")
+    end = max((chunk.end for one in groups for chunk in one.chunks), default=len(_MAGIC))
+    if end < index and _joint(stream):
+        raise RefusedFile(
+            f"{label} holds several files, one behind the other, and Parquet reads one of them: send them one by one"
+        )
     return groups
+
+
+def _joint(stream: BufferedIOBase) -> bool:
+    """Whether one Parquet file begins where another one ends."""
+    stream.seek(0)
+    before = b""
+    while piece := stream.read(_PIECE_BYTES):
+        if 2 * _MAGIC in before + piece:
+            return True
+        before = piece[-2 * len(_MAGIC) :]
+    return False
 
 
 def _chunk(found: dict[int, Any]) -> Chunk:
     said = found[3]  # its own fields
     start = min(said[9], said.get(11) or said[9])
-    return Chunk(said[4], said[5], said[6], said[7], start)
+    parts = ((start, said[7]), (found.get(4), found.get(5)), (found.get(6), found.get(7)), (said.get(14), said.get(15)))
+    end = max((at or 0) + (length or 0) for at, length in parts)
+    return Chunk(said[4], said[5], said[6], said[7], start, end)
 
 
 def thrift_struct(data: bytes, at: int) -> tuple[dict[int, Any], int]:

@@ -9,15 +9,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sluice.loading.errors import RefusedFile
 from sluice.loading.formats.columnar.nested import iso_duration, json_text
+from sluice.loading.showing import content
 
 _PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _MOST_DIGITS: Final = 38
+_EPOCH: Final = date(1970, 1, 1).toordinal()
+_FIRST_DAY: Final = date.min.toordinal() - _EPOCH
+_LAST_DAY: Final = date.max.toordinal() - _EPOCH
 
 
 @dataclass(slots=True)
@@ -38,18 +44,62 @@ class Looked:
         return {"values that are no number": found} if found else {}
 
 
-def look(batches: Iterable[pa.RecordBatch], looked: Looked) -> Iterable[pa.RecordBatch]:
-    """Pass the batches on, and note in ``looked`` what their values need."""
+def look(batches: Iterable[pa.RecordBatch], looked: Looked, label: str) -> None:
+    """Note in ``looked`` what the values of all batches need.
+
+    Raises `RefusedFile` for a date or time outside the years that databases and Arrow's own texts know.
+    """
+    row = 1
     for batch in batches:
         for number, (name, column) in enumerate(zip(batch.schema.names, batch.columns, strict=True)):
             kind = column.type
+            at = _outside_years(column)
+            if at is not None:
+                raise RefusedFile(
+                    f"{label}: row {row + at}, column {content(name, 100)!r}: the value lies outside the years 1 to "
+                    "9999: is its unit the right one? Leave values that mean `never` empty"
+                )
             if pa.types.is_floating(kind) or pa.types.is_nested(kind):
                 looked.not_numbers.update({name: _strange(column)})
             elif pa.types.is_uint64(kind) and (pc.max(column).as_py() or 0) >= 2**63:
                 looked.huge.add(number)
             elif _is_nanoseconds(kind) and not _fits(column):
                 looked.fine.add(number)
-        yield batch
+        row += batch.num_rows
+
+
+def _outside_years(column: pa.Array) -> int | None:
+    """The place of the first value that has a date, at any depth, before the year 1 or after 9999."""
+    kind = column.type
+    if pa.types.is_date(kind) or (pa.types.is_timestamp(kind) and kind.unit != "ns"):
+        per_day = 86_400 * _PER_SECOND[kind.unit] if pa.types.is_timestamp(kind) else 1
+        if pa.types.is_date64(kind):
+            per_day = 86_400_000
+        number = column.cast(pa.int32() if pa.types.is_date32(kind) else pa.int64())
+        first, last = _FIRST_DAY * per_day, (_LAST_DAY + 1) * per_day - 1
+        found = pc.index(pc.or_(pc.less(number, first), pc.greater(number, last)), True).as_py()
+        return found if found >= 0 else None
+    if pa.types.is_dictionary(kind):
+        return _outside_years(column.dictionary_decode()) if _has_dates(kind) else None
+    if pa.types.is_nested(kind) and _has_dates(kind):
+        return next((place for place in range(len(column)) if _has_one_outside(column.slice(place, 1))), None)
+    return None
+
+
+def _has_dates(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _has_dates(kind.value_type)
+    if pa.types.is_map(kind):
+        return _has_dates(kind.key_type) or _has_dates(kind.item_type)
+    if pa.types.is_nested(kind):
+        return any(_has_dates(kind.field(number).type) for number in range(kind.num_fields))
+    return bool(pa.types.is_date(kind) or pa.types.is_timestamp(kind))
+
+
+def _has_one_outside(column: pa.Array) -> bool:
+    if pa.types.is_struct(column.type):
+        return any(_outside_years(part) is not None for part in column.flatten())
+    return _outside_years(_listed(column).flatten()) is not None
 
 
 def _strange(column: pa.Array) -> int:
@@ -59,9 +109,15 @@ def _strange(column: pa.Array) -> int:
         return pc.sum(pc.invert(pc.is_finite(column.cast(pa.float64())))).as_py() or 0
     if pa.types.is_struct(kind):
         return sum(map(_strange, column.flatten()))
-    if pa.types.is_map(kind):
-        column = column.cast(pa.list_(pa.struct([("key", kind.key_type), ("value", kind.item_type)])))
-    return _strange(column.flatten()) if pa.types.is_nested(kind) else 0
+    return _strange(_listed(column).flatten()) if pa.types.is_nested(kind) else 0
+
+
+def _listed(column: pa.Array) -> pa.Array:
+    """Maps as lists of pairs."""
+    kind = column.type
+    if not pa.types.is_map(kind):
+        return column
+    return column.cast(pa.list_(pa.struct([("key", kind.key_type), ("value", kind.item_type)])))
 
 
 def _is_nanoseconds(kind: pa.DataType) -> bool:

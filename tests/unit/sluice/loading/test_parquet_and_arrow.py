@@ -321,3 +321,39 @@ def test_the_index_is_read_as_arrow_reads_it(tmp_path: Path) -> None:
                 one.num_values, one.total_compressed_size, one.total_uncompressed_size
             )  # fmt: skip
     assert (len(found), found[0].chunks[0].codec) == (20, 6)
+
+
+@pytest.mark.parametrize("name", list(WRITE))
+def test_several_files_put_one_behind_the_other_are_refused(tmp_path: Path, name: str) -> None:
+    path, other = tmp_path / name, tmp_path / f"other-{name}"
+    WRITE[name](path, pa.table({"n": [1, 2, 3]}))
+    WRITE[name](other, pa.table({"n": [7, 8, 9]}))
+    path.write_bytes(path.read_bytes() + other.read_bytes())
+    assert "one behind the other" in refusal(path)
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "x.arrow"])
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([None, 0, 2_932_897], pa.date32()),
+        ([None, 0, -719_163 * 86_400_000], pa.date64()),
+        ([None, 0, 2**62], pa.timestamp("us")),
+        ([None, 0, -(2**40)], pa.timestamp("s", "UTC")),
+        ([None, [0], [0, 2**62]], pa.list_(pa.timestamp("ms"))),
+        ([None, {"at": 0}, {"at": -(2**62)}], pa.struct([("at", pa.timestamp("us"))])),
+        ([None, [("a", 0)], [("b", 2**62)]], pa.map_(pa.string(), pa.timestamp("us"))),
+    ],
+)
+def test_a_day_that_no_calendar_of_a_database_has_is_refused(
+    tmp_path: Path, name: str, values: list[Any], kind: pa.DataType
+) -> None:
+    path = tmp_path / name
+    if not pa.types.is_nested(kind):
+        content = pa.array([*values], pa.int32() if kind == pa.date32() else pa.int64()).cast(kind)
+    else:
+        content = pa.array(values, kind)
+    WRITE[name](path, pa.table({"day": content}))
+    assert "row 3, column 'day': the value lies outside the years 1 to 9999" in refusal(path)
+    WRITE[name](path, pa.table({"day": content[:2]}))
+    assert len(rows(path)) == 2
