@@ -11,9 +11,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from pydantic import (
     AfterValidator,
     AnyHttpUrl,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     StringConstraints,
@@ -22,7 +20,9 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from config.health import HealthSettings
 from config.location import locate_project
+from config.settings_part import Positive, SettingsPart
 from config.variables import PREFIX, prefect_address, redis_address, variable_problems, web_address
 from config.yaml_file import read_yaml
 from events.errors import ConfigError
@@ -35,18 +35,11 @@ DEFAULT_PROJECT: Final = CHECKOUT / "config" / "sluice.yaml"
 """The project that is used where no other is found; an installed distribution has none."""
 
 Port = Annotated[int, Field(ge=0, le=65535)]
-Positive = Annotated[float, Field(gt=0)]
 
 
 RoleName = Literal["listeners", "router", "resumer", "executor", "api"]
 ROLES: Final[tuple[RoleName, ...]] = get_args(RoleName)
 """The roles; each may run many times."""
-
-
-class SettingsPart(BaseModel):
-    """The settings of one part."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
 class Ports(SettingsPart):
@@ -294,6 +287,7 @@ class Settings(BaseSettings):
     resumer: ResumerSettings = ResumerSettings()
     executor: ExecutorSettings = ExecutorSettings()
     api: ApiSettings = ApiSettings()
+    health: HealthSettings = HealthSettings()
     log: LogSettings = LogSettings()
 
     @field_validator("home", "config")

@@ -276,6 +276,7 @@ async def _executor(shared: Shared) -> Parts:
         home=settings.home,
         folders=shared.project.watched_folders,
         process_template=shared.process_template,
+        held_seconds=settings.health.slots_held_seconds,
         contracts=shared.project.contract_sources,
     )
     return {"project": LiveProject(shared.project, home=settings.home, sources_matter=True), "executor": executor}
@@ -298,6 +299,7 @@ async def _api(shared: Shared) -> Parts:
             prefect_url=str(settings.prefect_api_url),
             prefect_auth=access.prefect_auth_string,
             expected=settings.expected_roles,
+            limits=settings.health,
         )
     )
     page = MetricsPage(

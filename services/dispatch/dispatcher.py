@@ -15,6 +15,7 @@ from events.errors import Backpressure, TransientError
 from events.rule import RuleSet
 from events.rule_model import RuleSpec
 from services.common.backoff import Backoff, ended, heed_cancellation
+from services.common.reasons import RETRYING, told
 from services.dispatch.batch_planner import Allowance, DispatchQueue, RunBatch, held, next_batches, next_due
 from services.dispatch.rule_circuit import CircuitLimits, RuleCircuit
 from services.dispatch.run_creator import RunCreator
@@ -97,17 +98,26 @@ class Dispatcher:
             "refused": self._calls.refused,
             "waiting": sum(max(queue.length, len(queue.items)) for queue in self._queues.values()),
             "held": holding,
+            "paced": self._paced(),
         }
         troubles = [trouble for trouble in (self._trouble.trouble, self._calls.trouble) if trouble]
-        troubles += [f"rule {one['rule']} holds {one['waiting']} runs: {one['reason']}" for one in holding]
-        if troubles:
-            status["degraded"] = "; ".join(troubles)
-        return status
+        held_rules = [f"rule {one['rule']} holds {one['waiting']} runs: {one['reason']}" for one in holding]
+        return status | told({RETRYING: "; ".join(troubles), "rule-held": "; ".join(held_rules)})
 
     @property
     def busy(self) -> bool:
         """Whether there are runs that may be created now."""
         return any(queue.items and not queue.circuit.is_open for queue in self._queues.values())
+
+    def _paced(self) -> list[str]:
+        """The rules with waiting runs that limits of their own, or of all rules, keep back."""
+        rules = {queue.rule for queue in self._queues.values() if queue.items}
+        paces = {rule: self._pace(rule) for rule in rules}
+        return sorted(
+            rule
+            for rule, pace in paces.items()
+            if pace.rate is not None or pace.max_active_runs is not None or self._settings.max_active_runs is not None
+        )
 
     def _pace(self, rule: str) -> RuleSpec:
         """Return priority and limits of the rule; no limits if the rule no longer exists."""

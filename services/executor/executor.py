@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from config.settings import ExecutorSettings, LogSettings, RedisSettings
 from events.errors import SluiceError
+from services.common.reasons import RETRYING, told
 from services.executor.intake.run_intake import RunIntake
 from services.executor.intake.run_policy import queue_names
 from services.executor.job_enqueuer import JobEnqueuer
@@ -55,8 +56,12 @@ class Executor:
         folders: Sequence[str] = (),
         contracts: Sequence[str] = (),
         process_template: ProcessTemplate | None = None,
+        held_seconds: float = 30.0,
     ) -> None:
-        """``folders`` and ``contracts``: where flows may read files, and the project's contracts."""
+        """``folders`` and ``contracts``: where flows may read files, and the project's contracts.
+
+        ``held_seconds``: how long all slots may be held by waiting runs before that is told.
+        """
         self._settings = settings
         self._prefect = prefect
         self._queues = queue_names(settings.name)
@@ -101,6 +106,8 @@ class Executor:
             prefect=prefect,
             lost_seconds=settings.lost_seconds,
         )
+        self._held_seconds = held_seconds
+        self._held_since: float | None = None
         self._depth, self._oldest = 0, 0.0
         self._starts: deque[float] = deque(maxlen=1000)
         self._latencies: deque[float] = deque(maxlen=500)
@@ -124,11 +131,14 @@ class Executor:
         broken = self._pool.files.problems
         problems = [f"the flow {name} does not import: {problem}" for name, problem in sorted(broken.items())]
         intake, slots = self._intake.status(), self._pool.slots
-        if "degraded" in intake:
-            problems.insert(0, intake["degraded"])
         running = slots.running
-        if self._pool.blocked:
-            problems.insert(0, self._blocked())
+        without = self._reconciler.without_process
+        reasons: dict[str, str | None] = {
+            **self._blocked(),
+            "runs-without-process": _without_process(without),
+            RETRYING: intake.get("degraded"),
+            "flow-broken": "; ".join(problems),
+        }
         return {
             "ready": bool(slots.by_pid) and bool(intake["listening"]),
             "name": self._settings.name,
@@ -150,19 +160,27 @@ class Executor:
             "waiting_for_their_time": intake["waiting_for_their_time"],
             "oldest_waiting_seconds": self._oldest,
             "unsettled": self._reconciler.unsettled,
+            "without_process": without,
             "starts_per_minute": sum(1 for moment in self._starts if now - moment < MINUTE),
             "start_latency_seconds": _latency(self._latencies),
             "deployments": intake["deployments"],
             "broken_flows": dict(broken),
-            **({"degraded": "; ".join(problems)} if problems else {}),
+            **told(reasons),
         }
 
-    def _blocked(self) -> str:
-        return (
+    def _blocked(self) -> dict[str, str | None]:
+        """The reason while all slots are held, another one once that has lasted."""
+        if not self._pool.blocked:
+            self._held_since = None
+            return {}
+        self._held_since = self._held_since or time.monotonic()
+        lasting = time.monotonic() - self._held_since >= self._held_seconds
+        sentence = (
             f"all slots are held by {self._pool.slots.waiting} runs that wait, and no other run can start until one of "
             f"them goes on: there are {self._settings.slots} slots, and executor.waiting lets {self._settings.waiting} "
             "runs wait beside them; raise it, or have long waits suspend their run (suspend=True)"
         )
+        return {"slots-held" if lasting else "slots-full": sentence}
 
     def began(self, run: RunBegan) -> None:
         """A slot begins a run."""
@@ -207,6 +225,13 @@ class Executor:
                 client = f"sluice-executor-{self._settings.name}"
                 self._pool.remember(await read_server_options(self._prefect, client=client))
             await asyncio.sleep(ASK_SECONDS)
+
+
+def _without_process(run_ids: Sequence[str]) -> str | None:
+    if not run_ids:
+        return None
+    said = f"{len(run_ids)} runs are Pending, Running or Paused in Prefect, and no process executes them"
+    return f"{said}, such as {run_ids[0]}"
 
 
 def _latency(samples: Sequence[float]) -> dict[str, float] | None:

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.intermediate_queue import IntermediateQueue
@@ -18,6 +18,7 @@ from rq.utils import as_text, utcparse
 from services.job_queues.job_gate import EXECUTE_RUN
 from services.job_queues.queues import SluiceJob, SluiceQueue, enqueue, queue, rq_translated
 from services.store.connection import SyncRedis
+from services.store.runs.executions import QUEUED, QUEUED_SECONDS
 
 T = TypeVar("T")
 
@@ -81,14 +82,28 @@ class JobEnqueuer:
         return count, round(oldest, 1)
 
     def _put(self, target: SluiceQueue, run_id: str, state_id: str, *, again: bool) -> bool:
-        if _enqueue(target, run_id, state_id):
+        # Prefect gives a run that waits for long another state, Late: it waits once all the same.
+        earlier: Any = self._redis.getex(QUEUED + run_id, ex=QUEUED_SECONDS)
+        if earlier is not None and as_text(earlier) != state_id and self._waits(target, as_text(earlier)):
+            return False
+        if self._enqueue(target, run_id, state_id):
             return True
         if not again or not self._is_over_or_lost(target, run_id, state_id):
             return False
         self._redis.lrem(IntermediateQueue.get_intermediate_queue_key(target.key), 0, state_id)
         with contextlib.suppress(InvalidJobOperation):  # the job was deleted meanwhile
             Job(state_id, connection=self._redis, serializer=JSONSerializer).delete()
-        return _enqueue(target, run_id, state_id)
+        return self._enqueue(target, run_id, state_id)
+
+    def _enqueue(self, target: SluiceQueue, run_id: str, state_id: str) -> bool:
+        if not _enqueue(target, run_id, state_id):
+            return False
+        self._redis.set(QUEUED + run_id, state_id, ex=QUEUED_SECONDS)
+        return True
+
+    def _waits(self, target: SluiceQueue, job_id: str) -> bool:
+        """Whether the job is there, and on its queue."""
+        return bool(self._redis.exists(Job.key_for(job_id))) and self._redis.lpos(target.key, job_id) is not None
 
     def _is_over_or_lost(self, target: SluiceQueue, run_id: str, job_id: str) -> bool:
         """Whether the job has ended, or no slot has its run: RQ would notice the latter only after minutes."""

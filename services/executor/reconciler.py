@@ -6,6 +6,7 @@
 | another instance has it, which gives no sign of life | | | half of ``lost_seconds`` | take it over, finalize it |
 | nobody has it | has it | | 5 s | write the record again, Redis has lost it |
 | nobody has it | does not have it | needs a process; Sluice claimed it | ``lost_seconds`` | take it, finalize it |
+| nobody has it | does not have it | needs a process; Sluice did not claim it | ``lost_seconds`` | tell it |
 
 Everything else is as it should be. The times allow for what is under way: a run that begins or ends is for a moment in
 one place and not in the other.
@@ -75,6 +76,8 @@ class Reconciler:
         self._silent = Lasting[str](seconds=lost_seconds / 2)
         self._unrecorded = Lasting[str](seconds=lost_seconds)
         self._asked_prefect_at = time.monotonic()
+        self.without_process: list[str] = []
+        """The runs that need a process by their state in Prefect, and have none that an executor began."""
         self._finalizing: dict[str, tuple[Execution, float]] = {}
         """The runs that a fork server was sent to finalize, and when."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -158,12 +161,16 @@ class Reconciler:
         need_process = await run_calls.in_process(self._prefect, self._intake.deployment_ids)
         # Read after the runs: a run that was begun in between is in the register.
         known = {*self._pool.slots.running, *await self._redis(self._executions.held_by_anyone)}
+        unclaimed = []
         for run_id in self._unrecorded.look(run_id for run_id in need_process if run_id not in known):
-            if await run_calls.was_claimed(self._prefect, run_id):
-                execution = Execution(run_id, self._instance, time.time(), ending=EndReason.LOST, message=UNRECORDED)
-                if await self._redis(partial(self._executions.begin, execution)) is None:
-                    log.warning("finalizing a lost run", run=run_id)
-                    self._finalize(execution, UNRECORDED)
+            if not await run_calls.was_claimed(self._prefect, run_id):
+                unclaimed.append(run_id)
+                continue
+            execution = Execution(run_id, self._instance, time.time(), ending=EndReason.LOST, message=UNRECORDED)
+            if await self._redis(partial(self._executions.begin, execution)) is None:
+                log.warning("finalizing a lost run", run=run_id)
+                self._finalize(execution, UNRECORDED)
+        self.without_process = unclaimed
 
     def _finalize(self, execution: Execution, message: str) -> None:
         """Have the run finalized; where that is not possible now, the next comparison finds it again."""

@@ -54,11 +54,17 @@ def _report(value: bytes | str) -> dict[str, Any]:
         isinstance(one, bool) for one in (report["ready"], *(part.get("ready", True) for part in parts_of(report)))
     ):
         raise TypeError("not a role's report")
+    if not all(_are_reasons(part.get("reasons", {})) for part in parts_of(report)):
+        raise TypeError("not a role's report")
     datetime.fromisoformat(report["started"])
     float(report["at"])
     if any(name.startswith("files:") and not isinstance(part["path"], str) for name, part in report["parts"].items()):
         raise TypeError("not a role's report")
     return report
+
+
+def _are_reasons(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(sentence, str) for sentence in value.values())
 
 
 def parts_of(report: Mapping[str, Any]) -> list[dict[str, Any]]:

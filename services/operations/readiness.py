@@ -5,21 +5,28 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
+from config.health import HealthSettings
 from config.settings import ROLES
 from events.errors import Backpressure, TransientError
 from events.redact import redacted
 from services.common.prefect_probe import prefect_problem
+from services.common.reasons import RETRYING, SAID_TO_ANYONE, Level, Reason, reason
+from services.operations.backlog import Backlog, age_text, read_backlog
 from services.operations.health import read_reports
 from services.store.connection import AsyncRedis, translated
 
 Report = Mapping[str, Any]
 
 CACHE_SECONDS: Final = 1.0
+RESTARTS_SECONDS: Final = 300.0
+"""Of how long ago the ends of a role's instances count."""
+STEADY_SECONDS: Final = 60.0
+"""An instance that has run this long is not restarting in a loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +35,27 @@ class RoleReadiness:
 
     ready: bool
     why: str | None
-    degraded: tuple[str, ...]
-    """What is wrong although it works; a sentence each."""
+    reasons: tuple[Reason, ...]
+    """What is wrong with the role, the worst first."""
     instances: tuple[Report, ...]
     """The reports of instances that report."""
     silent: tuple[Report, ...]
     """The last reports of instances that went silent without being stopped, and were not replaced."""
+    restarts: int = 0
+    """How many of its instances ended within `RESTARTS_SECONDS` without being stopped."""
+
+    @property
+    def degraded(self) -> list[str]:
+        """What is wrong although it works; a sentence each."""
+        return [one.message for one in self.reasons if one.level is Level.DEGRADED]
 
     def as_json(self) -> dict[str, Any]:
         """For `sluice status`."""
         return {
             "ready": self.ready,
             "why": self.why,
-            "degraded": list(self.degraded),
+            "degraded": self.degraded,
+            "restarts": self.restarts,
             "instances": [_without_silence(report) for report in self.instances],
             "silent": [
                 {"instance": report["instance"], "seconds": round(report["silent_seconds"])} for report in self.silent
@@ -50,21 +65,58 @@ class RoleReadiness:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """The whole installation: ready when there is no problem."""
+    """The whole installation: ready when no reason speaks against it."""
 
-    problems: tuple[str, ...]
-    """Why the installation is not ready; a sentence each."""
+    reasons: tuple[Reason, ...] = ()
+    """Everything that is wrong, the worst first."""
     roles: Mapping[str, RoleReadiness] = field(default_factory=dict)
+    backlog: Backlog | None = None
+    """What waits; None where Redis cannot tell."""
+
+    @property
+    def level(self) -> Level:
+        """In a word: ready, degraded (it works, and should be looked at) or not ready."""
+        levels = {one.level for one in self.reasons}
+        return next((level for level in (Level.NOT_READY, Level.DEGRADED) if level in levels), Level.READY)
 
     @property
     def ready(self) -> bool:
         """Whether everything that is expected works."""
-        return not self.problems
+        return self.level is not Level.NOT_READY
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why the installation is not ready; a sentence each."""
+        return tuple(one.message for one in self.reasons if one.level is Level.NOT_READY)
 
     @property
     def degraded(self) -> list[str]:
         """What is wrong although it works; a sentence each."""
-        return [f"role {name}: {sentence}" for name, role in self.roles.items() for sentence in role.degraded]
+        return [
+            f"role {one.role}: {one.message}" if one.role else one.message
+            for one in self.reasons
+            if one.level is Level.DEGRADED
+        ]
+
+    def as_health(self, *, whole: bool) -> dict[str, Any]:
+        """For ``/health/ready``; without ``whole``, what anyone may read: files, folders and rules are not named."""
+        told = {
+            "ready": self.ready,
+            "level": self.level,
+            "roles": {name: one.ready for name, one in self.roles.items()},
+        }
+        if whole:
+            reasons = [one.as_json() for one in self.reasons]
+            backlog = self.backlog_json()
+            return told | {"problems": self.problems, "degraded": self.degraded, "reasons": reasons, "backlog": backlog}
+        wrong = [one for one in self.reasons if one.level is Level.NOT_READY]
+        return told | {"problems": [one.message if one.code in SAID_TO_ANYONE else one.code for one in wrong]}
+
+    def backlog_json(self) -> dict[str, Any] | None:
+        """What waits, by place, and how long the oldest of it has; None where Redis cannot tell."""
+        if self.backlog is None:
+            return None
+        return {name: waiting.as_json() for name, waiting in self.backlog.places().items()}
 
     def ready_here(self, role: str) -> bool:
         """Whether an instance of the role on this machine is ready: the health check of its container."""
@@ -75,16 +127,29 @@ class Readiness:
         )
 
 
-def judge(reports: Sequence[Report], *, expected: Sequence[str], problems: Sequence[str] = ()) -> Readiness:
-    """Return the readiness that follows from the roles' reports and the ``problems`` of the servers.
+def judge(
+    reports: Sequence[Report],
+    *,
+    expected: Sequence[str],
+    servers: Sequence[Reason] = (),
+    backlog: Backlog | None = None,
+    limits: HealthSettings | None = None,
+) -> Readiness:
+    """Return the readiness that follows from the reports of the roles, the reasons of the servers, and what waits.
 
     A role counts if it is ``expected``, or if an instance of it has reported and was not stopped.
     """
+    limits = limits or HealthSettings()
     names: list[str] = [name for name in ROLES if name in expected or any(report["role"] == name for report in reports)]
     names += sorted({report["role"] for report in reports} - set(ROLES))
-    roles = {name: _role([report for report in reports if report["role"] == name]) for name in names}
-    missing = [f"role {name} is not ready: {role.why}" for name, role in roles.items() if not role.ready]
-    return Readiness((*(redacted(problem) for problem in problems), *map(redacted, missing)), roles)
+    roles = {name: _role(name, [report for report in reports if report["role"] == name], limits) for name in names}
+    reasons = [*servers, *(one for role in roles.values() for one in role.reasons)]
+    if backlog is not None:
+        reasons += _of_backlog(backlog, limits, paced=_paced(reports))
+    once: dict[tuple[str, str], Reason] = {}  # several roles read the project file
+    for one in reasons:
+        once.setdefault((one.code, one.message), replace(one, message=redacted(one.message)))
+    return Readiness(tuple(sorted(once.values(), key=_worst_first)), roles, backlog)
 
 
 async def read_readiness(
@@ -93,28 +158,34 @@ async def read_readiness(
     prefect_url: str | None,
     prefect_auth: str | None = None,
     expected: Sequence[str],
+    limits: HealthSettings | None = None,
 ) -> Readiness:
-    """Read the reports and ask the servers; a server that is down is a problem, not an error.
+    """Read the reports and ask the servers; a server that is down is a reason, not an error.
 
-    A server without an address is not asked; the caller adds the problem.
+    A server without an address is not asked; the caller adds the reason.
     """
-    problems: list[str] = []
+    servers: list[Reason] = []
     reports: list[dict[str, Any]] | None = None
+    backlog: Backlog | None = None
+    asking = None
+    if prefect_url is not None:
+        asking = asyncio.create_task(asyncio.to_thread(prefect_problem, prefect_url, auth_string=prefect_auth))
     if redis is not None:
         try:
             with translated():
                 await redis.ping()
             reports = await read_reports(redis)
+            backlog = await read_backlog(redis)
         except (TransientError, Backpressure) as error:
-            problems.append(str(error))
-    if prefect_url is not None:
-        why = await asyncio.to_thread(prefect_problem, prefect_url, auth_string=prefect_auth)
+            servers.append(reason("redis-unreachable", redacted(str(error))))
+    if asking is not None:
+        why = await asking
         if why is not None:
-            problems.append(f"the Prefect server at {prefect_url} {why}")
+            servers.append(reason("prefect-unreachable", redacted(f"the Prefect server at {prefect_url} {why}")))
     if reports is None:
         unknown = RoleReadiness(False, "not known: only Redis could tell", (), (), ())
-        return Readiness(tuple(map(redacted, problems)), dict.fromkeys(expected, unknown))
-    return judge(reports, expected=expected, problems=problems)
+        return Readiness(tuple(servers), dict.fromkeys(expected, unknown))
+    return judge(reports, expected=expected, servers=servers, backlog=backlog, limits=limits)
 
 
 class CachedReadiness:
@@ -135,15 +206,27 @@ class CachedReadiness:
             return self._last
 
 
-def _role(reports: Sequence[Report]) -> RoleReadiness:
+def _role(name: str, reports: Sequence[Report], limits: HealthSettings) -> RoleReadiness:
     live = tuple(report for report in reports if report["silent_seconds"] is None)
-    silent = tuple(report for report in reports if report["silent_seconds"] is not None and not _replaced(report, live))
+    ended = [report for report in reports if report["silent_seconds"] is not None]
+    silent = tuple(report for report in ended if not _replaced(report, live))
     ready = any(report["ready"] for report in live)
-    degraded = {sentence for report in live for sentence in report["degraded"]}
+    why = None if ready else "; ".join([*map(_unready, live), *map(_silence, silent)]) or "no instance of it runs"
+    reasons = [] if why is None else [reason(_code(live, silent), f"role {name} is not ready: {why}", role=name)]
     if ready:
-        degraded |= {_silence(report) for report in silent}
-    why = None if ready else "; ".join([*map(_reason, live), *map(_silence, silent)]) or "no instance of it runs"
-    return RoleReadiness(ready, why, tuple(sorted(degraded)), live, silent)
+        reasons += [reason("instance-silent", _silence(report), role=name) for report in silent]
+    restarts = sum(report["silent_seconds"] < RESTARTS_SECONDS for report in ended)
+    if restarts >= limits.restarts and not any(_steady(report) for report in live):
+        said = f"role {name} restarts in a loop: it has ended {restarts} times within {RESTARTS_SECONDS / 60:.0f} min"
+        reasons.append(reason("role-restarting", said, role=name))
+    reasons += _of_parts(name, live)
+    return RoleReadiness(ready, why, tuple(dict.fromkeys(reasons)), live, silent, restarts)
+
+
+def _code(live: Sequence[Report], silent: Sequence[Report]) -> str:
+    if live:
+        return "role-not-ready"
+    return "role-silent" if silent else "role-missing"
 
 
 def _replaced(report: Report, live: Sequence[Report]) -> bool:
@@ -155,7 +238,11 @@ def _replaced(report: Report, live: Sequence[Report]) -> bool:
     )
 
 
-def _reason(report: Report) -> str:
+def _steady(report: Report) -> bool:
+    return bool(report["at"] - datetime.fromisoformat(report["started"]).timestamp() > STEADY_SECONDS)
+
+
+def _unready(report: Report) -> str:
     waiting = [name for name, part in report["parts"].items() if not part.get("ready", True)]
     return f"{report['instance']} is not ready yet ({', '.join(waiting)})"
 
@@ -163,6 +250,62 @@ def _reason(report: Report) -> str:
 def _silence(report: Report) -> str:
     tens = int(report["silent_seconds"]) // 10 * 10
     return f"{report['instance']} has been silent for more than {tens} s"
+
+
+def _of_parts(role: str, live: Sequence[Report]) -> Iterator[Reason]:
+    """What the parts of the instances say, each thing once."""
+    for report in live:
+        for name, part in report["parts"].items():
+            # Only an instance that could do the same work makes a trouble lighter: not one of another executor's name.
+            peers = [
+                other["parts"][name]
+                for other in live
+                if name in other["parts"] and other["parts"][name].get("name") == part.get("name")
+            ]
+            for code, sentence in _told(part).items():
+                said = f"{name}: {sentence}" if code == RETRYING else sentence
+                yield reason(code, said, role=role, everywhere=all(code in _told(peer) for peer in peers))
+
+
+def _told(part: Mapping[str, Any]) -> Mapping[str, str]:
+    if "reasons" in part:
+        reasons: Mapping[str, str] = part["reasons"]
+        return reasons
+    return {RETRYING: str(part["degraded"])} if part.get("degraded") else {}
+
+
+def _paced(reports: Sequence[Report]) -> frozenset[str]:
+    """The rules that the dispatcher keeps back for their own limits."""
+    found = [part.get("paced", ()) for report in reports for part in report["parts"].values()]
+    return frozenset(str(rule) for rules in found if isinstance(rules, list) for rule in rules)
+
+
+def _of_backlog(backlog: Backlog, limits: HealthSettings, *, paced: frozenset[str]) -> Iterator[Reason]:
+    for queue, waiting in backlog.dispatch.items():
+        rule = queue.partition(":")[0]
+        if _exceeds(waiting.oldest_seconds, limits.dispatch_seconds):
+            code, by = ("rule-limited", " by its limits") if rule in paced else ("dispatch-waits", "")
+            age = age_text(waiting.oldest_seconds)
+            said = f"rule {rule}: {waiting.count} runs are kept back{by}, the oldest for {age}"
+            yield reason(code, said)
+    for code, what, waiting, limit in (
+        ("journal-waits", "events wait in the journal", backlog.journal, limits.journal_seconds),
+        ("runs-wait", "runs wait for a slot", backlog.runs, limits.runs_seconds),
+        ("signals-wait", "signals wait for a resumer", backlog.resume, limits.resume_seconds),
+    ):
+        if _exceeds(waiting.oldest_seconds, limit):
+            said = (
+                f"{waiting.count} {what}, the oldest for {age_text(waiting.oldest_seconds)} (limit {age_text(limit)})"
+            )
+            yield reason(code, said)
+
+
+def _exceeds(age: float | None, limit: float) -> bool:
+    return age is not None and age > limit
+
+
+def _worst_first(one: Reason) -> bool:
+    return one.level is not Level.NOT_READY
 
 
 def _without_silence(report: Report) -> dict[str, Any]:

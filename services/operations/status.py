@@ -10,6 +10,7 @@ from typing import Any
 from config.settings import Settings
 from events.errors import Backpressure, TransientError
 from events.redact import redacted
+from services.common.reasons import reason
 from services.home.access import find_access
 from services.home.home import ui_url
 from services.operations.readiness import Readiness, read_readiness
@@ -30,19 +31,26 @@ async def read_status(settings: Settings) -> tuple[Readiness, dict[str, Any]]:
             redis = connect(redis_url, settings.redis)
             stack.push_async_callback(redis.aclose)
         found = await read_readiness(
-            redis, prefect_url=prefect, prefect_auth=access.prefect_auth_string, expected=settings.expected_roles
+            redis,
+            prefect_url=prefect,
+            prefect_auth=access.prefect_auth_string,
+            expected=settings.expected_roles,
+            limits=settings.health,
         )
         project = None
         if redis is not None:
             with suppress(TransientError, Backpressure):  # it is among the problems
                 project = await project_name(redis)
     if redis_url is None or prefect is None:
-        nothing = f"nothing runs on {settings.home}: start `sluice up`"
-        found = replace(found, problems=(nothing, *found.problems))
+        nothing = reason("nothing-runs", f"nothing runs on {settings.home}: start `sluice up`")
+        found = replace(found, reasons=(nothing, *found.reasons))
     return found, {
         "ready": found.ready,
+        "level": found.level,
         "project": project,
         "problems": list(found.problems),
+        "reasons": [one.as_json() for one in found.reasons],
+        "backlog": found.backlog_json(),
         "at": datetime.now(UTC).isoformat(),
         "prefect_api": redacted(prefect) if prefect else None,
         "prefect_ui": ui_url(prefect) if prefect else None,

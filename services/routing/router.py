@@ -15,6 +15,7 @@ from events.errors import Backpressure, TransientError
 from events.signal import ResumeSignal
 from services.common import metrics
 from services.common.backoff import Backoff, heed_cancellation
+from services.common.reasons import told
 from services.routing.decisions import Decision, EventDecider, Judge, PoisonCheck
 from services.routing.rule_windows import RuleWindows
 from services.store.dead_letters import DeadLetters, letter_id_of
@@ -93,7 +94,7 @@ class Router:
             f"rule {rule} has parked {count} events" + (f": {reasons[rule]}" if rule in reasons else "")
             for rule, count in self._parked_counts.items()
         ]
-        return status | {"degraded": "; ".join(sentences)} if sentences else status
+        return status | told({"rule-parked": "; ".join(sentences)})
 
     async def _read_forever(self) -> None:
         while True:

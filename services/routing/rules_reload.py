@@ -15,6 +15,7 @@ from config.project import Project, load_project
 from events.errors import ConfigError, SluiceError
 from events.event import Event
 from events.rule import RuleSet, Verdict, evaluate
+from services.common.reasons import told
 from services.store.rules.rules_in_force import InForce
 
 LOOK_SECONDS: Final = 1.0
@@ -122,16 +123,18 @@ class LiveProject:
         }
         if self._waiting:
             status["waiting_for"] = list(self._waiting)
-        degraded = None
+        reasons: dict[str, str | None] = {}
         if self._refused:
             status["refused"] = list(self._refused)
             more = f" (and {len(self._refused) - 1} more)" if len(self._refused) > 1 else ""
-            degraded = f"the changed file is refused, the old rules stay in force: {self._refused[0]}{more}"
+            refused = f"the changed file is refused, the old rules stay in force: {self._refused[0]}{more}"
+            reasons["rules-refused"] = refused
         elif self._misfits:
-            degraded = self._misfits[0]
+            reasons["rule-misfit"] = self._misfits[0]
         elif self._sources_matter and _opened(project) != _opened(self._started_with):
-            degraded = "the sources or the endpoints in the file have changed: restart this role to use them"
-        return status | ({"degraded": degraded} if degraded else {})
+            changed = "the sources or the endpoints in the file have changed: restart this role to use them"
+            reasons["restart-needed"] = changed
+        return status | told(reasons)
 
     def _refuse(self, mark: tuple[int, ...], problems: Sequence[str]) -> bool:
         self._mark = mark

@@ -13,6 +13,7 @@ import yaml
 
 from config.project import load_project
 from config.settings import CHECKOUT
+from services.common.reasons import REASONS
 from services.deployments.declared import read_declarations
 from services.deployments.project_check import endpoint_problems
 from sluice.loading.columns.load_column import check_fields
@@ -169,3 +170,12 @@ def test_a_walk_through_the_code_is_as_it_is_drawn(walk: list[list[str]], most: 
         calls = next_function.rpartition(".")[2] in names_in(module)
         is_called_back = function.partition(".")[0] in names_in(next_module)
         assert calls or is_called_back or does.endswith("⇒"), f"{module} leads to no {next_function}"
+
+
+def test_every_reason_stands_in_the_runbook_with_its_level_and_remedy() -> None:
+    rows = [line for line in (CHECKOUT / "docs/operations.md").read_text().splitlines() if line.startswith("| `")]
+    wanted = [
+        f"| `{code}` | {kind.level.replace('-', ' ')}{' (every)' if kind.every else ''} | {kind.remedy} |"
+        for code, kind in REASONS.items()
+    ]
+    assert [row for row in wanted if row not in rows] == []

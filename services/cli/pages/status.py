@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from services.cli.output import say, show_fields, show_rows, show_title
+from services.operations.backlog import age_text
 
 
 def show_status(found: dict[str, Any]) -> None:
     """The installation, its roles, and what their parts have to tell."""
-    show_fields({name: found[name] for name in ("ready", "project", "prefect_ui", "redis", "api", "home")})
+    show_fields({name: found[name] for name in ("ready", "level", "project", "prefect_ui", "redis", "api", "home")})
     roles = [
         {
             "role": name,
             "instances": len(role["instances"]),
             "ready": role["ready"],
-            "why": role["why"],
-            "degraded": role["degraded"],
+            "ended_lately": role["restarts"],
         }
         for name, role in found["roles"].items()
     ]
@@ -32,14 +32,20 @@ def show_status(found: dict[str, Any]) -> None:
     routes = sorted({route for _, part in parts for route in part.get("endpoints", ())})
     _section("endpoints of the project", [{"route": route} for route in routes])
     _section("rules that hold events", [held for name, part in parts for held in part.get("held", ())])
-    for problem in found["problems"]:
-        say(f"not ready: {problem}")
+    _section("what waits", [_waiting(place, one) for place, one in (found["backlog"] or {}).items()])
+    for reason in found["reasons"]:
+        say(f"{reason['level'].replace('-', ' ')}: {reason['message']} [{reason['code']}]\n  do: {reason['remedy']}")
 
 
 def _section(title: str, rows: list[dict[str, Any]]) -> None:
     if rows:
         show_title(title)
         show_rows(rows, list(rows[0]), as_json=False)
+
+
+def _waiting(place: str, one: dict[str, Any]) -> dict[str, Any]:
+    age = one["oldest_seconds"]
+    return {"where": place.replace("_", " "), "count": one["count"], "oldest": None if age is None else age_text(age)}
 
 
 def _watch(name: str, part: dict[str, Any]) -> dict[str, Any]:

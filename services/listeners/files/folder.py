@@ -65,6 +65,11 @@ class Folder:
         """Whether every file is digested, whatever its size."""
         return self.source.sha256 == "always" or self.source.rerun == "content"
 
+    @property
+    def moves_files(self) -> bool:
+        """Whether files are taken out of the watch, which needs the right to write there."""
+        return self.source.on_success != "keep" or self.source.on_failure != "keep"
+
     def absolute(self, relative: bytes) -> bytes:
         """Return the absolute path of a file below the watch."""
         return self.root + b"/" + relative if relative else self.root

@@ -16,6 +16,7 @@ from config.settings import FileSettings, ListenerSettings
 from config.sources import FilesSource
 from events.errors import Backpressure, TransientError
 from services.common.backoff import Backoff, heed_cancellation
+from services.common.reasons import RETRYING, told
 from services.listeners.files.arriving.arrivals import Arrivals, Checkpoint
 from services.listeners.files.arriving.completeness import NO_MARKER, ORPHAN, TEMPORARY, CompletenessWait
 from services.listeners.files.arriving.links import RefusedLinks
@@ -132,15 +133,16 @@ class FilesListener:
 
     def status(self) -> Mapping[str, Any]:
         """Healthy, or degraded with the reasons; the number of files by state; the last full scan."""
-        degraded = [*self._guard.problems(), *filter(None, [self._backoff.trouble])]
         unreadable = self._swept.report.unreadable if self._swept else []
+        reasons: dict[str, str | None] = {**self._guard.problems(), RETRYING: self._backoff.trouble}
         if unreadable:
-            degraded.append(f"{len(unreadable)} directories cannot be read, the first is {shown(unreadable[0]) or '.'}")
+            first = shown(unreadable[0]) or "."
+            reasons["directories-unreadable"] = f"{len(unreadable)} directories cannot be read, the first is {first}"
         numbers = self._numbers
         waiting = self._waiting.summary(time.monotonic())
         return {
             "ready": True,
-            **({"degraded": "; ".join(dict.fromkeys(degraded))} if degraded else {}),
+            **told(reasons),
             "path": str(self._folder.path),
             "by": self._guard.by,
             "seen": self._swept.report.files if self._swept else 0,

@@ -302,13 +302,7 @@ class HttpListener:
 
     async def _health(self, request: Request) -> Response:
         found = await self._readiness()
-        told: dict[str, Any] = {
-            "ready": found.ready,
-            "problems": list(found.problems),
-            "roles": {name: role.ready for name, role in found.roles.items()},
-        }
-        if self._is_authorized(request):  # these sentences name files and folders
-            told["degraded"] = found.degraded
+        told = found.as_health(whole=self._is_authorized(request))
         return JSONResponse(told, status_code=200 if found.ready else 503)
 
     async def _metrics(self, _request: Request) -> Response:

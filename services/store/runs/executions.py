@@ -18,6 +18,12 @@ ALIVE: Final = "sluice:executor:alive:"
 RUNNING: Final = "sluice:executor:running:"
 """Prefix of an executor name's hash: run id -> `Execution` as JSON."""
 
+QUEUED: Final = "sluice:executor:queued:"
+"""Prefix of the id of the job that a run was last queued as; behind it the run's id."""
+
+QUEUED_SECONDS: Final = 600
+"""How long that is known; it is renewed while the run waits."""
+
 _BEGIN: Final = Script("runs/begin")
 _EXCHANGE: Final = Script("runs/exchange")
 
@@ -127,6 +133,7 @@ class Executions:
 
 KEYS: Final = (
     Key(ALIVE + "*", "string", "sign of life of an executor", "executor.lost_seconds"),
+    Key(QUEUED + "*", "string", "job that a run was queued as", "10 minutes after it was last looked for", is_uuid),
     Key(
         RUNNING + "*",
         "hash",

@@ -18,6 +18,9 @@ WAITING: Final = "sluice:signals:waiting"
 WAITING_FOR: Final = "sluice:signals:waiting-for:"
 """Prefix of the set of run ids that were heard to wait for a key; behind it the key."""
 
+WAITING_SINCE: Final = "sluice:signals:waiting-since"
+"""The runs that were heard to wait, by when their wait began (ms)."""
+
 ALARMS: Final = "sluice:signals:alarms"
 """What is due for suspended runs, by time (ms): ``deadline`` or ``reminder``, run id, wait id, with blanks."""
 
@@ -38,6 +41,8 @@ class Waiting(Protocol):
     def keys(self) -> tuple[str, ...]: ...
     @property
     def memo(self) -> str: ...
+    @property
+    def since(self) -> datetime: ...
     @property
     def deadline(self) -> datetime | None: ...
     @property
@@ -109,6 +114,8 @@ class Waits:
                         pipeline.sadd(WAITING_FOR + key, run.run_id)
                         pipeline.sadd(TAGGED, run.run_id)
                     pipeline.hset(WAITING, run.run_id, _Entry(run.wait_id, run.keys, run.memo).text)
+                if runs:
+                    pipeline.zadd(WAITING_SINCE, {run.run_id: int(run.since.timestamp() * 1000) for run in runs})
                 new_alarms = {member: at for member, at in alarms.items() if member.split(" ")[1] in fresh}
                 if new_alarms:
                     pipeline.zadd(ALARMS, new_alarms)
@@ -130,6 +137,8 @@ class Waits:
                     pipeline.hdel(WAITING, run_id)
                     for key in entry.keys:
                         pipeline.srem(WAITING_FOR + key, run_id)
+                if entry is None or entry.wait == wait:
+                    pipeline.zrem(WAITING_SINCE, run_id)
                 pipeline.zrem(ALARMS, *(Alarm(kind, run_id, wait).member for kind in ("deadline", "reminder")))
                 await pipeline.execute()
 
@@ -220,6 +229,7 @@ def _is_wait(wait: object) -> str:
 
 KEYS: Final = (
     Key(WAITING, "hash", "run that waits, and what for", "until the wait ends", pair(is_uuid, _Entry.parse)),
+    Key(WAITING_SINCE, "zset", "id of a run that waits", "until the wait ends", scored(is_uuid)),
     Key(WAITING_FOR + "*", "set", "id of a run that waits for a key", "until the wait ends", is_uuid),
     Key(TAGGED, "set", "id of a run that may carry a tag of a wait", "until the run has ended without one", is_uuid),
     Key(ALARMS, "zset", "deadline or reminder of a wait", "until its time has come", scored(_alarm)),

@@ -57,7 +57,9 @@ async def test_runs_that_wait_cost_no_slots_and_others_start(bench: Bench):
 async def test_when_all_slots_are_held_by_runs_that_wait_the_status_says_so(bench: Bench):
     executor = await bench.start(slots=1, waiting=1)
     waiters = await waiting(bench, executor, 2)
-    assert "all slots are held by 2 runs that wait" in executor.status()["degraded"]
+    assert "all slots are held by 2 runs that wait" in executor.status()["reasons"]["slots-full"]
+    executor._held_seconds = 0
+    assert list(executor.status()["reasons"]) == ["slots-held"]
     short = await bench.create(await bench.deploy(SHORT))
     await answer(bench, waiters[0])
     assert (await bench.reach(short))["state_type"] == "COMPLETED"

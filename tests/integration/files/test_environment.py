@@ -113,7 +113,7 @@ async def test_case_42_in_a_read_only_folder_a_file_runs_once_and_the_status_say
 ) -> None:
     with mounted("--bind", outside, watched.path):
         mount("-o", "remount,bind,ro", watched.path)
-        await watched.listen()
+        listener = await watched.listen()
         archiver = watched.archive()
         (outside / "a.csv").write_text("x")
         (event,) = await watched.exactly(1)
@@ -121,11 +121,13 @@ async def test_case_42_in_a_read_only_folder_a_file_runs_once_and_the_status_say
         await watched.until(lambda: "cannot be archived" in archiver.status().get("degraded", ""), "the status")
         assert "Read-only file system" in archiver.status()["degraded"]
         await watched.exactly(1)
+        await watched.until(lambda: "watch-not-writable" in listener.status().get("reasons", ()), "the reason")
         mount("-o", "remount,bind,rw", watched.path)
         await watched.settled()
         assert (outside / "done" / "a.csv").exists()
         await watched.exactly(1)
         await watched.until(lambda: "degraded" not in archiver.status(), "a healthy status")
+        await watched.until(lambda: "degraded" not in listener.status(), "a healthy watch")
         await watched.stop()
 
 

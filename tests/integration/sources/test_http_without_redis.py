@@ -51,7 +51,7 @@ async def _submit(signal: ResumeSignal) -> None:
 
 
 async def _readiness() -> Readiness:
-    return Readiness(())
+    return Readiness()
 
 
 async def _listens(listener: HttpListener) -> bool:

@@ -13,6 +13,7 @@ from config.settings import FileSettings, ListenerSettings
 from config.sources import FilesSource
 from events.errors import Backpressure, TransientError
 from services.common.backoff import Backoff, heed_cancellation
+from services.common.reasons import RETRYING, told
 from services.listeners.files.archiving.folder_archiver import FolderArchiver
 from services.listeners.files.folder import Folder
 from services.store.events.finished_events import FinishedEvent, FinishedEvents
@@ -74,9 +75,7 @@ class FileArchiver:
     def status(self) -> Mapping[str, Any]:
         """Degraded with the reason while files cannot be archived."""
         troubles = [f"{name}: {each.trouble}" for name, each in self._folder_archivers.items() if each.trouble]
-        if self._reading.trouble:
-            troubles.append(self._reading.trouble)
-        return {"ready": True, **({"degraded": "; ".join(troubles)} if troubles else {})}
+        return {"ready": True, **told({"not-archived": "; ".join(troubles), RETRYING: self._reading.trouble})}
 
     async def _read(self) -> None:
         claim_at = 0.0

@@ -78,12 +78,12 @@ class Cookie:
         self.asked_at: float | None = None
         """When the cookie that is not reported yet was created."""
 
-    def drop(self) -> bool:
-        """Create and delete the file; false where it cannot be created. Blocks for the time of the system calls."""
+    def drop(self) -> str | None:
+        """Create and delete the file; why it cannot be done, if so. Blocks for the time of the system calls."""
         path = self._folder.absolute(self.name)
         try:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
             os.unlink(path)
-        except OSError:
-            return False
-        return True
+        except OSError as error:
+            return error.strerror
+        return None

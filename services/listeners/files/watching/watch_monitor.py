@@ -26,6 +26,7 @@ _GAP_SECONDS: Final = 3.0
 _FIRST_REARM_SECONDS: Final = 0.05
 _LONGEST_REARM_SECONDS: Final = 5.0
 _TRY_LIMIT_AGAIN_SECONDS: Final = 60.0
+_CODES: Final = {"root": "watch-gone", "writing": "watch-not-writable"}
 
 
 class WatchMonitor:
@@ -78,9 +79,13 @@ class WatchMonitor:
         """Whether the folder is on a file system of another machine, as far as that is known."""
         return self._remote
 
-    def problems(self) -> list[str]:
-        """What is wrong with the watch now."""
-        return list(self._problems.values())
+    def problems(self) -> dict[str, str]:
+        """What is wrong with the watch now, by the code of the reason."""
+        found: dict[str, str] = {}
+        for kind, sentence in self._problems.items():
+            code = _CODES.get(kind, "watch-not-heard")
+            found[code] = f"{found[code]}; {sentence}" if code in found else sentence
+        return found
 
     def scan_interval(self) -> float:
         """Seconds between full scans: fewer where the watcher is not reliable."""
@@ -249,12 +254,16 @@ class WatchMonitor:
         self._wake.set()
 
     async def _ask(self) -> None:
-        """Create the cookie when it is due, and replace the watcher when it did not report the last one."""
+        """Create the cookie when it is due, and replace the watcher when it did not report the last one.
+
+        Where there is no watcher, the cookie still shows whether files can be taken out of the folder.
+        """
         now = time.monotonic()
-        if self._watcher is None:
-            return
         cookie = self._cookie
-        if cookie is not None and cookie.asked_at is not None:
+        if self._watcher is None:
+            if self.identity is None or not self._folder.moves_files or not self._is_due(now):
+                return
+        elif cookie is not None and cookie.asked_at is not None:
             if now - cookie.asked_at < _ANSWER_SECONDS:
                 return
             self._missed += 1
@@ -271,13 +280,19 @@ class WatchMonitor:
                     f"the system announces nothing of what happens in {self._folder.path}: files are found by scans "
                     "only; set `polling: always` if that is to be expected there",
                 )
-        elif self._asked_at and now - self._asked_at < self._folder.settings.cookie_seconds:
+        elif not self._is_due(now):
             return
         self._asked_at = now
         self._cookie = self._cookie or Cookie(self._folder)
-        self._cookie.asked_at = now
-        if not await self._threads.check(self._cookie.drop):
+        self._cookie.asked_at = now if self._watcher is not None else None
+        problem = await self._threads.check(self._cookie.drop)
+        if problem is not None:
             self._cookie.asked_at = None  # in a read-only folder no cookie can be created
+        unwritable = f"nothing can be written in the watched folder {self._folder.path}: {problem}"
+        self._condition("writing", unwritable if problem is not None and self._folder.moves_files else None)
+
+    def _is_due(self, now: float) -> bool:
+        return not self._asked_at or now - self._asked_at >= self._folder.settings.cookie_seconds
 
     def _condition(self, kind: str, sentence: str | None) -> None:
         before = self._problems.get(kind)

@@ -145,12 +145,13 @@ async def test_a_run_that_only_prefect_knows_is_finalized(bench: Bench) -> None:
     assert await bench.finalizes(run_id) == RunEnd(EndReason.LOST, UNRECORDED)
 
 
-async def test_a_run_of_somebody_elses_runner_is_left_alone(bench: Bench) -> None:
+async def test_a_run_of_somebody_elses_runner_is_told_and_left_alone(bench: Bench) -> None:
     ours, bench.prefect.foreign = bench.noted(ME), True
     bench.prefect.running = [str(uuid4())]
     await bench.finalizes(ours.run_id)
-    await eventually(lambda: asyncio.sleep(0, bool(bench.reconciler._unrecorded._since)), what="the run to be seen")
-    await asyncio.sleep(0.6)  # nothing is to happen
+    await eventually(
+        lambda: asyncio.sleep(0, bench.reconciler.without_process == bench.prefect.running), what="the run to be told"
+    )
     assert [one.run_id for one in bench.pool.finalized] == [ours.run_id]
 
 

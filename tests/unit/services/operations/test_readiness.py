@@ -7,7 +7,12 @@ import socket
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
+from config.health import HealthSettings
 from config.settings import ROLES
+from services.common.reasons import REASONS, Level, reason, told
+from services.operations.backlog import Backlog, BacklogPlace
 from services.operations.readiness import CachedReadiness, Readiness, judge
 
 NOW = datetime.now(UTC).timestamp()
@@ -22,7 +27,7 @@ def report(role: str, instance: str = "host-1", *, ready: bool = True, silent: f
         "started": datetime.fromtimestamp(started, UTC).isoformat(),
         "ready": ready,
         "degraded": [] if ready else ["part: it is away"],
-        "parts": {"good": {}, "part": {"ready": ready}},
+        "parts": {"good": {}, "part": {"ready": ready} | ({} if ready else {"degraded": "it is away"})},
         "at": NOW - (silent or 0),
         "silent_seconds": silent,
     }
@@ -79,7 +84,8 @@ def test_an_instance_that_is_not_ready_names_the_part() -> None:
 
 
 def test_what_is_wrong_with_the_servers_counts() -> None:
-    assert judge(all_but(), expected=ROLES, problems=["Prefect is away"]).problems == ("Prefect is away",)
+    away = reason("prefect-unreachable", "Prefect is away")
+    assert judge(all_but(), expected=ROLES, servers=[away]).problems == ("Prefect is away",)
 
 
 def test_a_container_is_healthy_when_its_own_instance_of_the_role_is() -> None:
@@ -102,8 +108,77 @@ async def test_readiness_is_asked_for_once_however_many_ask() -> None:
         nonlocal asked
         asked += 1
         await asyncio.sleep(0)
-        return Readiness(())
+        return Readiness()
 
     cached = CachedReadiness(read)
     assert all(found.ready for found in await asyncio.gather(*(cached.read() for _ in range(20))))
     assert asked == 1
+
+
+def with_part(role: str, instance: str = "host-1", **part: Any) -> dict[str, Any]:
+    return {**report(role, instance), "parts": {"files:inbox": part}}
+
+
+GONE = told({"watch-gone": "the watched folder /in is not there"})
+
+
+def codes(found: Readiness, level: Level) -> list[str]:
+    return [one.code for one in found.reasons if one.level is level]
+
+
+def test_a_reason_has_a_code_a_sentence_and_a_remedy_and_turns_readiness_off() -> None:
+    found = judge([*all_but("listeners"), with_part("listeners", **GONE)], expected=ROLES)
+    assert found.level is Level.NOT_READY
+    assert found.problems == ("the watched folder /in is not there",)
+    (one,) = found.reasons
+    assert (one.code, one.role, one.remedy) == ("watch-gone", "listeners", REASONS["watch-gone"].remedy)
+    assert found.as_health(whole=False)["problems"] == ["watch-gone"]
+    assert found.as_health(whole=True)["reasons"] == [one.as_json()]
+
+
+def test_what_another_instance_of_the_role_does_is_a_degradation_and_what_every_one_lacks_is_not() -> None:
+    here, there = with_part("listeners", **GONE), with_part("listeners", "far-2")
+    found = judge([*all_but("listeners"), here, there], expected=ROLES)
+    assert (found.level, codes(found, Level.DEGRADED)) == (Level.DEGRADED, ["watch-gone"])
+    found = judge([*all_but("listeners"), here, with_part("listeners", "far-2", **GONE)], expected=ROLES)
+    assert codes(found, Level.NOT_READY) == ["watch-gone"]
+    other = {**with_part("listeners", "far-2"), "parts": {"files:inbox": {"name": "of another name"}}}
+    assert not judge([*all_but("listeners"), here, other], expected=ROLES).ready
+
+
+def test_refused_rules_are_said_once_although_every_role_reads_the_file() -> None:
+    refused = told({"rules-refused": "the changed file is refused"})
+    found = judge([with_part(role, **refused) for role in ROLES], expected=ROLES)
+    assert found.problems == ("the changed file is refused",)
+
+
+def test_a_role_that_ends_again_and_again_restarts_in_a_loop_until_it_has_been_steady() -> None:
+    ended = [report("router", f"host-{number}", silent=20 + number) for number in range(2, 6)]
+    young = {**report("router"), "started": datetime.fromtimestamp(NOW - 3, UTC).isoformat()}
+    found = judge([*all_but("router"), *ended, young], expected=ROLES)
+    assert codes(found, Level.NOT_READY) == ["role-restarting"]
+    assert found.roles["router"].restarts == 4
+    assert "has ended 4 times within 5 min" in found.problems[0]
+    assert judge([*all_but("router"), *ended[1:], young], expected=ROLES).ready
+    assert judge([*all_but(), *ended], expected=ROLES).ready
+
+
+@pytest.mark.parametrize(
+    ("backlog", "code"),
+    [
+        (Backlog(journal=BacklogPlace(2, 61)), "journal-waits"),
+        (Backlog(dispatch={"load:a/b": BacklogPlace(2, 301)}), "dispatch-waits"),
+        (Backlog(runs=BacklogPlace(2, 901)), "runs-wait"),
+        (Backlog(resume=BacklogPlace(2, 61)), "signals-wait"),
+    ],
+)
+def test_what_waits_for_longer_than_its_limit_is_not_ready(backlog: Backlog, code: str) -> None:
+    assert codes(judge(all_but(), expected=ROLES, backlog=backlog), Level.NOT_READY) == [code]
+    limits = HealthSettings(journal_seconds=999, dispatch_seconds=999, runs_seconds=999, resume_seconds=999)
+    assert judge(all_but(), expected=ROLES, backlog=backlog, limits=limits).level is Level.READY
+
+
+def test_a_rule_that_its_own_limits_keep_back_is_a_degradation() -> None:
+    reports = [*all_but("router"), {**report("router"), "parts": {"dispatcher": {"paced": ["load"]}}}]
+    found = judge(reports, expected=ROLES, backlog=Backlog(dispatch={"load:a/b": BacklogPlace(2, 301)}))
+    assert (found.level, codes(found, Level.DEGRADED)) == (Level.DEGRADED, ["rule-limited"])

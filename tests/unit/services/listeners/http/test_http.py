@@ -19,6 +19,7 @@ from config.sources import HttpSource
 from events.errors import Backpressure, ConfigError, TransientError
 from events.signal import ResumeSignal
 from events.untrusted_json import Limits
+from services.common.reasons import reason
 from services.listeners.http.listener import BATCH, CLOUDEVENT, HttpListener
 from services.operations.readiness import Readiness, RoleReadiness
 from services.store.connection import AsyncRedis
@@ -62,8 +63,9 @@ class Site:
         self.signals.append(signal)
 
     async def _readiness(self) -> Readiness:
-        trouble = RoleReadiness(True, None, ("files:inbox: /data/inbox is slow",), (), ())
-        return Readiness(() if self.is_ready else ("because",), {"listeners": trouble})
+        slow = reason("retrying", "files:inbox: /data/inbox is slow", role="listeners")
+        reasons = (slow,) if self.is_ready else (reason("rule-held", "because"), slow)
+        return Readiness(reasons, {"listeners": RoleReadiness(True, None, (slow,), (), ())})
 
 
 @asynccontextmanager
@@ -330,13 +332,17 @@ async def test_health_and_metrics_are_told(redis: AsyncRedis) -> None:
         assert (ready.status_code, ready.json()["ready"]) == (200, True)
         site.is_ready = False
         answer = await client.get("/health/ready")
-        assert (answer.status_code, answer.json()) == (
+        told = answer.json()
+        assert [one["code"] for one in told.pop("reasons")] == ["rule-held", "retrying"]
+        assert (answer.status_code, told) == (
             503,
             {
                 "ready": False,
+                "level": "not-ready",
                 "problems": ["because"],
                 "roles": {"listeners": True},
                 "degraded": ["role listeners: files:inbox: /data/inbox is slow"],
+                "backlog": None,
             },
         )
         assert (await client.get("/metrics")).text == "sluice_ready 0\n"
@@ -344,7 +350,7 @@ async def test_health_and_metrics_are_told(redis: AsyncRedis) -> None:
 
 async def test_health_without_the_token_names_no_folders(redis: AsyncRedis) -> None:
     async with serving(Site(redis, QUICK.model_copy(update={"token": "secret"}))) as client:
-        assert set((await client.get("/health/ready")).json()) == {"ready", "problems", "roles"}
+        assert set((await client.get("/health/ready")).json()) == {"ready", "level", "problems", "roles"}
         known = await client.get("/health/ready", headers={"authorization": "Bearer secret"})
         assert "degraded" in known.json()
 

@@ -29,6 +29,7 @@ class Run:
     deadline: datetime | None = None
     reminder: datetime | None = None
     suspended: bool = False
+    since: datetime = NOW
 
     @property
     def memo(self) -> str:
