@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from config.settings import ROLES
+from services.common.reasons import REASONS
 from services.operations.readiness import Readiness
 from sluice.display import visible
 
@@ -18,6 +19,9 @@ Value: TypeAlias = tuple[str, tuple[str, ...], float]
 GAUGES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "sluice_ready": ("Whether the installation is ready (1) or not (0).", ()),
     "sluice_degraded": ("Number of things that are wrong although all works.", ()),
+    "sluice_reasons": ("Reasons that speak against the installation now, by their code.", ("code",)),
+    "sluice_backlog": ("What waits in a place of Sluice.", ("place",)),
+    "sluice_backlog_oldest_seconds": ("How long the oldest of what waits in a place has waited.", ("place",)),
     "sluice_role_ready": ("Whether an instance of the role is ready (1) or none is (0).", ("role",)),
     "sluice_role_instances": ("Instances of the role that report.", ("role",)),
     "sluice_role_degraded": ("Number of things that are wrong with the role although it works.", ("role",)),
@@ -58,6 +62,11 @@ def of_readiness(readiness: Readiness) -> Iterator[Value]:
     """How the roles are; one that is not there has a zero."""
     yield "sluice_ready", (), float(readiness.ready)
     yield "sluice_degraded", (), float(len(readiness.degraded))
+    for code in REASONS:
+        yield "sluice_reasons", (code,), float(sum(one.code == code for one in readiness.reasons))
+    for place, waiting in (readiness.backlog.places() if readiness.backlog is not None else {}).items():
+        yield "sluice_backlog", (place,), float(waiting.count)
+        yield "sluice_backlog_oldest_seconds", (place,), waiting.oldest_seconds or 0.0
     for name in dict.fromkeys((*ROLES, *readiness.roles)):
         role = readiness.roles.get(name)
         yield "sluice_role_ready", (name,), float(role is not None and role.ready)
