@@ -25,7 +25,7 @@ from services.operations.inspector import Inspector
 from services.operations.role import Part, run_loop, run_parts
 from services.routing.rules_reload import LiveProject
 from services.shared import Shared
-from services.store.installation import check_project_name
+from services.store.installation import check_project
 from services.store.lease import Lease
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ async def _run(role: str, settings: Settings, project: Project, process_template
         with contextlib.suppress(
             TransientError, Backpressure
         ):  # a Redis that does not answer is waited for by the parts
-            await check_project_name(shared.redis, project.name)
+            await check_project(shared.redis, project.name, project_root(settings.config))
         inspector = Inspector(shared.redis)
         parts = {**await _ROLES[role](shared), "inspector": inspector}
         try:

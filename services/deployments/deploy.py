@@ -19,7 +19,7 @@ from services.prefect_api.client import PrefectApi
 from services.prefect_api.deployments import all_bodies, flow_names, register, remove
 from services.prefect_api.runs import PAGE
 from services.store.connection import AsyncRedis
-from services.store.installation import check_project_name, claim_project_name, installation_id
+from services.store.installation import check_project, claim_project, installation_id
 from services.store.runs.registered_files import RegisteredFile, forget, remember
 
 _OPEN: Final = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
@@ -79,7 +79,7 @@ async def plan_deployments(prefect: PrefectApi, redis: AsyncRedis, declarations:
     Raises `TransientError`, and `ConfigError` where this Redis holds another project, Prefect has deployments of these
     names that belong to another one, or a work pool does not take the job variables of a deployment.
     """
-    await check_project_name(redis, declarations.project)
+    await check_project(redis, declarations.project, declarations.root)
     pools = await look_at_work_pools(prefect, declarations)
     if pools.faults:
         raise ConfigError(*pools.faults)
@@ -94,7 +94,7 @@ async def carry_out(prefect: PrefectApi, redis: AsyncRedis, plan: DeploymentPlan
 
     Raises `TransientError`, and `RejectedEvent` for a deployment that Prefect does not take.
     """
-    await claim_project_name(redis, plan.declarations.project, str(plan.declarations.root))
+    await claim_project(redis, plan.declarations.project, plan.declarations.root)
     bodies = {one.name: one.flow for one in plan.declarations.deployments}
     for step in plan.steps:
         match step.action:

@@ -1,11 +1,14 @@
-"""The identity of the installation whose state this Redis holds, and the name of its project."""
+"""The identity of the installation whose state this Redis holds, and its project."""
 
 from __future__ import annotations
 
 import json
+import socket
 import uuid
-from typing import Final
+from pathlib import Path
+from typing import Final, NamedTuple
 
+from config.location import PROJECT_FILE
 from events.errors import ConfigError, TransientError
 from services.store.connection import AsyncRedis, translated
 from services.store.keys import Key, is_object, is_text
@@ -26,43 +29,73 @@ async def installation_id(redis: AsyncRedis) -> str:
         return is_text(found)
 
 
-async def claim_project_name(redis: AsyncRedis, name: str | None, folder: str) -> None:
-    """Note the name of the project that is kept here from now on, if it has one. Raises as `check_project_name`."""
-    if name is not None:
+async def claim_project(redis: AsyncRedis, name: str | None, folder: Path) -> None:
+    """Note the project that is kept here from now on, with its name, if it has one. Raises as `check_project`."""
+    await check_project(redis, name, folder)
+    mine = json.dumps({"name": name, "folder": str(folder), "host": socket.gethostname()})
+    with translated():
+        await redis.set(PROJECT, mine, nx=True)
+    await check_project(redis, name, folder)
+    held = await _held(redis)
+    if held is not None and held.name is None:  # it has moved, or has a name now
         with translated():
-            await redis.set(PROJECT, json.dumps({"name": name, "folder": folder}), nx=True)
-    await check_project_name(redis, name)
+            await redis.set(PROJECT, mine)
 
 
 async def project_name(redis: AsyncRedis) -> str | None:
     """The name of the project that is kept here, if it has one. Raises `TransientError`."""
     held = await _held(redis)
-    return held[0] if held else None
+    return held.name if held else None
 
 
-async def check_project_name(redis: AsyncRedis, name: str | None) -> None:
-    """Raise `ConfigError` where this Redis holds a project of another name, and `TransientError`."""
+async def check_project(redis: AsyncRedis, name: str | None, folder: Path) -> None:
+    """Raise `ConfigError` where this Redis holds another project than the one in ``folder``, and `TransientError`.
+
+    Names tell projects apart. Of one without a name only this machine knows whether it is another one: it still stands
+    in the folder that it was deployed from.
+    """
     held = await _held(redis)
-    if held is not None and held[0] != name:
+    if held is None or (held.name is None and not held.stands_elsewhere(folder)):
+        return
+    if held.name is None:
         raise ConfigError(
-            f"this Redis holds the project {held[0]!r} ({held[1]}), and this one is {name or 'without a name'}: if it "
-            f"is the same, write `name: {held[0]}` into sluice.yaml, else give it another database of this Redis, as "
-            "in SLUICE_REDIS_URL=redis://…/1"
+            f"this Redis holds the project in {held.folder}, which has no name, and this one is "
+            f"{name or 'without a name, too'} ({folder}): give this one another database of this Redis, as in "
+            "SLUICE_REDIS_URL=redis://…/1, and each of them a `name` in its sluice.yaml"
+        )
+    if held.name != name:
+        raise ConfigError(
+            f"this Redis holds the project {held.name!r} ({held.folder}), and this one is {name or 'without a name'}: "
+            f"if it is the same, write `name: {held.name}` into sluice.yaml, else give it another database of this "
+            "Redis, as in SLUICE_REDIS_URL=redis://…/1"
         )
 
 
-async def _held(redis: AsyncRedis) -> tuple[str, str] | None:
-    """Name and folder of the project."""
+class _Holder(NamedTuple):
+    """The project that a Redis holds."""
+
+    name: str | None
+    folder: str
+    host: str | None
+
+    def stands_elsewhere(self, folder: Path) -> bool:
+        """Whether it is on this machine, in another folder, and has not been moved from there."""
+        there = Path(self.folder)
+        return self.host == socket.gethostname() and there != folder and (there / PROJECT_FILE).exists()
+
+
+async def _held(redis: AsyncRedis) -> _Holder | None:
     with translated():
         found = await redis.get(PROJECT)
     if not isinstance(found, bytes):
         return None
     with reading(PROJECT):
         holder = is_object(found)
-        return str(holder["name"]), str(holder["folder"])
+        name, folder, host = holder["name"], str(holder["folder"]), holder.get("host")
+        return _Holder(None if name is None else str(name), folder, host)
 
 
 KEYS: Final = (
     Key(KEY, "string", "identity of the installation", "for good", is_text),
-    Key(PROJECT, "string", "name and folder of the project, if it has a name", "for good", is_object),
+    Key(PROJECT, "string", "name, folder and machine of the project", "for good", is_object),
 )

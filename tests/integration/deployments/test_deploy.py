@@ -344,6 +344,38 @@ async def test_a_redis_that_holds_another_project_is_refused(project: Project, v
     assert json.loads(status.stdout)["project"] == "orders"
 
 
+async def test_a_redis_that_holds_a_project_without_a_name_is_refused_while_that_stands_there(
+    project: Project, valkey_url: str, tmp_path: Path
+):
+    other = Project(project.api, project.redis, tmp_path / "other")
+    other.mark = project.mark
+    for one in (project, other):
+        one.write("one")
+        (one.root / "sluice.yaml").write_text("{}\n", encoding="utf-8")
+    await project.deploy()
+    for name in (None, "invoices"):
+        declared = read_declarations(other.root, environment="development", project=name)
+        with pytest.raises(ConfigError, match=f"holds the project in {project.root}, which has no name"):
+            await plan_deployments(project.api, project.redis, declared)
+    env = {"SLUICE_REDIS_URL": valkey_url, "PREFECT_API_URL": project.api.url}
+    role = command("run", "listeners", env={**env, "SLUICE_CONFIG": str(other.root / "sluice.yaml")})
+    assert role.returncode == 2, role.stderr
+    assert "which has no name" in role.stderr
+    # It gets a name where it stands, and later the same project without one is another one.
+    named = read_declarations(project.root, environment="development", project="orders")
+    await carry_out(project.api, project.redis, await plan_deployments(project.api, project.redis, named))
+    with pytest.raises(ConfigError, match="this Redis holds the project 'orders'"):
+        await project.deploy()
+
+
+async def test_a_project_without_a_name_may_move(project: Project, tmp_path: Path):
+    project.write("one")
+    (project.root / "sluice.yaml").write_text("{}\n", encoding="utf-8")
+    await project.deploy()
+    project.root = project.root.rename(tmp_path / "moved")
+    assert (await project.deploy())["one"][0] == "change"
+
+
 async def test_projects_with_different_names_do_not_take_over_each_others_flows(
     project: Project, api: PrefectApi, valkey_url: str, tmp_path: Path
 ):
