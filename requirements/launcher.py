@@ -19,11 +19,13 @@ COMMAND = """\
 #!/bin/sh
 '''exec' "$(dirname -- "$(readlink -f -- "$0")")/python" "$0" "$@"
 ' '''
+import gc
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.joinpath({checkout!r}).resolve()))
 
+gc.disable()
 from services.cli import main
 
 sys.exit(main())

@@ -6,6 +6,7 @@ and the processes that it starts have the folder on their import path.
 
 from __future__ import annotations
 
+import gc
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +27,7 @@ def main() -> None:
         )
         sys.exit(2)
     sys.path.insert(0, str(SERVICE))
+    gc.disable()
     from services.cli import main as run
 
     run()

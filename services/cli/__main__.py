@@ -1,6 +1,10 @@
 """`python -m services.cli`."""
 
-from services.cli import main
+import gc
+
+gc.disable()
+
+from services.cli import main  # noqa: E402
 
 if __name__ == "__main__":
     main()

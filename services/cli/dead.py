@@ -12,12 +12,13 @@ import typer
 
 from events.dead_letter import DeadLetter
 from events.errors import NotFound, RejectedEvent
+from services.cli.commands import Commands, run_command
 from services.cli.output import say, show_fields, show_json, show_rows
-from services.cli.session import Session, login, open_session, run_command
+from services.cli.session import Session, login, open_session
 from services.cli.times import moment_or_none
 from services.store.dead_letters import DeadLetters, LetterQuery
 
-app = typer.Typer(help="Look at, replay and discard dead letters.", no_args_is_help=True)
+app = Commands(help="Look at, replay and discard dead letters.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Ids = Annotated[list[str] | None, typer.Argument(help="Ids of letters; or choose by the options.")]

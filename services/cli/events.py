@@ -13,9 +13,10 @@ from config.settings import load_settings
 from events.errors import NotFound
 from events.event import parse_event
 from events.identity import id_of
+from services.cli.commands import Commands, run_command
 from services.cli.output import say, show_json, show_line, show_rows
 from services.cli.pages.event import show_event
-from services.cli.session import Session, open_session, run_command
+from services.cli.session import Session, open_session
 from services.cli.times import moment_or_none
 from services.store.events.event_history import EventHistory
 from services.store.events.history import History, Query
@@ -24,7 +25,7 @@ from services.store.events.journal import Journal
 if TYPE_CHECKING:
     from services.routing.replay import Replay
 
-app = typer.Typer(help="Publish events, see what became of them, replay them.", no_args_is_help=True)
+app = Commands(help="Publish events, see what became of them, replay them.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="At most so many.")]

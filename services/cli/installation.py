@@ -8,7 +8,7 @@ import shlex
 from contextlib import AsyncExitStack
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import unquote, urlsplit
 
 import typer
@@ -16,14 +16,11 @@ import typer
 from config.location import read_env_file
 from config.logs import configure_logging
 from config.settings import DEFAULT_PROJECT, Settings, load_settings
-from events.errors import ConfigError, SluiceError
-from services.cli.output import say, show_json, show_line, warn
-from services.cli.pages.deployments import show_steps
-from services.cli.pages.status import show_status
-from services.cli.session import run_command
-from services.local.environment.version import installed_version
+from events.errors import ConfigError
+from services.cli.commands import Command, run_command
+from services.cli.output import say, show_json, show_json_line, show_line, warn
+from services.cli.times import Utc, show_times
 from services.local.new_project import Template, make_project
-from services.local.own_servers import redis_remarks
 
 if TYPE_CHECKING:
     from config.parameters import ParameterFindings
@@ -34,6 +31,8 @@ if TYPE_CHECKING:
 
 def _show_version(asked: bool) -> None:
     if asked:
+        from services.local.environment.version import installed_version
+
         show_line(installed_version())
         raise typer.Exit
 
@@ -50,7 +49,12 @@ OpenOption = Annotated[
 ]
 PlanOption = Annotated[bool, typer.Option("--plan", help="Only show what would be done.")]
 WaitOption = Annotated[float, typer.Option("--wait", help="How many seconds to wait for Prefect to answer.")]
+WatchOption = Annotated[bool, typer.Option("--watch", help="Go on showing it, until Ctrl-C.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+WATCH_SECONDS: Final = 2.0
+"""As often as the roles report."""
 
 
 class Role(StrEnum):
@@ -69,7 +73,7 @@ RoleOption = Annotated[Role | None, typer.Option("--role", help="Only this role,
 def register(app: typer.Typer) -> None:
     """Add these commands to the top level."""
     for command in (init, up, run, env, ui, status, check, deploy):
-        app.command()(command)
+        app.command(cls=Command)(command)
 
 
 def options(version: VersionOption = False) -> None:
@@ -79,12 +83,8 @@ def options(version: VersionOption = False) -> None:
 
 def init(directory: DirectoryArgument = Path(), template: TemplateOption = Template.FILES) -> None:
     """Make a project of your own in DIR: its file, a flow, a test, an inbox. `sluice up` then runs it."""
-
-    def make() -> None:
-        for path in make_project(directory.expanduser(), template):
-            show_line(str(path))
-
-    _exit_on_error(make)
+    for path in make_project(directory.expanduser(), template):
+        show_line(str(path))
     inside = "" if directory.resolve() == Path.cwd() else f"cd {shlex.quote(str(directory))} && "
     say(f"A project from the template {template}. Next: {inside}sluice up")
 
@@ -97,7 +97,7 @@ def up(home: HomeOption = None, config: ConfigOption = None, is_open: OpenOption
         os.environ["SLUICE_OPEN"] = "true"
     settings = _settings(home, config)
     configure_logging(settings.log)
-    _exit_on_error(Supervisor(settings, say=say, warn=warn).run)
+    Supervisor(settings, say=say, warn=warn).run()
 
 
 def run(role: Role, home: HomeOption = None, config: ConfigOption = None) -> None:
@@ -106,13 +106,9 @@ def run(role: Role, home: HomeOption = None, config: ConfigOption = None) -> Non
     if role in {Role.EXECUTOR, Role.API}:  # they run the project's own code
         _enter_flows_environment(settings)
     configure_logging(settings.log, role=role)
+    from services.app import run_role
 
-    def start() -> None:
-        from services.app import run_role
-
-        run_role(role, settings)
-
-    _exit_on_error(start)
+    run_role(role, settings)
 
 
 def env(as_json: JsonOption = False) -> None:
@@ -120,17 +116,12 @@ def env(as_json: JsonOption = False) -> None:
     from services.home.access import find_access
     from services.home.home import Home
 
-    settings = _settings(None, None)
-    found: dict[str, str | None] = {}
-
-    def look() -> None:
-        Home(settings.home).refuse_others()
-        access = find_access(settings)
-        if access.redis_url is None and access.prefect_api_url is None:
-            raise ConfigError(f"nothing runs on {settings.home}: start `sluice up`, or set SLUICE_HOME to its home")
-        found.update(access.as_environment())
-
-    _exit_on_error(look)
+    settings = load_settings()
+    Home(settings.home).refuse_others()
+    access = find_access(settings)
+    if access.redis_url is None and access.prefect_api_url is None:
+        raise ConfigError(f"nothing runs on {settings.home}: start `sluice up`, or set SLUICE_HOME to its home")
+    found = access.as_environment()
     if as_json:
         show_json(found)
         return
@@ -146,35 +137,36 @@ def ui() -> None:
     from services.home.access import find_access
     from services.home.home import Home
 
-    settings = _settings(None, None)
+    settings = load_settings()
     home = Home(settings.home)
-
-    def look() -> None:
-        home.refuse_others()
-        running = find_access(settings).running
-        if running is None:
-            raise ConfigError(f"nothing runs on {settings.home}: start `sluice up`, or set SLUICE_HOME to its home")
-        print(home.ui_link(running))
-
-    _exit_on_error(look)
+    home.refuse_others()
+    running = find_access(settings).running
+    if running is None:
+        raise ConfigError(f"nothing runs on {settings.home}: start `sluice up`, or set SLUICE_HOME to its home")
+    print(home.ui_link(running))
 
 
-def status(as_json: JsonOption = False, role: RoleOption = None) -> None:
+def status(as_json: JsonOption = False, role: RoleOption = None, watch: WatchOption = False, utc: Utc = False) -> None:
     """Tell whether the installation is ready; exit 0 when it is, 1 when not."""
+    from services.cli.pages.status import show_status
+    from services.cli.watching import watched
     from services.operations.readiness import Readiness
     from services.operations.status import read_status
 
-    found: list[tuple[Readiness, dict[str, Any]]] = []
+    show_times(utc=utc)
+    settings = load_settings()
 
-    async def ask() -> None:
-        found.append(await read_status(load_settings()))
+    def look() -> Readiness:
+        readiness, told = asyncio.run(read_status(settings))
+        if not as_json:
+            show_status(told)
+        elif watch:
+            show_json_line(told)
+        else:
+            show_json(told)
+        return readiness
 
-    run_command(ask())
-    readiness, told = found[0]
-    if as_json:
-        show_json(told)
-    else:
-        show_status(told)
+    readiness = watched(look, every_seconds=WATCH_SECONDS) if watch else look()
     ready = readiness.ready if role is None else readiness.ready_here(role)
     if role is not None and not ready:
         say(f"no instance of the role {role} on this machine is ready")
@@ -217,6 +209,8 @@ def check(config: ConfigOption = None) -> None:
         )
 
     if settings.redis_url is not None:
+        from services.local.own_servers import redis_remarks
+
         for remark in redis_remarks(settings, str(settings.redis_url_with_password)):
             say(f"warning: {remark}")
     run_command(look())
@@ -251,6 +245,8 @@ def deploy(plan: PlanOption = False, as_json: JsonOption = False, wait: WaitOpti
                 plans.append(await plan_deployments(prefect, session.redis, checked.declarations))
             if not plan:
                 await carry_out(prefect, session.redis, plans[0])
+            from services.cli.pages.deployments import show_steps
+
             show_steps(plans[0].steps, done=not plan, as_json=as_json)
             for step in plans[0].steps:
                 if step.warning is not None:
@@ -285,9 +281,7 @@ def _settings(home: Path | None, config: Path | None) -> Settings:
     if config is not None:
         os.environ["SLUICE_CONFIG"] = str(config.expanduser().resolve())
         read_env_file(os.environ, Path.cwd(), default=DEFAULT_PROJECT)
-    settings: list[Settings] = []
-    _exit_on_error(lambda: settings.append(load_settings()))
-    return settings[0]
+    return load_settings()
 
 
 def _enter_flows_environment(settings: Settings) -> None:
@@ -295,18 +289,4 @@ def _enter_flows_environment(settings: Settings) -> None:
     if settings.executor.python is not None:
         from services.local.environment.flows_environment import enter_flows_environment
 
-        _exit_on_error(lambda: enter_flows_environment(settings))
-
-
-def _exit_on_error(work: Any) -> None:
-    try:
-        work()
-    except ConfigError as error:
-        for problem in error.problems:
-            say(f"error: {problem}")
-        raise typer.Exit(2) from error
-    except SluiceError as error:
-        say(f"error: {error}")
-        raise typer.Exit(1) from error
-    except (KeyboardInterrupt, asyncio.CancelledError) as error:
-        raise typer.Exit(130) from error
+        enter_flows_environment(settings)

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
-
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING, Any, Final
 
 from events.redact import redacted
+from services.cli.times import in_field, in_listing
 from sluice.display import in_json, paragraph, visible
-from sluice.yaml_file import write_yaml
+
+if TYPE_CHECKING:
+    from services.cli.pages.table import Table
 
 WIDE: Final = 120
-"""Columns of a terminal that has room for an id beside other things."""
+"""Columns of a terminal that has room for more than the essential ones."""
+
+GOOD, BAD, BUSY, WAITS = "green", "red", "cyan", "yellow"
+_COLOURS: Final = {
+    **dict.fromkeys(("completed", "done", "applied", "healthy", "ready", "ok", "yes", "new"), GOOD),
+    **dict.fromkeys(("failed", "crashed", "rejected", "unknown-run", "expired", "timedout", "fail", "no"), BAD),
+    **dict.fromkeys(("running", "pending", "retrying", "resuming", "received", "scheduled"), BUSY),
+    **dict.fromkeys(("paused", "suspended", "buffered", "waiting", "late", "awaitingretry", "warn", "degraded"), WAITS),
+    **dict.fromkeys(("cancelled", "cancelling"), "magenta"),
+}
+_COLOURED: Final = frozenset({"state", "outcome", "ready", "result"})
+"""Columns with states."""
 
 
 def show_json(value: Any) -> None:
@@ -24,8 +36,15 @@ def show_json(value: Any) -> None:
     print(in_json(json.dumps(value, indent=2, ensure_ascii=False, default=_plain)))
 
 
+def show_json_line(value: Any) -> None:
+    """`show_json` on one line, at once: for what goes on."""
+    print(in_json(json.dumps(value, ensure_ascii=False, default=_plain)), flush=True)
+
+
 def show_yaml(value: Any) -> None:
     """One YAML document on standard output."""
+    from sluice.yaml_file import write_yaml
+
     print(write_yaml(value), end="")
 
 
@@ -39,24 +58,33 @@ def show_rows(
 ) -> None:
     """A listing: an array of whole objects with ``as_json``, else a table of ``columns`` (``empty`` if there are none).
 
-    On a terminal the table fits its width, and has only the columns of ``narrow``, if they are given, where that is
-    less than `WIDE`; in a pipe no cell is cut.
+    The table fits the terminal, or 80 columns where there is none; only its last column wraps. It has the columns of
+    ``narrow``, if they are given, where there is less room than `WIDE`. Ids are cut to what tells them apart.
     """
     if as_json:
         show_json(list(rows))
-        return
-    if not rows:
+    elif not rows:
         say(empty or "nothing to show")
-        return
-    console = Console(width=None if sys.stdout.isatty() else 10_000, highlight=False, markup=False, emoji=False)
-    if narrow and console.width < WIDE:
+    else:
+        table_of(rows, columns, narrow=narrow).print()
+
+
+def table_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, narrow: Sequence[str] = ()) -> Table:
+    """The table of a listing, as `show_rows` prints it."""
+    from services.cli.pages.table import Table, width_of_output
+
+    width = width_of_output()
+    if narrow and width < WIDE:
         columns = narrow
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(visible(column.replace("_", " ")), overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(row.get(column)) for column in columns))
-    console.print(table)
+    colours = {column: _COLOURS for column in columns if column in _COLOURED}
+    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
+    return Table(
+        [visible(column.replace("_", " ")) for column in columns],
+        cells,
+        width=width,
+        colours=[colours.get(column, {}) for column in columns],
+        ids=[column == "id" or column.endswith("_id") for column in columns],
+    )
 
 
 def show_line(text: str, *, indent: str = "") -> None:
@@ -70,10 +98,13 @@ def show_title(text: str) -> None:
 
 
 def show_fields(fields: Mapping[str, Any]) -> None:
-    """One thing, a line a field."""
+    """One thing, a line a field; the fields of a mapping, and the elements of a list of mappings, have their own."""
     width = max((len(name) for name in fields), default=0)
     for name, value in fields.items():
-        show_line(f"{name.replace('_', ' '):<{width}}  {_cell(value)}")
+        label = name.replace("_", " ")
+        for line in _lines(value):
+            show_line(f"{label:<{width}}  {line}")
+            label = ""
 
 
 def say(text: str) -> None:
@@ -83,13 +114,22 @@ def say(text: str) -> None:
 
 def warn(text: str) -> None:
     """A sentence that nobody should overlook: red on a terminal."""
-    red, plain = ("\x1b[1;31m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
+    red, plain = ("\x1b[1;31m", "\x1b[0m") if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else ("", "")
     print(f"{red}{paragraph(redacted(text))}{plain}", file=sys.stderr)
 
 
-def local_time(moment: datetime) -> str:
-    """A moment as a person at this machine reads it."""
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+def _lines(value: Any) -> list[str]:
+    """A field's value, on one line or several."""
+    match value:
+        case datetime():
+            return [in_field(value)]
+        case {**fields} if fields:
+            width = max(len(str(name)) for name in fields)
+            return [f"{name!s:<{width}}  {_text(inner)}" for name, inner in fields.items()]
+        case [{**_first}, *_more]:
+            return [_text(one) for one in value]
+        case _:
+            return [_text(value)]
 
 
 def _cell(value: Any) -> str:
@@ -98,18 +138,28 @@ def _cell(value: Any) -> str:
 
 def _text(value: Any) -> str:
     match value:
-        case None:
-            return "-"
+        case None | [] | ():
+            text = "-"
         case bool():
-            return "yes" if value else "no"
+            text = "yes" if value else "no"
         case datetime():
-            return local_time(value)
-        case str():
-            return value
-        case list() | tuple() | dict():
-            return json.dumps(value, ensure_ascii=False, default=_plain) if value else "-"
+            text = in_listing(value)
+        case float():
+            text = f"{value:g}"
+        case {**fields}:
+            text = ", ".join(f"{name}={_inner(inner)}" for name, inner in fields.items()) or "-"
+        case list() | tuple():
+            text = ", ".join(_inner(one) for one in value)
         case _:
-            return str(value)
+            text = str(value)
+    return text
+
+
+def _inner(value: Any) -> str:
+    """A value within another one: JSON where it has an inside itself."""
+    if isinstance(value, list | tuple | dict):
+        return json.dumps(value, ensure_ascii=False, default=_plain)
+    return _text(value)
 
 
 def _plain(value: Any) -> Any:

@@ -16,10 +16,11 @@ from events.errors import ConfigError, NotFound, RejectedEvent
 from events.event import Event, parse_event, stored_event
 from events.identity import id_of
 from events.rule import Rule, Verdict, evaluate, explained
+from services.cli.commands import Commands, run_command
 from services.cli.output import say, show_json, show_line, show_rows, show_title
-from services.cli.session import open_session, run_command
+from services.cli.session import open_session
 
-app = typer.Typer(help="List the rules, and try them on events; starts nothing.", no_args_is_help=True)
+app = Commands(help="List the rules, and try them on events; starts nothing.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="At most so many.")]

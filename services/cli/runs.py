@@ -15,15 +15,16 @@ from events.errors import ConfigError, NotFound, RejectedEvent, SluiceError
 from events.identity import id_of
 from events.signal import signal_from_mapping
 from events.suggest import did_you_mean
+from services.cli.commands import Commands, run_command
 from services.cli.output import say, show_fields, show_json, show_line, show_rows, show_title
-from services.cli.session import Session, login, open_session, run_command
+from services.cli.session import Session, login, open_session
 from services.cli.times import moment_or_none
 from sluice.display import visible
 
 if TYPE_CHECKING:
     from services.prefect_api.client import PrefectApi
 
-app = typer.Typer(help="Start, look at, resume and cancel flow runs, by id or name.", no_args_is_help=True)
+app = Commands(help="Start, look at, resume and cancel flow runs, by id or name.", no_args_is_help=True)
 
 Run = Annotated[str, typer.Argument(help="The run's id or name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from config.settings import load_settings
-from events.errors import ConfigError
+from services.cli.commands import Commands
 from services.cli.output import say, show_line
 
-app = typer.Typer(help="Have systemd run `sluice up` for this project.", no_args_is_help=True)
+app = Commands(help="Have systemd run `sluice up` for this project.", no_args_is_help=True)
 
 
 @app.callback()
@@ -26,18 +26,13 @@ def install(
     """Write the systemd unit of this project, and say what starts it."""
     from services.local.systemd.unit import install_unit, unit_name, unit_text
 
-    try:
-        settings = load_settings()
-        if only_print:
-            for line in unit_text(settings, user=user).splitlines():
-                show_line(line)
-            return
-        show_line(str(install_unit(settings, user=user)))
-        name = unit_name(settings)
-    except ConfigError as error:
-        for problem in error.problems:
-            say(f"error: {problem}")
-        raise typer.Exit(2) from error
+    settings = load_settings()
+    if only_print:
+        for line in unit_text(settings, user=user).splitlines():
+            show_line(line)
+        return
+    show_line(str(install_unit(settings, user=user)))
+    name = unit_name(settings)
     control, logs = ("systemctl --user", "journalctl --user") if user else ("sudo systemctl", "sudo journalctl")
     say(f"to start it now and with the machine: {control} daemon-reload && {control} enable --now {name}")
     if user:

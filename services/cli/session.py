@@ -6,15 +6,12 @@ import asyncio
 import getpass
 import os
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any
-
-import typer
+from typing import TYPE_CHECKING
 
 from config.settings import Settings, load_settings
-from events.errors import ConfigError, SluiceError
-from services.cli.output import say
+from events.errors import ConfigError
 from services.common.prefect_probe import prefect_problem
 from services.home.access import find_access
 from services.home.home import ui_url
@@ -98,21 +95,6 @@ async def open_session() -> AsyncIterator[Session]:
             prefect_auth_string=access.prefect_auth_string,
             stack=stack,
         )
-
-
-def run_command(work: Coroutine[Any, Any, None]) -> None:
-    """Run a command to its end; our errors become a sentence on standard error and the contract's exit code."""
-    try:
-        asyncio.run(work)
-    except ConfigError as error:
-        for problem in error.problems:
-            say(f"error: {problem}")
-        raise typer.Exit(2) from error
-    except SluiceError as error:
-        say(f"error: {error}")
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt as error:
-        raise typer.Exit(130) from error
 
 
 def login() -> str | None:

@@ -14,13 +14,14 @@ import typer
 
 from events.errors import ConfigError, NotFound, RejectedEvent, TransientError
 from events.signal import Outcome, ResumeSignal, parse_signal
+from services.cli.commands import Commands, run_command
 from services.cli.output import show_fields, show_json, show_line, show_rows, show_title
-from services.cli.session import Session, login, open_session, run_command
+from services.cli.session import Session, login, open_session
 
 if TYPE_CHECKING:
     from services.store.signals.signal_record import SignalRecord
 
-app = typer.Typer(help="Send resume signals, and see what became of them.", no_args_is_help=True)
+app = Commands(help="Send resume signals, and see what became of them.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait for the outcome; 0: only send.")]

@@ -1,16 +1,31 @@
-"""Times as people write them on the command line."""
+"""Times as people write them on the command line, and as they read them there."""
 
 from __future__ import annotations
 
 import re
 import time
-from datetime import datetime
-from typing import Final
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Annotated, Final
 
 import typer
 
 _AGO: Final = re.compile(r"(\d+(?:\.\d+)?) *([smhd])")
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_SHOWN: Final = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+_LONG_AGO: Final = 30 * 86_400
+"""Seconds; older times are shown as a date."""
+
+_in_utc: Final[ContextVar[bool]] = ContextVar("times are shown in UTC", default=False)
+
+Utc = Annotated[bool, typer.Option("--utc", help="Show times in UTC rather than how long ago.")]
+Since = Annotated[str | None, typer.Option("--since", help="Not before: an age (15m, 2h, 7d) or an ISO 8601 time.")]
+Until = Annotated[str | None, typer.Option("--until", help="Before: an age or an ISO 8601 time.")]
+
+
+def show_times(*, utc: bool) -> None:
+    """Decide how this command shows times: in UTC, or as ages in listings and in local time elsewhere."""
+    _in_utc.set(utc)
 
 
 def moment(text: str) -> float:
@@ -27,3 +42,42 @@ def moment(text: str) -> float:
 def moment_or_none(text: str | None) -> float | None:
     """`moment`, for an option that may be left out."""
     return None if text is None else moment(text)
+
+
+def period(since: str | None, until: str | None) -> tuple[float | None, float | None]:
+    """The times that ``--since`` and ``--until`` name; a period that cannot hold anything is refused."""
+    begin, end = moment_or_none(since), moment_or_none(until)
+    if begin is not None and end is not None and begin >= end:
+        raise typer.BadParameter(f"--since {since} is not before --until {until}")
+    return begin, end
+
+
+def age(at: datetime, now: datetime | None = None) -> str:
+    """How long ago it was (or how long it is until then), in one unit; a date where that is more than a month."""
+    seconds = ((now or datetime.now(UTC)) - at).total_seconds()
+    if abs(seconds) >= _LONG_AGO:
+        return at.astimezone().strftime("%Y-%m-%d")
+    found = next(((int(abs(seconds) // size), unit) for size, unit in _SHOWN if abs(seconds) >= size), None)
+    if found is None:
+        return "now"
+    said = f"{found[0]} {found[1]}"
+    return f"{said} ago" if seconds > 0 else f"in {said}"
+
+
+def in_listing(at: datetime) -> str:
+    """A time in a cell of a table."""
+    return _utc(at) if _in_utc.get() else age(at)
+
+
+def in_full(at: datetime) -> str:
+    """A time as a person at this machine reads it, to the second."""
+    return _utc(at) if _in_utc.get() else at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def in_field(at: datetime) -> str:
+    """A time beside its name: when, and how long ago."""
+    return _utc(at) if _in_utc.get() else f"{in_full(at)} ({age(at)})"
+
+
+def _utc(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -11,10 +11,10 @@ import typer
 
 from config.project import load_project
 from config.settings import load_settings
-from events.errors import ConfigError
+from services.cli.commands import Commands
 from services.cli.output import say, show_fields, show_json, show_line, show_rows, show_title, show_yaml
 
-app = typer.Typer(help="Contracts of data files: a first one, and what one says to a file.", no_args_is_help=True)
+app = Commands(help="Contracts of data files: a first one, and what one says to a file.", no_args_is_help=True)
 
 File = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A data file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -120,10 +120,6 @@ def _run(work: Any) -> None:
 
     try:
         work()
-    except ConfigError as error:
-        for problem in error.problems:
-            say(f"error: {problem}")
-        raise typer.Exit(2) from error
     except (RefusedFile, OverBudget, TargetFailed) as error:
         say(f"refused: {error}")
         raise typer.Exit(1) from error

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from config.settings import load_settings
-from events.errors import ConfigError
+from services.cli.commands import Commands
 from services.cli.output import say, show_line
 
-app = typer.Typer(help="Write the first files of a flow or a rule; they pass all checks at once.", no_args_is_help=True)
+app = Commands(help="Write the first files of a flow or a rule; they pass all checks at once.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="Lower-case words with `-`.")]
 
@@ -25,12 +25,9 @@ def flow(
     """A flow with its deployment, its rule and its test."""
     from services.local.new_files import new_flow
 
-    try:
-        settings = load_settings()
-        for path in new_flow(settings.config, name, home=settings.home, area=area, waits=waits, file=file):
-            show_line(str(path))
-    except ConfigError as error:
-        _refuse(error)
+    settings = load_settings()
+    for path in new_flow(settings.config, name, home=settings.home, area=area, waits=waits, file=file):
+        show_line(str(path))
     say("`sluice check` checks it, `sluice deploy` registers it")
 
 
@@ -42,15 +39,6 @@ def rule(
     """A rule with a test beside it, at the end of the project file."""
     from services.local.new_files import new_rule
 
-    try:
-        settings = load_settings()
-        new_rule(settings.config, name, home=settings.home, run=run)
-        show_line(str(settings.config))
-    except ConfigError as error:
-        _refuse(error)
-
-
-def _refuse(error: ConfigError) -> None:
-    for problem in error.problems:
-        say(f"error: {problem}")
-    raise typer.Exit(2) from error
+    settings = load_settings()
+    new_rule(settings.config, name, home=settings.home, run=run)
+    show_line(str(settings.config))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from services.cli.output import local_time, show_fields, show_line, show_title
+from services.cli.output import show_fields, show_line, show_title
+from services.cli.times import in_full
 from services.store.events.event_history import EventHistory
 
 
@@ -42,9 +43,9 @@ def _show_effects(found: EventHistory, urls: Mapping[str, str]) -> None:
     for run in found.runs:
         show_title(f"run {run.run_id} of {run.deployment} (rule {run.rule})")
         show_line(f"  {urls[run.run_id]}")
-        show_line(f"  created {local_time(run.created)}")
+        show_line(f"  created {in_full(run.created)}")
         for state in run.states:
-            show_line(f"  {state.name} {local_time(state.at)}" + (f": {state.message}" if state.message else ""))
+            show_line(f"  {state.name} {in_full(state.at)}" + (f": {state.message}" if state.message else ""))
 
 
 def _show_happenings(found: EventHistory) -> None:
@@ -52,13 +53,13 @@ def _show_happenings(found: EventHistory) -> None:
         if happenings:
             show_title(title)
         for one in happenings:
-            parts = [local_time(one.at), one.id, one.rule and f"rule {one.rule}", one.code, one.text]
+            parts = [in_full(one.at), one.id, one.rule and f"rule {one.rule}", one.code, one.text]
             show_line("  " + "  ".join(part for part in parts if part))
     if found.changes:
         show_title("changed before a replay")
         for change in found.changes:
             whose = change.by or "an unnamed person"
-            show_line(f"  {local_time(change.at)}  {change.path}: {change.before} -> {change.after}, by {whose}")
+            show_line(f"  {in_full(change.at)}  {change.path}: {change.before} -> {change.after}, by {whose}")
     if found.timings_ms:
         show_title("timings (ms)")
         for step, milliseconds in found.timings_ms.items():
