@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -14,8 +12,7 @@ from typing_extensions import override
 
 from events.errors import Backpressure, ConfigError, NotFound, RejectedEvent, SluiceError, TransientError
 from events.redact import redacted
-from services.cli.output import say
-from sluice.display import in_json
+from services.cli.output import say, say_json
 
 USAGE: Final = "usage"
 _REMEDIES: Final[dict[str, str]] = {
@@ -70,7 +67,7 @@ def tell_object(code: str, *problems: str) -> None:
     """An error as a JSON object on standard error: ``code``, ``message`` and ``remedy``."""
     remedy = _REMEDIES.get(code, _REMEDIES["failed"])
     told = {"code": code, "message": redacted("\n".join(problems)), "remedy": remedy}
-    print(in_json(json.dumps(told, ensure_ascii=False)), file=sys.stderr)
+    say_json(told)
 
 
 def _code(error: SluiceError) -> str:

@@ -6,6 +6,7 @@ import base64
 import json
 import sys
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -14,24 +15,35 @@ from events.dead_letter import DeadLetter
 from events.errors import NotFound, RejectedEvent
 from services.cli.commands import Commands, run_command
 from services.cli.output import say, show_fields, show_json, show_rows
-from services.cli.session import Session, login, open_session
-from services.cli.times import moment_or_none
+from services.cli.session import Session, demand_rule, login, open_session
+from services.cli.terminal.times import Since, Until, Utc, period, show_times
 from services.store.dead_letters import DeadLetters, LetterQuery
 
 app = Commands(help="Look at, replay and discard dead letters.", no_args_is_help=True)
 
+
+class LetterKind(StrEnum):
+    """What a letter is about."""
+
+    MESSAGE = "message"
+    EVENT = "event"
+    SIGNAL = "signal"
+    JOB = "job"
+    STORED = "stored"
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-Ids = Annotated[list[str] | None, typer.Argument(help="Ids of letters; or choose by the options.")]
+Ids = Annotated[list[str] | None, typer.Argument(help="Ids of letters, or their beginnings; or choose by the options.")]
 Code = Annotated[str | None, typer.Option("--code", help="Only with this code.")]
 Rule = Annotated[str | None, typer.Option("--rule", help="Only of this rule.")]
-Kind = Annotated[str | None, typer.Option("--kind", help="Only message, event, signal, job or stored.")]
+Kind = Annotated[LetterKind | None, typer.Option("--kind", help="Only of this kind.")]
 Source = Annotated[str | None, typer.Option("--source", help="Only from this source; a glob.")]
 EventId = Annotated[str | None, typer.Option("--event", help="Only of the event with this id.")]
-Since = Annotated[str | None, typer.Option("--since", help="Failed not before: an age (15m, 2h, 7d) or a time.")]
 All = Annotated[bool, typer.Option("--all", help="Every letter.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say which letters these are.")]
 
-_COLUMNS = ("last_failed", "id", "kind", "code", "rule", "source", "event_id", "attempts", "reason")
+_COLUMNS = ("id", "last_failed", "kind", "code", "rule", "source", "event_id", "attempts", "reason")
+_NARROW = ("id", "last_failed", "code", "rule", "reason")
 
 
 @app.command("list")
@@ -43,18 +55,23 @@ def list_(
     source: Source = None,
     event: EventId = None,
     since: Since = None,
+    until: Until = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 50,
     as_json: AsJson = False,
+    utc: Utc = False,
 ) -> None:
     """The letters that failed last, the newest first."""
-    query = LetterQuery(code=code, rule=rule, kind=kind, source=source, event_id=event, since=moment_or_none(since))
+    show_times(utc=utc)
+    query = _query(code, rule, kind, source, event, since, until)
 
     async def work() -> None:
         async with open_session() as session:
             letters = DeadLetters(session.redis)
             rows = [_row(letter) for letter in await letters.search(query, limit=limit)]
             count = await letters.count()
-        show_rows(rows, _COLUMNS, as_json=as_json, empty="no dead letters")
+            if not rows:
+                await demand_rule(session, rule)
+        show_rows(rows, _COLUMNS, narrow=_NARROW, as_json=as_json, empty="no dead letters")
         if not as_json and count > len(rows):
             say(f"{len(rows)} of {count} letters")
 
@@ -62,14 +79,17 @@ def list_(
 
 
 @app.command()
-def show(letter_id: Annotated[str, typer.Argument(help="The letter's id.")], as_json: AsJson = False) -> None:
+def show(
+    letter_id: Annotated[str, typer.Argument(help="The letter's id, or its beginning.")],
+    as_json: AsJson = False,
+    utc: Utc = False,
+) -> None:
     """One letter, with everything that was received."""
+    show_times(utc=utc)
 
     async def work() -> None:
         async with open_session() as session:
-            letter = await DeadLetters(session.redis).get(letter_id)
-        if letter is None:
-            raise NotFound(f"there is no dead letter {letter_id!r}")
+            letter = await _letter(DeadLetters(session.redis), letter_id)
         whole = _row(letter) | {"first_failed": letter.first_failed} | _raw(letter)
         if as_json:
             show_json(whole)
@@ -89,6 +109,7 @@ def replay(
     source: Source = None,
     event: EventId = None,
     since: Since = None,
+    until: Until = None,
     all_: All = False,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change it first: data.amount=5; may repeat.")] = None,
     type_: Annotated[str | None, typer.Option("--type", help="The type of a message that is plain JSON.")] = None,
@@ -97,7 +118,7 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Send letters on their way again, the oldest first; what still cannot be read stays, with exit code 1."""
-    query = LetterQuery(code=code, rule=rule, kind=kind, source=source, event_id=event, since=moment_or_none(since))
+    query = _query(code, rule, kind, source, event, since, until)
     _chosen(ids, query, all_=all_)
     edits = _edits(set_ or ())
 
@@ -105,7 +126,8 @@ def replay(
         async with open_session() as session:
             chosen = await _letters(session, ids, query)
             if dry_run:
-                show_rows([_row(letter) for letter in chosen], _COLUMNS, as_json=as_json, empty="no dead letters")
+                rows = [_row(letter) for letter in chosen]
+                show_rows(rows, _COLUMNS, narrow=_NARROW, as_json=as_json, empty="no dead letters")
                 return
             failures = await _replay_all(session, chosen, edits, type_=type_, rate=rate)
         if as_json:
@@ -128,19 +150,21 @@ def discard(
     source: Source = None,
     event: EventId = None,
     since: Since = None,
+    until: Until = None,
     all_: All = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Throw letters away for good."""
-    query = LetterQuery(code=code, rule=rule, kind=kind, source=source, event_id=event, since=moment_or_none(since))
+    query = _query(code, rule, kind, source, event, since, until)
     _chosen(ids, query, all_=all_)
 
     async def work() -> None:
         async with open_session() as session:
             chosen = await _letters(session, ids, query)
             if dry_run:
-                show_rows([_row(letter) for letter in chosen], _COLUMNS, as_json=as_json, empty="no dead letters")
+                rows = [_row(letter) for letter in chosen]
+                show_rows(rows, _COLUMNS, narrow=_NARROW, as_json=as_json, empty="no dead letters")
                 return
             gone = await DeadLetters(session.redis).discard([letter.id for letter in chosen])
         if as_json:
@@ -194,13 +218,29 @@ async def _letters(session: Session, ids: list[str] | None, query: LetterQuery) 
     letters = DeadLetters(session.redis)
     if not ids:
         return [letter async for letter in letters.walk(query)][::-1]
-    found = []
-    for letter_id in ids:
-        letter = await letters.get(letter_id)
-        if letter is None:
-            raise NotFound(f"there is no dead letter {letter_id!r}")
-        found.append(letter)
-    return found
+    return [await _letter(letters, letter_id) for letter_id in ids]
+
+
+async def _letter(letters: DeadLetters, id_: str) -> DeadLetter:
+    """The letter with the id, or the only one whose id begins so."""
+    letter = await letters.get(await letters.choose(id_))
+    if letter is None:
+        raise NotFound(f"the dead letter {id_!r} cannot be read")
+    return letter
+
+
+def _query(  # noqa: PLR0917 - as the commands take them
+    code: str | None,
+    rule: str | None,
+    kind: LetterKind | None,
+    source: str | None,
+    event: str | None,
+    since: str | None,
+    until: str | None,
+) -> LetterQuery:
+    begin, end = period(since, until)
+    name = None if kind is None else kind.value
+    return LetterQuery(code=code, rule=rule, kind=name, source=source, event_id=event, since=begin, until=end)
 
 
 def _edits(texts: Sequence[str]) -> dict[str, Any]:

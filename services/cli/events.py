@@ -16,8 +16,8 @@ from events.identity import id_of
 from services.cli.commands import Commands, run_command
 from services.cli.output import say, show_json, show_line, show_rows
 from services.cli.pages.event import show_event
-from services.cli.session import Session, open_session
-from services.cli.times import moment_or_none
+from services.cli.session import Session, demand_rule, open_session
+from services.cli.terminal.times import Since, Until, Utc, period, show_times
 from services.store.events.event_history import EventHistory
 from services.store.events.history import History, Query
 from services.store.events.journal import Journal
@@ -34,8 +34,6 @@ Source = Annotated[str | None, typer.Option("--source", help="Only from this sou
 Subject = Annotated[str | None, typer.Option("--subject", help="Only with this subject; a glob.")]
 Unmatched = Annotated[bool, typer.Option("--unmatched", help="Only events that no rule matched.")]
 Failed = Annotated[bool, typer.Option("--failed", help="Only events with a failed run or a dead letter.")]
-Since = Annotated[str | None, typer.Option("--since", help="Not before: an age (15m, 2h, 7d) or an ISO 8601 time.")]
-Until = Annotated[str | None, typer.Option("--until", help="Before: an age or an ISO 8601 time.")]
 
 
 @app.command()
@@ -82,8 +80,11 @@ def list_(
     until: Until = None,
     limit: Limit = 20,
     as_json: AsJson = False,
+    utc: Utc = False,
 ) -> None:
     """The newest events first."""
+    show_times(utc=utc)
+    begin, end = period(since, until)
     query = Query(
         type=type_,
         source=source,
@@ -91,16 +92,19 @@ def list_(
         rule=rule,
         unmatched=unmatched,
         failed=failed,
-        since=moment_or_none(since),
-        until=moment_or_none(until),
+        since=begin,
+        until=end,
     )
 
     async def work() -> None:
         async with open_session() as session:
             found = await _history(session).search(query, limit=limit)
-        last = ("reason",) if failed else ("matched",)
-        columns = ("received", "id", "type", "source", "subject", "outcome", *last)
-        show_rows([_row(one) for one in found], columns, as_json=as_json, empty="no events")
+            if not found:
+                await demand_rule(session, rule)
+        last = "reason" if failed else "matched"
+        columns = ("id", "received", "type", "source", "subject", "outcome", last)
+        narrow = ("id", "received", "outcome", "type", "reason" if failed else "subject")
+        show_rows([_row(one) for one in found], columns, narrow=narrow, as_json=as_json, empty="no events")
 
     run_command(work())
 
@@ -112,8 +116,10 @@ def show(
     ],
     source: Annotated[str | None, typer.Option("--source", help="Whose event, where several have the id.")] = None,
     as_json: AsJson = False,
+    utc: Utc = False,
 ) -> None:
     """One event: every rule's verdict, its runs, signals and dead letters, and how long each step took."""
+    show_times(utc=utc)
 
     async def work() -> None:
         async with open_session() as session:
@@ -165,6 +171,7 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Have past events judged again by the rules of now, the oldest first."""
+    begin, end = period(since, until)
     query = Query(
         type=type_,
         source=source,
@@ -172,8 +179,8 @@ def replay(
         rule=matched_by,
         unmatched=unmatched,
         failed=failed,
-        since=moment_or_none(since),
-        until=moment_or_none(until),
+        since=begin,
+        until=end,
     )
     if (query not in {Query(), Query(source=source)}) if event_ids else (query == Query()):
         raise typer.BadParameter(

@@ -19,7 +19,7 @@ from config.settings import DEFAULT_PROJECT, Settings, load_settings
 from events.errors import ConfigError
 from services.cli.commands import Command, run_command
 from services.cli.output import say, show_json, show_json_line, show_line, warn
-from services.cli.times import Utc, show_times
+from services.cli.terminal.times import Utc, show_times
 from services.local.new_project import Template, make_project
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def ui() -> None:
 def status(as_json: JsonOption = False, role: RoleOption = None, watch: WatchOption = False, utc: Utc = False) -> None:
     """Tell whether the installation is ready; exit 0 when it is, 1 when not."""
     from services.cli.pages.status import show_status
-    from services.cli.watching import watched
+    from services.cli.pages.watching import watched
     from services.operations.readiness import Readiness
     from services.operations.status import read_status
 

@@ -10,11 +10,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from events.redact import redacted
-from services.cli.times import in_field, in_listing
+from services.cli.terminal.times import in_field, in_listing
 from sluice.display import in_json, paragraph, visible
 
 if TYPE_CHECKING:
-    from services.cli.pages.table import Table
+    from services.cli.terminal.table import Table
 
 WIDE: Final = 120
 """Columns of a terminal that has room for more than the essential ones."""
@@ -71,7 +71,7 @@ def show_rows(
 
 def table_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, narrow: Sequence[str] = ()) -> Table:
     """The table of a listing, as `show_rows` prints it."""
-    from services.cli.pages.table import Table, width_of_output
+    from services.cli.terminal.table import Table, width_of_output
 
     width = width_of_output()
     if narrow and width < WIDE:
@@ -110,6 +110,17 @@ def show_fields(fields: Mapping[str, Any]) -> None:
 def say(text: str) -> None:
     """A sentence to the person, on standard error, so that standard output stays data; further lines are indented."""
     print(paragraph(redacted(text)), file=sys.stderr)
+
+
+def say_json(value: Any) -> None:
+    """One JSON object on standard error."""
+    print(in_json(json.dumps(value, ensure_ascii=False, default=_plain)), file=sys.stderr)
+
+
+def clear_screen() -> None:
+    """On a terminal, go on from the top of an empty screen; what scrolled out of it before stays."""
+    if sys.stdout.isatty():
+        print("\x1b[H\x1b[2J", end="")
 
 
 def warn(text: str) -> None:

@@ -14,11 +14,10 @@ import typer
 from events.errors import ConfigError, NotFound, RejectedEvent, SluiceError
 from events.identity import id_of
 from events.signal import signal_from_mapping
-from events.suggest import did_you_mean
 from services.cli.commands import Commands, run_command
 from services.cli.output import say, show_fields, show_json, show_line, show_rows, show_title
-from services.cli.session import Session, login, open_session
-from services.cli.times import moment_or_none
+from services.cli.session import Session, demand_rule, login, open_session
+from services.cli.terminal.times import Since, Until, Utc, period, show_times
 from sluice.display import visible
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 app = Commands(help="Start, look at, resume and cancel flow runs, by id or name.", no_args_is_help=True)
 
-Run = Annotated[str, typer.Argument(help="The run's id or name.")]
+Run = Annotated[str, typer.Argument(help="The run's id, the beginning of it, or its name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="At most so many.")]
 
@@ -39,20 +38,20 @@ def list_(
     rule: Annotated[str | None, typer.Option(help="Only runs that this rule started.")] = None,
     event: Annotated[str | None, typer.Option(help="Only runs that the event with this id led to.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="Only with this tag; may be given again.")] = None,
-    since: Annotated[str | None, typer.Option(help="Not before: an age (15m, 2h, 7d) or an ISO 8601 time.")] = None,
-    until: Annotated[str | None, typer.Option(help="Before: an age or an ISO 8601 time; by default now.")] = None,
+    since: Since = None,
+    until: Until = None,
     totals: Annotated[bool, typer.Option("--totals", help="How many there are in each state instead.")] = False,
     limit: Limit = 20,
     as_json: AsJson = False,
+    utc: Utc = False,
 ) -> None:
     """The newest runs first, by the time at which they were to start; --state scheduled has those of later, too."""
-    begin, end = (None if at is None else datetime.fromtimestamp(at, UTC) for at in map(moment_or_none, (since, until)))
-    if begin and end and begin >= end:
-        raise typer.BadParameter(f"--since {since} is not before --until {until}")
+    show_times(utc=utc)
+    begin, end = (None if at is None else datetime.fromtimestamp(at, UTC) for at in period(since, until))
 
     async def work() -> None:
         from services.prefect_api.dispatch import TAG_LIMIT
-        from services.prefect_api.run_listing import RunQuery, count_by_state, list_runs
+        from services.prefect_api.run_listing import RunQuery, count_by_state, is_tag_used, list_runs
 
         async with open_session() as session:
             prefect = await session.prefect()
@@ -70,7 +69,8 @@ def list_(
             )
             rows = await list_runs(prefect, query, limit=limit)
             if not rows:
-                await _demand_rule(prefect, session, rule)
+                if rule is not None and not await is_tag_used(prefect, f"rule:{rule}"):
+                    await demand_rule(session, rule)
                 if event is not None and run_ids is None:
                     raise NotFound(f"the event {event!r} is not known (any more), and no run is tagged with it")
             counts = {} if as_json and not totals else await count_by_state(prefect, query)
@@ -80,7 +80,7 @@ def list_(
             show_rows(by_state, ("state", "runs"), as_json=as_json, empty="no runs")
             return
         columns = ("id", "name", "deployment", "state", "started", "seconds", "message")
-        show_rows(rows, columns, narrow=("state", "started", "name", "message"), as_json=as_json, empty="no runs")
+        show_rows(rows, columns, narrow=("id", "state", "started", "name", "message"), as_json=as_json, empty="no runs")
         if counts:
             each = ", ".join(f"{count} {name}" for name, count in counts.items())
             shown = f"; the newest {len(rows)} are shown" if len(rows) < sum(counts.values()) else ""
@@ -128,8 +128,9 @@ def start(
 
 
 @app.command()
-def show(run: Run, as_json: AsJson = False) -> None:
+def show(run: Run, as_json: AsJson = False, utc: Utc = False) -> None:
     """One run, and the event that led to it where there is one."""
+    show_times(utc=utc)
 
     async def work() -> None:
         from services.prefect_api.run_calls import read_run
@@ -145,7 +146,7 @@ def show(run: Run, as_json: AsJson = False) -> None:
             show_fields({**found, "events": events})
             if signals:
                 show_title("signals")
-                show_rows(signals, ("received", "id", "outcome", "by", "reason"), as_json=False)
+                show_rows(signals, ("id", "received", "outcome", "by", "reason"), as_json=False)
 
     run_command(work())
 
@@ -280,19 +281,6 @@ async def _runs_of_event(session: Session, event: str) -> tuple[str, ...] | None
     identities = await KnownEvents(session.redis, stream=STREAM).with_id(event, prefixes=(HISTORY,))
     found = [await history.get(identity) for identity in identities]
     return tuple(run.run_id for one in found if one for run in one.runs) if identities else None
-
-
-async def _demand_rule(prefect: PrefectApi, session: Session, rule: str | None) -> None:
-    """Raises `ConfigError` for a rule that the project has not, and that no run was started by."""
-    from config.project import load_project
-    from services.prefect_api.run_listing import is_tag_used
-
-    if rule is None or await is_tag_used(prefect, f"rule:{rule}"):
-        return
-    project = load_project(session.settings.config, home=session.settings.home)
-    names = [one.spec.name for one in project.rules.rules]
-    if rule not in names:
-        raise ConfigError(f"--rule {rule!r}: {project.path} has no such rule: {did_you_mean(rule, names)}")
 
 
 def _url(session: Session, run_id: str) -> str:

@@ -15,7 +15,7 @@ from events.errors import ConfigError
 from services.common.prefect_probe import prefect_problem
 from services.home.access import find_access
 from services.home.home import ui_url
-from services.store.connection import AsyncRedis, connect
+from services.store.connection import AsyncRedis, connect, translated
 
 if TYPE_CHECKING:
     from services.prefect_api.client import PrefectApi
@@ -95,6 +95,23 @@ async def open_session() -> AsyncIterator[Session]:
             prefect_auth_string=access.prefect_auth_string,
             stack=stack,
         )
+
+
+async def demand_rule(session: Session, rule: str | None) -> None:
+    """Raise `ConfigError`, with the name that is nearest, for a rule that the project has not and no event matched."""
+    from config.project import load_project
+    from events.suggest import did_you_mean
+    from services.store.events.history import MATCHED_BY
+
+    if rule is None:
+        return
+    with translated():
+        if await session.redis.exists(MATCHED_BY + rule):
+            return
+    project = load_project(session.settings.config, home=session.settings.home)
+    names = [one.spec.name for one in project.rules.rules]
+    if rule not in names:
+        raise ConfigError(f"--rule {rule!r}: {project.path} has no such rule: {did_you_mean(rule, names)}")
 
 
 def login() -> str | None:

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from events.errors import ConfigError, NotFound, RejectedEvent, TransientError
+from events.identity import id_of
 from events.signal import Outcome, ResumeSignal, parse_signal
 from services.cli.commands import Commands, run_command
 from services.cli.output import show_fields, show_json, show_line, show_rows, show_title
 from services.cli.session import Session, login, open_session
+from services.cli.terminal.times import Since, Until, Utc, period, show_times
+from services.store.signals.signal_record import RECEIVED
 
 if TYPE_CHECKING:
     from services.store.signals.signal_record import SignalRecord
@@ -29,7 +32,8 @@ InputText = Annotated[
     str | None, typer.Option("--input", help="What the run gets: a JSON object, @FILE, or - for standard input.")
 ]
 
-_COLUMNS = ("received", "id", "outcome", "target", "by", "reason")
+_COLUMNS = ("id", "received", "outcome", "target", "by", "reason")
+_NARROW = ("id", "received", "outcome", "target", "reason")
 _FAILED = frozenset({Outcome.REJECTED, Outcome.UNKNOWN_RUN, Outcome.EXPIRED})
 
 
@@ -90,12 +94,34 @@ def send(
 
 @app.command("list")
 def list_(
+    *,
     outcome: Annotated[str | None, typer.Option(help="Only those with this outcome, such as buffered.")] = None,
     run: Annotated[str | None, typer.Option(help="Only those of this run (id or name).")] = None,
+    key: Annotated[str | None, typer.Option(help="Only those for this key.")] = None,
+    event: Annotated[str | None, typer.Option(help="Only those that the event with this id led to.")] = None,
+    since: Since = None,
+    until: Until = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 50,
     as_json: AsJson = False,
+    utc: Utc = False,
 ) -> None:
     """The newest signals first."""
+    show_times(utc=utc)
+    begin, end = period(since, until)
+    statuses = [RECEIVED, *(one.value for one in Outcome)]
+    if outcome is not None and outcome not in statuses:
+        raise typer.BadParameter(f"--outcome {outcome!r} is none: choose from {', '.join(statuses)}")
+
+    def wanted(one: SignalRecord) -> bool:
+        at = one.received.timestamp()
+        identity = one.signal.event_identity
+        return (
+            outcome in {None, one.status}
+            and key in {None, one.signal.key}
+            and event in {None, id_of(identity) if identity else ""}
+            and (begin is None or at >= begin)
+            and (end is None or at < end)
+        )
 
     async def work() -> None:
         from services.signals.listing import row
@@ -104,20 +130,25 @@ def list_(
         async with open_session() as session:
             store = SignalStore(session.redis, session.settings.resumer)
             if run is None:
-                records = await store.newest(limit, outcome=outcome)
+                records = await store.newest(limit, wanted=wanted)
             else:
                 found = await store.of_run(await run_id_of(session, run))
-                records = [one for one in reversed(found) if outcome in {None, one.status}][:limit]
+                records = [one for one in reversed(found) if wanted(one)][:limit]
             sources = await event_sources(session, records)
             rows = [row(record, sources) for record in records]
-            show_rows(rows, _COLUMNS, as_json=as_json, empty="no signals")
+            show_rows(rows, _COLUMNS, narrow=_NARROW, as_json=as_json, empty="no signals")
 
     run_command(work())
 
 
 @app.command()
-def show(signal_id: Annotated[str, typer.Argument(help="The signal's id.")], as_json: AsJson = False) -> None:
+def show(
+    signal_id: Annotated[str, typer.Argument(help="The signal's id, or its beginning.")],
+    as_json: AsJson = False,
+    utc: Utc = False,
+) -> None:
     """One signal: what it says, the runs it was for, and what happened to it when."""
+    show_times(utc=utc)
 
     async def work() -> None:
         from services.signals.listing import whole
@@ -183,7 +214,7 @@ async def send_and_tell(session: Session, signal: ResumeSignal, *, wait_seconds:
 
 
 async def run_id_of(session: Session, run: str) -> str:
-    """The run's id from its id or name; raises `NotFound` for a name that no run has."""
+    """The run's id from its id, the beginning of it, or its name; raises `NotFound` for a name that no run has."""
     try:
         return str(uuid.UUID(run))
     except ValueError:

@@ -7,6 +7,7 @@ import os
 import ssl
 import urllib.request
 from dataclasses import dataclass
+from email.message import Message
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from http.client import HTTPException, HTTPMessage
@@ -97,7 +98,7 @@ def _trusted() -> ssl.SSLContext:
     return ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
 
 
-def _answer(status: int, body: bytes, headers: HTTPMessage) -> PrefectAnswer:
+def _answer(status: int, body: bytes, headers: Message) -> PrefectAnswer:
     at = None
     if date := headers.get("Date"):
         try:

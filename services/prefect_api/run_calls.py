@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
 from events.errors import NotFound, RejectedEvent
+from events.short_ids import LEAST, the_one
 from events.suggest import did_you_mean
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.deployments import read_by_name, without_work_pool
@@ -24,6 +26,8 @@ TYPES: Final = frozenset(
 )
 _DELETED_SECONDS: Final = 1.5
 """Between the two reads that make a run count as deleted; its process is to end within 10 s of the deletion."""
+_ANY: Final = str(UUID(int=0))
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 LEVELS: Final = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
 
 
@@ -96,7 +100,10 @@ async def was_claimed(api: PrefectApi, run_id: str) -> bool:
 
 
 async def read_run(api: PrefectApi, name_or_id: str) -> dict[str, Any]:
-    """One run by its id or name, with its parameters; `NotFound`, or `RejectedEvent` for a shared name."""
+    """One run by its id, the beginning of it, or its name, with its parameters.
+
+    Raises `NotFound`, and `RejectedEvent` (``ambiguous``) for a name or a beginning that several runs share.
+    """
     run = await _find(api, name_or_id)
     (row,) = await rows_of(api, [run])
     return {**row, "parameters": run["parameters"], "run_count": run["run_count"], "work_pool": run["work_pool_name"]}
@@ -180,12 +187,36 @@ async def _find(api: PrefectApi, name_or_id: str) -> dict[str, Any]:
 async def _find_by_name(api: PrefectApi, name: str) -> dict[str, Any]:
     body = {"flow_runs": {"name": {"any_": [name]}}, "sort": "EXPECTED_START_TIME_DESC"}
     named = await pages(api, "/flow_runs/filter", body, limit=6)
+    if not named and len(name) >= LEAST and _UUID.fullmatch(name.lower() + _ANY[len(name) :]):
+        named = await _that_begin(api, name.lower())
+        if len(named) > 1:
+            the_one([run["id"] for run in named], name, what="flow run")
     if not named:
-        raise NotFound(f"there is no flow run with the name {name!r}")
+        raise NotFound(f"there is no flow run with the name {name!r}, and none whose id begins so")
     if len(named) > 1:
         ids = ", ".join(run["id"] for run in named)
         raise RejectedEvent("ambiguous", f"several flow runs are named {name!r}: give the id, one of {ids}")
     return named[0]
+
+
+async def _that_begin(api: PrefectApi, beginning: str) -> list[dict[str, Any]]:
+    """The first runs whose ids begin so: Prefect can order runs by their ids, so that halving finds the place."""
+    last = beginning + _ANY.replace("0", "f")[len(beginning) :]
+    start, end = 0, int(await api.request("POST", "/flow_runs/count", json={}))
+    while start < end:
+        middle = (start + end) // 2
+        found = await _by_id(api, offset=middle, limit=1)
+        if found and found[0]["id"] > last:
+            start = middle + 1
+        else:
+            end = middle
+    return [run for run in await _by_id(api, offset=start, limit=PAGE) if run["id"].startswith(beginning)]
+
+
+async def _by_id(api: PrefectApi, *, offset: int, limit: int) -> list[dict[str, Any]]:
+    body = {"sort": "ID_DESC", "offset": offset, "limit": limit}
+    found: list[dict[str, Any]] = await api.request("POST", "/flow_runs/filter", json=body)
+    return found
 
 
 async def rows_of(api: PrefectApi, runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

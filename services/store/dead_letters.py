@@ -16,7 +16,9 @@ from events.event import Event
 from events.glob import Globs
 from events.identity import id_of
 from services.common import metrics
+from events.short_ids import LEAST, the_one
 from services.store.connection import AsyncRedis, SyncRedis, text, translated
+from services.store.events.known_events import escaped
 from services.store.keys import Key, scored
 from services.store.scripts import EVEN_WHEN_FULL, Script
 from services.store.unreadable import readable
@@ -54,7 +56,8 @@ class LetterQuery:
     source: str | None = None
     event_id: str | None = None
     since: float | None = None
-    """Seconds since the epoch, by the last failure."""
+    """Seconds since the epoch, by the last failure; ``until`` is not included."""
+    until: float | None = None
 
     def matches(self, letter: DeadLetter) -> bool:
         """Whether the letter is one of them."""
@@ -95,6 +98,18 @@ class DeadLetters:
             fields = await self._redis.hgetall(LETTER + letter_id)
         return next(readable(LETTER + letter_id, _letter, [fields]), None)
 
+    async def choose(self, id_: str) -> str:
+        """The id of the letter that a person means by an id or its beginning.
+
+        Raises `NotFound`, and `RejectedEvent` (``ambiguous``) where several letters could be meant.
+        """
+        with translated():
+            if await self._redis.zscore(DEAD, id_) is not None:
+                return id_
+            pattern = escaped(id_) + "*"
+            found = [one async for one, _ in self._redis.zscan_iter(DEAD, match=pattern)] if len(id_) >= LEAST else []
+        return the_one({text(one) for one in found}, id_, what="dead letter")
+
     async def search(self, query: LetterQuery, *, limit: int) -> list[DeadLetter]:
         """The letters that failed last, the newest first."""
         found: list[DeadLetter] = []
@@ -107,8 +122,9 @@ class DeadLetters:
     async def walk(self, query: LetterQuery) -> AsyncIterator[DeadLetter]:
         """Every letter that ``query`` asks for, the newest first, as they stood at the beginning."""
         low = "-inf" if query.since is None else int(query.since * 1000)
+        high = "+inf" if query.until is None else f"({int(query.until * 1000)}"
         with translated():
-            ids: list[Any] = await self._redis.zrevrangebyscore(DEAD, "+inf", low)
+            ids: list[Any] = await self._redis.zrevrangebyscore(DEAD, high, low)
         for start in range(0, len(ids), _CHUNK):
             for letter in await self._read(list(readable(DEAD, text, ids[start : start + _CHUNK]))):
                 if query.matches(letter):

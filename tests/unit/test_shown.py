@@ -19,7 +19,6 @@ from uuid import uuid4
 
 import pytest
 import structlog
-import typer
 from prefect.states import Crashed, Paused
 from pydantic import BaseModel, ConfigDict
 from typer.testing import CliRunner
@@ -29,11 +28,11 @@ from config.settings import FileSettings, LogSettings
 from config.sources import FilesSource
 from events.action import RunDeployment
 from events.dead_letter import DeadLetter
-from events.errors import ConfigError, RejectedEvent
-from services.cli import app, dead, events, main, output, runs
+from events.errors import ConfigError, RejectedEvent, SluiceError
+from services.cli import app, commands, dead, events, main, output, runs
 from services.cli.pages import deployments
+from services.cli.pages import event as event_page
 from services.cli.pages import status as status_page
-from services.cli.session import run_command
 from services.common.metrics import Series
 from services.deployments.plan import PlanStep
 from services.executor.finalizing.finalizer import Finalizer
@@ -93,7 +92,7 @@ def history() -> None:
         ],
         signals=[happening], dead=[happening], notes=[happening],
     )  # fmt: skip
-    events._print_history(found, [HOSTILE], {"r": HOSTILE})
+    event_page.show_event(found, [HOSTILE], {"r": HOSTILE})
     output.show_rows([events._row(found)], ("id", "type", "source", "subject", "runs"), as_json=False)
 
 
@@ -131,16 +130,14 @@ def rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> str:
 
 
 def failing(error: Exception) -> None:
-    async def work() -> None:
-        raise error
-
-    with pytest.raises(typer.Exit):
-        run_command(work())
+    commands.tell_error(cast(SluiceError, error), as_json=False)
+    commands.tell_error(cast(SluiceError, error), as_json=True)
 
 
 VIEWS: dict[str, Callable[[], None]] = {
     "show_json": lambda: output.show_json(NESTED),
     "show_yaml": lambda: output.show_yaml(NESTED),
+    "show_json_line": lambda: output.show_json_line(NESTED),
     "show_rows": lambda: output.show_rows([{HOSTILE: HOSTILE, "b": NESTED}], [HOSTILE, "b"], as_json=False),
     "show_rows as JSON": lambda: output.show_rows([NESTED], [HOSTILE], as_json=True),
     "show_rows of nothing": lambda: output.show_rows([], [], as_json=False, empty=HOSTILE),
@@ -183,7 +180,7 @@ def test_the_test_of_rules_shows_all_that_is_hidden(
 
 def test_every_way_to_print_is_among_the_views() -> None:
     ways = {name for name, way in inspect.getmembers(output, inspect.isfunction) if way.__module__ == output.__name__}
-    assert {name for name in ways if not name.startswith("_")} - {"local_time"} <= set(VIEWS)
+    assert {name for name in ways if not name.startswith("_")} - {"table_of"} <= set(VIEWS)
 
 
 def test_commands_print_by_no_other_way() -> None:

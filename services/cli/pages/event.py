@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 
 from services.cli.output import show_fields, show_line, show_title
-from services.cli.times import in_full
+from services.cli.terminal.times import in_full
 from services.store.events.event_history import EventHistory
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
-from events.errors import NotFound, RejectedEvent
 from events.identity import without_tail
+from events.short_ids import LEAST, the_one
 from services.store.connection import AsyncRedis, translated
 from services.store.events.known_events import SCANNED, escaped
 from services.store.keys import is_text
@@ -40,6 +40,8 @@ class SignalQueries:
     async def choose(self, id_: str) -> str:
         """The whole id of the signal that a person calls ``id_``: in ids made of events, the digest may be left out.
 
+        The beginning of an id will do where it is that of one signal.
+
         Looks at every key in Redis if there is no signal with just this id. Raises `NotFound`, and `RejectedEvent`
         (``ambiguous``) where several signals could be meant.
         """
@@ -47,20 +49,15 @@ class SignalQueries:
             if await self._redis.exists(RECORD + id_):
                 return id_
             head, colon, rule = id_.rpartition(":")
-            patterns = [escaped(id_) + "@*"] + ([f"{escaped(head)}@*:{escaped(rule)}"] if colon else [])
+            patterns = [escaped(id_) + "*"] if len(id_) >= LEAST else [escaped(id_) + "@*"]
+            patterns += [f"{escaped(head)}@*:{escaped(rule)}"] if colon else []
             keys: list[str] = [
                 key.decode().removeprefix(RECORD)
                 for pattern in patterns
                 async for key in self._redis.scan_iter(match=RECORD + pattern, count=SCANNED)
             ]
-        found = sorted(key for key in set(keys) if without_tail(key) == id_)
-        if not found:
-            raise NotFound(f"there is no signal {id_!r}")
-        if len(found) > 1:
-            raise RejectedEvent(
-                "ambiguous", f"several signals are called {id_!r}: give the id, one of {', '.join(found)}"
-            )
-        return found[0]
+        called = {key for key in keys if without_tail(key) == id_}
+        return the_one(called or set(keys), id_, what="signal")
 
     async def get(self, signal_id: str) -> SignalRecord | None:
         """The signal, if it is known."""
@@ -142,8 +139,10 @@ class SignalQueries:
         with translated():
             return await self._redis.zcard(OPEN), await self._redis.zcard(BUFFERED)
 
-    async def newest(self, limit: int, *, outcome: str | None = None) -> list[SignalRecord]:
-        """The newest signals, newest first."""
+    async def newest(
+        self, limit: int, *, wanted: Callable[[SignalRecord], bool] = lambda _record: True
+    ) -> list[SignalRecord]:
+        """The newest signals that are ``wanted``, newest first."""
         found: list[SignalRecord] = []
         start = 0
         while len(found) < limit:
@@ -153,7 +152,7 @@ class SignalQueries:
                 break
             start += len(members)
             page = await self._records(list(readable(INDEX, is_text, members)))
-            found += [record for record in page if outcome is None or record.status == outcome]
+            found += filter(wanted, page)
         return found[:limit]
 
     async def of_run(self, run_id: str) -> list[SignalRecord]:

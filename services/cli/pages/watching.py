@@ -7,17 +7,15 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-T = TypeVar("T")
+from services.cli.output import clear_screen
 
-_TO_THE_TOP = "\x1b[H\x1b[2J"
-"""What clears a terminal's screen; what scrolled out of it before stays."""
+T = TypeVar("T")
 
 
 def watched(show: Callable[[], T], *, every_seconds: float) -> T:
     """Show it until Ctrl-C, on a terminal each time from the top of the screen; returns what it returned last."""
     while True:
-        if sys.stdout.isatty():
-            print(_TO_THE_TOP, end="")
+        clear_screen()
         last = show()
         sys.stdout.flush()
         try:
