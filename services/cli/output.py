@@ -66,7 +66,7 @@ def show_rows(
     elif not rows:
         say(empty or "nothing to show")
     else:
-        table_of(rows, columns, narrow=narrow).print()
+        print(table_of(rows, columns, narrow=narrow).text())
 
 
 def table_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, narrow: Sequence[str] = ()) -> Table:
@@ -159,6 +159,8 @@ def _text(value: Any) -> str:
             text = f"{value:g}"
         case {**fields}:
             text = ", ".join(f"{name}={_inner(inner)}" for name, inner in fields.items()) or "-"
+        case [{**_first}, *_more]:
+            text = "; ".join(_text(one) for one in value)
         case list() | tuple():
             text = ", ".join(_inner(one) for one in value)
         case _:

@@ -15,8 +15,8 @@ from events.dead_letter import DeadLetter
 from events.event import Event
 from events.glob import Globs
 from events.identity import id_of
-from services.common import metrics
 from events.short_ids import LEAST, the_one
+from services.common import metrics
 from services.store.connection import AsyncRedis, SyncRedis, text, translated
 from services.store.events.known_events import escaped
 from services.store.keys import Key, scored

@@ -138,6 +138,7 @@ VIEWS: dict[str, Callable[[], None]] = {
     "show_json": lambda: output.show_json(NESTED),
     "show_yaml": lambda: output.show_yaml(NESTED),
     "show_json_line": lambda: output.show_json_line(NESTED),
+    "say_json": lambda: output.say_json(NESTED),
     "show_rows": lambda: output.show_rows([{HOSTILE: HOSTILE, "b": NESTED}], [HOSTILE, "b"], as_json=False),
     "show_rows as JSON": lambda: output.show_rows([NESTED], [HOSTILE], as_json=True),
     "show_rows of nothing": lambda: output.show_rows([], [], as_json=False, empty=HOSTILE),
@@ -180,7 +181,7 @@ def test_the_test_of_rules_shows_all_that_is_hidden(
 
 def test_every_way_to_print_is_among_the_views() -> None:
     ways = {name for name, way in inspect.getmembers(output, inspect.isfunction) if way.__module__ == output.__name__}
-    assert {name for name in ways if not name.startswith("_")} - {"table_of"} <= set(VIEWS)
+    assert {name for name in ways if not name.startswith("_")} - {"table_of", "clear_screen"} <= set(VIEWS)
 
 
 def test_commands_print_by_no_other_way() -> None:

@@ -51,10 +51,12 @@ class Table:
         self._colours = colours
         self._width = width
 
-    def print(self) -> None:
-        """On standard output: coloured on a terminal, unless NO_COLOR is set."""
+    def text(self) -> str:
+        """For standard output: coloured on a terminal, unless NO_COLOR is set."""
         console = Console(width=self._width, highlight=False, markup=False, emoji=False)
-        console.print(self.renderable())
+        with console.capture() as printed:
+            console.print(self.renderable())
+        return "\n".join(line.rstrip() for line in printed.get().splitlines())
 
     def renderable(self) -> rich.table.Table:
         """The table for a console of rich."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from events.dead_letter import DeadLetter
 from events.identity import identity_of
 from services.cli import dead, events, runs
 from services.prefect_api.client import PrefectApi
+from services.store.dead_letters import DeadLetters
 from tests.integration.delivery.world import RULE, World, deployment, order, runs_of, set_state
 from tests.support.waiting import eventually
 
@@ -81,6 +84,11 @@ async def test_list_filters_and_show_explains(world: World, prefect: PrefectApi)
     assert [row["id"] for row in await _json(events.app, "list", "--rule", "pay")] == ["large"]
     assert [row["id"] for row in await _json(events.app, "list", "--unmatched")] == ["other", "small"]
     assert await _json(events.app, "list", "--since", "2h", "--until", "1h") == []
+    table = (await _call(events.app, "list")).stdout.splitlines()
+    assert max(map(len, table)) <= 80
+    assert re.fullmatch(r"other +(now|\d+ s ago) +unmatched +weather +-?\S*", table[1])
+    wrong = await _call(events.app, "list", "--rule", "pai")
+    assert (wrong.exit_code, "has no such rule" in wrong.stderr) == (2, True)
     shown = await _json(events.app, "show", "small")
     (verdict,) = shown["verdicts"]
     assert verdict["failed"] == "when"
@@ -153,6 +161,14 @@ async def test_runs_are_chosen_by_rule_state_event_and_time_and_counted_by_state
     assert await listed("--rule", rule, "--state", "degraded", "--state", "Failed") == {found[1], found[2]}
     assert await listed("--rule", rule, "--state", "late") == set()
     assert await listed("--event", ids[2]) == {found[2]}
+    for run_id in found.values():
+        assert (await _json(runs.app, "show", run_id[:13]))["id"] == run_id
+    everything = [run["id"] for run in await _json(runs.app, "list", "--limit", "10000", "--since", "2h")]
+    shared = next(start for start in (one[:4] for one in everything) if not start.isdecimal())
+    few = await _call(runs.app, "show", shared)
+    assert few.exit_code == (1 if sum(one.startswith(shared) for one in everything) > 1 else 0)
+    nobody = await _call(runs.app, "show", "ffffffff-ffff")
+    assert (nobody.exit_code, "none whose id begins so" in nobody.stderr) == (1, True)
     await world.redis.flushdb()  # the history has forgotten the event
     assert await listed("--event", ids[2]) == {found[2]}
 
@@ -195,7 +211,12 @@ async def test_a_dead_letter_is_shown_edited_and_replayed(
         (row,) = await eventually(lambda: _json(dead.app, "list"))
         assert (row["kind"], row["code"], row["rule"], row["event_id"]) == ("event", "parameters-refused", "pay", "bad")
         assert "'many' is not of type 'integer'" in row["reason"]
-        shown = await _json(dead.app, "show", row["id"])
+        shown = await _json(dead.app, "show", row["id"][:8])
+        assert shown["id"] == row["id"]
+        assert await _json(dead.app, "list", "--until", "1h") == []
+        assert (await _call(dead.app, "list", "--kind", "massage")).exit_code == 2
+        wrong = await _call(dead.app, "list", "--rule", "paay")
+        assert (wrong.exit_code, "has no such rule" in wrong.stderr) == (2, True)
         assert shown["content"]["data"] == {"amount": "many"}
         await _json(dead.app, "replay", row["id"])
         (again,) = await eventually(lambda: _json(dead.app, "list", "--rule", "pay"))
@@ -257,6 +278,17 @@ async def test_letters_are_discarded_by_id_filter_or_all_at_once(world: World) -
     assert (await _json(dead.app, "discard", "--code", "template")) == {"discarded": 2}
     assert (await _call(dead.app, "discard")).exit_code == 2
     assert (await _call(dead.app, "show", "nothing")).exit_code == 1
+    await asyncio.gather(*(DeadLetters(world.redis).add(_a_letter(f"abcd{n}")) for n in range(2)))
+    several = await _call(dead.app, "discard", "abcd")
+    assert (several.exit_code, "give more of the id, one of abcd0, abcd1" in several.stderr) == (1, True)
+    assert (await _json(dead.app, "discard", "abcd0")) == {"discarded": 1}
+
+
+def _a_letter(id_: str) -> DeadLetter:
+    now = datetime.now(UTC)
+    return DeadLetter(
+        id=id_, kind="message", code="x", reason="x", source="x", raw=b"", first_failed=now, last_failed=now
+    )
 
 
 async def _letters(count: int) -> Any:
