@@ -15,7 +15,7 @@ from sluice.loading.drafting import draft_contract
 from sluice.loading.file_rows import file_rows
 from sluice.loading.load import BUDGET, LoadRequest, destination, display, look_at, opened
 from sluice.loading.reading.source import members
-from sluice.loading.reporting.report import BadRows, bad_rows, columns_told
+from sluice.loading.reporting.report import BadRows, bad_rows, columns_told, many
 from sluice.loading.targets import LoadPlan, open_target
 from sluice.loading.transfer import lacking_columns
 
@@ -73,7 +73,7 @@ def try_file(
             would_load,
             columns_told(found, looked_at.schema.names, plan.schema if plan is not None else None),
             looked_at.rows.evidence,
-            [*looked_at.rows.notes, *(lacking_columns(plan) if plan is not None else [])],
+            [*looked_at.rows.notes, *_within_files(request), *(lacking_columns(plan) if plan is not None else [])],
         )
 
 
@@ -93,10 +93,10 @@ def _outcome(bad: BadRows, request: LoadRequest, table: str, plan: LoadPlan | No
     if plan is not None and plan.misfits and rules.wider_types == "refuse":
         return "refused: " + "; ".join(str(one) for one in plan.misfits), False
     if bad.count and (rules.on_bad_rows == "refuse" or not good):
-        return f"refused: {bad.count} of {bad.rows} rows are bad", False
+        return f"refused: {_of(bad)} bad", False
     how = {"append": "loaded into", "replace": "put in the place of those in", "upsert": "merged into"}[rules.mode]
     there = "" if plan is None else " (which is there)" if plan.there else " (which is made)"
-    said = f"{good} rows are {how} the table {table}{there}"
+    said = f"{many(good, 'row', are=True)} {how} the table {table}{there}"
     if plan is not None and plan.added:
         said += f", which gets the columns {list(plan.added)}"
     if plan is not None and plan.misfits:
@@ -104,8 +104,24 @@ def _outcome(bad: BadRows, request: LoadRequest, table: str, plan: LoadPlan | No
     if not bad.count:
         return said, True
     if rules.on_bad_rows == "approve" and bad.share > rules.max_bad_share:
-        return f"waits for an approval, because {bad.count} of {bad.rows} rows are bad; with it, {said}", True
-    return f"{said}, and {bad.count} bad rows are put aside", True
+        return f"waits for an approval, because {_of(bad)} bad; with it, {said}", True
+    return f"{said}, and {many(bad.count, 'bad row', are=True)} put aside", True
+
+
+def _within_files(request: LoadRequest) -> list[str]:
+    """What the table may hold although the contract seems to forbid it."""
+    contract = request.contract
+    schema = contract.file_schema if contract is not None else None
+    if schema is None or request.rules.mode == "replace":
+        return []
+    names = [one.name for one in schema.fields if one.constraints.unique and (one.name,) != schema.key]
+    if not names:
+        return []
+    return [f"`unique` holds within a file: {names} may repeat values of other files; `primaryKey` holds for the table"]
+
+
+def _of(bad: BadRows) -> str:
+    return f"{bad.count} of {many(bad.rows, 'row')} {'is' if bad.count == 1 else 'are'}"
 
 
 def _is_there(url: str) -> bool:

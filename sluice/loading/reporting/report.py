@@ -63,11 +63,9 @@ class LoadReport:
             return f"{self.file} has no rows: nothing was loaded into {self.table}" + (
                 "; the table is made with the first rows, which show the types" if not self.columns else ""
             )
-        bad = (
-            f", {_many(self.bad.count, 'bad row')} put into {self.rejected.name}" if self.bad and self.rejected else ""
-        )
+        bad = f", {many(self.bad.count, 'bad row')} put into {self.rejected.name}" if self.bad and self.rejected else ""
         how = {"append": "loaded into", "replace": "put in the place of those in", "upsert": "merged into"}[self.mode]
-        return f"{_many(self.rows, 'row')} of {self.file} {how} the table {self.table}{bad}"
+        return f"{many(self.rows, 'row')} of {self.file} {how} the table {self.table}{bad}"
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -112,8 +110,10 @@ def type_name(type_: pa.DataType) -> str:
     return _NAMES.get(str(type_), str(type_))
 
 
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
+def many(count: int, what: str, *, are: bool = False) -> str:
+    """``1 row``, ``2 rows``; with ``are`` ``1 row is``, ``2 rows are``."""
+    said = f"{count} {what}{'' if count == 1 else 's'}"
+    return f"{said} {'is' if count == 1 else 'are'}" if are else said
 
 
-__all__ = ["BadRows", "LoadReport", "bad_rows", "columns_told", "said_of", "type_name"]
+__all__ = ["BadRows", "LoadReport", "bad_rows", "columns_told", "many", "said_of", "type_name"]

@@ -41,7 +41,7 @@ def test_what_is_inferred_can_be_put_into_the_folder_and_is_held(sluice: Any, tm
     path.write_text("id;day\n1;2025-12-31\n")
     code, printed, _ = sluice("contract", "test", str(path))
     assert code == 1
-    assert "orders-1.csv: refused: 1 of 1 rows are bad" in printed
+    assert "orders-1.csv: refused: 1 of 1 row is bad" in printed
     assert "2025-12-31" in printed
     assert not (tmp_path / "home").exists()
 
@@ -58,7 +58,7 @@ def test_what_is_not_to_be_seen_in_the_file_is_told(sluice: Any, tmp_path: Path)
     (tmp_path / "c.yaml").write_text(printed)
     code, printed, _ = sluice("contract", "test", str(path), "--contract", str(tmp_path / "c.yaml"))
     assert code == 0
-    assert "1 rows are loaded into the table x" in printed
+    assert "1 row is loaded into the table x" in printed
 
 
 def test_a_broken_project_is_misuse(sluice: Any, tmp_path: Path) -> None:

@@ -123,12 +123,16 @@ def test_a_trial_says_what_would_happen_and_loads_nothing(tmp_path: Path) -> Non
     assert not (tmp_path / "data.db").exists()
     fields = [{"name": "id", "type": "integer"}, {"name": "n", "type": "integer"}]
     refused = try_file(path, database, contract=parse_contract({"schema": {"fields": fields}}))
-    assert (refused.outcome, refused.would_load) == ("refused: 1 of 2 rows are bad", False)
+    assert (refused.outcome, refused.would_load) == ("refused: 1 of 2 rows is bad", False)
     assert refused.bad.examples[0]["place"] == "x.csv, line 3"
     aside = {"schema": {"fields": fields}, "sluice": {"on_bad_rows": "quarantine"}}
     assert try_file(path, database, contract=parse_contract(aside)).outcome == (
-        "1 rows are loaded into the table x, and 1 bad rows are put aside"
+        "1 row is loaded into the table x, and 1 bad row is put aside"
     )
+    unique = {"name": "id", "type": "integer", "constraints": {"unique": True}}
+    once = {"fields": [unique, {"name": "n"}]}
+    assert "primaryKey" in try_file(path, database, contract=parse_contract({"schema": once})).notes[0]
+    assert not try_file(path, database, contract=parse_contract({"schema": {**once, "primaryKey": "id"}})).notes
     waits = {"schema": {"fields": fields}, "sluice": {"on_bad_rows": "approve"}}
     assert try_file(path, database, contract=parse_contract(waits)).outcome.startswith("waits for an approval")
     load_file(path, database, flow="ingest-file")
