@@ -15,7 +15,7 @@ from sluice.loading.contracts.contract import Contract, FileDialect
 from sluice.loading.errors import AmbiguousFile, RefusedFile
 from sluice.loading.formats.columnar.nested import iso_duration
 from sluice.loading.formats.headers import check_header
-from sluice.loading.formats.spreadsheets.sheet_extent import letters_of
+from sluice.loading.formats.spreadsheets.sheet_extent import UNKNOWN, letters_of
 from sluice.loading.formats.spreadsheets.workbook import CellError, Workbook, open_workbook
 from sluice.loading.reading.batch import Reading, RowBatch
 from sluice.loading.reading.source import Member
@@ -60,7 +60,11 @@ def read_excel(member: Member, contract: Contract | None) -> Reading:
 
     others = [visible(one) for one in workbook.names if one != name]
     evidence = {"sheet": visible(name), **({"other sheets": others} if others else {}), "row of names": header}
-    return Reading(columns, typed=True, batches=batches, unit="row", evidence=evidence)
+    notes = []
+    if merged := [place for place, row in workbook.merged(name).items() if row > header]:
+        shown = ", ".join(merged[:_SHOWN]) + (f" and {len(merged) - _SHOWN} more" if len(merged) > _SHOWN else "")
+        notes.append(f"merged cells ({shown}): only the first row of each has the value, the rows below it have none")
+    return Reading(columns, typed=True, batches=batches, unit="row", evidence=evidence, notes=notes)
 
 
 def _sheet(workbook: Workbook, dialect: FileDialect, member: Member) -> str:
@@ -154,9 +158,12 @@ def _named(cell: Any) -> str:
 def _refused_errors(errors: list[tuple[str, str]], label: str) -> RefusedFile:
     shown = ", ".join(f"{place} {content(text)}" for place, text in errors[:_SHOWN])
     more = f" and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
+    calculate = " (Excel or LibreOffice calculates them and saves the values)" * any(
+        one == UNKNOWN for _, one in errors
+    )
     return RefusedFile(
-        f"{label}: cells show errors and have no values ({shown}{more}): mend the formulas, or let a contract's schema "
-        f'take them for missing: `missingValues: ["", "{content(errors[0][1])}"]`'
+        f"{label}: cells show errors and have no values ({shown}{more}): mend the formulas{calculate}, or let a contract's "
+        f'schema take them for missing: `missingValues: ["", "{content(errors[0][1])}"]`'
     )
 
 

@@ -25,16 +25,27 @@ CELL_BYTES: Final = 32
 _PIECE_BYTES: Final = 1024 * 1024
 _LONGEST_TAG: Final = 64 * 1024
 _MOST_ERRORS: Final = 10_000
+_MOST_MERGED: Final = 1_000
+UNKNOWN: Final = "a formula that was not calculated"
+"""What programs write that only write formulas: shown as a value, it would be an empty cell."""
 
-_XLSX_TAG: Final = re.compile(rb'<(?:[\w.-]+:)?(row|c)(?:\sr="([A-Z]*)([0-9]+)")?((?:\s[^>]*)?/?)>')
+_XLSX_TAG: Final = re.compile(rb'<(?:[\w.-]+:)?(row|c|mergeCell)(?:\sr="([A-Z]*)([0-9]+)")?((?:\s[^>]*)?/?)>')
 _XLSX_PLACE: Final = re.compile(rb"""\sr\s*=\s*["']([A-Za-z]*)(\d*)["']""")
 _XLSX_ERROR: Final = re.compile(rb"""\st\s*=\s*["']e["']""")
+_XLSX_TEXT: Final = re.compile(rb"""\st\s*=\s*["']str["']""")
+_XLSX_UNKNOWN: Final = re.compile(
+    rb"<(?:[\w.-]+:)?f(?:\s[^>]*)?(?:/>|>[^<]*</[^>]*>)\s*(?:<(?:[\w.-]+:)?v\s*(?:/>|></[^>]*>)\s*)?</"
+)
+"""A formula, no value, and the end of the cell."""
+_XLSX_MERGED: Final = re.compile(rb"""\sref\s*=\s*["']([A-Z]+(\d+):[A-Z]+(\d+))["']""")
 _XLSX_VALUE: Final = re.compile(rb"<(?:[\w.-]+:)?v>([^<]*)<")
 _ODS_TAG: Final = re.compile(rb"<(/?)table:(table|table-row|table-cell|covered-table-cell)((?:\s[^>]*)?/?)>")
 _ODS_NAME: Final = re.compile(rb"""\stable:name\s*=\s*["']([^"']*)["']""")
 _ODS_REPEATED: Final = re.compile(rb"""\stable:number-(?:rows|columns)-repeated\s*=\s*["'](\d{1,12})["']""")
 _ODS_VALUE: Final = re.compile(rb"\soffice:value-type\s*=")
 _ODS_ERROR: Final = re.compile(rb"""\scalcext:value-type\s*=\s*["']error["']""")
+_ODS_FORMULA: Final = re.compile(rb"\stable:formula\s*=")
+_ODS_ROWS: Final = re.compile(rb"""\stable:number-rows-spanned\s*=\s*["'](\d{1,7})["']""")
 _ODS_TEXT: Final = re.compile(rb"<text:p>([^<]*)<")
 
 
@@ -46,6 +57,8 @@ class Extent:
     width: int = 0
     errors: dict[tuple[int, int], str] = field(default_factory=dict)
     """Cells with errors: row and column, from 0, and what is shown there."""
+    merged: dict[str, int] = field(default_factory=dict)
+    """The first cells that are merged with others below them, and the number of their row from 1."""
 
     def holds(self, row: int, column: int) -> None:
         """There is something in this cell."""
@@ -57,6 +70,16 @@ class Extent:
         if len(self.errors) >= _MOST_ERRORS:
             raise RefusedFile(f"{member.label} has more than {_MOST_ERRORS} cells with errors: mend its formulas")
         self.errors[row, column] = shown.group(1).decode(errors="replace") if shown else "an error"
+
+    def is_unknown(self, row: int, column: int, member: Member) -> None:
+        """The program that wrote this cell has not calculated its formula."""
+        self.has_error(row, column, None, member)
+        self.errors[row, column] = UNKNOWN
+
+    def is_merged(self, name: str, row: int) -> None:
+        """The cell of this name stands for others below it, too."""
+        if len(self.merged) < _MOST_MERGED:
+            self.merged[name] = row
 
 
 def xlsx_extents(stream: IO[bytes], member: Member) -> dict[str, Extent]:
@@ -146,6 +169,11 @@ def _xlsx_extent(xml: IO[bytes], member: Member) -> Extent:
         if kind == b"row":
             row, column = int(digits) - 1 if digits else row + 1, -1
             continue
+        if kind == b"mergeCell":
+            found = _XLSX_MERGED.search(attributes)
+            if found and found[2] != found[3]:
+                extent.is_merged(found[1].decode(), int(found[2]))
+            continue
         row = int(digits) - 1 if digits else max(row, 0)
         column = _number_of(letters) if letters else column + 1
         if row >= height:
@@ -154,8 +182,16 @@ def _xlsx_extent(xml: IO[bytes], member: Member) -> Extent:
             width = column + 1
         if b"e" in attributes and _XLSX_ERROR.search(attributes):
             extent.has_error(row, column, _XLSX_VALUE.search(tag.string, tag.end(), tag.end() + _LONGEST_TAG), member)
+        elif _is_unknown(tag, attributes):
+            extent.is_unknown(row, column, member)
     extent.height, extent.width = height, width
     return extent
+
+
+def _is_unknown(tag: re.Match[bytes], attributes: bytes) -> bool:
+    if attributes.endswith(b"/") or not _XLSX_UNKNOWN.match(tag.string, tag.end()):
+        return False
+    return not _XLSX_TEXT.search(attributes)  # a text without a letter is a value
 
 
 @lru_cache(maxsize=20_000)
@@ -202,7 +238,19 @@ def _ods_extents(xml: IO[bytes], member: Member) -> dict[str, Extent]:
             across = _repeated(attributes)
             if _ODS_VALUE.search(attributes):
                 extent.holds(row + times - 1, column + across - 1)
-            if _ODS_ERROR.search(attributes):
-                extent.has_error(row, column, _ODS_TEXT.match(tag.string, tag.end()), member)
+            _ods_cell(extent, row, column, tag, member)
             column += across
     return extents
+
+
+def _ods_cell(extent: Extent, row: int, column: int, tag: re.Match[bytes], member: Member) -> None:
+    """Note what is to be known of a cell besides its value."""
+    attributes = tag.group(3)
+    if _ODS_ERROR.search(attributes):
+        extent.has_error(row, column, _ODS_TEXT.match(tag.string, tag.end()), member)
+    elif _ODS_FORMULA.search(attributes) and not _ODS_VALUE.search(attributes):
+        extent.holds(row, column)
+        extent.is_unknown(row, column, member)
+    spanned = _ODS_ROWS.search(attributes)
+    if spanned and int(spanned[1]) > 1:
+        extent.is_merged(f"{letters_of(column)}{row + 1}", row + 1)

@@ -39,6 +39,8 @@ class Workbook:
     is_filled: Callable[[str], bool]
     rows: Callable[[str], Callable[[], Iterator[Row]]]
     """Loads a sheet: its rows with their numbers from 1, from the first column on; an empty cell is None."""
+    merged: Callable[[str], dict[str, int]] = lambda _name: {}
+    """The cells of a sheet that stand for others below them, too, each with the number of its row from 1."""
 
 
 def open_workbook(member: Member) -> Workbook:
@@ -84,6 +86,7 @@ def _open_zipped(member: Member, *, ods: bool) -> Workbook:
         [name for name, one in kinds.items() if one.visible == calamine.SheetVisibleEnum.Visible],
         lambda name: bool(extents.get(name, Extent()).height),
         rows,
+        lambda name: extents.get(name, Extent()).merged,
     )
 
 
@@ -92,12 +95,21 @@ def _with_errors(rows: Iterator[list[Any]], left: int, extent: Extent) -> Iterat
     for row, column in extent.errors:
         wrong.setdefault(row, []).append(column)
     before = [None] * left
+    number = -1
     for number, cells in enumerate(rows):
         found = [*before, *(None if cell == "" else cell for cell in cells)] if left or "" in cells else cells
         for column in wrong.get(number, ()):
             found += [None] * (column + 1 - len(found))
-            found[column] = CellError(extent.errors[number, column])
+            found[column] = _error(extent, number, column)
         yield number + 1, found
+    for row in sorted(wrong):  # calamine ends before rows of formulas that were not calculated
+        if row > number:
+            yield row + 1, [_error(extent, row, column) for column in range(max(wrong[row]) + 1)]
+
+
+def _error(extent: Extent, row: int, column: int) -> CellError | None:
+    shown = extent.errors.get((row, column))
+    return None if shown is None else CellError(shown)
 
 
 def _open_xls(member: Member) -> Workbook:

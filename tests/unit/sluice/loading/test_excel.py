@@ -284,3 +284,39 @@ def test_a_column_that_the_contract_calls_text_is_text(tmp_path: Path) -> None:
         "schema": {"fields": [{"name": "id", "type": "string"}, {"name": "name", "type": "string"}]}
     }
     assert rows(path, contract) == [{"id": "501", "name": "2.5"}, {"id": "7", "name": "2024-05-06"}]
+
+
+@pytest.mark.parametrize("kind", ["xlsx", "ods"])
+def test_a_formula_that_was_not_calculated_is_never_an_empty_cell(tmp_path: Path, kind: str) -> None:
+    formula, empty = '<c r="B{}"><f>A2*2</f>{}</c>', '<c r="B2" t="str"><f>T(A2)</f><v></v></c>'
+    if kind == "xlsx":
+        body = [row(text("a"), text("b")), row(number("1"), empty), row(number("2"), formula.format(3, "<v />"))]
+        path = xlsx(tmp_path, *body, row(formula.format(4, "")))
+    else:
+        formula = '<table:table-cell table:formula="of:=[.A2]*2"/>'
+        names = ods_row(cell("string", shown="a"), cell("string", shown="b"))
+        empty = cell("string", more='table:formula="of:=T([.A2])"')
+        body = [names, ods_row(cell("float", "1"), empty), ods_row(cell("float", "2"), formula)]
+        path = ods(tmp_path, *body, ods_row("<table:table-cell/>", formula))
+    message = refusal(path)
+    assert "(B3 a formula that was not calculated, B4 a formula that was not calculated)" in message
+    assert "Excel or LibreOffice calculates them" in message
+
+
+@pytest.mark.parametrize("kind", ["xlsx", "ods"])
+def test_rows_below_the_first_one_of_merged_cells_are_told(tmp_path: Path, kind: str) -> None:
+    if kind == "xlsx":
+        merged = (
+            '</sheetData><mergeCells count="2"><mergeCell ref="A2:A3"/><mergeCell ref="B2:C2"/></mergeCells><sheetData>'
+        )
+        path = xlsx(tmp_path, HEAD, row(number("1"), text("x")), row(text("y", "B3")) + merged)
+    else:
+        spanned = cell("float", "1", more='table:number-rows-spanned="2"')
+        names = ods_row(cell("string", shown="id"), cell("string", shown="name"))
+        body = [names, ods_row(spanned, cell("string", shown="x"))]
+        path = ods(tmp_path, *body, ods_row("<table:covered-table-cell/>", cell("string", shown="y")))
+    found, _, reading = seen(path)
+    assert found.to_pylist() == [{"id": 1, "name": "x"}, {"id": None, "name": "y"}]
+    (told,) = reading.notes
+    assert "merged cells (A2" in told
+    assert "B2" not in told
