@@ -158,12 +158,11 @@ def _named(cell: Any) -> str:
 def _refused_errors(errors: list[tuple[str, str]], label: str) -> RefusedFile:
     shown = ", ".join(f"{place} {content(text)}" for place, text in errors[:_SHOWN])
     more = f" and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
-    calculate = " (Excel or LibreOffice calculates them and saves the values)" * any(
-        one == UNKNOWN for _, one in errors
-    )
+    unknown = any(text == UNKNOWN for _, text in errors)
+    mend = "save it with Excel or LibreOffice, which calculates them" if unknown else "mend the formulas"
     return RefusedFile(
-        f"{label}: cells show errors and have no values ({shown}{more}): mend the formulas{calculate}, or let a contract's "
-        f'schema take them for missing: `missingValues: ["", "{content(errors[0][1])}"]`'
+        f"{label}: cells show errors and have no values ({shown}{more}): {mend}, or let a contract's schema "
+        f'take them for missing: `missingValues: ["", "{content(errors[0][1])}"]`'
     )
 
 
