@@ -22,10 +22,12 @@ from config.settings import ApiSettings, JournalSettings, ListenerSettings, Redi
 from config.sources import HttpSource, RedisSource
 from events.event import Event, parse_event
 from events.untrusted_json import Limits
-from services.listeners.http.listener import BATCH, CLOUDEVENT, HttpListener
+from services.listeners.http.bodies import BATCH, CLOUDEVENT
+from services.listeners.http.listener import HttpListener
 from services.listeners.message_intake import event_intake
 from services.listeners.redis.source import redis_listeners
 from services.local.embedded_servers import claim_port, start_valkey
+from services.operations.readiness import Readiness
 from services.operations.role import run_loop
 from services.store.connection import AsyncRedis, connect
 from services.store.dead_letters import DeadLetters
@@ -166,7 +168,7 @@ async def http(bench: Bench, count: int) -> None:
         emit_for=bench.emit_for,
         submit=_nobody,
         dead=DeadLetters(bench.redis),
-        ready=_ready,
+        readiness=_ready,
         scrape=_nothing,
     )
     serving = asyncio.create_task(listener.run())
@@ -177,6 +179,7 @@ async def http(bench: Bench, count: int) -> None:
     shares = [range(client, single, clients) for client in range(clients)]
     await asyncio.gather(*(_post(listener.port, CLOUDEVENT, [message(number) for number in share]) for share in shares))
     watch.tell(f"HTTP, {clients} clients", single)
+    await _paced(listener.port, range(count, count + single), 2000.0)
     batches = [
         b"[" + b",".join(message(number) for number in range(start, start + together)) + b"]"
         for start in range(single, count, together)
@@ -192,25 +195,51 @@ async def _post(port: int, kind: str, bodies: Sequence[bytes]) -> None:
     """One client on one connection; an HTTP library would cost more than what is measured."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     for body in bodies:
-        head = f"POST /events HTTP/1.1\r\nhost: x\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n"
-        writer.write(head.encode() + body)
-        answer = await reader.readuntil(b"\r\n\r\n")
-        assert answer.startswith(b"HTTP/1.1 202"), answer
-        length = int(answer.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        await reader.readexactly(length)
+        await _exchange(reader, writer, kind, body)
     writer.close()
     await writer.wait_closed()
+
+
+async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kind: str, body: bytes) -> None:
+    head = f"POST /events HTTP/1.1\r\nhost: localhost\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    answer = await reader.readuntil(b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 202"), answer
+    length = int(answer.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    await reader.readexactly(length)
+
+
+async def _paced(port: int, numbers: range, per_second: float, clients: int = 16) -> None:
+    """The time from sending to the answer at a steady rate, on several connections."""
+    began, times = time.perf_counter(), []
+
+    async def client(first: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for place in range(first, len(numbers), clients):
+            due = began + place / per_second
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            await _exchange(reader, writer, CLOUDEVENT, message(numbers[place]))
+            times.append(time.perf_counter() - due)
+        writer.close()
+        await writer.wait_closed()
+
+    await asyncio.gather(*(client(first) for first in range(clients)))
+    times.sort()
+    rate = len(times) / (time.perf_counter() - began)
+    p50, p99 = (times[int(len(times) * share)] * 1000 for share in (0.5, 0.99))
+    print(f"{f'HTTP, at {rate:,.0f} /s':<28}{p50:>10.1f} ms in the middle, {p99:.1f} ms at 99 %")
 
 
 async def _nobody(signal: object) -> None:
     del signal
 
 
-async def _ready() -> tuple[bool, dict[str, Any]]:
-    return True, {}
+async def _ready() -> Readiness:
+    return Readiness(())
 
 
-async def _nothing() -> bytes:
+def _nothing(readiness: Readiness) -> bytes:
+    del readiness
     return b""
 
 

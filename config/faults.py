@@ -77,7 +77,7 @@ def _follow(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[Ke
         if isinstance(current, type) and issubclass(current, BaseModel):
             holder = current
             found = _keys(current).get(str(part))
-            current = _inner(found.annotation) if found is not None else None
+            current = _inner(found.annotation) if found is not None else getattr(current, "others", None)
     return tuple(key), holder
 
 

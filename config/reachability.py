@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from config.sources import FilesSource
 from config.yaml_file import KeyPath
-from events.event import FILE_ARRIVED, OWN_SOURCES, is_own_type
+from events.event import FILE_ARRIVED, WATCHED, is_own_type
 from events.glob import Globs
 from events.rule import Rule
 from events.suggest import did_you_mean
@@ -15,12 +15,12 @@ from events.suggest import did_you_mean
 def unreachable(rule: Rule, watches: Mapping[str, FilesSource]) -> Iterator[tuple[KeyPath, str]]:
     """Each such key, and a sentence with the fix. Of types and sources from outside nothing is known."""
     types = {FILE_ARRIVED, *(watch.type for watch in watches.values())}
-    sources = {f"{OWN_SOURCES}{name}" for name in watches}
+    sources = {f"{WATCHED}{name}" for name in watches}
     for pattern in rule.spec.on or ():
         if is_own_type(pattern) and not _matches(pattern, types):
             yield ("on",), f"no event has the type {pattern!r} — {did_you_mean(pattern, types)}"
     for pattern in rule.spec.source or ():
-        if sources and pattern.startswith(OWN_SOURCES) and not _matches(pattern, sources):
+        if sources and pattern.startswith(WATCHED) and not _matches(pattern, sources):
             yield ("source",), f"no watched folder is the source {pattern!r} — {did_you_mean(pattern, sources)}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -199,6 +199,78 @@ class HttpSource(Source):
     """The type of plain JSON objects; without it only CloudEvents are accepted."""
 
 
+HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,80}$")]
+VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+_DELIVERY: Final = {"standard-webhooks": "webhook-id", "github": "X-GitHub-Delivery", "shared-secret": None}
+
+
+class HookSource(Source):
+    """A webhook of another system, ``POST /hooks/NAME``: each delivery that is signed as agreed becomes an event."""
+
+    verify: Literal["standard-webhooks", "github", "shared-secret"]
+    """How a delivery proves whom it is from: by Standard Webhooks (``webhook-signature``), by GitHub's
+    ``X-Hub-Signature-256``, or by a secret in a header."""
+    secret_env: VariableName | tuple[VariableName, ...]
+    """The environment variable with the secret; of several, any secret will do, as while one is replaced."""
+    type: OutsideType
+    """The type of the events."""
+    type_header: HeaderName | None = None
+    """A header whose value stands behind the type and a dot; for GitHub ``X-GitHub-Event``, so that ``type: github``
+    makes ``github.push``."""
+    id_header: HeaderName | None = None
+    """The header with the delivery's id, which becomes the event's: a repeated delivery starts nothing. Standard
+    Webhooks and GitHub have theirs; without one, each delivery is another event."""
+    secret_header: HeaderName = "X-Webhook-Secret"  # noqa: S105 - a name
+    """With ``verify: shared-secret``, the header with the secret."""
+    replay_seconds: PositiveSeconds = 300.0
+    """How old a delivery's signed time may be. GitHub signs no time: there the same body is taken once in this time."""
+
+    @property
+    def secret_names(self) -> tuple[str, ...]:
+        """The environment variables with the secrets."""
+        return (self.secret_env,) if isinstance(self.secret_env, str) else self.secret_env
+
+    @property
+    def delivery_header(self) -> str | None:
+        """The header with the delivery's id."""
+        return self.id_header or _DELIVERY[self.verify]
+
+    @property
+    def kind_header(self) -> str | None:
+        """The header whose value stands behind the type."""
+        return self.type_header or ("X-GitHub-Event" if self.verify == "github" else None)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if not self.secret_names:
+            raise ValueError("`secret_env` names no variable")
+        if self.verify == "standard-webhooks" and self.id_header is not None:
+            raise ValueError("`id_header`: Standard Webhooks signs the id in `webhook-id`; leave it out")
+        return self
+
+
+class HttpSources(BaseModel):
+    """The paths of the HTTP listener, by name, and under ``hooks`` the webhooks of other systems."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
+
+    __pydantic_extra__: dict[str, HttpSource]
+
+    others: ClassVar[type[BaseModel]] = HttpSource
+    """What stands under any other key."""
+
+    hooks: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,80}$")], HookSource] = Field(
+        default_factory=dict
+    )
+    """Webhooks, each ``POST /hooks/NAME``."""
+
+    @property
+    def named(self) -> dict[str, HttpSource]:
+        """The sources ``POST /events/NAME``."""
+        return dict(self.__pydantic_extra__ or {})
+
+
 class Sources(BaseModel):
     """All sources, by kind and name."""
 
@@ -206,7 +278,7 @@ class Sources(BaseModel):
 
     files: dict[str, FilesSource] = Field(default_factory=dict)
     redis: dict[str, RedisSource] = Field(default_factory=dict)
-    http: dict[str, HttpSource] = Field(default_factory=dict)
+    http: HttpSources = HttpSources()
 
     def redis_with_defaults(self, *, project: str | None = None) -> dict[str, RedisSource]:
         """The Redis sources, with `sluice.resume` and `sluice.events` (channel and stream) unless others take them.

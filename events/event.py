@@ -29,8 +29,11 @@ FILE_ARRIVED: Final = "sluice.file.arrived"
 RESUME: Final = "sluice.resume"
 
 OWN_TYPES: Final = "sluice."
-"""Types that begin so are made by Sluice alone; so are sources that begin with `OWN_SOURCES`, the watched folders."""
-OWN_SOURCES: Final = "files/"
+"""Types that begin so are made by Sluice alone; so are sources that begin with one of `OWN_SOURCES`: the watched
+folders, and the webhooks whose signature was verified."""
+WATCHED: Final = "files/"
+HOOKS: Final = "hooks/"
+OWN_SOURCES: Final = (WATCHED, HOOKS)
 
 _KEPT: Final = frozenset({"specversion", "id", "source", "type", "subject", "time", "data"})
 
@@ -120,7 +123,8 @@ def parse_event(
         time=datetime.now(UTC),
         data=value,
     )
-    return refuse_reserved(event) if from_outside else event
+    # The source is the one that the listener gives, not one that the message claims.
+    return refuse_reserved(event) if from_outside and is_own_type(event.type) else event
 
 
 def event_from_mapping(value: Mapping[str, Any], *, default_source: str | None = None) -> Event:
@@ -157,8 +161,8 @@ def refuse_reserved(event: Event) -> Event:
     """The event, unless it claims to come from Sluice itself: then raise `RejectedEvent` (``reserved``).
 
     Types ``sluice.*`` and sources ``files/*`` mean that a listener of this installation saw something; a publisher who
-    used them would have flows open any path. Compared as people read them: letter case, compatibility forms, white
-    space and invisible characters make no other name of it.
+    used them would have flows open any path. Sources ``hooks/*`` mean that a signature was verified. Compared as people
+    read them: letter case, compatibility forms, white space and invisible characters make no other name of it.
     """
     if _as_read(event.type) == RESUME:
         reason = (
@@ -169,7 +173,8 @@ def refuse_reserved(event: Event) -> Event:
         reason = f"the type {event.type!r} is reserved: only Sluice makes events whose type begins with {OWN_TYPES!r}"
     elif is_own_source(event.source):
         reason = (
-            f"the source {event.source!r} is reserved: sources that begin with {OWN_SOURCES!r} are the watched folders"
+            f"the source {event.source!r} is reserved: sources that begin with 'files/' are the watched folders, and"
+            " those with 'hooks/' the webhooks"
         )
     else:
         return event
@@ -182,7 +187,7 @@ def is_own_type(type_: str) -> bool:
 
 
 def is_own_source(source: str) -> bool:
-    """Whether the source is, or would be read as, a watched folder of Sluice."""
+    """Whether the source is, or would be read as, a watched folder or a webhook of Sluice."""
     return _as_read(source).startswith(OWN_SOURCES)
 
 

@@ -285,9 +285,12 @@ async def _executor(shared: Shared) -> Parts:
 async def _api(shared: Shared) -> Parts:
     from services.home.access import find_access, required_token
     from services.listeners.http.endpoints import Endpoints
+    from services.listeners.http.hooks.receiver import hooks_with_secrets
     from services.listeners.http.listener import HttpListener
     from services.operations.metrics_page import MetricsPage, ProjectNames
     from services.operations.readiness import CachedReadiness, read_readiness
+    from services.store.access.hook_deliveries import HookDeliveries
+    from services.store.access.tokens import AccessTokens
 
     settings, project = shared.settings, shared.project
     live = LiveProject(project, home=settings.home, sources_matter=True)
@@ -321,7 +324,10 @@ async def _api(shared: Shared) -> Parts:
         trusts_own_user=settings.api.token is None,
         port=settings.ports.api,
         limits=shared.limits,
-        sources=project.sources.http,
+        sources=project.sources.http.named,
+        hooks=hooks_with_secrets(project.sources.http.hooks, os.environ),
+        deliveries=HookDeliveries(shared.redis),
+        tokens=AccessTokens(shared.redis),
         endpoints=endpoints,
         emit_for=shared.emit_for,
         submit=partial(shared.submission().submit, origin="http:signals"),

@@ -23,7 +23,7 @@ from services.cli.commands import USAGE, Commands, tell_object
 from services.cli.output import say
 
 NOUNS: Final = {
-    **{noun: f"services.cli.{noun}" for noun in ("events", "rules", "runs", "signals", "dead", "service")},
+    **{noun: f"services.cli.{noun}" for noun in ("events", "rules", "runs", "signals", "dead", "token", "service")},
     **{noun: f"services.cli.authoring.{noun}" for noun in ("contract", "new")},
 }
 """The modules with their commands."""

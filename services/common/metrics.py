@@ -59,6 +59,8 @@ left_to_successor = _counter(
 )
 
 http_answers = _counter("sluice_http_requests", "HTTP requests that were answered.", "route", "status")
+# For who called, or how often: unauthorized, forbidden, too-many, bad-signature, replayed.
+http_refused = _counter("sluice_http_refused", "HTTP calls that were refused for who called or how often.", "reason")
 
 routed = _counter("sluice_events_routed", "Events that the rules have decided on, replays included.")
 matched = _counter("sluice_rule_matches", "Events that a rule has matched.", "rule")

@@ -38,6 +38,7 @@ DOCUMENTS = [
     "docs/flows.md",
     "docs/glossary.md",
     "docs/guarantees.md",
+    "docs/http.md",
     "docs/monitoring.md",
     "docs/operations.md",
     "docs/scaling.md",

@@ -45,8 +45,10 @@ def graph_of(project: Project) -> RulesGraph:
     for name, source in project.sources.redis.items():
         if source.carries == "events":
             takers[f"redis {name}"] = outside
-    for name in project.sources.http:
+    for name in project.sources.http.named:
         takers[f"http {name}"] = outside
+    for name in project.sources.http.hooks:
+        takers[f"hook {name}"] = outside
     effects = {rule.name: _effects(rule) for rule in rules}
     edges = {(source, rule.name) for source, taking in takers.items() for rule in taking}
     edges |= {(name, effect) for name, found in effects.items() for effect in found}

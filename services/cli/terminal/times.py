@@ -39,6 +39,14 @@ def moment(text: str) -> float:
         raise typer.BadParameter(f"{text!r} is neither an age such as 15m, 2h or 7d nor an ISO 8601 time") from error
 
 
+def seconds(text: str) -> float:
+    """A length of time such as ``90s``, ``15m``, ``2h`` or ``7d``."""
+    found = _AGO.fullmatch(text.strip())
+    if found is None or not float(found[1]):
+        raise typer.BadParameter(f"{text!r} is no length of time such as 15m, 2h or 7d")
+    return float(found[1]) * _UNITS[found[2]]
+
+
 def moment_or_none(text: str | None) -> float | None:
     """`moment`, for an option that may be left out."""
     return None if text is None else moment(text)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from events.errors import RejectedEvent
+from events.errors import ConfigError, NotFound, RejectedEvent
 
 _WHAT_TO_DO: Final = {
     "too-large": "send less, or raise SLUICE_LIMITS__MAX_EVENT_BYTES",
@@ -26,7 +27,36 @@ _WHAT_TO_DO: Final = {
 }
 
 
-_LEAVES_BODY_UNREAD = frozenset({401, 404, 405, 408, 413, 415})
+_LEAVES_BODY_UNREAD = frozenset({401, 403, 404, 405, 408, 413, 415, 429})
+
+PROBLEM: Final = "application/problem+json"
+
+PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
+    "4XX": {
+        "description": "What is wrong, where, and what to do (RFC 9457)",
+        "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    },
+    "503": {
+        "description": "Not now: the same again after `Retry-After` seconds",
+        "headers": {"Retry-After": {"schema": {"type": "integer"}}},
+        "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    },
+}
+"""What any call may be answered with, for the OpenAPI document."""
+
+PROBLEM_SCHEMA: Final = {
+    "type": "object",
+    "required": ["type", "title", "status", "code", "detail", "what_to_do"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"type": "string", "description": "a short stable word"},
+        "detail": {"type": "string"},
+        "what_to_do": {"type": "string"},
+        "dead_letter": {"type": "string", "description": "the dead letter in which the message is kept"},
+    },
+}
 
 
 class ProblemDetails(Exception):
@@ -75,7 +105,7 @@ def problem_response(problem: ProblemDetails) -> Response:
         "what_to_do": problem.what_to_do,
         **({"dead_letter": problem.letter_id} if problem.letter_id else {}),
     }
-    return JSONResponse(body, problem.status, headers, media_type="application/problem+json")
+    return JSONResponse(body, problem.status, headers, media_type=PROBLEM)
 
 
 def for_now(error: Exception) -> ProblemDetails:
@@ -84,11 +114,32 @@ def for_now(error: Exception) -> ProblemDetails:
     return ProblemDetails(503, "unavailable", said, "send the same event with the same id again", retry_after_seconds=2)
 
 
+def problem_of(error: Exception) -> ProblemDetails:
+    """An error of ours, or of FastAPI's validation, as a problem."""
+    match error:
+        case ProblemDetails():
+            found = error
+        case RejectedEvent(code="ambiguous"):
+            found = ProblemDetails(409, error.code, error.reason, "say which one is meant, for an event by `?source=`")
+        case RejectedEvent():
+            found = rejected(error)
+        case NotFound():
+            found = ProblemDetails(404, "not-found", str(error), "see what there is in the listing")
+        case ConfigError():
+            found = ProblemDetails(400, "bad-request", str(error), "mend the parameter that it names")
+        case RequestValidationError():
+            faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+            found = ProblemDetails(422, "bad-request", "; ".join(faults)[:2000], "mend what it names; /docs says more")
+        case _:
+            found = for_now(error)
+    return found
+
+
 async def plain_refusal(request: Request, error: Exception) -> Response:
     """What Starlette itself refuses, such as an unknown path, as a problem too."""
     if not isinstance(error, HTTPException):
         raise error
     where = f"{request.method} {request.url.path}"
     return problem_response(
-        ProblemDetails(error.status_code, "no-such-thing", f"{where}: {error.detail}", "see docs/sources.md")
+        ProblemDetails(error.status_code, "no-such-thing", f"{where}: {error.detail}", "GET /docs has what there is")
     )

@@ -11,7 +11,8 @@ import httpx
 from config.settings import ApiSettings, RedisSettings
 from events.signal import ResumeSignal
 from events.untrusted_json import Limits
-from services.listeners.http.listener import CLOUDEVENT, HttpListener
+from services.listeners.http.bodies import CLOUDEVENT
+from services.listeners.http.listener import HttpListener
 from services.operations.readiness import Readiness
 from services.store.connection import AsyncRedis, connect
 from services.store.dead_letters import DeadLetters

@@ -138,7 +138,7 @@ def test_the_picture_has_every_rule_that_is_enabled_between_its_sources_and_what
 sources:
   files: {inbox: {path: inbox}}
   redis: {bus: {channel: bus}, answers: {channel: answers, carries: signals}}
-  http: {hooks: {}}
+  http: {hooks: {shop: {verify: github, secret_env: SHOP, type: shop}}}
 rules:
   - {name: load-all, on: sluice.file.arrived, run: load <all>/default}
   - {name: ship, on: "order.*", run: ship/default}

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.listeners.http.listener import BATCH, CLOUDEVENT
+from services.listeners.http.bodies import BATCH, CLOUDEVENT
 from services.store.connection import AsyncRedis
 from tests.unit.services.listeners.http.test_http import Site, post, serving
 

@@ -20,7 +20,8 @@ from events.errors import Backpressure, ConfigError, TransientError
 from events.signal import ResumeSignal
 from events.untrusted_json import Limits
 from services.common.reasons import reason
-from services.listeners.http.listener import BATCH, CLOUDEVENT, HttpListener
+from services.listeners.http.bodies import BATCH, CLOUDEVENT
+from services.listeners.http.listener import HttpListener
 from services.operations.readiness import Readiness, RoleReadiness
 from services.store.connection import AsyncRedis
 from tests.support.sources import Door, Letters, cloudevent, running

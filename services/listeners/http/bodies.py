@@ -1,0 +1,67 @@
+"""Bodies of requests: which types are taken, and how much is read."""
+
+from __future__ import annotations
+
+import asyncio
+import email.message
+from typing import Final
+
+from starlette.requests import Request
+
+from config.settings import ApiSettings
+from services.listeners.http.problem import ProblemDetails
+
+CLOUDEVENT: Final = "application/cloudevents+json"
+BATCH: Final = "application/cloudevents-batch+json"
+
+
+async def read_body(request: Request, limit: int, settings: ApiSettings) -> bytes:
+    """The body, never read further than ``limit``. Raises `ProblemDetails` (408, 413)."""
+    too_large = ProblemDetails(
+        413,
+        "too-large",
+        f"the body has more than {limit} bytes",
+        "send less, or raise SLUICE_LIMITS__MAX_EVENT_BYTES (for a batch SLUICE_API__MAX_BATCH_BYTES)",
+    )
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_large
+    body = bytearray()
+    try:
+        async with asyncio.timeout(settings.body_timeout_seconds):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise too_large
+    except TimeoutError as error:
+        seconds = settings.body_timeout_seconds
+        raise ProblemDetails(
+            408, "too-slow", f"the body was not there after {seconds:g} s", "send it faster"
+        ) from error
+    return bytes(body)
+
+
+def content_type(request: Request) -> str:
+    """The media type of the body, which must be JSON in UTF-8; empty where an event in headers comes without one.
+
+    A web page in a browser on this machine can send other types here without asking first; it cannot send this one,
+    nor a header of CloudEvents. Raises `ProblemDetails` (415).
+    """
+    given = request.headers.getlist("content-type")
+    if not given and "ce-specversion" in request.headers:
+        return ""  # as some SDKs send JSON
+    if len(given) > 1:
+        raise ProblemDetails(415, "not-json", "the header content-type stands twice", "send it once")
+    whole = email.message.Message()
+    whole["content-type"] = given[0] if given else ""
+    kind = (given[0] if given else "").partition(";")[0].strip().lower()
+    charset = str(whole.get_param("charset", "utf-8")).lower()
+    if charset not in {"utf-8", "utf8", "us-ascii"}:
+        raise ProblemDetails(415, "not-utf-8", f"the charset is {charset!r}; JSON is UTF-8", "send it in UTF-8")
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise ProblemDetails(
+            415, "not-json", f"the content type {kind!r} is not JSON", f"send {CLOUDEVENT}, {BATCH} or application/json"
+        )
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise ProblemDetails(415, "encoded", "the body is compressed", "send it without a content-encoding")
+    return kind

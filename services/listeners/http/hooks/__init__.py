@@ -1,0 +1,1 @@
+"""Webhooks of other systems: their signatures, and the events that they become."""

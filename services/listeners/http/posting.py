@@ -1,0 +1,168 @@
+"""Events and signals by POST: answered with 202 once the journal holds the event, or the signal is recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from config.settings import ApiSettings
+from config.sources import HttpSource
+from events.cloudevents import header_text
+from events.errors import RejectedEvent
+from events.event import Event, event_from_mapping, refuse_reserved
+from events.signal import ResumeSignal
+from events.untrusted_json import Limits, parse_json
+from services.listeners.http.bodies import BATCH, CLOUDEVENT, content_type, read_body
+from services.listeners.http.callers import Callers
+from services.listeners.http.problem import ProblemDetails, rejected
+from services.listeners.message_intake import Message, MessageIntake, event_intake, signal_intake
+from services.store.access.tokens import Limited
+from services.store.dead_letters import DeadLetters
+from services.store.events.journal import Appended
+
+Emit = Callable[[Sequence[Event]], Awaitable[Sequence[Appended]]]
+
+
+class Posting:
+    """What is behind ``POST /events`` and ``POST /signals``; `Request` is parsed by hand, for its speed.
+
+    ``emit_for`` gives the journal's door for a listener's name: ``http``, and ``http:NAME`` for a named source.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: ApiSettings,
+        limits: Limits,
+        sources: Mapping[str, HttpSource],
+        emit_for: Callable[[str], Emit],
+        submit: Callable[[ResumeSignal], Awaitable[object]],
+        dead: DeadLetters,
+        callers: Callers,
+    ) -> None:
+        self._settings = settings
+        self._limits = limits
+        self._callers = callers
+        self._emits: dict[str, Emit] = {}
+        self._intakes: dict[str, MessageIntake[Event]] = {}
+        for name, source in {"": HttpSource(), **sources}.items():
+            listener = f"http:{name}" if name else "http"
+            self._emits[name] = emit_for(listener)
+            self._intakes[name] = event_intake(
+                listener=listener, emit=self._emits[name], dead=dead, limits=limits, default_type=source.type
+            )
+        self._signals = signal_intake(listener="http:signals", submit=submit, dead=dead, limits=limits)
+        self._submit = submit
+
+    async def events(self, request: Request, caller: Limited) -> Response:
+        """Take one event in, structured, in headers or plain, or a batch of them."""
+        name = request.path_params.get("source", "")
+        intake = self._intakes.get(name)
+        if intake is None:
+            known = ", ".join(sorted(self._intakes)[1:]) or "none"
+            raise ProblemDetails(
+                404, "unknown-source", f"there is no HTTP source {name!r}", f"sources.http in the config has: {known}"
+            )
+        kind = content_type(request)
+        if kind == BATCH:
+            body = await read_body(request, self._settings.max_batch_bytes, self._settings)
+            events = await self._parse_batch(intake, body)
+        else:
+            body = await read_body(request, self._limits.max_bytes, self._settings)
+            events = [await self._parse_one(intake, request, kind, body)]
+        self._callers.demand_sources(request, caller, (event.source for event in events))
+        self._callers.charge_more(caller, len(events) - 1)
+        async with asyncio.timeout(self._settings.journal_timeout_seconds):
+            taken = await self._emits[name](events)
+        answers = [
+            {"id": event.id, "source": event.source, "new": one.new} for event, one in zip(events, taken, strict=True)
+        ]
+        return JSONResponse({"events": answers} if kind == BATCH else answers[0], status_code=202)
+
+    async def signal(self, request: Request, caller: Limited) -> Response:
+        """Take one signal in."""
+        content_type(request)
+        message = Message(
+            raw=await read_body(request, self._limits.max_bytes, self._settings),
+            key=str(uuid.uuid4()),
+            origin="the body of POST /signals",
+        )
+        try:
+            signal = self._signals.parse(message)
+        except RejectedEvent as error:
+            raise await self._kept(self._signals, message, error) from error
+        self._callers.demand_key(request, caller, signal.key)
+        async with asyncio.timeout(self._settings.journal_timeout_seconds):
+            await self._submit(signal)
+        return JSONResponse({"id": signal.id}, status_code=202)
+
+    async def _parse_one(self, intake: MessageIntake[Event], request: Request, kind: str, body: bytes) -> Event:
+        headers = [(name.lower(), value) for name, value in request.headers.raw if name.lower().startswith(b"ce-")]
+        raw = body
+        if headers:
+            # The attributes belong to the event as much as the body: a dead letter keeps both.
+            head = b"".join(b"%s: %s\r\n" % header for header in headers)
+            raw = head + f"content-type: {kind}\r\n\r\n".encode() + body
+        message = Message(raw=raw, key=str(uuid.uuid4()), origin=f"the body of POST {request.url.path}")
+        try:
+            if kind == CLOUDEVENT:
+                return _cloudevent(intake, parse_json(body, self._limits))
+            return self._binary(intake, headers, body) if headers else intake.parse(message)
+        except RejectedEvent as error:
+            raise await self._kept(intake, message, error) from error
+
+    async def _kept(self, intake: MessageIntake[Any], message: Message, error: RejectedEvent) -> ProblemDetails:
+        """The problem to answer with, once the dead letter that it names is kept."""
+        async with asyncio.timeout(self._settings.journal_timeout_seconds):
+            return rejected(error, await intake.reject(message, error))
+
+    def _binary(self, intake: MessageIntake[Event], headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Event:
+        attributes: dict[str, Any] = {}
+        for header, value in headers:
+            name = header.decode("latin-1")
+            if name.removeprefix("ce-") in {"data", *attributes}:
+                said = "is not an attribute: data is the body" if name == "ce-data" else "stands twice"
+                raise RejectedEvent("not-a-cloudevent", f"the header {name} {said}")
+            attributes[name.removeprefix("ce-")] = header_text(name, value)
+        data = parse_json(body, self._limits) if body else None
+        return _cloudevent(intake, {**attributes, "data": data})
+
+    async def _parse_batch(self, intake: MessageIntake[Event], body: bytes) -> list[Event]:
+        """All events of a batch; if one is refused, none is taken and the batch becomes one dead letter."""
+        try:
+            return self._items(intake, body)
+        except RejectedEvent as error:
+            message = Message(raw=body, key=str(uuid.uuid4()), origin="a batch by POST")
+            raise await self._kept(intake, message, error) from error
+
+    def _items(self, intake: MessageIntake[Event], body: bytes) -> list[Event]:
+        whole = Limits(max_bytes=self._settings.max_batch_bytes, max_depth=self._limits.max_depth + 1)
+        items = parse_json(body, whole)
+        if not isinstance(items, list):
+            raise RejectedEvent("not-a-batch", f"a body of the type {BATCH} is a JSON array of CloudEvents")
+        events = []
+        for position, item in enumerate(items):
+            try:
+                events.append(self._item(intake, item))
+            except RejectedEvent as error:
+                raise RejectedEvent(error.code, f"item {position} of the batch: {error.reason}") from error
+        return events
+
+    def _item(self, intake: MessageIntake[Event], item: Any) -> Event:
+        event = _cloudevent(intake, item)
+        size = len(event.to_json())
+        if size > self._limits.max_bytes:
+            raise RejectedEvent("too-large", f"it has {size} bytes; at most {self._limits.max_bytes} are accepted")
+        return event
+
+
+def _cloudevent(intake: MessageIntake[Event], value: Any) -> Event:
+    """The parsed CloudEvent as an event; raises `RejectedEvent`."""
+    if not isinstance(value, dict):
+        raise RejectedEvent("not-an-object", "it is not a JSON object")
+    return refuse_reserved(event_from_mapping(value, default_source=intake.listener))
