@@ -265,6 +265,15 @@ class HttpSources(BaseModel):
     )
     """Webhooks, each ``POST /hooks/NAME``."""
 
+    @field_validator("hooks", mode="before")
+    @classmethod
+    def _are_hooks(cls, value: object) -> object:
+        if isinstance(value, dict) and isinstance(value.get("type"), str):
+            raise ValueError(
+                "`hooks` holds the webhooks of other systems: give the source POST /events/hooks another name"
+            )
+        return value
+
     @property
     def named(self) -> dict[str, HttpSource]:
         """The sources ``POST /events/NAME``."""

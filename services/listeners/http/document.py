@@ -85,7 +85,7 @@ def _json(schema: Mapping[str, Any], description: str, kind: str = "application/
 
 
 def _operation(tag: str, name: str, summary: str, answers: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    guard = [] if more.pop("open", False) else [{"token": []}]
+    guard: list[dict[str, list[str]]] = [] if more.pop("open", False) else [{"token": []}]
     return {
         "tags": [tag],
         "operationId": name,

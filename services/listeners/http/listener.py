@@ -143,7 +143,7 @@ class HttpListener:
             openapi_url=None,
             redirect_slashes=False,  # a redirect would repeat the Host that the request claims
             responses=PROBLEMS,
-            exception_handlers=_HANDLERS,
+            exception_handlers=dict(_HANDLERS),
         )
         app.state.callers = self._callers
         app.router.routes += [

@@ -49,4 +49,4 @@ def page(title: str, body: str, *, status: int = 200) -> Response:
 
 def in_html(markdown: str) -> str:
     """Markdown as HTML; HTML in it is shown as text, and images are links."""
-    return _MARKDOWN.render(markdown)
+    return str(_MARKDOWN.render(markdown))

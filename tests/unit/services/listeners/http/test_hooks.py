@@ -179,6 +179,9 @@ def test_hooks_stand_beside_the_named_sources_of_the_project_file(tmp_path: Path
         with pytest.raises(ConfigError) as found:
             load_project(file, home=tmp_path / ".sluice")
         assert any(said in problem for problem in found.value.problems), found.value.problems
+    file.write_text("sources: {http: {hooks: {type: order.message}}}")
+    with pytest.raises(ConfigError, match="give the source POST /events/hooks another name"):
+        load_project(file, home=tmp_path / ".sluice")
     file.write_text("sources: {http: {orders: {typ: order.message}}}")
     with pytest.raises(ConfigError, match="did you mean `type`"):
         load_project(file, home=tmp_path / ".sluice")
