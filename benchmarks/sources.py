@@ -235,10 +235,10 @@ async def _nobody(signal: object) -> None:
 
 
 async def _ready() -> Readiness:
-    return Readiness(())
+    return Readiness()
 
 
-def _nothing(readiness: Readiness) -> bytes:
+async def _nothing(readiness: Readiness) -> bytes:
     del readiness
     return b""
 
