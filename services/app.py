@@ -283,6 +283,7 @@ async def _executor(shared: Shared) -> Parts:
 
 
 async def _api(shared: Shared) -> Parts:
+    from services.api.build import build_routers
     from services.home.access import find_access, required_token
     from services.listeners.http.endpoints import Endpoints
     from services.listeners.http.hooks.receiver import hooks_with_secrets
@@ -292,7 +293,7 @@ async def _api(shared: Shared) -> Parts:
     from services.store.access.hook_deliveries import HookDeliveries
     from services.store.access.tokens import AccessTokens
 
-    settings, project = shared.settings, shared.project
+    settings, project, submission = shared.settings, shared.project, shared.submission()
     live = LiveProject(project, home=settings.home, sources_matter=True)
     access = find_access(settings)
     readiness = CachedReadiness(
@@ -330,7 +331,8 @@ async def _api(shared: Shared) -> Parts:
         tokens=AccessTokens(shared.redis),
         endpoints=endpoints,
         emit_for=shared.emit_for,
-        submit=partial(shared.submission().submit, origin="http:signals"),
+        submit=partial(submission.submit, origin="http:signals"),
+        routers=build_routers(redis=shared.redis, settings=settings, submission=submission, prefect=shared.prefect),
         dead=shared.dead_letters,
         readiness=readiness.read,
         scrape=page.text,

@@ -59,6 +59,9 @@ class LetterQuery:
     """Seconds since the epoch, by the last failure; ``until`` is not included."""
     until: float | None = None
 
+    before: tuple[int, str] | None = None
+    """Time (ms) and id of a letter: only those that stand behind it in a listing, as its next page has them."""
+
     def matches(self, letter: DeadLetter) -> bool:
         """Whether the letter is one of them."""
         return (
@@ -123,8 +126,15 @@ class DeadLetters:
         """Every letter that ``query`` asks for, the newest first, as they stood at the beginning."""
         low = "-inf" if query.since is None else int(query.since * 1000)
         high = "+inf" if query.until is None else f"({int(query.until * 1000)}"
+        if query.before is not None:
+            high = str(query.before[0])
         with translated():
-            ids: list[Any] = await self._redis.zrevrangebyscore(DEAD, high, low)
+            pairs: Any = await self._redis.zrevrangebyscore(DEAD, high, low, withscores=True)
+        ids: list[Any] = [
+            id_
+            for id_, score in pairs
+            if query.before is None or (int(score), id_) < (query.before[0], query.before[1].encode())
+        ]
         for start in range(0, len(ids), _CHUNK):
             for letter in await self._read(list(readable(DEAD, text, ids[start : start + _CHUNK]))):
                 if query.matches(letter):

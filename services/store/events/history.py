@@ -50,6 +50,8 @@ class Query:
     since: float | None = None
     """Seconds since the epoch, by the time of journalling; ``until`` is not included."""
     until: float | None = None
+    before: str | None = None
+    """A position in the journal: only events that stand before it, as the next page of a listing has them."""
 
     def matches(self, event: Event) -> bool:
         """Whether the event's own attributes are as asked."""
@@ -156,11 +158,16 @@ class History:
         start = 0
         low = "-inf" if query.since is None else int(query.since * 1000)
         high = "+inf" if query.until is None else f"({int(query.until * 1000)}"
+        if query.before is not None:
+            high = query.before.partition("-")[0]
         while True:
             with translated():
                 found: list[Any] = await self._redis.zrevrangebyscore(index, high, low, start=start, num=_CHUNK)
                 pipeline = self._redis.pipeline(transaction=False)
                 for position in readable(index, is_position, found):
+                    # Of one millisecond, an index has the positions as texts in falling order.
+                    if query.before is not None and position.startswith(f"{high}-") and position >= query.before:
+                        continue
                     pipeline.xrange(STREAM, position, position)
                 rows = [answer[0] for answer in await pipeline.execute() if answer] if len(pipeline) else []
             yield _entries(rows)
@@ -171,6 +178,8 @@ class History:
     async def _journal(self, query: Query) -> AsyncIterator[list[JournalEntry]]:
         low = "-" if query.since is None else position_at(query.since)
         high = "+" if query.until is None else f"({position_at(query.until)}"
+        if query.before is not None:
+            high = f"({query.before}"
         while True:
             with translated():
                 rows = await self._redis.xrevrange(STREAM, max=high, min=low, count=_CHUNK)

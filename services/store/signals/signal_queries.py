@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from events.identity import without_tail
 from events.short_ids import LEAST, the_one
@@ -140,14 +140,18 @@ class SignalQueries:
             return await self._redis.zcard(OPEN), await self._redis.zcard(BUFFERED)
 
     async def newest(
-        self, limit: int, *, wanted: Callable[[SignalRecord], bool] = lambda _record: True
+        self,
+        limit: int,
+        *,
+        wanted: Callable[[SignalRecord], bool] = lambda _record: True,
+        before: int | None = None,
     ) -> list[SignalRecord]:
-        """The newest signals that are ``wanted``, newest first."""
+        """The newest signals that are ``wanted``, newest first; only those whose place is ``before`` that one."""
         found: list[SignalRecord] = []
-        start = 0
+        start, high = 0, "+inf" if before is None else f"({before}"
         while len(found) < limit:
             with translated():
-                members = await self._redis.zrevrange(INDEX, start, start + _PAGE - 1)
+                members: Any = await self._redis.zrevrangebyscore(INDEX, high, "-inf", start=start, num=_PAGE)
             if not members:
                 break
             start += len(members)

@@ -1,0 +1,1 @@
+"""What the API tells and does beside taking events in: listings, replays, approval links."""

@@ -1,0 +1,93 @@
+"""Pages of listings: a cursor says where the last one ended, and stays good while new things come in."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+from fastapi import Query
+from pydantic import BaseModel
+
+from events.errors import ConfigError
+from events.glob import glob_problem
+from services.listeners.http.problem import ProblemDetails
+
+LONGEST_SECONDS: Final = 10.0
+_LARGEST: Final = 2**53
+LAST_SECOND: Final = 253_402_300_799
+
+Limit = Annotated[int, Query(ge=1, le=500, description="At most so many")]
+Cursor = Annotated[str | None, Query(max_length=2000, description="`next` of the page before")]
+Moment = Annotated[datetime | None, Query(description="ISO 8601; without a zone it is UTC")]
+Glob = Annotated[str | None, Query(max_length=512, description="A glob")]
+
+
+class Page(BaseModel):
+    """One page of a listing, the newest first; ``next`` is None where nothing follows."""
+
+    items: list[dict[str, Any]]
+    next: str | None
+
+
+def page(rows: Sequence[dict[str, Any]], following: Sequence[Any] | None) -> Page:
+    """The rows, and the cursor made of ``following``."""
+    return Page(items=list(rows), next=None if following is None else cursor_of(following))
+
+
+def cursor_of(parts: Sequence[Any]) -> str:
+    """The parts as text that means nothing to anybody else."""
+    return base64.urlsafe_b64encode(json.dumps(list(parts)).encode()).decode().rstrip("=")
+
+
+def parts_of(cursor: str | None, *kinds: type) -> list[Any] | None:
+    """What `cursor_of` was given, of these types; raises `ConfigError` for any other text."""
+    if cursor is None:
+        return None
+    try:
+        parts = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
+        if (
+            isinstance(parts, list)
+            and [type(part) for part in parts] == list(kinds)
+            and all(isinstance(part, str) or 0 <= part <= _LARGEST for part in parts)
+        ):
+            return parts
+    except (binascii.Error, ValueError, RecursionError):
+        pass
+    raise ConfigError("cursor: it is none that a page of this listing ended with: begin again without it")
+
+
+def seconds_of(moment: datetime | None) -> float | None:
+    """Seconds since the epoch; raises `ConfigError` for a time that no computer keeps."""
+    if moment is None:
+        return None
+    whole = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    found = whole.timestamp()
+    if not 0 <= found <= LAST_SECOND:
+        raise ConfigError(f"{moment.isoformat()} is no time that anything could have happened at")
+    return found
+
+
+def checked_globs(**globs: str | None) -> None:
+    """Raise `ConfigError` for a bad glob."""
+    for name, glob in globs.items():
+        if glob is not None and (problem := glob_problem(glob)):
+            raise ConfigError(f"{name}: {problem}")
+
+
+@asynccontextmanager
+async def patience() -> AsyncIterator[None]:
+    """End a listing that looks through too much; raises `ProblemDetails` (503)."""
+    try:
+        async with asyncio.timeout(LONGEST_SECONDS):
+            yield
+    except TimeoutError as error:
+        said = f"there is too much to look through in {LONGEST_SECONDS:g} s"
+        raise ProblemDetails(
+            503, "too-much", said, "narrow it by `since`, `until` or `rule`", retry_after_seconds=30
+        ) from error

@@ -1,0 +1,89 @@
+"""Replay of events and dead letters, and discarding letters: for tokens with the scope ``admin``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from events.errors import NotFound
+from services.api.listings import EventId, LetterId, Source
+from services.api.scopes import BEARER, Admin
+from services.routing.dead_letter_replay import DeadReplay
+from services.routing.replay import Replay, new_salt
+from services.store.dead_letters import DeadLetters
+
+
+class EventReplay(BaseModel):
+    """How an event is replayed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rerun: bool = False
+    """Do all again; without it only gaps are filled."""
+    rules: list[Annotated[str, Field(max_length=200)]] = []
+    """To these rules alone."""
+
+
+class LetterReplay(BaseModel):
+    """How a dead letter is replayed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    set: dict[Annotated[str, Field(min_length=1, max_length=500)], JsonValue] = {}
+    """Change it first: values by dotted path, such as ``data.amount``."""
+    type: Annotated[str | None, Field(max_length=256)] = None
+    """The type of a message that is plain JSON."""
+
+
+class Replays:
+    """The routes."""
+
+    def __init__(self, *, replay: Replay, dead_replay: DeadReplay, letters: DeadLetters) -> None:
+        self._replay = replay
+        self._dead_replay = dead_replay
+        self._letters = letters
+
+    def router(self) -> APIRouter:
+        """The routes, for the application."""
+        router = APIRouter(dependencies=[BEARER])
+        router.post("/events/{id:path}/replay", tags=["events"], summary="Have a past event judged again")(self.event)
+        router.post("/dead-letters/{id}/replay", tags=["dead letters"], summary="Send a letter on its way again")(
+            self.letter
+        )
+        router.delete("/dead-letters/{id}", tags=["dead letters"], summary="Throw a letter away for good")(self.discard)
+        return router
+
+    async def event(
+        self,
+        caller: Admin,
+        id: EventId,  # noqa: A002 - the name of the parameter
+        how: Annotated[EventReplay | None, Body()] = None,
+        source: Source = None,
+    ) -> dict[str, Any]:
+        del caller
+        how = how or EventReplay()
+        positions = await self._replay.select([id], None, source=source)
+        salt = new_salt() if how.rerun else None
+        return {"events": await self._replay.replay(positions, only=how.rules, salt=salt), "rerun": salt}
+
+    async def letter(
+        self,
+        caller: Admin,
+        id: LetterId,  # noqa: A002
+        how: Annotated[LetterReplay | None, Body()] = None,
+    ) -> dict[str, Any]:
+        how = how or LetterReplay()
+        letter = await self._letters.get(await self._letters.choose(id))
+        if letter is None:
+            raise NotFound(f"there is no dead letter {id!r}")
+        await self._dead_replay.replay(letter, how.set, default_type=how.type, by=f"token {caller.name}")
+        return {"replayed": letter.id}
+
+    async def discard(self, caller: Admin, id: LetterId) -> dict[str, Any]:  # noqa: A002
+        del caller
+        found = await self._letters.choose(id)
+        if not await self._letters.discard([found]):
+            raise NotFound(f"there is no dead letter {id!r}")
+        return {"discarded": found}

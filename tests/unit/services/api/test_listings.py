@@ -1,0 +1,194 @@
+"""The listings of the API: pages that lose and repeat nothing, limits of tokens, replays; over a real server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from config.settings import ApiSettings, ResumerSettings, Settings
+from events.dead_letter import DeadLetter
+from events.signal import ResumeSignal
+from services.api.build import build_routers
+from services.listeners.http import callers
+from services.prefect_api.client import PrefectApi
+from services.signals.submission import SignalSubmission
+from services.store.access.tokens import AccessTokens
+from services.store.connection import AsyncRedis, connect_sync
+from services.store.dead_letters import DeadLetters
+from services.store.signals.signals import SignalStore
+from tests.support.sources import cloudevent
+from tests.unit.services.listeners.http.test_http import CLOUDEVENT, LIMITS, Site, post, serving
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture(autouse=True)
+def _read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callers, "REFRESH_SECONDS", 0.0)
+
+
+@asynccontextmanager
+async def api(redis: AsyncRedis, valkey_url: str) -> AsyncIterator[tuple[Site, httpx.AsyncClient, SignalSubmission]]:
+    async def no_prefect() -> PrefectApi:
+        raise AssertionError("nothing here asks Prefect")
+
+    settings = Settings()
+    rq_redis = connect_sync(valkey_url, settings.redis)
+    store = SignalStore(redis, ResumerSettings())
+    submission = SignalSubmission(store=store, rq_redis=rq_redis, limits=LIMITS)
+    routers = build_routers(redis=redis, settings=settings, submission=submission, prefect=no_prefect)
+    site = Site(redis, ApiSettings(token="own"), tokens=AccessTokens(redis), routers=routers)
+    async with serving(site) as client:
+        client.headers["authorization"] = "Bearer own"
+        yield site, client, submission
+    rq_redis.close()
+
+
+async def paged(client: httpx.AsyncClient, path: str, **params: Any) -> list[list[dict[str, Any]]]:
+    pages, cursor = [], None
+    while True:
+        answer = await client.get(path, params={**params, **({"cursor": cursor} if cursor else {})})
+        assert answer.status_code == 200, answer.text
+        pages.append(answer.json()["items"])
+        cursor = answer.json()["next"]
+        if cursor is None:
+            return pages
+
+
+def letter(number: int, **more: Any) -> DeadLetter:
+    at = NOW + timedelta(seconds=number // 3)  # several fail at one moment
+    fields = {"kind": "message", "code": "not-json", "reason": "no", "source": "shop", "raw": b'{"n": 1}'}
+    return DeadLetter(id=f"letter{number:02}", first_failed=at, last_failed=at, **{**fields, **more})
+
+
+async def test_events_come_in_pages_while_others_arrive(redis: AsyncRedis, valkey_url: str) -> None:
+    async with api(redis, valkey_url) as (_, client, _):
+        for number in range(7):
+            await post(client, "/events", cloudevent(f"e{number}", type="a" if number % 2 else "b"), CLOUDEVENT)
+        first = (await client.get("/events", params={"limit": 3})).json()
+        await post(client, "/events", cloudevent("late"), CLOUDEVENT)
+        rest = await paged(client, "/events", limit=3, cursor=first["next"])
+        typed = await paged(client, "/events", limit=1, type="b")
+        one = (await client.get("/events/e1", params={"source": "tests"})).json()
+        unknown = await client.get("/events/none")
+    ids = [row["id"] for row in first["items"]] + [row["id"] for rows in rest for row in rows]
+    assert ids == [f"e{number}" for number in (6, 5, 4, 3, 2, 1, 0)]
+    assert [row["id"] for rows in typed for row in rows] == ["e6", "e4", "e2", "e0"]
+    assert (one["id"], one["event"]["type"], one["outcome"]) == ("e1", "a", "waiting")
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "not-found")
+
+
+async def test_letters_and_signals_come_in_pages(redis: AsyncRedis, valkey_url: str) -> None:
+    letters = DeadLetters(redis)
+    for number in range(8):
+        await letters.add(letter(number))
+    async with api(redis, valkey_url) as (_, client, submission):
+        for number in range(5):
+            await submission.submit(ResumeSignal(id=f"s{number}", key=f"k/{number % 2}", sent=NOW))
+        found = await paged(client, "/dead-letters", limit=3)
+        signals = await paged(client, "/signals", limit=2)
+        of_key = await paged(client, "/signals", limit=1, key="k/1")
+        shown = (await client.get("/signals/s3")).json()
+        whole = (await client.get("/dead-letters/letter03")).json()
+    assert [row["id"] for rows in found for row in rows] == [f"letter{number:02}" for number in range(7, -1, -1)]
+    assert [[row["id"] for row in rows] for rows in signals] == [["s4", "s3"], ["s2", "s1"], ["s0"]]
+    assert [row["id"] for rows in of_key for row in rows] == ["s3", "s1"]
+    assert (shown["key"], shown["outcome"]) == ("k/1", "received")
+    assert whole["content"] == {"n": 1}
+
+
+async def test_a_token_reads_what_its_limits_have_and_finds_nothing_else(redis: AsyncRedis, valkey_url: str) -> None:
+    letters = DeadLetters(redis)
+    for number in range(4):
+        await letters.add(letter(number, source="shop" if number % 2 else "bank", rule=f"r{number // 2}"))
+    _, of_source = await AccessTokens(redis).create(name="a", scopes=("read",), sources=("shop",))
+    _, of_rule = await AccessTokens(redis).create(name="b", scopes=("read",), rules=("r1",))
+    _, of_key = await AccessTokens(redis).create(name="c", scopes=("read",), keys=("k*",))
+    async with api(redis, valkey_url) as (_, client, submission):
+        for source in ("shop", "bank"):
+            await post(client, "/events", cloudevent(f"of-{source}", source=source), CLOUDEVENT)
+        for key in ("k1", "other"):
+            await submission.submit(ResumeSignal(id=f"for-{key}", key=key, sent=NOW))
+
+        async def ids(token: str, path: str) -> list[str]:
+            answer = await client.get(path, headers={"authorization": f"Bearer {token}"})
+            assert answer.status_code == 200, answer.text
+            return [row["id"] for row in answer.json()["items"]]
+
+        seen = {
+            "source": (await ids(of_source, "/events"), await ids(of_source, "/dead-letters")),
+            "rule": (await ids(of_rule, "/events"), await ids(of_rule, "/dead-letters")),
+            "key": await ids(of_key, "/signals"),
+        }
+        bearer = {"authorization": f"Bearer {of_source}"}
+        hidden = [
+            (await client.get(path, headers=bearer)).status_code
+            for path in ("/events/of-bank", "/dead-letters/letter00")
+        ]
+        acts = [
+            (await client.post("/events/of-shop/replay", headers=bearer)).status_code,
+            (await client.post("/dead-letters/letter01/replay", headers=bearer)).status_code,
+            (await client.delete("/dead-letters/letter01", headers=bearer)).status_code,
+        ]
+    assert seen == {
+        "source": (["of-shop"], ["letter03", "letter01"]),
+        "rule": ([], ["letter03", "letter02"]),
+        "key": ["for-k1"],
+    }
+    assert hidden == [404, 404]
+    assert acts == [403, 403, 403]
+
+
+async def test_events_and_letters_are_replayed_and_letters_discarded(redis: AsyncRedis, valkey_url: str) -> None:
+    await DeadLetters(redis).add(letter(1))
+    await DeadLetters(redis).add(letter(2))
+    async with api(redis, valkey_url) as (site, client, _):
+        event_id = "with/slash and ?"
+        await post(client, "/events", cloudevent(event_id), CLOUDEVENT)
+        again = await client.post(f"/events/{quote(event_id, safe='')}/replay", json={"rerun": True})
+        refused = await client.post("/dead-letters/letter01/replay", json={"set": {"n": 2}})
+        replayed = await client.post("/dead-letters/letter01/replay", json={"set": {"n": 2}, "type": "order"})
+        discarded = await client.delete("/dead-letters/letter02")
+        gone = await client.delete("/dead-letters/letter02")
+        events = await site.door.events()
+    assert again.json()["events"] == 1
+    assert again.json()["rerun"]
+    assert (refused.status_code, refused.json()["code"]) == (400, "not-a-cloudevent")
+    assert (replayed.status_code, discarded.status_code, gone.status_code) == (200, 200, 404)
+    assert [event["id"] for event in events] == [event_id, event_id, "letter01"]
+    assert (events[-1]["type"], events[-1]["data"]) == ("order", {"n": 2})
+    assert await DeadLetters(redis).count() == 0
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/events?cursor=x",
+        "/events?cursor=WyJ4Il0",
+        "/events?type=[",
+        "/events?limit=0",
+        "/events?since=tomorrow",
+        "/events?since=0001-01-01T00:00:00Z",
+        "/signals?cursor=WyIxIl0",
+        "/signals?cursor=WzFlNDAwXQ",
+        "/signals?outcome=nonsense",
+        "/dead-letters?cursor=WzFd",
+        "/dead-letters?kind=nonsense",
+        "/runs?cursor=W05hTiwxXQ",
+    ],
+)
+async def test_bad_parameters_are_explained(redis: AsyncRedis, valkey_url: str, path: str) -> None:
+    async with api(redis, valkey_url) as (_, client, _):
+        answer = await client.get(path)
+    assert answer.status_code in {400, 422}, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = json.loads(answer.content)
+    assert problem["code"] == "bad-request"
+    assert problem["what_to_do"]
