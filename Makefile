@@ -81,9 +81,9 @@ soak: $(DEV)
 # Needs uv; the lock holds versions and hashes only.
 lock:
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-strip-extras \
-		--extra service --extra flows pyproject.toml -o requirements/service.txt
+		--extra service --extra flows --extra traces pyproject.toml -o requirements/service.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-strip-extras \
-		--extra service --extra flows --group dev -c requirements/service.txt pyproject.toml -o requirements/dev.txt
+		--extra service --extra flows --extra traces --group dev -c requirements/service.txt pyproject.toml -o requirements/dev.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-strip-extras \
 		--group audit -o requirements/audit.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-deps \
