@@ -15,6 +15,7 @@ from config.project import Project
 from config.settings import Settings
 from events.errors import ConfigError
 from events.event import Event
+from services.common import tracing
 from services.store.connection import AsyncRedis, SyncRedis, connect, connect_sync
 from services.store.dead_letters import DeadLetters
 from services.store.events.history import History
@@ -91,6 +92,7 @@ class Shared:
         """The journal's door for one listener."""
 
         async def emit(events: Sequence[Event]) -> Sequence[Appended]:
-            return await self.journal.append(events, received=datetime.now(UTC).isoformat(), listener=listener)
+            with tracing.receiving(listener, events) as traced:
+                return await self.journal.append(traced, received=datetime.now(UTC).isoformat(), listener=listener)
 
         return emit

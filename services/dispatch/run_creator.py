@@ -15,7 +15,7 @@ from config.settings import DispatcherSettings
 from events.errors import Backpressure, NotFound, RejectedEvent, TransientError
 from events.identity import id_of
 from events.rule import RuleSet
-from services.common import metrics
+from services.common import metrics, tracing
 from services.common.backoff import Backoff, ended, heed_cancellation
 from services.dispatch.announcer import Announcer
 from services.dispatch.batch_planner import DispatchQueue, Item, RunBatch
@@ -139,6 +139,13 @@ class RunCreator:
 
     async def _results(self, batch: RunBatch) -> list[_Outcome]:
         """Return the outcomes of a call's items; items without an outcome are tried again."""
+        spans: list[Any] = []
+        try:
+            return await self._called(batch, spans)
+        finally:
+            tracing.end(spans)
+
+    async def _called(self, batch: RunBatch, spans: list[Any]) -> list[_Outcome]:
         sent: list[tuple[DispatchQueue, Item]] = []
         bodies: list[dict[str, Any]] = []
         unfit: list[_Outcome] = []
@@ -146,11 +153,14 @@ class RunCreator:
             deployment = await self._deployment(batch.deployment)
             for queue, item in batch.items:
                 try:
-                    bodies.append(self._body(item.dispatch, deployment))
+                    bodies.append(self._body(item.dispatch, deployment, spans))
                     sent.append((queue, item))
                 except RejectedEvent as error:
                     unfit.append((queue, item, Result(CreationResult.REFUSED, said=error.reason, code=error.code)))
             results = await create_runs(self._prefect, deployment, bodies) if bodies else []
+            if len(spans) == len(results):
+                for span, result in zip(spans, results, strict=True):
+                    span.set_attributes({"sluice.run_id": result.run_id, "sluice.outcome": result.fate.value})
         except NotFound as error:
             await self._missing(batch, error)
             return []
@@ -168,13 +178,19 @@ class RunCreator:
         self._deployments[name] = (time.monotonic() + DEPLOYMENT_SECONDS, found)
         return found
 
-    def _body(self, dispatch: Dispatch, deployment: DispatchTarget) -> dict[str, Any]:
+    def _body(self, dispatch: Dispatch, deployment: DispatchTarget, spans: list[Any]) -> dict[str, Any]:
+        trace = None
+        if tracing.is_on():
+            named = {"rule": dispatch.action.rule, "deployment": deployment.name}
+            spans.append(tracing.begin("sluice create", dispatch.trace, **named))
+            trace = tracing.text_of(spans[-1])
         return run_request(
             dispatch.action,
             source=dispatch.source,
             file=dispatch.file,
             has_work_pool=deployment.has_work_pool,
             max_parameter_bytes=self._settings.max_parameter_bytes,
+            trace=trace,
         )
 
     async def _missing(self, batch: RunBatch, error: NotFound) -> None:

@@ -29,6 +29,9 @@ _STORAGE_READERS: Final = (
 
 _SUSPENSION_OBSERVER: Final = "observe_flow_run_suspension"
 
+TRACE_LABEL: Final = "__OTEL_TRACEPARENT"
+"""The label of a run in which the engine looks for the span that the run's is below. Without it: a trace of its own."""
+
 
 def http_client(client: PrefectClient | SyncPrefectClient) -> Any:
     """The httpx client inside Prefect's, which has no method for some routes. Without it: none of our calls."""

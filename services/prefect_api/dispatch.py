@@ -18,6 +18,7 @@ from events.errors import NotFound, RejectedEvent, TransientError
 from events.identity import id_of, identity_of
 from events.untrusted_json import refuse_hydration
 from services.prefect_api.client import PrefectApi
+from services.prefect_api.compat import TRACE_LABEL
 from sluice.display import visible
 
 TAG_LIMIT: Final = 300
@@ -92,10 +93,12 @@ def run_request(
     file: Mapping[str, JsonValue] | None,
     has_work_pool: bool,
     max_parameter_bytes: int,
+    trace: str | None = None,
 ) -> dict[str, Any]:
     """The body that creates the run; raises `RejectedEvent` for parameters that must not or cannot reach Prefect.
 
-    Names and tags are made visible and cut to length; parameters are never changed.
+    Names and tags are made visible and cut to length; parameters are never changed. The run's spans will be below that
+    which ``trace`` (a ``traceparent``) names.
     """
     refuse_hydration(action.parameters)
     refuse_hydration(action.job_variables)
@@ -123,6 +126,8 @@ def run_request(
         body["name"] = visible(action.run_name, RUN_NAME_LIMIT)
     if job_variables:
         body["job_variables"] = job_variables
+    if trace is not None:
+        body["labels"] = {TRACE_LABEL: trace}
     if action.work_queue:
         body["work_queue_name"] = action.work_queue
     return body

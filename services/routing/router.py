@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ import structlog
 from events.dead_letter import DeadLetter
 from events.errors import Backpressure, TransientError
 from events.signal import ResumeSignal
-from services.common import metrics
+from services.common import metrics, tracing
 from services.common.backoff import Backoff, heed_cancellation
 from services.common.reasons import told
 from services.routing.decisions import Decision, EventDecider, Judge, PoisonCheck
@@ -159,6 +160,28 @@ class Router:
                 return
 
     async def _handle(self, entries: Sequence[JournalEntry | Broken]) -> None:
+        spans: list[Any] = []
+        try:
+            await self._hand_over(entries, spans)
+        except BaseException as error:
+            tracing.end(spans, error)
+            raise
+        tracing.end(spans)
+
+    async def _decided(self, entry: JournalEntry, spans: list[Any]) -> Decision:
+        """The decision on one entry; with traces on, its span is the parent of what the decision leads to."""
+        if not tracing.is_on():
+            return await self._deciding.decide(entry)
+        event = entry.event
+        named = {"event_id": event.id, "source": event.source, "type": event.type, "position": entry.position}
+        span = tracing.begin("sluice route", tracing.trace_of(event), **named)
+        spans.append(span)
+        decision = await self._deciding.decide(entry)
+        span.set_attribute("sluice.rules", [verdict.rule for verdict in decision.verdicts if verdict.matched])
+        decision.dispatches[:] = [replace(one, trace=tracing.text_of(span)) for one in decision.dispatches]
+        return decision
+
+    async def _hand_over(self, entries: Sequence[JournalEntry | Broken], spans: list[Any]) -> None:
         decisions = []
         set_aside = []
         for entry in entries:
@@ -167,7 +190,7 @@ class Router:
                 set_aside.append(entry.position)
                 log.warning("a journal entry is not an event", position=entry.position, reason=entry.reason)
             else:
-                decisions.append(await self._deciding.decide(entry))
+                decisions.append(await self._decided(entry, spans))
         lines = await self._lines.lines([one.judged for one in decisions], now_ms=now_ms())
         await self._handover.route([one.routed(line) for one, line in zip(decisions, lines, strict=True)])
         await self._journal.acknowledge(set_aside)

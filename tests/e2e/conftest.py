@@ -11,17 +11,26 @@ import pytest
 
 from demo.every_flow import SECRETS
 from demo.installation import Installation
+from tests.support.collector import Collector, collecting
 
 
 @pytest.fixture(scope="package")
-def installation() -> Iterator[Installation]:
+def collector() -> Iterator[Collector]:
+    """What the installation sends its traces to."""
+    with collecting() as found:
+        yield found
+
+
+@pytest.fixture(scope="package")
+def installation(collector: Collector) -> Iterator[Installation]:
     """A running installation with the default configuration, where every user may look, and begun without any umask."""
     with TemporaryDirectory(prefix="sluice-e2e-") as folder:
         Path(folder).chmod(0o755)
         before = os.umask(0)
         try:
             (Path(folder) / "user").mkdir()
-            env = {"HOME": str(Path(folder) / "user"), **SECRETS}
+            traces = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.address, "OTEL_BSP_SCHEDULE_DELAY": "200"}
+            env = {"HOME": str(Path(folder) / "user"), **traces, **SECRETS}
             running = Installation(Path(folder) / ".sluice", env=env)
             running.start()
         finally:

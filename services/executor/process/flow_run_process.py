@@ -34,6 +34,7 @@ from prefect.states import Crashed, Failed
 from prefect.utilities.engine import propose_state_sync
 
 from events.errors import RejectedEvent
+from services.common import tracing
 from services.common.file_version import verify_version
 from services.common.project_imports import leave_checkout
 from services.executor.messages import (
@@ -87,6 +88,7 @@ class Prepared:
         if not any(name in environment for name in _HEARTBEAT):
             settings = temporary_settings(updates={PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
             settings.__enter__()  # until the process ends
+        tracing.preload(environment)
         self.client = SyncClientContext()
         for name in _AT_RUN_TIME:
             with contextlib.suppress(ImportError):
@@ -168,6 +170,7 @@ class FlowRunProcess:
                 "PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS": "false",
             }
         )
+        tracing.set_up(os.environ, role="executor")
         leave_checkout(self._shelf)
         pose_as_engine()
         try:

@@ -20,7 +20,7 @@ from config.sources import HttpSource
 from events.errors import Backpressure, ConfigError, NotFound, RejectedEvent, TransientError
 from events.signal import ResumeSignal
 from events.untrusted_json import Limits
-from services.common import metrics
+from services.common import metrics, tracing
 from services.common.lingering_close import LingeringClose
 from services.common.request_guard import App, Message, Receive, RequestGuard, Send
 from services.common.request_guard import Scope as AsgiScope
@@ -192,6 +192,7 @@ class HttpListener:
     def _open(self, path: str, methods: str, handler: Callable[[Request], Awaitable[Response]]) -> Route:
         async def endpoint(request: Request) -> Response:
             request.scope[_ROUTE] = path
+            tracing.heard(request.headers.get(tracing.TRACEPARENT))
             return await handler(request)
 
         return Route(path, endpoint, methods=methods.split())

@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from events.action import RunDeployment
 from events.event import Event
+from services.common import tracing
 from services.store.connection import AsyncRedis, text, translated
 from services.store.keys import Key, is_position
 from services.store.unreadable import readable
@@ -44,6 +45,8 @@ class Dispatch:
     """``path`` and ``version`` of the file that the event is about."""
     part: bool = False
     """It is a part of a run that was refused as a whole."""
+    trace: str | None = None
+    """What its run becomes a part of, as a ``traceparent``."""
 
     @property
     def queue(self) -> str:
@@ -67,6 +70,8 @@ class Dispatch:
             body["f"] = self.file
         if self.part:
             body["h"] = 1
+        if self.trace is not None:
+            body["w"] = self.trace
         return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -87,6 +92,7 @@ def dispatch_of(action: RunDeployment, events: Sequence[tuple[Event, str]]) -> D
         type=first.type,
         positions=tuple(position for _, position in events),
         file=_file(first) if len(events) == 1 else None,
+        trace=tracing.trace_of(first) if tracing.is_on() else None,
     )
 
 
@@ -167,8 +173,9 @@ def parse_dispatch(payload: bytes) -> Dispatch:
         positions=tuple(is_position(position) for position in body["p"]),
         file=file,
         part="h" in body,
+        trace=body.get("w"),
     )
-    texts = all(isinstance(body[name], str) for name in "st")
+    texts = all(isinstance(body[name], str) for name in "st") and isinstance(found.trace, str | None)
     if not texts or len(found.positions) != len(found.action.identities) or not (file is None or _names_a_file(file)):
         raise ValueError("not a dispatch")
     return found

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 
-from services.common import metrics
+from services.common import metrics, tracing
 from services.common.file_version import Version
 from services.listeners.files.arriving.completeness import (
     NO_NAME,
@@ -180,6 +180,7 @@ class Arrivals:
         moment = datetime.now(UTC)
         announced: list[tuple[_Ready, str]] = []
         files: list[Announcement] = []
+        spans: list[Any] = []
         for one in ready:
             seen = one.seen
             try:
@@ -189,6 +190,14 @@ class Arrivals:
                 continue
             announced.append((one, event["subject"]))
             version = event["fileversion"]
+            if tracing.is_on():
+                named = {
+                    "source": event["source"],
+                    "subject": event["subject"],
+                    "listener": f"files:{self._folder.name}",
+                }
+                spans.append(tracing.begin("sluice receive", None, **named))
+                event[tracing.TRACEPARENT] = tracing.text_of(spans[-1])
             files.append(Announcement(one.path, one.row, version, tail(event), seen.digest, seen.marker))
         if not files:
             return 0, []
@@ -200,6 +209,10 @@ class Arrivals:
             received=moment.isoformat(),
             remember_content=self._folder.source.rerun == "content",
         )
+        for span, answer in zip(spans, answers, strict=bool(spans)):
+            if answer.event_id is not None:
+                span.set_attribute("sluice.event_id", answer.event_id)
+        tracing.end(spans)
         self._checkpoint("journalled")
         left: list[Found] = []
         journalled: list[tuple[str, str]] = []

@@ -21,7 +21,7 @@ import pytest
 from prefect.client.orchestration import PrefectClient, SyncPrefectClient
 
 from config.settings import CHECKOUT
-from services.prefect_api.compat import _STORAGE_READERS, _SUSPENSION_OBSERVER, http_client, send_once
+from services.prefect_api.compat import _STORAGE_READERS, _SUSPENSION_OBSERVER, TRACE_LABEL, http_client, send_once
 
 OWNERS = {"services/prefect_api/compat.py", "services/local/sqlite_turns.py"}
 
@@ -108,3 +108,9 @@ def test_the_request_to_suspend_takes_the_state() -> None:
     from prefect._flow_run_suspension import FlowRunSuspensionRequest
 
     assert "state" in inspect.signature(FlowRunSuspensionRequest.mark_requested).parameters
+
+
+def test_the_engine_looks_for_the_trace_of_a_run_in_this_label() -> None:
+    from prefect.telemetry.run_telemetry import LABELS_TRACEPARENT_KEY
+
+    assert LABELS_TRACEPARENT_KEY == TRACE_LABEL
