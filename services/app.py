@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from config.project import Project, load_project, project_root
 from config.settings import Settings
 from events.errors import Backpressure, TransientError
-from services.common import tracing
+from services.common.telemetry import tracing
 from services.home.home import PRIVATE_UMASK
 from services.listeners.message_intake import MessageIntake, event_intake, signal_intake
 from services.operations.inspector import Inspector

@@ -15,7 +15,7 @@ from config.project import Project
 from config.settings import Settings
 from events.errors import ConfigError
 from events.event import Event
-from services.common import tracing
+from services.common.telemetry import tracing
 from services.store.connection import AsyncRedis, SyncRedis, connect, connect_sync
 from services.store.dead_letters import DeadLetters
 from services.store.events.history import History

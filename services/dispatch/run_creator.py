@@ -15,8 +15,9 @@ from config.settings import DispatcherSettings
 from events.errors import Backpressure, NotFound, RejectedEvent, TransientError
 from events.identity import id_of
 from events.rule import RuleSet
-from services.common import metrics, tracing
+from services.common import metrics
 from services.common.backoff import Backoff, ended, heed_cancellation
+from services.common.telemetry import tracing
 from services.dispatch.announcer import Announcer
 from services.dispatch.batch_planner import DispatchQueue, Item, RunBatch
 from services.dispatch.refusals import Refusals

@@ -14,9 +14,10 @@ import structlog
 from events.dead_letter import DeadLetter
 from events.errors import Backpressure, TransientError
 from events.signal import ResumeSignal
-from services.common import metrics, tracing
+from services.common import metrics
 from services.common.backoff import Backoff, heed_cancellation
 from services.common.reasons import told
+from services.common.telemetry import tracing
 from services.routing.decisions import Decision, EventDecider, Judge, PoisonCheck
 from services.routing.rule_windows import RuleWindows
 from services.store.dead_letters import DeadLetters, letter_id_of

@@ -34,9 +34,9 @@ from prefect.states import Crashed, Failed
 from prefect.utilities.engine import propose_state_sync
 
 from events.errors import RejectedEvent
-from services.common import tracing
 from services.common.file_version import verify_version
 from services.common.project_imports import leave_checkout
+from services.common.telemetry import tracing
 from services.executor.messages import (
     ExecuteRun,
     FlowStarted,

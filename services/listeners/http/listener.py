@@ -20,10 +20,11 @@ from config.sources import HttpSource
 from events.errors import Backpressure, ConfigError, NotFound, RejectedEvent, TransientError
 from events.signal import ResumeSignal
 from events.untrusted_json import Limits
-from services.common import metrics, tracing
+from services.common import metrics
 from services.common.lingering_close import LingeringClose
 from services.common.request_guard import App, Message, Receive, RequestGuard, Send
 from services.common.request_guard import Scope as AsgiScope
+from services.common.telemetry import tracing
 from services.listeners.http.bodies import read_body
 from services.listeners.http.callers import Callers
 from services.listeners.http.document import describe, page_of

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from events.action import RunDeployment
 from events.event import Event
-from services.common import tracing
+from services.common.telemetry import tracing
 from services.store.connection import AsyncRedis, text, translated
 from services.store.keys import Key, is_position
 from services.store.unreadable import readable

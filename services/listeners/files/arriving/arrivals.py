@@ -11,8 +11,9 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
-from services.common import metrics, tracing
+from services.common import metrics
 from services.common.file_version import Version
+from services.common.telemetry import tracing
 from services.listeners.files.arriving.completeness import (
     NO_NAME,
     UNREADABLE,
