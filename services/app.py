@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final
 from config.project import Project, load_project, project_root
 from config.settings import Settings
 from events.errors import Backpressure, TransientError
-from services.common.telemetry import tracing
 from services.home.home import PRIVATE_UMASK
 from services.listeners.message_intake import MessageIntake, event_intake, signal_intake
 from services.operations.inspector import Inspector
@@ -53,7 +52,6 @@ def run_role(role: str, settings: Settings) -> None:
     project = load_project(settings.config, home=settings.home)
     os.umask(int(settings.executor.umask, 8) if role == "executor" else PRIVATE_UMASK)
     process_template = _process_template() if role == "executor" and settings.executor.mode == "fork" else None
-    tracing.set_up(os.environ, role=role)
     try:
         run_loop(_run(role, settings, project, process_template))
     finally:

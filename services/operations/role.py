@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import Coroutine, Mapping
 from typing import Any, Final, Protocol
@@ -13,6 +14,7 @@ import uvloop
 
 from events.errors import Backpressure, TransientError
 from services.common.garbage_collection import search_seldom
+from services.common.telemetry import tracing
 from services.operations.reporter import Reporter
 from services.store.connection import AsyncRedis
 
@@ -44,6 +46,7 @@ async def run_parts(role: str, parts: Mapping[str, Part], *, redis: AsyncRedis) 
 
     A part's failure is raised: the process ends with it, and the role's supervisor starts another.
     """
+    tracing.set_up(os.environ, role=role)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
