@@ -9,7 +9,7 @@ import secrets
 import socket
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import quantiles
@@ -37,6 +37,9 @@ from services.store.runs.registered_files import RegisteredFiles
 DEPTH_SECONDS: Final = 2.0
 HEARTBEAT_SECONDS: Final = 60.0
 MINUTE: Final = 60.0
+END_SECONDS: Final = 8.0
+"""What an executor takes to end beside the time that it gives its runs, with a reserve: handing back the others, ending
+fork servers, and Redis."""
 ASK_SECONDS: Final = 5.0
 """How often the server is asked for the options that every run needs."""
 
@@ -113,17 +116,28 @@ class Executor:
         self._latencies: deque[float] = deque(maxlen=500)
 
     async def run(self) -> None:
-        """Execute runs until cancelled; active runs then have ``stop_seconds`` before they are handed back."""
+        """Execute runs until cancelled; active runs then have the setting's ``stop_seconds`` to finish.
+
+        Until the last of them has ended, the executor gives its sign of life, without which others would take them
+        over, and hears of states that others set, such as Cancelling.
+        """
         try:
             async with asyncio.TaskGroup() as group:
-                for part in (self._intake, self._pool):
-                    group.create_task(part.run())
-                for work in (self._reconciler.run, self._measure, self._beat, self._ask):
-                    group.create_task(work())
+                works = (self._intake.run, self._reconciler.run, self._measure, self._beat, self._ask)
+                beside = [group.create_task(work()) for work in works]
+                try:
+                    await self._pool.run()
+                finally:
+                    await self._pool.end(finish_seconds=self._settings.stop_seconds)
+                    await _end(beside)
         finally:
-            await self._pool.end(finish_seconds=self._settings.stop_seconds)
             await self._reconciler.leave()
             self._enqueuer.close()
+
+    @property
+    def stop_seconds(self) -> float:
+        """How long `run` may take to end: the runs' time, and then what handing back those that are left takes."""
+        return self._settings.stop_seconds + END_SECONDS
 
     def status(self) -> Mapping[str, Any]:
         """Slots, active runs, queued jobs, and the times in which runs start."""
@@ -232,6 +246,14 @@ def _without_process(run_ids: Sequence[str]) -> str | None:
         return None
     said = f"{len(run_ids)} runs are Pending, Running or Paused in Prefect, and no process executes them"
     return f"{said}, such as {run_ids[0]}"
+
+
+async def _end(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel the tasks; twice, because Python 3.11's asyncio.wait_for can swallow the first one."""
+    for _ in range(2):
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=1)
 
 
 def _latency(samples: Sequence[float]) -> dict[str, float] | None:

@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from config.project import Project, load_project, project_root
-from config.settings import CHECKOUT, RedisSettings, Settings
+from config.settings import CHECKOUT, ExecutorSettings, RedisSettings, Settings
 from events.errors import SluiceError, TransientError
 from services.common.process_tree import Strays, adopt_orphans, reap_orphans
 from services.deployments.flow_code import flows_mention
@@ -42,7 +42,7 @@ from services.store.connection import connect
 log = structlog.get_logger()
 
 # Sources stop first and carriers last, so that nothing is taken in that cannot be passed on. The stages of a stop
-# together stay under ten seconds, the promise for Ctrl-C.
+# together stay under ten seconds, the promise for Ctrl-C, unless `executor.stop_seconds` asks for more.
 STOP_ORDER: Final[Sequence[tuple[tuple[str, ...], float]]] = (
     (("api", "listeners"), 2.0),
     (("router", "resumer", "executor"), 4.0),
@@ -199,7 +199,7 @@ class Supervisor:
         deploying[0].finish(say=self._say)
         for names, seconds in reversed(STOP_ORDER):
             stage = [_Child(name, lambda name=name: self._role(name, env)) for name in names]  # type: ignore[misc]
-            stack.callback(_stop_together, stage, seconds)
+            stack.callback(_stop_together, stage, seconds + (_more_for_runs(settings) if "executor" in names else 0.0))
             for child in stage:
                 child.start()
             self._children += stage
@@ -315,6 +315,11 @@ class Supervisor:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _more_for_runs(settings: Settings) -> float:
+    """How much longer than by default the executor may take, because its runs may."""
+    return max(0.0, settings.executor.stop_seconds - ExecutorSettings.model_fields["stop_seconds"].get_default())
 
 
 def _leave(terminals: Sequence[int]) -> None:

@@ -20,15 +20,21 @@ from services.store.connection import AsyncRedis
 
 log = structlog.get_logger()
 
-STOP_SECONDS: Final = 8.0
-"""How long the parts together may take to finish, or cleanly abandon, their work."""
+STOP_SECONDS: Final = 4.0
+"""How long a part may take to finish, or cleanly abandon, its work, unless it says how long it needs."""
+AGAIN_SECONDS: Final = 4.0
+"""How long a part that has not ended in its time has after it is told once more."""
 
 
 class Part(Protocol):
     """A task that runs until it is cancelled, and has a status."""
 
     async def run(self) -> None:
-        """Run until cancelled; on cancellation finish, or cleanly abandon, work under way."""
+        """Run until cancelled; on cancellation finish, or cleanly abandon, work under way.
+
+        A part that may take longer for it than `STOP_SECONDS` says so in an attribute ``stop_seconds``. It is not
+        disturbed in that time.
+        """
 
     def status(self) -> Mapping[str, Any]:
         """JSON; ``ready`` (default true) must hold for the role to be ready, ``degraded`` is a sentence."""
@@ -52,28 +58,37 @@ async def run_parts(role: str, parts: Mapping[str, Part], *, redis: AsyncRedis) 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     reporter = Reporter(role=role, redis=redis, parts={name: part.status for name, part in parts.items()})
-    tasks = {asyncio.create_task(part.run(), name=name) for name, part in parts.items()}
+    tasks = {
+        asyncio.create_task(part.run(), name=name): float(getattr(part, "stop_seconds", STOP_SECONDS))
+        for name, part in parts.items()
+    }
     reporting = asyncio.create_task(reporter.run(), name="report")
     waiting = asyncio.create_task(stopped.wait(), name="signals")
     log.info("role started", parts=sorted(parts))
     ended, _ = await asyncio.wait({*tasks, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    for task in (*tasks, waiting):
-        task.cancel()
-    _, late = await asyncio.wait({*tasks, waiting}, timeout=STOP_SECONDS / 2)
-    for task in late:
-        # Python 3.11's asyncio.wait_for, which redis-py writes through, can swallow one cancellation.
-        task.cancel()
-    if late:
-        _, late = await asyncio.wait(late, timeout=STOP_SECONDS / 2)
+    waiting.cancel()
+    stops = (_stop(task, within_seconds=seconds) for task, seconds in tasks.items())
+    late = [task for task, ended_in_time in zip(tasks, await asyncio.gather(*stops), strict=True) if not ended_in_time]
     reporting.cancel()
     await asyncio.wait({reporting}, timeout=1)
     if stopped.is_set():
         with contextlib.suppress(TransientError, Backpressure, TimeoutError):
             await reporter.say_goodbye()
     for task in late:
-        log.warning("a part did not end in time", part=task.get_name(), seconds=STOP_SECONDS)
+        log.warning("a part did not end in time", part=task.get_name(), seconds=tasks[task] + AGAIN_SECONDS)
     for task in ended - {waiting}:
         error = None if task.cancelled() else task.exception()
         log.error("a part ended", part=task.get_name(), exc_info=error)
         raise RuntimeError(f"the part {task.get_name()} of {role} ended: {error}") from error
     log.info("role stopped")
+
+
+async def _stop(task: asyncio.Task[None], *, within_seconds: float) -> bool:
+    """Cancel ``task``, once more when its time is over; false when it has not ended even then."""
+    for seconds in (within_seconds, AGAIN_SECONDS):
+        # Python 3.11's asyncio.wait_for, which redis-py writes through, can swallow one cancellation.
+        task.cancel()
+        ended, _ = await asyncio.wait({task}, timeout=seconds)
+        if ended:
+            return True
+    return False

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,13 @@ class Bench:
     name: str = field(default_factory=lambda: f"test-{uuid4().hex[:8]}")
     executors: list[tuple[Executor, asyncio.Task[None]]] = field(default_factory=list)
 
-    async def start(self, *, folders: Sequence[str] = (), **settings: Any) -> Executor:
+    async def start(
+        self,
+        *,
+        folders: Sequence[str] = (),
+        run: Callable[[Executor], Coroutine[Any, Any, None]] = Executor.run,
+        **settings: Any,
+    ) -> Executor:
         """An executor that takes only the deployments pinned to this bench; ``folders`` are the project's watches."""
         options = {
             "name": self.name,
@@ -97,7 +103,7 @@ class Bench:
             folders=folders,
             process_template=self.process_template,
         )
-        task = asyncio.create_task(executor.run())
+        task = asyncio.create_task(run(executor))
         self.executors.append((executor, task))
 
         async def ready() -> bool:

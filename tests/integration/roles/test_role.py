@@ -87,10 +87,24 @@ class Stubborn(Steady):
                 await self.released.wait()
 
 
+class Swallowing(Steady):
+    """Ends at the second cancellation."""
+
+    told = 0
+
+    async def run(self) -> None:
+        while self.told < 2:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.told += 1
+
+
 async def test_a_part_that_does_not_end_does_not_keep_the_role_from_ending(
     redis: AsyncRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(role, "STOP_SECONDS", 0.4)
+    monkeypatch.setattr(role, "STOP_SECONDS", 0.2)
+    monkeypatch.setattr(role, "AGAIN_SECONDS", 0.2)
     steady, stubborn = Steady(), Stubborn()
     running = asyncio.create_task(run_parts("drill", {"steady": steady, "stubborn": stubborn}, redis=redis))
     await eventually(lambda: read_reports(redis))
@@ -100,6 +114,36 @@ async def test_a_part_that_does_not_end_does_not_keep_the_role_from_ending(
     assert done
     assert steady.finished
     assert await read_reports(redis) == []
+
+
+async def test_a_part_has_the_time_to_end_that_it_says_it_needs(
+    redis: AsyncRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second cancellation would interrupt what it finishes: an executor that hands runs back, say."""
+
+    class Thorough(Stubborn):
+        stop_seconds = 600.0
+        told = 0
+
+        async def run(self) -> None:
+            while not self.released.is_set():
+                try:
+                    await self.released.wait()
+                except asyncio.CancelledError:
+                    self.told += 1
+
+    monkeypatch.setattr(role, "STOP_SECONDS", 0.1)
+    monkeypatch.setattr(role, "AGAIN_SECONDS", 0.1)
+    hasty, thorough = Swallowing(), Thorough()
+    running = asyncio.create_task(run_parts("drill", {"hasty": hasty, "thorough": thorough}, redis=redis))
+    await eventually(lambda: read_reports(redis))
+    os.kill(os.getpid(), signal.SIGTERM)
+    await eventually(lambda: asyncio.sleep(0, hasty.told == 2))
+    assert not running.done()
+    assert (await read_reports(redis))[0]["role"] == "drill"  # it is not gone while a part of it works
+    thorough.released.set()
+    await asyncio.wait_for(running, PATIENCE_SECONDS)
+    assert thorough.told == 1
 
 
 async def test_a_part_that_fails_ends_the_role_and_the_other_parts(redis: AsyncRedis) -> None:
