@@ -276,6 +276,9 @@ class Settings(BaseSettings):
     expected_roles: Annotated[tuple[RoleName, ...], Field(min_length=1)] = ROLES
     """Without these roles the installation is not ready. Any other counts while it runs, until it says good-bye."""
 
+    ready_file: Path | None = None
+    """Where a role writes with each report whether it is ready: the health check of a container reads it."""
+
     ports: Ports = Ports()
     limits: LimitSettings = LimitSettings()
     redis: RedisSettings = RedisSettings()

@@ -319,7 +319,7 @@ class Supervisor:
 
 def _more_for_runs(settings: Settings) -> float:
     """How much longer than by default the executor may take, because its runs may."""
-    return max(0.0, settings.executor.stop_seconds - ExecutorSettings.model_fields["stop_seconds"].get_default())
+    return max(0.0, settings.executor.stop_seconds - ExecutorSettings().stop_seconds)
 
 
 def _leave(terminals: Sequence[int]) -> None:

@@ -9,12 +9,14 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
 from events.errors import Backpressure, TransientError
 from services.common.metrics import Gains
+from services.home import ready_file
 from services.operations.health import REMEMBERED_SECONDS, REPORTS
 from services.operations.metric_totals import MetricTotals
 from services.store.connection import AsyncRedis, translated
@@ -36,8 +38,12 @@ class Reporter:
     ``degraded`` (a sentence) the role is ready but says what is wrong.
     """
 
-    def __init__(self, *, role: str, redis: AsyncRedis, parts: Mapping[str, Status]) -> None:
+    def __init__(
+        self, *, role: str, redis: AsyncRedis, parts: Mapping[str, Status], ready_file: Path | None = None
+    ) -> None:
+        """``ready_file``: where it says on this machine, too, whether the role is ready."""
         self._redis = redis
+        self._ready_file = ready_file
         self._parts = parts
         self._totals = MetricTotals(redis)
         self._gains = Gains()
@@ -70,14 +76,24 @@ class Reporter:
         began = time.monotonic()
         while True:
             report = self.report()
+            problem = _problem(report)
             try:
                 with translated():
                     await self._redis.set(self.key, json.dumps(report), ex=REMEMBERED_SECONDS)
                 await self._count()
             except (TransientError, Backpressure) as error:
+                problem = str(error)
                 log.debug("status not reported", error=str(error))
+            self._write(problem)
             starting = not report["ready"] and time.monotonic() - began < STARTING_LIMIT_SECONDS
             await asyncio.sleep(STARTING_SECONDS if starting else INTERVAL_SECONDS)
+
+    def _write(self, problem: str | None) -> None:
+        try:
+            if self._ready_file is not None:
+                ready_file.write(self._ready_file, problem)
+        except OSError as error:
+            log.warning("the ready file cannot be written", file=str(self._ready_file), error=str(error))
 
     async def say_goodbye(self) -> None:
         """Delete the report: the instance was stopped, and does not count as silent."""
@@ -89,6 +105,11 @@ class Reporter:
         gains = self._gains.now()
         await self._totals.add(gains)
         self._gains.added(gains)
+
+
+def _problem(report: Mapping[str, Any]) -> str | None:
+    unready = [name for name, part in report["parts"].items() if not part.get("ready", True)]
+    return f"not ready: {', '.join(unready)}" if unready else None
 
 
 def _told(status: Status) -> dict[str, Any]:

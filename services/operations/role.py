@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Coroutine, Mapping
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 import structlog
@@ -47,17 +48,19 @@ def run_loop(work: Coroutine[Any, Any, None]) -> None:
         runner.run(work)
 
 
-async def run_parts(role: str, parts: Mapping[str, Part], *, redis: AsyncRedis) -> None:
+async def run_parts(role: str, parts: Mapping[str, Part], *, redis: AsyncRedis, ready_file: Path | None = None) -> None:
     """Run ``parts`` until SIGTERM or SIGINT, or until one of them fails; then end the others.
 
-    A part's failure is raised: the process ends with it, and the role's supervisor starts another.
+    ``ready_file`` says on this machine whether the role is ready. A part's failure is raised: the process ends with it,
+    and the role's supervisor starts another.
     """
     tracing.set_up(os.environ, role=role)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    reporter = Reporter(role=role, redis=redis, parts={name: part.status for name, part in parts.items()})
+    statuses = {name: part.status for name, part in parts.items()}
+    reporter = Reporter(role=role, redis=redis, parts=statuses, ready_file=ready_file)
     tasks = {
         asyncio.create_task(part.run(), name=name): float(getattr(part, "stop_seconds", STOP_SECONDS))
         for name, part in parts.items()
@@ -74,8 +77,8 @@ async def run_parts(role: str, parts: Mapping[str, Part], *, redis: AsyncRedis) 
     if stopped.is_set():
         with contextlib.suppress(TransientError, Backpressure, TimeoutError):
             await reporter.say_goodbye()
-    for task in late:
-        log.warning("a part did not end in time", part=task.get_name(), seconds=tasks[task] + AGAIN_SECONDS)
+    for one in late:
+        log.warning("a part did not end in time", part=one.get_name(), seconds=tasks[one] + AGAIN_SECONDS)
     for task in ended - {waiting}:
         error = None if task.cancelled() else task.exception()
         log.error("a part ended", part=task.get_name(), exc_info=error)

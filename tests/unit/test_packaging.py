@@ -145,7 +145,19 @@ def test_every_service_is_hardened_watched_and_restarted(name: str) -> None:
     assert not service.get("privileged")
     assert service["restart"] in {"unless-stopped", "on-failure:5"}
     assert service["healthcheck"].get("test") or name == "deploy"
-    assert "build" in service or name not in OURS
+
+
+def test_one_service_builds_the_image_and_all_of_ours_start_after_it() -> None:
+    """Each service with a `build` of its own would have it built once more, and be made anew by every `up --build`."""
+    assert [name for name, service in SERVICES.items() if "build" in service] == ["deploy"]
+    assert {service["image"] for service in OURS.values()} == {SERVICES["deploy"]["image"]}
+
+
+def test_the_init_process_of_a_container_may_pass_signals_on() -> None:
+    """One that is root's, without CAP_KILL, cannot signal a server that has become another user."""
+    for name, service in SERVICES.items():
+        becomes_another = "SETUID" in service.get("cap_add", [])
+        assert service["init"] is not becomes_another, name
 
 
 def test_only_the_loopback_of_the_host_is_listened_on_unless_someone_says_otherwise() -> None:

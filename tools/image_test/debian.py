@@ -1,4 +1,4 @@
-"""What is made of Debian's packages alone: the engine's root, and the three images that compose.yaml and Dockerfile name.
+"""What is made of Debian's packages alone: the engine's root, and the images that compose.yaml and Dockerfile name.
 
 Everything lies in the work folder and is made once; deleting a file there makes it anew.
 """
@@ -53,12 +53,16 @@ class Image:
 
 
 IMAGES: Final = (
-    Image("python:3.11-slim", "python.tar", ("ENV PATH=/usr/local/bin:/usr/bin:/bin", 'CMD ["python3"]')),
+    Image(
+        "python:3.11-slim",
+        "python.tar",
+        ("ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 'CMD ["python3"]'),
+    ),
     Image(
         "postgres:17-alpine",
         "postgres.tar",
         (
-            "ENV PATH=/usr/lib/postgresql/17/bin:/usr/local/bin:/usr/bin:/bin",
+            "ENV PATH=/usr/lib/postgresql/17/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             'ENTRYPOINT ["/usr/local/bin/entrypoint"]',
             'CMD ["postgres"]',
             "STOPSIGNAL SIGINT",
@@ -67,7 +71,11 @@ IMAGES: Final = (
     Image(
         "valkey/valkey:9-alpine",
         "valkey.tar",
-        ("ENV PATH=/usr/local/bin:/usr/bin:/bin", 'CMD ["valkey-server"]', "WORKDIR /data"),
+        (
+            "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            'CMD ["valkey-server"]',
+            "WORKDIR /data",
+        ),
     ),
 )
 
@@ -92,10 +100,15 @@ class Debian:
 
     def _python(self, target: Path) -> None:
         links = 'for name in python python3 python3.11; do ln -sf /usr/bin/python3.11 "$1/usr/local/bin/$name"; done'
-        hooks = [links, f'mkdir -p "$1/etc/ssl/certs" && cp {CERTIFICATES} "$1{CERTIFICATES}"']
+        # Brought by the bootstrap and not in the image that this one stands for.
+        spare = "usrmerge perl 'libperl5*' 'perl-modules-*' 'lib*-perl'"
+        hooks = [f'chroot "$1" apt-get -qq purge {spare} >/dev/null', links]
+        hooks.append(f'mkdir -p "$1/etc/ssl/certs" && cp {CERTIFICATES} "$1{CERTIFICATES}"')
         if PIP.exists():  # how this machine reaches the package index
             hooks.append(f'cp {PIP} "$1{PIP}"')
-        self._bootstrap("bookworm", "python3.11,python3.11-venv,python3-pip-whl,ca-certificates", target, *hooks)
+        self._bootstrap(
+            "bookworm", "python3.11,python3.11-venv,python3-pip-whl,ca-certificates,usr-is-merged", target, *hooks
+        )
 
     def _postgres(self, target: Path) -> None:
         entrypoint = self._file("entrypoint", POSTGRES_ENTRYPOINT)

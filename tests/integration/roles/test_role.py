@@ -7,11 +7,13 @@ import contextlib
 import os
 import signal
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from services.common import metrics
+from services.home.ready_file import problem_in
 from services.operations import role
 from services.operations.health import read_reports
 from services.operations.metric_totals import MetricTotals
@@ -61,14 +63,18 @@ async def _total(redis: AsyncRedis, name: str) -> tuple[float, ...]:
     return tuple(value for series, value in await MetricTotals(redis).read() if series.name == name)
 
 
-async def test_a_part_whose_state_cannot_be_told_is_not_ready(redis: AsyncRedis) -> None:
+async def test_a_part_whose_state_cannot_be_told_is_not_ready(redis: AsyncRedis, tmp_path: Path) -> None:
     class Untold(Steady):
         def status(self) -> Mapping[str, Any]:
             raise KeyError("state")
 
-    running = asyncio.create_task(run_parts("drill", {"steady": Steady(), "untold": Untold()}, redis=redis))
+    file = tmp_path / "ready"
+    parts = {"steady": Steady(), "untold": Untold()}
+    running = asyncio.create_task(run_parts("drill", parts, redis=redis, ready_file=file))
     (report,) = await eventually(lambda: read_reports(redis))
     assert not report["ready"]
+    assert await eventually(lambda: asyncio.sleep(0, problem_in(file))) == "not ready: untold"
+    assert problem_in(file, alive=True) is None
     assert "untold: its state cannot be told: KeyError 'state'" in report["degraded"]
     os.kill(os.getpid(), signal.SIGTERM)
     await asyncio.wait_for(running, PATIENCE_SECONDS)

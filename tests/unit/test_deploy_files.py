@@ -1,0 +1,179 @@
+"""deploy/: the manifests for Kubernetes and the units for systemd, held against what they are for."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from prefect.settings import Settings as PrefectSettings
+from prefect.settings.legacy import _get_settings_fields
+
+from config.settings import CHECKOUT, load_settings
+from services.cli.installation import Role
+from services.executor.executor import END_SECONDS
+from services.operations.role import AGAIN_SECONDS
+from tests.unit.test_packaging import check_sluice
+
+KUBERNETES = CHECKOUT / "deploy" / "kubernetes"
+SYSTEMD = CHECKOUT / "deploy" / "systemd"
+FILES = sorted(KUBERNETES.rglob("*.yaml"))
+MANIFESTS = [path for path in FILES if path.name != "kustomization.yaml"]
+KNOWN_TO_PREFECT = set(_get_settings_fields(PrefectSettings))
+
+
+def documents(path: Path) -> list[dict[str, Any]]:
+    return [one for one in yaml.safe_load_all(path.read_text(encoding="utf-8")) if one]
+
+
+def container(workload: Mapping[str, Any]) -> Mapping[str, Any]:
+    (only,) = workload["spec"]["template"]["spec"]["containers"]
+    return only
+
+
+RESOURCES = [one for path in MANIFESTS for one in documents(path)]
+WORKLOADS = {one["metadata"]["name"]: one for one in RESOURCES if one["kind"] in {"Deployment", "StatefulSet", "Job"}}
+OURS = {name: one for name, one in WORKLOADS.items() if container(one)["image"] == "sluice"}
+SETTINGS = {one["metadata"]["name"]: one["data"] for one in RESOURCES if one["kind"] == "ConfigMap"}
+SECRETS = set(re.findall(r"^([A-Z_]+)=", (KUBERNETES / "complete/secrets.env.example").read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: str(path.relative_to(KUBERNETES)))
+def test_every_manifest_is_what_the_kubernetes_api_takes(path: Path) -> None:
+    for document in documents(path):
+        if document["apiVersion"].startswith("keda.sh/"):  # a resource of KEDA's own: no schema of it is at hand
+            assert document["spec"]["scaleTargetRef"]["name"] in WORKLOADS
+        else:
+            kubernetes_validate.validate(document, "1.33", strict=True)
+
+
+def test_a_manifest_that_the_api_does_not_take_is_noticed() -> None:
+    (first, *_) = documents(KUBERNETES / "base/router.yaml")
+    first["spec"]["replica"] = 1
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(first, "1.33", strict=True)
+
+
+def test_the_kustomizations_name_every_file_and_no_other() -> None:
+    for path in (path for path in FILES if path.name == "kustomization.yaml"):
+        (found,) = documents(path)
+        named = {name for name in found["resources"] if name.endswith(".yaml")}
+        assert named == {one.name for one in path.parent.glob("*.yaml")} - {"kustomization.yaml"}
+        assert all((path.parent / name).exists() for name in found["resources"])
+
+
+def test_every_role_has_a_deployment_and_may_be_disrupted_one_at_a_time() -> None:
+    budgets = {one["metadata"]["name"] for one in RESOURCES if one["kind"] == "PodDisruptionBudget"}
+    for role in map(str, Role):
+        assert container(WORKLOADS[role])["args"] == ["run", role]
+    assert budgets == {*map(str, Role), "prefect"}
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if name != "prefect"])
+def test_the_settings_and_the_command_line_take_what_a_pod_is_given(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in [variable for variable in os.environ if variable.startswith("SLUICE_")]:
+        monkeypatch.delenv(variable)
+    found = container(OURS[name])
+    for variable, value in SETTINGS["sluice"].items():
+        monkeypatch.setenv(variable, value)
+    for one in found.get("env", []):
+        monkeypatch.setenv(one["name"], one.get("value", "given"))
+    assert load_settings().redis.password == "given"
+    check_sluice(found["args"])
+
+
+@pytest.mark.parametrize("name", list(WORKLOADS))
+def test_every_pod_has_least_rights_limits_and_passwords_from_the_secret(name: str) -> None:
+    found, pod = container(WORKLOADS[name]), WORKLOADS[name]["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert found["securityContext"]["readOnlyRootFilesystem"] is True
+    assert found["securityContext"]["allowPrivilegeEscalation"] is False
+    assert found["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert found["resources"]["limits"]["memory"]
+    assert found["resources"]["requests"]["memory"]
+    mounted = {one["name"] for one in found["volumeMounts"]}
+    claims = {one["metadata"]["name"] for one in WORKLOADS[name]["spec"].get("volumeClaimTemplates", [])}
+    assert mounted <= {one["name"] for one in pod["volumes"]} | claims
+    for one in found.get("env", []):
+        if re.search(r"PASSWORD|TOKEN|AUTH|DATABASE_URL", one["name"]):
+            assert one["valueFrom"]["secretKeyRef"]["key"] in SECRETS
+
+
+def test_prefect_knows_every_variable_that_it_is_given() -> None:
+    given = set(SETTINGS["prefect"]) | {one["name"] for one in container(OURS["prefect"])["env"]}
+    lines = (SYSTEMD / "prefect.env.example").read_text(encoding="utf-8")
+    given |= set(re.findall(r"^(PREFECT_SERVER_[A-Z_]+)=", lines, re.MULTILINE))
+    assert not given - KNOWN_TO_PREFECT
+
+
+def test_an_executor_has_the_time_to_end_that_it_needs() -> None:
+    """In the pod, in the container and in the unit: beside the runs' time what handing them back takes."""
+    environment = {one["name"]: one.get("value") for one in container(WORKLOADS["executor"])["env"]}
+    needed = float(environment["SLUICE_EXECUTOR__STOP_SECONDS"]) + END_SECONDS + AGAIN_SECONDS
+    assert WORKLOADS["executor"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= needed
+    composed = yaml.safe_load((CHECKOUT / "compose.yaml").read_text(encoding="utf-8"))["services"]["executor"]
+    needed = float(composed["environment"]["SLUICE_EXECUTOR__STOP_SECONDS"]) + END_SECONDS + AGAIN_SECONDS
+    assert float(composed["stop_grace_period"].removesuffix("s")) >= needed
+    unit = (SYSTEMD / "sluice@.service").read_text(encoding="utf-8")
+    (stop,) = re.findall(r"^TimeoutStopSec=(\d+)s$", unit, re.MULTILINE)
+    (runs,) = re.findall(
+        r"^SLUICE_EXECUTOR__STOP_SECONDS=(\d+)$", (SYSTEMD / "sluice.env.example").read_text(), re.MULTILINE
+    )
+    assert float(stop) >= float(runs) + END_SECONDS + AGAIN_SECONDS
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="there is no kubectl here")
+def test_kustomize_builds_the_whole_with_each_component(tmp_path: Path) -> None:
+    folder = tmp_path / "kubernetes"
+    shutil.copytree(KUBERNETES, folder)
+    shutil.copy(folder / "complete/secrets.env.example", folder / "complete/secrets.env")
+    kustomization = folder / "complete/kustomization.yaml"
+    text = kustomization.read_text(encoding="utf-8")
+    kustomization.write_text(re.sub(r"^# (components:|  - \.\./components)", r"\1", text, flags=re.MULTILINE))
+    command = ["kubectl", "kustomize", str(folder / "complete")]
+    built = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert not built.returncode, built.stderr
+    found = list(yaml.safe_load_all(built.stdout))
+    kinds = {one["kind"] for one in found}
+    assert {"HorizontalPodAutoscaler", "ScaledObject", "RoleBinding", "Secret", "NetworkPolicy"} <= kinds
+    assert {one["metadata"]["namespace"] for one in found} == {"sluice"}
+    (executor,) = [one for one in found if one["kind"] == "Deployment" and one["metadata"]["name"] == "executor"]
+    assert "replicas" not in executor["spec"]  # a scaler's
+    assert container(executor)["image"] == "sluice:0.1.0"
+
+
+def units(folder: Path) -> Iterator[Path]:
+    """The units as they would be for this checkout."""
+    for path in sorted(SYSTEMD.glob("*.*")):
+        if path.suffix in {".service", ".target"}:
+            target = folder / path.name
+            target.write_text(path.read_text(encoding="utf-8").replace("/opt/sluice", str(CHECKOUT)), encoding="utf-8")
+            yield target.with_name(path.name.replace("@.", "@router."))
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd here")
+def test_systemd_takes_the_units(tmp_path: Path) -> None:
+    command = ["systemd-analyze", "verify", *map(str, units(tmp_path))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_units_start_what_there_is_with_settings_that_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in SYSTEMD.glob("*.service"):
+        for arguments in re.findall(r"^ExecStart=/opt/sluice/.venv/bin/sluice (.*)$", path.read_text(), re.MULTILINE):
+            check_sluice(arguments.replace("%i", "router").split())
+    for variable in [variable for variable in os.environ if variable.startswith("SLUICE_")]:
+        monkeypatch.delenv(variable)
+    for line in (SYSTEMD / "sluice.env.example").read_text(encoding="utf-8").splitlines():
+        name, _, value = line.partition("=")
+        if name.startswith(("SLUICE_", "PREFECT_")) and name != "SLUICE_CONFIG":
+            monkeypatch.setenv(name, value or "given")
+    assert load_settings().executor.stop_seconds == 45
