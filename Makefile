@@ -18,7 +18,7 @@ OF_PREFECT := tests/unit/services/prefect_api tests/integration/test_servers.py 
 	tests/integration/signals tests/integration/waits tests/integration/executor tests/integration/delivery/test_path.py \
 	tests/integration/deployments tests/integration/flows/test_order_approval.py
 
-.PHONY: up demo test test-prefect browser coverage check lint types bench soak audit lock clean
+.PHONY: up demo test test-prefect browser coverage check lint types bench soak audit image-test image-wheels lock clean
 .DEFAULT_GOAL := up
 
 up: $(ENV)
@@ -99,6 +99,16 @@ audit: $(ENV) .venv-audit/.ready
 	@$(BIN)/python -m venv .venv-audit
 	@.venv-audit/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps -r requirements/audit.txt
 	@touch $@
+
+# On demand: root on Debian, 5 GB, and ten minutes the first time. ARGS="--work FOLDER" puts it elsewhere than build/.
+image-test: $(DEV)
+	$(BIN)/python -m tools.image_test $(ARGS)
+
+# Whether every locked package has a wheel for Linux on ARM: an image can be built there. pip only asks, and installs nothing.
+image-wheels: $(ENV)
+	$(INSTALL) --dry-run --ignore-installed --only-binary=:all: --platform manylinux_2_28_aarch64 \
+		--platform manylinux_2_17_aarch64 --platform manylinux2014_aarch64 --implementation cp --python-version 3.11 \
+		--target build/wheels -r requirements/service.txt && echo "every locked package has a wheel for Linux on ARM"
 
 clean:
 	rm -rf .venv .venv-audit .venv-bench .venv-prefect-* build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

@@ -30,6 +30,8 @@ LEFT_OUT: Final = {
     "**/tests": "tests",
     "phonenumbers/geodata": "where a number is; Sluice asks whether it is one",
     "phonenumbers/carrierdata": "whose a number was",
+    "apprise/assets": "pictures of notifications",
+    "apprise/i18n": "translations of its command",
 }
 """Paths in site-packages, and what they are."""
 
@@ -49,8 +51,8 @@ WITH_DEBUGGING: Final = (
 auditwheel has patched, `strip` may break."""
 
 SELDOM: Final = (
-    "/(_migrations/versions/sqlite|apprise|cffi|cyclopts|dateparser|dialects/(mssql|oracle)|duckdb|"
-    "fsspec/implementations|"
+    "/(_griffe|_migrations/versions/sqlite|apprise|cffi|cyclopts|dateparser|dialects/(mssql|oracle)|duckdb|"
+    "fsspec/implementations|griffe|key_value/aio/stores|"
     "markdown|oauthlib|phonenumbers/(short)?data|prefect/cli|pycparser|pydantic/v1|pydantic_extra_types|"
     "pygments/(lexers|styles)|pytz|regex|rich_rst|ruamel|testing|valkey|xlrd)/"
 )

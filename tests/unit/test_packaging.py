@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,11 +64,14 @@ def sluice_commands() -> Iterator[tuple[str, list[str]]]:
             yield "image", words[1:]
 
 
-def test_compose_yaml_follows_the_compose_specification() -> None:
+@pytest.mark.parametrize("name", ["compose.yaml", "deploy/compose.valkey.yaml"])
+def test_a_compose_file_follows_the_compose_specification(name: str) -> None:
     vendor = Path(check_jsonschema.builtin_schemas.__file__).parent / "vendor"
     schema = json.loads((vendor / "compose-spec.json").read_text(encoding="utf-8"))
     validator = jsonschema.validators.validator_for(schema)(schema)
-    assert [error.message for error in validator.iter_errors(COMPOSE)] == []
+    found = yaml.safe_load((CHECKOUT / name).read_text(encoding="utf-8"))
+    assert [error.message for error in validator.iter_errors(found)] == []
+    assert set(found["services"]) <= set(SERVICES)
 
 
 def test_every_role_is_a_service_and_so_are_the_deployments() -> None:
@@ -201,3 +206,15 @@ def test_the_image_gets_every_package_of_the_application_and_nothing_else() -> N
     }
     assert {path.split("/")[0] for path in copied} == allowed
     assert all((CHECKOUT / path).exists() for path in copied)
+
+
+def test_what_the_image_leaves_out_is_there_to_be_left_out() -> None:
+    """A name that fits nothing would be one that a new version of a package has given up."""
+    spec = importlib.util.spec_from_file_location("slim", CHECKOUT / "requirements" / "slim.py")
+    assert spec is not None
+    assert spec.loader is not None
+    slim = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(slim)
+    packages = Path(sysconfig.get_path("purelib"))
+    patterns = [*slim.LEFT_OUT, *(f"{name.removesuffix('.*')}*" for name in slim.WITH_DEBUGGING)]
+    assert [pattern for pattern in patterns if next(packages.glob(pattern), None) is None] == []
