@@ -31,7 +31,7 @@ LEFT_OUT: Final = {
     "phonenumbers/geodata": "where a number is; Sluice asks whether it is one",
     "phonenumbers/carrierdata": "whose a number was",
     "apprise/assets": "pictures of notifications",
-    "apprise/i18n": "translations of its command",
+    "apprise/i18n/*/LC_MESSAGES": "translations of its command",
 }
 """Paths in site-packages, and what they are."""
 
