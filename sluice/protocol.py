@@ -164,7 +164,9 @@ def form(schema: Mapping[str, Any], pause: str) -> dict[str, Any]:
     a field that Prefect's form sends. The part about the wait is not under ``properties``, which the form shows.
     """
     named = {"type": "object", "properties": {"wait": {"const": pause}}, "required": ["wait"]}
-    fields = schema.get("properties") or {GO_ON: _GO_ON}
+    required = schema.get("required", ())
+    fields = {name: _chosen(one) if name in required else one for name, one in schema.get("properties", {}).items()}
+    fields = fields or {GO_ON: _GO_ON}
     example = "{" + f'"{next(iter(fields))}": …' + "}"
     whole = {
         **schema,
@@ -177,6 +179,13 @@ def form(schema: Mapping[str, Any], pause: str) -> dict[str, Any]:
         del whole["additionalProperties"]
         whole["unevaluatedProperties"] = False
     return whole
+
+
+def _chosen(field: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A boolean without a default as a choice of two: its type is shown as a switch, and sent as false untouched."""
+    if field.get("type") != "boolean":
+        return field
+    return {**{name: value for name, value in field.items() if name != "type"}, "enum": [True, False]}
 
 
 def addressed(value: Mapping[str, Any], *, pause: str, signal: str, key: str | None) -> dict[str, Any]:

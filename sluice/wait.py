@@ -185,7 +185,9 @@ class Wait:
         deadline = spec.deadline(now)
         message = spec.message(deadline, self.complaint)
         self._tags = with_awaits(self._tags, spec.keys)
-        form, _ = await asyncio.gather(self.run.keep_form(pause, spec.model, message), self.run.set_tags(self._tags))
+        form, _ = await asyncio.gather(
+            self.run.keep_form(pause, spec.model, spec.shown(message)), self.run.set_tags(self._tags)
+        )
         for key in obsolete:
             if key != form_key(pause):
                 await self.run.drop(key)

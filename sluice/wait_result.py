@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from prefect.client.schemas.objects import State
 from pydantic import BaseModel, ValidationError
 
-from sluice.display import visible
+from sluice.display import in_markdown, visible
 
 OnReject = Literal["fail", "cancel"]
+
+LONGEST_DESCRIPTION: Final = 20_000
+"""Characters of what a wait says of itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,8 @@ class WaitSpec:
     keys: tuple[str, ...]
     need_all: bool
     model: type[BaseModel] | None
+    description: str
+    """In markdown, for people; empty if the flow said nothing."""
     timeout_seconds: float | None
     remind_seconds: float | None
     suspend: bool
@@ -49,6 +54,11 @@ class WaitSpec:
         if complaint:
             message += f"; the last answer did not fit: {complaint}"
         return visible(message)
+
+    def shown(self, message: str) -> str:
+        """What stands above the form, in markdown: what is asked, and the message of the paused state."""
+        message = in_markdown(message)
+        return f"{self.description}\n\n{message}" if self.description else message
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +106,15 @@ class OneWaitError(RuntimeError):
     def __init__(self) -> None:
         where = "in another process or in Prefect's own pause"
         super().__init__(f"The flow run waits already, {where}: a run can be in one wait at a time.")
+
+
+def checked_description(text: str | None) -> str:
+    """The description of a wait, fit to be shown; raises `TypeError` and `ValueError` for what is none."""
+    if text is not None and not isinstance(text, str):
+        raise TypeError(f"`description` must be text in markdown, not {text!r}")
+    if text and len(text) > LONGEST_DESCRIPTION:
+        raise ValueError(f"`description` has {len(text)} characters; at most {LONGEST_DESCRIPTION} are allowed")
+    return visible(text or "", lines=True).strip()
 
 
 def _after(start: datetime, seconds: float | None) -> datetime | None:

@@ -26,7 +26,17 @@ from sluice.errors import SignalRejected, SignalTimeout
 from sluice.own_run import OwnRun
 from sluice.protocol import checked_key
 from sluice.wait import Wait
-from sluice.wait_result import Answer, Expiry, Leave, OnReject, Refusal, UnfitError, WaitSpec, parse_answer
+from sluice.wait_result import (
+    Answer,
+    Expiry,
+    Leave,
+    OnReject,
+    Refusal,
+    UnfitError,
+    WaitSpec,
+    checked_description,
+    parse_answer,
+)
 
 T = TypeVar("T")
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -51,6 +61,7 @@ def wait_for_signal(
     default: T,
     suspend: bool = False,
     name: str | None = None,
+    description: str | None = None,
     remind_after: Seconds | None = None,
     on_reject: OnReject = "fail",
     poll_seconds: float = 10.0,
@@ -65,6 +76,7 @@ def wait_for_signal(
     timeout: Seconds | None = None,
     suspend: bool = False,
     name: str | None = None,
+    description: str | None = None,
     remind_after: Seconds | None = None,
     on_reject: OnReject = "fail",
     poll_seconds: float = 10.0,
@@ -82,6 +94,7 @@ def wait_for_signal(
     default: Any = NO_DEFAULT,
     suspend: bool = False,
     name: str | None = None,
+    description: str | None = None,
     remind_after: Seconds | None = None,
     on_reject: OnReject = "fail",
     poll_seconds: float = 10.0,
@@ -115,6 +128,9 @@ def wait_for_signal(key: str | None = None, **options: Any) -> Any:
     are skipped if their results are persisted (``persist_result=True``). It needs a deployment, and for ``timeout`` and
     ``remind_after`` the resumer role, since no process of the run is left.
 
+    ``description`` says in markdown what is asked, with the facts that somebody decides by; it stands above the form.
+    Text from outside goes through `sluice.in_markdown` first.
+
     ``name`` tells the waits of one run apart and is what an answer is remembered under; it defaults to the key. A
     second wait under one name in one run is another wait. A run is in one wait at a time: of several that its tasks or
     coroutines begin at the same time, each begins when the one before it is answered, and its time begins then.
@@ -133,6 +149,7 @@ def wait_for_signal_async(
     default: T,
     suspend: bool = False,
     name: str | None = None,
+    description: str | None = None,
     remind_after: Seconds | None = None,
     on_reject: OnReject = "fail",
     poll_seconds: float = 10.0,
@@ -147,6 +164,7 @@ def wait_for_signal_async(
     timeout: Seconds | None = None,
     suspend: bool = False,
     name: str | None = None,
+    description: str | None = None,
     remind_after: Seconds | None = None,
     on_reject: OnReject = "fail",
     poll_seconds: float = 10.0,
@@ -164,6 +182,7 @@ def wait_for_signal_async(
     default: Any = NO_DEFAULT,
     suspend: bool = False,
     name: str | None = None,
+    description: str | None = None,
     remind_after: Seconds | None = None,
     on_reject: OnReject = "fail",
     poll_seconds: float = 10.0,
@@ -180,6 +199,7 @@ async def wait_for_signal_async(
     default: Any = NO_DEFAULT,
     suspend: bool = False,
     name: str | None = None,
+    description: str | None = None,
     remind_after: Seconds | None = None,
     on_reject: OnReject = "fail",
     poll_seconds: float = 10.0,
@@ -194,6 +214,7 @@ async def wait_for_signal_async(
         keys=wanted,
         need_all=need == "all",
         model=input,
+        description=checked_description(description),
         timeout_seconds=None if timeout is None else _seconds(timeout, "timeout"),
         remind_seconds=None if remind_after is None else _seconds(remind_after, "remind_after"),
         suspend=suspend,

@@ -37,5 +37,6 @@ def explained(reason: str, value: Mapping[str, Any], schema: Mapping[str, Any]) 
         return "; ".join(faults)
     of_a_field = _OF_A_FIELD.fullmatch(reason)
     if of_a_field:
-        return f"the field {of_a_field['field']}: {of_a_field['why']}"
+        why = of_a_field["why"].replace("one of [True, False]", "true or false")
+        return f"the field {of_a_field['field']}: {why}"
     return reason.removeprefix(_OF_THE_WHOLE)

@@ -56,6 +56,14 @@ class RefusedAnswer:
     ended: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a wait asks: the JSON schema of the answer, and in markdown for people what is to be decided."""
+
+    schema: Mapping[str, Any]
+    description: str
+
+
 class WaitingRuns:
     """Prefect's API as far as it is about waiting runs.
 
@@ -177,6 +185,15 @@ class WaitingRuns:
         """Let a waiting run go on to what its run inputs hold for it."""
         kind = ("SCHEDULED", "Resuming") if run.suspended else ("RUNNING", "Running")
         return await self._set_state(run.run_id, {"type": kind[0], "name": kind[1], "message": message})
+
+    async def form(self, run: RunView) -> Form | None:
+        """What a waiting run asks; None where it takes any answer, as Prefect's own pause without an input."""
+        schema_at, description_at = run.keyset.get("schema", ""), run.keyset.get("description", "")
+        found = await self.inputs(run.run_id, [form_key(run.pause_key)] if run.ours and run.pause_key else [])
+        if kept := next(iter(found.values()), None):
+            return Form(kept["schema"], kept["description"])
+        found = await self.inputs(run.run_id, [schema_at, description_at])
+        return Form(found[schema_at], found.get(description_at) or "") if schema_at in found else None
 
     async def show_form(self, run: RunView) -> bool:
         """Show the form of the wait where its process has not done that yet, or ended before; whether it did so."""

@@ -53,7 +53,7 @@ from services.prefect_api.waiting import WaitingRuns
 from services.store.events.event_history import EventHistory, Happening, RunHistory, RunState, VerdictRecord
 from sluice.errors import FileChanged, FileRefused, OverBudget, SignalRejected, TableRefused
 from sluice.wait import Wait
-from sluice.wait_result import UnfitError, WaitSpec, parse_answer
+from sluice.wait_result import UnfitError, WaitSpec, checked_description, parse_answer
 from tests.support.hidden import HIDDEN, HOSTILE, hidden_in
 
 NOW = datetime.now(UTC)
@@ -432,13 +432,14 @@ async def test_the_message_of_a_wait_shows_all_that_is_hidden() -> None:
     log.setLevel(logging.INFO)
     log.addFilter(lambda record: said.append(record.getMessage()) or True)
     spec = WaitSpec("n", (HOSTILE,), need_all=False, model=None, timeout_seconds=1, remind_seconds=None, suspend=True,
-                    poll_seconds=1)  # fmt: skip
+                    description=checked_description(HOSTILE), poll_seconds=1)  # fmt: skip
     wait = Wait(run=cast(Any, Run()), run_id=uuid4(), spec=spec, occurrence=1, log=log, complaint=HOSTILE)
     wait._entry = 1
     await wait._enter([])
     assert len(said) == 3
     assert all("u202e" in message for message in said)
-    assert not hidden_in("".join(said))
+    assert not hidden_in(said[0], lines=True)  # a description has paragraphs
+    assert not hidden_in("".join(said[1:]))
 
 
 def test_metrics_show_all_that_is_hidden() -> None:

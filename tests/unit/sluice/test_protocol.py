@@ -100,6 +100,12 @@ def test_a_wait_without_fields_has_one_that_prefects_form_sends() -> None:
     assert opened(addressed({GO_ON: True}, pause="p", signal="s", key=None))[0] == {GO_ON: True}
 
 
+def test_a_truth_value_without_a_default_is_shown_as_a_choice_of_two() -> None:
+    fields = {name: {"type": "boolean"} for name in ("needed", "not needed")} | {"given": {"type": "boolean"}}
+    shown = form({"type": "object", "properties": fields, "required": ["needed"]}, "p")["properties"]
+    assert shown == {**fields, "needed": {"enum": [True, False]}}
+
+
 def test_a_plain_name_stays_readable() -> None:
     assert pause_key("order-1042", 2) == "sluice-wait-2-order-1042"
 
