@@ -11,6 +11,7 @@ import re
 import unicodedata
 import uuid
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, Final
 
 AWAITS: Final = "awaits:"
@@ -214,9 +215,9 @@ def keyset(
     keys: Iterable[str],
     need_all: bool = False,
     in_process: bool = False,
-    since: str | None = None,
-    deadline: str | None = None,
-    reminder: str | None = None,
+    since: datetime | None = None,
+    deadline: datetime | None = None,
+    reminder: datetime | None = None,
 ) -> dict[str, str]:
     """The keyset of the paused state: where Prefect finds schema and answer, and what Sluice wants to know."""
     fields = {
@@ -226,8 +227,10 @@ def keyset(
         KEYS: json.dumps(list(keys)),
         NEED: "all" if need_all else "any",
     }
-    more = {IN_PROCESS: "yes" if in_process else None, SINCE: since, DEADLINE: deadline, REMINDER: reminder}
-    return fields | {name: value for name, value in more.items() if value is not None}
+    if in_process:
+        fields[IN_PROCESS] = "yes"
+    moments = {SINCE: since, DEADLINE: deadline, REMINDER: reminder}
+    return fields | {name: moment.isoformat() for name, moment in moments.items() if moment is not None}
 
 
 def keys_of(fields: Mapping[str, str] | None) -> tuple[str, ...]:

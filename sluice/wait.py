@@ -196,9 +196,9 @@ class Wait:
             keys=spec.keys,
             need_all=spec.need_all,
             in_process=not spec.suspend,
-            since=now.isoformat(),
-            deadline=_iso(deadline),
-            reminder=_iso(spec.reminder(now)),
+            since=now,
+            deadline=deadline,
+            reminder=spec.reminder(now),
         )
         state, reason = await self.run.pause(pause, keyset=fields, message=message, suspend=spec.suspend)
         if state is None or state.state_details.pause_key != pause:
@@ -345,7 +345,3 @@ class Wait:
         payload = {"wait": self.spec.name, "keys": list(self.spec.keys), "waiting_seconds": self.spec.remind_seconds}
         await self.run.remind(self._pause, payload)
         self.log.warning("Still waiting for a signal after %g s", self.spec.remind_seconds)
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 from collections.abc import Callable, Collection, Coroutine
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal, TypeVar, overload
+from typing import Any, Final, Literal, TypedDict, TypeVar, Unpack, overload
 from uuid import UUID
 
 try:
@@ -43,6 +43,18 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 Seconds = float | timedelta
 
 
+class WaitOptions(TypedDict, total=False):
+    """What every kind of wait takes."""
+
+    timeout: Seconds | None
+    suspend: bool
+    name: str | None
+    description: str | None
+    remind_after: Seconds | None
+    on_reject: OnReject
+    poll_seconds: float
+
+
 class _NoDefault:
     """Nothing was given; None is a default like any other."""
 
@@ -57,14 +69,8 @@ def wait_for_signal(
     key: str | None = None,
     *,
     input: type[ModelT],
-    timeout: Seconds | None = None,
     default: T,
-    suspend: bool = False,
-    name: str | None = None,
-    description: str | None = None,
-    remind_after: Seconds | None = None,
-    on_reject: OnReject = "fail",
-    poll_seconds: float = 10.0,
+    **options: Unpack[WaitOptions],
 ) -> ModelT | T: ...
 
 
@@ -73,13 +79,7 @@ def wait_for_signal(
     key: str | None = None,
     *,
     input: type[ModelT],
-    timeout: Seconds | None = None,
-    suspend: bool = False,
-    name: str | None = None,
-    description: str | None = None,
-    remind_after: Seconds | None = None,
-    on_reject: OnReject = "fail",
-    poll_seconds: float = 10.0,
+    **options: Unpack[WaitOptions],
 ) -> ModelT: ...
 
 
@@ -90,14 +90,8 @@ def wait_for_signal(
     keys: Collection[str] = (),
     need: Literal["any", "all"] = "any",
     input: type[BaseModel] | None = None,
-    timeout: Seconds | None = None,
     default: Any = NO_DEFAULT,
-    suspend: bool = False,
-    name: str | None = None,
-    description: str | None = None,
-    remind_after: Seconds | None = None,
-    on_reject: OnReject = "fail",
-    poll_seconds: float = 10.0,
+    **options: Unpack[WaitOptions],
 ) -> Any: ...
 
 
@@ -145,14 +139,8 @@ def wait_for_signal_async(
     key: str | None = None,
     *,
     input: type[ModelT],
-    timeout: Seconds | None = None,
     default: T,
-    suspend: bool = False,
-    name: str | None = None,
-    description: str | None = None,
-    remind_after: Seconds | None = None,
-    on_reject: OnReject = "fail",
-    poll_seconds: float = 10.0,
+    **options: Unpack[WaitOptions],
 ) -> Coroutine[Any, Any, ModelT | T]: ...
 
 
@@ -161,13 +149,7 @@ def wait_for_signal_async(
     key: str | None = None,
     *,
     input: type[ModelT],
-    timeout: Seconds | None = None,
-    suspend: bool = False,
-    name: str | None = None,
-    description: str | None = None,
-    remind_after: Seconds | None = None,
-    on_reject: OnReject = "fail",
-    poll_seconds: float = 10.0,
+    **options: Unpack[WaitOptions],
 ) -> Coroutine[Any, Any, ModelT]: ...
 
 
@@ -178,14 +160,8 @@ def wait_for_signal_async(
     keys: Collection[str] = (),
     need: Literal["any", "all"] = "any",
     input: type[BaseModel] | None = None,
-    timeout: Seconds | None = None,
     default: Any = NO_DEFAULT,
-    suspend: bool = False,
-    name: str | None = None,
-    description: str | None = None,
-    remind_after: Seconds | None = None,
-    on_reject: OnReject = "fail",
-    poll_seconds: float = 10.0,
+    **options: Unpack[WaitOptions],
 ) -> Coroutine[Any, Any, Any]: ...
 
 
