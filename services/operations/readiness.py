@@ -15,7 +15,7 @@ from config.settings import ROLES
 from events.errors import Backpressure, TransientError
 from events.redact import redacted
 from services.common.prefect_probe import prefect_problem
-from services.common.reasons import RETRYING, SAID_TO_ANYONE, Level, Reason, reason
+from services.common.reasons import RETRYING, SAID_TO_ANYONE, Level, Reason, obstacles, reason
 from services.operations.backlog import Backlog, age_text, read_backlog
 from services.operations.health import read_reports
 from services.store.connection import AsyncRedis, translated
@@ -119,11 +119,13 @@ class Readiness:
         return {name: waiting.as_json() for name, waiting in self.backlog.places().items()}
 
     def ready_here(self, role: str) -> bool:
-        """Whether an instance of the role on this machine is ready: the health check of its container."""
+        """Whether an instance of the role on this machine is ready, and nothing keeps it from its work."""
         here = f"{socket.gethostname()}-"
         found = self.roles.get(role)
         return found is not None and any(
-            report["ready"] for report in found.instances if report["instance"].startswith(here)
+            report["ready"] and not obstacles(report["parts"])
+            for report in found.instances
+            if report["instance"].startswith(here)
         )
 
 

@@ -16,6 +16,7 @@ import structlog
 
 from events.errors import Backpressure, TransientError
 from services.common.metrics import Gains
+from services.common.reasons import obstacles
 from services.home import ready_file
 from services.operations.health import REMEMBERED_SECONDS, REPORTS
 from services.operations.metric_totals import MetricTotals
@@ -76,7 +77,7 @@ class Reporter:
         began = time.monotonic()
         while True:
             report = self.report()
-            problem = _problem(report)
+            problem = "; ".join(obstacles(report["parts"])) or None
             try:
                 with translated():
                     await self._redis.set(self.key, json.dumps(report), ex=REMEMBERED_SECONDS)
@@ -105,11 +106,6 @@ class Reporter:
         gains = self._gains.now()
         await self._totals.add(gains)
         self._gains.added(gains)
-
-
-def _problem(report: Mapping[str, Any]) -> str | None:
-    unready = [name for name, part in report["parts"].items() if not part.get("ready", True)]
-    return f"not ready: {', '.join(unready)}" if unready else None
 
 
 def _told(status: Status) -> dict[str, Any]:

@@ -47,11 +47,16 @@ class Stack:
         self.inbox.mkdir()
         self.inbox.chmod(0o770)
         os.chown(self.inbox, 4242, 4242)
-        self.engine.in_root("setfacl", "-R", "-m", "u:10001:rwX,d:u:10001:rwX,d:u:4242:rwX", "/checkout/inbox")
+        self.let_sluice(write=True)
         # The way to the package index inside of the build; a machine with an ordinary network needs none of this.
         (self._folder / "compose.override.yaml").write_text(
             "services: {deploy: {build: {network: host}}}\n", encoding="utf-8"
         )
+
+    def let_sluice(self, *, write: bool) -> None:
+        """Set the access list of the inbox, with its user's right to write or without."""
+        right = "rwX" if write else "rX"
+        self.engine.in_root("setfacl", "-R", "-m", f"u:10001:{right},d:u:10001:rwX,d:u:4242:rwX", "/checkout/inbox")
 
     def up(self, *options: str) -> None:
         """``docker compose up --build --detach --wait``."""

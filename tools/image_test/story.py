@@ -35,6 +35,7 @@ class Story:
             ("first start", self._first_start),
             ("memory at rest", self._memory),
             ("files of two users", self._drop),
+            ("an inbox that Sluice may not write to", self._closed_inbox),
             ("an order, and its approval", self._order),
             ("SIGKILL of each container's first process", self._kill),
             ("two executors, two resumers", self._scale),
@@ -112,6 +113,15 @@ class Story:
         for name in ("by-user.csv", "by-root.csv"):
             self._stack.until(f"{name} in done/", lambda name=name: self._stack.is_done(name))  # type: ignore[misc]
         return "both loaded, and moved to done/"
+
+    def _closed_inbox(self) -> str:
+        self._stack.let_sluice(write=False)
+        self._stack.until("listeners unhealthy", lambda: not self._stack.is_healthy("listeners"))
+        said = self._engine.compose("exec", "-T", "listeners", "sluice", "status", check=False)
+        _expect(said.returncode and "watch-not-writable" in said.stdout, f"sluice status said {said.stdout}")
+        self._stack.let_sluice(write=True)
+        self._stack.until("listeners healthy", lambda: self._stack.is_healthy("listeners"))
+        return "the listeners are unhealthy, and `sluice status` says why; healthy again with the right to write"
 
     def _order(self) -> str:
         refused = self._stack.publish("order.created", "none", {}, token="")

@@ -73,7 +73,7 @@ async def test_a_part_whose_state_cannot_be_told_is_not_ready(redis: AsyncRedis,
     running = asyncio.create_task(run_parts("drill", parts, redis=redis, ready_file=file))
     (report,) = await eventually(lambda: read_reports(redis))
     assert not report["ready"]
-    assert await eventually(lambda: asyncio.sleep(0, problem_in(file))) == "not ready: untold"
+    assert await eventually(lambda: asyncio.sleep(0, problem_in(file))) == "untold: not ready yet"
     assert problem_in(file, alive=True) is None
     assert "untold: its state cannot be told: KeyError 'state'" in report["degraded"]
     os.kill(os.getpid(), signal.SIGTERM)

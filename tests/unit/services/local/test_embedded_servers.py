@@ -21,6 +21,14 @@ from services.store.connection import connect, connect_sync
 from tests.support.waiting import wait_until
 
 
+def test_a_machine_for_which_no_valkey_is_packed_is_told_what_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    with pytest.raises(ConfigError, match=r"no Valkey here to start .*riscv64.*set SLUICE_REDIS_URL"):
+        start_valkey(tmp_path, 0, RedisSettings(), log_file=tmp_path / "log")
+
+
 def child(tmp_path: Path, code: str) -> Server:
     return Server("a child", [sys.executable, "-c", code], log_file=tmp_path / "log", env=os.environ)
 

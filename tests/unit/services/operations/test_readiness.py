@@ -98,6 +98,9 @@ def test_a_container_is_healthy_when_its_own_instance_of_the_role_is() -> None:
     assert not healthy(report("router", "elsewhere-1"), report("router", here, ready=False))
     assert not healthy(report("router", "elsewhere-1"))
     assert not healthy(report("router", here, silent=11))
+    gone = report("router", here)
+    gone["parts"]["part"] = told({"watch-gone": "the watched folder /in is not there"})
+    assert not healthy(gone, report("router", "elsewhere-1"))
     assert not healthy()
 
 
