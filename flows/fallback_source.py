@@ -31,8 +31,8 @@ def prices(url: str) -> dict[str, float]:
 def fallback_source(primary: str, fallback: str, first_pause_seconds: float = 1.0) -> State[dict[str, Any]]:
     """Get the prices from ``primary``, tried again after growing pauses, else from ``fallback``.
 
-    Needs two addresses that serve a JSON object of prices. The result and the state, named Degraded, say which one it
-    was and why; the run fails only if neither can be had.
+    Needs two addresses that serve a JSON object of prices. The result and the state's message say which one it was and
+    why; the run fails only if neither can be had.
     """
     patient = prices.with_options(retry_delay_seconds=[first_pause_seconds * 2**attempt for attempt in range(4)])
     found = first_that_works(
@@ -44,5 +44,5 @@ def fallback_source(primary: str, fallback: str, first_pause_seconds: float = 1.
     data = {"prices": found.value, "source": found.source, "degraded": found.degraded}
     if found.degraded:
         why = "; ".join(found.failed.values())
-        return Completed(name="Degraded", message=visible(f"from the {found.source}: {why}", 1000), data=data)
+        return Completed(message=visible(f"degraded, from the {found.source}: {why}", 1000), data=data)
     return Completed(message=f"{len(found.value)} prices from the {found.source}", data=data)

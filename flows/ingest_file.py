@@ -26,7 +26,7 @@ from prefect.states import Completed, Failed
 from prefect.tasks import exponential_backoff
 from pydantic import BaseModel, Field, SecretStr
 
-from sluice import Budget, OverBudget, SignalRejected, SignalTimeout, run_name, visible, wait_for_signal
+from sluice import Budget, OverBudget, SignalRejected, SignalTimeout, in_markdown, run_name, visible, wait_for_signal
 from sluice.loading import Contract, LoadReport, NeedsApproval, RefusedFile, TargetFailed, load_file
 from sluice.loading.contracts.contract_files import contract_for, project_contracts, read_contract
 from sluice.loading.load import display, past_loads
@@ -169,10 +169,15 @@ def ask(file: Path, needed: NeedsApproval, within_seconds: float) -> State[Any] 
         page = bad_rows_page(name, needed.bad)
         create_markdown_artifact(page, key=f"bad-rows-{artifact_key(name)}", description="Bad rows to be approved of")
     get_run_logger().warning("%s; waiting for a signal with the key %s", visible(str(needed)), key)
+    asked = f"### Load the other rows of {in_markdown(name)}?\n\n{in_markdown(str(needed))}"
     try:
         # Where there is a deployment to start the run again, no process waits: see the time limit above.
         answer = wait_for_signal(
-            key=key, input=LoadApproval, timeout=within_seconds, suspend=runtime.deployment.id is not None
+            key=key,
+            input=LoadApproval,
+            timeout=within_seconds,
+            suspend=runtime.deployment.id is not None,
+            description=asked,
         )
     except SignalTimeout:
         said = f"nobody approved of it within {within_seconds:g} s"
@@ -182,7 +187,7 @@ def ask(file: Path, needed: NeedsApproval, within_seconds: float) -> State[Any] 
         if answer.approved:
             return None
         said = f"loading the other rows was refused{f' by {answer.by}' if answer.by else ''}"
-    return Failed(name="Rejected", message=visible(f"{needed}: {said}", lines=True))
+    return Failed(message=visible(f"{needed}: {said}", lines=True))
 
 
 def approval_key(name: str, run_id: str) -> str:

@@ -5,20 +5,24 @@ The run shows as Paused with the tag ``awaits:order-<order_id>``; a resume messa
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
+from uuid import UUID
 
 import sqlalchemy as sa
 from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, Failed
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
+from prefect.states import Cancelled, Completed, Failed
 from pydantic import BaseModel, Field
 
-from sluice import SignalRejected, SignalTimeout, claim_table, run_name, visible, wait_for_signal
+from sluice import SignalRejected, SignalTimeout, claim_table, in_markdown, run_name, visible, wait_for_signal
 from tasks.retries import DATABASE
 
 RESERVATIONS: Final = sa.Table(
@@ -40,11 +44,12 @@ class Approval(BaseModel):
 
 
 class Timeline:
-    """What happened to the order, for the log and for the artifact at the end."""
+    """What happened to the order, for the log and for the run's page: there from the first step, and kept current."""
 
     def __init__(self, order: str) -> None:
         self._order = order
         self._steps: list[dict[str, str]] = []
+        self._artifact: UUID | None = None
 
     def add(self, step: str, detail: str = "") -> None:
         """Something happened now."""
@@ -54,11 +59,15 @@ class Timeline:
         get_run_logger().info("order %s: %s %s", visible(self._order), step, visible(detail))
 
     def publish(self) -> None:
-        """Show the steps on the run's page."""
-        slug = re.sub(r"[^a-z0-9]+", "-", self._order.lower()).strip("-")
-        create_table_artifact(
-            self._steps, key=f"order-{slug}".strip("-"), description=visible(f"Timeline of order {self._order}")
-        )
+        """Show the steps so far on the run's page."""
+        if self._artifact is None:
+            slug = re.sub(r"[^a-z0-9]+", "-", self._order.lower()).strip("-")
+            said = visible(f"Timeline of order {self._order}")
+            made = create_table_artifact(self._steps, key=f"order-{slug}".strip("-"), description=said)
+            self._artifact = cast("UUID", made)
+            return
+        with get_client(sync_client=True) as client:
+            client.update_artifact(self._artifact, ArtifactUpdate(data=json.dumps(self._steps)))
 
 
 @task
@@ -100,7 +109,8 @@ def order_approval(
     """Reserve an order, wait for its approval, then confirm or release it.
 
     The answer comes with the key ``order-<order_id>`` and the input ``{"approved": true}`` (and ``note``). An order
-    that nobody decides on within ``approve_within_seconds`` is released, and its run fails. Needs a database:
+    that nobody decides on within ``approve_within_seconds`` is released, and its run fails; the run of one that is
+    rejected ends as Cancelled. Needs a database:
     ``SLUICE_DATABASE_URL``, or SQLite in ``data.db`` of ``SLUICE_HOME``.
     """
     order = str(order_id)
@@ -110,14 +120,20 @@ def order_approval(
         timeline.add("received", f"{amount:.2f} for {customer or 'an unnamed customer'}")
         set_status(order, amount, "reserved")
         timeline.add("reserved", "waits for approval")
-        return _decide(order, amount, approve_within_seconds, timeline)
+        timeline.publish()  # who is asked sees what happened so far
+        return _decide(order, amount, customer, approve_within_seconds, timeline)
     finally:
         timeline.publish()
 
 
-def _decide(order: str, amount: float, within_seconds: float, timeline: Timeline) -> State[dict[str, Any]]:
+def _decide(
+    order: str, amount: float, customer: str, within_seconds: float, timeline: Timeline
+) -> State[dict[str, Any]]:
+    asked = (
+        f"### May order {in_markdown(order)} go out?\n\n**{amount:.2f}** for {in_markdown(customer or 'nobody named')}"
+    )
     try:
-        answer = wait_for_signal(key=f"order-{order}", input=Approval, timeout=within_seconds)
+        answer = wait_for_signal(key=f"order-{order}", input=Approval, timeout=within_seconds, description=asked)
     except SignalTimeout:
         set_status(order, amount, "released")
         timeline.add("released", "nobody decided in time")
@@ -129,9 +145,9 @@ def _decide(order: str, amount: float, within_seconds: float, timeline: Timeline
     said = f"{f' by {answer.by}' if answer.by else ''}{f': {answer.note}' if answer.note else ''}"
     timeline.add(status, said.strip(" :"))
     data = {"order_id": order, "status": status, "by": answer.by}
-    return Completed(
-        name=None if answer.approved else "Rejected", message=visible(f"order {order} is {status}{said}"), data=data
-    )
+    # Nothing is broken, so it is no failure, and nothing was done, so it is not green.
+    ended = Completed if answer.approved else Cancelled
+    return ended(message=visible(f"order {order} is {status}{said}"), data=data)
 
 
 if __name__ == "__main__":

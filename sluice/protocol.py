@@ -17,6 +17,9 @@ from typing import Any, Final
 AWAITS: Final = "awaits:"
 """Prefix of the tag that a run carries for each correlation key while it waits for it."""
 
+_TAG_KINDS: Final = ("rule", "event", "source", "", "sluice", "sluice-project")
+"""What is before the colon of a run's tags, in the order in which they matter; the empty one stands for the others."""
+
 WAIT: Final = "sluice-wait-"
 """Prefix of the pause key of every wait that `sluice.wait_for_signal` made; behind it the wait's number and name."""
 
@@ -251,5 +254,14 @@ def is_awaiting(tags: Iterable[str]) -> bool:
 
 
 def with_awaits(tags: Iterable[str], keys: Iterable[str]) -> list[str]:
-    """``tags`` with exactly one ``awaits:`` tag for each of ``keys``."""
-    return [*(tag for tag in tags if not tag.startswith(AWAITS)), *(AWAITS + key for key in keys)]
+    """``tags`` with exactly one ``awaits:`` tag for each of ``keys``, in the order in which they matter.
+
+    Prefect's UI shows the first ones of a run, in the order in which they are stored.
+    """
+    others = (tag for tag in tags if not tag.startswith(AWAITS))
+    return [*(AWAITS + key for key in keys), *sorted(others, key=_rank)]
+
+
+def _rank(tag: str) -> int:
+    kind = tag.partition(":")[0]
+    return _TAG_KINDS.index(kind if kind in _TAG_KINDS else "")

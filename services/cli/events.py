@@ -18,6 +18,7 @@ from services.cli.output import say, show_json, show_line, show_rows
 from services.cli.pages.event import show_event
 from services.cli.session import Session, demand_rule, open_session
 from services.cli.terminal.times import Since, Until, Utc, period, show_times
+from services.common.prefect_ui import run_page
 from services.store.events.event_history import EventHistory
 from services.store.events.history import History, Query
 from services.store.events.journal import Journal
@@ -131,7 +132,7 @@ def show(
             if found is None:
                 raise NotFound(f"the event {id_of(identity)!r} is not known (any more)")
             waits_for = await _waits_for(session, identity)
-            urls = {run.run_id: f"{session.prefect_ui_url}/runs/flow-run/{run.run_id}" for run in found.runs}
+            urls = {run.run_id: run_page(session.prefect_ui_url, run.run_id) for run in found.runs}
         if as_json:
             body = found.model_dump()
             for run in body["runs"]:

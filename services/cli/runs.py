@@ -18,6 +18,7 @@ from services.cli.commands import Commands, run_command
 from services.cli.output import say, show_fields, show_json, show_line, show_rows, show_title
 from services.cli.session import Session, demand_rule, login, open_session
 from services.cli.terminal.times import Since, Until, Utc, period, show_times
+from services.common.prefect_ui import run_page
 from sluice.display import visible
 
 if TYPE_CHECKING:
@@ -284,7 +285,7 @@ async def _runs_of_event(session: Session, event: str) -> tuple[str, ...] | None
 
 
 def _url(session: Session, run_id: str) -> str:
-    return f"{session.prefect_ui_url}/runs/flow-run/{run_id}"
+    return run_page(session.prefect_ui_url, run_id)
 
 
 async def _events(session: Session, run: dict[str, Any]) -> list[dict[str, str | None]]:

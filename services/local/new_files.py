@@ -75,10 +75,10 @@ _FLOW_THAT_WAITS: Final = '''\
 from __future__ import annotations
 
 from prefect import State, flow, task
-from prefect.states import Completed
+from prefect.states import Cancelled, Completed
 from pydantic import BaseModel, Field
 
-from sluice import SignalRejected, SignalTimeout, run_name, visible, wait_for_signal
+from sluice import SignalRejected, SignalTimeout, in_markdown, run_name, visible, wait_for_signal
 
 DEPLOYMENT = {"tags": TAGS}
 
@@ -99,13 +99,14 @@ def work(item: str) -> str:
 def FUNCTION(item: str, within_seconds: float = 86_400) -> State[str | None]:
     """Wait for a signal with the key ``NAME-<item>``, and go on if it approves."""
     try:
-        answer = wait_for_signal(key=f"NAME-{item}", input=Approval, timeout=within_seconds)
+        asked = f"May **{in_markdown(item)}** go on?"
+        answer = wait_for_signal(key=f"NAME-{item}", input=Approval, timeout=within_seconds, description=asked)
     except SignalTimeout:
-        return Completed(name="Skipped", message="nobody answered in time")
+        return Cancelled(message="nobody answered in time")
     except SignalRejected as rejection:
-        return Completed(name="Rejected", message=visible(str(rejection)))
+        return Cancelled(message=visible(str(rejection)))
     if not answer.approved:
-        return Completed(name="Rejected", message="it was not approved")
+        return Cancelled(message="it was not approved")
     return Completed(message=visible(f"{item} is done"), data=work(item))
 '''
 

@@ -15,6 +15,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_U
 
 from events.errors import NotFound, RejectedEvent, TransientError
 from events.redact import redacted, without_credentials
+from services.common.prefect_ui import run_page
 from services.common.prefect_versions import untested_versions
 from services.prefect_api.compat import empty_connection_pool, http_client, send_once
 
@@ -86,7 +87,7 @@ class PrefectApi:
     def run_url(self, run_id: str) -> str:
         """Where a person sees the flow run in Prefect's UI."""
         ui = PREFECT_UI_URL.value() or self.url.removesuffix("/api")
-        return f"{without_credentials(ui).rstrip('/')}/runs/flow-run/{run_id}"
+        return run_page(without_credentials(ui), run_id)
 
 
 @asynccontextmanager

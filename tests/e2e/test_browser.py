@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,7 +59,8 @@ def test_the_link_logs_in_and_the_ui_finds_a_run_on_this_server_alone(
     ui = installation.status["prefect_ui"]
     page.goto(f"{ui}/v2/runs")
     expect(page.get_by_text(name).first).to_be_visible(timeout=SLOW_MS)
-    page.goto(f"{ui}/runs/flow-run/{run_id}")  # as status, logs and .error.json name it
+    shown = installation.sluice("runs", "show", run_id, "--json").stdout
+    page.goto(json.loads(shown)["url"])  # as the log and .error.json name it, too
     expect(page.get_by_text(name).first).to_be_visible(timeout=SLOW_MS)
     assert {host for host in asked if host.startswith(("127.0.0.1", "localhost"))} == {urlsplit(ui).netloc}
 

@@ -133,7 +133,7 @@ class Watched:
         state = "COMPLETED" if ok else "FAILED"
         run = {
             "run_id": "11111111-2222-3333-4444-555555555555",
-            "url": "http://127.0.0.1:4200/runs/flow-run/11111111-2222-3333-4444-555555555555",
+            "url": "http://127.0.0.1:4200/v2/runs/flow-run/11111111-2222-3333-4444-555555555555",
             "rule": "ingest",
             "deployment": "ingest-file/default",
             "state_type": state,

@@ -35,7 +35,7 @@ async def test_a_file_whose_run_failed_lies_in_failed_beside_what_happened(watch
     assert (watched.path / "failed" / "a.csv").read_text() == "1"
     sidecar = json.loads((watched.path / "failed" / "a.csv.error.json").read_text())
     assert "column `amount` is missing" in sidecar["what_happened"]
-    assert sidecar["run_url"].startswith("http://127.0.0.1:4200/runs/flow-run/")
+    assert sidecar["run_url"].startswith("http://127.0.0.1:4200/v2/runs/flow-run/")
     assert str(watched.path / "a.csv") in sidecar["what_to_do"]
     await watched.exactly(1)
 

@@ -17,7 +17,7 @@ from prefect.states import State
 
 from tests.support.waiting import wait_until
 
-ENDED = r"Finished in state (Completed|Failed|Rejected)"
+ENDED = r"Finished in state (Completed|Failed|Cancelled)"
 
 
 @pytest.fixture
@@ -47,11 +47,11 @@ def run_id(state: State[Any]) -> uuid.UUID:
 
 
 @pytest.fixture
-def artifacts(prefect: SyncPrefectClient) -> Callable[[State[Any]], dict[str | None, Any]]:
-    """The artifacts of the run that ended in a state, by their keys; tables are parsed."""
+def artifacts(prefect: SyncPrefectClient) -> Callable[[State[Any] | uuid.UUID], dict[str | None, Any]]:
+    """The artifacts of a run, or of the one that ended in a state, by their keys; tables are parsed."""
 
-    def read(state: State[Any]) -> dict[str | None, Any]:
-        where = {"artifacts": {"flow_run_id": {"any_": [str(run_id(state))]}}}
+    def read(run: State[Any] | uuid.UUID) -> dict[str | None, Any]:
+        where = {"artifacts": {"flow_run_id": {"any_": [str(run if isinstance(run, uuid.UUID) else run_id(run))]}}}
         found = prefect.request("POST", "/artifacts/filter", json=where).json()
         return {one["key"]: json.loads(one["data"]) if one["type"] == "table" else one["data"] for one in found}
 

@@ -116,7 +116,9 @@ def test_the_keys_come_back_out_of_the_keyset(keys: list[str]) -> None:
 
 
 def test_tags_of_an_earlier_wait_are_replaced_and_the_runs_own_are_kept() -> None:
-    assert with_awaits(["mine", "awaits:old"], ["a", "b"]) == ["mine", "awaits:a", "awaits:b"]
+    tags = ["sluice", "mine", "source:s", "awaits:old", "event:1", "sluice-project:p", "rule:r"]
+    shown = ["awaits:a", "awaits:b", "rule:r", "event:1", "source:s", "mine", "sluice", "sluice-project:p"]
+    assert with_awaits(tags, ["a", "b"]) == shown
     assert with_awaits(["mine", "awaits:old"], []) == ["mine"]
 
 

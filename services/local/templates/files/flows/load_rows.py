@@ -5,10 +5,11 @@ from pathlib import Path
 
 from prefect import flow
 
+from sluice import run_name
 from sluice.loading import load_file
 
 
-@flow(name="load-rows")
+@flow(name="load-rows", flow_run_name=run_name("load {path}"))
 def load_rows(path: str) -> str:
     """Load the file into a table that is named after it."""
     report = load_file(path, database_url(), flow="load-rows")

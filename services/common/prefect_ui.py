@@ -1,0 +1,28 @@
+"""Where Prefect's UI shows things, in the version of the UI that its address alone opens."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+_CLOUD: Final = "/workspace/"
+"""In every address of Prefect Cloud, which has one version of its UI."""
+
+_OFF: Final = frozenset({"0", "false", "no", "off", "f", "n"})
+
+
+def page(ui: str, path: str) -> str:
+    """The address of the page ``path``, such as ``runs/flow-run/ID``, of the UI at ``ui``.
+
+    A server has its old UI below ``/`` and its new one below ``/v2``, where ``/`` leads, unless it was told not to
+    (``PREFECT_SERVER_UI_V2_ENABLED``).
+    """
+    ui = ui.rstrip("/")
+    old = os.environ.get("PREFECT_SERVER_UI_V2_ENABLED", "").lower() in _OFF
+    version = "" if old or _CLOUD in ui or ui.endswith("/v2") else "/v2"
+    return f"{ui}{version}/{path}"
+
+
+def run_page(ui: str, run_id: str) -> str:
+    """The address of the page of a flow run."""
+    return page(ui, f"runs/flow-run/{run_id}")
