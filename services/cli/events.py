@@ -18,7 +18,7 @@ from services.cli.output import say, show_json, show_line, show_rows
 from services.cli.pages.event import show_event
 from services.cli.session import Session, demand_rule, open_session
 from services.cli.terminal.times import Since, Until, Utc, period, show_times
-from services.common.prefect_ui import run_page
+from services.home.prefect_pages import run_page
 from services.store.events.event_history import EventHistory
 from services.store.events.history import History, Query
 from services.store.events.journal import Journal

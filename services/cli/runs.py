@@ -18,7 +18,7 @@ from services.cli.commands import Commands, run_command
 from services.cli.output import say, show_fields, show_json, show_line, show_rows, show_title
 from services.cli.session import Session, demand_rule, login, open_session
 from services.cli.terminal.times import Since, Until, Utc, period, show_times
-from services.common.prefect_ui import run_page
+from services.home.prefect_pages import run_page
 from sluice.display import visible
 
 if TYPE_CHECKING:

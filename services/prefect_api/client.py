@@ -15,8 +15,8 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_U
 
 from events.errors import NotFound, RejectedEvent, TransientError
 from events.redact import redacted, without_credentials
-from services.common.prefect_ui import run_page
 from services.common.prefect_versions import untested_versions
+from services.home.prefect_pages import run_page
 from services.prefect_api.compat import empty_connection_pool, http_client, send_once
 
 _CLIENT_ERROR = 400

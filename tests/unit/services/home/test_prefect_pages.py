@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.common.prefect_ui import run_page
+from services.home.prefect_pages import run_page
 
 
 @pytest.mark.parametrize(
