@@ -238,6 +238,8 @@ class ApiSettings(SettingsPart):
     endpoint_timeout_seconds: Positive = 60.0
     """How long the project's own endpoints may take to begin their answer."""
     max_connections: Annotated[int, Field(ge=1)] = 1000
+    public_url: Annotated[AnyHttpUrl, BeforeValidator(web_address)] | None = None
+    """Where people reach it: what approval links begin with."""
 
 
 class LogSettings(SettingsPart):

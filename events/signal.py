@@ -65,6 +65,8 @@ class ResumeSignal(BaseModel):
     sent: AwareDatetime
     event_identity: str | None = None
     """The identity of the event that a rule turned into this signal, where there is one."""
+    wait: str | None = None
+    """The one wait that it is for, as an approval link names it; None for any wait of the run or for the key."""
 
     @model_validator(mode="after")
     def _addressed(self) -> Self:
@@ -105,9 +107,10 @@ def signal_id_of(name: str) -> str:
 
 
 def _own(message: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    """The message, unless it says what only Sluice may say: which event led to it."""
-    if "event_identity" in message:
-        raise RejectedEvent("not-a-signal", "a resume message has no field `event_identity`")
+    """The message, unless it says what only Sluice may say: which event led to it, and which wait it is for."""
+    for name in ("event_identity", "wait"):
+        if name in message:
+            raise RejectedEvent("not-a-signal", f"a resume message has no field `{name}`")
     return message
 
 

@@ -332,7 +332,7 @@ async def _api(shared: Shared) -> Parts:
         endpoints=endpoints,
         emit_for=shared.emit_for,
         submit=partial(submission.submit, origin="http:signals"),
-        routers=build_routers(redis=shared.redis, settings=settings, submission=submission, prefect=shared.prefect),
+        routers=build_routers(shared.redis, settings, submission, shared.prefect, project.name),
         dead=shared.dead_letters,
         readiness=readiness.read,
         scrape=page.text,

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
 
 from config.settings import Settings
 from events.signal import ResumeSignal
+from services.api.approvals import Approvals
 from services.api.listings import Listings, known_events
 from services.api.replays import Replays
 from services.routing.dead_letter_replay import DeadReplay
 from services.routing.replay import Replay
 from services.signals.submission import SignalSubmission
+from services.store.access.link_secret import link_secret
 from services.store.connection import AsyncRedis
 from services.store.dead_letters import DeadLetters
 from services.store.event_transitions import EventTransitions
@@ -23,16 +28,36 @@ from services.store.signals.signals import SignalStore
 
 if TYPE_CHECKING:
     from services.prefect_api.client import PrefectApi
+    from services.prefect_api.waiting import WaitingRuns
+
+
+class _Connected:
+    """Prefect's API, connected once for several that ask at the same time."""
+
+    def __init__(self, connect: Callable[[], Awaitable[PrefectApi]]) -> None:
+        self._connect = connect
+        self._lock = asyncio.Lock()
+
+    async def __call__(self) -> PrefectApi:
+        async with self._lock:
+            await asyncio.to_thread(importlib.import_module, "services.prefect_api.client")  # it takes a second
+            return await self._connect()
 
 
 def build_routers(
-    *,
     redis: AsyncRedis,
     settings: Settings,
     submission: SignalSubmission,
     prefect: Callable[[], Awaitable[PrefectApi]],
+    project: str | None,
 ) -> list[APIRouter]:
-    """The routers; what acts stands before what reads, whose paths take any id."""
+    """The routers; what acts stands before what reads, whose paths take any id.
+
+    ``prefect`` connects to Prefect; its client is imported with the first question that needs it. ``project`` is the
+    name of the project whose waits are meant.
+    """
+    connected = _Connected(prefect)
+    signals = SignalStore(redis, settings.resumer)
     history = History(redis, settings.history)
     journal = Journal(redis, settings.journal)
     letters = DeadLetters(redis)
@@ -54,9 +79,23 @@ def build_routers(
     listings = Listings(
         history=history,
         letters=letters,
-        signals=SignalStore(redis, settings.resumer),
+        signals=signals,
         known=known_events(redis),
         transitions=EventTransitions(redis, retention_seconds=settings.history.retention_seconds),
-        prefect=prefect,
+        prefect=connected,
     )
-    return [replays.router(), listings.router()]
+
+    async def runs() -> WaitingRuns:
+        api = await connected()
+        from services.prefect_api.waiting import WaitingRuns
+
+        return WaitingRuns(api, project=project)
+
+    approvals = Approvals(
+        runs=runs,
+        signals=signals,
+        submit=partial(submission.submit, origin="approval link"),
+        secret=partial(link_secret, redis),
+        settings=settings.api,
+    )
+    return [approvals.router(), replays.router(), listings.router()]

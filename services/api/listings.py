@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import importlib
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -53,7 +51,7 @@ SignalStatus = Literal[
 
 
 class Listings:
-    """The routes. ``prefect`` gives Prefect's API; its client is imported with the first question about runs.
+    """The routes. ``prefect`` gives Prefect's API.
 
     What is outside of a caller's limits is left out of lists, and not found elsewhere: a page may have fewer rows than
     its limit, and ``next`` all the same.
@@ -74,8 +72,7 @@ class Listings:
         self._signals = signals
         self._known = known
         self._transitions = transitions
-        self._connect = prefect
-        self._connecting = asyncio.Lock()
+        self._prefect = prefect
 
     def router(self) -> APIRouter:
         """The routes, for the application."""
@@ -264,11 +261,6 @@ class Listings:
         if found is None or not may_letter(caller, found):
             raise NotFound(f"there is no dead letter {id!r}")
         return letter_row(found) | {"carries": found.carries, "content": content_of(found.raw)}
-
-    async def _prefect(self) -> PrefectApi:
-        async with self._connecting:
-            await asyncio.to_thread(importlib.import_module, "services.prefect_api.client")
-            return await self._connect()
 
     async def _sources(self, records: list[SignalRecord]) -> dict[str, str | None]:
         return await self._known.sources([one.signal.event_identity for one in records if one.signal.event_identity])

@@ -16,9 +16,9 @@ from events.errors import ConfigError, NotFound, RejectedEvent, TransientError
 from events.identity import id_of
 from events.signal import Outcome, ResumeSignal, parse_signal
 from services.cli.commands import Commands, run_command
-from services.cli.output import show_fields, show_json, show_line, show_rows, show_title
+from services.cli.output import say, show_fields, show_json, show_line, show_rows, show_title
 from services.cli.session import Session, login, open_session
-from services.cli.terminal.times import Since, Until, Utc, period, show_times
+from services.cli.terminal.times import Since, Until, Utc, in_full, period, seconds, show_times
 from services.store.signals.signal_record import RECEIVED
 
 if TYPE_CHECKING:
@@ -168,6 +168,48 @@ def show(
                 if found[title]:
                     show_title(title)
                     show_rows(found[title], columns, as_json=False)
+
+    run_command(work())
+
+
+@app.command()
+def link(
+    key: Annotated[str, typer.Argument(help="The key that a run waits for.")],
+    person: Annotated[str, typer.Option("--for", help="Whom the link is for; shown as who answered.")],
+    *,
+    expires: Annotated[str, typer.Option("--expires", help="How long it is good, such as 2h.")] = "24h",
+    run: Annotated[str | None, typer.Option(help="Which run (id or name), where several wait for the key.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a link by which one person answers an open wait, once; send it by mail or chat."""
+    good_seconds = seconds(expires)
+
+    async def work() -> None:
+        from config.project import load_project
+        from services.home.access import find_access
+        from services.prefect_api.waiting import WaitingRuns
+        from services.signals.approval_link import PATH, issue
+        from services.store.access.link_secret import link_secret
+
+        async with open_session() as session:
+            settings = session.settings
+            base = settings.api.public_url or find_access(settings).api_url
+            if base is None:
+                raise ConfigError("SLUICE_API__PUBLIC_URL is not set: it says where people reach the API")
+            project = load_project(settings.config, home=settings.home).name
+            made = await issue(
+                WaitingRuns(await session.prefect(), project=project),
+                key=key,
+                person=person,
+                seconds=good_seconds,
+                run_id=None if run is None else await run_id_of(session, run),
+            )
+            url = f"{str(base).rstrip('/')}{PATH}{made.text(await link_secret(session.redis))}"
+        if as_json:
+            show_json({"url": url, "run_id": made.run_id, "for": made.person, "expires": made.expires})
+            return
+        show_line(url)
+        say(f"good for one answer, until {in_full(made.expires)}; whoever has it answers as {made.person}")
 
     run_command(work())
 

@@ -101,6 +101,11 @@ class RunView:
         return self.pause_key if self.ours and self.pause_key else self.state_id
 
     @property
+    def wait_name(self) -> str:
+        """What its wait is called among all runs' waits; the same when it is entered again."""
+        return f"{self.run_id} {self.wait_id.partition('--e')[0]}"
+
+    @property
     def handed_over(self) -> bool:
         """Whether its wait was entered by a process that stayed, and goes on without it."""
         return self.ours and self.suspended and IN_PROCESS in self.keyset

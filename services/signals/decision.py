@@ -73,7 +73,7 @@ def step(run: RunView, record: SignalRecord) -> DecisionStep:
         if mark.outcome is not None:
             return DecisionStep.SKIP
         return DecisionStep.APPLY if run.is_in(mark.wait) else DecisionStep.RESOLVE
-    if record.signal.key is not None and record.signal.key not in run.keys:
+    if not _may_be_meant(run, record.signal):
         return DecisionStep.SKIP
     first_look = record.status == RECEIVED
     if run.waiting:
@@ -81,6 +81,13 @@ def step(run: RunView, record: SignalRecord) -> DecisionStep:
     if run.final or first_look:
         return DecisionStep.LOOK_BACK
     return DecisionStep.KEEP
+
+
+def _may_be_meant(run: RunView, signal: ResumeSignal) -> bool:
+    """Whether the signal is for the run, and where it names a wait, for the one that the run is in."""
+    if signal.key is not None and signal.key not in run.keys:
+        return False
+    return signal.wait is None or not run.waiting or signal.wait == run.wait_name
 
 
 def sent_to(run: RunView, record: SignalRecord, stays: Sequence[Stay]) -> tuple[Stay, Stay] | None:

@@ -43,7 +43,7 @@ async def api(redis: AsyncRedis, valkey_url: str) -> AsyncIterator[tuple[Site, h
     rq_redis = connect_sync(valkey_url, settings.redis)
     store = SignalStore(redis, ResumerSettings())
     submission = SignalSubmission(store=store, rq_redis=rq_redis, limits=LIMITS)
-    routers = build_routers(redis=redis, settings=settings, submission=submission, prefect=no_prefect)
+    routers = build_routers(redis, settings, submission, no_prefect, None)
     site = Site(redis, ApiSettings(token="own"), tokens=AccessTokens(redis), routers=routers)
     async with serving(site) as client:
         client.headers["authorization"] = "Bearer own"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from services.listeners.http.pages import in_html
 from services.store.connection import AsyncRedis
 from tests.unit.services.listeners.http.test_http import QUICK, Site, serving
 
@@ -37,3 +38,12 @@ async def test_the_page_is_whole_by_itself(redis: AsyncRedis) -> None:
     policy = page.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "script-src" not in policy
+
+
+def test_markdown_of_a_description_becomes_no_script_and_loads_nothing() -> None:
+    said = in_html(
+        "**bold** <script>x</script> ![i](http://evil/x.png) [l](javascript:alert(1))\n\n| a |\n| - |\n| 1 |"
+    )
+    assert "<strong>bold</strong>" in said
+    assert "<table>" in said
+    assert not re.search(r"<script|<img|href=.javascript", said)
