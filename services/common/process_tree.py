@@ -1,4 +1,7 @@
-"""The processes below this one: they end with it, come to it when their own parents end, and are collected."""
+"""The processes below this one: they end with it, come to it when their own parents end, and are collected.
+
+And what lists of processes show of each.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from pathlib import Path
 from typing import Final
 
 import psutil
+
+from sluice.display import visible
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -44,6 +49,21 @@ def reap_children() -> Iterator[tuple[int, int]]:
         if not pid:
             return
         yield pid, status
+
+
+def show_as(title: str) -> None:
+    """Have lists of processes show ``title`` for this one, as far as its command line had room.
+
+    Where the library is not there nothing is changed.
+
+    It takes half a microsecond, and some ten the first time.
+    """
+    os.environ.setdefault("SPT_NOENV", "1")  # the room behind the command line holds the environment, which others read
+    try:
+        from setproctitle import setproctitle
+    except ImportError:
+        return
+    setproctitle(f"sluice: {visible(title)}")
 
 
 class Strays:

@@ -44,6 +44,10 @@ class Gated(BaseWorker):
         )
 
     @override
+    def procline(self, message: str) -> None:
+        """Leave the title of the process alone: a role has several workers, and a slot says itself what it does."""
+
+    @override
     def clean_registries(self) -> None:
         for own in self.queues:
             if not own.acquire_maintenance_lock():

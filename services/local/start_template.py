@@ -9,7 +9,6 @@ its own.
 from __future__ import annotations
 
 import atexit
-import ctypes
 import gc
 import importlib
 import json
@@ -32,7 +31,7 @@ import structlog
 
 from config.logs import print_traceback
 from config.settings import CHECKOUT
-from services.common.process_tree import die_with_parent, end_with_parent
+from services.common.process_tree import die_with_parent, end_with_parent, show_as
 
 log = structlog.get_logger()
 
@@ -173,7 +172,7 @@ def _serve(link: socket.socket, env: Mapping[str, str], supervisor: int, librari
             _close_all_but(link.fileno())  # the lock on the home among them
             _replace_environment(env)
             gc.disable()  # to search for garbage takes a sixth of the imports' time, and there is next to none
-            set_title("sluice: start template")
+            show_as("start template")
             _answer_all(link, supervisor, libraries)
     except BaseException as error:  # noqa: BLE001 - the end of the process is the report
         print_traceback(error)
@@ -286,7 +285,7 @@ def _become(request: dict[str, Any], between: int, supervisor: int) -> NoReturn:
 
 
 def _run(module: str, arguments: Sequence[str]) -> int:
-    set_title("sluice " + (" ".join(arguments) if module == "services.cli" else module.rpartition(".")[2]))
+    show_as(arguments[0] if module == "services.cli" else module.rpartition(".")[2].replace("_", " "))
     sys.argv[1:] = arguments
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
@@ -316,12 +315,3 @@ def _replace_environment(env: Mapping[str, str]) -> None:
 def _close_all_but(kept: int) -> None:
     os.closerange(3, kept)
     os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
-
-
-def set_title(title: str) -> None:
-    """What lists of processes show of this one, as far as there is room: in the place of its command line."""
-    with suppress(OSError, ValueError, IndexError):
-        fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        start, end = int(fields[45]), int(fields[46])
-        text = title.encode()[: end - start - 1]
-        ctypes.memmove(start, text.ljust(end - start, b"\0"), end - start)

@@ -123,12 +123,15 @@ def test_no_password_stands_in_a_list_of_processes_in_a_log_or_in_the_status(ins
     secrets = json.loads((installation.home / "credentials.json").read_text())
     password = secrets["prefect_auth_string"].partition(":")[2]
     hidden = [password, secrets["redis_password"], secrets["api_token"]]
+    roles = {"sluice: listeners", "sluice: router", "sluice: resumer", "sluice: executor", "sluice: api"}
     for process in psutil.Process(installation.process.pid).children(recursive=True):
         try:
             line = " ".join(process.cmdline())
         except psutil.NoSuchProcess:
             continue
+        roles.discard(line.strip())
         assert not [secret for secret in hidden if secret in line], line
+    assert not roles
     logs = [installation.output, *(installation.home / "logs").iterdir()]
     for said in [
         *(path.read_text(errors="replace") for path in logs),

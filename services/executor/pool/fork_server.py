@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 
 from config.logs import configure_logging
 from events.errors import Backpressure, TransientError
-from services.common.process_tree import Strays, adopt_orphans, reap_children
+from services.common.process_tree import Strays, adopt_orphans, reap_children, show_as
 from services.executor.messages import (
     Assignment,
     FinalizeRun,
@@ -156,6 +156,7 @@ class ForkServer:
         """A process of its own that works, and that `_result` must end."""
 
         def entry(reports: int, _orders: int) -> NoReturn:
+            show_as("import probe")
             write(reports, work())
             os._exit(0)
 
@@ -283,6 +284,7 @@ def _thread_starters(names: Sequence[str]) -> Message:
 def serve(assignment: Assignment) -> None:
     """Run the fork server that the assignment describes; return when it has stopped."""
     configure_logging(assignment.log, role="executor")
+    show_as(f"fork server {assignment.generation}")
     ForkServer(assignment).run()
 
 

@@ -22,6 +22,7 @@ from typing import Final, NoReturn, cast
 import structlog
 
 from config.logs import print_traceback
+from services.common.process_tree import show_as
 from services.common.project_imports import CHECKOUT
 from services.executor.messages import Assignment, ForkedPid
 from services.executor.pipes import PipeLines, from_line, to_line, write
@@ -152,6 +153,7 @@ def import_all() -> None:
 
 def _serve(link: socket.socket) -> NoReturn:
     """Fork a fork server for every line received, until the role's process has ended."""
+    show_as("process template")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no process waits for the children

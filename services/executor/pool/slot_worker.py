@@ -27,7 +27,7 @@ from rq.worker import WorkerStatus
 from typing_extensions import override
 
 from events.errors import Backpressure, TransientError
-from services.common.process_tree import Strays, reap_children
+from services.common.process_tree import Strays, reap_children, show_as
 from services.executor.messages import (
     Assignment,
     ExecuteRun,
@@ -118,6 +118,7 @@ class SlotWorker(Gated, Worker):
     @override
     def bootstrap(self, *args: Any, **options: Any) -> None:
         super().bootstrap(*args, **options)
+        show_as(f"slot {self._number}")
         client = self.connection.client_id()
         self._link.send(SlotReady(self._number, self._assignment.generation, os.getpid(), client))
 
@@ -159,6 +160,7 @@ class SlotWorker(Gated, Worker):
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Execute the job's run and update RQ's registries; if an update fails, the run goes on."""
         record = Execution(run_id=str(job.args[0]), instance=self._assignment.instance, since=time.time())
+        show_as(f"slot {self._number}: run {record.run_id[:8]}")
         free = self._hold(record)
         strays = Strays()
         told = self._link.receive()  # messages may have waited as long as the slot has for this job
@@ -190,6 +192,7 @@ class SlotWorker(Gated, Worker):
         if free:
             self._see_finalized(watch.end, absence.record or record)
         self._end_job(job, queue, execution, outcome, _moments(watch, record))
+        show_as(f"slot {self._number}")
         early = watch.process.last(NotClaimed)
         self._link.send(SlotIdle(record.run_id, job.id, early.until if early is not None else None))
 

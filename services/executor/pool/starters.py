@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
 from config.logs import print_traceback, show_handlers_safely
+from services.common.process_tree import show_as
 from services.common.project_imports import CHECKOUT
 from services.executor.messages import ExecuteRun, FinalizeRun, Instruction, ObserveRun, ProcessFailed, RunFinished
 from services.executor.pipes import write
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _LONGEST_WHY: Final = 2000
 """Limit in characters, so that a report fits into one atomic write to a pipe."""
 _FAILED: Final = 70
+_DOES: Final[Mapping[type, str]] = {ExecuteRun: "run", FinalizeRun: "finalizer of", ObserveRun: "observer of"}
 
 
 class ForkStarter:
@@ -81,6 +83,7 @@ def carry_out(
     from services.executor.process.flow_run_process import FreshInterpreterNeeded, finish
 
     code = _FAILED
+    show_as(f"{_DOES[type(instruction)]} {instruction.run_id[:8]}")
     show_handlers_safely()
     try:
         match instruction:

@@ -35,6 +35,7 @@ from prefect.utilities.engine import propose_state_sync
 
 from events.errors import RejectedEvent
 from services.common.file_version import verify_version
+from services.common.process_tree import show_as
 from services.common.project_imports import leave_checkout
 from services.common.telemetry import tracing
 from services.executor.messages import (
@@ -139,6 +140,7 @@ class FlowRunProcess:
             if loaded is None:
                 return 0
             flow, flow_run = loaded
+            show_as(f"run {str(flow_run.id)[:8]} {flow_run.name}")
             self._report(FlowStarted(at=time.time()))
             return self._execute(client, flow, flow_run)
 

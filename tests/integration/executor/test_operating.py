@@ -41,6 +41,12 @@ def sluice(bench: Bench, checkout, *words: str) -> subprocess.CompletedProcess:
     )
 
 
+def titles() -> set[str]:
+    """What lists of processes show of the executors' processes."""
+    words = (process.info["cmdline"] or [""] for process in psutil.process_iter(["cmdline"]))
+    return {line.strip().removeprefix("sluice: ") for line in map(" ".join, words) if line.startswith("sluice: ")}
+
+
 async def test_rq_info_shows_the_slots_and_the_queue(bench: Bench, rq_redis):
     await bench.start(slots=2)
     deployment = await bench.deploy(SLEEPER)
@@ -61,7 +67,10 @@ async def test_rq_info_shows_the_slots_and_the_queue(bench: Bench, rq_redis):
 async def test_rq_commands_reach_the_slots(bench: Bench, rq_redis):
     executor = await bench.start(slots=1)
     run_id = await bench.create(await bench.deploy(SLEEPER), parameters={"seconds": 300})
-    await bench.reach(run_id, "RUNNING")
+    run = await bench.reach(run_id, "RUNNING")
+    shown = {f"slot 0: run {run_id[:8]}", f"run {run_id[:8]} {run['name']}", "process template"}
+    await eventually(lambda: asyncio.sleep(0, titles() >= shown), what="lists of processes to show slot and run")
+    assert any(title.startswith("fork server ") for title in titles())
     (key,) = [key.decode() for key in rq_redis.smembers("rq:workers")]
     send_kill_horse_command(rq_redis, key.removeprefix("rq:worker:"))
     run = await bench.reach(run_id)
