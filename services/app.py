@@ -76,7 +76,7 @@ async def _run(role: str, settings: Settings, project: Project, process_template
         inspector = Inspector(shared.redis)
         parts = {**await _ROLES[role](shared), "inspector": inspector}
         try:
-            await run_parts(role, parts, redis=shared.redis, ready_file=settings.ready_file)
+            await run_parts(role, parts, redis=shared.redis, ready_file=settings.ready_file, home=settings.home)
         except RuntimeError:
             # What a part failed on may stand in Redis, where its next process would fail on it again.
             with contextlib.suppress(TransientError, Backpressure, TimeoutError):

@@ -192,14 +192,17 @@ def check(config: ConfigOption = None) -> None:
         async with AsyncExitStack() as stack:
             ask: AskPrefect | None = None
             if access.prefect_api_url:
+                from services.cli.session import PATIENCE_SECONDS, prefect_answers
                 from services.deployments.project_check import hold_against_prefect
                 from services.prefect_api.client import connect
 
+                url, auth = access.prefect_api_url, access.prefect_auth_string
                 prefect = await stack.enter_async_context(
-                    connect(access.prefect_api_url, auth_string=access.prefect_auth_string)
+                    connect(url, auth_string=auth, patience_seconds=PATIENCE_SECONDS)
                 )
 
                 async def ask(project: Project, declarations: Declarations) -> ParameterFindings:
+                    await prefect_answers(url, auth_string=auth)
                     return await hold_against_prefect(project, prefect, declarations)
 
             checked = await check_project(settings, ask_prefect=ask)
@@ -231,7 +234,7 @@ def deploy(plan: PlanOption = False, as_json: JsonOption = False, wait: WaitOpti
 
     async def register_all() -> None:
         async with open_session() as session:
-            prefect = await session.prefect()
+            prefect = await session.prefect(patience_seconds=None)
             from services.deployments.deploy import DeploymentPlan, carry_out, plan_deployments
             from services.deployments.project_check import check_project
             from services.deployments.signatures import check_with_prefect
@@ -245,6 +248,7 @@ def deploy(plan: PlanOption = False, as_json: JsonOption = False, wait: WaitOpti
 
             checked = await check_project(session.settings, ask_prefect=ask, without_libraries=True)
             if not plans:  # Prefect or Redis did not answer: here that is no warning
+                await session.wait_for_prefect(0)
                 plans.append(await plan_deployments(prefect, session.redis, checked.declarations))
             if not plan:
                 await carry_out(prefect, session.redis, plans[0])

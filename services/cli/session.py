@@ -8,10 +8,10 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from config.settings import Settings, load_settings
-from events.errors import ConfigError
+from events.errors import ConfigError, TransientError
 from services.common.prefect_probe import prefect_problem
 from services.home.access import find_access
 from services.home.home import ui_url
@@ -19,6 +19,10 @@ from services.store.connection import AsyncRedis, connect, translated
 
 if TYPE_CHECKING:
     from services.prefect_api.client import PrefectApi
+
+
+PATIENCE_SECONDS: Final = 10.0
+"""How long a command waits for one answer of Prefect."""
 
 
 class Session:
@@ -54,23 +58,34 @@ class Session:
         """Where a person looks."""
         return ui_url(self.prefect_api_url)
 
-    async def prefect(self) -> PrefectApi:
-        """Prefect's API; importing its client takes a second, so only the commands that need it ask."""
+    async def prefect(self, *, patience_seconds: float | None = PATIENCE_SECONDS) -> PrefectApi:
+        """Prefect's API; importing its client takes a second, so only the commands that need it ask.
+
+        Raises `TransientError` at once where Prefect does not answer, and for a call that takes longer than
+        ``patience_seconds``: Prefect's own client would try for minutes. With None nothing is asked and awaited.
+        """
         if self._prefect is None:
+            if patience_seconds is not None:
+                await self.wait_for_prefect(0)
             from services.prefect_api.client import connect as connect_prefect
 
             self._prefect = await self._stack.enter_async_context(
-                connect_prefect(self.prefect_api_url, auth_string=self._auth)
+                connect_prefect(self.prefect_api_url, auth_string=self._auth, patience_seconds=patience_seconds)
             )
         return self._prefect
 
     async def wait_for_prefect(self, seconds: float) -> None:
-        """Return when Prefect answers, or after ``seconds``."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if not await asyncio.to_thread(prefect_problem, self.prefect_api_url, auth_string=self._auth):
-                return
-            await asyncio.sleep(0.05)
+        """Return when Prefect answers. Raises `TransientError` if it does not within ``seconds``."""
+        await prefect_answers(self.prefect_api_url, auth_string=self._auth, within_seconds=seconds)
+
+
+async def prefect_answers(url: str, *, auth_string: str | None, within_seconds: float = 0.0) -> None:
+    """Return when the Prefect server answers. Raises `TransientError` if it does not, asked at least once."""
+    deadline = time.monotonic() + within_seconds
+    while why := await asyncio.to_thread(prefect_problem, url, auth_string=auth_string):
+        if time.monotonic() >= deadline:
+            raise TransientError(f"the Prefect server at {url} {why}: `sluice status` says more")
+        await asyncio.sleep(0.05)
 
 
 @asynccontextmanager

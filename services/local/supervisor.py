@@ -16,11 +16,12 @@ import structlog
 
 from config.project import Project, load_project, project_root
 from config.settings import CHECKOUT, ExecutorSettings, RedisSettings, Settings
-from events.errors import SluiceError, TransientError
+from events.errors import TransientError
 from services.common.process_tree import Strays, adopt_orphans, reap_orphans
 from services.deployments.flow_code import flows_mention
 from services.home.access import find_access
 from services.home.home import PRIVATE_UMASK, Home, RunningInstallation
+from services.local.child import Child
 from services.local.embedded_servers import (
     PYTHON_MODULE,
     DeployProcess,
@@ -50,52 +51,6 @@ STOP_ORDER: Final[Sequence[tuple[tuple[str, ...], float]]] = (
 SERVER_STOP_SECONDS: Final = 1.5
 
 READY_SECONDS: Final = 180.0
-RESTART_SECONDS: Final = 0.2
-LONGEST_RESTART_SECONDS: Final = 10.0
-STEADY_SECONDS: Final = 30.0
-"""A child that ran this long is restarted at once when it ends; one that ends sooner waits twice as long each time."""
-
-
-class _Child:
-    """A process that must run: how it is started, and when it may be started again."""
-
-    def __init__(self, name: str, start: Callable[[], Server]) -> None:
-        self.name = name
-        self._start = start
-        self.server: Server | None = None
-        self._started = 0.0
-        self._wait = RESTART_SECONDS
-        self._due = 0.0
-
-    def start(self) -> None:
-        self._started = time.monotonic()
-        self.server = self._start()
-
-    def keep_running(self) -> None:
-        """Start the process again if it has ended; called a few times a second."""
-        if self.server is not None:
-            code = self.server.process.poll()
-            if code is None:
-                return
-            now = time.monotonic()
-            self._wait = (
-                RESTART_SECONDS
-                if now - self._started > STEADY_SECONDS
-                else min(self._wait * 2, LONGEST_RESTART_SECONDS)
-            )
-            self._due = now + self._wait
-            self.server = None
-            log.error("process ended, starting it again", process=self.name, ended=_how(code), in_seconds=self._wait)
-        elif time.monotonic() >= self._due:
-            try:
-                self.start()
-            except SluiceError as error:
-                self._due = time.monotonic() + LONGEST_RESTART_SECONDS
-                log.error("process does not start", process=self.name, error=str(error))  # noqa: TRY400 - one line
-
-    def stop(self, within_seconds: float) -> None:
-        if self.server is not None:
-            self.server.stop(within_seconds)
 
 
 class Supervisor:
@@ -107,8 +62,8 @@ class Supervisor:
         self._say = say
         self._warn = warn
         self._home = Home(settings.home)
-        self._children: list[_Child] = []
-        self._servers: list[_Child] = []
+        self._children: list[Child] = []
+        self._servers: list[Child] = []
         self._template: StartTemplate | None = None
 
     def run(self) -> None:
@@ -198,7 +153,15 @@ class Supervisor:
         self._say("Registering the deployments and starting the roles ...")
         deploying[0].finish(say=self._say)
         for names, seconds in reversed(STOP_ORDER):
-            stage = [_Child(name, lambda name=name: self._role(name, env)) for name in names]  # type: ignore[misc]
+            stage = [
+                Child(
+                    name,
+                    lambda name=name: self._role(name, env),  # type: ignore[misc]
+                    home=settings.home,
+                    frozen_seconds=settings.health.frozen_seconds,
+                )
+                for name in names
+            ]
             stack.callback(_stop_together, stage, seconds + (_more_for_runs(settings) if "executor" in names else 0.0))
             for child in stage:
                 child.start()
@@ -252,7 +215,7 @@ class Supervisor:
         )
 
     def _serve(self, name: str, start: Callable[[], tuple[Server, str]]) -> None:
-        child = _Child(name, lambda: start()[0])
+        child = Child(name, lambda: start()[0])
         child.start()
         self._children.append(child)
         self._servers.append(child)
@@ -330,7 +293,7 @@ def _leave(terminals: Sequence[int]) -> None:
     os.close(nothing)
 
 
-def _stop_together(children: list[_Child], seconds: float) -> None:
+def _stop_together(children: list[Child], seconds: float) -> None:
     for child in children:
         if child.server is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -338,7 +301,3 @@ def _stop_together(children: list[_Child], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     for child in children:
         child.stop(max(0.1, deadline - time.monotonic()))
-
-
-def _how(code: int) -> str:
-    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name

@@ -16,6 +16,7 @@ import uvloop
 from events.errors import Backpressure, TransientError
 from services.common.garbage_collection import search_seldom
 from services.common.telemetry import tracing
+from services.home.sign_of_life import give_signs, sign_path
 from services.operations.reporter import Reporter
 from services.store.connection import AsyncRedis
 
@@ -48,11 +49,18 @@ def run_loop(work: Coroutine[Any, Any, None]) -> None:
         runner.run(work)
 
 
-async def run_parts(role: str, parts: Mapping[str, Part], *, redis: AsyncRedis, ready_file: Path | None = None) -> None:
+async def run_parts(
+    role: str,
+    parts: Mapping[str, Part],
+    *,
+    redis: AsyncRedis,
+    ready_file: Path | None = None,
+    home: Path | None = None,
+) -> None:
     """Run ``parts`` until SIGTERM or SIGINT, or until one of them fails; then end the others.
 
-    ``ready_file`` says on this machine whether the role is ready. A part's failure is raised: the process ends with it,
-    and the role's supervisor starts another.
+    ``ready_file`` says on this machine whether the role is ready; in ``home`` the process gives its sign of life. A
+    part's failure is raised: the process ends with it, and the role's supervisor starts another.
     """
     tracing.set_up(os.environ, role=role)
     stopped = asyncio.Event()
@@ -65,15 +73,18 @@ async def run_parts(role: str, parts: Mapping[str, Part], *, redis: AsyncRedis, 
         asyncio.create_task(part.run(), name=name): float(getattr(part, "stop_seconds", STOP_SECONDS))
         for name, part in parts.items()
     }
-    reporting = asyncio.create_task(reporter.run(), name="report")
+    reporting = {asyncio.create_task(reporter.run(), name="report")}
+    if home is not None:
+        reporting.add(asyncio.create_task(give_signs(sign_path(home, os.getpid())), name="sign of life"))
     waiting = asyncio.create_task(stopped.wait(), name="signals")
     log.info("role started", parts=sorted(parts))
     ended, _ = await asyncio.wait({*tasks, waiting}, return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
     stops = (_stop(task, within_seconds=seconds) for task, seconds in tasks.items())
     late = [task for task, ended_in_time in zip(tasks, await asyncio.gather(*stops), strict=True) if not ended_in_time]
-    reporting.cancel()
-    await asyncio.wait({reporting}, timeout=1)
+    for telling in reporting:
+        telling.cancel()
+    await asyncio.wait(reporting, timeout=1)
     if stopped.is_set():
         with contextlib.suppress(TransientError, Backpressure, TimeoutError):
             await reporter.say_goodbye()

@@ -38,8 +38,9 @@ class PrefectApi:
     `NotFound` for an unknown id, and `RejectedEvent` (code ``prefect-refused``) for a request that it will never take.
     """
 
-    def __init__(self, client: PrefectClient) -> None:
+    def __init__(self, client: PrefectClient, *, patience_seconds: float | None = None) -> None:
         self._client = client
+        self._patience_seconds = patience_seconds
 
     @property
     def url(self) -> str:
@@ -47,6 +48,17 @@ class PrefectApi:
         return str(self._client.api_url).rstrip("/")
 
     async def request(
+        self, method: Literal["GET", "POST", "PATCH", "DELETE", "PUT"], path: str, *, once: bool = False, **body: Any
+    ) -> Any:
+        """`_request`, given up when it takes longer than this client's patience."""
+        try:
+            async with asyncio.timeout(self._patience_seconds):
+                return await self._request(method, path, once=once, **body)
+        except TimeoutError as error:
+            said = f"Prefect at {redacted(self.url)} has not answered within {self._patience_seconds:g} s"
+            raise TransientError(f"{said}: `sluice status` says more") from error
+
+    async def _request(
         self, method: Literal["GET", "POST", "PATCH", "DELETE", "PUT"], path: str, *, once: bool = False, **body: Any
     ) -> Any:
         """One call; ``json=`` or ``params=`` as httpx takes them; answers the parsed JSON, or None without a body.
@@ -70,7 +82,7 @@ class PrefectApi:
             ) from error
         if _wants_token(response) and not inner.enable_csrf_support:
             inner.enable_csrf_support = True  # the server did not when this client first asked it
-            return await self.request(method, path, once=once, **body)
+            return await self._request(method, path, once=once, **body)
         if response.status_code >= _CLIENT_ERROR:
             raise _refused(response)
         try:
@@ -92,12 +104,17 @@ class PrefectApi:
 
 @asynccontextmanager
 async def connect(
-    url: str | None = None, *, auth_string: str | None = None, check_version: bool = False
+    url: str | None = None,
+    *,
+    auth_string: str | None = None,
+    check_version: bool = False,
+    patience_seconds: float | None = None,
 ) -> AsyncIterator[PrefectApi]:
     """The API at ``url`` (else at ``PREFECT_API_URL``), with Prefect's own settings for the rest, for one event loop.
 
     Prefect reads its settings once, when it is first imported: a process that learns address and password later must
-    name them. With ``check_version``, a server or a client of an untested version is logged as a warning.
+    name them. No call takes longer than ``patience_seconds``, if they are given. With ``check_version``, a server or a
+    client of an untested version is logged as a warning.
     """
     if url is None:
         client = get_client(sync_client=False)
@@ -105,7 +122,7 @@ async def connect(
         key, auth = PREFECT_API_KEY.value(), auth_string or PREFECT_API_AUTH_STRING.value()
         client = PrefectClient(url, api_key=key or None, auth_string=auth or None)
     async with client:
-        api = PrefectApi(client)
+        api = PrefectApi(client, patience_seconds=patience_seconds)
         if check_version:
             await _warn_of_untested_versions(api)
         yield api
