@@ -170,7 +170,8 @@ class Reconciler:
             if await self._redis(partial(self._executions.begin, execution)) is None:
                 log.warning("finalizing a lost run", run=run_id)
                 self._finalize(execution, UNRECORDED)
-        self.without_process = unclaimed
+        ended = await run_calls.end_cancelling(self._prefect, unclaimed) if unclaimed else []
+        self.without_process = [run_id for run_id in unclaimed if run_id not in ended]
 
     def _finalize(self, execution: Execution, message: str) -> None:
         """Have the run finalized; where that is not possible now, the next comparison finds it again."""

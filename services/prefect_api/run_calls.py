@@ -99,6 +99,16 @@ async def was_claimed(api: PrefectApi, run_id: str) -> bool:
     return last is not None and (last.get("message") or "").startswith(CLAIMED)
 
 
+async def end_cancelling(api: PrefectApi, run_ids: Sequence[str]) -> list[str]:
+    """Set those of the runs to Cancelled that are to be cancelled: no process is there to do it. Answers which."""
+    body = {"flow_runs": {"id": {"any_": list(run_ids[:PAGE])}, "state": {"type": {"any_": ["CANCELLING"]}}}}
+    rows = await api.request("POST", "/flow_runs/filter", json=body)
+    state = {"type": "CANCELLED", "name": "Cancelled", "message": "No process executed the run any more."}
+    for row in rows:
+        await api.request("POST", f"/flow_runs/{row['id']}/set_state", json={"state": state, "force": True})
+    return [row["id"] for row in rows]
+
+
 async def read_run(api: PrefectApi, name_or_id: str) -> dict[str, Any]:
     """One run by its id, the beginning of it, or its name, with its parameters.
 

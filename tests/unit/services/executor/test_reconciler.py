@@ -51,8 +51,15 @@ class Prefect(PrefectApi):
     def __init__(self) -> None:
         self.running: list[str] = []
         self.foreign = False
+        self.cancelling: list[str] = []
+        self.ended: list[tuple[str, str]] = []
 
     async def request(self, method: str, path: str, *, once: bool = False, **body: Any) -> Any:
+        if body.get("json", {}).get("flow_runs", {}).get("state") == {"type": {"any_": ["CANCELLING"]}}:
+            return [{"id": run_id} for run_id in self.cancelling]
+        if path.endswith("/set_state"):
+            self.ended.append((path.split("/")[2], body["json"]["state"]["type"]))
+            return {}
         if path == "/flow_runs/filter":
             return [{"id": run_id, "state": {"state_details": {}}} for run_id in self.running]
         assert path == "/flow_run_states/"
@@ -153,6 +160,9 @@ async def test_a_run_of_somebody_elses_runner_is_told_and_left_alone(bench: Benc
         lambda: asyncio.sleep(0, bench.reconciler.without_process == bench.prefect.running), what="the run to be told"
     )
     assert [one.run_id for one in bench.pool.finalized] == [ours.run_id]
+    bench.prefect.cancelling = bench.prefect.running
+    await eventually(lambda: asyncio.sleep(0, bool(bench.prefect.ended)), what="the run to be cancelled")
+    assert bench.prefect.ended[0] == (bench.prefect.running[0], "CANCELLED")
 
 
 async def test_a_run_whose_slot_died_is_finalized_at_once(bench: Bench) -> None:
