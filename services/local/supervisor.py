@@ -232,11 +232,13 @@ class Supervisor:
             while True:
                 # Only the roles at first: both servers have just answered.
                 readiness = await read_readiness(redis, prefect_url=None, expected=self._settings.expected_roles)
-                if readiness.ready:
+                if not readiness.unstarted:
                     readiness, _ = await read_status(self._settings)
-                if readiness.ready:
+                if not readiness.unstarted:
+                    for problem in readiness.problems:  # what waits since the last time, say: it is no part of a start
+                        self._warn(f"not ready: {problem}")
                     return
-                waiting = "; ".join(readiness.problems)
+                waiting = "; ".join(readiness.unstarted)
                 if waiting != said:
                     self._say(f"  waiting: {waiting}")
                     said = waiting

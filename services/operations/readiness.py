@@ -85,6 +85,13 @@ class Readiness:
         return self.level is not Level.NOT_READY
 
     @property
+    def unstarted(self) -> tuple[str, ...]:
+        """What is still missing of a start: servers and roles, whatever they find to be wrong or left over."""
+        return tuple(
+            one.message for one in self.reasons if one.code in SAID_TO_ANYONE and one.code != "role-restarting"
+        )
+
+    @property
     def problems(self) -> tuple[str, ...]:
         """Why the installation is not ready; a sentence each."""
         return tuple(one.message for one in self.reasons if one.level is Level.NOT_READY)

@@ -185,3 +185,12 @@ def test_a_rule_that_its_own_limits_keep_back_is_a_degradation() -> None:
     reports = [*all_but("router"), {**report("router"), "parts": {"dispatcher": {"paced": ["load"]}}}]
     found = judge(reports, expected=ROLES, backlog=Backlog(dispatch={"load:a/b": BacklogPlace(2, 301)}))
     assert (found.level, codes(found, Level.DEGRADED)) == (Level.DEGRADED, ["rule-limited"])
+
+
+def test_what_is_left_over_from_before_is_no_part_of_a_start() -> None:
+    left_over = Backlog(journal=BacklogPlace(2, 86_400))
+    found = judge([*all_but("listeners"), with_part("listeners", **GONE)], expected=ROLES, backlog=left_over)
+    assert (found.ready, found.unstarted) == (False, ())
+    assert judge(all_but("listeners"), expected=ROLES, backlog=left_over).unstarted == (
+        "role listeners is not ready: no instance of it runs",
+    )
