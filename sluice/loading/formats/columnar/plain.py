@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import date
 from typing import Any, Final
 
 import pyarrow as pa
@@ -21,9 +20,9 @@ from sluice.loading.showing import content
 
 _PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _MOST_DIGITS: Final = 38
-_EPOCH: Final = date(1970, 1, 1).toordinal()
-_FIRST_DAY: Final = date.min.toordinal() - _EPOCH
-_LAST_DAY: Final = date.max.toordinal() - _EPOCH
+_FIRST_DAY: Final = -12_687_428
+_LAST_DAY: Final = 11_248_737
+"""Since 1970: those of the years -32767 to 32767, which Arrow knows; of others it makes words."""
 
 
 @dataclass(slots=True)
@@ -47,7 +46,7 @@ class Looked:
 def look(batches: Iterable[pa.RecordBatch], looked: Looked, label: str) -> None:
     """Note in ``looked`` what the values of all batches need.
 
-    Raises `RefusedFile` for a date or time outside the years that databases and Arrow's own texts know.
+    Raises `RefusedFile` for a date or time outside the years that Arrow knows.
     """
     row = 1
     for batch in batches:
@@ -56,8 +55,8 @@ def look(batches: Iterable[pa.RecordBatch], looked: Looked, label: str) -> None:
             at = _outside_years(column)
             if at is not None:
                 raise RefusedFile(
-                    f"{label}: row {row + at}, column {content(name, 100)!r}: the value lies outside the years 1 to "
-                    "9999: is its unit the right one? Leave values that mean `never` empty"
+                    f"{label}: row {row + at}, column {content(name, 100)!r}: the value lies outside the years "
+                    "-32767 to 32767: is its unit the right one? Leave values that mean `never` empty"
                 )
             if pa.types.is_floating(kind) or pa.types.is_nested(kind):
                 looked.not_numbers.update({name: _strange(column)})
@@ -69,7 +68,7 @@ def look(batches: Iterable[pa.RecordBatch], looked: Looked, label: str) -> None:
 
 
 def _outside_years(column: pa.Array) -> int | None:
-    """The place of the first value that has a date, at any depth, before the year 1 or after 9999."""
+    """The place of the first value that has a date, at any depth, outside the years that Arrow knows."""
     kind = column.type
     if pa.types.is_date(kind) or (pa.types.is_timestamp(kind) and kind.unit != "ns"):
         per_day = 86_400 * _PER_SECOND[kind.unit] if pa.types.is_timestamp(kind) else 1

@@ -336,8 +336,8 @@ def test_several_files_put_one_behind_the_other_are_refused(tmp_path: Path, name
 @pytest.mark.parametrize(
     ("values", "kind"),
     [
-        ([None, 0, 2_932_897], pa.date32()),
-        ([None, 0, -719_163 * 86_400_000], pa.date64()),
+        ([None, 11_248_737, 11_248_738], pa.date32()),
+        ([None, -12_687_428 * 86_400_000, -12_687_429 * 86_400_000], pa.date64()),
         ([None, 0, 2**62], pa.timestamp("us")),
         ([None, 0, -(2**40)], pa.timestamp("s", "UTC")),
         ([None, [0], [0, 2**62]], pa.list_(pa.timestamp("ms"))),
@@ -345,7 +345,7 @@ def test_several_files_put_one_behind_the_other_are_refused(tmp_path: Path, name
         ([None, [("a", 0)], [("b", 2**62)]], pa.map_(pa.string(), pa.timestamp("us"))),
     ],
 )
-def test_a_day_that_no_calendar_of_a_database_has_is_refused(
+def test_a_day_of_which_arrow_would_make_words_is_refused(
     tmp_path: Path, name: str, values: list[Any], kind: pa.DataType
 ) -> None:
     path = tmp_path / name
@@ -354,6 +354,6 @@ def test_a_day_that_no_calendar_of_a_database_has_is_refused(
     else:
         content = pa.array(values, kind)
     WRITE[name](path, pa.table({"day": content}))
-    assert "row 3, column 'day': the value lies outside the years 1 to 9999" in refusal(path)
+    assert "row 3, column 'day': the value lies outside the years -32767 to 32767" in refusal(path)
     WRITE[name](path, pa.table({"day": content[:2]}))
-    assert len(rows(path)) == 2
+    assert table(path).num_rows == 2

@@ -97,3 +97,18 @@ def test_a_load_opens_one_connection_and_leaves_none_open(url: str, query: Query
     assert (len(made), query("SELECT n FROM t")) == (1, [(1,)])
     with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
         assert connection.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)  # nobody else has it open
+
+
+def test_a_file_that_a_load_makes_has_large_pages_and_one_that_is_there_keeps_its_own(
+    url: str, query: Query, tmp_path: Path
+) -> None:
+    put(url, to("t"), {"n": [1]})
+    assert query("PRAGMA page_size") == [(16 * 1024,)]
+    assert query("PRAGMA journal_mode") == [("wal",)]  # its readers need not wait for a load
+    there = tmp_path / "there.db"
+    with closing(sqlite3.connect(there)) as connection:
+        connection.execute("CREATE TABLE t (n INTEGER)")
+    put(f"sqlite:///{there}", to("t"), {"n": [1]})
+    with closing(sqlite3.connect(there)) as connection:
+        assert connection.execute("SELECT n FROM t").fetchall() == [(1,)]
+        assert connection.execute("PRAGMA page_size").fetchone() == (4096,)
