@@ -248,6 +248,10 @@ class LogSettings(SettingsPart):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "console", "json"] = "auto"
     """``auto``: readable on a terminal, JSON when not."""
+    max_file_bytes: Annotated[int, Field(ge=10_000)] = 10 * 1024 * 1024
+    """When a file in ``logs/`` of the home is closed and renamed to ``….1``, and that to ``….2``."""
+    old_files: Annotated[int, Field(ge=1, le=1000)] = 5
+    """How many of those there are at most, for each role."""
 
 
 class Settings(BaseSettings):

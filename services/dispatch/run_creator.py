@@ -311,7 +311,13 @@ class RunCreator:
                 metrics.creation_seconds.labels(item.dispatch.action.rule).observe(max(0.0, took))
             self._announcer.announce(item.dispatch, result.run_id)
             action = item.dispatch.action
-            log.debug("run created", event_id=id_of(action.identities[0]), rule=action.rule, run_id=result.run_id)
+            log.info(
+                "run created",
+                event_id=id_of(action.identities[0]),
+                rule=action.rule,
+                run_id=result.run_id,
+                deployment=action.deployment,
+            )
 
     async def _take_notices_back(self, queues: Iterable[DispatchQueue]) -> None:
         """Remove the dead letters that say why a rule holds its runs; one may be from an earlier process."""

@@ -14,6 +14,7 @@ from typing import Final
 
 import structlog
 
+from config.logs import FORMAT_VARIABLE, configure_logging
 from config.project import Project, load_project, project_root
 from config.settings import CHECKOUT, ExecutorSettings, RedisSettings, Settings
 from events.errors import TransientError
@@ -33,6 +34,7 @@ from services.local.embedded_servers import (
     valkey_url,
 )
 from services.local.own_servers import check_own_servers
+from services.local.role_logs import SUPERVISOR, RoleLogs
 from services.local.start_template import FOR_LOADING, StartTemplate
 from services.local.systemd.service_manager import ServiceManager
 from services.local.welcome import welcome
@@ -65,6 +67,7 @@ class Supervisor:
         self._children: list[Child] = []
         self._servers: list[Child] = []
         self._template: StartTemplate | None = None
+        self._logs = RoleLogs(settings.home / "logs", settings.log)
 
     def run(self) -> None:
         """Run until SIGINT, SIGTERM, or SIGHUP, which a terminal that is closed sends.
@@ -135,6 +138,8 @@ class Supervisor:
         self._template = StartTemplate.fork(env, libraries=libraries)
         if self._template is not None:
             stack.callback(self._template.close)
+        stack.callback(self._logs.start().close)  # a thread: the template is forked before it, and the roles end first
+        configure_logging(settings.log, role=SUPERVISOR, output=self._logs.stream())
         stack.callback(lambda: _stop_together(self._servers, SERVER_STOP_SECONDS))
         if not settings.redis_url:
             self._start_valkey(redis_port, secured)
@@ -222,7 +227,9 @@ class Supervisor:
 
     def _role(self, name: str, env: dict[str, str]) -> Server:
         command = [*PYTHON_MODULE, "services.cli", "run", name]
-        return Server(f"role {name}", command, log_file=None, env=env, cwd=CHECKOUT, template=self._template)
+        output = self._logs.pipe(name)
+        env = {**env, FORMAT_VARIABLE: "json"}
+        return Server(f"role {name}", command, log_file=output, env=env, cwd=CHECKOUT, template=self._template)
 
     async def _until_ready(self) -> None:
         deadline = time.monotonic() + READY_SECONDS

@@ -53,6 +53,9 @@ class Decision:
     lines: list[bytes] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
     parked: list[str] = field(default_factory=list)
+    signals: list[str] = field(default_factory=list)
+    letters: list[str] = field(default_factory=list)
+    """The ids of its signals and of its dead letters."""
 
     @property
     def judged(self) -> Judged:
@@ -195,8 +198,10 @@ class EventDecider:
         await self._bury(decision, rule, error.code, error.reason)
 
     async def _resume(self, decision: Decision, action: ResumeRun) -> None:
+        signal = signal_for(action)
         try:
-            await self._submit_signal(signal_for(action))
+            await self._submit_signal(signal)
+            decision.signals.append(signal.id)
         except RejectedEvent as error:
             await self._bury(decision, action.rule, error.code, error.reason)
 
@@ -205,6 +210,7 @@ class EventDecider:
         await self._dead_letters.bury(letter)
         decision.effects.append((_letter_token(rule), dead_value(letter)))
         decision.lines.append(dead_line(letter))
+        decision.letters.append(letter.id)
 
 
 def _note_answer(decision: Decision, rule: str, answer: WindowAnswer) -> None:

@@ -196,6 +196,23 @@ class Router:
         await self._handover.route([one.routed(line) for one, line in zip(decisions, lines, strict=True)])
         await self._journal.acknowledge(set_aside)
         _measure(decisions)
+        for one in decisions:
+            _tell(one)
+
+
+def _tell(decision: Decision) -> None:
+    """One line for each decision; what it led to is named by ids, so that other lines are found by them."""
+    event = decision.entry.event
+    led_to = {
+        "rules": [verdict.rule for verdict in decision.verdicts if verdict.matched],
+        "runs_of": [one.action.deployment for one in decision.dispatches],
+        "signal_ids": decision.signals,
+        "letter_ids": decision.letters,
+        "parked_by": decision.parked,
+    }
+    named = {name: ids for name, ids in led_to.items() if ids}
+    again = {"replay": True} if decision.entry.replay else {}
+    log.info("event decided", event_id=event.id, source=event.source, type=event.type, **named, **again)
 
 
 def _measure(decisions: Sequence[Decision]) -> None:

@@ -244,6 +244,7 @@ class Delivery:
                 outcome=verdict.outcome.value,
                 signal_id=record.signal.id,
                 target=record.signal.target,
+                run_ids=sorted(record.marks),
                 reason=verdict.reason,
                 event_id=id_of(record.signal.event_identity) if record.signal.event_identity else None,
             )

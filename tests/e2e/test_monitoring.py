@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from config.settings import CHECKOUT
 from demo.installation import Installation
 from tests.e2e.test_whole_path import drop, ended, order, run_named
 from tests.support.collector import CollectedSpan, Collector
 
 pytestmark = pytest.mark.timeout(600)
 
+DEPLOY = CHECKOUT / "deploy"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PUBLISHER = "b7ad6b7169203331"
 
@@ -70,3 +77,94 @@ def test_a_file_begins_a_trace_of_its_own(installation: Installation, collector:
 
 def _as_event(headers: dict[str, Any]) -> dict[str, Any]:
     return headers | {"content-type": "application/cloudevents+json"}
+
+
+def test_each_decision_is_one_line_with_its_ids_and_every_line_is_json(installation: Installation, inbox: Path) -> None:
+    drop(inbox, "logged.csv", "city,people\nOslo,700000\n")
+    run = run_named(installation, "ingest-file", "logged.csv")
+    assert ended(installation, "ingest-file", run["id"])["type"] == "COMPLETED"
+    (event_id,) = (tag.removeprefix("event:") for tag in run["tags"] if tag.startswith("event:"))
+
+    def found(role: str, event: str, **ids: str) -> dict[str, Any] | None:
+        wanted = {"event": event, "role": role, **ids}
+        return next((line for line in lines_of(installation, role) if wanted.items() <= line.items()), None)
+
+    for role, event, ids in (
+        ("listeners", "file arrived", {"event_id": event_id}),
+        ("router", "event decided", {"event_id": event_id}),
+        ("router", "run created", {"event_id": event_id, "run_id": run["id"], "rule": "ingest-file"}),
+        ("router", "run ended", {"run_id": run["id"], "rule": "ingest-file"}),
+        ("executor", "Finished in state Completed()", {"run_id": run["id"], "level": "info"}),
+    ):
+        installation.until(lambda: found(role, event, **ids), f"{role} says {event!r}")  # noqa: B023 - called at once
+    decided = found("router", "event decided", event_id=event_id) or {}
+    assert (decided["rules"], decided["runs_of"]) == (["ingest-file"], ["ingest-file/default"])
+    for role in ("listeners", "router", "resumer", "executor", "api"):
+        assert all({"event", "role", "level", "timestamp"} <= set(line) for line in lines_of(installation, role)), role
+    shown = [line for line in installation.output.read_text().splitlines() if line.startswith("{")]
+    assert {json.loads(line)["role"] for line in shown} >= {"listeners", "router", "executor"}
+
+
+def lines_of(installation: Installation, role: str) -> list[dict[str, Any]]:
+    text = (installation.home / "logs" / f"{role}.log").read_text()
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+@pytest.fixture
+def prometheus(installation: Installation, tmp_path: Path) -> Iterator[httpx.Client]:
+    """A real one with the configuration that is in the repository, which scrapes the installation each second."""
+    if shutil.which("prometheus") is None:
+        pytest.skip("no Prometheus: apt-get install prometheus")
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        port = door.getsockname()[1]
+    for name in ("alerts.yaml", "prometheus.yaml"):
+        shutil.copy(DEPLOY / "prometheus" / name, tmp_path / name)
+    api = httpx.URL(installation.access["SLUICE_API_URL"] or "")
+    given = (tmp_path / "prometheus.yaml").read_text().replace("127.0.0.1:4280", f"{api.host}:{api.port}")
+    (tmp_path / "prometheus.yaml").write_text(given.replace("15s", "1s"))
+    (tmp_path / "sluice.token").write_text(installation.access["SLUICE_API_TOKEN"] or "")
+    options = {
+        "config.file": "prometheus.yaml", "storage.tsdb.path": "data", "web.listen-address": f"127.0.0.1:{port}",
+    }  # fmt: skip
+    with (tmp_path / "log").open("wb") as log:
+        words = ["prometheus", *(f"--{name}={value}" for name, value in options.items())]
+        process = subprocess.Popen(words, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=30) as client:
+            yield client
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_real_prometheus_scrapes_it_and_evaluates_every_alert_and_panel(
+    installation: Installation, prometheus: httpx.Client
+) -> None:
+    def asked(path: str, **parameters: str) -> Any:
+        try:
+            answer = prometheus.get(path, params=parameters)
+        except httpx.TransportError:
+            return None
+        return answer.json()["data"] if answer.is_success else None
+
+    def value(expression: str) -> float | None:
+        found = (asked("/query", query=expression) or {}).get("result")
+        return float(found[0]["value"][1]) if found else None
+
+    def evaluated() -> list[dict[str, Any]] | None:
+        groups = (asked("/rules") or {}).get("groups", ())
+        rules = [rule for group in groups for rule in group["rules"]]
+        return rules if rules and all(rule["health"] != "unknown" for rule in rules) else None
+
+    installation.until(lambda: value('up{job="sluice"}') == 1, "Prometheus has scraped it", pause_seconds=0.1)
+    rules = installation.until(evaluated, "the alerts are evaluated", pause_seconds=0.1)
+    assert {rule["health"] for rule in rules} == {"ok"}
+    assert value("sum(sluice_role_ready)") == 5
+    assert value('sluice_watch_up{watch="inbox"}') == 1
+    assert value('sluice_runs_created_total{rule="ingest-file"}') is not None
+    dashboard = json.loads((DEPLOY / "grafana" / "sluice.json").read_text())
+    for target in (target for panel in dashboard["panels"] for target in panel.get("targets", ())):
+        expression = target["expr"].replace("$__rate_interval", "1m").replace("$job", ".*")
+        answer = prometheus.get("/query", params={"query": expression})
+        assert answer.is_success, f"{expression}: {answer.text}"

@@ -21,6 +21,7 @@ from sluice.protocol import CONTRACTS_VARIABLE, FOLDERS_VARIABLE
 PASSED_ON: Final = frozenset(
     {
         "SLUICE_HOME",
+        "SLUICE_LOG__FORMAT",
         "SLUICE_DATABASE_URL",
         "SLUICE_MASKING_SECRET",
         "SLUICE_ENV",

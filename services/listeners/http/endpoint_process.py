@@ -11,13 +11,13 @@ import json
 import os
 import socket
 import sys
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
 
+from config.logs import print_traceback, speak_as_parent
 from services.common.project_imports import enter_project, leave_checkout
 
 PREFIX: Final = "/endpoints"
@@ -58,6 +58,7 @@ def main() -> None:
     """Serve until SIGTERM."""
     application: Any = None
     folder, reference, door, pipe = sys.argv[1:]
+    speak_as_parent("api")
     leave_checkout()
     enter_project(folder)
     with os.fdopen(int(pipe), "w", encoding="utf-8") as report:
@@ -65,7 +66,7 @@ def main() -> None:
             application = load_application(reference)
             told: dict[str, Any] = {"routes": list(routes_of(application)), "files": _own_files(Path.cwd())}
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the project's code raises
-            traceback.print_exc()
+            print_traceback(error)
             told = {"problem": f"{reference}: {type(error).__name__}: {error}"}
         report.write(json.dumps(told) + "\n")
     if "problem" in told:

@@ -1,0 +1,172 @@
+"""The logs of the roles that `sluice up` runs: each line to a file of its role, and to where ours go.
+
+A role writes JSON into a pipe. What comes out of it that is no JSON, as when a library in C ends its process, becomes a
+line of JSON here. So nothing is lost with a process that ends, and one process alone closes and renames the files.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import logging
+import os
+import selectors
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Final, Self, TextIO, cast
+
+from typing_extensions import override
+
+from config.logs import as_line, for_terminal, is_line
+from config.settings import LogSettings
+
+SUPERVISOR: Final = "supervisor"
+"""The file of the supervisor's own lines."""
+
+OTHERS: Final = ("prefect.log", "valkey.log", "deploy.log")
+"""What the servers, and `sluice deploy`, append to by themselves."""
+
+_LONGEST: Final = 256 * 1024
+"""A longer line is broken."""
+_PIPE_BYTES: Final = 1 << 20
+"""What a role may write while this process is stopped (Ctrl-Z) without waiting for it."""
+_OTHERS_SECONDS: Final = 60.0
+_LAST_SECONDS: Final = 1.0
+
+
+class RoleLogs:
+    """Written by a thread of its own, so that a role never waits for anything but the disk."""
+
+    def __init__(self, folder: Path, settings: LogSettings) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._to_terminal = for_terminal(settings)
+        self._pipes = Path()
+        self._files: dict[str, _File] = {}
+        self._rests: dict[str, bytes] = {}
+        self._selector = selectors.DefaultSelector()
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="logs", daemon=True)
+
+    def start(self) -> Self:
+        """Begin to write; the calling process forks no template after that."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._pipes = Path(tempfile.mkdtemp(prefix="sluice-logs-"))
+        self._thread.start()
+        return self
+
+    def pipe(self, role: str) -> Path:
+        """Where the role is to write; opened for writing, it never waits for a reader."""
+        path = self._pipes / role
+        with self._lock:
+            if not path.exists():
+                os.mkfifo(path, 0o600)
+                # Also for writing: a pipe that nobody writes to would count as ended.
+                descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+                with suppress(AttributeError, OSError):  # beyond what the system allows, or not on Linux
+                    fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+                self._selector.register(descriptor, selectors.EVENT_READ, role)
+        return path
+
+    def stream(self) -> TextIO:
+        """For the supervisor's own lines."""
+        return cast("TextIO", _Stream(lambda text: self._take(SUPERVISOR, text.encode())))
+
+    def close(self) -> None:
+        """Write what is left in the pipes, and no more."""
+        if self._stopped.is_set():
+            return
+        self._stopped.set()
+        self._thread.join(_LAST_SECONDS)
+        with self._lock:
+            for key in list(self._selector.get_map().values()):
+                os.close(self._selector.unregister(key.fd).fd)
+            self._selector.close()
+        for role in list(self._rests):
+            self._take(role, b"\n")  # ends a line that was not
+        for file in self._files.values():
+            file.close()
+        shutil.rmtree(self._pipes, ignore_errors=True)
+
+    def _run(self) -> None:
+        others_at = 0.0
+        while True:
+            last = self._stopped.is_set()
+            if time.monotonic() > others_at:
+                self._keep_others_short()
+                others_at = time.monotonic() + _OTHERS_SECONDS
+            found = self._selector.select(0 if last else 0.2)
+            for key, _ in found:
+                with suppress(OSError):
+                    self._take(key.data, os.read(key.fd, 1 << 16))
+            if last and not found:
+                return
+
+    def _take(self, role: str, chunk: bytes) -> None:
+        with self._lock:
+            *lines, rest = (self._rests.pop(role, b"") + chunk).split(b"\n")
+            if len(rest) > _LONGEST:
+                lines, rest = [*lines, rest], b""
+            self._rests[role] = rest
+            shown = [self._line(role, line) for line in lines if line.strip()]
+            if role not in self._files:
+                self._files[role] = _File(self._folder / f"{role}.log", self._settings)
+            for line in shown:
+                self._files[role].add(line)
+            with suppress(OSError, ValueError):
+                sys.stderr.write("".join(self._to_terminal(line) + "\n" for line in shown))
+                sys.stderr.flush()
+
+    @staticmethod
+    def _line(role: str, raw: bytes) -> str:
+        line = raw.decode(errors="backslashreplace")
+        return line if is_line(line) else as_line("output", level="info", event=line, role=role)
+
+    def _keep_others_short(self) -> None:
+        """Copy and empty what has grown: those who write to it append, and go on doing so."""
+        for path in (self._folder / name for name in OTHERS):
+            with suppress(OSError):
+                if path.stat().st_size > self._settings.max_file_bytes:
+                    _make_room(path, self._settings.old_files)
+                    shutil.copyfile(path, path.with_name(f"{path.name}.1"))
+                    os.truncate(path, 0)
+
+
+class _File(RotatingFileHandler):
+    """A file that a full disk, or a folder that is gone, costs its lines and nothing else."""
+
+    def __init__(self, path: Path, settings: LogSettings) -> None:
+        super().__init__(
+            path, maxBytes=settings.max_file_bytes, backupCount=settings.old_files, encoding="utf-8", delay=True
+        )
+
+    def add(self, line: str) -> None:
+        self.emit(logging.makeLogRecord({"msg": line}))
+
+    @override
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say nothing: the same line is on its way to the terminal."""
+
+
+class _Stream(io.TextIOBase):
+    def __init__(self, take: Callable[[str], None]) -> None:
+        super().__init__()
+        self._take = take
+
+    def write(self, text: str) -> int:
+        self._take(text)
+        return len(text)
+
+
+def _make_room(path: Path, most: int) -> None:
+    for number in range(most - 1, 0, -1):
+        with suppress(FileNotFoundError):
+            path.with_name(f"{path.name}.{number}").replace(path.with_name(f"{path.name}.{number + 1}"))
