@@ -210,9 +210,12 @@ def _tell(decision: Decision) -> None:
         "letter_ids": decision.letters,
         "parked_by": decision.parked,
     }
-    named = {name: ids for name, ids in led_to.items() if ids}
-    again = {"replay": True} if decision.entry.replay else {}
-    log.info("event decided", event_id=event.id, source=event.source, type=event.type, **named, **again)
+    named: dict[str, Any] = {name: ids for name, ids in led_to.items() if ids}
+    if decision.entry.replay:
+        named["replay"] = True
+    if tracing.is_on() and (trace := tracing.trace_of(event)):
+        named["traceparent"] = trace
+    log.info("event decided", event_id=event.id, source=event.source, type=event.type, **named)
 
 
 def _measure(decisions: Sequence[Decision]) -> None:

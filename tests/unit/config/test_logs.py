@@ -76,7 +76,8 @@ def test_whatever_a_role_writes_is_one_json_object_a_line() -> None:
         "printed as JSON", "to standard error", "caught", "ValueError: unraisable", "from a fork", "without an end",
         "ZeroDivisionError: division by zero", "SystemError: at the end",
     } <= set(said)  # fmt: skip
-    assert [event for event in said if "UserWarning: a warning" in event]
+    (warning,) = (line for event, line in said.items() if "UserWarning: a warning" in event)
+    assert (warning["logger"], warning["level"]) == ("py.warnings", "warning")
     assert len(lines) == len(said) == 13
     ours = [line for line in lines if line["event"] != "printed as JSON"]
     assert {line["role"] for line in ours} == {"drill"}
