@@ -227,9 +227,8 @@ class Supervisor:
 
     def _role(self, name: str, env: dict[str, str]) -> Server:
         command = [*PYTHON_MODULE, "services.cli", "run", name]
-        output = self._logs.pipe(name)
-        env = {**env, FORMAT_VARIABLE: "json"}
-        return Server(f"role {name}", command, log_file=output, env=env, cwd=CHECKOUT, template=self._template)
+        env, pipe = {**env, FORMAT_VARIABLE: "json"}, self._logs.pipe(name)
+        return Server(f"role {name}", command, log_file=pipe, env=env, cwd=CHECKOUT, template=self._template)
 
     async def _until_ready(self) -> None:
         deadline = time.monotonic() + READY_SECONDS
