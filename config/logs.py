@@ -51,6 +51,7 @@ def configure_logging(settings: LogSettings, *, role: str | None = None, output:
     renderer: structlog.typing.Processor = structlog.processors.JSONRenderer() if as_json else _console()
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        *([_named(role)] if role else []),
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
@@ -67,10 +68,8 @@ def configure_logging(settings: LogSettings, *, role: str | None = None, output:
         logging.lastResort.setFormatter(_Formatter(None))
     show_uncaught()
     structlog.contextvars.clear_contextvars()
-    if role:
-        structlog.contextvars.bind_contextvars(role=role)
-        if as_json and output is None:
-            speak_json(role)
+    if role and as_json and output is None:
+        speak_json(role)
 
 
 def is_json(settings: LogSettings) -> bool:
@@ -263,6 +262,16 @@ def as_line(
     fields = {"logger": logger, **more, "event": event, "role": role or _Spoken.role, "level": level}
     shown = _without_hidden(None, "", {name: value for name, value in fields.items() if value is not None})
     return redacted(json.dumps({**shown, "timestamp": moment.isoformat().replace("+00:00", "Z")}))
+
+
+def _named(role: str) -> structlog.typing.Processor:
+    """Names the role in every line: a variable of the context would not be there in other threads."""
+
+    def name(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        event.setdefault("role", role)
+        return event
+
+    return name
 
 
 def _without_hidden(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -40,7 +40,11 @@ class Dying:
         raise ValueError("unraisable")
 
 Dying()
-thread = threading.Thread(target=lambda: 1 / 0)
+def in_a_thread():
+    structlog.get_logger().info("in a thread")
+    1 / 0
+
+thread = threading.Thread(target=in_a_thread)
 thread.start()
 thread.join()
 if not os.fork():
@@ -72,13 +76,13 @@ def test_whatever_a_role_writes_is_one_json_object_a_line() -> None:
     lines = lines_of(SCRIPT)
     said = {line["event"]: line for line in lines}
     assert {
-        "ours", "a library with a handler\\nof its own: redis://:***@host", "a library without one", "printed in parts",
+        "ours", "in a thread", "a library with a handler\\nof its own: redis://:***@host", "a library without one", "printed in parts",
         "printed as JSON", "to standard error", "caught", "ValueError: unraisable", "from a fork", "without an end",
         "ZeroDivisionError: division by zero", "SystemError: at the end",
     } <= set(said)  # fmt: skip
     (warning,) = (line for event, line in said.items() if "UserWarning: a warning" in event)
     assert (warning["logger"], warning["level"]) == ("py.warnings", "warning")
-    assert len(lines) == len(said) == 13
+    assert len(lines) == len(said) == 14
     ours = [line for line in lines if line["event"] != "printed as JSON"]
     assert {line["role"] for line in ours} == {"drill"}
     assert all({"level", "timestamp"} <= set(line) for line in ours)
