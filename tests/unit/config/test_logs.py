@@ -76,7 +76,8 @@ def test_whatever_a_role_writes_is_one_json_object_a_line() -> None:
     lines = lines_of(SCRIPT)
     said = {line["event"]: line for line in lines}
     assert {
-        "ours", "in a thread", "a library with a handler\\nof its own: redis://:***@host", "a library without one", "printed in parts",
+        "ours", "in a thread",
+        "a library with a handler\\nof its own: redis://:***@host", "a library without one", "printed in parts",
         "printed as JSON", "to standard error", "caught", "ValueError: unraisable", "from a fork", "without an end",
         "ZeroDivisionError: division by zero", "SystemError: at the end",
     } <= set(said)  # fmt: skip
