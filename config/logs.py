@@ -154,9 +154,24 @@ def print_traceback(error: BaseException) -> None:
 def show_handlers_safely() -> None:
     """What any logger of this process writes to a stream holds no secrets and no hidden characters from here on."""
     loggers = [logging.root, *logging.root.manager.loggerDict.values()]
+    if _Spoken.role:
+        for logger in loggers:
+            if isinstance(logger, logging.Logger):
+                logger.handlers[:] = [_plain(handler) for handler in logger.handlers]
     for handler in {handler for logger in loggers for handler in getattr(logger, "handlers", ())}:
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler.formatter, _Formatter):
             handler.setFormatter(_Formatter(handler.formatter))
+
+
+def _plain(handler: logging.Handler) -> logging.Handler:
+    """The handler, or a plain one in place of one that writes in its own way, as Prefect's does, with colours."""
+    own_way = isinstance(handler, logging.StreamHandler) and type(handler).emit is not logging.StreamHandler.emit
+    if not own_way or isinstance(handler, logging.FileHandler):
+        return handler
+    plain = logging.StreamHandler(cast("TextIO", _StandardError()))
+    plain.setLevel(handler.level)
+    plain.filters[:] = handler.filters
+    return plain
 
 
 class _StandardError:

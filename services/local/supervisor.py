@@ -33,8 +33,8 @@ from services.local.embedded_servers import (
     start_valkey,
     valkey_url,
 )
+from services.local.output.role_logs import SUPERVISOR, RoleLogs
 from services.local.own_servers import check_own_servers
-from services.local.role_logs import SUPERVISOR, RoleLogs
 from services.local.start_template import FOR_LOADING, StartTemplate
 from services.local.systemd.service_manager import ServiceManager
 from services.local.welcome import welcome

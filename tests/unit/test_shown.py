@@ -110,9 +110,11 @@ def status() -> None:
         "executor": {"name": HOSTILE},
         "router": {"held": [{"rule": HOSTILE}]},
     }
-    role = {"instances": [{"parts": parts}], "ready": False, "why": HOSTILE, "degraded": [HOSTILE]}
-    found = dict.fromkeys(("ready", "project", "prefect_ui", "redis", "api", "home"), HOSTILE)
-    status_page.show_status({**found, "roles": {HOSTILE: role}, "problems": [HOSTILE]})
+    role = {"instances": [{"parts": parts}], "ready": False, "why": HOSTILE, "degraded": [HOSTILE], "restarts": 0}
+    found = dict.fromkeys(("ready", "level", "project", "prefect_ui", "redis", "api", "home"), HOSTILE)
+    reason = dict.fromkeys(("level", "message", "code", "remedy"), HOSTILE)
+    waits = {"count": 1, "oldest_seconds": 1.0}
+    status_page.show_status({**found, "roles": {HOSTILE: role}, "reasons": [reason], "backlog": {HOSTILE: waits}})
 
 
 def rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> str:

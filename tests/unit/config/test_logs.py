@@ -19,9 +19,16 @@ from config.settings import LogSettings
 early = logging.StreamHandler()
 early.setFormatter(logging.Formatter("%(asctime)s | %(message)s"))
 logging.getLogger("early").addHandler(early)
+
+class Coloured(logging.StreamHandler):
+    def emit(self, record):
+        self.stream.write("\\x1b[35m" + self.format(record) + "\\x1b[0m\\n")
+
+logging.getLogger("coloured").addHandler(Coloured())
 configure_logging(LogSettings(), role="drill")
 structlog.get_logger().info("ours", url="redis://:s3cret@host", nested={"a": "b\\nc"})
 logging.getLogger("early").warning("a library with a handler\\nof its own: %s", "redis://:s3cret@host")
+logging.getLogger("coloured").warning("with colours")
 logging.getLogger("late").warning("a library without one")
 logging.getLogger("quiet").info("not shown")
 warnings.warn("a warning")
@@ -76,14 +83,14 @@ def test_whatever_a_role_writes_is_one_json_object_a_line() -> None:
     lines = lines_of(SCRIPT)
     said = {line["event"]: line for line in lines}
     assert {
-        "ours", "in a thread",
+        "ours", "in a thread", "with colours",
         "a library with a handler\\nof its own: redis://:***@host", "a library without one", "printed in parts",
         "printed as JSON", "to standard error", "caught", "ValueError: unraisable", "from a fork", "without an end",
         "ZeroDivisionError: division by zero", "SystemError: at the end",
     } <= set(said)  # fmt: skip
     (warning,) = (line for event, line in said.items() if "UserWarning: a warning" in event)
     assert (warning["logger"], warning["level"]) == ("py.warnings", "warning")
-    assert len(lines) == len(said) == 14
+    assert len(lines) == len(said) == 15
     ours = [line for line in lines if line["event"] != "printed as JSON"]
     assert {line["role"] for line in ours} == {"drill"}
     assert all({"level", "timestamp"} <= set(line) for line in ours)

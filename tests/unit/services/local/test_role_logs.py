@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from config.settings import LogSettings
-from services.local import role_logs
-from services.local.role_logs import RoleLogs
+from services.local.output import role_logs
+from services.local.output.role_logs import RoleLogs
 
 
 @pytest.fixture
