@@ -185,6 +185,7 @@ class Supervisor:
             "PREFECT_API_URL": running.prefect_api_url,
         }
         env.pop("PREFECT_API_AUTH_STRING", None)
+        env.pop("SLUICE_READY_FILE", None)  # of one role
         if running.prefect_auth_string:
             env["PREFECT_API_AUTH_STRING"] = running.prefect_auth_string
         if not settings.redis_url:

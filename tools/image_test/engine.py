@@ -23,6 +23,8 @@ from tools.image_test.debian import IMAGES, run
 NAMESERVER: Final = "10.0.2.3"
 """slirp4netns' own, which asks those of this machine."""
 NEW_NAMESPACES: Final = ("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
+GROUP: Final = "sluice-image-test"
+"""The control group of all containers; it lies outside of the namespaces."""
 READY_SECONDS: Final = 60.0
 
 
@@ -61,7 +63,7 @@ def inside(work: Path, arguments: list[str]) -> int:
         child.kill()
         slirp.terminate()
         slirp.wait()
-        for group in Path("/sys/fs/cgroup").glob("**/docker"):
+        for group in Path("/sys/fs/cgroup").glob(f"**/{GROUP}"):
             _remove_group(group)
 
 
@@ -88,7 +90,9 @@ class Engine:
         command = ["chroot", str(self._root), "dockerd", "--storage-driver=overlay2", f"--dns={NAMESERVER}"]
         with self._log.open("w", encoding="utf-8") as log:
             daemon = subprocess.Popen(
-                [*command, "--exec-opt=native.cgroupdriver=cgroupfs"], stdout=log, stderr=subprocess.STDOUT
+                [*command, "--exec-opt=native.cgroupdriver=cgroupfs", f"--cgroup-parent=/{GROUP}"],
+                stdout=log,
+                stderr=subprocess.STDOUT,
             )
         try:
             deadline = time.monotonic() + READY_SECONDS
@@ -132,8 +136,10 @@ class Engine:
 
     def containers(self, service: str | None = None) -> list[dict[str, Any]]:
         """The containers of the project, ended ones included."""
-        names = [service] if service else []
-        return self.inspect(*self.compose("ps", "--all", "--quiet", *names).stdout.split())
+        label = "label=com.docker.compose"
+        of_service = [f"--filter={label}.service={service}"] if service else []
+        found = self.docker("ps", "--all", "--quiet", f"--filter={label}.project=sluice", *of_service)
+        return self.inspect(*found.stdout.split())
 
     def in_root(self, *command: str) -> None:
         """Run one of the tools of the engine's root, such as setfacl."""

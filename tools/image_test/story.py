@@ -15,6 +15,7 @@ from tools.image_test.stack import CARRIERS, ROLES, Stack, StepFailed
 
 MB: Final = 1_000_000
 MOST_IMAGE_MB: Final = 400
+SMALL: Final = ("compose.yaml", "compose.override.yaml", "deploy/compose.small.yaml")
 QUIET_SECONDS: Final = 20.0
 """How long nothing is asked of the stack before its memory is measured."""
 
@@ -43,13 +44,14 @@ class Story:
             ("another version while an order waits", self._upgrade),
             ("stop", self._stop),
             ("start again", self._start_again),
+            ("the five roles in one container", self._small),
         ]
         try:
             for name, step in steps:
                 if not self._take(name, step):
                     break
         finally:
-            self._engine.compose("down", "--volumes", "--timeout", "10", check=False)
+            self._engine.compose("--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout=10", check=False)
         passed = len(self._rows) == len(steps) and all(row[2] != "FAILED" for row in self._rows)
         print("\n| step | seen | seconds |\n| --- | --- | --- |")
         for name, seen, seconds in self._rows:
@@ -102,8 +104,11 @@ class Story:
         return f"all healthy after {first:.0f} s; a second `up --build` takes {second:.1f} s and changes nothing"
 
     def _memory(self) -> str:
+        return self._memory_of(*CARRIERS, *ROLES)
+
+    def _memory_of(self, *services: str) -> str:
         time.sleep(QUIET_SECONDS)
-        sums = {service: _memory_of(self._pids(service)) / MB for service in (*CARRIERS, *ROLES)}
+        sums = {service: _set_size(self._pids(service)) / MB for service in services}
         parts = ", ".join(f"{service} {size:.0f}" for service, size in sums.items())
         return f"{sum(sums.values()):.0f} MB ({parts})"
 
@@ -209,6 +214,14 @@ class Story:
         self._stack.until("morning.csv in done/", lambda: self._stack.is_done("morning.csv"))
         return f"{runs} runs are still there; the order that waited over it was approved"
 
+    def _small(self) -> str:
+        self._engine.compose("rm", "--stop", "--force", *ROLES)
+        files = [word for name in SMALL for word in ("--file", name)]
+        self._engine.compose(*files, "up", "--detach", "--wait")
+        self._stack.drop("small.csv")
+        self._stack.until("small.csv in done/", lambda: self._stack.is_done("small.csv"))
+        return self._memory_of(*CARRIERS, "sluice")
+
     def _place(self, order: str) -> None:
         """Send an order, and wait until its run waits."""
         answer = self._stack.publish("order.created", f"order-{order}", {"order_id": order, "amount": 99.5})
@@ -234,7 +247,7 @@ def _expect(condition: Any, otherwise: str) -> None:
         raise StepFailed(otherwise)
 
 
-def _memory_of(roots: list[int]) -> int:
+def _set_size(roots: list[int]) -> int:
     """The proportional set size of processes and everything below them, in bytes."""
     children: dict[int, list[int]] = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
