@@ -16,6 +16,9 @@ from events.errors import ConfigError
 SYSTEM_FOLDER: Final = Path("/etc/systemd/system")
 FIRST_LINE: Final = "# Written by `sluice service install`, which writes it anew; your changes go into an override:"
 
+STOP_SECONDS: Final = 30.0
+"""How long a stop may take, beside the time that runs have to finish."""
+
 _UNIT: Final = """\
 {first_line}
 # systemctl{user_option} edit {name}
@@ -37,9 +40,10 @@ Environment={home}
 {account}
 # A first start may migrate a database.
 TimeoutStartSec=10min
-# `sluice up` stops its processes in order, sources first, within ten seconds: only it is asked to.
+# `sluice up` stops its processes in order, sources first, within ten seconds: only it is asked to. Its runs may finish
+# for as long as executor.stop_seconds says: with another value of that, install this unit anew.
 KillMode=mixed
-TimeoutStopSec=30s
+TimeoutStopSec={stop_seconds}s
 # It gives a sign of life every 20 seconds; without one for a minute it is killed and started again.
 WatchdogSec=60s
 Restart=on-failure
@@ -81,6 +85,7 @@ def unit_text(settings: Settings, *, user: bool) -> str:
         config=_quoted(f"SLUICE_CONFIG={settings.config}"),
         home=_quoted(f"SLUICE_HOME={settings.home}"),
         account="\n".join(environment + account),
+        stop_seconds=round(STOP_SECONDS + settings.executor.stop_seconds),
         target="default.target" if user else "multi-user.target",
     )
 

@@ -93,6 +93,7 @@ def install(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
     folder = tmp_path / "Aufträge 100% $HOME"
     folder.mkdir(exist_ok=True)
     (folder / "sluice.yaml").write_text("name: orders\n", encoding="utf-8")
+    (folder / ".env").write_text("SLUICE_EXECUTOR__STOP_SECONDS=60\n", encoding="utf-8")
     return subprocess.run(
         [sys.executable, "-m", "services.cli", "service", "install", *words],
         cwd=folder,
@@ -113,7 +114,13 @@ def test_the_unit_is_one_that_systemd_takes_and_no_other_file_is_overwritten(tmp
     folder = str(tmp_path / "Aufträge 100%% $HOME")
     assert f"WorkingDirectory={folder}\n" in text
     assert f'Environment="SLUICE_HOME={folder}/.sluice"' in text
-    for promise in ("Type=notify", "WatchdogSec=60s", "KillMode=mixed", "RestartPreventExitStatus=2"):
+    for promise in (
+        "Type=notify",
+        "WatchdogSec=60s",
+        "KillMode=mixed",
+        "RestartPreventExitStatus=2",
+        "TimeoutStopSec=90s",
+    ):
         assert promise in text
     if SYSTEMD_ANALYZE.exists():
         verified = subprocess.run(
