@@ -50,7 +50,7 @@ def test_the_exit_code_says_it(tmp_path: Path) -> None:
 
 
 def test_it_imports_nothing_that_takes_time() -> None:
-    """A container is asked every five seconds; `sluice status` takes half a second of a core."""
+    """A container is asked every ten seconds; `sluice status` takes half a second of a core."""
     code = "import sys, services.home.ready_file as one; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True)
     for heavy in ("typer", "pydantic", "redis", "prefect", "structlog", "asyncio", "json"):
