@@ -76,6 +76,9 @@ class Story:
 
     def _build(self) -> str:
         self._stack.prepare()
+        # Of a test before this one: its layers stay in the cache of builds.
+        self._engine.docker("image", "rm", "--force", "sluice:local", check=False)
+        self._engine.docker("image", "prune", "--force")
         self._engine.compose("build")
         (image,) = self._engine.inspect("sluice:local")
         size = image["Size"] / MB

@@ -124,13 +124,18 @@ class ProcessPool:
             group.create_task(self._kill_stopped())
 
     async def end(self, *, finish_seconds: float) -> None:
-        """Give the runs ``finish_seconds`` to finish, hand back those that do not, and end every process."""
+        """Give the runs ``finish_seconds`` to finish, hand back those that do not, and end every process.
+
+        A run that waits is handed back at once: it has nothing to finish.
+        """
         self._stopping = True
         self.slots.fork_server = None
         generations = list(self._generations.values())
         for generation in generations:
             generation.say(Stop())
             self.slots.retire(generation.number)
+        for slot in self.slots.by_pid.values():
+            self._hand_back_if_waiting(slot)
         await self.slots.gone(finish_seconds)
         self.slots.tell_all(HandBack(HAND_BACK_SECONDS))
         await self.slots.gone(HAND_BACK_SECONDS + 1.5)
@@ -289,6 +294,7 @@ class ProcessPool:
                 self._listener.began(message)
             case RunPaused() | RunWorks():
                 slot.waiting = isinstance(message, RunPaused)
+                self._hand_back_if_waiting(slot)
                 self.slots.adapt()
             case FlowStarted() if slot.run is not None:
                 self._listener.flow_started(slot.run, message.at)
@@ -315,6 +321,10 @@ class ProcessPool:
             previous.say(Stop())
             self.slots.retire(previous.number)
         self.slots.adapt()
+
+    def _hand_back_if_waiting(self, slot: SlotState) -> None:
+        if self._stopping and slot.waiting:
+            say(slot.writer, HandBack(HAND_BACK_SECONDS))
 
     def _gone(self, slot: SlotState) -> None:
         self.slots.by_pid.pop(slot.process.pid, None)

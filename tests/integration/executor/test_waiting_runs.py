@@ -228,7 +228,7 @@ async def test_the_subflow_of_a_run_that_is_handed_back_waits_again(bench: Bench
 
 @pytest.mark.parametrize("source", [PLAIN, SIGNAL], ids=["pause", "signal"])
 async def test_a_paused_run_waits_on_while_its_executor_is_away_and_goes_on_when_answered(bench: Bench, source: str):
-    await bench.start(slots=1, stop_seconds=0.1)
+    await bench.start(slots=1, stop_seconds=600)  # it waits, and has nothing to finish
     run_id, pid = await begin(bench, source)
     await bench.reach(run_id, "PAUSED")
     await bench.stop()
