@@ -10,6 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from config.settings import ROLES
 from services.common.reasons import REASONS
+from services.operations.backlog import BacklogPlace
 from services.operations.readiness import Readiness
 from sluice.display import visible
 
@@ -28,6 +29,8 @@ GAUGES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "sluice_watch_up": ("Whether the watched folder is watched, and nothing is wrong with it.", ("watch",)),
     "sluice_watch_files": ("Files in the watched folder, by what became of them.", ("watch", "state")),
     "sluice_pubsub_buffered_bytes": ("Received on the channel and not in the journal yet.", ("listener",)),
+    "sluice_rule_queued_runs": ("Decided runs of the rule that are not created yet.", ("rule",)),
+    "sluice_rule_queued_oldest_seconds": ("How long the oldest of them has waited.", ("rule",)),
     "sluice_rule_held_runs": ("Decided runs that the rule holds back, as most of its last ones failed.", ("rule",)),
     "sluice_rule_parked_events": ("Events on which the templates of the rule fail.", ("rule",)),
     "sluice_window_events": ("Events that are gathered in windows.", ()),
@@ -41,6 +44,7 @@ GAUGES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
 }
 """Every gauge, with its help and its labels."""
 
+_OF_RULES: Final = ("queued_runs", "queued_oldest_seconds", "held_runs", "parked_events")
 _FILES: Final = ("in_flight", "done", "failed", "unmatched")
 _WATCH: Final = "files:"
 
@@ -67,6 +71,13 @@ def of_readiness(readiness: Readiness) -> Iterator[Value]:
     for place, waiting in (readiness.backlog.places() if readiness.backlog is not None else {}).items():
         yield "sluice_backlog", (place,), float(waiting.count)
         yield "sluice_backlog_oldest_seconds", (place,), waiting.oldest_seconds or 0.0
+    queues: dict[str, BacklogPlace] = {}
+    for queue, waiting in (readiness.backlog.dispatch if readiness.backlog is not None else {}).items():
+        rule = queue.partition(":")[0]
+        queues[rule] = queues.get(rule, BacklogPlace()) + waiting
+    for rule, waiting in queues.items():
+        yield "sluice_rule_queued_runs", (rule,), float(waiting.count)
+        yield "sluice_rule_queued_oldest_seconds", (rule,), waiting.oldest_seconds or 0.0
     for name in dict.fromkeys((*ROLES, *readiness.roles)):
         role = readiness.roles.get(name)
         yield "sluice_role_ready", (name,), float(role is not None and role.ready)
@@ -77,8 +88,7 @@ def of_readiness(readiness: Readiness) -> Iterator[Value]:
 def of_reports(reports: Iterable[Mapping[str, Any]], *, rules: Iterable[str], watches: Iterable[str]) -> list[Value]:
     """What the parts report: the most that an instance says of what all see, the sum of what each has for itself."""
     shared: dict[tuple[str, tuple[str, ...]], float] = {
-        **{("sluice_rule_held_runs", (rule,)): 0.0 for rule in rules},
-        **{("sluice_rule_parked_events", (rule,)): 0.0 for rule in rules},
+        **{(f"sluice_rule_{what}", (rule,)): 0.0 for rule in rules for what in _OF_RULES},
         **{("sluice_watch_up", (watch,)): 0.0 for watch in watches},
     }
     own: list[Value] = []

@@ -23,6 +23,8 @@ from services.operations.metric_totals import MetricTotals
 from services.store.connection import AsyncRedis, translated
 
 INTERVAL_SECONDS: Final = 2.0
+COUNT_SECONDS: Final = 5.0
+"""How often what was counted is added to the totals: to look at the series of fifty rules takes some milliseconds."""
 STARTING_SECONDS: Final = 0.1
 STARTING_LIMIT_SECONDS: Final = 10.0
 """How often, and for how long, a new instance that is not ready reports: whoever starts it waits for that."""
@@ -48,6 +50,7 @@ class Reporter:
         self._parts = parts
         self._totals = MetricTotals(redis)
         self._gains = Gains()
+        self._count_at = 0.0
         self._role = role
         self._started = datetime.now(UTC).isoformat()
         self.instance = f"{socket.gethostname()}-{os.getpid()}"
@@ -81,7 +84,8 @@ class Reporter:
             try:
                 with translated():
                     await self._redis.set(self.key, json.dumps(report), ex=REMEMBERED_SECONDS)
-                await self._count()
+                if time.monotonic() >= self._count_at:
+                    await self._count()
             except (TransientError, Backpressure) as error:
                 problem = str(error)
                 log.debug("status not reported", error=str(error))
@@ -106,6 +110,7 @@ class Reporter:
         gains = self._gains.now()
         await self._totals.add(gains)
         self._gains.added(gains)
+        self._count_at = time.monotonic() + COUNT_SECONDS
 
 
 def _told(status: Status) -> dict[str, Any]:

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.timeout(600)
 
 DEPLOY = CHECKOUT / "deploy"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
+HEARD = "1af7651916cd43dd8448eb211c80319c"
 PUBLISHER = "b7ad6b7169203331"
 
 
@@ -54,6 +55,12 @@ def test_a_trace_goes_from_the_publisher_through_the_journal_into_the_tasks(
     assert create.attributes["sluice.run_id"] == run["id"] == flow.attributes["prefect.run.id"]
     assert below(flow, spans), "tasks are below their flow"
     assert not [span for span in spans if span.failed]
+    # The header of a request stands for the attribute that its event does not have.
+    unmatched = {**order("heard"), "type": "nobody.asks.for.it"}
+    headers |= {"traceparent": f"00-{HEARD}-{PUBLISHER}-01"}
+    assert httpx.post(f"{api}/events", json=unmatched, headers=_as_event(headers)).is_success
+    installation.until(lambda: len(collector.trace(HEARD)) == 3, "its spans have come")
+    assert {span.name for span in collector.trace(HEARD)} == {"sluice receive", "sluice journal", "sluice route"}
 
 
 def test_a_file_begins_a_trace_of_its_own(installation: Installation, collector: Collector, inbox: Path) -> None:

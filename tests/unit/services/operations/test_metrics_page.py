@@ -12,6 +12,7 @@ import pytest
 from config.settings import ROLES
 from events.dead_letter import DeadLetter
 from services.common.metrics import Gains, Series, decision_seconds, matched
+from services.operations.backlog import Backlog, BacklogPlace
 from services.operations.gauges import GAUGES
 from services.operations.metric_totals import MetricTotals
 from services.operations.metrics_page import Kept, MetricsPage, ProjectNames, render
@@ -125,3 +126,16 @@ def letter(name: str, code: str) -> DeadLetter:
     now = "2026-01-01T00:00:00Z"
     fields = {"kind": "message", "reason": "-", "source": "s", "raw": "eA==", "first_failed": now, "last_failed": now}
     return DeadLetter.model_validate({"id": name, "code": code, **fields})
+
+
+def test_what_waits_is_told_by_rule_and_zero_where_nothing_does() -> None:
+    queues = {"pay:f/a": BacklogPlace(3, 5.0), "pay:f/b": BacklogPlace(1, 9.0)}
+    readiness = judge(all_but(), expected=ROLES, backlog=Backlog(journal=BacklogPlace(2, 4.0), dispatch=queues))
+    lines = render(readiness, Kept(), NAMES).decode().splitlines()
+    assert {
+        'sluice_backlog{place="journal"} 2.0',
+        'sluice_backlog_oldest_seconds{place="dispatch_queues"} 9.0',
+        'sluice_rule_queued_runs{rule="pay"} 4.0',
+        'sluice_rule_queued_oldest_seconds{rule="pay"} 9.0',
+        'sluice_rule_queued_runs{rule="ship"} 0.0',
+    } <= set(lines)
