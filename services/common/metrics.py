@@ -22,12 +22,20 @@ _STEPS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 
 _RUNS: Final = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0, 604_800.0)
 
 
+METRICS: Final[dict[str, tuple[Counter | Histogram, frozenset[str]]]] = {}
+"""Every metric with its labels, by the name of its family."""
+
+
 def _counter(name: str, says: str, *labels: str) -> Counter:
-    return Counter(name, says, labels, registry=REGISTRY)
+    found = Counter(name, says, labels, registry=REGISTRY)
+    METRICS[name] = found, frozenset(labels)
+    return found
 
 
 def _seconds(name: str, says: str, *labels: str, buckets: tuple[float, ...] = _STEPS) -> Histogram:
-    return Histogram(name, says, labels, buckets=buckets, registry=REGISTRY)
+    found = Histogram(name, says, labels, buckets=buckets, registry=REGISTRY)
+    METRICS[name] = found, frozenset(labels)
+    return found
 
 
 # Messages that a listener took in and may acknowledge: journalled, known already, or kept as dead letters.
@@ -160,13 +168,12 @@ def families(totals: Iterable[tuple[Series, float]]) -> Iterator[Metric]:
     samples: dict[str, list[tuple[Series, float]]] = {}
     for series, value in totals:
         samples.setdefault(series.name, []).append((series, value))
-    for collector in REGISTRY._collector_to_names:  # noqa: SLF001 - there is no public list
-        (family,) = collector.collect()
+    for collector, labels in METRICS.values():
+        (family,) = collector.describe()
         merged = Metric(family.name, family.documentation, family.type)
-        labels = set(collector._labelnames)  # type: ignore[attr-defined]  # noqa: SLF001 - likewise
         suffixes = ("_total",) if family.type == "counter" else ("_bucket", "_sum", "_count")
         for suffix in suffixes:
-            wanted = labels | ({"le"} if suffix == "_bucket" else set())
+            wanted = {*labels, "le"} if suffix == "_bucket" else labels
             name = family.name + suffix
             for series, value in sorted(samples.get(name, ()), key=_order):
                 if series.labels.keys() == wanted:
