@@ -173,10 +173,10 @@ def families(totals: Iterable[tuple[Series, float]]) -> Iterator[Metric]:
         merged = Metric(family.name, family.documentation, family.type)
         suffixes = ("_total",) if family.type == "counter" else ("_bucket", "_sum", "_count")
         for suffix in suffixes:
-            wanted = {*labels, "le"} if suffix == "_bucket" else labels
+            wanted = {*labels, "le"} if suffix == "_bucket" else set(labels)
             name = family.name + suffix
             for series, value in sorted(samples.get(name, ()), key=_order):
-                if series.labels.keys() == wanted:
+                if set(series.labels) == wanted:
                     merged.add_sample(name, dict(series.labels), value)
         if family.type == "counter" and not labels and not merged.samples:
             merged.add_sample(f"{family.name}_total", {}, 0.0)
