@@ -106,6 +106,12 @@ def _blocks(text: io.TextIOWrapper, member: Member) -> Iterator[tuple[int, list[
 
 def _batch(lines: list[tuple[int, str]], places: list[Place], member: Member, *, empty_is_null: bool) -> RowBatch:
     column = pa.array([line for _, line in lines], pa.string())
+    before = pc.utf8_slice_codeunits(column, 0, places[-1].start)
+    if pc.any(tabs := pc.match_substring(before, "\t")).as_py():
+        raise RefusedFile(
+            f"{member.label}, line {lines[pc.index(tabs, True).as_py()][0]}: a tab stands before the last field, which is "
+            "one position here and several on a screen: have it written with spaces"
+        )
     end = places[-1].end
     if end is not None:
         behind = pc.not_equal(pc.utf8_trim_whitespace(pc.utf8_slice_codeunits(column, end)), "")

@@ -93,3 +93,9 @@ def test_encoding_and_a_line_that_is_too_long(tmp_path: Path) -> None:
     assert "line 1: byte 0x89 is not UTF-8" in refusal(path, CONTRACT)
     assert table(path, {**CONTRACT, "encoding": "cp850"}).to_pylist()[0]["name"] == "Zoë"
     assert "line_bytes" in refusal(written(tmp_path, "y.txt", "x" * 3_000_000), CONTRACT, line_bytes=100_000)
+
+
+def test_a_tab_before_the_last_field_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, "x.txt", "   1Zoë    1.50\n\n   2\tAnn  1.50\n")
+    assert "line 3: a tab stands before the last field" in refusal(path, CONTRACT)
+    assert len(rows(written(tmp_path, "y.txt", "   1Zoë    1.50\t\n"), CONTRACT)) == 1
