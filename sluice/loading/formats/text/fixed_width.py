@@ -108,9 +108,10 @@ def _batch(lines: list[tuple[int, str]], places: list[Place], member: Member, *,
     column = pa.array([line for _, line in lines], pa.string())
     before = pc.utf8_slice_codeunits(column, 0, places[-1].start)
     if pc.any(tabs := pc.match_substring(before, "\t")).as_py():
+        number, _ = lines[pc.index(tabs, True).as_py()]
         raise RefusedFile(
-            f"{member.label}, line {lines[pc.index(tabs, True).as_py()][0]}: a tab stands before the last field, which is "
-            "one position here and several on a screen: have it written with spaces"
+            f"{member.label}, line {number}: a tab stands before the last field, which is one position here and several "
+            "on a screen: have it written with spaces"
         )
     end = places[-1].end
     if end is not None:
