@@ -110,7 +110,7 @@ def _batch(lines: list[tuple[int, str]], places: list[Place], member: Member, *,
     if pc.any(tabs := pc.match_substring(before, "\t")).as_py():
         number, _ = lines[pc.index(tabs, True).as_py()]
         raise RefusedFile(
-            f"{member.label}, line {number}: a tab stands before the last field, which is one position here and several "
+            f"{member.label}, line {number}: a tab stands before the last field, which is one position here and more "
             "on a screen: have it written with spaces"
         )
     end = places[-1].end
