@@ -92,6 +92,8 @@ def tutorial() -> list[str]:
 
 INSTALLATION = ["python3 -m venv .venv", ". .venv/bin/activate", "pip install 'sluice-events[service]'"]
 """What the fixture does offline instead."""
+LONG = 250
+"""Characters of a path that nothing fails in: sockets of Unix take 107, and the first line of a script some 127."""
 COMMANDS = tutorial()
 START = COMMANDS.index("sluice up")
 
@@ -100,7 +102,8 @@ START = COMMANDS.index("sluice up")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InstalledProject]:
     """The project of the tutorial, followed until `sluice up` is ready; then with packages of the user's own."""
     top = tmp_path_factory.mktemp("installed") / "Aufträge 2026"
-    top.mkdir()
+    top /= "/".join(["x" * 50] * 4)[: LONG - len(str(top))].rstrip("/")
+    top.mkdir(parents=True)
     environment = Environment.make(top / ".venv", build_wheel(top), dependencies=True)
     installed = files_of(environment)
     path = {"PATH": f"{environment.folder / 'bin'}:{os.environ['PATH']}", "HOME": str(top)}
@@ -215,8 +218,8 @@ def test_its_own_routes_are_served_with_its_packages_and_its_env_file(project: I
     assert "GET /endpoints/whose" in project.sluice("status").stdout
 
 
-def test_the_prefect_command_reaches_the_server_from_a_new_shell(project: InstalledProject) -> None:
-    command = 'eval "$(sluice env)" && python -m prefect deployment inspect whose/default'
+def test_sluice_and_prefect_reach_the_servers_from_a_new_shell(project: InstalledProject) -> None:
+    command = 'eval "$(sluice env)" && sluice status && python -m prefect deployment inspect whose/default'
     done = shell(command, project.folder, project.variables)
     assert done.returncode == 0, done.stderr
     assert "flows/nested/whose.py:whose" in done.stdout

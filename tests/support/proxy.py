@@ -24,6 +24,7 @@ class Proxy:
         self._serving: set[asyncio.Task[None] | None] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self._ended = False
         self.port = 0
         self.delay_seconds = 0.0
         """How long each piece of data waits, in either direction."""
@@ -44,11 +45,13 @@ class Proxy:
     async def __aexit__(self, *_: object) -> None:
         assert self._server
         self._server.close()
-        self.cut()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*(task for task in self._serving if task), return_exceptions=True)
-        await asyncio.sleep(0)  # an aborted transport closes its socket in the next turn of the loop
+        self._ended = True
+        for _ in range(3):  # a connection that has just been accepted is served two turns of the loop later
+            self.cut()
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*(task for task in self._serving if task), return_exceptions=True)
+            await asyncio.sleep(0)  # an aborted transport closes its socket in the next turn of the loop
 
     def cut(self) -> int:
         """Reset every connection, as a network that breaks; answers how many."""
@@ -86,7 +89,7 @@ class Proxy:
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        if self.refusing:
+        if self.refusing or self._ended:
             writer.transport.abort()
             return
         try:
@@ -95,6 +98,10 @@ class Proxy:
             writer.transport.abort()
             return
         pair = (writer, far_writer)
+        if self._ended:
+            for end in pair:
+                end.transport.abort()
+            return
         self._pairs.add(pair)
         pumps = [
             asyncio.create_task(self._pump(reader, far_writer, writer)),

@@ -39,6 +39,8 @@ def test_a_mistake_is_one_sentence_with_the_fix(
         ("SLUICE_ALLOWED_HOSTS", '["a.example"]'),
         ("PREFECT_API_URL", "https://api.prefect.cloud/api/accounts/1/workspaces/2"),
         ("PREFECT_API_URL", "http://h/prefect/api/"),
+        ("SLUICE_API_URL", "http://127.0.0.1:4280"),  # from `sluice env`
+        ("SLUICE_API_TOKEN", "a token"),
     ],
 )
 def test_what_is_right_is_taken(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
