@@ -171,6 +171,10 @@ def test_a_real_prometheus_scrapes_it_and_evaluates_every_alert_and_panel(
     assert value("sum(sluice_role_ready)") == 5
     assert value('sluice_watch_up{watch="inbox"}') == 1
     assert value('sluice_runs_created_total{rule="ingest-file"}') is not None
+    headers = {"authorization": f"Bearer {installation.access['SLUICE_API_TOKEN']}"}
+    page = httpx.get(f"{installation.access['SLUICE_API_URL']}/metrics", headers=headers).text
+    checked = subprocess.run(["promtool", "check", "metrics"], input=page, text=True, capture_output=True, check=False)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
     dashboard = json.loads((DEPLOY / "grafana" / "sluice.json").read_text())
     for target in (target for panel in dashboard["panels"] for target in panel.get("targets", ())):
         expression = target["expr"].replace("$__rate_interval", "1m").replace("$job", ".*")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from config.settings import LogSettings
+from services.local.embedded_servers import Server
 from services.local.output import role_logs
 from services.local.output.role_logs import RoleLogs
 
@@ -85,3 +87,11 @@ def test_a_terminal_is_shown_lines_for_people(tmp_path: Path, capsys: pytest.Cap
     assert "u202e" in shown
     assert "{" not in shown
     assert role_logs.SUPERVISOR not in shown
+
+
+def test_a_process_that_no_template_forked_writes_into_its_pipe(logs: RoleLogs, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import os; os.write(1, b'out'); os.write(2, b'err\\n')"]
+    server = Server("role api", command, log_file=logs.pipe("api"), env=os.environ)
+    server.process.wait()
+    logs.close()
+    assert [line["event"] for line in read(tmp_path, "api.log")] == ["outerr"]
