@@ -135,6 +135,7 @@ async def _files(shared: Shared) -> Parts:
         settings=settings.files,
         ledger=ledger,
         finished=FinishedEvents(redis, consumer=f"files-{socket.gethostname()}-{os.getpid()}"),
+        returns=shared.file_returns,
         turn=lambda right: Lease(redis, right, ttl_seconds=10),
         rescan=lambda name: listeners[name].rescan(),
         backoff=settings.listeners,
@@ -218,6 +219,7 @@ def _dispatch(
     from services.dispatch.announcer import Announcer
     from services.dispatch.dispatcher import Dispatcher
     from services.dispatch.run_creator import RunCreator
+    from services.runs.retried_runs import RetriedRuns
     from services.runs.run_state_tracker import RunStateTracker
     from services.store.rules.rule_usage import RuleUsages
     from services.store.runs.created_runs import CreatedRuns
@@ -243,7 +245,14 @@ def _dispatch(
         rejudge=transitions.rejudge,
         settings=settings.dispatcher,
     )
-    tracker = RunStateTracker(prefect=prefect, recorder=transitions, runs=CreatedRuns(redis), history=shared.history)
+    runs = CreatedRuns(redis)
+    tracker = RunStateTracker(
+        prefect=prefect,
+        recorder=transitions,
+        runs=runs,
+        history=shared.history,
+        retried=RetriedRuns(prefect=prefect, runs=runs, returns=shared.file_returns),
+    )
     return {"dispatcher": dispatcher, "announcer": announcer, "outcomes": tracker}
 
 

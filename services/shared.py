@@ -20,6 +20,7 @@ from services.store.connection import AsyncRedis, SyncRedis, connect, connect_sy
 from services.store.dead_letters import DeadLetters
 from services.store.events.history import History
 from services.store.events.journal import Appended, Journal
+from services.store.files.returns import FileReturns
 
 if TYPE_CHECKING:
     from services.executor.pool.process_template import ProcessTemplate
@@ -51,6 +52,7 @@ class Shared:
         self.dead_letters = DeadLetters(self.redis)
         self.history = History(self.redis, settings.history)
         self.journal = Journal(self.redis, settings.journal, consumer=self.instance)
+        self.file_returns = FileReturns(self.redis, journal=settings.journal, history=settings.history)
         self.limits = settings.limits.as_limits()
         self.process_template: ProcessTemplate | None = None
         """What the executor's processes are forked from."""

@@ -195,6 +195,7 @@ async def _replay_all(
         journal=Journal(session.redis, settings.journal),
         letters=DeadLetters(session.redis),
         history=History(session.redis, settings.history),
+        returns=session.file_returns,
         submit_signal=lambda signal, origin: submission.submit(signal, origin=origin),
         limits=limits,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from config.settings import load_settings
-from events.errors import NotFound
+from events.errors import NotFound, RejectedEvent
 from events.event import parse_event
 from events.identity import id_of
 from services.cli.commands import Commands, run_command
 from services.cli.output import say, show_json, show_line, show_rows
 from services.cli.pages.event import show_event
-from services.cli.session import Session, demand_rule, open_session
+from services.cli.session import Session, demand_rule, login, open_session
 from services.cli.terminal.times import Since, Until, Utc, period, show_times
 from services.home.prefect_pages import run_page
 from services.store.events.event_history import EventHistory
@@ -24,7 +25,8 @@ from services.store.events.history import History, Query
 from services.store.events.journal import Journal
 
 if TYPE_CHECKING:
-    from services.routing.replay import Replay
+    from services.routing.replay import Refusal, Replay
+    from services.routing.retries import Retries, Retry
 
 app = Commands(help="Publish events, see what became of them, replay them.", no_args_is_help=True)
 
@@ -154,7 +156,9 @@ def show(
 
 @app.command()
 def replay(
-    event_ids: Annotated[list[str] | None, typer.Argument(help="Ids of events; or choose by the options.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Events, as `show` finds them; or choose by options.")
+    ] = None,
     *,
     type_: Type = None,
     source: Source = None,
@@ -171,7 +175,7 @@ def replay(
     rate: Annotated[float, typer.Option(min=0.1, help="Events a second at most.")] = 100.0,
     as_json: AsJson = False,
 ) -> None:
-    """Have past events judged again by the rules of now, the oldest first."""
+    """Try again what failed of the events that are named or --failed; have others judged again by the rules of now."""
     begin, end = period(since, until)
     query = Query(
         type=type_,
@@ -183,37 +187,81 @@ def replay(
         since=begin,
         until=end,
     )
-    if (query not in {Query(), Query(source=source)}) if event_ids else (query == Query()):
+    if (query not in {Query(), Query(source=source)}) if names else (query == Query()):
         raise typer.BadParameter(
             "name either ids of events (with --source where an id has several), or at least one option that chooses"
         )
 
     async def work() -> None:
         from services.routing.replay import Replay, new_salt
+        from services.store.event_finder import EventFinder
 
+        only = rule or ()
         async with open_session() as session:
-            journal = Journal(session.redis, session.settings.journal)
-            again = Replay(journal=journal, history=_history(session))
-            positions = await again.select(event_ids or (), None if event_ids else query, source=source)
-            if dry_run:
-                await _forecast(session, again, positions, rule or [], rerun=rerun or bool(salt), as_json=as_json)
-                return
+            history, journal = _history(session), Journal(session.redis, session.settings.journal)
+            finder = EventFinder(session.redis, history)
+            again = Replay(journal=journal, history=history, finder=finder, returns=session.file_returns)
+            chosen = await again.select(names or (), None if names else query, source=source)
             used = (salt or new_salt()) if rerun or salt else None
+            # Without either only gaps are filled; with a salt all is done again.
+            maker = await _retries(session, history, journal) if used is None and (names or failed) else None
+            retries = await maker.find_all(chosen, named=bool(names), only=only) if maker is not None else []
+            tried = {one.found.identity for one in retries}
+            positions = [position for identity, position in chosen if identity not in tried]
+            if dry_run:
+                await _forecast(session, again, positions, only, retries, rerun=used is not None, as_json=as_json)
+                return
             if used and positions:
                 say(f"rerun {used}: should this be interrupted, go on with --salt {used}")
+            refused = await maker.start(retries, by=login(), per_second=rate) if maker is not None else []
             done = await again.replay(
-                positions, only=rule or (), salt=used, per_second=rate, progress=_progress(len(positions))
+                positions, only=only, salt=used, per_second=rate, by=login(), progress=_progress(len(positions))
             )
-        if as_json:
-            show_json({"events": done, "rerun": used})
-        else:
-            say(f"{done} events journalled again" + (f" as rerun {used}" if used else ": gaps are filled"))
+            refused += again.refused
+        _tell(done, retries, refused, used, as_json=as_json)
 
     run_command(work())
 
 
+async def _retries(session: Session, history: History, journal: Journal) -> Retries:
+    from services.routing.retries import Retries
+
+    prefect = await session.prefect()
+    return Retries(history=history, journal=journal, returns=session.file_returns, prefect=prefect)
+
+
+def _tell(done: int, retries: Sequence[Retry], refused: Sequence[Refusal], salt: str | None, *, as_json: bool) -> None:
+    """Print what a replay has done; raises `RejectedEvent` where some of it was refused."""
+    not_done = {one.event_id for one in refused}
+    retried = [one for one in retries if one.found.id not in not_done]
+    runs = sum(len(one.runs) for one in retried)
+    if as_json:
+        show_json(
+            {
+                "events": done + len(retried) - (len(refused) if salt else 0),
+                "rerun": salt,
+                "runs_started_again": runs,
+                "refused": [{"id": one.event_id, "reason": one.reason} for one in refused],
+            }
+        )
+    else:
+        if retries:
+            say(f"{len(retried)} events tried again, {runs} runs started again")
+        if done or not retries:
+            say(f"{done} events journalled again" + (f" as rerun {salt}" if salt else ": gaps are filled"))
+    if refused:
+        raise RejectedEvent("not-replayed", "; ".join(f"{one.event_id}: {one.reason}" for one in refused[:10]))
+
+
 async def _forecast(
-    session: Session, again: Replay, positions: list[str], only: list[str], *, rerun: bool, as_json: bool
+    session: Session,
+    again: Replay,
+    positions: Sequence[str],
+    only: Sequence[str],
+    retries: Sequence[Retry],
+    *,
+    rerun: bool,
+    as_json: bool,
 ) -> None:
     from config.project import load_project
     from events.rule import evaluate
@@ -221,9 +269,12 @@ async def _forecast(
     rules = load_project(session.settings.config, home=session.settings.home).rules
     forecast = await again.forecast(positions, lambda event: evaluate(rules, event), only=only, rerun=rerun)
     if as_json:
-        show_json({"events": forecast.events, "rules": forecast.rows()})
+        rows = [{"id": one.found.id, "runs": one.runs, "rules": one.rules} for one in retries]
+        show_json({"events": forecast.events, "rules": forecast.rows(), **({"again": rows} if rows else {})})
         return
-    say(f"{forecast.events} events; nothing was started")
+    say(f"{forecast.events + len(retries)} events; nothing was started")
+    for one in retries:
+        show_line(f"{one.found.id}: {len(one.runs)} runs would start again: {one.found.reason or 'cancelled'}")
     if forecast.rows():
         show_rows(forecast.rows(), ("rule", "runs", "already_there", "signals", "gathered", "errors"), as_json=False)
 

@@ -19,6 +19,7 @@ from services.store.connection import AsyncRedis, connect, translated
 
 if TYPE_CHECKING:
     from services.prefect_api.client import PrefectApi
+    from services.store.files.returns import FileReturns
 
 
 PATIENCE_SECONDS: Final = 10.0
@@ -52,6 +53,13 @@ class Session:
             self._redis = connect(self.redis_url, self.settings.redis)
             self._stack.push_async_callback(self._redis.aclose)
         return self._redis
+
+    @property
+    def file_returns(self) -> FileReturns:
+        """Where files are asked for that are to be tried again."""
+        from services.store.files.returns import FileReturns
+
+        return FileReturns(self.redis, journal=self.settings.journal, history=self.settings.history)
 
     @property
     def prefect_ui_url(self) -> str:

@@ -153,6 +153,23 @@ async def read_logs(api: PrefectApi, run_id: str, *, limit: int) -> list[dict[st
     ]
 
 
+async def try_again(api: PrefectApi, run_id: str, *, reason: str) -> None:
+    """Have a run that has ended start again, as Prefect's UI does; raises `RejectedEvent` where Prefect refuses it."""
+    state = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": visible(reason)}
+    answer = await api.request("POST", f"/flow_runs/{run_id}/set_state", json={"state": state, "force": False})
+    if answer["status"] != "ACCEPT":
+        why = (answer.get("details") or {}).get("reason") or answer["status"]
+        raise RejectedEvent("not-retried", f"Prefect does not let the run {run_id} start again: {why}")
+
+
+async def refuse_start(api: PrefectApi, run_id: str, *, reason: str) -> None:
+    """Let a run that is about to start fail, with the reason; one that runs or has ended stays as it is."""
+    found = (await api.request("GET", f"/flow_runs/{run_id}"))["state"] or {}
+    if found.get("type") in {"SCHEDULED", "PENDING"}:
+        state = {"type": "FAILED", "name": "Failed", "message": visible(reason)}
+        await api.request("POST", f"/flow_runs/{run_id}/set_state", json={"state": state, "force": False})
+
+
 async def cancel_run(api: PrefectApi, run_id: str, *, reason: str) -> str:
     """Ask for the run to be cancelled; answers the name of the state that it is in now.
 

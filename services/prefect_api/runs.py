@@ -110,6 +110,13 @@ async def ended_since(api: PrefectApi, since: datetime, *, tag: str) -> list[Sta
             return found
 
 
+async def retries_waiting(api: PrefectApi, *, tag: str) -> list[StateChange]:
+    """Runs with ``tag`` that have ended and are about to start again; at most 200."""
+    wanted = {"tags": {"all_": [tag]}, "state": {"name": {"any_": ["AwaitingRetry"]}}}
+    rows = await api.request("POST", "/flow_runs/filter", once=True, json={"flow_runs": wanted, "limit": PAGE})
+    return [state_of(row) for row in rows]
+
+
 def state_of(row: dict[str, Any]) -> StateChange:
     """The present state of a run as Prefect's API answers it."""
     state = row["state"] or {"id": None, "type": "PENDING", "timestamp": row["created"]}

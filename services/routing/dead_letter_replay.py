@@ -19,6 +19,7 @@ from services.store.dead_letters import DeadLetters
 from services.store.events.event_history import change_line
 from services.store.events.history import History
 from services.store.events.journal import Journal
+from services.store.files.returns import Again, FileReturns
 
 Edits = Mapping[str, JsonValue]
 """Values by dotted path, such as ``data.amount``; a number in a path is an index."""
@@ -39,6 +40,7 @@ class DeadReplay:
         journal: Journal,
         letters: DeadLetters,
         history: History,
+        returns: FileReturns,
         submit_signal: Callable[[ResumeSignal, str], Awaitable[object]],
         limits: Limits,
     ) -> None:
@@ -46,6 +48,7 @@ class DeadReplay:
         self._journal = journal
         self._letters = letters
         self._history = history
+        self._returns = returns
         self._submit_signal = submit_signal
         self._limits = limits
 
@@ -56,7 +59,8 @@ class DeadReplay:
 
         What ``edits`` change is kept, with ``by``, in the event's history or the signal's log.
 
-        An event goes to the rule that could not act on it; a message is accepted as if it came now (plain JSON as an
+        An event goes to the rule that could not act on it, after its file, if it is about one, was brought back; a
+        message is accepted as if it came now (plain JSON as an
         event of ``default_type``); a signal is submitted under a new id, because its own id has an outcome.
         """
         raw = edited(letter.raw, edits, self._limits) if edits else letter.raw
@@ -67,8 +71,13 @@ class DeadReplay:
             case "event":
                 event = _event(raw, self._limits)
                 only = [letter.rule] if letter.rule else []
+                again = Again(only=tuple(only), event=event.to_json().decode())
+                has_file = event.identity == letter.identity and await self._returns.bring_back(
+                    event.identity, again=again, by=by
+                )
                 await self._keep(event.identity, letter, changes, by)
-                await self._journal.append_again([(event, now, "dead-letter")], only=only)
+                if not has_file:
+                    await self._journal.append_again([(event, now, "dead-letter")], only=only)
             case "message" if letter.carries == "signal":
                 await self._submit_signal(parse_signal(raw, limits=self._limits, default_id=letter.id), origin)
             case "message":

@@ -12,7 +12,8 @@ from typing_extensions import override
 from services.common import metrics
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.events import StateFeed
-from services.prefect_api.runs import FINAL_TYPES, PAGE, StateChange, ended_since, news_of
+from services.prefect_api.runs import FINAL_TYPES, PAGE, StateChange, ended_since, news_of, retries_waiting
+from services.runs.retried_runs import RetriedRuns
 from services.store.event_transitions import CHECK_MS_EACH, EventTransitions, StateNews
 from services.store.events.event_history import now_ms
 from services.store.events.history import History
@@ -39,23 +40,35 @@ class RunStateTracker(StateFeed):
     active run, the less often the more of them there are and, while one runs, the longer it does.
     """
 
-    def __init__(self, *, prefect: PrefectApi, recorder: EventTransitions, runs: CreatedRuns, history: History) -> None:
+    def __init__(
+        self,
+        *,
+        prefect: PrefectApi,
+        recorder: EventTransitions,
+        runs: CreatedRuns,
+        history: History,
+        retried: RetriedRuns,
+    ) -> None:
         super().__init__(
             doing="ask Prefect for the states of runs",
             poll_seconds=POLL_SECONDS,
-            state_types=FINAL_TYPES | {"RUNNING"},
+            state_types=FINAL_TYPES | {"RUNNING", "SCHEDULED"},
         )
         self._prefect = prefect
         self._recorder = recorder
         self._runs = runs
         self._history = history
+        self._retried = retried
         self._heard = 0
         self._found = 0
         self._open = 0
 
     async def run(self) -> None:
         """Follow the states until cancelled."""
-        await self.follow()
+        try:
+            await self.follow()
+        finally:
+            self._retried.close()
 
     def status(self) -> Mapping[str, Any]:
         """For the role's report."""
@@ -69,7 +82,9 @@ class RunStateTracker(StateFeed):
 
     @override
     async def changed(self, change: StateChange) -> None:
-        if TAG in change.tags:
+        if TAG in change.tags and change.state_type == "SCHEDULED":
+            self._retried.heard(change)
+        elif TAG in change.tags:
             self._heard += await self._record(change)
 
     @override
@@ -84,6 +99,8 @@ class RunStateTracker(StateFeed):
         if last is None:
             return
         since = datetime.fromtimestamp(last - _OVERLAP_SECONDS, UTC)
+        for state in await retries_waiting(self._prefect, tag=TAG):
+            self._retried.heard(state)
         for state in await ended_since(self._prefect, since, tag=TAG):
             self._found += await self._record(state)
 

@@ -42,6 +42,10 @@ _DIVIDED: Final = Script("events/divided")
 _RUN_STATE: Final = Script("events/run_state")
 _RELEASE: Final = Script("events/release")
 _REJUDGE: Final = Script("events/rejudge")
+_REOPEN: Final = Script("events/reopen")
+
+START_AGAIN_MS: Final = 30_000
+"""So long a run that is to start again may take until it is heard of; else it stays as it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +276,25 @@ class EventTransitions:
         waiting_now = [(entry, one.positions[0], one.action.salt or "") for entry, one in single]
         with translated():
             return int(await _REJUDGE(self._redis, queue=first.queue, rule=first.action.rule, waiting=waiting_now))
+
+    async def reopen(
+        self, identity: str, matched: int, effects: Sequence[tuple[str, str]], again: Sequence[tuple[str, str]]
+    ) -> None:
+        """Have a finished event announced as finished once more, when the runs of ``again`` have ended again.
+
+        ``effects`` are what stays as it was, as tokens and values; ``again`` are ids of runs and the tokens of their
+        effects.
+        """
+        with translated():
+            await _REOPEN(
+                self._redis,
+                identity=identity,
+                matched=matched,
+                now_ms=now_ms(),
+                give_up_ms=START_AGAIN_MS,
+                effects=effects,
+                again=again,
+            )
 
     async def open_effects(self, identity: str) -> list[str]:
         """What the event still waits for: ``rule#action`` for a run, ``rule~window`` while a window holds it."""

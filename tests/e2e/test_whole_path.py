@@ -111,6 +111,38 @@ def test_a_broken_file_goes_to_failed_with_a_note_that_names_the_run(installatio
         assert "broken" not in tables or database.execute("SELECT count(*) FROM broken").fetchone() == (0,)
 
 
+def test_a_file_that_failed_is_brought_back_and_loaded_when_what_was_at_fault_is_mended(
+    installation: Installation, inbox: Path
+) -> None:
+    """By `sluice events replay --failed`, and by Retry in Prefect: the same run starts again, with the same bytes."""
+    names = ("command.csv", "retry.csv")
+    with sqlite3.connect(installation.home / "data.db") as database:
+        for name in names:
+            database.execute(f"CREATE TABLE {name.removesuffix('.csv')} (something_else TEXT NOT NULL)")
+    runs = {}
+    for name in names:
+        drop(inbox, name, "a\n1\n")
+        runs[name] = run_named(installation, "ingest-file", name)["id"]
+        assert ended(installation, "ingest-file", runs[name])["type"] == "FAILED"
+        installation.until((inbox / "failed" / f"{name}.error.json").exists, "the note lies beside the failed file")
+    with sqlite3.connect(installation.home / "data.db") as database:
+        for name in names:
+            database.execute(f"DROP TABLE {name.removesuffix('.csv')}")
+    retry = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "Retry from the UI"}
+    answer = installation.prefect.post(f"flow_runs/{runs['retry.csv']}/set_state", json={"state": retry})
+    answer.raise_for_status()
+    installation.sluice("events", "replay", runs["command.csv"])
+    for name in names:
+        installation.until((inbox / "done" / name).exists, f"{name} is archived as done")
+        assert state(installation, "ingest-file", runs[name])["type"] == "COMPLETED"
+        assert not list((inbox / "failed").glob(f"{name}*"))
+        assert len([run for run in installation.runs("ingest-file") if name in run["name"]]) == 1
+        with sqlite3.connect(installation.home / "data.db") as database:
+            assert database.execute(f"SELECT a FROM {name.removesuffix('.csv')}").fetchall() == [(1,)]
+    told = json.loads(installation.sluice("events", "show", "command.csv", "--json").stdout)
+    assert [one["type"] for one in told["runs"][0]["states"]] == ["RUNNING", "FAILED", "RUNNING", "COMPLETED"]
+
+
 @pytest.mark.parametrize("way", ["channel", "stream"])
 def test_an_order_waits_for_its_approval_and_goes_on_with_it(installation: Installation, way: str) -> None:
     order_id = f"e2e-{way}"

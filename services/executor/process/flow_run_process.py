@@ -33,8 +33,6 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settin
 from prefect.states import Crashed, Failed
 from prefect.utilities.engine import propose_state_sync
 
-from events.errors import RejectedEvent
-from services.common.file_version import verify_version
 from services.common.process_tree import show_as
 from services.common.project_imports import leave_checkout
 from services.common.telemetry import tracing
@@ -48,6 +46,7 @@ from services.executor.messages import (
     TakeIntent,
 )
 from services.executor.pipes import PipeLines
+from services.executor.process.announced_file import file_problem
 from services.executor.process.claim import RunClaim
 from services.executor.process.flow_loading import describe_failure, load_flow
 from services.executor.process.own_states import OwnStates, waits_in_process, was_left
@@ -155,7 +154,7 @@ class FlowRunProcess:
             return None
         variables = {**(deployment.job_variables or {}), **(flow_run.job_variables or {})}
         self._report(_limits(variables))
-        problem = self._file_problem(variables.get("sluice_file"))
+        problem = None if self._instruction.claimed else file_problem(client, self._id, variables.get("sluice_file"))
         if problem:
             self._refuse(client, Failed(message=problem))
             return None
@@ -187,15 +186,6 @@ class FlowRunProcess:
             self._refuse(client, Failed(message=f"Not started: {problem}"))
             return None
         return flow, flow_run
-
-    def _file_problem(self, file: Any) -> str | None:
-        if file is None or self._instruction.claimed:
-            return None
-        try:
-            verify_version(str(file.get("path")), str(file.get("version")))
-        except RejectedEvent as error:
-            return f"Not started: {error.reason}."
-        return None
 
     def _refuse(self, client: SyncPrefectClient, state: State[Any]) -> None:
         state.message = visible(state.message or "")

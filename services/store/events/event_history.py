@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from events.identity import id_of
+from services.store.events.archived_file import ArchivedFile, archived_file
 from services.store.events.journal import JournalEntry, position_seconds
 
 _COMPRESSED_FROM: Final = 200
@@ -110,6 +111,8 @@ class EventHistory(BaseModel):
     signals: list[Happening] = []
     dead: list[Happening] = []
     changes: list[Change] = []
+    files: list[ArchivedFile] = Field(default=[], exclude=True)
+    """One for each time that its file was archived; `file` has what people ask for."""
     notes: list[Happening] = []
     judged: int = 0
     """How often the rules judged it: more than once after a replay."""
@@ -140,6 +143,11 @@ class EventHistory(BaseModel):
         if states <= {"COMPLETED", "CANCELLED"}:
             return "cancelled" if "CANCELLED" in states else "done"
         return "running"
+
+    @property
+    def file(self) -> dict[str, Any] | None:
+        """Where its file lies, or what became of it."""
+        return self.files[-1].shown if self.files else None
 
     @property
     def reason(self) -> str:
@@ -221,6 +229,8 @@ def _add(
                 Change(at=moment(at / 1000), by=by, letter=letter, path=path, before=before, after=after)
                 for path, before, after in changes
             ]
+        case ["f", *_]:
+            found.files.append(archived_file(line))
         case ["n", at, rule, said]:
             found.notes.append(Happening(at=moment(at / 1000), rule=rule, text=said))
         case _:

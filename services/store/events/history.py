@@ -22,7 +22,8 @@ from services.store.unreadable import readable
 
 HISTORY: Final = "sluice:history:"
 """Prefix of an event's list. Its elements are JSON arrays that begin with a letter: ``v`` verdicts, ``r`` run created,
-``s`` run state, ``g`` signal, ``d`` dead letter, ``c`` changes to a dead letter, ``n`` a note."""
+``s`` run state, ``g`` signal, ``d`` dead letter, ``c`` changes to a dead letter, ``f`` its file was
+archived, ``n`` a note."""
 
 SHARED: Final = "sluice:verdicts:"
 """Prefix of the verdicts that many events have in common; behind it their digest."""
@@ -71,12 +72,17 @@ class History:
         """A signal that the event led to has come to ``outcome``."""
         await self.add(identity, ["g", now_ms(), signal_id, None, outcome])
 
-    async def add(self, identity: str, *lines: Sequence[Any]) -> None:
-        """Write lines at the end of the event's history."""
-        with translated():
-            pipeline = self._redis.pipeline(transaction=True)
-            pipeline.rpush(HISTORY + identity, *map(packed, lines))
+    async def add(self, identity: str, line: Sequence[Any]) -> None:
+        """Write a line at the end of the event's history."""
+        await self.add_each([(identity, line)])
+
+    async def add_each(self, lines: Iterable[tuple[str, Sequence[Any]]]) -> None:
+        """Write lines, each at the end of an event's history."""
+        pipeline = self._redis.pipeline(transaction=True)
+        for identity, line in lines:
+            pipeline.rpush(HISTORY + identity, packed(line))
             pipeline.pexpire(HISTORY + identity, self._retention_ms)
+        with translated():
             await pipeline.execute()
 
     async def get(self, identity: str) -> EventHistory | None:

@@ -32,6 +32,7 @@ _CLOSE: Final = Script("files/close")
 _FORGET: Final = Script("files/forget")
 _FINISH: Final = Script("files/finish")
 _SETTLE: Final = Script("files/settle")
+_REINSTATE: Final = Script("files/reinstate")
 
 
 class Ledger:
@@ -192,6 +193,24 @@ class Ledger:
                 memory=_key(watch, "content:"),
                 memory_ms=self._memory_ms,
                 ends=rows,
+            )
+
+    async def reinstate(self, watch: str, event_id: str, path: bytes, version: str, tally: str) -> int:
+        """Put the event of an archived file in flight again; ``tally`` names the number that shrinks.
+
+        Returns 1, 2 where it is in flight already, or 0 where another version of the file was announced since.
+        """
+        with translated():
+            return int(
+                await _REINSTATE(
+                    self._redis,
+                    **_keys(watch, "rows", "in_flight", "due", "numbers"),
+                    event_id=event_id,
+                    path=path,
+                    version=version,
+                    generation=event_id.rpartition("-")[2],
+                    tally=tally,
+                )
             )
 
     async def numbers(self, watch: str) -> dict[str, int]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, NamedTuple, Self
 
+from services.store.events.archived_file import ArchivedFile
+
 
 class State(StrEnum):
     """What became of a file's latest version."""
@@ -97,6 +99,8 @@ class Settlement(NamedTuple):
     state: State
     tally: str
     remember_content: bool = False
+    archived: ArchivedFile | None = None
+    """Where the file is now, if it is anywhere."""
 
     @property
     def generation(self) -> int:

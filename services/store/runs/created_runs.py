@@ -16,7 +16,7 @@ from services.store.unreadable import readable, reading
 RUN: Final = "sluice:run:"
 """Prefix of a run's hash: ``e`` its events as JSON [[identity, position]], ``r`` rule, ``d`` deployment, ``t`` the
 effect's token, ``s`` the last state on record as ``<ms> <TYPE>``, ``c`` when it was created and ``p`` when it
-was planned to start (ms)."""
+was planned to start, ``b`` until when it may begin again (ms)."""
 
 RUNS: Final = "sluice:runs"
 """The open runs, each with the time (ms) at which Prefect is asked about it if nothing was heard."""
@@ -37,7 +37,11 @@ class RunRecord:
     """The identity of each event and its position in the journal."""
     rule: str
     deployment: str
+    token: str
+    """Of the effect that it is."""
     state: str | None
+    state_ms: int = 0
+    """Since when it is in the state, in milliseconds since the epoch."""
 
 
 class CreatedRuns:
@@ -99,13 +103,15 @@ def _record(run_id: str, fields: Mapping[bytes, bytes]) -> RunRecord:
         events=tuple((str(event_id), is_position(position)) for event_id, position in json.loads(fields[b"e"])),
         rule=text(fields[b"r"]),
         deployment=text(fields[b"d"]),
+        token=text(fields[b"t"]),
         state=state.partition(" ")[2] if state else None,
+        state_ms=int(state.partition(" ")[0]) if state else 0,
     )
 
 
 def _is_record(fields: Mapping[bytes, bytes]) -> None:
-    text(fields[b"t"])
     _record("", fields)
+    int(fields.get(b"b", 0))
 
 
 def _moment(stored: bytes | str) -> float:

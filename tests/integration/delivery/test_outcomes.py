@@ -32,7 +32,13 @@ def deaf(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _outcomes(world: World) -> RunStateTracker:
-    return RunStateTracker(prefect=world.prefect, recorder=world.progress, runs=world.runs, history=world.history)
+    return RunStateTracker(
+        prefect=world.prefect,
+        recorder=world.progress,
+        runs=world.runs,
+        history=world.history,
+        retried=world.retried,
+    )
 
 
 async def _one_run(world: World, prefect: PrefectApi) -> str:

@@ -23,6 +23,7 @@ from services.prefect_api.client import PrefectApi
 from services.routing.decisions import PoisonCheck
 from services.routing.router import Router
 from services.routing.rule_windows import RuleWindows
+from services.runs.retried_runs import RetriedRuns
 from services.runs.run_state_tracker import RunStateTracker
 from services.store.connection import AsyncRedis
 from services.store.dead_letters import DeadLetters
@@ -31,6 +32,7 @@ from services.store.events.finished_events import FINISHED
 from services.store.events.history import History
 from services.store.events.journal import Appended, Journal
 from services.store.events.verdict_lines import VerdictLines
+from services.store.files.returns import FileReturns
 from services.store.lease import Lease
 from services.store.rules.parked_events import ParkedEvents
 from services.store.rules.rule_usage import RuleUsages
@@ -67,6 +69,7 @@ class World:
         self.journal = Journal(self.redis, self.journal_settings, consumer=self.consumer)
         self.dead = DeadLetters(self.redis)
         self.history = History(self.redis, self.history_settings)
+        self.returns = FileReturns(self.redis, journal=self.journal_settings, history=self.history_settings)
         self.queues = DispatchQueues(self.redis)
         self.runs = CreatedRuns(self.redis)
         self.progress = EventTransitions(self.redis, retention_seconds=self.history_settings.retention_seconds)
@@ -108,8 +111,13 @@ class World:
             rejudge=self.progress.rejudge,
             settings=self.dispatcher_settings,
         )
+        self.retried = RetriedRuns(prefect=self.prefect, runs=self.runs, returns=self.returns)
         self.outcomes = RunStateTracker(
-            prefect=self.prefect, recorder=self.progress, runs=self.runs, history=self.history
+            prefect=self.prefect,
+            recorder=self.progress,
+            runs=self.runs,
+            history=self.history,
+            retried=self.retried,
         )
 
     def use(self, *specs: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from config.settings import FileSettings, JournalSettings
+from config.settings import FileSettings, HistorySettings, JournalSettings
 from config.sources import FilesSource
 from events.identity import identity_of
 from services.listeners.files.archiving.archiver import FileArchiver
@@ -20,6 +20,7 @@ from services.listeners.files.listener import FilesListener
 from services.store.connection import AsyncRedis
 from services.store.events.finished_events import FINISHED, FinishedEvents
 from services.store.files.ledger import Ledger
+from services.store.files.returns import FileReturns
 from services.store.lease import Lease
 from tests.support.waiting import eventually
 
@@ -50,6 +51,9 @@ class Watched:
     def ledger(self) -> Ledger:
         return Ledger(self.redis, JournalSettings(), self.settings)
 
+    def returns(self) -> FileReturns:
+        return FileReturns(self.redis, journal=JournalSettings(), history=HistorySettings())
+
     def listener(self, name: str = "inbox", **options: Any) -> FilesListener:
         injected = {key: options.pop(key) for key in ("watcher", "checkpoint") if key in options}
         source = FilesSource(**{"path": self.path, **options})
@@ -72,6 +76,7 @@ class Watched:
             settings=self.settings,
             ledger=self.ledger(),
             finished=FinishedEvents(self.redis, consumer=f"test-{len(self._tasks)}"),
+            returns=self.returns(),
             turn=lambda right: Lease(self.redis, right, ttl_seconds=5),
             rescan=lambda _: [listener.rescan() for listener in self.listeners] and None,
         )

@@ -15,13 +15,14 @@ from collections.abc import Callable
 from typing import Any
 
 from config.logs import configure_logging
-from config.settings import FileSettings, JournalSettings, LogSettings, RedisSettings
+from config.settings import FileSettings, HistorySettings, JournalSettings, LogSettings, RedisSettings
 from config.sources import FilesSource
 from services.listeners.files.archiving.archiver import FileArchiver
 from services.listeners.files.listener import FilesListener
 from services.store.connection import connect
 from services.store.events.finished_events import FinishedEvents
 from services.store.files.ledger import Ledger
+from services.store.files.returns import FileReturns
 from services.store.lease import Lease
 
 
@@ -54,6 +55,7 @@ async def main(spec: dict[str, Any]) -> None:
         settings=settings,
         ledger=ledger,
         finished=FinishedEvents(redis, consumer=f"process-{os.getpid()}", claim_idle_seconds=0.5),
+        returns=FileReturns(redis, journal=JournalSettings(), history=HistorySettings()),
         turn=lambda right: Lease(redis, right, ttl_seconds=1),
         rescan=lambda name: listeners[name].rescan(),
         checkpoint=checkpoint,

@@ -18,6 +18,7 @@ from services.listeners.files.archiving.folder_archiver import FolderArchiver
 from services.listeners.files.folder import Folder
 from services.store.events.finished_events import FinishedEvent, FinishedEvents
 from services.store.files.ledger import Ledger
+from services.store.files.returns import FileReturns
 from services.store.lease import Lease
 
 log = structlog.get_logger()
@@ -31,6 +32,8 @@ Checkpoint = Callable[[str], None]
 class FileArchiver:
     """Moves files to their ``done`` or ``failed`` folders, or deletes or keeps them; several instances may run at once.
 
+    It brings them back, too, where somebody wants their events tried again.
+
     Reads finished events from the stream, writes them to the ledger for every instance that can reach the folder, and
     archives the files of its own watches. ``rescan`` is called with a watch in which a file was replaced before its
     run.
@@ -43,6 +46,7 @@ class FileArchiver:
         settings: FileSettings,
         ledger: Ledger,
         finished: FinishedEvents,
+        returns: FileReturns,
         turn: Callable[[str], Lease],
         rescan: Callable[[str], None] = lambda _: None,
         backoff: ListenerSettings | None = None,
@@ -57,6 +61,7 @@ class FileArchiver:
             name: FolderArchiver(
                 folder=Folder.of(name, source, settings),
                 ledger=ledger,
+                returns=returns,
                 turn=turn(f"files-archive:{name}"),
                 rescan=lambda name=name: rescan(name),  # type: ignore[misc]
                 backoff=_backoff(f"archive files of {name}", backoff),

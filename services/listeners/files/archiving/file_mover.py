@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
@@ -53,6 +53,8 @@ class PutAway:
     fate: MoveResult
     target: bytes | None = None
     reason: str = ""
+    version: Version | None = field(default=None, compare=False)
+    """Of the file at its target: a copy on another file system has another inode."""
 
 
 class Mover:
@@ -95,7 +97,7 @@ class Mover:
             done = file.place(target, path)
         if done.fate is not MoveResult.MOVED and sidecar is not None:
             with contextlib.suppress(OSError):
-                os.unlink(_sidecar_of(target.name), dir_fd=target.directory)
+                os.unlink(sidecar_of(target.name), dir_fd=target.directory)
         self._checkpoint("moved")
         return done
 
@@ -147,7 +149,7 @@ class Mover:
             directory = entered(stack, enter(self._folder.root, above, own_links=True))
             for name in _candidates(first):
                 found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-                if Version.of(found) == version or _is_of(FilePlace(directory, _sidecar_of(name)), event_id):
+                if Version.of(found) == version or is_of(FilePlace(directory, sidecar_of(name)), event_id):
                     return above + b"/" + name
         return None
 
@@ -226,7 +228,8 @@ class _File:
             return _failed(error)
         sync_directory(target.directory)
         sync_directory(self.directory)
-        return PutAway(MoveResult.MOVED, path)
+        found = os.stat(target.name, dir_fd=target.directory, follow_symlinks=False)
+        return PutAway(MoveResult.MOVED, path, version=Version.of(found))
 
     def delete(self) -> None:
         """Delete what was taken. Raises `OSError`."""
@@ -252,8 +255,8 @@ class _File:
 def _reserve(directory: int, wanted: bytes, event_id: str, sidecar: bytes | None, mode: int) -> bytes:
     """Return a name that is free in the directory, with its sidecar, if any, written."""
     for name in _candidates(wanted):
-        beside = FilePlace(directory, _sidecar_of(name))
-        if sidecar is not None and _is_of(beside, event_id):
+        beside = FilePlace(directory, sidecar_of(name))
+        if sidecar is not None and is_of(beside, event_id):
             return name  # an earlier call came to this step
         if exists(FilePlace(directory, name)):
             continue
@@ -262,7 +265,8 @@ def _reserve(directory: int, wanted: bytes, event_id: str, sidecar: bytes | None
     raise FileExistsError(errno.EEXIST, "every name that can be made from it is taken", wanted)
 
 
-def _sidecar_of(name: bytes) -> bytes:
+def sidecar_of(name: bytes) -> bytes:
+    """Return the name of the sidecar of a file with this name."""
     return fit(name, SIDECAR)
 
 
@@ -290,7 +294,8 @@ def _candidates(path: bytes) -> Iterator[bytes]:
         yield directory + slash + fit(stem, b"~%d" % number + suffix[-64:])
 
 
-def _is_of(sidecar: FilePlace, event_id: str) -> bool:
+def is_of(sidecar: FilePlace, event_id: str) -> bool:
+    """Whether it is a sidecar that names the event."""
     try:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # it may be a pipe that somebody put there
         with os.fdopen(os.open(sidecar.name, flags, dir_fd=sidecar.directory), "rb") as file:

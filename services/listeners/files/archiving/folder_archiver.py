@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Literal
 
 import structlog
 
@@ -14,14 +14,17 @@ from events.errors import Backpressure, TransientError
 from services.common.backoff import Backoff, heed_cancellation
 from services.common.file_version import Version
 from services.listeners.files.archiving.file_mover import Mover, MoveResult, PutAway
+from services.listeners.files.archiving.returner import FileReturner
 from services.listeners.files.archiving.sidecar import Finished, parsed, sidecar_text
 from services.listeners.files.arriving.describe import drop_alias
 from services.listeners.files.arriving.unready_files import shown
 from services.listeners.files.folder import Folder
 from services.listeners.files.names import Names
 from services.listeners.files.watch_threads import WatchThreads
+from services.store.events.archived_file import ArchivedFile
 from services.store.files.ledger import Ledger
 from services.store.files.ledger_rows import InFlight, Settlement, State
+from services.store.files.returns import FileReturns
 from services.store.lease import Lease
 
 log = structlog.get_logger()
@@ -39,6 +42,7 @@ class FolderArchiver:
         *,
         folder: Folder,
         ledger: Ledger,
+        returns: FileReturns,
         turn: Lease,
         rescan: Callable[[], None],
         backoff: Backoff,
@@ -46,6 +50,7 @@ class FolderArchiver:
     ) -> None:
         self._folder = folder
         self._ledger = ledger
+        self._returns = returns
         self._turn = turn
         self._rescan = rescan
         self._backoff = backoff
@@ -53,6 +58,7 @@ class FolderArchiver:
         self._mover = Mover(folder, checkpoint=checkpoint)
         self._marker = Names(folder.source).marker
         self._threads = WatchThreads(f"{folder.name}-archive")
+        self._returner = FileReturner(folder=folder, ledger=ledger, returns=returns, threads=self._threads)
         self._later: dict[str, float] = {}
         self._cursor = 0
         self._obstacle: str | None = None
@@ -103,14 +109,19 @@ class FolderArchiver:
         if not due and not self._cursor:
             self._hindered(None)
             self._later.clear()
-        if todo and (self._turn.certain or await self._turn.acquire()) and await self._turn.renew():
+        wanted = await self._returner.wanted()
+        if (todo or wanted) and (self._turn.certain or await self._turn.acquire()) and await self._turn.renew():
+            await self._returner.bring_back(wanted)
             settled = await self._threads.look(self._put_away, todo)
             if settled:
+                files = [(one.event_id, one.archived) for one in settled if one.archived is not None]
+                await self._returns.keep(watch, files)
+                self._checkpoint("kept")
                 await self._ledger.settle(watch, settled)
             for one in settled:
                 self._later.pop(one.event_id, None)
             self._checkpoint("settled")
-            return bool(settled) or self._cursor != 0
+            return bool(settled or wanted) or self._cursor != 0
         return self._cursor != 0
 
     def _put_away(self, due: Sequence[InFlight]) -> list[Settlement]:
@@ -157,7 +168,10 @@ class FolderArchiver:
         if not ok and self._mover.is_other(one.path, Version.parse(one.announced)):
             self._rescan()
             state = State.CLOSED  # the run did not get the announced version: the present one is new
-        return Settlement(one.event_id, one.path, state, "done" if ok else "failed", remember_content=ok)
+        archived = None if state is State.CLOSED else _archived(one, "kept", PutAway(MoveResult.MOVED))
+        return Settlement(
+            one.event_id, one.path, state, "done" if ok else "failed", remember_content=ok, archived=archived
+        )
 
     def _concluded(self, one: InFlight, done: PutAway, *, ok: bool) -> Settlement | None:
         tally = "done" if ok else "failed"
@@ -168,7 +182,8 @@ class FolderArchiver:
                 target = shown(done.target) if done.target else None
                 log.info("file archived", watch=self._folder.name, event_id=one.event_id, file=file, target=target)
                 self._hindered(None)
-                return Settlement(one.event_id, one.path, State.CLOSED, tally, remember_content=ok)
+                archived = _archived(one, "deleted" if done.target is None else "done" if ok else "failed", done)
+                return Settlement(one.event_id, one.path, State.CLOSED, tally, remember_content=ok, archived=archived)
             case MoveResult.GONE:
                 drop_alias(self._folder, one.path)
                 log.info("file was gone before it could be archived", event_id=one.event_id, file=file)
@@ -198,6 +213,22 @@ class FolderArchiver:
         if reason is None and self._obstacle is not None:
             log.info("files can be archived again", watch=self._folder.name)
         self._obstacle = reason
+
+
+def _archived(one: InFlight, fate: Literal["done", "failed", "kept", "deleted"], done: PutAway) -> ArchivedFile | None:
+    finished = parsed(one.finished)
+    if finished.get("same"):
+        return None  # there is no event of it
+    version = one.announced if done.version is None else str(done.version)
+    return ArchivedFile(
+        at=datetime.now(UTC),
+        fate=fate,
+        path=one.path,
+        place=done.target or one.path,
+        version=version,
+        announced=one.announced,
+        ended=dict(finished),
+    )
 
 
 def _tally(finished: Finished) -> str:

@@ -39,7 +39,10 @@ def sidecar_text(folder: Folder, path: bytes, event_id: str, finished: Finished,
         "what_happened": " ".join([*map(_of_run, bad), *map(_of_letter, dead)])
         or "The event of this file ended in failure, and no reason was given.",
         "when": at.isoformat(),
-        "what_to_do": f"{first}Mend what is at fault, then move the file back to {again}: it will be run again.",
+        "what_to_do": (
+            f"{first}Where the file is right as it is, mend what is at fault and run it again: "
+            f"sluice events replay {event_id}. A corrected file is moved to {again}, and runs as a new one."
+        ),
         "run_url": url,
         "event_id": event_id,
         "watch": folder.name,

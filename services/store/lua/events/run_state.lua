@@ -30,12 +30,25 @@ if known_state then
   known_at, before = string.match(known_state, '^(%d+) (.*)$')
   if not known_at then expect('run that Sluice created', RUN) end
   if tonumber(known_at) > tonumber(at_ms) or before == state then
-    if final == '1' and before == state then redis.call('ZREM', RUNS, run_id) end
+    if final == '1' and before == state then
+      local give_up_at = tonumber(redis.call('HGET', RUN, 'b') or '')
+      if give_up_at and tonumber(now_ms) < give_up_at then return {0} end  -- it is about to start again
+      redis.call('ZREM', RUNS, run_id)
+      if give_up_at then
+        redis.call('HDEL', RUN, 'b')
+        redis.call('PEXPIRE', RUN, retention_ms)
+        local value = ended_run(run_id, url, rule, deployment, state, state_name, message)
+        for _, origin in ipairs(origins) do
+          if redis.call('HGET', OPEN .. origin[1], token) == '' then close_effect(origin[1], token, value) end
+        end
+      end
+    end
     return {0}
   end
 end
 local news = {1, rule, known_state or '', created_ms or '', planned_ms or '', origins[1][2]}
 redis.call('HSET', RUN, 's', at_ms .. ' ' .. state)
+redis.call('HDEL', RUN, 'b')
 for _, origin in ipairs(origins) do remember(origin[1], line, retention_ms) end
 if final ~= '1' then
   redis.call('ZADD', RUNS, now_ms + first_check_ms, run_id)

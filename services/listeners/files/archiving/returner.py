@@ -1,0 +1,83 @@
+"""Brings files of one watch back from their archive folders, where somebody wants their events tried again."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import structlog
+
+from services.listeners.files.archiving.putting_back import put_back
+from services.listeners.files.arriving.describe import make_alias
+from services.listeners.files.arriving.unready_files import shown
+from services.listeners.files.folder import Folder
+from services.listeners.files.watch_threads import WatchThreads
+from services.store.events.archived_file import ArchivedFile
+from services.store.files.ledger import Ledger
+from services.store.files.ledger_rows import Settlement, State
+from services.store.files.returns import Answer, FileReturns, Return
+
+log = structlog.get_logger()
+
+
+class FileReturner:
+    """Works while its caller holds the watch's lease. Raises `TransientError` and `Backpressure`."""
+
+    def __init__(self, *, folder: Folder, ledger: Ledger, returns: FileReturns, threads: WatchThreads) -> None:
+        self._folder = folder
+        self._ledger = ledger
+        self._returns = returns
+        self._threads = threads
+
+    async def wanted(self) -> list[Return]:
+        """The files that are asked for."""
+        return await self._returns.wanted(self._folder.name)
+
+    async def bring_back(self, wanted: list[Return]) -> None:
+        """Bring the files back, and answer."""
+        for asked in wanted:
+            answer = await self._bring_back(asked)
+            if answer.reason:
+                log.warning("a file was not brought back", event_id=asked.event_id, reason=answer.reason)
+            await self._returns.answer(self._folder.name, asked, answer)
+
+    async def _bring_back(self, asked: Return) -> Answer:
+        watch, event_id = self._folder.name, asked.event_id
+        if await self._returns.outdated(asked):
+            return Answer(ok=True)
+        file = await self._returns.archived(watch, event_id)
+        if file is None:
+            return Answer(ok=False, reason="nothing is known (any more) of where its file was archived")
+        tally = "done" if file.fate in {"done", "deleted"} else "failed"
+        state = await self._ledger.reinstate(watch, event_id, file.path, file.announced, tally)
+        if not state:
+            return await self._refused(asked, f"another file was announced as {shown(file.path)}")
+        problem = await self._threads.read(partial(self._put_back, file), event_id)
+        if problem is not None:
+            await self._ledger.settle(watch, [Settlement(event_id, file.path, State.CLOSED, tally)])
+            return await self._refused(asked, problem)
+        await self._returns.reopen(watch, asked, file)
+        if asked.again is not None and not await self._returns.judge_again(watch, event_id, asked.again):
+            log.warning("the journal no longer holds the event", event_id=event_id)
+        if state == 1:
+            whose = f", for {asked.by}" if asked.by else ""
+            came = (
+                f"its file was brought back from {shown(file.place)}"
+                if file.place != file.path
+                else "its file counts as new"
+            )
+            await self._returns.note(watch, event_id, f"{came}, to be tried again{whose}")
+            log.info("file brought back", watch=watch, event_id=event_id, file=shown(file.path), by=asked.by)
+        return Answer(ok=True)
+
+    def _put_back(self, file: ArchivedFile, event_id: str) -> str | None:
+        problem = put_back(self._folder, file, event_id)
+        if problem is None:
+            try:
+                file.path.decode()
+            except UnicodeDecodeError:
+                make_alias(self._folder, file.path)
+        return problem
+
+    async def _refused(self, asked: Return, reason: str) -> Answer:
+        await self._returns.note(self._folder.name, asked.event_id, f"not tried again: {reason}")
+        return Answer(ok=False, reason=reason)

@@ -1,0 +1,103 @@
+"""Tries again what has failed of past events: their runs, as Prefect's Retry does, and what became dead letters."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from events.errors import NotFound, RejectedEvent
+from events.event import stored_event
+from services.prefect_api.client import PrefectApi
+from services.prefect_api.run_calls import try_again
+from services.routing.replay import Refusal
+from services.store.events.event_history import FAILURES, EventHistory
+from services.store.events.history import History
+from services.store.events.journal import Journal
+from services.store.files.returns import Again, FileReturns
+
+_DELETED: Final = "Deleted"
+"""The name of the state of a run that Prefect does not have any more."""
+
+_AT_ONCE: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """What there is to be tried again of one event."""
+
+    found: EventHistory
+    runs: tuple[str, ...]
+    rules: tuple[str, ...]
+    """Rules whose dead letters were not made good, or whose runs are gone: they judge the event again."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing failed."""
+        return not self.runs and not self.rules
+
+
+class Retries:
+    """Files are brought back first. Raises `TransientError` or `Backpressure` when Redis or Prefect is away."""
+
+    def __init__(self, *, history: History, journal: Journal, returns: FileReturns, prefect: PrefectApi) -> None:
+        self._history = history
+        self._journal = journal
+        self._returns = returns
+        self._prefect = prefect
+
+    async def find_all(self, chosen: Sequence[tuple[str, str]], *, named: bool, only: Sequence[str]) -> list[Retry]:
+        """`find` for each event (identity and position), without those of which nothing failed."""
+        found = [await self.find(identity, named=named, only=only) for identity, _ in chosen]
+        return [retry for retry in found if not retry.is_empty]
+
+    async def find(self, identity: str, *, named: bool, only: Sequence[str] = ()) -> Retry:
+        """What has failed of the event; a run that was cancelled counts only if somebody has ``named`` the event."""
+        found = await self._history.get(identity)
+        if found is None:
+            raise NotFound(f"the event {identity} is not known (any more)")
+        types = FAILURES | ({"CANCELLED"} if named else set())
+        bad = [run for run in found.runs if run.state in types and (not only or run.rule in only)]
+        gone = {run.rule for run in bad if run.states[-1].name == _DELETED}
+        well = {run.rule for run in found.runs if run.state == "COMPLETED"}
+        buried = {letter.rule for letter in found.dead if letter.rule and letter.rule not in well}
+        rules = {rule for rule in gone | buried if not only or rule in only}
+        return Retry(found, tuple(run.run_id for run in bad if run.rule not in rules), tuple(sorted(rules)))
+
+    async def start(self, retries: Sequence[Retry], *, by: str | None, per_second: float = 100.0) -> list[Refusal]:
+        """Start what failed again, the events in order; returns what was refused: of that event nothing was started."""
+        refused: list[Refusal] = []
+        size = max(1, min(_AT_ONCE, int(per_second)))
+        for first in range(0, len(retries), size):
+            if first:
+                await asyncio.sleep(size / per_second)
+            part = retries[first : first + size]
+            answers = await asyncio.gather(*(self._start(retry, by) for retry in part))
+            refused += [
+                Refusal(retry.found.id, reason)
+                for retry, reason in zip(part, answers, strict=True)
+                if reason is not None
+            ]
+        return refused
+
+    async def _start(self, retry: Retry, by: str | None) -> str | None:
+        again = Again(only=retry.rules) if retry.rules else None
+        try:
+            has_file = await self._returns.bring_back(retry.found.identity, runs=retry.runs, again=again, by=by)
+            if again is not None and not has_file:
+                await self._judge_again(retry)
+            for run_id in retry.runs:
+                await try_again(self._prefect, run_id, reason=f"Tried again by {by or 'sluice events replay'}")
+        except (RejectedEvent, NotFound) as error:
+            return str(error)
+        return None
+
+    async def _judge_again(self, retry: Retry) -> None:
+        found = retry.found
+        if found.event is None:
+            raise NotFound("the journal no longer holds the event, so its rules cannot judge it again")
+        received = found.received or datetime.now(UTC)
+        entry = (stored_event(found.event), received.isoformat(), found.listener)
+        await self._journal.append_again([entry], only=retry.rules)

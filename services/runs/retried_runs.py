@@ -1,0 +1,60 @@
+"""Runs that had ended and are to start again, as by Retry in Prefect's UI: their files are brought back first."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from events.errors import Backpressure, NotFound, RejectedEvent, TransientError
+from services.prefect_api.client import PrefectApi
+from services.prefect_api.run_calls import refuse_start
+from services.prefect_api.runs import FINAL_TYPES, StateChange
+from services.store.files.returns import FileReturns
+from services.store.runs.created_runs import CreatedRuns
+
+SOMEBODY = "Prefect UI or API"
+
+log = structlog.get_logger()
+
+
+class RetriedRuns:
+    """Beside the tracker, which goes on meanwhile; asking twice for the same start does nothing more."""
+
+    def __init__(self, *, prefect: PrefectApi, runs: CreatedRuns, returns: FileReturns) -> None:
+        self._prefect = prefect
+        self._runs = runs
+        self._returns = returns
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def heard(self, change: StateChange) -> None:
+        """A run was scheduled: for the first time, or again."""
+        if change.run_id not in self._tasks:
+            task = asyncio.create_task(self._scheduled(change), name=f"bring back the files of {change.run_id}")
+            self._tasks[change.run_id] = task
+            task.add_done_callback(lambda _: self._tasks.pop(change.run_id, None))
+
+    def close(self) -> None:
+        """Stop; whoever hears of the runs next asks again."""
+        for task in self._tasks.values():
+            task.cancel()
+
+    async def _scheduled(self, change: StateChange) -> None:
+        try:
+            run = await self._runs.get(change.run_id)
+            if run is None or run.state not in FINAL_TYPES:
+                return
+            since_ms = int(change.occurred.timestamp() * 1000)
+            for identity, _ in run.events:
+                await self._returns.bring_back(identity, runs=[run.run_id], by=SOMEBODY, since_ms=since_ms)
+        except RejectedEvent as error:
+            log.warning("a run does not start again", run_id=change.run_id, reason=error.reason)
+            await self._refuse(change.run_id, f"Not started again: {error.reason}")
+        except (TransientError, Backpressure) as error:
+            log.warning("files of a run were not asked for", run_id=change.run_id, error=str(error))
+
+    async def _refuse(self, run_id: str, reason: str) -> None:
+        try:
+            await refuse_start(self._prefect, run_id, reason=reason)
+        except (NotFound, TransientError) as error:
+            log.warning("the start of a run could not be refused", run_id=run_id, error=str(error))

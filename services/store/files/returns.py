@@ -1,0 +1,244 @@
+"""Bringing files back from where they were archived, so that their events are tried again: what is asked, and answered.
+
+Whoever wants an event of a file tried again asks for its file here. The archiver of the watch, which can reach the
+folder, puts the file back, opens the event again, and answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from config.settings import HistorySettings, JournalSettings
+from events.errors import RejectedEvent
+from events.event import stored_event
+from events.identity import id_of, identity_of
+from services.store.connection import AsyncRedis, translated
+from services.store.event_transitions import EventTransitions
+from services.store.events.archived_file import ArchivedFile
+from services.store.events.event_history import compact_json, note_line
+from services.store.events.history import History
+from services.store.events.journal import Journal
+from services.store.files.ledger import FILES, source_of, watch_of
+from services.store.keys import Key, pair
+from services.store.runs.created_runs import CreatedRuns
+from services.store.unreadable import readable
+
+ANSWER_SECONDS: Final = 15.0
+"""How long an answer is waited for: an archiver looks every second, and has a folder's lease within ten."""
+
+_KEPT_SECONDS: Final = 600
+_LOOK_SECONDS: Final = 0.05
+
+
+class Again(BaseModel):
+    """How an event is judged again when its file is back: by which rules (all of them if none), with which salt.
+
+    ``event`` is the event's JSON where it was changed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    only: tuple[str, ...] = ()
+    salt: str | None = None
+    event: str | None = None
+
+
+class Return(BaseModel):
+    """A file that is asked for: the runs that are to start again with it, and whether its event is judged again."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    event_id: str
+    runs: tuple[str, ...] = ()
+    again: Again | None = None
+    by: str | None = None
+    since_ms: int | None = None
+    """When Prefect scheduled the runs again, where it has: a run that has moved on since is past this."""
+
+
+class Answer(NamedTuple):
+    """What became of it; ``reason`` says why a file was not brought back."""
+
+    ok: bool
+    reason: str = ""
+
+
+class FileReturns:
+    """Every method raises `TransientError` or `Backpressure` when Redis cannot do it now."""
+
+    def __init__(self, redis: AsyncRedis, *, journal: JournalSettings, history: HistorySettings) -> None:
+        self._redis = redis
+        self._history = History(redis, history)
+        self._runs = CreatedRuns(redis)
+        self._journal = Journal(redis, journal)
+        self._transitions = EventTransitions(redis, retention_seconds=history.retention_seconds)
+
+    # For whoever asks ------------------------------------------------------------------------------------------------
+
+    async def bring_back(
+        self,
+        identity: str,
+        *,
+        runs: Sequence[str] = (),
+        again: Again | None = None,
+        by: str | None = None,
+        since_ms: int | None = None,
+    ) -> bool:
+        """Have the file of an event brought back, for its ``runs`` or to be judged ``again``; whether it has a file.
+
+        On return the file is where it was, and ``again`` has been done; the ``runs`` are for the caller to start.
+        Raises `RejectedEvent` where the file cannot be brought back (``file-not-returned``) or no archiver has answered
+        (``no-archiver``); then nothing was started.
+        """
+        watch = watch_of(id_of(identity))
+        if watch is None or identity != identity_of(source_of(watch), id_of(identity)):
+            return False
+        found = await self._history.get(identity)
+        if found is None or not found.files:
+            return False
+        wanted = Return(event_id=found.id, runs=tuple(runs), again=again, by=by, since_ms=since_ms)
+        with translated():
+            pipeline = self._redis.pipeline(transaction=True)
+            pipeline.delete(_answer(watch, found.id))
+            pipeline.hset(_wanted(watch), found.id, wanted.model_dump_json())
+            await pipeline.execute()
+        answer = await self._answered(watch, found.id)
+        if not answer.ok:
+            raise RejectedEvent("file-not-returned", f"nothing was started: {answer.reason}")
+        return True
+
+    async def _answered(self, watch: str, event_id: str) -> Answer:
+        give_up = time.monotonic() + ANSWER_SECONDS
+        while True:
+            with translated():
+                raw: Any = await self._redis.get(_answer(watch, event_id))
+            for answer in readable(_answer(watch, event_id), _parsed_answer, [raw] if raw else []):
+                return answer
+            if time.monotonic() > give_up:
+                break
+            await asyncio.sleep(_LOOK_SECONDS)
+        with translated():
+            taken = not await self._redis.hdel(_wanted(watch), event_id)
+        if taken:
+            return await self._answered(watch, event_id)
+        raise RejectedEvent(
+            "no-archiver",
+            f"nothing was started: nobody has brought the file back within {ANSWER_SECONDS:g} s; `sluice status` says "
+            f"whether the role `listeners` runs and can reach the watch {watch}",
+        )
+
+    # For the archiver ------------------------------------------------------------------------------------------------
+
+    async def wanted(self, watch: str) -> list[Return]:
+        """The files of the watch that are asked for."""
+        with translated():
+            found: dict[bytes, bytes] = await self._redis.hgetall(_wanted(watch))  # type: ignore[assignment]
+        return list(readable(_wanted(watch), _parsed_return, found.values()))
+
+    async def archived(self, watch: str, event_id: str) -> ArchivedFile | None:
+        """Where the event's file was archived last."""
+        found = await self._history.get(identity_of(source_of(watch), event_id))
+        return found.files[-1] if found is not None and found.files else None
+
+    async def outdated(self, asked: Return) -> bool:
+        """Whether the runs have gone on since they were scheduled again: the file was there, or is not needed."""
+        records = [await self._runs.get(run_id) for run_id in asked.runs]
+        return asked.since_ms is not None and any(
+            record is not None and record.state_ms > asked.since_ms for record in records
+        )
+
+    async def reopen(self, watch: str, asked: Return, archived: ArchivedFile) -> None:
+        """Have the event announced as finished again when what is asked for has ended."""
+        effects = []
+        for sign, ended, token in await self._effects(archived.ended, asked):
+            effects.append((token, sign + compact_json(ended).decode()))
+        records = [(run_id, await self._runs.get(run_id)) for run_id in asked.runs]
+        again = [(run_id, record.token) for run_id, record in records if record is not None]
+        matched = archived.ended.get("matched")
+        await self._transitions.reopen(
+            identity_of(source_of(watch), asked.event_id), matched if isinstance(matched, int) else 1, effects, again
+        )
+
+    async def _effects(self, ended: Mapping[str, Any], asked: Return) -> list[tuple[str, dict[str, Any], str]]:
+        """What stays of the effects: their sign, value and token. A rerun leaves none of the rules that it is for."""
+        rerun = asked.again if asked.again is not None and asked.again.salt else None
+
+        def stays(rule: Any) -> bool:
+            return rerun is None or (bool(rerun.only) and rule not in rerun.only)
+
+        effects = []
+        for run in ended.get("runs") or ():
+            record = await self._runs.get(str(run.get("run_id")))
+            if record is not None and stays(record.rule):
+                effects.append(("+" if run.get("state_type") == "COMPLETED" else "-", run, record.token))
+        effects += [
+            ("!", letter, f"{letter.get('rule') or ''}!")
+            for letter in ended.get("dead") or ()
+            if stays(letter.get("rule"))
+        ]
+        return effects
+
+    async def note(self, watch: str, event_id: str, said: str) -> None:
+        """Keep a remark in the event's history."""
+        await self._history.add(identity_of(source_of(watch), event_id), note_line(None, said))
+
+    async def judge_again(self, watch: str, event_id: str, again: Again) -> bool:
+        """Journal the event once more; false where the journal no longer holds it."""
+        found = await self._history.get(identity_of(source_of(watch), event_id))
+        if found is None or found.event is None:
+            return False
+        event = stored_event(json.loads(again.event) if again.event is not None else found.event)
+        received = found.received.isoformat() if found.received is not None else ""
+        await self._journal.append_again([(event, received, found.listener)], only=again.only, salt=again.salt)
+        return True
+
+    async def answer(self, watch: str, asked: Return, answer: Answer) -> None:
+        """Be done with a file that was asked for."""
+        with translated():
+            pipeline = self._redis.pipeline(transaction=True)
+            pipeline.set(_answer(watch, asked.event_id), json.dumps(answer), ex=_KEPT_SECONDS)
+            pipeline.hdel(_wanted(watch), asked.event_id)
+            await pipeline.execute()
+
+    async def keep(self, watch: str, files: Iterable[tuple[str, ArchivedFile]]) -> None:
+        """Keep in the histories of events where their files were archived."""
+        lines = [(identity_of(source_of(watch), event_id), file.line()) for event_id, file in files]
+        if lines:
+            await self._history.add_each(lines)
+
+
+def _wanted(watch: str) -> str:
+    return f"{FILES}{watch}:wanted"
+
+
+def _answer(watch: str, event_id: str) -> str:
+    return f"{FILES}{watch}:returned:{event_id}"
+
+
+def _parsed_return(raw: bytes) -> Return:
+    return Return.model_validate_json(raw)
+
+
+def _parsed_answer(raw: bytes) -> Answer:
+    ok, reason = json.loads(raw)
+    if not isinstance(ok, bool) or not isinstance(reason, str):
+        raise TypeError("not an answer")
+    return Answer(ok, reason)
+
+
+KEYS: Final = (
+    Key(
+        FILES + "*:wanted",
+        "hash",
+        "file that is to be brought back",
+        "until an archiver has answered",
+        pair(bytes, _parsed_return),
+    ),
+    Key(FILES + "*:returned:*", "string", "whether a file was brought back", "ten minutes", _parsed_answer),
+)
