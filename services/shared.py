@@ -52,7 +52,7 @@ class Shared:
         self.dead_letters = DeadLetters(self.redis)
         self.history = History(self.redis, settings.history)
         self.journal = Journal(self.redis, settings.journal, consumer=self.instance)
-        self.file_returns = FileReturns(self.redis, journal=settings.journal, history=settings.history)
+        self.returns = FileReturns(self.redis, journal=settings.journal, history=settings.history)
         self.limits = settings.limits.as_limits()
         self.process_template: ProcessTemplate | None = None
         """What the executor's processes are forked from."""

@@ -21,9 +21,11 @@ from services.signals.submission import SignalSubmission
 from services.store.access.link_secret import link_secret
 from services.store.connection import AsyncRedis
 from services.store.dead_letters import DeadLetters
+from services.store.event_finder import EventFinder
 from services.store.event_transitions import EventTransitions
 from services.store.events.history import History
 from services.store.events.journal import Journal
+from services.store.files.returns import FileReturns
 from services.store.signals.signals import SignalStore
 
 if TYPE_CHECKING:
@@ -61,16 +63,20 @@ def build_routers(
     history = History(redis, settings.history)
     journal = Journal(redis, settings.journal)
     letters = DeadLetters(redis)
+    returns = FileReturns(redis, journal=settings.journal, history=settings.history)
 
     async def submit(signal: ResumeSignal, origin: str) -> object:
         return await submission.submit(signal, origin=origin)
 
     replays = Replays(
-        replay=Replay(journal=journal, history=history),
+        replay=Replay(
+            journal=journal, history=history, finder=EventFinder(redis, history), returns=returns, prefect=prefect
+        ),
         dead_replay=DeadReplay(
             journal=journal,
             letters=letters,
             history=history,
+            returns=returns,
             submit_signal=submit,
             limits=settings.limits.as_limits(),
         ),

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from events.errors import NotFound
+from events.errors import NotFound, RejectedEvent
 from services.api.listings import EventId, LetterId, Source
 from services.api.scopes import BEARER, Admin
 from services.routing.dead_letter_replay import DeadReplay
 from services.routing.replay import Replay, new_salt
+from services.routing.retries import Retry
 from services.store.dead_letters import DeadLetters
 
 
@@ -21,7 +22,7 @@ class EventReplay(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     rerun: bool = False
-    """Do all again; without it only gaps are filled."""
+    """Do all again; without it what failed is tried again, and gaps are filled."""
     rules: list[Annotated[str, Field(max_length=200)]] = []
     """To these rules alone."""
 
@@ -62,11 +63,19 @@ class Replays:
         how: Annotated[EventReplay | None, Body()] = None,
         source: Source = None,
     ) -> dict[str, Any]:
-        del caller
         how = how or EventReplay()
-        positions = await self._replay.select([id], None, source=source)
+        chosen = await self._replay.select([id], None, source=source)
         salt = new_salt() if how.rerun else None
-        return {"events": await self._replay.replay(positions, only=how.rules, salt=salt), "rerun": salt}
+        retries: list[Retry] = []
+        positions = [position for _, position in chosen]
+        if salt is None:
+            retries, positions = await self._replay.failures(chosen, named=True, only=how.rules)
+        done = await self._replay.replay(
+            positions, retries=retries, only=how.rules, salt=salt, by=f"token {caller.name}"
+        )
+        for refused in done.refused:
+            raise RejectedEvent("not-replayed", refused.reason)
+        return {"events": done.events + len(done.retried), "rerun": salt, "runs_started_again": done.runs}
 
     async def letter(
         self,

@@ -25,8 +25,8 @@ from services.store.events.history import History, Query
 from services.store.events.journal import Journal
 
 if TYPE_CHECKING:
-    from services.routing.replay import Refusal, Replay
-    from services.routing.retries import Retries, Retry
+    from services.routing.replay import Replay, Replayed
+    from services.routing.retries import Retry
 
 app = Commands(help="Publish events, see what became of them, replay them.", no_args_is_help=True)
 
@@ -193,64 +193,68 @@ def replay(
         )
 
     async def work() -> None:
-        from services.routing.replay import Replay, new_salt
-        from services.store.event_finder import EventFinder
+        from services.routing.replay import new_salt
 
         only = rule or ()
         async with open_session() as session:
-            history, journal = _history(session), Journal(session.redis, session.settings.journal)
-            finder = EventFinder(session.redis, history)
-            again = Replay(journal=journal, history=history, finder=finder, returns=session.file_returns)
+            again = _replay(session)
             chosen = await again.select(names or (), None if names else query, source=source)
             used = (salt or new_salt()) if rerun or salt else None
-            # Without either only gaps are filled; with a salt all is done again.
-            maker = await _retries(session, history, journal) if used is None and (names or failed) else None
-            retries = await maker.find_all(chosen, named=bool(names), only=only) if maker is not None else []
-            tried = {one.found.identity for one in retries}
-            positions = [position for identity, position in chosen if identity not in tried]
+            retries: list[Retry] = []
+            positions = [position for _, position in chosen]
+            if used is None and (names or failed):  # else all is done again, or only gaps are filled
+                retries, positions = await again.failures(chosen, named=bool(names), only=only)
             if dry_run:
                 await _forecast(session, again, positions, only, retries, rerun=used is not None, as_json=as_json)
                 return
             if used and positions:
                 say(f"rerun {used}: should this be interrupted, go on with --salt {used}")
-            refused = await maker.start(retries, by=login(), per_second=rate) if maker is not None else []
             done = await again.replay(
-                positions, only=only, salt=used, per_second=rate, by=login(), progress=_progress(len(positions))
+                positions,
+                retries=retries,
+                only=only,
+                salt=used,
+                per_second=rate,
+                by=login(),
+                progress=_progress(len(positions)),
             )
-            refused += again.refused
-        _tell(done, retries, refused, used, as_json=as_json)
+        _tell(done, used, as_json=as_json)
 
     run_command(work())
 
 
-async def _retries(session: Session, history: History, journal: Journal) -> Retries:
-    from services.routing.retries import Retries
+def _replay(session: Session) -> Replay:
+    from services.routing.replay import Replay
+    from services.store.event_finder import EventFinder
 
-    prefect = await session.prefect()
-    return Retries(history=history, journal=journal, returns=session.file_returns, prefect=prefect)
+    history = _history(session)
+    return Replay(
+        journal=Journal(session.redis, session.settings.journal),
+        history=history,
+        finder=EventFinder(session.redis, history),
+        returns=session.file_returns,
+        prefect=session.prefect,
+    )
 
 
-def _tell(done: int, retries: Sequence[Retry], refused: Sequence[Refusal], salt: str | None, *, as_json: bool) -> None:
+def _tell(done: Replayed, salt: str | None, *, as_json: bool) -> None:
     """Print what a replay has done; raises `RejectedEvent` where some of it was refused."""
-    not_done = {one.event_id for one in refused}
-    retried = [one for one in retries if one.found.id not in not_done]
-    runs = sum(len(one.runs) for one in retried)
     if as_json:
         show_json(
             {
-                "events": done + len(retried) - (len(refused) if salt else 0),
+                "events": done.events + len(done.retried),
                 "rerun": salt,
-                "runs_started_again": runs,
-                "refused": [{"id": one.event_id, "reason": one.reason} for one in refused],
+                "runs_started_again": done.runs,
+                "refused": [{"id": one.event_id, "reason": one.reason} for one in done.refused],
             }
         )
     else:
-        if retries:
-            say(f"{len(retried)} events tried again, {runs} runs started again")
-        if done or not retries:
-            say(f"{done} events journalled again" + (f" as rerun {salt}" if salt else ": gaps are filled"))
-    if refused:
-        raise RejectedEvent("not-replayed", "; ".join(f"{one.event_id}: {one.reason}" for one in refused[:10]))
+        if done.retried:
+            say(f"{len(done.retried)} events tried again, {done.runs} runs started again")
+        if done.events or not done.retried:
+            say(f"{done.events} events journalled again" + (f" as rerun {salt}" if salt else ": gaps are filled"))
+    if done.refused:
+        raise RejectedEvent("not-replayed", "; ".join(f"{one.event_id}: {one.reason}" for one in done.refused[:10]))
 
 
 async def _forecast(

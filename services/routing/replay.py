@@ -6,7 +6,7 @@ import asyncio
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,6 +15,8 @@ from events.errors import NotFound, RejectedEvent
 from events.event import Event
 from events.identity import id_of
 from events.rule import Verdict
+from services.prefect_api.client import PrefectApi
+from services.routing.retries import NotReplayed, Retries, Retry
 from services.store.event_finder import EventFinder
 from services.store.events.history import History, Query
 from services.store.events.journal import Journal, JournalEntry
@@ -51,24 +53,38 @@ class Forecast:
         return [{"rule": rule} | {name: counter[rule] for name, counter in columns.items()} for rule in rules]
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """An event that was not replayed."""
+@dataclass(slots=True)
+class Replayed:
+    """What a replay has done."""
 
-    event_id: str
-    reason: str
+    events: int
+    """How many events were put into the journal once more."""
+    retried: list[Retry]
+    refused: list[NotReplayed]
+
+    @property
+    def runs(self) -> int:
+        """How many runs started again."""
+        return sum(len(retry.runs) for retry in self.retried)
 
 
 class Replay:
     """Puts past events into the journal once more; the router handles them like any event."""
 
-    def __init__(self, *, journal: Journal, history: History, finder: EventFinder, returns: FileReturns) -> None:
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        history: History,
+        finder: EventFinder,
+        returns: FileReturns,
+        prefect: Callable[[], Awaitable[PrefectApi]],
+    ) -> None:
         self._journal = journal
         self._history = history
         self._finder = finder
         self._returns = returns
-        self.refused: list[Refusal] = []
-        """Events whose files could not be brought back for a rerun."""
+        self._retries = Retries(history=history, journal=journal, returns=returns, prefect=prefect)
 
     async def select(
         self, names: Sequence[str], query: Query | None, *, source: str | None = None
@@ -87,6 +103,18 @@ class Replay:
                 raise NotFound(f"the event {name!r} is not known (any more)")
             chosen.append((found.identity, found.position))
         return chosen
+
+    async def failures(
+        self, chosen: Sequence[tuple[str, str]], *, named: bool, only: Sequence[str] = ()
+    ) -> tuple[list[Retry], list[str]]:
+        """What failed of the chosen events, and the positions of those of which nothing failed.
+
+        A run that was cancelled counts only if somebody has ``named`` the events.
+        """
+        found = [await self._retries.find(identity, named=named, only=only) for identity, _ in chosen]
+        retries = [retry for retry in found if not retry.is_empty]
+        failed = {retry.found.identity for retry in retries}
+        return retries, [position for identity, position in chosen if identity not in failed]
 
     async def forecast(
         self,
@@ -114,43 +142,50 @@ class Replay:
         self,
         positions: Sequence[str],
         *,
+        retries: Sequence[Retry] = (),
         only: Sequence[str] = (),
         salt: str | None = None,
         per_second: float = 100.0,
         by: str | None = None,
         progress: Callable[[int], None] = lambda _: None,
-    ) -> int:
-        """Journal the events again, in order, at most ``per_second``; return the number of events found.
+    ) -> Replayed:
+        """Start what failed again, and journal the events at the positions again, in order, at most ``per_second``.
 
-        With a ``salt`` it is a rerun, for which the events' files are brought back; see `refused`. A second call with
-        the same salt repeats no effect of the first.
+        With a ``salt`` it is a rerun, for which the events' files are brought back. A second call with the same salt
+        repeats no effect of the first.
         """
+        replayed = Replayed(0, [], [])
+        replayed.retried, replayed.refused = await self._retries.start(retries, by=by, per_second=per_second)
         done = 0
         chunk = max(1, min(_CHUNK, int(per_second * _SLICE_SECONDS)))
         began = time.monotonic()
         for start in range(0, len(positions), chunk):
-            entries = await self._journal.fetch(positions[start : start + chunk])
-            events = list(entries.values())
+            entries = list((await self._journal.fetch(positions[start : start + chunk])).values())
+            events, refused = entries, list[NotReplayed]()
             if salt is not None:  # a repair starts nothing again that has had its file
-                events = await self._without_files(events, Again(only=tuple(only), salt=salt), by)
+                events, refused = await self._without_files(entries, Again(only=tuple(only), salt=salt), by)
             again = [(entry.event, entry.received, entry.listener) for entry in events]
             await self._journal.append_again(again, only=only, salt=salt)
+            replayed.events += len(entries) - len(refused)
+            replayed.refused += refused
             done += len(entries)
             progress(done)
             await asyncio.sleep(max(0.0, began + done / per_second - time.monotonic()))
-        return done
+        return replayed
 
-    async def _without_files(self, entries: Sequence[JournalEntry], again: Again, by: str | None) -> list[JournalEntry]:
-        """The entries that are not about a file that was archived; the others are judged again with their files."""
+    async def _without_files(
+        self, entries: Sequence[JournalEntry], again: Again, by: str | None
+    ) -> tuple[list[JournalEntry], list[NotReplayed]]:
+        """The entries that are not about an archived file, and refusals; the others are judged again by now."""
         answers = await asyncio.gather(*(self._with_file(entry.event.identity, again, by) for entry in entries))
-        return [entry for entry, has_file in zip(entries, answers, strict=True) if not has_file]
+        without = [entry for entry, answer in zip(entries, answers, strict=True) if answer is False]
+        return without, [answer for answer in answers if isinstance(answer, NotReplayed)]
 
-    async def _with_file(self, identity: str, again: Again, by: str | None) -> bool:
+    async def _with_file(self, identity: str, again: Again, by: str | None) -> bool | NotReplayed:
         try:
             return await self._returns.bring_back(identity, again=again, by=by)
         except RejectedEvent as error:
-            self.refused.append(Refusal(id_of(identity), error.reason))
-            return True
+            return NotReplayed(id_of(identity), error.reason)
 
 
 def new_salt() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -12,7 +12,6 @@ from events.errors import NotFound, RejectedEvent
 from events.event import stored_event
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.run_calls import try_again
-from services.routing.replay import Refusal
 from services.store.events.event_history import FAILURES, EventHistory
 from services.store.events.history import History
 from services.store.events.journal import Journal
@@ -39,19 +38,24 @@ class Retry:
         return not self.runs and not self.rules
 
 
+@dataclass(frozen=True, slots=True)
+class NotReplayed:
+    """An event that was not replayed."""
+
+    event_id: str
+    reason: str
+
+
 class Retries:
     """Files are brought back first. Raises `TransientError` or `Backpressure` when Redis or Prefect is away."""
 
-    def __init__(self, *, history: History, journal: Journal, returns: FileReturns, prefect: PrefectApi) -> None:
+    def __init__(
+        self, *, history: History, journal: Journal, returns: FileReturns, prefect: Callable[[], Awaitable[PrefectApi]]
+    ) -> None:
         self._history = history
         self._journal = journal
         self._returns = returns
         self._prefect = prefect
-
-    async def find_all(self, chosen: Sequence[tuple[str, str]], *, named: bool, only: Sequence[str]) -> list[Retry]:
-        """`find` for each event (identity and position), without those of which nothing failed."""
-        found = [await self.find(identity, named=named, only=only) for identity, _ in chosen]
-        return [retry for retry in found if not retry.is_empty]
 
     async def find(self, identity: str, *, named: bool, only: Sequence[str] = ()) -> Retry:
         """What has failed of the event; a run that was cancelled counts only if somebody has ``named`` the event."""
@@ -66,21 +70,24 @@ class Retries:
         rules = {rule for rule in gone | buried if not only or rule in only}
         return Retry(found, tuple(run.run_id for run in bad if run.rule not in rules), tuple(sorted(rules)))
 
-    async def start(self, retries: Sequence[Retry], *, by: str | None, per_second: float = 100.0) -> list[Refusal]:
-        """Start what failed again, the events in order; returns what was refused: of that event nothing was started."""
-        refused: list[Refusal] = []
+    async def start(
+        self, retries: Sequence[Retry], *, by: str | None, per_second: float = 100.0
+    ) -> tuple[list[Retry], list[NotReplayed]]:
+        """Start what failed again, the events in order; what has started, and the events of which nothing was."""
+        started: list[Retry] = []
+        refused: list[NotReplayed] = []
         size = max(1, min(_AT_ONCE, int(per_second)))
         for first in range(0, len(retries), size):
             if first:
                 await asyncio.sleep(size / per_second)
             part = retries[first : first + size]
-            answers = await asyncio.gather(*(self._start(retry, by) for retry in part))
-            refused += [
-                Refusal(retry.found.id, reason)
-                for retry, reason in zip(part, answers, strict=True)
-                if reason is not None
-            ]
-        return refused
+            reasons = await asyncio.gather(*(self._start(retry, by) for retry in part))
+            for retry, reason in zip(part, reasons, strict=True):
+                if reason is None:
+                    started.append(retry)
+                else:
+                    refused.append(NotReplayed(retry.found.id, reason))
+        return started, refused
 
     async def _start(self, retry: Retry, by: str | None) -> str | None:
         again = Again(only=retry.rules) if retry.rules else None
@@ -89,7 +96,7 @@ class Retries:
             if again is not None and not has_file:
                 await self._judge_again(retry)
             for run_id in retry.runs:
-                await try_again(self._prefect, run_id, reason=f"Tried again by {by or 'sluice events replay'}")
+                await try_again(await self._prefect(), run_id, reason=f"Tried again by {by or 'a replay'}")
         except (RejectedEvent, NotFound) as error:
             return str(error)
         return None

@@ -11,7 +11,6 @@ from services.prefect_api.client import PrefectApi
 from services.prefect_api.run_calls import refuse_start
 from services.prefect_api.runs import FINAL_TYPES, StateChange
 from services.store.files.returns import FileReturns
-from services.store.runs.created_runs import CreatedRuns
 
 SOMEBODY = "Prefect UI or API"
 
@@ -21,9 +20,8 @@ log = structlog.get_logger()
 class RetriedRuns:
     """Beside the tracker, which goes on meanwhile; asking twice for the same start does nothing more."""
 
-    def __init__(self, *, prefect: PrefectApi, runs: CreatedRuns, returns: FileReturns) -> None:
+    def __init__(self, *, prefect: PrefectApi, returns: FileReturns) -> None:
         self._prefect = prefect
-        self._runs = runs
         self._returns = returns
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -41,7 +39,7 @@ class RetriedRuns:
 
     async def _scheduled(self, change: StateChange) -> None:
         try:
-            run = await self._runs.get(change.run_id)
+            run = await self._returns.runs.get(change.run_id)
             if run is None or run.state not in FINAL_TYPES:
                 return
             since_ms = int(change.occurred.timestamp() * 1000)

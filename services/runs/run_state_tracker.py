@@ -17,7 +17,7 @@ from services.runs.retried_runs import RetriedRuns
 from services.store.event_transitions import CHECK_MS_EACH, EventTransitions, StateNews
 from services.store.events.event_history import now_ms
 from services.store.events.history import History
-from services.store.runs.created_runs import CreatedRuns
+from services.store.files.returns import FileReturns
 
 TAG: Final = "sluice"
 POLL_SECONDS: Final = 5.0
@@ -45,9 +45,8 @@ class RunStateTracker(StateFeed):
         *,
         prefect: PrefectApi,
         recorder: EventTransitions,
-        runs: CreatedRuns,
         history: History,
-        retried: RetriedRuns,
+        returns: FileReturns,
     ) -> None:
         super().__init__(
             doing="ask Prefect for the states of runs",
@@ -56,9 +55,9 @@ class RunStateTracker(StateFeed):
         )
         self._prefect = prefect
         self._recorder = recorder
-        self._runs = runs
+        self._runs = returns.runs
         self._history = history
-        self._retried = retried
+        self._retried = RetriedRuns(prefect=prefect, returns=returns)
         self._heard = 0
         self._found = 0
         self._open = 0

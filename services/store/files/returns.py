@@ -62,7 +62,7 @@ class Return(BaseModel):
     """When Prefect scheduled the runs again, where it has: a run that has moved on since is past this."""
 
 
-class Answer(NamedTuple):
+class ReturnAnswer(NamedTuple):
     """What became of it; ``reason`` says why a file was not brought back."""
 
     ok: bool
@@ -75,7 +75,7 @@ class FileReturns:
     def __init__(self, redis: AsyncRedis, *, journal: JournalSettings, history: HistorySettings) -> None:
         self._redis = redis
         self._history = History(redis, history)
-        self._runs = CreatedRuns(redis)
+        self.runs = CreatedRuns(redis)
         self._journal = Journal(redis, journal)
         self._transitions = EventTransitions(redis, retention_seconds=history.retention_seconds)
 
@@ -113,7 +113,7 @@ class FileReturns:
             raise RejectedEvent("file-not-returned", f"nothing was started: {answer.reason}")
         return True
 
-    async def _answered(self, watch: str, event_id: str) -> Answer:
+    async def _answered(self, watch: str, event_id: str) -> ReturnAnswer:
         give_up = time.monotonic() + ANSWER_SECONDS
         while True:
             with translated():
@@ -148,7 +148,7 @@ class FileReturns:
 
     async def outdated(self, asked: Return) -> bool:
         """Whether the runs have gone on since they were scheduled again: the file was there, or is not needed."""
-        records = [await self._runs.get(run_id) for run_id in asked.runs]
+        records = [await self.runs.get(run_id) for run_id in asked.runs]
         return asked.since_ms is not None and any(
             record is not None and record.state_ms > asked.since_ms for record in records
         )
@@ -158,7 +158,7 @@ class FileReturns:
         effects = []
         for sign, ended, token in await self._effects(archived.ended, asked):
             effects.append((token, sign + compact_json(ended).decode()))
-        records = [(run_id, await self._runs.get(run_id)) for run_id in asked.runs]
+        records = [(run_id, await self.runs.get(run_id)) for run_id in asked.runs]
         again = [(run_id, record.token) for run_id, record in records if record is not None]
         matched = archived.ended.get("matched")
         await self._transitions.reopen(
@@ -174,7 +174,7 @@ class FileReturns:
 
         effects = []
         for run in ended.get("runs") or ():
-            record = await self._runs.get(str(run.get("run_id")))
+            record = await self.runs.get(str(run.get("run_id")))
             if record is not None and stays(record.rule):
                 effects.append(("+" if run.get("state_type") == "COMPLETED" else "-", run, record.token))
         effects += [
@@ -198,7 +198,7 @@ class FileReturns:
         await self._journal.append_again([(event, received, found.listener)], only=again.only, salt=again.salt)
         return True
 
-    async def answer(self, watch: str, asked: Return, answer: Answer) -> None:
+    async def answer(self, watch: str, asked: Return, answer: ReturnAnswer) -> None:
         """Be done with a file that was asked for."""
         with translated():
             pipeline = self._redis.pipeline(transaction=True)
@@ -225,11 +225,11 @@ def _parsed_return(raw: bytes) -> Return:
     return Return.model_validate_json(raw)
 
 
-def _parsed_answer(raw: bytes) -> Answer:
+def _parsed_answer(raw: bytes) -> ReturnAnswer:
     ok, reason = json.loads(raw)
     if not isinstance(ok, bool) or not isinstance(reason, str):
         raise TypeError("not an answer")
-    return Answer(ok, reason)
+    return ReturnAnswer(ok, reason)
 
 
 KEYS: Final = (

@@ -35,9 +35,8 @@ def _outcomes(world: World) -> RunStateTracker:
     return RunStateTracker(
         prefect=world.prefect,
         recorder=world.progress,
-        runs=world.runs,
         history=world.history,
-        retried=world.retried,
+        returns=world.returns,
     )
 
 

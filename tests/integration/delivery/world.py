@@ -23,7 +23,6 @@ from services.prefect_api.client import PrefectApi
 from services.routing.decisions import PoisonCheck
 from services.routing.router import Router
 from services.routing.rule_windows import RuleWindows
-from services.runs.retried_runs import RetriedRuns
 from services.runs.run_state_tracker import RunStateTracker
 from services.store.connection import AsyncRedis
 from services.store.dead_letters import DeadLetters
@@ -111,13 +110,11 @@ class World:
             rejudge=self.progress.rejudge,
             settings=self.dispatcher_settings,
         )
-        self.retried = RetriedRuns(prefect=self.prefect, runs=self.runs, returns=self.returns)
         self.outcomes = RunStateTracker(
             prefect=self.prefect,
             recorder=self.progress,
-            runs=self.runs,
             history=self.history,
-            retried=self.retried,
+            returns=self.returns,
         )
 
     def use(self, *specs: dict[str, Any]) -> None:

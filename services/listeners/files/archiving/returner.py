@@ -14,7 +14,7 @@ from services.listeners.files.watch_threads import WatchThreads
 from services.store.events.archived_file import ArchivedFile
 from services.store.files.ledger import Ledger
 from services.store.files.ledger_rows import Settlement, State
-from services.store.files.returns import Answer, FileReturns, Return
+from services.store.files.returns import FileReturns, Return, ReturnAnswer
 
 log = structlog.get_logger()
 
@@ -40,13 +40,13 @@ class FileReturner:
                 log.warning("a file was not brought back", event_id=asked.event_id, reason=answer.reason)
             await self._returns.answer(self._folder.name, asked, answer)
 
-    async def _bring_back(self, asked: Return) -> Answer:
+    async def _bring_back(self, asked: Return) -> ReturnAnswer:
         watch, event_id = self._folder.name, asked.event_id
         if await self._returns.outdated(asked):
-            return Answer(ok=True)
+            return ReturnAnswer(ok=True)
         file = await self._returns.archived(watch, event_id)
         if file is None:
-            return Answer(ok=False, reason="nothing is known (any more) of where its file was archived")
+            return ReturnAnswer(ok=False, reason="nothing is known (any more) of where its file was archived")
         tally = "done" if file.fate in {"done", "deleted"} else "failed"
         state = await self._ledger.reinstate(watch, event_id, file.path, file.announced, tally)
         if not state:
@@ -67,7 +67,7 @@ class FileReturner:
             )
             await self._returns.note(watch, event_id, f"{came}, to be tried again{whose}")
             log.info("file brought back", watch=watch, event_id=event_id, file=shown(file.path), by=asked.by)
-        return Answer(ok=True)
+        return ReturnAnswer(ok=True)
 
     def _put_back(self, file: ArchivedFile, event_id: str) -> str | None:
         problem = put_back(self._folder, file, event_id)
@@ -78,6 +78,6 @@ class FileReturner:
                 make_alias(self._folder, file.path)
         return problem
 
-    async def _refused(self, asked: Return, reason: str) -> Answer:
+    async def _refused(self, asked: Return, reason: str) -> ReturnAnswer:
         await self._returns.note(self._folder.name, asked.event_id, f"not tried again: {reason}")
-        return Answer(ok=False, reason=reason)
+        return ReturnAnswer(ok=False, reason=reason)
