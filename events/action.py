@@ -59,6 +59,7 @@ class ResumeRun(BaseModel):
     key: str | None = None
     run_id: str | None = None
     input: dict[str, JsonValue] = Field(default_factory=dict)
+    buffer: bool = False
     action: Literal["resume", "reject"] = "resume"
     reason: str | None = None
     by: str | None = None

@@ -87,6 +87,7 @@ class ActionTemplate:
                 by=by(scope),
                 ttl_seconds=ttl_seconds(scope),
                 deliver=spec.deliver,
+                buffer=spec.buffer,
                 ordinal=self._ordinal,
             )
 

@@ -90,6 +90,7 @@ class ResumeSpec(RulePart):
     action: Literal["resume", "reject"] = "resume"
     reason: Text | None = None
     deliver: Literal["all", "one"] = "all"
+    buffer: bool = False
 
     @model_validator(mode="after")
     def _addressed(self) -> Self:

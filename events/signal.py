@@ -40,6 +40,8 @@ class Outcome(StrEnum):
     """Early: the run does not wait yet. Kept until its time to live ends."""
     DUPLICATE = "duplicate"
     """The same signal id again, or another signal had resumed this wait before."""
+    LATE = "late"
+    """The last wait for the key is over, and so is the run that waited; the signal is not kept."""
     REJECTED = "rejected"
     """The input does not fit; the run goes on waiting."""
     EXPIRED = "expired"
@@ -62,6 +64,8 @@ class ResumeSignal(BaseModel):
     by: Annotated[str, Field(max_length=200)] | None = None
     deliver: Literal["all", "one"] = "all"
     ttl_seconds: Annotated[float, Field(gt=0, le=LONGEST_TTL_SECONDS)] = DEFAULT_TTL_SECONDS
+    buffer: bool = False
+    """Whether it is kept for a later run, too, where the last wait for its key is over when it comes."""
     sent: AwareDatetime
     event_identity: str | None = None
     """The identity of the event that a rule turned into this signal, where there is one."""
@@ -134,6 +138,7 @@ def signal_for(action: ResumeRun) -> ResumeSignal:
         "action": action.action,
         "by": action.by or f"rule {action.rule}",
         "deliver": action.deliver,
+        "buffer": action.buffer,
         "event_identity": action.identities[0],
     }
     optional = {

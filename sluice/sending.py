@@ -62,6 +62,7 @@ def send_signal(
     by: str | None = None,
     deliver: Literal["all", "one"] = "all",
     ttl_seconds: float | None = None,
+    buffer: bool = False,
     id: str | None = None,  # noqa: A002 - the message's name of it
     stream: str = RESUME_NAME,
     redis: Redis | None = None,
@@ -70,8 +71,9 @@ def send_signal(
     """Resume (or reject) the run ``run_id``, or the runs that wait for ``key``; answers the signal's id.
 
     When this returns, Redis holds the signal; a run that does not wait yet gets it when it does, for
-    ``ttl_seconds`` (a day by default). Sending again under the same ``id`` resumes nothing twice. For ``redis`` and
-    ``url`` see `publish`.
+    ``ttl_seconds`` (a day by default). A signal for a key whose last wait is over, like the run that waited, is late
+    and decides no later run, unless ``buffer`` is true. Sending again under the same ``id`` resumes nothing twice. For
+    ``redis`` and ``url`` see `publish`.
     """
     if (key is None) == (run_id is None):
         raise ValueError("give exactly one of `key` and `run_id`")
@@ -86,6 +88,8 @@ def send_signal(
     signal |= {name: value for name, value in optional.items() if value is not None}
     if deliver != "all":
         signal["deliver"] = deliver
+    if buffer:
+        signal["buffer"] = True
     _append(stream, signal, redis, url)
     return str(signal["id"])
 

@@ -34,7 +34,7 @@ InputText = Annotated[
 
 _COLUMNS = ("id", "received", "outcome", "target", "by", "reason")
 _NARROW = ("id", "received", "outcome", "target", "reason")
-_FAILED = frozenset({Outcome.REJECTED, Outcome.UNKNOWN_RUN, Outcome.EXPIRED})
+_FAILED = frozenset({Outcome.REJECTED, Outcome.UNKNOWN_RUN, Outcome.EXPIRED, Outcome.LATE})
 
 
 class Deliver(StrEnum):
@@ -58,6 +58,9 @@ def send(
     by: Annotated[str | None, typer.Option(help="Who sends it; your login name by default.")] = None,
     deliver: Annotated[Deliver, typer.Option(help="Resume every run that waits for the key, or one.")] = Deliver.ALL,
     ttl: Annotated[float | None, typer.Option(help="Seconds for which it is kept if nobody waits yet.")] = None,
+    buffer: Annotated[
+        bool, typer.Option("--buffer", help="Keep it for a later run, also where the last wait for the key is over.")
+    ] = False,
     signal_id: Annotated[
         str | None, typer.Option("--id", help="Sending again under one id resumes nothing twice.")
     ] = None,
@@ -84,6 +87,7 @@ def send(
                     "by": by or login(),
                     "deliver": deliver.value,
                     "ttl_seconds": ttl,
+                    "buffer": buffer,
                 }
                 given = {name: value for name, value in fields.items() if value is not None}
                 signal = parse_signal(json.dumps(given).encode(), limits=limits)

@@ -33,6 +33,10 @@ _CONFLICT: Final = "Prefect answered 409"
 _NO_SCHEMA: Final = "Run input schema not found"
 
 
+_DEEPEST: Final = 20
+"""How many subflows in each other are looked through."""
+
+
 class Undone(Enum):
     """Why Prefect did not let a run go on, where that is nobody's fault."""
 
@@ -91,6 +95,18 @@ class WaitingRuns:
             narrowed = {"id": {"any_": list(run_ids[start : start + PAGE])}}
             found += [self._view(run) for run in await self._filter(narrowed, 0)]
         return found
+
+    async def has_active_parent(self, run_id: str) -> bool:
+        """Whether the run is a subflow of a run, however far above, that has not ended."""
+        for _ in range(_DEEPEST):
+            found = await self._api.request("GET", f"/flow_runs/{run_id}", once=True)
+            if not found.get("parent_task_run_id"):
+                return False
+            task = await self._api.request("GET", f"/task_runs/{found['parent_task_run_id']}", once=True)
+            if not (await self.read(task["flow_run_id"])).final:
+                return True
+            run_id = task["flow_run_id"]
+        return False
 
     async def waiting_for(self, keys: Iterable[str]) -> list[RunView]:
         """The runs that wait for any of the keys, the one that waits longest first."""

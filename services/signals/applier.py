@@ -17,7 +17,8 @@ from services.prefect_api.runs import COMMIT_SECONDS
 from services.prefect_api.waiting import WaitingRuns
 from services.signals import delivery
 from services.signals.decision import SignalDecision, expired, overall
-from services.store.signals.signal_record import RECEIVED, SignalRecord
+from services.signals.late import LateSignals
+from services.store.signals.signal_record import RECEIVED, Mark, SignalRecord
 from services.store.signals.signals import SignalStore
 from services.store.signals.waits import Waits
 
@@ -39,6 +40,7 @@ class Applier:
         self._store = store
         self._hints = hints
         self._runs = runs
+        self._late = LateSignals(store=store, runs=runs)
         self._delivery = delivery.Delivery(store=store, runs=runs, heard=hints, settings=settings)
 
     async def apply(self, signal_id: str) -> None:
@@ -156,10 +158,16 @@ class Applier:
                         Outcome.DUPLICATE, f"the wait of run {wait.run_id} was answered by {wait.by} before"
                     )
                     break
-        if verdict is None:
-            await self._delivery.keep(record, "nobody waits for the key yet")
-        else:
+        if verdict is not None:
             await self._delivery.decide(record, verdict)
+            return
+        look = await self._delivery.call(self._late.look(record))
+        if look.run_id is None:
+            await self._delivery.keep(record, look.reason)
+            return
+        mark = Mark(wait="", outcome=Outcome.LATE, reason=look.reason)  # the run's page shows it
+        await self._store.settle(record, look.run_id, mark)
+        await self._delivery.decide(record, SignalDecision(Outcome.LATE, look.reason))
 
 
 def _was_applied(record: SignalRecord) -> bool:

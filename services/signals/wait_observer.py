@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
@@ -19,6 +19,7 @@ from services.prefect_api.events import StateFeed
 from services.prefect_api.run_view import RunView
 from services.prefect_api.runs import COMMIT_PAUSES, StateChange
 from services.prefect_api.waiting import WaitingRuns
+from services.signals.late import LateSignals
 from services.signals.resume_observer import ResumeObserver
 from services.store.signals.signals import SignalStore
 from services.store.signals.waits import Waits
@@ -64,6 +65,7 @@ class WaitObserver(StateFeed):
         self._apply = apply
         self._serve_late = serve
         self._resume_observer = resume_observer
+        self._late = LateSignals(store=store, runs=runs)
         self._settings = settings
         self._paused: dict[str, str] = {}
         self._unseen: dict[str, float] = {}
@@ -187,6 +189,7 @@ class WaitObserver(StateFeed):
             if run.run_id in fresh and run.handed_over:
                 await self._resume_observer.handed_over(run)
         await self._waits.began(runs)
+        await self._store.waits_began(_begun(runs, fresh))
         for run in runs:
             if run.run_id in fresh and run.ours:
                 if run.suspended:  # no process is left that would do it
@@ -229,6 +232,8 @@ class WaitObserver(StateFeed):
             for run in waiting:
                 if run.final:
                     await self._apply(run_ids[run.run_id].signal.id)
+            for record in await self._late.of(records):
+                await self._apply(record.signal.id)
         await self._store.forget()
         self._counts = (*await self._store.counts(), await self._waits.count())
 
@@ -251,6 +256,10 @@ class WaitObserver(StateFeed):
                 await self._tried_again(partial(self._resume_observer.left_unheard, run_id, wait))
         tagged = [run_id async for run_id in self._waits.all_tagged() if run_id not in waiting]
         await self._tried_again(partial(self._resume_observer.untag_ended, tagged))
+
+
+def _begun(runs: Sequence[RunView], fresh: Collection[str]) -> list[tuple[str, str, datetime]]:
+    return [(run.run_id, key, run.entered) for run in runs if run.run_id in fresh for key in run.keys]
 
 
 def _targets(run: RunView) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from services.store.keys import Key, is_number, is_text, scored
+from services.store.keys import Key, is_number, is_text, is_uuid, scored
 from services.store.signals.signal_record import Answered, record_from
 
 RECORD: Final = "sluice:signal:"
@@ -31,6 +31,9 @@ STAY: Final = "sluice:signals:stay:"
 
 ANSWERED: Final = "sluice:signals:answered:"
 """Prefix of the waits for one key that were answered lately; behind it the key."""
+
+WAITED: Final = "sluice:signals:waited:"
+"""Prefix of the runs that have waited for one key, by when their last wait for it began (ms); behind it the key."""
 
 LATELY: Final = "sluice:signals:lately:"
 """Prefix of the signals for one key that were applied lately, by when they came (ms); behind it the key. A run that was
@@ -68,6 +71,7 @@ KEYS: Final = (
     Key(RUN + "*", "zset", "id of a signal that had to do with a run", "resumer.retention_seconds", scored()),
     Key(STAY + "*", "string", "id of the signal applied to a wait", "resumer.retention_seconds", is_text),
     Key(ANSWERED + "*", "list", "wait for a key that was answered", "an hour", Answered.parse),
+    Key(WAITED + "*", "zset", "id of a run that waited for a key", "resumer.retention_seconds", scored(is_uuid)),
     Key(LATELY + "*", "zset", "id of a signal applied to all that wait for a key", "an hour", scored()),
     Key(BUSY + "*", "string", "lease on a run", "resumer.lease_seconds"),
 )

@@ -11,7 +11,7 @@ from events.identity import without_tail
 from events.short_ids import LEAST, the_one
 from services.store.connection import AsyncRedis, translated
 from services.store.events.known_events import SCANNED, escaped
-from services.store.keys import is_text
+from services.store.keys import is_text, is_uuid
 from services.store.signals.signal_keys import (
     ANSWERED,
     BUFFERED,
@@ -22,9 +22,10 @@ from services.store.signals.signal_keys import (
     RUN,
     TARGET,
     TOLD,
+    WAITED,
     stay_key,
 )
-from services.store.signals.signal_record import Answered, SignalRecord, record_from, to_ms
+from services.store.signals.signal_record import Answered, SignalRecord, from_ms, record_from, to_ms
 from services.store.unreadable import readable, reading
 
 _MOST_LOOKED_AT: Final = 100
@@ -173,6 +174,19 @@ class SignalQueries:
         with translated():
             entries = await self._redis.lrange(ANSWERED + key, 0, -1)
         return list(readable(ANSWERED + key, Answered.parse, entries))
+
+    async def waited_for(self, keys: Iterable[str]) -> dict[str, dict[str, datetime]]:
+        """For each key, the runs that have waited for it, with when they began their last wait; the newest hundred."""
+        wanted = list(keys)
+        with translated():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for key in wanted:
+                    pipeline.zrange(WAITED + key, 0, -1, withscores=True)
+                found = await pipeline.execute()
+        return {
+            key: dict(readable(WAITED + key, lambda row: (is_uuid(row[0]), from_ms(row[1])), rows))
+            for key, rows in zip(wanted, found, strict=True)
+        }
 
     async def applied_by(self, run_id: str, wait: str) -> str | None:
         """The id of the signal that was last applied (or is being applied) to that wait of the run."""

@@ -10,11 +10,11 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from config.settings import ResumerSettings
 from events.errors import TransientError
@@ -32,6 +32,7 @@ from services.store.signals.signal_keys import (
     RECORD,
     RUN,
     TARGET,
+    WAITED,
     stay_key,
 )
 from services.store.signals.signal_queries import SignalQueries
@@ -46,6 +47,7 @@ _LATE_MS: Final = 3_600_000
 """A run that is heard of later than this after a signal for its key does not get that signal any more."""
 
 _MOST_ANSWERED: Final = 20
+_MOST_WAITED: Final = 100
 _MOST_REPEATS: Final = 20
 _PAGE: Final = 200
 _OPEN_STATUSES: Final = frozenset({RECEIVED, Outcome.BUFFERED})
@@ -232,7 +234,21 @@ class SignalStore(SignalQueries):
                 pipeline.lpush(ANSWERED + key, wait.to_json())
                 pipeline.ltrim(ANSWERED + key, 0, _MOST_ANSWERED - 1)
                 pipeline.expire(ANSWERED + key, _ANSWERED_SECONDS)
+                self._waits_began(pipeline, wait.run_id, key, wait.entered)
                 await pipeline.execute()
+
+    async def waits_began(self, waits: Iterable[tuple[str, str, datetime]]) -> None:
+        """Remember of runs (id, key, when they entered the wait) that they wait for a key: see `waited_for`."""
+        with translated():
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                for run_id, key, entered in waits:
+                    self._waits_began(pipeline, run_id, key, entered)
+                await pipeline.execute()
+
+    def _waits_began(self, pipeline: Any, run_id: str, key: str, entered: datetime) -> None:
+        pipeline.zadd(WAITED + key, {run_id: to_ms(entered)}, gt=True)
+        pipeline.zremrangebyrank(WAITED + key, 0, -_MOST_WAITED - 1)
+        pipeline.pexpire(WAITED + key, self._retention_ms)
 
     @asynccontextmanager
     async def busy(self, name: str) -> AsyncIterator[Busy]:

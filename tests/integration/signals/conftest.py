@@ -49,7 +49,7 @@ def _collected() -> Iterator[None]:
     gc.collect()  # here, where the warning is expected, and not in somebody else's test
 
 
-FINAL = ("applied", "duplicate", "rejected", "expired", "unknown-run")
+FINAL = ("applied", "duplicate", "late", "rejected", "expired", "unknown-run")
 
 
 class Letters:

@@ -1,0 +1,110 @@
+"""Late signals: those for a key whose last wait is over, where nobody is left who could wait for the key again.
+
+A run that goes on may wait for the key again, as a loop does: a signal is not late while the run that waited last, or
+the run of which that one is a subflow, has not ended. A run that failed or crashed in a wait that nobody answered may
+be tried again, and then waits as before.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+from events.signal import Outcome
+from services.prefect_api.run_view import RunView
+from services.prefect_api.waiting import WaitingRuns
+from services.signals.decision import end_of
+from services.store.signals.signal_record import SignalRecord
+from services.store.signals.signals import SignalStore
+
+EARLY: Final = "nobody waits for the key yet"
+_OVER: Final = frozenset({"COMPLETED", "CANCELLED"})
+_LONGEST_ANSWER: Final = 200
+_MOST_PARENTS: Final = 5
+"""Of so many runs that waited last it is asked whether they are subflows of one that goes on."""
+
+
+class Look(NamedTuple):
+    """``run_id`` is the run whose wait is over, of a late signal; None for one that is kept, with the ``reason``."""
+
+    run_id: str | None
+    reason: str
+
+
+class LateSignals:
+    """Tells late signals from early ones. Raises `TransientError` when Redis or Prefect is away."""
+
+    def __init__(self, *, store: SignalStore, runs: WaitingRuns) -> None:
+        self._store = store
+        self._runs = runs
+
+    async def of(self, records: Sequence[SignalRecord]) -> list[SignalRecord]:
+        """Those of the buffered signals for which every run that has waited for their key has ended since."""
+        open_records = [record for record in records if record.signal.key and not record.signal.buffer]
+        waited = await self._store.waited_for({str(record.signal.key) for record in open_records})
+        found = [record for record in open_records if _came_after(record, waited[str(record.signal.key)])]
+        run_ids = sorted({run_id for record in found for run_id in waited[str(record.signal.key)]})
+        active = {run.run_id for run in await self._runs.read_many(run_ids) if not run.final}
+        return [record for record in found if not active.intersection(waited[str(record.signal.key)])]
+
+    async def look(self, record: SignalRecord) -> Look:
+        """Look at a signal for a key that no run waits for now."""
+        key = str(record.signal.key)
+        if record.signal.buffer:
+            return Look(None, EARLY)
+        waited = (await self._store.waited_for([key]))[key]
+        if not _came_after(record, waited):
+            return Look(None, EARLY)
+        runs = {run.run_id: run for run in await self._runs.read_many(list(waited))}
+        newest = sorted(waited, key=lambda run_id: waited[run_id], reverse=True)
+        for run_id in newest:
+            run = runs.get(run_id)
+            above = run is not None and run_id in newest[:_MOST_PARENTS]
+            if run is not None and (not run.final or (above and await self._runs.has_active_parent(run_id))):
+                return Look(None, f"the run {run.name} has waited for the key, goes on, and may wait for it again")
+        last_id = newest[0]
+        last = runs.get(last_id)
+        if last is not None and last.state_type not in _OVER and not await self._has_ended(last, key):
+            return Look(
+                None, f"the run {last.name} has ended in its wait for the key, and waits again if it is retried"
+            )
+        return Look(last_id, await self._said(last, last_id, key))
+
+    async def _has_ended(self, run: RunView, key: str) -> bool:
+        """Whether the run's last wait for the key has ended by an answer, a rejection or its time-out."""
+        for stay, after in reversed(list(pairwise(await self._runs.stays(run.run_id)))):
+            if stay.ours and key in stay.keys:
+                return end_of(stay, after, await self._runs.inputs(run.run_id, stay.evidence)) is not None
+        return False
+
+    async def _said(self, run: RunView | None, run_id: str, key: str) -> str:
+        name = f"{run.name} ({run_id})" if run is not None else run_id
+        state = f"is {run.state_name}" if run is not None else "was deleted"
+        answer = await self._answer(run_id, key)
+        kept = "a signal is kept for a later run only if it says so (`buffer`)"
+        return f"the wait for the key is over: the run {name} {state}, {answer}; {kept}"
+
+    async def _answer(self, run_id: str, key: str) -> str:
+        for one in reversed(await self._store.of_run(run_id)):
+            mark = one.marks.get(run_id)
+            signal = one.signal
+            if mark is not None and mark.outcome is Outcome.APPLIED and (signal.key or key) == key:
+                what = "rejected" if signal.action == "reject" else "answered"
+                with_ = (
+                    f" with {json.dumps(signal.input, ensure_ascii=False)[:_LONGEST_ANSWER]}" if signal.input else ""
+                )
+                at = one.decided or one.received
+                return f"{what} by {signal.by or 'an unnamed sender'} at {_utc(at)}{with_} (signal {signal.id})"
+        return "and no answer to it is known"
+
+
+def _came_after(record: SignalRecord, waited: dict[str, datetime]) -> bool:
+    """Whether the signal came after the last wait for its key had begun: a signal from before that is an early one."""
+    return bool(waited) and record.received >= max(waited.values())
+
+
+def _utc(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
