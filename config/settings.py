@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from config.disks import DiskSettings
 from config.health import HealthSettings
 from config.location import locate_project
 from config.settings_part import Positive, SettingsPart
@@ -106,6 +107,10 @@ class HistorySettings(SettingsPart):
 
     retention_seconds: Positive = 7 * 86_400
     max_events: Annotated[int, Field(ge=100)] = 200_000
+    dead_letter_days: Positive | None = None
+    """How long dead letters are kept; unset: until they are replayed or discarded."""
+    prefect_days: Positive | None = None
+    """How long the embedded Prefect server keeps runs that have ended, with their logs; unset: for ever."""
 
 
 class ListenerSettings(SettingsPart):
@@ -125,7 +130,7 @@ class ListenerSettings(SettingsPart):
     """What a pub/sub listener keeps in memory while the journal does not take it; then it stops reading."""
 
 
-class FileSettings(SettingsPart):
+class FileSettings(DiskSettings):
     """How watched folders are observed, where a watch does not say otherwise."""
 
     rescan_seconds: Positive = 30.0

@@ -124,18 +124,15 @@ async def _files(shared: Shared) -> Parts:
 
     settings, redis, sources = shared.settings, shared.redis, shared.project.sources.files
     ledger = Ledger(redis, settings.journal, settings.files)
-    listeners = {
-        name: FilesListener(
-            name=name, source=source, settings=settings.files, ledger=ledger, backoff=settings.listeners
-        )
-        for name, source in sources.items()
-    }
+    home, backoff = settings.home, settings.listeners
+    listener = partial(FilesListener, settings=settings.files, ledger=ledger, backoff=backoff, home=home)
+    listeners = {name: listener(name=name, source=source) for name, source in sources.items()}
     archiver = FileArchiver(
         sources=sources,
         settings=settings.files,
         ledger=ledger,
         finished=FinishedEvents(redis, consumer=f"files-{socket.gethostname()}-{os.getpid()}"),
-        returns=shared.file_returns,
+        returns=shared.returns,
         turn=lambda right: Lease(redis, right, ttl_seconds=10),
         rescan=lambda name: listeners[name].rescan(),
         backoff=settings.listeners,
@@ -219,10 +216,8 @@ def _dispatch(
     from services.dispatch.announcer import Announcer
     from services.dispatch.dispatcher import Dispatcher
     from services.dispatch.run_creator import RunCreator
-    from services.runs.retried_runs import RetriedRuns
     from services.runs.run_state_tracker import RunStateTracker
     from services.store.rules.rule_usage import RuleUsages
-    from services.store.runs.created_runs import CreatedRuns
 
     settings, redis = shared.settings, shared.redis
     announcer = Announcer(prefect=prefect, busy=lambda: dispatcher.busy)
@@ -245,14 +240,7 @@ def _dispatch(
         rejudge=transitions.rejudge,
         settings=settings.dispatcher,
     )
-    runs = CreatedRuns(redis)
-    tracker = RunStateTracker(
-        prefect=prefect,
-        recorder=transitions,
-        runs=runs,
-        history=shared.history,
-        retried=RetriedRuns(prefect=prefect, runs=runs, returns=shared.file_returns),
-    )
+    tracker = RunStateTracker(prefect=prefect, recorder=transitions, history=shared.history, returns=shared.returns)
     return {"dispatcher": dispatcher, "announcer": announcer, "outcomes": tracker}
 
 

@@ -28,21 +28,24 @@ NOUNS: Final = {
 }
 """The modules with their commands."""
 
+ALONE: Final = {"schema": "services.cli.rules", "storage": "services.cli.machine.storage"}
+"""Commands that stand alone, and their modules."""
+
 
 class NounCommands(TyperGroup):
     """Imports a noun's commands when they are asked for: rules, contracts and their languages take most of a second."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Those of the installation, and the nouns."""
-        return [*super().list_commands(ctx), "schema", *NOUNS]
+        return [*super().list_commands(ctx), *ALONE, *NOUNS]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command or the group of that name; None where there is none."""
         if cmd_name in NOUNS:
             command: Any = typer.main.get_group(import_module(NOUNS[cmd_name]).app)
-        elif cmd_name == "schema":
+        elif cmd_name in ALONE:
             alone = Commands(add_completion=False)
-            alone.command()(import_module("services.cli.rules").schema)
+            alone.command()(getattr(import_module(ALONE[cmd_name]), cmd_name))
             command = typer.main.get_command(alone)
         else:
             return super().get_command(ctx, cmd_name)

@@ -61,6 +61,7 @@ _NOT_READY: Final = {
     "watch-not-writable": (
         "give the user that runs Sluice the right to write there, make room, or set on_success and on_failure to keep"
     ),
+    "disk-full": "make room on that disk: files are taken again by themselves; `sluice storage` tells what takes it",
     "rules-refused": "mend the project file where the sentence says; `sluice check` finds the same",
     "rule-held": "mend what its runs fail on, or the rule; it tries again by itself",
     "slots-held": "answer what waits (`sluice runs list --state paused`), or raise executor.waiting or executor.slots",
@@ -79,6 +80,7 @@ _DEGRADED: Final = {
     "instance-silent": "another instance works; look whether the silent one's machine or process is well",
     "watch-not-heard": "files are found by scans only: do what the sentence says, or set `polling: always`",
     "directories-unreadable": "give the user that runs Sluice the right to read them (r-x), or exclude them",
+    "disk-low": "make room before no file is taken any more; `sluice storage` tells what takes it, and what limits it",
     "rule-parked": "mend the rule's template; the parked events are evaluated again when the file has changed",
     "rule-limited": "nothing, if the rule's limits are meant so; otherwise raise its rate or max_active_runs",
     "rule-misfit": "mend the rule's parameters or its deployment; until then its events become dead letters",
@@ -88,7 +90,7 @@ _DEGRADED: Final = {
     "not-archived": "do what the sentence says: files stay in the watched folder until then, and do not run again",
     RETRYING: "nothing, if it has just begun: it is tried again until it works; the sentence says what is in the way",
 }
-_EVERY: Final = frozenset({"watch-gone", "watch-not-writable", "slots-held"})
+_EVERY: Final = frozenset({"watch-gone", "watch-not-writable", "disk-full", "slots-held"})
 
 REASONS: Final[Mapping[str, ReasonKind]] = {
     **{code: ReasonKind(Level.NOT_READY, said, every=code in _EVERY) for code, said in _NOT_READY.items()},

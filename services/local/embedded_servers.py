@@ -33,6 +33,9 @@ DEPLOY_SECONDS: Final = 120.0
 PREFECT_SECONDS: Final = 200
 """How long `sluice deploy` waits for Prefect: a little longer than the supervisor does."""
 
+_LEAST_KEPT_SECONDS: Final = 3601
+"""Prefect deletes nothing that is younger."""
+
 _PAUSES_SECONDS = 120
 """How often Prefect looks for pauses that have run out. It reads every paused run whole for that: with 10,000 of them
 and its own 5 seconds it did nothing else. A run that Prefect itself suspended is Failed so much later at most."""
@@ -168,6 +171,17 @@ def valkey_url(port: int, settings: RedisSettings) -> str:
 def prefect_url(port: int) -> str:
     """The address of the API of a server that `start_prefect` starts."""
     return f"http://{LOOPBACK}:{port}/api"
+
+
+def kept_by_prefect(days: float | None) -> dict[str, str]:
+    """What has Prefect's server delete runs that ended before, with their logs and artifacts; nothing without days."""
+    if days is None:
+        return {}
+    seconds = max(_LEAST_KEPT_SECONDS, round(days * 86_400))
+    return {
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(seconds),
+    }
 
 
 def start_prefect(

@@ -28,6 +28,7 @@ from services.local.embedded_servers import (
     DeployProcess,
     Server,
     claim_port,
+    kept_by_prefect,
     prefect_url,
     start_prefect,
     start_valkey,
@@ -216,6 +217,7 @@ class Supervisor:
                 tickets=self._home.tickets,
                 allowed_hosts=self._settings.allowed_hosts,
                 template=self._template,
+                extra_env=kept_by_prefect(self._settings.history.prefect_days),
                 meanwhile=first.pop() if first else None,
             ),
         )

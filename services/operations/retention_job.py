@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from config.settings import HistorySettings, JournalSettings
 from events.errors import Backpressure, TransientError
 from services.common.backoff import Backoff, heed_cancellation
 from services.store.connection import AsyncRedis
+from services.store.dead_letters import DeadLetters
 from services.store.events.finished_events import FINISHED
 from services.store.events.journal import STREAM
 from services.store.lease import Lease
@@ -94,6 +96,10 @@ class RetentionJob:
         forgotten = await forget_histories(self._redis, self._history)
         if forgotten:
             log.info("deleted the oldest histories", events=forgotten)
+        if self._history.dead_letter_days is not None:
+            expired = await DeadLetters(self._redis).expire(time.time() - self._history.dead_letter_days * 86_400)
+            if expired:
+                log.warning("discarded dead letters that nobody has seen to", letters=expired)
         if indices:
             await prune_indices(self._redis, self._history)
 

@@ -1,8 +1,8 @@
 """Late signals: those for a key whose last wait is over, where nobody is left who could wait for the key again.
 
 A run that goes on may wait for the key again, as a loop does: a signal is not late while the run that waited last, or
-the run of which that one is a subflow, has not ended. A run that failed or crashed in a wait that nobody answered may
-be tried again, and then waits as before.
+the run of which that one is a subflow, has not ended. A run that crashed, or failed in a wait that nobody answered, is
+likely to be tried again, and then waits as before.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from services.store.signals.signal_record import SignalRecord
 from services.store.signals.signals import SignalStore
 
 EARLY: Final = "nobody waits for the key yet"
-_OVER: Final = frozenset({"COMPLETED", "CANCELLED"})
 _LONGEST_ANSWER: Final = 200
 _MOST_PARENTS: Final = 5
 """Of so many runs that waited last it is asked whether they are subflows of one that goes on."""
@@ -67,18 +66,20 @@ class LateSignals:
                 return Look(None, f"the run {run.name} has waited for the key, goes on, and may wait for it again")
         last_id = newest[0]
         last = runs.get(last_id)
-        if last is not None and last.state_type not in _OVER and not await self._has_ended(last, key):
+        if last is not None and await self._may_go_on(last, key):
             return Look(
-                None, f"the run {last.name} has ended in its wait for the key, and waits again if it is retried"
+                None, f"the run {last.name} has ended as {last.state_name}, and may wait again if it is retried"
             )
         return Look(last_id, await self._said(last, last_id, key))
 
-    async def _has_ended(self, run: RunView, key: str) -> bool:
-        """Whether the run's last wait for the key has ended by an answer, a rejection or its time-out."""
+    async def _may_go_on(self, run: RunView, key: str) -> bool:
+        """Whether the run, which has ended, is likely to wait again: it crashed, or failed in a wait that is open."""
+        if run.state_type != "FAILED":
+            return run.state_type == "CRASHED"
         for stay, after in reversed(list(pairwise(await self._runs.stays(run.run_id)))):
             if stay.ours and key in stay.keys:
-                return end_of(stay, after, await self._runs.inputs(run.run_id, stay.evidence)) is not None
-        return False
+                return end_of(stay, after, await self._runs.inputs(run.run_id, stay.evidence)) is None
+        return True
 
     async def _said(self, run: RunView | None, run_id: str, key: str) -> str:
         name = f"{run.name} ({run_id})" if run is not None else run_id

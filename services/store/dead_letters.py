@@ -151,6 +151,18 @@ class DeadLetters:
         with translated():
             return int((await pipeline.execute())[0])
 
+    async def expire(self, before: float) -> int:
+        """Discard letters that failed last before then (seconds since the epoch); returns how many."""
+        gone = 0
+        while True:
+            with translated():
+                found: list[Any] = await self._redis.zrangebyscore(
+                    DEAD, "-inf", f"({int(before * 1000)}", start=0, num=_CHUNK
+                )
+            if not found or not (count := await self.discard(list(readable(DEAD, text, found)))):
+                return gone
+            gone += count
+
     async def replayed(self, letter: DeadLetter) -> None:
         """Take away a letter that is tried again; should it come back, its attempts and its beginning are known.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from services.cli.output import say, show_fields, show_rows, show_title
+from services.cli.terminal.sizes import size_text
 from services.operations.backlog import age_text
 
 
@@ -28,6 +29,8 @@ def show_status(found: dict[str, Any]) -> None:
         for name, part in instance["parts"].items()
     ]
     _section("watched folders", [_watch(name, part) for name, part in parts if name.startswith("files:")])
+    disks = {one["path"]: one for name, part in parts if name.startswith("files:") for one in part.get("disks", ())}
+    _section("disks", [_disk(one) for one in disks.values()])
     _section("executors", [_executor(part) for name, part in parts if name == "executor"])
     routes = sorted({route for _, part in parts for route in part.get("endpoints", ())})
     _section("endpoints of the project", [{"route": route} for route in routes])
@@ -63,6 +66,15 @@ def _watch(name: str, part: dict[str, Any]) -> dict[str, Any]:
         "first_not_taken": next(iter(part["uncovered"]["files"]), None),
         "last_full_scan": part["last_full_scan"],
         "path": part["path"],
+    }
+
+
+def _disk(one: dict[str, Any]) -> dict[str, Any]:
+    free, size, hours = one["free"], one["size"], one["full_in_hours"]
+    return {
+        "of": one["path"],
+        "free": f"{size_text(free)} of {size_text(size)} ({free * 100 / size:.0f} %)",
+        "full_in_hours": hours,
     }
 
 

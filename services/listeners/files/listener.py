@@ -8,6 +8,7 @@ import heapq
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -29,6 +30,7 @@ from services.listeners.files.scanning.resolve import Resolver
 from services.listeners.files.scanning.scan import Found
 from services.listeners.files.uncovered import UncoveredFiles
 from services.listeners.files.watch_threads import WatchThreads
+from services.listeners.files.watching.disk_watch import DiskWatch
 from services.listeners.files.watching.watch_monitor import WatchMonitor
 from services.listeners.files.watching.watcher import Watcher
 from services.store.files.ledger import Ledger
@@ -61,6 +63,7 @@ class FilesListener:
         settings: FileSettings,
         ledger: Ledger,
         backoff: ListenerSettings | None = None,
+        home: Path | None = None,
         watcher: Callable[..., Watcher] = Watcher,
         checkpoint: Checkpoint = lambda _: None,
     ) -> None:
@@ -92,6 +95,8 @@ class FilesListener:
         self._guard = WatchMonitor(
             folder=folder, threads=self._threads, heard=self._heard, rescan=self.rescan, watcher=watcher
         )
+        disks = {"the watch": folder.path, **({"the home": home} if home is not None else {})}
+        self._disks = DiskWatch(disks, settings, threads=self._threads, made_room=self.rescan)
         backoff = backoff or ListenerSettings()
         self._backoff = Backoff(
             f"announce files of the watch {name}",
@@ -117,6 +122,7 @@ class FilesListener:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._guard.run(), name="guard")
+                tasks.create_task(self._disks.run(), name="disks")
                 tasks.create_task(self._scan_on(), name="scan")
                 for turn in (self._follow_hints, self._look_twice, self._explore):
                     tasks.create_task(self._keep(turn), name=turn.__name__)
@@ -134,7 +140,11 @@ class FilesListener:
     def status(self) -> Mapping[str, Any]:
         """Healthy, or degraded with the reasons; the number of files by state; the last full scan."""
         unreadable = self._swept.report.unreadable if self._swept else []
-        reasons: dict[str, str | None] = {**self._guard.problems(), RETRYING: self._backoff.trouble}
+        reasons: dict[str, str | None] = {
+            **self._guard.problems(),
+            **self._disks.problems(),
+            RETRYING: self._backoff.trouble,
+        }
         if unreadable:
             first = shown(unreadable[0]) or "."
             reasons["directories-unreadable"] = f"{len(unreadable)} directories cannot be read, the first is {first}"
@@ -144,6 +154,7 @@ class FilesListener:
             "ready": True,
             **told(reasons),
             "path": str(self._folder.path),
+            "disks": self._disks.report(),
             "by": self._guard.by,
             "seen": self._swept.report.files if self._swept else 0,
             "announced": numbers.get("generation", 0),
@@ -299,7 +310,7 @@ class FilesListener:
         return await self._consider([file for file in found if not self._waiting.scheduled(file.path)])
 
     async def _consider(self, found: Sequence[Found]) -> int:
-        if not found:
+        if not found or not self._disks.room.is_set():  # when there is room again, a scan finds them
             return 0
         try:
             return await self._arrivals.consider(found)

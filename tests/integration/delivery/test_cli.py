@@ -15,9 +15,9 @@ from typer.testing import CliRunner, Result
 
 from events.dead_letter import DeadLetter
 from events.identity import identity_of
-from services.cli import dead, events, runs
+from services.cli import app, dead, events, runs
 from services.prefect_api.client import PrefectApi
-from services.store.dead_letters import DeadLetters
+from services.store.dead_letters import DeadLetters, event_letter
 from tests.integration.delivery.world import RULE, World, deployment, order, runs_of, set_state
 from tests.support.waiting import eventually
 
@@ -265,6 +265,31 @@ async def test_an_event_is_found_by_its_run_or_the_start_of_an_id_and_a_cancelle
     assert (several.exit_code, "name one of shop-cancelled, shop-failed" in several.stderr) == (1, True)
     nothing = await _call(events.app, "show", "nobody")
     assert "nothing is called 'nobody'" in nothing.stderr
+
+
+async def test_what_is_kept_is_listed_with_its_size_and_its_limit(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in" / "done").mkdir(parents=True)
+    (tmp_path / "in" / "done" / "a.csv").write_bytes(b"x" * 1000)
+    (tmp_path / "sluice.yaml").write_text(json.dumps({"sources": {"files": {"in": {"path": "in"}}}}))
+    monkeypatch.setenv("SLUICE_CONFIG", str(tmp_path / "sluice.yaml"))
+    monkeypatch.setenv("SLUICE_FILES__DONE_DAYS", "30")
+    await world.publish(order(1), order(2))
+    await world.dead.add(event_letter(order(3), rule="pay", code="template", reason="no"))
+    found = await _json(app, "storage")
+    kept = {row["what"]: row for row in found["kept"]}
+    assert (kept["journal"]["count"], kept["journal"]["size"] > 0) == (2, True)
+    assert kept["journal"]["kept"].startswith("7 days")
+    assert kept["dead letters and quarantine"]["count"] == 1
+    assert kept["watch in: done"] | {"oldest": None} == {
+        "what": "watch in: done", "count": 1, "size": 1000, "oldest": None, "kept": "30 days (files.done_*)",
+    }  # fmt: skip
+    assert kept["watch in: failed"]["kept"] == "for ever (files.failed_*)"
+    assert all(disk["free"] > 0 and disk["stops_below"] <= disk["warns_below"] for disk in found["disks"])
+    text = await _call(app, "storage")
+    assert "1000 B" in text.stdout
+    assert "no file is taken below" in text.stderr
 
 
 async def test_letters_are_discarded_by_id_filter_or_all_at_once(world: World) -> None:

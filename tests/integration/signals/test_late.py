@@ -64,6 +64,10 @@ async def test_a_signal_is_kept_while_the_run_may_be_retried_or_its_parent_goes_
         await resumer.set_state(run_id, state)
     kept = await resumer.ask(key=crashed_key)
     assert (kept.status, "if it is retried" in kept.reason or kept.reason) == ("buffered", True)
+    failed = await resumer.park(crashed_key)
+    assert (await resumer.outcome(kept.signal.id)).status == "applied"
+    await resumer.set_state(failed, "FAILED")
+    assert (await resumer.ask(key=crashed_key)).status == "late", "it failed after its wait had been answered"
     between = await resumer.ask(key=sub_key)
     assert (between.status, "may wait for it again" in between.reason or between.reason) == ("buffered", True)
     await resumer.set_state(parent, "CANCELLED")

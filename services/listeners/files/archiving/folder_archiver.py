@@ -13,6 +13,7 @@ import structlog
 from events.errors import Backpressure, TransientError
 from services.common.backoff import Backoff, heed_cancellation
 from services.common.file_version import Version
+from services.listeners.files.archiving.archive_expiry import ArchiveExpiry
 from services.listeners.files.archiving.file_mover import Mover, MoveResult, PutAway
 from services.listeners.files.archiving.returner import FileReturner
 from services.listeners.files.archiving.sidecar import Finished, parsed, sidecar_text
@@ -58,6 +59,7 @@ class FolderArchiver:
         self._mover = Mover(folder, checkpoint=checkpoint)
         self._marker = Names(folder.source).marker
         self._threads = WatchThreads(f"{folder.name}-archive")
+        self._expiry = ArchiveExpiry(folder)
         self._returner = FileReturner(folder=folder, ledger=ledger, returns=returns, threads=self._threads)
         self._later: dict[str, float] = {}
         self._cursor = 0
@@ -110,8 +112,14 @@ class FolderArchiver:
             self._hindered(None)
             self._later.clear()
         wanted = await self._returner.wanted()
-        if (todo or wanted) and (self._turn.certain or await self._turn.acquire()) and await self._turn.renew():
+        if (
+            (todo or wanted or self._expiry.is_due)
+            and (self._turn.certain or await self._turn.acquire())
+            and await self._turn.renew()
+        ):
             await self._returner.bring_back(wanted)
+            if self._expiry.is_due:
+                await self._threads.read(self._expiry.expire, time.time())
             settled = await self._threads.look(self._put_away, todo)
             if settled:
                 files = [(one.event_id, one.archived) for one in settled if one.archived is not None]

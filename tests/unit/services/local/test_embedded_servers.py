@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,7 +17,7 @@ from redis.exceptions import RedisError
 
 from config.settings import RedisSettings
 from events.errors import ConfigError, TransientError
-from services.local.embedded_servers import Server, claim_port, start_valkey
+from services.local.embedded_servers import Server, claim_port, kept_by_prefect, start_valkey
 from services.store.connection import connect, connect_sync
 from tests.support.waiting import wait_until
 
@@ -124,3 +125,14 @@ def test_valkey_wants_its_password_of_everybody_and_shows_it_nowhere(tmp_path: P
     finally:
         server.stop()
     assert not [file for file in tmp_path.rglob("*") if file.is_file() and b"s3cret" in file.read_bytes()]
+
+
+def test_prefect_is_told_how_long_to_keep_runs_and_keeps_them_unless_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect.settings import Settings as PrefectSettings
+
+    assert kept_by_prefect(None) == {}
+    for name, value in kept_by_prefect(30).items():
+        monkeypatch.setenv(name, value)
+    vacuum = PrefectSettings().server.services.db_vacuum
+    assert vacuum.retention_period == timedelta(days=30)
+    assert vacuum.enabled_vacuum_types >= {"events", "flow_runs"}

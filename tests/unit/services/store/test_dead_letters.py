@@ -121,3 +121,12 @@ async def test_a_letter_that_came_back_before_its_replay_was_noted_stays(dead: D
     assert [letter.id for letter in await dead.search(LetterQuery(), limit=5)] == ["a"]
     await dead.replayed(again)
     assert await dead.count() == 0
+
+
+async def test_letters_expire_by_their_last_failure(dead: DeadLetters) -> None:
+    await dead.add(_letter("old"))
+    await dead.add(_letter("failed-again"))
+    await dead.add(_letter("failed-again", minutes=10))
+    await dead.add(_letter("new", minutes=20))
+    assert await dead.expire((NOW + timedelta(minutes=5)).timestamp()) == 1
+    assert [letter.id for letter in await dead.search(LetterQuery(), limit=9)] == ["new", "failed-again"]

@@ -1,0 +1,1 @@
+"""Commands about the machine that an installation runs on."""

@@ -1,0 +1,118 @@
+"""Deletes what has been in the archive folders of a watch for too long, or is too much; nothing unless that is set."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Final, NamedTuple
+
+import structlog
+
+from services.listeners.files.archiving.file_mover import sidecar_of
+from services.listeners.files.archiving.places import entered
+from services.listeners.files.folder import OWN, Folder
+from services.listeners.files.names import SIDECAR
+from sluice.directories import enter
+
+EVERY_SECONDS: Final = 3600.0
+
+_DAY: Final = 86_400.0
+_MIB: Final = 1024**2
+
+log = structlog.get_logger()
+
+
+class _Archived(NamedTuple):
+    since: float
+    """When it was moved there: a rename changes a file's ctime, and nothing in it."""
+    size: int
+    directory: bytes
+    name: bytes
+
+
+class ArchiveExpiry:
+    """Of one watch. A file's sidecar goes with it. Its methods block for the time of the system calls."""
+
+    def __init__(self, folder: Folder) -> None:
+        source, settings = folder.source, folder.settings
+        self._folder = folder
+        self._limits = [
+            (source.done.encode(), settings.done_days, settings.done_mib),
+            (source.failed.encode(), settings.failed_days, settings.failed_mib),
+        ]
+        self._next = 0.0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there is a limit, and it is time to look."""
+        wanted = any(days is not None or mib is not None for _, days, mib in self._limits)
+        return wanted and time.monotonic() >= self._next
+
+    def expire(self, now: float) -> int:
+        """Delete what is past its time at ``now``, and the oldest of what is too much; returns how many files."""
+        self._next = time.monotonic() + EVERY_SECONDS
+        count = 0
+        for archive, days, mib in self._limits:
+            if days is None and mib is None:
+                continue
+            gone = self._expire(archive, now - days * _DAY if days is not None else None, mib)
+            if gone:
+                log.info(
+                    "archived files were past their time", watch=self._folder.name, where=archive.decode(), files=gone
+                )
+            count += gone
+        return count
+
+    def _expire(self, archive: bytes, before: float | None, mib: float | None) -> int:
+        files = sorted(self._files(archive))
+        excess = sum(file.size for file in files) - mib * _MIB if mib is not None else 0
+        gone = 0
+        for file in files:
+            if not (excess > 0 or (before is not None and file.since < before)):
+                break
+            if self._delete(file):
+                gone += 1
+                excess -= file.size
+        return gone
+
+    def _files(self, archive: bytes) -> Iterator[_Archived]:
+        """The archived files; no link is followed, but for the archive folder itself, where it is one of ours."""
+        waiting = [archive]
+        while waiting:
+            directory = waiting.pop()
+            try:
+                with ExitStack() as stack:
+                    place = entered(stack, enter(self._folder.root, directory, own_links=True))
+                    descriptor = entered(stack, os.open(b".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=place))
+                    with os.scandir(descriptor) as entries:
+                        for entry in entries:
+                            name = os.fsencode(entry.name)
+                            if name.startswith(OWN):
+                                continue
+                            if entry.is_dir(follow_symlinks=False):
+                                waiting.append(directory + b"/" + name)
+                                continue
+                            found = entry.stat(follow_symlinks=False)
+                            if stat.S_ISREG(found.st_mode) and not name.endswith(SIDECAR):
+                                yield _Archived(found.st_ctime, found.st_size, directory, name)
+            except OSError as error:
+                if isinstance(error, FileNotFoundError) and directory == archive:
+                    return
+                log.warning("an archive folder cannot be read", watch=self._folder.name, error=error.strerror)
+
+    def _delete(self, file: _Archived) -> bool:
+        try:
+            with ExitStack() as stack:
+                directory = entered(stack, enter(self._folder.root, file.directory, own_links=True))
+                if os.stat(file.name, dir_fd=directory, follow_symlinks=False).st_ctime != file.since:
+                    return False
+                os.unlink(file.name, dir_fd=directory)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(sidecar_of(file.name), dir_fd=directory)
+        except OSError:
+            return False
+        return True

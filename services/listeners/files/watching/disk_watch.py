@@ -1,0 +1,120 @@
+"""Watches the room on the disks that a watch depends on: says so early, and stops taking files before one is full."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from config.settings import FileSettings
+from services.listeners.files.watch_threads import WatchThreads
+
+LOOK_SECONDS: Final = 1.0
+_SAMPLE_SECONDS: Final = 60.0
+_MOST_SAMPLES: Final = 1440
+_LEAST_SECONDS: Final = 600.0
+"""For so long a disk must have filled up before it is said when it will be full."""
+
+_MIB: Final = 1024**2
+
+log = structlog.get_logger()
+
+
+class DiskWatch:
+    """Looks at the file systems of some folders every second; `room` is set while all of them have room.
+
+    ``made_room`` is called when there is room again. Every blocking call is made in a thread of the watch.
+    """
+
+    def __init__(
+        self,
+        folders: Mapping[str, Path],
+        settings: FileSettings,
+        *,
+        threads: WatchThreads,
+        made_room: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._folders = folders
+        self._settings = settings
+        self._threads = threads
+        self._made_room = made_room
+        self._looks: dict[str, tuple[int, int]] = {}
+        self._samples: dict[str, deque[tuple[float, int]]] = {name: deque(maxlen=_MOST_SAMPLES) for name in folders}
+        self.room = asyncio.Event()
+        self.room.set()
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            self._looks = await self._threads.check(self._look)
+            self._sample(time.monotonic())
+            full = self.problems().get("disk-full")
+            if full and self.room.is_set():
+                log.warning("files are not taken: a disk is nearly full", reason=full)
+                self.room.clear()
+            elif not full and not self.room.is_set():
+                log.info("files are taken again: the disks have room")
+                self.room.set()
+                self._made_room()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def problems(self) -> dict[str, str]:
+        """What is to be said of the disks that have little room, by the code of the reason."""
+        settings = self._settings
+        found: dict[str, list[str]] = {}
+        for name, (free, size) in self._looks.items():
+            left = f"the disk of {self._folders[name]} has {free / _MIB:,.0f} MiB left ({free * 100 / size:.0f} %)"
+            if free < settings.stops_below(size):
+                found.setdefault("disk-full", []).append(f"no file is taken: {left}")
+            elif free < settings.warns_below(size):
+                found.setdefault("disk-low", []).append(left + self._until_full(name))
+        return {code: "; ".join(sentences) for code, sentences in found.items()}
+
+    def report(self) -> list[dict[str, Any]]:
+        """Each disk for the status, in bytes."""
+        return [
+            {
+                "of": name,
+                "path": str(self._folders[name]),
+                "free": free,
+                "size": size,
+                "full_in_hours": self._hours(name),
+            }
+            for name, (free, size) in self._looks.items()
+        ]
+
+    def _look(self) -> dict[str, tuple[int, int]]:
+        found = {}
+        for name, folder in self._folders.items():
+            try:
+                space = os.statvfs(folder)
+            except OSError:  # whoever needs the folder says that it is gone
+                continue
+            if space.f_blocks:
+                found[name] = (space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize)
+        return found
+
+    def _sample(self, now: float) -> None:
+        for name, (free, _) in self._looks.items():
+            samples = self._samples[name]
+            if not samples or now - samples[-1][0] >= _SAMPLE_SECONDS:
+                samples.append((now, free))
+
+    def _hours(self, name: str) -> float | None:
+        """When the disk will be full if it goes on as it did in the last day; None where it does not fill up."""
+        samples = self._samples[name]
+        if len(samples) < 2 or samples[-1][0] - samples[0][0] < _LEAST_SECONDS:  # noqa: PLR2004 - two ends
+            return None
+        (began, free_then), (ended, free_now) = samples[0], samples[-1]
+        lost = free_then - free_now
+        return round(free_now / lost * (ended - began) / 3600, 1) if lost > 0 else None
+
+    def _until_full(self, name: str) -> str:
+        hours = self._hours(name)
+        return "" if hours is None else f", and is full in about {hours:g} hours if it goes on like this"
