@@ -24,6 +24,7 @@ from services.store.events.archived_file import ArchivedFile
 from services.store.events.event_history import compact_json, note_line
 from services.store.events.history import History
 from services.store.events.journal import Journal
+from services.store.events.open_effects import OPEN
 from services.store.files.ledger import FILES, source_of, watch_of
 from services.store.keys import Key, pair
 from services.store.runs.created_runs import CreatedRuns
@@ -99,19 +100,41 @@ class FileReturns:
         watch = watch_of(id_of(identity))
         if watch is None or identity != identity_of(source_of(watch), id_of(identity)):
             return False
+        event_id = id_of(identity)
+        wanted = Return(event_id=event_id, runs=tuple(runs), again=again, by=by, since_ms=since_ms)
+        if await self.outdated(wanted):
+            return True
+        if await self._unfinished(watch, event_id, identity):
+            await self._transitions.reopen(identity, 1, (), await self._tokens(runs))
+            return False
         found = await self._history.get(identity)
         if found is None or not found.files:
             return False
-        wanted = Return(event_id=found.id, runs=tuple(runs), again=again, by=by, since_ms=since_ms)
         with translated():
             pipeline = self._redis.pipeline(transaction=True)
-            pipeline.delete(_answer(watch, found.id))
-            pipeline.hset(_wanted(watch), found.id, wanted.model_dump_json())
+            pipeline.delete(_answer(watch, event_id))
+            pipeline.hset(_wanted(watch), event_id, wanted.model_dump_json())
             await pipeline.execute()
-        answer = await self._answered(watch, found.id)
+        answer = await self._answered(watch, event_id)
         if not answer.ok:
             raise RejectedEvent("file-not-returned", f"nothing was started: {answer.reason}")
         return True
+
+    async def _unfinished(self, watch: str, event_id: str, identity: str) -> bool:
+        """Whether the file is where it arrived, as the event is not finished; waits for one that is being archived."""
+        give_up = time.monotonic() + ANSWER_SECONDS
+        while True:
+            with translated():
+                in_flight = await self._redis.hexists(f"{FILES}{watch}:events", event_id)
+                is_open = await self._redis.exists(OPEN + identity)
+            if not in_flight or is_open or time.monotonic() > give_up:
+                return bool(in_flight and is_open)
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _tokens(self, runs: Sequence[str]) -> list[tuple[str, str]]:
+        """The runs that are known, each with the token of its effect."""
+        records = [(run_id, await self.runs.get(run_id)) for run_id in runs]
+        return [(run_id, record.token) for run_id, record in records if record is not None]
 
     async def _answered(self, watch: str, event_id: str) -> ReturnAnswer:
         give_up = time.monotonic() + ANSWER_SECONDS
@@ -158,8 +181,7 @@ class FileReturns:
         effects = []
         for sign, ended, token in await self._effects(archived.ended, asked):
             effects.append((token, sign + compact_json(ended).decode()))
-        records = [(run_id, await self.runs.get(run_id)) for run_id in asked.runs]
-        again = [(run_id, record.token) for run_id, record in records if record is not None]
+        again = await self._tokens(asked.runs)
         matched = archived.ended.get("matched")
         await self._transitions.reopen(
             identity_of(source_of(watch), asked.event_id), matched if isinstance(matched, int) else 1, effects, again

@@ -16,7 +16,8 @@ from services.store.unreadable import readable, reading
 RUN: Final = "sluice:run:"
 """Prefix of a run's hash: ``e`` its events as JSON [[identity, position]], ``r`` rule, ``d`` deployment, ``t`` the
 effect's token, ``s`` the last state on record as ``<ms> <TYPE>``, ``c`` when it was created and ``p`` when it
-was planned to start, ``b`` until when it may begin again (ms)."""
+was planned to start, ``a`` and ``b`` since and until when it may begin
+again (ms)."""
 
 RUNS: Final = "sluice:runs"
 """The open runs, each with the time (ms) at which Prefect is asked about it if nothing was heard."""
@@ -111,7 +112,7 @@ def _record(run_id: str, fields: Mapping[bytes, bytes]) -> RunRecord:
 
 def _is_record(fields: Mapping[bytes, bytes]) -> None:
     _record("", fields)
-    int(fields.get(b"b", 0))
+    [int(fields.get(name, 0)) for name in (b"a", b"b")]
 
 
 def _moment(stored: bytes | str) -> float:

@@ -170,6 +170,10 @@ async def test_what_failed_is_tried_again_with_its_file_by_command_and_by_retry_
         assert "Not started again" in (await dropped.state(other_run))["message"]
         assert (box / "failed" / "b.csv").read_text() == "mended"
         await dropped.lies(box / "c.csv")
+        await set_state(prefect, cancelled_run, "FAILED", message="before it began")
+        await dropped.lies(box / "failed" / "c.csv.error.json")
+        await prefect.request("POST", f"/flow_runs/{cancelled_run}/set_state", json={"state": retry, "force": False})
+        await dropped.lies(box / "c.csv")
         await dropped.completed("c.csv", cancelled_run)
 
         (box / "failed" / "b.csv").unlink()

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Opens a finished event again, so that it is announced as finished once more: `effects` are those that are final, and
--- each of `again` is a run that is to start again, with the token of its effect. A run that does not start is taken for
+-- Opens an event again, so that it is announced as finished (once more): `effects` are those that are final, and each
+-- of `again` is a run that is to start again, with the token of its effect. A run that does not start is taken for
 -- as failed as it was after `give_up_ms`. Returns how many effects are open.
 -- USES: effects
 -- ARGV: identity, matched, now_ms, give_up_ms, effects[token, value], again[run_id, token]
@@ -12,13 +12,13 @@ expect_event(identity)
 expect('zset', RUNS)
 for run_id in again() do expect('hash', 'sluice:run:' .. run_id) end
 
-redis.call('HSET', open, '!matched', matched)
+redis.call('HSETNX', open, '!matched', matched)
 redis.call('HDEL', open, '!quiet')
 for token, value in effects() do redis.call('HSETNX', open, token, value) end
 local count = 0
 for run_id, token in again() do
   redis.call('HSET', open, token, '')
-  redis.call('HSET', 'sluice:run:' .. run_id, 'b', now_ms + give_up_ms)
+  redis.call('HSET', 'sluice:run:' .. run_id, 'a', now_ms, 'b', now_ms + give_up_ms)
   redis.call('PERSIST', 'sluice:run:' .. run_id)
   redis.call('ZADD', RUNS, now_ms + give_up_ms, run_id)
   count = count + 1

@@ -29,13 +29,15 @@ if known_state then
   local known_at
   known_at, before = string.match(known_state, '^(%d+) (.*)$')
   if not known_at then expect('run that Sluice created', RUN) end
-  if tonumber(known_at) > tonumber(at_ms) or before == state then
+  local reopened_ms = tonumber(redis.call('HGET', RUN, 'a') or '')
+  local is_again = reopened_ms and tonumber(at_ms) >= reopened_ms  -- it failed once more before it began
+  if tonumber(known_at) > tonumber(at_ms) or (before == state and not is_again) then
     if final == '1' and before == state then
       local give_up_at = tonumber(redis.call('HGET', RUN, 'b') or '')
       if give_up_at and tonumber(now_ms) < give_up_at then return {0} end  -- it is about to start again
       redis.call('ZREM', RUNS, run_id)
       if give_up_at then
-        redis.call('HDEL', RUN, 'b')
+        redis.call('HDEL', RUN, 'a', 'b')
         redis.call('PEXPIRE', RUN, retention_ms)
         local value = ended_run(run_id, url, rule, deployment, state, state_name, message)
         for _, origin in ipairs(origins) do
@@ -48,7 +50,7 @@ if known_state then
 end
 local news = {1, rule, known_state or '', created_ms or '', planned_ms or '', origins[1][2]}
 redis.call('HSET', RUN, 's', at_ms .. ' ' .. state)
-redis.call('HDEL', RUN, 'b')
+redis.call('HDEL', RUN, 'a', 'b')
 for _, origin in ipairs(origins) do remember(origin[1], line, retention_ms) end
 if final ~= '1' then
   redis.call('ZADD', RUNS, now_ms + first_check_ms, run_id)
