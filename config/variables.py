@@ -16,13 +16,15 @@ from events.suggest import did_you_mean
 PREFIX: Final = "SLUICE_"
 _OF_RUNS: Final = frozenset({"SLUICE_FOLDERS", "SLUICE_FILE", "SLUICE_CONTRACTS"})
 """What the executor tells each run in its environment (see `sluice.protocol`): no settings of the installation."""
+_OF_CLIENTS: Final = frozenset({"SLUICE_API_URL", "SLUICE_API_TOKEN"})
+"""What `sluice env` prints for programs that ask over HTTP: no settings, and in the shell in which it was called."""
 _REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://")
 
 
 def variable_problems(environ: Mapping[str, str], model: type[BaseModel]) -> Iterator[str]:
     """Each variable that names no setting of ``model``, or holds a list or mapping that is not JSON, as a sentence."""
     for name, value in sorted(environ.items()):
-        if not name.upper().startswith(PREFIX) or name in _OF_RUNS:
+        if not name.upper().startswith(PREFIX) or name in _OF_RUNS | _OF_CLIENTS:
             continue
         field = _field(name, model)
         if field is None:
