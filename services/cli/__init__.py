@@ -20,6 +20,7 @@ from config.logs import show_uncaught
 from config.settings import DEFAULT_PROJECT
 from services.cli import installation
 from services.cli.commands import USAGE, Commands, tell_object
+from services.cli.operating.completion import VARIABLE, answer_shell
 from services.cli.output import say
 
 NOUNS: Final = {
@@ -28,8 +29,13 @@ NOUNS: Final = {
 }
 """The modules with their commands."""
 
-ALONE: Final = {"schema": "services.cli.rules", "storage": "services.cli.machine.storage"}
-"""Commands that stand alone, and their modules."""
+ALONE: Final = {
+    "schema": "services.cli.rules",
+    "storage": "services.cli.machine.storage",
+    "completion": "services.cli.operating.completion",
+    "doctor": "services.cli.operating.doctor",
+}
+"""Commands without a noun, and the modules that have a function of that name."""
 
 
 class NounCommands(TyperGroup):
@@ -73,6 +79,8 @@ def main() -> None:
     gc.freeze()
     gc.enable()
     show_uncaught()
+    if VARIABLE in os.environ:
+        answer_shell()
     read_env_file(os.environ, Path.cwd(), default=DEFAULT_PROJECT)
     try:
         code = app(standalone_mode=False)

@@ -15,12 +15,12 @@ from events.errors import NotFound, RejectedEvent
 from events.event import parse_event
 from events.identity import id_of
 from services.cli.commands import Commands, run_command
+from services.cli.operating.tail import tail
 from services.cli.output import say, show_json, show_line, show_rows
-from services.cli.pages.event import show_event
+from services.cli.pages.event import event_row, show_event
 from services.cli.session import Session, demand_rule, login, open_session
 from services.cli.terminal.times import Since, Until, Utc, period, show_times
 from services.home.prefect_pages import run_page
-from services.store.events.event_history import EventHistory
 from services.store.events.history import History, Query
 from services.store.events.journal import Journal
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from services.routing.retries import Retry
 
 app = Commands(help="Publish events, see what became of them, replay them.", no_args_is_help=True)
+app.command()(tail)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="At most so many.")]
@@ -107,7 +108,7 @@ def list_(
         last = "reason" if failed else "matched"
         columns = ("id", "received", "type", "source", "subject", "outcome", last)
         narrow = ("id", "received", "outcome", "type", "reason" if failed else "subject")
-        show_rows([_row(one) for one in found], columns, narrow=narrow, as_json=as_json, empty="no events")
+        show_rows([event_row(one) for one in found], columns, narrow=narrow, as_json=as_json, empty="no events")
 
     run_command(work())
 
@@ -292,22 +293,6 @@ async def _waits_for(session: Session, identity: str) -> list[str]:
 
     progress = EventTransitions(session.redis, retention_seconds=session.settings.history.retention_seconds)
     return await progress.open_effects(identity)
-
-
-def _row(found: EventHistory) -> dict[str, Any]:
-    event = found.event or {}
-    return {
-        "received": found.received or found.journalled,
-        "id": found.id,
-        "type": event.get("type"),
-        "source": found.source,
-        "subject": event.get("subject"),
-        "outcome": found.outcome,
-        "reason": found.reason,
-        "matched": found.matched,
-        "runs": [{"run_id": run.run_id, "rule": run.rule, "state": run.state} for run in found.runs],
-        "dead": [letter.id for letter in found.dead],
-    }
 
 
 def _progress(total: int) -> Any:

@@ -27,7 +27,7 @@ _COLOURS: Final = {
     **dict.fromkeys(("paused", "suspended", "buffered", "waiting", "late", "awaitingretry", "warn", "degraded"), WAITS),
     **dict.fromkeys(("cancelled", "cancelling"), "magenta"),
 }
-_COLOURED: Final = frozenset({"state", "outcome", "ready", "result"})
+_COLOURED: Final = frozenset({"state", "outcome", "ready", "grade"})
 """Columns with states."""
 
 
@@ -90,6 +90,11 @@ def table_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, narro
 def show_line(text: str, *, indent: str = "") -> None:
     """A line on standard output."""
     print(indent + visible(text))
+
+
+def show_script(text: str) -> None:
+    """What a shell reads as it is, all of it ours."""
+    print(text)
 
 
 def show_title(text: str) -> None:

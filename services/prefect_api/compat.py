@@ -56,6 +56,14 @@ async def empty_connection_pool(client: PrefectClient) -> None:
     await http_client(client)._transport._pool.aclose()  # noqa: SLF001 - the pool goes on empty
 
 
+def setting_names() -> frozenset[str]:
+    """The environment variables that Prefect reads. Without it: misspelt ones are not told."""
+    from prefect.settings import Settings
+    from prefect.settings.legacy import _get_valid_setting_names
+
+    return frozenset(_get_valid_setting_names(Settings))
+
+
 def set_intent(intent: str) -> None:
     """Tell the engine in this process what the coming SIGTERM means. Without it: a cancelled run counts as crashed."""
     from prefect._internal.control_listener import _set_intent

@@ -29,7 +29,7 @@ from config.sources import FilesSource
 from events.action import RunDeployment
 from events.dead_letter import DeadLetter
 from events.errors import ConfigError, RejectedEvent, SluiceError
-from services.cli import app, commands, dead, events, main, output, runs
+from services.cli import app, commands, dead, main, output, runs
 from services.cli.pages import deployments
 from services.cli.pages import event as event_page
 from services.cli.pages import status as status_page
@@ -93,7 +93,7 @@ def history() -> None:
         signals=[happening], dead=[happening], notes=[happening],
     )  # fmt: skip
     event_page.show_event(found, [HOSTILE], {"r": HOSTILE})
-    output.show_rows([events._row(found)], ("id", "type", "source", "subject", "runs"), as_json=False)
+    output.show_rows([event_page.event_row(found)], ("id", "type", "source", "subject", "runs"), as_json=False)
 
 
 def status() -> None:
@@ -183,7 +183,9 @@ def test_the_test_of_rules_shows_all_that_is_hidden(
 
 def test_every_way_to_print_is_among_the_views() -> None:
     ways = {name for name, way in inspect.getmembers(output, inspect.isfunction) if way.__module__ == output.__name__}
-    assert {name for name in ways if not name.startswith("_")} - {"table_of", "clear_screen"} <= set(VIEWS)
+    assert {name for name in ways if not name.startswith("_")} - {"table_of", "clear_screen", "show_script"} <= set(
+        VIEWS
+    )
 
 
 def test_commands_print_by_no_other_way() -> None:

@@ -8,6 +8,10 @@ from services.cli.output import say, show_fields, show_rows, show_title
 from services.cli.terminal.sizes import size_text
 from services.operations.backlog import age_text
 
+_WATCH = ("watch", "arrived", "done", "failed", "waiting", "not_taken", "state", "path")
+_EXECUTOR = ("name", "slots", "running", "waiting", "starts_per_minute", "degraded")
+"""What there is room for on 80 columns."""
+
 
 def show_status(found: dict[str, Any]) -> None:
     """The installation, its roles, and what their parts have to tell."""
@@ -28,10 +32,10 @@ def show_status(found: dict[str, Any]) -> None:
         for instance in role["instances"]
         for name, part in instance["parts"].items()
     ]
-    _section("watched folders", [_watch(name, part) for name, part in parts if name.startswith("files:")])
+    _section("watched folders", [_watch(name, part) for name, part in parts if name.startswith("files:")], _WATCH)
     disks = {one["path"]: one for name, part in parts if name.startswith("files:") for one in part.get("disks", ())}
     _section("disks", [_disk(one) for one in disks.values()])
-    _section("executors", [_executor(part) for name, part in parts if name == "executor"])
+    _section("executors", [_executor(part) for name, part in parts if name == "executor"], _EXECUTOR)
     routes = sorted({route for _, part in parts for route in part.get("endpoints", ())})
     _section("endpoints of the project", [{"route": route} for route in routes])
     _section("rules that hold events", [held for name, part in parts for held in part.get("held", ())])
@@ -40,10 +44,10 @@ def show_status(found: dict[str, Any]) -> None:
         say(f"{reason['level'].replace('-', ' ')}: {reason['message']} [{reason['code']}]\n  do: {reason['remedy']}")
 
 
-def _section(title: str, rows: list[dict[str, Any]]) -> None:
+def _section(title: str, rows: list[dict[str, Any]], narrow: tuple[str, ...] = ()) -> None:
     if rows:
         show_title(title)
-        show_rows(rows, list(rows[0]), as_json=False)
+        show_rows(rows, list(rows[0]), narrow=narrow, as_json=False)
 
 
 def _waiting(place: str, one: dict[str, Any]) -> dict[str, Any]:

@@ -129,15 +129,18 @@ class History:
         seen: set[str] = set()
         async for entries in self._candidates(query):
             fresh = [one for one in entries if one.event.identity not in seen and query.matches(one.event)]
-            for entry, lines in zip(fresh, await self._lines([one.event.identity for one in fresh]), strict=True):
-                if entry.event.identity in seen:
-                    continue
-                found = fold(entry.event.identity, entry.position, entry, lines, shared={})
-                if _as_asked(query, found):
-                    seen.add(entry.event.identity)
+            for found in await self.of_entries(fresh):
+                if found.identity not in seen and as_asked(query, found):
+                    seen.add(found.identity)
                     yield found
                     if limit is not None and len(seen) >= limit:
                         return
+
+    async def of_entries(self, entries: Sequence[JournalEntry]) -> list[EventHistory]:
+        """What became of these events, in their order; verdicts without those that did not match."""
+        lines = await self._lines([one.event.identity for one in entries])
+        found = zip(entries, lines, strict=True)
+        return [fold(entry.event.identity, entry.position, entry, own, shared={}) for entry, own in found]
 
     async def events_of_run(self, run_id: str) -> list[str]:
         """The identities of the events that led to the run."""
@@ -176,7 +179,7 @@ class History:
                         continue
                     pipeline.xrange(STREAM, position, position)
                 rows = [answer[0] for answer in await pipeline.execute() if answer] if len(pipeline) else []
-            yield _entries(rows)
+            yield entries_of(rows)
             if len(found) < _CHUNK:
                 return
             start += _CHUNK
@@ -191,7 +194,7 @@ class History:
                 rows = await self._redis.xrevrange(STREAM, max=high, min=low, count=_CHUNK)
             if not rows:
                 return
-            yield [entry for entry in _entries(rows) if not entry.replay]
+            yield [entry for entry in entries_of(rows) if not entry.replay]
             high = f"({text(rows[-1][0])}"
 
     async def _lines(self, identitys: Sequence[str]) -> list[list[list[Any]]]:
@@ -217,7 +220,8 @@ class History:
         return fold(identity, position, entry, lines, shared=shared)
 
 
-def _as_asked(query: Query, found: EventHistory) -> bool:
+def as_asked(query: Query, found: EventHistory) -> bool:
+    """Whether what became of the event is as ``query`` wants it."""
     return (
         (query.rule is None or query.rule in found.matched)
         and not (query.unmatched and (found.matched or not found.judged))
@@ -225,7 +229,8 @@ def _as_asked(query: Query, found: EventHistory) -> bool:
     )
 
 
-def _entries(rows: Iterable[Any]) -> list[JournalEntry]:
+def entries_of(rows: Iterable[Any]) -> list[JournalEntry]:
+    """The entries of the journal that can be read, of those that Redis returned."""
     parsed = (parse_entry(position, fields) for position, fields in rows)
     return [entry for entry in parsed if isinstance(entry, JournalEntry)]
 

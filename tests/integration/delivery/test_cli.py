@@ -72,11 +72,20 @@ async def test_publish_refuses_what_is_no_event_with_a_sentence(world: World) ->
 async def test_list_filters_and_show_explains(world: World, prefect: PrefectApi) -> None:
     name = await deployment(prefect)
     world.use({**RULE, "run": name, "when": "event.data.amount > 10"})
+    tails = [
+        asyncio.create_task(_call(events.app, "tail", "--since", "1h", "--json", "--limit", limit, *more))
+        for limit, more in (("3", ()), ("1", ("--rule", "pay")), ("1", ("--unmatched", "--type", "weather")))
+    ]
     async with world.running("router", "dispatcher"):
         await world.publish(order(5, id_="small"), order(50, id_="large"), order(1, id_="other", type_="weather"))
         await eventually(lambda: runs_of(prefect, name))
         await eventually(lambda: _routed(world, "other"))
         await eventually(lambda: _empty(world))
+    told = [[json.loads(line) for line in (await one).stdout.splitlines()] for one in tails]
+    assert {row["id"]: row["matched"] for row in told[0]} == {"small": [], "large": ["pay"], "other": []}
+    assert [[row["id"] for row in one] for one in told[1:]] == [["large"], ["other"]]
+    line = (await _call(events.app, "tail", "--since", "1h", "--limit", "1", "--rule", "pay")).stdout
+    assert re.fullmatch(r"\S+ \S+  order\.placed  large  -  -> pay\n", line)
     rows = await _json(events.app, "list")
     assert [row["id"] for row in rows] == ["other", "large", "small"]
     assert [row["id"] for row in await _json(events.app, "list", "--limit", "1")] == ["other"]
@@ -290,6 +299,26 @@ async def test_what_is_kept_is_listed_with_its_size_and_its_limit(
     text = await _call(app, "storage")
     assert "1000 B" in text.stdout
     assert "no file is taken below" in text.stderr
+
+
+async def test_the_doctor_looks_at_the_servers(world: World) -> None:
+    async def graded(exit_code: int) -> dict[str, str]:
+        result = await _call(app, "doctor", "--json")
+        assert result.exit_code == exit_code, result.output
+        return {f"{row['check']} {row['found']}"[:60]: row["grade"] for row in json.loads(result.stdout)}
+
+    policy = (await world.redis.config_get("maxmemory-policy"))["maxmemory-policy"]
+    await world.redis.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        found = await graded(1)
+    finally:
+        await world.redis.config_set("maxmemory-policy", policy)
+    (eviction,) = (grade for check, grade in found.items() if check.startswith("eviction"))
+    clocks = {check: grade for check, grade in found.items() if check.startswith("clock")}
+    prefect = {check: grade for check, grade in found.items() if check.startswith("prefect")}
+    assert (eviction, set(clocks.values()), len(clocks)) == ("fail", {"ok"}, 2)
+    assert list(prefect.values()) == ["ok"]
+    assert not [check for check, grade in (await graded(0)).items() if grade == "fail"]
 
 
 async def test_letters_are_discarded_by_id_filter_or_all_at_once(world: World) -> None:

@@ -21,7 +21,14 @@ import pytest
 from prefect.client.orchestration import PrefectClient, SyncPrefectClient
 
 from config.settings import CHECKOUT
-from services.prefect_api.compat import _STORAGE_READERS, _SUSPENSION_OBSERVER, TRACE_LABEL, http_client, send_once
+from services.prefect_api.compat import (
+    _STORAGE_READERS,
+    _SUSPENSION_OBSERVER,
+    TRACE_LABEL,
+    http_client,
+    send_once,
+    setting_names,
+)
 
 OWNERS = {"services/prefect_api/compat.py", "services/local/sqlite_turns.py"}
 
@@ -41,6 +48,10 @@ def test_private_parts_are_imported_by_one_module_alone() -> None:
     elsewhere = [path for path in paths if path.relative_to(CHECKOUT).as_posix() not in OWNERS]
     assert not [line for path in elsewhere for line in _private_imports(path)]
     assert _private_imports(CHECKOUT / "services" / "prefect_api" / "compat.py")
+
+
+def test_prefect_tells_the_names_of_its_settings() -> None:
+    assert {"PREFECT_API_URL", "PREFECT_API_DATABASE_CONNECTION_URL", "PREFECT_HOME"} <= setting_names()
 
 
 def test_the_client_has_an_httpx_client_inside() -> None:

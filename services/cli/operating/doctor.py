@@ -1,0 +1,85 @@
+"""`sluice doctor`: what is wrong with this machine, its settings and the servers, and what mends it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from config.project import load_project
+from config.settings import Settings, load_settings
+from events.errors import ConfigError
+from services.cli.output import say, show_json, show_rows
+from services.home.access import Access, find_access
+from services.local.environment.version import own_version
+from services.operations.doctor import machine, servers, variables
+from services.operations.doctor.finding import Finding, Grade, fail, ok
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Look for what is wrong with this machine, its settings and the servers; exit 1 if something does not work."""
+    found = list(_examined())
+    rows = [finding.as_row() for finding in found]
+    if as_json:
+        show_json(rows)
+    else:
+        for row, finding in zip(rows, found, strict=True):
+            row["found"] += f" — do: {finding.fix}" if finding.fix else ""
+        show_rows(rows, ("grade", "check", "found"), as_json=False)
+        failed, warned = (sum(one.grade is grade for one in found) for grade in (Grade.FAIL, Grade.WARN))
+        say(f"{len(found)} checks: {failed} failed, {warned} warnings")
+    raise typer.Exit(int(any(one.grade is Grade.FAIL for one in found)))
+
+
+def _examined() -> Iterator[Finding]:
+    yield from machine.check_versions(own_version())
+    yield from machine.check_open_files()
+    try:
+        settings = load_settings()
+    except ConfigError as error:
+        for problem in error.problems:
+            yield fail("settings", problem, "correct it in the environment or in .env, or unset it")
+        yield from machine.check_orphans()
+        return
+    folders: list[str] = []
+    try:
+        project = load_project(settings.config, home=settings.home)
+        folders = project.watched_folders
+        yield ok("project", f"{project.path}: {len(folders)} watched folders, {len(project.rules)} rules")
+    except ConfigError as error:
+        for problem in error.problems:
+            yield fail("project", problem, "mend it; `sluice check` tells more")
+    yield from machine.check_inotify(folders)
+    yield from machine.check_permissions(home=settings.home, project=settings.config, folders=folders)
+    yield from machine.check_disks([settings.home, *map(Path, folders)])
+    try:
+        access = find_access(settings)
+    except ConfigError as error:
+        yield fail("home", str(error), "run the command as the owner of the home")
+        return
+    yield from variables.check_variables(
+        os.environ,
+        own_prefect=access.running.prefect_api_url if access.running else None,
+        prefect_names=_names_of_prefect,
+    )
+    yield from asyncio.run(_servers(settings, access))
+    yield from machine.check_orphans()
+
+
+async def _servers(settings: Settings, access: Access) -> list[Finding]:
+    found = [one async for one in servers.check_redis(access.redis_url, settings.redis)]
+    url, auth = access.prefect_api_url, access.prefect_auth_string
+    own = access.running is not None and url == access.running.prefect_api_url
+    return [*found, *servers.check_prefect(url, auth=auth, home=settings.home, own=own)]
+
+
+def _names_of_prefect() -> frozenset[str]:
+    from services.prefect_api.compat import setting_names
+
+    return setting_names()

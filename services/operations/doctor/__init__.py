@@ -1,0 +1,1 @@
+"""Looks for what is wrong with this machine, its settings and the servers."""

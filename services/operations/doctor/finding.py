@@ -1,0 +1,46 @@
+"""What one check of `sluice doctor` found."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Grade(StrEnum):
+    """How bad it is."""
+
+    OK = "ok"
+    WARN = "warn"
+    """It works, and may not for long, or not for all."""
+    FAIL = "fail"
+    """Something does not work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A sentence, and what mends it; ``fix`` is empty where nothing is to be mended."""
+
+    check: str
+    grade: Grade
+    found: str
+    fix: str = ""
+
+    def as_row(self) -> dict[str, Any]:
+        """For a listing."""
+        return asdict(self)
+
+
+def ok(check: str, found: str) -> Finding:
+    """Nothing is wrong."""
+    return Finding(check, Grade.OK, found)
+
+
+def warn(check: str, found: str, fix: str) -> Finding:
+    """It works, but."""
+    return Finding(check, Grade.WARN, found, fix)
+
+
+def fail(check: str, found: str, fix: str) -> Finding:
+    """It does not work."""
+    return Finding(check, Grade.FAIL, found, fix)
