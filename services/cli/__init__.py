@@ -34,6 +34,7 @@ ALONE: Final = {
     "storage": "services.cli.machine.storage",
     "completion": "services.cli.operating.completion",
     "doctor": "services.cli.operating.doctor",
+    "top": "services.cli.operating.top",
 }
 """Commands without a noun, and the modules that have a function of that name."""
 

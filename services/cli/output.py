@@ -84,6 +84,7 @@ def table_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, narro
         width=width,
         colours=[colours.get(column, {}) for column in columns],
         ids=[column == "id" or column.endswith("_id") for column in columns],
+        whole=[column in _COLOURED or any(isinstance(row.get(column), datetime) for row in rows) for column in columns],
     )
 
 

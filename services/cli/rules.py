@@ -35,7 +35,8 @@ def list_(config: Config = None, limit: Limit = 1000, as_json: AsJson = False) -
         project = _load(load_settings(), config)
         rows = [_row(rule) for rule in project.rules.rules[:limit]]
         columns = ("name", "on", "source", "subject", "when", "does", "windows", "enabled")
-        show_rows(rows, columns, as_json=as_json, empty=f"{project.path} has no rules")
+        narrow = ("name", "on", "does")
+        show_rows(rows, columns, narrow=narrow, as_json=as_json, empty=f"{project.path} has no rules")
 
     run_command(work())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,7 +28,7 @@ def show_event(found: EventHistory, waits_for: list[str], urls: Mapping[str, str
             "outcome": found.outcome,
             "reason": found.reason or None,
             "waits_for": waits_for or None,
-            "data": json.dumps(event.get("data"), ensure_ascii=False),
+            "data": event.get("data"),
         }
     )
     _show_effects(found, urls)

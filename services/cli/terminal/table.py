@@ -44,12 +44,15 @@ class Table:
         width: int,
         colours: Sequence[Mapping[str, str]],
         ids: Sequence[bool],
+        whole: Sequence[bool],
     ) -> None:
+        """``whole`` says which columns are not to be cut as long as others can be."""
         columns = [list(column) for column in zip(*rows, strict=True)]
         self._columns = [shortened(cells) if is_id else cells for cells, is_id in zip(columns, ids, strict=True)]
         self._headings = headings
         self._colours = colours
         self._width = width
+        self._whole = whole
 
     def text(self) -> str:
         """For standard output: coloured on a terminal, unless NO_COLOR is set."""
@@ -77,8 +80,12 @@ class Table:
         ]
         room = self._width - _GAP * (len(wanted) - 1)
         least = min(wanted[-1], _LAST)
-        while sum(wanted[:-1]) + least > room and max(wanted[:-1]) > _SHORTEST:
-            widest = wanted.index(max(wanted[:-1]))
-            wanted[widest] -= 1
+        before = range(len(wanted) - 1)
+        for cut in ([at for at in before if not self._whole[at]], list(before)):
+            while sum(wanted[:-1]) + least > room:
+                width, widest = max(((wanted[at], at) for at in cut), default=(0, 0))
+                if width <= _SHORTEST:
+                    break
+                wanted[widest] -= 1
         yield from wanted[:-1]
         yield max(min(wanted[-1], room - sum(wanted[:-1])), 1)

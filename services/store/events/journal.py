@@ -160,6 +160,13 @@ class Journal:
         found = (parse_entry(*rows[0]) for rows in answers if rows)
         return {entry.position: entry for entry in found if isinstance(entry, JournalEntry)}
 
+    async def added(self) -> int:
+        """How many entries the journal has ever been given, trimmed ones too."""
+        with translated():
+            if not await self._redis.exists(STREAM):
+                return 0
+            return int((await self._redis.xinfo_stream(STREAM))["entries-added"])
+
     async def depth(self) -> Depth:
         """How much waits."""
         with translated():

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pty
 import re
+import select
+import subprocess
+import sys
+import termios
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +25,7 @@ from services.cli import app, dead, events, runs
 from services.prefect_api.client import PrefectApi
 from services.store.dead_letters import DeadLetters, event_letter
 from tests.integration.delivery.world import RULE, World, deployment, order, runs_of, set_state
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 
 @pytest.fixture(autouse=True)
@@ -72,18 +78,16 @@ async def test_publish_refuses_what_is_no_event_with_a_sentence(world: World) ->
 async def test_list_filters_and_show_explains(world: World, prefect: PrefectApi) -> None:
     name = await deployment(prefect)
     world.use({**RULE, "run": name, "when": "event.data.amount > 10"})
-    tails = [
-        asyncio.create_task(_call(events.app, "tail", "--since", "1h", "--json", "--limit", limit, *more))
-        for limit, more in (("3", ()), ("1", ("--rule", "pay")), ("1", ("--unmatched", "--type", "weather")))
-    ]
+    follower = asyncio.create_task(_call(events.app, "tail", "--since", "1h", "--json", "--limit", "3"))
     async with world.running("router", "dispatcher"):
         await world.publish(order(5, id_="small"), order(50, id_="large"), order(1, id_="other", type_="weather"))
         await eventually(lambda: runs_of(prefect, name))
         await eventually(lambda: _routed(world, "other"))
         await eventually(lambda: _empty(world))
-    told = [[json.loads(line) for line in (await one).stdout.splitlines()] for one in tails]
-    assert {row["id"]: row["matched"] for row in told[0]} == {"small": [], "large": ["pay"], "other": []}
-    assert [[row["id"] for row in one] for one in told[1:]] == [["large"], ["other"]]
+    told = [json.loads(line) for line in (await follower).stdout.splitlines()]
+    assert {row["id"]: row["matched"] for row in told} == {"small": [], "large": ["pay"], "other": []}
+    for_weather = await _call(events.app, "tail", "--since", "1h", "--json", "--limit", "1", "--type", "weather")
+    assert json.loads(for_weather.stdout)["outcome"] == "unmatched"
     line = (await _call(events.app, "tail", "--since", "1h", "--limit", "1", "--rule", "pay")).stdout
     assert re.fullmatch(r"\S+ \S+  order\.placed  large  -  -> pay\n", line)
     rows = await _json(events.app, "list")
@@ -319,6 +323,47 @@ async def test_the_doctor_looks_at_the_servers(world: World) -> None:
     assert (eviction, set(clocks.values()), len(clocks)) == ("fail", {"ok"}, 2)
     assert list(prefect.values()) == ["ok"]
     assert not [check for check, grade in (await graded(0)).items() if grade == "fail"]
+
+
+async def test_top_shows_the_installation_on_a_terminal_and_leaves_it_as_it_was(world: World, checkout: Path) -> None:
+    world.use({**RULE, "run": "a/b", "parameters": {"amount": "{{ event.data.missing.deep }}"}})
+    async with world.running("router"):
+        await world.publish(order(1, id_="broken"))
+        await eventually(lambda: _letters(1))
+    for key in (b"q", b"\x03"):
+        assert await asyncio.to_thread(_top_until, checkout, b"missing", key) == 0
+    refused = await _call(app, "top")
+    assert (refused.exit_code, "top needs a terminal" in refused.stderr) == (2, True)
+
+
+BECOMES_TOP = "import os, sys; os.login_tty(0); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+
+
+def _top_until(checkout: Path, shown: bytes, key: bytes) -> int:
+    """The exit code of `sluice top`, to which ``key`` is typed once ``shown`` is on its screen."""
+    ours, its = pty.openpty()
+    screen = b""
+
+    def read_until(*wanted: bytes) -> None:
+        nonlocal screen
+        while not all(one in screen for one in wanted):
+            assert select.select([ours], [], [], PATIENCE_SECONDS)[0], screen
+            screen += os.read(ours, 65536)
+
+    try:
+        termios.tcsetwinsize(its, (50, 80))
+        before = termios.tcgetattr(its)
+        command = [sys.executable, "-c", BECOMES_TOP, "-m", "services.cli", "top", "--every", "0.5"]
+        process = subprocess.Popen(command, cwd=checkout, stdin=its, env={**os.environ, "TERM": "xterm"})
+        read_until(b"\x1b[?1049h", b"queues", b"events a second", b"last failures", shown)
+        os.write(ours, key)
+        read_until(b"\x1b[?1049l")
+        code = process.wait(PATIENCE_SECONDS)
+        assert termios.tcgetattr(its) == before
+    finally:
+        os.close(ours)
+        os.close(its)
+    return code
 
 
 async def test_letters_are_discarded_by_id_filter_or_all_at_once(world: World) -> None:

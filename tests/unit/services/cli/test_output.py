@@ -64,6 +64,17 @@ def test_a_listing_fits_80_columns_and_only_its_last_column_wraps(
     assert "".join(wrapped).replace(" ", "") == str(ROW["message"]).replace(" ", "")
 
 
+def test_a_time_in_utc_is_not_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    show_times(utc=True)
+    try:
+        show_rows([ROW], NARROW, as_json=False)
+    finally:
+        show_times(utc=False)
+    line = printed(capsys)[1]
+    assert re.search(r" \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ  ingest .*…  ", line)
+    assert cell_len(line) <= 80
+
+
 def test_a_wide_terminal_has_all_columns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     show_rows([ROW], tuple(ROW), narrow=NARROW, as_json=False)
