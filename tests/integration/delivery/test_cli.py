@@ -89,7 +89,7 @@ async def test_list_filters_and_show_explains(world: World, prefect: PrefectApi)
     for_weather = await _call(events.app, "tail", "--since", "1h", "--json", "--limit", "1", "--type", "weather")
     assert json.loads(for_weather.stdout)["outcome"] == "unmatched"
     line = (await _call(events.app, "tail", "--since", "1h", "--limit", "1", "--rule", "pay")).stdout
-    assert re.fullmatch(r"\S+ \S+  order\.placed  large  -  -> pay\n", line)
+    assert re.fullmatch(r"\S+ \S+  order\.placed  large  order  -> pay\n", line)
     rows = await _json(events.app, "list")
     assert [row["id"] for row in rows] == ["other", "large", "small"]
     assert [row["id"] for row in await _json(events.app, "list", "--limit", "1")] == ["other"]
