@@ -20,7 +20,7 @@ from config.logs import show_uncaught
 from config.settings import DEFAULT_PROJECT
 from services.cli import installation
 from services.cli.commands import USAGE, Commands, tell_object
-from services.cli.operating.completion import VARIABLE, answer_shell
+from services.cli.machine.completion import VARIABLE, answer_shell
 from services.cli.output import say
 
 NOUNS: Final = {
@@ -32,9 +32,9 @@ NOUNS: Final = {
 ALONE: Final = {
     "schema": "services.cli.rules",
     "storage": "services.cli.machine.storage",
-    "completion": "services.cli.operating.completion",
-    "doctor": "services.cli.operating.doctor",
-    "top": "services.cli.operating.top",
+    "completion": "services.cli.machine.completion",
+    "doctor": "services.cli.machine.doctor",
+    "top": "services.cli.machine.top",
 }
 """Commands without a noun, and the modules that have a function of that name."""
 

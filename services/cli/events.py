@@ -15,7 +15,7 @@ from events.errors import NotFound, RejectedEvent
 from events.event import parse_event
 from events.identity import id_of
 from services.cli.commands import Commands, run_command
-from services.cli.operating.tail import tail
+from services.cli.machine.tail import tail
 from services.cli.output import say, show_json, show_line, show_rows
 from services.cli.pages.event import event_row, show_event
 from services.cli.session import Session, demand_rule, login, open_session
