@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from config.settings import load_settings
+from events.errors import TransientError
 from services.cli.session import Session
 from services.local.embedded_servers import claim_port
 
@@ -58,10 +59,13 @@ async def test_a_command_that_waits_for_prefect_goes_on_when_prefect_answers(por
     assert Starting.asked == len(ANSWERS)
 
 
-async def test_without_patience_prefect_is_not_asked_first(port: int) -> None:
-    await session(port).wait_for_prefect(0)
-    assert Starting.asked == 0
+async def test_without_patience_prefect_is_asked_once(port: int) -> None:
+    with pytest.raises(TransientError, match="answers 503"):
+        await session(port).wait_for_prefect(0)
+    assert Starting.asked == 1
 
 
-async def test_a_prefect_that_never_answers_is_left_to_the_command_itself() -> None:
-    await session(claim_port(0, "a free port")).wait_for_prefect(0.2)
+async def test_a_prefect_that_never_answers_is_told_with_its_address() -> None:
+    port = claim_port(0, "a free port")
+    with pytest.raises(TransientError, match=f"the Prefect server at http://127.0.0.1:{port}/api does not answer"):
+        await session(port).wait_for_prefect(0.2)
