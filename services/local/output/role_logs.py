@@ -13,7 +13,6 @@ import os
 import selectors
 import shutil
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -48,7 +47,7 @@ class RoleLogs:
         self._folder = folder
         self._settings = settings
         self._to_terminal = for_terminal(settings)
-        self._pipes = Path()
+        self._pipes: dict[str, int] = {}
         self._files: dict[str, _File] = {}
         self._rests: dict[str, bytes] = {}
         self._selector = selectors.DefaultSelector()
@@ -59,22 +58,20 @@ class RoleLogs:
     def start(self) -> Self:
         """Begin to write; the calling process forks no template after that."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._pipes = Path(tempfile.mkdtemp(prefix="sluice-logs-"))
         self._thread.start()
         return self
 
-    def pipe(self, role: str) -> Path:
-        """Where the role is to write; opened for writing, it never waits for a reader."""
-        path = self._pipes / role
+    def pipe(self, role: str) -> Path | None:
+        """The file that the role is to write to: our end of a pipe, as the system shows it; None where it does not."""
         with self._lock:
-            if not path.exists():
-                os.mkfifo(path, 0o600)
-                # Also for writing: a pipe that nobody writes to would count as ended.
-                descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+            if role not in self._pipes:
+                reading, self._pipes[role] = os.pipe()  # we keep it open: else it would end with the role
                 with suppress(AttributeError, OSError):  # beyond what the system allows, or not on Linux
-                    fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-                self._selector.register(descriptor, selectors.EVENT_READ, role)
-        return path
+                    fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+                self._selector.register(reading, selectors.EVENT_READ, role)
+            shown = f"/proc/{os.getpid()}/fd" if sys.platform == "linux" else "/dev/fd"
+            path = Path(shown, str(self._pipes[role]))
+            return path if os.access(path, os.W_OK) else None
 
     def stream(self) -> TextIO:
         """For the supervisor's own lines."""
@@ -90,11 +87,12 @@ class RoleLogs:
             for key in list(self._selector.get_map().values()):
                 os.close(self._selector.unregister(key.fd).fd)
             self._selector.close()
+            for writing in self._pipes.values():
+                os.close(writing)
         for role in list(self._rests):
             self._take(role, b"\n")  # ends a line that was not
         for file in self._files.values():
             file.close()
-        shutil.rmtree(self._pipes, ignore_errors=True)
 
     def _run(self) -> None:
         others_at = 0.0

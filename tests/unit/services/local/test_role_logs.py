@@ -23,7 +23,8 @@ def logs(tmp_path: Path) -> Iterator[RoleLogs]:
     started.close()
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path | None, text: str) -> None:
+    assert path is not None
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)  # as the start template does
     os.write(descriptor, text.encode())
     os.close(descriptor)
