@@ -44,7 +44,8 @@ class _State:
 
 def is_wanted(environ: Mapping[str, str]) -> bool:
     """Whether the variables of OpenTelemetry name a collector."""
-    return any(environ.get(name) for name in _ENDPOINTS) and environ.get("OTEL_SDK_DISABLED", "").lower() != "true"
+    off = environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or environ.get("OTEL_TRACES_EXPORTER") == "none"
+    return not off and any(environ.get(name) for name in _ENDPOINTS)
 
 
 def is_on() -> bool:

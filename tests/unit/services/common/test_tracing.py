@@ -33,10 +33,10 @@ print(any(name.startswith("opentelemetry") for name in sys.modules))
 """
 
 
-def run(**environment: str) -> list[str]:
+def run(script: str = SCRIPT, **environment: str) -> list[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], cwd=CHECKOUT, env=kept | environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", script], cwd=CHECKOUT, env=kept | environment, capture_output=True, text=True, check=True
     )
     assert done.stderr == ""
     return done.stdout.splitlines()
@@ -44,7 +44,16 @@ def run(**environment: str) -> list[str]:
 
 def test_without_a_collector_nothing_of_opentelemetry_is_imported() -> None:
     assert run() == ["['nonsense', '-']", "None", "False"]
-    assert run(OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9", OTEL_SDK_DISABLED="true")[-1] == "False"
+    for off in ({"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none"}):
+        assert run(OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9", **off)[-1] == "False"
+
+
+def test_packages_that_are_not_installed_are_told_and_cost_the_traces_alone() -> None:
+    without = "import sys\nsys.modules['opentelemetry.sdk'] = None\n" + SCRIPT
+    warning, *said = run(without, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
+    assert "the packages for them are not installed" in warning
+    assert "sluice-events[service,traces]" in warning
+    assert said[:2] == ["['nonsense', '-']", "None"]
 
 
 def test_what_is_no_trace_begins_one_and_what_fails_says_so() -> None:
