@@ -20,7 +20,6 @@ from events.errors import ConfigError
 from services.cli.commands import Command, run_command
 from services.cli.output import say, show_json, show_json_line, show_line, warn
 from services.cli.terminal.times import Utc, show_times
-from services.common.process_tree import show_as
 from services.local.new_project import Template, make_project
 
 if TYPE_CHECKING:
@@ -98,6 +97,8 @@ def up(home: HomeOption = None, config: ConfigOption = None, is_open: OpenOption
         os.environ["SLUICE_OPEN"] = "true"
     settings = _settings(home, config)
     configure_logging(settings.log)
+    from services.common.process_tree import show_as
+
     show_as(f"up {settings.home}")
     Supervisor(settings, say=say, warn=warn).run()
 
@@ -108,6 +109,8 @@ def run(role: Role, home: HomeOption = None, config: ConfigOption = None) -> Non
     if role in {Role.EXECUTOR, Role.API}:  # they run the project's own code
         _enter_flows_environment(settings)
     configure_logging(settings.log, role=role)
+    from services.common.process_tree import show_as
+
     show_as(role)
     from services.app import run_role
 

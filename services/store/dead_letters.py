@@ -9,14 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import structlog
-
 from events.dead_letter import DeadLetter
 from events.event import Event
 from events.glob import Globs
 from events.identity import id_of
 from events.short_ids import LEAST, the_one
-from services.common import metrics
 from services.store.connection import AsyncRedis, SyncRedis, text, translated
 from services.store.events.known_events import escaped
 from services.store.keys import Key, scored
@@ -42,8 +39,6 @@ _REPLAYED_SECONDS: Final = 7 * 86_400
 _ADD: Final = Script("add_letter")
 _ADD_WHEN_FULL: Final = Script("add_letter", flags=EVEN_WHEN_FULL)
 _REPLAYED: Final = Script("letter_replayed")
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +82,17 @@ class DeadLetters:
         add = _ADD_WHEN_FULL if letter.kind in {"event", "stored"} else _ADD
         with translated():
             await add(self._redis, **_values(letter))
-        metrics.letters.labels(letter.kind, letter.code).inc()
+        _count(letter)
 
     async def bury(self, letter: DeadLetter) -> None:
         """`add` the letter of an event, and say so in the log."""
+        import structlog
+
         await self.add(letter)
         said = {"rule": letter.rule, "code": letter.code, "reason": letter.reason}
-        log.warning("an event became a dead letter", event_id=letter.event_id, source=letter.source, **said)
+        structlog.get_logger().warning(
+            "an event became a dead letter", event_id=letter.event_id, source=letter.source, **said
+        )
 
     async def get(self, letter_id: str) -> DeadLetter | None:
         """The letter, or None."""
@@ -210,6 +209,12 @@ class DeadLetters:
 def keep(redis: SyncRedis, letter: DeadLetter) -> None:
     """`DeadLetters.add` on a blocking connection; raises Redis' own errors, as RQ does, which calls it."""
     _ADD(redis, **_values(letter))
+    _count(letter)
+
+
+def _count(letter: DeadLetter) -> None:
+    from services.common import metrics  # commands that only read letters do without it, and without structlog
+
     metrics.letters.labels(letter.kind, letter.code).inc()
 
 

@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
-
 from events.event import Event
 
 if TYPE_CHECKING:
@@ -30,8 +28,6 @@ _PROTOCOL: Final = "http/protobuf"
 
 LAST_SECONDS: Final = 1.0
 """How long a process may take at its end for the spans that are not sent yet; then they are lost."""
-
-log = structlog.get_logger()
 
 _FORM: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -63,16 +59,18 @@ def set_up(environ: Mapping[str, str], *, role: str) -> None:
     """Begin to make spans if they are wanted: once in a process, after its last fork."""
     if not is_wanted(environ) or is_on():
         return
+    import structlog  # commands import this module, and log nothing
+
     packages = _packages()
     if packages is None:
-        log.warning(
+        structlog.get_logger().warning(
             "there will be no traces: the packages for them are not installed",
             remedy="pip install 'sluice-events[service,traces]', or unset OTEL_EXPORTER_OTLP_ENDPOINT",
         )
         return
     protocol = next((environ[name] for name in _PROTOCOLS if environ.get(name)), _PROTOCOL)
     if protocol != _PROTOCOL:
-        log.warning(
+        structlog.get_logger().warning(
             "traces are sent as http/protobuf only", asked_for=protocol, remedy="collectors take it on port 4318"
         )
     from opentelemetry import trace
