@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
@@ -26,3 +26,22 @@ class HealthSettings(SettingsPart):
     """How often a role may end within five minutes without being stopped, before it counts as restarting in a loop."""
     frozen_seconds: Annotated[float, Field(ge=5)] = 30.0
     """How long a role may give no sign of life before ``sluice up`` kills it and starts it again."""
+
+
+CANARY: Final = "sluice-canary"
+"""The name, or the beginning of the name, of everything that belongs to the canary."""
+
+
+class CanarySettings(SettingsPart):
+    """A file and a message that go the whole way at an interval: whether work is done."""
+
+    enabled: bool | None = None
+    """Unset: in production only."""
+    interval_seconds: Annotated[float, Field(ge=1)] = 300.0
+    timeout_seconds: Annotated[float, Field(ge=1)] = 60.0
+    """How long all steps together may take."""
+
+
+def is_canary(name: str) -> bool:
+    """Whether a watch, a source, a rule or a flow run of this name is the canary's."""
+    return name.startswith(CANARY)

@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from config.disks import DiskSettings
-from config.health import HealthSettings
+from config.health import CanarySettings, HealthSettings
 from config.location import locate_project
 from config.settings_part import Positive, SettingsPart
 from config.variables import PREFIX, prefect_address, redis_address, variable_problems, web_address
@@ -302,12 +302,19 @@ class Settings(BaseSettings):
     executor: ExecutorSettings = ExecutorSettings()
     api: ApiSettings = ApiSettings()
     health: HealthSettings = HealthSettings()
+    canary: CanarySettings = CanarySettings()
     log: LogSettings = LogSettings()
 
     @field_validator("home", "config")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().resolve()
+
+    @property
+    def canary_in_force(self) -> CanarySettings | None:
+        """The canary's settings, where it is on."""
+        on = self.env == "production" if self.canary.enabled is None else self.canary.enabled
+        return self.canary if on else None
 
     @property
     def redis_url_with_password(self) -> str | None:

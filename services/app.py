@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from config.canary import canary_rules, canary_stream
 from config.project import Project, load_project, project_root
 from config.settings import Settings
 from events.errors import Backpressure, TransientError
@@ -85,16 +85,24 @@ async def _run(role: str, settings: Settings, project: Project, process_template
 
 
 async def _listeners(shared: Shared) -> Parts:
+    from services.listeners.file_parts import file_parts
     from services.listeners.redis.source import listener_name, redis_listeners
 
     settings, sources = shared.settings, shared.project.sources
     parts: Parts = {"project": LiveProject(shared.project, home=settings.home, sources_matter=True)}
-    if sources.files:
-        parts |= await _files(shared)
+    canary = settings.canary_in_force
+    parts |= file_parts(
+        sources.files,
+        settings=settings,
+        redis=shared.redis,
+        history=shared.history,
+        returns=shared.returns,
+        instance=shared.instance,
+    )
     open_listeners = partial(redis_listeners, redis=shared.redis, connect=shared.connect, settings=settings.listeners)
     submit = shared.submission().submit
     project = shared.project.name if settings.redis.shared else None
-    for name, source in sources.redis_with_defaults(project=project).items():
+    for name, source in (sources.redis_with_defaults(project=project) | (canary_stream() if canary else {})).items():
         listener = listener_name(name)
         intake: MessageIntake[Any]
         if source.carries == "signals":
@@ -116,35 +124,11 @@ async def _listeners(shared: Shared) -> Parts:
     return parts
 
 
-async def _files(shared: Shared) -> Parts:
-    from services.listeners.files.archiving.archiver import FileArchiver
-    from services.listeners.files.listener import FilesListener
-    from services.store.events.finished_events import FinishedEvents
-    from services.store.files.ledger import Ledger
-
-    settings, redis, sources = shared.settings, shared.redis, shared.project.sources.files
-    ledger = Ledger(redis, settings.journal, settings.files)
-    home, backoff = settings.home, settings.listeners
-    listener = partial(FilesListener, settings=settings.files, ledger=ledger, backoff=backoff, home=home)
-    listeners = {name: listener(name=name, source=source) for name, source in sources.items()}
-    archiver = FileArchiver(
-        sources=sources,
-        settings=settings.files,
-        ledger=ledger,
-        finished=FinishedEvents(redis, consumer=f"files-{socket.gethostname()}-{os.getpid()}"),
-        returns=shared.returns,
-        turn=lambda right: Lease(redis, right, ttl_seconds=10),
-        rescan=lambda name: listeners[name].rescan(),
-        backoff=settings.listeners,
-    )
-    parts: Parts = {f"files:{name}": listener for name, listener in listeners.items()}
-    return parts | {"archiver": archiver}
-
-
 async def _router(shared: Shared) -> Parts:
     from services.deployments.signatures import check_with_prefect
     from services.operations.event_repair import EventRepair
     from services.operations.retention_job import LEASE_SECONDS, RetentionJob
+    from services.runs.canary_cleaner import CanaryCleaner
     from services.store.event_transitions import EventTransitions
     from services.store.rules.parked_events import ParkedEvents
     from services.store.rules.rules_in_force import RulesInForce
@@ -157,6 +141,7 @@ async def _router(shared: Shared) -> Parts:
         home=settings.home,
         check=partial(check_with_prefect, api=prefect),
         publish=RulesInForce(redis).put,
+        canary=canary_rules(settings.canary_in_force) if settings.canary_in_force else None,
     )
     transitions = EventTransitions(redis, retention_seconds=settings.history.retention_seconds, run_url=prefect.run_url)
     queues, parked = DispatchQueues(redis), ParkedEvents(redis)
@@ -174,6 +159,7 @@ async def _router(shared: Shared) -> Parts:
         **_dispatch(shared, prefect, live, transitions, queues),
         "retention": retention,
         "repair": EventRepair(redis, prefect=prefect),
+        "canary": CanaryCleaner(redis, prefect=prefect),
     }
 
 
@@ -301,6 +287,7 @@ async def _api(shared: Shared) -> Parts:
             prefect_auth=access.prefect_auth_string,
             expected=settings.expected_roles,
             limits=settings.health,
+            canary=settings.canary_in_force,
         )
     )
     page = MetricsPage(

@@ -71,6 +71,8 @@ _NOT_READY: Final = {
     "journal-waits": "look at the router: its log says what it waits for; more instances of it share the work",
     "dispatch-waits": "look whether Prefect takes runs, and at the router's log; they go on by themselves",
     "runs-wait": "look at what the slots do (`sluice status`): raise executor.slots, or start another executor",
+    "canary-failed": "look at the part that does the step which is named; the next canary tries again by itself",
+    "canary-silent": "look at the listeners, which send the canary: nothing has been heard of one for too long",
     "signals-wait": "look at the resumer: its log says what it waits for; more instances of it share the work",
 }
 SAID_TO_ANYONE: Final = frozenset(code for code in _NOT_READY if code.startswith(("role-", "redis-", "prefect-")))

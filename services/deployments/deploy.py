@@ -5,11 +5,12 @@ from __future__ import annotations
 import socket
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from config.canary import FLOW_FILE
 from config.project import Project, project_root
-from config.settings import Settings
+from config.settings import CHECKOUT, Settings
 from events.errors import ConfigError
 from services.deployments.declared import Declarations, read_declarations
 from services.deployments.options import ENVIRONMENTS, Options, template_for
@@ -70,7 +71,10 @@ def declare(settings: Settings, project: Project | None) -> Declarations:
         raise ConfigError(*problems, *error.problems) from None
     if problems:
         raise ConfigError(*problems)
-    return declarations
+    if settings.canary_in_force is None:
+        return declarations
+    own = read_declarations(CHECKOUT, environment=str(settings.env), flows=[FLOW_FILE], project=project.name)
+    return replace(declarations, deployments=(*declarations.deployments, *own.deployments))
 
 
 async def plan_deployments(prefect: PrefectApi, redis: AsyncRedis, declarations: Declarations) -> DeploymentPlan:

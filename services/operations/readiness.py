@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
-from config.health import HealthSettings
+from config.health import CanarySettings, HealthSettings
 from config.settings import ROLES
 from events.errors import Backpressure, TransientError
 from events.redact import redacted
@@ -18,6 +18,7 @@ from services.common.prefect_probe import prefect_problem
 from services.common.reasons import RETRYING, SAID_TO_ANYONE, Level, Reason, obstacles, reason
 from services.operations.backlog import Backlog, age_text, read_backlog
 from services.operations.health import read_reports
+from services.store.canary.flights import CANARY_STEPS, CanaryFlight, CanaryRecords
 from services.store.connection import AsyncRedis, translated
 
 Report = Mapping[str, Any]
@@ -72,6 +73,8 @@ class Readiness:
     roles: Mapping[str, RoleReadiness] = field(default_factory=dict)
     backlog: Backlog | None = None
     """What waits; None where Redis cannot tell."""
+    canary: CanaryFlight | None = None
+    """How the last flight of the canary went, if there was one."""
 
     @property
     def level(self) -> Level:
@@ -143,6 +146,8 @@ def judge(
     servers: Sequence[Reason] = (),
     backlog: Backlog | None = None,
     limits: HealthSettings | None = None,
+    canary: CanaryFlight | None = None,
+    canary_settings: CanarySettings | None = None,
 ) -> Readiness:
     """Return the readiness that follows from the reports of the roles, the reasons of the servers, and what waits.
 
@@ -155,10 +160,12 @@ def judge(
     reasons = [*servers, *(one for role in roles.values() for one in role.reasons)]
     if backlog is not None:
         reasons += _of_backlog(backlog, limits, paced=_paced(reports))
+    if canary is not None and canary_settings is not None:
+        reasons += _of_canary(canary, canary_settings)
     once: dict[tuple[str, str], Reason] = {}  # several roles read the project file
     for one in reasons:
         once.setdefault((one.code, one.message), replace(one, message=redacted(one.message)))
-    return Readiness(tuple(sorted(once.values(), key=_worst_first)), roles, backlog)
+    return Readiness(tuple(sorted(once.values(), key=_worst_first)), roles, backlog, canary)
 
 
 async def read_readiness(
@@ -168,6 +175,7 @@ async def read_readiness(
     prefect_auth: str | None = None,
     expected: Sequence[str],
     limits: HealthSettings | None = None,
+    canary: CanarySettings | None = None,
 ) -> Readiness:
     """Read the reports and ask the servers; a server that is down is a reason, not an error.
 
@@ -176,6 +184,7 @@ async def read_readiness(
     servers: list[Reason] = []
     reports: list[dict[str, Any]] | None = None
     backlog: Backlog | None = None
+    flight: CanaryFlight | None = None
     asking = None
     if prefect_url is not None:
         asking = asyncio.create_task(asyncio.to_thread(prefect_problem, prefect_url, auth_string=prefect_auth))
@@ -185,6 +194,7 @@ async def read_readiness(
                 await redis.ping()
             reports = await read_reports(redis)
             backlog = await read_backlog(redis)
+            flight = await CanaryRecords(redis).last() if canary is not None else None
         except (TransientError, Backpressure) as error:
             servers.append(reason("redis-unreachable", redacted(str(error))))
     if asking is not None:
@@ -194,7 +204,15 @@ async def read_readiness(
     if reports is None:
         unknown = RoleReadiness(False, "not known: only Redis could tell", (), (), ())
         return Readiness(tuple(servers), dict.fromkeys(expected, unknown))
-    return judge(reports, expected=expected, servers=servers, backlog=backlog, limits=limits)
+    return judge(
+        reports,
+        expected=expected,
+        servers=servers,
+        backlog=backlog,
+        limits=limits,
+        canary=flight,
+        canary_settings=canary,
+    )
 
 
 class CachedReadiness:
@@ -307,6 +325,15 @@ def _of_backlog(backlog: Backlog, limits: HealthSettings, *, paced: frozenset[st
                 f"{waiting.count} {what}, the oldest for {age_text(waiting.oldest_seconds)} (limit {age_text(limit)})"
             )
             yield reason(code, said)
+
+
+def _of_canary(flight: CanaryFlight, settings: CanarySettings) -> Iterator[Reason]:
+    age = time.time() - flight.at
+    if age > 3 * settings.interval_seconds + settings.timeout_seconds:
+        yield reason("canary-silent", f"the last canary came to its end {age_text(age)} ago")
+    elif flight.failed is not None:
+        said = CANARY_STEPS.get(flight.failed, "it is a step of another version of Sluice")
+        yield reason("canary-failed", f"the canary of {age_text(age)} ago failed at the step {flight.failed}: {said}")
 
 
 def _exceeds(age: float | None, limit: float) -> bool:

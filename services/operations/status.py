@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from config.health import is_canary
 from config.settings import Settings
 from events.errors import Backpressure, TransientError
 from events.redact import redacted
@@ -36,6 +37,7 @@ async def read_status(settings: Settings) -> tuple[Readiness, dict[str, Any]]:
             prefect_auth=access.prefect_auth_string,
             expected=settings.expected_roles,
             limits=settings.health,
+            canary=settings.canary_in_force,
         )
         project = None
         if redis is not None:
@@ -51,6 +53,7 @@ async def read_status(settings: Settings) -> tuple[Readiness, dict[str, Any]]:
         "problems": list(found.problems),
         "reasons": [one.as_json() for one in found.reasons],
         "backlog": found.backlog_json(),
+        "canary": found.canary.shown() if found.canary else None,
         "at": datetime.now(UTC).isoformat(),
         "prefect_api": redacted(prefect) if prefect else None,
         "prefect_ui": ui_url(prefect) if prefect else None,
@@ -64,6 +67,6 @@ async def read_status(settings: Settings) -> tuple[Readiness, dict[str, Any]]:
             for role in found.roles.values()
             for report in role.instances
             for name, part in report["parts"].items()
-            if name.startswith("files:")
+            if name.startswith("files:") and not is_canary(name.removeprefix("files:"))
         },
     }

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import structlog
 
+from config.canary import EVENT_TYPE
 from config.parameters import ParameterFindings
 from config.project import Project, load_project
 from events.errors import ConfigError, SluiceError
@@ -33,6 +34,7 @@ class LiveProject:
     """The project in force.
 
     ``check`` asks Prefect whether the parameters fit; ``publish`` stores the project in force for other processes. With
+    ``canary`` has the rules for the canary's events, and for no others. With
     ``sources_matter``, the status says when the file's sources are no longer those that this process has open.
     """
 
@@ -44,6 +46,7 @@ class LiveProject:
         check: Check | None = None,
         publish: Callable[[InForce], Awaitable[None]] | None = None,
         sources_matter: bool = False,
+        canary: RuleSet | None = None,
     ) -> None:
         self._started_with = project
         self._project = project
@@ -51,6 +54,8 @@ class LiveProject:
         self._check = check
         self._publish = publish
         self._sources_matter = sources_matter
+        self._canary = canary or RuleSet()
+        self._rules = self._with_canary()
         self._loaded_at = datetime.now(UTC).isoformat()
         # The file may have changed since it was read: the first check compares.
         self._mark: tuple[int, ...] | None = None
@@ -66,13 +71,17 @@ class LiveProject:
         return self._project
 
     def rules(self) -> RuleSet:
-        """The rules in force."""
-        return self._project.rules
+        """The rules in force, with that of the canary."""
+        return self._rules
 
     def judge(self, event: Event) -> tuple[tuple[Verdict, ...], str]:
         """The verdicts of the rules in force, and their version."""
         project = self._project
-        return evaluate(project.rules, event), project.version
+        rules = self._canary if event.type == EVENT_TYPE else project.rules
+        return evaluate(rules, event), project.version
+
+    def _with_canary(self) -> RuleSet:
+        return RuleSet((*self._project.rules.rules, *self._canary.rules))
 
     async def run(self) -> None:
         """Follow the file until cancelled."""
@@ -108,6 +117,7 @@ class LiveProject:
             return False
         log.info("rules reloaded", version=project.version, before=self._project.version, rules=len(project.rules))
         self._project = project
+        self._rules = self._with_canary()
         self._loaded_at = datetime.now(UTC).isoformat()
         self._note(findings)
         return True

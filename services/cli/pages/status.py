@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
+from config.health import is_canary
 from services.cli.output import say, show_fields, show_rows, show_title
 from services.cli.terminal.sizes import size_text
 from services.operations.backlog import age_text
@@ -32,14 +34,17 @@ def show_status(found: dict[str, Any]) -> None:
         for instance in role["instances"]
         for name, part in instance["parts"].items()
     ]
-    _section("watched folders", [_watch(name, part) for name, part in parts if name.startswith("files:")], _WATCH)
-    disks = {one["path"]: one for name, part in parts if name.startswith("files:") for one in part.get("disks", ())}
+    watches = [(name.removeprefix("files:"), part) for name, part in parts if name.startswith("files:")]
+    _section("watched folders", [_watch(name, part) for name, part in watches if not is_canary(name)], _WATCH)
+    disks = {one["path"]: one for name, part in watches for one in part.get("disks", ())}
     _section("disks", [_disk(one) for one in disks.values()])
     _section("executors", [_executor(part) for name, part in parts if name == "executor"], _EXECUTOR)
     routes = sorted({route for _, part in parts for route in part.get("endpoints", ())})
     _section("endpoints of the project", [{"route": route} for route in routes])
     _section("rules that hold events", [held for name, part in parts for held in part.get("held", ())])
     _section("what waits", [_waiting(place, one) for place, one in (found["backlog"] or {}).items()])
+    if found["canary"]:
+        _section("canary", [_canary(found["canary"])])
     for reason in found["reasons"]:
         say(f"{reason['level'].replace('-', ' ')}: {reason['message']} [{reason['code']}]\n  do: {reason['remedy']}")
 
@@ -55,9 +60,15 @@ def _waiting(place: str, one: dict[str, Any]) -> dict[str, Any]:
     return {"where": place.replace("_", " "), "count": one["count"], "oldest": None if age is None else age_text(age)}
 
 
+def _canary(flight: dict[str, Any]) -> dict[str, Any]:
+    steps = ", ".join(f"{step} {seconds:g} s" for step, seconds in flight["seconds"].items())
+    how = "well" if flight["failed"] is None else f"failed at {flight['failed']}"
+    return {"ended": f"{age_text(time.time() - flight['at'])} ago", "how": how, "steps": steps}
+
+
 def _watch(name: str, part: dict[str, Any]) -> dict[str, Any]:
     return {
-        "watch": name.removeprefix("files:"),
+        "watch": name,
         "state": part.get("degraded", "healthy"),
         "arrived": part["announced"],
         "in_flight": part["in_flight"],

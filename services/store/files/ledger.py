@@ -64,6 +64,14 @@ class Ledger:
             values: list[Any] = await self._redis.hmget(_key(watch, "rows"), list(paths))
         return [None if raw is None else _row(watch, raw) for raw in values]
 
+    async def event_in_flight(self, watch: str, path: bytes) -> str | None:
+        """The id of the unfinished event of the file, if there is one; for a watch with few files."""
+        key = _keys(watch, "in_flight")["in_flight"]
+        with translated():
+            found: Any = await self._redis.hgetall(key)
+        rows = readable(key, lambda row: (text(row[0]), _in_flight(row[1])), found.items())
+        return next((event_id for event_id, note in rows if path in note), None)
+
     async def announce(
         self,
         watch: str,

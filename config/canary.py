@@ -1,0 +1,56 @@
+"""The canary: a file and a message that Sluice sends through itself, with a source, a rule and a flow of its own.
+
+None of them stands in the project file. The canary's rule sees no event but the canary's, and no other rule sees those.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from pathlib import Path
+from typing import Final
+
+from config.health import CANARY, CanarySettings
+from config.sources import FilesSource, RedisSource
+from events.rule import Rule, RuleSet
+from events.rule_model import RuleSpec
+
+EVENT_TYPE: Final = "sluice.canary"
+"""The type of its file's event. From outside nobody can send an event of this type."""
+
+STREAM: Final = "sluice.canary"
+"""The Redis stream that its message comes by."""
+
+FLOW_FILE: Final = "flows/_canary.py"
+DEPLOYMENT: Final = "sluice-canary/default"
+
+
+def canary_watch(home: Path) -> dict[str, FilesSource]:
+    """Its watched folder by its name: one for each home, as each may be on a machine of its own."""
+    mark = hashlib.blake2b(f"{socket.gethostname()} {home}".encode(), digest_size=4).hexdigest()
+    source = FilesSource(
+        path=home / "canary",
+        include=(f"{CANARY}-*",),
+        recursive=False,
+        type=EVENT_TYPE,
+        on_success="delete",
+        on_failure="keep",
+    )
+    return {f"{CANARY}-{mark}": source}
+
+
+def canary_stream() -> dict[str, RedisSource]:
+    """Its stream by the name of the source."""
+    return {CANARY: RedisSource(stream=STREAM, carries="signals", trim_after_seconds=3600.0)}
+
+
+def canary_rules(settings: CanarySettings) -> RuleSet:
+    """The one rule."""
+    spec = RuleSpec(
+        name=CANARY,
+        on=EVENT_TYPE,
+        run=DEPLOYMENT,
+        run_name="{{ event.subject }}",
+        parameters={"key": "{{ event.subject }}", "timeout_seconds": settings.timeout_seconds},
+    )
+    return RuleSet([Rule(spec)])

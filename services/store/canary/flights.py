@@ -1,0 +1,148 @@
+"""What is known of the canary, and what its flights leave behind until it is deleted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Self
+
+from services.store.connection import AsyncRedis, translated
+from services.store.events.history import FAILED, HISTORY, MATCHED_BY, UNMATCHED
+from services.store.events.journal import STREAM
+from services.store.events.known_events import KNOWN
+from services.store.keys import Key
+from services.store.runs.created_runs import RUN
+from services.store.signals.signal_keys import INDEX, RECORD
+from services.store.signals.signal_keys import RUN as SIGNALS_OF_RUN
+from services.store.unreadable import readable
+
+STATE: Final = "sluice:canary"
+"""How the last flight went, as JSON."""
+
+REMAINS: Final = "sluice:canary:remains"
+"""List of the remains of flights that are over, as JSON."""
+
+
+CANARY_STEPS: Final[Mapping[str, str]] = {
+    "arrive": "its file was not announced (listeners)",
+    "rule": "no rule decided on its event (router)",
+    "run": "its flow run was not created (router, Prefect)",
+    "pause": "its run did not come to its wait (executor, Prefect)",
+    "message": "its message was not taken in (listeners, Redis)",
+    "resume": "its run was not resumed (resumer, Prefect)",
+    "done": "its run did not end well, or nobody heard of it (executor, router)",
+    "archive": "its file was not put away (listeners)",
+}
+"""The steps of a flight in their order, each with what is said when it does not happen."""
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryFlight:
+    """How a flight went: ``failed`` is the step that did not happen."""
+
+    at: float
+    """When it ended, in seconds since the epoch."""
+    failed: str | None
+    seconds: dict[str, float]
+    """How long each step took."""
+    instance: str
+    run_id: str | None = None
+    event_id: str | None = None
+
+    @property
+    def total_seconds(self) -> float:
+        """From the file to the end."""
+        return sum(self.seconds.values())
+
+    @classmethod
+    def parse(cls, text: bytes | str) -> Self:
+        """The inverse of `to_json`; raises ValueError, TypeError or KeyError."""
+        fields: dict[str, Any] = json.loads(text)
+        numbers = [fields["at"], *fields["seconds"].values()]
+        texts = [fields["instance"], *(fields[name] for name in ("failed", "run_id", "event_id") if fields[name])]
+        if not all(isinstance(one, int | float) for one in numbers) or not all(isinstance(one, str) for one in texts):
+            raise TypeError("not a flight of the canary")
+        return cls(**fields)
+
+    def to_json(self) -> str:
+        """For Redis."""
+        return json.dumps(asdict(self))
+
+    def shown(self) -> dict[str, Any]:
+        """For `sluice status --json`."""
+        return {**asdict(self), "total_seconds": round(self.total_seconds, 3)}
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What one flight has left in Redis and in Prefect."""
+
+    signal_id: str
+    rule: str
+    identity: str | None = None
+    position: str | None = None
+    run_ids: list[str] = field(default_factory=list)
+
+    @classmethod
+    def parse(cls, text: bytes | str) -> Self:
+        """The inverse of `to_json`; raises ValueError or TypeError."""
+        found = cls(**json.loads(text))
+        texts = [found.signal_id, found.rule, *found.run_ids, found.identity or "", found.position or ""]
+        if not all(isinstance(one, str) for one in texts):
+            raise TypeError("not what a flight of the canary leaves")
+        return found
+
+    def to_json(self) -> str:
+        """For Redis."""
+        return json.dumps(asdict(self))
+
+
+class CanaryRecords:
+    """Every method raises `TransientError` or `Backpressure`."""
+
+    def __init__(self, redis: AsyncRedis) -> None:
+        self._redis = redis
+
+    async def last(self) -> CanaryFlight | None:
+        """The last flight that has ended."""
+        with translated():
+            found = await self._redis.get(STATE)
+        return next(iter(readable(STATE, CanaryFlight.parse, [found] if found else [])), None)
+
+    async def ended(self, flight: CanaryFlight) -> None:
+        """A flight has ended."""
+        with translated():
+            await self._redis.set(STATE, flight.to_json())
+
+    async def leave(self, remains: Remains) -> None:
+        """Have what a flight left deleted."""
+        with translated():
+            await self._redis.rpush(REMAINS, remains.to_json())
+
+    async def take_remains(self) -> Remains | None:
+        """The remains that were left first, now the caller's to delete."""
+        with translated():
+            found: Any = await self._redis.lpop(REMAINS)
+        return next(iter(readable(REMAINS, Remains.parse, [found] if found else [])), None)
+
+    async def forget(self, remains: Remains) -> None:
+        """Delete what Redis holds of a flight."""
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.unlink(RECORD + remains.signal_id)
+        pipeline.zrem(INDEX, remains.signal_id)
+        for run_id in remains.run_ids:
+            pipeline.unlink(RUN + run_id, SIGNALS_OF_RUN + run_id)
+        if remains.identity and remains.position:
+            pipeline.unlink(HISTORY + remains.identity, KNOWN + remains.identity)
+            for index in (MATCHED_BY + remains.rule, FAILED, UNMATCHED):
+                pipeline.zrem(index, remains.position)
+            pipeline.xdel(STREAM, remains.position)
+        with translated():
+            await pipeline.execute()
+
+
+KEYS: Final = (
+    Key(STATE, "string", "how the last flight of the canary went", "for good", CanaryFlight.parse),
+    Key(REMAINS, "list", "what a flight of the canary has left", "until it is deleted", Remains.parse),
+)
