@@ -10,13 +10,10 @@ import socket
 from pathlib import Path
 from typing import Final
 
-from config.health import CANARY, CanarySettings
+from config.health import CANARY, CANARY_TYPE, CanarySettings
 from config.sources import FilesSource, RedisSource
 from events.rule import Rule, RuleSet
 from events.rule_model import RuleSpec
-
-EVENT_TYPE: Final = "sluice.canary"
-"""The type of its file's event. From outside nobody can send an event of this type."""
 
 STREAM: Final = "sluice.canary"
 """The Redis stream that its message comes by."""
@@ -32,7 +29,7 @@ def canary_watch(home: Path) -> dict[str, FilesSource]:
         path=home / "canary",
         include=(f"{CANARY}-*",),
         recursive=False,
-        type=EVENT_TYPE,
+        type=CANARY_TYPE,
         on_success="delete",
         on_failure="keep",
     )
@@ -48,7 +45,7 @@ def canary_rules(settings: CanarySettings) -> RuleSet:
     """The one rule."""
     spec = RuleSpec(
         name=CANARY,
-        on=EVENT_TYPE,
+        on=CANARY_TYPE,
         run=DEPLOYMENT,
         run_name="{{ event.subject }}",
         parameters={"key": "{{ event.subject }}", "timeout_seconds": settings.timeout_seconds},

@@ -32,6 +32,10 @@ CANARY: Final = "sluice-canary"
 """The name, or the beginning of the name, of everything that belongs to the canary."""
 
 
+CANARY_TYPE: Final = "sluice.canary"
+"""The type of its file's event. From outside nobody can send an event of this type."""
+
+
 class CanarySettings(SettingsPart):
     """A file and a message that go the whole way at an interval: whether work is done."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from config.health import is_canary
 from events.errors import ConfigError, NotFound, RejectedEvent, TransientError
 from events.identity import id_of
 from events.signal import Outcome, ResumeSignal, parse_signal
@@ -125,6 +126,7 @@ def list_(
             and event in {None, id_of(identity) if identity else ""}
             and (begin is None or at >= begin)
             and (end is None or at < end)
+            and (key is not None or not is_canary(one.signal.id))
         )
 
     async def work() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from config.health import is_canary
 from config.settings import ROLES
 from services.common.reasons import REASONS
 from services.operations.backlog import BacklogPlace
@@ -23,6 +25,9 @@ GAUGES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "sluice_reasons": ("Reasons that speak against the installation now, by their code.", ("code",)),
     "sluice_backlog": ("What waits in a place of Sluice.", ("place",)),
     "sluice_backlog_oldest_seconds": ("How long the oldest of what waits in a place has waited.", ("place",)),
+    "sluice_canary_up": ("Whether the last canary came through (1) or not (0); absent where it is off.", ()),
+    "sluice_canary_age_seconds": ("How long ago the last canary came to its end.", ()),
+    "sluice_canary_step_seconds": ("How long a step of the last canary took.", ("step",)),
     "sluice_role_ready": ("Whether an instance of the role is ready (1) or none is (0).", ("role",)),
     "sluice_role_instances": ("Instances of the role that report.", ("role",)),
     "sluice_role_degraded": ("Number of things that are wrong with the role although it works.", ("role",)),
@@ -68,6 +73,11 @@ def of_readiness(readiness: Readiness) -> Iterator[Value]:
     yield "sluice_degraded", (), float(len(readiness.degraded))
     for code in REASONS:
         yield "sluice_reasons", (code,), float(sum(one.code == code for one in readiness.reasons))
+    if readiness.canary is not None:
+        yield "sluice_canary_up", (), float(readiness.canary.failed is None)
+        yield "sluice_canary_age_seconds", (), time.time() - readiness.canary.at
+        for step, seconds in readiness.canary.seconds.items():
+            yield "sluice_canary_step_seconds", (step,), seconds
     for place, waiting in (readiness.backlog.places() if readiness.backlog is not None else {}).items():
         yield "sluice_backlog", (place,), float(waiting.count)
         yield "sluice_backlog_oldest_seconds", (place,), waiting.oldest_seconds or 0.0
@@ -102,7 +112,7 @@ def of_reports(reports: Iterable[Mapping[str, Any]], *, rules: Iterable[str], wa
 
 
 def _of_part(name: str, part: Mapping[str, Any]) -> Iterator[Value]:
-    if name.startswith(_WATCH):
+    if name.startswith(_WATCH) and not is_canary(name.removeprefix(_WATCH)):
         watch = name.removeprefix(_WATCH)
         yield "sluice_watch_up", (watch,), float(not part.get("degraded"))
         yield from _numbers("sluice_watch_files", part, **{state: (watch, state) for state in _FILES})

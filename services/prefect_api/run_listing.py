@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from config.health import is_canary
 from events.errors import ConfigError
 from events.suggest import did_you_mean
 from services.prefect_api.client import PrefectApi
@@ -45,6 +46,8 @@ async def list_runs(api: PrefectApi, query: RunQuery, *, limit: int) -> list[dic
     """The newest runs first. Raises `ConfigError` for a state, a flow or a deployment that does not exist."""
     body = {**await _filters(api, query), "sort": "EXPECTED_START_TIME_DESC"}
     found = await pages(api, "/flow_runs/filter", body, limit=limit)
+    if query.deployment is None and query.run_ids is None and not query.tags:  # the canary's must be asked for
+        found = [run for run in found if not is_canary(run["name"])]
     if not found and query.deployment is not None:
         await _demand_deployment(api, query.deployment)
     return await rows_of(api, found)

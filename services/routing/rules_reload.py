@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import structlog
 
-from config.canary import EVENT_TYPE
+from config.health import CANARY_TYPE
 from config.parameters import ParameterFindings
 from config.project import Project, load_project
 from events.errors import ConfigError, SluiceError
@@ -77,7 +77,7 @@ class LiveProject:
     def judge(self, event: Event) -> tuple[tuple[Verdict, ...], str]:
         """The verdicts of the rules in force, and their version."""
         project = self._project
-        rules = self._canary if event.type == EVENT_TYPE else project.rules
+        rules = self._canary if event.type == CANARY_TYPE else project.rules
         return evaluate(rules, event), project.version
 
     def _with_canary(self) -> RuleSet:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from config.health import CANARY_TYPE
 from config.settings import HistorySettings
 from events.errors import NotFound, RejectedEvent
 from events.event import Event
@@ -55,7 +56,9 @@ class Query:
     """A position in the journal: only events that stand before it, as the next page of a listing has them."""
 
     def matches(self, event: Event) -> bool:
-        """Whether the event's own attributes are as asked."""
+        """Whether the event's own attributes are as asked; the canary's events must be asked for."""
+        if event.type == CANARY_TYPE and self.type is None and self.source is None and self.rule is None:
+            return False
         return _glob(self.type, event.type) and _glob(self.source, event.source) and _glob(self.subject, event.subject)
 
 

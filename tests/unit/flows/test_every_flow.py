@@ -10,7 +10,7 @@ from pathlib import Path
 
 from services.deployments.declared import read_declarations
 
-FLOWS = sorted(path for path in (Path(__file__).parents[3] / "flows").glob("*.py") if path.name != "__init__.py")
+FLOWS = sorted(path for path in (Path(__file__).parents[3] / "flows").glob("*.py") if not path.name.startswith("_"))
 
 LOAD_ALL = """
 import json, runpy, sys

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from config.health import HealthSettings
+from config.health import CanarySettings, HealthSettings
 from config.settings import ROLES
 from services.common.reasons import REASONS, Level, reason, told
 from services.operations.backlog import Backlog, BacklogPlace
 from services.operations.readiness import CachedReadiness, Readiness, judge
+from services.store.canary.flights import CanaryFlight
 
+CANARIES = CanarySettings(enabled=True)
 NOW = datetime.now(UTC).timestamp()
 
 
@@ -194,3 +196,18 @@ def test_what_is_left_over_from_before_is_no_part_of_a_start() -> None:
     assert judge(all_but("listeners"), expected=ROLES, backlog=left_over).unstarted == (
         "role listeners is not ready: no instance of it runs",
     )
+
+
+def test_a_canary_that_did_not_come_through_is_not_ready_and_names_the_step() -> None:
+    def found(flight: CanaryFlight | None, settings: CanarySettings | None = CANARIES) -> Readiness:
+        return judge(all_but(), expected=ROLES, canary=flight, canary_settings=settings)
+
+    failed = CanaryFlight(NOW - 30, "resume", {"arrive": 0.1}, "host-1")
+    assert codes(found(failed), Level.NOT_READY) == ["canary-failed"]
+    (problem,) = found(failed).problems
+    assert problem.endswith("failed at the step resume: its run was not resumed (resumer, Prefect)")
+    assert found(failed).unstarted == ()
+    assert found(failed, None).ready
+    assert found(CanaryFlight(NOW - 30, None, {}, "host-1")).level is Level.READY
+    assert found(None).level is Level.READY
+    assert codes(found(CanaryFlight(NOW - 99_999, None, {}, "host-1")), Level.NOT_READY) == ["canary-silent"]
