@@ -7,6 +7,7 @@ from typing import Any, Final
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from config.health import is_canary
 from services.cli.output import table_of
 from services.operations.backlog import age_text
 from services.store.events.event_history import EventHistory
@@ -37,7 +38,8 @@ def screen(found: dict[str, Any], *, width: int) -> RenderableType:
     sections += _table("queues", [_place(name, one) for name, one in (found["backlog"] or {}).items()])
     sections += _table("slots", [_executor(part) for part in executors])
     sections += _table("roles", [_role(name, role) for name, role in found["roles"].items()])
-    sections += _table("watched folders", [_watch(name, part) for name, part in parts if name.startswith("files:")])
+    watches = [(name.removeprefix("files:"), part) for name, part in parts if name.startswith("files:")]
+    sections += _table("watched folders", [_watch(name, part) for name, part in watches if not is_canary(name)])
     sections += _table("last failures", [_failure(one) for one in found["failures"]])
     return Group(*sections)
 
@@ -68,7 +70,7 @@ def _role(name: str, role: dict[str, Any]) -> dict[str, Any]:
 def _watch(name: str, part: dict[str, Any]) -> dict[str, Any]:
     counts = {field: part.get(field) for field in ("done", "failed")}
     return {
-        "watch": name.removeprefix("files:"),
+        "watch": name,
         "arrived": part.get("announced"),
         **counts,
         "state": part.get("degraded", "healthy"),
