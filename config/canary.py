@@ -30,6 +30,7 @@ def canary_watch(home: Path) -> dict[str, FilesSource]:
         include=(f"{CANARY}-*",),
         recursive=False,
         type=CANARY_TYPE,
+        sha256="never",  # no content is remembered
         on_success="delete",
         on_failure="keep",
     )

@@ -40,7 +40,7 @@ class CanarySettings(SettingsPart):
     """A file and a message that go the whole way at an interval: whether work is done."""
 
     enabled: bool | None = None
-    """Unset: in production only."""
+    """Unset: in production only, where listeners, router, resumer and executor are among the expected roles."""
     interval_seconds: Annotated[float, Field(ge=1)] = 300.0
     timeout_seconds: Annotated[float, Field(ge=1)] = 60.0
     """How long all steps together may take."""

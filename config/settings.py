@@ -312,8 +312,10 @@ class Settings(BaseSettings):
 
     @property
     def canary_in_force(self) -> CanarySettings | None:
-        """The canary's settings, where it is on."""
-        on = self.env == "production" if self.canary.enabled is None else self.canary.enabled
+        """The canary's settings, where it is on: unless it is said, in production where all roles run that it needs."""
+        needs = set(ROLES) - {"api"}
+        usual = self.env == "production" and needs <= set(self.expected_roles)
+        on = usual if self.canary.enabled is None else self.canary.enabled
         return self.canary if on else None
 
     @property

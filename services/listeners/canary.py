@@ -7,6 +7,7 @@ import json
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -32,6 +33,9 @@ _LOOK_SECONDS: Final = 0.1
 _TURN_SECONDS: Final = 1.0
 _AGAIN_SECONDS: Final = 30.0
 """Until the next flight after one that failed, if the interval is longer."""
+
+_LEDGER_SECONDS: Final = 7 * 86_400
+"""How long the ledger of a home that is gone is kept: that of a container, say."""
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -137,12 +141,18 @@ class Canary:
             await self._records.leave(flight.remains())
         else:
             self._left = flight.remains()
-            await asyncio.to_thread((self._folder / flight.name).unlink, missing_ok=True)
+            with suppress(OSError):
+                await asyncio.to_thread((self._folder / flight.name).unlink, missing_ok=True)
+        await self._ledger.outlive(self._watch, seconds=_LEDGER_SECONDS)
         return failed is None
 
     async def _steps(self, flight: _Flight) -> None:
         path = self._folder / flight.name
-        await asyncio.to_thread(_write, path)
+        try:
+            await asyncio.to_thread(_write, path)
+        except OSError as error:
+            log.warning("the canary's file cannot be written", path=str(path), error=error.strerror)
+            raise _StepFailed("arrive") from error
         event_id = await self._reached(
             flight, "arrive", lambda: self._ledger.event_in_flight(self._watch, flight.name.encode())
         )

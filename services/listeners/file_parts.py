@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Mapping
@@ -36,7 +37,8 @@ def file_parts(
     canary = settings.canary_in_force
     own = canary_watch(settings.home) if canary else {}
     for source in own.values():
-        source.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):  # then the watch says that it is not there
+            source.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     sources = {**project, **own}
     if not sources:
         return {}

@@ -16,6 +16,7 @@ import websockets.sync.client
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from demo.installation import Installation
+from services.store.canary.flights import CANARY_STEPS
 from tests.support.waiting import wait_until
 
 SOCKETS = (
@@ -55,6 +56,29 @@ def posted(installation: Installation, **headers: str) -> int:
     return httpx.post(f"{installation.status['api']}/events", json=event(), headers=headers, timeout=30).status_code
 
 
+def canary_leaves_nothing(installation: Installation) -> None:
+    """In production a file and a message go the whole way: every step is timed, and what they leave is deleted."""
+
+    def flown() -> dict[str, Any] | None:
+        found: dict[str, Any] | None = json.loads(installation.sluice("status", "--json", check=False).stdout)["canary"]
+        return found if found is not None and found["failed"] is None else None
+
+    flight = installation.until(flown, "the canary came through", pause_seconds=0.3, within_seconds=180)
+    assert list(flight["seconds"]) == list(CANARY_STEPS)
+    installation.until(lambda: not installation.runs("sluice-canary"), "its run is deleted", pause_seconds=0.2)
+    assert json.loads(installation.sluice("events", "list", "--type", "sluice.canary", "--json").stdout) == []
+    assert json.loads(installation.sluice("signals", "list", "--json").stdout) == []
+    assert list((installation.home / "canary").iterdir()) == []
+    assert "sluice-canary" not in json.dumps(installation.status["watches"])
+    metrics = httpx.get(
+        f"{installation.status['api']}/metrics",
+        headers={"Authorization": f"Bearer {installation.access['SLUICE_API_TOKEN']}"},
+        timeout=30,
+    ).text
+    assert "sluice_canary_up 1.0" in metrics
+    assert 'sluice_canary_step_seconds{step="resume"}' in metrics
+
+
 def test_outside_development_the_api_wants_a_token_that_is_made_once(tmp_path: Path) -> None:
     with Installation(tmp_path / ".sluice", env={"SLUICE_ENV": "production"}) as installation:
         token = installation.access["SLUICE_API_TOKEN"]
@@ -65,6 +89,7 @@ def test_outside_development_the_api_wants_a_token_that_is_made_once(tmp_path: P
         assert posted(installation, Authorization=f"Bearer {token}") == 202
         assert httpx.get(f"{installation.status['api']}/health/ready", timeout=30).status_code == 200
         assert httpx.get(f"{installation.status['prefect_api']}/admin/version", timeout=30).status_code == 401
+        canary_leaves_nothing(installation)
         assert token not in installation.output.read_text()
         assert token not in "".join(path.read_text(errors="replace") for path in (tmp_path / ".sluice/logs").iterdir())
 

@@ -34,8 +34,9 @@ def show_status(found: dict[str, Any]) -> None:
         for instance in role["instances"]
         for name, part in instance["parts"].items()
     ]
-    watches = [(name.removeprefix("files:"), part) for name, part in parts if name.startswith("files:")]
-    _section("watched folders", [_watch(name, part) for name, part in watches if not is_canary(name)], _WATCH)
+    named = [(name.removeprefix("files:"), part) for name, part in parts if name.startswith("files:")]
+    watches = [(name, part) for name, part in named if not is_canary(name)]
+    _section("watched folders", [_watch(name, part) for name, part in watches], _WATCH)
     disks = {one["path"]: one for name, part in watches for one in part.get("disks", ())}
     _section("disks", [_disk(one) for one in disks.values()])
     _section("executors", [_executor(part) for name, part in parts if name == "executor"], _EXECUTOR)

@@ -38,8 +38,9 @@ def screen(found: dict[str, Any], *, width: int) -> RenderableType:
     sections += _table("queues", [_place(name, one) for name, one in (found["backlog"] or {}).items()])
     sections += _table("slots", [_executor(part) for part in executors])
     sections += _table("roles", [_role(name, role) for name, role in found["roles"].items()])
-    watches = [(name.removeprefix("files:"), part) for name, part in parts if name.startswith("files:")]
-    sections += _table("watched folders", [_watch(name, part) for name, part in watches if not is_canary(name)])
+    named = [(name.removeprefix("files:"), part) for name, part in parts if name.startswith("files:")]
+    watches = [(name, part) for name, part in named if not is_canary(name)]
+    sections += _table("watched folders", [_watch(name, part) for name, part in watches])
     sections += _table("last failures", [_failure(one) for one in found["failures"]])
     return Group(*sections)
 

@@ -72,6 +72,14 @@ class Ledger:
         rows = readable(key, lambda row: (text(row[0]), _in_flight(row[1])), found.items())
         return next((event_id for event_id, note in rows if path in note), None)
 
+    async def outlive(self, watch: str, *, seconds: int) -> None:
+        """Delete what is known of the watch in so many seconds, unless this is called again before."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for kind in ("rows", "events", "due", "numbers", "root"):
+            pipeline.expire(_key(watch, kind), seconds)
+        with translated():
+            await pipeline.execute()
+
     async def announce(
         self,
         watch: str,
