@@ -131,6 +131,8 @@ class Canary:
         except _StepFailed as step:
             failed = str(step)
             log.warning("the canary failed", step=failed, problem=CANARY_STEPS[failed], canary=flight.name)
+            with suppress(OSError):
+                await asyncio.to_thread((self._folder / flight.name).unlink, missing_ok=True)
         history = flight.history
         run_id = history.runs[0].run_id if history is not None and history.runs else None
         event_id = None if history is None else history.id
@@ -141,8 +143,6 @@ class Canary:
             await self._records.leave(flight.remains())
         else:
             self._left = flight.remains()
-            with suppress(OSError):
-                await asyncio.to_thread((self._folder / flight.name).unlink, missing_ok=True)
         await self._ledger.outlive(self._watch, seconds=_LEDGER_SECONDS)
         return failed is None
 
