@@ -242,7 +242,9 @@ class ApiSettings(SettingsPart):
     """How long a request waits for the journal before it is answered with 503."""
     endpoint_timeout_seconds: Positive = 60.0
     """How long the project's own endpoints may take to begin their answer."""
-    max_connections: Annotated[int, Field(ge=1)] = 1000
+    max_connections: Annotated[int, Field(ge=1)] = 4000
+    max_bodies_bytes: Annotated[int, Field(ge=1024 * 1024)] = 256 * 1024 * 1024
+    """What all bodies that are on their way at once may weigh."""
     public_url: Annotated[AnyHttpUrl, BeforeValidator(web_address)] | None = None
     """Where people reach it: what approval links begin with."""
 

@@ -23,7 +23,7 @@ from services.api.forms import Given, answer_of, form_of
 from services.api.scopes import BEARER, Signaller, callers_of
 from services.listeners.http.bodies import read_body
 from services.listeners.http.pages import in_html, page
-from services.listeners.http.problem import ProblemDetails
+from services.listeners.http.problem import PROBLEMS, ProblemDetails
 from services.signals.approval_link import PATH, ApprovalLink, BadLink, Secret, issue
 from services.store.signals.signal_record import SignalRecord
 from services.store.signals.signals import SignalStore
@@ -37,6 +37,14 @@ OUTCOME_SECONDS: Final = 10.0
 _MOST_BYTES: Final = 256 * 1024
 _MOST_TRIES: Final = 20
 _SIGNAL_SECONDS: Final = 600.0
+
+_PAGES: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"description": f"{said}, as a page", "content": {"text/html": {}, **PROBLEMS[status]["content"]}}
+    for status, said in (("4XX", "Why there is no question here, or what is wrong with the answer"), ("503", "Not now"))
+}
+_FORM: Final = {
+    "requestBody": {"required": True, "content": {"application/x-www-form-urlencoded": {"schema": {"type": "object"}}}}
+}
 
 log = structlog.get_logger()
 
@@ -75,12 +83,9 @@ class Approvals:
         router.post("/signals/links", tags=["signals"], summary="Make an approval link", dependencies=[BEARER])(
             self.make
         )
-        router.get(path, tags=["signals"], summary="The page of an approval link", response_class=HTMLResponse)(
-            self.show
-        )
-        router.post(path, tags=["signals"], summary="Answer by an approval link", response_class=HTMLResponse)(
-            self.answer
-        )
+        shown: dict[str, Any] = {"tags": ["signals"], "response_class": HTMLResponse, "responses": _PAGES}
+        router.get(path, summary="The page of an approval link", **shown)(self.show)
+        router.post(path, summary="Answer by an approval link", openapi_extra=_FORM, **shown)(self.answer)
         return router
 
     async def make(self, request: Request, caller: Signaller, new: Annotated[NewLink, Body()]) -> dict[str, Any]:

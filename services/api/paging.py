@@ -20,6 +20,8 @@ from services.listeners.http.problem import ProblemDetails
 
 LONGEST_SECONDS: Final = 10.0
 _LARGEST: Final = 2**53
+_FIRST_SECOND: Final = 946_684_800
+"""The year 2000; nothing here is older."""
 LAST_SECOND: Final = 253_402_300_799
 
 Limit = Annotated[int, Query(ge=1, le=500, description="At most so many")]
@@ -68,7 +70,7 @@ def seconds_of(moment: datetime | None) -> float | None:
         return None
     whole = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     found = whole.timestamp()
-    if not 0 <= found <= LAST_SECOND:
+    if not _FIRST_SECOND <= found <= LAST_SECOND:
         raise ConfigError(f"{moment.isoformat()} is no time that anything could have happened at")
     return found
 

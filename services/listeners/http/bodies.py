@@ -15,8 +15,18 @@ CLOUDEVENT: Final = "application/cloudevents+json"
 BATCH: Final = "application/cloudevents-batch+json"
 
 
+class _InHand:
+    """How many bytes of bodies this process is reading at the moment."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
+_in_hand: Final = _InHand()
+
+
 async def read_body(request: Request, limit: int, settings: ApiSettings) -> bytes:
-    """The body, never read further than ``limit``. Raises `ProblemDetails` (408, 413)."""
+    """The body, never read further than ``limit``. Raises `ProblemDetails` (408, 413, 503)."""
     too_large = ProblemDetails(
         413,
         "too-large",
@@ -31,13 +41,24 @@ async def read_body(request: Request, limit: int, settings: ApiSettings) -> byte
         async with asyncio.timeout(settings.body_timeout_seconds):
             async for chunk in request.stream():
                 body += chunk
+                _in_hand.bytes += len(chunk)
                 if len(body) > limit:
                     raise too_large
+                if _in_hand.bytes > settings.max_bodies_bytes:
+                    raise ProblemDetails(
+                        503,
+                        "too-busy",
+                        "too many bodies are on their way at once",
+                        "send it again",
+                        retry_after_seconds=2,
+                    )
     except TimeoutError as error:
         seconds = settings.body_timeout_seconds
         raise ProblemDetails(
             408, "too-slow", f"the body was not there after {seconds:g} s", "send it faster"
         ) from error
+    finally:
+        _in_hand.bytes -= len(body)
     return bytes(body)
 
 

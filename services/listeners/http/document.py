@@ -31,8 +31,8 @@ _EVENT: Final = {
         "id": {"type": "string", "minLength": 1, "maxLength": 256},
         "source": {"type": "string", "minLength": 1, "maxLength": 256},
         "type": {"type": "string", "minLength": 1, "maxLength": 256},
-        "subject": {"type": "string"},
-        "time": {"type": "string", "format": "date-time"},
+        "subject": {"type": ["string", "null"]},
+        "time": {"type": ["string", "null"], "format": "date-time"},
         "data": {},
     },
 }

@@ -90,7 +90,7 @@ def rejected(error: RejectedEvent, letter_id: str | None = None) -> ProblemDetai
 def problem_response(problem: ProblemDetails) -> Response:
     """The problem as an answer. The connection ends with it where the body may not have been read."""
     headers = {}
-    if problem.status in _LEAVES_BODY_UNREAD:
+    if problem.status in _LEAVES_BODY_UNREAD or problem.code == "too-busy":
         headers["connection"] = "close"
     if problem.status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = 'Bearer realm="sluice"'
@@ -111,7 +111,9 @@ def problem_response(problem: ProblemDetails) -> Response:
 def for_now(error: Exception) -> ProblemDetails:
     """The problem of a request that may be repeated as it is."""
     said = str(error) or "the journal did not answer in time; the event may have been taken in"
-    return ProblemDetails(503, "unavailable", said, "send the same event with the same id again", retry_after_seconds=2)
+    return ProblemDetails(
+        503, "unavailable", said, "send the same again, an event with the same id", retry_after_seconds=2
+    )
 
 
 def problem_of(error: Exception) -> ProblemDetails:

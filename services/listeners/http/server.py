@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import socket
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import h11
+import structlog
 import uvicorn
 from typing_extensions import override
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from config.settings import ApiSettings
 from events.errors import ConfigError
-from services.common.request_guard import App
+from services.common.request_guard import App, Receive, Scope, Send
+from services.listeners.http.problem import PROBLEM, ProblemDetails, problem_response
 
-_GRACE_SECONDS = 2
+_GRACE_SECONDS: Final = 2
+_OTHER_FILES: Final = 256
+"""Files that a role has open beside connections of callers."""
+
+_REFUSED_AT_ONCE: Final = 100
+"""Connections beyond the limit that are told so; further ones are ended without a word."""
+
+log = structlog.get_logger()
 
 
 async def serve(app: App, *, settings: ApiSettings, port: int, listening: Callable[[int], None]) -> None:
@@ -28,14 +38,13 @@ async def serve(app: App, *, settings: ApiSettings, port: int, listening: Callab
     door = _bind(settings.host, port)
     config = uvicorn.Config(
         app,
-        http=_guarded(settings.header_timeout_seconds),
+        http=_guarded(settings.header_timeout_seconds, _possible(settings.max_connections)),
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=settings.max_connections,
         timeout_keep_alive=int(settings.header_timeout_seconds),
         timeout_graceful_shutdown=_GRACE_SECONDS,
         h11_max_incomplete_event_size=16 * 1024,
@@ -50,6 +59,23 @@ async def serve(app: App, *, settings: ApiSettings, port: int, listening: Callab
         with contextlib.suppress(TimeoutError, asyncio.CancelledError):
             await asyncio.wait_for(serving, _GRACE_SECONDS + 1)
         door.close()
+
+
+def _possible(connections: int) -> int:
+    """How many connections there may be: each is an open file, and the system limits those of a process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        if soft < wanted:
+            log.warning(
+                "fewer connections than SLUICE_API__MAX_CONNECTIONS are possible: raise the limit of open files",
+                connections=soft - _OTHER_FILES,
+                open_files=soft,
+            )
+            return max(1, soft - _OTHER_FILES)
+    return connections
 
 
 class _Server(uvicorn.Server):
@@ -86,6 +112,7 @@ class _Guarded(H11Protocol):
     """
 
     header_timeout_seconds = 10.0
+    most_connections = 1000
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -94,7 +121,23 @@ class _Guarded(H11Protocol):
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         super().connection_made(transport)
+        if len(self.connections) > self.most_connections:
+            self.app = _too_many
+        if len(self.connections) > self.most_connections + _REFUSED_AT_ONCE:
+            transport.abort()
         self._watch()
+
+    @override
+    def send_400_response(self, msg: str) -> None:
+        body = _problem(400, "not-http", msg, "send requests as HTTP/1.1 has them")
+        head = [(b"content-type", PROBLEM.encode()), (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+        for event in (
+            h11.Response(status_code=400, headers=head, reason=b"Bad Request"),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -122,5 +165,25 @@ class _Guarded(H11Protocol):
             self.transport.close()
 
 
-def _guarded(header_timeout_seconds: float) -> type[_Guarded]:
-    return type("Guarded", (_Guarded,), {"header_timeout_seconds": header_timeout_seconds})
+def _guarded(header_timeout_seconds: float, most_connections: int) -> type[_Guarded]:
+    limits = {"header_timeout_seconds": header_timeout_seconds, "most_connections": most_connections}
+    return type("Guarded", (_Guarded,), limits)
+
+
+async def _too_many(scope: Scope, receive: Receive, send: Send) -> None:
+    """The application for connections beyond the limit."""
+    del scope, receive
+    body = _problem(503, "too-many-connections", "there are too many connections", "send it again in a moment")
+    head = [(b"content-type", PROBLEM.encode()), (b"content-length", b"%d" % len(body))]
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 503,
+            "headers": [*head, (b"retry-after", b"2"), (b"connection", b"close")],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+def _problem(status: int, code: str, detail: str, what_to_do: str) -> bytes:
+    return bytes(problem_response(ProblemDetails(status, code, detail, what_to_do)).body)

@@ -176,6 +176,7 @@ async def test_events_and_letters_are_replayed_and_letters_discarded(redis: Asyn
         "/events?limit=0",
         "/events?since=tomorrow",
         "/events?since=0001-01-01T00:00:00Z",
+        "/events?until=0",
         "/signals?cursor=WyIxIl0",
         "/signals?cursor=WzFlNDAwXQ",
         "/signals?outcome=nonsense",
