@@ -129,7 +129,7 @@ class _Guarded(H11Protocol):
 
     @override
     def send_400_response(self, msg: str) -> None:
-        body = _problem(400, "not-http", msg, "send requests as HTTP/1.1 has them")
+        body = _problem(400, "not-http", msg, "send a request as RFC 9112 has it")
         head = [(b"content-type", PROBLEM.encode()), (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
         for event in (
             h11.Response(status_code=400, headers=head, reason=b"Bad Request"),
