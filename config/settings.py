@@ -243,10 +243,8 @@ class ApiSettings(SettingsPart):
     endpoint_timeout_seconds: Positive = 60.0
     """How long the project's own endpoints may take to begin their answer."""
     max_connections: Annotated[int, Field(ge=1)] = 4000
-    max_bodies_bytes: Annotated[int, Field(ge=1024 * 1024)] = 256 * 1024 * 1024
-    """What all bodies that are on their way at once may weigh."""
-    public_url: Annotated[AnyHttpUrl, BeforeValidator(web_address)] | None = None
-    """Where people reach it: what approval links begin with."""
+    max_bodies_bytes: Annotated[int, Field(ge=1024 * 1024)] = 256 * 1024 * 1024  # of all that are on their way at once
+    public_url: Annotated[AnyHttpUrl, BeforeValidator(web_address)] | None = None  # what approval links begin with
 
 
 class LogSettings(SettingsPart):
