@@ -17,7 +17,7 @@ from tools.image_test.debian import Debian
 from tools.image_test.engine import Engine, inside, wait_for_network
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-NEEDED = ("apt-get", "dpkg-deb", "unshare", "mount", "chroot", "perl")
+NEEDED = ("apt-get", "dpkg-deb", "unshare", "mount", "pivot_root", "chroot", "perl")
 
 
 def main() -> int:

@@ -33,7 +33,8 @@ chmod 700 "$PGDATA"
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
   printf '%s' "$POSTGRES_PASSWORD" > /tmp/password
   chown postgres /tmp/password
-  gosu postgres initdb --username="$POSTGRES_USER" --pwfile=/tmp/password --auth-local=trust --auth-host=scram-sha-256
+  gosu postgres initdb --username="$POSTGRES_USER" --pwfile=/tmp/password --encoding=UTF8 --locale=C.UTF-8 \\
+    --auth-local=trust --auth-host=scram-sha-256
   rm /tmp/password
   printf "listen_addresses = '*'\\n" >> "$PGDATA/postgresql.conf"
   printf 'host all all all scram-sha-256\\n' >> "$PGDATA/pg_hba.conf"

@@ -25,6 +25,9 @@ NAMESERVER: Final = "10.0.2.3"
 NEW_NAMESPACES: Final = ("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
 GROUP: Final = "sluice-image-test"
 """The control group of all containers; it lies outside of the namespaces."""
+PIVOT: Final = 'cd "$0" && pivot_root . mnt && cd / && umount -l /mnt && exec /usr/sbin/dockerd "$@"'
+"""dockerd with its root as that of its mount namespace: in one that it was only put into by chroot, containers' own
+roots are not those of their namespaces, and what is executed in a container finds itself outside."""
 READY_SECONDS: Final = 60.0
 
 
@@ -87,13 +90,10 @@ class Engine:
     def running(self) -> Iterator[None]:
         """Run dockerd, and stop it in the end."""
         self._mount()
-        command = ["chroot", str(self._root), "dockerd", "--storage-driver=overlay2", f"--dns={NAMESERVER}"]
+        options = ["--storage-driver=overlay2", "--exec-opt=native.cgroupdriver=cgroupfs", f"--dns={NAMESERVER}"]
+        command = ["unshare", "--mount", "sh", "-c", PIVOT, str(self._root), *options, f"--cgroup-parent=/{GROUP}"]
         with self._log.open("w", encoding="utf-8") as log:
-            daemon = subprocess.Popen(
-                [*command, "--exec-opt=native.cgroupdriver=cgroupfs", f"--cgroup-parent=/{GROUP}"],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+            daemon = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
             deadline = time.monotonic() + READY_SECONDS
             while self.docker("info", check=False).returncode:
