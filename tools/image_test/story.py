@@ -126,7 +126,7 @@ class Story:
         self._stack.let_sluice(write=False)
         self._stack.until("listeners unhealthy", lambda: not self._stack.is_healthy("listeners"))
         said = self._engine.compose("exec", "-T", "listeners", "sluice", "status", check=False)
-        _expect(said.returncode and "watch-not-writable" in said.stdout, f"sluice status said {said.stdout}")
+        _expect(said.returncode and "watch-not-writable" in said.stderr, f"sluice status said {said.stderr}")
         self._stack.let_sluice(write=True)
         self._stack.until("listeners healthy", lambda: self._stack.is_healthy("listeners"))
         return "the listeners are unhealthy, and `sluice status` says why; healthy again with the right to write"
