@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 
 from tools.image_test.debian import Debian
-from tools.image_test.engine import Engine, inside, wait_for_network
+from tools.image_test.engine import GROUP, Engine, inside, wait_for_network
+from tools.image_test.story import Story
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NEEDED = ("apt-get", "dpkg-deb", "unshare", "mount", "pivot_root", "chroot", "perl")
@@ -25,7 +26,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make image-test", description=__doc__)
     parser.add_argument("--work", type=Path, default=os.environ.get("IMAGE_TEST_WORK", CHECKOUT / "build/image-test"))
     parser.add_argument("--inside", type=int, default=None, help=argparse.SUPPRESS)
-    parser.add_argument("--only-build", action="store_true", help="build the image, print its size, and end")
     given = parser.parse_args()
     work = given.work.resolve()
     if given.inside is None:
@@ -37,10 +37,7 @@ def main() -> int:
     engine = Engine(work, folder)
     copy_checkout(folder)
     with engine.running():
-        from tools.image_test.story import Story
-
-        story = Story(engine, folder)
-        return story.build() if given.only_build else story.tell()
+        return Story(engine, folder).tell()
 
 
 def outside(work: Path, arguments: list[str]) -> int:
@@ -52,7 +49,21 @@ def outside(work: Path, arguments: list[str]) -> int:
         return 2
     work.mkdir(parents=True, exist_ok=True)
     Debian(work).make()
-    return inside(work, arguments)
+    before = traces(work)
+    code = inside(work, arguments)
+    left = traces(work) - before
+    if left:
+        print(f"image test: FAILED: left behind: {', '.join(sorted(left))}")
+    return code or bool(left)
+
+
+def traces(work: Path) -> set[str]:
+    """What an engine could leave on this machine: mounts, network interfaces, routing, control groups."""
+    mounts = {line.split()[4] for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()}
+    links = {path.name for path in Path("/sys/class/net").iterdir() if path.name.startswith(("docker", "br-", "tap"))}
+    forwarding = Path("/proc/sys/net/ipv4/ip_forward").read_text(encoding="utf-8").strip()
+    groups = map(str, Path("/sys/fs/cgroup").glob(f"**/{GROUP}"))
+    return {one for one in mounts if one.startswith(str(work))} | links | {f"ip_forward={forwarding}", *groups}
 
 
 def copy_checkout(folder: Path) -> None:
