@@ -26,7 +26,7 @@ Report = Mapping[str, Any]
 CACHE_SECONDS: Final = 1.0
 RESTARTS_SECONDS: Final = 300.0
 """Of how long ago the ends of a role's instances count."""
-STEADY_SECONDS: Final = 60.0
+STEADY_SECONDS: Final = 30.0
 """An instance that has run this long is not restarting in a loop."""
 
 

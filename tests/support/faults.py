@@ -131,6 +131,7 @@ class Installation:
             "SLUICE_LISTENERS__CLAIM_IDLE_SECONDS": "3",
             "SLUICE_DISPATCHER__MAX_BACKOFF_SECONDS": "2",
             "SLUICE_EXECUTOR__SLOTS": "2",
+            "SLUICE_HEALTH__RESTARTS": "100000",  # they are killed on purpose
             "SLUICE_EXECUTOR__LOST_SECONDS": "5",
             "SLUICE_EXECUTOR__DEPLOYMENTS": f'["{FLOW}/{EXECUTED}", "{FLOW}/{faults_answers.DEPLOYMENT}"]',
             "SLUICE_RESUMER__POLL_SECONDS": "2",
