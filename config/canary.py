@@ -19,7 +19,6 @@ STREAM: Final = "sluice.canary"
 """The Redis stream that its message comes by."""
 
 FLOW_FILE: Final = "flows/_canary.py"
-DEPLOYMENT: Final = "sluice-canary/default"
 
 
 def canary_watch(home: Path) -> dict[str, FilesSource]:
@@ -42,12 +41,17 @@ def canary_stream() -> dict[str, RedisSource]:
     return {CANARY: RedisSource(stream=STREAM, carries="signals", trim_after_seconds=3600.0)}
 
 
-def canary_rules(settings: CanarySettings) -> RuleSet:
+def canary_deployment(project: str | None) -> str:
+    """The name of the flow's deployment: projects on one Prefect server have one each."""
+    return project or "default"
+
+
+def canary_rules(settings: CanarySettings, *, project: str | None) -> RuleSet:
     """The one rule."""
     spec = RuleSpec(
         name=CANARY,
         on=CANARY_TYPE,
-        run=DEPLOYMENT,
+        run=f"{CANARY}/{canary_deployment(project)}",
         run_name="{{ event.subject }}",
         parameters={"key": "{{ event.subject }}", "timeout_seconds": settings.timeout_seconds},
     )

@@ -141,7 +141,9 @@ async def _router(shared: Shared) -> Parts:
         home=settings.home,
         check=partial(check_with_prefect, api=prefect),
         publish=RulesInForce(redis).put,
-        canary=canary_rules(settings.canary_in_force) if settings.canary_in_force else None,
+        canary=canary_rules(settings.canary_in_force, project=shared.project.name)
+        if settings.canary_in_force
+        else None,
     )
     transitions = EventTransitions(redis, retention_seconds=settings.history.retention_seconds, run_url=prefect.run_url)
     queues, parked = DispatchQueues(redis), ParkedEvents(redis)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from config.canary import FLOW_FILE
+from config.canary import FLOW_FILE, canary_deployment
 from config.project import Project, project_root
 from config.settings import CHECKOUT, Settings
 from events.errors import ConfigError
@@ -74,7 +74,9 @@ def declare(settings: Settings, project: Project | None) -> Declarations:
     if settings.canary_in_force is None:
         return declarations
     own = read_declarations(CHECKOUT, environment=str(settings.env), flows=[FLOW_FILE], project=project.name)
-    return replace(declarations, deployments=(*declarations.deployments, *own.deployments))
+    name = canary_deployment(project.name)
+    canaries = (replace(one, body={**one.body, "name": name}) for one in own.deployments)
+    return replace(declarations, deployments=(*declarations.deployments, *canaries))
 
 
 async def plan_deployments(prefect: PrefectApi, redis: AsyncRedis, declarations: Declarations) -> DeploymentPlan:

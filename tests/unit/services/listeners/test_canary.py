@@ -90,5 +90,5 @@ def test_a_flight_is_read_as_it_was_written() -> None:
 def test_each_home_has_a_watch_of_its_own_and_the_rule_is_for_its_events_only(tmp_path: Path) -> None:
     (one,), (other,) = canary_watch(tmp_path / "one"), canary_watch(tmp_path / "two")
     assert one != other
-    (verdict,) = evaluate(canary_rules(SETTINGS), event("e1"))
+    (verdict,) = evaluate(canary_rules(SETTINGS, project="shop"), event("e1"))
     assert (verdict.rule, verdict.matched) == (CANARY, False)
