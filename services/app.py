@@ -69,9 +69,8 @@ async def _run(role: str, settings: Settings, project: Project, process_template
     async with AsyncExitStack() as stack:
         shared = Shared(settings, project, stack)
         shared.process_template = process_template
-        with contextlib.suppress(
-            TransientError, Backpressure
-        ):  # a Redis that does not answer is waited for by the parts
+        # A Redis that does not answer is waited for by the parts.
+        with contextlib.suppress(TransientError, Backpressure):
             await check_project(shared.redis, project.name, project_root(settings.config))
         inspector = Inspector(shared.redis)
         parts = {**await _ROLES[role](shared), "inspector": inspector}
@@ -127,6 +126,7 @@ async def _listeners(shared: Shared) -> Parts:
 async def _router(shared: Shared) -> Parts:
     from services.deployments.signatures import check_with_prefect
     from services.operations.event_repair import EventRepair
+    from services.operations.in_prefect.parts import in_prefect
     from services.operations.retention_job import LEASE_SECONDS, RetentionJob
     from services.runs.canary_cleaner import CanaryCleaner
     from services.store.event_transitions import EventTransitions
@@ -159,6 +159,7 @@ async def _router(shared: Shared) -> Parts:
         "rules": live,
         **_routing(shared, live, transitions, window_store, parked),
         **_dispatch(shared, prefect, live, transitions, queues),
+        **in_prefect(redis, prefect, settings=settings, project=shared.project.name),
         "retention": retention,
         "repair": EventRepair(redis, prefect=prefect),
         "canary": CanaryCleaner(redis, prefect=prefect),

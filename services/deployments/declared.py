@@ -17,6 +17,7 @@ from services.deployments.flow_code import CONSTANT, find_flow_code
 from services.deployments.flow_file import FlowFile, FoundFlow, LibraryMissing, read_flow_files
 from services.deployments.options import ENVIRONMENTS, Options, option_faults, options_for
 from services.executor.intake.run_policy import OWN_TAG
+from services.home.prefect_pages import overview_key, page
 from services.prefect_api.run_view import PROJECT_TAG
 
 NAME: Final = "default"
@@ -202,6 +203,12 @@ def _overridden(plain: Mapping[str, Any], overrides: Mapping[str, Mapping[str, A
     yield from option_faults(hidden)
 
 
+def _described(said: str | None, project: str | None) -> str:
+    """What the deployment's page says, with a link to the overview."""
+    link = f"[Overview of Sluice]({page('', f'artifacts/key/{overview_key(project)}')})"
+    return f"{said}\n\n{link}" if said else link
+
+
 def _declared(
     file: FlowFile, one: FoundFlow, options: Options, *, root: Path, project: str | None, environment: str
 ) -> DeclaredDeployment:
@@ -210,7 +217,7 @@ def _declared(
         "path": str(root),
         "entrypoint": file.code.entrypoint(root, one.attribute),
         "version": hashlib.sha256(file.source).hexdigest()[:12],
-        "description": options.description or one.description,
+        "description": _described(options.description or one.description, project),
         "tags": sorted({OWN_TAG, *_own_tags(options, project), *options.tags}),
         "parameters": options.parameters,
         "parameter_openapi_schema": one.schema,

@@ -15,7 +15,8 @@ from events.errors import NotFound, RejectedEvent, TransientError
 from events.identity import id_of
 from services.common.backoff import Backoff, heed_cancellation
 from services.prefect_api.client import PrefectApi
-from services.prefect_api.events import emit, run_event
+from services.prefect_api.dispatch import DispatchTarget
+from services.prefect_api.events import emit, event_resource, related, run_event
 from services.store.runs.dispatch_queues import Dispatch
 
 DISPATCHED: Final = "sluice.event.dispatched"
@@ -29,6 +30,7 @@ _PATIENCE_SECONDS: Final = 60.0
 """Longest time that announcements wait for an idle dispatcher: Prefect creates runs first."""
 
 _LISTED_EVENTS: Final = 100
+_RELATED_EVENTS: Final = 10
 
 log = structlog.get_logger()
 
@@ -52,8 +54,8 @@ class Announcer:
         self._dropped = 0
         self._dropped_told = 0
 
-    def announce(self, dispatch: Dispatch, run_id: str) -> None:
-        """Publish soon that the dispatch became the run; while Prefect is away the oldest are dropped first."""
+    def announce(self, dispatch: Dispatch, run_id: str, target: DispatchTarget | None = None) -> None:
+        """Publish soon that the dispatch became the run of ``target``; while Prefect is away the oldest are dropped."""
         action = dispatch.action
         payload = {
             "event_id": id_of(action.identities[0]),
@@ -61,12 +63,17 @@ class Announcer:
             "event_type": dispatch.type,
             "event_source": dispatch.source,
             "rule": action.rule,
+            "deployment": action.deployment,
+            "file": dispatch.file["path"] if dispatch.file else None,
         }
         id_ = str(uuid.uuid5(uuid.UUID(run_id), DISPATCHED))
         if len(self._waiting) >= _MOST_WAITING:
             self._waiting.popleft()
             self._drop(1)
-        self._waiting.append(run_event(DISPATCHED, run_id=run_id, payload=payload, event_id=id_))
+        known = _related(dispatch, target)
+        self._waiting.append(
+            run_event(DISPATCHED, run_id=run_id, name=action.run_name, payload=payload, related=known, event_id=id_)
+        )
         self._some.set()
 
     async def run(self) -> None:
@@ -143,3 +150,16 @@ class Announcer:
     def status(self) -> Mapping[str, Any]:
         """For the role's report."""
         return {"published": self._published, "waiting": self._left, "dropped": self._dropped}
+
+
+def _related(dispatch: Dispatch, target: DispatchTarget | None) -> list[dict[str, str]]:
+    """What a created run has to do with: deployment, flow, rule, source, file and events."""
+    action = dispatch.action
+    found = [related("rule", f"sluice.rule.{action.rule}", action.rule)]
+    if target is not None:
+        found.append(related("deployment", f"prefect.deployment.{target.id}", target.name))
+        found.append(related("flow", f"prefect.flow.{target.flow_id}", target.name.partition("/")[0]))
+    found.append(related("source", f"sluice.source.{dispatch.source}", dispatch.source))
+    if dispatch.file is not None:
+        found.append(related("file", f"sluice.file.{dispatch.file['path']}", str(dispatch.file["path"])))
+    return [*found, *map(event_resource, action.identities[:_RELATED_EVENTS])]

@@ -309,8 +309,9 @@ class RunCreator:
                 metrics.created.labels(item.dispatch.action.rule).inc()
                 took = now_ms() / 1000 - position_seconds(item.entry)
                 metrics.creation_seconds.labels(item.dispatch.action.rule).observe(max(0.0, took))
-            self._announcer.announce(item.dispatch, result.run_id)
             action = item.dispatch.action
+            _, target = self._deployments.get(action.deployment, (0.0, None))
+            self._announcer.announce(item.dispatch, result.run_id, target)
             log.info(
                 "run created",
                 event_id=id_of(action.identities[0]),

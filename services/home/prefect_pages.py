@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Final
 
 _CLOUD: Final = "/workspace/"
@@ -26,3 +27,9 @@ def page(ui: str, path: str) -> str:
 def run_page(ui: str, run_id: str) -> str:
     """The address of the page of a flow run."""
     return page(ui, f"runs/flow-run/{run_id}")
+
+
+def overview_key(project: str | None) -> str:
+    """The key of the artifact that is a project's overview; Prefect takes lower-case letters, digits and dashes."""
+    slug = re.sub(r"[^a-z0-9]+", "-", (project or "").lower()).strip("-")
+    return f"sluice-overview-{slug}" if slug else "sluice-overview"

@@ -34,6 +34,7 @@ _LONGEST_REST_MS: Final = 60_000
 
 _OWNERS_OUTSIDE_THE_STORE: Final = (
     "services.operations.health",
+    "services.operations.in_prefect.feed_state",
     "services.operations.metric_totals",
     "services.job_queues.rq_keys",
 )

@@ -96,10 +96,14 @@ class PrefectApi:
         log.warning("prefect's client has run out of connections, beginning with new ones", url=self.url)
         await empty_connection_pool(self._client)
 
+    @property
+    def ui(self) -> str:
+        """The address of Prefect's UI."""
+        return without_credentials(PREFECT_UI_URL.value() or self.url.removesuffix("/api"))
+
     def run_url(self, run_id: str) -> str:
         """Where a person sees the flow run in Prefect's UI."""
-        ui = PREFECT_UI_URL.value() or self.url.removesuffix("/api")
-        return run_page(without_credentials(ui), run_id)
+        return run_page(self.ui, run_id)
 
 
 @asynccontextmanager

@@ -84,6 +84,7 @@ class DispatchTarget:
     id: str
     name: str
     has_work_pool: bool
+    flow_id: str = ""
 
 
 def run_request(
@@ -146,7 +147,9 @@ async def find_deployment(api: PrefectApi, name: str) -> DispatchTarget:
     found = await api.request(
         "GET", f"/deployments/name/{quote(flow, safe='')}/{quote(deployment, safe='')}", once=True
     )
-    return DispatchTarget(id=found["id"], name=name, has_work_pool=bool(found.get("work_pool_name")))
+    return DispatchTarget(
+        id=found["id"], name=name, has_work_pool=bool(found.get("work_pool_name")), flow_id=found["flow_id"]
+    )
 
 
 async def create_runs(api: PrefectApi, deployment: DispatchTarget, bodies: Sequence[Mapping[str, Any]]) -> list[Result]:

@@ -17,11 +17,19 @@ from prefect.events.filters import EventFilter, EventNameFilter, EventResourceFi
 from prefect.events.schemas.events import ResourceSpecification
 
 from events.errors import Backpressure, SluiceError, TransientError
+from events.identity import id_of
 from services.common.backoff import Backoff, heed_cancellation
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.runs import StateChange
+from sluice.display import visible
 from sluice.hearing import subscribed
 
+MOST_RELATED: Final = 50
+"""Prefect takes a hundred."""
+
+_LONGEST_LABEL: Final = 300
+_RULE: Final = "rule:"
+_RUN: Final = "prefect.flow-run."
 _TAG: Final = "prefect.tag."
 _DEPLOYMENT: Final = "prefect.deployment."
 
@@ -134,31 +142,81 @@ async def state_changes(
         wait = min(wait * 2, max_backoff_seconds)
 
 
-def run_event(
+def feed_event(
     event: str,
     *,
-    run_id: str,
+    resource: str,
     payload: Mapping[str, Any],
+    name: str | None = None,
+    related: Sequence[Mapping[str, str]] = (),
     event_id: str | None = None,
     occurred: datetime | None = None,
 ) -> dict[str, Any]:
-    """The body of a Prefect event of Sluice whose subject is the flow run ``run_id``, so that its page shows it."""
+    """The body of a Prefect event of Sluice: about what (``resource`` and its ``name``), and with what it has to do."""
+    about = {"prefect.resource.id": _label(resource)}
     body: dict[str, Any] = {
         "event": event,
         "occurred": (occurred or datetime.now(UTC)).isoformat(),
-        "resource": {"prefect.resource.id": f"prefect.flow-run.{run_id}"},
-        "related": [],
-        "payload": dict(payload),
+        "resource": about | ({"prefect.resource.name": _label(name)} if name else {}),
+        "related": list(related)[:MOST_RELATED],
+        "payload": {key: value for key, value in payload.items() if value is not None},
     }
     if event_id is not None:
         body["id"] = event_id
     return body
 
 
+def run_event(event: str, *, run_id: str, payload: Mapping[str, Any], **options: Any) -> dict[str, Any]:
+    """`feed_event` about the flow run ``run_id``, so that its page shows it."""
+    return feed_event(event, resource=f"prefect.flow-run.{run_id}", payload=payload, **options)
+
+
+def related(role: str, resource: str, name: str | None = None) -> dict[str, str]:
+    """A resource that an event has to do with; automations can ask for its id and its role."""
+    found = {"prefect.resource.id": _label(resource), "prefect.resource.role": role}
+    return found | ({"prefect.resource.name": _label(name)} if name else {})
+
+
+def event_resource(identity: str) -> dict[str, str]:
+    """The event of that identity, as a related resource."""
+    return related("event", f"sluice.event.{identity}", id_of(identity))
+
+
+def _label(text: str) -> str:
+    return visible(text, _LONGEST_LABEL)
+
+
 async def emit(api: PrefectApi, events: Sequence[Mapping[str, Any]]) -> None:
     """Publish events (see `run_event`) to Prefect in one call."""
     if events:
         await api.request("POST", "/events", once=True, json=list(events))
+
+
+async def emit_with_deployments(api: PrefectApi, events: Sequence[Mapping[str, Any]]) -> None:
+    """`emit`, with the deployment, the flow and the rule of each run that an event is about among what is related."""
+    ids = [one["resource"]["prefect.resource.id"] for one in events]
+    run_ids = sorted({id_.removeprefix(_RUN) for id_ in ids if id_.startswith(_RUN)})
+    known: dict[str, dict[str, Any]] = {}
+    for start in range(0, len(run_ids), MOST_RELATED):
+        asked = {"flow_runs": {"id": {"any_": run_ids[start : start + MOST_RELATED]}}}
+        found = await api.request("POST", "/flow_runs/filter", once=True, json=asked)
+        known |= {f"{_RUN}{run['id']}": run for run in found}
+    await emit(api, [_of_run(one, known.get(id_)) for one, id_ in zip(events, ids, strict=True)])
+
+
+def _of_run(event: Mapping[str, Any], run: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    if run is None:
+        return event
+    found = [related("flow", f"prefect.flow.{run['flow_id']}")]
+    if run.get("deployment_id"):
+        found.append(related("deployment", f"{_DEPLOYMENT}{run['deployment_id']}"))
+    found += [
+        related("rule", f"sluice.rule.{tag.removeprefix(_RULE)}", tag.removeprefix(_RULE))
+        for tag in run.get("tags") or ()
+        if tag.startswith(_RULE)
+    ]
+    named = {**event["resource"], "prefect.resource.name": _label(run["name"])}
+    return {**event, "resource": named, "related": [*event["related"], *found][:MOST_RELATED]}
 
 
 def _state_change(event: PrefectEvent) -> StateChange | None:

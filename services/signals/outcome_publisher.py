@@ -15,7 +15,7 @@ from events.errors import Backpressure, RejectedEvent, TransientError
 from events.identity import id_of
 from events.signal import Outcome
 from services.common import metrics
-from services.prefect_api.events import run_event
+from services.prefect_api.events import event_resource, feed_event, related, run_event
 from services.prefect_api.run_view import RunView
 from services.store.dead_letters import DeadLetters
 from services.store.events.history import History
@@ -111,10 +111,13 @@ def reminder_event(run: RunView) -> dict[str, Any]:
 def _events(record: SignalRecord, told: OutboxEntry) -> list[dict[str, Any]]:
     signal = record.signal
     runs = set(record.marks) | ({str(signal.run_id)} if signal.run_id else set())
+    known = [related("signal", f"sluice.signal.{signal.id}", signal.id)]
+    if signal.event_identity is not None:
+        known.append(event_resource(signal.event_identity))
     if told.status == Outcome.UNKNOWN_RUN:
-        return []
+        runs = set()
     bodies = []
-    for run_id in sorted(runs):
+    for run_id in sorted(runs) or [""]:
         mark = record.marks.get(run_id)
         outcome = mark.outcome.value if mark and mark.outcome and told.status == record.status else told.status
         payload = {
@@ -126,9 +129,21 @@ def _events(record: SignalRecord, told: OutboxEntry) -> list[dict[str, Any]]:
             "by": signal.by,
             "origin": record.origin,
             "sent": signal.sent.isoformat(),
+            "look": f"sluice signals show {signal.id}",
         }
         name = str(uuid.uuid5(_NAMES, f"{signal.id} {told.status} {run_id} {told.nth}"))
-        bodies.append(run_event(f"{EVENT}{outcome}", run_id=run_id, event_id=name, payload=payload, occurred=told.at))
+        about = f"prefect.flow-run.{run_id}" if run_id else f"sluice.signal.{signal.id}"
+        bodies.append(
+            feed_event(
+                f"{EVENT}{outcome}",
+                resource=about,
+                name=None if run_id else signal.target,
+                related=known,
+                event_id=name,
+                payload=payload,
+                occurred=told.at,
+            )
+        )
     return bodies
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from config.settings import ResumerSettings
 from services.prefect_api.client import PrefectApi
-from services.prefect_api.events import emit
+from services.prefect_api.events import emit, emit_with_deployments
 from services.prefect_api.run_view import RunView
 from services.prefect_api.waiting import WaitingRuns
 from services.signals.applier import Applier
@@ -77,7 +77,7 @@ def build_resumer(
         publisher=OutcomePublisher(
             store=store,
             outbox=Outbox(redis, consumer=instance),
-            emit=lambda bodies: emit(api, bodies),
+            emit=lambda bodies: emit_with_deployments(api, bodies),
             dead=dead,
             history=history,
         ),

@@ -139,6 +139,29 @@ class DeadLetters:
                 if query.matches(letter):
                     yield letter
 
+    async def failed_since(
+        self, failed_ms: int, *, known: Sequence[str] = (), limit: int, most: int
+    ) -> tuple[int, list[tuple[int, DeadLetter]]]:
+        """The next letters whose last failure is at or after that time, without the ``known`` ones, oldest first.
+
+        Each with its time in milliseconds since the epoch. Of more than ``most`` the oldest are left out; how many, is
+        returned before them.
+        """
+        skipped = 0
+        with translated():
+            count = int(await self._redis.zcount(DEAD, failed_ms, "+inf")) - len(known)
+            if count > most:
+                oldest = next(iter(await self._redis.zrevrange(DEAD, most - 1, most - 1, withscores=True)))[1]
+                skipped, failed_ms = count - most, int(oldest)
+            rows: list[Any] = await self._redis.zrangebyscore(
+                DEAD, failed_ms, "+inf", start=0, num=limit + len(known), withscores=True
+            )
+        ids = [(row, int(score)) for row, score in rows]
+        times = {id_: score for raw, score in ids for id_ in readable(DEAD, text, [raw])}
+        times = {id_: score for id_, score in times.items() if score > failed_ms or id_ not in known}
+        found = await self._read(list(times)[:limit])
+        return skipped, [(times[letter.id], letter) for letter in found]
+
     async def discard(self, letter_ids: Sequence[str]) -> int:
         """Take letters away; returns how many there were."""
         if not letter_ids:

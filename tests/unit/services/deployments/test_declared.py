@@ -59,7 +59,8 @@ class TestADeployment:
         assert one.body["entrypoint"] == "flows/plain_of_tests.py:main"
         assert one.body["path"] == str(tmp_path)
         assert one.body["tags"] == ["sluice"]
-        assert one.body["description"] == "Load a file."
+        overview = "[Overview of Sluice](/v2/artifacts/key/sluice-overview)"
+        assert one.body["description"] == f"Load a file.\n\n{overview}"
         assert one.body["work_pool_name"] is None
         assert one.signature.needs == ["path"]
 

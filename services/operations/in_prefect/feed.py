@@ -1,0 +1,191 @@
+"""Tells Prefect's event feed what happens beyond runs: dead letters, and what breaks and is mended.
+
+It reads what the roles report and what is kept, and stands in nobody's way: what cannot be told now is told later, and
+what would be too much is counted and left out.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+
+from events.dead_letter import DeadLetter
+from services.common.backoff import Backoff
+from services.operations.in_prefect.feed_state import FeedState, read_feed_state, write_feed_state
+from services.operations.in_prefect.leased_job import run_leased
+from services.operations.in_prefect.troubles import Trouble, troubles_of
+from services.operations.readiness import Readiness
+from services.prefect_api.client import PrefectApi
+from services.prefect_api.events import emit, event_resource, feed_event, related
+from services.store.connection import AsyncRedis
+from services.store.dead_letters import DeadLetters
+from services.store.lease import Lease
+
+LETTER_EVENT: Final = "sluice.dead-letter.kept"
+
+TURN_SECONDS: Final = 5.0
+SETTLE_SECONDS: Final = 10.0
+"""How long what needs time lasts before it is told; its end is told at once."""
+
+_LETTERS_AT_ONCE: Final = 100
+_MOST_LETTERS: Final = 1000
+"""Of so many untold dead letters the newest are told one by one; the others are counted as dropped."""
+
+_MOST_PENDING: Final = 500
+_NAMES: Final = uuid.UUID("6a3c3f0e-53cb-4c6b-8a51-17a0a8c2c9f4")
+
+log = structlog.get_logger()
+
+
+class PrefectFeed:
+    """A part of each router, at work in the one that holds the lease; repeats have ids by which Prefect knows them."""
+
+    def __init__(
+        self,
+        *,
+        redis: AsyncRedis,
+        prefect: PrefectApi,
+        readiness: Callable[[], Awaitable[Readiness]],
+        lease: Lease,
+        turn_seconds: float = TURN_SECONDS,
+        settle_seconds: float = SETTLE_SECONDS,
+    ) -> None:
+        self._redis = redis
+        self._prefect = prefect
+        self._readiness = readiness
+        self._letters = DeadLetters(redis)
+        self._lease = lease
+        self._turn_seconds = turn_seconds
+        self._settle_seconds = settle_seconds
+        self._trouble = Backoff("tell Prefect's event feed", first_seconds=1, longest_seconds=30)
+        self._state: FeedState | None = None
+        self._seen: dict[str, float] = {}
+        """Since when what is not told yet has been wrong."""
+        self._pending: deque[dict[str, Any]] = deque()
+        self._told = 0
+        self._dropped = 0
+
+    async def run(self) -> None:
+        """Tell until cancelled."""
+        await run_leased(
+            self.turn, lease=self._lease, seconds=self._turn_seconds, trouble=self._trouble, ended=self._forget
+        )
+
+    def _forget(self) -> None:
+        self._state = None
+        self._seen.clear()
+
+    async def turn(self) -> None:
+        """Tell what is new since the last one."""
+        if self._state is None:
+            self._state = await read_feed_state(self._redis) or FeedState(letters_ms=int(time.time() * 1000))
+        now = troubles_of(await self._readiness())
+        if self._note(self._state, now):
+            await write_feed_state(self._redis, self._state)
+        while self._pending:
+            batch = list(self._pending)[:_LETTERS_AT_ONCE]
+            await emit(self._prefect, batch)
+            self._told += len(batch)
+            for _ in range(min(len(batch), len(self._pending))):
+                self._pending.popleft()
+        while await self._tell_letters(self._state) == _LETTERS_AT_ONCE:
+            pass
+
+    def _note(self, state: FeedState, now: Mapping[str, Trouble]) -> bool:
+        """Put what began and what ended among the pending events; return whether there was anything."""
+        moment = time.time()
+        self._seen = {key: self._seen.get(key, moment) for key in now if key not in state.troubles}
+        due = {
+            key: since
+            for key, since in self._seen.items()
+            if not now[key].needs_time or moment - since >= self._settle_seconds
+        }
+        over = [key for key in state.troubles if key not in now]
+        for key, since in due.items():
+            del self._seen[key]
+            state.troubles[key], state.since[key] = now[key].as_json(), since
+            self._append(_event(now[key].began, now[key], since=since))
+        for key in over:
+            trouble, since = Trouble.parse(state.troubles.pop(key)), state.since.pop(key)
+            self._append(_event(trouble.ended, trouble, since=since, ended=moment))
+        return bool(due or over)
+
+    def _append(self, body: dict[str, Any]) -> None:
+        if len(self._pending) >= _MOST_PENDING:
+            self._pending.popleft()
+            self._drop(1)
+        self._pending.append(body)
+
+    def _drop(self, count: int) -> None:
+        self._dropped += count
+        log.warning("events for prefect's feed were dropped: too many at once", dropped=count, in_all=self._dropped)
+
+    async def _tell_letters(self, state: FeedState) -> int:
+        """Tell of the next dead letters, and return how many there were."""
+        skipped, found = await self._letters.failed_since(
+            state.letters_ms, known=state.letters, limit=_LETTERS_AT_ONCE, most=_MOST_LETTERS
+        )
+        if skipped:
+            self._drop(skipped)
+        if not found:
+            return 0
+        await emit(self._prefect, [letter_event(letter) for _, letter in found])
+        self._told += len(found)
+        newest = found[-1][0]
+        before = state.letters if newest == state.letters_ms else ()
+        state.letters = (*before, *(letter.id for failed, letter in found if failed == newest))
+        state.letters_ms = newest
+        await write_feed_state(self._redis, state)
+        return len(found)
+
+    def status(self) -> Mapping[str, Any]:
+        """For the role's report."""
+        status: dict[str, Any] = {"told": self._told, "waiting": len(self._pending), "dropped": self._dropped}
+        if self._trouble.trouble:
+            status["degraded"] = self._trouble.trouble
+        return status
+
+
+def letter_event(letter: DeadLetter) -> dict[str, Any]:
+    """The event that tells of a dead letter, each time that it fails."""
+    known = [related("rule", f"sluice.rule.{letter.rule}", letter.rule)] if letter.rule else []
+    if letter.identity:
+        known.append(event_resource(letter.identity))
+    return feed_event(
+        LETTER_EVENT,
+        resource=f"sluice.dead-letter.{letter.id}",
+        name=f"{letter.kind} {letter.code}",
+        related=[*known, related("source", f"sluice.source.{letter.source}", letter.source)],
+        event_id=str(uuid.uuid5(_NAMES, f"{letter.id} {letter.last_failed.isoformat()}")),
+        occurred=letter.last_failed,
+        payload={
+            "kind": letter.kind,
+            "code": letter.code,
+            "reason": letter.reason,
+            "rule": letter.rule,
+            "event_id": letter.event_id,
+            "source": letter.source,
+            "attempts": letter.attempts,
+            "first_failed": letter.first_failed.isoformat(),
+            "look": f"sluice dead show {letter.id}",
+            "replay": f"sluice dead replay {letter.id}",
+        },
+    )
+
+
+def _event(name: str, trouble: Trouble, *, since: float, ended: float | None = None) -> dict[str, Any]:
+    kind, _, rest = trouble.subject.removeprefix("sluice.").partition(".")
+    return feed_event(
+        name,
+        resource=trouble.subject,
+        name=rest or kind,
+        event_id=str(uuid.uuid5(_NAMES, f"{trouble.key} {since} {ended}")),
+        occurred=datetime.fromtimestamp(since if ended is None else ended, UTC),
+        payload=trouble.payload(lasted_seconds=None if ended is None else ended - since),
+    )

@@ -1,0 +1,46 @@
+"""Work that one of many instances does at an interval: the one that holds the lease."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from events.errors import Backpressure, NotFound, RejectedEvent, TransientError
+from services.common.backoff import Backoff, heed_cancellation
+from services.store.lease import Lease
+
+LEASE_SECONDS: Final = 30.0
+TURN_SECONDS: Final = 20.0
+"""The longest that a turn may take: it ends before the lease does."""
+
+_LONGEST_BACKOFF_SECONDS: Final = 30.0
+
+
+async def run_leased(
+    turn: Callable[[], Awaitable[None]], *, lease: Lease, seconds: float, trouble: Backoff, ended: Callable[[], None]
+) -> None:
+    """Take a turn every ``seconds`` until cancelled, whenever this process holds ``lease``.
+
+    A turn that fails or hangs is given up and repeated later; nobody waits for it. ``ended`` is called when another
+    process may have taken over.
+    """
+    holding = False
+    try:
+        while True:
+            try:
+                holding = await (lease.renew() if holding else lease.acquire())
+                if holding:
+                    await asyncio.wait_for(turn(), TURN_SECONDS)
+                else:
+                    ended()
+                trouble.worked()
+            except (TransientError, Backpressure, NotFound, RejectedEvent, TimeoutError) as error:
+                await trouble.after(error)
+            heed_cancellation()
+            await asyncio.sleep(seconds)
+    finally:
+        if holding:
+            with contextlib.suppress(TransientError, Backpressure, TimeoutError):
+                await asyncio.wait_for(lease.release(), 1)

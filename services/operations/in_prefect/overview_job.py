@@ -1,0 +1,129 @@
+"""Keeps the overview current as an artifact in Prefect: one instance writes it, and only when it has changed."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any, Final
+
+from services.common.backoff import Backoff
+from services.operations.in_prefect.artifact import MarkdownArtifact
+from services.operations.in_prefect.leased_job import run_leased
+from services.operations.in_prefect.overview import Minute, Overview, body, head
+from services.operations.metric_totals import MetricTotals
+from services.operations.readiness import Readiness
+from services.prefect_api.client import PrefectApi
+from services.prefect_api.run_view import view
+from services.store.connection import AsyncRedis
+from services.store.dead_letters import DeadLetters, LetterQuery
+from services.store.lease import Lease
+
+TURN_SECONDS: Final = 20.0
+UNCHANGED: Final = timedelta(minutes=5)
+"""How old the page's time gets while nothing else changes."""
+
+_MINUTES: Final = 60
+_WAITING_SHOWN: Final = 20
+_LETTERS_READ: Final = 1000
+_TOTALS: Final = {
+    "events": "sluice_events_routed_total",
+    "runs": "sluice_runs_created_total",
+    "latency_seconds": "sluice_event_latency_seconds_sum",
+    "started": "sluice_event_latency_seconds_count",
+}
+
+
+class OverviewJob:
+    """A part of each router, at work in the one that holds the lease."""
+
+    def __init__(
+        self,
+        *,
+        redis: AsyncRedis,
+        prefect: PrefectApi,
+        readiness: Callable[[], Awaitable[Readiness]],
+        lease: Lease,
+        artifact: MarkdownArtifact,
+        project: str | None,
+        turn_seconds: float = TURN_SECONDS,
+    ) -> None:
+        self._prefect = prefect
+        self._readiness = readiness
+        self._lease = lease
+        self._artifact = artifact
+        self._project = project
+        self._turn_seconds = turn_seconds
+        self._totals = MetricTotals(redis)
+        self._letters = DeadLetters(redis)
+        self._trouble = Backoff("write the overview in Prefect", first_seconds=2, longest_seconds=60)
+        self._samples: deque[tuple[float, dict[str, float]]] = deque(maxlen=_MINUTES + 1)
+        self._written: tuple[str, datetime] | None = None
+        self._writes = 0
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        await run_leased(
+            self.turn, lease=self._lease, seconds=self._turn_seconds, trouble=self._trouble, ended=self._forget
+        )
+
+    def _forget(self) -> None:
+        self._written = None
+
+    async def turn(self) -> None:
+        """Write the page unless it says what it said before."""
+        now = datetime.now(UTC)
+        overview = Overview(
+            project=self._project,
+            ui=self._prefect.ui,
+            readiness=await self._readiness(),
+            waiting=await self._waiting(),
+            letters=await self._by_code(),
+            minutes=await self._minutes(),
+        )
+        text = body(overview, now=now)
+        if self._written is not None and self._written[0] == text and now - self._written[1] < UNCHANGED:
+            return
+        await self._artifact.write(head(overview, now=now) + text)
+        self._written = text, now
+        self._writes += 1
+
+    async def _waiting(self) -> list[Any]:
+        asked = {
+            "flow_runs": {"state": {"type": {"any_": ["PAUSED"]}}},
+            "limit": _WAITING_SHOWN,
+            "sort": "EXPECTED_START_TIME_ASC",
+        }
+        return [view(run) for run in await self._prefect.request("POST", "/flow_runs/filter", once=True, json=asked)]
+
+    async def _by_code(self) -> dict[str, tuple[int, datetime]]:
+        found: dict[str, tuple[int, datetime]] = {}
+        for letter in await self._letters.search(LetterQuery(), limit=_LETTERS_READ):
+            count, last = found.get(letter.code, (0, letter.last_failed))
+            found[letter.code] = count + 1, max(last, letter.last_failed)
+        return found
+
+    async def _minutes(self) -> list[Minute]:
+        """What was counted since this process holds the lease, minute by minute."""
+        totals = dict.fromkeys(_TOTALS, 0.0)
+        names = {series: name for name, series in _TOTALS.items()}
+        for series, value in await self._totals.read():
+            if series.name in names:
+                totals[names[series.name]] += value
+        moment = time.monotonic()
+        if not self._samples or moment - self._samples[-1][0] >= timedelta(minutes=1).total_seconds():
+            self._samples.append((moment, totals))
+        samples = [*(sample for _, sample in self._samples), totals]
+        return [
+            Minute(**{name: max(0.0, after[name] - before[name]) for name in _TOTALS})
+            for before, after in pairwise(samples)
+        ]
+
+    def status(self) -> Mapping[str, Any]:
+        """For the role's report."""
+        status: dict[str, Any] = {"written": self._writes}
+        if self._trouble.trouble:
+            status["degraded"] = self._trouble.trouble
+        return status

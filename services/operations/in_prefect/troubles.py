@@ -1,0 +1,106 @@
+"""What is wrong with the installation, each thing with the events of Prefect that tell of its beginning and its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from services.common.reasons import REASONS, Level
+from services.operations.readiness import Readiness
+
+_WATCH: Final = "files:"
+"""Before the name of a watch in the name of its part."""
+
+_WATCHES: Final = {
+    "watch-gone": "sluice.watch.gone",
+    "watch-not-writable": "sluice.watch.not-writable",
+    "watch-not-heard": "sluice.watch.deaf",
+    "directories-unreadable": "sluice.watch.unreadable",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One thing that is wrong: what it is about, and what its beginning and its end are called."""
+
+    began: str
+    ended: str
+    subject: str
+    """The id of the resource that it is about, such as ``sluice.watch.inbox``."""
+    code: str
+    message: str
+    remedy: str
+
+    @property
+    def key(self) -> str:
+        """What tells it from others."""
+        return f"{self.began} {self.subject}"
+
+    @property
+    def needs_time(self) -> bool:
+        """Whether it is told only when it lasts: a role that starts is not down."""
+        return self.subject.startswith(("sluice.role.", "sluice.installation"))
+
+    def payload(self, *, lasted_seconds: float | None = None) -> dict[str, Any]:
+        """What its events say; ``lasted_seconds`` at its end."""
+        said: dict[str, Any] = {"code": self.code, "message": self.message}
+        return said | ({"remedy": self.remedy} if lasted_seconds is None else {"lasted_seconds": round(lasted_seconds)})
+
+    def as_json(self) -> dict[str, Any]:
+        """For `Trouble.parse`."""
+        return asdict(self)
+
+    @classmethod
+    def parse(cls, fields: Mapping[str, Any]) -> Trouble:
+        """Raises `TypeError` for anything else."""
+        if not all(isinstance(one, str) for one in fields.values()):
+            raise TypeError("not a trouble")
+        return cls(**fields)
+
+
+def troubles_of(readiness: Readiness) -> dict[str, Trouble]:
+    """What is wrong now, by its key."""
+    return {one.key: one for one in _troubles(readiness)}
+
+
+def _troubles(readiness: Readiness) -> Iterator[Trouble]:
+    if readiness.level is Level.NOT_READY:
+        said = "; ".join(readiness.problems)
+        first = next(one for one in readiness.reasons if one.level is Level.NOT_READY)
+        yield Trouble(
+            "sluice.installation.not-ready",
+            "sluice.installation.ready",
+            "sluice.installation",
+            first.code,
+            said,
+            first.remedy,
+        )
+    for name, role in readiness.roles.items():
+        if not role.ready:
+            code = next((one.code for one in role.reasons if one.level is Level.NOT_READY), "role-not-ready")
+            subject, why = f"sluice.role.{name}", role.why or ""
+            yield Trouble("sluice.role.down", "sluice.role.back", subject, code, why, REASONS[code].remedy)
+        for report in role.instances:
+            for part, status in report["parts"].items():
+                yield from _of_part(part, status)
+    for one in readiness.reasons:
+        if one.code.startswith("canary"):
+            yield Trouble(
+                "sluice.canary.failed", "sluice.canary.passed", "sluice.canary", one.code, one.message, one.remedy
+            )
+
+
+def _of_part(part: str, status: Mapping[str, Any]) -> Iterator[Trouble]:
+    reasons = status.get("reasons")
+    if part.startswith(_WATCH) and isinstance(reasons, dict):
+        subject = f"sluice.watch.{part.removeprefix(_WATCH)}"
+        for code, began in _WATCHES.items():
+            if code in reasons:
+                yield Trouble(began, "sluice.watch.back", subject, code, str(reasons[code]), REASONS[code].remedy)
+    held = status.get("held")
+    for one in held if part == "dispatcher" and isinstance(held, list) else ():
+        subject = f"sluice.rule.{one['rule']}"
+        said = f"rule {one['rule']} holds {one['waiting']} runs: {one['reason']}"
+        remedy = REASONS["rule-held"].remedy
+        yield Trouble("sluice.rule.held", "sluice.rule.released", subject, "rule-held", said, remedy)

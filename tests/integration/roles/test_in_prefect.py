@@ -1,0 +1,218 @@
+"""What happens beyond runs is told in Prefect's event feed, and the overview is kept current there."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from events.dead_letter import DeadLetter
+from events.errors import TransientError
+from services.operations.health import REMEMBERED_SECONDS
+from services.operations.in_prefect import feed as feed_module
+from services.operations.in_prefect.artifact import MarkdownArtifact
+from services.operations.in_prefect.feed import PrefectFeed
+from services.operations.in_prefect.overview_job import OverviewJob
+from services.operations.readiness import read_readiness
+from services.operations.reporter import Reporter
+from services.prefect_api.client import PrefectApi, connect
+from services.store.connection import AsyncRedis
+from services.store.dead_letters import DeadLetters
+from services.store.lease import Lease
+from tests.support.waiting import eventually
+
+WATCH = {"path": "/data/inbox", "in_flight": 1, "done": 7, "failed": 2}
+GONE = {"watch-gone": "/data/inbox is not there"}
+
+
+class Role:
+    """The reports of one role, whose parts say what the test wants."""
+
+    def __init__(self, redis: AsyncRedis) -> None:
+        self._redis = redis
+        self.parts: dict[str, dict[str, Any]] = {"files:inbox": dict(WATCH), "dispatcher": {"held": []}}
+        statuses: Mapping[str, Callable[[], Mapping[str, Any]]] = {
+            name: partial(self.parts.__getitem__, name) for name in self.parts
+        }
+        self.reporter = Reporter(role="listeners", redis=redis, parts=statuses)
+
+    async def report(self) -> None:
+        await self._redis.set(self.reporter.key, json.dumps(self.reporter.report()), ex=REMEMBERED_SECONDS)
+
+
+@pytest_asyncio.fixture
+async def prefect(prefect_url: str) -> AsyncIterator[PrefectApi]:
+    async with connect(prefect_url) as api:
+        yield api
+
+
+def feed_on(redis: AsyncRedis, prefect: PrefectApi) -> PrefectFeed:
+    readiness = partial(read_readiness, redis, prefect_url=None, expected=("listeners",))
+    lease = Lease(redis, "prefect-feed", ttl_seconds=30)
+    return PrefectFeed(redis=redis, prefect=prefect, readiness=readiness, lease=lease, settle_seconds=0)
+
+
+def letter(source: str, code: str = "not-json") -> DeadLetter:
+    now = datetime.now(UTC)
+    known = {"rule": "pay", "identity": f"o-1@{source}", "event_id": "o-1"}
+    return DeadLetter(
+        id=uuid.uuid4().hex[:20],
+        kind="event",
+        code=code,
+        reason="it is no JSON",
+        source=source,
+        raw=b"{",
+        first_failed=now,
+        last_failed=now,
+        **known,
+    )
+
+
+async def told(prefect: PrefectApi, resource: str, count: int) -> list[dict[str, Any]]:
+    """The events about the resource, the oldest first, once there are so many."""
+    asked = {"filter": {"resource": {"id": [resource]}, "event": {"prefix": ["sluice."]}, "order": "ASC"}}
+
+    async def probe() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = (await prefect.request("POST", "/events/filter", json=asked))["events"]
+        return found if len(found) >= count else []
+
+    found = await eventually(probe, what=f"{count} events about {resource}")
+    assert len(found) == count
+    return found
+
+
+async def test_what_breaks_and_is_mended_is_told_once(redis: AsyncRedis, prefect: PrefectApi) -> None:
+    role, rule, watch = Role(redis), f"r-{uuid.uuid4().hex[:8]}", f"w-{uuid.uuid4().hex[:8]}"
+    role.parts[f"files:{watch}"] = dict(WATCH)
+    role.reporter._parts = {name: partial(role.parts.__getitem__, name) for name in role.parts}
+    feed = feed_on(redis, prefect)
+    await role.report()
+    await feed.turn()
+    assert feed.status()["told"] == 0
+
+    role.parts[f"files:{watch}"]["reasons"] = GONE
+    role.parts["dispatcher"]["held"] = [{"rule": rule, "waiting": 3, "reason": "most runs fail"}]
+    await role.report()
+    await feed.turn()
+    await feed.turn()
+    await feed_on(redis, prefect).turn()  # another router, which goes on
+    (gone,) = await told(prefect, f"sluice.watch.{watch}", 1)
+    assert (gone["event"], gone["payload"]["message"]) == ("sluice.watch.gone", "/data/inbox is not there")
+    assert "bring the folder back" in gone["payload"]["remedy"]
+    (held,) = await told(prefect, f"sluice.rule.{rule}", 1)
+    assert (held["event"], held["resource"]["prefect.resource.name"]) == ("sluice.rule.held", rule)
+
+    del role.parts[f"files:{watch}"]["reasons"]
+    role.parts["dispatcher"]["held"] = []
+    await role.report()
+    later = feed_on(redis, prefect)
+    await later.turn()
+    assert [one["event"] for one in await told(prefect, f"sluice.watch.{watch}", 2)][1] == "sluice.watch.back"
+    (_, released) = await told(prefect, f"sluice.rule.{rule}", 2)
+    assert released["event"] == "sluice.rule.released"
+    assert set(released["payload"]) == {"code", "message", "lasted_seconds"}
+
+    await role.reporter.say_goodbye()
+    await later.turn()
+    await role.report()
+    await later.turn()
+    events = [one["event"] for one in await told(prefect, "sluice.role.listeners", 2)]
+    assert events == ["sluice.role.down", "sluice.role.back"]
+    events = [one["event"] for one in await told(prefect, "sluice.installation", 4)]
+    assert events == ["sluice.installation.not-ready", "sluice.installation.ready"] * 2
+
+
+async def test_dead_letters_are_told_with_what_they_have_to_do_with(redis: AsyncRedis, prefect: PrefectApi) -> None:
+    letters, source = DeadLetters(redis), f"shop-{uuid.uuid4().hex[:8]}"
+    await letters.add(letter(source).model_copy(update={"last_failed": datetime(2020, 1, 1, tzinfo=UTC)}))
+    feed = feed_on(redis, prefect)
+    await feed.turn()  # what failed before is not news
+    mine = [letter(source) for _ in range(3)]
+    for one in mine:
+        await letters.add(one)
+    await feed.turn()
+    await feed_on(redis, prefect).turn()
+    for one in mine:
+        (event,) = await told(prefect, f"sluice.dead-letter.{one.id}", 1)
+        assert event["event"] == "sluice.dead-letter.kept"
+        assert event["payload"]["look"] == f"sluice dead show {one.id}"
+        related = {other["prefect.resource.role"]: other["prefect.resource.id"] for other in event["related"]}
+        event_id = f"sluice.event.o-1@{source}"
+        assert related == {"rule": "sluice.rule.pay", "event": event_id, "source": f"sluice.source.{source}"}
+    again = mine[0].model_copy(update={"last_failed": datetime.now(UTC)})
+    await letters.add(again)
+    await feed.turn()
+    await told(prefect, f"sluice.dead-letter.{again.id}", 2)
+
+
+async def test_while_prefect_is_away_no_more_is_kept_than_fits(
+    redis: AsyncRedis, prefect: PrefectApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_module, "_MOST_PENDING", 3)
+    monkeypatch.setattr(feed_module, "_MOST_LETTERS", 2)
+    role, letters, source = Role(redis), DeadLetters(redis), f"shop-{uuid.uuid4().hex[:8]}"
+    await role.report()
+    await feed_on(redis, prefect).turn()
+    async with connect("http://127.0.0.1:9/api") as away:
+        feed = feed_on(redis, away)
+        for _ in range(2):
+            for reasons in (GONE, {}):
+                role.parts["files:inbox"]["reasons"] = reasons
+                await role.report()
+                with pytest.raises(TransientError):
+                    await feed.turn()
+    assert feed.status() == {"told": 0, "waiting": 3, "dropped": 5}
+    mine = [letter(source) for _ in range(5)]
+    for nth, one in enumerate(mine):
+        failed = datetime.fromtimestamp(one.last_failed.timestamp() + nth / 100, UTC)
+        await letters.add(one.model_copy(update={"last_failed": failed}))
+    feed._prefect = prefect
+    await feed.turn()
+    assert feed.status() == {"told": 5, "waiting": 0, "dropped": 8}
+    await told(prefect, f"sluice.dead-letter.{mine[-1].id}", 1)
+
+
+async def shown(prefect: PrefectApi, key: str) -> dict[str, Any]:
+    """The only artifact with that key."""
+    (found,) = await prefect.request("POST", "/artifacts/filter", json={"artifacts": {"key": {"any_": [key]}}})
+    return dict(found)
+
+
+async def test_the_overview_is_one_page_that_is_written_when_it_changes(redis: AsyncRedis, prefect: PrefectApi) -> None:
+    role, key = Role(redis), f"sluice-overview-{uuid.uuid4().hex[:8]}"
+    await role.report()
+    flow = await prefect.request("POST", "/flows/", json={"name": "parked"})
+    details = {"pause_key": "sluice-wait-1-o", "run_input_keyset": {"sluice_keys": '["order-7"]'}}
+    state = {"type": "PAUSED", "state_details": details}
+    run = await prefect.request("POST", "/flow_runs/", json={"flow_id": flow["id"], "name": "order 7", "state": state})
+    job = OverviewJob(
+        redis=redis,
+        prefect=prefect,
+        readiness=partial(read_readiness, redis, prefect_url=None, expected=("listeners",)),
+        lease=Lease(redis, "overview", ttl_seconds=30),
+        artifact=MarkdownArtifact(prefect, key=key),
+        project="shop",
+    )
+    await job.turn()
+    await job.turn()
+    assert job.status()["written"] == 1
+    first = await shown(prefect, key)
+    assert "## Sluice: shop" in first["data"]
+    assert f"[order 7]({prefect.run_url(run['id'])}) | order-7 |" in first["data"]
+    assert "| inbox | /data/inbox | hears | 1 | 7 | 2 |" in first["data"]
+    await DeadLetters(redis).add(letter("shop", code="no-such-rule"))
+    await job.turn()
+    second = await shown(prefect, key)
+    assert second["id"] == first["id"]
+    assert "| no-such-rule | 1 | < 2 min | `sluice dead list --code no-such-rule` |" in second["data"]
+    await prefect.request("DELETE", f"/artifacts/{first['id']}")
+    await DeadLetters(redis).add(letter("shop", code="no-such-rule"))
+    await job.turn()
+    assert "| no-such-rule | 2 |" in (await shown(prefect, key))["data"]
+    await prefect.request("DELETE", f"/flow_runs/{run['id']}")
