@@ -18,7 +18,7 @@ OF_PREFECT := tests/unit/services/prefect_api tests/integration/test_servers.py 
 	tests/integration/signals tests/integration/waits tests/integration/executor tests/integration/delivery/test_path.py \
 	tests/integration/deployments tests/integration/flows/test_order_approval.py
 
-.PHONY: up demo test test-prefect browser coverage check lint types bench soak audit image-test image-wheels lock clean
+.PHONY: up demo test test-prefect browser screenshots coverage check lint types bench soak audit image-test image-wheels lock clean
 .DEFAULT_GOAL := up
 
 up: $(ENV)
@@ -74,6 +74,10 @@ bench: $(DEV) .venv-bench/.ready
 	@$(BIN)/python -m venv .venv-bench
 	@.venv-bench/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps -r requirements/bench.txt
 	@touch $@
+
+# The pictures of the documentation, by the test that looks at the same pages.
+screenshots: $(DEV)
+	TEST_SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/e2e/test_prefect_ui.py $(ARGS)
 
 soak: $(DEV)
 	$(BIN)/python -m pytest -m soak --timeout=3600 $(ARGS)
