@@ -99,7 +99,7 @@ def test_an_order_shows_its_story_asks_with_the_facts_and_is_listed_when_it_was_
 
     page.get_by_role("tab", name="Description").click()
     page.get_by_role("link", name="Overview of Sluice").click()
-    expect(page.get_by_role("heading", name="What waits").first).to_be_visible(timeout=SLOW_MS)
+    expect(page.get_by_role("heading", name="What waits", exact=True)).to_be_visible(timeout=SLOW_MS)
     expect(page.get_by_role("cell", name="inbox", exact=True).first).to_be_visible()
     picture(page, "overview")
 
