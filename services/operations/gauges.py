@@ -10,7 +10,6 @@ from typing import Any, Final, TypeAlias
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from config.health import is_canary
-from config.settings import ROLES
 from services.common.reasons import REASONS
 from services.operations.backlog import BacklogPlace
 from services.operations.readiness import Readiness
@@ -68,7 +67,7 @@ def gauge_families(values: Iterable[Value]) -> Iterator[Metric]:
 
 
 def of_readiness(readiness: Readiness) -> Iterator[Value]:
-    """How the roles are; one that is not there has a zero."""
+    """How the roles are: those that are expected or have reported; one that is dead has a zero."""
     yield "sluice_ready", (), float(readiness.ready)
     yield "sluice_degraded", (), float(len(readiness.degraded))
     for code in REASONS:
@@ -88,11 +87,10 @@ def of_readiness(readiness: Readiness) -> Iterator[Value]:
     for rule, waiting in queues.items():
         yield "sluice_rule_queued_runs", (rule,), float(waiting.count)
         yield "sluice_rule_queued_oldest_seconds", (rule,), waiting.oldest_seconds or 0.0
-    for name in dict.fromkeys((*ROLES, *readiness.roles)):
-        role = readiness.roles.get(name)
-        yield "sluice_role_ready", (name,), float(role is not None and role.ready)
-        yield "sluice_role_instances", (name,), float(len(role.instances) if role is not None else 0)
-        yield "sluice_role_degraded", (name,), float(len(role.degraded) if role is not None else 0)
+    for name, role in readiness.roles.items():
+        yield "sluice_role_ready", (name,), float(role.ready)
+        yield "sluice_role_instances", (name,), float(len(role.instances))
+        yield "sluice_role_degraded", (name,), float(len(role.degraded))
 
 
 def of_reports(reports: Iterable[Mapping[str, Any]], *, rules: Iterable[str], watches: Iterable[str]) -> list[Value]:

@@ -40,6 +40,8 @@ def test_a_dead_role_is_zero_and_not_absent() -> None:
     assert 'sluice_role_ready{role="executor"} 0.0' in lines
     assert 'sluice_role_instances{role="api"} 0.0' in lines
     assert "sluice_ready 1.0" in page(all_but())
+    few = render(judge(all_but("api"), expected=("router",)), Kept(), NAMES).decode()
+    assert 'role="api"' not in few, "a role that nobody expects raises no alert"
 
 
 def test_what_the_project_file_names_is_there_before_anything_happened() -> None:
