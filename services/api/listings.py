@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
 
+from config.health import is_canary
 from events.dead_letter import DeadLetter
 from events.errors import ConfigError, NotFound
 from services.api.paging import (
@@ -201,7 +202,8 @@ class Listings:
         def wanted(record: SignalRecord) -> bool:
             signal = record.signal
             named = run is None or run in {str(signal.run_id), *record.marks}
-            return outcome in {None, record.status} and key in {None, signal.key} and named
+            asked = key is not None or not is_canary(signal.id)
+            return outcome in {None, record.status} and key in {None, signal.key} and named and asked
 
         async with patience():
             found = await self._signals.newest(
