@@ -6,6 +6,7 @@ import base64
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from events.dead_letter import DeadLetter
 from events.errors import NotFound, RejectedEvent
 from services.cli.commands import Commands, run_command
 from services.cli.output import say, show_fields, show_json, show_rows
-from services.cli.session import Session, demand_rule, login, open_session
+from services.cli.session import Session, demand_rule, login, open_session, whole_event_id
 from services.cli.terminal.times import Since, Until, Utc, period, show_times
 from services.store.dead_letters import DeadLetters, LetterQuery
 
@@ -67,7 +68,8 @@ def list_(
     async def work() -> None:
         async with open_session() as session:
             letters = DeadLetters(session.redis)
-            rows = [_row(letter) for letter in await letters.search(query, limit=limit)]
+            asked = replace(query, event_id=await whole_event_id(session, event))
+            rows = [_row(letter) for letter in await letters.search(asked, limit=limit)]
             count = await letters.count()
             if not rows:
                 await demand_rule(session, rule)
@@ -218,6 +220,7 @@ async def _letters(session: Session, ids: list[str] | None, query: LetterQuery) 
     """The chosen letters, the oldest first."""
     letters = DeadLetters(session.redis)
     if not ids:
+        query = replace(query, event_id=await whole_event_id(session, query.event_id))
         return [letter async for letter in letters.walk(query)][::-1]
     return [await _letter(letters, letter_id) for letter_id in ids]
 

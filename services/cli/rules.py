@@ -18,7 +18,8 @@ from events.identity import id_of
 from events.rule import Rule, Verdict, evaluate, explained
 from services.cli.commands import Commands, run_command
 from services.cli.output import say, show_json, show_line, show_rows, show_title
-from services.cli.session import open_session
+from services.cli.session import demand_rule, open_session
+from services.cli.terminal.times import Utc, show_times
 
 app = Commands(help="List the rules, and try them on events; starts nothing.", no_args_is_help=True)
 
@@ -77,8 +78,10 @@ def dropped(
     rule: Annotated[str | None, typer.Argument(help="List what the windows of this rule dropped.")] = None,
     limit: Limit = 20,
     as_json: AsJson = False,
+    utc: Utc = False,
 ) -> None:
     """What throttles and dedupe keys have dropped: counts for each rule, or the last events of one."""
+    show_times(utc=utc)
 
     async def work() -> None:
         from services.store.events.event_history import moment
@@ -96,6 +99,8 @@ def dropped(
                 show_rows(rows, ("rule", "dropped"), as_json=as_json, empty="nothing was dropped")
                 return
             drops = await store.drops(rule, limit=limit)
+            if not drops:
+                await demand_rule(session, rule)
             names = {name for drop in drops for name in (drop.identity, drop.other) if name}
             sources = await KnownEvents(session.redis, stream=STREAM).sources(names)
             rows = [

@@ -16,7 +16,7 @@ from events.identity import id_of
 from events.signal import signal_from_mapping
 from services.cli.commands import Commands, run_command
 from services.cli.output import say, show_fields, show_json, show_line, show_rows, show_title
-from services.cli.session import Session, demand_rule, login, open_session
+from services.cli.session import Session, demand_rule, login, open_session, whole_event_id
 from services.cli.terminal.times import Since, Until, Utc, period, show_times
 from services.home.prefect_pages import run_page
 from sluice.display import visible
@@ -56,10 +56,11 @@ def list_(
 
         async with open_session() as session:
             prefect = await session.prefect()
-            run_ids = None if event is None else await _runs_of_event(session, event)
+            led = await whole_event_id(session, event)
+            run_ids = None if led is None else await _runs_of_event(session, led)
             tags = [*(tag or ()), *([f"rule:{rule}"] if rule is not None else ())]
-            if event is not None and run_ids is None:
-                tags.append(visible(f"event:{event}", TAG_LIMIT))
+            if led is not None and run_ids is None:
+                tags.append(visible(f"event:{led}", TAG_LIMIT))
             query = RunQuery(
                 deployment=deployment,
                 states=tuple(state or ()),

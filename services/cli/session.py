@@ -137,6 +137,17 @@ async def demand_rule(session: Session, rule: str | None) -> None:
         raise ConfigError(f"--rule {rule!r}: {project.path} has no such rule: {did_you_mean(rule, names)}")
 
 
+async def whole_event_id(session: Session, given: str | None) -> str | None:
+    """The id of the event that ``--event`` means, where its beginning was given. Raises `RejectedEvent`."""
+    from services.store.events.history import HISTORY
+    from services.store.events.journal import STREAM
+    from services.store.events.known_events import KnownEvents
+
+    if given is None:
+        return None
+    return await KnownEvents(session.redis, stream=STREAM).whole_id(given, prefixes=(HISTORY,))
+
+
 def login() -> str | None:
     """The name of whoever runs the command, where the system knows one."""
     try:

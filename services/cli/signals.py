@@ -18,7 +18,7 @@ from events.identity import id_of
 from events.signal import Outcome, ResumeSignal, parse_signal
 from services.cli.commands import Commands, run_command
 from services.cli.output import say, show_fields, show_json, show_line, show_rows, show_title
-from services.cli.session import Session, login, open_session
+from services.cli.session import Session, login, open_session, whole_event_id
 from services.cli.terminal.times import Since, Until, Utc, in_full, period, seconds, show_times
 from services.store.signals.signal_record import RECEIVED
 
@@ -117,24 +117,26 @@ def list_(
     if outcome is not None and outcome not in statuses:
         raise typer.BadParameter(f"--outcome {outcome!r} is none: choose from {', '.join(statuses)}")
 
-    def wanted(one: SignalRecord) -> bool:
-        at = one.received.timestamp()
-        identity = one.signal.event_identity
-        return (
-            outcome in {None, one.status}
-            and key in {None, one.signal.key}
-            and event in {None, id_of(identity) if identity else ""}
-            and (begin is None or at >= begin)
-            and (end is None or at < end)
-            and (key is not None or not is_canary(one.signal.id))
-        )
-
     async def work() -> None:
         from services.signals.listing import row
         from services.store.signals.signals import SignalStore
 
         async with open_session() as session:
             store = SignalStore(session.redis, session.settings.resumer)
+            led = await whole_event_id(session, event)
+
+            def wanted(one: SignalRecord) -> bool:
+                at = one.received.timestamp()
+                identity = one.signal.event_identity
+                return (
+                    outcome in {None, one.status}
+                    and key in {None, one.signal.key}
+                    and led in {None, id_of(identity) if identity else ""}
+                    and (begin is None or at >= begin)
+                    and (end is None or at < end)
+                    and (key is not None or not is_canary(one.signal.id))
+                )
+
             if run is None:
                 records = await store.newest(limit, wanted=wanted)
             else:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from events.identity import id_of
+from events.short_ids import LEAST, the_one
 from services.store.connection import AsyncRedis, translated
 from services.store.keys import Key, is_position
 from services.store.unreadable import FAULTS, readable
@@ -52,6 +53,21 @@ class KnownEvents:
         keys = [key.decode("utf-8", "replace") for key in raw]
         found = {key.removeprefix(prefix) for key in keys for prefix in before if key.startswith(prefix)}
         return sorted(name for name in found if id_of(name) == id_ != name)
+
+    async def whole_id(self, given: str, *, prefixes: Iterable[str] = ()) -> str:
+        """The id of the event that a person means by an id or its beginning; ``given`` where no event is known by it.
+
+        Looks as `with_id` does. Raises `RejectedEvent` (``ambiguous``) where several ids begin so.
+        """
+        if len(given) < LEAST:
+            return given
+        before = (KNOWN, *prefixes)
+        with translated():
+            raw = [key async for key in self._redis.scan_iter(match=f"sluice:*:{escaped(given)}*@*", count=SCANNED)]
+        keys = [key.decode("utf-8", "replace") for key in raw]
+        names = {key.removeprefix(prefix) for key in keys for prefix in before if key.startswith(prefix)}
+        found = {id_of(name) for name in names if id_of(name).startswith(given)}
+        return given if given in found or not found else the_one(found, given, what="event")
 
     async def _positions(self, identities: list[str]) -> list[str | None]:
         with translated():

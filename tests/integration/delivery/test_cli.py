@@ -174,6 +174,8 @@ async def test_runs_are_chosen_by_rule_state_event_and_time_and_counted_by_state
     assert await listed("--rule", rule, "--state", "degraded", "--state", "Failed") == {found[1], found[2]}
     assert await listed("--rule", rule, "--state", "late") == set()
     assert await listed("--event", ids[2]) == {found[2]}
+    shared = await _call(runs.app, "list", "--event", flow)
+    assert (shared.exit_code, f"give more of the id, one of {', '.join(ids.values())}" in shared.stderr) == (1, True)
     for run_id in found.values():
         assert (await _json(runs.app, "show", run_id[:13]))["id"] == run_id
     everything = [run["id"] for run in await _json(runs.app, "list", "--limit", "10000", "--since", "2h")]
@@ -223,6 +225,7 @@ async def test_a_dead_letter_is_shown_edited_and_replayed(
         await world.publish(order("many", id_="bad"), order(3, id_="good"))
         (row,) = await eventually(lambda: _json(dead.app, "list"))
         assert (row["kind"], row["code"], row["rule"], row["event_id"]) == ("event", "parameters-refused", "pay", "bad")
+        assert await _json(dead.app, "list", "--event", "good") == []
         assert "'many' is not of type 'integer'" in row["reason"]
         shown = await _json(dead.app, "show", row["id"][:8])
         assert shown["id"] == row["id"]
