@@ -114,7 +114,9 @@ def status() -> None:
     found = dict.fromkeys(("ready", "level", "project", "prefect_ui", "redis", "api", "home"), HOSTILE)
     reason = dict.fromkeys(("level", "message", "code", "remedy"), HOSTILE)
     waits = {"count": 1, "oldest_seconds": 1.0}
-    status_page.show_status({**found, "roles": {HOSTILE: role}, "reasons": [reason], "backlog": {HOSTILE: waits}})
+    status_page.show_status(
+        {**found, "roles": {HOSTILE: role}, "reasons": [reason], "backlog": {HOSTILE: waits}, "canary": None}
+    )
 
 
 def rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> str:
