@@ -21,6 +21,7 @@ _REMEDIES: Final[dict[str, str]] = {
     "not-found": "list what there is with the command's `list`, and give an id of it or its beginning",
     "ambiguous": "give more of the id, or what else the message asks for",
     "unavailable": "`sluice status` tells which part does not answer; call the command again when it does",
+    "refused": "mend the file, or say in a contract how it is to be read (docs/contracts.md)",
     "full": "Redis has no room: `sluice doctor` tells how much it has; make room, and call the command again",
     "failed": "`sluice doctor` looks for what is wrong with this machine and its servers",
 }

@@ -11,7 +11,7 @@ import typer
 
 from config.project import load_project
 from config.settings import load_settings
-from services.cli.commands import Commands
+from services.cli.commands import Commands, tell_object
 from services.cli.output import say, show_fields, show_json, show_line, show_rows, show_title, show_yaml
 
 app = Commands(help="Contracts of data files: a first one, and what one says to a file.", no_args_is_help=True)
@@ -55,7 +55,7 @@ def infer(
         else:
             show_yaml(found)
 
-    _run(work)
+    _run(work, as_json=as_json)
 
 
 @app.command("test")
@@ -94,7 +94,7 @@ def try_(
         if not trial.would_load:
             raise typer.Exit(1)
 
-    _run(work)
+    _run(work, as_json=as_json)
 
 
 def _show(trial: Any, has_contract: bool) -> None:
@@ -114,12 +114,15 @@ def _show(trial: Any, has_contract: bool) -> None:
         show_rows(trial.bad.examples, ("place", "column", "value", "reason"), as_json=False)
 
 
-def _run(work: Any) -> None:
+def _run(work: Any, *, as_json: bool) -> None:
     from sluice.errors import OverBudget
     from sluice.loading.errors import RefusedFile, TargetFailed
 
     try:
         work()
     except (RefusedFile, OverBudget, TargetFailed) as error:
-        say(f"refused: {error}")
+        if as_json:
+            tell_object("refused", str(error))
+        else:
+            say(f"refused: {error}")
         raise typer.Exit(1) from error

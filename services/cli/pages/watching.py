@@ -14,11 +14,13 @@ T = TypeVar("T")
 
 def watched(show: Callable[[], T], *, every_seconds: float) -> T:
     """Show it until Ctrl-C, on a terminal each time from the top of the screen; returns what it returned last."""
-    while True:
-        clear_screen()
-        last = show()
-        sys.stdout.flush()
-        try:
+    clear_screen()
+    last = show()
+    try:
+        while True:
+            sys.stdout.flush()
             time.sleep(every_seconds)
-        except KeyboardInterrupt:
-            return last
+            clear_screen()
+            last = show()
+    except KeyboardInterrupt:
+        return last

@@ -52,6 +52,8 @@ def test_what_is_not_to_be_seen_in_the_file_is_told(sluice: Any, tmp_path: Path)
     code, _, said = sluice("contract", "infer", str(path))
     assert code == 1
     assert "is not UTF-8" in said
+    code, printed, told = sluice("contract", "infer", str(path), "--json")
+    assert (code, printed, json.loads(told)["code"]) == (1, "", "refused")
     code, printed, _ = sluice("contract", "infer", str(path), "--encoding", "cp1252", "--delimiter", ";")
     assert code == 0
     assert yaml.safe_load(printed)["encoding"] == "cp1252"

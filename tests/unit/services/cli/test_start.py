@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -36,3 +37,17 @@ def test_a_command_imports_none_of_the_slow_packages_that_it_does_not_need(
     )  # fmt: skip
     imported = set(json.loads(done.stderr.splitlines()[-1]))
     assert imported & SLOW == needed
+
+
+def test_a_status_that_is_watched_goes_on_until_ctrl_c_and_exits_as_the_last_one(
+    tmp_path: Path, checkout: Path
+) -> None:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLUICE_", "PREFECT_"))}
+    command = [sys.executable, "-m", "services.cli", "status", "--watch", "--json"]
+    env = {**kept, "SLUICE_HOME": str(tmp_path)}
+    with subprocess.Popen(command, cwd=checkout, env=env, stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        moments = [json.loads(watching.stdout.readline())["at"] for _ in range(2)]
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(60) == 1
+    assert moments == sorted(set(moments))
