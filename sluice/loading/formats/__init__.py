@@ -85,7 +85,7 @@ def read(member: Member, contract: Contract | None = None) -> Reading:
     """
     found = format_of(member, contract)
     if found.text:
-        _check_text(member, found.name)
+        _check_text(member, "" if contract is not None and contract.fields else found.name)
     reader: Reader = getattr(import_module(f"{__name__}.{found.module}"), found.reader)
     reading = reader(member, contract)
     member.budget.check("columns", len(reading.columns), f"{member.label} has {len(reading.columns)} columns")
@@ -127,6 +127,7 @@ def _endings() -> str:
 
 
 def _check_text(member: Member, wanted: str) -> None:
+    """Refuse what is no text, and another kind of text than ``wanted``, unless a contract names the columns."""
     beginning = member.beginning(_BEGINNING)
     packing = packing_of(beginning)
     what = f"packed with {packing}" if packing else None

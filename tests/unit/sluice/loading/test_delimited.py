@@ -368,6 +368,11 @@ def test_a_broken_text_is_refused_with_the_place_and_the_reason(
     assert refusal(path).startswith(message)
 
 
+def test_json_in_the_lines_of_one_column_is_text_where_a_contract_names_the_column(written: Any) -> None:
+    contract = {"dialect": {"header": False}, "schema": {"fields": [{"name": "message"}]}}
+    assert table(written('{"id": 1}\n{"id": 2}\n'), contract) == (["message"], [('{"id": 1}',), ('{"id": 2}',)])
+
+
 @pytest.mark.parametrize(
     ("text", "encoding"), [("名,x\n1,ü\n", "utf-16"), ("a,x\n1,ü\n", "utf-32"), ("a,x\n1,ü\n", "utf-8-sig")]
 )
