@@ -320,7 +320,8 @@ async def scale(bench: Bench, options: argparse.Namespace) -> None:
 
 def _is_resumer(process: psutil.Process, bench: Bench) -> bool:
     try:
-        return process.cmdline()[-2:] == ["run", "resumer"] and process.environ().get("SLUICE_HOME") == str(bench.home)
+        shown = "".join(process.cmdline())
+        return shown == "sluice: resumer" and process.environ().get("SLUICE_HOME") == str(bench.home)
     except psutil.Error:
         return False
 

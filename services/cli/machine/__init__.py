@@ -1,1 +1,1 @@
-"""Commands about the machine that an installation runs on."""
+"""Commands for whoever operates an installation: the machine, its disks, all at a glance."""
