@@ -52,8 +52,10 @@ async def api(redis: AsyncRedis, valkey_url: str) -> AsyncIterator[tuple[Site, h
 
 
 async def paged(client: httpx.AsyncClient, path: str, **params: Any) -> list[list[dict[str, Any]]]:
-    pages, cursor = [], None
+    pages: list[list[dict[str, Any]]] = []
+    cursor = None
     while True:
+        assert len(pages) < 20, "the pages do not come to an end"
         answer = await client.get(path, params={**params, **({"cursor": cursor} if cursor else {})})
         assert answer.status_code == 200, answer.text
         pages.append(answer.json()["items"])

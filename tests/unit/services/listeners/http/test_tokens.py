@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from typer.testing import CliRunner
 
 from config.settings import ApiSettings
 from events.errors import NotFound, RejectedEvent
+from services.cli import app as commands
 from services.common import metrics
 from services.listeners.http import callers
 from services.store.access.tokens import TOKENS, AccessTokens
@@ -45,7 +50,7 @@ async def made(tokens: AccessTokens, *scopes: str, **limits: Any) -> str:
 
 async def test_a_token_may_do_what_its_scope_says_and_nothing_else(redis: AsyncRedis, tokens: AccessTokens) -> None:
     site = Site(redis, OWN, tokens=tokens)
-    signal, json = b'{"key": "k"}', "application/json"
+    signal, kind = b'{"key": "k"}', "application/json"
     async with serving(site) as client:
         publisher = await made(tokens, "publish")
         _, signaller = await tokens.create(name="s", scopes=("signal",))
@@ -55,7 +60,7 @@ async def test_a_token_may_do_what_its_scope_says_and_nothing_else(redis: AsyncR
         for name, token in (("publish", publisher), ("signal", signaller), ("read", reader), ("admin", admin)):
             answers = (
                 await client.post("/events", content=cloudevent(name), headers=bearer(token)),
-                await client.post("/signals", content=signal, headers=bearer(token, json)),
+                await client.post("/signals", content=signal, headers=bearer(token, kind)),
                 await client.get("/metrics", headers=bearer(token)),
             )
             codes[name] = [answer.status_code for answer in answers]
@@ -109,17 +114,17 @@ async def test_a_revoked_or_expired_token_is_refused_at_once_and_uses_are_noted(
 async def test_a_token_is_kept_to_its_sources_and_keys(redis: AsyncRedis, tokens: AccessTokens) -> None:
     site = Site(redis, OWN, tokens=tokens)
     token = await made(tokens, "publish", "signal", sources=("shop/*", "http:orders"), keys=("order-*",))
-    json = bearer(token, "application/json")
+    plain_json = bearer(token, "application/json")
     async with serving(site) as client:
         own = await client.post("/events", content=cloudevent("a", source="shop/1"), headers=bearer(token))
         other = await client.post("/events", content=cloudevent("b", source="bank"), headers=bearer(token))
         mixed = b"[" + cloudevent("c", source="shop/1") + b"," + cloudevent("d", source="bank") + b"]"
         batch = await client.post("/events", content=mixed, headers=bearer(token, BATCH))
-        plain = await client.post("/events/orders", content=b"{}", headers=json)
-        for_order = await client.post("/signals", content=b'{"key": "order-1"}', headers=json)
-        for_pay = await client.post("/signals", content=b'{"key": "pay-1"}', headers=json)
+        plain = await client.post("/events/orders", content=b"{}", headers=plain_json)
+        for_order = await client.post("/signals", content=b'{"key": "order-1"}', headers=plain_json)
+        for_pay = await client.post("/signals", content=b'{"key": "pay-1"}', headers=plain_json)
         run = b'{"run_id": "0d5e54b0-65ab-4a33-9ff0-4f5df4fd1b8e"}'
-        by_run = await client.post("/signals", content=run, headers=json)
+        by_run = await client.post("/signals", content=run, headers=plain_json)
     answers = (own, other, batch, plain, for_order, for_pay, by_run)
     assert [answer.status_code for answer in answers] == [202, 403, 403, 202, 202, 403, 403]
     assert [signal.key for signal in site.signals] == ["order-1"]
@@ -183,6 +188,34 @@ async def test_two_tokens_have_two_names(tokens: AccessTokens) -> None:
     await made(tokens, "read")
     with pytest.raises(RejectedEvent, match="revoke it"):
         await made(tokens, "read")
+
+
+async def test_the_commands_make_list_and_revoke_tokens(
+    redis: AsyncRedis, tokens: AccessTokens, valkey_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SLUICE_REDIS_URL", valkey_url)
+    monkeypatch.setenv("SLUICE_HOME", str(tmp_path))
+
+    async def call(*words: str) -> Any:
+        return await asyncio.to_thread(CliRunner().invoke, commands, ["token", *words])
+
+    made = await call(
+        "create", "shop", "--scope", "publish", "--source", "shop/*", "--per-second", "5", "--expires", "90d"
+    )
+    assert made.exit_code == 0, made.output
+    text = made.stdout.strip()
+    (token,) = await tokens.all()
+    assert token.is_(text)
+    assert text not in (await call("list", "--json")).stdout
+    (row,) = json.loads((await call("list", "--json")).stdout)
+    assert (row["name"], row["scopes"], row["sources"], row["last_used"]) == ("shop", ["publish"], ["shop/*"], None)
+    assert "source shop/*; 5/s" in (await call("list")).stdout
+    wrong = await call("create", "x", "--scope", "admin", "--source", "a")
+    assert (wrong.exit_code, "no limits" in wrong.output) == (1, True)
+    assert (await call("create", "x", "--scope", "read", "--expires", "soon")).exit_code == 2
+    assert (await call("revoke", "shop")).exit_code == 0
+    assert (await call("revoke", "shop")).exit_code == 1
+    assert await tokens.all() == []
 
 
 def test_a_flood_of_refused_calls_is_a_line_a_second() -> None:
