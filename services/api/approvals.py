@@ -225,7 +225,7 @@ def _form_page(
 
 
 def _outcome_page(link: ApprovalLink, record: SignalRecord | None) -> Response:
-    if record is None or record.status not in {Outcome.APPLIED, Outcome.DUPLICATE, Outcome.EXPIRED}:
+    if record is None or record.status not in {Outcome.APPLIED, Outcome.DUPLICATE, Outcome.LATE, Outcome.EXPIRED}:
         return _plain_page("Thank you", "Your answer is recorded, and is handed over as soon as that can be done.", 202)
     if record.status != Outcome.APPLIED:
         return _plain_page("This question is over", f"Your answer changed nothing: {escape(record.reason)}.", 410)

@@ -47,7 +47,7 @@ SignalId = Annotated[str, Path(max_length=300)]
 LetterId = Annotated[str, Path(max_length=64)]
 RunId = Annotated[str, Path(max_length=200, description="Its id or name")]
 SignalStatus = Literal[
-    "received", "applied", "buffered", "duplicate", "rejected", "expired", "unknown-run", "unanswered"
+    "received", "applied", "buffered", "duplicate", "late", "rejected", "expired", "unknown-run", "unanswered"
 ]
 
 

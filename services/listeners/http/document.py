@@ -50,6 +50,7 @@ _SIGNAL: Final = {
         "by": {"type": "string", "maxLength": 200},
         "deliver": {"enum": ["all", "one"], "default": "all"},
         "ttl_seconds": {"type": "number", "exclusiveMinimum": 0},
+        "buffer": {"type": "boolean", "description": "keep it for a later run where the last wait for the key is over"},
     },
 }
 
