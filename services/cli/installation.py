@@ -223,6 +223,22 @@ def check(config: ConfigOption = None) -> None:
         for remark in redis_remarks(settings, str(settings.redis_url_with_password)):
             say(f"warning: {remark}")
     run_command(look())
+    _tell_missing_secrets(settings)
+
+
+def _tell_missing_secrets(settings: Settings) -> None:
+    """Warn of webhooks whose secret this environment does not have: where Sluice runs it may."""
+    from config.project import load_project
+
+    hooks = load_project(settings.config, home=settings.home).sources.http.hooks
+    if hooks:
+        from services.listeners.http.hooks.receiver import hooks_with_secrets
+
+        try:
+            hooks_with_secrets(hooks, os.environ)
+        except ConfigError as error:
+            for problem in error.problems:
+                say(f"warning: {problem}")
 
 
 def deploy(plan: PlanOption = False, as_json: JsonOption = False, wait: WaitOption = 0.0) -> None:

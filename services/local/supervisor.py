@@ -73,11 +73,16 @@ class Supervisor:
     def run(self) -> None:
         """Run until SIGINT, SIGTERM, or SIGHUP, which a terminal that is closed sends.
 
-        Raises `ConfigError` before anything is started when the configuration is not valid, a port is taken, or
-        another process runs on this home; `TransientError` when something does not get ready.
+        Raises `ConfigError` before anything is started when the configuration is not valid, a port is taken, the secret
+        of a webhook is missing, or another process runs on this home; `TransientError` when something does not get
+        ready.
         """
         settings = self._settings
         project = load_project(settings.config, home=settings.home)
+        if project.sources.http.hooks:
+            from services.listeners.http.hooks.receiver import hooks_with_secrets
+
+            hooks_with_secrets(project.sources.http.hooks, os.environ)
         os.umask(PRIVATE_UMASK)
         closed = self._home.make_private()
         if closed:

@@ -125,6 +125,13 @@ def test_check_tells_every_problem(config: Path) -> None:
     assert result.stderr.count("error: ") == 2
 
 
+def test_check_warns_of_a_webhook_without_its_secret(config: Path) -> None:
+    config.write_text("sources: {http: {hooks: {shop: {verify: github, secret_env: SHOP_SECRET, type: shop}}}}\n")
+    result = call("check")
+    assert result.exit_code == 0, result.stderr
+    assert "warning: sources.http.hooks.shop: the environment variable SHOP_SECRET holds no secret" in result.stderr
+
+
 def test_schema_prints_what_editors_need() -> None:
     schema = json.loads(call("schema").stdout)
     assert schema["title"] == "Sluice project"
