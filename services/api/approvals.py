@@ -27,6 +27,7 @@ from services.listeners.http.problem import PROBLEMS, ProblemDetails
 from services.signals.approval_link import PATH, ApprovalLink, BadLink, Secret, issue
 from services.store.signals.signal_record import SignalRecord
 from services.store.signals.signals import SignalStore
+from sluice.display import visible
 
 if TYPE_CHECKING:
     from services.prefect_api.run_view import RunView
@@ -195,7 +196,7 @@ class Approvals:
 
     async def _over_page(self, link: ApprovalLink) -> Response:
         by = [one.signal.by for one in await self._signals.of_run(link.run_id) if one.status == Outcome.APPLIED]
-        said = f" {escape(by[-1])} answered last." if by and by[-1] else ""
+        said = f" {_shown(by[-1])} answered last." if by and by[-1] else ""
         return _plain_page("This question is over", f"Nobody waits for an answer to it any more.{said}", 410)
 
 
@@ -212,8 +213,8 @@ def _form_page(
 ) -> Response:
     whole = f'<p class="wrong" role="alert">{escape(faults[""])}</p>' if faults.get("") else ""
     body = (
-        f"<h1>{escape(run.name)}</h1>{in_html(form['description'])}"
-        f'<p class="said">You answer as <b>{escape(link.person)}</b>. The link is good for one answer, until'
+        f"<h1>{_shown(run.name)}</h1>{in_html(visible(form['description'], lines=True))}"
+        f'<p class="said">You answer as <b>{_shown(link.person)}</b>. The link is good for one answer, until'
         f" {_time(link.expires)}.</p>{whole}"
         f'<form method="post" action="">{form_of(form["schema"], given, faults)}<button>Send the answer</button></form>'
         '<details><summary>Reject instead</summary><form method="post" action="">'
@@ -221,23 +222,28 @@ def _form_page(
         '<p><label for="sluice-reason">Why</label><textarea rows="3" required name="sluice-reason"'
         ' id="sluice-reason"></textarea></p><button>Reject</button></form></details>'
     )
-    return page(run.name, body, status=422 if faults else 200)
+    return page(visible(run.name), body, status=422 if faults else 200)
 
 
 def _outcome_page(link: ApprovalLink, record: SignalRecord | None) -> Response:
     if record is None or record.status not in {Outcome.APPLIED, Outcome.DUPLICATE, Outcome.LATE, Outcome.EXPIRED}:
         return _plain_page("Thank you", "Your answer is recorded, and is handed over as soon as that can be done.", 202)
     if record.status != Outcome.APPLIED:
-        return _plain_page("This question is over", f"Your answer changed nothing: {escape(record.reason)}.", 410)
+        return _plain_page("This question is over", f"Your answer changed nothing: {_shown(record.reason)}.", 410)
     said = "rejection" if record.signal.action == "reject" else "answer"
     answer = json.dumps(record.signal.input, ensure_ascii=False) if record.signal.input else ""
-    more = f"<pre>{escape(answer)}</pre>" if answer else ""
+    more = f"<pre>{_shown(answer)}</pre>" if answer else ""
     at = _time(record.decided or record.received)
-    return _plain_page("Thank you", f"The {said} of <b>{escape(link.person)}</b> was taken at {at}.{more}", 200)
+    return _plain_page("Thank you", f"The {said} of <b>{_shown(link.person)}</b> was taken at {at}.{more}", 200)
 
 
 def _plain_page(title: str, html: str, status: int) -> Response:
     return page(title, f"<h1>{escape(title)}</h1><p>{html}</p>", status=status)
+
+
+def _shown(text: str) -> str:
+    """As HTML, with nothing in it hidden."""
+    return escape(visible(text))
 
 
 def _time(at: datetime) -> str:
