@@ -178,7 +178,9 @@ def test_an_automation_that_was_made_in_the_ui_tells_a_chat_of_dead_letters(
     now = datetime.now(UTC)  # by itself the page ends with the last whole minute
     start, end = (f"{now + timedelta(minutes=minutes):%Y-%m-%dT%H:%M:%S.000Z}" for minutes in (-5, 5))
     page.goto(f"{installation.status['prefect_ui']}/v2/events?rangeType=range&start={start}&end={end}")
-    expect(page.get_by_text("sluice.dead-letter.kept").first).to_be_visible(timeout=SLOW_MS)
+    kept = page.get_by_text("sluice.dead-letter.kept").first
+    expect(kept).to_be_visible(timeout=SLOW_MS)
+    kept.evaluate("element => element.scrollIntoView({block: 'center'})")
     picture(page, "events")
     installation.sluice("dead", "discard", letter["id"], "--yes", check=False)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+from config.health import is_canary
 from services.home.prefect_pages import run_page
 from services.operations.backlog import age_text
 from services.operations.readiness import Readiness
@@ -106,7 +107,8 @@ def _throughput(minutes: Sequence[Minute]) -> str:
         ("event to first line", mean, bars(latencies)),
     ]
     rows = [(what, number, f"`{chart or ' '}`") for what, number, chart in shown]
-    return f"### The last {len(minutes)} minutes\n\n" + _table(("", "in all", "by the minute"), rows)
+    span = f"{len(minutes)} minutes" if len(minutes) > 1 else "minute"
+    return f"### The last {span}\n\n" + _table(("", "in all", "by the minute"), rows)
 
 
 def _backlog(readiness: Readiness) -> str:
@@ -136,15 +138,17 @@ def _watches(readiness: Readiness) -> str:
     found: dict[str, Mapping[str, Any]] = {}
     for role in readiness.roles.values():
         for report in role.instances:
-            found |= {name: part for name, part in report["parts"].items() if name.startswith(_WATCH)}
+            parts = report["parts"].items()
+            found |= {name.removeprefix(_WATCH): part for name, part in parts if name.startswith(_WATCH)}
     rows = [
         (
-            in_markdown(name.removeprefix(_WATCH)),
+            in_markdown(name),
             in_markdown(part["path"]),
             in_markdown(part.get("degraded") or "hears"),
             *(str(part.get(number, "-")) for number in ("in_flight", "done", "failed")),
         )
         for name, part in sorted(found.items())
+        if not is_canary(name)
     ]
     head = ("watch", "folder", "state", "in hand", "done", "failed")
     return "### Watched folders\n\n" + _table(head, rows) if rows else ""

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final
 
+from config.health import is_canary
 from services.common.backoff import Backoff
 from services.operations.in_prefect.artifact import MarkdownArtifact
 from services.operations.in_prefect.leased_job import run_leased
@@ -96,7 +97,8 @@ class OverviewJob:
             "limit": _WAITING_SHOWN,
             "sort": "EXPECTED_START_TIME_ASC",
         }
-        return [view(run) for run in await self._prefect.request("POST", "/flow_runs/filter", once=True, json=asked)]
+        found = await self._prefect.request("POST", "/flow_runs/filter", once=True, json=asked)
+        return [view(run) for run in found if not is_canary(run["name"])]
 
     async def _by_code(self) -> dict[str, tuple[int, datetime]]:
         found: dict[str, tuple[int, datetime]] = {}
