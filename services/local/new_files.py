@@ -141,7 +141,7 @@ _BODIES: Final = {
     "waits": '''what_it_does_when_nobody_answers() -> None:
     with prefect_test_harness(server_startup_timeout=120):
         state = FUNCTION("apples", within_seconds=1, return_state=True)
-    assert state.name == "Skipped"''',
+    assert state.name == "Cancelled"''',
 }
 
 _RULE: Final = """\

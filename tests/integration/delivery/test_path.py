@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from events.identity import identity_of
 from services.prefect_api.client import PrefectApi
 from services.store.events.history import Query
@@ -145,7 +147,7 @@ async def test_the_run_links_back_to_its_event(world: World, prefect: PrefectApi
         await world.publish(event)
         (run,) = await eventually(lambda: runs_of(prefect, name))
 
-        async def published() -> list[dict[str, object]]:
+        async def published() -> list[dict[str, Any]]:
             answer = await prefect.request(
                 "POST",
                 "/events/filter",
@@ -165,7 +167,13 @@ async def test_the_run_links_back_to_its_event(world: World, prefect: PrefectApi
         "event_type": "order.placed",
         "event_source": "shop",
         "rule": "pay",
+        "deployment": name,
     }
+    related = {one["prefect.resource.role"]: one for one in told["related"]}
+    assert related["deployment"]["prefect.resource.id"] == f"prefect.deployment.{run['deployment_id']}"
+    assert related["flow"]["prefect.resource.id"] == f"prefect.flow.{run['flow_id']}"
+    assert related["event"]["prefect.resource.id"] == f"sluice.event.{event.identity}"
+    assert {related[role]["prefect.resource.name"] for role in ("rule", "source")} == {"pay", "shop"}
 
 
 async def test_a_resume_action_becomes_a_signal_with_the_actions_key(world: World) -> None:

@@ -150,12 +150,9 @@ class Desk:
         stays = await self.runs.stays(run_id)
         return sum(1 for stay in stays if stay.state_type == "PAUSED" and stay.left is not None)
 
-    async def told(self, run_id: str, *outcomes: str) -> list[dict[str, Any]]:
-        """The events of Sluice on the run's page, once those outcomes are among them."""
-        narrowed = {
-            "event": {"prefix": ["sluice.signal."]},
-            "resource": {"id": [f"prefect.flow-run.{run_id}"]},
-        }
+    async def told(self, run_id: str, *outcomes: str, about: str = "prefect.flow-run") -> list[dict[str, Any]]:
+        """The events of Sluice on the run's page, or about something else, once those outcomes are among them."""
+        narrowed = {"event": {"prefix": ["sluice.signal."]}, "resource": {"id": [f"{about}.{run_id}"]}}
 
         async def probe() -> list[dict[str, Any]]:
             found = await self.api.request("POST", "/events/filter", json={"filter": narrowed})

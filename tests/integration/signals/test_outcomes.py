@@ -26,7 +26,12 @@ async def test_the_first_of_two_signals_for_one_wait_wins_and_the_second_is_a_du
         assert (record.status, "answered" in record.reason) == ("duplicate", True)
     assert await resumer.answer(run_id) == {"n": 1}
     assert await resumer.resumes(run_id) == 1
-    names = [event["event"] for event in await resumer.told(run_id, "applied", "duplicate")]
+    events = await resumer.told(run_id, "applied", "duplicate")
+    for event in events:
+        related = {one["prefect.resource.role"]: one["prefect.resource.id"] for one in event["related"]}
+        assert related["flow"].startswith("prefect.flow.")
+        assert related["signal"] == f"sluice.signal.{event['payload']['signal']}"
+    names = [event["event"] for event in events]
     assert sorted(names) == ["sluice.signal.applied", *["sluice.signal.duplicate"] * (len(names) - 1)]
 
 
@@ -116,6 +121,8 @@ async def test_a_buffered_signal_expires_into_a_dead_letter_that_keeps_it_whole(
     assert raw
     assert b'"n":7' in raw
     assert ("e-1", record.signal.id, "expired") in resumer.book.lines
+    events = await resumer.told(record.signal.id, "buffered", "expired", about="sluice.signal")
+    assert {event["related"][1]["prefect.resource.id"] for event in events} == {"sluice.event.e-1"}
     run_id = await resumer.park(key)
     assert await resumer.resumes(run_id) == 0
 
