@@ -44,14 +44,17 @@ class Proxy:
 
     async def __aexit__(self, *_: object) -> None:
         assert self._server
-        self._server.close()
         self._ended = True
+        loop = asyncio.get_running_loop()
+        for listening in self._server.sockets:
+            loop.remove_reader(listening.fileno())  # a server that is closed leaves what it has just accepted open
         for _ in range(3):  # a connection that has just been accepted is served two turns of the loop later
             self.cut()
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*(task for task in self._serving if task), return_exceptions=True)
             await asyncio.sleep(0)  # an aborted transport closes its socket in the next turn of the loop
+        self._server.close()
 
     def cut(self) -> int:
         """Reset every connection, as a network that breaks; answers how many."""
