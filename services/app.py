@@ -319,6 +319,7 @@ async def _api(shared: Shared) -> Parts:
         endpoints=endpoints,
         emit_for=shared.emit_for,
         submit=partial(submission.submit, origin="http:signals"),
+        outcome=submission.outcome,
         routers=build_routers(shared.redis, settings, submission, shared.prefect, project.name),
         dead=shared.dead_letters,
         readiness=readiness.read,

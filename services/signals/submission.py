@@ -12,6 +12,7 @@ from events.untrusted_json import Limits, refuse_hydration
 from services.job_queues.job_gate import APPLY_SIGNAL
 from services.job_queues.queues import RESUME, enqueue, queue
 from services.store.connection import SyncRedis
+from services.store.signals.signal_record import SignalRecord
 from services.store.signals.signals import SignalStore
 
 JOB_SECONDS: Final = 120
@@ -49,6 +50,10 @@ class SignalSubmission:
     async def accept(self, raw: bytes, origin: str) -> Outcome | None:
         """`submit` a message as it came; raises `RejectedEvent` if it is not a signal."""
         return await self.submit(parse_signal(raw, limits=self._limits), origin=origin)
+
+    async def outcome(self, signal_id: str, within_seconds: float) -> SignalRecord | None:
+        """What has become of the signal, waited for as long; None if it is not known."""
+        return await self._store.outcome(signal_id, within_seconds, of=tuple(Outcome))
 
     async def ring(self, signal_id: str) -> None:
         """Enqueue a job, so that a resumer applies the signal now."""

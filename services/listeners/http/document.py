@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from services.listeners.http.bodies import BATCH, CLOUDEVENT
 from services.listeners.http.pages import in_html, page
+from services.listeners.http.posting import LONGEST_WAIT_SECONDS
 from services.listeners.http.problem import PROBLEM_SCHEMA, PROBLEMS
 
 _ABOUT: Final = """Events in, signals to waiting runs, and what became of both.
@@ -116,6 +117,12 @@ _EVENTS: Final = {
 }
 _OF_EVENTS: Final = {"202": _json(_EITHER, "In the journal")}
 
+_TOLD: Final = {
+    "type": "object",
+    "required": ["id", "outcome", "reason"],
+    "properties": {name: {"type": "string"} for name in ("id", "outcome", "reason")},
+}
+
 _OPERATIONS: Final[dict[str, dict[str, Any]]] = {
     "/events": {"post": _operation("events", "publish", "Publish events", _OF_EVENTS, **_EVENTS)},
     "/events/{source}": {
@@ -146,11 +153,18 @@ _OPERATIONS: Final[dict[str, dict[str, Any]]] = {
             "send_signal",
             "Send a signal to the runs that wait for a key, or to one run",
             {
-                "202": _json(
-                    {"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}}}, "Recorded"
-                )
+                "200": _json(_TOLD, "Recorded, and this is what became of it"),
+                "202": _json(_TOLD | {"required": ["id"]}, "Recorded"),
             },
-            description="`GET /signals/{id}` says what becomes of it. Needs the scope `signal`.",
+            description="`GET /signals/{id}` says what becomes of it; so does the answer to `wait`. Scope: `signal`.",
+            parameters=[
+                {
+                    "name": "wait",
+                    "in": "query",
+                    "description": "seconds to wait for the outcome",
+                    "schema": {"type": "number", "minimum": 0, "maximum": LONGEST_WAIT_SECONDS},
+                }
+            ],
             requestBody={
                 "required": True,
                 "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Signal"}}},

@@ -38,6 +38,7 @@ from services.operations.readiness import Readiness
 from services.store.access.hook_deliveries import HookDeliveries
 from services.store.access.tokens import AccessTokens, Limited, Scope
 from services.store.dead_letters import DeadLetters
+from services.store.signals.signal_record import SignalRecord
 
 log = structlog.get_logger()
 
@@ -66,6 +67,7 @@ class HttpListener:
         sources: Mapping[str, HttpSource],
         emit_for: Callable[[str], Emit],
         submit: Callable[[ResumeSignal], Awaitable[object]],
+        outcome: Callable[[str, float], Awaitable[SignalRecord | None]] | None = None,
         dead: DeadLetters,
         readiness: Callable[[], Awaitable[Readiness]],
         scrape: Callable[[Readiness], Awaitable[bytes]],
@@ -94,6 +96,7 @@ class HttpListener:
             sources=sources,
             emit_for=emit_for,
             submit=submit,
+            outcome=outcome,
             dead=dead,
             callers=self._callers,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -15,7 +15,7 @@ from config.sources import HttpSource
 from events.cloudevents import header_text
 from events.errors import RejectedEvent
 from events.event import Event, event_from_mapping, refuse_reserved
-from events.signal import ResumeSignal
+from events.signal import Outcome, ResumeSignal
 from events.untrusted_json import Limits, parse_json
 from services.listeners.http.bodies import BATCH, CLOUDEVENT, content_type, read_body
 from services.listeners.http.callers import Callers
@@ -24,8 +24,13 @@ from services.listeners.message_intake import Message, MessageIntake, event_inta
 from services.store.access.tokens import Limited
 from services.store.dead_letters import DeadLetters
 from services.store.events.journal import Appended
+from services.store.signals.signal_record import SignalRecord
 
 Emit = Callable[[Sequence[Event]], Awaitable[Sequence[Appended]]]
+
+
+LONGEST_WAIT_SECONDS: Final = 30.0
+"""For so long a call waits at most for what becomes of its signal."""
 
 
 class Posting:
@@ -42,6 +47,7 @@ class Posting:
         sources: Mapping[str, HttpSource],
         emit_for: Callable[[str], Emit],
         submit: Callable[[ResumeSignal], Awaitable[object]],
+        outcome: Callable[[str, float], Awaitable[SignalRecord | None]] | None,
         dead: DeadLetters,
         callers: Callers,
     ) -> None:
@@ -58,6 +64,7 @@ class Posting:
             )
         self._signals = signal_intake(listener="http:signals", submit=submit, dead=dead, limits=limits)
         self._submit = submit
+        self._outcome = outcome
 
     async def events(self, request: Request, caller: Limited) -> Response:
         """Take one event in, structured, in headers or plain, or a batch of them."""
@@ -85,8 +92,9 @@ class Posting:
         return JSONResponse({"events": answers} if kind == BATCH else answers[0], status_code=202)
 
     async def signal(self, request: Request, caller: Limited) -> Response:
-        """Take one signal in."""
+        """Take one signal in; with ``?wait=SECONDS`` the answer says what has become of it by then."""
         content_type(request)
+        seconds = _seconds_to_wait(request)
         message = Message(
             raw=await read_body(request, self._limits.max_bytes, self._settings),
             key=str(uuid.uuid4()),
@@ -99,7 +107,11 @@ class Posting:
         self._callers.demand_key(request, caller, signal.key)
         async with asyncio.timeout(self._settings.journal_timeout_seconds):
             await self._submit(signal)
-        return JSONResponse({"id": signal.id}, status_code=202)
+        record = await self._outcome(signal.id, seconds) if seconds and self._outcome is not None else None
+        if record is None:
+            return JSONResponse({"id": signal.id}, status_code=202)
+        said = {"id": signal.id, "outcome": record.status, "reason": record.reason}
+        return JSONResponse(said, status_code=200 if record.status in set(Outcome) else 202)
 
     async def _parse_one(self, intake: MessageIntake[Event], request: Request, kind: str, body: bytes) -> Event:
         headers = [(name.lower(), value) for name, value in request.headers.raw if name.lower().startswith(b"ce-")]
@@ -166,3 +178,16 @@ def _cloudevent(intake: MessageIntake[Event], value: Any) -> Event:
     if not isinstance(value, dict):
         raise RejectedEvent("not-an-object", "it is not a JSON object")
     return refuse_reserved(event_from_mapping(value, default_source=intake.listener))
+
+
+def _seconds_to_wait(request: Request) -> float:
+    """How long the sender waits for the outcome of a signal."""
+    given = request.query_params.get("wait", "0")
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= LONGEST_WAIT_SECONDS:
+        what_to_do = f"give seconds, at most {LONGEST_WAIT_SECONDS:g}, or leave it out"
+        raise ProblemDetails(400, "bad-wait", f"wait={given[:50]!r} is no time to wait", what_to_do)
+    return seconds

@@ -103,8 +103,10 @@ async def test_a_signal_may_come_in_by_every_way(
     await redis.rpush("test:answers", json.dumps(message("list")))
     await redis.publish("sluice.events", json.dumps(event("order.approved", {"key": keys["event"]})))
     (roles / "approved" / f"{keys['file']}.ok").write_text("yes")
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
-        assert (await http.post("/signals", json=message("http"))).is_success
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
+        told = await http.post("/signals", params={"wait": 30}, json=message("http"))
+        assert (told.status_code, told.json()["outcome"]) == (200, "applied")
+        assert (await http.post("/signals", params={"wait": "long"}, json=message("http"))).status_code == 400
     await asyncio.to_thread(
         lambda: sluice.send_signal(key=keys["library"], input={"way": "library"}, by="ann", url=valkey_url)
     )
@@ -119,3 +121,10 @@ async def test_a_signal_may_come_in_by_every_way(
         (record,) = await submission.store.of_run(run_id)
         assert record.origin.startswith(ORIGINS[way])
         assert await submission.resumes(run_id) == 1
+
+    await submission.set_state(runs["http"], "COMPLETED")
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
+        late = (await http.post("/signals", params={"wait": 30}, json=message("http"))).json()
+        kept = (await http.post("/signals", params={"wait": 30}, json=message("http") | {"buffer": True})).json()
+    assert (late["outcome"], kept["outcome"]) == ("late", "buffered")
+    assert f"({runs['http']}) is Completed, answered by ann" in late["reason"]
