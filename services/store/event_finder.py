@@ -77,7 +77,7 @@ class EventFinder:
         return {identity}
 
     async def _of_file(self, name: str) -> str | None:
-        """The newest event of the file with this path, path below its watch, or name."""
+        """The newest event of the file with this path, also in an archive folder, path below its watch, or name."""
         path = _absolute(name)
         position = "+"
         while True:
@@ -116,7 +116,10 @@ def _absolute(path: str) -> str:
 def _is_about(event: Event, name: str, path: str) -> bool:
     if watch_of(event.id) is None or not isinstance(event.data, dict):
         return False
-    return path == event.data.get("path") or name in {event.subject, event.data.get("name")}
+    arrived, subject = str(event.data.get("path")), event.subject or ""
+    watch = arrived.removesuffix(subject)
+    archived = path.removeprefix(watch).partition("/")[2] if path.startswith(watch) else ""
+    return path == arrived or archived == subject or name in {subject, event.data.get("name")}
 
 
 def _only(name: str, identities: set[str]) -> str:

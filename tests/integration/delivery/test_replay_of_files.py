@@ -149,6 +149,9 @@ async def test_what_failed_is_tried_again_with_its_file_by_command_and_by_retry_
         assert (await dropped.state(other_run))["type"] == "FAILED"
         assert (await dropped.state(cancelled_run))["type"] == "CANCELLED"
 
+        for name in ("failed/b.csv", "b.csv"):
+            shown = await _call(events.app, "show", str(box / name), "--json")
+            assert json.loads(shown.stdout)["id"] == other_event
         await dropped.is_in(run_id, "AwaitingRetry")
         assert (box / "a.csv").read_text() == "a.csv"
         assert not (box / "failed" / "a.csv.error.json").exists()
