@@ -175,6 +175,8 @@ async def test_what_failed_is_tried_again_with_its_file_by_command_and_by_retry_
         await dropped.lies(box / "c.csv")
         await set_state(prefect, cancelled_run, "FAILED", message="before it began")
         await dropped.lies(box / "failed" / "c.csv.error.json")
+        (again,) = (await dropped.history(cancelled_event)).runs
+        assert [state.message for state in again.states] == ["no table for c.csv", "the second time", "before it began"]
         await prefect.request("POST", f"/flow_runs/{cancelled_run}/set_state", json={"state": retry, "force": False})
         await dropped.lies(box / "c.csv")
         await dropped.completed("c.csv", cancelled_run)
