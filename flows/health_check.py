@@ -62,12 +62,10 @@ def disk(least_free_gib: float) -> str:
 def sluice_parts() -> str:
     """Every role of Sluice is ready, and nothing works only in part: sources, watches, queues."""
     status = ask_sluice("status")
-    degraded = [sentence for role in status["roles"].values() for sentence in role["degraded"]]
-    if status["problems"] or degraded:
-        raise RuntimeError("; ".join([*status["problems"], *degraded]))
-    parts = [part for role in status["roles"].values() for one in role["instances"] for part in one["parts"].values()]
-    waiting = sum(part.get("waiting", 0) for part in parts if isinstance(part.get("waiting", 0), int))
-    return f"ready; {len(status['watches'])} watches, {waiting} runs queued"
+    if status["reasons"]:
+        raise RuntimeError("; ".join(one["message"] for one in status["reasons"]))
+    queued = sum(status["backlog"][place]["count"] for place in ("journal", "dispatch_queues", "runs_queue"))
+    return f"ready; {len(status['watches'])} watches, {queued} events and runs queued"
 
 
 def dead_letters(most: int) -> str:
