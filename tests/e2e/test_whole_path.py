@@ -163,6 +163,30 @@ def test_an_order_waits_for_its_approval_and_goes_on_with_it(installation: Insta
     assert ended(installation, "order-approval", run["id"])["type"] == "COMPLETED"
 
 
+def test_an_order_over_http_is_approved_by_a_link_and_told_of(installation: Installation) -> None:
+    token = installation.sluice("token", "create", "shop", "--scope", "publish", "--scope", "read").stdout.strip()
+    with httpx.Client(base_url=installation.status["api"], headers={"authorization": f"Bearer {token}"}) as client:
+        taken = client.post("/events", json=order("e2e-link"), headers={"content-type": "application/cloudevents+json"})
+        assert taken.status_code == 202, taken.text
+        run = run_named(installation, "order-approval", "e2e-link")
+        paused(installation, "order-approval", run["id"])
+        assert client.post("/signals", json={"key": "order-e2e-link"}).status_code == 403
+        url = installation.sluice("signals", "link", "order-e2e-link", "--for", "ada").stdout.strip()
+        page = httpx.get(url)
+        assert page.status_code == 200, page.text
+        assert "You answer as <b>ada</b>" in page.text
+        answer = httpx.post(url, data={"approved": "true", "note": "soon"}, timeout=60)
+        assert answer.status_code == 200, answer.text
+        assert ended(installation, "order-approval", run["id"])["type"] == "COMPLETED"
+        told = client.get(f"/events/{taken.json()['id']}").json()
+        assert [one["run_id"] for one in told["runs"]] == [run["id"]]
+        assert client.get(f"/runs/{run['id']}").json()["state"] == "Completed"
+        (signal,) = client.get("/signals", params={"key": "order-e2e-link"}).json()["items"]
+        assert (signal["outcome"], signal["by"]) == ("applied", "ada")
+        assert "order-approval" in json.dumps(client.get("/runs", params={"limit": 5}).json())
+        assert client.get("/docs").status_code == 200
+
+
 def test_an_approval_that_comes_first_is_kept_for_the_order(installation: Installation) -> None:
     order_id = "e2e-early"
     early = {"id": "early-1", "key": f"order-{order_id}", "input": {"approved": True}}
