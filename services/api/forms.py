@@ -29,9 +29,9 @@ def fields_of(schema: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def form_of(schema: Mapping[str, Any], given: Given, faults: Mapping[str, str]) -> str:
     """The form's fields as HTML, with what was ``given`` before and what was wrong with it."""
-    required = schema.get("required", ())
+    needed = _needed(schema)
     return "".join(
-        _field(name, one, given.get(name), faults.get(name), required=name in required)
+        _field(name, one, given.get(name), faults.get(name), required=name in needed)
         for name, one in fields_of(schema).items()
     )
 
@@ -40,7 +40,7 @@ def answer_of(schema: Mapping[str, Any], given: Given, *, pause: str) -> tuple[d
     """The answer that the form's texts say, and what is wrong with it by field (under "" of the whole)."""
     value: dict[str, Any] = {}
     faults: dict[str, str] = {}
-    required = schema.get("required", ())
+    required = _needed(schema)
     for name, one in fields_of(schema).items():
         text = given.get(name, "").replace("\r\n", "\n")
         if text == "" and not (one.get("type") == "string" and name in required and one.get("minLength") == 0):
@@ -54,6 +54,16 @@ def answer_of(schema: Mapping[str, Any], given: Given, *, pause: str) -> tuple[d
     if not faults:
         faults = dict(_unfit(schema, addressed(value, pause=pause, signal="-", key=None)))
     return value, faults
+
+
+def _needed(schema: Mapping[str, Any]) -> set[str]:
+    """The fields that are asked for: also yes or no where the schema has a default, which nobody would have chosen."""
+    decides = {
+        name
+        for name, one in fields_of(schema).items()
+        if one.get("type") == "boolean" or any(isinstance(choice, bool) for choice in _choices(one))
+    }
+    return decides | set(schema.get("required", ()))
 
 
 def _unfit(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -133,9 +143,9 @@ def _field(name: str, one: Mapping[str, Any], given: str | None, fault: str | No
     wrong = f'<div class="wrong" role="alert">{escape(fault)}</div>' if fault else ""
     attributes = f'name="{escape(name)}" id="{escape(name)}"' + (" required" if required else "")
     if choices := _choices(one):
-        pairs = [(json.dumps(choice), str(choice)) for choice in choices]
+        pairs = [(json.dumps(choice), _named(choice)) for choice in choices]
     elif one.get("type") == "boolean":
-        pairs = [("true", "Yes"), ("false", "No")]
+        pairs = [("true", _named(True)), ("false", _named(False))]
     else:
         inside = _input(one, attributes, _shown(one, given))
         return f'<p><label for="{escape(name)}">{title}</label>{said}{inside}{wrong}</p>'
@@ -145,6 +155,10 @@ def _field(name: str, one: Mapping[str, Any], given: str | None, fault: str | No
         for value, text in pairs
     )
     return f"<fieldset><legend>{title}</legend>{said}{options}{wrong}</fieldset>"
+
+
+def _named(choice: Any) -> str:
+    return ("Yes" if choice else "No") if isinstance(choice, bool) else str(choice)
 
 
 def _input(one: Mapping[str, Any], attributes: str, shown: str) -> str:
