@@ -64,7 +64,7 @@ def sluice_commands() -> Iterator[tuple[str, list[str]]]:
             yield "image", words[1:]
 
 
-@pytest.mark.parametrize("name", ["compose.yaml", "deploy/compose.valkey.yaml", "deploy/compose.small.yaml"])
+@pytest.mark.parametrize("name", ["compose.yaml", "deploy/compose.valkey.yaml", "compose.small.yaml"])
 def test_a_compose_file_follows_the_compose_specification(name: str) -> None:
     vendor = Path(check_jsonschema.builtin_schemas.__file__).parent / "vendor"
     schema = json.loads((vendor / "compose-spec.json").read_text(encoding="utf-8"))

@@ -15,7 +15,7 @@ from tools.image_test.stack import CARRIERS, ROLES, Stack, StepFailed
 
 MB: Final = 1_000_000
 MOST_IMAGE_MB: Final = 400
-SMALL: Final = ("compose.yaml", "compose.override.yaml", "deploy/compose.small.yaml")
+SMALL: Final = ("compose.yaml", "compose.override.yaml", "compose.small.yaml")
 QUIET_SECONDS: Final = 20.0
 """How long nothing is asked of the stack before its memory is measured."""
 
