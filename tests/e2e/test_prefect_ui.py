@@ -93,6 +93,10 @@ def test_an_order_shows_its_story_asks_with_the_facts_and_is_listed_when_it_was_
     form.get_by_role("button", name="Resume").click()
 
     wait_until(lambda: installation.runs("order-approval", id={"any_": [run["id"]]})[0]["state_type"] == "CANCELLED")
+    shown_there = {"artifacts": {"key": {"any_": ["sluice-overview"]}}}
+    wait_until(
+        lambda: "| inbox |" in installation.prefect.post("/artifacts/filter", json=shown_there).json()[0]["data"]
+    )
     page.goto(f"{installation.status['prefect_ui']}/v2/deployments/deployment/{run['deployment_id']}?tab=Runs")
     expect(page.get_by_text(name).first).to_be_visible(timeout=SLOW_MS)
     expect(page.get_by_text("Cancelled").first).to_be_visible()
@@ -175,6 +179,8 @@ def test_an_automation_that_was_made_in_the_ui_tells_a_chat_of_dead_letters(
     assert message["subject"] == letter["code"]
     assert message["body"] == f"{letter['reason']}: sluice dead show {letter['id']}"
 
+    asked = {"filter": {"resource": {"id": [f"sluice.dead-letter.{letter['id']}"]}}}
+    wait_until(lambda: installation.prefect.post("/events/filter", json=asked).json()["events"])
     now = datetime.now(UTC)  # by itself the page ends with the last whole minute
     start, end = (f"{now + timedelta(minutes=minutes):%Y-%m-%dT%H:%M:%S.000Z}" for minutes in (-5, 5))
     page.goto(f"{installation.status['prefect_ui']}/v2/events?rangeType=range&start={start}&end={end}")

@@ -22,7 +22,7 @@ from services.store.connection import AsyncRedis
 from services.store.dead_letters import DeadLetters, LetterQuery
 from services.store.lease import Lease
 
-TURN_SECONDS: Final = 20.0
+TURN_SECONDS: Final = 10.0
 UNCHANGED: Final = timedelta(minutes=5)
 """How old the page's time gets while nothing else changes."""
 
