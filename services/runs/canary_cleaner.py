@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from config.health import CANARY
 from events.errors import Backpressure, NotFound, TransientError
 from services.common.backoff import Backoff, heed_cancellation
 from services.prefect_api.client import PrefectApi
+from services.prefect_api.runs import PAGE
 from services.store.canary.flights import CanaryRecords
 from services.store.connection import AsyncRedis
 
 TURN_SECONDS: Final = 2.0
+STALE_TURN_SECONDS: Final = 60.0
+STALE_AFTER: Final = timedelta(minutes=15)
+"""How old the runs are that no flight has left: those that were created after it had failed, or whose sender died."""
 
 
 class CanaryCleaner:
     """One of any number: each flight's remains are deleted by one of them."""
 
     def __init__(self, redis: AsyncRedis, *, prefect: PrefectApi) -> None:
+        self._stale_at = 0.0
         self._records = CanaryRecords(redis)
         self._prefect = prefect
         self._trouble = Backoff("delete what the canary left", first_seconds=1, longest_seconds=30)
@@ -29,6 +37,9 @@ class CanaryCleaner:
         while True:
             try:
                 await self._clean()
+                if time.monotonic() >= self._stale_at:
+                    self._stale_at = time.monotonic() + STALE_TURN_SECONDS
+                    await self._delete_stale()
                 self._trouble.worked()
             except (TransientError, Backpressure) as error:
                 await self._trouble.after(error)
@@ -45,6 +56,13 @@ class CanaryCleaner:
             except (TransientError, Backpressure):
                 await self._records.leave(remains)
                 raise
+
+    async def _delete_stale(self) -> None:
+        before = (datetime.now(UTC) - STALE_AFTER).isoformat()
+        stale = {"tags": {"all_": [f"rule:{CANARY}"]}, "expected_start_time": {"before_": before}}
+        for run in await self._prefect.request("POST", "/flow_runs/filter", json={"flow_runs": stale, "limit": PAGE}):
+            with contextlib.suppress(NotFound):
+                await self._prefect.request("DELETE", f"/flow_runs/{run['id']}")
 
     def status(self) -> Mapping[str, Any]:
         """Degraded while it cannot delete."""
