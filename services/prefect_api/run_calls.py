@@ -27,6 +27,8 @@ TYPES: Final = frozenset(
 _DELETED_SECONDS: Final = 1.5
 """Between the two reads that make a run count as deleted; its process is to end within 10 s of the deletion."""
 _ANY: Final = str(UUID(int=0))
+_LOOKED_AT: Final = 7
+"""Runs whose ids may begin alike: so many are told, and one more says that there are others."""
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 LEVELS: Final = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
 
@@ -237,7 +239,7 @@ async def _that_begin(api: PrefectApi, beginning: str) -> list[dict[str, Any]]:
             start = middle + 1
         else:
             end = middle
-    return [run for run in await _by_id(api, offset=start, limit=PAGE) if run["id"].startswith(beginning)]
+    return [run for run in await _by_id(api, offset=start, limit=_LOOKED_AT) if run["id"].startswith(beginning)]
 
 
 async def _by_id(api: PrefectApi, *, offset: int, limit: int) -> list[dict[str, Any]]:

@@ -176,6 +176,9 @@ async def test_runs_are_chosen_by_rule_state_event_and_time_and_counted_by_state
     assert await listed("--event", ids[2]) == {found[2]}
     shared = await _call(runs.app, "list", "--event", flow)
     assert (shared.exit_code, f"give more of the id, one of {', '.join(ids.values())}" in shared.stderr) == (1, True)
+    other = await prefect.request("GET", f"/deployments/name/{await deployment(prefect)}")
+    for _ in range(8):  # more than are looked at
+        await prefect.request("POST", f"/deployments/{other['id']}/create_flow_run", json={"parameters": {"amount": 1}})
     for run_id in found.values():
         assert (await _json(runs.app, "show", run_id[:13]))["id"] == run_id
     everything = [run["id"] for run in await _json(runs.app, "list", "--limit", "10000", "--since", "2h")]
