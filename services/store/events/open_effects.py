@@ -19,7 +19,8 @@ _TOKEN: Final = re.compile(r"!|[A-Za-z0-9._-]+[#~!].*", re.DOTALL)
 def _is_effect(name: bytes, value: bytes) -> None:
     effect = is_text(name)
     if effect == "!matched":
-        is_number(value)
+        if is_number(value) < 0:
+            raise ValueError("not a number of rules")
     elif effect in {"!quiet", DAMAGED_MARK}:
         if value != b"1":
             raise ValueError("not a mark")

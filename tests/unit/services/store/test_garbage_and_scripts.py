@@ -52,3 +52,18 @@ async def test_an_event_is_not_acknowledged_while_a_key_has_another_type(redis: 
     assert (await journal.depth()).pending == 0
     assert await redis.xlen(f"{DISPATCH_QUEUE}{wanted.queue}") == 1
     assert await redis.xlen(STREAM) == 1
+
+
+async def test_what_a_script_does_not_take_for_a_number_of_rules_is_taken_out(redis: AsyncRedis) -> None:
+    journal = Journal(redis, JournalSettings(), consumer="one")
+    progress = EventTransitions(redis, retention_seconds=HistorySettings().retention_seconds)
+    one = event()
+    (position,) = await pending(journal, one)
+    await redis.hset(OPEN + one.identity, "!matched", "-3")  # type: ignore[misc]
+    noted.take()
+    with pytest.raises(UnreadableKey, match="number of rules"):
+        await progress.route([routed(one.id, position)])
+    (found,), _ = noted.take()
+    await KeyInspection(redis, KEYS).of(found)
+    await progress.route([routed(one.id, position)])
+    assert (await journal.depth()).pending == 0
