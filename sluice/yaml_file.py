@@ -88,7 +88,7 @@ def write_yaml(value: Any) -> str:
     text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     if visible(text, lines=True) != text:
         text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=False, width=100)
-        text = re.sub(r"\\[uU][0-9A-F]+", lambda found: found[0][:2] + found[0][2:].lower(), text)
+        text = re.sub(r"\\(u[0-9A-F]{4}|U[0-9A-F]{8}|.)", lambda found: found[0][:2] + found[0][2:].lower(), text)
     return text
 
 

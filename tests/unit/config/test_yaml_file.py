@@ -124,6 +124,7 @@ def test_any_text_is_a_document_or_a_configuration_error(text: str) -> None:
         max_leaves=8,
     )
 )
+@example(["\xad\u0100A", "\xad\\uABCD"])
 @example({"a": ["1e3", "0o7", "on", "12:30", "~", "", "1_0", "2026-01-01", "\u202ex", " x"]})
 def test_what_is_written_is_read_as_it_was(value: object) -> None:
     assert parse_yaml(write_yaml(value).encode(), PATH).data == value
