@@ -172,9 +172,13 @@ def run_event(event: str, *, run_id: str, payload: Mapping[str, Any], **options:
 
 
 def related(role: str, resource: str, name: str | None = None) -> dict[str, str]:
-    """A resource that an event has to do with; automations can ask for its id and its role."""
+    """A resource that an event has to do with; automations can ask for its id and its role.
+
+    Prefect's UI shows what kind its own resources are of; the names of ours say it.
+    """
     found = {"prefect.resource.id": _label(resource), "prefect.resource.role": role}
-    return found | ({"prefect.resource.name": _label(name)} if name else {})
+    shown = f"{role} {name}" if name and resource.startswith("sluice.") else name
+    return found | ({"prefect.resource.name": _label(shown)} if shown else {})
 
 
 def event_resource(identity: str) -> dict[str, str]:

@@ -160,7 +160,7 @@ def letter_event(letter: DeadLetter) -> dict[str, Any]:
     return feed_event(
         LETTER_EVENT,
         resource=f"sluice.dead-letter.{letter.id}",
-        name=f"{letter.kind} {letter.code}",
+        name=f"dead letter {letter.code} ({letter.kind})",
         related=[*known, related("source", f"sluice.source.{letter.source}", letter.source)],
         event_id=str(uuid.uuid5(_NAMES, f"{letter.id} {letter.last_failed.isoformat()}")),
         occurred=letter.last_failed,
@@ -184,7 +184,7 @@ def _event(name: str, trouble: Trouble, *, since: float, ended: float | None = N
     return feed_event(
         name,
         resource=trouble.subject,
-        name=rest or kind,
+        name=f"{kind} {rest}".strip(),
         event_id=str(uuid.uuid5(_NAMES, f"{trouble.key} {since} {ended}")),
         occurred=datetime.fromtimestamp(since if ended is None else ended, UTC),
         payload=trouble.payload(lasted_seconds=None if ended is None else ended - since),

@@ -173,7 +173,7 @@ async def test_the_run_links_back_to_its_event(world: World, prefect: PrefectApi
     assert related["deployment"]["prefect.resource.id"] == f"prefect.deployment.{run['deployment_id']}"
     assert related["flow"]["prefect.resource.id"] == f"prefect.flow.{run['flow_id']}"
     assert related["event"]["prefect.resource.id"] == f"sluice.event.{event.identity}"
-    assert {related[role]["prefect.resource.name"] for role in ("rule", "source")} == {"pay", "shop"}
+    assert {related[role]["prefect.resource.name"] for role in ("rule", "source")} == {"rule pay", "source shop"}
 
 
 async def test_a_resume_action_becomes_a_signal_with_the_actions_key(world: World) -> None:

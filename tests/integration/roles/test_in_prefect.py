@@ -106,7 +106,7 @@ async def test_what_breaks_and_is_mended_is_told_once(redis: AsyncRedis, prefect
     assert (gone["event"], gone["payload"]["message"]) == ("sluice.watch.gone", "/data/inbox is not there")
     assert "bring the folder back" in gone["payload"]["remedy"]
     (held,) = await told(prefect, f"sluice.rule.{rule}", 1)
-    assert (held["event"], held["resource"]["prefect.resource.name"]) == ("sluice.rule.held", rule)
+    assert (held["event"], held["resource"]["prefect.resource.name"]) == ("sluice.rule.held", f"rule {rule}")
 
     del role.parts[f"files:{watch}"]["reasons"]
     role.parts["dispatcher"]["held"] = []
