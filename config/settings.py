@@ -81,8 +81,9 @@ class RedisSettings(SettingsPart):
     """``host:port`` of each Sentinel; the URL's host is then the name of the monitored primary."""
     sentinel_password: str | None = Field(default=None, repr=False)
     shared: bool = True
-    """Whether other projects may use this server too: the default channels of a project with a name then carry it, as
-    channels are not divided by databases. False for the server that ``sluice up`` starts."""
+    """Whether other projects use this server, so that channels carry the project's name; not on ``sluice up``'s."""
+    replicas_to_wait_for: Annotated[int, Field(ge=0, le=100)] = 0
+    """Replicas that must hold an event or a signal, in half of ``command_timeout_seconds``, before it is accepted."""
     connect_timeout_seconds: Positive = 5.0
     command_timeout_seconds: Annotated[float, Field(ge=3)] = 10.0
     """A server that takes longer over one command counts as out of reach."""
@@ -210,8 +211,7 @@ class ExecutorSettings(SettingsPart):
     """Runs that may wait in their processes beside those; more of them hold slots."""
     mode: Literal["fork", "subprocess"] = "fork"
     python: Path | None = None
-    """The virtual environment in which flows are imported and run, or its interpreter; relative to the project file.
-    Unset: Sluice's own."""
+    """The virtual environment of the flows, or its interpreter, relative to the project file; unset: Sluice's own."""
     deployments: tuple[str, ...] = ()
     """Globs on ``flow/deployment``: what is executed beside the deployments that ``sluice deploy`` registered."""
     poll_seconds: Positive = 5.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import redis
 import redis.asyncio
@@ -43,22 +43,38 @@ SyncRedis = redis.Redis
 def connect(url: str, settings: RedisSettings) -> AsyncRedis:
     """An asyncio client on ``url``; connects on first use. Replies are bytes.
 
-    With Sentinels in the settings the URL's host is the name of the primary they watch, as in
-    ``redis://user:password@mymaster/0``. Every command is answered within ``command_timeout_seconds`` or fails, so a
-    blocking one must ask for less.
+    It knows how many replicas the settings want to be waited for. With Sentinels in the settings the URL's host is the
+    name of the primary they watch, as in ``redis://user:password@mymaster/0``. Every command is answered within
+    ``command_timeout_seconds`` or fails, so a blocking one must ask for less.
     """
     if settings.sentinels:
         asked = {"retry": AsyncRetry(_pause(), RETRIES), **_to_sentinels(url, settings)}
         sentinel = redis.asyncio.Sentinel(_addresses(settings), sentinel_kwargs=asked)  # type: ignore[no-untyped-call]
         primary = sentinel.master_for(
-            retry=AsyncRetry(_pause(), RETRIES), connection_pool_class=_PrimaryPool, **_to_primary(url, settings)
+            redis_class=_Client,
+            connection_pool_class=_PrimaryPool,
+            retry=AsyncRetry(_pause(), RETRIES),
+            **_to_primary(url, settings),
         )
-        client = cast(AsyncRedis, primary)
+        client = cast(_Client, primary)
     else:
-        client = redis.asyncio.Redis.from_url(url, retry=AsyncRetry(_pause(), RETRIES), **_options(url, settings))
+        client = cast(_Client, _Client.from_url(url, retry=AsyncRetry(_pause(), RETRIES), **_options(url, settings)))
+    client.replicas = Replicas(settings.replicas_to_wait_for, settings.command_timeout_seconds / 2)
     pool = client.connection_pool
     pool.connection_class = type(pool.connection_class.__name__, (_Cancellable, pool.connection_class), {})
     return client
+
+
+class Replicas(NamedTuple):
+    """How many replicas must have confirmed a write, and how long they have for it."""
+
+    number: int = 0
+    seconds: float = 0
+
+
+def replicas_to_wait_for(client: AsyncRedis) -> Replicas:
+    """What the settings say of the server that ``client`` reaches; none where it was not made by `connect`."""
+    return client.replicas if isinstance(client, _Client) else Replicas()
 
 
 def connect_sync(url: str, settings: RedisSettings) -> SyncRedis:
@@ -68,6 +84,10 @@ def connect_sync(url: str, settings: RedisSettings) -> SyncRedis:
         sentinel = redis.Sentinel(_addresses(settings), sentinel_kwargs=asked)  # type: ignore[no-untyped-call]
         return cast(SyncRedis, sentinel.master_for(retry=Retry(_pause(), RETRIES), **_to_primary(url, settings)))  # type: ignore[no-untyped-call]
     return redis.Redis.from_url(url, retry=Retry(_pause(), RETRIES), **_options(url, settings))
+
+
+class _Client(redis.asyncio.Redis):
+    replicas = Replicas()
 
 
 class _Cancellable(redis.asyncio.connection.AbstractConnection):

@@ -9,10 +9,10 @@ from typing import Final
 
 from config.settings import JournalSettings
 from events.event import Event, stored_event
-from services.store.connection import AsyncRedis, text, translated
+from services.store.connection import AsyncRedis, replicas_to_wait_for, text, translated
 from services.store.consumer_group import ConsumerGroup
 from services.store.keys import Key, is_position
-from services.store.scripts import Script
+from services.store.scripts import Script, run_and_replicate
 from services.store.unreadable import FAULTS
 
 STREAM: Final = "sluice:journal"
@@ -82,14 +82,18 @@ class Journal:
     async def append(self, events: Sequence[Event], *, received: str, listener: str = "") -> list[Appended]:
         """Take the events in, in order, each one (by source and id) once; when this returns, the server holds them.
 
+        So do as many replicas as ``redis.replicas_to_wait_for`` says.
+
         Raises `Backpressure` when Redis is full and `TransientError` when it is out of reach; then any prefix of
         the events may have been taken in, and the same call again adds only what is missing.
         """
         if not events:
             return []
         with translated():
-            answers = await _APPEND(
+            answers = await run_and_replicate(
                 self._redis,
+                _APPEND,
+                confirmed=int(replicas_to_wait_for(self._redis).number > 0),
                 known_ms=int(self._settings.seen_seconds * 1000),
                 received=received,
                 listener=listener,

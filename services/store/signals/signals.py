@@ -22,7 +22,7 @@ from events.signal import Outcome, ResumeSignal
 from services.store.connection import AsyncRedis, translated
 from services.store.keys import is_text
 from services.store.lease import RELEASE, TAKE
-from services.store.scripts import Script
+from services.store.scripts import Script, run_and_replicate
 from services.store.signals.signal_keys import (
     ANSWERED,
     BUSY,
@@ -96,8 +96,9 @@ class SignalStore(SignalQueries):
     async def submit(self, signal: ResumeSignal, origin: str) -> tuple[bool, str]:
         """Record the signal, once; returns whether its id was new, and its status. Durable on return."""
         with translated():
-            new, status = await _SUBMIT(
+            new, status = await run_and_replicate(
                 self._redis,
+                _SUBMIT,
                 record=RECORD + signal.id,
                 target=TARGET + signal.target,
                 id=signal.id,
