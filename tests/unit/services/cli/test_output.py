@@ -27,7 +27,7 @@ ROW = {
     "id": ID,
     "name": "ingest 订单-orders-of-the-last-quarter-2026-11-30.csv",
     "state": "Completed",
-    "started": NOW - timedelta(minutes=3),
+    "started": NOW - timedelta(days=3),
     "rule": None,
     "message": "1461 rows of orders-2026-11-30.csv are loaded into the table orders, and none was refused",
 }
@@ -57,7 +57,7 @@ def test_a_listing_fits_80_columns_and_only_its_last_column_wraps(
     lines = printed(capsys)
     assert max(map(cell_len, lines)) <= 80
     assert lines[0].split() == list(NARROW)
-    assert lines[1].startswith(f"{ID[:8]}  Completed  3 min ago  ingest 订单-")
+    assert lines[1].startswith(f"{ID[:8]}  Completed  3 d ago  ingest 订单-")
     assert all(line.startswith(" " * 33) for line in lines[2:])
     begin = lines[1].index("1461")
     wrapped = [lines[1][begin:], *(line.strip() for line in lines[2:])]
