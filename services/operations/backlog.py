@@ -14,6 +14,7 @@ from services.store.events.journal import ROUTER_GROUP, STREAM, position_seconds
 from services.store.runs.dispatch_queues import DISPATCH_QUEUE, DispatchQueues
 from services.store.signals.signal_keys import BUFFERED, RECORD
 from services.store.signals.waits import WAITING_SINCE
+from services.store.unreadable import readable
 
 RUNS_QUEUES: Final = "sluice-runs"
 RESUME_QUEUE: Final = "sluice-resume"
@@ -131,14 +132,15 @@ async def _dispatch(redis: AsyncRedis, now: float) -> dict[str, BacklogPlace]:
 async def _jobs(redis: AsyncRedis, prefix: str, now: float) -> BacklogPlace:
     """Of the RQ queues whose names begin so; RQ puts jobs in at the end, and takes them out at the beginning."""
     with translated():
-        queues = [text(one) for one in await redis.smembers("rq:queues")]
+        queues = list(readable("rq:queues", text, await redis.smembers("rq:queues")))
     keys = [key for key in queues if key.startswith(f"rq:queue:{prefix}")]
     pipeline = redis.pipeline(transaction=False)
     for key in keys:
         pipeline.llen(key)
         pipeline.lindex(key, 0)
     answers = await _answers(pipeline) if keys else []
-    heads = [text(job) for job in answers[1::2] if job is not None]
+    rows = [(key, job) for key, job in zip(keys, answers[1::2], strict=True) if job is not None]
+    heads = list(readable(lambda row: str(row[0]), lambda row: text(row[1]), rows))
     pipeline = redis.pipeline(transaction=False)
     for job in heads:
         pipeline.hget(f"rq:job:{job}", "enqueued_at")
@@ -155,10 +157,11 @@ async def _buffered(redis: AsyncRedis, now: float) -> BacklogPlace:
     pipeline.zrange(BUFFERED, 0, _MOST_BUFFERED - 1)
     count, ids = await _answers(pipeline)
     pipeline = redis.pipeline(transaction=False)
-    for signal_id in ids or ():
-        pipeline.hget(RECORD + text(signal_id), "received")
+    signal_ids = list(readable(BUFFERED, text, ids or ()))
+    for signal_id in signal_ids:
+        pipeline.hget(RECORD + signal_id, "received")
     ages = []
-    for received in await _answers(pipeline) if ids else ():
+    for received in await _answers(pipeline) if signal_ids else ():
         with contextlib.suppress(ValueError, TypeError):
             ages.append(max(0.0, now - int(received) / 1000))
     return BacklogPlace(count or 0, max(ages, default=None))

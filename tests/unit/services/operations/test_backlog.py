@@ -105,3 +105,12 @@ async def test_a_key_that_holds_something_else_does_not_keep_the_rest_from_being
 )
 def test_an_age_is_written_in_the_unit_that_suits_it(seconds: float, text: str) -> None:
     assert age_text(seconds) == text
+
+
+async def test_what_cannot_be_read_counts_as_nothing(redis: AsyncRedis) -> None:
+    await redis.zadd("sluice:signals:buffered", {b"\xff\xfe": 1})
+    await redis.sadd("rq:queues", b"\xff\xfe", "rq:queue:sluice-runs-default-normal")  # type: ignore[misc]
+    await redis.rpush("rq:queue:sluice-runs-default-normal", b"\xff\xfe")  # type: ignore[misc]
+    found = await read_backlog(redis)
+    assert (found.buffered.count, found.buffered.oldest_seconds) == (1, None)
+    assert (found.runs.count, found.runs.oldest_seconds) == (1, None)
