@@ -24,7 +24,7 @@ from services.api.paging import (
     patience,
     seconds_of,
 )
-from services.api.rows import content_of, event_row, letter_row, may_event, may_letter, may_run, may_signal, plain
+from services.api.rows import content_of, letter_row, may_event, may_letter, may_run, may_signal, plain
 from services.api.scopes import BEARER, Reader
 from services.signals.listing import row, whole
 from services.store.dead_letters import DeadLetters, LetterQuery
@@ -125,7 +125,7 @@ class Listings:
                     continue
                 if len(rows) == limit:
                     return page(rows, [rows[-1]["position"]])
-                rows.append(event_row(found))
+                rows.append(plain({"position": found.position, **found.row}))
         return page(rows, None)
 
     async def event(self, caller: Reader, id: EventId, source: Source = None) -> dict[str, Any]:  # noqa: A002

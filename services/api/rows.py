@@ -40,26 +40,6 @@ def may_signal(caller: Limited, record: SignalRecord) -> bool:
     return caller.may_key(record.signal.key)
 
 
-def event_row(found: EventHistory) -> dict[str, Any]:
-    """A row of a listing."""
-    event = found.event or {}
-    return plain(
-        {
-            "position": found.position,
-            "received": found.received or found.journalled,
-            "id": found.id,
-            "type": event.get("type"),
-            "source": found.source,
-            "subject": event.get("subject"),
-            "outcome": found.outcome,
-            "reason": found.reason,
-            "matched": found.matched,
-            "runs": [{"run_id": run.run_id, "rule": run.rule, "state": run.state} for run in found.runs],
-            "dead": [letter.id for letter in found.dead],
-        }
-    )
-
-
 def content_of(raw: bytes) -> Any:
     """What came in: as JSON where it is JSON, else as text, with what is not UTF-8 as escapes."""
     try:

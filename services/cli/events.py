@@ -17,7 +17,7 @@ from events.identity import id_of
 from services.cli.commands import Commands, run_command
 from services.cli.machine.tail import tail
 from services.cli.output import say, show_json, show_line, show_rows
-from services.cli.pages.event import event_row, show_event
+from services.cli.pages.event import show_event
 from services.cli.session import Session, demand_rule, login, open_session
 from services.cli.terminal.times import Since, Until, Utc, period, show_times
 from services.home.prefect_pages import run_page
@@ -108,7 +108,7 @@ def list_(
         last = "reason" if failed else "matched"
         columns = ("id", "received", "type", "source", "subject", "outcome", last)
         narrow = ("id", "received", "outcome", "type", "reason" if failed else "subject")
-        show_rows([event_row(one) for one in found], columns, narrow=narrow, as_json=as_json, empty="no events")
+        show_rows([one.row for one in found], columns, narrow=narrow, as_json=as_json, empty="no events")
 
     run_command(work())
 

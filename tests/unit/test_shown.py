@@ -93,7 +93,7 @@ def history() -> None:
         signals=[happening], dead=[happening], notes=[happening],
     )  # fmt: skip
     event_page.show_event(found, [HOSTILE], {"r": HOSTILE})
-    output.show_rows([event_page.event_row(found)], ("id", "type", "source", "subject", "runs"), as_json=False)
+    output.show_rows([found.row], ("id", "type", "source", "subject", "runs"), as_json=False)
 
 
 def status() -> None:

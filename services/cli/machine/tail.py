@@ -8,7 +8,6 @@ import typer
 
 from services.cli.commands import run_command
 from services.cli.output import say, show_json_line, show_line
-from services.cli.pages.event import event_row
 from services.cli.session import demand_rule, open_session
 from services.cli.terminal.times import in_full, moment_or_none, show_times
 from services.store.events.event_history import EventHistory
@@ -42,7 +41,7 @@ def tail(
             history = History(session.redis, session.settings.history)
             async for found in Tail(session.redis, history).follow(query, since=begin, on_backlog=_say_backlog):
                 if as_json:
-                    show_json_line(event_row(found))
+                    show_json_line(found.row)
                 else:
                     show_line(_line(found))
                 shown += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from services.cli.output import show_fields, show_line, show_title
 from services.cli.terminal.times import in_full
@@ -64,20 +63,3 @@ def _show_happenings(found: EventHistory) -> None:
         show_title("timings (ms)")
         for step, milliseconds in found.timings_ms.items():
             show_line(f"  {step}: {milliseconds}")
-
-
-def event_row(found: EventHistory) -> dict[str, Any]:
-    """One event in a listing."""
-    event = found.event or {}
-    return {
-        "received": found.received or found.journalled,
-        "id": found.id,
-        "type": event.get("type"),
-        "source": found.source,
-        "subject": event.get("subject"),
-        "outcome": found.outcome,
-        "reason": found.reason,
-        "matched": found.matched,
-        "runs": [{"run_id": run.run_id, "rule": run.rule, "state": run.state} for run in found.runs],
-        "dead": [letter.id for letter in found.dead],
-    }

@@ -145,6 +145,23 @@ class EventHistory(BaseModel):
         return "running"
 
     @property
+    def row(self) -> dict[str, Any]:
+        """It in a listing."""
+        event = self.event or {}
+        return {
+            "received": self.received or self.journalled,
+            "id": self.id,
+            "type": event.get("type"),
+            "source": self.source,
+            "subject": event.get("subject"),
+            "outcome": self.outcome,
+            "reason": self.reason,
+            "matched": self.matched,
+            "runs": [{"run_id": run.run_id, "rule": run.rule, "state": run.state} for run in self.runs],
+            "dead": [letter.id for letter in self.dead],
+        }
+
+    @property
     def file(self) -> dict[str, Any] | None:
         """Where its file lies, or what became of it."""
         return self.files[-1].shown if self.files else None
