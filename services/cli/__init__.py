@@ -35,6 +35,8 @@ ALONE: Final = {
     "completion": "services.cli.machine.completion",
     "doctor": "services.cli.machine.doctor",
     "top": "services.cli.machine.top",
+    "backup": "services.cli.machine.backup",
+    "restore": "services.cli.machine.backup",
 }
 """Commands without a noun, and the modules that have a function of that name."""
 

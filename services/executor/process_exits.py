@@ -38,6 +38,8 @@ class EndReason(StrEnum):
     """Somebody else ended, deleted or rescheduled the run, so its process is stopped and the run's state stays."""
     LOST = "lost"
     """Its machine or its slot ended: Crashed, or scheduled again where the deployment has ``on_lost: restart``."""
+    RESTORED = "restored"
+    """Its process is not in the backup: as if lost, but a run that waits goes on waiting."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@
 | --- | --- | --- | --- | --- |
 | this instance has the run | does not have it | | 5 s | finalize it |
 | another instance has it, which gives no sign of life | | | half of ``lost_seconds`` | take it over, finalize it |
+| another instance has it, which is that of a restored backup | | | at once | take it over, finalize it |
 | nobody has it | has it | | 5 s | write the record again, Redis has lost it |
 | nobody has it | does not have it | needs a process; Sluice claimed it | ``lost_seconds`` | take it, finalize it |
 | nobody has it | does not have it | needs a process; Sluice did not claim it | ``lost_seconds`` | tell it |
@@ -32,7 +33,7 @@ from services.executor.pool.process_pool import ProcessPool
 from services.executor.process_exits import FINALIZER_SECONDS, EndReason, RunEnd
 from services.prefect_api import run_calls
 from services.prefect_api.client import PrefectApi
-from services.store.runs.executions import Execution, Executions
+from services.store.runs.executions import RESTORED, Execution, Executions
 
 T = TypeVar("T")
 
@@ -141,7 +142,7 @@ class Reconciler:
             [name for name in others if not await self._redis(partial(self._executions.lives, name))]
         )
         for execution in register:
-            if execution.instance in silent:
+            if execution.instance in silent or (execution.ending == RESTORED and execution.instance in others):
                 await self._take_over(execution)
 
     async def _take_over(self, execution: Execution) -> None:

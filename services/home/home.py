@@ -62,6 +62,9 @@ class RunningInstallation:
     api_token: str | None = field(default=None, repr=False)
     ui_login: bool = False
     """Whether the Prefect server is ours and wants a password, so that a ticket logs in to its UI."""
+    own_redis: bool = False
+    own_prefect: bool = False
+    """Whether ``sluice up`` has started the server itself, on this home."""
 
     @property
     def prefect_ui_url(self) -> str:

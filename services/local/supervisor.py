@@ -137,6 +137,8 @@ class Supervisor:
             prefect_auth_string=auth,
             api_token=settings.api.token or (None if settings.open else credentials.api_token),
             ui_login=settings.prefect_api_url is None and auth is not None,
+            own_redis=settings.redis_url is None,
+            own_prefect=settings.prefect_api_url is None,
         )
         env = self._environment(running, api_port)
         loading = flows_mention(project_root(settings.config), project.flows, FOR_LOADING.rpartition(".")[0])

@@ -76,20 +76,20 @@ class Finalizer:
             return
         reason = EndReason.CANCELLED if state.is_cancelling() else self._reason
         if not _needs_process(flow_run) and not (reason is EndReason.CANCELLED and state.is_crashed()):
-            if reason is EndReason.HANDED_BACK and state.is_paused():
+            if reason in {EndReason.HANDED_BACK, EndReason.RESTORED} and state.is_paused():
                 await heal_kept(client, flow_run)
             return
         flow_run_logger(flow_run).error(self._message)
         match reason:
             case EndReason.CANCELLED:
                 await self._cancel(client, flow_run)
-            case EndReason.HANDED_BACK if waits_in_process(state):
+            case EndReason.HANDED_BACK | EndReason.RESTORED if waits_in_process(state):
                 await keep_waiting(client, flow_run)
             case EndReason.HANDED_BACK:
                 await self._hand_back(client, flow_run)
             case EndReason.TIMED_OUT:
                 await self._time_out(client)
-            case EndReason.LOST if await self._restarts(client, flow_run):
+            case EndReason.LOST | EndReason.RESTORED if await self._restarts(client, flow_run):
                 await self._hand_back(client, flow_run)
             case _:
                 await self._crash(client, flow_run)

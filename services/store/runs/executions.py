@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from services.store.connection import SyncRedis, translated
+from services.store.connection import SyncRedis, text, translated
 from services.store.keys import Key, is_uuid, pair
 from services.store.scripts import Script
 from services.store.unreadable import readable
@@ -23,6 +23,9 @@ QUEUED: Final = "sluice:executor:queued:"
 
 QUEUED_SECONDS: Final = 600
 """How long that is known; it is renewed while the run waits."""
+
+RESTORED: Final = "restored"
+"""What stands as the ending of a run whose process ended with the installation that a backup was made of."""
 
 _BEGIN: Final = Script("runs/begin")
 _EXCHANGE: Final = Script("runs/exchange")
@@ -101,7 +104,7 @@ class Executions:
         """Every run in somebody's hands."""
         with translated():
             found: Any = self._redis.hgetall(self._key)
-        return list(readable(self._key, lambda row: Execution.from_json(is_uuid(row[0]), row[1]), found.items()))
+        return list(readable(self._key, _from_row, found.items()))
 
     def live(self, instance: str) -> None:
         """A sign of life."""
@@ -129,6 +132,22 @@ class Executions:
             return bool(
                 _EXCHANGE(self._redis, running=self._key, run_id=old.run_id, expected=old.to_json(), execution=text)
             )
+
+
+def _from_row(row: tuple[bytes, bytes]) -> Execution:
+    return Execution.from_json(is_uuid(row[0]), row[1])
+
+
+def note_restored(redis: SyncRedis, message: str) -> None:
+    """No executor of this register lives any more: a backup of it was restored. Blocks; raises as `Executions`."""
+    with translated():
+        for key in list(redis.scan_iter(match=RUNNING + "*", count=1000)):
+            found: Any = redis.hgetall(key)
+            for execution in readable(text(key), _from_row, found.items()):
+                noted = replace(execution, ending=execution.ending or RESTORED, message=execution.message or message)
+                redis.hset(key, execution.run_id, noted.to_json())
+        for key in list(redis.scan_iter(match=ALIVE + "*", count=1000)):
+            redis.delete(key)
 
 
 KEYS: Final = (

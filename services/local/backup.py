@@ -1,0 +1,252 @@
+"""`sluice backup`: a copy of what an installation keeps, while it runs.
+
+Redis is copied first and Prefect's database after it. What happened between the two moments Prefect knows and Redis
+does not: it is decided or asked once more, under the same idempotency keys, and found done. In the other order Redis
+would refer to runs that Prefect has never heard of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final, Self
+from urllib.parse import unquote, urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from config.settings import Settings
+from events.errors import ConfigError, TransientError
+from services.home.access import Access
+from services.local.environment.version import own_version
+from services.store.connection import connect_sync
+from services.store.snapshot import copy_to
+
+FORMAT: Final = 1
+"""Of the folder. A program reads those up to its own."""
+
+MANIFEST: Final = "manifest.json"
+REDIS: Final = "redis.rdb"
+SQLITE: Final = "prefect.db"
+POSTGRESQL: Final = "prefect.pgdump"
+HOME: Final = "home"
+CREDENTIALS: Final = "credentials.json"
+
+DATABASE_VARIABLE: Final = "PREFECT_API_DATABASE_CONNECTION_URL"
+_PRIVATE: Final = 0o700
+
+
+class CopiedFile(BaseModel):
+    """A file of the backup."""
+
+    model_config = ConfigDict(frozen=True)
+
+    size: int
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """What a backup holds, and of what; its file is written last."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: int
+    sluice: str
+    prefect: str
+    created: datetime
+    redis_copied: datetime
+    """The moment to which the state in Redis belongs, at the latest."""
+    prefect_copied: datetime | None
+    """The moment to which Prefect's database belongs, at the earliest; None if it was not copied."""
+    own_redis: bool
+    """Whether `sluice up` ran this Redis."""
+    files: dict[str, CopiedFile] = Field(default_factory=dict)
+    """By their paths in the backup."""
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The manifest of the backup in ``folder``. Raises `ConfigError` if there is none that this program reads."""
+        file = folder / MANIFEST
+        try:
+            told: Any = json.loads(file.read_text(encoding="utf-8"))
+            found = told["format"]
+            if isinstance(found, int) and found > FORMAT:
+                raise ConfigError(
+                    f"{folder} was written by a newer Sluice ({told.get('sluice')}, format {found}; this one, "
+                    f"{own_version()}, reads up to {FORMAT}): restore it with that version"
+                )
+            return cls.model_validate(told)
+        except FileNotFoundError:
+            raise ConfigError(f"{folder} is no finished backup: it has no {MANIFEST}") from None
+        except OSError as error:
+            raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError, ValidationError) as error:
+            raise ConfigError(f"{file} is damaged ({type(error).__name__}): use another backup") from error
+
+    def verify(self, folder: Path) -> None:
+        """Raise `ConfigError` naming every file of the backup that is not as it was written."""
+        wrong = []
+        for name, kept in self.files.items():
+            path = folder / name
+            if not path.resolve().is_relative_to(folder.resolve()):
+                wrong.append(f"{MANIFEST} names {name!r}, which is outside {folder}")
+            elif not path.is_file():
+                wrong.append(f"{path} is missing: use another backup")
+            elif measured(path) != kept:
+                wrong.append(f"{path} is not what was written (its size or its SHA-256 differs): use another backup")
+        if wrong:
+            raise ConfigError(*wrong)
+
+
+def back_up(settings: Settings, access: Access, target: Path, *, say: Callable[[str], None]) -> Manifest:
+    """Copy the installation into the new folder ``target``.
+
+    The folder gets its name when it is complete. Raises `ConfigError` for a folder that holds something, and
+    `TransientError` where a server does not let itself be copied.
+    """
+    if access.redis_url is None:
+        raise ConfigError(
+            f"nothing runs on {settings.home}: start `sluice up`, or set SLUICE_REDIS_URL; of an installation that is "
+            "stopped, the folder itself is the backup"
+        )
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ConfigError(f"{target} holds something: name a folder that is empty or not there")
+    draft = target.with_name(f"{target.name}.part{os.getpid()}")
+    try:
+        draft.mkdir(mode=_PRIVATE, parents=True)
+    except OSError as error:
+        raise ConfigError(f"{draft} cannot be made: {error.strerror}") from error
+    try:
+        manifest = _copy(settings, access, draft, say=say)
+        if target.exists():
+            target.rmdir()
+        draft.rename(target)
+    except OSError as error:
+        raise TransientError(f"the backup could not be written to {target}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return manifest
+
+
+def _copy(settings: Settings, access: Access, draft: Path, *, say: Callable[[str], None]) -> Manifest:
+    running = access.running
+    own_redis = running is not None and running.own_redis and access.redis_url == running.redis_url
+    own_prefect = running is not None and running.own_prefect and access.prefect_api_url == running.prefect_api_url
+    with connect_sync(str(access.redis_url), settings.redis) as client:
+        copy_to(client, draft / REDIS)
+    redis_copied = datetime.now(UTC)
+    prefect_copied: datetime | None = datetime.now(UTC)
+    url = os.environ.get(DATABASE_VARIABLE, "")
+    if own_prefect:
+        copy_sqlite(settings.home / "prefect" / SQLITE, draft / SQLITE)
+    elif url.startswith("postgresql"):
+        dump_postgresql(url, draft / POSTGRESQL)
+    elif url.startswith("sqlite"):
+        copy_sqlite(Path(url.partition("///")[2]), draft / SQLITE)
+    else:
+        prefect_copied = None
+        say(
+            f"warning: the database of the Prefect server at {access.prefect_api_url} is not in the backup: set "
+            f"{DATABASE_VARIABLE} as that server has it, or copy it yourself now, after Redis (docs/backup.md)"
+        )
+    _copy_home(settings.home, draft / HOME)
+    files = {path.relative_to(draft).as_posix(): measured(path) for path in sorted(draft.rglob("*")) if path.is_file()}
+    manifest = Manifest(
+        format=FORMAT,
+        sluice=own_version(),
+        prefect=version("prefect"),
+        created=datetime.now(UTC),
+        redis_copied=redis_copied,
+        prefect_copied=prefect_copied,
+        own_redis=own_redis,
+        files=files,
+    )
+    (draft / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    for path in (*draft.rglob("*"), draft):
+        _synchronize(path)
+    return manifest
+
+
+def copy_sqlite(database: Path, file: Path) -> None:
+    """What a database holds at one moment, while others write to it."""
+    os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    try:
+        with (
+            closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True, timeout=60)) as source,
+            closing(sqlite3.connect(file)) as copy,
+        ):
+            source.backup(copy)
+    except sqlite3.Error as error:
+        raise TransientError(f"{database} cannot be copied: {error}") from error
+
+
+def dump_postgresql(url: str, file: Path) -> None:
+    """`pg_dump` of Prefect's database, for `pg_restore`. Raises `ConfigError` without that tool."""
+    tool = shutil.which("pg_dump")
+    if tool is None:
+        raise ConfigError(
+            f"Prefect's database is a PostgreSQL ({DATABASE_VARIABLE}) and there is no pg_dump here: install "
+            "PostgreSQL's client, of the server's version or a newer one"
+        )
+    os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    command = [tool, "--format=custom", "--no-owner", f"--file={file}"]
+    done = subprocess.run(  # noqa: S603 - the command is ours
+        command, env={**os.environ, **libpq_environment(url)}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise TransientError(f"pg_dump ended with code {done.returncode}: {done.stderr.strip()[-500:]}")
+
+
+def libpq_environment(url: str) -> Mapping[str, str]:
+    """The address as PostgreSQL's tools read it: a password in their arguments would show in the list of processes."""
+    parts = urlsplit(url)
+    told = {
+        "PGHOST": parts.hostname,
+        "PGPORT": str(parts.port) if parts.port else None,
+        "PGUSER": unquote(parts.username) if parts.username else None,
+        "PGPASSWORD": unquote(parts.password) if parts.password else None,
+        "PGDATABASE": parts.path.lstrip("/"),
+    }
+    return {name: value for name, value in told.items() if value}
+
+
+def _copy_home(home: Path, target: Path) -> None:
+    """Its passwords, and the results of tasks and the settings that Prefect keeps beside its database."""
+    target.mkdir(mode=_PRIVATE)
+    if (home / CREDENTIALS).exists():
+        shutil.copy2(home / CREDENTIALS, target / CREDENTIALS)
+    if (home / "prefect").is_dir():
+        shutil.copytree(
+            home / "prefect",
+            target / "prefect",
+            ignore=lambda folder, names: [
+                name for name in names if name.startswith(SQLITE) or not _is_plain(Path(folder, name))
+            ],
+        )
+
+
+def _is_plain(path: Path) -> bool:
+    return not path.is_symlink() and (path.is_file() or path.is_dir())
+
+
+def measured(path: Path) -> CopiedFile:
+    """Size and digest of a file."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return CopiedFile(size=file.tell(), sha256=digest)
+
+
+def _synchronize(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,92 @@
+"""A backup of a running installation, and another installation out of it that goes on where that was."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import uuid
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.installation import Installation
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def publish(installation: Installation, order: str) -> None:
+    event = {"specversion": "1.0", "id": order, "source": "shop", "type": "order.created"}
+    installation.redis.xadd("sluice.events", {"event": json.dumps({**event, "data": {"order_id": order, "amount": 1}})})
+
+
+def runs_of(installation: Installation, order: str) -> list[dict[str, Any]]:
+    return [run for run in installation.runs("order-approval") if run["parameters"].get("order_id") == order]
+
+
+def test_a_restored_installation_resumes_what_waits_and_does_nothing_twice(
+    installation: Installation, tmp_path: Path
+) -> None:
+    waiting, done = (uuid.uuid4().hex[:8] for _ in range(2))
+    for order in (waiting, done):
+        publish(installation, order)
+        installation.until(
+            lambda order=order: [run for run in runs_of(installation, order) if run["state_name"] == "Paused"],
+            "the run of the order waits",
+        )
+    backup = tmp_path / "backup"
+
+    assert "is no finished backup" in installation.sluice("restore", str(tmp_path), check=False).stderr
+    told = json.loads(installation.sluice("backup", str(backup), "--json").stdout)
+
+    assert {"redis.rdb", "prefect.db", "home/credentials.json"} <= set(told["files"])
+    assert told["prefect_copied"] >= told["redis_copied"]
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (backup, backup / "redis.rdb", backup / "prefect.db"))
+    again = installation.sluice("backup", str(backup), check=False)
+    assert (again.returncode, "holds something" in again.stderr) == (2, True)
+    alive = installation.sluice("restore", str(backup), "--replace", check=False)
+    assert (alive.returncode, "already running" in alive.stderr) == (2, True)
+
+    # The moment of the second copy is later: a run that was answered between the two is answered in Prefect only.
+    installation.sluice("signals", "send", "--key", f"order-{done}", "--input", '{"approved": true}')
+    installation.until(
+        lambda: runs_of(installation, done)[0]["state_type"] == "COMPLETED", "the answered run is completed"
+    )
+    later = tmp_path / "later"
+    installation.sluice("backup", str(later))
+    manifest = json.loads((backup / "manifest.json").read_text())
+    (later / "prefect.db").replace(backup / "prefect.db")
+    assert "is not what was written" in installation.sluice("restore", str(backup), check=False).stderr
+    manifest["files"]["prefect.db"] = json.loads((later / "manifest.json").read_text())["files"]["prefect.db"]
+    (backup / "manifest.json").write_text(json.dumps(manifest))
+
+    home = tmp_path / "other" / ".sluice"
+    (home / "prefect").mkdir(parents=True)
+    full = installation.sluice("restore", str(backup), "--home", str(home), check=False)
+    assert (full.returncode, "holds an installation" in full.stderr) == (2, True)
+    installation.sluice("restore", str(backup), "--home", str(home), "--replace")
+    assert [path.name for path in home.glob("replaced-*/*")] == ["prefect"]
+    with closing(sqlite3.connect(home / "prefect" / "prefect.db")) as database:
+        before = database.execute("SELECT count(*) FROM flow_run").fetchone()
+
+    env = {name: value for name, value in installation.env.items() if name not in {"SLUICE_HOME", "SLUICE_CONFIG"}}
+    with Installation(home, env=env) as restored:
+        publish(restored, waiting)  # known already
+        restored.until(
+            lambda: runs_of(restored, waiting)[0]["state"]["state_details"]["pause_reschedule"],
+            "the run that waited waits without a process",
+        )
+        restored.sluice("signals", "send", "--key", f"order-{waiting}", "--input", '{"approved": true}')
+        restored.until(
+            lambda: runs_of(restored, waiting)[0]["state_type"] == "COMPLETED", "the run that waited is completed"
+        )
+        new = uuid.uuid4().hex[:8]
+        publish(restored, new)
+        restored.until(lambda: runs_of(restored, new), "the restored installation takes what is new")
+        assert [len(runs_of(restored, order)) for order in (waiting, done, new)] == [1, 1, 1]
+        assert runs_of(restored, done)[0]["state_type"] == "COMPLETED"
+        assert runs_of(restored, done)[0]["run_count"] == runs_of(installation, done)[0]["run_count"]
+    with closing(sqlite3.connect(home / "prefect" / "prefect.db")) as database:
+        after = database.execute("SELECT count(*) FROM flow_run").fetchone()
+    assert after[0] - before[0] == 1
