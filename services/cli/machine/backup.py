@@ -19,7 +19,7 @@ def backup(
     """Copy the running installation into DIR: Redis, Prefect's database, passwords and results of tasks."""
     from services.home.access import find_access
     from services.home.home import Home
-    from services.local.backup import back_up
+    from services.local.backup.making import back_up
 
     settings = load_settings()
     Home(settings.home).refuse_others()
@@ -38,7 +38,7 @@ def restore(
     replace: Annotated[bool, typer.Option("--replace", help="Also where the home holds an installation.")] = False,
 ) -> None:
     """Put a backup into the home, where nothing runs; `sluice up` then goes on from it."""
-    from services.local.restore import restore as put_back
+    from services.local.backup.restoring import restore as put_back
 
     if home is not None:
         os.environ["SLUICE_HOME"] = str(home.expanduser().resolve())

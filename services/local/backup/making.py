@@ -28,7 +28,7 @@ from events.errors import ConfigError, TransientError
 from services.home.access import Access
 from services.local.environment.version import own_version
 from services.store.connection import connect_sync
-from services.store.snapshot import copy_to
+from services.store.state.snapshot import copy_to
 
 FORMAT: Final = 1
 """Of the folder. A program reads those up to its own."""

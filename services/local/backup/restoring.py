@@ -13,7 +13,7 @@ from typing import Final
 from config.settings import RedisSettings, Settings
 from events.errors import ConfigError, TransientError
 from services.home.home import Home
-from services.local.backup import CREDENTIALS, HOME, POSTGRESQL, REDIS, SQLITE, Manifest
+from services.local.backup.making import CREDENTIALS, HOME, POSTGRESQL, REDIS, SQLITE, Manifest
 from services.local.embedded_servers import claim_port, start_valkey
 from services.store.connection import connect_sync
 from services.store.runs.executions import note_restored

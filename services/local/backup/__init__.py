@@ -1,0 +1,1 @@
+"""Copies of a running installation, and installations out of them."""
