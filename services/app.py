@@ -27,6 +27,7 @@ from services.routing.rules_reload import LiveProject
 from services.shared import Shared
 from services.store.installation import check_project
 from services.store.lease import Lease
+from services.store.state.version import claim_state
 
 if TYPE_CHECKING:
     from services.executor.pool.process_template import ProcessTemplate
@@ -47,7 +48,8 @@ Parts = dict[str, Part]
 def run_role(role: str, settings: Settings) -> None:
     """Run one role until SIGTERM.
 
-    Raises `ConfigError` for a configuration that cannot be used, and where this Redis holds another project.
+    Raises `ConfigError` for a configuration that cannot be used, and where this Redis holds another project or the
+    state of a newer Sluice.
     """
     project = load_project(settings.config, home=settings.home)
     os.umask(int(settings.executor.umask, 8) if role == "executor" else PRIVATE_UMASK)
@@ -71,6 +73,7 @@ async def _run(role: str, settings: Settings, project: Project, process_template
         shared.process_template = process_template
         # A Redis that does not answer is waited for by the parts.
         with contextlib.suppress(TransientError, Backpressure):
+            await claim_state(shared.redis)
             await check_project(shared.redis, project.name, project_root(settings.config))
         inspector = Inspector(shared.redis)
         parts = {**await _ROLES[role](shared), "inspector": inspector}

@@ -41,7 +41,8 @@ from services.local.systemd.service_manager import ServiceManager
 from services.local.welcome import welcome
 from services.operations.readiness import read_readiness
 from services.operations.status import read_status
-from services.store.connection import connect
+from services.store.connection import connect, connect_sync
+from services.store.state.version import check_state
 
 log = structlog.get_logger()
 
@@ -151,6 +152,8 @@ class Supervisor:
         stack.callback(lambda: _stop_together(self._servers, SERVER_STOP_SECONDS))
         if not settings.redis_url:
             self._start_valkey(redis_port, secured)
+        with connect_sync(running.redis_url, settings.redis) as redis:
+            check_state(redis)  # before a Prefect server migrates its database
         deploying: list[DeployProcess] = []
 
         def deploy() -> None:

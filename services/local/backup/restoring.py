@@ -17,6 +17,7 @@ from services.local.backup.making import CREDENTIALS, HOME, POSTGRESQL, REDIS, S
 from services.local.embedded_servers import claim_port, start_valkey
 from services.store.connection import connect_sync
 from services.store.runs.executions import note_restored
+from services.store.state.version import check_state
 
 _KEPT: Final = ("valkey", "prefect", CREDENTIALS)
 """What of a home is in a backup, and is put in place of what is there."""
@@ -85,13 +86,14 @@ def _lay_out(folder: Path, draft: Path, manifest: Manifest) -> None:
 def _note(draft: Path, manifest: Manifest) -> None:
     """Have a Valkey read the state, and write down in it that the processes of the runs are gone.
 
-    Raises `TransientError` for a state that this Valkey does not read.
+    Raises `TransientError` for a state that this Valkey does not read, and `ConfigError` for one of a newer Sluice.
     """
     private = RedisSettings(password=secrets.token_urlsafe(32))
     port = claim_port(0, "a free port")
     server, url = start_valkey(draft / "valkey", port, private, log_file=draft / "valkey.log")
     try:
         with connect_sync(url, private) as redis:
+            check_state(redis)
             note_restored(
                 redis, f"The run's process ended with the installation that was backed up {manifest.created}."
             )

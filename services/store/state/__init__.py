@@ -1,1 +1,1 @@
-"""What Redis holds as a whole."""
+"""What Redis holds as a whole: its version, and a copy of it."""
