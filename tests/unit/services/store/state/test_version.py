@@ -64,7 +64,7 @@ async def test_the_state_of_a_released_version_is_read(redis: AsyncRedis, valkey
     ]  # fmt: skip
     (token,) = await AccessTokens(redis).all()
     assert (token.name, token.scopes) == ("shop", ("publish",))
-    assert await Ledger(redis, JournalSettings(), FileSettings()).size("inbox") == 2  # noqa: PLR2004 - until they are forgotten
+    assert await Ledger(redis, JournalSettings(), FileSettings()).size("inbox") == 2
 
 
 async def test_the_state_of_a_newer_program_is_refused_and_left_alone(
