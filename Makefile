@@ -18,7 +18,7 @@ OF_PREFECT := tests/unit/services/prefect_api tests/integration/test_servers.py 
 	tests/integration/signals tests/integration/waits tests/integration/executor tests/integration/delivery/test_path.py \
 	tests/integration/deployments tests/integration/flows/test_order_approval.py
 
-.PHONY: up demo test test-prefect browser screenshots coverage check lint types bench soak audit image-test image-wheels lock clean
+.PHONY: up demo test test-prefect browser screenshots coverage check lint types bench soak hosts-test audit image-test image-wheels lock clean
 .DEFAULT_GOAL := up
 
 up: $(ENV)
@@ -96,6 +96,10 @@ lock:
 		--group bench -c requirements/service.txt -o requirements/bench.txt
 
 # Licences, a bill of materials (build/sbom.json) and known vulnerabilities of what the service installs.
+# Needs root, for network namespaces. HOSTS_SECONDS is how long hosts and cables fail (45), FAULTS_SEED repeats the faults.
+hosts-test: $(DEV)
+	$(BIN)/python -m pytest -m soak --timeout=3600 tests/integration/faults/test_hosts.py $(ARGS)
+
 audit: $(ENV) .venv-audit/.ready
 	.venv-audit/bin/python requirements/audit.py
 

@@ -37,6 +37,7 @@ RETRIES: Final = 2
 """Bridges a connection that has gone stale in the pool. Longer trouble is for the caller to know of."""
 
 AsyncRedis = redis.asyncio.Redis
+AsyncPipeline = redis.asyncio.client.Pipeline
 SyncRedis = redis.Redis
 
 
@@ -75,6 +76,26 @@ class Replicas(NamedTuple):
 def replicas_to_wait_for(client: AsyncRedis) -> Replicas:
     """What the settings say of the server that ``client`` reaches; none where it was not made by `connect`."""
     return client.replicas if isinstance(client, _Client) else Replicas()
+
+
+async def execute_and_replicate(client: AsyncRedis, pipeline: AsyncPipeline) -> list[Any]:
+    """Execute what is in the client's pipeline, and return when as many replicas as the settings say have all of it.
+
+    Raises `TransientError` when they do not confirm it in time: this server holds it, and a failover may lose it. The
+    last command must write, also when it is repeated, or there is nothing for the replicas to confirm.
+    """
+    wanted = replicas_to_wait_for(client)
+    if not wanted.number:
+        return await pipeline.execute()
+    pipeline.wait(wanted.number, int(wanted.seconds * 1000))
+    *answers, confirmed = await pipeline.execute()
+    if confirmed < wanted.number:
+        msg = (
+            f"Redis: {confirmed} of {wanted.number} replicas (SLUICE_REDIS__REPLICAS_TO_WAIT_FOR) have confirmed within"
+            f" {wanted.seconds:g} s what a failover must not lose: it is tried again"
+        )
+        raise TransientError(msg)
+    return answers
 
 
 def connect_sync(url: str, settings: RedisSettings) -> SyncRedis:

@@ -22,8 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from events.errors import TransientError
-from services.store.connection import AsyncRedis, SyncRedis, replicas_to_wait_for
+from services.store.connection import AsyncRedis, SyncRedis, execute_and_replicate, replicas_to_wait_for
 
 FOLDER: Final = Path(__file__).resolve().parent / "lua"
 EVEN_WHEN_FULL: Final = "#!lua flags=allow-oom\n"
@@ -109,27 +108,14 @@ async def run_all(client: AsyncRedis, script: Script, calls: Sequence[Mapping[st
 
 
 async def run_and_replicate(client: AsyncRedis, script: Script, /, **values: Any) -> Any:
-    """Run the script, and return when as many replicas as the settings say hold what it wrote.
-
-    Raises `TransientError` when they do not confirm it in time: this server holds it, and a failover may lose it. The
-    script must write on each call, also on a repeated one, or there is nothing for the replicas to confirm.
-    """
-    wanted = replicas_to_wait_for(client)
-    if not wanted.number:
+    """Run a script that writes on each call, also on a repeated one, as `execute_and_replicate` says."""
+    if not replicas_to_wait_for(client).number:
         return await script(client, **values)
     keys, arguments = script.split(values)
     pipeline = client.pipeline(transaction=False)
     pipeline.script_load(script.text)
     pipeline.evalsha(script.sha, len(keys), *keys, *arguments)
-    pipeline.wait(wanted.number, int(wanted.seconds * 1000))
-    _, answer, confirmed = await pipeline.execute()
-    if confirmed < wanted.number:
-        msg = (
-            f"{confirmed} of {wanted.number} replicas of Redis have confirmed within {wanted.seconds:g} s what was to "
-            "be accepted (SLUICE_REDIS__REPLICAS_TO_WAIT_FOR): it is not acknowledged, and offered again"
-        )
-        raise TransientError(msg)
-    return answer
+    return (await execute_and_replicate(client, pipeline))[-1]
 
 
 def _names(script: str, section: str) -> dict[str, int]:

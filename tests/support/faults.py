@@ -9,7 +9,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self, cast
@@ -119,10 +119,21 @@ class Installation:
         self.to_prefect = await self._stack.enter_async_context(Proxy(self._prefect_port))
         env = {
             **os.environ,
-            "SLUICE_HOME": str(self._directory / ".sluice"),
-            "SLUICE_CONFIG": str(project),
+            **self._role_settings(project),
             "SLUICE_REDIS_URL": f"redis://127.0.0.1:{self.to_redis.port}/0",
             "PREFECT_API_URL": f"http://127.0.0.1:{self.to_prefect.port}/api",
+        }
+        (self._directory / ".sluice").mkdir()
+        for name, count in ROLES.items():
+            for number in range(count):
+                self._keep(name, number, env)
+        self._keep_roles()
+
+    def _role_settings(self, project: Path) -> dict[str, str]:
+        """Short times, so that much happens in a minute."""
+        return {
+            "SLUICE_HOME": str(self._directory / ".sluice"),
+            "SLUICE_CONFIG": str(project),
             "PREFECT_HOME": str(self._directory / "prefect-client"),
             "SLUICE_PORTS__API": str(self.api_port),
             "SLUICE_REDIS__COMMAND_TIMEOUT_SECONDS": "3",
@@ -136,12 +147,14 @@ class Installation:
             "SLUICE_EXECUTOR__DEPLOYMENTS": f'["{FLOW}/{EXECUTED}", "{FLOW}/{faults_answers.DEPLOYMENT}"]',
             "SLUICE_RESUMER__POLL_SECONDS": "2",
         }
-        (self._directory / ".sluice").mkdir()
-        for name, count in ROLES.items():
-            for number in range(count):
-                role = Role(name, number, env=env, directory=self._directory)
-                self._roles.append(role)
-                self._stack.callback(role.stop)
+
+    def _keep(self, name: str, number: int, env: Mapping[str, str], inside: Sequence[str] = ()) -> Role:
+        role = Role(name, number, env=env, directory=self._directory, inside=inside)
+        self._roles.append(role)
+        self._stack.callback(role.stop)
+        return role
+
+    def _keep_roles(self) -> None:
         keeping = asyncio.create_task(self._keep_running())
         self._stack.push_async_callback(_ended, keeping)
 

@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from config.settings import ResumerSettings
 from services.store.connection import AsyncRedis
 from services.store.signals.signals import SignalStore
+from tests.support.confirmed import confirmed
 
 DEPLOYMENT = "asks"
 RULE = "asking"
@@ -101,7 +102,7 @@ class Answers:
         while True:
             try:
                 if way == "stream":
-                    await self._redis.xadd("sluice.resume", {"event": json.dumps(message)})
+                    await confirmed(self._redis, "XADD", "sluice.resume", "*", "event", json.dumps(message))
                 else:
                     (await self._http.post("/signals", json=message)).raise_for_status()
             except (RedisError, OSError, httpx.HTTPError):

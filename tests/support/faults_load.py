@@ -14,6 +14,7 @@ import httpx
 from redis.exceptions import RedisError
 
 from services.store.connection import AsyncRedis
+from tests.support.confirmed import confirmed
 from tests.support.faults import Installation
 from tests.support.waiting import eventually
 
@@ -70,6 +71,13 @@ class Load:
             await eventually(lambda n=n, channel=channel: self._redis.publish(channel, _plain(n)), what="a subscriber")
             self.sure[n] = "pubsub"
 
+    async def one_over_http(self) -> str:
+        """Publish an event until HTTP takes it; its id."""
+        n = self._number()
+        await self._until_taken("http", n)
+        self.sure[n] = "http"
+        return f"ce-{n}"
+
     @property
     def last(self) -> int:
         """The number that was published last."""
@@ -100,10 +108,10 @@ class Load:
                 return
 
     async def _to_stream(self, n: int) -> None:
-        await self._redis.xadd("sluice.events", {"event": _cloudevent(n)})
+        await confirmed(self._redis, "XADD", "sluice.events", "*", "event", _cloudevent(n))
 
     async def _to_list(self, n: int) -> None:
-        await self._redis.rpush("test:list", _cloudevent(n))
+        await confirmed(self._redis, "RPUSH", "test:list", _cloudevent(n))
 
     async def _to_http(self, n: int) -> None:
         headers = {"content-type": "application/cloudevents+json"}
@@ -111,10 +119,12 @@ class Load:
         answer.raise_for_status()
 
     async def _plain_stream(self, n: int) -> None:
-        await self._once(n, "stream, plain", lambda: self._redis.xadd("test:plain", {"event": _plain(n)}))
+        await self._once(
+            n, "stream, plain", lambda: confirmed(self._redis, "XADD", "test:plain", "*", "event", _plain(n))
+        )
 
     async def _plain_list(self, n: int) -> None:
-        await self._once(n, "list, plain", lambda: self._redis.rpush("test:list", _plain(n)))
+        await self._once(n, "list, plain", lambda: confirmed(self._redis, "RPUSH", "test:list", _plain(n)))
 
     async def _once(self, n: int, name: str, send: Callable[[], Awaitable[object]]) -> None:
         """Sent once: where the answer is lost nobody knows whether it was taken, and a repeat would be another one."""

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -20,9 +20,12 @@ CHECKOUT = Path(__file__).resolve().parent.parent.parent
 class Role:
     """One role's process, started again a little after each end, as a supervisor would."""
 
-    def __init__(self, name: str, number: int, *, env: Mapping[str, str], directory: Path) -> None:
+    def __init__(
+        self, name: str, number: int, *, env: Mapping[str, str], directory: Path, inside: Sequence[str] = ()
+    ) -> None:
         self.name = name
         self._env = env
+        self._inside = inside
         self._log = directory / f"{name}-{number}.log"
         self._server: Server | None = None
         self._due = 0.0
@@ -45,7 +48,7 @@ class Role:
             self._server = None
             self._due = max(self._due, now + 0.2)
         if self._server is None and now >= self._due:
-            command = [sys.executable, "-m", "services.cli", "run", self.name]
+            command = [*self._inside, sys.executable, "-m", "services.cli", "run", self.name]
             self._server = Server(self.name, command, log_file=self._log, env=self._env, cwd=CHECKOUT)
 
     def send(self, number: signal.Signals, *, down_seconds: float = 0.0) -> None:

@@ -10,7 +10,7 @@ import os
 import shutil
 import sqlite3
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -34,6 +34,7 @@ def start_migrated(
     extra_env: Mapping[str, str] | None = None,
     auth_string: str | None = None,
     python: str = SERVER_PYTHON,
+    allowed_hosts: Sequence[str] = (),
 ) -> tuple[Server, str]:
     """`start_prefect` on a database that is new, and migrated where another one has been."""
     database = home / "prefect.db"
@@ -42,7 +43,13 @@ def start_migrated(
         shutil.copyfile(_template, database)
     log_file = home / "server.log"
     server, url = start_prefect(
-        home, port, log_file=log_file, extra_env=extra_env, auth_string=auth_string, python=python
+        home,
+        port,
+        log_file=log_file,
+        extra_env=extra_env,
+        auth_string=auth_string,
+        python=python,
+        allowed_hosts=allowed_hosts,
     )
     _keep(database)
     return server, url

@@ -15,8 +15,9 @@ from typing import Self
 class Proxy:
     """Forwards to ``target``; what it does to the connections can be changed at any time."""
 
-    def __init__(self, target: int, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, target: int, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
         self._target = target
+        self._host = host
         self._tls = tls
         self._server: asyncio.Server | None = None
         self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
@@ -38,7 +39,7 @@ class Proxy:
         """What a request begins with, and what is answered in the server's place; each once."""
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
+        self._server = await asyncio.start_server(self._serve, self._host, 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

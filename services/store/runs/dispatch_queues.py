@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from events.action import RunDeployment
 from events.event import Event
 from services.common.telemetry import tracing
-from services.store.connection import AsyncRedis, text, translated
+from services.store.connection import AsyncRedis, execute_and_replicate, replicas_to_wait_for, text, translated
 from services.store.keys import Key, is_position
 from services.store.unreadable import readable
 
@@ -122,15 +122,21 @@ class DispatchQueues:
         return sorted(readable(DISPATCH_QUEUES, _queue_name, found))
 
     async def read(self, wanted: Mapping[str, tuple[str, int]]) -> dict[str, list[QueuedRun]]:
-        """For each queue, what stands behind an entry (``""`` for the beginning), at most so many."""
+        """For each queue, what stands behind an entry (``""`` for the beginning), at most so many.
+
+        Where the settings ask for replicas these have confirmed it: a run that Prefect has created for a file whose
+        announcement a failover loses would have a second one when the file is found again.
+        """
         pipeline = self._redis.pipeline(transaction=False)
         for queue, (after, count) in wanted.items():
             pipeline.xrange(DISPATCH_QUEUE + queue, min=f"({after}" if after else "-", count=count)
+        if replicas_to_wait_for(self._redis).number:
+            pipeline.publish(NOTIFY, b"")  # nobody listens: a write that replicas confirm, and with it all before
         with translated():
-            answers = await pipeline.execute() if wanted else []
+            answers = await execute_and_replicate(self._redis, pipeline) if wanted else []
         return {
             queue: list(readable(DISPATCH_QUEUE + queue, _waiting, rows))
-            for queue, rows in zip(wanted, answers, strict=True)
+            for queue, rows in zip(wanted, answers[: len(wanted)], strict=True)
         }
 
     async def lengths(self, names: Sequence[str]) -> dict[str, int]:

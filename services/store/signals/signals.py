@@ -145,11 +145,15 @@ class SignalStore(SignalQueries):
         return bool(answer)
 
     async def claim(self, record: SignalRecord, run_id: str, mark: Mark, busy: Busy) -> bool:
-        """Note that the signal is about to be applied; false if it is decided by now, or the lease is lost."""
+        """Note that the signal is about to be applied; false if it is decided by now, or the lease is lost.
+
+        As many replicas as the settings say hold the signal then, so that no failover brings it a second time.
+        """
         signal = record.signal
         with translated():
-            answer = await _CLAIM(
+            answer = await run_and_replicate(
                 self._redis,
+                _CLAIM,
                 record=RECORD + signal.id,
                 run_signals=RUN + run_id,
                 stay=stay_key(run_id, mark.wait),

@@ -15,42 +15,20 @@ import asyncio
 import json
 import os
 import random
-import sys
 import time
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from services.operations.health import read_reports
+from tests.integration.faults.conftest import Say
 from tests.support.faults import Installation
 from tests.support.faults_answers import Answers
-from tests.support.faults_check import Verdict, judge
 from tests.support.faults_load import Load
+from tests.support.faults_outcome import settled, table
 from tests.support.waiting import PATIENCE_SECONDS
 
-Say = Callable[[str], None]
-
-SEED = os.environ.get("FAULTS_SEED")
 SOAK_SECONDS = float(os.environ.get("FAULTS_SECONDS", "600"))
-
-
-@pytest.fixture
-def seed() -> int:
-    return int(SEED) if SEED else random.SystemRandom().randrange(2**31)
-
-
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """Prints past pytest's capture: the seed must be known whatever happens."""
-
-    def speak(text: str) -> None:
-        with capsys.disabled():
-            sys.stdout.write(f"\n{text}\n")
-            sys.stdout.flush()
-
-    return speak
 
 
 @pytest.mark.slow
@@ -104,11 +82,11 @@ async def _play(
         await installation.becomes_ready(settle_seconds)
         await load.calm(5)
         calm = time.monotonic()
-        verdict = await _settled(installation, load, settle_seconds)
+        verdict = await settled(installation, load, settle_seconds)
         answering.cancel()
         await asyncio.gather(answering, return_exceptions=True)
         times = f"{hurt_for:.0f} s, {time.monotonic() - calm:.0f} s"
-        say(_table({"seed": seed, "time under faults, time to settle": times}, installation, load, answers, verdict))
+        say(table({"seed": seed, "time under faults, time to settle": times}, installation, load, answers, verdict))
         await load.aclose()
         await answers.aclose()
         reports = await read_reports(installation.redis)
@@ -131,53 +109,3 @@ async def _kill_prefect(installation: Installation, rng: random.Random, seconds:
         due = started + (turn + rng.uniform(0.1, 0.7)) * seconds / times
         await asyncio.sleep(max(0.0, due - time.monotonic()))
         await installation.kill_prefect(rng)
-
-
-async def _settled(installation: Installation, load: Load, within_seconds: float) -> Verdict:
-    """The verdict once it is good, or the last one when ``within_seconds`` bring nothing on; a good one must stay good.
-
-    Prefect is asked for its runs only when nothing waits any more: reading thousands of them would hold up the rest.
-    """
-    deadline = time.monotonic() + within_seconds
-    fewest: float = float("inf")
-    while (waiting := await installation.waiting()) and time.monotonic() < deadline:
-        if waiting < fewest:
-            fewest, deadline = waiting, time.monotonic() + within_seconds
-        await asyncio.sleep(1)
-    good_since: float | None = None
-    while True:
-        asked = time.monotonic()
-        verdict = await judge(installation, load)
-        now = time.monotonic()
-        good_since = (good_since or now) if not verdict.wrong else None
-        if now > deadline or (good_since is not None and now - good_since > 3):
-            return verdict
-        await asyncio.sleep(max(0.5, 2 * (now - asked)))
-
-
-def _table(facts: dict[str, object], installation: Installation, load: Load, answers: Answers, verdict: Verdict) -> str:
-    sent = Counter(load.sure.values())
-    missing, extra = (verdict.wanted - verdict.found).total(), (verdict.found - verdict.wanted).total()
-    lines = [
-        "| what | how often |",
-        "| --- | --- |",
-        *(f"| {name} | {value} |" for name, value in facts.items()),
-        *(f"| events taken by: {name} | {count} |" for name, count in sorted(sent.items())),
-        f"| sent again on purpose, under the same id | {load.again.total()} |",
-        f"| sent without knowing whether it was taken (with pub/sub under faults) | {len(load.unsure)} |",
-        *(f"| fault: {name} | {count} |" for name, count in sorted(installation.faults.items())),
-        f"| flow runs wanted, found | {verdict.wanted.total()}, {verdict.found.total()} |",
-        f"| runs missing, runs too many | {missing}, {extra} |",
-        f"| runs executed, executions in all | {len(verdict.executed)}, {verdict.executed.total()} |",
-        f"| of these, failed as Prefect was away for longer than a run's own client tries | {verdict.cut_off} |",
-        f"| runs that waited and came to their end | {verdict.answers.waited} |",
-        f"| answers wanted, received | {verdict.answers.wanted}, {verdict.answers.received.total()} |",
-        f"| answers taken by: {', '.join(sorted(answers.ways))} | {', '.join(map(str, _by_name(answers.ways)))} |",
-        f"| dead letters | {verdict.letters.total()} |",
-        f"| promises broken | {len(verdict.wrong)} |",
-    ]
-    return "\n".join(lines)
-
-
-def _by_name(counts: Counter[str]) -> list[int]:
-    return [counts[name] for name in sorted(counts)]

@@ -12,6 +12,8 @@ from events.errors import TransientError
 from events.signal import ResumeSignal
 from services.store.connection import AsyncRedis, connect
 from services.store.events.journal import STREAM, Appended, Journal
+from services.store.runs.dispatch_queues import DispatchQueues
+from services.store.signals.signal_record import Mark
 from services.store.signals.signals import SignalStore
 from tests.support.valkeys import own_valkey
 from tests.support.waiting import eventually
@@ -41,9 +43,16 @@ async def test_nothing_is_accepted_before_a_replica_holds_it(tmp_path: Path) -> 
         with pytest.raises(TransientError, match="0 of 1 replicas"):
             await _submit(another)
 
+        with pytest.raises(TransientError, match="0 of 1 replicas"):
+            await DispatchQueues(asking).read({"q": ("", 1)})  # nor has Prefect a run of what a failover may lose
+        with pytest.raises(TransientError, match="0 of 1 replicas"):
+            await _claim(asking)  # nor a run an answer
+
         second.wake()
         assert [one.new for one in await _append(asking, "b")] == [False]
         assert (await _submit(asking))[0] is False
+        assert await DispatchQueues(asking).read({"q": ("", 1)}) == {"q": []}
+        assert await _claim(asking)
         assert await replica.xlen(STREAM) == 3
         for client in (asking, another, careless, replica):
             await client.aclose()
@@ -56,6 +65,13 @@ async def _append(redis: AsyncRedis, id_: str) -> list[Appended]:
 async def _submit(redis: AsyncRedis) -> tuple[bool, str]:
     signal = ResumeSignal(id="s", key="k", sent=datetime.now(UTC))
     return await SignalStore(redis, ResumerSettings()).submit(signal, origin="test")
+
+
+async def _claim(redis: AsyncRedis) -> bool:
+    store = SignalStore(redis, ResumerSettings())
+    (record,) = await store.get_many(["s"])
+    async with store.busy("run:r") as busy:
+        return await store.claim(record, "r", Mark(wait="w"), busy)
 
 
 async def _replicates(replica: AsyncRedis) -> bool:

@@ -1,0 +1,108 @@
+"""The promise of Sluice on several hosts: one run for each event and rule, whichever host fails and whichever cable.
+
+Hosts are network namespaces: a Valkey with a replica, three Sentinels, and two hosts with a listener, a router, a
+resumer and an executor each. They are cut off, reached in one direction only, killed and rolled at random, and Valkey
+fails over, while events come in over every source and runs wait for answers. Sources and publishers ask for one
+replica. ``FAULTS_SEED`` repeats the faults, ``HOSTS_SECONDS`` sets how long they go on. Delay and loss need netem,
+which not every kernel has; they are left to the proxies of the other fault injection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.integration.faults.conftest import Say
+from tests.support.faults_answers import Answers
+from tests.support.faults_load import Load
+from tests.support.faults_outcome import settled, table
+from tests.support.networks import hosts
+from tests.support.several_hosts import HOSTS, ROLE_HOSTS, SeveralHosts
+from tests.support.waiting import eventually
+
+SECONDS = float(os.environ.get("HOSTS_SECONDS", "45"))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+async def test_every_event_has_its_runs_and_no_more_on_several_hosts(tmp_path: Path, seed: int, say: Say) -> None:
+    say(f"seed {seed} (FAULTS_SEED={seed}), logs in {tmp_path}")
+    with hosts(HOSTS) as made:
+        async with SeveralHosts(tmp_path, made) as installation:
+            await installation.becomes_ready(120)
+            load = Load(installation, random.Random(seed + 1))
+            publishing = asyncio.create_task(load.run(pause_seconds=0.25))
+            answers = Answers(installation.redis, api_port=installation.api_port, rng=random.Random(seed + 4))
+            answering = asyncio.create_task(answers.run(load.sure, load.unsure))
+            started = time.monotonic()
+            await asyncio.gather(
+                _hurt(installation, random.Random(seed + 2), started + SECONDS),
+                _hurt_redis(installation, random.Random(seed + 3), started + SECONDS),
+            )
+            publishing.cancel()
+            await asyncio.gather(publishing, return_exceptions=True)
+            hurt_for = time.monotonic() - started
+            await installation.becomes_ready(120)
+            times = await _times_of_take_over(installation, load)
+            await load.calm(2)
+            calm = time.monotonic()
+            verdict = await settled(installation, load, 120)
+            answering.cancel()
+            await asyncio.gather(answering, return_exceptions=True)
+            took = f"{hurt_for:.0f} s, {time.monotonic() - calm:.0f} s"
+            say(table({"seed": seed, "faults, settling": took, **times}, installation, load, answers, verdict))
+            await load.aclose()
+            await answers.aclose()
+            assert not installation.failed_roles(), f"logs in {tmp_path}"
+            assert not verdict.wrong, "\n".join([f"seed {seed}, logs in {tmp_path}", *verdict.wrong[:20]])
+
+
+async def _hurt(installation: SeveralHosts, rng: random.Random, until: float) -> None:
+    while time.monotonic() < until:
+        await installation.hurt(rng)
+        await asyncio.sleep(rng.uniform(0.5, 2))
+
+
+async def _hurt_redis(installation: SeveralHosts, rng: random.Random, until: float) -> None:
+    while time.monotonic() < until:
+        await installation.hurt_redis(rng)
+        await asyncio.sleep(rng.uniform(1, 4))
+
+
+async def _times_of_take_over(installation: SeveralHosts, load: Load) -> dict[str, object]:
+    """From the fault to the run of an event that is published behind it."""
+    found: dict[str, object] = {"event to run, nothing broken": await _to_the_run(installation, load, time.monotonic())}
+    for host in ROLE_HOSTS:
+        began = time.monotonic()
+        installation.kill_host(host, down_seconds=20)
+        found[f"host of roles {host} killed, to the next run"] = await _to_the_run(installation, load, began)
+        await asyncio.sleep(
+            max(0.0, began + 25 - time.monotonic())
+        )  # both hosts are there when the other one is killed
+    began = time.monotonic()
+    killing = asyncio.create_task(installation.kill_primary(5))
+    found["primary killed, back as a replica after 5 s, to the next run"] = await _to_the_run(installation, load, began)
+    await killing
+    return found
+
+
+async def _to_the_run(installation: SeveralHosts, load: Load, began: float) -> str:
+    id_ = await load.one_over_http()
+
+    async def created() -> bool:
+        body = {"flow_runs": {"tags": {"any_": [f"event:{id_}"]}}}
+        try:
+            answer = await installation.prefect.post("/flow_runs/filter", json=body)
+        except httpx.HTTPError:
+            return False
+        return answer.is_success and bool(json.loads(answer.content))
+
+    await eventually(created, within_seconds=120, what=f"the run of {id_}")
+    return f"{time.monotonic() - began:.1f} s"

@@ -1,0 +1,19 @@
+"""What a publisher does who wants its message to survive a failover of Redis."""
+
+from __future__ import annotations
+
+from redis.exceptions import RedisError
+
+from services.store.connection import AsyncRedis, replicas_to_wait_for
+
+
+async def confirmed(redis: AsyncRedis, *command: bytes | str) -> None:
+    """Run the command; raises RedisError where the replicas do not confirm it for which the client's settings ask."""
+    wanted = replicas_to_wait_for(redis)
+    pipeline = redis.pipeline(transaction=False)
+    pipeline.execute_command(*command)
+    if wanted.number:
+        pipeline.wait(wanted.number, int(wanted.seconds * 1000))
+    answers = await pipeline.execute()
+    if wanted.number and answers[-1] < wanted.number:
+        raise RedisError(f"{answers[-1]} of {wanted.number} replicas have confirmed it")

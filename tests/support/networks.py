@@ -1,0 +1,80 @@
+"""Hosts on this machine: network namespaces with addresses of their own, on one bridge, that can be cut off."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+import pytest
+
+PREFIX = "sluice-t"
+BRIDGE = "sluice-t0"
+SUBNET = "10.213.77"
+OUTSIDE = f"{SUBNET}.1"
+"""The address of this machine itself, as the hosts see it."""
+
+
+class Host:
+    """A host with an address; processes are started in it with the command's prefix `inside`."""
+
+    def __init__(self, name: str, number: int) -> None:
+        self.name = name
+        self.address = f"{SUBNET}.{number}"
+        self._namespace = f"{PREFIX}-{name}"
+        self._cable = f"{PREFIX}{number}"
+        self.inside = ("ip", "netns", "exec", self._namespace)
+        _ip("netns", "add", self._namespace)
+        _ip("link", "add", self._cable, "type", "veth", "peer", "name", "eth0", "netns", self._namespace)
+        _ip("link", "set", self._cable, "master", BRIDGE, "up")
+        _ip("-n", self._namespace, "link", "set", "lo", "up")
+        _ip("-n", self._namespace, "addr", "add", f"{self.address}/24", "dev", "eth0")
+        _ip("-n", self._namespace, "link", "set", "eth0", "up")
+
+    def cut(self) -> None:
+        """Nothing comes in or goes out; connections stay open and silent."""
+        _ip("link", "set", self._cable, "down")
+
+    def mend(self) -> None:
+        _ip("link", "set", self._cable, "up")
+
+    def send_nothing_to(self, address: str) -> None:
+        """A link that works in one direction: what ``address`` sends arrives, and nothing goes back."""
+        _ip("-n", self._namespace, "route", "add", "blackhole", f"{address}/32")
+
+    def send_again_to(self, address: str) -> None:
+        _ip("-n", self._namespace, "route", "del", "blackhole", f"{address}/32")
+
+    def remove(self) -> None:
+        """The cable goes with the namespace."""
+        with suppress(subprocess.CalledProcessError):
+            _ip("netns", "del", self._namespace)
+
+
+@contextmanager
+def hosts(names: Sequence[str]) -> Iterator[dict[str, Host]]:
+    """Hosts that reach each other and this machine; the test is skipped where that is not allowed."""
+    if os.geteuid() != 0:
+        pytest.skip("network namespaces need root")
+    made: dict[str, Host] = {}
+    try:
+        try:
+            _ip("link", "add", BRIDGE, "type", "bridge")
+            _ip("addr", "add", f"{OUTSIDE}/24", "dev", BRIDGE)
+            _ip("link", "set", BRIDGE, "up")
+            for number, name in enumerate(names, 11):
+                made[name] = Host(name, number)
+        except (OSError, subprocess.CalledProcessError) as error:
+            said = getattr(error, "stderr", b"") or str(error).encode()
+            pytest.skip(f"no network namespaces here: {said.decode(errors='replace').strip()}")
+        yield made
+    finally:
+        for host in made.values():
+            host.remove()
+        with suppress(OSError, subprocess.CalledProcessError):
+            _ip("link", "del", BRIDGE)
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=30)
