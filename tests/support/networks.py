@@ -48,8 +48,7 @@ class Host:
 
     def remove(self) -> None:
         """The cable goes with the namespace."""
-        with suppress(subprocess.CalledProcessError):
-            _ip("netns", "del", self._namespace)
+        _forget("netns", "del", self._namespace)
 
 
 @contextmanager
@@ -58,6 +57,9 @@ def hosts(names: Sequence[str]) -> Iterator[dict[str, Host]]:
     if os.geteuid() != 0:
         pytest.skip("network namespaces need root")
     made: dict[str, Host] = {}
+    for name in names:  # what a run has left that was killed
+        _forget("netns", "del", f"{PREFIX}-{name}")
+    _forget("link", "del", BRIDGE)
     try:
         try:
             _ip("link", "add", BRIDGE, "type", "bridge")
@@ -72,8 +74,12 @@ def hosts(names: Sequence[str]) -> Iterator[dict[str, Host]]:
     finally:
         for host in made.values():
             host.remove()
-        with suppress(OSError, subprocess.CalledProcessError):
-            _ip("link", "del", BRIDGE)
+        _forget("link", "del", BRIDGE)
+
+
+def _forget(*arguments: str) -> None:
+    with suppress(OSError, subprocess.CalledProcessError):
+        _ip(*arguments)
 
 
 def _ip(*arguments: str) -> None:
