@@ -35,6 +35,7 @@ ALONE: Final = {
     "completion": "services.cli.machine.completion",
     "doctor": "services.cli.machine.doctor",
     "top": "services.cli.machine.top",
+    "acl": "services.cli.machine.acl",
     "backup": "services.cli.machine.backup",
     "restore": "services.cli.machine.backup",
 }
