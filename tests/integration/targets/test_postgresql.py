@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from events.errors import ConfigError, TransientError
+from services.local.backup.making import dump_postgresql
 from sluice.loading.errors import RefusedFile, TargetFailed
 from tests.support.databases import postgresql
 from tests.support.target_suite import PEOPLE, Query, TargetSuite, put, to
@@ -74,3 +79,24 @@ def test_a_server_that_is_not_there_is_named_without_the_password() -> None:
         put("postgresql://me:hush@127.0.0.1:1/x", to("t"), PEOPLE)
     assert failed.value.transient
     assert "hush" not in str(failed.value)
+
+
+def test_a_backup_of_prefects_database_is_a_dump_that_can_be_restored(
+    url: str, query: Query, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which("pg_dump") is None or shutil.which("pg_restore") is None:
+        pytest.skip("PostgreSQL's client is not installed")
+    query("CREATE TABLE backed_up (n BIGINT)")
+    query("INSERT INTO backed_up VALUES (41), (42)")
+    as_prefect_says = url.replace("+psycopg", "+asyncpg")
+    dump_postgresql(as_prefect_says, tmp_path / "dump")
+    assert (tmp_path / "dump").stat().st_mode & 0o077 == 0
+    query("DROP TABLE backed_up")
+    target = url.replace("+psycopg", "")
+    subprocess.run(["pg_restore", "--no-owner", "-t", "backed_up", "-d", target, str(tmp_path / "dump")], check=True)
+    assert query("SELECT n FROM backed_up ORDER BY n") == [(41,), (42,)]
+    with pytest.raises(TransientError, match="pg_dump ended with code 1"):
+        dump_postgresql(as_prefect_says.replace("/postgres", "/nothing"), tmp_path / "other")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match="there is no pg_dump here"):
+        dump_postgresql(as_prefect_says, tmp_path / "third")
