@@ -20,7 +20,7 @@ from tests.integration.files.listening import Listening
 from tests.integration.files.mounts import mount, mounted, unmount
 from tests.support.waiting import eventually
 
-_DAC_OVERRIDE, _DAC_READ_SEARCH, _LEASE = 1, 2, 28
+_DAC_OVERRIDE, _DAC_READ_SEARCH, _FOWNER, _LEASE = 1, 2, 3, 28
 
 
 def _without(*capabilities: int) -> None:
@@ -32,6 +32,10 @@ def _without(*capabilities: int) -> None:
 
 def _bound() -> None:
     _without(_DAC_OVERRIDE, _DAC_READ_SEARCH)
+
+
+def _foreign() -> None:
+    _without(_FOWNER, _DAC_OVERRIDE, _DAC_READ_SEARCH)
 
 
 def _leaseless() -> None:
@@ -55,6 +59,34 @@ async def test_case_40_an_unreadable_file_is_announced_once_it_can_be_read(
         assert await watched.events() == []
         path.chmod(0o644)
         await watched.exactly(1)
+
+
+async def test_a_file_of_another_user_in_a_sticky_folder_stays_and_the_reason_says_what_to_do(
+    watched: Watched, redis: AsyncRedis, valkey_url: str, tmp_path: Path
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root makes files of other users")
+    watched.path.chmod(0o1777)
+    os.chown(watched.path, 65534, 65534)
+    watches = {"inbox": {"path": str(watched.path)}}
+    log = tmp_path / "log"
+    with Listening(redis, valkey_url, watches, QUICK.model_dump(), log=log, before=_foreign) as one:
+        await one.scanned()
+        draft = tmp_path / "a.csv"
+        draft.write_text("x")
+        os.chown(draft, 65534, 65534)
+        draft.rename(watched.path / "a.csv")
+        (event,) = await watched.arrived(1)
+        await watched.finish(event)
+
+        async def told() -> bool:
+            return "cannot be archived: Operation not permitted: a folder with the sticky bit" in log.read_text()
+
+        await eventually(told, what="the reason in the log")
+        assert (watched.path / "a.csv").read_text() == "x"
+        watched.path.chmod(0o777)
+        await watched.settled()
+    assert (watched.path / "done" / "a.csv").read_text() == "x"
 
 
 async def test_case_41_an_unreadable_subdirectory_does_not_keep_its_siblings(

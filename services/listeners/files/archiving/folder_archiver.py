@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -33,6 +35,15 @@ log = structlog.get_logger()
 _IDLE_SECONDS: Final = 1.0
 _BUSY_SECONDS: Final = 0.5
 _ADOPTION_SECONDS: Final = 2.0
+
+_REMEDIES: Final = {
+    os.strerror(errno.EACCES): ": the user that runs Sluice needs to write to the folder (docs/watched-folders.md)",
+    os.strerror(errno.EPERM): (
+        ": a folder with the sticky bit (chmod -t takes it off) lets only a file's owner move it, and an immutable file"
+        " nobody (docs/watched-folders.md)"
+    ),
+}
+"""What to do, by what the system says."""
 
 
 class FolderArchiver:
@@ -208,7 +219,7 @@ class FolderArchiver:
             case MoveResult.BUSY:
                 self._try_later(one, _BUSY_SECONDS)
             case MoveResult.FULL | MoveResult.DENIED:
-                self._hindered(f"{file} cannot be archived: {done.reason}")
+                self._hindered(f"{file} cannot be archived: {done.reason}{_REMEDIES.get(done.reason or '', '')}")
                 self._try_later(one, self._folder.rescan_seconds)
         return None
 
