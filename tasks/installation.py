@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -31,4 +32,6 @@ def ask_sluice(*arguments: str) -> Any:
         return json.loads(answer.stdout)
     except ValueError:
         said = (answer.stderr.strip().splitlines() or [f"exit code {answer.returncode}"])[-1]
-        raise RuntimeError(visible(f"sluice {' '.join(arguments)}: {said.removeprefix('error: ')}", 500)) from None
+        with contextlib.suppress(ValueError, TypeError, KeyError):  # else the words of an interpreter that broke
+            said = json.loads(said)["message"]
+        raise RuntimeError(visible(f"sluice {' '.join(arguments)}: {said}", 500)) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -146,7 +147,7 @@ async def _jobs(redis: AsyncRedis, prefix: str, now: float) -> BacklogPlace:
         pipeline.hget(f"rq:job:{job}", "enqueued_at")
     ages = []
     for enqueued in await _answers(pipeline) if heads else ():
-        with contextlib.suppress(ValueError, TypeError):
+        with contextlib.suppress(ValueError, TypeError, OverflowError):
             ages.append(max(0.0, now - datetime.fromisoformat(text(enqueued)).timestamp()))
     return BacklogPlace(sum(count or 0 for count in answers[::2]), max(ages, default=None))
 
@@ -162,7 +163,7 @@ async def _buffered(redis: AsyncRedis, now: float) -> BacklogPlace:
         pipeline.hget(RECORD + signal_id, "received")
     ages = []
     for received in await _answers(pipeline) if signal_ids else ():
-        with contextlib.suppress(ValueError, TypeError):
+        with contextlib.suppress(ValueError, TypeError, OverflowError):
             ages.append(max(0.0, now - int(received) / 1000))
     return BacklogPlace(count or 0, max(ages, default=None))
 
@@ -173,7 +174,8 @@ async def _scored(redis: AsyncRedis, key: str, now: float) -> BacklogPlace:
     pipeline.zcard(key)
     pipeline.zrange(key, 0, 0, withscores=True)
     count, rows = await _answers(pipeline)
-    return BacklogPlace(count or 0, max(0.0, now - rows[0][1] / 1000) if rows else None)
+    since = rows[0][1] / 1000 if rows else math.inf
+    return BacklogPlace(count or 0, max(0.0, now - since) if math.isfinite(since) else None)
 
 
 def age_text(seconds: float | None) -> str:

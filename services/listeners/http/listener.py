@@ -251,12 +251,23 @@ async def _refusal(request: Request, error: Exception) -> Response:
     return problem_response(problem_of(error))
 
 
+async def _fault(request: Request, error: Exception) -> Response:
+    """A fault of our own: what it is stands in the log."""
+    log.error("a request could not be answered", path=request.url.path, exc_info=error)
+    return problem_response(
+        ProblemDetails(
+            500, "fault", "a fault of Sluice's own", "see the log of the api role; the same may be sent again"
+        )
+    )
+
+
 async def _nobody_reads(request: Request, error: Exception) -> Response:
     del request, error
     return Response(status_code=400)
 
 
 _HANDLERS: Final[Mapping[Any, Any]] = {
+    Exception: _fault,
     HTTPException: plain_refusal,
     ClientDisconnect: _nobody_reads,
     **dict.fromkeys(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from dataclasses import dataclass
@@ -114,3 +115,17 @@ async def test_what_cannot_be_read_counts_as_nothing(redis: AsyncRedis) -> None:
     found = await read_backlog(redis)
     assert (found.buffered.count, found.buffered.oldest_seconds) == (1, None)
     assert (found.runs.count, found.runs.oldest_seconds) == (1, None)
+
+
+async def test_a_time_that_is_none_has_no_age(redis: AsyncRedis) -> None:
+    signal, job = str(uuid.uuid4()), str(uuid.uuid4())
+    await redis.zadd(BUFFERED, {signal: 1})
+    await redis.hset(RECORD + signal, "received", "9" * 400)  # type: ignore[misc]
+    await redis.sadd("rq:queues", "rq:queue:sluice-runs-default-normal")  # type: ignore[misc]
+    await redis.rpush("rq:queue:sluice-runs-default-normal", job)  # type: ignore[misc]
+    await redis.hset(f"rq:job:{job}", "enqueued_at", "9999-12-31T23:59:59-23:59")  # type: ignore[misc]
+    await redis.zadd(DEAD, {"letter": "-inf"})
+    found = await read_backlog(redis)
+    assert (found.buffered, found.dead) == (BacklogPlace(1), BacklogPlace(1))
+    assert found.runs.count == 1
+    json.dumps([place.as_json() for place in found.places().values()], allow_nan=False)

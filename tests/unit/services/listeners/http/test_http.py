@@ -349,6 +349,23 @@ async def test_health_and_metrics_are_told(redis: AsyncRedis) -> None:
         assert (await client.get("/metrics")).text == "sluice_ready 0\n"
 
 
+async def test_a_fault_of_its_own_is_a_problem_and_stands_in_the_log(
+    redis: AsyncRedis, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = Site(redis)
+
+    async def broken() -> Readiness:
+        raise ZeroDivisionError("who divides here")
+
+    site._readiness = broken  # type: ignore[method-assign]
+    site.listener._readiness = broken
+    async with serving(site) as client:
+        answer = await client.get("/health/ready")
+    assert (answer.status_code, answer.json()["code"]) == (500, "fault")
+    assert "who divides here" not in answer.text
+    assert "who divides here" in capsys.readouterr().out
+
+
 async def test_health_without_the_token_names_no_folders(redis: AsyncRedis) -> None:
     async with serving(Site(redis, QUICK.model_copy(update={"token": "secret"}))) as client:
         assert set((await client.get("/health/ready")).json()) == {"ready", "level", "problems", "roles"}
