@@ -18,7 +18,7 @@ from services.store.connection import AsyncRedis, SyncRedis, text, translated
 from services.store.events.known_events import escaped
 from services.store.keys import Key, scored
 from services.store.scripts import EVEN_WHEN_FULL, Script
-from services.store.unreadable import readable
+from services.store.unreadable import readable, reading
 
 DEAD: Final = "sluice:dead"
 """The ids of all letters, by the time (ms) of the last failure."""
@@ -131,8 +131,8 @@ class DeadLetters:
             pairs: Any = await self._redis.zrevrangebyscore(DEAD, high, low, withscores=True)
         ids: list[Any] = [
             id_
-            for id_, score in pairs
-            if query.before is None or (int(score), id_) < (query.before[0], query.before[1].encode())
+            for id_, score in readable(DEAD, _scored, pairs)
+            if query.before is None or (score, id_) < (query.before[0], query.before[1].encode())
         ]
         for start in range(0, len(ids), _CHUNK):
             for letter in await self._read(list(readable(DEAD, text, ids[start : start + _CHUNK]))):
@@ -152,12 +152,12 @@ class DeadLetters:
             count = int(await self._redis.zcount(DEAD, failed_ms, "+inf")) - len(known)
             if count > most:
                 oldest = next(iter(await self._redis.zrevrange(DEAD, most - 1, most - 1, withscores=True)))[1]
-                skipped, failed_ms = count - most, int(oldest)
+                with reading(DEAD):
+                    skipped, failed_ms = count - most, int(oldest)
             rows: list[Any] = await self._redis.zrangebyscore(
                 DEAD, failed_ms, "+inf", start=0, num=limit + len(known), withscores=True
             )
-        ids = [(row, int(score)) for row, score in rows]
-        times = {id_: score for raw, score in ids for id_ in readable(DEAD, text, [raw])}
+        times = dict(readable(DEAD, lambda row: (text(row[0]), int(row[1])), rows))
         times = {id_: score for id_, score in times.items() if score > failed_ms or id_ not in known}
         found = await self._read(list(times)[:limit])
         return skipped, [(times[letter.id], letter) for letter in found]
@@ -301,6 +301,10 @@ def _letter(fields: dict[Any, Any]) -> DeadLetter | None:
             "last_failed": datetime.fromisoformat(text(fields[b"t"])),
         }
     )
+
+
+def _scored(row: tuple[bytes, float]) -> tuple[bytes, int]:
+    return row[0], int(row[1])
 
 
 def _is_letter(fields: dict[Any, Any]) -> None:

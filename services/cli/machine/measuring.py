@@ -16,6 +16,7 @@ from services.store.connection import AsyncRedis, text, translated
 from services.store.dead_letters import DEAD
 from services.store.events.finished_events import FINISHED
 from services.store.events.journal import STREAM, position_seconds
+from services.store.unreadable import reading
 
 _SAMPLED: Final = 50
 """Of so many keys of a kind the memory is measured; the rest is taken to be alike."""
@@ -67,7 +68,8 @@ async def in_redis(redis: AsyncRedis, settings: Settings) -> list[Holding]:
         first: Any = await redis.xrange(STREAM, count=1)
         letter: Any = await redis.zrange(DEAD, 0, 0, withscores=True)
     began = datetime.fromtimestamp(position_seconds(text(first[0][0])), UTC) if first else None
-    failed = datetime.fromtimestamp(letter[0][1] / 1000, UTC) if letter else None
+    with reading(DEAD):
+        failed = datetime.fromtimestamp(letter[0][1] / 1000, UTC) if letter else None
     kept = _kept_in_redis(settings)
     found = []
     for family, _ in _FAMILIES:

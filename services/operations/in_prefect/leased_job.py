@@ -7,9 +7,13 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import structlog
+
 from events.errors import Backpressure, NotFound, RejectedEvent, TransientError
 from services.common.backoff import Backoff, heed_cancellation
 from services.store.lease import Lease
+
+log = structlog.get_logger()
 
 LEASE_SECONDS: Final = 30.0
 TURN_SECONDS: Final = 20.0
@@ -37,6 +41,9 @@ async def run_leased(
                     ended()
                 trouble.worked()
             except (TransientError, Backpressure, NotFound, RejectedEvent, TimeoutError) as error:
+                await trouble.after(error)
+            except Exception as error:
+                log.exception("a turn failed")  # what only tells of the work must not end the role that does it
                 await trouble.after(error)
             heed_cancellation()
             await asyncio.sleep(seconds)

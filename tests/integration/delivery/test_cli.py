@@ -11,6 +11,7 @@ import select
 import subprocess
 import sys
 import termios
+import time
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -352,21 +353,26 @@ def _top_until(checkout: Path, shown: bytes, key: bytes) -> int:
 
     def read_until(*wanted: bytes) -> None:
         nonlocal screen
+        until = time.monotonic() + PATIENCE_SECONDS
         while not all(one in screen for one in wanted):
-            assert select.select([ours], [], [], PATIENCE_SECONDS)[0], screen
+            left = until - time.monotonic()
+            assert left > 0, screen[-8000:]
+            assert select.select([ours], [], [], left)[0], screen[-8000:]
             screen += os.read(ours, 65536)
 
+    termios.tcsetwinsize(its, (50, 80))
+    before = termios.tcgetattr(its)
+    command = [sys.executable, "-c", BECOMES_TOP, "-m", "services.cli", "top", "--every", "0.5"]
+    process = subprocess.Popen(command, cwd=checkout, stdin=its, env={**os.environ, "TERM": "xterm"})
     try:
-        termios.tcsetwinsize(its, (50, 80))
-        before = termios.tcgetattr(its)
-        command = [sys.executable, "-c", BECOMES_TOP, "-m", "services.cli", "top", "--every", "0.5"]
-        process = subprocess.Popen(command, cwd=checkout, stdin=its, env={**os.environ, "TERM": "xterm"})
         read_until(b"\x1b[?1049h", b"queues", b"events a second", b"last failures", shown)
         os.write(ours, key)
         read_until(b"\x1b[?1049l")
         code = process.wait(PATIENCE_SECONDS)
         assert termios.tcgetattr(its) == before
     finally:
+        process.kill()
+        process.wait()
         os.close(ours)
         os.close(its)
     return code

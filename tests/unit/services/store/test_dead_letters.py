@@ -130,3 +130,11 @@ async def test_letters_expire_by_their_last_failure(dead: DeadLetters) -> None:
     await dead.add(_letter("new", minutes=20))
     assert await dead.expire((NOW + timedelta(minutes=5)).timestamp()) == 1
     assert [letter.id for letter in await dead.search(LetterQuery(), limit=9)] == ["new", "failed-again"]
+
+
+async def test_a_row_without_a_time_hides_no_letter(dead: DeadLetters, redis: AsyncRedis) -> None:
+    await dead.add(_letter("kept"))
+    await redis.zadd(DEAD, {"for-ever": "+inf", "never": "-inf"})
+    _, found = await dead.failed_since(0, limit=10, most=10)
+    assert [one.id for _, one in found] == ["kept"]
+    assert [one.id async for one in dead.walk(LetterQuery())] == ["kept"]
