@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 import structlog
 
 from events.errors import Backpressure, NotFound, RejectedEvent, TransientError
+from services.common.backoff import Backoff
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.run_calls import refuse_start
 from services.prefect_api.runs import FINAL_TYPES, StateChange
 from services.store.files.returns import FileReturns
 
-SOMEBODY = "Prefect UI or API"
+SOMEBODY: Final = "Prefect UI or API"
+
+_AT_ONCE: Final = 8
+"""Of a burst of scheduled runs, so many are asked about at the same time."""
 
 log = structlog.get_logger()
 
@@ -24,6 +29,8 @@ class RetriedRuns:
         self._prefect = prefect
         self._returns = returns
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._backoff = Backoff("ask for the files of runs that start again", first_seconds=0.5, longest_seconds=5.0)
 
     def heard(self, change: StateChange) -> None:
         """A run was scheduled: for the first time, or again."""
@@ -38,18 +45,28 @@ class RetriedRuns:
             task.cancel()
 
     async def _scheduled(self, change: StateChange) -> None:
-        try:
-            run = await self._returns.runs.get(change.run_id)
-            if run is None or run.state not in FINAL_TYPES:
+        """Until it is known whether the run has files, and they are back."""
+        while True:
+            try:
+                async with self._turns:
+                    await self._bring_back(change)
+            except (TransientError, Backpressure) as error:
+                await self._backoff.after(error)
+            else:
+                self._backoff.worked()
                 return
-            since_ms = int(change.occurred.timestamp() * 1000)
+
+    async def _bring_back(self, change: StateChange) -> None:
+        run = await self._returns.runs.get(change.run_id)
+        if run is None or run.state not in FINAL_TYPES:
+            return
+        since_ms = int(change.occurred.timestamp() * 1000)
+        try:
             for identity, _ in run.events:
                 await self._returns.bring_back(identity, runs=[run.run_id], by=SOMEBODY, since_ms=since_ms)
         except RejectedEvent as error:
             log.warning("a run does not start again", run_id=change.run_id, reason=error.reason)
             await self._refuse(change.run_id, f"Not started again: {error.reason}")
-        except (TransientError, Backpressure) as error:
-            log.warning("files of a run were not asked for", run_id=change.run_id, error=str(error))
 
     async def _refuse(self, run_id: str, reason: str) -> None:
         try:

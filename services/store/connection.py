@@ -36,6 +36,9 @@ from services.store.unreadable import UnreadableKey, note_error
 RETRIES: Final = 2
 """Bridges a connection that has gone stale in the pool. Longer trouble is for the caller to know of."""
 
+MOST_CONNECTIONS: Final = 4096
+"""Of one client. redis-py allows 100 unless told, and refuses what comes beyond; our callers are bounded elsewhere."""
+
 AsyncRedis = redis.asyncio.Redis
 AsyncPipeline = redis.asyncio.client.Pipeline
 SyncRedis = redis.Redis
@@ -217,6 +220,7 @@ def _options(url: str, settings: RedisSettings) -> dict[str, Any]:
         "socket_keepalive": True,
         "health_check_interval": 15,
         "protocol": 2,
+        "max_connections": MOST_CONNECTIONS,
     }
     if settings.username:
         options["username"] = settings.username

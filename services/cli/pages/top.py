@@ -14,6 +14,8 @@ from services.store.events.event_history import EventHistory
 from sluice.display import visible
 
 _LEVELS: Final = {"ready": "bold green", "degraded": "bold yellow"}
+_REASONS: Final = 3
+"""The worst reasons that are shown, in a line each: the rest of the screen is for what moves."""
 
 
 def screen(found: dict[str, Any], *, width: int) -> RenderableType:
@@ -33,15 +35,18 @@ def screen(found: dict[str, Any], *, width: int) -> RenderableType:
     ]
     executors = [part for name, part in parts if name == "executor"]
     sections: list[RenderableType] = [head, Text(_rates(found, executors))]
-    reasons = [visible(f"{reason['message']} — do: {reason['remedy']}") for reason in found["reasons"]]
-    sections += [Text(reason, style="yellow") for reason in reasons]
+    reasons = [visible(reason["message"], width - 1) for reason in found["reasons"]]
+    more = len(reasons) - _REASONS
+    shown = reasons[:_REASONS] + ([f"and {more} more"] if more > 0 else [])
+    sections += [Text(reason, style="yellow") for reason in shown]
+    sections += [Text("what to do: sluice status", style="yellow")] if reasons else []
     sections += _table("queues", [_place(name, one) for name, one in (found["backlog"] or {}).items()])
     sections += _table("slots", [_executor(part) for part in executors])
+    sections += _table("last failures", [_failure(one) for one in found["failures"]])
     sections += _table("roles", [_role(name, role) for name, role in found["roles"].items()])
     named = [(name.removeprefix("files:"), part) for name, part in parts if name.startswith("files:")]
     watches = [(name, part) for name, part in named if not is_canary(name)]
     sections += _table("watched folders", [_watch(name, part) for name, part in watches])
-    sections += _table("last failures", [_failure(one) for one in found["failures"]])
     return Group(*sections)
 
 

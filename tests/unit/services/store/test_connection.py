@@ -96,3 +96,10 @@ def test_a_command_on_a_connection_that_was_reset_is_sent_again_on_the_loop_of_t
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(work())
+
+
+async def test_a_client_has_as_many_connections_as_it_has_callers(valkey_url: str) -> None:
+    """redis-py refuses the hundred and first caller unless it is told."""
+    async with connect(valkey_url, RedisSettings()) as client:
+        answers = await asyncio.gather(*(client.blpop([f"test:nothing:{n}"], timeout=0.2) for n in range(150)))
+    assert answers == [None] * 150
