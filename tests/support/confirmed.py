@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from services.store.connection import AsyncRedis, replicas_to_wait_for
@@ -17,3 +19,9 @@ async def confirmed(redis: AsyncRedis, *command: bytes | str) -> None:
     answers = await pipeline.execute()
     if wanted.number and answers[-1] < wanted.number:
         raise RedisError(f"{answers[-1]} of {wanted.number} replicas have confirmed it")
+
+
+def unrepeated(client: AsyncRedis) -> AsyncRedis:
+    """The client, which now sends each command once: a repeated RPUSH without an id is another message."""
+    client.set_retry(Retry(NoBackoff(), 0))
+    return client

@@ -23,6 +23,7 @@ from services.store.events.journal import Journal
 from services.store.runs.created_runs import ACTIVE
 from services.store.runs.dispatch_queues import DispatchQueues
 from tests.support import faults_answers
+from tests.support.confirmed import unrepeated
 from tests.support.faults_roles import Role
 from tests.support.prefects import start_migrated
 from tests.support.proxy import Proxy
@@ -111,6 +112,8 @@ class Installation:
         await self.start_prefect()
         self.redis: AsyncRedis = connect(self.valkey.url, RedisSettings(connect_timeout_seconds=1))
         self._stack.push_async_callback(self.redis.aclose)
+        self.unrepeated = unrepeated(connect(self.valkey.url, RedisSettings(connect_timeout_seconds=1)))
+        self._stack.push_async_callback(self.unrepeated.aclose)
         self.prefect = await self._stack.enter_async_context(
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{self._prefect_port}/api", timeout=30)
         )

@@ -32,6 +32,7 @@ class Load:
         self._installation = installation
         self._rng = rng
         self._redis: AsyncRedis = installation.redis
+        self._unrepeated: AsyncRedis = installation.unrepeated
         self._next = 0
         self.sure: dict[int, str] = {}
         self.unsure: dict[int, str] = {}
@@ -120,11 +121,11 @@ class Load:
 
     async def _plain_stream(self, n: int) -> None:
         await self._once(
-            n, "stream, plain", lambda: confirmed(self._redis, "XADD", "test:plain", "*", "event", _plain(n))
+            n, "stream, plain", lambda: confirmed(self._unrepeated, "XADD", "test:plain", "*", "event", _plain(n))
         )
 
     async def _plain_list(self, n: int) -> None:
-        await self._once(n, "list, plain", lambda: confirmed(self._redis, "RPUSH", "test:list", _plain(n)))
+        await self._once(n, "list, plain", lambda: confirmed(self._unrepeated, "RPUSH", "test:list", _plain(n)))
 
     async def _once(self, n: int, name: str, send: Callable[[], Awaitable[object]]) -> None:
         """Sent once: where the answer is lost nobody knows whether it was taken, and a repeat would be another one."""
@@ -139,7 +140,7 @@ class Load:
             if self._rng.random() < 0.5:
                 await self._redis.publish("sluice.events", _cloudevent(n))
             else:
-                await self._redis.publish("plain.any", _plain(n))
+                await self._unrepeated.publish("plain.any", _plain(n))
         except (RedisError, OSError):
             return
 

