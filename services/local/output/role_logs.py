@@ -48,7 +48,7 @@ class RoleLogs:
         self._settings = settings
         self._to_terminal = for_terminal(settings)
         self._pipes: dict[str, int] = {}
-        self._files: dict[str, _File] = {}
+        self._files: dict[str, _RoleLog] = {}
         self._rests: dict[str, bytes] = {}
         self._selector = selectors.DefaultSelector()
         self._lock = threading.Lock()
@@ -116,7 +116,7 @@ class RoleLogs:
             self._rests[role] = rest
             shown = [self._line(role, line) for line in lines if line.strip()]
             if role not in self._files:
-                self._files[role] = _File(self._folder / f"{role}.log", self._settings)
+                self._files[role] = _RoleLog(self._folder / f"{role}.log", self._settings)
             for line in shown:
                 self._files[role].add(line)
             with suppress(OSError, ValueError):
@@ -138,7 +138,7 @@ class RoleLogs:
                     os.truncate(path, 0)
 
 
-class _File(RotatingFileHandler):
+class _RoleLog(RotatingFileHandler):
     """A file that a full disk, or a folder that is gone, costs its lines and nothing else."""
 
     def __init__(self, path: Path, settings: LogSettings) -> None:
