@@ -161,7 +161,10 @@ class DispatcherSettings(SettingsPart):
     batch: Annotated[int, Field(ge=1, le=100)] = 100
     """Prefect accepts at most 100 runs a call."""
     calls: Annotated[int, Field(ge=1, le=16)] = 2
-    """How many calls, for as many deployments, may be under way at once."""
+    """Number of deployments for which calls may be under way at once."""
+    calls_per_deployment: Annotated[int, Field(ge=1, le=8)] = 1
+    """Number of calls under way at once for one deployment: the number of Prefect API processes. With more than one,
+    runs of different calls are created in no order."""
     backoff_seconds: Positive = 0.1
     """Before a failed run is tried again; doubled each time up to ``max_backoff_seconds``."""
     max_backoff_seconds: Positive = 30.0

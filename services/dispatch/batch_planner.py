@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -11,7 +12,10 @@ from services.store.events.journal import order
 from services.store.runs.dispatch_queues import Dispatch, QueuedRun
 
 WINDOW: Final = 200
-"""Number of entries of a queue that are kept in memory; the rest stays in Redis."""
+"""Number of entries of a queue that are kept in memory for each call under way; the rest stays in Redis."""
+
+WORTH_DIVIDING: Final = 20
+"""Number of runs in a call below which waiting runs are not divided among calls: a call costs more than it saves."""
 
 KEEPS_ITS_PLACE: Final = 9
 """Number of attempts of a run that fails for a transient reason before later runs may overtake it."""
@@ -42,6 +46,7 @@ class DispatchQueue:
     rule: str
     deployment: str
     circuit: RuleCircuit
+    window: int = WINDOW
     items: dict[str, Item] = field(default_factory=dict)
     last_read: str = ""
     length: int = 0
@@ -57,7 +62,7 @@ class DispatchQueue:
     @property
     def room(self) -> int:
         """The number of entries that may still be read."""
-        return max(0, WINDOW - len(self.items))
+        return max(0, self.window - len(self.items))
 
     def outdated_items(self) -> list[Item]:
         """The outdated entries in memory, calls under way included; runs of several events stay as decided."""
@@ -116,7 +121,9 @@ _Row: TypeAlias = tuple[int, tuple[int, int], DispatchQueue, Item]
 
 def ready_items(queue: DispatchQueue, now: float) -> list[Item]:
     """Return the items of the queue that may go into a call, in order: all that are due, or the circuit's probe."""
-    if queue.circuit.is_open and not queue.circuit.probe_due(now):
+    if queue.circuit.is_open and (
+        not queue.circuit.probe_due(now) or any(item.in_flight for item in queue.items.values())
+    ):
         return []
     due: list[Item] = []
     for item in queue.items.values():
@@ -143,27 +150,31 @@ def _first_in_wait(queue: DispatchQueue, now: float) -> Item | None:
 
 
 def next_batches(
-    queues: Iterable[DispatchQueue],
+    queues: Collection[DispatchQueue],
     *,
     now: float,
-    busy: set[str],
+    under_way: Mapping[str, int],
     priority: Callable[[str], int],
     allowance: Allowance,
     most: int,
-    calls: int,
+    deployments: int,
+    calls_each: int = 1,
 ) -> list[RunBatch]:
-    """Return at most ``calls`` batches for deployments that are not ``busy``.
+    """Return batches of at most ``most`` runs for at most ``deployments`` deployments, ``calls_each`` for each of them.
 
-    Higher priorities first; among equals, the oldest. All rules of a deployment keep that order while a run is retried
-    for a transient reason, except for items that may be at fault themselves.
+    ``under_way`` holds the number of calls that each deployment has under way; they count for both limits. Higher
+    priorities first; among equals, the oldest. All rules of a deployment keep that order from call to call while a run
+    is retried for a transient reason, except for items that may be at fault themselves.
     """
-    by_deployment = _rows_by_deployment([queue for queue in queues if queue.deployment not in busy], now, priority)
+    free = {queue.deployment: calls_each - under_way.get(queue.deployment, 0) for queue in queues}
+    by_deployment = _rows_by_deployment([queue for queue in queues if free[queue.deployment] > 0], now, priority)
     batches: list[RunBatch] = []
+    chosen_for = {deployment for deployment, calls in under_way.items() if calls}
     for deployment, rows in sorted(by_deployment.items(), key=lambda pair: _by_rank(pair[1][0])):
-        if len(batches) >= calls:
-            break
-        chosen = _choose(rows, allowance, most)
-        if chosen:
+        if len(chosen_for | {deployment}) > deployments:
+            continue
+        for chosen in _divide(rows, allowance, most, calls=free[deployment]):
+            chosen_for.add(deployment)
             batches.append(RunBatch(deployment, chosen, probe=any(queue.circuit.is_open for queue, _ in chosen)))
     return batches
 
@@ -199,9 +210,22 @@ def next_due(queues: Iterable[DispatchQueue], now: float) -> float:
     return max(0.0, min((time for time in times if time > now), default=float("inf")) - now)
 
 
-def _choose(
-    rows: list[tuple[int, tuple[int, int], DispatchQueue, Item]], allowance: Allowance, most: int
-) -> list[tuple[DispatchQueue, Item]]:
+def _divide(
+    rows: list[_Row], allowance: Allowance, most: int, *, calls: int
+) -> Iterable[list[tuple[DispatchQueue, Item]]]:
+    """Yield what goes into each of at most ``calls`` calls that are made at once."""
+    size = min(most, max(WORTH_DIVIDING, math.ceil(len(rows) / calls)))
+    left = rows
+    for _ in range(calls):
+        chosen = _choose(left, allowance, size)
+        if not chosen:
+            break
+        yield chosen
+        taken = {id(item) for _, item in chosen}
+        left = [row for row in left if id(row[3]) not in taken]
+
+
+def _choose(rows: list[_Row], allowance: Allowance, most: int) -> list[tuple[DispatchQueue, Item]]:
     chosen: list[tuple[DispatchQueue, Item]] = []
     exhausted: set[str] = set()
     together = most

@@ -16,7 +16,7 @@ from events.rule import RuleSet
 from events.rule_model import RuleSpec
 from services.common.backoff import Backoff, ended, heed_cancellation
 from services.common.reasons import RETRYING, told
-from services.dispatch.batch_planner import Allowance, DispatchQueue, RunBatch, held, next_batches, next_due
+from services.dispatch.batch_planner import WINDOW, Allowance, DispatchQueue, RunBatch, held, next_batches, next_due
 from services.dispatch.rule_circuit import CircuitLimits, RuleCircuit
 from services.dispatch.run_creator import RunCreator
 from services.store.events.event_history import now_ms
@@ -184,19 +184,19 @@ class Dispatcher:
         """Read the queues, start the calls that can be started, and return the longest time to wait in seconds."""
         await self._refill()
         await self._reconsider()
-        free = self._settings.calls - len(self._calls.busy)
-        if free <= 0 or not self._calls.prefect_is_well:
+        if not self._calls.prefect_is_well:
             return _LONGEST_WAIT_SECONDS
         now = time.monotonic()
         allowance = await self._allowance()
         batches = next_batches(
             self._queues.values(),
             now=now,
-            busy=self._calls.busy,
+            under_way=self._calls.under_way,
             priority=lambda rule: self._pace(rule).priority,
             allowance=allowance,
             most=self._settings.batch,
-            calls=free,
+            deployments=self._settings.calls,
+            calls_each=self._settings.calls_per_deployment,
         )
         await self._pass_on(batches)
         for batch in batches:
@@ -212,8 +212,9 @@ class Dispatcher:
         for name in names:
             if name not in self._queues:
                 rule, _, deployment = name.partition(":")
+                window = WINDOW * self._settings.calls_per_deployment
                 self._queues[name] = DispatchQueue(
-                    name, rule, deployment, RuleCircuit(self._circuits), rules=self._judged_by
+                    name, rule, deployment, RuleCircuit(self._circuits), window, rules=self._judged_by
                 )
         present = set(names)
         for name, queue in self._queues.items():

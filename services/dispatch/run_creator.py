@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -57,7 +58,7 @@ log = structlog.get_logger()
 
 
 class RunCreator:
-    """Makes bulk calls, one at a time for each deployment, and handles their results.
+    """Makes bulk calls and handles their results.
 
     ``woken`` is set when more runs may be tried. What becomes of a refused run is for `Refusals` to say.
     """
@@ -88,8 +89,8 @@ class RunCreator:
             "reach Prefect", first_seconds=settings.backoff_seconds, longest_seconds=LONGEST_HEALTH_SECONDS
         )
         self._redis_trouble = Backoff("record what was dispatched", first_seconds=0.1, longest_seconds=5)
-        self.busy: set[str] = set()
-        """Deployments with a call under way."""
+        self.under_way: Counter[str] = Counter()
+        """Number of calls under way for each deployment."""
         self.uncounted: dict[str, int] = {}
         """The number of each rule's runs that are under way, or created and not recorded yet."""
         self.created = 0
@@ -108,7 +109,7 @@ class RunCreator:
     async def make(self, batch: RunBatch) -> None:
         """Create a batch's runs and record the outcome of each; cancelling it loses nothing."""
         rules = [queue.rule for queue, _ in batch.items]
-        self.busy.add(batch.deployment)
+        self.under_way[batch.deployment] += 1
         for _, item in batch.items:
             item.in_flight = True
         for rule in rules:
@@ -117,7 +118,7 @@ class RunCreator:
             try:
                 results = await self._results(batch)
             finally:
-                self.busy.discard(batch.deployment)
+                self.under_way[batch.deployment] -= 1
                 self.woken.set()
             await self._settle(batch, results)
         except Exception:

@@ -150,7 +150,7 @@ async def test_what_met_a_lock_is_repeated_long_before_the_first_back_off_is_ove
 
 
 async def _busy(world: World) -> bool:
-    return bool(world.dispatcher._calls.busy)
+    return world.dispatcher._calls.under_way.total() > 0
 
 
 async def _degraded(world: World) -> bool:

@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.action import RunDeployment
-from services.dispatch.batch_planner import WINDOW, Allowance, DispatchQueue, RunBatch, held, next_batches, next_due
+from services.dispatch.batch_planner import (
+    WINDOW,
+    WORTH_DIVIDING,
+    Allowance,
+    DispatchQueue,
+    RunBatch,
+    held,
+    next_batches,
+    next_due,
+)
 from services.dispatch.rule_circuit import CircuitLimits, RuleCircuit
 from services.store.runs.dispatch_queues import Dispatch, QueuedRun
 
@@ -25,16 +34,23 @@ def _waiting(rule: str, deployment: str, number: int) -> QueuedRun:
 
 
 def _next(
-    queues: list[DispatchQueue], *, now: float = 0.0, most: int = 100, calls: int = 10, **options: object
+    queues: list[DispatchQueue],
+    *,
+    now: float = 0.0,
+    most: int = 100,
+    deployments: int = 10,
+    calls_each: int = 1,
+    **options: object,
 ) -> list[RunBatch]:
     return next_batches(
         queues,
         now=now,
-        busy=options.get("busy", set()),  # type: ignore[arg-type]
+        under_way=options.get("under_way", {}),  # type: ignore[arg-type]
         priority=options.get("priority", lambda _: 0),  # type: ignore[arg-type]
         allowance=options.get("allowance", Allowance()),  # type: ignore[arg-type]
         most=most,
-        calls=calls,
+        deployments=deployments,
+        calls_each=calls_each,
     )
 
 
@@ -48,15 +64,52 @@ def test_each_deployment_gets_a_call_of_its_own() -> None:
 
 
 def test_a_deployment_with_a_call_under_way_waits_and_others_do_not() -> None:
-    batches = _next([_queue("a", "x", [1]), _queue("b", "y", [2])], busy={"x"})
+    batches = _next([_queue("a", "x", [1]), _queue("b", "y", [2])], under_way={"x": 1})
     assert [batch.deployment for batch in batches] == ["y"]
+
+
+def test_a_deployment_with_several_api_processes_gets_several_calls() -> None:
+    queue = _queue("a", "x", range(1, 51))
+    batches = _next([queue], calls_each=2)
+    assert [_numbers(batch) for batch in batches] == [list(range(1, 26)), list(range(26, 51))]
+    assert [_numbers(batch) for batch in _next([queue], calls_each=2, most=10)] == [
+        list(range(1, 11)),
+        list(range(11, 21)),
+    ]
+
+
+def test_calls_under_way_count_for_a_deployment_and_for_all() -> None:
+    queues = [_queue("a", "x", range(1, 31)), _queue("b", "y", [31])]
+    (batch,) = _next(queues, calls_each=2, under_way={"x": 1}, deployments=1)
+    assert (batch.deployment, len(batch.items)) == ("x", 30)
+    assert not _next(queues, calls_each=2, under_way={"x": 2}, deployments=1)
+    assert not _next(queues, under_way={"z": 1}, deployments=1)
+
+
+def test_few_runs_are_not_divided_among_calls() -> None:
+    (batch,) = _next([_queue("a", "x", range(1, WORTH_DIVIDING + 1))], calls_each=4)
+    assert len(batch.items) == WORTH_DIVIDING
+
+
+def test_an_open_circuit_sends_one_probe_however_many_calls_there_may_be() -> None:
+    queue = _queue("a", "x", range(1, 51))
+    queue.circuit.trip("deployment-missing", "it is gone", 0.0)
+    (batch,) = _next([queue], now=1000.0, calls_each=4)
+    assert (batch.probe, _numbers(batch)) == (True, [1])
+    batch.items[0][1].in_flight = True
+    assert not _next([queue], now=1000.0, calls_each=4, under_way={"x": 1})
+
+
+def test_limits_of_a_rule_hold_for_all_calls_together() -> None:
+    batches = _next([_queue("a", "x", range(1, 101))], calls_each=4, allowance=Allowance(active={"a": 30}))
+    assert [len(batch.items) for batch in batches] == [25, 5]
 
 
 def test_the_most_urgent_deployment_gets_the_only_call() -> None:
     queues = [_queue("a", "x", [1]), _queue("b", "y", [2])]
-    (batch,) = _next(queues, calls=1, priority=lambda rule: 5 if rule == "b" else 0)
+    (batch,) = _next(queues, deployments=1, priority=lambda rule: 5 if rule == "b" else 0)
     assert batch.deployment == "y"
-    (batch,) = _next(queues, calls=1)
+    (batch,) = _next(queues, deployments=1)
     assert batch.deployment == "x"
 
 
