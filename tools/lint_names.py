@@ -17,7 +17,7 @@ ROOMS = ("services", "sluice/loading")
 MOST_LINES = 350
 MOST_MODULES = 12
 LONG = {
-    "config/settings.py": 409,
+    "config/settings.py": 412,
 }
 
 
