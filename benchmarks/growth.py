@@ -152,10 +152,8 @@ async def installation(api_processes: int, *, rule: Mapping[str, Any]) -> AsyncI
         it.parts["Valkey"] = [psutil.Process(valkey.process.pid)]
         it.parts["PostgreSQL"] = [_server_on(int(database.partition("127.0.0.1:")[2].partition("/")[0]))]
         workers = ["--workers", str(api_processes), "--no-services", "--port", str(port)]
-        subprocess.run(
-            [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"],
-            env=environ, cwd=home, check=True, capture_output=True,
-        )  # fmt: skip
+        upgrade = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"]
+        await asyncio.to_thread(subprocess.run, upgrade, env=environ, cwd=home, check=True, capture_output=True)
         stack.enter_context(it.process("Prefect API", "-m", "prefect", "server", "start", *workers))
         await until(lambda: _healthy(url), seconds=START_SECONDS, every_seconds=0.2)
         stack.enter_context(it.process("Prefect services", "-m", "prefect", "server", "services", "start"))
