@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import redis
 import redis.asyncio
@@ -43,9 +43,11 @@ AsyncRedis = redis.asyncio.Redis
 AsyncPipeline = redis.asyncio.client.Pipeline
 SyncRedis = redis.Redis
 
+T = TypeVar("T")
+
 
 def connect(url: str, settings: RedisSettings) -> AsyncRedis:
-    """An asyncio client on ``url``; connects on first use. Replies are bytes.
+    """An asyncio client on ``url``; connects on first use. Replies are bytes, errors those of `translated`.
 
     It knows how many replicas the settings want to be waited for. With Sentinels in the settings the URL's host is the
     name of the primary they watch, as in ``redis://user:password@mymaster/0``. Every command is answered within
@@ -81,6 +83,14 @@ def replicas_to_wait_for(client: AsyncRedis) -> Replicas:
     return client.replicas if isinstance(client, _Client) else Replicas()
 
 
+async def ask_each(client: AsyncRedis, ask: Callable[[AsyncPipeline, T], object], of: Iterable[T]) -> list[Any]:
+    """The answers to what ``ask`` puts into a pipeline for each of ``of``, in order, in one round trip."""
+    pipeline = client.pipeline(transaction=False)
+    for one in of:
+        ask(pipeline, one)
+    return await pipeline.execute()
+
+
 async def execute_and_replicate(client: AsyncRedis, pipeline: AsyncPipeline) -> list[Any]:
     """Execute what is in the client's pipeline, and return when as many replicas as the settings say have all of it.
 
@@ -112,6 +122,22 @@ def connect_sync(url: str, settings: RedisSettings) -> SyncRedis:
 
 class _Client(redis.asyncio.Redis):
     replicas = Replicas()
+
+    @override
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        with translated():
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+
+    @override
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> AsyncPipeline:
+        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+
+class _Pipeline(AsyncPipeline):
+    @override
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        with translated():
+            return await super().execute(raise_on_error)
 
 
 class _Cancellable(redis.asyncio.connection.AbstractConnection):
@@ -154,13 +180,18 @@ class GroupGone(TransientError):
     """The consumer group, or its stream, is not there (any more): make it and ask again."""
 
 
+class ScriptGone(TransientError):
+    """The server does not know the script that is called by its digest: load it and ask again."""
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Raise Redis' errors as ours, so that each says what to do.
 
-    `Backpressure`: it takes nothing new. `GroupGone`: make the group. `UnreadableKey`: what is there is not ours; it
-    is noted, and set aside by the inspector. `TransientError`: it is out of reach, or cannot do it now. What is left
-    is for the caller (a key that is not there, a group that is), or a fault of ours.
+    `Backpressure`: it takes nothing new. `GroupGone`, `ScriptGone`: make the group, load the script. `UnreadableKey`:
+    what is there is not ours; it is noted, and set aside by the inspector. `TransientError`: it is out of reach, or
+    cannot do it now. What is left is for the caller (a key that is not there, a group that is), or a fault of ours.
+    A client of `connect` does this by itself; what a blocking client or a subscription does stands inside this.
     """
     try:
         yield
@@ -184,7 +215,7 @@ _FULL: Final = {
     "NOREPLICAS": "Redis takes nothing while it has too few replicas",
 }
 _NOT_NOW: Final = frozenset({"BUSY", "BUSYKEY", "INPROG", "LOADING", "NOTBUSY", "UNBLOCKED"})
-_NOT_NOW_EITHER: Final = (AskError, ClusterDownError, ExecAbortError, NoScriptError, ReadOnlyError, TryAgainError)
+_NOT_NOW_EITHER: Final = (AskError, ClusterDownError, ExecAbortError, ReadOnlyError, TryAgainError)
 """What a server says that starts, fails over, runs a long script or moves slots: the same works a little later. The
 second are those codes that redis-py takes off the message."""
 
@@ -201,6 +232,8 @@ def _translation(error: ResponseError) -> Exception | None:
         return TransientError(f"Redis is not ready: {said}")
     if code == "NOGROUP":
         return GroupGone(said)
+    if isinstance(error, NoScriptError):
+        return ScriptGone(said)
     if any(words in said for words in (*_FOR_THE_CALLER, *_OURS)):
         return None
     note_error(said)

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from redis.exceptions import ResponseError
 
-from services.store.connection import AsyncRedis, GroupGone, translated
+from services.store.connection import AsyncRedis, GroupGone
 from services.store.scripts import Script
 
 Entry: TypeAlias = tuple[bytes, Mapping[bytes, bytes]]
@@ -49,8 +49,7 @@ class ConsumerGroup:
     async def join(self) -> None:
         """Make the group, and the stream, if they are missing; the group begins with the stream's first entry."""
         try:
-            with translated():
-                await self._redis.xgroup_create(self._stream, self._group, id="0", mkstream=True)
+            await self._redis.xgroup_create(self._stream, self._group, id="0", mkstream=True)
         except ResponseError as error:
             if not str(error).startswith("BUSYGROUP"):
                 raise
@@ -74,15 +73,14 @@ class ConsumerGroup:
             if time.monotonic() >= self._tidy_at:
                 await self._forget_consumers()
             while True:
-                with translated():
-                    self._claim_from, found, *_ = await self._redis.xautoclaim(
-                        self._stream,
-                        self._group,
-                        self._consumer,
-                        self._claim_idle_ms,
-                        start_id=self._claim_from,
-                        count=count,
-                    )
+                self._claim_from, found, *_ = await self._redis.xautoclaim(
+                    self._stream,
+                    self._group,
+                    self._consumer,
+                    self._claim_idle_ms,
+                    start_id=self._claim_from,
+                    count=count,
+                )
                 if (entries := await self._there(found)) or self._claim_from == b"0-0":
                     return entries
         except GroupGone:
@@ -91,24 +89,22 @@ class ConsumerGroup:
 
     async def deliveries(self, entries: Sequence[Entry]) -> list[int]:
         """How often each of this consumer's pending entries, in order, was delivered."""
-        with translated():
-            rows: Any = await self._redis.xpending_range(
-                self._stream,
-                self._group,
-                min=entries[0][0],
-                max=entries[-1][0],
-                count=len(entries) * 2,
-                consumername=self._consumer,
-            )
+        rows: Any = await self._redis.xpending_range(
+            self._stream,
+            self._group,
+            min=entries[0][0],
+            max=entries[-1][0],
+            count=len(entries) * 2,
+            consumername=self._consumer,
+        )
         times = {row["message_id"]: int(row["times_delivered"]) for row in rows}
         return [times.get(position, 1) for position, _ in entries]
 
     async def hold(self, positions: Sequence[bytes], *, idle_ms: int) -> None:
         """Say that this consumer has had the entries for ``idle_ms``: 0 keeps others from claiming them."""
-        with translated():
-            await self._redis.xclaim(
-                self._stream, self._group, self._consumer, 0, list(positions), idle=idle_ms, justid=True
-            )
+        await self._redis.xclaim(
+            self._stream, self._group, self._consumer, 0, list(positions), idle=idle_ms, justid=True
+        )
 
     async def acknowledge(self, positions: Sequence[bytes | str], *, delete: bool = False) -> int:
         """Be done with the entries, and take them out of the stream if so asked; returns how many were pending."""
@@ -127,15 +123,13 @@ class ConsumerGroup:
             pipeline.xdel(self._stream, *positions)
         if count:
             pipeline.xreadgroup(self._group, self._consumer, {self._stream: ">"}, count=count)
-        with translated():
-            return await pipeline.execute()
+        return await pipeline.execute()
 
     async def _read(self, start: str, count: int, block_ms: int | None) -> list[Entry]:
         while True:
-            with translated():
-                answer: Any = await self._redis.xreadgroup(
-                    self._group, self._consumer, {self._stream: start}, count=count, block=block_ms
-                )
+            answer: Any = await self._redis.xreadgroup(
+                self._group, self._consumer, {self._stream: start}, count=count, block=block_ms
+            )
             if (entries := await self._there(found := _entries(answer))) or not found:
                 return entries
 
@@ -146,8 +140,7 @@ class ConsumerGroup:
 
     async def _forget_consumers(self) -> None:
         self._tidy_at = time.monotonic() + _TIDY_SECONDS
-        with translated():
-            await _FORGET_CONSUMERS(self._redis, stream=self._stream, group=self._group, idle_ms=self._forget_ms)
+        await _FORGET_CONSUMERS(self._redis, stream=self._stream, group=self._group, idle_ms=self._forget_ms)
 
 
 def _entries(answer: Any) -> list[Any]:

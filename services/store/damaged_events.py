@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
-from services.store.connection import AsyncRedis, text, translated
+from services.store.connection import AsyncRedis, text
 from services.store.events.finished_events import FINISHED
 from services.store.events.journal import STREAM, position_seconds
 from services.store.events.known_events import KnownEvents
@@ -42,8 +42,7 @@ async def note_damage(redis: AsyncRedis, name: bytes) -> None:
     """Note what was damaged under the key ``name``, if anything that somebody waits for; raises `TransientError`."""
     damaged = damaged_by(name)
     if damaged is not None:
-        with translated():
-            await redis.sadd(DAMAGED, damaged)
+        await redis.sadd(DAMAGED, damaged)
 
 
 class DamagedEvents:
@@ -55,8 +54,7 @@ class DamagedEvents:
 
     async def some(self) -> list[tuple[Literal["event", "run"], str]]:
         """Some of what is to be mended: what it is, and the event's identity or the run's id."""
-        with translated():
-            found: Any = await self._redis.srandmember(DAMAGED, _TOGETHER)
+        found: Any = await self._redis.srandmember(DAMAGED, _TOGETHER)
         return list(readable(DAMAGED, _parsed, found))
 
     async def judge_again(self, what: str, name: str, identities: Sequence[str]) -> int:
@@ -69,15 +67,13 @@ class DamagedEvents:
             position = await self._known.position(identity)
             if position is not None and not await self._is_finished(identity, since_ms=_ms(position)):
                 events.append((identity, position))
-        with translated():
-            return int(await _JUDGE_AGAIN(self._redis, mended=f"{what} {name}", events=events))
+        return int(await _JUDGE_AGAIN(self._redis, mended=f"{what} {name}", events=events))
 
     async def _is_finished(self, identity: str, *, since_ms: int) -> bool:
         """Whether the stream of the finished events (of a day) has it."""
         low = f"{since_ms}-0"
         while True:
-            with translated():
-                rows: Any = await self._redis.xrange(FINISHED, min=low, count=_PAGE)
+            rows: Any = await self._redis.xrange(FINISHED, min=low, count=_PAGE)
             if any(_names(fields, identity) for _, fields in rows):
                 return True
             if len(rows) < _PAGE:

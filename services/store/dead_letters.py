@@ -14,7 +14,7 @@ from events.event import Event
 from events.glob import Globs
 from events.identity import id_of
 from events.short_ids import LEAST, the_one
-from services.store.connection import AsyncRedis, SyncRedis, text, translated
+from services.store.connection import AsyncRedis, SyncRedis, text
 from services.store.events.known_events import escaped
 from services.store.keys import Key, scored
 from services.store.scripts import EVEN_WHEN_FULL, Script
@@ -80,8 +80,7 @@ class DeadLetters:
         A letter about an accepted event is kept even when Redis is full.
         """
         add = _ADD_WHEN_FULL if letter.kind in {"event", "stored"} else _ADD
-        with translated():
-            await add(self._redis, **_values(letter))
+        await add(self._redis, **_values(letter))
         _count(letter)
 
     async def bury(self, letter: DeadLetter) -> None:
@@ -96,8 +95,7 @@ class DeadLetters:
 
     async def get(self, letter_id: str) -> DeadLetter | None:
         """The letter, or None."""
-        with translated():
-            fields = await self._redis.hgetall(LETTER + letter_id)
+        fields = await self._redis.hgetall(LETTER + letter_id)
         return next(readable(LETTER + letter_id, _letter, [fields]), None)
 
     async def choose(self, id_: str) -> str:
@@ -105,11 +103,10 @@ class DeadLetters:
 
         Raises `NotFound`, and `RejectedEvent` (``ambiguous``) where several letters could be meant.
         """
-        with translated():
-            if await self._redis.zscore(DEAD, id_) is not None:
-                return id_
-            pattern = escaped(id_) + "*"
-            found = [one async for one, _ in self._redis.zscan_iter(DEAD, match=pattern)] if len(id_) >= LEAST else []
+        if await self._redis.zscore(DEAD, id_) is not None:
+            return id_
+        pattern = escaped(id_) + "*"
+        found = [one async for one, _ in self._redis.zscan_iter(DEAD, match=pattern)] if len(id_) >= LEAST else []
         return the_one({text(one) for one in found}, id_, what="dead letter")
 
     async def search(self, query: LetterQuery, *, limit: int) -> list[DeadLetter]:
@@ -127,8 +124,7 @@ class DeadLetters:
         high = "+inf" if query.until is None else f"({int(query.until * 1000)}"
         if query.before is not None:
             high = str(query.before[0])
-        with translated():
-            pairs: Any = await self._redis.zrevrangebyscore(DEAD, high, low, withscores=True)
+        pairs: Any = await self._redis.zrevrangebyscore(DEAD, high, low, withscores=True)
         ids: list[Any] = [
             id_
             for id_, score in readable(DEAD, _scored, pairs)
@@ -148,15 +144,14 @@ class DeadLetters:
         returned before them.
         """
         skipped = 0
-        with translated():
-            count = int(await self._redis.zcount(DEAD, failed_ms, "+inf")) - len(known)
-            if count > most:
-                oldest = next(iter(await self._redis.zrevrange(DEAD, most - 1, most - 1, withscores=True)))[1]
-                with reading(DEAD):
-                    skipped, failed_ms = count - most, int(oldest)
-            rows: list[Any] = await self._redis.zrangebyscore(
-                DEAD, failed_ms, "+inf", start=0, num=limit + len(known), withscores=True
-            )
+        count = int(await self._redis.zcount(DEAD, failed_ms, "+inf")) - len(known)
+        if count > most:
+            oldest = next(iter(await self._redis.zrevrange(DEAD, most - 1, most - 1, withscores=True)))[1]
+            with reading(DEAD):
+                skipped, failed_ms = count - most, int(oldest)
+        rows: list[Any] = await self._redis.zrangebyscore(
+            DEAD, failed_ms, "+inf", start=0, num=limit + len(known), withscores=True
+        )
         times = dict(readable(DEAD, lambda row: (text(row[0]), int(row[1])), rows))
         times = {id_: score for id_, score in times.items() if score > failed_ms or id_ not in known}
         found = await self._read(list(times)[:limit])
@@ -170,17 +165,15 @@ class DeadLetters:
         pipeline.zrem(DEAD, *letter_ids)
         pipeline.unlink(*(LETTER + letter_id for letter_id in letter_ids))
         pipeline.unlink(*(QUARANTINE + letter_id for letter_id in letter_ids))
-        with translated():
-            return int((await pipeline.execute())[0])
+        return int((await pipeline.execute())[0])
 
     async def expire(self, before: float) -> int:
         """Discard letters that failed last before then (seconds since the epoch); returns how many."""
         gone = 0
         while True:
-            with translated():
-                found: list[Any] = await self._redis.zrangebyscore(
-                    DEAD, "-inf", f"({int(before * 1000)}", start=0, num=_CHUNK
-                )
+            found: list[Any] = await self._redis.zrangebyscore(
+                DEAD, "-inf", f"({int(before * 1000)}", start=0, num=_CHUNK
+            )
             if not found or not (count := await self.discard(list(readable(DEAD, text, found)))):
                 return gone
             gone += count
@@ -190,40 +183,35 @@ class DeadLetters:
 
         It may have come back before this is called: then it stays.
         """
-        with translated():
-            await _REPLAYED(
-                self._redis,
-                letters=DEAD,
-                record=LETTER + letter.id,
-                id=letter.id,
-                last_failed=letter.last_failed.isoformat(),
-                memory_seconds=_REPLAYED_SECONDS,
-            )
+        await _REPLAYED(
+            self._redis,
+            letters=DEAD,
+            record=LETTER + letter.id,
+            id=letter.id,
+            last_failed=letter.last_failed.isoformat(),
+            memory_seconds=_REPLAYED_SECONDS,
+        )
 
     async def counts(self, *, most: int = 2000) -> dict[str, int]:
         """How many letters there are by code; those older than the newest ``most`` count as ``other``."""
-        with translated():
-            ids: list[Any] = await self._redis.zrevrange(DEAD, 0, most - 1)
-            number = int(await self._redis.zcard(DEAD))
+        ids: list[Any] = await self._redis.zrevrange(DEAD, 0, most - 1)
+        number = int(await self._redis.zcard(DEAD))
         pipeline = self._redis.pipeline(transaction=False)
         for letter_id in ids:
             pipeline.hget(LETTER + text(letter_id), "c")
-        with translated():
-            codes = await pipeline.execute(raise_on_error=False) if ids else []
+        codes = await pipeline.execute(raise_on_error=False) if ids else []
         found = Counter(text(code) if isinstance(code, bytes) else "other" for code in codes)
         return dict(found + Counter(other=max(0, number - len(ids))))
 
     async def count(self) -> int:
         """How many letters there are."""
-        with translated():
-            return int(await self._redis.zcard(DEAD))
+        return int(await self._redis.zcard(DEAD))
 
     async def _read(self, ids: Sequence[str]) -> list[DeadLetter]:
         pipeline = self._redis.pipeline(transaction=False)
         for letter_id in ids:
             pipeline.hgetall(LETTER + letter_id)
-        with translated():
-            answers = await pipeline.execute()
+        answers = await pipeline.execute()
         rows = list(zip(ids, answers, strict=True))
         found = readable(lambda row: LETTER + row[0], lambda row: _letter(row[1]), rows)
         return [letter for letter in found if letter is not None]

@@ -8,7 +8,7 @@ from typing import Any, Final
 from events.errors import NotFound, RejectedEvent
 from events.event import Event
 from events.identity import id_of
-from services.store.connection import AsyncRedis, text, translated
+from services.store.connection import AsyncRedis, text
 from services.store.dead_letters import LETTER, DeadLetters
 from services.store.events.history import HISTORY, History
 from services.store.events.journal import STREAM, JournalEntry, parse_entry
@@ -81,8 +81,7 @@ class EventFinder:
         path = _absolute(name)
         position = "+"
         while True:
-            with translated():
-                rows: Any = await self._redis.xrevrange(STREAM, max=position, count=_PAGE)
+            rows: Any = await self._redis.xrevrange(STREAM, max=position, count=_PAGE)
             for entry in (parse_entry(*row) for row in rows):
                 if isinstance(entry, JournalEntry) and _is_about(entry.event, name, path):
                     return entry.event.identity
@@ -95,10 +94,7 @@ class EventFinder:
             return set()
         found: set[str] = set()
         for prefix in (KNOWN, HISTORY, RUN, LETTER, RECORD):
-            with translated():
-                keys = [
-                    text(key) async for key in self._redis.scan_iter(match=f"{prefix}{escaped(start)}*", count=SCANNED)
-                ]
+            keys = [text(key) async for key in self._redis.scan_iter(match=f"{prefix}{escaped(start)}*", count=SCANNED)]
             for name in (key.removeprefix(prefix) for key in keys):
                 if prefix in {KNOWN, HISTORY}:
                     found.add(name)

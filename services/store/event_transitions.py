@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from events.dead_letter import DeadLetter
 from events.errors import Backpressure
-from services.store.connection import AsyncRedis, text, translated
+from services.store.connection import AsyncRedis, text
 from services.store.events.event_history import compact_json, note_line, now_ms, packed
 from services.store.events.journal import ROUTER_GROUP
 from services.store.events.open_effects import OPEN
@@ -182,54 +182,51 @@ class EventTransitions:
     async def refused(self, entry: str, dispatch: Dispatch, letters: Sequence[DeadLetter]) -> None:
         """Take a dispatch that can never be done out of its queue; each of its events has a letter, in order."""
         origins = _origins(dispatch)
-        with translated():
-            await _REFUSED(
-                self._redis,
-                queue=dispatch.queue,
-                entry=entry,
-                token=dispatch.token,
-                now_ms=now_ms(),
-                retention_ms=self._retention_ms,
-                events=[
-                    (*origin, dead_line(letter), dead_value(letter))
-                    for origin, letter in zip(origins, letters, strict=True)
-                ],
-            )
+        await _REFUSED(
+            self._redis,
+            queue=dispatch.queue,
+            entry=entry,
+            token=dispatch.token,
+            now_ms=now_ms(),
+            retention_ms=self._retention_ms,
+            events=[
+                (*origin, dead_line(letter), dead_value(letter))
+                for origin, letter in zip(origins, letters, strict=True)
+            ],
+        )
 
     async def divided(self, entry: str, dispatch: Dispatch, parts: Sequence[Dispatch], reason: str) -> None:
         """Put ``parts`` of a dispatch that can never be done as a whole in its place; each of its events is in one."""
         said = f"refused together with {len(dispatch.positions) - 1} others, tried in parts: {reason}"
-        with translated():
-            await _DIVIDED(
-                self._redis,
-                queue=dispatch.queue,
-                entry=entry,
-                retention_ms=self._retention_ms,
-                line=compact_json(note_line(dispatch.action.rule, said)),
-                identities=dispatch.action.identities,
-                parts=[(part.queue, part.to_json()) for part in parts],
-            )
+        await _DIVIDED(
+            self._redis,
+            queue=dispatch.queue,
+            entry=entry,
+            retention_ms=self._retention_ms,
+            line=compact_json(note_line(dispatch.action.rule, said)),
+            identities=dispatch.action.identities,
+            parts=[(part.queue, part.to_json()) for part in parts],
+        )
 
     async def run_state(
         self, *, run_id: str, state_type: str, state_name: str, message: str, at_ms: int, final: bool, url: str
     ) -> StateNews:
         """Record that a run entered a state; ``final`` states settle what its events wait for."""
         short = message[:MESSAGE_LIMIT]
-        with translated():
-            answer = await _RUN_STATE(
-                self._redis,
-                run_id=run_id,
-                state=state_type,
-                state_name=state_name,
-                message=short,
-                at_ms=at_ms,
-                final=int(final),
-                url=url,
-                line=compact_json(["s", at_ms, run_id, state_type, state_name, short if final else ""]),
-                now_ms=now_ms(),
-                retention_ms=self._retention_ms,
-                first_check_ms=FIRST_CHECK_MS,
-            )
+        answer = await _RUN_STATE(
+            self._redis,
+            run_id=run_id,
+            state=state_type,
+            state_name=state_name,
+            message=short,
+            at_ms=at_ms,
+            final=int(final),
+            url=url,
+            line=compact_json(["s", at_ms, run_id, state_type, state_name, short if final else ""]),
+            now_ms=now_ms(),
+            retention_ms=self._retention_ms,
+            first_check_ms=FIRST_CHECK_MS,
+        )
         with reading(RUN + run_id):
             return _news(*answer)
 
@@ -250,19 +247,18 @@ class EventTransitions:
         Returns how many of the events had the effect open.
         """
         own_lines = list(lines) or [b""] * len(events)
-        with translated():
-            return int(
-                await _RELEASE(
-                    self._redis,
-                    token=token,
-                    value=value,
-                    now_ms=now_ms(),
-                    retention_ms=self._retention_ms,
-                    closed=window,
-                    events=[(*event, line) for event, line in zip(events, own_lines, strict=True)],
-                    dispatches=[(one.queue, one.to_json(), one.token) for one in dispatches],
-                )
+        return int(
+            await _RELEASE(
+                self._redis,
+                token=token,
+                value=value,
+                now_ms=now_ms(),
+                retention_ms=self._retention_ms,
+                closed=window,
+                events=[(*event, line) for event, line in zip(events, own_lines, strict=True)],
+                dispatches=[(one.queue, one.to_json(), one.token) for one in dispatches],
             )
+        )
 
     async def rejudge(self, waiting: Sequence[tuple[str, Dispatch]]) -> int:
         """Journal the events of queued dispatches (each with its entry) again, for the present rules; returns how many.
@@ -274,8 +270,7 @@ class EventTransitions:
             return 0
         first = single[0][1]
         waiting_now = [(entry, one.positions[0], one.action.salt or "") for entry, one in single]
-        with translated():
-            return int(await _REJUDGE(self._redis, queue=first.queue, rule=first.action.rule, waiting=waiting_now))
+        return int(await _REJUDGE(self._redis, queue=first.queue, rule=first.action.rule, waiting=waiting_now))
 
     async def reopen(
         self, identity: str, matched: int, effects: Sequence[tuple[str, str]], again: Sequence[tuple[str, str]]
@@ -285,21 +280,19 @@ class EventTransitions:
         ``effects`` are what stays as it was, as tokens and values; ``again`` are ids of runs and the tokens of their
         effects.
         """
-        with translated():
-            await _REOPEN(
-                self._redis,
-                identity=identity,
-                matched=matched,
-                now_ms=now_ms(),
-                give_up_ms=START_AGAIN_MS,
-                effects=effects,
-                again=again,
-            )
+        await _REOPEN(
+            self._redis,
+            identity=identity,
+            matched=matched,
+            now_ms=now_ms(),
+            give_up_ms=START_AGAIN_MS,
+            effects=effects,
+            again=again,
+        )
 
     async def open_effects(self, identity: str) -> list[str]:
         """What the event still waits for: ``rule#action`` for a run, ``rule~window`` while a window holds it."""
-        with translated():
-            fields = await self._redis.hgetall(OPEN + identity)
+        fields = await self._redis.hgetall(OPEN + identity)
         with reading(OPEN + identity):
             return sorted(text(name) for name, value in fields.items() if not value)
 
@@ -320,8 +313,7 @@ class EventTransitions:
         }
 
     async def _run_all(self, script: Script, calls: Sequence[Mapping[str, Any]]) -> list[Any]:
-        with translated():
-            return await run_all(self._redis, script, calls) if calls else []
+        return await run_all(self._redis, script, calls) if calls else []
 
 
 def _news(code: int, rule: bytes = b"", *facts: bytes) -> StateNews:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from config.location import PROJECT_FILE
 from events.errors import ConfigError, TransientError
-from services.store.connection import AsyncRedis, translated
+from services.store.connection import AsyncRedis
 from services.store.keys import Key, is_object, is_text
 from services.store.unreadable import reading
 
@@ -20,9 +20,8 @@ PROJECT: Final = "sluice:project"
 
 async def installation_id(redis: AsyncRedis) -> str:
     """A text that no other installation has; made when it is first asked for. Raises `TransientError`."""
-    with translated():
-        await redis.set(KEY, uuid.uuid4().hex, nx=True)
-        found = await redis.get(KEY)
+    await redis.set(KEY, uuid.uuid4().hex, nx=True)
+    found = await redis.get(KEY)
     if not isinstance(found, bytes):
         raise TransientError("Redis has forgotten at once what it was told: it is short of memory")
     with reading(KEY):
@@ -33,13 +32,11 @@ async def claim_project(redis: AsyncRedis, name: str | None, folder: Path) -> No
     """Note the project that is kept here from now on, with its name, if it has one. Raises as `check_project`."""
     await check_project(redis, name, folder)
     mine = json.dumps({"name": name, "folder": str(folder), "host": socket.gethostname()})
-    with translated():
-        await redis.set(PROJECT, mine, nx=True)
+    await redis.set(PROJECT, mine, nx=True)
     await check_project(redis, name, folder)
     held = await _held(redis)
     if held is not None and held.name is None:  # it has moved, or has a name now
-        with translated():
-            await redis.set(PROJECT, mine)
+        await redis.set(PROJECT, mine)
 
 
 async def project_name(redis: AsyncRedis) -> str | None:
@@ -85,8 +82,7 @@ class _Holder(NamedTuple):
 
 
 async def _held(redis: AsyncRedis) -> _Holder | None:
-    with translated():
-        found = await redis.get(PROJECT)
+    found = await redis.get(PROJECT)
     if not isinstance(found, bytes):
         return None
     with reading(PROJECT):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from services.store.connection import AsyncRedis, translated
+from services.store.connection import AsyncRedis
 from services.store.keys import Key, is_number
 from services.store.scripts import Script
 
@@ -49,16 +49,14 @@ class Lease:
     async def acquire(self) -> bool:
         """Become the holder if nobody is."""
         asked = now()
-        with translated():
-            self.token = int(await _ACQUIRE(self._redis, **self._keys, life_ms=self._ttl_ms))
+        self.token = int(await _ACQUIRE(self._redis, **self._keys, life_ms=self._ttl_ms))
         self.deadline = asked + self._ttl_seconds * _MARGIN if self.token else 0.0
         return self.token != 0
 
     async def renew(self) -> bool:
         """Go on holding; false if another has held the lease since, and then it is not ours any more."""
         asked = now()
-        with translated():
-            ours = bool(await _RENEW(self._redis, **self._keys, holder=self.token, life_ms=self._ttl_ms))
+        ours = bool(await _RENEW(self._redis, **self._keys, holder=self.token, life_ms=self._ttl_ms))
         if ours:
             self.deadline = asked + self._ttl_seconds * _MARGIN
         else:
@@ -68,8 +66,7 @@ class Lease:
     async def release(self) -> None:
         """Let the next holder begin at once."""
         if self.token:
-            with translated():
-                await RELEASE(self._redis, lease=self._keys["lease"], holder=self.token)
+            await RELEASE(self._redis, lease=self._keys["lease"], holder=self.token)
             self.token = 0
 
     @property

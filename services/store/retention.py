@@ -10,7 +10,7 @@ from typing import Any, Final
 from redis.exceptions import ResponseError
 
 from config.settings import HistorySettings
-from services.store.connection import AsyncRedis, text, translated
+from services.store.connection import AsyncRedis, text
 from services.store.events.event_history import unpacked
 from services.store.events.history import FAILED, HISTORY, MATCHED_BY, UNMATCHED
 from services.store.events.journal import STREAM, Broken, order, parse_entry, position_at
@@ -49,8 +49,7 @@ async def trim_stream(
     alone. Returns how many entries went.
     """
     bound = await _bound(redis, stream, retention_seconds=retention_seconds, max_entries=max_entries, keep=keep)
-    with translated():
-        return int(await redis.xtrim(stream, minid=bound, approximate=False))
+    return int(await redis.xtrim(stream, minid=bound, approximate=False))
 
 
 async def forget_histories(redis: AsyncRedis, settings: HistorySettings) -> int:
@@ -59,9 +58,8 @@ async def forget_histories(redis: AsyncRedis, settings: HistorySettings) -> int:
     Returns how many went. What is too old goes by itself.
     """
     try:
-        with translated():
-            info: Any = await redis.xinfo_stream(STREAM)
-            mark: Any = await redis.get(FORGOTTEN)
+        info: Any = await redis.xinfo_stream(STREAM)
+        mark: Any = await redis.get(FORGOTTEN)
     except ResponseError:
         return 0
     added, trimmed = int(info["entries-added"]), int(info["entries-added"]) - int(info["length"])
@@ -71,14 +69,13 @@ async def forget_histories(redis: AsyncRedis, settings: HistorySettings) -> int:
         position, behind = "-", trimmed
     gone = 0
     while (excess := added - behind - settings.max_events) > 0:
-        with translated():
-            rows: Any = await redis.xrange(STREAM, min=position, count=min(_STEP, excess))
-            if not rows:
-                break
-            gone += await _forget(redis, rows)
-            behind += len(rows)
-            position = f"({text(rows[-1][0])}"
-            await redis.set(FORGOTTEN, f"{position} {behind}")
+        rows: Any = await redis.xrange(STREAM, min=position, count=min(_STEP, excess))
+        if not rows:
+            break
+        gone += await _forget(redis, rows)
+        behind += len(rows)
+        position = f"({text(rows[-1][0])}"
+        await redis.set(FORGOTTEN, f"{position} {behind}")
     return gone
 
 
@@ -87,32 +84,29 @@ async def relieve(redis: AsyncRedis, *, keep: Callable[[], Awaitable[Sequence[st
 
     What is over gives way to what is still to be done. Returns how many entries went.
     """
-    with translated():
-        memory: Any = await redis.info("memory")
-        if not memory["maxmemory"] or memory["used_memory"] < NEARLY_FULL * memory["maxmemory"]:
-            return 0
-        length = int(await redis.xlen(STREAM))
+    memory: Any = await redis.info("memory")
+    if not memory["maxmemory"] or memory["used_memory"] < NEARLY_FULL * memory["maxmemory"]:
+        return 0
+    length = int(await redis.xlen(STREAM))
     if not length:
         return 0
     upto = await _bound(redis, STREAM, retention_seconds=0, max_entries=int(length * _LEFT_WHEN_FULL), keep=keep)
-    with translated():
-        position = "-"
-        while rows := await redis.xrange(STREAM, min=position, max=f"({upto}", count=_STEP):
-            await _forget(redis, rows)
-            position = f"({text(rows[-1][0])}"
-        return int(await redis.xtrim(STREAM, minid=upto, approximate=False))
+    position = "-"
+    while rows := await redis.xrange(STREAM, min=position, max=f"({upto}", count=_STEP):
+        await _forget(redis, rows)
+        position = f"({text(rows[-1][0])}"
+    return int(await redis.xtrim(STREAM, minid=upto, approximate=False))
 
 
 async def prune_indices(redis: AsyncRedis, settings: HistorySettings) -> None:
     """Drop from the indices what is older than the history."""
     before = int((time.time() - settings.retention_seconds) * 1000)
-    with translated():
-        indices = [FAILED, UNMATCHED, *[text(key) async for key in redis.scan_iter(match=MATCHED_BY + "*", count=5000)]]
-        for index in indices:
-            await redis.zremrangebyscore(index, "-inf", before)
-            excess = int(await redis.zcard(index)) - settings.max_events
-            if excess > 0:
-                await redis.zremrangebyrank(index, 0, excess - 1)
+    indices = [FAILED, UNMATCHED, *[text(key) async for key in redis.scan_iter(match=MATCHED_BY + "*", count=5000)]]
+    for index in indices:
+        await redis.zremrangebyscore(index, "-inf", before)
+        excess = int(await redis.zcard(index)) - settings.max_events
+        if excess > 0:
+            await redis.zremrangebyrank(index, 0, excess - 1)
 
 
 async def _forget(redis: AsyncRedis, rows: Sequence[Any]) -> int:
@@ -144,7 +138,7 @@ async def _bound(
 ) -> str:
     """The first position that must stay."""
     bounds = []
-    with contextlib.suppress(ResponseError), translated():  # there is no such stream
+    with contextlib.suppress(ResponseError):  # there is no such stream
         for group in await redis.xinfo_groups(stream):
             pending = await redis.xpending(stream, group["name"])
             if pending["pending"]:
@@ -154,9 +148,8 @@ async def _bound(
     bounds += [order(position) for position in await keep()]
     oldest = order(position_at(time.time() - retention_seconds))
     if max_entries is not None:
-        with translated():
-            excess = int(await redis.xlen(stream)) - max_entries
-            behind = await _after(redis, stream, excess) if excess > 0 else (0, 0)
+        excess = int(await redis.xlen(stream)) - max_entries
+        behind = await _after(redis, stream, excess) if excess > 0 else (0, 0)
         oldest = max(oldest, behind) if retention_seconds else behind
     first, second = min([oldest, *bounds])
     return f"{first}-{second}"

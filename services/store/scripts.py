@@ -16,13 +16,14 @@ queue, payload in dispatches() do``), in Python a sequence of rows, or of values
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from services.store.connection import AsyncRedis, SyncRedis, execute_and_replicate, replicas_to_wait_for
+from services.store.connection import AsyncRedis, ScriptGone, SyncRedis, execute_and_replicate, replicas_to_wait_for
 
 FOLDER: Final = Path(__file__).resolve().parent / "lua"
 EVEN_WHEN_FULL: Final = "#!lua flags=allow-oom\n"
@@ -62,7 +63,15 @@ class Script:
         Raises TypeError, before anything is sent, unless exactly the names of the header are given.
         """
         keys, arguments = self.split(values)
-        return client.register_script(self.text)(keys=keys, args=arguments)
+        if isinstance(client, SyncRedis):
+            return client.register_script(self.text)(keys=keys, args=arguments)
+        return self._run(client, keys, arguments)
+
+    async def _run(self, client: AsyncRedis, keys: Sequence[Any], arguments: Sequence[Any]) -> Any:
+        with contextlib.suppress(ScriptGone):
+            return await client.evalsha(self.sha, len(keys), *keys, *arguments)
+        await client.script_load(self.text)
+        return await client.evalsha(self.sha, len(keys), *keys, *arguments)
 
     def split(self, values: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
         """The values as KEYS and ARGV."""

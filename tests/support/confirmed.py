@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
+from events.errors import TransientError
 from services.store.connection import AsyncRedis, replicas_to_wait_for
 
 
 async def confirmed(redis: AsyncRedis, *command: bytes | str) -> None:
-    """Run the command; raises RedisError where the replicas do not confirm it for which the client's settings ask."""
+    """Run the command; raises `TransientError` where too few replicas confirm it (see the client's settings)."""
     wanted = replicas_to_wait_for(redis)
     pipeline = redis.pipeline(transaction=False)
     pipeline.execute_command(*command)
@@ -18,7 +18,7 @@ async def confirmed(redis: AsyncRedis, *command: bytes | str) -> None:
         pipeline.wait(wanted.number, int(wanted.seconds * 1000))
     answers = await pipeline.execute()
     if wanted.number and answers[-1] < wanted.number:
-        raise RedisError(f"{answers[-1]} of {wanted.number} replicas have confirmed it")
+        raise TransientError(f"{answers[-1]} of {wanted.number} replicas have confirmed it")
 
 
 def unrepeated(client: AsyncRedis) -> AsyncRedis:

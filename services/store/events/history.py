@@ -13,7 +13,7 @@ from events.errors import NotFound, RejectedEvent
 from events.event import Event
 from events.glob import Globs
 from events.identity import identity_of
-from services.store.connection import AsyncRedis, text, translated
+from services.store.connection import AsyncRedis, text
 from services.store.events.event_history import EventHistory, fold, now_ms, packed, unpacked, unzipped
 from services.store.events.journal import STREAM, JournalEntry, parse_entry, position_at
 from services.store.events.known_events import KnownEvents
@@ -85,20 +85,17 @@ class History:
         for identity, line in lines:
             pipeline.rpush(HISTORY + identity, packed(line))
             pipeline.pexpire(HISTORY + identity, self._retention_ms)
-        with translated():
-            await pipeline.execute()
+        await pipeline.execute()
 
     async def get(self, identity: str) -> EventHistory | None:
         """The event's history, or None for an event that is not (or no longer) known."""
         known = await self._known.position(identity)
-        with translated():
-            stored: list[Any] = await self._redis.lrange(HISTORY + identity, 0, -1)
+        stored: list[Any] = await self._redis.lrange(HISTORY + identity, 0, -1)
         lines = list(readable(HISTORY + identity, unpacked, stored))
         position = known or next((line[2] for line in lines if line[0] == "v"), "")
         if not position:
             return None
-        with translated():
-            rows = await self._redis.xrange(STREAM, position, position)
+        rows = await self._redis.xrange(STREAM, position, position)
         entry = _entry(*rows[0]) if rows else None
         return await self._folded(identity, position, entry, lines)
 
@@ -155,8 +152,7 @@ class History:
         for identity in await self.events_of_run(run_id):
             found = await self.get(identity)
             if found is not None and not found.failed:
-                with translated():
-                    await self._redis.zrem(FAILED, found.position)
+                await self._redis.zrem(FAILED, found.position)
 
     async def _candidates(self, query: Query) -> AsyncIterator[list[JournalEntry]]:
         """Entries by falling position: out of the narrowest index there is, or else out of the whole journal."""
@@ -173,15 +169,14 @@ class History:
         if query.before is not None:
             high = query.before.partition("-")[0]
         while True:
-            with translated():
-                found: list[Any] = await self._redis.zrevrangebyscore(index, high, low, start=start, num=_CHUNK)
-                pipeline = self._redis.pipeline(transaction=False)
-                for position in readable(index, is_position, found):
-                    # Of one millisecond, an index has the positions as texts in falling order.
-                    if query.before is not None and position.startswith(f"{high}-") and position >= query.before:
-                        continue
-                    pipeline.xrange(STREAM, position, position)
-                rows = [answer[0] for answer in await pipeline.execute() if answer] if len(pipeline) else []
+            found: list[Any] = await self._redis.zrevrangebyscore(index, high, low, start=start, num=_CHUNK)
+            pipeline = self._redis.pipeline(transaction=False)
+            for position in readable(index, is_position, found):
+                # Of one millisecond, an index has the positions as texts in falling order.
+                if query.before is not None and position.startswith(f"{high}-") and position >= query.before:
+                    continue
+                pipeline.xrange(STREAM, position, position)
+            rows = [answer[0] for answer in await pipeline.execute() if answer] if len(pipeline) else []
             yield entries_of(rows)
             if len(found) < _CHUNK:
                 return
@@ -193,8 +188,7 @@ class History:
         if query.before is not None:
             high = f"({query.before}"
         while True:
-            with translated():
-                rows = await self._redis.xrevrange(STREAM, max=high, min=low, count=_CHUNK)
+            rows = await self._redis.xrevrange(STREAM, max=high, min=low, count=_CHUNK)
             if not rows:
                 return
             yield [entry for entry in entries_of(rows) if not entry.replay]
@@ -204,8 +198,7 @@ class History:
         pipeline = self._redis.pipeline(transaction=False)
         for identity in identitys:
             pipeline.lrange(HISTORY + identity, 0, -1)
-        with translated():
-            answers = await pipeline.execute() if identitys else []
+        answers = await pipeline.execute() if identitys else []
         found = zip(identitys, answers, strict=True)
         return [list(readable(HISTORY + identity, unpacked, stored)) for identity, stored in found]
 
@@ -215,8 +208,7 @@ class History:
         digests = {line[4] for line in lines if line[0] == "v" and line[4]}
         shared: dict[str, list[list[Any]]] = {}
         for digest in digests:
-            with translated():
-                stored = await self._redis.get(SHARED + digest)
+            stored = await self._redis.get(SHARED + digest)
             shared[digest] = []
             for rows in readable(SHARED + digest, _verdicts, [stored] if isinstance(stored, bytes) else []):
                 shared[digest] = rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from services.store.connection import AsyncRedis, translated
+from services.store.connection import AsyncRedis
 from services.store.keys import Key
 from services.store.scripts import Script
 
@@ -29,25 +29,23 @@ class Inbound:
         The stream never holds more than twice ``count``, so that a long list stays where its publishers see it.
         Raises `TransientError` or `Backpressure`; elements are in the list or in the stream, never in both.
         """
-        with translated():
-            return int(
-                await _MOVE(
-                    self._redis,
-                    list=self._list,
-                    stream=self.stream,
-                    side=self._side,
-                    most=count,
-                    most_bytes=max_bytes,
-                    longest=2 * count,
-                )
+        return int(
+            await _MOVE(
+                self._redis,
+                list=self._list,
+                stream=self.stream,
+                side=self._side,
+                most=count,
+                most_bytes=max_bytes,
+                longest=2 * count,
             )
+        )
 
     async def wait(self, seconds: float) -> bool:
         """Wait until the list holds something; false if it stayed empty."""
         side = self._side.upper()
-        with translated():
-            # Moving an element from one end to the same end changes nothing, and it blocks while there is none.
-            return await self._redis.blmove(self._list, self._list, int(seconds) or 1, side, side) is not None
+        # Moving an element from one end to the same end changes nothing, and it blocks while there is none.
+        return await self._redis.blmove(self._list, self._list, int(seconds) or 1, side, side) is not None
 
 
 KEYS: Final = (Key(INBOUND + "*", "stream", "element of a list that is a source", "until it is in the journal"),)

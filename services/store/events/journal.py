@@ -9,7 +9,7 @@ from typing import Final
 
 from config.settings import JournalSettings
 from events.event import Event, stored_event
-from services.store.connection import AsyncRedis, replicas_to_wait_for, text, translated
+from services.store.connection import AsyncRedis, replicas_to_wait_for, text
 from services.store.consumer_group import ConsumerGroup
 from services.store.keys import Key, is_position
 from services.store.scripts import Script, run_and_replicate
@@ -89,16 +89,15 @@ class Journal:
         """
         if not events:
             return []
-        with translated():
-            answers = await run_and_replicate(
-                self._redis,
-                _APPEND,
-                confirmed=int(replicas_to_wait_for(self._redis).number > 0),
-                known_ms=int(self._settings.seen_seconds * 1000),
-                received=received,
-                listener=listener,
-                events=[(event.identity, event.to_json()) for event in events],
-            )
+        answers = await run_and_replicate(
+            self._redis,
+            _APPEND,
+            confirmed=int(replicas_to_wait_for(self._redis).number > 0),
+            known_ms=int(self._settings.seen_seconds * 1000),
+            received=received,
+            listener=listener,
+            events=[(event.identity, event.to_json()) for event in events],
+        )
         return [
             Appended(position=answer.removeprefix("-"), new=not answer.startswith("-"))
             for answer in (raw.decode() for raw in answers)
@@ -121,8 +120,7 @@ class Journal:
                 "replay": json.dumps({"only": list(only), "salt": salt}),
             }
             pipeline.xadd(STREAM, fields)  # type: ignore[arg-type]
-        with translated():
-            return [position.decode() for position in await pipeline.execute()]
+        return [position.decode() for position in await pipeline.execute()]
 
     async def read(
         self, *, count: int | None = None, block_seconds: float | None = None
@@ -159,23 +157,20 @@ class Journal:
         pipeline = self._redis.pipeline(transaction=False)
         for position in wanted:
             pipeline.xrange(STREAM, position, position)
-        with translated():
-            answers = await pipeline.execute()
+        answers = await pipeline.execute()
         found = (parse_entry(*rows[0]) for rows in answers if rows)
         return {entry.position: entry for entry in found if isinstance(entry, JournalEntry)}
 
     async def added(self) -> int:
         """How many entries the journal has ever been given, trimmed ones too."""
-        with translated():
-            if not await self._redis.exists(STREAM):
-                return 0
-            return int((await self._redis.xinfo_stream(STREAM))["entries-added"])
+        if not await self._redis.exists(STREAM):
+            return 0
+        return int((await self._redis.xinfo_stream(STREAM))["entries-added"])
 
     async def depth(self) -> Depth:
         """How much waits."""
-        with translated():
-            entries = int(await self._redis.xlen(STREAM))
-            groups = await self._redis.xinfo_groups(STREAM) if entries else []
+        entries = int(await self._redis.xlen(STREAM))
+        groups = await self._redis.xinfo_groups(STREAM) if entries else []
         for group in groups:
             if text(group["name"]) == ROUTER_GROUP:
                 lag = group.get("lag")

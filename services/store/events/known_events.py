@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from events.identity import id_of
 from events.short_ids import LEAST, the_one
-from services.store.connection import AsyncRedis, translated
+from services.store.connection import AsyncRedis
 from services.store.keys import Key, is_position
 from services.store.unreadable import FAULTS, readable
 
@@ -35,11 +35,10 @@ class KnownEvents:
         """The source of each event; None where the journal does not hold the event (any more)."""
         wanted = list(dict.fromkeys(identities))
         positions = await self._positions(wanted)
-        with translated():
-            pipeline = self._redis.pipeline(transaction=False)
-            for position in positions:
-                pipeline.xrange(self._stream, position or "0", position or "0")
-            answers = await pipeline.execute() if wanted else []
+        pipeline = self._redis.pipeline(transaction=False)
+        for position in positions:
+            pipeline.xrange(self._stream, position or "0", position or "0")
+        answers = await pipeline.execute() if wanted else []
         return {identity: _source(rows) for identity, rows in zip(wanted, answers, strict=True)}
 
     async def with_id(self, id_: str, *, prefixes: Iterable[str] = ()) -> list[str]:
@@ -48,8 +47,7 @@ class KnownEvents:
         Looks at every key in Redis, so it is for people's questions only: about a second for a million events.
         """
         before = (KNOWN, *prefixes)
-        with translated():
-            raw = [key async for key in self._redis.scan_iter(match=f"sluice:*:{escaped(id_)}@*", count=SCANNED)]
+        raw = [key async for key in self._redis.scan_iter(match=f"sluice:*:{escaped(id_)}@*", count=SCANNED)]
         keys = [key.decode("utf-8", "replace") for key in raw]
         found = {key.removeprefix(prefix) for key in keys for prefix in before if key.startswith(prefix)}
         return sorted(name for name in found if id_of(name) == id_ != name)
@@ -62,16 +60,14 @@ class KnownEvents:
         if len(given) < LEAST:
             return given
         before = (KNOWN, *prefixes)
-        with translated():
-            raw = [key async for key in self._redis.scan_iter(match=f"sluice:*:{escaped(given)}*@*", count=SCANNED)]
+        raw = [key async for key in self._redis.scan_iter(match=f"sluice:*:{escaped(given)}*@*", count=SCANNED)]
         keys = [key.decode("utf-8", "replace") for key in raw]
         names = {key.removeprefix(prefix) for key in keys for prefix in before if key.startswith(prefix)}
         found = {id_of(name) for name in names if id_of(name).startswith(given)}
         return given if given in found or not found else the_one(found, given, what="event")
 
     async def _positions(self, identities: list[str]) -> list[str | None]:
-        with translated():
-            answers: list[Any] = await self._redis.mget([KNOWN + one for one in identities]) if identities else []
+        answers: list[Any] = await self._redis.mget([KNOWN + one for one in identities]) if identities else []
         return [
             next(readable(KNOWN + identity, is_position, [answer] if answer else []), None)
             for identity, answer in zip(identities, answers, strict=True)

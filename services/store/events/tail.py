@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
-from services.store.connection import AsyncRedis, text, translated
+from services.store.connection import AsyncRedis, text
 from services.store.events.event_history import EventHistory
 from services.store.events.history import History, Query, as_asked, entries_of
 from services.store.events.journal import STREAM, JournalEntry, position_at
@@ -58,12 +58,10 @@ class Tail:
                 late_at = float("inf")
 
     async def _end(self) -> str:
-        with translated():
-            rows: Any = await self._redis.xrevrange(STREAM, count=1)
+        rows: Any = await self._redis.xrevrange(STREAM, count=1)
         return text(rows[0][0]) if rows else "0-0"
 
     async def _read(self, position: str, *, block_seconds: float) -> tuple[str, list[JournalEntry]]:
-        with translated():
-            found: Any = await self._redis.xread({STREAM: position}, count=_MOST, block=int(block_seconds * 1000))
+        found: Any = await self._redis.xread({STREAM: position}, count=_MOST, block=int(block_seconds * 1000))
         rows = found[0][1] if found else []
         return text(rows[-1][0]) if rows else position, entries_of(rows)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from config.settings import HistorySettings
 from events.rule import Verdict, explained
-from services.store.connection import AsyncRedis, translated
+from services.store.connection import AsyncRedis
 from services.store.events.event_history import compact_json, packed
 from services.store.events.history import SHARED
 from services.store.scripts import Script
@@ -89,8 +89,7 @@ class VerdictLines:
     async def _store(self, shared: Mapping[str, bytes]) -> None:
         life = int(self._retention_seconds + 2 * _SHARED_REFRESH_SECONDS)
         for digest, text in shared.items():
-            with translated():
-                await _SHARE(self._redis, verdicts=SHARED + digest, value=zlib.compress(text), life_seconds=life)
+            await _SHARE(self._redis, verdicts=SHARED + digest, value=zlib.compress(text), life_seconds=life)
         self._written.update(dict.fromkeys(shared, time.monotonic()))
 
 

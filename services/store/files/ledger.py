@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from config.settings import FileSettings, JournalSettings
 from events.identity import id_of, identity_of, tail_of
-from services.store.connection import AsyncRedis, text, translated
+from services.store.connection import AsyncRedis, text
 from services.store.events.journal import STREAM
 from services.store.files.ledger_rows import Announced, Announcement, Compared, InFlight, Row, Settlement, Stamp
 from services.store.keys import Key, is_number, is_object, is_text, pair
@@ -49,8 +49,7 @@ class Ledger:
 
     async def compare(self, watch: str, files: Sequence[tuple[bytes, str]]) -> Compared:
         """What the ledger says of files (path, version), in their order."""
-        with translated():
-            answer = await _COMPARE(self._redis, rows=_key(watch, "rows"), files=files)
+        answer = await _COMPARE(self._redis, rows=_key(watch, "rows"), files=files)
         as_of_ms, letters, *others = answer
         rest = iter(others)
         rows: list[Row | Literal[True] | None] = [
@@ -60,15 +59,13 @@ class Ledger:
 
     async def rows(self, watch: str, paths: Sequence[bytes]) -> list[Row | None]:
         """The rows of ``paths``, in their order."""
-        with translated():
-            values: list[Any] = await self._redis.hmget(_key(watch, "rows"), list(paths))
+        values: list[Any] = await self._redis.hmget(_key(watch, "rows"), list(paths))
         return [None if raw is None else _row(watch, raw) for raw in values]
 
     async def event_in_flight(self, watch: str, path: bytes) -> str | None:
         """The id of the unfinished event of the file, if there is one; for a watch with few files."""
         key = _keys(watch, "in_flight")["in_flight"]
-        with translated():
-            found: Any = await self._redis.hgetall(key)
+        found: Any = await self._redis.hgetall(key)
         rows = readable(key, lambda row: (text(row[0]), _in_flight(row[1])), found.items())
         return next((event_id for event_id, note in rows if path in note), None)
 
@@ -77,8 +74,7 @@ class Ledger:
         pipeline = self._redis.pipeline(transaction=False)
         for kind in ("rows", "events", "due", "numbers", "root"):
             pipeline.expire(_key(watch, kind), seconds)
-        with translated():
-            await pipeline.execute()
+        await pipeline.execute()
 
     async def announce(
         self,
@@ -102,21 +98,20 @@ class Ledger:
             )
             for file in files
         ]
-        with translated():
-            answers: bytes | None = await _ANNOUNCE(
-                self._redis,
-                journal=STREAM,
-                **_keys(watch, "rows", "in_flight", "due", "numbers"),
-                as_of_ms=as_of_ms,
-                longest_ms=_LONGEST_DECISION_MS,
-                known_ms=self._seen_ms,
-                identity_tail=tail_of(source_of(watch)),
-                received=received,
-                listener=f"files:{watch}",
-                watch=watch,
-                memory=_key(watch, "content:") if remember_content else "",
-                files=announced,
-            )
+        answers: bytes | None = await _ANNOUNCE(
+            self._redis,
+            journal=STREAM,
+            **_keys(watch, "rows", "in_flight", "due", "numbers"),
+            as_of_ms=as_of_ms,
+            longest_ms=_LONGEST_DECISION_MS,
+            known_ms=self._seen_ms,
+            identity_tail=tail_of(source_of(watch)),
+            received=received,
+            listener=f"files:{watch}",
+            watch=watch,
+            memory=_key(watch, "content:") if remember_content else "",
+            files=announced,
+        )
         if answers is None:
             return [Announced(None)] * len(files)
         return [_announced(answer) for answer in answers.decode().split("\n")]
@@ -127,27 +122,23 @@ class Ledger:
         Returns, for each, whether the row still was the one that was handed in.
         """
         rows = [(path, row.raw, version) for path, row, version in files]
-        with translated():
-            return [bool(answer) for answer in await _ADOPT(self._redis, rows=_key(watch, "rows"), files=rows)]
+        return [bool(answer) for answer in await _ADOPT(self._redis, rows=_key(watch, "rows"), files=rows)]
 
     async def close(self, watch: str, files: Sequence[tuple[bytes, Row]]) -> int:
         """Close the rows of files that have gone; those in flight are left to `settle`. Returns how many it were."""
         rows = [(path, row.raw) for path, row in files]
-        with translated():
-            return int(await _CLOSE(self._redis, **_keys(watch, "rows", "numbers"), files=rows))
+        return int(await _CLOSE(self._redis, **_keys(watch, "rows", "numbers"), files=rows))
 
     async def forget(self, watch: str, files: Sequence[tuple[bytes, Row]]) -> int:
         """Drop rows that have been closed for `MEMORY_SECONDS`; returns how many it were."""
         rows = [(path, row.raw) for path, row in files]
-        with translated():
-            return int(await _FORGET(self._redis, **_keys(watch, "rows"), files=rows))
+        return int(await _FORGET(self._redis, **_keys(watch, "rows"), files=rows))
 
     async def every_row(self, watch: str) -> AsyncIterator[list[tuple[bytes, Row]]]:
         """All rows, some hundred at a time; one that changes meanwhile may come in either form, or twice."""
         cursor = 0
         while True:
-            with translated():
-                answer: tuple[int, dict[bytes, bytes]] = await self._redis.hscan(_key(watch, "rows"), cursor, count=500)  # type: ignore[assignment]
+            answer: tuple[int, dict[bytes, bytes]] = await self._redis.hscan(_key(watch, "rows"), cursor, count=500)  # type: ignore[assignment]
             cursor, found = answer
             if found:
                 yield list(readable(_key(watch, "rows"), lambda row: (row[0], Row.parse(row[1])), found.items()))
@@ -165,26 +156,24 @@ class Ledger:
                 by_watch.setdefault(watch, []).append((event_id, finished))
         concerned = set()
         for watch, own in by_watch.items():
-            with translated():
-                if await _FINISH(self._redis, **_keys(watch, "in_flight", "due"), ends=own):
-                    concerned.add(watch)
+            if await _FINISH(self._redis, **_keys(watch, "in_flight", "due"), ends=own):
+                concerned.add(watch)
         return concerned
 
     async def due(self, watch: str, count: int, cursor: int = 0) -> tuple[list[InFlight], int]:
         """About ``count`` events in flight that have ended, in no order, and where to go on; 0 is the end."""
         ended: dict[bytes, bytes] = {}
-        with translated():
-            while len(ended) < count:
-                answer: tuple[int, dict[bytes, bytes]] = await self._redis.hscan(  # type: ignore[assignment]
-                    _key(watch, "due"), cursor, count=count
-                )
-                cursor, found = answer
-                ended |= found
-                if not cursor:
-                    break
-            if not ended:
-                return [], 0
-            notes: list[bytes | None] = await self._redis.hmget(_key(watch, "events"), list(ended))  # type: ignore[assignment]
+        while len(ended) < count:
+            answer: tuple[int, dict[bytes, bytes]] = await self._redis.hscan(  # type: ignore[assignment]
+                _key(watch, "due"), cursor, count=count
+            )
+            cursor, found = answer
+            ended |= found
+            if not cursor:
+                break
+        if not ended:
+            return [], 0
+        notes: list[bytes | None] = await self._redis.hmget(_key(watch, "events"), list(ended))  # type: ignore[assignment]
         with reading(_key(watch, "events")):
             found_notes = [_in_flight(note) if note else (b"", b"-", b"") for note in notes]
         rows = await self.rows(watch, [path for _, _, path in found_notes])
@@ -202,32 +191,30 @@ class Ledger:
             (end.event_id, end.path, end.generation, end.state.value, end.tally, int(end.remember_content))
             for end in ends
         ]
-        with translated():
-            await _SETTLE(
-                self._redis,
-                **_keys(watch, "rows", "in_flight", "due", "numbers"),
-                memory=_key(watch, "content:"),
-                memory_ms=self._memory_ms,
-                ends=rows,
-            )
+        await _SETTLE(
+            self._redis,
+            **_keys(watch, "rows", "in_flight", "due", "numbers"),
+            memory=_key(watch, "content:"),
+            memory_ms=self._memory_ms,
+            ends=rows,
+        )
 
     async def reinstate(self, watch: str, event_id: str, path: bytes, version: str, tally: str) -> int:
         """Put the event of an archived file in flight again; ``tally`` names the number that shrinks.
 
         Returns 1, 2 where it is in flight already, or 0 where another version of the file was announced since.
         """
-        with translated():
-            return int(
-                await _REINSTATE(
-                    self._redis,
-                    **_keys(watch, "rows", "in_flight", "due", "numbers"),
-                    event_id=event_id,
-                    path=path,
-                    version=version,
-                    generation=event_id.rpartition("-")[2],
-                    tally=tally,
-                )
+        return int(
+            await _REINSTATE(
+                self._redis,
+                **_keys(watch, "rows", "in_flight", "due", "numbers"),
+                event_id=event_id,
+                path=path,
+                version=version,
+                generation=event_id.rpartition("-")[2],
+                tally=tally,
             )
+        )
 
     async def numbers(self, watch: str) -> dict[str, int]:
         """How many files were announced (``generation``), ended as ``done`` …, are ``in_flight`` or ``due``."""
@@ -235,38 +222,33 @@ class Ledger:
         pipeline.hgetall(_key(watch, "numbers"))
         pipeline.hlen(_key(watch, "events"))
         pipeline.hlen(_key(watch, "due"))
-        with translated():
-            numbers, in_flight, due = await pipeline.execute()
+        numbers, in_flight, due = await pipeline.execute()
         counted = dict(readable(_key(watch, "numbers"), lambda row: (row[0].decode(), int(row[1])), numbers.items()))
         return {**counted, "in_flight": in_flight, "due": due}
 
     async def stamp(self, watch: str) -> Stamp:
         """What memories of the watch's rows depend on."""
-        with translated():
-            generation, closed = await self._redis.hmget(_key(watch, "numbers"), ["generation", "closed"])
-            try:
-                server = str((await self._redis.info("server")).get("run_id", "")).encode()
-            except ResponseError:  # some hosted servers keep it to themselves
-                server = b""
+        generation, closed = await self._redis.hmget(_key(watch, "numbers"), ["generation", "closed"])
+        try:
+            server = str((await self._redis.info("server")).get("run_id", "")).encode()
+        except ResponseError:  # some hosted servers keep it to themselves
+            server = b""
         with reading(_key(watch, "numbers")):
             return Stamp(server, int(generation or 0), int(closed or 0))
 
     async def size(self, watch: str) -> int:
         """How many rows there are."""
-        with translated():
-            return int(await self._redis.hlen(_key(watch, "rows")))
+        return int(await self._redis.hlen(_key(watch, "rows")))
 
     async def root(self, watch: str) -> str | None:
         """Under which identity of the watch's directory its rows were last confirmed."""
-        with translated():
-            identity = await self._redis.get(_key(watch, "root"))
+        identity = await self._redis.get(_key(watch, "root"))
         with reading(_key(watch, "root")):
             return None if identity is None else text(identity)
 
     async def set_root(self, watch: str, identity: str) -> None:
         """Note the identity of the watch's directory."""
-        with translated():
-            await self._redis.set(_key(watch, "root"), identity)
+        await self._redis.set(_key(watch, "root"), identity)
 
 
 def source_of(watch: str) -> str:

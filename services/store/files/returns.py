@@ -18,7 +18,7 @@ from config.settings import HistorySettings, JournalSettings
 from events.errors import RejectedEvent
 from events.event import stored_event
 from events.identity import id_of, identity_of
-from services.store.connection import AsyncRedis, translated
+from services.store.connection import AsyncRedis
 from services.store.event_transitions import EventTransitions
 from services.store.events.archived_file import ArchivedFile
 from services.store.events.event_history import compact_json, note_line
@@ -110,11 +110,10 @@ class FileReturns:
         found = await self._history.get(identity)
         if found is None or not found.files:
             return False
-        with translated():
-            pipeline = self._redis.pipeline(transaction=True)
-            pipeline.delete(_answer(watch, event_id))
-            pipeline.hset(_wanted(watch), event_id, wanted.model_dump_json())
-            await pipeline.execute()
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.delete(_answer(watch, event_id))
+        pipeline.hset(_wanted(watch), event_id, wanted.model_dump_json())
+        await pipeline.execute()
         answer = await self._answered(watch, event_id)
         if not answer.ok:
             raise RejectedEvent("file-not-returned", f"nothing was started: {answer.reason}")
@@ -124,9 +123,8 @@ class FileReturns:
         """Whether the file is where it arrived, as the event is not finished; waits for one that is being archived."""
         give_up = time.monotonic() + ANSWER_SECONDS
         while True:
-            with translated():
-                in_flight = await self._redis.hexists(f"{FILES}{watch}:events", event_id)
-                is_open = await self._redis.exists(OPEN + identity)
+            in_flight = await self._redis.hexists(f"{FILES}{watch}:events", event_id)
+            is_open = await self._redis.exists(OPEN + identity)
             if not in_flight or is_open or time.monotonic() > give_up:
                 return bool(in_flight and is_open)
             await asyncio.sleep(_LOOK_SECONDS)
@@ -139,15 +137,13 @@ class FileReturns:
     async def _answered(self, watch: str, event_id: str) -> ReturnAnswer:
         give_up = time.monotonic() + ANSWER_SECONDS
         while True:
-            with translated():
-                raw: Any = await self._redis.get(_answer(watch, event_id))
+            raw: Any = await self._redis.get(_answer(watch, event_id))
             for answer in readable(_answer(watch, event_id), _parsed_answer, [raw] if raw else []):
                 return answer
             if time.monotonic() > give_up:
                 break
             await asyncio.sleep(_LOOK_SECONDS)
-        with translated():
-            taken = not await self._redis.hdel(_wanted(watch), event_id)
+        taken = not await self._redis.hdel(_wanted(watch), event_id)
         if taken:
             return await self._answered(watch, event_id)
         raise RejectedEvent(
@@ -160,8 +156,7 @@ class FileReturns:
 
     async def wanted(self, watch: str) -> list[Return]:
         """The files of the watch that are asked for."""
-        with translated():
-            found: dict[bytes, bytes] = await self._redis.hgetall(_wanted(watch))  # type: ignore[assignment]
+        found: dict[bytes, bytes] = await self._redis.hgetall(_wanted(watch))  # type: ignore[assignment]
         return list(readable(_wanted(watch), _parsed_return, found.values()))
 
     async def archived(self, watch: str, event_id: str) -> ArchivedFile | None:
@@ -222,11 +217,10 @@ class FileReturns:
 
     async def answer(self, watch: str, asked: Return, answer: ReturnAnswer) -> None:
         """Be done with a file that was asked for."""
-        with translated():
-            pipeline = self._redis.pipeline(transaction=True)
-            pipeline.set(_answer(watch, asked.event_id), json.dumps(answer), ex=_KEPT_SECONDS)
-            pipeline.hdel(_wanted(watch), asked.event_id)
-            await pipeline.execute()
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.set(_answer(watch, asked.event_id), json.dumps(answer), ex=_KEPT_SECONDS)
+        pipeline.hdel(_wanted(watch), asked.event_id)
+        await pipeline.execute()
 
     async def keep(self, watch: str, files: Iterable[tuple[str, ArchivedFile]]) -> None:
         """Keep in the histories of events where their files were archived."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from services.store.connection import AsyncRedis, translated
+from services.store.connection import AsyncRedis
 
 PAGE: Final = 500
 """How many elements are read at once."""
@@ -32,8 +32,7 @@ async def elements(redis: AsyncRedis, name: bytes, kind: str) -> AsyncIterator[E
     """Every element of a key of the type ``kind``, in pages; a key that goes meanwhile has none."""
     at = _FIRST.get(kind)
     while at is not None:
-        with translated():
-            at, page = await _page(redis, name, kind, at)
+        at, page = await _page(redis, name, kind, at)
         for element in page:
             yield element
 

@@ -17,7 +17,7 @@ import structlog
 from redis.exceptions import ResponseError
 
 from events.dead_letter import DeadLetter
-from services.store.connection import AsyncRedis, translated
+from services.store.connection import AsyncRedis
 from services.store.damaged_events import note_damage
 from services.store.dead_letters import DEAD, KEPT_BYTES, QUARANTINE, DeadLetters, letter_id_of
 from services.store.inspection.elements import PAGE, Element, elements, raw_of
@@ -63,8 +63,7 @@ class KeyInspection:
         for start in ("sluice:", "rq:"):
             cursor = 0
             while True:
-                with translated():
-                    answer: Any = await self._redis.scan(cursor, match=start + "*", count=PAGE)
+                answer: Any = await self._redis.scan(cursor, match=start + "*", count=PAGE)
                 cursor, names = answer
                 count += await self._check_types(names)
                 for name in await self._doubtful(names):
@@ -81,8 +80,7 @@ class KeyInspection:
         pipeline = self._redis.pipeline(transaction=False)
         for name in names:
             pipeline.type(name)
-        with translated():
-            found: list[bytes] = await pipeline.execute() if names else []
+        found: list[bytes] = await pipeline.execute() if names else []
         count = 0
         wrong = sorted(zip(names, found, strict=True), key=lambda pair: pair[0] != DEAD.encode())
         for name, kind in wrong:  # the index of the letters first: without it none can be kept
@@ -110,8 +108,7 @@ class KeyInspection:
                 doubtful.append(name)
                 continue
             asked.append((name, declared))
-        with translated():
-            values: list[Any] = await pipeline.execute(raise_on_error=False) if asked else []
+        values: list[Any] = await pipeline.execute(raise_on_error=False) if asked else []
         for (name, declared), value in zip(asked, values, strict=True):
             if not is_well(declared, value, page=PAGE):
                 doubtful.append(name)
@@ -153,30 +150,26 @@ class KeyInspection:
             return 0
         limit = int(time.time() * 1000) + _FUTURE_MS
         try:
-            with translated():
-                info: Any = await self._redis.xinfo_stream(name)
+            info: Any = await self._redis.xinfo_stream(name)
         except ResponseError:  # there is no such key
             return 0
         if int(info["last-generated-id"].partition(b"-")[0]) <= limit:
             return 0
-        with translated():
-            rows: Any = await self._redis.xrange(name, min=f"({limit}", count=MOST_LETTERS)
+        rows: Any = await self._redis.xrange(name, min=f"({limit}", count=MOST_LETTERS)
         raw = b"\n".join(entry + b" " + raw_of(fields) for entry, fields in rows)
         reason = f"{_shown(name)} had entries in the future ({info['last-generated-id'].decode()}), and takes no others"
         letter_id = letter_id_of("stored", _shown(name), hashlib.sha256(raw).hexdigest())
         target = QUARANTINE + letter_id
         said = f"{reason}; it was made anew without them, and the old one is kept as {target}"
         await self._keep(name, "unreadable", said, raw, letter_id=letter_id)
-        with translated():
-            answer = await _BACK_TO_THE_PRESENT(
-                self._redis, stream=name, kept_as=target, anew=f"{target}:anew", limit_ms=limit
-            )
+        answer = await _BACK_TO_THE_PRESENT(
+            self._redis, stream=name, kept_as=target, anew=f"{target}:anew", limit_ms=limit
+        )
         return int(answer)
 
     async def _check_whole(self, name: bytes, declared: Key) -> int:
         check = cast(Callable[[Any], object], declared.check)
-        with translated():
-            value: Any = await (self._redis.get(name) if declared.kind == "string" else self._redis.hgetall(name))
+        value: Any = await (self._redis.get(name) if declared.kind == "string" else self._redis.hgetall(name))
         if value is None or value == {}:
             return 0
         try:
@@ -196,8 +189,7 @@ class KeyInspection:
         if name != DEAD.encode():
             await self._keep(name, code, f"{reason}; it is kept as {target}", raw, letter_id=letter_id)
         await note_damage(self._redis, name)  # before it is gone
-        with translated():
-            moved = bool(await _RENAME(self._redis, key=name, new_name=target, wanted=wanted))
+        moved = bool(await _RENAME(self._redis, key=name, new_name=target, wanted=wanted))
         if moved and name == DEAD.encode():
             await self._keep(name, code, f"{reason}; it is kept as {target}", raw, letter_id=letter_id)
         return int(moved)
@@ -207,8 +199,7 @@ class KeyInspection:
             reason = f"an element of {_shown(name)} is no {declared.holds} ({type(error).__name__}); it was taken out"
             await self._keep(name, "unreadable", reason, element.raw, element.name)
         await note_damage(self._redis, name)
-        with translated():
-            await _TAKE_OUT(self._redis, key=name, kind=declared.kind, element=element.name, value=element.value)
+        await _TAKE_OUT(self._redis, key=name, kind=declared.kind, element=element.name, value=element.value)
 
     async def _keep(
         self, name: bytes, code: str, reason: str, raw: bytes, *parts: object, letter_id: str | None = None
@@ -230,10 +221,9 @@ class KeyInspection:
 
     async def _sample(self, name: bytes, kind: str) -> bytes:
         """The first elements of a key of any type."""
-        with translated():
-            if kind == "string":
-                start: Any = await self._redis.getrange(name, 0, KEPT_BYTES)
-                return bytes(start)
+        if kind == "string":
+            start: Any = await self._redis.getrange(name, 0, KEPT_BYTES)
+            return bytes(start)
         rows: list[bytes] = []
         async for element in elements(self._redis, name, kind):
             rows.append(element.raw)

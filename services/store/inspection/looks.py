@@ -27,26 +27,22 @@ class Looks:
 
     async def last_ms(self) -> int:
         """When the last look at everything began, in milliseconds since the epoch; 0 if that is not known."""
-        with translated():
-            found: Any = await self._redis.get(LOOKED)
+        found: Any = await self._redis.get(LOOKED)
         return next(readable(LOOKED, is_number, [found] if found else []), 0)
 
     async def wanted_ms(self) -> int:
         """When a process without an inspector of its own asked for one; 0 if none did."""
-        with translated():
-            found: Any = await self._redis.get(WANTED)
+        found: Any = await self._redis.get(WANTED)
         return next(readable(WANTED, is_number, [found] if found else []), 0)
 
     async def begin(self) -> bool:
         """Whether it is this process's turn."""
-        with translated():
-            return bool(await TAKE(self._redis, lease=LOOKING, holder="1", life_ms=_LONGEST_LOOK_MS))
+        return bool(await TAKE(self._redis, lease=LOOKING, holder="1", life_ms=_LONGEST_LOOK_MS))
 
     async def end(self, began_ms: int, *, rest_ms: int) -> None:
         """Let the others know, and look again after a rest at the earliest."""
-        with translated():
-            await self._redis.set(LOOKED, began_ms)
-            await self._redis.pexpire(LOOKING, max(1, rest_ms))
+        await self._redis.set(LOOKED, began_ms)
+        await self._redis.pexpire(LOOKING, max(1, rest_ms))
 
 
 def ask_for_a_look(redis: SyncRedis) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from services.store.connection import AsyncRedis, text, translated
+from services.store.connection import AsyncRedis, text
 from services.store.keys import Key, is_position, is_text
 from services.store.scripts import Script
 from services.store.unreadable import readable
@@ -37,8 +37,7 @@ class ParkedEvents:
         for rule in await self._rules() if rules is None else rules:
             left = await self._length(rule)  # what is parked again meanwhile is not taken up again
             while left > 0:
-                with translated():
-                    moved = int(await _UNPARK(self._redis, rule=rule, most=min(_STEP, left)))
+                moved = int(await _UNPARK(self._redis, rule=rule, most=min(_STEP, left)))
                 left -= moved or left
                 total += moved
         return total
@@ -52,19 +51,16 @@ class ParkedEvents:
         """The journal's positions that the first parked events need, so that they are not trimmed away."""
         found: list[str] = []
         for rule in await self._rules():
-            with translated():
-                rows: Any = await self._redis.xrange(EVENTS + rule, count=1)
+            rows: Any = await self._redis.xrange(EVENTS + rule, count=1)
             found += readable(EVENTS + rule, _position, (fields for _, fields in rows))
         return found
 
     async def _rules(self) -> list[str]:
-        with translated():
-            found = await self._redis.smembers(PARKED)
+        found = await self._redis.smembers(PARKED)
         return sorted(readable(PARKED, text, found))
 
     async def _length(self, rule: str) -> int:
-        with translated():
-            return int(await self._redis.xlen(EVENTS + rule))
+        return int(await self._redis.xlen(EVENTS + rule))
 
 
 def _position(fields: Mapping[bytes, bytes]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from services.store.connection import AsyncRedis, translated
+from services.store.connection import AsyncRedis
 from services.store.keys import Key, scored
 from services.store.runs.created_runs import ACTIVE, RUNS
 from services.store.scripts import Script
@@ -48,8 +48,7 @@ class RuleUsages:
             pipeline.zremrangebyscore(PASSED + rule, "-inf", since)
             pipeline.zcard(PASSED + rule)
             pipeline.zrange(PASSED + rule, 0, 0, withscores=True)
-        with translated():
-            answers: list[Any] = await pipeline.execute()
+        answers: list[Any] = await pipeline.execute()
         of_rates = answers[1 + len(active) :]
         passed = dict(zip(rates, (int(count) for count in of_rates[1::3]), strict=True))
         oldest: dict[str, int] = {}
@@ -62,9 +61,8 @@ class RuleUsages:
     async def pass_on(self, passed: Mapping[str, Sequence[str]], *, seconds: Mapping[str, float], now_ms: int) -> None:
         """Note which entries of each rule's queues its rate lets pass now."""
         for rule, entries in passed.items():
-            with translated():
-                life_ms = int(seconds[rule] * 1000) + 1000
-                await _LET_THROUGH(self._redis, log=PASSED + rule, now_ms=now_ms, life_ms=life_ms, entries=entries)
+            life_ms = int(seconds[rule] * 1000) + 1000
+            await _LET_THROUGH(self._redis, log=PASSED + rule, now_ms=now_ms, life_ms=life_ms, entries=entries)
 
 
 KEYS: Final = (Key(PASSED + "*", "zset", "run that a rule's rate let pass", "as long as the rate counts it", scored()),)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from services.store.connection import AsyncRedis, text, translated
+from services.store.connection import AsyncRedis, text
 from services.store.keys import Key
 from services.store.unreadable import reading
 
@@ -32,13 +32,11 @@ class RulesInForce:
     async def put(self, loaded: InForce) -> None:
         """These rules are in force now."""
         fields = {"version": loaded.version, "path": loaded.path, "text": loaded.text, "at": loaded.at}
-        with translated():
-            await self._redis.hset(IN_FORCE, mapping=fields)  # type: ignore[arg-type]
+        await self._redis.hset(IN_FORCE, mapping=fields)  # type: ignore[arg-type]
 
     async def get(self) -> InForce | None:
         """The rules in force, if a router was ever here."""
-        with translated():
-            fields: Any = await self._redis.hgetall(IN_FORCE)
+        fields: Any = await self._redis.hgetall(IN_FORCE)
         if not fields:
             return None
         with reading(IN_FORCE):

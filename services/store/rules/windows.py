@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from events.window import Ask
-from services.store.connection import AsyncRedis, text, translated
+from services.store.connection import AsyncRedis, text
 from services.store.keys import Key, is_number, is_object, is_position, is_text, pair, scored
 from services.store.scripts import Script
 from services.store.unreadable import readable, reading
@@ -116,50 +116,46 @@ class WindowStore:
         """Let the windows decide on an event. The same event at the same position gets the same answer again."""
         kept = json.dumps({"i": identity, "p": position, "s": salt}, separators=(",", ":"))
         dedupe, throttle, gather = ask.dedupe, ask.throttle, ask.gather
-        with translated():
-            said, other = await _OFFER(
-                self._redis,
-                rule=ask.rule,
-                member=f"{identity}~{salt}" if salt else identity,
-                position=position,
-                kept=kept,
-                known_ms=self._seen_ms,
-                dedupe_key="+" + dedupe.key if dedupe else "",
-                dedupe_ms=_ms(dedupe.within_seconds) if dedupe else 0,
-                throttle_key="+" + throttle.key if throttle else "",
-                throttle_count=throttle.max_events if throttle else 0,
-                throttle_ms=_ms(throttle.per_seconds) if throttle else 0,
-                mode=gather.mode if gather else "",
-                key=gather.key if gather else "",
-                most_events=gather.max_events if gather else 0,
-                wait_ms=_ms(gather.wait_seconds) if gather else 0,
-                longest_wait_ms=_ms(gather.max_wait_seconds) if gather else 0,
-                kinds=json.dumps(gather.kinds if gather else []),
-                all_kinds=json.dumps(gather.all_kinds if gather else []),
-            )
+        said, other = await _OFFER(
+            self._redis,
+            rule=ask.rule,
+            member=f"{identity}~{salt}" if salt else identity,
+            position=position,
+            kept=kept,
+            known_ms=self._seen_ms,
+            dedupe_key="+" + dedupe.key if dedupe else "",
+            dedupe_ms=_ms(dedupe.within_seconds) if dedupe else 0,
+            throttle_key="+" + throttle.key if throttle else "",
+            throttle_count=throttle.max_events if throttle else 0,
+            throttle_ms=_ms(throttle.per_seconds) if throttle else 0,
+            mode=gather.mode if gather else "",
+            key=gather.key if gather else "",
+            most_events=gather.max_events if gather else 0,
+            wait_ms=_ms(gather.wait_seconds) if gather else 0,
+            longest_wait_ms=_ms(gather.max_wait_seconds) if gather else 0,
+            kinds=json.dumps(gather.kinds if gather else []),
+            all_kinds=json.dumps(gather.all_kinds if gather else []),
+        )
         return Reply(text(said), text(other))  # type: ignore[arg-type]
 
     async def close_due(self) -> int:
         """Close windows whose time has come, a hundred at most; returns how many."""
-        with translated():
-            return int(await _CLOSE_DUE(self._redis, most=_CLOSED_AT_ONCE))
+        return int(await _CLOSE_DUE(self._redis, most=_CLOSED_AT_ONCE))
 
     async def claim(self, *, lease_seconds: float, count: int = 10) -> list[Closed]:
         """Closed windows that nobody else deals with; they come again if they are not done within the lease."""
-        with translated():
-            ids = list(readable(READY, text, await _CLAIM(self._redis, most=count, lease_ms=_ms(lease_seconds))))
-            if not ids:
-                return []
-            pipeline = self._redis.pipeline(transaction=False)
-            for id_ in ids:
-                pipeline.hgetall(f"{PREFIX}closed:{id_}")
-                pipeline.lrange(f"{PREFIX}closed:{id_}:events", 0, -1)
-            answers = await pipeline.execute()
+        ids = list(readable(READY, text, await _CLAIM(self._redis, most=count, lease_ms=_ms(lease_seconds))))
+        if not ids:
+            return []
+        pipeline = self._redis.pipeline(transaction=False)
+        for id_ in ids:
+            pipeline.hgetall(f"{PREFIX}closed:{id_}")
+            pipeline.lrange(f"{PREFIX}closed:{id_}:events", 0, -1)
+        answers = await pipeline.execute()
         found = list(zip(ids, answers[::2], answers[1::2], strict=True))
         gone = [id_ for id_, fields, _ in found if not fields]
         if gone:
-            with translated():
-                await self._redis.zrem(READY, *gone)
+            await self._redis.zrem(READY, *gone)
         there = [row for row in found if row[1]]
         return list(readable(lambda row: f"{PREFIX}closed:{row[0]}", lambda row: _closed(*row), there))
 
@@ -176,27 +172,23 @@ class WindowStore:
         if again:
             names = (f"{one.identity}~{one.salt}" if one.salt else one.identity for one in closed.members)
             pipeline.delete(*(f"{PREFIX}seen:{closed.rule}\n{name}" for name in names))
-        with translated():
-            await pipeline.execute()
+        await pipeline.execute()
 
     async def divide(self, closed: Closed) -> None:
         """Put two closed windows in its place, with the first and the second half of its events; they can be claimed.
 
         Only for one of which nothing has been handed on: what was is under the keys of the whole.
         """
-        with translated():
-            await _DIVIDE(self._redis, id=closed.id)
+        await _DIVIDE(self._redis, id=closed.id)
 
     async def next_seconds(self) -> float | None:
         """In how many seconds there is something to close or to claim; None if nothing is held."""
-        with translated():
-            left = int(await _NEXT(self._redis))
+        left = int(await _NEXT(self._redis))
         return left / 1000 if left >= 0 else None
 
     async def oldest_positions(self) -> list[str]:
         """From where on the windows still need the journal, if they hold anything: it must not be trimmed away."""
-        with translated():
-            found: Any = await self._redis.zrange(POSITIONS, 0, 0)
+        found: Any = await self._redis.zrange(POSITIONS, 0, 0)
         return [position.partition("-")[0] + "-0" for position in readable(POSITIONS, is_position, found)]
 
     async def counts(self) -> Counts:
@@ -204,19 +196,16 @@ class WindowStore:
         pipeline = self._redis.pipeline(transaction=False)
         for key in (DUE, READY, POSITIONS):
             pipeline.zcard(key)
-        with translated():
-            return Counts(*await pipeline.execute())
+        return Counts(*await pipeline.execute())
 
     async def dropped(self) -> dict[str, int]:
         """How many events the windows of each rule have dropped."""
-        with translated():
-            found = await self._redis.hgetall(DROPPED)
+        found = await self._redis.hgetall(DROPPED)
         return dict(readable(DROPPED, lambda row: (text(row[0]), int(row[1])), sorted(found.items())))
 
     async def drops(self, rule: str, *, limit: int) -> list[Drop]:
         """The last events that the windows of a rule dropped, the newest first."""
-        with translated():
-            rows: Any = await self._redis.xrevrange(f"{PREFIX}dropped:{rule}", count=limit)
+        rows: Any = await self._redis.xrevrange(f"{PREFIX}dropped:{rule}", count=limit)
         return list(readable(f"{PREFIX}dropped:{rule}", lambda row: _drop(*row), rows))
 
 

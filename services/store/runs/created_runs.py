@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from services.store.connection import AsyncRedis, text, translated
+from services.store.connection import AsyncRedis, text
 from services.store.keys import Key, is_position, is_uuid, scored
 from services.store.unreadable import readable, reading
 
@@ -53,8 +53,7 @@ class CreatedRuns:
 
     async def get(self, run_id: str) -> RunRecord | None:
         """The run, if Sluice created it and still remembers it."""
-        with translated():
-            fields: Any = await self._redis.hgetall(RUN + run_id)
+        fields: Any = await self._redis.hgetall(RUN + run_id)
         if not fields:
             return None
         with reading(RUN + run_id):
@@ -62,37 +61,31 @@ class CreatedRuns:
 
     async def due(self, now_ms: int, *, limit: int) -> list[str]:
         """Open runs that Prefect should be asked about, the most overdue first."""
-        with translated():
-            found: list[Any] = await self._redis.zrangebyscore(RUNS, "-inf", now_ms, start=0, num=limit)
+        found: list[Any] = await self._redis.zrangebyscore(RUNS, "-inf", now_ms, start=0, num=limit)
         return list(readable(RUNS, is_uuid, found))
 
     async def ask_again(self, run_ids: Sequence[str], *, at_ms: int) -> None:
         """Ask about open runs at ``at_ms`` next; those that have ended meanwhile stay out."""
         if run_ids:
-            with translated():
-                await self._redis.zadd(RUNS, dict.fromkeys(run_ids, at_ms), xx=True)
+            await self._redis.zadd(RUNS, dict.fromkeys(run_ids, at_ms), xx=True)
 
     async def active(self, rule: str) -> int:
         """How many runs of ``rule`` are open."""
-        with translated():
-            return int(await self._redis.scard(ACTIVE + rule))
+        return int(await self._redis.scard(ACTIVE + rule))
 
     async def open_count(self) -> int:
         """How many runs of all rules are open."""
-        with translated():
-            return int(await self._redis.zcard(RUNS))
+        return int(await self._redis.zcard(RUNS))
 
     async def last_contact(self) -> float | None:
         """When all that Prefect had to say was last known, in seconds since the epoch."""
-        with translated():
-            stored = await self._redis.get(CONTACT)
+        stored = await self._redis.get(CONTACT)
         with reading(CONTACT):
             return None if stored is None else _moment(stored)
 
     async def contact(self, seconds: float) -> None:
         """Note that all that Prefect has to say is known."""
-        with translated():
-            await self._redis.set(CONTACT, seconds)
+        await self._redis.set(CONTACT, seconds)
 
 
 def _record(run_id: str, fields: Mapping[bytes, bytes]) -> RunRecord:

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from events.action import RunDeployment
 from events.event import Event
 from services.common.telemetry import tracing
-from services.store.connection import AsyncRedis, execute_and_replicate, replicas_to_wait_for, text, translated
+from services.store.connection import AsyncRedis, execute_and_replicate, replicas_to_wait_for, text
 from services.store.keys import Key, is_position
 from services.store.unreadable import readable
 
@@ -117,8 +117,7 @@ class DispatchQueues:
 
     async def names(self) -> list[str]:
         """The queues that hold something."""
-        with translated():
-            found = await self._redis.smembers(DISPATCH_QUEUES)
+        found = await self._redis.smembers(DISPATCH_QUEUES)
         return sorted(readable(DISPATCH_QUEUES, _queue_name, found))
 
     async def read(self, wanted: Mapping[str, tuple[str, int]]) -> dict[str, list[QueuedRun]]:
@@ -132,8 +131,7 @@ class DispatchQueues:
             pipeline.xrange(DISPATCH_QUEUE + queue, min=f"({after}" if after else "-", count=count)
         if replicas_to_wait_for(self._redis).number:
             pipeline.publish(NOTIFY, b"")  # nobody listens: a write that replicas confirm, and with it all before
-        with translated():
-            answers = await execute_and_replicate(self._redis, pipeline) if wanted else []
+        answers = await execute_and_replicate(self._redis, pipeline) if wanted else []
         return {
             queue: list(readable(DISPATCH_QUEUE + queue, _waiting, rows))
             for queue, rows in zip(wanted, answers[: len(wanted)], strict=True)
@@ -144,16 +142,14 @@ class DispatchQueues:
         pipeline = self._redis.pipeline(transaction=False)
         for name in names:
             pipeline.xlen(DISPATCH_QUEUE + name)
-        with translated():
-            return dict(zip(names, await pipeline.execute() if names else [], strict=True))
+        return dict(zip(names, await pipeline.execute() if names else [], strict=True))
 
     async def ends(self, names: Sequence[str]) -> dict[str, str]:
         """The last entry of each queue that holds something."""
         pipeline = self._redis.pipeline(transaction=False)
         for name in names:
             pipeline.xrevrange(DISPATCH_QUEUE + name, count=1)
-        with translated():
-            answers = await pipeline.execute() if names else []
+        answers = await pipeline.execute() if names else []
         return {name: text(rows[0][0]) for name, rows in zip(names, answers, strict=True) if rows}
 
     async def oldest_positions(self) -> list[str]:
@@ -163,8 +159,7 @@ class DispatchQueues:
 
     async def wait(self, last: str, *, seconds: float) -> str:
         """Return when the dispatcher is notified after ``last``, or after ``seconds``; with what to wait for next."""
-        with translated():
-            answer: Any = await self._redis.xread({NOTIFY: last}, block=max(1, int(seconds * 1000)), count=1)
+        answer: Any = await self._redis.xread({NOTIFY: last}, block=max(1, int(seconds * 1000)), count=1)
         return text(answer[0][1][-1][0]) if answer else last
 
 

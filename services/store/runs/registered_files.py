@@ -33,14 +33,12 @@ class RegisteredFile:
 async def remember(redis: AsyncRedis, deployment_id: str, file: RegisteredFile) -> None:
     """From now on the deployment is the project's own. Raises `TransientError`."""
     fields = _fields({deployment_id: file})
-    with translated():
-        await redis.hset(KEY, mapping=fields)
+    await redis.hset(KEY, mapping=fields)
 
 
 async def forget(redis: AsyncRedis, deployment_id: str) -> None:
     """It is not the project's any more. Raises `TransientError`."""
-    with translated():
-        await redis.hdel(KEY, deployment_id)
+    await redis.hdel(KEY, deployment_id)
 
 
 class RegisteredFiles:

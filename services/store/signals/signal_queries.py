@@ -46,17 +46,16 @@ class SignalQueries:
         Looks at every key in Redis if there is no signal with just this id. Raises `NotFound`, and `RejectedEvent`
         (``ambiguous``) where several signals could be meant.
         """
-        with translated():
-            if await self._redis.exists(RECORD + id_):
-                return id_
-            head, colon, rule = id_.rpartition(":")
-            patterns = [escaped(id_) + "*"] if len(id_) >= LEAST else [escaped(id_) + "@*"]
-            patterns += [f"{escaped(head)}@*:{escaped(rule)}"] if colon else []
-            keys: list[str] = [
-                key.decode().removeprefix(RECORD)
-                for pattern in patterns
-                async for key in self._redis.scan_iter(match=RECORD + pattern, count=SCANNED)
-            ]
+        if await self._redis.exists(RECORD + id_):
+            return id_
+        head, colon, rule = id_.rpartition(":")
+        patterns = [escaped(id_) + "*"] if len(id_) >= LEAST else [escaped(id_) + "@*"]
+        patterns += [f"{escaped(head)}@*:{escaped(rule)}"] if colon else []
+        keys: list[str] = [
+            key.decode().removeprefix(RECORD)
+            for pattern in patterns
+            async for key in self._redis.scan_iter(match=RECORD + pattern, count=SCANNED)
+        ]
         called = {key for key in keys if without_tail(key) == id_}
         return the_one(called or set(keys), id_, what="signal")
 
@@ -72,11 +71,10 @@ class SignalQueries:
     async def open_for(self, targets: Iterable[str]) -> list[SignalRecord]:
         """The first open signals for any of the targets, in order."""
         wanted = list(targets)
-        with translated():
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for target in wanted:
-                    pipeline.zrange(TARGET + target, 0, _MOST_LOOKED_AT - 1)
-                found = await pipeline.execute()
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for target in wanted:
+                pipeline.zrange(TARGET + target, 0, _MOST_LOOKED_AT - 1)
+            found = await pipeline.execute()
         ids = [
             member
             for target, members in zip(wanted, found, strict=True)
@@ -92,11 +90,10 @@ class SignalQueries:
         """
         if not keys:
             return []
-        with translated():
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for key in keys:
-                    pipeline.zrangebyscore(LATELY + key, to_ms(since), "+inf", start=0, num=_MOST_LOOKED_AT)
-                found = await pipeline.execute()
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.zrangebyscore(LATELY + key, to_ms(since), "+inf", start=0, num=_MOST_LOOKED_AT)
+            found = await pipeline.execute()
         ids = [
             member
             for key, members in zip(keys, found, strict=True)
@@ -109,27 +106,24 @@ class SignalQueries:
         """Those of the targets that open signals are for, or were for lately (see `late_for`)."""
         if not targets:
             return set()
-        with translated():
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for target in targets:
-                    pipeline.exists(TARGET + target, LATELY + target.removeprefix("key "))
-                found = await pipeline.execute()
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for target in targets:
+                pipeline.exists(TARGET + target, LATELY + target.removeprefix("key "))
+            found = await pipeline.execute()
         return {target for target, there in zip(targets, found, strict=True) if there}
 
     async def due(self, limit: int = 100) -> list[str]:
         """The ids of open signals that somebody must look at now."""
-        with translated():
-            seconds, microseconds = await self._redis.time()
-            now = seconds * 1000 + microseconds // 1000
-            found = await self._redis.zrangebyscore(OPEN, "-inf", now, start=0, num=limit)
+        seconds, microseconds = await self._redis.time()
+        now = seconds * 1000 + microseconds // 1000
+        found = await self._redis.zrangebyscore(OPEN, "-inf", now, start=0, num=limit)
         return list(readable(OPEN, is_text, found))
 
     async def buffered(self) -> AsyncIterator[list[SignalRecord]]:
         """Every buffered signal, in batches."""
         start = 0
         while True:
-            with translated():
-                found = await self._redis.zrange(BUFFERED, start, start + _PAGE - 1)
+            found = await self._redis.zrange(BUFFERED, start, start + _PAGE - 1)
             if not found:
                 return
             yield await self._records(list(readable(BUFFERED, is_text, found)))
@@ -137,8 +131,7 @@ class SignalQueries:
 
     async def counts(self) -> tuple[int, int]:
         """How many signals are open, and how many of them buffered."""
-        with translated():
-            return await self._redis.zcard(OPEN), await self._redis.zcard(BUFFERED)
+        return await self._redis.zcard(OPEN), await self._redis.zcard(BUFFERED)
 
     async def newest(
         self,
@@ -151,8 +144,7 @@ class SignalQueries:
         found: list[SignalRecord] = []
         start, high = 0, "+inf" if before is None else f"({before}"
         while len(found) < limit:
-            with translated():
-                members: Any = await self._redis.zrevrangebyscore(INDEX, high, "-inf", start=start, num=_PAGE)
+            members: Any = await self._redis.zrevrangebyscore(INDEX, high, "-inf", start=start, num=_PAGE)
             if not members:
                 break
             start += len(members)
@@ -162,27 +154,24 @@ class SignalQueries:
 
     async def of_run(self, run_id: str) -> list[SignalRecord]:
         """The signals that had to do with the run, and those still open for its id, in order."""
-        with translated():
-            own = await self._redis.zrange(RUN + run_id, 0, -1)
-            meant = await self._redis.zrange(f"{TARGET}run {run_id}", 0, -1)
+        own = await self._redis.zrange(RUN + run_id, 0, -1)
+        meant = await self._redis.zrange(f"{TARGET}run {run_id}", 0, -1)
         ids = [*readable(RUN + run_id, is_text, own), *readable(f"{TARGET}run {run_id}", is_text, meant)]
         records = await self._records(list(dict.fromkeys(ids)))
         return sorted(records, key=lambda record: record.place)
 
     async def answers_for(self, key: str) -> list[Answered]:
         """The waits for the key that were answered lately."""
-        with translated():
-            entries = await self._redis.lrange(ANSWERED + key, 0, -1)
+        entries = await self._redis.lrange(ANSWERED + key, 0, -1)
         return list(readable(ANSWERED + key, Answered.parse, entries))
 
     async def waited_for(self, keys: Iterable[str]) -> dict[str, dict[str, datetime]]:
         """For each key, the runs that have waited for it, with when they began their last wait; the newest hundred."""
         wanted = list(keys)
-        with translated():
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for key in wanted:
-                    pipeline.zrange(WAITED + key, 0, -1, withscores=True)
-                found = await pipeline.execute()
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for key in wanted:
+                pipeline.zrange(WAITED + key, 0, -1, withscores=True)
+            found = await pipeline.execute()
         return {
             key: dict(readable(WAITED + key, lambda row: (is_uuid(row[0]), from_ms(row[1])), rows))
             for key, rows in zip(wanted, found, strict=True)
@@ -190,15 +179,13 @@ class SignalQueries:
 
     async def applied_by(self, run_id: str, wait: str) -> str | None:
         """The id of the signal that was last applied (or is being applied) to that wait of the run."""
-        with translated():
-            found = await self._redis.get(stay_key(run_id, wait))
+        found = await self._redis.get(stay_key(run_id, wait))
         with reading(stay_key(run_id, wait)):
             return None if found is None else is_text(found)
 
     async def applied_to(self, waits: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """Those of the waits (run id and wait id) that a signal was applied to, or is being applied to."""
-        with translated():
-            found = await self._redis.mget([stay_key(run_id, wait) for run_id, wait in waits]) if waits else []
+        found = await self._redis.mget([stay_key(run_id, wait) for run_id, wait in waits]) if waits else []
         return [wait for wait, signal_id in zip(waits, found, strict=True) if signal_id is not None]
 
     async def outcome(self, signal_id: str, within_seconds: float, *, of: Collection[str]) -> SignalRecord | None:
@@ -218,11 +205,10 @@ class SignalQueries:
     async def _records(self, ids: Sequence[str]) -> list[SignalRecord]:
         if not ids:
             return []
-        with translated():
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for signal_id in ids:
-                    pipeline.hgetall(RECORD + signal_id)
-                found = await pipeline.execute()
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for signal_id in ids:
+                pipeline.hgetall(RECORD + signal_id)
+            found = await pipeline.execute()
         rows = [(signal_id, fields) for signal_id, fields in zip(ids, found, strict=True) if fields]
         return list(readable(lambda row: RECORD + row[0], lambda row: record_from(row[1]), rows))
 

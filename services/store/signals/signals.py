@@ -19,7 +19,7 @@ from typing import Any, Final
 from config.settings import ResumerSettings
 from events.errors import TransientError
 from events.signal import Outcome, ResumeSignal
-from services.store.connection import AsyncRedis, translated
+from services.store.connection import AsyncRedis
 from services.store.keys import is_text
 from services.store.lease import RELEASE, TAKE
 from services.store.scripts import Script, run_and_replicate
@@ -95,31 +95,29 @@ class SignalStore(SignalQueries):
 
     async def submit(self, signal: ResumeSignal, origin: str) -> tuple[bool, str]:
         """Record the signal, once; returns whether its id was new, and its status. Durable on return."""
-        with translated():
-            new, status = await run_and_replicate(
-                self._redis,
-                _SUBMIT,
-                record=RECORD + signal.id,
-                target=TARGET + signal.target,
-                id=signal.id,
-                signal=signal.model_dump_json(),
-                origin=origin,
-                look_again_ms=_LOOK_AGAIN_MS,
-                most_repeats=_MOST_REPEATS,
-            )
+        new, status = await run_and_replicate(
+            self._redis,
+            _SUBMIT,
+            record=RECORD + signal.id,
+            target=TARGET + signal.target,
+            id=signal.id,
+            signal=signal.model_dump_json(),
+            origin=origin,
+            look_again_ms=_LOOK_AGAIN_MS,
+            most_repeats=_MOST_REPEATS,
+        )
         return bool(new), status.decode()
 
     async def buffer(self, record: SignalRecord, reason: str) -> bool:
         """Keep the signal until somebody waits for it or it expires; false when the buffer is full."""
-        with translated():
-            answer = await _BUFFER(
-                self._redis,
-                record=RECORD + record.signal.id,
-                id=record.signal.id,
-                expires_ms=to_ms(record.expires),
-                most_buffered=self._settings.max_buffered,
-                reason=reason,
-            )
+        answer = await _BUFFER(
+            self._redis,
+            record=RECORD + record.signal.id,
+            id=record.signal.id,
+            expires_ms=to_ms(record.expires),
+            most_buffered=self._settings.max_buffered,
+            reason=reason,
+        )
         return int(answer) >= 0
 
     async def decide(self, record: SignalRecord, outcome: Outcome, reason: str) -> bool:
@@ -129,19 +127,18 @@ class SignalStore(SignalQueries):
         """
         signal = record.signal
         for_all = signal.key is not None and signal.deliver == "all" and outcome is Outcome.APPLIED
-        with translated():
-            answer = await _DECIDE(
-                self._redis,
-                record=RECORD + signal.id,
-                target=TARGET + signal.target,
-                late=LATELY + (signal.key or ""),
-                id=signal.id,
-                outcome=outcome.value,
-                reason=reason,
-                retention_ms=self._retention_ms,
-                late_ms=_LATE_MS if for_all else 0,
-                await_claims=int(signal.key is not None),
-            )
+        answer = await _DECIDE(
+            self._redis,
+            record=RECORD + signal.id,
+            target=TARGET + signal.target,
+            late=LATELY + (signal.key or ""),
+            id=signal.id,
+            outcome=outcome.value,
+            reason=reason,
+            retention_ms=self._retention_ms,
+            late_ms=_LATE_MS if for_all else 0,
+            await_claims=int(signal.key is not None),
+        )
         return bool(answer)
 
     async def claim(self, record: SignalRecord, run_id: str, mark: Mark, busy: Busy) -> bool:
@@ -150,105 +147,97 @@ class SignalStore(SignalQueries):
         As many replicas as the settings say hold the signal then, so that no failover brings it a second time.
         """
         signal = record.signal
-        with translated():
-            answer = await run_and_replicate(
-                self._redis,
-                _CLAIM,
-                record=RECORD + signal.id,
-                run_signals=RUN + run_id,
-                stay=stay_key(run_id, mark.wait),
-                lease=busy.key,
-                late=LATELY + (signal.key or ""),
-                id=signal.id,
-                run_id=run_id,
-                mark=mark.model_dump_json(),
-                retention_ms=self._retention_ms,
-                token=busy.token,
-                deliver=signal.deliver,
-                look_again_ms=_LOOK_AGAIN_MS,
-            )
+        answer = await run_and_replicate(
+            self._redis,
+            _CLAIM,
+            record=RECORD + signal.id,
+            run_signals=RUN + run_id,
+            stay=stay_key(run_id, mark.wait),
+            lease=busy.key,
+            late=LATELY + (signal.key or ""),
+            id=signal.id,
+            run_id=run_id,
+            mark=mark.model_dump_json(),
+            retention_ms=self._retention_ms,
+            token=busy.token,
+            deliver=signal.deliver,
+            look_again_ms=_LOOK_AGAIN_MS,
+        )
         return bool(answer)
 
     async def disclaim(self, record: SignalRecord, run_id: str, mark: Mark) -> None:
         """Take a `claim` back: the run was not in that wait any more, and the signal did nothing to it."""
-        with translated():
-            await _DISCLAIM(
-                self._redis,
-                record=RECORD + record.signal.id,
-                run_signals=RUN + run_id,
-                stay=stay_key(run_id, mark.wait),
-                id=record.signal.id,
-                run_id=run_id,
-            )
+        await _DISCLAIM(
+            self._redis,
+            record=RECORD + record.signal.id,
+            run_signals=RUN + run_id,
+            stay=stay_key(run_id, mark.wait),
+            id=record.signal.id,
+            run_id=run_id,
+        )
 
     async def reopen(self, record: SignalRecord, run_id: str, mark: Mark, reason: str) -> None:
         """Apply a signal to the run once more: Prefect has lost what it did."""
         signal, again = record.signal, mark.model_copy(update={"outcome": None, "reason": ""})
-        with translated():
-            await _REOPEN(
-                self._redis,
-                record=RECORD + signal.id,
-                target=TARGET + signal.target,
-                id=signal.id,
-                run_id=run_id,
-                mark=again.model_dump_json(),
-                reason=reason,
-            )
+        await _REOPEN(
+            self._redis,
+            record=RECORD + signal.id,
+            target=TARGET + signal.target,
+            id=signal.id,
+            run_id=run_id,
+            mark=again.model_dump_json(),
+            reason=reason,
+        )
 
     async def settle(self, record: SignalRecord, run_id: str, mark: Mark) -> None:
         """Note what came of the signal for that run."""
-        with translated():
-            async with self._redis.pipeline(transaction=True) as pipeline:
-                pipeline.hset(RECORD + record.signal.id, f"run:{run_id}", mark.model_dump_json())
-                pipeline.zadd(RUN + run_id, {record.signal.id: record.place})
-                pipeline.pexpire(RUN + run_id, self._retention_ms)
-                await pipeline.execute()
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.hset(RECORD + record.signal.id, f"run:{run_id}", mark.model_dump_json())
+            pipeline.zadd(RUN + run_id, {record.signal.id: record.place})
+            pipeline.pexpire(RUN + run_id, self._retention_ms)
+            await pipeline.execute()
 
     async def witness(
         self, signal: ResumeSignal, origin: str, *, run_id: str, mark: Mark, reason: str, at: datetime
     ) -> bool:
         """Record what became of a wait without a signal, as a signal with the outcome of ``mark``; false if known."""
-        with translated():
-            answer = await _WITNESS(
-                self._redis,
-                record=RECORD + signal.id,
-                run_signals=RUN + run_id,
-                id=signal.id,
-                signal=signal.model_dump_json(),
-                origin=origin,
-                run_id=run_id,
-                mark=mark.model_dump_json(),
-                outcome=mark.outcome or Outcome.APPLIED,
-                reason=reason,
-                at_ms=to_ms(at),
-                retention_ms=self._retention_ms,
-            )
+        answer = await _WITNESS(
+            self._redis,
+            record=RECORD + signal.id,
+            run_signals=RUN + run_id,
+            id=signal.id,
+            signal=signal.model_dump_json(),
+            origin=origin,
+            run_id=run_id,
+            mark=mark.model_dump_json(),
+            outcome=mark.outcome or Outcome.APPLIED,
+            reason=reason,
+            at_ms=to_ms(at),
+            retention_ms=self._retention_ms,
+        )
         return bool(answer)
 
     async def look_again(self, signal_id: str, after_seconds: float) -> None:
         """Have the signal looked at again, if it is still open."""
-        with translated():
-            seconds, microseconds = await self._redis.time()
-            due = seconds * 1000 + microseconds // 1000 + int(after_seconds * 1000)
-            await self._redis.zadd(OPEN, {signal_id: due}, xx=True)
+        seconds, microseconds = await self._redis.time()
+        due = seconds * 1000 + microseconds // 1000 + int(after_seconds * 1000)
+        await self._redis.zadd(OPEN, {signal_id: due}, xx=True)
 
     async def answered(self, key: str, wait: Answered) -> None:
         """Remember for an hour that a wait for the key was answered."""
-        with translated():
-            async with self._redis.pipeline(transaction=True) as pipeline:
-                pipeline.lpush(ANSWERED + key, wait.to_json())
-                pipeline.ltrim(ANSWERED + key, 0, _MOST_ANSWERED - 1)
-                pipeline.expire(ANSWERED + key, _ANSWERED_SECONDS)
-                self._waits_began(pipeline, wait.run_id, key, wait.entered)
-                await pipeline.execute()
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.lpush(ANSWERED + key, wait.to_json())
+            pipeline.ltrim(ANSWERED + key, 0, _MOST_ANSWERED - 1)
+            pipeline.expire(ANSWERED + key, _ANSWERED_SECONDS)
+            self._waits_began(pipeline, wait.run_id, key, wait.entered)
+            await pipeline.execute()
 
     async def waits_began(self, waits: Iterable[tuple[str, str, datetime]]) -> None:
         """Remember of runs (id, key, when they entered the wait) that they wait for a key: see `waited_for`."""
-        with translated():
-            async with self._redis.pipeline(transaction=True) as pipeline:
-                for run_id, key, entered in waits:
-                    self._waits_began(pipeline, run_id, key, entered)
-                await pipeline.execute()
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            for run_id, key, entered in waits:
+                self._waits_began(pipeline, run_id, key, entered)
+            await pipeline.execute()
 
     def _waits_began(self, pipeline: Any, run_id: str, key: str, entered: datetime) -> None:
         pipeline.zadd(WAITED + key, {run_id: to_ms(entered)}, gt=True)
@@ -267,8 +256,7 @@ class SignalStore(SignalQueries):
         pause = 0.005
         while True:
             asked = time.monotonic()
-            with translated():
-                ours = await TAKE(self._redis, lease=key, holder=token, life_ms=int(lease * 1000))
+            ours = await TAKE(self._redis, lease=key, holder=token, life_ms=int(lease * 1000))
             if ours:
                 break
             if time.monotonic() > give_up:
@@ -278,27 +266,26 @@ class SignalStore(SignalQueries):
         try:
             yield Busy(key=key, token=token, until=asked + lease * _MARGIN)
         finally:
-            with contextlib.suppress(TransientError), translated():
+            with contextlib.suppress(TransientError):
                 await asyncio.shield(RELEASE(self._redis, lease=key, holder=token))
 
     async def forget(self) -> int:
         """Drop what is over ``max_records`` or expired from the index; returns how many."""
-        with translated():
-            surplus = await self._redis.zcard(INDEX) - self._settings.max_records
-            window = max(surplus, _PAGE) + await self._redis.zcard(OPEN)  # open ones stay, however old they are
-            members = await self._redis.zrange(INDEX, 0, window - 1)
-            oldest = list(readable(INDEX, is_text, members))
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for member in oldest:
-                    pipeline.hget(RECORD + member, "status")
-                statuses: list[bytes | None] = await pipeline.execute()
-            known = list(zip(oldest, statuses, strict=True))
-            expired = [member for member, status in known if status is None]
-            closed = [member for member, status in known if status and status.decode() not in _OPEN_STATUSES]
-            gone = [*expired, *closed[: max(0, surplus - len(expired))]]
-            if gone:
-                async with self._redis.pipeline(transaction=True) as pipeline:
-                    pipeline.zrem(INDEX, *gone)
-                    pipeline.delete(*(RECORD + member for member in gone))
-                    await pipeline.execute()
+        surplus = await self._redis.zcard(INDEX) - self._settings.max_records
+        window = max(surplus, _PAGE) + await self._redis.zcard(OPEN)  # open ones stay, however old they are
+        members = await self._redis.zrange(INDEX, 0, window - 1)
+        oldest = list(readable(INDEX, is_text, members))
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for member in oldest:
+                pipeline.hget(RECORD + member, "status")
+            statuses: list[bytes | None] = await pipeline.execute()
+        known = list(zip(oldest, statuses, strict=True))
+        expired = [member for member, status in known if status is None]
+        closed = [member for member, status in known if status and status.decode() not in _OPEN_STATUSES]
+        gone = [*expired, *closed[: max(0, surplus - len(expired))]]
+        if gone:
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                pipeline.zrem(INDEX, *gone)
+                pipeline.delete(*(RECORD + member for member in gone))
+                await pipeline.execute()
         return len(gone)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple, Protocol, Self
 
-from services.store.connection import AsyncRedis, translated
+from services.store.connection import AsyncRedis
 from services.store.keys import Key, is_uuid, pair, scored
 from services.store.unreadable import readable
 
@@ -104,106 +104,91 @@ class Waits:
             if run.reminder is not None:
                 alarms[Alarm("reminder", run.run_id, run.wait_id).member] = int(run.reminder.timestamp() * 1000)
         before = await self._entries(runs)
-        with translated():
-            fresh = {run.run_id: run for run in runs if run.run_id not in before or before[run.run_id].memo != run.memo}
-            async with self._redis.pipeline(transaction=True) as pipeline:
-                for run in fresh.values():
-                    for key in before[run.run_id].keys if run.run_id in before else ():
-                        pipeline.srem(WAITING_FOR + key, run.run_id)
-                    for key in run.keys:
-                        pipeline.sadd(WAITING_FOR + key, run.run_id)
-                        pipeline.sadd(TAGGED, run.run_id)
-                    pipeline.hset(WAITING, run.run_id, _Entry(run.wait_id, run.keys, run.memo).text)
-                if runs:
-                    pipeline.zadd(WAITING_SINCE, {run.run_id: int(run.since.timestamp() * 1000) for run in runs})
-                new_alarms = {member: at for member, at in alarms.items() if member.split(" ")[1] in fresh}
-                if new_alarms:
-                    pipeline.zadd(ALARMS, new_alarms)
-                await pipeline.execute()
+        fresh = {run.run_id: run for run in runs if run.run_id not in before or before[run.run_id].memo != run.memo}
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            for run in fresh.values():
+                for key in before[run.run_id].keys if run.run_id in before else ():
+                    pipeline.srem(WAITING_FOR + key, run.run_id)
+                for key in run.keys:
+                    pipeline.sadd(WAITING_FOR + key, run.run_id)
+                    pipeline.sadd(TAGGED, run.run_id)
+                pipeline.hset(WAITING, run.run_id, _Entry(run.wait_id, run.keys, run.memo).text)
+            if runs:
+                pipeline.zadd(WAITING_SINCE, {run.run_id: int(run.since.timestamp() * 1000) for run in runs})
+            new_alarms = {member: at for member, at in alarms.items() if member.split(" ")[1] in fresh}
+            if new_alarms:
+                pipeline.zadd(ALARMS, new_alarms)
+            await pipeline.execute()
 
     async def _entries(self, runs: Sequence[Waiting]) -> dict[str, _Entry]:
-        with translated():
-            known: Any = await self._redis.hmget(WAITING, [run.run_id for run in runs])
+        known: Any = await self._redis.hmget(WAITING, [run.run_id for run in runs])
         rows = [(run.run_id, entry) for run, entry in zip(runs, known, strict=True) if entry]
         return dict(readable(WAITING, lambda row: (row[0], _Entry.parse(row[1])), rows))
 
     async def ended(self, run_id: str, wait: str) -> None:
         """The run is not in that wait any more."""
-        with translated():
-            found: Any = await self._redis.hget(WAITING, run_id)
-            entry = next(readable(WAITING, _Entry.parse, [found] if found else []), None)
-            async with self._redis.pipeline(transaction=True) as pipeline:
-                if entry is not None and entry.wait == wait:  # else it waits again by now
-                    pipeline.hdel(WAITING, run_id)
-                    for key in entry.keys:
-                        pipeline.srem(WAITING_FOR + key, run_id)
-                if entry is None or entry.wait == wait:
-                    pipeline.zrem(WAITING_SINCE, run_id)
-                pipeline.zrem(ALARMS, *(Alarm(kind, run_id, wait).member for kind in ("deadline", "reminder")))
-                await pipeline.execute()
+        found: Any = await self._redis.hget(WAITING, run_id)
+        entry = next(readable(WAITING, _Entry.parse, [found] if found else []), None)
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            if entry is not None and entry.wait == wait:  # else it waits again by now
+                pipeline.hdel(WAITING, run_id)
+                for key in entry.keys:
+                    pipeline.srem(WAITING_FOR + key, run_id)
+            if entry is None or entry.wait == wait:
+                pipeline.zrem(WAITING_SINCE, run_id)
+            pipeline.zrem(ALARMS, *(Alarm(kind, run_id, wait).member for kind in ("deadline", "reminder")))
+            await pipeline.execute()
 
     async def may_be_tagged(self, run_id: str) -> bool:
         """Whether the run waited for keys, and has not been said to be `untagged`."""
-        with translated():
-            return bool(await self._redis.sismember(TAGGED, run_id))
+        return bool(await self._redis.sismember(TAGGED, run_id))
 
     async def all_tagged(self) -> AsyncIterator[str]:
         """Every run that `may_be_tagged`."""
-        with translated():
-            async for run_id in self._redis.sscan_iter(TAGGED, count=_PAGE):
-                for known in readable(TAGGED, is_uuid, [run_id]):
-                    yield known
+        async for run_id in self._redis.sscan_iter(TAGGED, count=_PAGE):
+            for known in readable(TAGGED, is_uuid, [run_id]):
+                yield known
 
     async def untagged(self, run_id: str) -> None:
         """The run has ended and has no tag of a wait, or is gone."""
-        with translated():
-            await self._redis.srem(TAGGED, run_id)
+        await self._redis.srem(TAGGED, run_id)
 
     async def wait_of(self, run_id: str) -> str | None:
         """The wait that the run was last heard to be in."""
-        with translated():
-            found: Any = await self._redis.hget(WAITING, run_id)
+        found: Any = await self._redis.hget(WAITING, run_id)
         return next((entry.wait for entry in _entries([found])), None)
 
     async def memo_of(self, run_id: str) -> str | None:
         """The run's memo, if it was heard to wait: a hint, true when it was heard."""
-        with translated():
-            found: Any = await self._redis.hget(WAITING, run_id)
+        found: Any = await self._redis.hget(WAITING, run_id)
         return next((entry.memo for entry in _entries([found])), None)
 
     async def memos_for(self, key: str) -> list[str]:
         """The memos of the runs that were heard to wait for the key: hints, and perhaps not all of them."""
-        with translated():
-            run_ids: Any = await self._redis.smembers(WAITING_FOR + key)
-            found: Any = await self._redis.hmget(WAITING, list(run_ids)) if run_ids else []
+        run_ids: Any = await self._redis.smembers(WAITING_FOR + key)
+        found: Any = await self._redis.hmget(WAITING, list(run_ids)) if run_ids else []
         return [entry.memo for entry in _entries(found) if key in entry.keys]
 
     async def known(self) -> AsyncIterator[tuple[str, str]]:
         """Every run that was heard to wait, with the wait's id."""
-        with translated():
-            async for run_id, entry in self._redis.hscan_iter(WAITING, count=_PAGE):
-                for known in readable(WAITING, _known, [(run_id, entry)]):
-                    yield known
+        async for run_id, entry in self._redis.hscan_iter(WAITING, count=_PAGE):
+            for known in readable(WAITING, _known, [(run_id, entry)]):
+                yield known
 
     async def count(self) -> int:
         """How many runs wait."""
-        with translated():
-            return await self._redis.hlen(WAITING)
+        return await self._redis.hlen(WAITING)
 
     async def due(self, now: datetime, limit: int = 100) -> list[Alarm]:
         """The alarms whose time has come."""
-        with translated():
-            found: Any = await self._redis.zrangebyscore(
-                ALARMS, "-inf", int(now.timestamp() * 1000), start=0, num=limit
-            )
+        found: Any = await self._redis.zrangebyscore(ALARMS, "-inf", int(now.timestamp() * 1000), start=0, num=limit)
         return list(readable(ALARMS, _alarm, found))
 
     async def silence(self, alarms: Iterable[Alarm]) -> None:
         """The alarms were seen to."""
         members = [alarm.member for alarm in alarms]
         if members:
-            with translated():
-                await self._redis.zrem(ALARMS, *members)
+            await self._redis.zrem(ALARMS, *members)
 
 
 def _entries(found: Sequence[bytes | None]) -> Iterable[_Entry]:

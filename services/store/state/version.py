@@ -20,9 +20,8 @@ async def claim_state(redis: AsyncRedis) -> None:
 
     Raises `ConfigError`, with nothing changed, where a newer program does, and `TransientError`.
     """
-    with translated():
-        await redis.set(KEY, STATE_VERSION, nx=True)
-        found = await redis.get(KEY)
+    await redis.set(KEY, STATE_VERSION, nx=True)
+    found = await redis.get(KEY)
     _refuse_newer(found)
 
 

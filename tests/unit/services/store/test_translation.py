@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,13 +14,24 @@ from config.settings import RedisSettings
 from events.errors import Backpressure, TransientError
 from services.job_queues.queues import RESUME, enqueue, queue, rq_translated
 from services.job_queues.workers import simple_worker
-from services.store.connection import GroupGone, SyncRedis, connect_sync, translated
+from services.store.connection import (
+    AsyncRedis,
+    GroupGone,
+    ScriptGone,
+    SyncRedis,
+    ask_each,
+    connect,
+    connect_sync,
+    translated,
+)
+from services.store.lease import TAKE
 from services.store.unreadable import UnreadableKey
 from tests.support.proxy import in_front_of
 from tests.support.valkeys import OwnValkey, own_valkey
 from tests.support.waiting import wait_until
 
 Ask = Callable[[SyncRedis], Any]
+AskAsync = Callable[[AsyncRedis], Awaitable[object]]
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +134,35 @@ def test_a_script_that_the_server_has_forgotten_is_to_be_sent_again(admin: SyncR
     assert known() == 7
     admin.script_flush()
     assert known() == 7
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda redis: redis.lpush("test:key", "x"),
+        lambda redis: redis.pipeline(transaction=True).lpush("test:key", "x").execute(),
+        lambda redis: ask_each(redis, lambda pipeline, key: pipeline.lpush(key, "x"), ["test:key"]),
+        lambda redis: redis.eval("return redis.call('LPUSH', KEYS[1], 'x')", 1, "test:key"),
+    ],
+    ids=["command", "transaction", "pipeline", "script"],
+)
+async def test_a_client_of_the_roles_raises_our_errors(valkey: OwnValkey, admin: SyncRedis, ask: AskAsync) -> None:
+    admin.set("test:key", "x")
+    async with connect(valkey.url, RedisSettings()) as client:
+        with pytest.raises(UnreadableKey):
+            await ask(client)
+        admin.replicaof("127.0.0.1", "1")
+        with pytest.raises(TransientError):
+            await ask(client)
+
+
+async def test_a_script_that_the_server_has_forgotten_runs(valkey: OwnValkey, admin: SyncRedis) -> None:
+    async with connect(valkey.url, RedisSettings()) as client:
+        for _ in range(2):
+            admin.script_flush()
+            assert await TAKE(client, lease="test:lease", holder="h", life_ms=1) in {0, 1}
+        with pytest.raises(ScriptGone):
+            await client.evalsha("0" * 40, 0)
 
 
 @pytest.mark.parametrize(("setting", "value"), [("maxmemory", "1"), ("min-replicas-to-write", "1")])
