@@ -58,7 +58,13 @@ class _Flight:
     def remains(self) -> Remains:
         history = self.history
         runs = [] if history is None else [run.run_id for run in history.runs]
-        return Remains(self.name, CANARY, self.identity, None if history is None else history.position, runs)
+        return Remains(
+            signal_id=self.name,
+            rule=CANARY,
+            identity=self.identity,
+            position=None if history is None else history.position,
+            run_ids=runs,
+        )
 
 
 class Canary:
@@ -137,7 +143,14 @@ class Canary:
         run_id = history.runs[0].run_id if history is not None and history.runs else None
         event_id = None if history is None else history.id
         await self._records.ended(
-            CanaryFlight(time.time(), failed, flight.seconds, self._instance, run_id=run_id, event_id=event_id)
+            CanaryFlight(
+                at=time.time(),
+                failed=failed,
+                seconds=flight.seconds,
+                instance=self._instance,
+                run_id=run_id,
+                event_id=event_id,
+            )
         )
         if failed is None:
             await self._records.leave(flight.remains())

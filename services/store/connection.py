@@ -83,12 +83,15 @@ def replicas_to_wait_for(client: AsyncRedis) -> Replicas:
     return client.replicas if isinstance(client, _Client) else Replicas()
 
 
-async def ask_each(client: AsyncRedis, ask: Callable[[AsyncPipeline, T], object], of: Iterable[T]) -> list[Any]:
-    """The answers to what ``ask`` puts into a pipeline for each of ``of``, in order, in one round trip."""
+async def ask_each(
+    client: AsyncRedis, ask: Callable[[AsyncPipeline, T], object], of: Iterable[T]
+) -> list[tuple[T, Any]]:
+    """Each of ``of`` with the answer to the one command that ``ask`` puts into the pipeline for it; one round trip."""
+    asked = list(of)
     pipeline = client.pipeline(transaction=False)
-    for one in of:
+    for one in asked:
         ask(pipeline, one)
-    return await pipeline.execute()
+    return list(zip(asked, await pipeline.execute(), strict=True))
 
 
 async def execute_and_replicate(client: AsyncRedis, pipeline: AsyncPipeline) -> list[Any]:

@@ -14,11 +14,11 @@ from events.event import Event
 from events.glob import Globs
 from events.identity import id_of
 from events.short_ids import LEAST, the_one
-from services.store.connection import AsyncRedis, SyncRedis, text
+from services.store.connection import AsyncRedis, SyncRedis, ask_each, text
 from services.store.events.known_events import escaped
 from services.store.keys import Key, scored
 from services.store.scripts import EVEN_WHEN_FULL, Script
-from services.store.unreadable import readable, reading
+from services.store.unreadable import readable, readable_one, reading
 
 DEAD: Final = "sluice:dead"
 """The ids of all letters, by the time (ms) of the last failure."""
@@ -96,7 +96,7 @@ class DeadLetters:
     async def get(self, letter_id: str) -> DeadLetter | None:
         """The letter, or None."""
         fields = await self._redis.hgetall(LETTER + letter_id)
-        return next(readable(LETTER + letter_id, _letter, [fields]), None)
+        return readable_one(LETTER + letter_id, _letter, fields)
 
     async def choose(self, id_: str) -> str:
         """The id of the letter that a person means by an id or its beginning.
@@ -208,11 +208,7 @@ class DeadLetters:
         return int(await self._redis.zcard(DEAD))
 
     async def _read(self, ids: Sequence[str]) -> list[DeadLetter]:
-        pipeline = self._redis.pipeline(transaction=False)
-        for letter_id in ids:
-            pipeline.hgetall(LETTER + letter_id)
-        answers = await pipeline.execute()
-        rows = list(zip(ids, answers, strict=True))
+        rows = await ask_each(self._redis, lambda pipeline, id_: pipeline.hgetall(LETTER + id_), ids)
         found = readable(lambda row: LETTER + row[0], lambda row: _letter(row[1]), rows)
         return [letter for letter in found if letter is not None]
 

@@ -98,5 +98,10 @@ def readable(
             yield value
 
 
+def readable_one(key: str | bytes, parse: Callable[[Any], Value], raw: Any) -> Value | None:
+    """What a value says that was read alone; None where there is none, and where it cannot be read (see `readable`)."""
+    return next(readable(key, parse, [raw] if raw else []), None)
+
+
 def _shown(key: str | bytes) -> str:
     return repr(key.decode("utf-8", "backslashreplace") if isinstance(key, bytes) else key)

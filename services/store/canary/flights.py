@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Self
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict
 
 from services.store.connection import AsyncRedis
 from services.store.events.history import FAILED, HISTORY, MATCHED_BY, UNMATCHED
@@ -15,7 +15,7 @@ from services.store.keys import Key
 from services.store.runs.created_runs import RUN
 from services.store.signals.signal_keys import INDEX, RECORD
 from services.store.signals.signal_keys import RUN as SIGNALS_OF_RUN
-from services.store.unreadable import readable
+from services.store.unreadable import readable_one
 
 STATE: Final = "sluice:canary"
 """How the last flight went, as JSON."""
@@ -37,9 +37,10 @@ CANARY_STEPS: Final[Mapping[str, str]] = {
 """The steps of a flight in their order, each with what is said when it does not happen."""
 
 
-@dataclass(frozen=True, slots=True)
-class CanaryFlight:
+class CanaryFlight(BaseModel):
     """How a flight went: ``failed`` is the step that did not happen."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     at: float
     """When it ended, in seconds since the epoch."""
@@ -55,47 +56,21 @@ class CanaryFlight:
         """From the file to the end."""
         return sum(self.seconds.values())
 
-    @classmethod
-    def parse(cls, text: bytes | str) -> Self:
-        """The inverse of `to_json`; raises ValueError, TypeError or KeyError."""
-        fields: dict[str, Any] = json.loads(text)
-        numbers = [fields["at"], *fields["seconds"].values()]
-        texts = [fields["instance"], *(fields[name] for name in ("failed", "run_id", "event_id") if fields[name])]
-        if not all(isinstance(one, int | float) for one in numbers) or not all(isinstance(one, str) for one in texts):
-            raise TypeError("not a flight of the canary")
-        return cls(**fields)
-
-    def to_json(self) -> str:
-        """For Redis."""
-        return json.dumps(asdict(self))
-
     def shown(self) -> dict[str, Any]:
         """For `sluice status --json`."""
-        return {**asdict(self), "total_seconds": round(self.total_seconds, 3)}
+        return {**self.model_dump(), "total_seconds": round(self.total_seconds, 3)}
 
 
-@dataclass(frozen=True, slots=True)
-class Remains:
+class Remains(BaseModel):
     """What one flight has left in Redis and in Prefect."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     signal_id: str
     rule: str
     identity: str | None = None
     position: str | None = None
-    run_ids: list[str] = field(default_factory=list)
-
-    @classmethod
-    def parse(cls, text: bytes | str) -> Self:
-        """The inverse of `to_json`; raises ValueError or TypeError."""
-        found = cls(**json.loads(text))
-        texts = [found.signal_id, found.rule, *found.run_ids, found.identity or "", found.position or ""]
-        if not all(isinstance(one, str) for one in texts):
-            raise TypeError("not what a flight of the canary leaves")
-        return found
-
-    def to_json(self) -> str:
-        """For Redis."""
-        return json.dumps(asdict(self))
+    run_ids: list[str] = []
 
 
 class CanaryRecords:
@@ -107,20 +82,20 @@ class CanaryRecords:
     async def last(self) -> CanaryFlight | None:
         """The last flight that has ended."""
         found = await self._redis.get(STATE)
-        return next(iter(readable(STATE, CanaryFlight.parse, [found] if found else [])), None)
+        return readable_one(STATE, CanaryFlight.model_validate_json, found)
 
     async def ended(self, flight: CanaryFlight) -> None:
         """A flight has ended."""
-        await self._redis.set(STATE, flight.to_json())
+        await self._redis.set(STATE, flight.model_dump_json())
 
     async def leave(self, remains: Remains) -> None:
         """Have what a flight left deleted."""
-        await self._redis.rpush(REMAINS, remains.to_json())
+        await self._redis.rpush(REMAINS, remains.model_dump_json())
 
     async def take_remains(self) -> Remains | None:
         """The remains that were left first, now the caller's to delete."""
         found: Any = await self._redis.lpop(REMAINS)
-        return next(iter(readable(REMAINS, Remains.parse, [found] if found else [])), None)
+        return readable_one(REMAINS, Remains.model_validate_json, found)
 
     async def forget(self, remains: Remains) -> None:
         """Delete what Redis holds of a flight."""
@@ -138,6 +113,6 @@ class CanaryRecords:
 
 
 KEYS: Final = (
-    Key(STATE, "string", "how the last flight of the canary went", "for good", CanaryFlight.parse),
-    Key(REMAINS, "list", "what a flight of the canary has left", "until it is deleted", Remains.parse),
+    Key(STATE, "string", "how the last flight of the canary went", "for good", CanaryFlight.model_validate_json),
+    Key(REMAINS, "list", "what a flight of the canary has left", "until it is deleted", Remains.model_validate_json),
 )

@@ -13,7 +13,7 @@ from events.errors import NotFound, RejectedEvent
 from events.event import Event
 from events.glob import Globs
 from events.identity import identity_of
-from services.store.connection import AsyncRedis, text
+from services.store.connection import AsyncRedis, ask_each, text
 from services.store.events.event_history import EventHistory, fold, now_ms, packed, unpacked, unzipped
 from services.store.events.journal import STREAM, JournalEntry, parse_entry, position_at
 from services.store.events.known_events import KnownEvents
@@ -170,14 +170,13 @@ class History:
             high = query.before.partition("-")[0]
         while True:
             found: list[Any] = await self._redis.zrevrangebyscore(index, high, low, start=start, num=_CHUNK)
-            pipeline = self._redis.pipeline(transaction=False)
-            for position in readable(index, is_position, found):
+            positions = readable(index, is_position, found)
+            if query.before is not None:
                 # Of one millisecond, an index has the positions as texts in falling order.
-                if query.before is not None and position.startswith(f"{high}-") and position >= query.before:
-                    continue
-                pipeline.xrange(STREAM, position, position)
-            rows = [answer[0] for answer in await pipeline.execute() if answer] if len(pipeline) else []
-            yield entries_of(rows)
+                same, before = f"{high}-", query.before
+                positions = (one for one in positions if not (one.startswith(same) and one >= before))
+            answers = await ask_each(self._redis, lambda pipeline, one: pipeline.xrange(STREAM, one, one), positions)
+            yield entries_of(rows[0] for _, rows in answers if rows)
             if len(found) < _CHUNK:
                 return
             start += _CHUNK
@@ -194,12 +193,8 @@ class History:
             yield [entry for entry in entries_of(rows) if not entry.replay]
             high = f"({text(rows[-1][0])}"
 
-    async def _lines(self, identitys: Sequence[str]) -> list[list[list[Any]]]:
-        pipeline = self._redis.pipeline(transaction=False)
-        for identity in identitys:
-            pipeline.lrange(HISTORY + identity, 0, -1)
-        answers = await pipeline.execute() if identitys else []
-        found = zip(identitys, answers, strict=True)
+    async def _lines(self, identities: Sequence[str]) -> list[list[list[Any]]]:
+        found = await ask_each(self._redis, lambda pipeline, one: pipeline.lrange(HISTORY + one, 0, -1), identities)
         return [list(readable(HISTORY + identity, unpacked, stored)) for identity, stored in found]
 
     async def _folded(

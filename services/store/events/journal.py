@@ -9,7 +9,7 @@ from typing import Final
 
 from config.settings import JournalSettings
 from events.event import Event, stored_event
-from services.store.connection import AsyncRedis, replicas_to_wait_for, text
+from services.store.connection import AsyncRedis, ask_each, replicas_to_wait_for, text
 from services.store.consumer_group import ConsumerGroup
 from services.store.keys import Key, is_position
 from services.store.scripts import Script, run_and_replicate
@@ -111,16 +111,13 @@ class Journal:
         They are judged again, by the rules ``only`` if any are named, and their effects get new idempotency keys if
         ``salt`` is given. Returns their positions.
         """
-        pipeline = self._redis.pipeline(transaction=False)
-        for event, received, listener in entries:
-            fields: dict[str, bytes | str] = {
-                "event": event.to_json(),
-                "received": received,
-                "listener": listener,
-                "replay": json.dumps({"only": list(only), "salt": salt}),
-            }
-            pipeline.xadd(STREAM, fields)  # type: ignore[arg-type]
-        return [position.decode() for position in await pipeline.execute()]
+        replay = json.dumps({"only": list(only), "salt": salt})
+        fields = [
+            {"event": event.to_json(), "received": received, "listener": listener, "replay": replay}
+            for event, received, listener in entries
+        ]
+        added = await ask_each(self._redis, lambda pipeline, one: pipeline.xadd(STREAM, one), fields)  # type: ignore[arg-type]
+        return [position.decode() for _, position in added]
 
     async def read(
         self, *, count: int | None = None, block_seconds: float | None = None
@@ -152,13 +149,8 @@ class Journal:
     async def fetch(self, positions: Iterable[str]) -> dict[str, JournalEntry]:
         """The entries at ``positions`` that the stream still holds, by position."""
         wanted = list(dict.fromkeys(positions))
-        if not wanted:
-            return {}
-        pipeline = self._redis.pipeline(transaction=False)
-        for position in wanted:
-            pipeline.xrange(STREAM, position, position)
-        answers = await pipeline.execute()
-        found = (parse_entry(*rows[0]) for rows in answers if rows)
+        answers = await ask_each(self._redis, lambda pipeline, at: pipeline.xrange(STREAM, at, at), wanted)
+        found = (parse_entry(*rows[0]) for _, rows in answers if rows)
         return {entry.position: entry for entry in found if isinstance(entry, JournalEntry)}
 
     async def added(self) -> int:

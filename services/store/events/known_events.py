@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from events.identity import id_of
 from events.short_ids import LEAST, the_one
-from services.store.connection import AsyncRedis
+from services.store.connection import AsyncRedis, ask_each
 from services.store.keys import Key, is_position
-from services.store.unreadable import FAULTS, readable
+from services.store.unreadable import FAULTS, readable_one
 
 KNOWN: Final = "sluice:known:"
 """Prefix of the key that remembers an event; behind it the event's identity. Its value is the event's position."""
@@ -35,11 +35,10 @@ class KnownEvents:
         """The source of each event; None where the journal does not hold the event (any more)."""
         wanted = list(dict.fromkeys(identities))
         positions = await self._positions(wanted)
-        pipeline = self._redis.pipeline(transaction=False)
-        for position in positions:
-            pipeline.xrange(self._stream, position or "0", position or "0")
-        answers = await pipeline.execute() if wanted else []
-        return {identity: _source(rows) for identity, rows in zip(wanted, answers, strict=True)}
+        found = await ask_each(
+            self._redis, lambda pipeline, at: pipeline.xrange(self._stream, at or "0", at or "0"), positions
+        )
+        return {identity: _source(rows) for identity, (_, rows) in zip(wanted, found, strict=True)}
 
     async def with_id(self, id_: str, *, prefixes: Iterable[str] = ()) -> list[str]:
         """The identities of the events with this id that are known, or have a key behind one of ``prefixes``.
@@ -69,7 +68,7 @@ class KnownEvents:
     async def _positions(self, identities: list[str]) -> list[str | None]:
         answers: list[Any] = await self._redis.mget([KNOWN + one for one in identities]) if identities else []
         return [
-            next(readable(KNOWN + identity, is_position, [answer] if answer else []), None)
+            readable_one(KNOWN + identity, is_position, answer)
             for identity, answer in zip(identities, answers, strict=True)
         ]
 

@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from config.settings import FileSettings, JournalSettings
 from events.identity import id_of, identity_of, tail_of
-from services.store.connection import AsyncRedis, text
+from services.store.connection import AsyncRedis, ask_each, text
 from services.store.events.journal import STREAM
 from services.store.files.ledger_rows import Announced, Announcement, Compared, InFlight, Row, Settlement, Stamp
 from services.store.keys import Key, is_number, is_object, is_text, pair
@@ -71,10 +71,8 @@ class Ledger:
 
     async def outlive(self, watch: str, *, seconds: int) -> None:
         """Delete what is known of the watch in so many seconds, unless this is called again before."""
-        pipeline = self._redis.pipeline(transaction=False)
-        for kind in ("rows", "events", "due", "numbers", "root"):
-            pipeline.expire(_key(watch, kind), seconds)
-        await pipeline.execute()
+        keys = [_key(watch, kind) for kind in ("rows", "events", "due", "numbers", "root")]
+        await ask_each(self._redis, lambda pipeline, key: pipeline.expire(key, seconds), keys)
 
     async def announce(
         self,

@@ -28,7 +28,7 @@ from services.store.events.open_effects import OPEN
 from services.store.files.ledger import FILES, source_of, watch_of
 from services.store.keys import Key, pair
 from services.store.runs.created_runs import CreatedRuns
-from services.store.unreadable import readable
+from services.store.unreadable import readable, readable_one
 
 ANSWER_SECONDS: Final = 15.0
 """How long an answer is waited for: an archiver looks every second, and has a folder's lease within ten."""
@@ -138,7 +138,7 @@ class FileReturns:
         give_up = time.monotonic() + ANSWER_SECONDS
         while True:
             raw: Any = await self._redis.get(_answer(watch, event_id))
-            for answer in readable(_answer(watch, event_id), _parsed_answer, [raw] if raw else []):
+            if (answer := readable_one(_answer(watch, event_id), _parsed_answer, raw)) is not None:
                 return answer
             if time.monotonic() > give_up:
                 break

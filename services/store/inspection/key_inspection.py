@@ -17,7 +17,7 @@ import structlog
 from redis.exceptions import ResponseError
 
 from events.dead_letter import DeadLetter
-from services.store.connection import AsyncRedis
+from services.store.connection import AsyncRedis, ask_each
 from services.store.damaged_events import note_damage
 from services.store.dead_letters import DEAD, KEPT_BYTES, QUARANTINE, DeadLetters, letter_id_of
 from services.store.inspection.elements import PAGE, Element, elements, raw_of
@@ -77,13 +77,10 @@ class KeyInspection:
         return await self._check_types([name]) + await self._check_contents(name)
 
     async def _check_types(self, names: list[bytes]) -> int:
-        pipeline = self._redis.pipeline(transaction=False)
-        for name in names:
-            pipeline.type(name)
-        found: list[bytes] = await pipeline.execute() if names else []
+        found = await ask_each(self._redis, lambda pipeline, name: pipeline.type(name), names)
         count = 0
-        wrong = sorted(zip(names, found, strict=True), key=lambda pair: pair[0] != DEAD.encode())
-        for name, kind in wrong:  # the index of the letters first: without it none can be kept
+        # The index of the letters first: without it none can be kept.
+        for name, kind in sorted(found, key=lambda pair: pair[0] != DEAD.encode()):
             declared = self._keys.of(name)
             if kind != b"none" and declared is not None and declared.kind not in {"any", kind.decode()}:
                 count += await self._set_aside(name, kind.decode(), declared)

@@ -10,7 +10,7 @@ from events.errors import Backpressure, TransientError
 from services.store.connection import AsyncRedis, SyncRedis, translated
 from services.store.keys import Key, is_number
 from services.store.lease import TAKE
-from services.store.unreadable import readable
+from services.store.unreadable import readable_one
 
 LOOKED: Final = "sluice:inspection:looked"
 WANTED: Final = "sluice:inspection:wanted"
@@ -28,12 +28,12 @@ class Looks:
     async def last_ms(self) -> int:
         """When the last look at everything began, in milliseconds since the epoch; 0 if that is not known."""
         found: Any = await self._redis.get(LOOKED)
-        return next(readable(LOOKED, is_number, [found] if found else []), 0)
+        return readable_one(LOOKED, is_number, found) or 0
 
     async def wanted_ms(self) -> int:
         """When a process without an inspector of its own asked for one; 0 if none did."""
         found: Any = await self._redis.get(WANTED)
-        return next(readable(WANTED, is_number, [found] if found else []), 0)
+        return readable_one(WANTED, is_number, found) or 0
 
     async def begin(self) -> bool:
         """Whether it is this process's turn."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from events.window import Ask
-from services.store.connection import AsyncRedis, text
+from services.store.connection import AsyncRedis, ask_each, text
 from services.store.keys import Key, is_number, is_object, is_position, is_text, pair, scored
 from services.store.scripts import Script
 from services.store.unreadable import readable, reading
@@ -193,10 +193,8 @@ class WindowStore:
 
     async def counts(self) -> Counts:
         """How much is held."""
-        pipeline = self._redis.pipeline(transaction=False)
-        for key in (DUE, READY, POSITIONS):
-            pipeline.zcard(key)
-        return Counts(*await pipeline.execute())
+        counts = await ask_each(self._redis, lambda pipeline, key: pipeline.zcard(key), (DUE, READY, POSITIONS))
+        return Counts(*(count for _, count in counts))
 
     async def dropped(self) -> dict[str, int]:
         """How many events the windows of each rule have dropped."""

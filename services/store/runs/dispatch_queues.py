@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from events.action import RunDeployment
 from events.event import Event
 from services.common.telemetry import tracing
-from services.store.connection import AsyncRedis, execute_and_replicate, replicas_to_wait_for, text
+from services.store.connection import AsyncRedis, ask_each, execute_and_replicate, replicas_to_wait_for, text
 from services.store.keys import Key, is_position
 from services.store.unreadable import readable
 
@@ -139,18 +139,14 @@ class DispatchQueues:
 
     async def lengths(self, names: Sequence[str]) -> dict[str, int]:
         """How much waits in each queue."""
-        pipeline = self._redis.pipeline(transaction=False)
-        for name in names:
-            pipeline.xlen(DISPATCH_QUEUE + name)
-        return dict(zip(names, await pipeline.execute() if names else [], strict=True))
+        return dict(await ask_each(self._redis, lambda pipeline, name: pipeline.xlen(DISPATCH_QUEUE + name), names))
 
     async def ends(self, names: Sequence[str]) -> dict[str, str]:
         """The last entry of each queue that holds something."""
-        pipeline = self._redis.pipeline(transaction=False)
-        for name in names:
-            pipeline.xrevrange(DISPATCH_QUEUE + name, count=1)
-        answers = await pipeline.execute() if names else []
-        return {name: text(rows[0][0]) for name, rows in zip(names, answers, strict=True) if rows}
+        found = await ask_each(
+            self._redis, lambda pipeline, name: pipeline.xrevrange(DISPATCH_QUEUE + name, count=1), names
+        )
+        return {name: text(rows[0][0]) for name, rows in found if rows}
 
     async def oldest_positions(self) -> list[str]:
         """The journal's positions that the head of each queue needs, so that they are not trimmed away."""

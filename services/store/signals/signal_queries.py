@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from events.identity import without_tail
 from events.short_ids import LEAST, the_one
-from services.store.connection import AsyncRedis, translated
+from services.store.connection import AsyncRedis, ask_each, translated
 from services.store.events.known_events import SCANNED, escaped
 from services.store.keys import is_text, is_uuid
 from services.store.signals.signal_keys import (
@@ -61,56 +61,47 @@ class SignalQueries:
 
     async def get(self, signal_id: str) -> SignalRecord | None:
         """The signal, if it is known."""
-        found = await self._records([signal_id])
+        found = await self.get_many([signal_id])
         return found[0] if found else None
 
     async def get_many(self, signal_ids: Sequence[str]) -> list[SignalRecord]:
-        """Those of the signals that are known."""
-        return await self._records(signal_ids)
+        """Those of the signals that are known, in their order."""
+        found = await ask_each(self._redis, lambda pipeline, id_: pipeline.hgetall(RECORD + id_), signal_ids)
+        rows = [row for row in found if row[1]]
+        return list(readable(lambda row: RECORD + row[0], lambda row: record_from(row[1]), rows))
 
     async def open_for(self, targets: Iterable[str]) -> list[SignalRecord]:
         """The first open signals for any of the targets, in order."""
-        wanted = list(targets)
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for target in wanted:
-                pipeline.zrange(TARGET + target, 0, _MOST_LOOKED_AT - 1)
-            found = await pipeline.execute()
-        ids = [
-            member
-            for target, members in zip(wanted, found, strict=True)
-            for member in readable(TARGET + target, is_text, members)
-        ]
-        records = await self._records(ids)
-        return sorted((record for record in records if record.open), key=lambda record: record.place)
+        found = await ask_each(
+            self._redis, lambda pipeline, target: pipeline.zrange(TARGET + target, 0, _MOST_LOOKED_AT - 1), targets
+        )
+        ids = [member for target, members in found for member in readable(TARGET + target, is_text, members)]
+        return sorted((record for record in await self.get_many(ids) if record.open), key=lambda record: record.place)
 
     async def late_for(self, keys: Sequence[str], run_id: str, since: datetime) -> list[SignalRecord]:
         """Signals for the keys that were applied to other runs after ``since``, when this run waited for them unheard.
 
         In order; without those that have been applied to this run.
         """
-        if not keys:
-            return []
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for key in keys:
-                pipeline.zrangebyscore(LATELY + key, to_ms(since), "+inf", start=0, num=_MOST_LOOKED_AT)
-            found = await pipeline.execute()
-        ids = [
-            member
-            for key, members in zip(keys, found, strict=True)
-            for member in readable(LATELY + key, is_text, members)
-        ]
-        records = [record for record in await self._records(ids) if not _settled(record, run_id)]
+        found = await ask_each(
+            self._redis,
+            lambda pipeline, key: pipeline.zrangebyscore(
+                LATELY + key, to_ms(since), "+inf", start=0, num=_MOST_LOOKED_AT
+            ),
+            keys,
+        )
+        ids = [member for key, members in found for member in readable(LATELY + key, is_text, members)]
+        records = [record for record in await self.get_many(ids) if not _settled(record, run_id)]
         return sorted(records, key=lambda record: record.place)
 
     async def with_signals(self, targets: Sequence[str]) -> set[str]:
         """Those of the targets that open signals are for, or were for lately (see `late_for`)."""
-        if not targets:
-            return set()
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for target in targets:
-                pipeline.exists(TARGET + target, LATELY + target.removeprefix("key "))
-            found = await pipeline.execute()
-        return {target for target, there in zip(targets, found, strict=True) if there}
+        found = await ask_each(
+            self._redis,
+            lambda pipeline, target: pipeline.exists(TARGET + target, LATELY + target.removeprefix("key ")),
+            targets,
+        )
+        return {target for target, there in found if there}
 
     async def due(self, limit: int = 100) -> list[str]:
         """The ids of open signals that somebody must look at now."""
@@ -126,7 +117,7 @@ class SignalQueries:
             found = await self._redis.zrange(BUFFERED, start, start + _PAGE - 1)
             if not found:
                 return
-            yield await self._records(list(readable(BUFFERED, is_text, found)))
+            yield await self.get_many(list(readable(BUFFERED, is_text, found)))
             start += len(found)
 
     async def counts(self) -> tuple[int, int]:
@@ -148,7 +139,7 @@ class SignalQueries:
             if not members:
                 break
             start += len(members)
-            page = await self._records(list(readable(INDEX, is_text, members)))
+            page = await self.get_many(list(readable(INDEX, is_text, members)))
             found += filter(wanted, page)
         return found[:limit]
 
@@ -157,7 +148,7 @@ class SignalQueries:
         own = await self._redis.zrange(RUN + run_id, 0, -1)
         meant = await self._redis.zrange(f"{TARGET}run {run_id}", 0, -1)
         ids = [*readable(RUN + run_id, is_text, own), *readable(f"{TARGET}run {run_id}", is_text, meant)]
-        records = await self._records(list(dict.fromkeys(ids)))
+        records = await self.get_many(list(dict.fromkeys(ids)))
         return sorted(records, key=lambda record: record.place)
 
     async def answers_for(self, key: str) -> list[Answered]:
@@ -167,14 +158,12 @@ class SignalQueries:
 
     async def waited_for(self, keys: Iterable[str]) -> dict[str, dict[str, datetime]]:
         """For each key, the runs that have waited for it, with when they began their last wait; the newest hundred."""
-        wanted = list(keys)
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for key in wanted:
-                pipeline.zrange(WAITED + key, 0, -1, withscores=True)
-            found = await pipeline.execute()
+        found = await ask_each(
+            self._redis, lambda pipeline, key: pipeline.zrange(WAITED + key, 0, -1, withscores=True), keys
+        )
         return {
             key: dict(readable(WAITED + key, lambda row: (is_uuid(row[0]), from_ms(row[1])), rows))
-            for key, rows in zip(wanted, found, strict=True)
+            for key, rows in found
         }
 
     async def applied_by(self, run_id: str, wait: str) -> str | None:
@@ -201,16 +190,6 @@ class SignalQueries:
                     return record
                 with translated():
                     await told.get_message(ignore_subscribe_messages=False, timeout=min(left, 1.0))
-
-    async def _records(self, ids: Sequence[str]) -> list[SignalRecord]:
-        if not ids:
-            return []
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for signal_id in ids:
-                pipeline.hgetall(RECORD + signal_id)
-            found = await pipeline.execute()
-        rows = [(signal_id, fields) for signal_id, fields in zip(ids, found, strict=True) if fields]
-        return list(readable(lambda row: RECORD + row[0], lambda row: record_from(row[1]), rows))
 
 
 def _settled(record: SignalRecord, run_id: str) -> bool:

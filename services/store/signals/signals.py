@@ -19,7 +19,7 @@ from typing import Any, Final
 from config.settings import ResumerSettings
 from events.errors import TransientError
 from events.signal import Outcome, ResumeSignal
-from services.store.connection import AsyncRedis
+from services.store.connection import AsyncRedis, ask_each
 from services.store.keys import is_text
 from services.store.lease import RELEASE, TAKE
 from services.store.scripts import Script, run_and_replicate
@@ -275,11 +275,7 @@ class SignalStore(SignalQueries):
         window = max(surplus, _PAGE) + await self._redis.zcard(OPEN)  # open ones stay, however old they are
         members = await self._redis.zrange(INDEX, 0, window - 1)
         oldest = list(readable(INDEX, is_text, members))
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for member in oldest:
-                pipeline.hget(RECORD + member, "status")
-            statuses: list[bytes | None] = await pipeline.execute()
-        known = list(zip(oldest, statuses, strict=True))
+        known = await ask_each(self._redis, lambda pipeline, id_: pipeline.hget(RECORD + id_, "status"), oldest)
         expired = [member for member, status in known if status is None]
         closed = [member for member, status in known if status and status.decode() not in _OPEN_STATUSES]
         gone = [*expired, *closed[: max(0, surplus - len(expired))]]

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, Self
 
 from services.store.connection import AsyncRedis
 from services.store.keys import Key, is_uuid, pair, scored
-from services.store.unreadable import readable
+from services.store.unreadable import readable, readable_one
 
 WAITING: Final = "sluice:signals:waiting"
 """Hash: run id to JSON of the wait's id that it was last heard to be in, the keys it waits for, its memo."""
@@ -128,7 +128,7 @@ class Waits:
     async def ended(self, run_id: str, wait: str) -> None:
         """The run is not in that wait any more."""
         found: Any = await self._redis.hget(WAITING, run_id)
-        entry = next(readable(WAITING, _Entry.parse, [found] if found else []), None)
+        entry = readable_one(WAITING, _Entry.parse, found)
         async with self._redis.pipeline(transaction=True) as pipeline:
             if entry is not None and entry.wait == wait:  # else it waits again by now
                 pipeline.hdel(WAITING, run_id)
@@ -156,12 +156,12 @@ class Waits:
     async def wait_of(self, run_id: str) -> str | None:
         """The wait that the run was last heard to be in."""
         found: Any = await self._redis.hget(WAITING, run_id)
-        return next((entry.wait for entry in _entries([found])), None)
+        return None if (entry := readable_one(WAITING, _Entry.parse, found)) is None else entry.wait
 
     async def memo_of(self, run_id: str) -> str | None:
         """The run's memo, if it was heard to wait: a hint, true when it was heard."""
         found: Any = await self._redis.hget(WAITING, run_id)
-        return next((entry.memo for entry in _entries([found])), None)
+        return None if (entry := readable_one(WAITING, _Entry.parse, found)) is None else entry.memo
 
     async def memos_for(self, key: str) -> list[str]:
         """The memos of the runs that were heard to wait for the key: hints, and perhaps not all of them."""

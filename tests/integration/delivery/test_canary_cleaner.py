@@ -35,7 +35,7 @@ async def test_what_a_flight_left_and_what_came_too_late_is_deleted(prefect: Pre
     rule = f"rule:{CANARY}"
     left, late = await made(prefect, rule, minutes_ago=0), await made(prefect, rule, minutes_ago=60)
     flying, users = await made(prefect, rule, minutes_ago=1), await made(prefect, "rule:pay", minutes_ago=60)
-    await CanaryRecords(redis).leave(Remains("signal", CANARY, run_ids=[left]))
+    await CanaryRecords(redis).leave(Remains(signal_id="signal", rule=CANARY, run_ids=[left]))
     cleaning = asyncio.create_task(CanaryCleaner(redis, prefect=prefect).run())
     try:
         for run_id in (left, late):

@@ -71,7 +71,9 @@ async def test_what_a_flight_leaves_is_deleted_and_nothing_else(redis: AsyncRedi
     for found in (ours, users):
         await redis.rpush(HISTORY + found.identity, "[]")
     records = CanaryRecords(redis)
-    await records.leave(Remains("s1", CANARY, ours.identity, one.position, ["r1"]))
+    await records.leave(
+        Remains(signal_id="s1", rule=CANARY, identity=ours.identity, position=one.position, run_ids=["r1"])
+    )
     remains = await records.take_remains()
     assert remains is not None
     await records.forget(remains)
@@ -82,8 +84,10 @@ async def test_what_a_flight_leaves_is_deleted_and_nothing_else(redis: AsyncRedi
 
 
 def test_a_flight_is_read_as_it_was_written() -> None:
-    flight = CanaryFlight(1.5, "run", {"arrive": 0.1, "rule": 0.2}, "one", run_id="r", event_id="e")
-    assert CanaryFlight.parse(flight.to_json()) == flight
+    flight = CanaryFlight(
+        at=1.5, failed="run", seconds={"arrive": 0.1, "rule": 0.2}, instance="one", run_id="r", event_id="e"
+    )
+    assert CanaryFlight.model_validate_json(flight.model_dump_json()) == flight
     assert round(flight.total_seconds, 1) == 0.3
 
 

@@ -206,12 +206,14 @@ def test_a_canary_that_did_not_come_through_is_not_ready_and_names_the_step() ->
     def found(flight: CanaryFlight | None, settings: CanarySettings | None = CANARIES) -> Readiness:
         return judge(all_but(), expected=ROLES, canary=flight, canary_settings=settings)
 
-    failed = CanaryFlight(now() - 30, "resume", {"arrive": 0.1}, "host-1")
+    failed = CanaryFlight(at=now() - 30, failed="resume", seconds={"arrive": 0.1}, instance="host-1")
     assert codes(found(failed), Level.NOT_READY) == ["canary-failed"]
     (problem,) = found(failed).problems
     assert problem.endswith("failed at the step resume: its run was not resumed (resumer, Prefect)")
     assert found(failed).unstarted == ()
     assert found(failed, None).ready
-    assert found(CanaryFlight(now() - 30, None, {}, "host-1")).level is Level.READY
+    assert found(CanaryFlight(at=now() - 30, failed=None, seconds={}, instance="host-1")).level is Level.READY
     assert found(None).level is Level.READY
-    assert codes(found(CanaryFlight(now() - 99_999, None, {}, "host-1")), Level.NOT_READY) == ["canary-silent"]
+    assert codes(
+        found(CanaryFlight(at=now() - 99_999, failed=None, seconds={}, instance="host-1")), Level.NOT_READY
+    ) == ["canary-silent"]
