@@ -123,9 +123,10 @@ async def speed(bench: Bench, runs: int, rounds: int) -> None:
 
     What one leaves behind is waited out.
     """
-    from services.prefect_api.dispatch import create_runs, find_deployment
+    from services.prefect_api.deployments import read_by_name
+    from services.prefect_api.dispatch import create_runs
 
-    deployment = await find_deployment(bench.prefect, RULE["run"])
+    deployment = await read_by_name(bench.prefect, RULE["run"])
 
     async def single() -> int:
         count = max(10, runs // 10)
@@ -246,9 +247,10 @@ async def sluice_latency(bench: Bench, seconds: float) -> list[float]:
 
 async def direct_latency(bench: Bench, seconds: float) -> list[float]:
     """Never two calls at once: on SQLite they would hold each other up until nothing gets through."""
-    from services.prefect_api.dispatch import create_runs, find_deployment
+    from services.prefect_api.deployments import read_by_name
+    from services.prefect_api.dispatch import create_runs
 
-    deployment = await find_deployment(bench.prefect, RULE["run"])
+    deployment = await read_by_name(bench.prefect, RULE["run"])
     await settled(bench)
     took = []
     began = time.perf_counter()

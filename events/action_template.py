@@ -14,6 +14,7 @@ from events.filters.bounds import kind
 from events.rule_model import LONGEST_WINDOW_SECONDS, ActionSpec, ResumeSpec
 from events.template import TextTemplate, ValueTemplate
 from events.template_check import Names, TemplateProblem
+from events.untrusted_json import parts_of
 from sluice.display import visible
 
 Scope = Mapping[str, Any]
@@ -154,13 +155,6 @@ def _moment(text: str) -> datetime:
 
 def _without_references(job_variables: dict[str, JsonValue]) -> dict[str, JsonValue]:
     """Refuse what a Prefect worker would replace: it resolves ``{{ prefect.blocks… }}`` in job variables."""
-    waiting: list[Any] = [job_variables]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, dict):
-            waiting += [*one.keys(), *one.values()]
-        elif isinstance(one, list):
-            waiting += one
-        elif isinstance(one, str) and "{{" in one:
-            raise RejectedEvent("hydration", "`job_variables` hold '{{': a Prefect worker would fill in its own values")
+    if any(isinstance(part, str) and "{{" in part for part in parts_of(job_variables)):
+        raise RejectedEvent("hydration", "`job_variables` hold '{{': a Prefect worker would fill in its own values")
     return job_variables

@@ -18,7 +18,7 @@ from events.event import Event
 from events.filters.bounds import LONGEST_TEXT, Fault, bounded, kind, present, spend_deep
 from events.sandbox import ENVIRONMENT, RunningTemplate
 from events.template_check import Names, TemplateProblem, check, narrowed
-from events.untrusted_json import refuse_hydration
+from events.untrusted_json import parts_of, refuse_hydration
 
 LONGEST_TEMPLATE: Final = 8192
 
@@ -239,20 +239,11 @@ def _rejected(source: str, error: Exception) -> RejectedEvent:
 
 def _json(value: Any) -> JsonValue:
     """``value`` if JSON can carry it (its parts have been walked before); raises `Fault`."""
-    waiting = [value]
-    while waiting:
-        one = waiting.pop()
-        match one:
-            case bool() | None | str():
-                pass
-            case int() | float():
-                bounded(one)
-            case list():
-                waiting += one
-            case dict():
-                waiting += one.values()
-            case _:
-                raise Fault(f"the result holds a {type(one).__name__}, which JSON cannot carry")
+    for part in parts_of(value):
+        if isinstance(part, int | float):
+            bounded(part)
+        elif part is not None and not isinstance(part, str | list | dict):
+            raise Fault(f"the result holds a {type(part).__name__}, which JSON cannot carry")
     return value  # type: ignore[no-any-return]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,8 +59,8 @@ def parse_json(raw: bytes, limits: Limits) -> JsonValue:
         raise RejectedEvent("not-json", f"the message is not JSON: {error}") from error
     if _HYDRATION_BYTES in raw or (escaped and _LETTER_ESCAPE.search(raw)):
         refuse_hydration(value)
-    if _NUL_ESCAPE in raw:
-        _refuse_nul(value)
+    if _NUL_ESCAPE in raw and has_nul(value):
+        raise RejectedEvent("nul", "a text holds the character NUL (\\u0000), which PostgreSQL cannot store")
     return value
 
 
@@ -68,30 +69,27 @@ def refuse_hydration(value: JsonValue) -> None:
 
     The server would put a workspace variable or a rendered template in its place, chosen by whoever sent the message.
     """
-    waiting: list[JsonValue] = [value]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, dict):
-            if HYDRATION_KEY in part:
-                msg = f"the key {HYDRATION_KEY!r} is refused: Prefect would replace it by server-side values"
-                raise RejectedEvent("hydration", msg)
-            waiting.extend(part.values())
-        elif isinstance(part, list):
-            waiting.extend(part)
+    if any(isinstance(part, dict) and HYDRATION_KEY in part for part in parts_of(value)):
+        msg = f"the key {HYDRATION_KEY!r} is refused: Prefect would replace it by server-side values"
+        raise RejectedEvent("hydration", msg)
 
 
-def _refuse_nul(value: JsonValue) -> None:
-    """Raise `RejectedEvent` where a text holds the character NUL: Prefect on PostgreSQL fails on it, every time."""
-    waiting: list[JsonValue] = [value]
+def parts_of(value: JsonValue) -> Iterator[JsonValue]:
+    """The value, and every key, value and element in it at any depth."""
+    waiting = [value]
     while waiting:
         part = waiting.pop()
+        yield part
         if isinstance(part, dict):
             waiting.extend(part)
             waiting.extend(part.values())
         elif isinstance(part, list):
             waiting.extend(part)
-        elif isinstance(part, str) and "\0" in part:
-            raise RejectedEvent("nul", "a text holds the character NUL (\\u0000), which PostgreSQL cannot store")
+
+
+def has_nul(value: JsonValue) -> bool:
+    """Whether a text in the value holds the character NUL: Prefect on PostgreSQL fails on it, every time."""
+    return any(isinstance(part, str) and "\0" in part for part in parts_of(value))
 
 
 def _check_depth(raw: bytes, max_depth: int) -> None:

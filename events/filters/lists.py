@@ -91,18 +91,6 @@ def to_list(scope: Scope, value: Any) -> list[Any]:
     return list(take_list(scope, value, "list"))
 
 
-def keys(scope: Scope, value: Any) -> list[str]:
-    return list(take_mapping(scope, value, "keys"))
-
-
-def values(scope: Scope, value: Any) -> list[Any]:
-    return list(take_mapping(scope, value, "values").values())
-
-
-def items(scope: Scope, value: Any) -> list[list[Any]]:
-    return [[key, item] for key, item in take_mapping(scope, value, "items").items()]
-
-
 def mapped(scope: Scope, value: Any, name: str | None = None, *args: Any, **options: Any) -> list[Any]:
     """Each item's ``attribute`` (dotted; ``default`` where it is missing), or each item through the filter ``name``."""
     found = take_list(scope, value, "map")
@@ -223,9 +211,9 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "d": default,
     "default": default,
     "first": first,
-    "items": items,
+    "items": lambda scope, value: [list(pair) for pair in take_mapping(scope, value, "items").items()],
     "join": join,
-    "keys": keys,
+    "keys": lambda scope, value: list(take_mapping(scope, value, "keys")),
     "last": last,
     "length": length,
     "list": to_list,
@@ -240,5 +228,5 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "sort": sort,
     "sum": total,
     "unique": unique,
-    "values": values,
+    "values": lambda scope, value: list(take_mapping(scope, value, "values").values()),
 }

@@ -18,20 +18,8 @@ _encode: Final = json.JSONEncoder(ensure_ascii=False).encode
 _DIRECTIVES: Final = re.compile(r"(?:[^%]|%[aAbBdjmyYHIMSpzZfuVG%])*")
 
 
-def upper(scope: Scope, value: Any) -> str:
-    return take_text(scope, value, "upper").upper()
-
-
-def lower(scope: Scope, value: Any) -> str:
-    return take_text(scope, value, "lower").lower()
-
-
-def capitalize(scope: Scope, value: Any) -> str:
-    return take_text(scope, value, "capitalize").capitalize()
-
-
-def title(scope: Scope, value: Any) -> str:
-    return take_text(scope, value, "title").title()
+def _cased(name: str, method: Callable[[str], str]) -> Callable[[Scope, Any], str]:
+    return lambda scope, value: method(take_text(scope, value, name))
 
 
 def trim(scope: Scope, value: Any, chars: str | None = None) -> str:
@@ -110,19 +98,19 @@ def tojson(scope: Scope, value: Any) -> str:
 
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "basename": basename,
-    "capitalize": capitalize,
+    "capitalize": _cased("capitalize", str.capitalize),
     "date": date,
     "dirname": dirname,
-    "lower": lower,
+    "lower": _cased("lower", str.lower),
     "replace": replace,
     "slug": slug,
     "split": split,
     "stem": stem,
     "string": string,
     "suffix": suffix,
-    "title": title,
+    "title": _cased("title", str.title),
     "tojson": tojson,
     "trim": trim,
     "truncate": truncate,
-    "upper": upper,
+    "upper": _cased("upper", str.upper),
 }

@@ -16,9 +16,8 @@ from services.deployments.declared import Declarations, read_declarations
 from services.deployments.options import ENVIRONMENTS, Options, template_for
 from services.deployments.plan import PROJECT_LABEL, PlanStep, RegisteredDeployment, make_plan
 from services.deployments.work_pools import look_at_work_pools
-from services.prefect_api.client import PrefectApi
-from services.prefect_api.deployments import all_bodies, flow_names, register, remove
-from services.prefect_api.runs import PAGE
+from services.prefect_api.client import PAGE, PrefectApi
+from services.prefect_api.deployments import every_body, register, remove
 from services.store.connection import AsyncRedis
 from services.store.installation import check_project, claim_project, installation_id
 from services.store.runs.registered_files import RegisteredFile, forget, remember
@@ -124,13 +123,8 @@ async def carry_out(prefect: PrefectApi, redis: AsyncRedis, plan: DeploymentPlan
 
 
 async def _registered(prefect: PrefectApi, project: str, wanted: set[str]) -> list[RegisteredDeployment]:
-    bodies = await all_bodies(prefect)
-    flows = await flow_names(prefect, sorted({body["flow_id"] for body in bodies}))
     found = []
-    for body in bodies:
-        if body["flow_id"] not in flows:
-            continue
-        name = f"{flows[body['flow_id']]}/{body['name']}"
+    for name, body in (await every_body(prefect)).items():
         ours = (body.get("labels") or {}).get(PROJECT_LABEL) == project
         open_runs = await _open_runs(prefect, body["id"]) if ours and name not in wanted else {}
         found.append(RegisteredDeployment(name, body, open_runs))

@@ -7,20 +7,17 @@ from collections.abc import Collection, Mapping
 from config.parameters import ParameterFindings, Signature, check_parameters
 from config.project import Project
 from services.prefect_api.client import PrefectApi
-from services.prefect_api.deployments import all_bodies, flow_names
+from services.prefect_api.deployments import every_body
 
 
 async def read_signatures(api: PrefectApi) -> dict[str, Signature]:
     """The signature of every deployment, by ``flow/deployment``. Raises `TransientError`."""
-    bodies = await all_bodies(api)
-    flows = await flow_names(api, sorted({body["flow_id"] for body in bodies}))
     return {
-        f"{flows[body['flow_id']]}/{body['name']}": Signature(
+        name: Signature(
             schema=body.get("parameter_openapi_schema") or {"additionalProperties": True},
             defaults=frozenset(body.get("parameters") or {}),
         )
-        for body in bodies
-        if body["flow_id"] in flows
+        for name, body in (await every_body(api)).items()
     }
 
 

@@ -15,7 +15,7 @@ from events.errors import NotFound, RejectedEvent, TransientError
 from events.identity import id_of
 from services.common.backoff import Backoff, heed_cancellation
 from services.prefect_api.client import PrefectApi
-from services.prefect_api.dispatch import DispatchTarget
+from services.prefect_api.deployments import Deployment
 from services.prefect_api.events import emit, event_resource, related, run_event
 from services.store.runs.dispatch_queues import Dispatch
 
@@ -54,7 +54,7 @@ class Announcer:
         self._dropped = 0
         self._dropped_told = 0
 
-    def announce(self, dispatch: Dispatch, run_id: str, target: DispatchTarget | None = None) -> None:
+    def announce(self, dispatch: Dispatch, run_id: str, target: Deployment | None = None) -> None:
         """Publish soon that the dispatch became the run of ``target``; while Prefect is away the oldest are dropped."""
         action = dispatch.action
         payload = {
@@ -152,7 +152,7 @@ class Announcer:
         return {"published": self._published, "waiting": self._left, "dropped": self._dropped}
 
 
-def _related(dispatch: Dispatch, target: DispatchTarget | None) -> list[dict[str, str]]:
+def _related(dispatch: Dispatch, target: Deployment | None) -> list[dict[str, str]]:
     """What a created run has to do with: deployment, flow, rule, source, file and events."""
     action = dispatch.action
     found = [related("rule", f"sluice.rule.{action.rule}", action.rule)]

@@ -23,12 +23,11 @@ from services.dispatch.announcer import Announcer
 from services.dispatch.batch_planner import DispatchQueue, Item, RunBatch
 from services.dispatch.refusals import Refusals
 from services.prefect_api.client import PrefectApi
+from services.prefect_api.deployments import Deployment, read_by_name
 from services.prefect_api.dispatch import (
     CreationResult,
-    DispatchTarget,
     Result,
     create_runs,
-    find_deployment,
     healthy,
     run_request,
 )
@@ -83,7 +82,7 @@ class RunCreator:
             prefect=prefect, transitions=transitions, journal=journal, dead_letters=dead_letters, rules=rules
         )
         self.woken = asyncio.Event()
-        self._deployments: dict[str, tuple[float, DispatchTarget]] = {}
+        self._deployments: dict[str, tuple[float, Deployment]] = {}
         self._probing: asyncio.Task[None] | None = None
         self._prefect_trouble = Backoff(
             "reach Prefect", first_seconds=settings.backoff_seconds, longest_seconds=LONGEST_HEALTH_SECONDS
@@ -172,15 +171,15 @@ class RunCreator:
             return unfit + await self._failed_call(sent or batch.items, error)
         return [(*pair, result) for pair, result in zip(sent, results, strict=True)] + unfit
 
-    async def _deployment(self, name: str) -> DispatchTarget:
+    async def _deployment(self, name: str) -> Deployment:
         known = self._deployments.get(name)
         if known is not None and known[0] > time.monotonic():
             return known[1]
-        found = await find_deployment(self._prefect, name)
+        found = await read_by_name(self._prefect, name, once=True)
         self._deployments[name] = (time.monotonic() + DEPLOYMENT_SECONDS, found)
         return found
 
-    def _body(self, dispatch: Dispatch, deployment: DispatchTarget, spans: list[Any]) -> dict[str, Any]:
+    def _body(self, dispatch: Dispatch, deployment: Deployment, spans: list[Any]) -> dict[str, Any]:
         trace = None
         if tracing.is_on():
             named = {"rule": dispatch.action.rule, "deployment": deployment.name}
@@ -190,7 +189,7 @@ class RunCreator:
             dispatch.action,
             source=dispatch.source,
             file=dispatch.file,
-            has_work_pool=deployment.has_work_pool,
+            has_work_pool=deployment.work_pool is not None,
             max_parameter_bytes=self._settings.max_parameter_bytes,
             trace=trace,
         )

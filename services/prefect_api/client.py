@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import httpx
 import structlog
@@ -18,6 +18,9 @@ from events.redact import redacted, without_credentials
 from services.common.prefect_versions import untested_versions
 from services.home.prefect_pages import run_page
 from services.prefect_api.compat import empty_connection_pool, http_client, send_once
+
+PAGE: Final = 200
+"""Prefect's own limit on one answer."""
 
 _CLIENT_ERROR = 400
 _FORBIDDEN = 403
@@ -90,6 +93,19 @@ class PrefectApi:
         except ValueError as error:
             msg = f"something else than Prefect answered at {redacted(self.url)}: {response.text[:100]!r} is not JSON"
             raise TransientError(msg) from error
+
+    async def pages(
+        self, path: str, body: Mapping[str, Any], *, limit: int | None = None, once: bool = False
+    ) -> list[dict[str, Any]]:
+        """What a filter finds, the first ``limit`` or all of it, asked for page by page."""
+        found: list[dict[str, Any]] = []
+        while True:
+            size = PAGE if limit is None else min(PAGE, limit - len(found))
+            asked = {**body, "limit": size, "offset": len(found)}
+            page = await self.request("POST", path, once=once, json=asked) if size else []
+            found += page
+            if len(page) < PAGE:
+                return found
 
     async def _empty_pool(self) -> None:
         """No connection came free for as long as a request may take."""

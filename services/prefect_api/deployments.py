@@ -1,25 +1,26 @@
-"""Deployments as the executor needs them, their registration, and the runs that are due."""
+"""Deployments: what the services need to know of them, their registration, and the runs that are due."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from events.errors import NotFound
-from services.prefect_api.client import PrefectApi
-from services.prefect_api.runs import PAGE, is_retrying
+from services.prefect_api.client import PAGE, PrefectApi
+from services.prefect_api.runs import is_retrying
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One deployment, as far as it concerns where its runs are executed."""
+    """One deployment."""
 
     id: str
     name: str
     """``flow/deployment``."""
+    flow_id: str
     path: str | None
     entrypoint: str | None
     remote: bool
@@ -39,36 +40,31 @@ class DueRun:
     scheduled: datetime
 
 
-async def all_bodies(api: PrefectApi) -> list[dict[str, Any]]:
-    """Every deployment as Prefect's API has it, ordered by name. Raises `TransientError`."""
-    found: list[dict[str, Any]] = []
-    while True:
-        body = {"sort": "NAME_ASC", "limit": PAGE, "offset": len(found)}
-        page = await api.request("POST", "/deployments/filter", json=body)
-        found.extend(page)
-        if len(page) < PAGE:
-            return found
+async def every_body(api: PrefectApi) -> dict[str, dict[str, Any]]:
+    """Every deployment as Prefect's API has it, by ``flow/deployment``, without those whose flow is gone."""
+    bodies = await api.pages("/deployments/filter", {"sort": "NAME_ASC"})
+    flows = await names_of(api, "flows", (body["flow_id"] for body in bodies))
+    return {f"{flows[body['flow_id']]}/{body['name']}": body for body in bodies if body["flow_id"] in flows}
 
 
 async def without_work_pool(api: PrefectApi) -> list[Deployment]:
     """Every deployment that names no work pool, ordered by name. Raises `TransientError`."""
-    ours = [body for body in await all_bodies(api) if not body.get("work_pool_name")]
-    names = await flow_names(api, sorted({body["flow_id"] for body in ours}))
-    return [_deployment(body, names[body["flow_id"]]) for body in ours if body["flow_id"] in names]
+    found = await every_body(api)
+    return [_deployment(name, body) for name, body in found.items() if not body.get("work_pool_name")]
 
 
 async def read(api: PrefectApi, deployment_id: str) -> Deployment:
     """One deployment. Raises `NotFound`."""
     body = await api.request("GET", f"/deployments/{deployment_id}")
     flow = await api.request("GET", f"/flows/{body['flow_id']}")
-    return _deployment(body, flow["name"])
+    return _deployment(f"{flow['name']}/{body['name']}", body)
 
 
-async def read_by_name(api: PrefectApi, name: str) -> Deployment:
-    """The deployment ``flow/deployment``. Raises `NotFound`."""
+async def read_by_name(api: PrefectApi, name: str, *, once: bool = False) -> Deployment:
+    """The deployment ``flow/deployment``; ``once`` as in `PrefectApi.request`. Raises `NotFound`."""
     flow, _, own = name.partition("/")
-    body = await api.request("GET", f"/deployments/name/{quote(flow, safe='')}/{quote(own, safe='')}")
-    return _deployment(body, flow)
+    path = f"/deployments/name/{quote(flow, safe='')}/{quote(own, safe='')}"
+    return _deployment(name, await api.request("GET", path, once=once))
 
 
 async def due(api: PrefectApi, deployment_ids: Sequence[str], *, before: datetime) -> list[DueRun]:
@@ -107,12 +103,7 @@ async def register(api: PrefectApi, *, flow: str, body: Mapping[str, Any]) -> st
 
 async def work_pools(api: PrefectApi) -> dict[str, dict[str, Any]]:
     """The work pools by their names, as Prefect's API has them. Raises `TransientError`."""
-    found: dict[str, dict[str, Any]] = {}
-    while True:
-        page = await api.request("POST", "/work_pools/filter", json={"limit": PAGE, "offset": len(found)})
-        found.update({pool["name"]: pool for pool in page})
-        if len(page) < PAGE:
-            return found
+    return {pool["name"]: pool for pool in await api.pages("/work_pools/filter", {})}
 
 
 async def remove(api: PrefectApi, deployment_id: str) -> None:
@@ -123,19 +114,21 @@ async def remove(api: PrefectApi, deployment_id: str) -> None:
         return
 
 
-async def flow_names(api: PrefectApi, ids: Sequence[str]) -> dict[str, str]:
-    """The names of flows by their ids; a flow that is gone is left out."""
+async def names_of(api: PrefectApi, kind: Literal["flows", "deployments"], ids: Iterable[str | None]) -> dict[str, str]:
+    """The names of flows or deployments by their ids; those that are gone are left out."""
+    wanted = sorted({id_ for id_ in ids if id_})
     names: dict[str, str] = {}
-    for start in range(0, len(ids), PAGE):
-        body = {"flows": {"id": {"any_": list(ids[start : start + PAGE])}}, "limit": PAGE}
-        names.update({flow["id"]: flow["name"] for flow in await api.request("POST", "/flows/filter", json=body)})
+    for start in range(0, len(wanted), PAGE):
+        body = {kind: {"id": {"any_": wanted[start : start + PAGE]}}, "limit": PAGE}
+        names.update({found["id"]: found["name"] for found in await api.request("POST", f"/{kind}/filter", json=body)})
     return names
 
 
-def _deployment(body: Mapping[str, Any], flow: str) -> Deployment:
+def _deployment(name: str, body: Mapping[str, Any]) -> Deployment:
     return Deployment(
         id=body["id"],
-        name=f"{flow}/{body['name']}",
+        name=name,
+        flow_id=body["flow_id"],
         path=body.get("path"),
         entrypoint=body.get("entrypoint"),
         remote=bool(body.get("pull_steps") or body.get("storage_document_id")),

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
-from urllib.parse import quote
 
 from pydantic import JsonValue
 
 from events.action import RUN_NAME_LIMIT, RunDeployment
 from events.errors import NotFound, RejectedEvent, TransientError
 from events.identity import id_of, identity_of
-from events.untrusted_json import refuse_hydration
+from events.untrusted_json import has_nul, refuse_hydration
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.compat import TRACE_LABEL
+from services.prefect_api.deployments import Deployment
 from sluice.display import visible
 
 TAG_LIMIT: Final = 300
@@ -77,16 +77,6 @@ class Result:
     """Prefect said so itself; otherwise nothing is known of the call."""
 
 
-@dataclass(frozen=True, slots=True)
-class DispatchTarget:
-    """A deployment by name, as far as dispatching needs to know it."""
-
-    id: str
-    name: str
-    has_work_pool: bool
-    flow_id: str = ""
-
-
 def run_request(
     action: RunDeployment,
     *,
@@ -110,7 +100,7 @@ def run_request(
             "(dispatcher.max_parameter_bytes; Prefect has a limit of its own, PREFECT_SERVER_API_MAX_PARAMETER_SIZE)"
         )
         raise RejectedEvent("parameters-too-large", msg)
-    if "\\u0000" in written and _has_nul([action.parameters, action.job_variables]):
+    if "\\u0000" in written and has_nul([action.parameters, action.job_variables]):
         raise RejectedEvent("nul-character", "a parameter holds the character U+0000, which Prefect's database refuses")
     job_variables = dict(action.job_variables)
     if file is not None and not has_work_pool:
@@ -141,18 +131,7 @@ def tags_of(action: RunDeployment, source: str) -> list[str]:
     return list(dict.fromkeys(visible(tag, TAG_LIMIT) for tag in (*ours, *action.tags)))
 
 
-async def find_deployment(api: PrefectApi, name: str) -> DispatchTarget:
-    """The deployment ``flow/deployment``; raises `NotFound` when there is none."""
-    flow, _, deployment = name.partition("/")
-    found = await api.request(
-        "GET", f"/deployments/name/{quote(flow, safe='')}/{quote(deployment, safe='')}", once=True
-    )
-    return DispatchTarget(
-        id=found["id"], name=name, has_work_pool=bool(found.get("work_pool_name")), flow_id=found["flow_id"]
-    )
-
-
-async def create_runs(api: PrefectApi, deployment: DispatchTarget, bodies: Sequence[Mapping[str, Any]]) -> list[Result]:
+async def create_runs(api: PrefectApi, deployment: Deployment, bodies: Sequence[Mapping[str, Any]]) -> list[Result]:
     """Create at most 100 runs in one call; the results are in the order of ``bodies``.
 
     Raises `TransientError` when nothing is known of any of them (send all again: the keys make that safe), `NotFound`
@@ -237,22 +216,7 @@ def _result(item: Mapping[str, Any], *, alone: bool) -> Result:
 
 
 def _scheduled(action: RunDeployment) -> datetime | None:
-    at: datetime | None = getattr(action, "scheduled_at", None)
+    at = action.scheduled_at
     if at is None and action.scheduled_seconds > 0:
         at = datetime.now(UTC) + timedelta(seconds=action.scheduled_seconds)
     return at
-
-
-def _has_nul(value: JsonValue | Sequence[Any]) -> bool:
-    waiting: list[Any] = [value]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, str):
-            if "\0" in part:
-                return True
-        elif isinstance(part, dict):
-            waiting.extend(part)
-            waiting.extend(part.values())
-        elif isinstance(part, list):
-            waiting.extend(part)
-    return False

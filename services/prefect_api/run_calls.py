@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -12,9 +12,9 @@ from uuid import UUID
 from events.errors import NotFound, RejectedEvent
 from events.short_ids import LEAST, the_one
 from events.suggest import did_you_mean
-from services.prefect_api.client import PrefectApi
-from services.prefect_api.deployments import read_by_name, without_work_pool
-from services.prefect_api.runs import FINAL_TYPES, PAGE, StateChange, is_retrying, state_of
+from services.prefect_api.client import PAGE, PrefectApi
+from services.prefect_api.deployments import names_of, read_by_name, without_work_pool
+from services.prefect_api.runs import FINAL_TYPES, StateChange, is_retrying, state_of
 from sluice.display import visible
 
 MANY: Final = 10_000
@@ -88,7 +88,7 @@ async def in_process(api: PrefectApi, deployment_ids: Sequence[str]) -> list[str
             "flow_runs": {"state": {"type": {"any_": types}, "name": {"not_any_": [SUSPENDED]}}},
             "sort": "EXPECTED_START_TIME_DESC",
         }
-        rows = await pages(api, "/flow_runs/filter", body, limit=MANY)
+        rows = await api.pages("/flow_runs/filter", body, limit=MANY)
         found += [row["id"] for row in rows if not row["state"]["state_details"].get("pause_reschedule")]
     return found
 
@@ -151,7 +151,7 @@ async def read_logs(api: PrefectApi, run_id: str, *, limit: int) -> list[dict[st
             "message": line["message"],
             "task_run_id": line.get("task_run_id"),
         }
-        for line in reversed(await pages(api, "/logs/filter", body, limit=limit))
+        for line in reversed(await api.pages("/logs/filter", body, limit=limit))
     ]
 
 
@@ -189,18 +189,6 @@ async def cancel_run(api: PrefectApi, run_id: str, *, reason: str) -> str:
     return str(answer["state"]["name"])
 
 
-async def pages(api: PrefectApi, path: str, body: Mapping[str, Any], *, limit: int) -> list[dict[str, Any]]:
-    """The first ``limit`` things that a filter finds, asked for page by page."""
-    found: list[dict[str, Any]] = []
-    while len(found) < limit:
-        size = min(PAGE, limit - len(found))
-        page = await api.request("POST", path, json={**body, "limit": size, "offset": len(found)})
-        found.extend(page)
-        if len(page) < size:
-            break
-    return found
-
-
 async def _find(api: PrefectApi, name_or_id: str) -> dict[str, Any]:
     try:
         run_id = str(UUID(name_or_id))
@@ -215,7 +203,7 @@ async def _find(api: PrefectApi, name_or_id: str) -> dict[str, Any]:
 
 async def _find_by_name(api: PrefectApi, name: str) -> dict[str, Any]:
     body = {"flow_runs": {"name": {"any_": [name]}}, "sort": "EXPECTED_START_TIME_DESC"}
-    named = await pages(api, "/flow_runs/filter", body, limit=6)
+    named = await api.pages("/flow_runs/filter", body, limit=6)
     if not named and len(name) >= LEAST and _UUID.fullmatch(name.lower() + _ANY[len(name) :]):
         named = await _that_begin(api, name.lower())
         if len(named) > 1:
@@ -250,18 +238,9 @@ async def _by_id(api: PrefectApi, *, offset: int, limit: int) -> list[dict[str, 
 
 async def rows_of(api: PrefectApi, runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Runs, as Prefect has them, as rows of a listing."""
-    flows = await _names(api, "flows", (run["flow_id"] for run in runs))
-    deployments = await _names(api, "deployments", (run["deployment_id"] for run in runs))
+    flows = await names_of(api, "flows", (run["flow_id"] for run in runs))
+    deployments = await names_of(api, "deployments", (run["deployment_id"] for run in runs))
     return [_row(run, flows, deployments) for run in runs]
-
-
-async def _names(api: PrefectApi, kind: str, ids: Iterable[str | None]) -> dict[str, str]:
-    wanted = sorted({identifier for identifier in ids if identifier})
-    names: dict[str, str] = {}
-    for start in range(0, len(wanted), PAGE):
-        body = {kind: {"id": {"any_": wanted[start : start + PAGE]}}, "limit": PAGE}
-        names.update({found["id"]: found["name"] for found in await api.request("POST", f"/{kind}/filter", json=body)})
-    return names
 
 
 def _row(run: Mapping[str, Any], flows: Mapping[str, str], deployments: Mapping[str, str]) -> dict[str, Any]:

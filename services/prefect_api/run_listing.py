@@ -12,8 +12,8 @@ from config.health import is_canary
 from events.errors import ConfigError
 from events.suggest import did_you_mean
 from services.prefect_api.client import PrefectApi
-from services.prefect_api.deployments import all_bodies, flow_names
-from services.prefect_api.run_calls import TYPES, pages, rows_of
+from services.prefect_api.deployments import every_body
+from services.prefect_api.run_calls import TYPES, rows_of
 
 STATE_NAMES: Final = (
     "Late", "Suspended", "Resuming", "Retrying", "AwaitingRetry", "AwaitingConcurrencySlot", "TimedOut", "Cached"
@@ -45,7 +45,7 @@ class RunQuery:
 async def list_runs(api: PrefectApi, query: RunQuery, *, limit: int) -> list[dict[str, Any]]:
     """The newest runs first. Raises `ConfigError` for a state, a flow or a deployment that does not exist."""
     body = {**await _filters(api, query), "sort": "EXPECTED_START_TIME_DESC"}
-    found = await pages(api, "/flow_runs/filter", body, limit=limit)
+    found = await api.pages("/flow_runs/filter", body, limit=limit)
     if query.deployment is None and query.run_ids is None and not query.tags:  # the canary's must be asked for
         found = [run for run in found if not is_canary(run["name"])]
     if not found and query.deployment is not None:
@@ -122,11 +122,10 @@ async def _demand_deployment(api: PrefectApi, wanted: str) -> None:
     flow, _, deployment = wanted.partition("/")
     body = {"flows": {"name": {"any_": [flow]}}, "limit": 1}
     there: Sequence[Mapping[str, Any]] = await api.request("POST", "/flows/filter", json=body)
-    bodies = await all_bodies(api)
-    flows = await flow_names(api, sorted({one["flow_id"] for one in bodies}))
-    names = [f"{flows[one['flow_id']]}/{one['name']}" for one in bodies if one["flow_id"] in flows]
+    names = list(await every_body(api))
     if not there:
-        known = [*names, *flows.values()] if deployment else list(flows.values())
+        flows = [name.partition("/")[0] for name in names]
+        known = [*names, *flows] if deployment else flows
         raise ConfigError(f"--deployment {wanted!r}: there is no flow {flow!r}: {did_you_mean(wanted, known)}")
     if deployment and wanted not in names:
         raise ConfigError(f"--deployment {wanted!r}: there is no such deployment: {did_you_mean(wanted, names)}")

@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from services.prefect_api.client import PrefectApi
+from services.prefect_api.client import PAGE, PrefectApi
 
 FINAL_TYPES: Final = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
-PAGE: Final = 200
-"""Prefect's own limit on one answer."""
-
 COMMIT_SECONDS: Final = 3.0
 """Prefect publishes a state before its transaction is committed: after this time it is, or never will be."""
 COMMIT_PAUSES: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
@@ -92,22 +89,13 @@ async def news_of(api: PrefectApi, run_ids: Sequence[str]) -> News:
 
 async def ended_since(api: PrefectApi, since: datetime, *, tag: str) -> list[StateChange]:
     """Every run with ``tag`` that ended at or after ``since``, by Prefect's clock."""
-    found: list[StateChange] = []
-    while True:
-        body = {
-            "flow_runs": {
-                "tags": {"all_": [tag]},
-                "state": {"type": {"any_": sorted(FINAL_TYPES)}},
-                "end_time": {"after_": since.isoformat()},
-            },
-            "sort": "END_TIME_DESC",
-            "limit": PAGE,
-            "offset": len(found),
-        }
-        rows = await api.request("POST", "/flow_runs/filter", once=True, json=body)
-        found += [state_of(row) for row in rows]
-        if len(rows) < PAGE:
-            return found
+    wanted = {
+        "tags": {"all_": [tag]},
+        "state": {"type": {"any_": sorted(FINAL_TYPES)}},
+        "end_time": {"after_": since.isoformat()},
+    }
+    rows = await api.pages("/flow_runs/filter", {"flow_runs": wanted, "sort": "END_TIME_DESC"}, once=True)
+    return [state_of(row) for row in rows]
 
 
 async def retries_waiting(api: PrefectApi, *, tag: str) -> list[StateChange]:

@@ -12,8 +12,7 @@ from typing import Any, Final
 from config.health import CANARY
 from events.errors import Backpressure, NotFound, TransientError
 from services.common.backoff import Backoff, heed_cancellation
-from services.prefect_api.client import PrefectApi
-from services.prefect_api.runs import PAGE
+from services.prefect_api.client import PAGE, PrefectApi
 from services.store.canary.flights import CanaryRecords
 from services.store.connection import AsyncRedis
 

@@ -10,9 +10,9 @@ import structlog
 from typing_extensions import override
 
 from services.common import metrics
-from services.prefect_api.client import PrefectApi
+from services.prefect_api.client import PAGE, PrefectApi
 from services.prefect_api.events import StateFeed
-from services.prefect_api.runs import FINAL_TYPES, PAGE, StateChange, ended_since, news_of, retries_waiting
+from services.prefect_api.runs import FINAL_TYPES, StateChange, ended_since, news_of, retries_waiting
 from services.runs.retried_runs import RetriedRuns
 from services.store.event_transitions import CHECK_MS_EACH, EventTransitions, StateNews
 from services.store.events.event_history import now_ms

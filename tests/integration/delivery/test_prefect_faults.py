@@ -13,7 +13,8 @@ from prefect.client.orchestration import PrefectClient
 
 from config.settings import DispatcherSettings
 from services.prefect_api.client import PrefectApi
-from services.prefect_api.dispatch import CreationResult, DispatchTarget, Result
+from services.prefect_api.deployments import Deployment
+from services.prefect_api.dispatch import CreationResult, Result
 from services.store.connection import AsyncRedis
 from tests.integration.delivery.world import RULE, World, deployment, made, order, orders, runs_of
 from tests.support.proxy import Proxy
@@ -136,7 +137,7 @@ async def test_what_met_a_lock_is_repeated_long_before_the_first_back_off_is_ove
     honest = run_creator.create_runs
     locked: list[int] = []
 
-    async def busy_once(api: PrefectApi, deployment: DispatchTarget, bodies: Sequence[Any]) -> list[Result]:
+    async def busy_once(api: PrefectApi, deployment: Deployment, bodies: Sequence[Any]) -> list[Result]:
         if not locked:
             locked.append(len(bodies))
             return [Result(CreationResult.RETRY, said="database is locked") for _ in bodies]
