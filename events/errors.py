@@ -19,10 +19,10 @@ class ConfigError(SluiceError):
         self.problems = problems
 
 
-class RejectedEvent(SluiceError):
-    """The input can never be handled: keep it as a dead letter, then acknowledge it.
+class Refused(SluiceError):
+    """What was asked for can never be done as it was asked: say why, and do not try it again.
 
-    ``code`` is a short stable word for listings and circuits (``not-json``, ``too-large``, …).
+    ``code`` is a short stable word for programs and listings (``ambiguous``, ``prefect-refused``, …).
     """
 
     def __init__(self, code: str, reason: str) -> None:
@@ -41,3 +41,10 @@ class Backpressure(SluiceError):
 
 class NotFound(SluiceError):
     """The thing that was asked for by name or id does not exist: say so, exit 1."""
+
+
+class RejectedEvent(Refused):
+    """The event or signal can never be handled: keep it as a dead letter, then acknowledge it.
+
+    Its ``code`` also stands in listings and counts for circuits (``not-json``, ``too-large``, …).
+    """

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from itertools import pairwise
 from typing import Final
 
-from events.errors import NotFound, RejectedEvent
+from events.errors import NotFound, Refused
 
 LEAST: Final = 4
 """Characters that a beginning must have to be taken for an id."""
@@ -36,11 +36,11 @@ def shortened(ids: Sequence[str]) -> list[str]:
 def the_one(found: Collection[str], given: str, *, what: str) -> str:
     """The only id that was ``found`` for what a person has given.
 
-    Raises `NotFound` where there is none, and `RejectedEvent` (``ambiguous``) with the ids where there are several.
+    Raises `NotFound` where there is none, and `Refused` (``ambiguous``) with the ids where there are several.
     """
     if not found:
         raise NotFound(f"there is no {what} {given!r}")
     if len(found) > 1:
         names = ", ".join(sorted(found)[:_NAMED]) + (", …" if len(found) > _NAMED else "")
-        raise RejectedEvent("ambiguous", f"several {what}s begin with {given!r}: give more of the id, one of {names}")
+        raise Refused("ambiguous", f"several {what}s begin with {given!r}: give more of the id, one of {names}")
     return next(iter(found))

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from config.settings import ApiSettings
-from events.errors import Backpressure, NotFound, RejectedEvent, TransientError
+from events.errors import Backpressure, NotFound, Refused, TransientError
 from events.signal import Outcome, ResumeSignal, signal_from_mapping
 from services.api.forms import Given, answer_of, form_of
 from services.api.scopes import BEARER, Signaller, callers_of
@@ -168,7 +168,7 @@ class Approvals:
         try:
             async with asyncio.timeout(self._settings.journal_timeout_seconds):
                 await self._submit(signal_from_mapping({**more, **fields}))
-        except RejectedEvent as error:
+        except Refused as error:
             return await self._show(text, given, {"": error.reason})
         log.info("answered by an approval link", signal_id=id_, key=link.key, by=link.person, run_id=link.run_id)
         record = await self._signals.outcome(id_, OUTCOME_SECONDS, of=tuple(Outcome))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from events.errors import NotFound, RejectedEvent
+from events.errors import NotFound, Refused
 from services.api.listings import EventId, LetterId, Source
 from services.api.scopes import BEARER, Admin
 from services.routing.dead_letter_replay import DeadReplay
@@ -74,7 +74,7 @@ class Replays:
             positions, retries=retries, only=how.rules, salt=salt, by=f"token {caller.name}"
         )
         for refused in done.refused:
-            raise RejectedEvent("not-replayed", refused.reason)
+            raise Refused("not-replayed", refused.reason)
         return {"events": done.events + len(done.retried), "rerun": salt, "runs_started_again": done.runs}
 
     async def letter(

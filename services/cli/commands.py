@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand
 from typing_extensions import override
 
-from events.errors import Backpressure, ConfigError, NotFound, RejectedEvent, SluiceError, TransientError
+from events.errors import Backpressure, ConfigError, NotFound, Refused, SluiceError, TransientError
 from events.redact import redacted
 from services.cli.output import say, say_json
 
@@ -75,7 +75,7 @@ def _code(error: SluiceError) -> str:
     match error:
         case ConfigError():
             return "config"
-        case RejectedEvent():
+        case Refused():
             return error.code
         case NotFound():
             return "not-found"

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from events.dead_letter import DeadLetter
-from events.errors import NotFound, RejectedEvent
+from events.errors import NotFound, Refused
 from services.cli.commands import Commands, run_command
 from services.cli.output import say, show_fields, show_json, show_rows
 from services.cli.session import Session, demand_rule, login, open_session, whole_event_id
@@ -137,7 +137,7 @@ def replay(
         else:
             say(f"{len(chosen) - len(failures)} of {len(chosen)} letters replayed")
         if failures:
-            raise RejectedEvent("not-replayed", "; ".join(f"{one['id']}: {one['reason']}" for one in failures[:10]))
+            raise Refused("not-replayed", "; ".join(f"{one['id']}: {one['reason']}" for one in failures[:10]))
 
     run_command(work())
 
@@ -206,7 +206,7 @@ async def _replay_all(
         for number, letter in enumerate(chosen, 1):
             try:
                 await again.replay(letter, edits, default_type=type_, by=login())
-            except RejectedEvent as error:
+            except Refused as error:
                 failures.append({"id": letter.id, "code": error.code, "reason": error.reason})
             if sys.stderr.isatty():
                 print(f"\r{number} of {len(chosen)}", end="\n" if number == len(chosen) else "", file=sys.stderr)
@@ -252,7 +252,7 @@ def _edits(texts: Sequence[str]) -> dict[str, Any]:
 
     try:
         return dict(parse_edit(text) for text in texts)
-    except RejectedEvent as error:
+    except Refused as error:
         raise typer.BadParameter(error.reason, param_hint="--set") from error
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from config.settings import load_settings
-from events.errors import NotFound, RejectedEvent
+from events.errors import NotFound, Refused
 from events.event import parse_event
 from events.identity import id_of
 from services.cli.commands import Commands, run_command
@@ -239,7 +239,7 @@ def _replay(session: Session) -> Replay:
 
 
 def _tell(done: Replayed, salt: str | None, *, as_json: bool) -> None:
-    """Print what a replay has done; raises `RejectedEvent` where some of it was refused."""
+    """Print what a replay has done; raises `Refused` where some of it was refused."""
     if as_json:
         show_json(
             {
@@ -255,7 +255,7 @@ def _tell(done: Replayed, salt: str | None, *, as_json: bool) -> None:
         if done.events or not done.retried:
             say(f"{done.events} events journalled again" + (f" as rerun {salt}" if salt else ": gaps are filled"))
     if done.refused:
-        raise RejectedEvent("not-replayed", "; ".join(f"{one.event_id}: {one.reason}" for one in done.refused[:10]))
+        raise Refused("not-replayed", "; ".join(f"{one.event_id}: {one.reason}" for one in done.refused[:10]))
 
 
 async def _forecast(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from events.errors import ConfigError, NotFound, RejectedEvent, SluiceError
+from events.errors import ConfigError, NotFound, Refused, SluiceError
 from events.identity import id_of
 from events.signal import signal_from_mapping
 from services.cli.commands import Commands, run_command
@@ -220,7 +220,7 @@ def cancel(
                 await asyncio.sleep(0.2)
                 state = (await read_run(prefect, found["id"]))["state"]
             if state == "Cancelling" and wait:
-                raise RejectedEvent("not-cancelled", f"the run {found['name']} is still not cancelled after {wait:g} s")
+                raise Refused("not-cancelled", f"the run {found['name']} is still not cancelled after {wait:g} s")
             say(f"{found['name']}: {state}")
 
     run_command(work())

@@ -138,7 +138,7 @@ async def demand_rule(session: Session, rule: str | None) -> None:
 
 
 async def whole_event_id(session: Session, given: str | None) -> str | None:
-    """The id of the event that ``--event`` means, where its beginning was given. Raises `RejectedEvent`."""
+    """The id of the event that ``--event`` means, where its beginning was given. Raises `Refused`."""
     from services.store.events.history import HISTORY
     from services.store.events.journal import STREAM
     from services.store.events.known_events import KnownEvents

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from config.health import is_canary
-from events.errors import ConfigError, NotFound, RejectedEvent, TransientError
+from events.errors import ConfigError, NotFound, Refused, TransientError
 from events.identity import id_of
 from events.signal import Outcome, ResumeSignal, parse_signal
 from services.cli.commands import Commands, run_command
@@ -232,7 +232,7 @@ async def event_sources(session: Session, records: Sequence[SignalRecord]) -> di
 
 
 async def send_and_tell(session: Session, signal: ResumeSignal, *, wait_seconds: float, as_json: bool) -> None:
-    """Hand the signal in and print its outcome; raises `RejectedEvent` for one that means failure."""
+    """Hand the signal in and print its outcome; raises `Refused` for one that means failure."""
     from services.signals.listing import row
     from services.signals.submission import SignalSubmission
     from services.store.connection import connect_sync
@@ -255,7 +255,7 @@ async def send_and_tell(session: Session, signal: ResumeSignal, *, wait_seconds:
     else:
         show_line(f"{found['id']}  {found['outcome']}" + (f": {found['reason']}" if found["reason"] else ""))
     if found["outcome"] in _FAILED:
-        raise RejectedEvent(found["outcome"], f"the signal was not applied ({found['outcome']}): {found['reason']}")
+        raise Refused(found["outcome"], f"the signal was not applied ({found['outcome']}): {found['reason']}")
     if found["outcome"] == "received" and wait_seconds:
         raise TransientError(
             f"the signal is recorded and will be applied, but no resumer has looked at it within {wait_seconds:g} s: "

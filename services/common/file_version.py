@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from events.errors import RejectedEvent
+from events.errors import Refused
 
 
 class Version(NamedTuple):
@@ -34,20 +34,20 @@ class Version(NamedTuple):
 def verify_version(path: str, version: str) -> None:
     """Return if the file at ``path`` still is ``version`` (``INODE-SIZE-MTIMENS``).
 
-    Raises `RejectedEvent` with the code ``file-vanished``, ``file-changed`` or ``file-unreadable``; a file that has
+    Raises `Refused` with the code ``file-vanished``, ``file-changed`` or ``file-unreadable``; a file that has
     changed gets an event of its own for what it is now.
     """
     try:
         found = Version.of(os.stat(path))  # noqa: PTH116 - this module is imported into every run
     except (FileNotFoundError, NotADirectoryError) as error:
         reason = f"the file {path} is gone: it was moved or deleted after it was announced and before this run started"
-        raise RejectedEvent("file-vanished", reason) from error
+        raise Refused("file-vanished", reason) from error
     except OSError as error:
         reason = f"the file {path} cannot be looked at before the run: {error.strerror}"
-        raise RejectedEvent("file-unreadable", reason) from error
+        raise Refused("file-unreadable", reason) from error
     if str(found) != version:
         reason = (
             f"the file {path} has changed since it was announced: it was {version} (inode-size-mtime) and is {found} "
             "now; the new version has an event, and so a run, of its own"
         )
-        raise RejectedEvent("file-changed", reason)
+        raise Refused("file-changed", reason)

@@ -97,7 +97,7 @@ async def plan_deployments(prefect: PrefectApi, redis: AsyncRedis, declarations:
 async def carry_out(prefect: PrefectApi, redis: AsyncRedis, plan: DeploymentPlan) -> None:
     """Do what the plan says. Each step can be repeated, so a deploy that was broken off is mended by the next one.
 
-    Raises `TransientError`, and `RejectedEvent` for a deployment that Prefect does not take.
+    Raises `TransientError`, and `Refused` for a deployment that Prefect does not take.
     """
     await claim_project(redis, plan.declarations.project, plan.declarations.root)
     bodies = {one.name: one.flow for one in plan.declarations.deployments}

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import structlog
 
-from events.errors import NotFound, RejectedEvent, TransientError
+from events.errors import NotFound, Refused, TransientError
 from events.identity import id_of
 from services.common.backoff import Backoff, heed_cancellation
 from services.prefect_api.client import PrefectApi
@@ -112,7 +112,7 @@ class Announcer:
         except TransientError as error:
             await self._trouble.after(error)
             return 0
-        except RejectedEvent as error:
+        except Refused as error:
             if len(batch) > 1:  # one of them may be at fault: the others are published without it
                 middle = len(batch) // 2
                 self._batches[0] = batch[middle:]

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 import structlog
 
 from config.settings import DispatcherSettings
-from events.errors import Backpressure, NotFound, RejectedEvent, TransientError
+from events.errors import Backpressure, NotFound, Refused, TransientError
 from events.identity import id_of
 from events.rule import RuleSet
 from services.common import metrics
@@ -156,7 +156,7 @@ class RunCreator:
                 try:
                     bodies.append(self._body(item.dispatch, deployment, spans))
                     sent.append((queue, item))
-                except RejectedEvent as error:
+                except Refused as error:
                     unfit.append((queue, item, Result(CreationResult.REFUSED, said=error.reason, code=error.code)))
             results = await create_runs(self._prefect, deployment, bodies) if bodies else []
             if len(spans) == len(results):
@@ -165,7 +165,7 @@ class RunCreator:
         except NotFound as error:
             await self._missing(batch, error)
             return []
-        except RejectedEvent as error:
+        except Refused as error:
             return unfit + self._refused_call(sent, error)
         except TransientError as error:
             return unfit + await self._failed_call(sent or batch.items, error)
@@ -208,7 +208,7 @@ class RunCreator:
                     await self._dead_letters.add(letter.model_copy(update={"id": _notice_id(queue)}))
                     queue.untold = False
 
-    def _refused_call(self, sent: Sequence[tuple[DispatchQueue, Item]], error: RejectedEvent) -> list[_Outcome]:
+    def _refused_call(self, sent: Sequence[tuple[DispatchQueue, Item]], error: Refused) -> list[_Outcome]:
         """Handle a call that Prefect refused as a whole: its halves are tried, until the run at fault is alone."""
         if len(sent) == 1:
             return [(*sent[0], Result(CreationResult.REFUSED, said=error.reason, code=error.code))]

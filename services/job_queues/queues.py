@@ -26,7 +26,7 @@ from rq.utils import import_attribute
 from typing_extensions import override
 
 from events.dead_letter import DeadLetter
-from events.errors import RejectedEvent, SluiceError
+from events.errors import Refused, SluiceError
 from services.job_queues.job_gate import ALLOWED, beginning, refusal
 from services.store.connection import SyncRedis, translated
 from services.store.dead_letters import KEPT_BYTES, keep, letter_id_of
@@ -66,7 +66,7 @@ class SluiceJob(Job):
     def func(self) -> Callable[..., Any]:
         name = self.func_name
         if name not in ALLOWED or self.instance is not None:
-            raise RejectedEvent("foreign-job", f"the job {self.id} asks for {name!r}, which is not a job of Sluice")
+            raise Refused("foreign-job", f"the job {self.id} asks for {name!r}, which is not a job of Sluice")
         return import_attribute(name)
 
     @property

@@ -13,7 +13,7 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_UI_URL
 
-from events.errors import NotFound, RejectedEvent, TransientError
+from events.errors import NotFound, Refused, TransientError
 from events.redact import redacted, without_credentials
 from services.common.prefect_versions import untested_versions
 from services.home.prefect_pages import run_page
@@ -34,11 +34,20 @@ _VERSION_SECONDS = 3.0
 log = structlog.get_logger()
 
 
+class PrefectRefused(Refused):
+    """Prefect will never take the request (code ``prefect-refused``); ``status`` and ``said`` are its answer."""
+
+    def __init__(self, status: int, said: str, where: str) -> None:
+        super().__init__("prefect-refused", f"Prefect answered {status} to {where}: {said}")
+        self.status = status
+        self.said = said
+
+
 class PrefectApi:
     """Plain requests to Prefect's REST API through Prefect's own client (its authentication, TLS and retries).
 
     Every method raises `TransientError` when Prefect is out of reach or overloaded or does not accept our credentials,
-    `NotFound` for an unknown id, and `RejectedEvent` (code ``prefect-refused``) for a request that it will never take.
+    `NotFound` for an unknown id, and `PrefectRefused` for a request that it will never take.
     """
 
     def __init__(self, client: PrefectClient, *, patience_seconds: float | None = None) -> None:
@@ -152,7 +161,7 @@ async def _warn_of_untested_versions(api: PrefectApi) -> None:
     """Log a warning for a server or a client of a version that Sluice is not tested with."""
     try:
         server = await asyncio.wait_for(api.request("GET", "/admin/version", once=True), _VERSION_SECONDS)
-    except (TransientError, NotFound, RejectedEvent, TimeoutError):
+    except (TransientError, NotFound, Refused, TimeoutError):
         server = None  # who needs the server says that it does not answer
     for sentence in untested_versions(server, url=redacted(api.url)):
         log.warning("untested version of Prefect", problem=sentence)
@@ -173,7 +182,7 @@ def _refused(response: httpx.Response) -> Exception:
         return TransientError(f"Prefect answered {response.status_code} to {where}: check {keys}; {said}")
     if response.status_code in _RETRIED or response.status_code >= _SERVER_ERROR:
         return TransientError(f"Prefect answered {response.status_code} to {where}: {said}")
-    return RejectedEvent("prefect-refused", f"Prefect answered {response.status_code} to {where}: {said}")
+    return PrefectRefused(response.status_code, said, where)
 
 
 def _said(response: httpx.Response) -> str:

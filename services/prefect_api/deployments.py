@@ -91,7 +91,7 @@ async def due(api: PrefectApi, deployment_ids: Sequence[str], *, before: datetim
 async def register(api: PrefectApi, *, flow: str, body: Mapping[str, Any]) -> str:
     """Create or update a deployment of ``flow`` from the fields of Prefect's API; answers its id.
 
-    Raises `RejectedEvent` when Prefect does not take it.
+    Raises `Refused` when Prefect does not take it.
     """
     flow_id = (await api.request("POST", "/flows/", json={"name": flow}))["id"]
     created = await api.request("POST", "/deployments/", json={**body, "flow_id": flow_id})

@@ -13,7 +13,7 @@ from typing import Any, Final
 from pydantic import JsonValue
 
 from events.action import RUN_NAME_LIMIT, RunDeployment
-from events.errors import NotFound, RejectedEvent, TransientError
+from events.errors import NotFound, Refused, RejectedEvent, TransientError
 from events.identity import id_of, identity_of
 from events.untrusted_json import has_nul, refuse_hydration
 from services.prefect_api.client import PrefectApi
@@ -135,7 +135,7 @@ async def create_runs(api: PrefectApi, deployment: Deployment, bodies: Sequence[
     """Create at most 100 runs in one call; the results are in the order of ``bodies``.
 
     Raises `TransientError` when nothing is known of any of them (send all again: the keys make that safe), `NotFound`
-    when the deployment is gone, and `RejectedEvent` when Prefect does not take the call as a whole, which may be the
+    when the deployment is gone, and `Refused` when Prefect does not take the call as a whole, which may be the
     fault of one item.
     """
     answer = await api.request(
@@ -180,7 +180,7 @@ async def healthy(api: PrefectApi) -> bool:
     """Whether Prefect answers."""
     try:
         await api.request("GET", "/health", once=True)
-    except (TransientError, NotFound, RejectedEvent):
+    except (TransientError, NotFound, Refused):
         return False
     return True
 

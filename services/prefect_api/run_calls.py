@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from events.errors import NotFound, RejectedEvent
+from events.errors import NotFound, Refused
 from events.short_ids import LEAST, the_one
 from events.suggest import did_you_mean
 from services.prefect_api.client import PAGE, PrefectApi
@@ -114,7 +114,7 @@ async def end_cancelling(api: PrefectApi, run_ids: Sequence[str]) -> list[str]:
 async def read_run(api: PrefectApi, name_or_id: str) -> dict[str, Any]:
     """One run by its id, the beginning of it, or its name, with its parameters.
 
-    Raises `NotFound`, and `RejectedEvent` (``ambiguous``) for a name or a beginning that several runs share.
+    Raises `NotFound`, and `Refused` (``ambiguous``) for a name or a beginning that several runs share.
     """
     run = await _find(api, name_or_id)
     (row,) = await rows_of(api, [run])
@@ -126,7 +126,7 @@ async def start_run(
 ) -> dict[str, Any]:
     """Create a run of ``flow/deployment`` (``flow`` alone is ``flow/default``), due now, and return it.
 
-    Raises `NotFound`, with the name that is nearest, and `RejectedEvent` for parameters that the flow does not take.
+    Raises `NotFound`, with the name that is nearest, and `Refused` for parameters that the flow does not take.
     """
     wanted = deployment if "/" in deployment else f"{deployment}/default"
     try:
@@ -156,12 +156,12 @@ async def read_logs(api: PrefectApi, run_id: str, *, limit: int) -> list[dict[st
 
 
 async def try_again(api: PrefectApi, run_id: str, *, reason: str) -> None:
-    """Have a run that has ended start again, as Prefect's UI does; raises `RejectedEvent` where Prefect refuses it."""
+    """Have a run that has ended start again, as Prefect's UI does; raises `Refused` where Prefect refuses it."""
     state = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": visible(reason)}
     answer = await api.request("POST", f"/flow_runs/{run_id}/set_state", json={"state": state, "force": False})
     if answer["status"] != "ACCEPT":
         why = (answer.get("details") or {}).get("reason") or answer["status"]
-        raise RejectedEvent("not-retried", f"Prefect does not let the run {run_id} start again: {why}")
+        raise Refused("not-retried", f"Prefect does not let the run {run_id} start again: {why}")
 
 
 async def refuse_start(api: PrefectApi, run_id: str, *, reason: str) -> None:
@@ -175,7 +175,7 @@ async def refuse_start(api: PrefectApi, run_id: str, *, reason: str) -> None:
 async def cancel_run(api: PrefectApi, run_id: str, *, reason: str) -> str:
     """Ask for the run to be cancelled; answers the name of the state that it is in now.
 
-    Raises `RejectedEvent` when it has ended already.
+    Raises `Refused` when it has ended already.
     """
     found = (await api.request("GET", f"/flow_runs/{run_id}"))["state"] or {}
     details = found.get("state_details") or {}
@@ -185,7 +185,7 @@ async def cancel_run(api: PrefectApi, run_id: str, *, reason: str) -> str:
     state = {"type": name.upper(), "name": name, "message": visible(reason, lines=True)}
     answer = await api.request("POST", f"/flow_runs/{run_id}/set_state", json={"state": state, "force": False})
     if answer["status"] == "ABORT":
-        raise RejectedEvent("not-cancellable", f"the run cannot be cancelled: {answer['details'].get('reason')}")
+        raise Refused("not-cancellable", f"the run cannot be cancelled: {answer['details'].get('reason')}")
     return str(answer["state"]["name"])
 
 
@@ -212,7 +212,7 @@ async def _find_by_name(api: PrefectApi, name: str) -> dict[str, Any]:
         raise NotFound(f"there is no flow run with the name {name!r}, and none whose id begins so")
     if len(named) > 1:
         ids = ", ".join(run["id"] for run in named)
-        raise RejectedEvent("ambiguous", f"several flow runs are named {name!r}: give the id, one of {ids}")
+        raise Refused("ambiguous", f"several flow runs are named {name!r}: give the id, one of {ids}")
     return named[0]
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from uuid import UUID
 
-from events.errors import NotFound, RejectedEvent
-
-if TYPE_CHECKING:
-    from services.prefect_api.client import PrefectApi
+from events.errors import NotFound
+from services.prefect_api.client import PrefectApi, PrefectRefused
 
 _DISABLED: Final = "CSRF protection is disabled"
 
@@ -41,8 +39,8 @@ async def _csrf(api: PrefectApi, client: str) -> bool:
         await api.request("GET", "/csrf-token", params={"client": client})
     except NotFound:
         return False
-    except RejectedEvent as error:
-        if _DISABLED not in str(error):
+    except PrefectRefused as error:
+        if _DISABLED not in error.said:
             raise
         return False
     return True

@@ -9,8 +9,8 @@ from datetime import datetime
 from enum import Enum, auto
 from typing import Any, Final
 
-from events.errors import NotFound, RejectedEvent, TransientError
-from services.prefect_api.client import PrefectApi
+from events.errors import NotFound, TransientError
+from services.prefect_api.client import PrefectApi, PrefectRefused
 from services.prefect_api.refusals import explained, names_another_wait
 from services.prefect_api.run_view import PROJECT_TAG, RunView, Stay, view
 from services.prefect_api.runs import FINAL_TYPES
@@ -29,7 +29,7 @@ PAGE: Final = 25
 """How many runs are listed in one answer. Prefect could list 200, and would serve nobody else for a good while."""
 
 _TO_START: Final = frozenset({"SCHEDULED", "PENDING"})
-_CONFLICT: Final = "Prefect answered 409"
+_CONFLICT: Final = 409
 _NO_SCHEMA: Final = "Run input schema not found"
 
 
@@ -162,8 +162,8 @@ class WaitingRuns:
         body: dict[str, Any] = {"run_input": dict(value)} if run.keyset or value else {}
         try:
             answer = await self._api.request("POST", f"/flow_runs/{run.run_id}/resume", once=True, json=body)
-        except RejectedEvent as error:
-            if _CONFLICT not in str(error):
+        except PrefectRefused as error:
+            if error.status != _CONFLICT:
                 return RefusedAnswer(str(error))
             # Another resume was faster, or an answer from before is in the way; the next try finds neither.
             await self._see_to_stored_response(run)
@@ -276,8 +276,8 @@ class WaitingRuns:
         body = {"key": key, "value": json.dumps(value)}
         try:
             await self._api.request("POST", f"/flow_runs/{run_id}/input", once=True, json=body)
-        except RejectedEvent as error:
-            if _CONFLICT not in str(error):
+        except PrefectRefused as error:
+            if error.status != _CONFLICT:
                 raise
 
     async def _delete(self, run_id: str, key: str) -> None:

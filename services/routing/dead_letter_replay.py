@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from events.dead_letter import DeadLetter
-from events.errors import RejectedEvent
+from events.errors import Refused, RejectedEvent
 from events.event import Event, parse_event, stored_event
 from events.signal import ResumeSignal, parse_signal, signal_from_mapping
 from events.untrusted_json import Limits, parse_json
@@ -55,7 +55,7 @@ class DeadReplay:
     async def replay(
         self, letter: DeadLetter, edits: Edits, *, default_type: str | None = None, by: str | None = None
     ) -> None:
-        """Replay one letter. Raises `RejectedEvent` for what still cannot be read; the letter then stays.
+        """Replay one letter. Raises `Refused` for what still cannot be read; the letter then stays.
 
         What ``edits`` change is kept, with ``by``, in the event's history or the signal's log.
 
@@ -96,9 +96,9 @@ class DeadReplay:
                     await self._keep(signal.event_identity, letter, changes, by)
                 await self._submit_signal(signal, origin)
             case "job":
-                raise RejectedEvent("foreign-job", "a job that Sluice did not write is never run: discard the letter")
+                raise Refused("foreign-job", "a job that Sluice did not write is never run: discard the letter")
             case "stored":
-                raise RejectedEvent(letter.code, "what could not be read in Redis is not put back: discard the letter")
+                raise Refused(letter.code, "what could not be read in Redis is not put back: discard the letter")
         await self._letters.replayed(letter)
 
     async def _keep(self, identity: str, letter: DeadLetter, changes: Sequence[Changed], by: str | None) -> None:
@@ -110,7 +110,7 @@ def parse_edit(text: str) -> tuple[str, JsonValue]:
     """Parse ``path=value`` of the command line; a value that is not JSON is a string."""
     path, equals, value = text.partition("=")
     if not equals or not all(path.split(".")):
-        raise RejectedEvent("bad-edit", f"{text!r} is not of the form data.amount=5")
+        raise Refused("bad-edit", f"{text!r} is not of the form data.amount=5")
     try:
         return path, json.loads(value)
     except ValueError:
@@ -118,7 +118,7 @@ def parse_edit(text: str) -> tuple[str, JsonValue]:
 
 
 def edited(raw: bytes, edits: Edits, limits: Limits) -> bytes:
-    """Return the JSON ``raw`` with the values set; raises `RejectedEvent` for a path that does not exist."""
+    """Return the JSON ``raw`` with the values set; raises `Refused` for a path that does not exist."""
     value = parse_json(raw, limits)
     for path, new in edits.items():
         _set(value, path, new)
@@ -159,7 +159,7 @@ def _set(value: JsonValue, path: str, new: JsonValue) -> None:
     elif isinstance(at, list) and last.isdigit() and int(last) < len(at):
         at[int(last)] = new
     else:
-        raise RejectedEvent("bad-edit", f"the path {path!r} leads nowhere in this message")
+        raise Refused("bad-edit", f"the path {path!r} leads nowhere in this message")
 
 
 def _step(at: Any, name: str, path: str) -> Any:
@@ -169,7 +169,7 @@ def _step(at: Any, name: str, path: str) -> Any:
         return at[name]
     if isinstance(at, list) and name.isdigit() and int(name) < len(at):
         return at[int(name)]
-    raise RejectedEvent("bad-edit", f"the path {path!r} leads nowhere in this message")
+    raise Refused("bad-edit", f"the path {path!r} leads nowhere in this message")
 
 
 def _signal_again(raw: bytes, limits: Limits) -> ResumeSignal:

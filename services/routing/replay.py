@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from events.action import RunDeployment
-from events.errors import NotFound, RejectedEvent
+from events.errors import NotFound, Refused
 from events.event import Event
 from events.identity import id_of
 from events.rule import Verdict
@@ -91,7 +91,7 @@ class Replay:
     ) -> list[tuple[str, str]]:
         """Return identities and positions of events, oldest first; ``source`` chooses where several share an id.
 
-        Raises `NotFound` with a name that no event is found by (see `EventFinder`), and `RejectedEvent` for one that
+        Raises `NotFound` with a name that no event is found by (see `EventFinder`), and `Refused` for one that
         fits several events.
         """
         if query is not None:
@@ -184,7 +184,7 @@ class Replay:
     async def _with_file(self, identity: str, again: Again, by: str | None) -> bool | NotReplayed:
         try:
             return await self._returns.bring_back(identity, again=again, by=by)
-        except RejectedEvent as error:
+        except Refused as error:
             return NotReplayed(id_of(identity), error.reason)
 
 

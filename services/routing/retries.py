@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from events.errors import NotFound, RejectedEvent
+from events.errors import NotFound, Refused
 from events.event import stored_event
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.run_calls import try_again
@@ -97,7 +97,7 @@ class Retries:
                 await self._judge_again(retry)
             for run_id in retry.runs:
                 await try_again(await self._prefect(), run_id, reason=f"Tried again by {by or 'a replay'}")
-        except (RejectedEvent, NotFound) as error:
+        except (Refused, NotFound) as error:
             return str(error)
         return None
 

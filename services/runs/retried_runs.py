@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from events.errors import Backpressure, NotFound, RejectedEvent, TransientError
+from events.errors import Backpressure, NotFound, Refused, TransientError
 from services.common.backoff import Backoff
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.run_calls import refuse_start
@@ -64,7 +64,7 @@ class RetriedRuns:
         try:
             for identity, _ in run.events:
                 await self._returns.bring_back(identity, runs=[run.run_id], by=SOMEBODY, since_ms=since_ms)
-        except RejectedEvent as error:
+        except Refused as error:
             log.warning("a run does not start again", run_id=change.run_id, reason=error.reason)
             await self._refuse(change.run_id, f"Not started again: {error.reason}")
 

@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from config.settings import ResumerSettings
-from events.errors import NotFound, RejectedEvent, TransientError
+from events.errors import NotFound, Refused, TransientError
 from events.signal import Outcome
 from services.prefect_api.run_view import RunView, remembered
 from services.prefect_api.runs import COMMIT_SECONDS
@@ -51,7 +51,7 @@ class Applier:
         for pause in (*_PATIENCE_SECONDS, None):
             try:
                 await self._apply(signal_id)
-            except (TransientError, RejectedEvent) as error:
+            except (TransientError, Refused) as error:
                 if pause is None:
                     log.warning(
                         "signal is tried again later", signal_id=signal_id, error=str(error), in_seconds=_LATER_SECONDS

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from events.errors import NotFound, RejectedEvent
+from events.errors import NotFound, Refused
 
 if TYPE_CHECKING:
     from services.prefect_api.run_view import RunView
@@ -72,12 +72,12 @@ class ApprovalLink:
 async def issue(runs: WaitingRuns, *, key: str, person: str, seconds: float, run_id: str | None = None) -> ApprovalLink:
     """A link for ``person`` to the run that waits for ``key``.
 
-    Raises `NotFound` where none does, and `RejectedEvent` where several do and no ``run_id`` says which.
+    Raises `NotFound` where none does, and `Refused` where several do and no ``run_id`` says which.
     """
     if not 0 < seconds <= LONGEST_SECONDS:
-        raise RejectedEvent("bad-link", f"a link is good for at most {LONGEST_SECONDS / 86_400:g} days")
+        raise Refused("bad-link", f"a link is good for at most {LONGEST_SECONDS / 86_400:g} days")
     if not person.strip() or len(person) > 100 or not person.isprintable():  # noqa: PLR2004 - a name
-        raise RejectedEvent("bad-link", "name the person whom the link is for, in at most 100 characters")
+        raise Refused("bad-link", "name the person whom the link is for, in at most 100 characters")
     waiting = [run for run in await runs.waiting_for([key]) if run_id in {None, run.run_id}]
     if not waiting:
         whose = f" of run {run_id}" if run_id else ""
@@ -86,7 +86,7 @@ async def issue(runs: WaitingRuns, *, key: str, person: str, seconds: float, run
         )
     if len(waiting) > 1:
         ids = ", ".join(run.run_id for run in waiting)
-        raise RejectedEvent("ambiguous", f"several runs wait for the key {key!r}: say which one is meant, of {ids}")
+        raise Refused("ambiguous", f"several runs wait for the key {key!r}: say which one is meant, of {ids}")
     (run,) = waiting
     expires = datetime.now(UTC) + timedelta(seconds=seconds)
     return ApprovalLink(secrets.token_urlsafe(12), run.run_id, run.wait_name, key, person.strip(), expires)

@@ -11,7 +11,7 @@ from typing import Any, Final
 import structlog
 
 from events.dead_letter import DeadLetter
-from events.errors import Backpressure, RejectedEvent, TransientError
+from events.errors import Backpressure, Refused, TransientError
 from events.identity import id_of
 from events.signal import Outcome
 from services.common import metrics
@@ -67,7 +67,7 @@ class OutcomePublisher:
         while True:
             try:
                 await self._tell(await self._outbox.read())
-            except (TransientError, Backpressure, RejectedEvent) as error:
+            except (TransientError, Backpressure, Refused) as error:
                 if not self._trouble:
                     log.warning("outcomes of signals cannot be published, trying again", error=str(error))
                 self._trouble = str(error)

@@ -14,7 +14,7 @@ import structlog
 from typing_extensions import override
 
 from config.settings import ResumerSettings
-from events.errors import Backpressure, NotFound, RejectedEvent, TransientError
+from events.errors import Backpressure, NotFound, Refused, TransientError
 from services.prefect_api.events import StateFeed
 from services.prefect_api.run_view import RunView
 from services.prefect_api.runs import COMMIT_PAUSES, StateChange
@@ -98,7 +98,7 @@ class WaitObserver(StateFeed):
         while True:
             try:
                 await work()
-            except (TransientError, Backpressure, RejectedEvent) as error:
+            except (TransientError, Backpressure, Refused) as error:
                 if not self._trouble:
                     log.warning("waits cannot be observed, trying again", error=str(error))
                 self._trouble = str(error)
@@ -132,7 +132,7 @@ class WaitObserver(StateFeed):
                     await work()
             except NotFound:
                 return
-            except (TransientError, Backpressure, RejectedEvent) as error:
+            except (TransientError, Backpressure, Refused) as error:
                 log.debug("a waiting run is tried again later", error=str(error))
                 await asyncio.sleep(_AGAIN_SECONDS * 2**number)
             else:

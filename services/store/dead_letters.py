@@ -101,7 +101,7 @@ class DeadLetters:
     async def choose(self, id_: str) -> str:
         """The id of the letter that a person means by an id or its beginning.
 
-        Raises `NotFound`, and `RejectedEvent` (``ambiguous``) where several letters could be meant.
+        Raises `NotFound`, and `Refused` (``ambiguous``) where several letters could be meant.
         """
         if await self._redis.zscore(DEAD, id_) is not None:
             return id_

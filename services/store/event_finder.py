@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Final
 
-from events.errors import NotFound, RejectedEvent
+from events.errors import NotFound, Refused
 from events.event import Event
 from events.identity import id_of
 from services.store.connection import AsyncRedis, text
@@ -38,7 +38,7 @@ class EventFinder:
         """The identity of the event; ``source`` says which, where several share an id.
 
         A whole id counts before the start of one, and of the events of one file the newest is meant. Raises `NotFound`,
-        and `RejectedEvent` (``ambiguous``) where several events could be meant.
+        and `Refused` (``ambiguous``) where several events could be meant.
         """
         try:
             return await self._history.choose(name, source)
@@ -126,7 +126,7 @@ def _only(name: str, identities: set[str]) -> str:
     if len(identities) > 1:
         ids = sorted(id_of(identity) for identity in identities)
         more = f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else ""
-        raise RejectedEvent(
+        raise Refused(
             "ambiguous", f"{len(ids)} events are meant by {name!r}: name one of {', '.join(ids[:_MOST_NAMED])}{more}"
         )
     return next(iter(identities))

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 from urllib.parse import unquote_to_bytes
 
-from events.errors import RejectedEvent, TransientError
+from events.errors import Refused, TransientError
 
 Value = TypeVar("Value")
 
@@ -28,7 +28,7 @@ FAULTS: Final = (
     OverflowError,
     RecursionError,
     zlib.error,
-    RejectedEvent,
+    Refused,
 )
 """What reading garbage raises. A UnicodeDecodeError and pydantic's errors are ValueErrors."""
 

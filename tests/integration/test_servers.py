@@ -12,7 +12,7 @@ import pytest
 from httpcore import Origin
 from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, temporary_settings
 
-from events.errors import RejectedEvent, TransientError
+from events.errors import Refused, TransientError
 from services.prefect_api.client import PrefectApi, connect
 from services.store.connection import AsyncRedis
 
@@ -58,7 +58,7 @@ async def _answer_twice(api: PrefectApi, deployment_id: str, times: int) -> int:
         for _ in range(2):
             try:
                 await api.request("POST", f"/flow_runs/{run['id']}/input", json={"key": "answer", "value": "1"})
-            except RejectedEvent:
+            except Refused:
                 refused += 1
         await api.request("POST", "/flow_runs/filter", json={"limit": 20})
     return refused

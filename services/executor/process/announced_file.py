@@ -9,7 +9,7 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 
-from events.errors import RejectedEvent
+from events.errors import Refused
 from services.common.file_version import verify_version
 from services.prefect_api.runs import FINAL_TYPES
 
@@ -37,12 +37,12 @@ def file_problem(client: SyncPrefectClient, run_id: UUID, file: Mapping[str, Any
     return f"Not started: {error.reason}." if error is not None else None
 
 
-def _difference(file: Mapping[str, Any] | None) -> RejectedEvent | None:
+def _difference(file: Mapping[str, Any] | None) -> Refused | None:
     if file is None:
         return None
     try:
         verify_version(str(file.get("path")), str(file.get("version")))
-    except RejectedEvent as error:
+    except Refused as error:
         return error
     return None
 

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from config.settings import ApiSettings, is_loopback
 from config.sources import HttpSource
-from events.errors import Backpressure, ConfigError, NotFound, RejectedEvent, TransientError
+from events.errors import Backpressure, ConfigError, NotFound, Refused, TransientError
 from events.signal import ResumeSignal
 from events.untrusted_json import Limits
 from services.common import metrics
@@ -274,7 +274,7 @@ _HANDLERS: Final[Mapping[Any, Any]] = {
         (
             ProblemDetails,
             RequestValidationError,
-            RejectedEvent,
+            Refused,
             NotFound,
             ConfigError,
             TransientError,

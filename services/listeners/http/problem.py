@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from events.errors import ConfigError, NotFound, RejectedEvent
+from events.errors import ConfigError, NotFound, Refused
 
 _WHAT_TO_DO: Final = {
     "too-large": "send less, or raise SLUICE_LIMITS__MAX_EVENT_BYTES",
@@ -81,7 +81,7 @@ class ProblemDetails(Exception):
         self.retry_after_seconds = retry_after_seconds
 
 
-def rejected(error: RejectedEvent, letter_id: str | None = None) -> ProblemDetails:
+def rejected(error: Refused, letter_id: str | None = None) -> ProblemDetails:
     """The problem of a message that will never be accepted; ``letter_id`` names where it is kept."""
     what_to_do = _WHAT_TO_DO.get(error.code, "mend the message and send it again")
     return ProblemDetails(400, error.code, error.reason, what_to_do, letter_id=letter_id)
@@ -121,9 +121,9 @@ def problem_of(error: Exception) -> ProblemDetails:
     match error:
         case ProblemDetails():
             found = error
-        case RejectedEvent(code="ambiguous"):
+        case Refused(code="ambiguous"):
             found = ProblemDetails(409, error.code, error.reason, "say which one is meant, for an event by `?source=`")
-        case RejectedEvent():
+        case Refused():
             found = rejected(error)
         case NotFound():
             found = ProblemDetails(404, "not-found", str(error), "see what there is in the listing")

@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from events.errors import Backpressure, NotFound, RejectedEvent, TransientError
+from events.errors import Backpressure, NotFound, Refused, TransientError
 from services.common.backoff import Backoff, heed_cancellation
 from services.store.lease import Lease
 
@@ -40,7 +40,7 @@ async def run_leased(
                 else:
                     ended()
                 trouble.worked()
-            except (TransientError, Backpressure, NotFound, RejectedEvent, TimeoutError) as error:
+            except (TransientError, Backpressure, NotFound, Refused, TimeoutError) as error:
                 await trouble.after(error)
             except Exception as error:
                 log.exception("a turn failed")  # what only tells of the work must not end the role that does it

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from events.errors import NotFound, RejectedEvent
+from events.errors import NotFound, Refused
 from events.glob import Globs, glob_problem
 from events.suggest import did_you_mean
 from services.store.connection import AsyncRedis, text
@@ -108,10 +108,10 @@ class AccessTokens:
     async def create(self, *, expires_seconds: float | None = None, **allowed: Any) -> tuple[AccessToken, str]:
         """Make a token that may do what is ``allowed`` (see `Limited`); returns it with its text, which is not kept.
 
-        Raises `RejectedEvent` for what is no token, or a name that another one has.
+        Raises `Refused` for what is no token, or a name that another one has.
         """
         if any(one.name == allowed.get("name") for one in await self.all()):
-            raise RejectedEvent("token-exists", f"there is a token {allowed['name']!r}: revoke it, or choose a name")
+            raise Refused("token-exists", f"there is a token {allowed['name']!r}: revoke it, or choose a name")
         id_, now = secrets.token_hex(4), datetime.now(UTC)
         whole = f"{_PREFIX}{id_}_{secrets.token_urlsafe(32)}"
         try:
@@ -124,7 +124,7 @@ class AccessTokens:
             )
         except ValidationError as error:
             faults = (fault["msg"].removeprefix("Value error, ") for fault in error.errors())
-            raise RejectedEvent("bad-token", f"there can be no such token: {'; '.join(faults)}") from error
+            raise Refused("bad-token", f"there can be no such token: {'; '.join(faults)}") from error
         await self._redis.hset(TOKENS, id_, token.model_dump_json())
         return token, whole
 

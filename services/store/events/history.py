@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from config.health import CANARY_TYPE
 from config.settings import HistorySettings
-from events.errors import NotFound, RejectedEvent
+from events.errors import NotFound, Refused
 from events.event import Event
 from events.glob import Globs
 from events.identity import identity_of
@@ -102,7 +102,7 @@ class History:
     async def choose(self, id_: str, source: str | None = None) -> str:
         """The identity of the one event with this id; ``source`` (exact, or a glob) says which, where it is shared.
 
-        Raises `NotFound` for an id that is not known (any more), and `RejectedEvent` (``ambiguous``) naming the
+        Raises `NotFound` for an id that is not known (any more), and `Refused` (``ambiguous``) naming the
         sources where several events have it.
         """
         identities = await self._known.with_id(id_, prefixes=(HISTORY,))
@@ -117,7 +117,7 @@ class History:
         if len(found) > 1:
             names = ", ".join(sorted("an unknown source" if of is None else repr(of) for of in found.values()))
             msg = f"{len(found)} events have the id {id_!r}, from {names}: choose one with --source"
-            raise RejectedEvent("ambiguous", msg)
+            raise Refused("ambiguous", msg)
         return next(iter(found))
 
     async def search(self, query: Query, *, limit: int) -> list[EventHistory]:

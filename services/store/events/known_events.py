@@ -54,7 +54,7 @@ class KnownEvents:
     async def whole_id(self, given: str, *, prefixes: Iterable[str] = ()) -> str:
         """The id of the event that a person means by an id or its beginning; ``given`` where no event is known by it.
 
-        Looks as `with_id` does. Raises `RejectedEvent` (``ambiguous``) where several ids begin so.
+        Looks as `with_id` does. Raises `Refused` (``ambiguous``) where several ids begin so.
         """
         if len(given) < LEAST:
             return given

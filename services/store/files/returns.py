@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from config.settings import HistorySettings, JournalSettings
-from events.errors import RejectedEvent
+from events.errors import Refused
 from events.event import stored_event
 from events.identity import id_of, identity_of
 from services.store.connection import AsyncRedis
@@ -94,7 +94,7 @@ class FileReturns:
         """Have the file of an event brought back, for its ``runs`` or to be judged ``again``; whether it has a file.
 
         On return the file is where it was, and ``again`` has been done; the ``runs`` are for the caller to start.
-        Raises `RejectedEvent` where the file cannot be brought back (``file-not-returned``) or no archiver has answered
+        Raises `Refused` where the file cannot be brought back (``file-not-returned``) or no archiver has answered
         (``no-archiver``); then nothing was started.
         """
         watch = watch_of(id_of(identity))
@@ -116,7 +116,7 @@ class FileReturns:
         await pipeline.execute()
         answer = await self._answered(watch, event_id)
         if not answer.ok:
-            raise RejectedEvent("file-not-returned", f"nothing was started: {answer.reason}")
+            raise Refused("file-not-returned", f"nothing was started: {answer.reason}")
         return True
 
     async def _unfinished(self, watch: str, event_id: str, identity: str) -> bool:
@@ -146,7 +146,7 @@ class FileReturns:
         taken = not await self._redis.hdel(_wanted(watch), event_id)
         if taken:
             return await self._answered(watch, event_id)
-        raise RejectedEvent(
+        raise Refused(
             "no-archiver",
             f"nothing was started: nobody has brought the file back within {ANSWER_SECONDS:g} s; `sluice status` says "
             f"whether the role `listeners` runs and can reach the watch {watch}",

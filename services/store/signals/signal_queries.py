@@ -43,7 +43,7 @@ class SignalQueries:
 
         The beginning of an id will do where it is that of one signal.
 
-        Looks at every key in Redis if there is no signal with just this id. Raises `NotFound`, and `RejectedEvent`
+        Looks at every key in Redis if there is no signal with just this id. Raises `NotFound`, and `Refused`
         (``ambiguous``) where several signals could be meant.
         """
         if await self._redis.exists(RECORD + id_):

@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from events.action import RunDeployment
-from events.errors import RejectedEvent, TransientError
+from events.errors import Refused, TransientError
 from services.dispatch import announcer
 from services.dispatch.announcer import Announcer
 from services.prefect_api.client import PrefectApi
@@ -143,7 +143,7 @@ async def test_one_announcement_that_prefect_refuses_costs_one(
         if not refused:
             refused.append(events[1]["id"])
         if refused[0] in {event["id"] for event in events}:
-            raise RejectedEvent("refused", "one of them is no good")
+            raise Refused("refused", "one of them is no good")
         await emit(api, events)
 
     monkeypatch.setattr(announcer, "emit", picky)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from events.errors import RejectedEvent
+from events.errors import Refused
 from services.common.file_version import verify_version
 from tests.integration.files.conftest import CALM, Watched
 from tests.integration.files.writers import Writer
@@ -176,7 +176,7 @@ async def test_case_37_a_file_overwritten_before_its_run_fails_that_run_and_gets
     path.write_text("one")
     (first,) = await watched.exactly(1)
     path.write_text("two, longer")
-    with pytest.raises(RejectedEvent, match="has changed since it was announced") as refused:
+    with pytest.raises(Refused, match="has changed since it was announced") as refused:
         verify_version(first["data"]["path"], first["fileversion"])
     assert refused.value.code == "file-changed"
     await watched.finish(first, ok=False)
@@ -196,7 +196,7 @@ async def test_case_37_a_file_touched_before_its_run_gets_another_run(watched: W
     path.write_text("one")
     (first,) = await watched.exactly(1)
     os.utime(path, (1_000_000_000, 1_000_000_000))
-    with pytest.raises(RejectedEvent):
+    with pytest.raises(Refused):
         verify_version(first["data"]["path"], first["fileversion"])
     await watched.exactly(1)
     await watched.finish(first, ok=False)
@@ -249,7 +249,7 @@ async def test_case_39_a_file_that_is_gone_before_its_run_is_said_to_be_gone_and
     path.write_text("one")
     (event,) = await watched.exactly(1)
     path.unlink()
-    with pytest.raises(RejectedEvent, match="is gone: it was moved or deleted") as refused:
+    with pytest.raises(Refused, match="is gone: it was moved or deleted") as refused:
         verify_version(event["data"]["path"], event["fileversion"])
     assert refused.value.code == "file-vanished"
     await watched.finish(event, ok=False)

@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from events.errors import RejectedEvent
+from events.errors import Refused
 from tests.integration.signals.conftest import Desk, new_key
 from tests.support.waiting import eventually
 
@@ -155,7 +155,7 @@ async def test_somebody_elses_resume_is_recorded_and_a_signal_after_it_is_a_dupl
 async def test_input_that_the_server_would_execute_is_refused_at_the_submission(
     submission: Desk, hostile: dict[str, str]
 ) -> None:
-    with pytest.raises(RejectedEvent) as refused:
+    with pytest.raises(Refused) as refused:
         await submission.send(key=new_key(), input=hostile)
     assert refused.value.code == "hydration"
 

@@ -17,7 +17,7 @@ import httpx
 import psutil
 
 from config.settings import RedisSettings, ResumerSettings
-from events.errors import NotFound, RejectedEvent
+from events.errors import NotFound, Refused
 from events.signal import signal_from_mapping
 from events.untrusted_json import Limits
 from services.prefect_api.client import PrefectApi
@@ -173,7 +173,7 @@ class Installation:
         """As `sluice runs cancel` does."""
         try:
             self._loop.run(cancel_run(self._api, run, reason="the test cancels it"))
-        except (NotFound, RejectedEvent):
+        except (NotFound, Refused):
             return  # it has ended
 
     def delete(self, run: str) -> None:

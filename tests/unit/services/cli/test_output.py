@@ -14,7 +14,7 @@ import typer
 from rich.cells import cell_len
 from typer.testing import CliRunner
 
-from events.errors import Backpressure, ConfigError, NotFound, RejectedEvent, SluiceError, TransientError
+from events.errors import Backpressure, ConfigError, NotFound, Refused, SluiceError, TransientError
 from events.short_ids import shortened, the_one
 from services.cli import main
 from services.cli.commands import Commands
@@ -121,7 +121,7 @@ def test_a_beginning_that_several_ids_have_names_them() -> None:
     assert the_one({"abcd1"}, "abcd", what="signal") == "abcd1"
     with pytest.raises(NotFound, match="there is no signal 'abcd'"):
         the_one([], "abcd", what="signal")
-    with pytest.raises(RejectedEvent, match="one of abcd1, abcd2") as many:
+    with pytest.raises(Refused, match="one of abcd1, abcd2") as many:
         the_one(["abcd2", "abcd1"], "abcd", what="signal")
     assert many.value.code == "ambiguous"
 
@@ -162,7 +162,7 @@ def test_a_period_that_holds_nothing_is_refused() -> None:
 ERRORS = [
     (ConfigError("a is wrong", "b is wrong"), 2, "config", "a is wrong\nb is wrong"),
     (NotFound("there is no x"), 1, "not-found", "there is no x"),
-    (RejectedEvent("ambiguous", "several"), 1, "ambiguous", "several"),
+    (Refused("ambiguous", "several"), 1, "ambiguous", "several"),
     (TransientError("redis://:s3cret@h does not answer"), 1, "unavailable", "redis://:***@h does not answer"),
     (Backpressure("full"), 1, "full", "full"),
 ]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from events.errors import RejectedEvent
+from events.errors import Refused
 from services.common.file_version import Version, verify_version
 
 
@@ -38,14 +38,14 @@ def test_a_file_that_has_changed_is_refused_in_words(tmp_path: Path, change: str
     else:
         (tmp_path / "b").write_text("x")
         (tmp_path / "b").rename(path)
-    with pytest.raises(RejectedEvent, match="has changed since it was announced") as refused:
+    with pytest.raises(Refused, match="has changed since it was announced") as refused:
         verify_version(str(path), version)
     assert refused.value.code == "file-changed"
     assert str(path) in refused.value.reason
 
 
 def test_a_file_that_is_gone_is_refused_in_words(tmp_path: Path) -> None:
-    with pytest.raises(RejectedEvent, match="is gone") as refused:
+    with pytest.raises(Refused, match="is gone") as refused:
         verify_version(str(tmp_path / "a" / "b.csv"), "1-2-3")
     assert refused.value.code == "file-vanished"
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from events.errors import RejectedEvent
+from events.errors import Refused
 from events.untrusted_json import Limits
 from services.routing.dead_letter_replay import edited, parse_edit
 
@@ -33,17 +33,17 @@ def test_paths_reach_into_objects_and_arrays_and_make_what_is_missing() -> None:
 
 @pytest.mark.parametrize("text", ["data.lines.9.n=1", "data.amount.deeper=1", "data.lines.x=1"])
 def test_a_path_that_leads_nowhere_is_refused(text: str) -> None:
-    with pytest.raises(RejectedEvent, match="leads nowhere"):
+    with pytest.raises(Refused, match="leads nowhere"):
         _edited(text)
 
 
 @pytest.mark.parametrize("text", ["data.amount", "=5", "data..amount=5"])
 def test_what_is_no_edit_is_refused(text: str) -> None:
-    with pytest.raises(RejectedEvent, match="not of the form"):
+    with pytest.raises(Refused, match="not of the form"):
         parse_edit(text)
 
 
 def test_an_edit_cannot_bring_in_what_a_message_may_not() -> None:
     raw = edited(RAW, {"data": {"__prefect_kind": "jinja"}}, Limits())
-    with pytest.raises(RejectedEvent, match="refused"):
+    with pytest.raises(Refused, match="refused"):
         edited(raw, {"id": "e2"}, Limits())

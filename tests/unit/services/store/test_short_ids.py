@@ -9,7 +9,7 @@ import pytest
 
 from config.settings import HistorySettings, JournalSettings, ResumerSettings
 from events.dead_letter import DeadLetter
-from events.errors import NotFound, RejectedEvent
+from events.errors import NotFound, Refused
 from events.event import parse_event
 from events.signal import ResumeSignal
 from events.untrusted_json import Limits
@@ -47,7 +47,7 @@ async def test_the_beginning_of_a_dead_letter_or_signal_stands_for_it(redis: Asy
         with pytest.raises(NotFound):
             await choose("abc"), "too short to be taken for a beginning"
     await letters.discard(["abcd"])
-    with pytest.raises(RejectedEvent, match="one of abcd1111, abcd2222"):
+    with pytest.raises(Refused, match="one of abcd1111, abcd2222"):
         await letters.choose("abcd")
     with pytest.raises(NotFound, match="there is no dead letter 'abcd\\*'"):
         await letters.choose("abcd*")
@@ -60,7 +60,7 @@ async def test_the_beginning_of_an_event_stands_for_it(redis: AsyncRedis) -> Non
     assert await known.whole_id("order-1") == "order-1"
     assert await known.whole_id("pay") == "pay"
     assert await known.whole_id("nothing") == "nothing"
-    with pytest.raises(RejectedEvent, match="one of order-1, order-10"):
+    with pytest.raises(Refused, match="one of order-1, order-10"):
         await known.whole_id("order")
 
 

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
 from config.settings import ApiSettings
-from events.errors import NotFound, RejectedEvent
+from events.errors import NotFound, Refused
 from services.cli import app as commands
 from services.common import metrics
 from services.listeners.http import callers
@@ -179,14 +179,14 @@ async def test_without_redis_the_tokens_that_were_read_last_count(redis: AsyncRe
     ],
 )
 async def test_a_token_that_makes_no_sense_is_not_made(tokens: AccessTokens, wrong: dict[str, Any], said: str) -> None:
-    with pytest.raises(RejectedEvent, match=said):
+    with pytest.raises(Refused, match=said):
         await tokens.create(**{"name": "n", **wrong})
     assert await tokens.all() == []
 
 
 async def test_two_tokens_have_two_names(tokens: AccessTokens) -> None:
     await made(tokens, "read")
-    with pytest.raises(RejectedEvent, match="revoke it"):
+    with pytest.raises(Refused, match="revoke it"):
         await made(tokens, "read")
 
 

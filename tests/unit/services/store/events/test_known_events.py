@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from config.settings import HistorySettings, JournalSettings
-from events.errors import NotFound, RejectedEvent
+from events.errors import NotFound, Refused
 from events.event import Event
 from events.identity import identity_of
 from services.store.connection import AsyncRedis
@@ -66,9 +66,7 @@ async def test_an_id_that_several_events_share_needs_its_source(
 ) -> None:
     await _append(journal, _from("/shop-old"), _from("/shop-a"), _from("/shop-b"), _from("/shop-a", "alone"))
     assert await history.choose("alone") == identity_of("/shop-a", "alone")
-    with pytest.raises(
-        RejectedEvent, match="3 events have the id 'e1', from '/shop-a', '/shop-b', '/shop-old'"
-    ) as said:
+    with pytest.raises(Refused, match="3 events have the id 'e1', from '/shop-a', '/shop-b', '/shop-old'") as said:
         await history.choose("e1")
     assert "--source" in said.value.reason
     assert await history.choose("e1", "/shop-b") == identity_of("/shop-b", "e1")
