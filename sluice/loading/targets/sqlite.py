@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import time
 import types
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -74,6 +73,12 @@ class SqliteTarget(DatabaseTarget):
         with super()._begun(connection):
             run(connection, "BEGIN IMMEDIATE")  # one load after the other: an upgrade from reading would fail at once
             yield
+
+    @contextmanager
+    def _transaction(self, connection: sa.Connection, to: Destination) -> Iterator[None]:
+        with super()._transaction(connection, to):
+            yield
+        _let_others_read(connection.connection.driver_connection)
 
     def _columns(self, connection: sa.Connection, to: Destination) -> list[TableColumn] | None:
         if to.schema not in {None, "main"}:
@@ -199,6 +204,17 @@ def _connect(file: str | None) -> _SqliteConnection:
         raise
 
 
+def _let_others_read(connection: Any) -> None:
+    """Have the file keep a write-ahead log from now on, with which others read while a load writes.
+
+    A file that is made here has none until its first load is over: rows would be written twice, and there is nothing
+    to be read. While another load has the file locked, the mode stays as it is; the next one that opens it changes it.
+    """
+    with connection.cursor() as cursor, suppress(dbapi.OperationalError):
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.fetchall()
+
+
 class ArrowSqlite(SQLiteDialect):
     """SQLAlchemy's words for SQLite, through the Arrow driver."""
 
@@ -227,15 +243,10 @@ class ArrowSqlite(SQLiteDialect):
                 cursor.execute(f"PRAGMA busy_timeout={WAIT_SECONDS * 1000}")
                 cursor.fetchall()
                 cursor.execute(f"PRAGMA page_size={_PAGE_BYTES}")
-                for attempts_left in reversed(range(50)):  # it does not wait for others who change the mode
-                    try:
-                        cursor.execute("PRAGMA journal_mode=WAL")
-                        cursor.fetchall()
-                        break
-                    except self.loaded_dbapi.OperationalError:
-                        if not attempts_left:
-                            raise
-                        time.sleep(0.05)
+                cursor.execute("PRAGMA page_count")
+                ((pages,),) = cursor.fetchall()
+            if pages:
+                _let_others_read(connection)
 
         return prepare
 
