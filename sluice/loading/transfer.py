@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from sluice.files import OpenedFile, watched_folder
-from sluice.loading.checking.checked_batch import CheckedBatch, check_batch
+from sluice.loading.checking.checked_batch import CheckedBatch, Repeats, check_batch
 from sluice.loading.checking.inspection import Inspection, inspect, said_of
 from sluice.loading.checking.rejects import RejectedRows
 from sluice.loading.contracts.contract import Contract, LoadRules
@@ -19,6 +20,8 @@ from sluice.loading.masking import Masking
 from sluice.loading.names import REJECTED_ENDING, column_names
 from sluice.loading.reporting.report import BadRows, LoadReport, bad_rows, columns_told
 from sluice.loading.targets import Destination, FileVersion, LoadPlan, TableLoad, Target
+from sluice.loading.targets.plan import key_of
+from sluice.loading.targets.writing import ROW_NUMBER
 from sluice.protocol import REJECTED_FOLDER
 
 
@@ -83,7 +86,7 @@ class Transfer:
         self._check_masked(plan)
         if self.looked_at.read and not self.found.rows and not plan.there and not self.found.types_known:
             return replace(self._report(plan, schema), columns=[])
-        load = self._load(target, plan, with_rejects=self.found.bad > 0)
+        load = self._load(target, plan)
         report = self._report(plan, schema)
         made = not plan.there
         return replace(report, made=made, rows=load.rows, rejected=self.rejected, notes=[*report.notes, *load.notes])
@@ -101,14 +104,17 @@ class Transfer:
             notes=[*self.looked_at.rows.notes, *lacking_columns(plan)],
         )
 
-    def _load(self, target: Target, plan: LoadPlan, *, with_rejects: bool) -> TableLoad:
-        with ExitStack() as stack:
+    def _load(self, target: Target, plan: LoadPlan) -> TableLoad:
+        unit = self.looked_at.rows.unit
+        with ExitStack() as outer, target.load(self.to, plan, self.version, unit=unit) as load:
             rejects = None
-            if with_rejects:
+            held = target.holds_keys and self.rules.on_bad_rows == "refuse"
+            if self.to.key and self.to.mode == "append" and plan.there and not held:
+                self._find_known(load, plan)
+            if self.found.bad:  # their file goes again where the transaction does not commit
                 masked = [one.secret for one in self.found.columns]
                 folder, inner = rejected_place(self.raw)
-                rejects = stack.enter_context(RejectedRows(folder, inner, self.looked_at.rows.columns, masked))
-            load = stack.enter_context(target.load(self.to, plan, self.version, unit=self.looked_at.rows.unit))
+                rejects = outer.enter_context(RejectedRows(folder, inner, self.looked_at.rows.columns, masked))
             if self.looked_at.read:
                 self._write(load, plan, rejects)
             else:
@@ -163,9 +169,39 @@ class Transfer:
             raise refused
 
     def _put(self, load: TableLoad, plan: LoadPlan, checked: CheckedBatch) -> None:
+        load.write(self._masked(plan, checked), checked.places)
+
+    def _masked(self, plan: LoadPlan, checked: CheckedBatch) -> pa.RecordBatch:
         columns = zip(self.found.columns, checked.good.columns, strict=True)
         arrays = [self.masking.column(one.spec.name, values) for one, values in columns if not one.dropped]
-        load.write(pa.RecordBatch.from_arrays(arrays, schema=plan.schema), checked.places)
+        return pa.RecordBatch.from_arrays(arrays, schema=plan.schema)
+
+    def _find_known(self, load: TableLoad, plan: LoadPlan) -> None:
+        """Rows whose primary key the table has already are bad ones."""
+        types = self._types(plan.schema)
+        if not self.looked_at.read:
+            found = inspect(self.looked_at.rows, self.contract, types=types)
+            self.looked_at = replace(self.looked_at, inspection=found, read=True)
+        key = ", ".join(self.to.key)
+        what = f"is a key ({key})" if len(self.to.key) == 1 else f"begins a key ({key})"
+        first = next(place for place, one in enumerate(self.found.columns) if one.spec.name == self.to.key[0])
+        repeats = [
+            Repeats(f"{what} that the table {self.to.full_name} has already, {by}", rows, first)
+            for by, rows in load.known(self._keys(plan, types))
+        ]
+        self.found.add_repeats(repeats, self.looked_at.rows, types)
+        if self.found.bad:
+            self._check_bad()
+
+    def _keys(self, plan: LoadPlan, types: list[pa.DataType | None]) -> Iterator[pa.RecordBatch]:
+        """The keys of the good rows as they are loaded, with the numbers of the rows."""
+        names = key_of(self.to, plan.schema)
+        first_row = 0
+        for _, batch in self.looked_at.rows.batches():
+            checked = check_batch(self.found.columns, batch, first_row, repeats=self.found.repeats, types=types)
+            first_row += batch.rows.num_rows
+            numbers = pa.array(checked.rows, pa.int64())
+            yield self._masked(plan, checked).select(names).append_column(ROW_NUMBER, numbers)
 
     def _empty_shares(self, plan: LoadPlan) -> dict[str, float]:
         loaded = zip(self.found.columns, self.found.profiles, strict=True)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 import datetime as dt
+import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 import pytest
 
 from sluice.errors import TableRefused
+from sluice.loading import load_file
+from sluice.loading.contracts.contract import parse_contract
 from sluice.loading.errors import AlreadyLoaded, RefusedFile, TargetFailed
 from sluice.loading.targets import Destination, FileVersion, open_target
 
@@ -54,6 +59,51 @@ def put(
                 raise ZeroDivisionError
         assert load.rows == cast.num_rows
         return load.notes
+
+
+def load_known_keys(url: str, folder: Path, on_bad_rows: str = "quarantine") -> list[list[str]]:
+    """Load two files with ids 1, 2 and 2, 1, 3 into `known`, whose key is ``id``, and two into `pairs`, whose key is a
+    text and a day; answers the bad rows of the second files.
+    """
+    bad = []
+    for table, key, types, contents in (
+        ("known", "id", ("integer", "string"), ("id,kind\n1,a\n2,b\n", "id,kind\n2,x\n1,y\n3,z\nq,z\n")),
+        ("pairs", ["name", "day"], ("string", "date"), (
+            "name,day,n\nAnn,2026-01-01,1\nann,2026-01-01,2\n", "name,day,n\nAnn,2026-01-02,3\nann,2026-01-01,4\n",
+        )),
+    ):  # fmt: skip
+        names = contents[0].partition("\n")[0].split(",")
+        fields = [{"name": name, "type": type_} for name, type_ in zip(names, (*types, "integer"), strict=False)]
+        rules = {"table": table, "on_bad_rows": on_bad_rows, "max_bad_share": 0.9}
+        contract = parse_contract({"schema": {"fields": fields, "primaryKey": key}, "sluice": rules})
+        for number, content in enumerate(contents, start=1):
+            path = folder / f"{table}-{number}.csv"
+            path.write_text(content)
+            report = load_file(path, url, contract=contract)
+        assert report.rejected is not None
+        assert report.bad is not None
+        with report.rejected.open(newline="") as file:
+            bad.append([f"{row[0]} {row[1]} {row[2]} {row[3]}" for row in csv.reader(file)][1:])
+        assert report.bad.count == len(bad[-1])
+    return bad
+
+
+KNOWN_KEYS: Final = (
+    [
+        r"known-2.csv:2 id 2 is a key \(id\) that the table known has already, from known-1.csv, loaded at 20\S*",
+        r"known-2.csv:3 id 1 is a key \(id\) that the table known has already, from known-1.csv, loaded at 20\S*",
+        r"known-2.csv:5 id q is not an integer of 64 bits",
+    ],
+    [r"pairs-2.csv:3 name ann begins a key \(name, day\) that the table pairs has already, from pairs-1.csv, .*"],
+)
+"""What `load_known_keys` leaves in the files of bad rows, as patterns."""
+
+
+def check_bad_rows(found: list[list[str]]) -> None:
+    """The bad rows are those of `KNOWN_KEYS`."""
+    for rows, wanted in zip(found, KNOWN_KEYS, strict=True):
+        assert len(rows) == len(wanted)
+        assert [row for row, pattern in zip(rows, wanted, strict=True) if not re.fullmatch(pattern, row)] == []
 
 
 class TargetSuite:
@@ -170,6 +220,16 @@ class TargetSuite:
         with pytest.raises(RefusedFile, match=r"line(s 17 to)? 19: the database refuses a row: "):
             put(url, to("primary_"), {"id": [5, 2], "name": ["a\nb", "c"]}, 2, lines=[17, 19])
         assert query("SELECT count(*) FROM primary_") == [(2,)]
+
+    @pytest.mark.parametrize("on_bad_rows", ["quarantine", "approve"])
+    def test_rows_whose_key_another_file_has_loaded_are_put_aside(
+        self, url: str, query: Query, tmp_path: Path, on_bad_rows: str
+    ) -> None:
+        for table in ("known", "pairs"):
+            query(f"DROP TABLE IF EXISTS {table}")
+        check_bad_rows(load_known_keys(url, tmp_path, on_bad_rows))
+        assert query("SELECT id, kind FROM known ORDER BY id") == [(1, "a"), (2, "b"), (3, "z")]
+        assert query("SELECT n FROM pairs ORDER BY n") == [(1,), (2,), (3,)]
 
     def test_new_columns_are_refused_or_added(self, url: str, query: Query) -> None:
         put(url, to("grows"), PEOPLE)

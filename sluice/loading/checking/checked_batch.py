@@ -34,11 +34,13 @@ class CheckedBatch:
 
 @dataclass(frozen=True, slots=True)
 class Repeats:
-    """Rows whose value for a column, or for the primary key, an earlier row has."""
+    """Rows whose value for a column, or for the primary key, an earlier row or the table has."""
 
     reason: str
     rows: Sequence[int]
     """Counted from 0 over the file, ascending."""
+    position: int | None = None
+    """The column whose value the reason is about; None: that is told without a value."""
 
     def within(self, first: int, count: int) -> Sequence[int]:
         """Those among ``count`` rows from ``first`` on, counted from there."""
@@ -76,7 +78,7 @@ def check_batch(
         arrays.append(converted.values)
     for one in repeats:
         for row in one.within(first_row, batch.rows.num_rows):
-            problems.setdefault(row, (None, one.reason))
+            problems.setdefault(row, (one.position, one.reason))
     found = pa.RecordBatch.from_arrays(arrays, names=batch.rows.schema.names)
     places = batch.lines or _counted(first_row, batch.rows.num_rows)
     if not problems:

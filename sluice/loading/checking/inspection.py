@@ -44,11 +44,18 @@ class Inspection:
             profile.add(column.as_looked_at(values))
 
     def find_repeats(self, rows: FileRows, types: Sequence[pa.DataType | None] | None = None) -> None:
-        """All rows have been added: find those that repeat another, if there are any, by reading once more."""
-        self.repeats = [repeats for one in self.unique if (repeats := one.repeats()).rows]
-        reasons = {one.reason for one in self.repeats}
+        """All rows have been added: find those that repeat another."""
+        self.add_repeats([one.repeats() for one in self.unique], rows, types)
+
+    def add_repeats(
+        self, repeats: Sequence[Repeats], rows: FileRows, types: Sequence[pa.DataType | None] | None
+    ) -> None:
+        """Count these rows among the bad ones, if there are any, by reading once more."""
+        found = [one for one in repeats if one.rows]
+        self.repeats += found
+        reasons = {one.reason for one in found}
         first_row = 0
-        for label, batch in rows.batches() if self.repeats else ():
+        for label, batch in rows.batches() if found else ():
             checked = check_batch(self.columns, batch, first_row, repeats=self.repeats, types=types)
             self.note(label, [row for row in checked.bad if row.reason in reasons])
             first_row += batch.rows.num_rows

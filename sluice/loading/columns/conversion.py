@@ -181,7 +181,7 @@ def _string(one: ContractField) -> Conversion:
 def _json(kind: type) -> Conversion:
     def slow(text: str) -> str:
         try:
-            found = json.loads(text)
+            found = json.loads(text, parse_constant=_no_value)  # NaN is no JSON
         except RecursionError as error:
             raise ValueError(text) from error
         if not isinstance(found, kind):

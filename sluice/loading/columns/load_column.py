@@ -137,9 +137,11 @@ def recast(values: pa.Array, conversion: Conversion) -> Converted:
 
 
 def _is_same_kind(one: pa.DataType, other: pa.DataType) -> bool:
-    """Whether a value can stay the same; a number is no time, and neither is a truth value."""
+    """Whether a value can stay the same; a number is no time, and neither is a truth value, nor a time a moment."""
     if pa.types.is_null(one) or pa.types.is_string(other):
         return True
+    if getattr(other, "tz", None) and not getattr(one, "tz", None):
+        return False
     return any(all(map(is_it, (one, other))) for is_it in (_is_number, pa.types.is_temporal))
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
+from itertools import pairwise
 from typing import Any, Final
 
 import pyarrow as pa
@@ -18,6 +20,8 @@ _SURE_INTEGER: Final = r"^[+-]?[0-9]{1,18}$"
 _INTEGER: Final = re.compile(r"[+-]?[0-9]+")
 _SURE_NUMBER: Final = r"^[+-]?(?:[0-9]{1,15}|[0-9]{1,9}\.[0-9]{0,6}|\.[0-9]{1,15})$"
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_AROUND: Final = re.compile(r"^[^0-9+\-.,]+|[^0-9.,]+$")
+"""What stands around a number: a unit, a currency."""
 _PLAIN_INTEGER: Final = re.compile(r"0|-?[1-9][0-9]*")
 _PLAIN_NUMBER: Final = re.compile(r"0|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+(?:[eE][-+]?[0-9]{1,3})?)?")
 
@@ -101,13 +105,12 @@ def grouped(plain: Conversion, one: ContractField) -> Conversion:
     """Numbers as they are written in a country: 1.234,50 or 12 %."""
     if one.decimal_char == "." and one.group_char is None and one.bare_number:
         return plain
-    around = re.compile(r"^[^0-9+\-.,]+|[^0-9.,]+$")
     group, point = re.escape(one.group_char or ""), re.escape(one.decimal_char)
-    in_groups = re.compile(rf"[+-]?[0-9]{{1,3}}(?:{group}[0-9]{{2,3}})*{group}[0-9]{{3}}(?:{point}[0-9]*)?")
+    in_groups = re.compile(rf"[+-]?[1-9][0-9]{{0,2}}(?:{group}[0-9]{{2,3}})*{group}[0-9]{{3}}(?:{point}[0-9]*)?")
 
     def clean(text: str) -> str | None:
         """As a number is written here; None for what has signs of it in the wrong places."""
-        text = text if one.bare_number else around.sub("", text)
+        text = text if one.bare_number else _bare(text)
         if one.group_char is not None and one.group_char in text:
             if not in_groups.fullmatch(text):
                 return None
@@ -129,6 +132,19 @@ def grouped(plain: Conversion, one: ContractField) -> Conversion:
         return plain.slow(cleaned)
 
     return Conversion(plain.type, plain.reason, fast, slow)
+
+
+def _bare(text: str) -> str:
+    """The number without what stands around it; the text as it is where that is a part of the number.
+
+    Such a part is a sign, as in ``5-`` and ``(5)``, or a digit, as in ``5½``; the one of ``5 m²`` is not.
+    """
+    for around in _AROUND.findall(text):
+        for before, one in pairwise(f" {around}"):
+            is_digit = one.isnumeric() and not before.isalpha()
+            if is_digit or one in "+\u2212" or unicodedata.category(one) in {"Pd", "Ps", "Pe"}:
+                return text
+    return _AROUND.sub("", text)
 
 
 def decimals(type_: pa.DataType) -> Conversion:

@@ -89,8 +89,8 @@ def _shape(text: str) -> str | None:
 
 def _check_ruled(rows: Sequence[Sequence[str]], label: str, line: int, unit: str) -> None:
     """Refuse a rule below the names, as database shells print one: it would be a row."""
-    first = [value.strip() for value in rows[0]] if rows else []
-    if any(len(value) > 1 for value in first) and all(set(value) <= set("-=+:") and value for value in first):
+    first = [value.strip() for value in rows[0] if value.strip()] if rows else []
+    if any(len(value) > 1 for value in first) and all(set(value) <= set("-=+:") for value in first):
         raise AmbiguousFile(
             f"{label}: the {unit} below {unit} {line} is {content(first[0], 40)!r}, a rule and no row: have it written "
             "without; if it is a row, say `dialect: {header: true}` in a contract"

@@ -18,6 +18,9 @@ __all__ = ["Destination", "FileVersion", "LoadPlan", "PastLoad", "TableLoad", "T
 class Target(Protocol):
     """The tables of one database, or of one folder of files; what each method promises, see `DatabaseTarget`."""
 
+    holds_keys: bool
+    """Whether the tables themselves refuse a second row with a primary key."""
+
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *_: object) -> None: ...

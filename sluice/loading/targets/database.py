@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, Final, Self
 
@@ -20,20 +21,23 @@ from sluice.loading.targets.plan import (
     Destination,
     FileVersion,
     LoadPlan,
-    Misfit,
     PastLoad,
     TableColumn,
     key_of,
+    loaded_by,
     make_plan,
 )
 from sluice.loading.targets.sql_types import arrow_type, sql_type
-from sluice.loading.targets.writing import InsertWriter, TableLoad, Writer
+from sluice.loading.targets.writing import ROW_NUMBER, InsertWriter, TableLoad, Writer
 from sluice.tables import claim_table, owners_table, table_stays
 
 _KEPT_SECONDS: Final = 60
 """A connection that was not used for longer is made anew: servers and firewalls end those that say nothing."""
-STAGING: Final = "sluice_staging"
+_STAGING: Final = "sluice_staging"
 """The temporary table that rows to be merged into another are in first."""
+_KEYS: Final = "sluice_keys"
+"""The temporary table with the keys of a file, to be found in the table that it goes into."""
+_LOADS_LOOKED_AT: Final = 1000
 
 
 @lru_cache(maxsize=16)
@@ -51,6 +55,8 @@ def engine_for(url: sa.URL, set_up: Callable[[Any, Any], None] | None = None) ->
 class DatabaseTarget:
     """The tables of one database."""
 
+    holds_keys = True
+    """Whether the tables themselves refuse a second row with a primary key."""
     _keeps_connection = True
     """Whether one connection stays open between two uses, until the target is closed."""
 
@@ -77,7 +83,7 @@ class DatabaseTarget:
         Raises `RefusedFile`, `sluice.TableRefused` and `TargetFailed`.
         """
         with self._connected() as connection:
-            return self._plan(connection, to, found, table_stays(connection, to.table, **_claim(to)))
+            return self._plan(connection, to, found, table_stays(connection, to.table, **to.claim))
 
     def is_loaded(self, to: Destination, file: FileVersion) -> bool:
         """Whether the table is there, and this version of the file in it. Raises `TargetFailed`."""
@@ -111,7 +117,7 @@ class DatabaseTarget:
                     register.LOADS.create(connection, checkfirst=True)
                     owners_table().create(connection, checkfirst=True)
             with self._transaction(connection, to):
-                claim_table(connection, to.table, **_claim(to))  # first: what is another flow's is not looked at
+                claim_table(connection, to.table, **to.claim)  # first: what is another flow's is not looked at
                 plan = self._checked_plan(connection, to, plan)
                 if not plan.there:
                     register.forget(connection, to)
@@ -203,11 +209,11 @@ class DatabaseTarget:
     def _plan(self, connection: sa.Connection, to: Destination, found: pa.Schema, stays: bool) -> LoadPlan:
         plan = make_plan(to, found, self._columns(connection, to) if stays else None)
         table = self._quoted(to)
-        misfits = [
-            Misfit(one.column, one.there, one.needed, self._widening(table, *self._column(one.there.name, one.needed)))
+        misfits = (
+            replace(one, statements=self._widening(table, *self._column(one.there.name, one.needed)))
             for one in plan.misfits
-        ]
-        return LoadPlan(plan.schema, plan.there, plan.added, tuple(misfits))
+        )
+        return replace(plan, misfits=tuple(misfits))
 
     def _shape(self, connection: sa.Connection, to: Destination, plan: LoadPlan) -> None:
         table = self._quoted(to)
@@ -236,13 +242,36 @@ class DatabaseTarget:
         end: Callable[[int], None] | None = None
         if to.mode == "upsert":
             columns = ", ".join(self._quote(name) for name in plan.schema.names)
-            run(connection, f"CREATE TEMPORARY TABLE {STAGING} AS SELECT {columns} FROM {table} LIMIT 0")
+            run(connection, f"CREATE TEMPORARY TABLE {_STAGING} AS SELECT {columns} FROM {table} LIMIT 0")
             end = partial(self._merge, connection, to, plan.schema)
         elif to.mode == "replace" and run(connection, f"SELECT 1 FROM {table} LIMIT 1").first():
             run(connection, f"DELETE FROM {table}")
-            end = partial(_check_not_emptied, to)
-        writer = self._writer(connection, STAGING if to.mode == "upsert" else table, plan)
-        return TableLoad(writer, plan, key=key, unit=unit, end=end)
+            end = to.check_not_emptied
+        writer = self._writer(connection, _STAGING if to.mode == "upsert" else table, plan)
+        return TableLoad(writer, plan, key=key, unit=unit, end=end, known=partial(self._known, connection, to, plan))
+
+    def _known(
+        self, connection: sa.Connection, to: Destination, plan: LoadPlan, keys: Iterable[pa.RecordBatch]
+    ) -> list[tuple[str, list[int]]]:
+        """See `writing.Known`."""
+        table = self._quoted(to)
+        schema = pa.schema([*map(plan.schema.field, key_of(to, plan.schema)), (ROW_NUMBER, pa.int64())])
+        *columns, number = map(self._quote, schema.names)
+        made = f"SELECT {', '.join(columns)}, 0 AS {number} FROM {table} LIMIT 0"
+        run(connection, f"CREATE TEMPORARY TABLE {_KEYS} AS {made}")
+        writer = self._writer(connection, _KEYS, LoadPlan(schema, ()))
+        try:
+            for batch in keys:
+                writer.write(batch)
+            writer.finish()
+        finally:
+            writer.close()
+        same = " AND ".join(f"{table}.{one} = {_KEYS}.{one}" for one in columns)
+        there = f"SELECT {number} FROM {_KEYS} WHERE EXISTS (SELECT 1 FROM {table} WHERE {same}) ORDER BY {number}"
+        rows = [int(row) for (row,) in run(connection, there)]
+        self._drop(connection, _KEYS)
+        loads = register.history(connection, to.full_name, _LOADS_LOOKED_AT) if rows else []
+        return [(loaded_by([one for one in loads if one.quality.rows]), rows)]
 
     def _merge(self, connection: sa.Connection, to: Destination, schema: pa.Schema, _rows: int) -> None:
         """Update the rows whose key is there, insert the others."""
@@ -250,23 +279,23 @@ class DatabaseTarget:
         key = [self._quote(name) for name in key_of(to, schema)]
         columns = [self._quote(name) for name in schema.names]
         keys = ", ".join(key)
-        twice = f"SELECT {keys} FROM {STAGING} GROUP BY {keys} HAVING COUNT(*) > 1 LIMIT 1"
+        twice = f"SELECT {keys} FROM {_STAGING} GROUP BY {keys} HAVING COUNT(*) > 1 LIMIT 1"
         if found := run(connection, twice).first():
             values = ", ".join(str(value) for value in found)
             raise RefusedFile(f"two rows have the same key ({keys}) of {to.full_name}: {values}")
-        same = " AND ".join(f"{table}.{one} = {STAGING}.{one}" for one in key)
+        same = " AND ".join(f"{table}.{one} = {_STAGING}.{one}" for one in key)
         if others := [one for one in columns if one not in key]:
-            run(connection, self._update(table, STAGING, others, same))
+            run(connection, self._update(table, _STAGING, others, same))
         names = ", ".join(columns)
         run(
             connection,
-            f"INSERT INTO {table} ({names}) SELECT {names} FROM {STAGING}"
+            f"INSERT INTO {table} ({names}) SELECT {names} FROM {_STAGING}"
             f" WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE {same})",
         )
-        self._drop_staging(connection)
+        self._drop(connection, _STAGING)
 
-    def _drop_staging(self, connection: sa.Connection) -> None:
-        run(connection, f"DROP TABLE {STAGING}")
+    def _drop(self, connection: sa.Connection, temporary: str) -> None:
+        run(connection, f"DROP TABLE {temporary}")
 
     # ------------------------------------------------------------------------------------------------------ words
 
@@ -312,18 +341,6 @@ class DatabaseTarget:
         self._kept, self._kept_since = connection, time.monotonic()
         if not self._keeps_connection:
             self.close()
-
-
-def _claim(to: Destination) -> dict[str, Any]:
-    """What `claim_table` is told besides the name."""
-    return {"flow": to.flow, "outside": to.outside, "schema": to.schema, "spelling": to.spelling}
-
-
-def _check_not_emptied(to: Destination, rows: int) -> None:
-    if not rows:
-        raise RefusedFile(
-            f"the file has no rows, and would leave the table {to.full_name} empty: if that is meant, delete its rows"
-        )
 
 
 def run(connection: sa.Connection, statement: str) -> sa.CursorResult[Any]:

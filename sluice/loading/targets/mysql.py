@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from sluice.loading.errors import TargetFailed
-from sluice.loading.targets.database import STAGING, DatabaseTarget, engine_for, run
+from sluice.loading.targets.database import DatabaseTarget, engine_for, run
 from sluice.loading.targets.plan import Destination, LoadPlan, TableColumn
 from sluice.loading.targets.writing import InsertWriter, RowRefused, Writer
 from sluice.tables import table_key
@@ -64,8 +64,8 @@ class MysqlTarget(DatabaseTarget):
         found = super()._columns(connection, to)
         return found and [replace(one, name=one.name.replace("``", "`")) for one in found]
 
-    def _drop_staging(self, connection: sa.Connection) -> None:
-        run(connection, f"DROP TEMPORARY TABLE {STAGING}")  # without that word it would end the transaction
+    def _drop(self, connection: sa.Connection, temporary: str) -> None:
+        run(connection, f"DROP TEMPORARY TABLE {temporary}")  # without that word it would end the transaction
 
     def _widening(self, table: str, column: str, type_: str) -> tuple[str, ...]:
         return (f"ALTER TABLE {table} MODIFY COLUMN {column} {type_}",)

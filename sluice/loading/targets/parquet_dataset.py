@@ -10,10 +10,11 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -31,10 +32,12 @@ from sluice.loading.targets.plan import (
     LoadQuality,
     PastLoad,
     TableColumn,
+    key_of,
+    loaded_by,
     make_plan,
 )
 from sluice.loading.targets.register import check_not_longer, load_key
-from sluice.loading.targets.writing import TableLoad, Writer
+from sluice.loading.targets.writing import ROW_NUMBER, TableLoad, Writer
 from sluice.tables import check_name, table_key
 
 _SCHEMA: Final = "_common_metadata"
@@ -47,6 +50,8 @@ _GROUP_BYTES: Final = 32 * 1024 * 1024
 
 class ParquetTarget:
     """The tables of one folder; they take rows by ``append`` only."""
+
+    holds_keys = False
 
     def __init__(self, url: sa.URL) -> None:
         if not url.database:
@@ -81,11 +86,7 @@ class ParquetTarget:
             folder = self._folder / table
             folder = folder if folder.is_dir() else self._folder.joinpath(*table.split(".", 1))
             files = sorted(folder.glob("*.parquet"), key=_time)[-count:]
-            loads = [load for one in files if (load := _note(one, _LOAD)) is not None]
-        return [
-            PastLoad(one["file"], one["loaded_at"], LoadQuality(one["rows"], one["bad"], one["empty_shares"]))
-            for one in loads
-        ]
+            return _past_loads(files)
 
     @contextmanager
     def load(self, to: Destination, plan: LoadPlan, file: FileVersion, *, unit: str = "line") -> Iterator[TableLoad]:
@@ -105,7 +106,7 @@ class ParquetTarget:
                 self._check_not_grown(table, to, file)
                 whole = _whole(plan)
                 writer = FileWriter(table, whole)
-            load = TableLoad(writer, plan, key=to.key, unit=unit)
+            load = TableLoad(writer, plan, key=to.key, unit=unit, known=partial(_known, table, key_of(to, plan.schema)))
             try:
                 yield load
                 load.finish()
@@ -196,6 +197,18 @@ class ParquetTarget:
                 check_not_longer(to, file, load["version"], load["digest"], load["rows"], load["loaded_at"])
 
 
+def _known(table: Path, key: list[str], keys: Iterable[pa.RecordBatch]) -> list[tuple[str, list[int]]]:
+    """See `writing.Known`; each file of the dataset is of one load."""
+    found = []
+    with _sentences():
+        mine = pa.Table.from_batches(list(keys))
+        for file in sorted(table.glob("*.parquet"), key=_time):
+            theirs = pq.read_table(file, columns=key)
+            there = mine.join(theirs, key, join_type="left semi")[ROW_NUMBER]
+            found.append((loaded_by(_past_loads([file])), sorted(there.to_pylist())))
+    return found
+
+
 class FileWriter(Writer):
     """Writes the rows of one load into a file beside the others, which is nobody's until it is kept."""
 
@@ -258,6 +271,14 @@ def _entry(file: FileVersion, quality: LoadQuality) -> dict[str, Any]:
     what = {"file": file.name, "version": file.version, "digest": file.digest, "made_ns": file.made_ns}
     counts = {"rows": quality.rows, "bad": quality.bad, "empty_shares": dict(quality.empty_shares)}
     return {**what, **counts, "loaded_at": datetime.now(UTC).isoformat()}
+
+
+def _past_loads(files: Iterable[Path]) -> list[PastLoad]:
+    loads = [load for one in files if (load := _note(one, _LOAD)) is not None]
+    return [
+        PastLoad(one["file"], one["loaded_at"], LoadQuality(one["rows"], one["bad"], one["empty_shares"]))
+        for one in loads
+    ]
 
 
 def _name(to: Destination, file: FileVersion) -> str:

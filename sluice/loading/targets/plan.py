@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import pyarrow as pa
 
@@ -37,6 +37,19 @@ class Destination:
     def full_name(self) -> str:
         """With the schema, to be shown and stored."""
         return f"{self.schema}.{self.table}" if self.schema else self.table
+
+    @property
+    def claim(self) -> dict[str, Any]:
+        """What `sluice.claim_table` is told besides the name."""
+        return {"flow": self.flow, "outside": self.outside, "schema": self.schema, "spelling": self.spelling}
+
+    def check_not_emptied(self, rows: int) -> None:
+        """Raise `RefusedFile` if a file without rows is to replace those of the table."""
+        if not rows:
+            raise RefusedFile(
+                f"the file has no rows, and would leave the table {self.full_name} empty: if that is meant, delete its "
+                "rows"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +87,14 @@ class PastLoad:
     loaded_at: str
     """ISO 8601, in UTC."""
     quality: LoadQuality
+
+
+def loaded_by(loads: Sequence[PastLoad]) -> str:
+    """Which of these loads, the oldest first, can have put a row into a table."""
+    if not loads:
+        return "not from a file that was loaded"
+    last = f"{loads[-1].file}, loaded at {loads[-1].loaded_at[:19]}"
+    return f"from {last}" if len(loads) == 1 else f"from one of {len(loads)} loads, the last of them {last}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ class PostgresTarget(DatabaseTarget):
     @contextmanager
     def _transaction(self, connection: sa.Connection, to: Destination) -> Iterator[None]:
         with super()._transaction(connection, to):
-            appending = to.mode == "append" and to.new_columns == "refuse" and to.wider_types == "refuse"
+            appending = to.mode == "append" and to.new_columns == "refuse" and to.wider_types == "refuse" and not to.key
             if not appending or not sa.inspect(connection).has_table(to.table, to.schema):
                 self._lock(connection, f"{to.schema or ''}.{table_key(to.table)}")
             yield
@@ -55,8 +55,7 @@ class CopyWriter(InsertWriter):
         cursor: Any = connection.connection.driver_connection.cursor()  # type: ignore[union-attr]
         copy = f"COPY {table} ({columns}) FROM STDIN (FORMAT csv, HEADER)"
         self._command = cursor.copy(copy.replace("%%", "%"))  # quoted for a driver that looks for parameters
-        self._copy: Any = self._command.__enter__()
-        self._copy.write(b"-\n")  # the server counts line breaks in values only after the first line has ended
+        self._copy: Any = None
         self._line = 2
         self._sent: deque[tuple[int, int, pa.RecordBatch]] = deque(maxlen=BATCHES_REMEMBERED)
 
@@ -69,21 +68,25 @@ class CopyWriter(InsertWriter):
             sent = stream.getvalue().to_pybytes()
         self._line += sent.count(b"\n")
         try:
+            if self._copy is None:
+                self._copy = self._command.__enter__()
+                self._copy.write(b"-\n")  # the server counts line breaks in values only after the first line has ended
             self._copy.write(sent)
         except self._dbapi_error as error:
             raise self._row_refused(error, self._row(error)) from error
 
     def finish(self) -> None:
         """End the COPY; the server tells what it thinks of the last rows."""
-        command, self._command = self._command, None
+        copy, self._copy = self._copy, None
         try:
-            command.__exit__(None, None, None)
+            if copy is not None:
+                self._command.__exit__(None, None, None)
         except self._dbapi_error as error:
             raise self._row_refused(error, self._row(error)) from error
 
     def close(self) -> None:
         """Break a COPY off that was not finished."""
-        if self._command is not None:
+        if self._copy is not None:
             with suppress(self._dbapi_error):
                 self._command.__exit__(InterruptedError, InterruptedError("the load was given up"), None)
 

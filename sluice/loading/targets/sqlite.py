@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 from adbc_driver_sqlite import dbapi
 from sqlalchemy.dialects import registry
-from sqlalchemy.dialects.sqlite.base import SQLiteDialect
+from sqlalchemy.dialects.sqlite.base import SQLiteDialect, SQLiteTypeCompiler
 
 from sluice.loading.errors import RefusedFile
 from sluice.loading.targets.database import DatabaseTarget, engine_for, run
@@ -215,12 +215,19 @@ def _let_others_read(connection: Any) -> None:
         cursor.fetchall()
 
 
+class _TypeNames(SQLiteTypeCompiler):
+    def visit_datetime(self, type_: sa.DateTime, **options: Any) -> str:
+        """A later load sees by the name that the column has moments."""
+        return "TIMESTAMP WITH TIME ZONE" if type_.timezone else super().visit_datetime(type_, **options)
+
+
 class ArrowSqlite(SQLiteDialect):
     """SQLAlchemy's words for SQLite, through the Arrow driver."""
 
     driver = "sluice_adbc"
     default_paramstyle = "qmark"
     supports_statement_cache = True
+    type_compiler_cls = _TypeNames
     postfetch_lastrowid = False
 
     @classmethod

@@ -27,6 +27,12 @@ _PLACEHOLDERS: Final = {"qmark": "?", "format": "%s", "pyformat": "%s"}
 Lines = Callable[[], pa.Int64Array]
 """Finds the place of each row of a batch in its file."""
 
+ROW_NUMBER: Final = "sluice_row"
+"""The column with the number of a row in its file, beside the columns of its key."""
+
+Known = Callable[[Iterable[pa.RecordBatch]], list[tuple[str, list[int]]]]
+"""Of rows with their keys and `ROW_NUMBER`: the numbers of those whose key the table has, by what put it there."""
+
 Refusal = Callable[[Exception], str | None]
 """What is wrong with a row, if that is why the database raised this error."""
 
@@ -108,9 +114,11 @@ class TableLoad:
         key: Iterable[str] = (),
         unit: str = "row",
         end: Callable[[int], None] | None = None,
+        known: Known,
     ) -> None:
-        """``end`` is called with the number of rows when all are written."""
+        """``end`` is called with the number of rows when all are written, ``known`` before any is."""
         self._writer = writer
+        self.known = known
         self._unit = unit
         self._key = frozenset(key)
         self._end = end

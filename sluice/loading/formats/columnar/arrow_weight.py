@@ -59,7 +59,7 @@ def _weight(column: pa.Array, member: Member) -> int:
         weight = 8 * len(column) + _weight(column.flatten(), member)
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         weight = 8 * len(column) + _weight(column.flatten(), member)
-    elif pa.types.is_run_end_encoded(kind) or pa.types.is_nested(kind):
+    elif pa.types.is_run_end_encoded(kind) or pa.types.is_nested(kind) or pa.types.is_interval(kind):
         raise RefusedFile(f"{member.label} has a column of the Arrow type {kind}, which is not supported: cast it")
     return weight
 

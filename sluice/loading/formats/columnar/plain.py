@@ -169,8 +169,9 @@ _TYPES: Final = (
 def _type(kind: pa.DataType, *, huge: bool) -> pa.DataType:
     if huge:
         return pa.decimal128(20, 0)
-    if pa.types.is_decimal(kind) and 0 <= kind.scale <= kind.precision <= _MOST_DIGITS:
-        return pa.decimal128(kind.precision, kind.scale)
+    digits = kind.precision - min(0, kind.scale) if pa.types.is_decimal(kind) else 0  # a scale below 0 stands for zeros
+    if 0 < digits <= _MOST_DIGITS and kind.scale <= kind.precision:
+        return pa.decimal128(digits, max(0, kind.scale))
     if pa.types.is_timestamp(kind):
         return pa.timestamp("us", kind.tz and "UTC")
     return next((type_ for is_it, type_ in _TYPES if is_it(kind)), pa.string())

@@ -49,6 +49,7 @@ def read_json(member: Member, contract: Contract | None) -> Reading:
             if below is not None:
                 scanner.enter(below)
                 yield from scanner.elements()
+                scanner.leave(below)
             elif scanner.peek() == "[":
                 rows_are_told = True
                 yield from scanner.elements()
@@ -165,6 +166,8 @@ def _look(rows: Rows, member: Member) -> dict[str, set[str]]:
 
 
 def _check_name(name: str, line: int, spelled: dict[str, tuple[str, int]], member: Member) -> None:
+    if _halved(name):
+        raise _refused_half(member, line, "a key")
     other, before = spelled.setdefault(table_key(name), (name, line))
     if other != name:
         raise RefusedFile(
@@ -235,14 +238,16 @@ def _batch(
             arrays.append(pa.array(values, type_))
         except UnicodeEncodeError as error:
             line = next(line for line, row in zip(lines, rows, strict=True) if _halved(_text(row.get(name))))
-            raise RefusedFile(
-                f"{member.label}, line {line}: the column {content(name[:100])!r} holds half of a surrogate pair "
-                "(an escape such as \\ud800), which is no text"
-            ) from error
+            raise _refused_half(member, line, f"the column {content(name[:100])!r}") from error
         except RecursionError as error:
             raise RefusedFile(f"{member.label}, line {lines[0]}: a value is nested too deeply") from error
     numbers = pa.array(lines, pa.int64())
     return RowBatch(pa.RecordBatch.from_arrays(arrays, list(columns)), lambda: numbers)
+
+
+def _refused_half(member: Member, line: int, what: str) -> RefusedFile:
+    said = "holds half of a surrogate pair (an escape such as \\ud800), which is no text"
+    return RefusedFile(f"{member.label}, line {line}: {what} {said}")
 
 
 def _halved(text: str) -> bool:

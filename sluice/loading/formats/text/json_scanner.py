@@ -119,6 +119,17 @@ class Scanner:
                 break
         raise self._refused(f"the document has no key {key!r}, which the contract names as its `property`")
 
+    def leave(self, key: str) -> None:
+        """Go on behind the value of ``key`` to the end of the document; refuse the file if the key comes again."""
+        while self.take(","):
+            _, found = self.value()
+            if found == key:
+                raise self._refused(f"the key {key!r} stands twice in one object: which value counts?")
+            self.expect(":")
+            self.value()
+        self.expect("}")
+        self.end()
+
     def end(self) -> None:
         """Refuse the file if anything follows."""
         found = self.peek()

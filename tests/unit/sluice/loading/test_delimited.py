@@ -242,6 +242,12 @@ def test_a_first_line_of_words_is_a_header_where_something_tells_it_from_the_row
     assert "if it is a row, say `header: false`" in found.evidence["header"]
 
 
+@pytest.mark.parametrize("rule", ["|----|---|", "|:---|--:|", "----|---|", "====|"])
+def test_a_rule_below_the_names_is_no_row(written: Any, rule: str) -> None:
+    message = refusal(written(f"| id | n |\n{rule}\n| 1 | a |\n| 2 | b |\n"), kind=AmbiguousFile)
+    assert "a rule and no row" in message or "2 fields" in message
+
+
 def test_a_first_row_that_is_not_seen_to_its_end_says_nothing_of_the_names(written: Any) -> None:
     assert table(written('x\n"' + "y" * 300_000 + '"\n')) == (["x"], [("y" * 300_000,)])
     assert table(written("x\n" + "y" * 300_000 + "\n"))[0] == ["x"]

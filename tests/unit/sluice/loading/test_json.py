@@ -173,6 +173,29 @@ def test_the_contract_names_the_encoding_and_the_property(tmp_path: Path) -> Non
     assert "no key 'data'" in refusal(tmp_path / "x.json", {**contract, "dialect": {"property": "data"}})
 
 
+@pytest.mark.parametrize(
+    ("behind", "said"),
+    [
+        ("", "it ends before a '}'"),
+        (', "n": 2', "it ends before a '}'"),
+        ("} x", "'x' follows where the document has ended"),
+        (', "rows": [{"a": 2}]}', "the key 'rows' stands twice in one object"),
+    ],
+)
+def test_what_stands_behind_the_property_with_the_rows_is_read_to_the_end(
+    tmp_path: Path, behind: str, said: str
+) -> None:
+    contract = {"dialect": {"property": "rows"}}
+    path = written(tmp_path, "x.json", '{"rows": [{"a": 1}], "more": {"rows": [1]}')
+    assert "it ends before a '}'" in refusal(path, contract)
+    assert said in refusal(written(tmp_path, "x.json", f'{{"rows": [{{"a": 1}}]{behind}'), contract)
+    assert rows(written(tmp_path, "x.json", '{"rows": [{"a": 1}], "n": {"rows": 2}}\n'), contract) == [{"a": 1}]
+
+
+def test_a_key_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    assert "a key holds half of a surrogate pair" in refusal(written(tmp_path, "x.json", '[{"\\ud800": 1}]'))
+
+
 @pytest.mark.parametrize("content", ["", "  \n", "[]", "[ ]\n"])
 def test_a_document_without_rows_has_no_columns(tmp_path: Path, content: str) -> None:
     found, _, reading = seen(written(tmp_path, "x.json", content))

@@ -578,6 +578,17 @@ def test_columns_and_contract_must_agree(written: Any, database: Path) -> None:
         ({"type": "number", "decimalChar": ","}, "1,5", 1.5, "1.5"),
         ({"type": "number", "decimalChar": ",", "groupChar": "."}, "12.345.678,5", 12345678.5, "3.9"),
         ({"type": "number", "groupChar": ","}, "1,00,000", 100000.0, "1,5"),
+        ({"type": "number", "decimalChar": ",", "groupChar": "."}, "-1.234", -1234.0, "0.123"),
+        *(
+            ({"type": "number", "bareNumber": False}, good, stored, wrong)
+            for good, stored, wrong in (
+                ("5 m²", 5.0, "5-"),
+                ("$-5", -5.0, "(5)"),
+                ("5 €", 5.0, "\u22125"),
+                ("5%", 5.0, "5½"),
+                ("US$ 5", 5.0, "5万"),
+            )
+        ),
         ({"type": "boolean"}, "TRUE", 1, "yes"),
         ({"type": "boolean", "trueValues": ["ja"], "falseValues": ["nein"]}, "nein", 0, "true"),
         ({"type": "date"}, "2024-02-29", "2024-02-29", "2023-02-29"),
@@ -588,6 +599,7 @@ def test_columns_and_contract_must_agree(written: Any, database: Path) -> None:
         ({"type": "year"}, "2024", 2024, "24"),
         ({"type": "object"}, '{"a": 1}', '{"a": 1}', "[1]"),
         ({"type": "array"}, "[1.5]", "[1.5]", "[1"),
+        ({"type": "array"}, "[null]", "[null]", "[NaN]"),
         ({"type": "string", "format": "email"}, "a@b.c", "a@b.c", "a b"),
         ({"type": "string"}, "007", "007", None),
         ({"type": "string", "constraints": {"minLength": 2, "maxLength": 3}}, "äöü", "äöü", "ä"),
@@ -616,6 +628,10 @@ def test_times_with_an_offset_are_moments(written: Any, database: Path) -> None:
     assert "line 3" in refusal(
         written("y.csv", "at,n\n2024-02-29T10:00:00Z,1\n2024-02-29T10:00:00,2\n"), database, contract=said
     )
+    load(written("z.csv", "at,n\n2024-02-29T10:00:00-02:00,1\n"), database, contract=said)
+    assert query(database, "SELECT at FROM t")[1:] == [("2024-02-29 12:00:00.000000Z",)]
+    message = refusal(written("w.csv", "at,n\n2024-02-29T10:00:00,1\n"), database, contract=said)
+    assert "is not a time like 2026-12-31T23:59:59+01:00, as that column of the table is" in message
 
 
 def test_progress_goes_from_none_to_all(written: Any, database: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,6 +125,24 @@ def test_types_that_only_arrow_has(tmp_path: Path, name: str, kind: pa.DataType)
     assert rows(tmp_path / name) == [{"c": value}, {"c": value}]
 
 
+def test_an_interval_and_a_decimal_without_its_last_digits(tmp_path: Path) -> None:
+    path = tmp_path / "x.arrow"
+    for values, shown in (
+        (pa.array([Decimal(12300)], pa.decimal128(5, -2)), None),
+        (
+            pa.array([(1, 2, 3)], pa.month_day_nano_interval()),
+            "of the Arrow type month_day_nano_interval, which is not",
+        ),
+    ):
+        batch = pa.record_batch({"v": values})
+        with pa.ipc.new_file(path, batch.schema) as file:
+            file.write(batch)
+        if shown is None:
+            assert [str(row["v"]) for row in rows(path)] == ["12300"]
+        else:
+            assert shown in refusal(path)
+
+
 @EVERY_FORMAT
 def test_numbers_that_are_none_are_told(tmp_path: Path, name: str) -> None:
     content = pa.table({"x": [1.5, float("nan"), float("inf"), None], "y": [1.0, 2.0, 3.0, 4.0]})

@@ -19,9 +19,10 @@ import pytest
 
 from sluice.errors import TableRefused
 from sluice.loading import load_file
+from sluice.loading.contracts.contract import parse_contract
 from sluice.loading.errors import AlreadyLoaded, RefusedFile, TargetFailed
 from sluice.loading.targets import Destination, open_target
-from tests.support.target_suite import PEOPLE, put, to, version
+from tests.support.target_suite import PEOPLE, check_bad_rows, load_known_keys, put, to, version
 
 AT = dt.datetime(2026, 3, 1, 8, 30, 15, 250_000, tzinfo=dt.UTC)
 
@@ -47,6 +48,19 @@ def test_a_load_adds_a_file_and_readers_of_datasets_see_all_rows(folder: Path, u
     assert query(folder, "SELECT * FROM t ORDER BY id") == [(1, "Ann"), (2, "Bo"), (3, "Cy")]
     assert pa.dataset.dataset(folder / "t", format="parquet").count_rows() == 3
     assert len(list((folder / "t").glob("*.parquet"))) == 2
+
+
+def test_rows_whose_key_another_file_has_loaded_are_put_aside_or_refused(
+    folder: Path, url: str, tmp_path: Path
+) -> None:
+    check_bad_rows(load_known_keys(url, tmp_path))
+    assert query(folder, "SELECT id, kind FROM t ORDER BY id", "known") == [(1, "a"), (2, "b"), (3, "z")]
+    (tmp_path / "known-3.csv").write_text("id,kind\n4,x\n3,y\n")
+    fields = [{"name": "id", "type": "integer"}, {"name": "kind", "type": "string"}]
+    keyed = parse_contract({"schema": {"fields": fields, "primaryKey": "id"}, "sluice": {"table": "known"}})
+    with pytest.raises(RefusedFile, match=r"line 3, column 'id': '3' is a key .*, from known-2\.csv, loaded at"):
+        load_file(tmp_path / "known-3.csv", url, contract=keyed)
+    assert query(folder, "SELECT count(*) FROM t", "known") == [(3,)]
 
 
 def test_values_arrive_with_their_types(folder: Path, url: str) -> None:
