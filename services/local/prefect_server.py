@@ -6,7 +6,8 @@ database or is not set. Python's garbage collector, whose passes over the server
 objects take a fourteenth of its time, comes more seldom. A browser has other people's pages in it: see
 `services.common.request_guard` and `services.local.ui_login`.
 
-OPTIONS is a JSON object: ``allowed_hosts``, and ``tickets``, the folder of the UI's.
+OPTIONS is a JSON object: ``allowed_hosts``; ``tickets``, the folder of the UI's; ``services``, false for an API process
+beside others, whose background services `prefect server services start` runs.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def main() -> None:
 
     settings = get_current_settings()
     gc.freeze()  # `create_app` searches, whatever is set
-    app = create_app(final=True)
+    app = create_app(final=True, webserver_only=not given.options.get("services", True))
     search_seldom()
     uvicorn.run(
         _guarded(app, given.options["tickets"], given.options["allowed_hosts"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -40,7 +41,11 @@ def container(workload: Mapping[str, Any]) -> Mapping[str, Any]:
 
 RESOURCES = [one for path in MANIFESTS for one in documents(path)]
 WORKLOADS = {one["metadata"]["name"]: one for one in RESOURCES if one["kind"] in {"Deployment", "StatefulSet", "Job"}}
-OURS = {name: one for name, one in WORKLOADS.items() if container(one)["image"] == "sluice"}
+OURS = {
+    name: one
+    for name, one in WORKLOADS.items()
+    if container(one)["image"] == "sluice" and not name.startswith("prefect")
+}
 SETTINGS = {one["metadata"]["name"]: one["data"] for one in RESOURCES if one["kind"] == "ConfigMap"}
 SECRETS = set(re.findall(r"^([A-Z_]+)=", (KUBERNETES / "complete/secrets.env.example").read_text(), re.MULTILINE))
 
@@ -76,7 +81,7 @@ def test_every_role_has_a_deployment_and_may_be_disrupted_one_at_a_time() -> Non
     assert budgets == {*map(str, Role), "prefect"}
 
 
-@pytest.mark.parametrize("name", [name for name in OURS if name != "prefect"])
+@pytest.mark.parametrize("name", list(OURS))
 def test_the_settings_and_the_command_line_take_what_a_pod_is_given(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in [variable for variable in os.environ if variable.startswith("SLUICE_")]:
         monkeypatch.delenv(variable)
@@ -108,7 +113,7 @@ def test_every_pod_has_least_rights_limits_and_passwords_from_the_secret(name: s
 
 
 def test_prefect_knows_every_variable_that_it_is_given() -> None:
-    given = set(SETTINGS["prefect"]) | {one["name"] for one in container(OURS["prefect"])["env"]}
+    given = set(SETTINGS["prefect"]) | {one["name"] for one in container(WORKLOADS["prefect"])["env"]}
     lines = (SYSTEMD / "prefect.env.example").read_text(encoding="utf-8")
     given |= set(re.findall(r"^(PREFECT_SERVER_[A-Z_]+)=", lines, re.MULTILINE))
     assert not given - KNOWN_TO_PREFECT
@@ -148,6 +153,9 @@ def test_kustomize_builds_the_whole_with_each_component(tmp_path: Path) -> None:
     (executor,) = [one for one in found if one["kind"] == "Deployment" and one["metadata"]["name"] == "executor"]
     assert "replicas" not in executor["spec"]  # a scaler's
     assert container(executor)["image"] == "sluice:0.1.0"
+    (prefect,) = [one for one in found if one["kind"] == "Deployment" and one["metadata"]["name"] == "prefect"]
+    assert prefect["spec"]["replicas"] == 2
+    assert json.loads(container(prefect)["args"][0])["services"] is False
 
 
 def units(folder: Path) -> Iterator[Path]:

@@ -64,14 +64,16 @@ def sluice_commands() -> Iterator[tuple[str, list[str]]]:
             yield "image", words[1:]
 
 
-@pytest.mark.parametrize("name", ["compose.yaml", "deploy/compose.valkey.yaml", "compose.small.yaml"])
+@pytest.mark.parametrize(
+    "name", ["compose.yaml", "deploy/compose.valkey.yaml", "deploy/compose.prefect.yaml", "compose.small.yaml"]
+)
 def test_a_compose_file_follows_the_compose_specification(name: str) -> None:
     vendor = Path(check_jsonschema.builtin_schemas.__file__).parent / "vendor"
     schema = json.loads((vendor / "compose-spec.json").read_text(encoding="utf-8"))
     validator = jsonschema.validators.validator_for(schema)(schema)
     found = yaml.safe_load((CHECKOUT / name).read_text(encoding="utf-8"))
     assert [error.message for error in validator.iter_errors(found)] == []
-    assert set(found["services"]) <= {*SERVICES, "sluice"}
+    assert set(found["services"]) <= {*SERVICES, "sluice", "prefect-more", "prefect-services"}
 
 
 def test_every_role_is_a_service_and_so_are_the_deployments() -> None:
