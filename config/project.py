@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from config.contracts import contract_problems
 from config.faults import describe
@@ -25,12 +25,31 @@ from events.expectations import run_tests
 from events.rule import Rule, RuleSet
 from events.rule_model import PARTS_ONLY, RuleSpec
 from events.rule_parts import RuleProblems
-from events.suggest import did_you_mean
 from sluice.loading.contracts.contract import Contract
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 ENDPOINTS: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-ProjectName = Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$")]
+
+
+def _fits(pattern: re.Pattern[str], fix: str) -> BeforeValidator:
+    def check(value: object) -> object:
+        if not isinstance(value, str) or pattern.fullmatch(value) is None:
+            raise ValueError(f"{value!r} does not fit — {fix}")
+        return value
+
+    return BeforeValidator(check)
+
+
+ProjectName = Annotated[
+    str,
+    _fits(NAME, "write lower-case letters, digits and `-`, at most 40, a letter or digit first"),
+    Field(json_schema_extra={"pattern": f"^{NAME.pattern}$"}),
+]
+EndpointName = Annotated[
+    str,
+    _fits(ENDPOINTS, "write `module:name`, such as `endpoints: acme.web:router`"),
+    Field(json_schema_extra={"pattern": f"^{ENDPOINTS.pattern}$"}),
+]
 SCHEMA_URL: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -41,13 +60,13 @@ class ProjectFile(BaseModel):
 
     name: ProjectName | None = None
     """Tells the project's runs, and what it keeps in Redis, from those of other projects on the same servers."""
-    flows: tuple[str, ...] | None = None
+    flows: tuple[Annotated[str, Field(min_length=1)], ...] | None = None
     """Folders, files and modules with flows, relative to the project's folder or its `src`. Without this key: the
     folder `flows`, if it is there."""
     deployments: dict[str, Any] = Field(default_factory=dict)
     """What the deployments of all flows have: `owner`, `tags`, and other keys of `DEPLOYMENT` in a flow's file, which
     may say something else; `environments` overrides it for one environment."""
-    endpoints: Annotated[str, StringConstraints(pattern=f"^{ENDPOINTS.pattern}$")] | None = None
+    endpoints: EndpointName | None = None
     """The project's own HTTP routes below `/endpoints`: `module:name` of an `APIRouter` of FastAPI, or of an ASGI
     application."""
     sources: Sources = Field(default_factory=Sources)
@@ -116,10 +135,7 @@ def _project(document: Document, home: Path, *, contracts_matter: bool = False) 
     data = document.data if document.data is not None else {}
     if not isinstance(data, dict):
         raise ConfigError(f"{path}:1: the file must hold a mapping with `sources` and `rules`")
-    problems += [
-        f"{document.where((key,))}: {key}: unknown key — {did_you_mean(key, ProjectFile.model_fields)}"
-        for key in data.keys() - ProjectFile.model_fields.keys()
-    ]
+    file = _top_level(document, data, problems)
     known = len(problems)
     sources = _sources(document, data.get("sources"), home, problems)
     sound = len(problems) == known
@@ -129,14 +145,6 @@ def _project(document: Document, home: Path, *, contracts_matter: bool = False) 
         for index, rule in _placed_rules(data.get("rules"), rules)
         for key, said in (unreachable(rule, sources.files) if sound else ())
     ]
-    flows = _flows(document, data.get("flows"), problems)
-    name = _text(document, "name", data.get("name"), problems)
-    endpoints = _text(document, "endpoints", data.get("endpoints"), problems)
-    deployments = data.get("deployments") or {}
-    if not isinstance(deployments, dict):
-        problems.append(
-            f"{document.where(('deployments',))}: deployments: {deployments!r} does not fit — write a mapping"
-        )
     folder = _base(path, home) / "contracts"
     problems += contract_problems(document, folder) if contracts_matter else ()
     if problems:
@@ -149,10 +157,10 @@ def _project(document: Document, home: Path, *, contracts_matter: bool = False) 
         version=version,
         document=document,
         contract_folder=folder,
-        flows=flows,
-        name=name,
-        deployments=deployments,
-        endpoints=endpoints,
+        flows=file.flows,
+        name=file.name,
+        deployments=file.deployments,
+        endpoints=file.endpoints,
     )
 
 
@@ -170,37 +178,20 @@ def run_rule_tests(project: Project) -> list[str]:
     ]
 
 
-_TEXTS: Final = {
-    "name": (NAME, "write lower-case letters, digits and `-`, at most 40, a letter or digit first"),
-    "endpoints": (ENDPOINTS, "write `module:name`, such as `endpoints: acme.web:router`"),
-}
-"""The keys that are one text, with what fits and what to do where it does not."""
-
-
 def project_schema() -> dict[str, Any]:
     """The JSON Schema of project files, for editors to complete and check."""
     return {"$schema": SCHEMA_URL, **ProjectFile.model_json_schema(mode="validation")}
 
 
-def _text(document: Document, key: str, data: Any, problems: list[str]) -> str | None:
-    """The value of a key that is one text."""
-    pattern, said = _TEXTS[key]
-    if data is None or (isinstance(data, str) and pattern.fullmatch(data)):
-        return data
-    problems.append(f"{document.where((key,))}: {key}: {data!r} does not fit — {said}")
-    return None
-
-
-def _flows(document: Document, data: Any, problems: list[str]) -> tuple[str, ...] | None:
-    if data is None:
-        return None
-    if isinstance(data, list) and all(isinstance(name, str) and name for name in data):
-        return tuple(data)
-    problems.append(
-        f"{document.where(('flows',))}: flows: {data!r} does not fit — write a list of folders and modules, "
-        "such as [flows, acme.pipelines]"
-    )
-    return None
+def _top_level(document: Document, data: dict[str, Any], problems: list[str]) -> ProjectFile:
+    """The keys beside sources, rules and contracts, whose parts are checked one by one."""
+    others = {"sources", "rules", "contracts"}
+    given = {key: value for key, value in data.items() if key not in others and value is not None}
+    try:
+        return ProjectFile.model_validate(given)
+    except ValidationError as error:
+        problems += [f"{document.where(key)}: {_dotted(key)}: {said}" for key, said in describe(error, ProjectFile)]
+        return ProjectFile()
 
 
 def _rules(document: Document, data: Any, problems: list[str]) -> list[Rule]:

@@ -1,11 +1,12 @@
-"""What is wrong with the environment variables of the settings, and what two of their values must look like."""
+"""What is wrong with the environment variables of the settings, and what addresses in them must look like."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
 from typing import Any, Final, get_origin
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import AnyHttpUrl, BaseModel
 from pydantic.fields import FieldInfo
@@ -58,6 +59,26 @@ def prefect_address(url: AnyHttpUrl) -> AnyHttpUrl:
         fixed = parts._replace(path=f"{parts.path.rstrip('/')}/api").geturl()
         raise ValueError(f"the path of Prefect's API is missing — write {fixed}")
     return url
+
+
+def url_with_password(url: str, username: str | None, password: str | None) -> str:
+    """``url`` with these in it; what is None stays as the URL has it."""
+    parts = urlsplit(url)
+    before, _, host = parts.netloc.rpartition("@")
+    user, _, secret = before.partition(":")
+    user = quote(username, safe="") if username is not None else user
+    secret = quote(password, safe="") if password is not None else secret
+    if not user and not secret:
+        return url
+    return urlunsplit(parts._replace(netloc=f"{user}:{secret}@{host}" if secret else f"{user}@{host}"))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a server that listens on ``host`` is reached from this machine only."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _field(name: str, model: type[BaseModel]) -> FieldInfo | None:

@@ -21,8 +21,8 @@ from config.settings import Settings
 from events.errors import Backpressure, TransientError
 from services.home.home import PRIVATE_UMASK
 from services.listeners.message_intake import MessageIntake, event_intake, signal_intake
-from services.operations.inspector import Inspector
 from services.operations.role import Part, run_loop, run_parts
+from services.operations.upkeep.inspector import Inspector
 from services.routing.rules_reload import LiveProject
 from services.shared import Shared
 from services.store.installation import check_project
@@ -128,9 +128,9 @@ async def _listeners(shared: Shared) -> Parts:
 
 async def _router(shared: Shared) -> Parts:
     from services.deployments.signatures import check_with_prefect
-    from services.operations.event_repair import EventRepair
     from services.operations.in_prefect.parts import in_prefect
-    from services.operations.retention_job import LEASE_SECONDS, RetentionJob
+    from services.operations.upkeep.event_repair import EventRepair
+    from services.operations.upkeep.retention_job import LEASE_SECONDS, RetentionJob
     from services.runs.canary_cleaner import CanaryCleaner
     from services.store.event_transitions import EventTransitions
     from services.store.rules.parked_events import ParkedEvents

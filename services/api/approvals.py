@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -65,17 +66,15 @@ class NewLink(BaseModel):
     """Which run, where several wait for the key."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Approvals:
     """The routes. ``runs`` gives the waiting runs in Prefect, ``secret`` what links are signed with."""
 
-    def __init__(
-        self, *, runs: Runs, signals: SignalStore, submit: Submit, secret: Secret, settings: ApiSettings
-    ) -> None:
-        self._runs = runs
-        self._signals = signals
-        self._submit = submit
-        self._secret = secret
-        self._settings = settings
+    runs: Runs
+    signals: SignalStore
+    submit: Submit
+    secret: Secret
+    settings: ApiSettings
 
     def router(self) -> APIRouter:
         """The routes, for the application."""
@@ -93,10 +92,10 @@ class Approvals:
         """Whoever has the link may answer the wait once, under the name that it is ``for``."""
         callers_of(request).demand_key(request, caller, new.key)
         made = await issue(
-            await self._runs(), key=new.key, person=new.person, seconds=new.expires_seconds, run_id=new.run_id
+            await self.runs(), key=new.key, person=new.person, seconds=new.expires_seconds, run_id=new.run_id
         )
-        base = str(self._settings.public_url or f"http://{request.headers['host']}").rstrip("/")
-        url = f"{base}{PATH}{made.text(await self._secret())}"
+        base = str(self.settings.public_url or f"http://{request.headers['host']}").rstrip("/")
+        url = f"{base}{PATH}{made.text(await self.secret())}"
         return {"url": url, "run_id": made.run_id, "for": made.person, "expires": made.expires.isoformat()}
 
     async def show(self, link: str) -> Response:
@@ -108,7 +107,7 @@ class Approvals:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/x-www-form-urlencoded":
             raise ProblemDetails(415, "not-a-form", f"the content type {kind!r} is no form", "send the page's form")
-        body = await read_body(request, _MOST_BYTES, self._settings)
+        body = await read_body(request, _MOST_BYTES, self.settings)
         return await self._told(self._answer(link, body))
 
     async def _told(self, work: Awaitable[Response]) -> Response:
@@ -125,14 +124,14 @@ class Approvals:
             return _plain_page("Not now", "A part of the system does not answer. Try again in a minute.", 503)
 
     async def _show(self, text: str, given: Given, faults: Mapping[str, str]) -> Response:
-        link = ApprovalLink.parse(text, await self._secret())
+        link = ApprovalLink.parse(text, await self.secret())
         last, _ = await self._tries(link)
         if last is not None and last.status != Outcome.REJECTED:
             return _outcome_page(link, last)
         if link.expires <= datetime.now(UTC):
             until = f"It was good until {_time(link.expires)}. Ask for a new one."
             return _plain_page("This link has expired", until, 410)
-        run = await (await self._runs()).read(link.run_id)
+        run = await (await self.runs()).read(link.run_id)
         if not link.is_for(run):
             return await self._over_page(link)
         form = await self._form(run)
@@ -141,10 +140,10 @@ class Approvals:
         return _form_page(link, run, form, given, faults)
 
     async def _answer(self, text: str, body: bytes) -> Response:
-        link = ApprovalLink.parse(text, await self._secret())
+        link = ApprovalLink.parse(text, await self.secret())
         given = _given(body)
         last, tries = await self._tries(link)
-        run = await (await self._runs()).read(link.run_id)
+        run = await (await self.runs()).read(link.run_id)
         used = last is not None and last.status != Outcome.REJECTED
         if used or tries >= _MOST_TRIES or link.expires <= datetime.now(UTC) or not link.is_for(run):
             return await self._show(text, {}, {})
@@ -166,12 +165,12 @@ class Approvals:
         id_ = link.signal_id + (f".{tries}" if tries else "")
         more = {"id": id_, "key": link.key, "by": link.person, "wait": link.wait, "ttl_seconds": _SIGNAL_SECONDS}
         try:
-            async with asyncio.timeout(self._settings.journal_timeout_seconds):
-                await self._submit(signal_from_mapping({**more, **fields}))
+            async with asyncio.timeout(self.settings.journal_timeout_seconds):
+                await self.submit(signal_from_mapping({**more, **fields}))
         except Refused as error:
             return await self._show(text, given, {"": error.reason})
         log.info("answered by an approval link", signal_id=id_, key=link.key, by=link.person, run_id=link.run_id)
-        record = await self._signals.outcome(id_, OUTCOME_SECONDS, of=tuple(Outcome))
+        record = await self.signals.outcome(id_, OUTCOME_SECONDS, of=tuple(Outcome))
         if record is not None and record.status == Outcome.REJECTED:
             return await self._show(text, given, {"": record.reason})
         return _outcome_page(link, record)
@@ -179,13 +178,13 @@ class Approvals:
     async def _tries(self, link: ApprovalLink) -> tuple[SignalRecord | None, int]:
         """The last answer by the link, and how many there were: one that was rejected may be followed by another."""
         ids = [link.signal_id, *(f"{link.signal_id}.{number}" for number in range(1, _MOST_TRIES))]
-        found = await self._signals.get_many(ids)
+        found = await self.signals.get_many(ids)
         return (found[-1] if found else None), len(found)
 
     async def _form(self, run: RunView) -> dict[str, Any] | None:
         """Schema and description of the wait, once they are there."""
         keys = {name: run.keyset.get(name, "") for name in ("schema", "description")}
-        runs = await self._runs()
+        runs = await self.runs()
         found = await runs.inputs(run.run_id, list(keys.values()))
         if keys["schema"] not in found and await runs.show_form(run):
             found = await runs.inputs(run.run_id, list(keys.values()))
@@ -195,7 +194,7 @@ class Approvals:
         return {"schema": schema, "description": str(found.get(keys["description"]) or "")}
 
     async def _over_page(self, link: ApprovalLink) -> Response:
-        by = [one.signal.by for one in await self._signals.of_run(link.run_id) if one.status == Outcome.APPLIED]
+        by = [one.signal.by for one in await self.signals.of_run(link.run_id) if one.status == Outcome.APPLIED]
         said = f" {_shown(by[-1])} answered last." if by and by[-1] else ""
         return _plain_page("This question is over", f"Nobody waits for an answer to it any more.{said}", 410)
 

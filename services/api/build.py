@@ -13,7 +13,7 @@ from fastapi import APIRouter
 from config.settings import Settings
 from events.signal import ResumeSignal
 from services.api.approvals import Approvals
-from services.api.listings import Listings, known_events
+from services.api.listings import Listings
 from services.api.replays import Replays
 from services.routing.dead_letter_replay import DeadReplay
 from services.routing.replay import Replay
@@ -33,19 +33,6 @@ if TYPE_CHECKING:
     from services.prefect_api.waiting import WaitingRuns
 
 
-class _Connected:
-    """Prefect's API, connected once for several that ask at the same time."""
-
-    def __init__(self, connect: Callable[[], Awaitable[PrefectApi]]) -> None:
-        self._connect = connect
-        self._lock = asyncio.Lock()
-
-    async def __call__(self) -> PrefectApi:
-        async with self._lock:
-            await asyncio.to_thread(importlib.import_module, "services.prefect_api.client")  # it takes a second
-            return await self._connect()
-
-
 def build_routers(
     redis: AsyncRedis,
     settings: Settings,
@@ -58,12 +45,17 @@ def build_routers(
     ``prefect`` connects to Prefect; its client is imported with the first question that needs it. ``project`` is the
     name of the project whose waits are meant.
     """
-    connected = _Connected(prefect)
+    connecting = asyncio.Lock()
     signals = SignalStore(redis, settings.resumer)
     history = History(redis, settings.history)
     journal = Journal(redis, settings.journal)
     letters = DeadLetters(redis)
     returns = FileReturns(redis, journal=settings.journal, history=settings.history)
+
+    async def connected() -> PrefectApi:
+        async with connecting:  # several may ask at the same time
+            await asyncio.to_thread(importlib.import_module, "services.prefect_api.client")  # it takes a second
+            return await prefect()
 
     async def submit(signal: ResumeSignal, origin: str) -> object:
         return await submission.submit(signal, origin=origin)
@@ -83,10 +75,10 @@ def build_routers(
         letters=letters,
     )
     listings = Listings(
+        redis=redis,
         history=history,
-        letters=letters,
-        signals=signals,
-        known=known_events(redis),
+        dead_letters=letters,
+        signal_queries=signals,
         transitions=EventTransitions(redis, retention_seconds=settings.history.retention_seconds),
         prefect=connected,
     )

@@ -3,54 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Depends, Path, Query
 
-from config.health import is_canary
 from events.dead_letter import DeadLetter
 from events.errors import ConfigError, NotFound
-from services.api.paging import (
-    LAST_SECOND,
-    Cursor,
-    Glob,
-    Limit,
-    Moment,
-    Page,
-    checked_globs,
-    page,
-    parts_of,
-    patience,
-    seconds_of,
-)
-from services.api.rows import content_of, letter_row, may_event, may_letter, may_run, may_signal, plain
+from services.api.paging import Cursor, Limit, Page, page, parts_of, patience
+from services.api.rows import content_of, may_event, may_letter, may_run, may_signal, plain
 from services.api.scopes import BEARER, Reader
-from services.signals.listing import row, whole
-from services.store.dead_letters import DeadLetters, LetterQuery
+from services.listings import signals as signal_listing
+from services.listings.filters import LAST_SECOND, EventFilter, LetterFilter, RunFilter, SignalFilter
+from services.listings.rows import letter_row, whole_event
+from services.store.connection import AsyncRedis
+from services.store.dead_letters import DeadLetters
 from services.store.event_transitions import EventTransitions
 from services.store.events.history import History
-from services.store.events.history import Query as EventQuery
-from services.store.events.journal import STREAM
-from services.store.events.known_events import KnownEvents
 from services.store.keys import is_position
 from services.store.signals.signal_queries import SignalQueries
-from services.store.signals.signal_record import SignalRecord
 
 if TYPE_CHECKING:
     from services.prefect_api.client import PrefectApi
 
-Name = Annotated[str | None, Query(max_length=256)]
 Source = Annotated[str | None, Query(max_length=256, description="Whose event, where several have the id")]
 EventId = Annotated[str, Path(max_length=256)]
 SignalId = Annotated[str, Path(max_length=300)]
 LetterId = Annotated[str, Path(max_length=64)]
 RunId = Annotated[str, Path(max_length=200, description="Its id or name")]
-SignalStatus = Literal[
-    "received", "applied", "buffered", "duplicate", "late", "rejected", "expired", "unknown-run", "unanswered"
-]
+
+_MOST_AT_ONCE: Final = 10_000
+"""How many runs may be due at one moment for a listing to go on behind them."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Listings:
     """The routes. ``prefect`` gives Prefect's API.
 
@@ -58,22 +45,12 @@ class Listings:
     its limit, and ``next`` all the same.
     """
 
-    def __init__(
-        self,
-        *,
-        history: History,
-        letters: DeadLetters,
-        signals: SignalQueries,
-        known: KnownEvents,
-        transitions: EventTransitions,
-        prefect: Callable[[], Awaitable[PrefectApi]],
-    ) -> None:
-        self._history = history
-        self._letters = letters
-        self._signals = signals
-        self._known = known
-        self._transitions = transitions
-        self._prefect = prefect
+    redis: AsyncRedis
+    history: History
+    dead_letters: DeadLetters
+    signal_queries: SignalQueries
+    transitions: EventTransitions
+    prefect: Callable[[], Awaitable[PrefectApi]]
 
     def router(self) -> APIRouter:
         """The routes, for the application."""
@@ -91,36 +68,13 @@ class Listings:
         return router
 
     async def events(
-        self,
-        *,
-        caller: Reader,
-        type: Glob = None,  # noqa: A002 - the name of the parameter
-        source: Glob = None,
-        subject: Glob = None,
-        rule: Name = None,
-        since: Moment = None,
-        until: Moment = None,
-        cursor: Cursor = None,
-        limit: Limit = 50,
-        unmatched: bool = False,
-        failed: bool = False,
+        self, caller: Reader, asked: Annotated[EventFilter, Depends()], cursor: Cursor = None, limit: Limit = 50
     ) -> Page:
-        checked_globs(type=type, source=source, subject=subject)
         before = parts_of(cursor, str)
-        query = EventQuery(
-            type=type,
-            source=source,
-            subject=subject,
-            rule=rule,
-            unmatched=unmatched,
-            failed=failed,
-            since=seconds_of(since),
-            until=seconds_of(until),
-            before=None if before is None else _position(before[0]),
-        )
+        query = asked.query(rule=asked.rule, before=None if before is None else _position(before[0]))
         rows: list[dict[str, Any]] = []
         async with patience():
-            async for found in self._history.walk(query):
+            async for found in self.history.walk(query):
                 if not may_event(caller, found):
                     continue
                 if len(rows) == limit:
@@ -129,152 +83,88 @@ class Listings:
         return page(rows, None)
 
     async def event(self, caller: Reader, id: EventId, source: Source = None) -> dict[str, Any]:  # noqa: A002
-        identity = await self._history.choose(id, source)
-        found = await self._history.get(identity)
+        found = await self.history.get(await self.history.choose(id, source))
         if found is None or not may_event(caller, found):
             raise NotFound(f"the event {id!r} is not known (any more)")
-        waits_for = await self._transitions.open_effects(identity)
-        more = {
-            "outcome": found.outcome,
-            "reason": found.reason,
-            "waits_for": waits_for,
-            "timings_ms": found.timings_ms,
-        }
-        return found.model_dump(mode="json") | more
+        return plain(await whole_event(found, self.transitions))
 
     async def runs(
         self,
-        *,
         caller: Reader,
-        deployment: Annotated[str | None, Query(max_length=400, description="flow/deployment, or a flow")] = None,
-        state: Annotated[list[str] | None, Query(description="A type or name; may be given again")] = None,
-        rule: Name = None,
-        tag: Annotated[list[str] | None, Query(description="All of them")] = None,
-        since: Moment = None,
-        until: Moment = None,
+        asked: Annotated[RunFilter, Depends()],
         cursor: Cursor = None,
         limit: Annotated[int, Query(ge=1, le=200, description="At most so many")] = 50,
     ) -> Page:
-        from services.prefect_api.run_listing import RunQuery, list_runs
+        from services.prefect_api.run_listing import list_runs
 
-        begin, end, seen = seconds_of(since), seconds_of(until), 0
+        query, end, seen = asked.query(), None, 0
         if (parts := parts_of(cursor, float, int)) is not None:
             end, seen = parts
             if end > LAST_SECOND or seen > _MOST_AT_ONCE:
                 raise ConfigError("cursor: begin again without it")
-        query = RunQuery(
-            deployment=deployment,
-            states=tuple(state or ()),
-            tags=(*(tag or ()), *([f"rule:{rule}"] if rule else ())),
-            since=_moment(begin),
-            until=_moment(end),
-        )
-        found = (await list_runs(await self._prefect(), query, limit=seen + limit + 1))[seen:]
+            query = replace(query, until=datetime.fromtimestamp(end, UTC))
+        found = (await list_runs(await self.prefect(), query, limit=seen + limit + 1))[seen:]
         following = None
         if len(found) > limit:
             # Prefect's limit by time is inclusive: runs of the same moment are counted, to be left out.
             last = found[limit - 1]["expected"]
             same = sum(one["expected"] == last for one in found[:limit])
-            began = end is not None and last.timestamp() == end
+            began = last.timestamp() == end
             following = [last.timestamp(), same + (seen if began else 0)]
         return page([plain(one) for one in found[:limit] if may_run(caller, one)], following)
 
     async def run(self, caller: Reader, run: RunId) -> dict[str, Any]:
         from services.prefect_api.run_calls import read_run
 
-        found = await read_run(await self._prefect(), run)
+        found = await read_run(await self.prefect(), run)
         if not may_run(caller, found):
             raise NotFound(f"there is no flow run {run!r}")
         return plain(found)
 
     async def signals(
-        self,
-        *,
-        caller: Reader,
-        outcome: SignalStatus | None = None,
-        key: Annotated[str | None, Query(max_length=200)] = None,
-        run: Annotated[str | None, Query(max_length=36, description="The run's id")] = None,
-        cursor: Cursor = None,
-        limit: Limit = 50,
+        self, caller: Reader, asked: Annotated[SignalFilter, Depends()], cursor: Cursor = None, limit: Limit = 50
     ) -> Page:
         before = parts_of(cursor, int)
-
-        def wanted(record: SignalRecord) -> bool:
-            signal = record.signal
-            named = run is None or run in {str(signal.run_id), *record.marks}
-            asked = key is not None or not is_canary(signal.id)
-            return outcome in {None, record.status} and key in {None, signal.key} and named and asked
-
         async with patience():
-            found = await self._signals.newest(
-                limit + 1,
-                wanted=lambda one: wanted(one) and may_signal(caller, one),
-                before=None if before is None else int(before[0]),
+            found = await signal_listing.find_signals(
+                self.signal_queries,
+                asked,
+                limit=limit + 1,
+                before=None if before is None else before[0],
+                allowed=lambda one: may_signal(caller, one),
             )
-        sources = await self._sources(found)
-        rows = [plain(row(record, sources)) for record in found[:limit]]
-        return page(rows, [found[limit - 1].place] if len(found) > limit else None)
+        rows = await signal_listing.rows(self.redis, found[:limit])
+        return page(list(map(plain, rows)), [found[limit - 1].place] if len(found) > limit else None)
 
     async def signal(self, caller: Reader, id: SignalId) -> dict[str, Any]:  # noqa: A002
-        record = await self._signals.get(await self._signals.choose(id))
+        record = await self.signal_queries.get(await self.signal_queries.choose(id))
         if record is None or not may_signal(caller, record):
             raise NotFound(f"there is no signal {id!r}")
-        return plain(whole(record, await self._sources([record])))
+        return plain(await signal_listing.whole(self.redis, record))
 
     async def letters(
-        self,
-        *,
-        caller: Reader,
-        code: Name = None,
-        rule: Name = None,
-        kind: Literal["message", "event", "signal", "job", "stored"] | None = None,
-        source: Glob = None,
-        event: Annotated[str | None, Query(max_length=256, description="The event's id")] = None,
-        since: Moment = None,
-        until: Moment = None,
-        cursor: Cursor = None,
-        limit: Limit = 50,
+        self, caller: Reader, asked: Annotated[LetterFilter, Depends()], cursor: Cursor = None, limit: Limit = 50
     ) -> Page:
-        checked_globs(source=source)
         before = parts_of(cursor, int, str)
-        query = LetterQuery(
-            code=code,
-            rule=rule,
-            kind=kind,
-            source=source,
-            event_id=event,
-            since=seconds_of(since),
-            until=seconds_of(until),
-            before=None if before is None else (before[0], before[1]),
-        )
         found: list[DeadLetter] = []
+        following = None
         async with patience():
-            async for letter in self._letters.walk(query):
+            async for letter in self.dead_letters.walk(
+                asked.query(before=None if before is None else (before[0], before[1]))
+            ):
                 if not may_letter(caller, letter):
                     continue
                 if len(found) == limit:
-                    last = found[-1]
-                    return page(list(map(letter_row, found)), [int(last.last_failed.timestamp() * 1000), last.id])
+                    following = [int(found[-1].last_failed.timestamp() * 1000), found[-1].id]
+                    break
                 found.append(letter)
-        return page(list(map(letter_row, found)), None)
+        return page([plain(letter_row(one)) for one in found], following)
 
     async def letter(self, caller: Reader, id: LetterId) -> dict[str, Any]:  # noqa: A002
-        found = await self._letters.get(await self._letters.choose(id))
+        found = await self.dead_letters.get(await self.dead_letters.choose(id))
         if found is None or not may_letter(caller, found):
             raise NotFound(f"there is no dead letter {id!r}")
-        return letter_row(found) | {"carries": found.carries, "content": content_of(found.raw)}
-
-    async def _sources(self, records: list[SignalRecord]) -> dict[str, str | None]:
-        return await self._known.sources([one.signal.event_identity for one in records if one.signal.event_identity])
-
-
-_MOST_AT_ONCE = 10_000
-"""How many runs may be due at one moment for a listing to go on behind them."""
-
-
-def known_events(redis: Any) -> KnownEvents:
-    """Those of the journal."""
-    return KnownEvents(redis, stream=STREAM)
+        return plain(letter_row(found)) | {"carries": found.carries, "content": content_of(found.raw)}
 
 
 def _position(text: str) -> str:
@@ -282,7 +172,3 @@ def _position(text: str) -> str:
         return is_position(text)
     except ValueError as error:
         raise ConfigError("cursor: begin again without it") from error
-
-
-def _moment(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

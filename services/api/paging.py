@@ -8,26 +8,19 @@ import binascii
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 from fastapi import Query
 from pydantic import BaseModel
 
 from events.errors import ConfigError
-from events.glob import glob_problem
 from services.listeners.http.problem import ProblemDetails
 
 LONGEST_SECONDS: Final = 10.0
 _LARGEST: Final = 2**53
-_FIRST_SECOND: Final = 946_684_800
-"""The year 2000; nothing here is older."""
-LAST_SECOND: Final = 253_402_300_799
 
 Limit = Annotated[int, Query(ge=1, le=500, description="At most so many")]
 Cursor = Annotated[str | None, Query(max_length=2000, description="`next` of the page before")]
-Moment = Annotated[datetime | None, Query(description="ISO 8601; without a zone it is UTC")]
-Glob = Annotated[str | None, Query(max_length=512, description="A glob")]
 
 
 class Page(BaseModel):
@@ -62,24 +55,6 @@ def parts_of(cursor: str | None, *kinds: type) -> list[Any] | None:
     except (binascii.Error, ValueError, RecursionError):
         pass
     raise ConfigError("cursor: it is none that a page of this listing ended with: begin again without it")
-
-
-def seconds_of(moment: datetime | None) -> float | None:
-    """Seconds since the epoch; raises `ConfigError` for a time that no computer keeps."""
-    if moment is None:
-        return None
-    whole = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    found = whole.timestamp()
-    if not _FIRST_SECOND <= found <= LAST_SECOND:
-        raise ConfigError(f"{moment.isoformat()} is no time that anything could have happened at")
-    return found
-
-
-def checked_globs(**globs: str | None) -> None:
-    """Raise `ConfigError` for a bad glob."""
-    for name, glob in globs.items():
-        if glob is not None and (problem := glob_problem(glob)):
-            raise ConfigError(f"{name}: {problem}")
 
 
 @asynccontextmanager

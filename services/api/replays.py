@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body
@@ -38,13 +39,13 @@ class LetterReplay(BaseModel):
     """The type of a message that is plain JSON."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Replays:
     """The routes."""
 
-    def __init__(self, *, replay: Replay, dead_replay: DeadReplay, letters: DeadLetters) -> None:
-        self._replay = replay
-        self._dead_replay = dead_replay
-        self._letters = letters
+    replay: Replay
+    dead_replay: DeadReplay
+    letters: DeadLetters
 
     def router(self) -> APIRouter:
         """The routes, for the application."""
@@ -64,13 +65,13 @@ class Replays:
         source: Source = None,
     ) -> dict[str, Any]:
         how = how or EventReplay()
-        chosen = await self._replay.select([id], None, source=source)
+        chosen = await self.replay.select([id], None, source=source)
         salt = new_salt() if how.rerun else None
         retries: list[Retry] = []
         positions = [position for _, position in chosen]
         if salt is None:
-            retries, positions = await self._replay.failures(chosen, named=True, only=how.rules)
-        done = await self._replay.replay(
+            retries, positions = await self.replay.failures(chosen, named=True, only=how.rules)
+        done = await self.replay.replay(
             positions, retries=retries, only=how.rules, salt=salt, by=f"token {caller.name}"
         )
         for refused in done.refused:
@@ -84,15 +85,15 @@ class Replays:
         how: Annotated[LetterReplay | None, Body()] = None,
     ) -> dict[str, Any]:
         how = how or LetterReplay()
-        letter = await self._letters.get(await self._letters.choose(id))
+        letter = await self.letters.get(await self.letters.choose(id))
         if letter is None:
             raise NotFound(f"there is no dead letter {id!r}")
-        await self._dead_replay.replay(letter, how.set, default_type=how.type, by=f"token {caller.name}")
+        await self.dead_replay.replay(letter, how.set, default_type=how.type, by=f"token {caller.name}")
         return {"replayed": letter.id}
 
     async def discard(self, caller: Admin, id: LetterId) -> dict[str, Any]:  # noqa: A002
         del caller
-        found = await self._letters.choose(id)
-        if not await self._letters.discard([found]):
+        found = await self.letters.choose(id)
+        if not await self.letters.discard([found]):
             raise NotFound(f"there is no dead letter {id!r}")
         return {"discarded": found}

@@ -18,12 +18,6 @@ def may_letter(caller: Limited, letter: DeadLetter) -> bool:
     return caller.may_source(letter.source) and caller.may_rules([letter.rule or ""])
 
 
-def letter_row(letter: DeadLetter) -> dict[str, Any]:
-    """A row of a listing."""
-    fields = ("last_failed", "first_failed", "id", "kind", "code", "rule", "source", "event_id", "attempts", "reason")
-    return plain({name: getattr(letter, name) for name in fields})
-
-
 def may_event(caller: Limited, found: EventHistory) -> bool:
     """Whether the event is in the caller's limits."""
     return (not caller.sources or caller.may_source(found.source or "")) and caller.may_rules(found.matched)

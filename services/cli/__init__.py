@@ -63,7 +63,7 @@ class NounCommands(TyperGroup):
         return command
 
 
-app = typer.Typer(
+app = Commands(
     name="sluice",
     cls=NounCommands,
     help="Files, messages and HTTP calls become Prefect flow runs; signals resume the runs that wait.",
@@ -89,7 +89,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except TyperException as error:
-        message = error.format_message()
+        message = error.format_message().replace("Value error, ", "")
         if message and "--json" in sys.argv[1:]:
             tell_object(USAGE, message)
         elif message:  # else it has printed the help

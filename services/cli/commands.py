@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
+from functools import wraps
+from typing import Annotated, Any, Final, get_args, get_type_hints
 
 import typer
+from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 from typing_extensions import override
 
 from events.errors import Backpressure, ConfigError, NotFound, Refused, SluiceError, TransientError
 from events.redact import redacted
 from services.cli.output import say, say_json
+from services.cli.terminal.options import AGE_OR_TIME, TIME
+from services.cli.terminal.times import Utc, refuse_empty, show_times
 
 USAGE: Final = "usage"
 _REMEDIES: Final[dict[str, str]] = {
@@ -45,13 +51,66 @@ class Commands(typer.Typer):
     """A group of such commands."""
 
     @override
-    def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
-        return super().command(name, **{"cls": Command, **options})
+    def command(self, name: str | None = None, *, shows_times: bool = False, **options: Any) -> Callable[[Any], Any]:
+        """Add a function, which may be a coroutine function; with ``shows_times`` the command has ``--utc``.
+
+        A parameter whose type is a dataclass stands for an option for each of its fields.
+        """
+        register = super().command(name, **{"cls": Command, **options})
+
+        def add(function: Any) -> Any:
+            register(_as_typer_takes_it(function, shows_times=shows_times))
+            return function
+
+        return add
 
 
-def run_command(work: Coroutine[Any, Any, None]) -> None:
-    """Run a command to its end."""
-    asyncio.run(work)
+def _as_typer_takes_it(function: Callable[..., Any], *, shows_times: bool) -> Callable[..., Any]:
+    signature = inspect.signature(function, eval_str=True)
+    groups: dict[str, Any] = {
+        one.name: one.annotation for one in signature.parameters.values() if is_dataclass(one.annotation)
+    }
+
+    @wraps(function)
+    def command(**given: Any) -> None:
+        if shows_times:
+            show_times(utc=given.pop("utc"))
+        for name, group in groups.items():
+            values = {field.name: given.pop(field.name) for field in fields(group)}
+            refuse_empty(values.get("since"), values.get("until"))
+            given[name] = group(**values)
+        done = function(**given)
+        if inspect.iscoroutine(done):
+            asyncio.run(done)
+
+    found = list(_parameters(signature))
+    if shows_times:
+        found.append(inspect.Parameter("utc", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Utc))
+    command.__signature__ = signature.replace(parameters=found)  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in found}
+    return command
+
+
+def _parameters(signature: inspect.Signature) -> Iterator[inspect.Parameter]:
+    for one in signature.parameters.values():
+        if is_dataclass(one.annotation):
+            hints = get_type_hints(one.annotation, include_extras=True)
+            for field in fields(one.annotation):
+                kind = _option(field.name, hints[field.name])
+                yield inspect.Parameter(field.name, one.KEYWORD_ONLY, default=field.default, annotation=kind)
+        else:
+            yield one.replace(kind=one.KEYWORD_ONLY)
+
+
+def _option(name: str, annotation: Any) -> Any:
+    """What typer is told of a field that pydantic's `Field` describes; anything else as it is."""
+    kind, *more = get_args(annotation)
+    described = next((one.description for one in more if isinstance(one, FieldInfo)), None)
+    if described is None:
+        return annotation
+    if name in {"since", "until"}:
+        return Annotated[kind, typer.Option(f"--{name}", help=f"{described}: {AGE_OR_TIME}.", **TIME)]
+    return Annotated[kind, typer.Option(f"--{name}", help=f"{described}.")]
 
 
 def tell_error(error: SluiceError, *, as_json: bool) -> None:

@@ -2,227 +2,140 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
-import sys
 from collections.abc import Sequence
-from dataclasses import replace
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import typer
 
 from events.dead_letter import DeadLetter
 from events.errors import NotFound, Refused
-from services.cli.commands import Commands, run_command
-from services.cli.output import say, show_fields, show_json, show_rows
+from services.cli.commands import Commands
+from services.cli.output import say, show_fields, show_json, show_progress, show_rows
 from services.cli.session import Session, demand_rule, login, open_session, whole_event_id
-from services.cli.terminal.times import Since, Until, Utc, period, show_times
+from services.cli.terminal.options import AsJson, DryRun, Limit, Rate, Type
+from services.listings.filters import LetterFilter
+from services.listings.rows import letter_row
 from services.store.dead_letters import DeadLetters, LetterQuery
 
 app = Commands(help="Look at, replay and discard dead letters.", no_args_is_help=True)
-
-
-class LetterKind(StrEnum):
-    """What a letter is about."""
-
-    MESSAGE = "message"
-    EVENT = "event"
-    SIGNAL = "signal"
-    JOB = "job"
-    STORED = "stored"
-
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-Ids = Annotated[list[str] | None, typer.Argument(help="Ids of letters, or their beginnings; or choose by the options.")]
-Code = Annotated[str | None, typer.Option("--code", help="Only with this code.")]
-Rule = Annotated[str | None, typer.Option("--rule", help="Only of this rule.")]
-Kind = Annotated[LetterKind | None, typer.Option("--kind", help="Only of this kind.")]
-Source = Annotated[str | None, typer.Option("--source", help="Only from this source; a glob.")]
-EventId = Annotated[str | None, typer.Option("--event", help="Only of the event with this id.")]
-All = Annotated[bool, typer.Option("--all", help="Every letter.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say which letters these are.")]
 
 _COLUMNS = ("id", "last_failed", "kind", "code", "rule", "source", "event_id", "attempts", "reason")
 _NARROW = ("id", "last_failed", "code", "rule", "reason")
 
 
-@app.command("list")
-def list_(
-    *,
-    code: Code = None,
-    rule: Rule = None,
-    kind: Kind = None,
-    source: Source = None,
-    event: EventId = None,
-    since: Since = None,
-    until: Until = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 50,
-    as_json: AsJson = False,
-    utc: Utc = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class ChosenLetters(LetterFilter):
+    """Letters by id, by a filter, or all; just one of the three."""
+
+    ids: Annotated[
+        list[str] | None, typer.Argument(help="Ids of letters, or their beginnings; or choose by the options.")
+    ] = None
+    all_: Annotated[bool, typer.Option("--all", help="Every letter.")] = False
+
+    def __post_init__(self) -> None:
+        if sum((bool(self.ids), self.query() != LetterQuery(), self.all_)) != 1:
+            raise typer.BadParameter("name ids of letters, or at least one option that chooses letters, or --all")
+
+    async def read(self, session: Session) -> list[DeadLetter]:
+        """The chosen letters, the oldest first."""
+        letters = DeadLetters(session.redis)
+        if self.ids:
+            return [await _letter(letters, letter_id) for letter_id in self.ids]
+        return [letter async for letter in letters.walk(await _query(session, self))][::-1]
+
+
+@app.command("list", shows_times=True)
+async def list_(*, asked: LetterFilter, limit: Limit = 50, as_json: AsJson = False) -> None:
     """The letters that failed last, the newest first."""
-    show_times(utc=utc)
-    query = _query(code, rule, kind, source, event, since, until)
-
-    async def work() -> None:
-        async with open_session() as session:
-            letters = DeadLetters(session.redis)
-            asked = replace(query, event_id=await whole_event_id(session, event))
-            rows = [_row(letter) for letter in await letters.search(asked, limit=limit)]
-            count = await letters.count()
-            if not rows:
-                await demand_rule(session, rule)
-        show_rows(rows, _COLUMNS, narrow=_NARROW, as_json=as_json, empty="no dead letters")
-        if not as_json and count > len(rows):
-            say(f"{len(rows)} of {count} letters")
-
-    run_command(work())
+    async with open_session() as session:
+        letters = DeadLetters(session.redis)
+        found = await letters.search(await _query(session, asked), limit=limit)
+        count = await letters.count()
+        if not found:
+            await demand_rule(session, asked.rule)
+    _show(found, as_json=as_json)
+    if not as_json and count > len(found):
+        say(f"{len(found)} of {count} letters")
 
 
-@app.command()
-def show(
-    letter_id: Annotated[str, typer.Argument(help="The letter's id, or its beginning.")],
-    as_json: AsJson = False,
-    utc: Utc = False,
+@app.command(shows_times=True)
+async def show(
+    letter_id: Annotated[str, typer.Argument(help="The letter's id, or its beginning.")], as_json: AsJson = False
 ) -> None:
     """One letter, with everything that was received."""
-    show_times(utc=utc)
-
-    async def work() -> None:
-        async with open_session() as session:
-            letter = await _letter(DeadLetters(session.redis), letter_id)
-        whole = _row(letter) | {"first_failed": letter.first_failed} | _raw(letter)
-        if as_json:
-            show_json(whole)
-        else:
-            show_fields(whole)
-
-    run_command(work())
+    async with open_session() as session:
+        letter = await _letter(DeadLetters(session.redis), letter_id)
+    (show_json if as_json else show_fields)(letter_row(letter) | _raw(letter))
 
 
 @app.command()
-def replay(
-    ids: Ids = None,
+async def replay(
     *,
-    code: Code = None,
-    rule: Rule = None,
-    kind: Kind = None,
-    source: Source = None,
-    event: EventId = None,
-    since: Since = None,
-    until: Until = None,
-    all_: All = False,
+    chosen: ChosenLetters,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change it first: data.amount=5; may repeat.")] = None,
-    type_: Annotated[str | None, typer.Option("--type", help="The type of a message that is plain JSON.")] = None,
-    rate: Annotated[float, typer.Option(min=0.1, help="Letters a second at most.")] = 100.0,
+    type_: Type = None,
+    rate: Rate = 100.0,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Send letters on their way again, the oldest first; what still cannot be read stays, with exit code 1."""
-    query = _query(code, rule, kind, source, event, since, until)
-    _chosen(ids, query, all_=all_)
     edits = _edits(set_ or ())
-
-    async def work() -> None:
-        async with open_session() as session:
-            chosen = await _letters(session, ids, query)
-            if dry_run:
-                rows = [_row(letter) for letter in chosen]
-                show_rows(rows, _COLUMNS, narrow=_NARROW, as_json=as_json, empty="no dead letters")
-                return
-            failures = await _replay_all(session, chosen, edits, type_=type_, rate=rate)
-        if as_json:
-            show_json({"replayed": len(chosen) - len(failures), "failed": failures})
-        else:
-            say(f"{len(chosen) - len(failures)} of {len(chosen)} letters replayed")
-        if failures:
-            raise Refused("not-replayed", "; ".join(f"{one['id']}: {one['reason']}" for one in failures[:10]))
-
-    run_command(work())
+    async with open_session() as session:
+        letters = await chosen.read(session)
+        if dry_run:
+            _show(letters, as_json=as_json)
+            return
+        failures = await _replay_all(session, letters, edits, type_=type_, rate=rate)
+    if as_json:
+        show_json({"replayed": len(letters) - len(failures), "failed": failures})
+    else:
+        say(f"{len(letters) - len(failures)} of {len(letters)} letters replayed")
+    if failures:
+        raise Refused("not-replayed", "; ".join(f"{one['id']}: {one['reason']}" for one in failures[:10]))
 
 
 @app.command()
-def discard(
-    ids: Ids = None,
-    *,
-    code: Code = None,
-    rule: Rule = None,
-    kind: Kind = None,
-    source: Source = None,
-    event: EventId = None,
-    since: Since = None,
-    until: Until = None,
-    all_: All = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-) -> None:
+async def discard(*, chosen: ChosenLetters, dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Throw letters away for good."""
-    query = _query(code, rule, kind, source, event, since, until)
-    _chosen(ids, query, all_=all_)
-
-    async def work() -> None:
-        async with open_session() as session:
-            chosen = await _letters(session, ids, query)
-            if dry_run:
-                rows = [_row(letter) for letter in chosen]
-                show_rows(rows, _COLUMNS, narrow=_NARROW, as_json=as_json, empty="no dead letters")
-                return
-            gone = await DeadLetters(session.redis).discard([letter.id for letter in chosen])
-        if as_json:
-            show_json({"discarded": gone})
-        else:
-            say(f"{gone} letters discarded")
-
-    run_command(work())
+    async with open_session() as session:
+        letters = await chosen.read(session)
+        if dry_run:
+            _show(letters, as_json=as_json)
+            return
+        gone = await DeadLetters(session.redis).discard([letter.id for letter in letters])
+    if as_json:
+        show_json({"discarded": gone})
+    else:
+        say(f"{gone} letters discarded")
 
 
 async def _replay_all(
     session: Session, chosen: list[DeadLetter], edits: dict[str, Any], *, type_: str | None, rate: float
 ) -> list[dict[str, str]]:
-    import asyncio
-
     from services.routing.dead_letter_replay import DeadReplay
-    from services.signals.submission import SignalSubmission
-    from services.store.connection import connect_sync
-    from services.store.events.history import History
     from services.store.events.journal import Journal
-    from services.store.signals.signals import SignalStore
 
-    settings = session.settings
-    rq_redis = connect_sync(session.redis_url, settings.redis)
-    limits = settings.limits.as_limits()
-    submission = SignalSubmission(store=SignalStore(session.redis, settings.resumer), rq_redis=rq_redis, limits=limits)
     again = DeadReplay(
-        journal=Journal(session.redis, settings.journal),
+        journal=Journal(session.redis, session.settings.journal),
         letters=DeadLetters(session.redis),
-        history=History(session.redis, settings.history),
+        history=session.history,
         returns=session.file_returns,
-        submit_signal=lambda signal, origin: submission.submit(signal, origin=origin),
-        limits=limits,
+        submit_signal=lambda signal, origin: session.submission.submit(signal, origin=origin),
+        limits=session.settings.limits.as_limits(),
     )
     failures = []
-    try:
-        for number, letter in enumerate(chosen, 1):
-            try:
-                await again.replay(letter, edits, default_type=type_, by=login())
-            except Refused as error:
-                failures.append({"id": letter.id, "code": error.code, "reason": error.reason})
-            if sys.stderr.isatty():
-                print(f"\r{number} of {len(chosen)}", end="\n" if number == len(chosen) else "", file=sys.stderr)
-            await asyncio.sleep(1 / rate)
-    finally:
-        rq_redis.close()
+    for number, letter in enumerate(chosen, 1):
+        try:
+            await again.replay(letter, edits, default_type=type_, by=login())
+        except Refused as error:
+            failures.append({"id": letter.id, "code": error.code, "reason": error.reason})
+        show_progress(number, len(chosen))
+        await asyncio.sleep(1 / rate)
     return failures
-
-
-async def _letters(session: Session, ids: list[str] | None, query: LetterQuery) -> list[DeadLetter]:
-    """The chosen letters, the oldest first."""
-    letters = DeadLetters(session.redis)
-    if not ids:
-        query = replace(query, event_id=await whole_event_id(session, query.event_id))
-        return [letter async for letter in letters.walk(query)][::-1]
-    return [await _letter(letters, letter_id) for letter_id in ids]
 
 
 async def _letter(letters: DeadLetters, id_: str) -> DeadLetter:
@@ -233,18 +146,12 @@ async def _letter(letters: DeadLetters, id_: str) -> DeadLetter:
     return letter
 
 
-def _query(  # noqa: PLR0917 - as the commands take them
-    code: str | None,
-    rule: str | None,
-    kind: LetterKind | None,
-    source: str | None,
-    event: str | None,
-    since: str | None,
-    until: str | None,
-) -> LetterQuery:
-    begin, end = period(since, until)
-    name = None if kind is None else kind.value
-    return LetterQuery(code=code, rule=rule, kind=name, source=source, event_id=event, since=begin, until=end)
+async def _query(session: Session, asked: LetterFilter) -> LetterQuery:
+    return replace(asked.query(), event_id=await whole_event_id(session, asked.event))
+
+
+def _show(letters: Sequence[DeadLetter], *, as_json: bool) -> None:
+    show_rows(list(map(letter_row, letters)), _COLUMNS, narrow=_NARROW, as_json=as_json, empty="no dead letters")
 
 
 def _edits(texts: Sequence[str]) -> dict[str, Any]:
@@ -254,26 +161,6 @@ def _edits(texts: Sequence[str]) -> dict[str, Any]:
         return dict(parse_edit(text) for text in texts)
     except Refused as error:
         raise typer.BadParameter(error.reason, param_hint="--set") from error
-
-
-def _chosen(ids: list[str] | None, query: LetterQuery, *, all_: bool) -> None:
-    if sum((bool(ids), query != LetterQuery(), all_)) != 1:
-        raise typer.BadParameter("name ids of letters, or at least one option that chooses letters, or --all")
-
-
-def _row(letter: DeadLetter) -> dict[str, Any]:
-    return {
-        "last_failed": letter.last_failed,
-        "first_failed": letter.first_failed,
-        "id": letter.id,
-        "kind": letter.kind,
-        "code": letter.code,
-        "rule": letter.rule,
-        "source": letter.source,
-        "event_id": letter.event_id,
-        "attempts": letter.attempts,
-        "reason": letter.reason,
-    }
 
 
 def _raw(letter: DeadLetter) -> dict[str, Any]:

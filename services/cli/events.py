@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,14 +15,15 @@ from config.settings import load_settings
 from events.errors import NotFound, Refused
 from events.event import parse_event
 from events.identity import id_of
-from services.cli.commands import Commands, run_command
+from services.cli.commands import Commands
 from services.cli.machine.tail import tail
-from services.cli.output import say, show_json, show_line, show_rows
+from services.cli.output import say, show_json, show_line, show_progress, show_rows
 from services.cli.pages.event import show_event
 from services.cli.session import Session, demand_rule, login, open_session
-from services.cli.terminal.times import Since, Until, Utc, period, show_times
+from services.cli.terminal.options import AsJson, DryRun, Limit, Rate, Type
 from services.home.prefect_pages import run_page
-from services.store.events.history import History, Query
+from services.listings.filters import EventAttributes, EventFilter
+from services.store.events.history import Query
 from services.store.events.journal import Journal
 
 if TYPE_CHECKING:
@@ -29,210 +31,142 @@ if TYPE_CHECKING:
     from services.routing.retries import Retry
 
 app = Commands(help="Publish events, see what became of them, replay them.", no_args_is_help=True)
-app.command()(tail)
+app.command(shows_times=True)(tail)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-Limit = Annotated[int, typer.Option("--limit", min=1, help="At most so many.")]
-Type = Annotated[str | None, typer.Option("--type", help="Only this type; a glob.")]
-Source = Annotated[str | None, typer.Option("--source", help="Only from this source; a glob.")]
-Subject = Annotated[str | None, typer.Option("--subject", help="Only with this subject; a glob.")]
-Unmatched = Annotated[bool, typer.Option("--unmatched", help="Only events that no rule matched.")]
-Failed = Annotated[bool, typer.Option("--failed", help="Only events with a failed run or a dead letter.")]
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayedEvents(EventAttributes):
+    """Events by name, or by a filter."""
+
+    names: Annotated[list[str] | None, typer.Argument(help="Events, as `show` finds them; or choose by options.")] = (
+        None
+    )
+    matched_by: Annotated[str | None, typer.Option(help="Only events that this rule matched.")] = None
+
+    def __post_init__(self) -> None:
+        alone = {Query(), Query(source=self.source)} if self.names else {Query()}
+        if (self.by_filter in alone) != bool(self.names):
+            raise typer.BadParameter(
+                "name either ids of events (with --source where an id has several), or at least one option that chooses"
+            )
+
+    @property
+    def by_filter(self) -> Query:
+        """What the filter says."""
+        return self.query(rule=self.matched_by)
 
 
 @app.command()
-def publish(
+async def publish(
     file: Annotated[str, typer.Argument(help="A file with one event, or one a line; - for standard input.")],
-    type_: Annotated[str | None, typer.Option("--type", help="The type of plain JSON that is no CloudEvent.")] = None,
+    type_: Type = None,
     as_json: AsJson = False,
 ) -> None:
     """Take events in, straight into the journal; a known id starts nothing."""
     raw = sys.stdin.buffer.read() if file == "-" else _read(Path(file))
-
-    async def work() -> None:
-        settings = load_settings()
-        events = [
-            parse_event(part, limits=settings.limits.as_limits(), default_type=type_, default_source="cli")
-            for part in _documents(raw)
-        ]
-        async with open_session() as session:
-            journal = Journal(session.redis, session.settings.journal)
-            appended = await journal.append(events, received=datetime.now(UTC).isoformat(), listener="cli")
-        rows = [
-            {"id": event.id, "source": event.source, "type": event.type, "position": one.position, "new": one.new}
-            for event, one in zip(events, appended, strict=True)
-        ]
-        if as_json:
-            show_json(rows)
-            return
-        for row in rows:
-            show_line(f"{row['id']}" if row["new"] else f"{row['id']} (known: nothing new was started)")
-
-    run_command(work())
+    limits = load_settings().limits.as_limits()
+    events = [parse_event(part, limits=limits, default_type=type_, default_source="cli") for part in _documents(raw)]
+    async with open_session() as session:
+        journal = Journal(session.redis, session.settings.journal)
+        appended = await journal.append(events, received=datetime.now(UTC).isoformat(), listener="cli")
+    rows = [
+        {"id": event.id, "source": event.source, "type": event.type, "position": one.position, "new": one.new}
+        for event, one in zip(events, appended, strict=True)
+    ]
+    if as_json:
+        show_json(rows)
+        return
+    for row in rows:
+        show_line(f"{row['id']}" if row["new"] else f"{row['id']} (known: nothing new was started)")
 
 
-@app.command("list")
-def list_(
-    *,
-    type_: Type = None,
-    source: Source = None,
-    subject: Subject = None,
-    rule: Annotated[str | None, typer.Option(help="Only events that this rule matched.")] = None,
-    unmatched: Unmatched = False,
-    failed: Failed = False,
-    since: Since = None,
-    until: Until = None,
-    limit: Limit = 20,
-    as_json: AsJson = False,
-    utc: Utc = False,
-) -> None:
+@app.command("list", shows_times=True)
+async def list_(*, asked: EventFilter, limit: Limit = 20, as_json: AsJson = False) -> None:
     """The newest events first."""
-    show_times(utc=utc)
-    begin, end = period(since, until)
-    query = Query(
-        type=type_,
-        source=source,
-        subject=subject,
-        rule=rule,
-        unmatched=unmatched,
-        failed=failed,
-        since=begin,
-        until=end,
-    )
-
-    async def work() -> None:
-        async with open_session() as session:
-            found = await _history(session).search(query, limit=limit)
-            if not found:
-                await demand_rule(session, rule)
-        last = "reason" if failed else "matched"
-        columns = ("id", "received", "type", "source", "subject", "outcome", last)
-        narrow = ("id", "received", "outcome", "type", "reason" if failed else "subject")
-        show_rows([one.row for one in found], columns, narrow=narrow, as_json=as_json, empty="no events")
-
-    run_command(work())
+    async with open_session() as session:
+        found = await session.history.search(asked.query(rule=asked.rule), limit=limit)
+        if not found:
+            await demand_rule(session, asked.rule)
+    columns = ("id", "received", "type", "source", "subject", "outcome", "reason" if asked.failed else "matched")
+    narrow = ("id", "received", "outcome", "type", "reason" if asked.failed else "subject")
+    show_rows([one.row for one in found], columns, narrow=narrow, as_json=as_json, empty="no events")
 
 
-@app.command()
-def show(
+@app.command(shows_times=True)
+async def show(
     name: Annotated[
         str, typer.Argument(help="An event, run, signal, dead letter or file; the start of an id will do.")
     ],
     source: Annotated[str | None, typer.Option("--source", help="Whose event, where several have the id.")] = None,
     as_json: AsJson = False,
-    utc: Utc = False,
 ) -> None:
     """One event: every rule's verdict, its runs, signals and dead letters, and how long each step took."""
-    show_times(utc=utc)
+    from services.listings.rows import whole_event
+    from services.store.event_finder import EventFinder
+    from services.store.event_transitions import EventTransitions
 
-    async def work() -> None:
-        async with open_session() as session:
-            from services.store.event_finder import EventFinder
-
-            history = _history(session)
-            identity = await EventFinder(session.redis, history).find(name, source)
-            found = await history.get(identity)
-            if found is None:
-                raise NotFound(f"the event {id_of(identity)!r} is not known (any more)")
-            waits_for = await _waits_for(session, identity)
-            urls = {run.run_id: run_page(session.prefect_ui_url, run.run_id) for run in found.runs}
-        if as_json:
-            body = found.model_dump()
-            for run in body["runs"]:
-                run["url"] = urls[run["run_id"]]
-            show_json(
-                body
-                | {
-                    "outcome": found.outcome,
-                    "reason": found.reason,
-                    "waits_for": waits_for,
-                    "timings_ms": found.timings_ms,
-                }
-            )
-        else:
-            show_event(found, waits_for, urls)
-
-    run_command(work())
+    async with open_session() as session:
+        identity = await EventFinder(session.redis, session.history).find(name, source)
+        found = await session.history.get(identity)
+        if found is None:
+            raise NotFound(f"the event {id_of(identity)!r} is not known (any more)")
+        retention_seconds = session.settings.history.retention_seconds
+        body = await whole_event(found, EventTransitions(session.redis, retention_seconds=retention_seconds))
+        urls = {run.run_id: run_page(session.prefect_ui_url, run.run_id) for run in found.runs}
+    if as_json:
+        show_json(body | {"runs": [{**run, "url": urls[run["run_id"]]} for run in body["runs"]]})
+    else:
+        show_event(found, body["waits_for"], urls)
 
 
 @app.command()
-def replay(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="Events, as `show` finds them; or choose by options.")
-    ] = None,
+async def replay(
     *,
-    type_: Type = None,
-    source: Source = None,
-    subject: Subject = None,
-    matched_by: Annotated[str | None, typer.Option(help="Only events that this rule matched.")] = None,
-    unmatched: Unmatched = False,
-    failed: Failed = False,
-    since: Since = None,
-    until: Until = None,
+    chosen: ReplayedEvents,
     rule: Annotated[list[str] | None, typer.Option(help="To this rule alone; may be given again.")] = None,
     rerun: Annotated[bool, typer.Option("--rerun", help="Do all again; without it only gaps are filled.")] = False,
     salt: Annotated[str | None, typer.Option(help="Continue the rerun that printed this salt.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen; start nothing.")] = False,
-    rate: Annotated[float, typer.Option(min=0.1, help="Events a second at most.")] = 100.0,
+    dry_run: DryRun = False,
+    rate: Rate = 100.0,
     as_json: AsJson = False,
 ) -> None:
     """Try again what failed of the events that are named or --failed; have others judged again by the rules of now."""
-    begin, end = period(since, until)
-    query = Query(
-        type=type_,
-        source=source,
-        subject=subject,
-        rule=matched_by,
-        unmatched=unmatched,
-        failed=failed,
-        since=begin,
-        until=end,
-    )
-    if (query not in {Query(), Query(source=source)}) if names else (query == Query()):
-        raise typer.BadParameter(
-            "name either ids of events (with --source where an id has several), or at least one option that chooses"
+    from services.routing.replay import new_salt
+
+    only, names = rule or (), chosen.names
+    async with open_session() as session:
+        again = _replay(session)
+        found = await again.select(names or (), None if names else chosen.by_filter, source=chosen.source)
+        used = (salt or new_salt()) if rerun or salt else None
+        retries: list[Retry] = []
+        positions = [position for _, position in found]
+        if used is None and (names or chosen.failed):  # else all is done again, or only gaps are filled
+            retries, positions = await again.failures(found, named=bool(names), only=only)
+        if dry_run:
+            await _forecast(session, again, positions, only, retries, rerun=used is not None, as_json=as_json)
+            return
+        if used and positions:
+            say(f"rerun {used}: should this be interrupted, go on with --salt {used}")
+        done = await again.replay(
+            positions,
+            retries=retries,
+            only=only,
+            salt=used,
+            per_second=rate,
+            by=login(),
+            progress=lambda done: show_progress(done, len(positions)),
         )
-
-    async def work() -> None:
-        from services.routing.replay import new_salt
-
-        only = rule or ()
-        async with open_session() as session:
-            again = _replay(session)
-            chosen = await again.select(names or (), None if names else query, source=source)
-            used = (salt or new_salt()) if rerun or salt else None
-            retries: list[Retry] = []
-            positions = [position for _, position in chosen]
-            if used is None and (names or failed):  # else all is done again, or only gaps are filled
-                retries, positions = await again.failures(chosen, named=bool(names), only=only)
-            if dry_run:
-                await _forecast(session, again, positions, only, retries, rerun=used is not None, as_json=as_json)
-                return
-            if used and positions:
-                say(f"rerun {used}: should this be interrupted, go on with --salt {used}")
-            done = await again.replay(
-                positions,
-                retries=retries,
-                only=only,
-                salt=used,
-                per_second=rate,
-                by=login(),
-                progress=_progress(len(positions)),
-            )
-        _tell(done, used, as_json=as_json)
-
-    run_command(work())
+    _tell(done, used, as_json=as_json)
 
 
 def _replay(session: Session) -> Replay:
     from services.routing.replay import Replay
     from services.store.event_finder import EventFinder
 
-    history = _history(session)
     return Replay(
         journal=Journal(session.redis, session.settings.journal),
-        history=history,
-        finder=EventFinder(session.redis, history),
+        history=session.history,
+        finder=EventFinder(session.redis, session.history),
         returns=session.file_returns,
         prefect=session.prefect,
     )
@@ -282,25 +216,6 @@ async def _forecast(
         show_line(f"{one.found.id}: {len(one.runs)} runs would start again: {one.found.reason or 'cancelled'}")
     if forecast.rows():
         show_rows(forecast.rows(), ("rule", "runs", "already_there", "signals", "gathered", "errors"), as_json=False)
-
-
-def _history(session: Session) -> History:
-    return History(session.redis, session.settings.history)
-
-
-async def _waits_for(session: Session, identity: str) -> list[str]:
-    from services.store.event_transitions import EventTransitions
-
-    progress = EventTransitions(session.redis, retention_seconds=session.settings.history.retention_seconds)
-    return await progress.open_effects(identity)
-
-
-def _progress(total: int) -> Any:
-    def tell(done: int) -> None:
-        if sys.stderr.isatty():
-            print(f"\r{done} of {total}", end="\n" if done >= total else "", file=sys.stderr, flush=True)
-
-    return tell
 
 
 def _read(file: Path) -> bytes:

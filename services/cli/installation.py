@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import unquote, urlsplit
@@ -15,11 +15,12 @@ import typer
 
 from config.location import read_env_file
 from config.logs import configure_logging
-from config.settings import DEFAULT_PROJECT, Settings, load_settings
+from config.settings import DEFAULT_PROJECT, RoleName, Settings, load_settings
 from events.errors import ConfigError
-from services.cli.commands import Command, run_command
 from services.cli.output import say, show_json, show_json_line, show_line, warn
-from services.cli.terminal.times import Utc, show_times
+from services.cli.terminal.options import AsJson, ConfigOption, HomeOption
+from services.home.access import Access, find_access
+from services.home.home import Home
 from services.local.new_project import Template, make_project
 
 if TYPE_CHECKING:
@@ -37,51 +38,30 @@ def _show_version(asked: bool) -> None:
         raise typer.Exit
 
 
-VersionOption = Annotated[
-    bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_show_version)
-]
-DirectoryArgument = Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder; made if it is not there.")]
-TemplateOption = Annotated[Template, typer.Option(help="What the project begins with.")]
-HomeOption = Annotated[Path | None, typer.Option("--home", help="Where the state lives (SLUICE_HOME).")]
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="Sources and rules (SLUICE_CONFIG).")]
-OpenOption = Annotated[
-    bool, typer.Option("--open", help="Without passwords: development only, on loopback only (SLUICE_OPEN).")
-]
-PlanOption = Annotated[bool, typer.Option("--plan", help="Only show what would be done.")]
-WaitOption = Annotated[float, typer.Option("--wait", help="How many seconds to wait for Prefect to answer.")]
-WatchOption = Annotated[bool, typer.Option("--watch", help="Go on showing it, until Ctrl-C.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-
-
 WATCH_SECONDS: Final = 2.0
 """As often as the roles report."""
 
 
-class Role(StrEnum):
-    """The roles; each may run many times."""
-
-    LISTENERS = "listeners"
-    ROUTER = "router"
-    RESUMER = "resumer"
-    EXECUTOR = "executor"
-    API = "api"
-
-
-RoleOption = Annotated[Role | None, typer.Option("--role", help="Only this role, and only on this machine.")]
-
-
 def register(app: typer.Typer) -> None:
     """Add these commands to the top level."""
-    for command in (init, up, run, env, ui, status, check, deploy):
-        app.command(cls=Command)(command)
+    for command in (init, up, run, env, ui, check, deploy):
+        app.command()(command)
+    app.command(shows_times=True)(status)  # type: ignore[call-arg]
 
 
-def options(version: VersionOption = False) -> None:
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
     """Files, messages and HTTP calls become Prefect flow runs; signals resume the runs that wait."""
     del version  # shown by its callback, before any command
 
 
-def init(directory: DirectoryArgument = Path(), template: TemplateOption = Template.FILES) -> None:
+def init(
+    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder; made if it is not there.")] = Path(),
+    template: Annotated[Template, typer.Option(help="What the project begins with.")] = Template.FILES,
+) -> None:
     """Make a project of your own in DIR: its file, a flow, a test, an inbox. `sluice up` then runs it."""
     for path in make_project(directory.expanduser(), template):
         show_line(str(path))
@@ -89,7 +69,13 @@ def init(directory: DirectoryArgument = Path(), template: TemplateOption = Templ
     say(f"A project from the template {template}. Next: {inside}sluice up")
 
 
-def up(home: HomeOption = None, config: ConfigOption = None, is_open: OpenOption = False) -> None:
+def up(
+    home: HomeOption = None,
+    config: ConfigOption = None,
+    is_open: Annotated[
+        bool, typer.Option("--open", help="Without passwords: development only, on loopback only (SLUICE_OPEN).")
+    ] = False,
+) -> None:
     """Run everything on this machine until Ctrl-C."""
     from services.local.supervisor import Supervisor
 
@@ -103,10 +89,10 @@ def up(home: HomeOption = None, config: ConfigOption = None, is_open: OpenOption
     Supervisor(settings, say=say, warn=warn).run()
 
 
-def run(role: Role, home: HomeOption = None, config: ConfigOption = None) -> None:
+def run(role: RoleName, home: HomeOption = None, config: ConfigOption = None) -> None:
     """Run one role until SIGTERM; many instances of each may run."""
     settings = _settings(home, config)
-    if role in {Role.EXECUTOR, Role.API}:  # they run the project's own code
+    if role in {"executor", "api"}:  # they run the project's own code
         _enter_flows_environment(settings)
     configure_logging(settings.log, role=role)
     from services.common.process_tree import show_as
@@ -117,16 +103,11 @@ def run(role: Role, home: HomeOption = None, config: ConfigOption = None) -> Non
     run_role(role, settings)
 
 
-def env(as_json: JsonOption = False) -> None:
+def env(as_json: AsJson = False) -> None:
     """Print what a client of this installation needs, passwords too: `eval "$(sluice env)"`."""
-    from services.home.access import find_access
-    from services.home.home import Home
-
-    settings = load_settings()
-    Home(settings.home).refuse_others()
-    access = find_access(settings)
+    settings, access = _own_access()
     if access.redis_url is None and access.prefect_api_url is None:
-        raise ConfigError(f"nothing runs on {settings.home}: start `sluice up`, or set SLUICE_HOME to its home")
+        raise ConfigError(_NOTHING_RUNS.format(settings.home))
     found = access.as_environment()
     if as_json:
         show_json(found)
@@ -140,36 +121,39 @@ def env(as_json: JsonOption = False) -> None:
 
 def ui() -> None:
     """Print a link that opens the Prefect UI and logs the browser in: good once, for an hour."""
-    from services.home.access import find_access
-    from services.home.home import Home
+    settings, access = _own_access()
+    if access.running is None:
+        raise ConfigError(_NOTHING_RUNS.format(settings.home))
+    print(Home(settings.home).ui_link(access.running))
 
+
+_NOTHING_RUNS: Final = "nothing runs on {}: start `sluice up`, or set SLUICE_HOME to its home"
+
+
+def _own_access() -> tuple[Settings, Access]:
+    """How the installation is reached, for the owner of its home only."""
     settings = load_settings()
-    home = Home(settings.home)
-    home.refuse_others()
-    running = find_access(settings).running
-    if running is None:
-        raise ConfigError(f"nothing runs on {settings.home}: start `sluice up`, or set SLUICE_HOME to its home")
-    print(home.ui_link(running))
+    Home(settings.home).refuse_others()
+    return settings, find_access(settings)
 
 
-def status(as_json: JsonOption = False, role: RoleOption = None, watch: WatchOption = False, utc: Utc = False) -> None:
+def status(
+    as_json: AsJson = False,
+    role: Annotated[RoleName | None, typer.Option("--role", help="Only this role, and only on this machine.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on showing it, until Ctrl-C.")] = False,
+) -> None:
     """Tell whether the installation is ready; exit 0 when it is, 1 when not."""
     from services.cli.pages.status import show_status
     from services.cli.pages.watching import watched
     from services.operations.readiness import Readiness
     from services.operations.status import read_status
 
-    show_times(utc=utc)
     settings = load_settings()
 
     def look() -> Readiness:
         readiness, told = asyncio.run(read_status(settings))
-        if not as_json:
-            show_status(told)
-        elif watch:
-            show_json_line(told)
-        else:
-            show_json(told)
+        show = show_status if not as_json else show_json_line if watch else show_json
+        show(told)
         return readiness
 
     readiness = watched(look, every_seconds=WATCH_SECONDS) if watch else look()
@@ -179,69 +163,59 @@ def status(as_json: JsonOption = False, role: RoleOption = None, watch: WatchOpt
     raise typer.Exit(0 if ready else 1)
 
 
-def check(config: ConfigOption = None) -> None:
+async def check(config: ConfigOption = None) -> None:
     """Validate settings, sources, rules and flows without starting anything; exit 0 or 2."""
     settings = _settings(None, config)
     _enter_flows_environment(settings)
-
-    async def look() -> None:
-        from services.home.access import find_access
-
-        access = find_access(settings)
-        if access.prefect_api_url:
-            os.environ.update(access.for_prefect())  # read by Prefect's client when it is first imported
-        from services.deployments.project_check import AskPrefect, check_project
-
-        async with AsyncExitStack() as stack:
-            ask: AskPrefect | None = None
-            if access.prefect_api_url:
-                from services.cli.session import PATIENCE_SECONDS, prefect_answers
-                from services.deployments.project_check import hold_against_prefect
-                from services.prefect_api.client import connect
-
-                url, auth = access.prefect_api_url, access.prefect_auth_string
-                prefect = await stack.enter_async_context(
-                    connect(url, auth_string=auth, patience_seconds=PATIENCE_SECONDS)
-                )
-
-                async def ask(project: Project, declarations: Declarations) -> ParameterFindings:
-                    await prefect_answers(url, auth_string=auth)
-                    return await hold_against_prefect(project, prefect, declarations)
-
-            checked = await check_project(settings, ask_prefect=ask)
-        _remarks(checked)
-        project = checked.project
-        say(
-            f"{project.path}: {len(project.sources.files)} watched folders, {len(project.sources.redis)} Redis sources,"
-            f" {len(project.rules)} rules and {checked.tests} tests, {len(checked.declarations.deployments)} flows,"
-            f" {_judgement(checked, asked=access.prefect_api_url is not None)}"
-        )
-
     if settings.redis_url is not None:
         from services.local.own_servers import redis_remarks
 
-        for remark in redis_remarks(settings, str(settings.redis_url_with_password)):
-            say(f"warning: {remark}")
-    run_command(look())
-    _tell_missing_secrets(settings)
+        _warn(redis_remarks(settings, str(settings.redis_url_with_password)))
+    access = find_access(settings)
+    url, auth = access.prefect_api_url, access.prefect_auth_string
+    os.environ.update(access.for_prefect())  # read by Prefect's client when it is first imported
+    from services.deployments.project_check import AskPrefect, check_project, hold_against_prefect
+
+    async with AsyncExitStack() as stack:
+        ask: AskPrefect | None = None
+        if url:
+            from services.cli.session import PATIENCE_SECONDS, prefect_answers
+            from services.prefect_api.client import connect
+
+            prefect = await stack.enter_async_context(connect(url, auth_string=auth, patience_seconds=PATIENCE_SECONDS))
+
+            async def ask(project: Project, declarations: Declarations) -> ParameterFindings:
+                await prefect_answers(url, auth_string=auth)
+                return await hold_against_prefect(project, prefect, declarations)
+
+        checked = await check_project(settings, ask_prefect=ask)
+    _remarks(checked)
+    project = checked.project
+    say(
+        f"{project.path}: {len(project.sources.files)} watched folders, {len(project.sources.redis)} Redis sources,"
+        f" {len(project.rules)} rules and {checked.tests} tests, {len(checked.declarations.deployments)} flows,"
+        f" {_judgement(checked, asked=url is not None)}"
+    )
+    _tell_missing_secrets(project)
 
 
-def _tell_missing_secrets(settings: Settings) -> None:
+def _tell_missing_secrets(project: Project) -> None:
     """Warn of webhooks whose secret this environment does not have: where Sluice runs it may."""
-    from config.project import load_project
-
-    hooks = load_project(settings.config, home=settings.home).sources.http.hooks
+    hooks = project.sources.http.hooks
     if hooks:
         from services.listeners.http.hooks.receiver import hooks_with_secrets
 
         try:
             hooks_with_secrets(hooks, os.environ)
         except ConfigError as error:
-            for problem in error.problems:
-                say(f"warning: {problem}")
+            _warn(error.problems)
 
 
-def deploy(plan: PlanOption = False, as_json: JsonOption = False, wait: WaitOption = 0.0) -> None:
+async def deploy(
+    plan: Annotated[bool, typer.Option("--plan", help="Only show what would be done.")] = False,
+    as_json: AsJson = False,
+    wait: Annotated[float, typer.Option("--wait", help="How many seconds to wait for Prefect to answer.")] = 0.0,
+) -> None:
     """Register the deployments of the project's flows with Prefect, and remove those whose flow is gone.
 
     Nothing is registered when anything in the flows or the rules is wrong: exit 2 with all of it. Of flows whose
@@ -250,38 +224,30 @@ def deploy(plan: PlanOption = False, as_json: JsonOption = False, wait: WaitOpti
     from services.cli.session import open_session
 
     _enter_flows_environment(_settings(None, None))
+    async with open_session() as session:
+        prefect = await session.prefect(patience_seconds=None)
+        from services.cli.pages.deployments import show_steps
+        from services.deployments.deploy import DeploymentPlan, carry_out, plan_deployments
+        from services.deployments.project_check import check_project
+        from services.deployments.signatures import check_with_prefect
 
-    async def register_all() -> None:
-        async with open_session() as session:
-            prefect = await session.prefect(patience_seconds=None)
-            from services.deployments.deploy import DeploymentPlan, carry_out, plan_deployments
-            from services.deployments.project_check import check_project
-            from services.deployments.signatures import check_with_prefect
+        plans: list[DeploymentPlan] = []
 
-            plans: list[DeploymentPlan] = []
+        async def ask(project: Project, declarations: Declarations) -> ParameterFindings:
+            await session.wait_for_prefect(wait)
+            plans.append(await plan_deployments(prefect, session.redis, declarations))
+            return await check_with_prefect(project, prefect, declared=declarations.signatures, gone=plans[0].gone)
 
-            async def ask(project: Project, declarations: Declarations) -> ParameterFindings:
-                await session.wait_for_prefect(wait)
-                plans.append(await plan_deployments(prefect, session.redis, declarations))
-                return await check_with_prefect(project, prefect, declared=declarations.signatures, gone=plans[0].gone)
-
-            checked = await check_project(session.settings, ask_prefect=ask, without_libraries=True)
-            if not plans:  # Prefect or Redis did not answer: here that is no warning
-                await session.wait_for_prefect(0)
-                plans.append(await plan_deployments(prefect, session.redis, checked.declarations))
-            if not plan:
-                await carry_out(prefect, session.redis, plans[0])
-            from services.cli.pages.deployments import show_steps
-
-            show_steps(plans[0].steps, done=not plan, as_json=as_json)
-            for step in plans[0].steps:
-                if step.warning is not None:
-                    say(f"warning: {step.deployment}: {step.warning}")
-            _remarks(checked)
-            for problem in plans[0].poolless:
-                say(f"warning: {problem}")
-
-    run_command(register_all())
+        checked = await check_project(session.settings, ask_prefect=ask, without_libraries=True)
+        if not plans:  # Prefect or Redis did not answer: here that is no warning
+            await session.wait_for_prefect(0)
+            plans.append(await plan_deployments(prefect, session.redis, checked.declarations))
+        if not plan:
+            await carry_out(prefect, session.redis, plans[0])
+        show_steps(plans[0].steps, done=not plan, as_json=as_json)
+        _warn(f"{step.deployment}: {step.warning}" for step in plans[0].steps if step.warning is not None)
+        _remarks(checked)
+        _warn(plans[0].poolless)
 
 
 def _judgement(checked: Checked, *, asked: bool) -> str:
@@ -296,8 +262,12 @@ def _judgement(checked: Checked, *, asked: bool) -> str:
 def _remarks(checked: Checked) -> None:
     for note in checked.declarations.notes:
         say(f"note: {note}")
-    for warning in checked.warnings:
-        say(f"warning: {warning}")
+    _warn(checked.warnings)
+
+
+def _warn(problems: Iterable[str]) -> None:
+    for problem in problems:
+        say(f"warning: {problem}")
 
 
 def _settings(home: Path | None, config: Path | None) -> Settings:

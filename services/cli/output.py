@@ -123,6 +123,12 @@ def say_json(value: Any) -> None:
     print(in_json(json.dumps(value, ensure_ascii=False, default=_plain)), file=sys.stderr)
 
 
+def show_progress(done: int, total: int) -> None:
+    """How far the work has come, on a terminal, in the same line each time."""
+    if sys.stderr.isatty():
+        print(f"\r{done} of {total}", end="\n" if done >= total else "", file=sys.stderr, flush=True)
+
+
 def clear_screen() -> None:
     """On a terminal, go on from the top of an empty screen; what scrolled out of it before stays."""
     if sys.stdout.isatty():

@@ -16,41 +16,35 @@ from events.errors import ConfigError, NotFound, RejectedEvent
 from events.event import Event, parse_event, stored_event
 from events.identity import id_of
 from events.rule import Rule, Verdict, evaluate, explained
-from services.cli.commands import Commands, run_command
+from services.cli.commands import Commands
 from services.cli.output import say, show_json, show_line, show_rows, show_title
 from services.cli.session import demand_rule, open_session
-from services.cli.terminal.times import Utc, show_times
+from services.cli.terminal.options import AsJson, Limit, Type
 
 app = Commands(help="List the rules, and try them on events; starts nothing.", no_args_is_help=True)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-Limit = Annotated[int, typer.Option("--limit", min=1, help="At most so many.")]
 Config = Annotated[Path | None, typer.Option("--config", help="The rules to use instead of those of SLUICE_CONFIG.")]
 
 
 @app.command("list")
-def list_(config: Config = None, limit: Limit = 1000, as_json: AsJson = False) -> None:
+async def list_(config: Config = None, limit: Limit = 1000, as_json: AsJson = False) -> None:
     """The rules in their order: what they are for and what they do."""
-
-    async def work() -> None:
-        project = _load(load_settings(), config)
-        rows = [_row(rule) for rule in project.rules.rules[:limit]]
-        columns = ("name", "on", "source", "subject", "when", "does", "windows", "enabled")
-        narrow = ("name", "on", "does")
-        show_rows(rows, columns, narrow=narrow, as_json=as_json, empty=f"{project.path} has no rules")
-
-    run_command(work())
+    project = _load(load_settings(), config)
+    rows = [_row(rule) for rule in project.rules.rules[:limit]]
+    columns = ("name", "on", "source", "subject", "when", "does", "windows", "enabled")
+    narrow = ("name", "on", "does")
+    show_rows(rows, columns, narrow=narrow, as_json=as_json, empty=f"{project.path} has no rules")
 
 
 @app.command("test")
-def try_(
+async def try_(
     event: Annotated[str | None, typer.Argument(help="A file with one event as JSON; - for standard input.")] = None,
     *,
     against_last: Annotated[
         int | None, typer.Option("--against-last", min=1, help="Compare with the rules in force over so many events.")
     ] = None,
     rule: Annotated[str | None, typer.Option(help="Only this rule.")] = None,
-    type_: Annotated[str | None, typer.Option("--type", help="The type of plain JSON that is no CloudEvent.")] = None,
+    type_: Type = None,
     config: Config = None,
     limit: Limit = 1000,
     as_json: AsJson = False,
@@ -58,84 +52,66 @@ def try_(
     """What each rule says to EVENT and would do; or what a changed file would have done with the last events."""
     if (event is None) == (against_last is None):
         raise typer.BadParameter("give either EVENT or --against-last")
-
-    async def work() -> None:
-        settings = load_settings()
-        project = _load(settings, config)
-        if rule is not None and project.rules.get(rule) is None:
-            raise NotFound(f"{project.path} has no rule {rule!r}")
-        if event is not None:
-            found = _read(event, settings, type_)
-            _show_verdicts(project, found, rule, limit=limit, as_json=as_json)
-        elif against_last is not None:
-            await _against_last(project, against_last, rule, limit=limit, as_json=as_json)
-
-    run_command(work())
+    settings = load_settings()
+    project = _load(settings, config)
+    if rule is not None and project.rules.get(rule) is None:
+        raise NotFound(f"{project.path} has no rule {rule!r}")
+    if event is not None:
+        found = _read(event, settings, type_)
+        _show_verdicts(project, found, rule, limit=limit, as_json=as_json)
+    elif against_last is not None:
+        await _against_last(project, against_last, rule, limit=limit, as_json=as_json)
 
 
-@app.command()
-def dropped(
+@app.command(shows_times=True)
+async def dropped(
     rule: Annotated[str | None, typer.Argument(help="List what the windows of this rule dropped.")] = None,
     limit: Limit = 20,
     as_json: AsJson = False,
-    utc: Utc = False,
 ) -> None:
     """What throttles and dedupe keys have dropped: counts for each rule, or the last events of one."""
-    show_times(utc=utc)
+    from services.store.events.event_history import moment
+    from services.store.rules.windows import WindowStore
 
-    async def work() -> None:
-        from services.store.events.event_history import moment
-        from services.store.events.journal import STREAM
-        from services.store.events.known_events import KnownEvents
-        from services.store.rules.windows import WindowStore
-
-        async with open_session() as session:
-            store = WindowStore(session.redis, seen_seconds=session.settings.journal.seen_seconds)
-            if rule is None:
-                counts = await store.dropped()
-                rows: list[dict[str, Any]] = [{"rule": name, "dropped": count} for name, count in counts.items()][
-                    :limit
-                ]
-                show_rows(rows, ("rule", "dropped"), as_json=as_json, empty="nothing was dropped")
-                return
-            drops = await store.drops(rule, limit=limit)
-            if not drops:
-                await demand_rule(session, rule)
-            names = {name for drop in drops for name in (drop.identity, drop.other) if name}
-            sources = await KnownEvents(session.redis, stream=STREAM).sources(names)
-            rows = [
-                {
-                    "at": moment(drop.at_ms / 1000),
-                    "event_id": id_of(drop.identity),
-                    "source": sources.get(drop.identity),
-                    "why": drop.why,
-                    "key": drop.key,
-                    "repeats": id_of(drop.other) if drop.other else None,
-                    "repeats_source": sources.get(drop.other),
-                }
-                for drop in drops
-            ]
-            columns = ("at", "event_id", "source", "why", "key", "repeats")
-            show_rows(rows, columns, as_json=as_json, empty=f"the windows of {rule} dropped nothing")
-
-    run_command(work())
+    async with open_session() as session:
+        store = WindowStore(session.redis, seen_seconds=session.settings.journal.seen_seconds)
+        if rule is None:
+            counts = await store.dropped()
+            rows: list[dict[str, Any]] = [{"rule": name, "dropped": count} for name, count in counts.items()][:limit]
+            show_rows(rows, ("rule", "dropped"), as_json=as_json, empty="nothing was dropped")
+            return
+        drops = await store.drops(rule, limit=limit)
+        if not drops:
+            await demand_rule(session, rule)
+        names = {name for drop in drops for name in (drop.identity, drop.other) if name}
+        sources = await session.known_events.sources(names)
+        rows = [
+            {
+                "at": moment(drop.at_ms / 1000),
+                "event_id": id_of(drop.identity),
+                "source": sources.get(drop.identity),
+                "why": drop.why,
+                "key": drop.key,
+                "repeats": id_of(drop.other) if drop.other else None,
+                "repeats_source": sources.get(drop.other),
+            }
+            for drop in drops
+        ]
+        columns = ("at", "event_id", "source", "why", "key", "repeats")
+        show_rows(rows, columns, as_json=as_json, empty=f"the windows of {rule} dropped nothing")
 
 
 @app.command()
-def graph(
+async def graph(
     config: Config = None,
     svg: Annotated[bool, typer.Option("--svg", help="An SVG picture rather than Mermaid text.")] = False,
 ) -> None:
     """Print the sources, the rules and what these do as a picture."""
+    from services.cli.authoring.rules_graph import as_mermaid, as_svg, graph_of
 
-    async def work() -> None:
-        from services.cli.authoring.rules_graph import as_mermaid, as_svg, graph_of
-
-        picture = (as_svg if svg else as_mermaid)(graph_of(_load(load_settings(), config)))
-        for line in picture.splitlines():
-            show_line(line)
-
-    run_command(work())
+    picture = (as_svg if svg else as_mermaid)(graph_of(_load(load_settings(), config)))
+    for line in picture.splitlines():
+        show_line(line)
 
 
 def schema() -> None:
@@ -226,7 +202,7 @@ def _said(row: dict[str, Any]) -> str:
 
 
 async def _against_last(project: Project, count: int, only: str | None, *, limit: int, as_json: bool) -> None:
-    from services.store.events.history import History, Query
+    from services.store.events.history import Query
     from services.store.rules.rules_in_force import RulesInForce
 
     async with open_session() as session:
@@ -237,8 +213,7 @@ async def _against_last(project: Project, count: int, only: str | None, *, limit
             present = parse_project(in_force.text, Path(in_force.path), home=session.settings.home)
         except ConfigError as error:
             raise NotFound(f"the rules in force (version {in_force.version}) cannot be read here: {error}") from error
-        history = History(session.redis, session.settings.history)
-        bodies = [found.event async for found in history.walk(Query(), limit=count)]
+        bodies = [found.event async for found in session.history.walk(Query(), limit=count)]
     events = [stored_event(body) for body in reversed(bodies) if body is not None]
     differences = [
         one for one in compare(present.rules, project.rules, events) if only is None or one.effect.rule == only

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,11 +14,12 @@ import typer
 from events.errors import ConfigError, NotFound, Refused, SluiceError
 from events.identity import id_of
 from events.signal import signal_from_mapping
-from services.cli.commands import Commands, run_command
+from services.cli.commands import Commands
 from services.cli.output import say, show_fields, show_json, show_line, show_rows, show_title
 from services.cli.session import Session, demand_rule, login, open_session, whole_event_id
-from services.cli.terminal.times import Since, Until, Utc, period, show_times
+from services.cli.terminal.options import AsJson, By, Event, InputText, Limit, Wait
 from services.home.prefect_pages import run_page
+from services.listings.filters import RunFilter
 from sluice.display import visible
 
 if TYPE_CHECKING:
@@ -27,72 +28,51 @@ if TYPE_CHECKING:
 app = Commands(help="Start, look at, resume and cancel flow runs, by id or name.", no_args_is_help=True)
 
 Run = Annotated[str, typer.Argument(help="The run's id, the beginning of it, or its name.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-Limit = Annotated[int, typer.Option("--limit", min=1, help="At most so many.")]
 
 
-@app.command("list")
-def list_(
+@app.command("list", shows_times=True)
+async def list_(
     *,
-    deployment: Annotated[str | None, typer.Option(help="Only runs of this flow, or flow/deployment.")] = None,
-    state: Annotated[list[str] | None, typer.Option(help="Only in this state; may be given again.")] = None,
-    rule: Annotated[str | None, typer.Option(help="Only runs that this rule started.")] = None,
-    event: Annotated[str | None, typer.Option(help="Only runs that the event with this id led to.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="Only with this tag; may be given again.")] = None,
-    since: Since = None,
-    until: Until = None,
+    asked: RunFilter,
+    event: Event = None,
     totals: Annotated[bool, typer.Option("--totals", help="How many there are in each state instead.")] = False,
     limit: Limit = 20,
     as_json: AsJson = False,
-    utc: Utc = False,
 ) -> None:
     """The newest runs first, by the time at which they were to start; --state scheduled has those of later, too."""
-    show_times(utc=utc)
-    begin, end = (None if at is None else datetime.fromtimestamp(at, UTC) for at in period(since, until))
+    from services.prefect_api.dispatch import TAG_LIMIT
+    from services.prefect_api.run_listing import count_by_state, is_tag_used, list_runs
 
-    async def work() -> None:
-        from services.prefect_api.dispatch import TAG_LIMIT
-        from services.prefect_api.run_listing import RunQuery, count_by_state, is_tag_used, list_runs
-
-        async with open_session() as session:
-            prefect = await session.prefect()
-            led = await whole_event_id(session, event)
-            run_ids = None if led is None else await _runs_of_event(session, led)
-            tags = [*(tag or ()), *([f"rule:{rule}"] if rule is not None else ())]
-            if led is not None and run_ids is None:
-                tags.append(visible(f"event:{led}", TAG_LIMIT))
-            query = RunQuery(
-                deployment=deployment,
-                states=tuple(state or ()),
-                tags=tuple(tags),
-                run_ids=run_ids,
-                since=begin,
-                until=end,
-            )
-            rows = await list_runs(prefect, query, limit=limit)
-            if not rows:
-                if rule is not None and not await is_tag_used(prefect, f"rule:{rule}"):
-                    await demand_rule(session, rule)
-                if event is not None and run_ids is None:
-                    raise NotFound(f"the event {event!r} is not known (any more), and no run is tagged with it")
-            counts = {} if as_json and not totals else await count_by_state(prefect, query)
-            rows = [{**row, "url": _url(session, row["id"])} for row in rows]
-        if totals:
-            by_state = [{"state": name, "runs": count} for name, count in counts.items()]
-            show_rows(by_state, ("state", "runs"), as_json=as_json, empty="no runs")
-            return
-        columns = ("id", "name", "deployment", "state", "started", "seconds", "message")
-        show_rows(rows, columns, narrow=("id", "state", "started", "name", "message"), as_json=as_json, empty="no runs")
-        if counts:
-            each = ", ".join(f"{count} {name}" for name, count in counts.items())
-            shown = f"; the newest {len(rows)} are shown" if len(rows) < sum(counts.values()) else ""
-            say(f"{sum(counts.values())} runs: {each}{shown}")
-
-    run_command(work())
+    query = asked.query()
+    async with open_session() as session:
+        prefect = await session.prefect()
+        led = await whole_event_id(session, event)
+        run_ids = None if led is None else await _runs_of_event(session, led)
+        if led is not None and run_ids is None:
+            query = replace(query, tags=(*query.tags, visible(f"event:{led}", TAG_LIMIT)))
+        query = replace(query, run_ids=run_ids)
+        rows = await list_runs(prefect, query, limit=limit)
+        if not rows:
+            if asked.rule is not None and not await is_tag_used(prefect, f"rule:{asked.rule}"):
+                await demand_rule(session, asked.rule)
+            if event is not None and run_ids is None:
+                raise NotFound(f"the event {event!r} is not known (any more), and no run is tagged with it")
+        counts = {} if as_json and not totals else await count_by_state(prefect, query)
+        rows = [{**row, "url": _url(session, row["id"])} for row in rows]
+    if totals:
+        by_state = [{"state": name, "runs": count} for name, count in counts.items()]
+        show_rows(by_state, ("state", "runs"), as_json=as_json, empty="no runs")
+        return
+    columns = ("id", "name", "deployment", "state", "started", "seconds", "message")
+    show_rows(rows, columns, narrow=("id", "state", "started", "name", "message"), as_json=as_json, empty="no runs")
+    if counts:
+        each = ", ".join(f"{count} {name}" for name, count in counts.items())
+        shown = f"; the newest {len(rows)} are shown" if len(rows) < sum(counts.values()) else ""
+        say(f"{sum(counts.values())} runs: {each}{shown}")
 
 
 @app.command()
-def start(
+async def start(
     deployment: Annotated[str, typer.Argument(help="flow/deployment; a flow alone means its deployment `default`.")],
     param: Annotated[
         list[str] | None, typer.Option("--param", "-p", help="NAME=VALUE, the value as JSON or text; again for more.")
@@ -104,126 +84,103 @@ def start(
     as_json: AsJson = False,
 ) -> None:
     """Start a run of a deployment now."""
+    from services.prefect_api.run_calls import read_run, start_run
 
-    async def work() -> None:
-        from services.prefect_api.run_calls import read_run, start_run
-
-        parameters = _parameters(param or ())
-        async with open_session() as session:
-            prefect = await session.prefect()
-            run = await start_run(prefect, deployment, parameters, name=name)
-            if watch:
-                say(f"{run['name']}: {_url(session, run['id'])}")
-                await _follow(prefect, run, shown=0, silent=as_json)
-                run = await read_run(prefect, run["id"])
-            run = {**run, "url": _url(session, run["id"])}
-            if as_json:
-                show_json(run)
-            else:
-                show_line(
-                    f"{run['id']}  {run['name']}  {run['state']}" + (f": {run['message']}" if run["message"] else "")
-                )
-            if watch and run["state_type"] != "COMPLETED":
-                raise typer.Exit(1)
-
-    run_command(work())
+    parameters = _parameters(param or ())
+    async with open_session() as session:
+        prefect = await session.prefect()
+        run = await start_run(prefect, deployment, parameters, name=name)
+        if watch:
+            say(f"{run['name']}: {_url(session, run['id'])}")
+            await _follow(prefect, run, shown=0, silent=as_json)
+            run = await read_run(prefect, run["id"])
+        run = {**run, "url": _url(session, run["id"])}
+        if as_json:
+            show_json(run)
+        else:
+            show_line(f"{run['id']}  {run['name']}  {run['state']}" + (f": {run['message']}" if run["message"] else ""))
+        if watch and run["state_type"] != "COMPLETED":
+            raise typer.Exit(1)
 
 
-@app.command()
-def show(run: Run, as_json: AsJson = False, utc: Utc = False) -> None:
+@app.command(shows_times=True)
+async def show(run: Run, as_json: AsJson = False) -> None:
     """One run, and the event that led to it where there is one."""
-    show_times(utc=utc)
+    from services.prefect_api.run_calls import read_run
 
-    async def work() -> None:
-        from services.prefect_api.run_calls import read_run
-
-        async with open_session() as session:
-            found = await read_run(await session.prefect(), run)
-            found = {**found, "url": _url(session, found["id"]), "events": await _events(session, found)}
-            signals = await _signals(session, found["id"])
-            if as_json:
-                show_json({**found, "signals": signals})
-                return
-            events = [f"{one['id']} from {one['source'] or 'an unknown source'}" for one in found["events"]]
-            show_fields({**found, "events": events})
-            if signals:
-                show_title("signals")
-                show_rows(signals, ("id", "received", "outcome", "by", "reason"), as_json=False)
-
-    run_command(work())
+    async with open_session() as session:
+        found = await read_run(await session.prefect(), run)
+        found = {**found, "url": _url(session, found["id"]), "events": await _events(session, found)}
+        signals = await _signals(session, found["id"])
+        if as_json:
+            show_json({**found, "signals": signals})
+            return
+        events = [f"{one['id']} from {one['source'] or 'an unknown source'}" for one in found["events"]]
+        show_fields({**found, "events": events})
+        if signals:
+            show_title("signals")
+            show_rows(signals, ("id", "received", "outcome", "by", "reason"), as_json=False)
 
 
 @app.command()
-def logs(
+async def logs(
     run: Run,
     limit: Limit = 1000,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """What the run has logged, in order."""
+    from services.prefect_api.run_calls import read_logs, read_run
 
-    async def work() -> None:
-        from services.prefect_api.run_calls import read_logs, read_run
-
-        async with open_session() as session:
-            prefect = await session.prefect()
-            found = await read_run(prefect, run)
-            lines = await read_logs(prefect, found["id"], limit=limit)
-            if as_json:
-                show_json(lines)
-                return
-            _print_lines(lines)
-            if follow:
-                await _follow(prefect, found, shown=len(lines))
-
-    run_command(work())
+    async with open_session() as session:
+        prefect = await session.prefect()
+        found = await read_run(prefect, run)
+        lines = await read_logs(prefect, found["id"], limit=limit)
+        if as_json:
+            show_json(lines)
+            return
+        _print_lines(lines)
+        if follow:
+            await _follow(prefect, found, shown=len(lines))
 
 
 @app.command()
-def resume(
+async def resume(
     run: Run,
-    input_: Annotated[str | None, typer.Option("--input", help="What the run gets: a JSON object, or @FILE.")] = None,
-    by: Annotated[str | None, typer.Option(help="Who resumes it; your login name by default.")] = None,
-    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the outcome; 0: only send.")] = 10.0,
+    input_: InputText = None,
+    by: By = None,
+    wait: Wait = 10.0,
     as_json: AsJson = False,
 ) -> None:
     """Resume a run that is paused or suspended; one that does not wait yet is resumed when it does."""
+    from services.cli.signals import parse_input, run_id_of, send_and_tell
 
-    async def work() -> None:
-        from services.cli.signals import parse_input, run_id_of, send_and_tell
-
-        async with open_session() as session:
-            fields = {"run_id": await run_id_of(session, run), "input": parse_input(input_) or {}, "by": by or login()}
-            signal = signal_from_mapping(fields)
-            await send_and_tell(session, signal, wait_seconds=wait, as_json=as_json)
-
-    run_command(work())
+    async with open_session() as session:
+        fields = {"run_id": await run_id_of(session, run), "input": parse_input(input_) or {}, "by": by or login()}
+        signal = signal_from_mapping(fields)
+        await send_and_tell(session, signal, wait_seconds=wait, as_json=as_json)
 
 
 @app.command()
-def cancel(
+async def cancel(
     run: Run,
     wait: Annotated[float, typer.Option(help="Seconds to wait until it is cancelled; 0: only ask.")] = 30.0,
     reason: Annotated[str, typer.Option(help="Shown on the run's page.")] = "Cancelled with sluice runs cancel.",
 ) -> None:
     """Cancel a run: its process gets SIGTERM, and SIGKILL after the grace time."""
+    from services.prefect_api.run_calls import cancel_run, read_run
 
-    async def work() -> None:
-        from services.prefect_api.run_calls import cancel_run, read_run
-
-        async with open_session() as session:
-            prefect = await session.prefect()
-            found = await read_run(prefect, run)
-            state = await cancel_run(prefect, found["id"], reason=reason)
-            deadline = time.monotonic() + wait
-            while state == "Cancelling" and time.monotonic() < deadline:
-                await asyncio.sleep(0.2)
-                state = (await read_run(prefect, found["id"]))["state"]
-            if state == "Cancelling" and wait:
-                raise Refused("not-cancelled", f"the run {found['name']} is still not cancelled after {wait:g} s")
-            say(f"{found['name']}: {state}")
-
-    run_command(work())
+    async with open_session() as session:
+        prefect = await session.prefect()
+        found = await read_run(prefect, run)
+        state = await cancel_run(prefect, found["id"], reason=reason)
+        deadline = time.monotonic() + wait
+        while state == "Cancelling" and time.monotonic() < deadline:
+            await asyncio.sleep(0.2)
+            state = (await read_run(prefect, found["id"]))["state"]
+        if state == "Cancelling" and wait:
+            raise Refused("not-cancelled", f"the run {found['name']} is still not cancelled after {wait:g} s")
+        say(f"{found['name']}: {state}")
 
 
 def _parameters(given: Sequence[str]) -> dict[str, Any]:
@@ -264,24 +221,18 @@ def _print_lines(lines: list[dict[str, Any]]) -> None:
 
 
 async def _signals(session: Session, run_id: str) -> list[dict[str, Any]]:
-    from services.cli.signals import event_sources
-    from services.signals.listing import row
-    from services.store.signals.signals import SignalStore
+    from services.listings.signals import rows
+    from services.store.signals.signal_queries import SignalQueries
 
-    records = await SignalStore(session.redis, session.settings.resumer).of_run(run_id)
-    sources = await event_sources(session, records)
-    return [row(record, sources) for record in records]
+    return await rows(session.redis, await SignalQueries(session.redis).of_run(run_id))
 
 
 async def _runs_of_event(session: Session, event: str) -> tuple[str, ...] | None:
     """The runs that all events with this id led to; None where the history knows none (any more)."""
-    from services.store.events.history import HISTORY, History
-    from services.store.events.journal import STREAM
-    from services.store.events.known_events import KnownEvents
+    from services.store.events.history import HISTORY
 
-    history = History(session.redis, session.settings.history)
-    identities = await KnownEvents(session.redis, stream=STREAM).with_id(event, prefixes=(HISTORY,))
-    found = [await history.get(identity) for identity in identities]
+    identities = await session.known_events.with_id(event, prefixes=(HISTORY,))
+    found = [await session.history.get(identity) for identity in identities]
     return tuple(run.run_id for one in found if one for run in one.runs) if identities else None
 
 
@@ -291,14 +242,12 @@ def _url(session: Session, run_id: str) -> str:
 
 async def _events(session: Session, run: dict[str, Any]) -> list[dict[str, str | None]]:
     """The events that led to the run, from the history; from its tags when the history has forgotten them."""
-    from services.store.events.journal import STREAM
-    from services.store.events.known_events import KnownEvents
     from services.store.runs.created_runs import CreatedRuns
 
     try:
         record = await CreatedRuns(session.redis).get(run["id"])
         identities = [identity for identity, _ in record.events] if record else []
-        sources = await KnownEvents(session.redis, stream=STREAM).sources(identities)
+        sources = await session.known_events.sources(identities)
     except SluiceError:
         identities, sources = [], {}
     if identities:

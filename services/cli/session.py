@@ -8,6 +8,8 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from config.settings import Settings, load_settings
@@ -19,6 +21,9 @@ from services.store.connection import AsyncRedis, connect, translated
 
 if TYPE_CHECKING:
     from services.prefect_api.client import PrefectApi
+    from services.signals.submission import SignalSubmission
+    from services.store.events.history import History
+    from services.store.events.known_events import KnownEvents
     from services.store.files.returns import FileReturns
 
 
@@ -26,35 +31,55 @@ PATIENCE_SECONDS: Final = 10.0
 """How long a command waits for one answer of Prefect."""
 
 
+@dataclass
 class Session:
-    """What a command needs, opened when it is first asked for and closed with the command."""
+    """What a command needs, opened when it is first asked for and closed with the command.
 
-    def __init__(
-        self,
-        *,
-        settings: Settings,
-        redis_url: str,
-        prefect_api_url: str,
-        prefect_auth_string: str | None,
-        stack: AsyncExitStack,
-    ) -> None:
-        self.settings = settings
-        self.redis_url = redis_url
-        self.prefect_api_url = prefect_api_url
-        self._auth = prefect_auth_string
-        self._stack = stack
-        self._redis: AsyncRedis | None = None
-        self._prefect: PrefectApi | None = None
+    Its parts are imported with their first use: a command that does not need one starts without it.
+    """
 
-    @property
+    settings: Settings
+    redis_url: str = field(repr=False)
+    prefect_api_url: str
+    prefect_auth_string: str | None = field(repr=False)
+    stack: AsyncExitStack
+    _prefect: PrefectApi | None = None
+
+    @cached_property
     def redis(self) -> AsyncRedis:
         """The client on the installation's Redis."""
-        if self._redis is None:
-            self._redis = connect(self.redis_url, self.settings.redis)
-            self._stack.push_async_callback(self._redis.aclose)
-        return self._redis
+        client = connect(self.redis_url, self.settings.redis)
+        self.stack.push_async_callback(client.aclose)
+        return client
 
-    @property
+    @cached_property
+    def history(self) -> History:
+        """What became of events."""
+        from services.store.events.history import History
+
+        return History(self.redis, self.settings.history)
+
+    @cached_property
+    def known_events(self) -> KnownEvents:
+        """The ids and sources of events."""
+        from services.store.events.journal import STREAM
+        from services.store.events.known_events import KnownEvents
+
+        return KnownEvents(self.redis, stream=STREAM)
+
+    @cached_property
+    def submission(self) -> SignalSubmission:
+        """Where signals are handed in."""
+        from services.signals.submission import SignalSubmission
+        from services.store.connection import connect_sync
+        from services.store.signals.signals import SignalStore
+
+        rq_redis = connect_sync(self.redis_url, self.settings.redis)
+        self.stack.callback(rq_redis.close)
+        store = SignalStore(self.redis, self.settings.resumer)
+        return SignalSubmission(store=store, rq_redis=rq_redis, limits=self.settings.limits.as_limits())
+
+    @cached_property
     def file_returns(self) -> FileReturns:
         """Where files are asked for that are to be tried again."""
         from services.store.files.returns import FileReturns
@@ -77,14 +102,15 @@ class Session:
                 await self.wait_for_prefect(0)
             from services.prefect_api.client import connect as connect_prefect
 
-            self._prefect = await self._stack.enter_async_context(
-                connect_prefect(self.prefect_api_url, auth_string=self._auth, patience_seconds=patience_seconds)
+            auth = self.prefect_auth_string
+            self._prefect = await self.stack.enter_async_context(
+                connect_prefect(self.prefect_api_url, auth_string=auth, patience_seconds=patience_seconds)
             )
         return self._prefect
 
     async def wait_for_prefect(self, seconds: float) -> None:
         """Return when Prefect answers. Raises `TransientError` if it does not within ``seconds``."""
-        await prefect_answers(self.prefect_api_url, auth_string=self._auth, within_seconds=seconds)
+        await prefect_answers(self.prefect_api_url, auth_string=self.prefect_auth_string, within_seconds=seconds)
 
 
 async def prefect_answers(url: str, *, auth_string: str | None, within_seconds: float = 0.0) -> None:
@@ -111,13 +137,7 @@ async def open_session() -> AsyncIterator[Session]:
         raise ConfigError(msg)
     os.environ.update(access.for_prefect())  # read by Prefect's client when it is first imported
     async with AsyncExitStack() as stack:
-        yield Session(
-            settings=settings,
-            redis_url=redis_url,
-            prefect_api_url=prefect,
-            prefect_auth_string=access.prefect_auth_string,
-            stack=stack,
-        )
+        yield Session(settings, redis_url, prefect, access.prefect_auth_string, stack)
 
 
 async def demand_rule(session: Session, rule: str | None) -> None:
@@ -140,12 +160,8 @@ async def demand_rule(session: Session, rule: str | None) -> None:
 async def whole_event_id(session: Session, given: str | None) -> str | None:
     """The id of the event that ``--event`` means, where its beginning was given. Raises `Refused`."""
     from services.store.events.history import HISTORY
-    from services.store.events.journal import STREAM
-    from services.store.events.known_events import KnownEvents
 
-    if given is None:
-        return None
-    return await KnownEvents(session.redis, stream=STREAM).whole_id(given, prefixes=(HISTORY,))
+    return None if given is None else await session.known_events.whole_id(given, prefixes=(HISTORY,))
 
 
 def login() -> str | None:

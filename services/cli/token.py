@@ -8,15 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from services.cli.commands import Commands, run_command
+from services.cli.commands import Commands
 from services.cli.output import say, show_json, show_line, show_rows
 from services.cli.session import open_session
-from services.cli.terminal.times import Utc, seconds, show_times
+from services.cli.terminal.options import AsJson
+from services.cli.terminal.times import seconds
 from services.store.access.tokens import AccessToken, AccessTokens
 
 app = Commands(help="Make, list and revoke tokens of the HTTP API.", no_args_is_help=True)
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 _COLUMNS = ("id", "name", "scopes", "expires", "last_used", "limits")
 
@@ -31,7 +30,7 @@ class TokenScope(StrEnum):
 
 
 @app.command()
-def create(
+async def create(
     name: Annotated[str, typer.Argument(help="Whose it is, such as `shop`; shown in listings and logs.")],
     *,
     scope: Annotated[list[TokenScope], typer.Option("--scope", help="What it is for; may be given again.")],
@@ -52,57 +51,46 @@ def create(
 ) -> None:
     """Make a token and print it; it is not kept, and cannot be shown again."""
     good_seconds = None if expires is None else seconds(expires)
-
-    async def work() -> None:
-        async with open_session() as session:
-            token, text = await AccessTokens(session.redis).create(
-                name=name,
-                scopes=tuple(one.value for one in scope),
-                sources=tuple(source or ()),
-                rules=tuple(rule or ()),
-                keys=tuple(key or ()),
-                per_second=per_second,
-                expires_seconds=good_seconds,
-            )
-        if as_json:
-            show_json({**_row(token, None), "token": text})
-            return
-        show_line(text)
-        say("that was the only time it is shown; `Authorization: Bearer TOKEN` is how it is sent")
-
-    run_command(work())
+    async with open_session() as session:
+        token, text = await AccessTokens(session.redis).create(
+            name=name,
+            scopes=tuple(one.value for one in scope),
+            sources=tuple(source or ()),
+            rules=tuple(rule or ()),
+            keys=tuple(key or ()),
+            per_second=per_second,
+            expires_seconds=good_seconds,
+        )
+    if as_json:
+        show_json({**_row(token, None), "token": text})
+        return
+    show_line(text)
+    say("that was the only time it is shown; `Authorization: Bearer TOKEN` is how it is sent")
 
 
-@app.command("list")
-def list_(as_json: AsJson = False, utc: Utc = False) -> None:
+@app.command("list", shows_times=True)
+async def list_(as_json: AsJson = False) -> None:
     """Every token, the oldest first, with what it may do and when it was last used."""
-    show_times(utc=utc)
-
-    async def work() -> None:
-        async with open_session() as session:
-            tokens = AccessTokens(session.redis)
-            used = await tokens.last_used()
-            rows = [_row(token, used.get(token.id)) for token in await tokens.all()]
-        if not as_json:
-            rows = [{**row, "scopes": " ".join(row["scopes"]), "limits": _limits(row)} for row in rows]
-        show_rows(rows, _COLUMNS, as_json=as_json, empty="no tokens")
-
-    run_command(work())
+    async with open_session() as session:
+        tokens = AccessTokens(session.redis)
+        used = await tokens.last_used()
+        rows = [_row(token, used.get(token.id)) for token in await tokens.all()]
+    if not as_json:
+        rows = [{**row, "scopes": " ".join(row["scopes"]), "limits": _limits(row)} for row in rows]
+    show_rows(rows, _COLUMNS, as_json=as_json, empty="no tokens")
 
 
 @app.command()
-def revoke(token: Annotated[str, typer.Argument(help="The token's name or id.")], as_json: AsJson = False) -> None:
+async def revoke(
+    token: Annotated[str, typer.Argument(help="The token's name or id.")], as_json: AsJson = False
+) -> None:
     """Take a token away; within a second no call with it is taken."""
-
-    async def work() -> None:
-        async with open_session() as session:
-            gone = await AccessTokens(session.redis).revoke(token)
-        if as_json:
-            show_json({"revoked": gone.id, "name": gone.name})
-        else:
-            say(f"the token {gone.name} ({gone.id}) is revoked")
-
-    run_command(work())
+    async with open_session() as session:
+        gone = await AccessTokens(session.redis).revoke(token)
+    if as_json:
+        show_json({"revoked": gone.id, "name": gone.name})
+    else:
+        say(f"the token {gone.name} ({gone.id}) is revoked")
 
 
 def _row(token: AccessToken, used: datetime | None) -> dict[str, Any]:

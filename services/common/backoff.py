@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import Any
 
 import structlog
 
@@ -19,6 +20,10 @@ class Backoff:
         self._longest_seconds = longest_seconds
         self._next_seconds = first_seconds
         self.trouble: str | None = None
+
+    def status(self, **more: Any) -> dict[str, Any]:
+        """The status of a part, with what stands in its way as ``degraded``."""
+        return more | ({"degraded": self.trouble} if self.trouble else {})
 
     def failed(self, error: Exception) -> float:
         """Note a failure; answers how many seconds to wait before the next attempt."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import urlsplit
+
+from starlette.responses import JSONResponse
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -14,9 +16,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_BAD_REQUEST: Final = 400
-_MISDIRECTED: Final = 421
-_FORBIDDEN: Final = 403
 _POLICY_VIOLATION: Final = 1008
 
 _HEADERS: Final = (
@@ -53,7 +52,7 @@ class RequestGuard:
         if refusal is None:
             await self._app(scope, receive, _with_headers(send) if kind == "http" else send)
         elif kind == "http":
-            await _refuse(send, *refusal)
+            await _refused(*refusal)(scope, receive, send)
         else:
             await receive()
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": refusal[2][:120]})
@@ -64,12 +63,12 @@ class RequestGuard:
         if b"transfer-encoding" in names and (b"content-length" in names or scope.get("http_version") == "1.0"):
             other = "Content-Length" if b"content-length" in names else "HTTP/1.0, which has none"
             said = f"the request has Transfer-Encoding and {other}: a server before this one may see its end elsewhere"
-            return _BAD_REQUEST, "ambiguous-length", said, "send one of them"
+            return HTTPStatus.BAD_REQUEST, "ambiguous-length", said, "send one of them"
         host = _only(headers, b"host")
         if host is None or not self._is_ours(_name(host)):
             said = "the request names no host, or several" if host is None else f"{_shown(host)} is not a host of ours"
             return (
-                _MISDIRECTED,
+                HTTPStatus.MISDIRECTED_REQUEST,
                 "foreign-host",
                 said,
                 "use the address that `sluice status` shows, or put the name into SLUICE_ALLOWED_HOSTS",
@@ -138,7 +137,7 @@ def _follows_link(scope: Scope) -> bool:
 
 def _foreign_page(who: str) -> tuple[int, str, str, str]:
     return (
-        _FORBIDDEN,
+        HTTPStatus.FORBIDDEN,
         "foreign-origin",
         f"the request comes from {who}, and other origins may not use this server",
         "send it from a program, or put the name of the page's host into SLUICE_ALLOWED_HOSTS",
@@ -149,25 +148,16 @@ def _shown(text: str) -> str:
     return repr(text if len(text) <= 100 else text[:100] + "…")  # noqa: PLR2004 - enough to recognize it
 
 
-async def _refuse(send: Send, status: int, code: str, detail: str, what_to_do: str) -> None:
-    title = {_BAD_REQUEST: "Bad Request", _MISDIRECTED: "Misdirected Request", _FORBIDDEN: "Forbidden"}[status]
-    problem = {
-        "type": "about:blank",
-        "title": title,
-        "status": status,
-        "code": code,
-        "detail": detail,
-        "what_to_do": what_to_do,
-    }
-    body = json.dumps(problem).encode()
-    headers = [
-        (b"content-type", b"application/problem+json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),  # the request's body has not been read
-        *_HEADERS,
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _refused(status: int, code: str, detail: str, what_to_do: str) -> App:
+    title = HTTPStatus(status).phrase
+    problem = {"type": "about:blank", "title": title, "status": status, "code": code, "detail": detail}
+    headers = {name.decode(): value.decode() for name, value in _HEADERS}
+    return JSONResponse(
+        problem | {"what_to_do": what_to_do},
+        status,
+        {**headers, "connection": "close"},  # the request's body has not been read
+        media_type="application/problem+json",
+    )
 
 
 def _with_headers(send: Send) -> Send:

@@ -12,10 +12,9 @@ from typing import Any, Final
 from config.parameters import Signature
 from config.yaml_file import KeyPath
 from events.errors import ConfigError
-from events.suggest import did_you_mean
 from services.deployments.flow_code import CONSTANT, find_flow_code
 from services.deployments.flow_file import FlowFile, FoundFlow, LibraryMissing, read_flow_files
-from services.deployments.options import ENVIRONMENTS, Options, option_faults, options_for
+from services.deployments.options import Options, options_of, place_of
 from services.executor.intake.run_policy import OWN_TAG
 from services.home.prefect_pages import overview_key, page
 from services.prefect_api.run_view import PROJECT_TAG
@@ -146,61 +145,18 @@ def _options(
     file: FlowFile, flows: Sequence[FoundFlow], templates: Mapping[str, Options]
 ) -> tuple[dict[str, Options], list[str]]:
     """The options for each environment with what its template adds, and every fault."""
-    problems: dict[str, None] = {}
+    found, faults = options_of(file.options)
     if file.options and not flows:
-        problems[f"{file.where()}: the file has no flow that it could be for — add one, or take {CONSTANT} away"] = None
-    plain = {key: value for key, value in file.options.items() if key != "environments"}
-    overrides, faults = _environments(file)
-    problems |= dict.fromkeys(faults)
-    found: dict[str, Options] = {}
-    for environment in ENVIRONMENTS:
-        sound, said, own = options_for(file.options, environment)
+        faults.insert(0, ((), f"the file has no flow that it could be for — add one, or take {CONSTANT} away"))
+    for environment, options in found.items():
         template = templates.get(environment, Options())
-        if not said:
-            found[environment] = sound.over(template)
-        if sound.cron is not None and sound.interval_seconds is not None:
+        said = [*options.pool_faults(template), *(one for flow in flows for one in flow.misfits[environment])]
+        if options.cron is not None and options.interval_seconds is not None:
             fix = "keep one of them (None takes one away in an environment)"
             said.append((("interval_seconds",), f"there is a `cron` too — {fix}"))
-        said += [*sound.pool_faults(template), *(one for flow in flows for one in flow.misfits[environment])]
-        problems |= dict.fromkeys(f"{file.where(_place_in(own, environment, key))}: {what}" for key, what in said)
-    problems |= dict.fromkeys(f"{file.where(key)}: {what}" for key, what in _overridden(plain, overrides))
-    return found, list(problems)
-
-
-def _place_in(own: Mapping[str, Any], environment: str, key: KeyPath) -> KeyPath:
-    """Where a key stands that counts for the environment, which overrides ``own``."""
-    return ("environments", environment, *key) if key and key[0] in own else key
-
-
-def _environments(file: FlowFile) -> tuple[dict[str, Mapping[str, Any]], list[str]]:
-    given = file.options.get("environments", {})
-    key: KeyPath = ("environments",)
-    if not isinstance(given, dict):
-        return {}, [f"{file.where(key)}: {given!r} does not fit — write a mapping, such as {{'production': {{…}}}}"]
-    problems = [
-        f"{file.where((*key, name))}: there is no environment {name!r} — {did_you_mean(name, ENVIRONMENTS)}"
-        for name in given
-        if name not in ENVIRONMENTS
-    ]
-    problems += [
-        f"{file.where((*key, name))}: {value!r} does not fit — write a mapping"
-        for name, value in given.items()
-        if not isinstance(value, dict)
-    ]
-    known: dict[str, Mapping[str, Any]] = {
-        name: value for name, value in given.items() if name in ENVIRONMENTS and isinstance(value, dict)
-    }
-    # What a misspelt environment holds is checked too, so that the next look finds nothing more.
-    for name, value in given.items():
-        if name not in ENVIRONMENTS and isinstance(value, dict):
-            problems += [f"{file.where((*key, name, *inside))}: {what}" for inside, what in option_faults(value)]
-    return known, problems
-
-
-def _overridden(plain: Mapping[str, Any], overrides: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[KeyPath, str]]:
-    """The faults of what every environment overrides: no environment has shown them."""
-    hidden = {key: value for key, value in plain.items() if all(key in overrides.get(one, {}) for one in ENVIRONMENTS)}
-    yield from option_faults(hidden)
+        faults += [(place_of(file.options, environment, key), what) for key, what in said]
+        found[environment] = options.over(template)
+    return found, [f"{file.where(key)}: {what}" for key, what in dict.fromkeys(faults)]
 
 
 def _described(said: str | None, project: str | None) -> str:
@@ -232,12 +188,8 @@ def _declared(
     if options.concurrency_limit is not None:
         strategy = {"wait": "ENQUEUE", "cancel": "CANCEL_NEW"}[options.on_concurrency_limit]
         body["concurrency_options"] = {"collision_strategy": strategy}
-    own = options_for(file.options, environment)[2]
     return DeclaredDeployment(
-        one.name,
-        body,
-        f"{file.path}:{one.line}",
-        lambda key: file.where(_place_in(own, environment, key)),
+        one.name, body, f"{file.path}:{one.line}", lambda key: file.where(place_of(file.options, environment, key))
     )
 
 

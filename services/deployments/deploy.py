@@ -13,7 +13,7 @@ from config.project import Project, project_root
 from config.settings import CHECKOUT, Settings
 from events.errors import ConfigError
 from services.deployments.declared import Declarations, read_declarations
-from services.deployments.options import ENVIRONMENTS, Options, template_for
+from services.deployments.options import OF_ONE_FLOW, options_of
 from services.deployments.plan import PROJECT_LABEL, PlanStep, RegisteredDeployment, make_plan
 from services.deployments.work_pools import look_at_work_pools
 from services.prefect_api.client import PAGE, PrefectApi
@@ -50,13 +50,13 @@ def declare(settings: Settings, project: Project | None) -> Declarations:
     root = project_root(settings.config)
     if project is None:
         return read_declarations(root, environment=str(settings.env))
-    problems: dict[str, None] = {}
-    templates: dict[str, Options] = {}
-    for environment in ENVIRONMENTS:
-        templates[environment], said = template_for(
-            project.deployments, environment, lambda key: project.document.where(("deployments", *key))
-        )
-        problems |= dict.fromkeys(said)
+    templates, faults = options_of(project.deployments)
+    for name in sorted(OF_ONE_FLOW & {name for options in templates.values() for name in options.model_fields_set}):
+        faults.append(((name,), "each flow has its own — write it in DEPLOYMENT of its file"))
+    problems = [
+        f"{project.document.where(('deployments', *key))}: deployments.{'.'.join(map(str, key))}: {what}"
+        for key, what in faults
+    ]
     try:
         declarations = read_declarations(
             root,

@@ -21,7 +21,7 @@ from events.errors import ConfigError
 from services.deployments.flow_code import CONSTANT, FlowCode, assignments, last_name
 from services.deployments.isolation import IMPORT_SECONDS, in_project
 from services.deployments.misfits import misfits
-from services.deployments.options import ENVIRONMENTS, options_for
+from services.deployments.options import options_of
 from services.executor.process.flow_loading import describe_failure
 
 _NEAR: Final = 0.8
@@ -253,7 +253,7 @@ def _flows(module: ModuleType, tree: ast.Module, options: Mapping[str, Any]) -> 
 
 def _described(name: str, line: int, own: bool, flow: Flow[..., Any], options: Mapping[str, Any]) -> FoundFlow:
     schema = parameter_schema(flow).model_dump_for_openapi()
-    wrong = {one: list(misfits(options_for(options, one)[0], flow, schema)) for one in ENVIRONMENTS}
+    wrong = {environment: list(misfits(said, flow, schema)) for environment, said in options_of(options)[0].items()}
     return FoundFlow(name, line, own, flow.name, flow.description, schema, wrong)
 
 

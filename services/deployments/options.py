@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import zoneinfo
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
@@ -172,50 +172,58 @@ class Options(BaseModel):
         return [{"schedule": schedule, "active": True} for schedule in schedules]
 
 
-def options_for(
-    given: Mapping[str, Any], environment: str
-) -> tuple[Options, list[tuple[KeyPath, str]], Mapping[str, Any]]:
-    """What ``DEPLOYMENT`` says for one environment without its faults; the faults; and what that environment overrides.
-
-    Each fault is a key and what is wrong with its value.
-    """
-    environments = given.get("environments", {})
-    own = environments.get(environment, {}) if isinstance(environments, dict) else {}
-    own = own if isinstance(own, dict) else {}
-    values = {**{key: value for key, value in given.items() if key != "environments"}, **own}
-    faults = list(option_faults(values))
-    wrong = {fault[0][0] for fault in faults}
-    return Options(**{key: value for key, value in values.items() if key not in wrong}), faults, own
-
-
 _OF_EXECUTOR: Final = ("executor", "priority", "memory_mb", "time_seconds", "on_lost", "folders")
 OF_ONE_FLOW: Final = frozenset({"cron", "description", "interval_seconds", "parameters", "paused"})
 
+Fault = tuple[KeyPath, str]
+"""A key, and what is wrong with its value."""
 
-def template_for(
-    given: Mapping[str, Any], environment: str, where: Callable[[KeyPath], str]
-) -> tuple[Options, list[str]]:
-    """What the project file says under ``deployments`` for all flows, and what is wrong with it."""
-    problems = []
+
+def options_of(given: Mapping[str, Any]) -> tuple[dict[str, Options], list[Fault]]:
+    """What ``DEPLOYMENT`` says for each environment, without its faults; and every fault."""
+    overrides, faults = _overrides(given)
+    plain = {key: value for key, value in given.items() if key != "environments"}
+    found: dict[str, Options] = {}
+    for environment in ENVIRONMENTS:
+        values = {**plain, **overrides.get(environment, {})}
+        said = _faults(values)
+        wrong = {key[0] for key, _ in said}
+        found[environment] = Options(**{key: value for key, value in values.items() if key not in wrong})
+        faults += [(place_of(given, environment, key), what) for key, what in said]
+    hidden = {key: value for key, value in plain.items() if all(key in overrides.get(one, {}) for one in ENVIRONMENTS)}
+    return found, [*dict.fromkeys(faults), *_faults(hidden)]
+
+
+def place_of(given: Mapping[str, Any], environment: str, key: KeyPath) -> KeyPath:
+    """Where a key stands that counts for the environment, which may override it."""
+    own = _overrides(given)[0].get(environment, {})
+    return ("environments", environment, *key) if key and key[0] in own else key
+
+
+def _overrides(given: Mapping[str, Any]) -> tuple[dict[str, Mapping[str, Any]], list[Fault]]:
+    """What single environments say, and what is wrong with it beside the faults of their options."""
     environments = given.get("environments", {})
-    for name, values in environments.items() if isinstance(environments, dict) else [(None, environments)]:
-        if name not in ENVIRONMENTS or not isinstance(values, dict):
-            shown = f"there are {', '.join(ENVIRONMENTS)}, each with a mapping"
-            problems.append(f"{where(('environments',))}: environments: {name or values!r} does not fit — {shown}")
-    sound, faults, own = options_for(given, environment)
-    for key, what in faults:
-        inside = ("environments", environment, *key) if key and key[0] in own else key
-        problems.append(f"{where(inside)}: deployments.{'.'.join(map(str, inside))}: {what}")
-    problems += [
-        f"{where((name,))}: deployments.{name}: each flow has its own — write it in DEPLOYMENT of its file"
-        for name in sorted(sound.model_fields_set & OF_ONE_FLOW)
-    ]
-    return sound, problems
+    if not isinstance(environments, dict):
+        fix = "write a mapping, such as {'production': {…}}"
+        return {}, [(("environments",), f"{environments!r} does not fit — {fix}")]
+    known: dict[str, Mapping[str, Any]] = {}
+    faults: list[Fault] = []
+    for name, value in environments.items():
+        key: KeyPath = ("environments", name)
+        if name not in ENVIRONMENTS:
+            faults.append((key, f"there is no environment {name!r} — {did_you_mean(name, ENVIRONMENTS)}"))
+        if not isinstance(value, dict):
+            faults.append((key, f"{value!r} does not fit — write a mapping"))
+        elif name in ENVIRONMENTS:
+            known[name] = value
+        else:  # what it holds is checked too, so that the next look finds nothing more
+            faults += [((*key, *inside), what) for inside, what in _faults(value)]
+    return known, faults
 
 
-def option_faults(values: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
-    """Each key whose value does not fit, and why."""
+def _faults(values: Mapping[str, Any]) -> list[Fault]:
     try:
         Options(**values)
     except ValidationError as error:
-        yield from describe(error, Options)
+        return list(describe(error, Options))
+    return []

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import structlog
 
-from config.settings import DispatcherSettings
+from config.runs import DispatcherSettings
 from events.errors import Backpressure, TransientError
 from events.rule import RuleSet
 from events.rule_model import RuleSpec

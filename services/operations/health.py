@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, FiniteFloat
 
 from services.store.connection import AsyncRedis, translated
 from services.store.keys import Key
@@ -44,35 +45,33 @@ async def read_reports(redis: AsyncRedis) -> list[dict[str, Any]]:
     return found
 
 
+class _PartStatus(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    ready: bool = True
+    reasons: dict[str, str] = {}
+
+
+class _Report(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    role: str
+    instance: str
+    ready: bool
+    degraded: list[str]
+    parts: dict[str, _PartStatus]
+    started: Annotated[str, AfterValidator(datetime.fromisoformat)]
+    at: FiniteFloat
+
+
 def _report(value: bytes | str) -> dict[str, Any]:
-    """Parse and check a report; raises `TypeError` for anything else."""
+    """Parse and check a report; raises `ValueError` or `TypeError` for anything else."""
+    _Report.model_validate_json(value)
     report: dict[str, Any] = json.loads(value)
-    texts = [report["role"], report["instance"], *report["degraded"], *report["parts"]]
-    if not all(isinstance(one, str) for one in texts) or not isinstance(report["degraded"], list):
-        raise TypeError("not a role's report")
-    if not all(
-        isinstance(one, bool) for one in (report["ready"], *(part.get("ready", True) for part in parts_of(report)))
-    ):
-        raise TypeError("not a role's report")
-    if not all(_are_reasons(part.get("reasons", {})) for part in parts_of(report)):
-        raise TypeError("not a role's report")
-    datetime.fromisoformat(report["started"])
-    float(report["at"])
-    if any(name.startswith("files:") and not isinstance(part["path"], str) for name, part in report["parts"].items()):
-        raise TypeError("not a role's report")
+    for name, part in report["parts"].items():
+        if name.startswith("files:") and not isinstance(part.get("path"), str):
+            raise TypeError("a watched folder without its path")
     return report
-
-
-def _are_reasons(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(sentence, str) for sentence in value.values())
-
-
-def parts_of(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the statuses of a report's parts; raises `TypeError` for anything else."""
-    parts = list(report["parts"].values())
-    if not all(isinstance(part, dict) for part in parts):
-        raise TypeError("not a role's report")
-    return parts
 
 
 KEYS: Final = (Key(REPORTS + "*", "string", "report of a role", f"{REMEMBERED_SECONDS} s", _report),)

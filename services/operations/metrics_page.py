@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
@@ -79,10 +79,8 @@ class MetricsPage:
 
 def render(readiness: Readiness, kept: Kept, names: ProjectNames, flows: Path | None = None) -> bytes:
     """The page. From the files ``*.prom`` of the folder ``flows`` come the metrics named ``flow_…``, as they are."""
-    registry = CollectorRegistry()
-    registry.register(_Page(list(_all(readiness, kept, names, flows))))
-    # Labels come from Redis, where any text may be.
-    return visible(generate_latest(registry).decode(), lines=True).encode()
+    page = generate_latest(_Page(list(_all(readiness, kept, names, flows))))
+    return visible(page.decode(), lines=True).encode()  # labels come from Redis, where any text may be
 
 
 class _Page(Collector):

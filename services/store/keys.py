@@ -1,6 +1,6 @@
 """Every key of Redis that Sluice uses: which type it has, what it holds, how long it lives, and how it is checked.
 
-The modules that own keys declare them in a tuple ``KEYS``; `services.operations.inspector` gathers them. What it
+The modules that own keys declare them in a tuple ``KEYS``; `services.operations.upkeep.inspector` gathers them. What it
 sets aside, the table in docs/redis-keys.md and the test that writes garbage under each of them follow from this one
 list.
 """

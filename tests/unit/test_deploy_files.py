@@ -17,8 +17,7 @@ import yaml
 from prefect.settings import Settings as PrefectSettings
 from prefect.settings.legacy import _get_settings_fields
 
-from config.settings import CHECKOUT, load_settings
-from services.cli.installation import Role
+from config.settings import CHECKOUT, ROLES, load_settings
 from services.executor.executor import END_SECONDS
 from services.operations.role import AGAIN_SECONDS
 from tests.unit.test_packaging import check_sluice
@@ -76,9 +75,9 @@ def test_the_kustomizations_name_every_file_and_no_other() -> None:
 
 def test_every_role_has_a_deployment_and_may_be_disrupted_one_at_a_time() -> None:
     budgets = {one["metadata"]["name"] for one in RESOURCES if one["kind"] == "PodDisruptionBudget"}
-    for role in map(str, Role):
+    for role in ROLES:
         assert container(WORKLOADS[role])["args"] == ["run", role]
-    assert budgets == {*map(str, Role), "prefect"}
+    assert budgets == {*ROLES, "prefect"}
 
 
 @pytest.mark.parametrize("name", list(OURS))

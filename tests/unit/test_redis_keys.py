@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from services.operations.inspector import declared_keys
+from services.operations.upkeep.inspector import declared_keys
 from services.store.keys import Key, KeyList
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent

@@ -43,6 +43,7 @@ from services.executor.process_exits import EndReason, RunEnd
 from services.listeners.files.archiving.sidecar import sidecar_text
 from services.listeners.files.arriving.unready_files import shown
 from services.listeners.files.folder import Folder
+from services.listings.rows import letter_row
 from services.operations.metrics_page import Kept, ProjectNames, render
 from services.operations.readiness import judge
 from services.prefect_api.client import PrefectApi
@@ -69,7 +70,7 @@ def letter(raw: bytes) -> DeadLetter:
 
 
 def dead_letters(raw: bytes) -> None:
-    found = dead._row(letter(raw)) | dead._raw(letter(raw))
+    found = letter_row(letter(raw)) | dead._raw(letter(raw))
     output.show_fields(found)
     output.show_json(found)
     output.show_rows([found], dead._COLUMNS, as_json=False)
@@ -185,9 +186,12 @@ def test_the_test_of_rules_shows_all_that_is_hidden(
 
 def test_every_way_to_print_is_among_the_views() -> None:
     ways = {name for name, way in inspect.getmembers(output, inspect.isfunction) if way.__module__ == output.__name__}
-    assert {name for name in ways if not name.startswith("_")} - {"table_of", "clear_screen", "show_script"} <= set(
-        VIEWS
-    )
+    assert {name for name in ways if not name.startswith("_")} - {
+        "table_of",
+        "clear_screen",
+        "show_script",
+        "show_progress",
+    } <= set(VIEWS)
 
 
 def test_commands_print_by_no_other_way() -> None:

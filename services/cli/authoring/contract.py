@@ -13,11 +13,11 @@ from config.project import load_project
 from config.settings import load_settings
 from services.cli.commands import Commands, tell_object
 from services.cli.output import say, show_fields, show_json, show_line, show_rows, show_title, show_yaml
+from services.cli.terminal.options import AsJson
 
 app = Commands(help="Contracts of data files: a first one, and what one says to a file.", no_args_is_help=True)
 
 File = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A data file.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 @app.command()

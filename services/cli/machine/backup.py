@@ -10,11 +10,12 @@ import typer
 
 from config.settings import load_settings
 from services.cli.output import say, show_json, show_line
+from services.cli.terminal.options import AsJson, HomeOption
 
 
 def backup(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The new folder that becomes the backup.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Copy the running installation into DIR: Redis, Prefect's database, passwords and results of tasks."""
     from services.home.access import find_access
@@ -34,7 +35,7 @@ def backup(
 
 def restore(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `sluice backup` has made.")],
-    home: Annotated[Path | None, typer.Option("--home", help="Where the state lives (SLUICE_HOME).")] = None,
+    home: HomeOption = None,
     replace: Annotated[bool, typer.Option("--replace", help="Also where the home holds an installation.")] = False,
 ) -> None:
     """Put a backup into the home, where nothing runs; `sluice up` then goes on from it."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -13,19 +12,13 @@ VARIABLE: Final = "_SLUICE_COMPLETE"
 """Set by the shell when it asks for completions."""
 
 
-class Shell(StrEnum):
-    """The shells that can be told."""
-
-    BASH = "bash"
-    ZSH = "zsh"
-    FISH = "fish"
-
-
-def completion(shell: Annotated[Shell, typer.Argument(help="The shell that is to complete.")]) -> None:
+def completion(
+    shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="The shell that is to complete.")],
+) -> None:
     """Print what makes a shell complete `sluice`: `eval "$(sluice completion bash)"` in its start-up file."""
     from typer._completion_shared import get_completion_script
 
-    show_script(get_completion_script(prog_name="sluice", complete_var=VARIABLE, shell=shell.value))
+    show_script(get_completion_script(prog_name="sluice", complete_var=VARIABLE, shell=shell))
 
 
 def answer_shell() -> None:

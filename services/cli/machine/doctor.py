@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -14,6 +13,7 @@ from config.project import load_project
 from config.settings import Settings, load_settings
 from events.errors import ConfigError
 from services.cli.output import say, show_json, show_rows
+from services.cli.terminal.options import AsJson
 from services.home.access import Access, find_access
 from services.local.environment.version import own_version
 from services.operations.doctor import machine, servers, variables
@@ -21,7 +21,7 @@ from services.operations.doctor.finding import Finding, Grade, fail, ok
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Look for what is wrong with this machine, its settings and the servers; exit 1 if something does not work."""
     found = list(_examined())

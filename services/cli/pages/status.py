@@ -18,32 +18,17 @@ _EXECUTOR = ("name", "slots", "running", "waiting", "starts_per_minute", "degrad
 def show_status(found: dict[str, Any]) -> None:
     """The installation, its roles, and what their parts have to tell."""
     show_fields({name: found[name] for name in ("ready", "level", "project", "prefect_ui", "redis", "api", "home")})
-    roles = [
-        {
-            "role": name,
-            "instances": len(role["instances"]),
-            "ready": role["ready"],
-            "ended_lately": role["restarts"],
-        }
-        for name, role in found["roles"].items()
-    ]
-    _section("roles", roles)
-    parts = [
-        (name, part)
-        for role in found["roles"].values()
-        for instance in role["instances"]
-        for name, part in instance["parts"].items()
-    ]
-    named = [(name.removeprefix("files:"), part) for name, part in parts if name.startswith("files:")]
-    watches = [(name, part) for name, part in named if not is_canary(name)]
-    _section("watched folders", [_watch(name, part) for name, part in watches], _WATCH)
+    _section("roles", [role_row(name, role) for name, role in found["roles"].items()])
+    parts = parts_in(found)
+    watches = watches_in(parts)
+    _section("watched folders", [watch_row(name, part) for name, part in watches], _WATCH)
     disks = {one["path"]: one for name, part in watches for one in part.get("disks", ())}
     _section("disks", [_disk(one) for one in disks.values()])
     _section("executors", [_executor(part) for name, part in parts if name == "executor"], _EXECUTOR)
     routes = sorted({route for _, part in parts for route in part.get("endpoints", ())})
     _section("endpoints of the project", [{"route": route} for route in routes])
     _section("rules that hold events", [held for name, part in parts for held in part.get("held", ())])
-    _section("what waits", [_waiting(place, one) for place, one in (found["backlog"] or {}).items()])
+    _section("what waits", [waiting_row(place, one) for place, one in (found["backlog"] or {}).items()])
     if found["canary"]:
         _section("canary", [_canary(found["canary"])])
     for reason in found["reasons"]:
@@ -56,7 +41,30 @@ def _section(title: str, rows: list[dict[str, Any]], narrow: tuple[str, ...] = (
         show_rows(rows, list(rows[0]), narrow=narrow, as_json=False)
 
 
-def _waiting(place: str, one: dict[str, Any]) -> dict[str, Any]:
+def parts_in(found: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The parts of all instances of all roles, by name."""
+    reports = (report for role in found["roles"].values() for report in role["instances"])
+    return [(name, part) for report in reports for name, part in report["parts"].items()]
+
+
+def watches_in(parts: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
+    """The watched folders among them, without the canary's."""
+    named = [(name.removeprefix("files:"), part) for name, part in parts if name.startswith("files:")]
+    return [(name, part) for name, part in named if not is_canary(name)]
+
+
+def role_row(name: str, role: dict[str, Any]) -> dict[str, Any]:
+    """A role in a table."""
+    return {
+        "role": name,
+        "instances": len(role["instances"]),
+        "ready": role["ready"],
+        "ended_lately": role["restarts"],
+    }
+
+
+def waiting_row(place: str, one: dict[str, Any]) -> dict[str, Any]:
+    """What waits in one place, in a table."""
     age = one["oldest_seconds"]
     return {"where": place.replace("_", " "), "count": one["count"], "oldest": None if age is None else age_text(age)}
 
@@ -67,7 +75,8 @@ def _canary(flight: dict[str, Any]) -> dict[str, Any]:
     return {"ended": f"{age_text(time.time() - flight['at'])} ago", "how": how, "steps": steps}
 
 
-def _watch(name: str, part: dict[str, Any]) -> dict[str, Any]:
+def watch_row(name: str, part: dict[str, Any]) -> dict[str, Any]:
+    """A watched folder in a table."""
     return {
         "watch": name,
         "state": part.get("degraded", "healthy"),

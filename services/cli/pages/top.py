@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from config.health import is_canary
 from services.cli.output import table_of
-from services.operations.backlog import age_text
+from services.cli.pages.status import parts_in, role_row, waiting_row, watch_row, watches_in
 from services.store.events.event_history import EventHistory
 from sluice.display import visible
 
 _LEVELS: Final = {"ready": "bold green", "degraded": "bold yellow"}
 _REASONS: Final = 3
 """The worst reasons that are shown, in a line each: the rest of the screen is for what moves."""
+
+_ROLE: Final = ("role", "instances", "ready")
+_WATCH: Final = ("watch", "arrived", "done", "failed", "state")
 
 
 def screen(found: dict[str, Any], *, width: int) -> RenderableType:
@@ -27,12 +30,7 @@ def screen(found: dict[str, Any], *, width: int) -> RenderableType:
         (level, _LEVELS.get(level, "bold red")),
         "  q ends it",
     )
-    parts = [
-        (name, part)
-        for role in found["roles"].values()
-        for instance in role["instances"]
-        for name, part in instance["parts"].items()
-    ]
+    parts = parts_in(found)
     executors = [part for name, part in parts if name == "executor"]
     sections: list[RenderableType] = [head, Text(_rates(found, executors))]
     reasons = [visible(reason["message"], width - 1) for reason in found["reasons"]]
@@ -40,13 +38,11 @@ def screen(found: dict[str, Any], *, width: int) -> RenderableType:
     shown = reasons[:_REASONS] + ([f"and {more} more"] if more > 0 else [])
     sections += [Text(reason, style="yellow") for reason in shown]
     sections += [Text("what to do: sluice status", style="yellow")] if reasons else []
-    sections += _table("queues", [_place(name, one) for name, one in (found["backlog"] or {}).items()])
-    sections += _table("slots", [_executor(part) for part in executors])
+    sections += _table("queues", [waiting_row(name, one) for name, one in (found["backlog"] or {}).items()])
+    sections += _table("slots", executors, ("name", "slots", "running", "waiting"))
     sections += _table("last failures", [_failure(one) for one in found["failures"]])
-    sections += _table("roles", [_role(name, role) for name, role in found["roles"].items()])
-    named = [(name.removeprefix("files:"), part) for name, part in parts if name.startswith("files:")]
-    watches = [(name, part) for name, part in named if not is_canary(name)]
-    sections += _table("watched folders", [_watch(name, part) for name, part in watches])
+    sections += _table("roles", [role_row(name, role) for name, role in found["roles"].items()], _ROLE)
+    sections += _table("watched folders", [watch_row(name, part) for name, part in watches_in(parts)], _WATCH)
     return Group(*sections)
 
 
@@ -56,31 +52,9 @@ def _rates(found: dict[str, Any], executors: list[dict[str, Any]]) -> str:
     return f"{'-' if rate is None else f'{rate:.1f}'} events a second, {starts} runs started in the last minute"
 
 
-def _table(title: str, rows: list[dict[str, Any]]) -> list[RenderableType]:
-    return [Text(f"\n{title}", style="bold"), table_of(rows, list(rows[0])).renderable()] if rows else []
-
-
-def _place(name: str, one: dict[str, Any]) -> dict[str, Any]:
-    age = one["oldest_seconds"]
-    return {"queue": name.replace("_", " "), "waiting": one["count"], "oldest": None if age is None else age_text(age)}
-
-
-def _executor(part: dict[str, Any]) -> dict[str, Any]:
-    return {name: part.get(name) for name in ("name", "slots", "running", "waiting")}
-
-
-def _role(name: str, role: dict[str, Any]) -> dict[str, Any]:
-    return {"role": name, "instances": len(role["instances"]), "ready": role["ready"]}
-
-
-def _watch(name: str, part: dict[str, Any]) -> dict[str, Any]:
-    counts = {field: part.get(field) for field in ("done", "failed")}
-    return {
-        "watch": name,
-        "arrived": part.get("announced"),
-        **counts,
-        "state": part.get("degraded", "healthy"),
-    }
+def _table(title: str, rows: list[dict[str, Any]], columns: Sequence[str] = ()) -> list[RenderableType]:
+    table = [table_of(rows, columns or list(rows[0])).renderable()] if rows else []
+    return [Text(f"\n{title}", style="bold"), *table] if table else []
 
 
 def _failure(found: EventHistory) -> dict[str, Any]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import time
 from contextvars import ContextVar
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
 import typer
@@ -19,8 +18,6 @@ _LONG_AGO: Final = 30 * 86_400
 _in_utc: Final[ContextVar[bool]] = ContextVar("times are shown in UTC", default=False)
 
 Utc = Annotated[bool, typer.Option("--utc", help="Show times in UTC rather than how long ago.")]
-Since = Annotated[str | None, typer.Option("--since", help="Not before: an age (15m, 2h, 7d) or an ISO 8601 time.")]
-Until = Annotated[str | None, typer.Option("--until", help="Before: an age or an ISO 8601 time.")]
 
 
 def show_times(*, utc: bool) -> None:
@@ -28,14 +25,14 @@ def show_times(*, utc: bool) -> None:
     _in_utc.set(utc)
 
 
-def moment(text: str) -> float:
-    """``90s``, ``15m``, ``2h``, ``7d`` ago or an ISO 8601 time (local without a zone), in seconds since the epoch."""
+def moment(text: str) -> datetime:
+    """The time that ``90s``, ``15m``, ``2h``, ``7d`` ago or an ISO 8601 time (local without a zone) means."""
     ago = _AGO.fullmatch(text.strip())
-    if ago:
-        return time.time() - float(ago[1]) * _UNITS[ago[2]]
     try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError as error:
+        if ago:
+            return datetime.now(UTC) - timedelta(seconds=float(ago[1]) * _UNITS[ago[2]])
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError) as error:
         raise typer.BadParameter(f"{text!r} is neither an age such as 15m, 2h or 7d nor an ISO 8601 time") from error
 
 
@@ -47,17 +44,10 @@ def seconds(text: str) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
-def moment_or_none(text: str | None) -> float | None:
-    """`moment`, for an option that may be left out."""
-    return None if text is None else moment(text)
-
-
-def period(since: str | None, until: str | None) -> tuple[float | None, float | None]:
-    """The times that ``--since`` and ``--until`` name; a period that cannot hold anything is refused."""
-    begin, end = moment_or_none(since), moment_or_none(until)
-    if begin is not None and end is not None and begin >= end:
-        raise typer.BadParameter(f"--since {since} is not before --until {until}")
-    return begin, end
+def refuse_empty(since: datetime | None, until: datetime | None) -> None:
+    """Refuse a period that cannot hold anything."""
+    if since is not None and until is not None and since >= until:
+        raise typer.BadParameter(f"--since {in_full(since)} is not before --until {in_full(until)}")
 
 
 def age(at: datetime, now: datetime | None = None) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import structlog
 from typing_extensions import override
 
-from config.settings import ExecutorSettings
+from config.runs import ExecutorSettings
 from events.errors import Backpressure, NotFound, SluiceError, TransientError
 from services.executor.intake.run_policy import Priority, RunPolicy, queue_name
 from services.executor.job_enqueuer import JobEnqueuer

@@ -15,8 +15,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from config.settings import ApiSettings, is_loopback
+from config.settings import ApiSettings
 from config.sources import HttpSource
+from config.variables import is_loopback
 from events.errors import Backpressure, ConfigError, NotFound, Refused, TransientError
 from events.signal import ResumeSignal
 from events.untrusted_json import Limits

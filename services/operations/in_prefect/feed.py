@@ -10,6 +10,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -18,9 +19,9 @@ import structlog
 from events.dead_letter import DeadLetter
 from services.common.backoff import Backoff
 from services.operations.in_prefect.feed_state import FeedState, read_feed_state, write_feed_state
-from services.operations.in_prefect.leased_job import run_leased
 from services.operations.in_prefect.troubles import Trouble, troubles_of
 from services.operations.readiness import Readiness
+from services.operations.upkeep.leased_job import run_leased
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.events import emit, event_resource, feed_event, related
 from services.store.connection import AsyncRedis
@@ -43,38 +44,31 @@ _NAMES: Final = uuid.UUID("6a3c3f0e-53cb-4c6b-8a51-17a0a8c2c9f4")
 log = structlog.get_logger()
 
 
+@dataclass(kw_only=True)
 class PrefectFeed:
     """A part of each router, at work in the one that holds the lease; repeats have ids by which Prefect knows them."""
 
-    def __init__(
-        self,
-        *,
-        redis: AsyncRedis,
-        prefect: PrefectApi,
-        readiness: Callable[[], Awaitable[Readiness]],
-        lease: Lease,
-        turn_seconds: float = TURN_SECONDS,
-        settle_seconds: float = SETTLE_SECONDS,
-    ) -> None:
-        self._redis = redis
-        self._prefect = prefect
-        self._readiness = readiness
-        self._letters = DeadLetters(redis)
-        self._lease = lease
-        self._turn_seconds = turn_seconds
-        self._settle_seconds = settle_seconds
+    redis: AsyncRedis
+    prefect: PrefectApi
+    readiness: Callable[[], Awaitable[Readiness]]
+    lease: Lease
+    turn_seconds: float = TURN_SECONDS
+    settle_seconds: float = SETTLE_SECONDS
+    _state: FeedState | None = None
+    _seen: dict[str, float] = field(default_factory=dict)
+    """Since when what is not told yet has been wrong."""
+    _pending: deque[dict[str, Any]] = field(default_factory=deque)
+    _told: int = 0
+    _dropped: int = 0
+
+    def __post_init__(self) -> None:
+        self._letters = DeadLetters(self.redis)
         self._trouble = Backoff("tell Prefect's event feed", first_seconds=1, longest_seconds=30)
-        self._state: FeedState | None = None
-        self._seen: dict[str, float] = {}
-        """Since when what is not told yet has been wrong."""
-        self._pending: deque[dict[str, Any]] = deque()
-        self._told = 0
-        self._dropped = 0
 
     async def run(self) -> None:
         """Tell until cancelled."""
         await run_leased(
-            self.turn, lease=self._lease, seconds=self._turn_seconds, trouble=self._trouble, ended=self._forget
+            self.turn, lease=self.lease, seconds=self.turn_seconds, trouble=self._trouble, ended=self._forget
         )
 
     def _forget(self) -> None:
@@ -84,13 +78,13 @@ class PrefectFeed:
     async def turn(self) -> None:
         """Tell what is new since the last one."""
         if self._state is None:
-            self._state = await read_feed_state(self._redis) or FeedState(letters_ms=int(time.time() * 1000))
-        now = troubles_of(await self._readiness())
+            self._state = await read_feed_state(self.redis) or FeedState(letters_ms=int(time.time() * 1000))
+        now = troubles_of(await self.readiness())
         if self._note(self._state, now):
-            await write_feed_state(self._redis, self._state)
+            await write_feed_state(self.redis, self._state)
         while self._pending:
             batch = list(self._pending)[:_LETTERS_AT_ONCE]
-            await emit(self._prefect, batch)
+            await emit(self.prefect, batch)
             self._told += len(batch)
             for _ in range(min(len(batch), len(self._pending))):
                 self._pending.popleft()
@@ -104,15 +98,15 @@ class PrefectFeed:
         due = {
             key: since
             for key, since in self._seen.items()
-            if not now[key].needs_time or moment - since >= self._settle_seconds
+            if not now[key].needs_time or moment - since >= self.settle_seconds
         }
         over = [key for key in state.troubles if key not in now]
         for key, since in due.items():
             del self._seen[key]
-            state.troubles[key], state.since[key] = now[key].as_json(), since
+            state.troubles[key], state.since[key] = now[key], since
             self._append(_event(now[key].began, now[key], since=since))
         for key in over:
-            trouble, since = Trouble.parse(state.troubles.pop(key)), state.since.pop(key)
+            trouble, since = state.troubles.pop(key), state.since.pop(key)
             self._append(_event(trouble.ended, trouble, since=since, ended=moment))
         return bool(due or over)
 
@@ -135,21 +129,18 @@ class PrefectFeed:
             self._drop(skipped)
         if not found:
             return 0
-        await emit(self._prefect, [letter_event(letter) for _, letter in found])
+        await emit(self.prefect, [letter_event(letter) for _, letter in found])
         self._told += len(found)
         newest = found[-1][0]
         before = state.letters if newest == state.letters_ms else ()
         state.letters = (*before, *(letter.id for failed, letter in found if failed == newest))
         state.letters_ms = newest
-        await write_feed_state(self._redis, state)
+        await write_feed_state(self.redis, state)
         return len(found)
 
     def status(self) -> Mapping[str, Any]:
         """For the role's report."""
-        status: dict[str, Any] = {"told": self._told, "waiting": len(self._pending), "dropped": self._dropped}
-        if self._trouble.trouble:
-            status["degraded"] = self._trouble.trouble
-        return status
+        return self._trouble.status(told=self._told, waiting=len(self._pending), dropped=self._dropped)
 
 
 def letter_event(letter: DeadLetter) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final
@@ -12,10 +13,10 @@ from typing import Any, Final
 from config.health import is_canary
 from services.common.backoff import Backoff
 from services.operations.in_prefect.artifact import MarkdownArtifact
-from services.operations.in_prefect.leased_job import run_leased
 from services.operations.in_prefect.overview import Minute, Overview, body, head
 from services.operations.metric_totals import MetricTotals
 from services.operations.readiness import Readiness
+from services.operations.upkeep.leased_job import run_leased
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.run_view import view
 from services.store.connection import AsyncRedis
@@ -37,37 +38,30 @@ _TOTALS: Final = {
 }
 
 
+@dataclass(kw_only=True)
 class OverviewJob:
     """A part of each router, at work in the one that holds the lease."""
 
-    def __init__(
-        self,
-        *,
-        redis: AsyncRedis,
-        prefect: PrefectApi,
-        readiness: Callable[[], Awaitable[Readiness]],
-        lease: Lease,
-        artifact: MarkdownArtifact,
-        project: str | None,
-        turn_seconds: float = TURN_SECONDS,
-    ) -> None:
-        self._prefect = prefect
-        self._readiness = readiness
-        self._lease = lease
-        self._artifact = artifact
-        self._project = project
-        self._turn_seconds = turn_seconds
-        self._totals = MetricTotals(redis)
-        self._letters = DeadLetters(redis)
+    redis: AsyncRedis
+    prefect: PrefectApi
+    readiness: Callable[[], Awaitable[Readiness]]
+    lease: Lease
+    artifact: MarkdownArtifact
+    project: str | None
+    turn_seconds: float = TURN_SECONDS
+    _samples: deque[tuple[float, dict[str, float]]] = field(default_factory=lambda: deque(maxlen=_MINUTES + 1))
+    _written: tuple[str, datetime] | None = None
+    _writes: int = 0
+
+    def __post_init__(self) -> None:
+        self._totals = MetricTotals(self.redis)
+        self._letters = DeadLetters(self.redis)
         self._trouble = Backoff("write the overview in Prefect", first_seconds=2, longest_seconds=60)
-        self._samples: deque[tuple[float, dict[str, float]]] = deque(maxlen=_MINUTES + 1)
-        self._written: tuple[str, datetime] | None = None
-        self._writes = 0
 
     async def run(self) -> None:
         """Write until cancelled."""
         await run_leased(
-            self.turn, lease=self._lease, seconds=self._turn_seconds, trouble=self._trouble, ended=self._forget
+            self.turn, lease=self.lease, seconds=self.turn_seconds, trouble=self._trouble, ended=self._forget
         )
 
     def _forget(self) -> None:
@@ -77,9 +71,9 @@ class OverviewJob:
         """Write the page unless it says what it said before."""
         now = datetime.now(UTC)
         overview = Overview(
-            project=self._project,
-            ui=self._prefect.ui,
-            readiness=await self._readiness(),
+            project=self.project,
+            ui=self.prefect.ui,
+            readiness=await self.readiness(),
             waiting=await self._waiting(),
             letters=await self._by_code(),
             minutes=await self._minutes(),
@@ -87,7 +81,7 @@ class OverviewJob:
         text = body(overview, now=now)
         if self._written is not None and self._written[0] == text and now - self._written[1] < UNCHANGED:
             return
-        await self._artifact.write(head(overview, now=now) + text)
+        await self.artifact.write(head(overview, now=now) + text)
         self._written = text, now
         self._writes += 1
 
@@ -97,7 +91,7 @@ class OverviewJob:
             "limit": _WAITING_SHOWN,
             "sort": "EXPECTED_START_TIME_ASC",
         }
-        found = await self._prefect.request("POST", "/flow_runs/filter", once=True, json=asked)
+        found = await self.prefect.request("POST", "/flow_runs/filter", once=True, json=asked)
         return [view(run) for run in found if not is_canary(run["name"])]
 
     async def _by_code(self) -> dict[str, tuple[int, datetime]]:
@@ -125,7 +119,4 @@ class OverviewJob:
 
     def status(self) -> Mapping[str, Any]:
         """For the role's report."""
-        status: dict[str, Any] = {"written": self._writes}
-        if self._trouble.trouble:
-            status["degraded"] = self._trouble.trouble
-        return status
+        return self._trouble.status(written=self._writes)

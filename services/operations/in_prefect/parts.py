@@ -8,9 +8,9 @@ from config.settings import Settings
 from services.home.prefect_pages import overview_key
 from services.operations.in_prefect.artifact import MarkdownArtifact
 from services.operations.in_prefect.feed import PrefectFeed
-from services.operations.in_prefect.leased_job import LEASE_SECONDS
 from services.operations.in_prefect.overview_job import OverviewJob
 from services.operations.readiness import CachedReadiness, read_readiness
+from services.operations.upkeep.leased_job import LEASE_SECONDS
 from services.prefect_api.client import PrefectApi
 from services.store.connection import AsyncRedis
 from services.store.lease import Lease

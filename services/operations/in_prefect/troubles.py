@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 from services.common.reasons import REASONS, Level
@@ -46,17 +46,6 @@ class Trouble:
         """What its events say; ``lasted_seconds`` at its end."""
         said: dict[str, Any] = {"code": self.code, "message": self.message}
         return said | ({"remedy": self.remedy} if lasted_seconds is None else {"lasted_seconds": round(lasted_seconds)})
-
-    def as_json(self) -> dict[str, Any]:
-        """For `Trouble.parse`."""
-        return asdict(self)
-
-    @classmethod
-    def parse(cls, fields: Mapping[str, Any]) -> Trouble:
-        """Raises `TypeError` for anything else."""
-        if not all(isinstance(one, str) for one in fields.values()):
-            raise TypeError("not a trouble")
-        return cls(**fields)
 
 
 def troubles_of(readiness: Readiness) -> dict[str, Trouble]:

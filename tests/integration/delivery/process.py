@@ -10,7 +10,8 @@ import json
 import os
 import sys
 
-from config.settings import DispatcherSettings, JournalSettings, RedisSettings
+from config.runs import DispatcherSettings
+from config.settings import JournalSettings, RedisSettings
 from services.prefect_api.client import connect as connect_prefect
 from services.store.connection import connect
 from tests.integration.delivery.world import RULE, World

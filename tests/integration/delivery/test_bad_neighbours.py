@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from config.settings import DispatcherSettings
+from config.runs import DispatcherSettings
 from events.identity import identity_of
 from services.prefect_api.client import PrefectApi
 from services.store.connection import AsyncRedis

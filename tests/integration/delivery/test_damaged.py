@@ -11,8 +11,8 @@ import pytest
 
 from events.errors import TransientError
 from events.event import Event
-from services.operations.event_repair import EventRepair
-from services.operations.inspector import declared_keys
+from services.operations.upkeep.event_repair import EventRepair
+from services.operations.upkeep.inspector import declared_keys
 from services.prefect_api.client import PrefectApi
 from services.store.damaged_events import DAMAGED
 from services.store.events.open_effects import OPEN

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from prefect.client.orchestration import PrefectClient
 
-from config.settings import DispatcherSettings
+from config.runs import DispatcherSettings
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.deployments import Deployment
 from services.prefect_api.dispatch import CreationResult, Result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from config.settings import DispatcherSettings
+from config.runs import DispatcherSettings
 from services.prefect_api.client import PrefectApi
 from services.store.connection import AsyncRedis
 from services.store.dead_letters import DeadLetters, LetterQuery

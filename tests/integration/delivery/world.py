@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from config.settings import DispatcherSettings, HistorySettings, JournalSettings
+from config.runs import DispatcherSettings
+from config.settings import HistorySettings, JournalSettings
 from events.event import Event
 from events.rule import Rule, RuleSet, evaluate
 from events.rule_model import RuleSpec

@@ -19,7 +19,8 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from config.settings import CHECKOUT, ExecutorSettings, LogSettings, RedisSettings
+from config.runs import ExecutorSettings
+from config.settings import CHECKOUT, LogSettings, RedisSettings
 from events.errors import TransientError
 from services.executor.executor import Executor
 from services.executor.pool.process_template import ProcessTemplate
@@ -32,7 +33,8 @@ from tests.support.waiting import PATIENCE_SECONDS, eventually
 ROLE = """
 import asyncio, json, sys
 from pathlib import Path
-from config.settings import ExecutorSettings, LogSettings, RedisSettings
+from config.runs import ExecutorSettings
+from config.settings import LogSettings, RedisSettings
 from services.executor.pool.process_template import ProcessTemplate
 
 async def main(options, redis_url, home, template):

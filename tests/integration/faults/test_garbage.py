@@ -22,8 +22,8 @@ from config.settings import JournalSettings, load_settings
 from events.errors import SluiceError
 from events.identity import identity_of
 from services.operations.health import read_reports
-from services.operations.inspector import declared_keys
 from services.operations.status import read_status
+from services.operations.upkeep.inspector import declared_keys
 from services.store.dead_letters import DeadLetters, LetterQuery
 from services.store.events.journal import Journal
 from services.store.events.open_effects import OPEN

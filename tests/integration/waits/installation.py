@@ -20,11 +20,11 @@ from config.settings import RedisSettings, ResumerSettings
 from events.errors import NotFound, Refused
 from events.signal import signal_from_mapping
 from events.untrusted_json import Limits
+from services.listings.signals import row
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.client import connect as connect_prefect
 from services.prefect_api.deployments import register
 from services.prefect_api.run_calls import cancel_run
-from services.signals.listing import row
 from services.signals.submission import SignalSubmission
 from services.store.connection import connect, connect_sync
 from services.store.signals.signals import SignalStore

@@ -243,8 +243,8 @@ class TestTheProjectItself:
         [
             ("name: My Orders\n", "name: 'My Orders' does not fit — write lower-case letters, digits and `-`"),
             ("name: 5\n", "name: 5 does not fit"),
-            ("flows: flows\n", "flows: 'flows' does not fit — write a list of folders and modules"),
-            ("flows: [1]\n", "flows: [1] does not fit"),
+            ("flows: flows\n", "flows: 'flows' does not fit — write a list"),
+            ("flows: [1]\n", "flows.0: 1 does not fit"),
         ],
     )
     def test_and_what_does_not_fit_is_told(self, tmp_path: Path, text: str, said: str) -> None:

@@ -78,7 +78,10 @@ def test_without_it_deployments_are_as_their_files_say(bodies: Any) -> None:
         ("deployments:\n  ownr: x\n", "sluice.yaml:2: deployments.ownr: "),
         ("deployments:\n  cron: '0 3 * * *'\n", "sluice.yaml:2: deployments.cron: each flow has its own"),
         ("deployments: [x]\n", "sluice.yaml:1: deployments: ['x'] does not fit"),
-        ("deployments:\n  environments:\n    prod: {}\n", "environments: 'prod' does not fit"),
+        (
+            "deployments:\n  environments:\n    prod: {}\n",
+            "environments.prod: there is no environment 'prod'",
+        ),
         (
             "deployments:\n  environments:\n    staging: {time_seconds: -1}\n",
             "deployments.environments.staging.time_seconds: ",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from config.settings import HistorySettings, JournalSettings
-from services.operations.inspector import declared_keys
+from services.operations.upkeep.inspector import declared_keys
 from services.store.connection import AsyncRedis
 from services.store.event_transitions import EventTransitions
 from services.store.events.history import HISTORY, UNMATCHED

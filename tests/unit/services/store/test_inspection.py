@@ -7,7 +7,7 @@ import random
 import pytest
 
 from config.settings import JournalSettings
-from services.operations.inspector import declared_keys
+from services.operations.upkeep.inspector import declared_keys
 from services.store.connection import AsyncRedis
 from services.store.dead_letters import KEPT_BYTES, QUARANTINE, DeadLetters, LetterQuery
 from services.store.events.journal import STREAM, Journal

@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from config.settings import HistorySettings, JournalSettings
-from services.operations.retention_job import RetentionJob
+from services.operations.upkeep.retention_job import RetentionJob
 from services.store.connection import AsyncRedis
 from services.store.event_transitions import EventTransitions, Made
 from services.store.events.finished_events import FINISHED

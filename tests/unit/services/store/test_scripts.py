@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.operations.inspector import declared_keys
+from services.operations.upkeep.inspector import declared_keys
 from services.store import scripts
 from services.store.connection import AsyncRedis
 from services.store.scripts import EVEN_WHEN_FULL, FOLDER, Script, run_all

@@ -11,7 +11,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from config.settings import ExecutorSettings
+from config.runs import ExecutorSettings
 from events.errors import TransientError
 from services.executor.intake.run_intake import RunIntake
 from services.executor.job_enqueuer import JobEnqueuer

@@ -13,7 +13,7 @@ import pytest
 
 from config.settings import FileSettings, HistorySettings, JournalSettings, RedisSettings
 from events.errors import ConfigError
-from services.operations.inspector import declared_keys
+from services.operations.upkeep.inspector import declared_keys
 from services.store.access.tokens import AccessTokens
 from services.store.connection import AsyncRedis, connect_sync
 from services.store.dead_letters import DeadLetters, LetterQuery

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -10,8 +9,8 @@ from typing import Any, Final
 import structlog
 
 from config.settings import HistorySettings, JournalSettings
-from events.errors import Backpressure, TransientError
-from services.common.backoff import Backoff, heed_cancellation
+from services.common.backoff import Backoff
+from services.operations.upkeep.leased_job import run_leased
 from services.store.connection import AsyncRedis
 from services.store.dead_letters import DeadLetters
 from services.store.events.finished_events import FINISHED
@@ -54,32 +53,23 @@ class RetentionJob:
         self._turn_seconds = turn_seconds
         self._trouble = Backoff("tidy up", first_seconds=1, longest_seconds=30)
         self._trimmed = 0
+        self._turns = 0
 
     async def run(self) -> None:
         """Delete until cancelled, whenever this process holds the lease."""
-        holding = False
-        turns = 0
-        try:
-            while True:
-                try:
-                    holding = await (self._lease.renew() if holding else self._lease.acquire())
-                    if holding:
-                        await self.tidy(indices=turns % _INDEX_TURNS == 0)
-                        turns += 1
-                    self._trouble.worked()
-                except (TransientError, Backpressure) as error:
-                    await self._trouble.after(error)
-                await asyncio.sleep(self._turn_seconds)
-                heed_cancellation()
-        finally:
-            if holding:
-                await asyncio.wait_for(self._lease.release(), 1)
+        await run_leased(
+            self.tidy,
+            lease=self._lease,
+            seconds=self._turn_seconds,
+            trouble=self._trouble,
+            longest_turn_seconds=None,
+        )
 
     async def _needed(self) -> list[str]:
         """Return the positions of the journal that the stores still need."""
         return [position for store in self._stores for position in await store.oldest_positions()]
 
-    async def tidy(self, *, indices: bool = True) -> None:
+    async def tidy(self) -> None:
         """One turn."""
         self._trimmed += await trim_stream(
             self._redis,
@@ -100,12 +90,10 @@ class RetentionJob:
             expired = await DeadLetters(self._redis).expire(time.time() - self._history.dead_letter_days * 86_400)
             if expired:
                 log.warning("discarded dead letters that nobody has seen to", letters=expired)
-        if indices:
+        if self._turns % _INDEX_TURNS == 0:
             await prune_indices(self._redis, self._history)
+        self._turns += 1
 
     def status(self) -> Mapping[str, Any]:
         """For the role's report."""
-        status: dict[str, Any] = {"trimmed": self._trimmed}
-        if self._trouble.trouble:
-            status["degraded"] = self._trouble.trouble
-        return status
+        return self._trouble.status(trimmed=self._trimmed)

@@ -53,10 +53,7 @@ class EventRepair:
 
     def status(self) -> Mapping[str, Any]:
         """How many events were judged again by this process."""
-        status: dict[str, Any] = {"judged_again": self._again}
-        if self._trouble.trouble:
-            status["degraded"] = self._trouble.trouble
-        return status
+        return self._trouble.status(judged_again=self._again)
 
     async def _events_of(self, run_id: str) -> list[str]:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from services.common.backoff import Backoff
-from services.operations.in_prefect.leased_job import run_leased
+from services.operations.upkeep.leased_job import run_leased
 from services.store.connection import AsyncRedis
 from services.store.lease import Lease
 from tests.support.waiting import eventually

@@ -17,13 +17,17 @@ log = structlog.get_logger()
 
 LEASE_SECONDS: Final = 30.0
 TURN_SECONDS: Final = 20.0
-"""The longest that a turn may take: it ends before the lease does."""
-
-_LONGEST_BACKOFF_SECONDS: Final = 30.0
+"""The longest that a turn may take under such a lease: it ends before the lease does."""
 
 
 async def run_leased(
-    turn: Callable[[], Awaitable[None]], *, lease: Lease, seconds: float, trouble: Backoff, ended: Callable[[], None]
+    turn: Callable[[], Awaitable[object]],
+    *,
+    lease: Lease,
+    seconds: float,
+    trouble: Backoff,
+    ended: Callable[[], None] = lambda: None,
+    longest_turn_seconds: float | None = TURN_SECONDS,
 ) -> None:
     """Take a turn every ``seconds`` until cancelled, whenever this process holds ``lease``.
 
@@ -36,7 +40,7 @@ async def run_leased(
             try:
                 holding = await (lease.renew() if holding else lease.acquire())
                 if holding:
-                    await asyncio.wait_for(turn(), TURN_SECONDS)
+                    await asyncio.wait_for(turn(), longest_turn_seconds)
                 else:
                     ended()
                 trouble.worked()

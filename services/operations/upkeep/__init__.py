@@ -1,0 +1,1 @@
+"""What each installation does for itself at intervals: retention, repair, the quarantine of unreadable data."""
