@@ -11,15 +11,7 @@ from events.rule import Rule
 from events.suggest import did_you_mean
 from events.template import is_template
 
-_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-    "array": (list,),
-    "object": (dict,),
-    "null": (type(None),),
-}
+_TYPES: Final = frozenset({"string", "integer", "number", "boolean", "array", "object", "null"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,5 +92,6 @@ def _wanted(schema: Any, value: Any) -> str | None:
     kind = str(schema.get("type")) if isinstance(schema, Mapping) else ""
     if kind not in _TYPES or (isinstance(value, str) and is_template(value)):
         return None
-    fits = isinstance(value, _TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool))
-    return None if fits else kind
+    from jsonschema import Draft202012Validator  # roles that check nothing start without it
+
+    return None if Draft202012Validator({"type": kind}).is_valid(value) else kind

@@ -289,11 +289,9 @@ async def _api(shared: Shared) -> Parts:
         partial(
             read_readiness,
             shared.redis,
+            settings,
             prefect_url=str(settings.prefect_api_url),
             prefect_auth=access.prefect_auth_string,
-            expected=settings.expected_roles,
-            limits=settings.health,
-            canary=settings.canary_in_force,
         )
     )
     page = MetricsPage(

@@ -27,7 +27,7 @@ Config = Annotated[Path | None, typer.Option("--config", help="The rules to use 
 
 
 @app.command("list")
-async def list_(config: Config = None, limit: Limit = 1000, as_json: AsJson = False) -> None:
+def list_(config: Config = None, limit: Limit = 1000, as_json: AsJson = False) -> None:
     """The rules in their order: what they are for and what they do."""
     project = _load(load_settings(), config)
     rows = [_row(rule) for rule in project.rules.rules[:limit]]
@@ -102,7 +102,7 @@ async def dropped(
 
 
 @app.command()
-async def graph(
+def graph(
     config: Config = None,
     svg: Annotated[bool, typer.Option("--svg", help="An SVG picture rather than Mermaid text.")] = False,
 ) -> None:

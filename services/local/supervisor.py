@@ -251,7 +251,7 @@ class Supervisor:
         try:
             while True:
                 # Only the roles at first: both servers have just answered.
-                readiness = await read_readiness(redis, prefect_url=None, expected=self._settings.expected_roles)
+                readiness = await read_readiness(redis, self._settings)
                 if not readiness.unstarted:
                     readiness, _ = await read_status(self._settings)
                 if not readiness.unstarted:

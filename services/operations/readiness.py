@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from config.health import CanarySettings, HealthSettings
-from config.settings import ROLES
+from config.settings import ROLES, Settings
 from events.errors import Backpressure, TransientError
 from events.redact import redacted
 from services.common.prefect_probe import prefect_problem
@@ -169,18 +169,13 @@ def judge(
 
 
 async def read_readiness(
-    redis: AsyncRedis | None,
-    *,
-    prefect_url: str | None,
-    prefect_auth: str | None = None,
-    expected: Sequence[str],
-    limits: HealthSettings | None = None,
-    canary: CanarySettings | None = None,
+    redis: AsyncRedis | None, settings: Settings, *, prefect_url: str | None = None, prefect_auth: str | None = None
 ) -> Readiness:
     """Read the reports and ask the servers; a server that is down is a reason, not an error.
 
     A server without an address is not asked; the caller adds the reason.
     """
+    canary = settings.canary_in_force
     servers: list[Reason] = []
     reports: list[dict[str, Any]] | None = None
     backlog: Backlog | None = None
@@ -203,13 +198,13 @@ async def read_readiness(
             servers.append(reason("prefect-unreachable", redacted(f"the Prefect server at {prefect_url} {why}")))
     if reports is None:
         unknown = RoleReadiness(False, "not known: only Redis could tell", (), (), ())
-        return Readiness(tuple(servers), dict.fromkeys(expected, unknown))
+        return Readiness(tuple(servers), dict.fromkeys(settings.expected_roles, unknown))
     return judge(
         reports,
-        expected=expected,
+        expected=settings.expected_roles,
         servers=servers,
         backlog=backlog,
-        limits=limits,
+        limits=settings.health,
         canary=flight,
         canary_settings=canary,
     )

@@ -31,14 +31,8 @@ async def read_status(settings: Settings) -> tuple[Readiness, dict[str, Any]]:
         if redis_url is not None:
             redis = connect(redis_url, settings.redis)
             stack.push_async_callback(redis.aclose)
-        found = await read_readiness(
-            redis,
-            prefect_url=prefect,
-            prefect_auth=access.prefect_auth_string,
-            expected=settings.expected_roles,
-            limits=settings.health,
-            canary=settings.canary_in_force,
-        )
+        auth = access.prefect_auth_string
+        found = await read_readiness(redis, settings, prefect_url=prefect, prefect_auth=auth)
         project = None
         if redis is not None:
             with suppress(TransientError, Backpressure):  # it is among the problems

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,18 +46,12 @@ def infer(
         known["encoding"] = encoding
     if row_tag is not None:
         known["sluice"] = {"row_tag": row_tag}
+    from sluice.loading.contracts.contract_files import read_contract
+    from sluice.loading.trial import draft_for
 
-    def work() -> None:
-        from sluice.loading.contracts.contract_files import read_contract
-        from sluice.loading.trial import draft_for
-
+    with _refusals(as_json=as_json):
         found = draft_for(file.resolve(), read_contract(known))
-        if as_json:
-            show_json(found)
-        else:
-            show_yaml(found)
-
-    _run(work, as_json=as_json)
+        (show_json if as_json else show_yaml)(found)
 
 
 @app.command("test")
@@ -72,11 +68,10 @@ def try_(
     as_json: AsJson = False,
 ) -> None:
     """Say what loading FILE would do, and load nothing; exit code 1 if it would be refused."""
+    from sluice.loading.contracts.contract_files import contract_for, read_contract
+    from sluice.loading.trial import try_file
 
-    def work() -> None:
-        from sluice.loading.contracts.contract_files import contract_for, read_contract
-        from sluice.loading.trial import try_file
-
+    with _refusals(as_json=as_json):
         settings = load_settings()
         url = (
             database_url or os.environ.get("SLUICE_DATABASE_URL") or f"sqlite:///{settings.home.resolve() / 'data.db'}"
@@ -93,8 +88,6 @@ def try_(
             _show(trial, held is not None)
         if not trial.would_load:
             raise typer.Exit(1)
-
-    _run(work, as_json=as_json)
 
 
 def _show(trial: Any, has_contract: bool) -> None:
@@ -114,12 +107,13 @@ def _show(trial: Any, has_contract: bool) -> None:
         show_rows(trial.bad.examples, ("place", "column", "value", "reason"), as_json=False)
 
 
-def _run(work: Any, *, as_json: bool) -> None:
+@contextmanager
+def _refusals(*, as_json: bool) -> Iterator[None]:
     from sluice.errors import OverBudget
     from sluice.loading.errors import RefusedFile, TargetFailed
 
     try:
-        work()
+        yield
     except (RefusedFile, OverBudget, TargetFailed) as error:
         if as_json:
             tell_object("refused", str(error))

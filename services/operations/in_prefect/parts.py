@@ -20,9 +20,7 @@ def in_prefect(
     redis: AsyncRedis, prefect: PrefectApi, *, settings: Settings, project: str | None
 ) -> dict[str, PrefectFeed | OverviewJob]:
     """Build them. Prefect is not asked how it is: what they find is written to it, or not."""
-    readiness = CachedReadiness(
-        partial(read_readiness, redis, prefect_url=None, expected=settings.expected_roles, limits=settings.health)
-    )
+    readiness = CachedReadiness(partial(read_readiness, redis, settings))
     return {
         "feed": PrefectFeed(
             redis=redis,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
@@ -32,66 +33,59 @@ FINISHED_ENTRIES: Final = 100_000
 log = structlog.get_logger()
 
 
+@dataclass(kw_only=True)
 class RetentionJob:
     """Deletes what is past its retention, in the router that holds the lease, and nothing that a store still needs."""
 
-    def __init__(
-        self,
-        *,
-        redis: AsyncRedis,
-        stores: Sequence[DispatchQueues | WindowStore | ParkedEvents],
-        lease: Lease,
-        journal: JournalSettings,
-        history: HistorySettings,
-        turn_seconds: float = TURN_SECONDS,
-    ) -> None:
-        self._redis = redis
-        self._stores = stores
-        self._lease = lease
-        self._journal = journal
-        self._history = history
-        self._turn_seconds = turn_seconds
+    redis: AsyncRedis
+    stores: Sequence[DispatchQueues | WindowStore | ParkedEvents]
+    lease: Lease
+    journal: JournalSettings
+    history: HistorySettings
+    turn_seconds: float = TURN_SECONDS
+    _trimmed: int = 0
+    _turns: int = 0
+
+    def __post_init__(self) -> None:
         self._trouble = Backoff("tidy up", first_seconds=1, longest_seconds=30)
-        self._trimmed = 0
-        self._turns = 0
 
     async def run(self) -> None:
         """Delete until cancelled, whenever this process holds the lease."""
         await run_leased(
             self.tidy,
-            lease=self._lease,
-            seconds=self._turn_seconds,
+            lease=self.lease,
+            seconds=self.turn_seconds,
             trouble=self._trouble,
             longest_turn_seconds=None,
         )
 
     async def _needed(self) -> list[str]:
         """Return the positions of the journal that the stores still need."""
-        return [position for store in self._stores for position in await store.oldest_positions()]
+        return [position for store in self.stores for position in await store.oldest_positions()]
 
     async def tidy(self) -> None:
         """One turn."""
         self._trimmed += await trim_stream(
-            self._redis,
+            self.redis,
             STREAM,
-            retention_seconds=self._journal.retention_seconds,
-            max_entries=self._journal.max_entries,
+            retention_seconds=self.journal.retention_seconds,
+            max_entries=self.journal.max_entries,
             keep=self._needed,
         )
-        await trim_stream(self._redis, FINISHED, retention_seconds=FINISHED_SECONDS, max_entries=FINISHED_ENTRIES)
-        relieved = await relieve(self._redis, keep=self._needed)
+        await trim_stream(self.redis, FINISHED, retention_seconds=FINISHED_SECONDS, max_entries=FINISHED_ENTRIES)
+        relieved = await relieve(self.redis, keep=self._needed)
         if relieved:
             log.warning("redis is nearly full: past events were deleted before their retention ended", events=relieved)
             self._trimmed += relieved
-        forgotten = await forget_histories(self._redis, self._history)
+        forgotten = await forget_histories(self.redis, self.history)
         if forgotten:
             log.info("deleted the oldest histories", events=forgotten)
-        if self._history.dead_letter_days is not None:
-            expired = await DeadLetters(self._redis).expire(time.time() - self._history.dead_letter_days * 86_400)
+        if self.history.dead_letter_days is not None:
+            expired = await DeadLetters(self.redis).expire(time.time() - self.history.dead_letter_days * 86_400)
             if expired:
                 log.warning("discarded dead letters that nobody has seen to", letters=expired)
         if self._turns % _INDEX_TURNS == 0:
-            await prune_indices(self._redis, self._history)
+            await prune_indices(self.redis, self.history)
         self._turns += 1
 
     def status(self) -> Mapping[str, Any]:

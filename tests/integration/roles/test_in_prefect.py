@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from config.health import CanarySettings
+from config.settings import Settings
 from events.dead_letter import DeadLetter
 from events.errors import TransientError
 from services.operations.health import REMEMBERED_SECONDS
@@ -19,15 +22,18 @@ from services.operations.in_prefect import feed as feed_module
 from services.operations.in_prefect.artifact import MarkdownArtifact
 from services.operations.in_prefect.feed import PrefectFeed
 from services.operations.in_prefect.overview_job import OverviewJob
+from services.operations.in_prefect.parts import in_prefect
 from services.operations.readiness import read_readiness
 from services.operations.reporter import Reporter
 from services.prefect_api.client import PrefectApi, connect
+from services.store.canary.flights import CanaryFlight, CanaryRecords
 from services.store.connection import AsyncRedis
 from services.store.dead_letters import DeadLetters
 from services.store.lease import Lease
 from tests.support.waiting import eventually
 
 WATCH = {"path": "/data/inbox", "in_flight": 1, "done": 7, "failed": 2}
+SETTINGS = Settings(expected_roles=("listeners",))
 GONE = {"watch-gone": "/data/inbox is not there"}
 
 
@@ -53,7 +59,7 @@ async def prefect(prefect_url: str) -> AsyncIterator[PrefectApi]:
 
 
 def feed_on(redis: AsyncRedis, prefect: PrefectApi) -> PrefectFeed:
-    readiness = partial(read_readiness, redis, prefect_url=None, expected=("listeners",))
+    readiness = partial(read_readiness, redis, SETTINGS)
     lease = Lease(redis, "prefect-feed", ttl_seconds=30)
     return PrefectFeed(redis=redis, prefect=prefect, readiness=readiness, lease=lease, settle_seconds=0)
 
@@ -128,6 +134,26 @@ async def test_what_breaks_and_is_mended_is_told_once(redis: AsyncRedis, prefect
     assert events == ["sluice.installation.not-ready", "sluice.installation.ready"] * 2
 
 
+async def test_a_canary_that_failed_is_told(redis: AsyncRedis, prefect: PrefectApi) -> None:
+    settings = SETTINGS.model_copy(update={"canary": CanarySettings(enabled=True)})
+    await Role(redis).report()
+    await CanaryRecords(redis).ended(CanaryFlight(time.time(), "resume", {}, uuid.uuid4().hex))
+    feed = in_prefect(redis, prefect, settings=settings, project=None)["feed"]
+    assert isinstance(feed, PrefectFeed)
+    before = await canary_events(prefect)
+    await feed.turn()
+
+    async def more() -> list[str]:
+        return (await canary_events(prefect))[len(before) :]
+
+    assert await eventually(more) == ["sluice.canary.failed"]
+
+
+async def canary_events(prefect: PrefectApi) -> list[str]:
+    asked = {"filter": {"resource": {"id": ["sluice.canary"]}, "order": "ASC"}}
+    return [one["event"] for one in (await prefect.request("POST", "/events/filter", json=asked))["events"]]
+
+
 async def test_dead_letters_are_told_with_what_they_have_to_do_with(redis: AsyncRedis, prefect: PrefectApi) -> None:
     letters, source = DeadLetters(redis), f"shop-{uuid.uuid4().hex[:8]}"
     await letters.add(letter(source).model_copy(update={"last_failed": datetime(2020, 1, 1, tzinfo=UTC)}))
@@ -194,7 +220,7 @@ async def test_the_overview_is_one_page_that_is_written_when_it_changes(redis: A
     job = OverviewJob(
         redis=redis,
         prefect=prefect,
-        readiness=partial(read_readiness, redis, prefect_url=None, expected=("listeners",)),
+        readiness=partial(read_readiness, redis, SETTINGS),
         lease=Lease(redis, "overview", ttl_seconds=30),
         artifact=MarkdownArtifact(prefect, key=key),
         project="shop",
