@@ -170,7 +170,7 @@ async def check(config: ConfigOption = None) -> None:
     if settings.redis_url is not None:
         from services.local.own_servers import redis_remarks
 
-        _warn(redis_remarks(settings, str(settings.redis_url_with_password)))
+        _warn(await asyncio.to_thread(redis_remarks, settings, str(settings.redis_url_with_password)))
     access = find_access(settings)
     url, auth = access.prefect_api_url, access.prefect_auth_string
     os.environ.update(access.for_prefect())  # read by Prefect's client when it is first imported
