@@ -17,7 +17,7 @@ from events.errors import ConfigError, TransientError
 from services.common.prefect_probe import prefect_problem
 from services.home.access import find_access
 from services.home.home import ui_url
-from services.store.connection import AsyncRedis, connect, translated
+from services.store.connection import AsyncRedis, connect
 
 if TYPE_CHECKING:
     from services.prefect_api.client import PrefectApi
@@ -148,9 +148,8 @@ async def demand_rule(session: Session, rule: str | None) -> None:
 
     if rule is None:
         return
-    with translated():
-        if await session.redis.exists(MATCHED_BY + rule):
-            return
+    if await session.redis.exists(MATCHED_BY + rule):
+        return
     project = load_project(session.settings.config, home=session.settings.home)
     names = [one.spec.name for one in project.rules.rules]
     if rule not in names:

@@ -6,7 +6,7 @@ import socket
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from config.canary import FLOW_FILE, canary_deployment
 from config.project import Project, project_root
@@ -16,7 +16,7 @@ from services.deployments.declared import Declarations, read_declarations
 from services.deployments.options import OF_ONE_FLOW, options_of
 from services.deployments.plan import PROJECT_LABEL, PlanStep, RegisteredDeployment, make_plan
 from services.deployments.work_pools import look_at_work_pools
-from services.prefect_api.client import PAGE, PrefectApi
+from services.prefect_api.client import PrefectApi
 from services.prefect_api.deployments import every_body, register, remove
 from services.store.connection import AsyncRedis
 from services.store.installation import check_project, claim_project, installation_id
@@ -133,22 +133,15 @@ async def _registered(prefect: PrefectApi, project: str, wanted: set[str]) -> li
 
 async def _open_runs(prefect: PrefectApi, deployment_id: str) -> dict[str, int]:
     """The number of runs that are not over by the name of their state, without those that its schedule has in store."""
-    counts: Counter[str] = Counter()
-    offset = 0
-    while True:
-        body: dict[str, Any] = {
-            "deployments": {"id": {"any_": [deployment_id]}},
-            "flow_runs": {"state": {"type": {"any_": list(_OPEN)}}},
-            "limit": PAGE,
-            "offset": offset,
-            "sort": "ID_DESC",
-        }
-        page = await prefect.request("POST", "/flow_runs/filter", json=body)
-        counts.update(
+    asked = {
+        "deployments": {"id": {"any_": [deployment_id]}},
+        "flow_runs": {"state": {"type": {"any_": list(_OPEN)}}},
+        "sort": "ID_DESC",
+    }
+    return dict(
+        Counter(
             run["state_name"]
-            for run in page
+            for run in await prefect.pages("/flow_runs/filter", asked)
             if not (run["auto_scheduled"] and run["state_name"] in _IN_STORE and not run["run_count"])
         )
-        offset += len(page)
-        if len(page) < PAGE:
-            return dict(counts)
+    )

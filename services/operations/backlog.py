@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from services.store.connection import AsyncRedis, text, translated
+from services.store.connection import AsyncRedis, text
 from services.store.dead_letters import DEAD
 from services.store.events.journal import ROUTER_GROUP, STREAM, position_seconds
 from services.store.runs.dispatch_queues import DISPATCH_QUEUE, DispatchQueues
@@ -74,8 +74,7 @@ class Backlog:
 
 async def read_backlog(redis: AsyncRedis) -> Backlog:
     """Read what waits. Raises `TransientError` or `Backpressure`; what cannot be read counts as nothing."""
-    with translated():
-        seconds, microseconds = await redis.time()
+    seconds, microseconds = await redis.time()
     now = seconds + microseconds / 1e6
     return Backlog(
         journal=await _journal(redis, now),
@@ -90,8 +89,7 @@ async def read_backlog(redis: AsyncRedis) -> Backlog:
 
 async def _answers(pipeline: Any) -> list[Any]:
     """What the commands answer; None where a key holds something else, which the inspector moves away."""
-    with translated():
-        found = await pipeline.execute(raise_on_error=False)
+    found = await pipeline.execute(raise_on_error=False)
     return [None if isinstance(one, Exception) else one for one in found]
 
 
@@ -132,8 +130,7 @@ async def _dispatch(redis: AsyncRedis, now: float) -> dict[str, BacklogPlace]:
 
 async def _jobs(redis: AsyncRedis, prefix: str, now: float) -> BacklogPlace:
     """Of the RQ queues whose names begin so; RQ puts jobs in at the end, and takes them out at the beginning."""
-    with translated():
-        queues = list(readable("rq:queues", text, await redis.smembers("rq:queues")))
+    queues = list(readable("rq:queues", text, await redis.smembers("rq:queues")))
     keys = [key for key in queues if key.startswith(f"rq:queue:{prefix}")]
     pipeline = redis.pipeline(transaction=False)
     for key in keys:

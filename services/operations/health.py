@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, FiniteFloat
 
-from services.store.connection import AsyncRedis, translated
+from services.store.connection import AsyncRedis
 from services.store.keys import Key
 from services.store.unreadable import noted, readable
 
@@ -27,13 +27,12 @@ async def read_reports(redis: AsyncRedis) -> list[dict[str, Any]]:
 
     ``silent_seconds`` is the time since the last report (by Redis' clock), None for an instance that reports.
     """
-    with translated():
-        keys = sorted([key async for key in redis.scan_iter(match=REPORTS + "*", count=1000)])
-        pipeline = redis.pipeline(transaction=False)
-        for key in keys:
-            pipeline.get(key)
-            pipeline.pttl(key)
-        answers = await pipeline.execute(raise_on_error=False) if keys else []
+    keys = sorted([key async for key in redis.scan_iter(match=REPORTS + "*", count=1000)])
+    pipeline = redis.pipeline(transaction=False)
+    for key in keys:
+        pipeline.get(key)
+        pipeline.pttl(key)
+    answers = await pipeline.execute(raise_on_error=False) if keys else []
     found = []
     for key, value, left_ms in zip(keys, answers[::2], answers[1::2], strict=True):
         if isinstance(value, Exception):  # the key holds no text

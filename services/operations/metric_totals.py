@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from services.common.metrics import Series
-from services.store.connection import AsyncRedis, text, translated
+from services.store.connection import AsyncRedis, text
 from services.store.keys import Key, pair
 from services.store.scripts import Script
 from services.store.unreadable import readable
@@ -31,13 +31,11 @@ class MetricTotals:
         """Add what one process has gained; where it is not known whether that was done, it may count twice."""
         if gains:
             rows = [(field, repr(gain)) for field, gain in gains.items()]
-            with translated():
-                await _ADD(self._redis, totals=TOTALS, most=MOST_SERIES, gains=rows)
+            await _ADD(self._redis, totals=TOTALS, most=MOST_SERIES, gains=rows)
 
     async def read(self) -> list[tuple[Series, float]]:
         """Every series with its total."""
-        with translated():
-            fields = await self._redis.hgetall(TOTALS)
+        fields = await self._redis.hgetall(TOTALS)
         return list(readable(TOTALS, lambda row: (Series.parse(row[0]), _total(row[1])), fields.items()))
 
 

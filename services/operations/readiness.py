@@ -19,7 +19,7 @@ from services.common.reasons import RETRYING, SAID_TO_ANYONE, Level, Reason, obs
 from services.operations.backlog import Backlog, age_text, read_backlog
 from services.operations.health import read_reports
 from services.store.canary.flights import CANARY_STEPS, CanaryFlight, CanaryRecords
-from services.store.connection import AsyncRedis, translated
+from services.store.connection import AsyncRedis
 
 Report = Mapping[str, Any]
 
@@ -185,8 +185,7 @@ async def read_readiness(
         asking = asyncio.create_task(asyncio.to_thread(prefect_problem, prefect_url, auth_string=prefect_auth))
     if redis is not None:
         try:
-            with translated():
-                await redis.ping()
+            await redis.ping()
             reports = await read_reports(redis)
             backlog = await read_backlog(redis)
             flight = await CanaryRecords(redis).last() if canary is not None else None

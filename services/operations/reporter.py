@@ -20,7 +20,7 @@ from services.common.reasons import obstacles
 from services.home import ready_file
 from services.operations.health import REMEMBERED_SECONDS, REPORTS
 from services.operations.metric_totals import MetricTotals
-from services.store.connection import AsyncRedis, translated
+from services.store.connection import AsyncRedis
 
 INTERVAL_SECONDS: Final = 2.0
 COUNT_SECONDS: Final = 5.0
@@ -82,8 +82,7 @@ class Reporter:
             report = self.report()
             problem = "; ".join(obstacles(report["parts"])) or None
             try:
-                with translated():
-                    await self._redis.set(self.key, json.dumps(report), ex=REMEMBERED_SECONDS)
+                await self._redis.set(self.key, json.dumps(report), ex=REMEMBERED_SECONDS)
                 if time.monotonic() >= self._count_at:
                     await self._count()
             except (TransientError, Backpressure) as error:
@@ -102,8 +101,7 @@ class Reporter:
 
     async def say_goodbye(self) -> None:
         """Delete the report: the instance was stopped, and does not count as silent."""
-        with translated():
-            await asyncio.wait_for(self._redis.delete(self.key), 1)
+        await asyncio.wait_for(self._redis.delete(self.key), 1)
         await asyncio.wait_for(self._count(), 1)
 
     async def _count(self) -> None:

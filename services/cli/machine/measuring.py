@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from config.project import Project
 from config.settings import Settings
-from services.store.connection import AsyncRedis, text, translated
+from services.store.connection import AsyncRedis, text
 from services.store.dead_letters import DEAD
 from services.store.events.finished_events import FINISHED
 from services.store.events.journal import STREAM, position_seconds
@@ -56,17 +56,16 @@ async def in_redis(redis: AsyncRedis, settings: Settings) -> list[Holding]:
     """What is kept in Redis. Looks at every key, so it is for people's questions only."""
     sampled: dict[str, list[str]] = defaultdict(list)
     counts: dict[str, int] = defaultdict(int)
-    with translated():
-        async for key in redis.scan_iter(count=5000):
-            name = key.decode("utf-8", "surrogateescape")
-            family = next(what for what, prefixes in _FAMILIES if name.startswith(prefixes))
-            counts[family] += 1
-            if len(sampled[family]) < _SAMPLED:
-                sampled[family].append(name)
-        entries = {"journal": await redis.xlen(STREAM), "finished events": await redis.xlen(FINISHED)}
-        letters = await redis.zcard(DEAD)
-        first: Any = await redis.xrange(STREAM, count=1)
-        letter: Any = await redis.zrange(DEAD, 0, 0, withscores=True)
+    async for key in redis.scan_iter(count=5000):
+        name = key.decode("utf-8", "surrogateescape")
+        family = next(what for what, prefixes in _FAMILIES if name.startswith(prefixes))
+        counts[family] += 1
+        if len(sampled[family]) < _SAMPLED:
+            sampled[family].append(name)
+    entries = {"journal": await redis.xlen(STREAM), "finished events": await redis.xlen(FINISHED)}
+    letters = await redis.zcard(DEAD)
+    first: Any = await redis.xrange(STREAM, count=1)
+    letter: Any = await redis.zrange(DEAD, 0, 0, withscores=True)
     began = datetime.fromtimestamp(position_seconds(text(first[0][0])), UTC) if first else None
     with reading(DEAD):
         failed = datetime.fromtimestamp(letter[0][1] / 1000, UTC) if letter else None
@@ -82,11 +81,10 @@ async def in_redis(redis: AsyncRedis, settings: Settings) -> list[Holding]:
 
 
 async def _size(redis: AsyncRedis, names: list[str], count: int) -> int:
-    with translated():
-        pipeline = redis.pipeline(transaction=False)
-        for name in names:
-            pipeline.memory_usage(name.encode("utf-8", "surrogateescape"), samples=100)
-        sizes = [int(size or 0) for size in await pipeline.execute()] if names else []
+    pipeline = redis.pipeline(transaction=False)
+    for name in names:
+        pipeline.memory_usage(name.encode("utf-8", "surrogateescape"), samples=100)
+    sizes = [int(size or 0) for size in await pipeline.execute()] if names else []
     return round(sum(sizes) / len(sizes) * count) if sizes else 0
 
 

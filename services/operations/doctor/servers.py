@@ -14,7 +14,7 @@ from events.redact import redacted
 from services.common.prefect_probe import ask_prefect, prefect_problem
 from services.common.prefect_versions import TESTED, untested
 from services.operations.doctor.finding import Finding, fail, ok, warn
-from services.store.connection import connect, translated
+from services.store.connection import connect
 
 _OLDEST_REDIS: Final = (6, 2)
 """What the scripts and the stream commands need."""
@@ -36,11 +36,10 @@ async def check_redis(url: str | None, settings: RedisSettings) -> AsyncIterator
     where = redacted(url)
     client = connect(url, settings)
     try:
-        with translated():
-            found: dict[str, Any] = await client.info()
-            before = time.time()
-            seconds, microseconds = await client.time()
-            after = time.time()
+        found: dict[str, Any] = await client.info()
+        before = time.time()
+        seconds, microseconds = await client.time()
+        after = time.time()
     except (TransientError, Backpressure) as error:
         fix = "start it, or correct SLUICE_REDIS_URL, SLUICE_REDIS__USERNAME and SLUICE_REDIS__PASSWORD"
         yield fail("redis", f"{where}: {redacted(str(error))}", fix)

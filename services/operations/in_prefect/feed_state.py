@@ -7,7 +7,7 @@ from typing import Final, Self
 from pydantic import BaseModel, FiniteFloat, model_validator
 
 from services.operations.in_prefect.troubles import Trouble
-from services.store.connection import AsyncRedis, translated
+from services.store.connection import AsyncRedis
 from services.store.keys import Key
 from services.store.unreadable import readable
 
@@ -35,15 +35,13 @@ class FeedState(BaseModel):
 
 async def read_feed_state(redis: AsyncRedis) -> FeedState | None:
     """The state that was written last; None if there is none. Raises `TransientError` or `Backpressure`."""
-    with translated():
-        raw = await redis.get(STATE)
+    raw = await redis.get(STATE)
     return None if raw is None else next(iter(readable(STATE, FeedState.model_validate_json, [raw])), None)
 
 
 async def write_feed_state(redis: AsyncRedis, state: FeedState) -> None:
     """Replace it. Raises as `read_feed_state`."""
-    with translated():
-        await redis.set(STATE, state.model_dump_json())
+    await redis.set(STATE, state.model_dump_json())
 
 
 KEYS: Final = (
