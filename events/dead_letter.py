@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class DeadLetter(BaseModel):
@@ -33,5 +33,5 @@ class DeadLetter(BaseModel):
     """The identity of an ``event``'s event."""
     rule: str | None = None
     attempts: int = 1
-    first_failed: datetime
-    last_failed: datetime
+    first_failed: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    last_failed: datetime = Field(default_factory=lambda fields: fields["first_failed"])

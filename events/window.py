@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from events.action import Action, RunDeployment
@@ -13,75 +13,59 @@ from events.rule import Rule, WindowKeys
 
 
 @dataclass(frozen=True, slots=True)
-class Dedupe:
-    """Of the events with one key, only the first within the time counts."""
+class Ask:
+    """What one rule asks of its windows for one event; a key that is None belongs to a window that the rule has not."""
 
-    key: str
-    within_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class ThrottleWindow:
-    """Of the events with one key, at most so many within the time pass."""
-
-    key: str
-    max_events: int
-    per_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Gather:
-    """The events with one key wait for each other."""
-
-    mode: Literal["batch", "debounce", "correlate"]
-    key: str
-    max_events: int
-    wait_seconds: float
+    rule: str
+    dedupe_key: str | None = None
+    """Of the events with one key, only the first within ``dedupe_seconds`` counts."""
+    dedupe_seconds: float = 0
+    throttle_key: str | None = None
+    """Of the events with one key, at most ``throttle_events`` within ``throttle_seconds`` pass."""
+    throttle_events: int = 0
+    throttle_seconds: float = 0
+    mode: Literal["", "batch", "debounce", "correlate"] = ""
+    """How the events with one ``key`` wait for each other; empty where they do not."""
+    key: str = ""
+    max_events: int = 0
+    wait_seconds: float = 0
     """``batch``, ``correlate``: from the first event. ``debounce``: from the last."""
-    max_wait_seconds: float
+    max_wait_seconds: float = 0
     """``debounce``: from the first event."""
     kinds: tuple[str, ...] = ()
     """``correlate``: what the event may stand for."""
     all_kinds: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """What one rule asks of its windows for one event: pass these, in this order."""
-
-    rule: str
-    dedupe: Dedupe | None = None
-    throttle: ThrottleWindow | None = None
-    gather: Gather | None = None
-
-
 def ask_of(rule: Rule, keys: WindowKeys, event: Event) -> Ask:
     """The question that ``rule`` has for its windows when it matched ``event`` under ``keys``."""
     spec = rule.spec
-    dedupe = throttle = None
-    if keys.dedupe is not None:
-        dedupe = Dedupe(keys.dedupe, spec.dedupe_seconds)
-    if keys.throttle is not None and spec.throttle is not None:
-        throttle = ThrottleWindow(keys.throttle, spec.throttle.max_events, spec.throttle.per_seconds)
-    return Ask(rule.name, dedupe, throttle, _gather(rule, keys.gather, event))
-
-
-def _gather(rule: Rule, key: str | None, event: Event) -> Gather | None:
-    spec = rule.spec
-    if key is None:
-        return None
+    ask = Ask(rule.name, dedupe_key=keys.dedupe, dedupe_seconds=spec.dedupe_seconds)
+    if (limit := spec.throttle) is not None:
+        ask = replace(
+            ask, throttle_key=keys.throttle, throttle_events=limit.max_events, throttle_seconds=limit.per_seconds
+        )
+    if keys.gather is None:
+        return ask
+    ask = replace(ask, key=keys.gather)
     if spec.batch is not None:
         wait = spec.batch.max_wait_seconds
-        return Gather("batch", key, spec.batch.max_events, wait, wait)
+        return replace(ask, mode="batch", max_events=spec.batch.max_events, wait_seconds=wait, max_wait_seconds=wait)
     if spec.debounce is not None:
-        wait = spec.debounce.wait_seconds
-        longest = spec.debounce.max_wait_seconds or float("inf")
-        return Gather("debounce", key, spec.debounce.max_events, wait, max(longest, wait))
+        wait, longest = spec.debounce.wait_seconds, spec.debounce.max_wait_seconds or float("inf")
+        most = spec.debounce.max_events
+        return replace(ask, mode="debounce", max_events=most, wait_seconds=wait, max_wait_seconds=max(longest, wait))
     if spec.correlate is not None:
-        within = spec.correlate.within_seconds
-        kinds = tuple(rule.kinds(event.type))
-        return Gather("correlate", key, 1, within, within, kinds, tuple(spec.correlate.all))
-    return None
+        return replace(
+            ask,
+            mode="correlate",
+            max_events=1,
+            wait_seconds=spec.correlate.within_seconds,
+            max_wait_seconds=spec.correlate.within_seconds,
+            kinds=tuple(rule.kinds(event.type)),
+            all_kinds=tuple(spec.correlate.all),
+        )
+    return ask
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,10 +62,9 @@ class Session:
     @cached_property
     def known_events(self) -> KnownEvents:
         """The ids and sources of events."""
-        from services.store.events.journal import STREAM
         from services.store.events.known_events import KnownEvents
 
-        return KnownEvents(self.redis, stream=STREAM)
+        return KnownEvents(self.redis)
 
     @cached_property
     def submission(self) -> SignalSubmission:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 import structlog
@@ -19,7 +19,7 @@ from rq.exceptions import (
     NoSuchJobError,
 )
 from rq.intermediate_queue import IntermediateQueue
-from rq.job import Job
+from rq.job import Job, get_current_job
 from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 from rq.utils import import_attribute
@@ -50,6 +50,9 @@ class RefusedJob(NoSuchJobError):
 
 class SluiceJob(Job):
     """A job that has passed `refusal`; it has no callbacks and no webhooks whatever its fields say."""
+
+    handler: Callable[[str], None] | None = None
+    """What the worker that runs it gives to the job's function (see `handler_of_this_job`)."""
 
     @override
     def restore(self, raw_data: Mapping[bytes, bytes]) -> Any:
@@ -156,7 +159,6 @@ class SluiceQueue(Queue):
 def _put_aside(connection: SyncRedis, name: str, job_id: str, reason: str) -> None:
     """Keep it as a dead letter and, for `rq info`, in the failed registry; nothing of it is unpickled."""
     key = Job.key_for(job_id)
-    now = datetime.now(UTC)
     stored = cast(bytes, connection.hget(key, "data") or b"")
     letter = DeadLetter(
         id=letter_id_of("job", name, job_id),
@@ -165,15 +167,13 @@ def _put_aside(connection: SyncRedis, name: str, job_id: str, reason: str) -> No
         reason=visible(f"{reason} (the job {job_id}, {len(stored)} bytes as it is stored)", 2000),
         source=f"rq:{name}",
         raw=beginning(stored, KEPT_BYTES),
-        first_failed=now,
-        last_failed=now,
     )
     keep(connection, letter)
     with connection.pipeline() as pipeline:
         pipeline.hset(key, mapping={"status": "failed", "exc_info": zlib.compress(reason.encode())})
         pipeline.hsetnx(key, "origin", name)
         pipeline.expire(key, FAILURE_SECONDS)
-        pipeline.zadd(FailedJobRegistry.key_template.format(name), {job_id: int(now.timestamp()) + FAILURE_SECONDS})
+        pipeline.zadd(FailedJobRegistry.key_template.format(name), {job_id: time.time() + FAILURE_SECONDS})
         pipeline.lrem(
             IntermediateQueue.get_intermediate_queue_key(f"{Queue.redis_queue_namespace_prefix}{name}"), 1, job_id
         )
@@ -197,6 +197,14 @@ def rq_translated() -> Iterator[None]:
 def queue(name: str, redis: SyncRedis) -> SluiceQueue:
     """The queue ``name`` with the JSON serializer: nothing read from Redis is ever unpickled."""
     return SluiceQueue(name, connection=redis, serializer=JSONSerializer, job_class=SluiceJob)
+
+
+def handler_of_this_job() -> Callable[[str], None]:
+    """What the worker of the job under way was made with; raises RuntimeError in any other worker."""
+    job = get_current_job()
+    if not isinstance(job, SluiceJob) or job.handler is None:
+        raise RuntimeError("this job is for another worker")
+    return job.handler
 
 
 def enqueue(target: Queue, function: str, *args: Any, job_id: str, timeout_seconds: int, **options: Any) -> bool:

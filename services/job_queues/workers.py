@@ -106,21 +106,36 @@ class Gated(BaseWorker):
 class ThreadWorker(Gated, SimpleWorker):
     """Runs each job where `work` was called, which may be a thread; `stop` ends `work` after the job in hand.
 
-    ``begun`` is called once the worker is registered. RQ's commands are not heard: they would need a thread more.
+    ``begun`` is called once the worker is registered; each job has the ``handler`` (see `SluiceJob`). RQ's commands are
+    not heard: they would need a thread more.
     """
 
     death_penalty_class = TimerDeathPenalty
 
     def __init__(
-        self, names: Sequence[str], redis: SyncRedis, name: str, *, begun: Callable[[], object], **options: Any
+        self,
+        names: Sequence[str],
+        redis: SyncRedis,
+        name: str,
+        *,
+        begun: Callable[[], object],
+        handler: Callable[[str], None] | None,
+        **options: Any,
     ) -> None:
         super().__init__(names, redis, name, **options)
         self._begun = begun
+        self._handler = handler
 
     @override
     def bootstrap(self, *args: Any, **options: Any) -> None:
         super().bootstrap(*args, **options)
         self._begun()
+
+    @override
+    def perform_job(self, job: Job, *args: Any, **options: Any) -> bool:
+        if isinstance(job, SluiceJob):
+            job.handler = self._handler
+        return super().perform_job(job, *args, **options)
 
     @override
     def subscribe(self) -> None:
@@ -173,7 +188,12 @@ _WORKER_TTL_SECONDS: Final = _IDLE_WAIT_SECONDS + 15
 
 
 def simple_worker(
-    queue_names: Sequence[str], redis: SyncRedis, name: str, *, begun: Callable[[], object] = lambda: None
+    queue_names: Sequence[str],
+    redis: SyncRedis,
+    name: str,
+    *,
+    begun: Callable[[], object] = lambda: None,
+    handler: Callable[[str], None] | None = None,
 ) -> ThreadWorker:
     """A worker that runs its jobs in the calling thread, one after the other: ``worker.work(logging_level="WARNING")``.
 
@@ -181,4 +201,4 @@ def simple_worker(
     command may take: call it again, on a new worker, after a pause. ``redis`` must be this worker's own client.
     """
     bridge_logs()
-    return ThreadWorker(queue_names, redis, name, begun=begun, worker_ttl=_WORKER_TTL_SECONDS)
+    return ThreadWorker(queue_names, redis, name, begun=begun, handler=handler, worker_ttl=_WORKER_TTL_SECONDS)

@@ -9,7 +9,6 @@ from typing import Any
 from events.identity import id_of
 from services.listings.filters import SignalFilter
 from services.store.connection import AsyncRedis
-from services.store.events.journal import STREAM
 from services.store.events.known_events import KnownEvents
 from services.store.signals.signal_queries import SignalQueries
 from services.store.signals.signal_record import SignalRecord
@@ -37,7 +36,7 @@ async def find_signals(
 async def event_sources(redis: AsyncRedis, records: Sequence[SignalRecord]) -> dict[str, str | None]:
     """Return the sources of the events that led to the signals, by identity."""
     identities = [one.signal.event_identity for one in records if one.signal.event_identity]
-    return await KnownEvents(redis, stream=STREAM).sources(identities)
+    return await KnownEvents(redis).sources(identities)
 
 
 async def rows(redis: AsyncRedis, records: Sequence[SignalRecord]) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
@@ -233,7 +232,6 @@ def _measure(decisions: Sequence[Decision]) -> None:
 
 
 def _broken_letter(entry: Broken) -> DeadLetter:
-    now = datetime.now(UTC)
     return DeadLetter(
         id=letter_id_of("journal", entry.position),
         kind="message",
@@ -241,6 +239,4 @@ def _broken_letter(entry: Broken) -> DeadLetter:
         reason=entry.reason,
         source="journal",
         raw=entry.raw,
-        first_failed=now,
-        last_failed=now,
     )

@@ -86,11 +86,11 @@ class RuleWindows:
             return WindowAnswer(passes=True, gathers=False)
         ask = ask_of(rule, verdict.keys, event)
         if salt:
-            ask = replace(ask, dedupe=None, throttle=None)
+            ask = replace(ask, dedupe_key=None, throttle_key=None)
         reply = await self._store.offer(ask, identity=event.identity, position=position, salt=salt)
-        if ask.gather is not None:
+        if ask.mode:
             self._wake.set()
-        return _answer(reply, ask.gather.mode if ask.gather else "")
+        return _answer(reply, ask.mode)
 
     async def run(self) -> None:
         """Close windows and handle closed ones until cancelled."""

@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
 from typing import Any, Final
-
-import structlog
 
 from events.dead_letter import DeadLetter
 from events.errors import Backpressure, Refused, TransientError
 from events.identity import id_of
 from events.signal import Outcome
 from services.common import metrics
+from services.common.backoff import Backoff
 from services.prefect_api.events import event_resource, feed_event, related, run_event
 from services.prefect_api.run_view import RunView
 from services.store.dead_letters import DeadLetters
@@ -31,11 +29,6 @@ _DEAD: Final = frozenset({Outcome.REJECTED, Outcome.EXPIRED, Outcome.UNKNOWN_RUN
 _NAMES: Final = uuid.UUID("5b7a1d5e-98a4-4f0e-9c1d-0d3c8f3f6a51")
 _TOGETHER_SECONDS: Final = 1.0
 """Outcomes of this time are published in one call, so that Prefect has time to resume runs."""
-
-_AGAIN_SECONDS: Final = 1.0
-_MAX_AGAIN_SECONDS: Final = 30.0
-
-log = structlog.get_logger()
 
 
 class OutcomePublisher:
@@ -55,26 +48,22 @@ class OutcomePublisher:
         self._emit = emit
         self._dead = dead
         self._history = history
-        self._trouble = ""
+        self._backoff = Backoff("publish outcomes of signals", first_seconds=1, longest_seconds=30)
 
     def status(self) -> Mapping[str, Any]:
         """Degraded while outcomes cannot be published."""
-        return {"degraded": f"outcomes of signals cannot be published: {self._trouble}"} if self._trouble else {}
+        trouble = self._backoff.trouble
+        return {"degraded": f"outcomes of signals cannot be published: {trouble}"} if trouble else {}
 
     async def run(self) -> None:
         """Publish until cancelled."""
-        pause = _AGAIN_SECONDS
         while True:
             try:
                 await self._tell(await self._outbox.read())
             except (TransientError, Backpressure, Refused) as error:
-                if not self._trouble:
-                    log.warning("outcomes of signals cannot be published, trying again", error=str(error))
-                self._trouble = str(error)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _MAX_AGAIN_SECONDS)
+                await self._backoff.after(error)
             else:
-                pause, self._trouble = _AGAIN_SECONDS, ""
+                self._backoff.worked()
                 await asyncio.sleep(_TOGETHER_SECONDS)
 
     async def _tell(self, told: Sequence[OutboxEntry]) -> None:
@@ -148,7 +137,6 @@ def _events(record: SignalRecord, told: OutboxEntry) -> list[dict[str, Any]]:
 
 
 def _letter(record: SignalRecord, told: OutboxEntry) -> DeadLetter:
-    when: datetime = record.decided or told.at
     return DeadLetter(
         id=str(uuid.uuid5(_NAMES, f"{record.signal.id} letter")),
         kind="signal",
@@ -157,6 +145,5 @@ def _letter(record: SignalRecord, told: OutboxEntry) -> DeadLetter:
         source=record.origin,
         raw=record.signal.model_dump_json().encode(),
         event_id=id_of(record.signal.event_identity) if record.signal.event_identity else None,
-        first_failed=when,
-        last_failed=when,
+        first_failed=record.decided or told.at,
     )

@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from config.settings import ResumerSettings
 from events.errors import Backpressure, NotFound, Refused, TransientError
+from services.common.backoff import Backoff
 from services.prefect_api.events import StateFeed
 from services.prefect_api.run_view import RunView
 from services.prefect_api.runs import COMMIT_PAUSES, StateChange
@@ -74,14 +75,14 @@ class WaitObserver(StateFeed):
         self._bystanding = asyncio.Semaphore(_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
         self._counts = (0, 0, 0)
-        self._trouble = ""
+        self._backoffs: list[Backoff] = []
 
     def status(self) -> Mapping[str, Any]:
         """Ready once connected to Prefect; the numbers of open and buffered signals and of waiting runs."""
         opened, buffered, waiting = self._counts
         status: dict[str, Any] = {"ready": self.connected, "open": opened, "buffered": buffered, "waiting": waiting}
-        if self._trouble or self.trouble:
-            status["degraded"] = self._trouble or self.trouble
+        if trouble := next((one.trouble for one in self._backoffs if one.trouble), self.trouble):
+            status["degraded"] = trouble
         return status
 
     async def run(self) -> None:
@@ -94,21 +95,15 @@ class WaitObserver(StateFeed):
             tasks.create_task(self._patiently(self._look_at_buffered, every=self._settings.poll_seconds))
 
     async def _patiently(self, work: Callable[[], Awaitable[None]], *, every: float = 0) -> None:
-        pause = _SWEEP_SECONDS
+        backoff = Backoff("observe waits", first_seconds=_SWEEP_SECONDS, longest_seconds=self._settings.poll_seconds)
+        self._backoffs.append(backoff)
         while True:
             try:
                 await work()
             except (TransientError, Backpressure, Refused) as error:
-                if not self._trouble:
-                    log.warning("waits cannot be observed, trying again", error=str(error))
-                self._trouble = str(error)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, self._settings.poll_seconds)
+                await backoff.after(error)
             else:
-                if self._trouble and pause > _SWEEP_SECONDS:
-                    log.info("waits are observed again")
-                    self._trouble = ""
-                pause = _SWEEP_SECONDS
+                backoff.worked()
                 await asyncio.sleep(every)
 
     @override

@@ -19,9 +19,6 @@ from services.store.connection import SyncRedis
 _AGAIN_SECONDS: Final = 1.0
 _STOP_SECONDS: Final = 3.0
 
-_serving: list[SignalWorker] = []
-"""The worker of this process, for the function that RQ calls by name."""
-
 
 class SignalWorker:
     """Takes signals off the resume queue, ``at_once`` of them concurrently; several processes may serve the queue.
@@ -50,13 +47,9 @@ class SignalWorker:
     async def run(self) -> None:
         """Work until cancelled; signals under way are then finished, if that takes less than 3 s."""
         self._loop = asyncio.get_running_loop()
-        _serving.append(self)
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for name in self._names:
-                    tasks.create_task(self._work_again_and_again(name))
-        finally:
-            _serving.remove(self)
+        async with asyncio.TaskGroup() as tasks:
+            for name in self._names:
+                tasks.create_task(self._work_again_and_again(name))
 
     async def _work_again_and_again(self, name: str) -> None:
         while True:
@@ -81,7 +74,8 @@ class SignalWorker:
             try:
                 with rq_translated():
                     # A new name each time: the former one may still be registered, and RQ requires unique names.
-                    worker = simple_worker([RESUME], redis, f"{name}-{secrets.token_hex(3)}", begun=begun)
+                    unique = f"{name}-{secrets.token_hex(3)}"
+                    worker = simple_worker([RESUME], redis, unique, begun=begun, handler=self._apply_from_thread)
                     workers.append(worker)
                     worker.work(logging_level="WARNING")
             except (TransientError, Backpressure) as error:
@@ -108,8 +102,7 @@ class SignalWorker:
         self._working.add(name)
         self._backoff.worked()
 
-    def apply(self, signal_id: str) -> None:
-        """Apply the signal; called in the worker's thread."""
+    def _apply_from_thread(self, signal_id: str) -> None:
         if self._loop is None:
             raise RuntimeError("the signal worker does not run")
         asyncio.run_coroutine_threadsafe(self._once(signal_id), self._loop).result(JOB_SECONDS)
@@ -117,8 +110,3 @@ class SignalWorker:
     async def _once(self, signal_id: str) -> None:
         await self._apply(signal_id)
         self._done += 1
-
-
-def apply_here(signal_id: str) -> None:
-    """Apply the signal with this process's worker."""
-    _serving[-1].apply(signal_id)

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from services.store.connection import AsyncRedis, text
 from services.store.events.finished_events import FINISHED
-from services.store.events.journal import STREAM, position_seconds
+from services.store.events.journal import position_seconds
 from services.store.events.known_events import KnownEvents
 from services.store.events.open_effects import OPEN
 from services.store.keys import Key
@@ -50,7 +50,7 @@ class DamagedEvents:
 
     def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis
-        self._known = KnownEvents(redis, stream=STREAM)
+        self._known = KnownEvents(redis)
 
     async def some(self) -> list[tuple[Literal["event", "run"], str]]:
         """Some of what is to be mended: what it is, and the event's identity or the run's id."""

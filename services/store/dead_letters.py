@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from events.dead_letter import DeadLetter
@@ -241,7 +241,6 @@ def lost_event_letter(
     identity: str, raw: bytes, *, source: str, rule: str | None, code: str, reason: str, attempts: int = 1
 ) -> DeadLetter:
     """`event_letter` where the journal no longer holds the event; ``raw`` is what there is instead."""
-    now = datetime.now(UTC)
     return DeadLetter(
         id=letter_id_of("event", identity, rule or ""),
         kind="event",
@@ -253,8 +252,6 @@ def lost_event_letter(
         identity=identity,
         rule=rule,
         attempts=attempts,
-        first_failed=now,
-        last_failed=now,
     )
 
 

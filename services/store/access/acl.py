@@ -11,12 +11,12 @@ from typing import Final
 from config.settings import ROLES
 from config.sources import RedisSource
 from events.errors import ConfigError
+from services.store.events.known_events import escaped
 
 ROLE_RULES: Final = "~sluice* ~rq:* resetchannels &sluice* &rq:* +@all -@admin -@dangerous +info +client"
 """What Sluice needs; docs/security.md has the same."""
 
 _CONNECTING: Final = "+auth +hello +ping +quit +select +client|setinfo +client|setname"
-_GLOB: Final = r"*?[]\\"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,3 @@ def acl_users(sources: Iterable[RedisSource]) -> list[AclUser]:
 def acl_file(users: Iterable[AclUser]) -> str:
     """What the server's ``aclfile`` is to hold: these users, and nobody without a password."""
     return "\n".join([*(user.line() for user in users), "user default reset off", ""])
-
-
-def escaped(name: str) -> str:
-    """The name as a pattern that only it fits."""
-    return "".join(f"\\{character}" if character in _GLOB else character for character in name)

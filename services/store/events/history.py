@@ -68,7 +68,7 @@ class History:
     def __init__(self, redis: AsyncRedis, settings: HistorySettings) -> None:
         self._redis = redis
         self._runs = CreatedRuns(redis)
-        self._known = KnownEvents(redis, stream=STREAM)
+        self._known = KnownEvents(redis)
         self._retention_ms = int(settings.retention_seconds * 1000)
 
     async def signal(self, identity: str, signal_id: str, outcome: str) -> None:

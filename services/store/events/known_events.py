@@ -10,6 +10,7 @@ from typing import Any, Final
 from events.identity import id_of
 from events.short_ids import LEAST, the_one
 from services.store.connection import AsyncRedis, ask_each
+from services.store.events.journal import STREAM
 from services.store.keys import Key, is_position
 from services.store.unreadable import FAULTS, readable_one
 
@@ -21,11 +22,10 @@ SCANNED: Final = 5000
 
 
 class KnownEvents:
-    """Finds events of ``stream`` by identity, or by their id alone. Raises `TransientError`."""
+    """Finds events of the journal by identity, or by their id alone. Raises `TransientError`."""
 
-    def __init__(self, redis: AsyncRedis, *, stream: str) -> None:
+    def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis
-        self._stream = stream
 
     async def position(self, identity: str) -> str | None:
         """Where the journal took the event in, if it knows the event (still)."""
@@ -36,7 +36,7 @@ class KnownEvents:
         wanted = list(dict.fromkeys(identities))
         positions = await self._positions(wanted)
         found = await ask_each(
-            self._redis, lambda pipeline, at: pipeline.xrange(self._stream, at or "0", at or "0"), positions
+            self._redis, lambda pipeline, at: pipeline.xrange(STREAM, at or "0", at or "0"), positions
         )
         return {identity: _source(rows) for identity, (_, rows) in zip(wanted, found, strict=True)}
 
@@ -45,10 +45,7 @@ class KnownEvents:
 
         Looks at every key in Redis, so it is for people's questions only: about a second for a million events.
         """
-        before = (KNOWN, *prefixes)
-        raw = [key async for key in self._redis.scan_iter(match=f"sluice:*:{escaped(id_)}@*", count=SCANNED)]
-        keys = [key.decode("utf-8", "replace") for key in raw]
-        found = {key.removeprefix(prefix) for key in keys for prefix in before if key.startswith(prefix)}
+        found = await self._scanned(f"{escaped(id_)}@*", prefixes)
         return sorted(name for name in found if id_of(name) == id_ != name)
 
     async def whole_id(self, given: str, *, prefixes: Iterable[str] = ()) -> str:
@@ -58,12 +55,16 @@ class KnownEvents:
         """
         if len(given) < LEAST:
             return given
-        before = (KNOWN, *prefixes)
-        raw = [key async for key in self._redis.scan_iter(match=f"sluice:*:{escaped(given)}*@*", count=SCANNED)]
-        keys = [key.decode("utf-8", "replace") for key in raw]
-        names = {key.removeprefix(prefix) for key in keys for prefix in before if key.startswith(prefix)}
+        names = await self._scanned(f"{escaped(given)}*@*", prefixes)
         found = {id_of(name) for name in names if id_of(name).startswith(given)}
         return given if given in found or not found else the_one(found, given, what="event")
+
+    async def _scanned(self, pattern: str, prefixes: Iterable[str]) -> set[str]:
+        """What stands behind `KNOWN` or one of the prefixes in the keys whose last part fits the pattern."""
+        before = (KNOWN, *prefixes)
+        raw = [key async for key in self._redis.scan_iter(match=f"sluice:*:{pattern}", count=SCANNED)]
+        keys = [key.decode("utf-8", "replace") for key in raw]
+        return {key.removeprefix(prefix) for key in keys for prefix in before if key.startswith(prefix)}
 
     async def _positions(self, identities: list[str]) -> list[str | None]:
         answers: list[Any] = await self._redis.mget([KNOWN + one for one in identities]) if identities else []

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 import structlog
@@ -202,7 +201,6 @@ class KeyInspection:
         self, name: bytes, code: str, reason: str, raw: bytes, *parts: object, letter_id: str | None = None
     ) -> None:
         size = f"; only its first {KEPT_BYTES} bytes are in this letter" if len(raw) > KEPT_BYTES else ""
-        now = datetime.now(UTC)
         letter = DeadLetter(
             id=letter_id or letter_id_of("stored", _shown(name), repr(parts), hashlib.sha256(raw).hexdigest()),
             kind="stored",
@@ -210,8 +208,6 @@ class KeyInspection:
             reason=visible(reason + size, 2000),
             source=f"redis:{visible(_shown(name), 200)}",
             raw=raw[:KEPT_BYTES],
-            first_failed=now,
-            last_failed=now,
         )
         await self._letters.add(letter)
         log.warning("something in redis cannot be read and was set aside", key=letter.source, reason=letter.reason)

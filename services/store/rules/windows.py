@@ -115,7 +115,6 @@ class WindowStore:
     async def offer(self, ask: Ask, *, identity: str, position: str, salt: str | None = None) -> Reply:
         """Let the windows decide on an event. The same event at the same position gets the same answer again."""
         kept = json.dumps({"i": identity, "p": position, "s": salt}, separators=(",", ":"))
-        dedupe, throttle, gather = ask.dedupe, ask.throttle, ask.gather
         said, other = await _OFFER(
             self._redis,
             rule=ask.rule,
@@ -123,18 +122,18 @@ class WindowStore:
             position=position,
             kept=kept,
             known_ms=self._seen_ms,
-            dedupe_key="+" + dedupe.key if dedupe else "",
-            dedupe_ms=_ms(dedupe.within_seconds) if dedupe else 0,
-            throttle_key="+" + throttle.key if throttle else "",
-            throttle_count=throttle.max_events if throttle else 0,
-            throttle_ms=_ms(throttle.per_seconds) if throttle else 0,
-            mode=gather.mode if gather else "",
-            key=gather.key if gather else "",
-            most_events=gather.max_events if gather else 0,
-            wait_ms=_ms(gather.wait_seconds) if gather else 0,
-            longest_wait_ms=_ms(gather.max_wait_seconds) if gather else 0,
-            kinds=json.dumps(gather.kinds if gather else []),
-            all_kinds=json.dumps(gather.all_kinds if gather else []),
+            dedupe_key="" if ask.dedupe_key is None else f"+{ask.dedupe_key}",
+            dedupe_ms=_ms(ask.dedupe_seconds),
+            throttle_key="" if ask.throttle_key is None else f"+{ask.throttle_key}",
+            throttle_count=ask.throttle_events,
+            throttle_ms=_ms(ask.throttle_seconds),
+            mode=ask.mode,
+            key=ask.key,
+            most_events=ask.max_events,
+            wait_ms=_ms(ask.wait_seconds),
+            longest_wait_ms=_ms(ask.max_wait_seconds),
+            kinds=json.dumps(ask.kinds),
+            all_kinds=json.dumps(ask.all_kinds),
         )
         return Reply(text(said), text(other))  # type: ignore[arg-type]
 

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, Self
 
 from services.store.connection import AsyncRedis
 from services.store.keys import Key, is_uuid, pair, scored
+from services.store.signals.signal_record import to_ms
 from services.store.unreadable import readable, readable_one
 
 WAITING: Final = "sluice:signals:waiting"
@@ -97,12 +98,6 @@ class Waits:
 
     async def began(self, runs: Sequence[Waiting]) -> None:
         """The runs wait."""
-        alarms: dict[str, int] = {}
-        for run in runs:
-            if run.deadline is not None:
-                alarms[Alarm("deadline", run.run_id, run.wait_id).member] = int(run.deadline.timestamp() * 1000)
-            if run.reminder is not None:
-                alarms[Alarm("reminder", run.run_id, run.wait_id).member] = int(run.reminder.timestamp() * 1000)
         before = await self._entries(runs)
         fresh = {run.run_id: run for run in runs if run.run_id not in before or before[run.run_id].memo != run.memo}
         async with self._redis.pipeline(transaction=True) as pipeline:
@@ -113,11 +108,12 @@ class Waits:
                     pipeline.sadd(WAITING_FOR + key, run.run_id)
                     pipeline.sadd(TAGGED, run.run_id)
                 pipeline.hset(WAITING, run.run_id, _Entry(run.wait_id, run.keys, run.memo).text)
+                if run.deadline is not None:
+                    pipeline.zadd(ALARMS, {Alarm("deadline", run.run_id, run.wait_id).member: to_ms(run.deadline)})
+                if run.reminder is not None:
+                    pipeline.zadd(ALARMS, {Alarm("reminder", run.run_id, run.wait_id).member: to_ms(run.reminder)})
             if runs:
-                pipeline.zadd(WAITING_SINCE, {run.run_id: int(run.since.timestamp() * 1000) for run in runs})
-            new_alarms = {member: at for member, at in alarms.items() if member.split(" ")[1] in fresh}
-            if new_alarms:
-                pipeline.zadd(ALARMS, new_alarms)
+                pipeline.zadd(WAITING_SINCE, {run.run_id: to_ms(run.since) for run in runs})
             await pipeline.execute()
 
     async def _entries(self, runs: Sequence[Waiting]) -> dict[str, _Entry]:
@@ -167,7 +163,8 @@ class Waits:
         """The memos of the runs that were heard to wait for the key: hints, and perhaps not all of them."""
         run_ids: Any = await self._redis.smembers(WAITING_FOR + key)
         found: Any = await self._redis.hmget(WAITING, list(run_ids)) if run_ids else []
-        return [entry.memo for entry in _entries(found) if key in entry.keys]
+        entries = readable(WAITING, _Entry.parse, filter(None, found))
+        return [entry.memo for entry in entries if key in entry.keys]
 
     async def known(self) -> AsyncIterator[tuple[str, str]]:
         """Every run that was heard to wait, with the wait's id."""
@@ -181,7 +178,7 @@ class Waits:
 
     async def due(self, now: datetime, limit: int = 100) -> list[Alarm]:
         """The alarms whose time has come."""
-        found: Any = await self._redis.zrangebyscore(ALARMS, "-inf", int(now.timestamp() * 1000), start=0, num=limit)
+        found: Any = await self._redis.zrangebyscore(ALARMS, "-inf", to_ms(now), start=0, num=limit)
         return list(readable(ALARMS, _alarm, found))
 
     async def silence(self, alarms: Iterable[Alarm]) -> None:
@@ -189,10 +186,6 @@ class Waits:
         members = [alarm.member for alarm in alarms]
         if members:
             await self._redis.zrem(ALARMS, *members)
-
-
-def _entries(found: Sequence[bytes | None]) -> Iterable[_Entry]:
-    return readable(WAITING, _Entry.parse, (entry for entry in found if entry))
 
 
 def _known(row: tuple[bytes, bytes]) -> tuple[str, str]:

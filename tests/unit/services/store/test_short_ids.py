@@ -16,7 +16,7 @@ from events.untrusted_json import Limits
 from services.store.connection import AsyncRedis
 from services.store.dead_letters import DeadLetters, LetterQuery
 from services.store.events.history import History, Query
-from services.store.events.journal import STREAM, Journal
+from services.store.events.journal import Journal
 from services.store.events.known_events import KnownEvents
 from services.store.events.tail import Tail
 from services.store.signals.signals import SignalStore
@@ -54,7 +54,7 @@ async def test_the_beginning_of_a_dead_letter_or_signal_stands_for_it(redis: Asy
 
 
 async def test_the_beginning_of_an_event_stands_for_it(redis: AsyncRedis) -> None:
-    known = KnownEvents(redis, stream=STREAM)
+    known = KnownEvents(redis)
     await publish(redis, "order-1", "order-10", "payment-1")
     assert await known.whole_id("paym") == "payment-1"
     assert await known.whole_id("order-1") == "order-1"

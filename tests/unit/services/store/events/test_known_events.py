@@ -10,7 +10,7 @@ from events.event import Event
 from events.identity import identity_of
 from services.store.connection import AsyncRedis
 from services.store.events.history import History
-from services.store.events.journal import STREAM, Appended, Journal
+from services.store.events.journal import Appended, Journal
 from services.store.events.known_events import KNOWN, KnownEvents
 from tests.unit.services.store.making import RECEIVED, event
 
@@ -90,4 +90,4 @@ async def test_a_history_that_outlives_the_journals_memory_is_found_by_its_id(
 async def test_sources_are_found_by_identity(redis: AsyncRedis, journal: Journal) -> None:
     await _append(journal, _from("/shop-a"), _from("/shop-b"))
     names = [identity_of("/shop-b", "e1"), identity_of("/shop-a", "gone")]
-    assert await KnownEvents(redis, stream=STREAM).sources(names) == dict(zip(names, ["/shop-b", None], strict=True))
+    assert await KnownEvents(redis).sources(names) == dict(zip(names, ["/shop-b", None], strict=True))

@@ -12,7 +12,7 @@ from events.identity import identity_of
 from events.untrusted_json import Limits
 from services.listeners.files.arriving.describe import tail
 from services.store.connection import AsyncRedis
-from services.store.events.journal import STREAM, Journal
+from services.store.events.journal import Journal
 from services.store.events.known_events import KnownEvents
 from services.store.files.ledger import Ledger, watch_of
 from services.store.files.ledger_rows import Announcement, Row, Settlement, State
@@ -61,7 +61,7 @@ async def test_an_announcement_is_a_row_and_an_entry_that_the_journal_reads(ledg
     assert entry.event.extensions == {"fileversion": "1-2-3"}  # type: ignore[union-attr]
     identity = identity_of("files/inbox", announced.event_id)
     assert entry.event.identity == identity  # type: ignore[union-attr]
-    assert await KnownEvents(redis, stream=STREAM).position(identity) == entry.position
+    assert await KnownEvents(redis).position(identity) == entry.position
     row = await _row(ledger)
     assert (row.state, row.version, row.generation) == (State.SENT, "1-2-3", 1)
     raw = (await redis.xrange("sluice:journal"))[0][1][b"event"]

@@ -3,11 +3,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from events.window import Ask, Dedupe, Gather, ThrottleWindow
+from events.window import Ask
 from services.store.connection import AsyncRedis
 from services.store.rules.windows import PREFIX, Closed, WindowStore
 from tests.support.waiting import eventually
@@ -21,15 +22,24 @@ def store(redis: AsyncRedis) -> WindowStore:
 
 
 def batch(key: str = "", *, most: int = 3, wait: float = 60) -> Ask:
-    return Ask("r", gather=Gather("batch", key, most, wait, wait))
+    return Ask("r", mode="batch", key=key, max_events=most, wait_seconds=wait, max_wait_seconds=wait)
 
 
 def debounce(*, wait: float, longest: float = INFINITY, most: int = 1000) -> Ask:
-    return Ask("r", gather=Gather("debounce", "k", most, wait, longest))
+    return Ask("r", mode="debounce", key="k", max_events=most, wait_seconds=wait, max_wait_seconds=longest)
 
 
 def correlate(kind: str, *, within: float = 60, key: str = "k", kinds: tuple[str, ...] = ()) -> Ask:
-    return Ask("r", gather=Gather("correlate", key, 1, within, within, kinds or (kind,), ("order", "payment")))
+    return Ask(
+        "r",
+        mode="correlate",
+        key=key,
+        max_events=1,
+        wait_seconds=within,
+        max_wait_seconds=within,
+        kinds=kinds or (kind,),
+        all_kinds=("order", "payment"),
+    )
 
 
 async def offer(store: WindowStore, ask: Ask, number: int | str, **options: Any) -> str:
@@ -163,7 +173,7 @@ class TestACorrelation:
 
 
 class TestAThrottle:
-    ASK = Ask("r", throttle=ThrottleWindow("k", 2, 0.4))
+    ASK = Ask("r", throttle_key="k", throttle_events=2, throttle_seconds=0.4)
 
     async def test_drops_what_is_too_much_and_says_so(self, store: WindowStore) -> None:
         assert [await offer(store, self.ASK, number) for number in range(4)] == [
@@ -195,11 +205,11 @@ class TestAThrottle:
 
     async def test_keeps_keys_apart(self, store: WindowStore) -> None:
         for key in ("a", "b", ""):
-            assert await offer(store, Ask("r", throttle=ThrottleWindow(key, 1, 60)), key) == "pass"
+            assert await offer(store, Ask("r", throttle_key=key, throttle_events=1, throttle_seconds=60), key) == "pass"
 
 
 class TestDedupe:
-    ASK = Ask("r", dedupe=Dedupe("k", 0.4))
+    ASK = Ask("r", dedupe_key="k", dedupe_seconds=0.4)
 
     async def test_drops_what_repeats_and_names_the_first(self, store: WindowStore) -> None:
         assert await offer(store, self.ASK, 1) == "pass"
@@ -221,11 +231,11 @@ class TestDedupe:
 
 
 async def test_an_event_that_one_window_drops_leaves_no_trace_in_another(store: WindowStore) -> None:
-    throttled = Ask("r", dedupe=Dedupe("a", 60), throttle=ThrottleWindow("t", 1, 60), gather=batch(most=9).gather)
+    free = replace(batch(most=9), dedupe_key="b", dedupe_seconds=60)
+    other = replace(free, throttle_key="t", throttle_events=1, throttle_seconds=60)
+    throttled = replace(other, dedupe_key="a")
     assert await offer(store, throttled, 1) == "held"
-    other = Ask("r", dedupe=Dedupe("b", 60), throttle=ThrottleWindow("t", 1, 60), gather=batch(most=9).gather)
     assert await offer(store, other, 2) == "throttled"
-    free = Ask("r", dedupe=Dedupe("b", 60), gather=batch(most=9).gather)
     assert await offer(store, free, 3) == "held", "the dropped event had taken the dedupe key"
     assert (await store.counts()).events == 2
 
