@@ -51,9 +51,4 @@ def _quoted(value: Any) -> str:
     return f" {value[:40]!r}" if isinstance(value, str) else ""
 
 
-FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
-    "abs": absolute,
-    "float": to_float,
-    "int": to_int,
-    "round": rounded,
-}
+FILTERS: Final[Mapping[str, Callable[..., Any]]] = {"abs": absolute, "float": to_float, "int": to_int, "round": rounded}

@@ -49,7 +49,7 @@ class RefusedJob(NoSuchJobError):
 
 
 class SluiceJob(Job):
-    """A job that has passed `refusal`; it has no callbacks and no webhooks whatever its fields say."""
+    """A job that has passed `refusal`, which takes none with callbacks or webhooks."""
 
     handler: Callable[[str], None] | None = None
     """What the worker that runs it gives to the job's function (see `handler_of_this_job`)."""
@@ -71,25 +71,6 @@ class SluiceJob(Job):
         if name not in ALLOWED or self.instance is not None:
             raise Refused("foreign-job", f"the job {self.id} asks for {name!r}, which is not a job of Sluice")
         return import_attribute(name)
-
-    @property
-    @override
-    def success_callback(self) -> None:
-        return None
-
-    @property
-    @override
-    def failure_callback(self) -> None:
-        return None
-
-    @property
-    @override
-    def stopped_callback(self) -> None:
-        return None
-
-    @override
-    def send_webhooks(self, status: Any, *, exc_string: str | None = None) -> None:
-        return
 
 
 class SluiceQueue(Queue):

@@ -109,10 +109,7 @@ class StateFeed(ABC):
 
 
 async def state_changes(
-    *,
-    state_types: Collection[str] = (),
-    backoff_seconds: float = 0.2,
-    max_backoff_seconds: float = 10.0,
+    *, state_types: Collection[str] = (), backoff_seconds: float = 0.2, max_backoff_seconds: float = 10.0
 ) -> AsyncGenerator[StateChange | Connected, None]:
     """Flow-run state changes as Prefect publishes them, for ever; `Connected` stands before the first and after a gap.
 

@@ -15,15 +15,7 @@ from services.prefect_api.refusals import explained, names_another_wait
 from services.prefect_api.run_view import PROJECT_TAG, RunView, Stay, view
 from services.prefect_api.runs import FINAL_TYPES
 from sluice.display import visible
-from sluice.protocol import (
-    AWAITS,
-    description_key,
-    form_key,
-    is_awaiting,
-    shown_form,
-    verdict_key,
-    with_awaits,
-)
+from sluice.protocol import AWAITS, description_key, form_key, is_awaiting, shown_form, verdict_key, with_awaits
 
 PAGE: Final = 25
 """How many runs are listed in one answer. Prefect could list 200, and would serve nobody else for a good while."""
@@ -103,9 +95,9 @@ class WaitingRuns:
             if not found.get("parent_task_run_id"):
                 return False
             task = await self._api.request("GET", f"/task_runs/{found['parent_task_run_id']}", once=True)
-            if not (await self.read(task["flow_run_id"])).final:
-                return True
             run_id = task["flow_run_id"]
+            if not (await self.read(run_id)).final:
+                return True
         return False
 
     async def waiting_for(self, keys: Iterable[str]) -> list[RunView]:

@@ -189,11 +189,7 @@ class RuleWindows:
         log.info("a window closed", rule=closed.rule, key=closed.key, why=closed.why, events=len(pairs))
 
     async def _bury_all(
-        self,
-        closed: Closed,
-        gathered: Sequence[Gathered],
-        pairs: Sequence[tuple[str, str]],
-        error: RejectedEvent,
+        self, closed: Closed, gathered: Sequence[Gathered], pairs: Sequence[tuple[str, str]], error: RejectedEvent
     ) -> None:
         for one, pair in zip(gathered, pairs, strict=True):
             letter = event_letter(one.event, rule=closed.rule, code=error.code, reason=error.reason)

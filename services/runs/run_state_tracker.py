@@ -41,12 +41,7 @@ class RunStateTracker(StateFeed):
     """
 
     def __init__(
-        self,
-        *,
-        prefect: PrefectApi,
-        recorder: EventTransitions,
-        history: History,
-        returns: FileReturns,
+        self, *, prefect: PrefectApi, recorder: EventTransitions, history: History, returns: FileReturns
     ) -> None:
         super().__init__(
             doing="ask Prefect for the states of runs",

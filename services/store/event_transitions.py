@@ -127,11 +127,7 @@ class EventTransitions:
     """
 
     def __init__(
-        self,
-        redis: AsyncRedis,
-        *,
-        retention_seconds: float,
-        run_url: Callable[[str], str] = lambda _: "",
+        self, redis: AsyncRedis, *, retention_seconds: float, run_url: Callable[[str], str] = lambda _: ""
     ) -> None:
         """``run_url`` says where Prefect shows a run."""
         self._redis = redis

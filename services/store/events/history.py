@@ -95,9 +95,8 @@ class History:
         position = known or next((line[2] for line in lines if line[0] == "v"), "")
         if not position:
             return None
-        rows = await self._redis.xrange(STREAM, position, position)
-        entry = _entry(*rows[0]) if rows else None
-        return await self._folded(identity, position, entry, lines)
+        rows: Any = await self._redis.xrange(STREAM, position, position)
+        return await self._folded(identity, position, next(iter(entries_of(rows)), None), lines)
 
     async def choose(self, id_: str, source: str | None = None) -> str:
         """The identity of the one event with this id; ``source`` (exact, or a glob) says which, where it is shared.
@@ -223,11 +222,6 @@ def entries_of(rows: Iterable[Any]) -> list[JournalEntry]:
     """The entries of the journal that can be read, of those that Redis returned."""
     parsed = (parse_entry(position, fields) for position, fields in rows)
     return [entry for entry in parsed if isinstance(entry, JournalEntry)]
-
-
-def _entry(position: Any, fields: Any) -> JournalEntry | None:
-    entry = parse_entry(position, fields)
-    return entry if isinstance(entry, JournalEntry) else None
 
 
 def _glob(pattern: str | None, value: str | None) -> bool:

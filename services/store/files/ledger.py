@@ -75,13 +75,7 @@ class Ledger:
         await ask_each(self._redis, lambda pipeline, key: pipeline.expire(key, seconds), keys)
 
     async def announce(
-        self,
-        watch: str,
-        files: Sequence[Announcement],
-        *,
-        as_of_ms: int,
-        received: str,
-        remember_content: bool = False,
+        self, watch: str, files: Sequence[Announcement], *, as_of_ms: int, received: str, remember_content: bool = False
     ) -> list[Announced]:
         """Note the files and journal an event for each, in one atomic step; one result for each, in order.
 

@@ -117,12 +117,7 @@ def _moment(stored: bytes | str) -> float:
 
 KEYS: Final = (
     Key(
-        RUN + "*",
-        "hash",
-        "run that Sluice created",
-        "history.retention_seconds after its end",
-        _is_record,
-        whole=True,
+        RUN + "*", "hash", "run that Sluice created", "history.retention_seconds after its end", _is_record, whole=True
     ),
     Key(RUNS, "zset", "id of an active run", "until the run is over", scored(is_uuid)),
     Key(CONTACT, "string", "time when all that Prefect had to say was known", "for good", _moment),

@@ -105,9 +105,7 @@ class SignalQueries:
 
     async def due(self, limit: int = 100) -> list[str]:
         """The ids of open signals that somebody must look at now."""
-        seconds, microseconds = await self._redis.time()
-        now = seconds * 1000 + microseconds // 1000
-        found = await self._redis.zrangebyscore(OPEN, "-inf", now, start=0, num=limit)
+        found = await self._redis.zrangebyscore(OPEN, "-inf", await self._server_ms(), start=0, num=limit)
         return list(readable(OPEN, is_text, found))
 
     async def buffered(self) -> AsyncIterator[list[SignalRecord]]:
@@ -120,16 +118,17 @@ class SignalQueries:
             yield await self.get_many(list(readable(BUFFERED, is_text, found)))
             start += len(found)
 
+    async def _server_ms(self) -> int:
+        """The server's time, by which all resumers go, in milliseconds since the epoch."""
+        seconds, microseconds = await self._redis.time()
+        return seconds * 1000 + microseconds // 1000
+
     async def counts(self) -> tuple[int, int]:
         """How many signals are open, and how many of them buffered."""
         return await self._redis.zcard(OPEN), await self._redis.zcard(BUFFERED)
 
     async def newest(
-        self,
-        limit: int,
-        *,
-        wanted: Callable[[SignalRecord], bool] = lambda _record: True,
-        before: int | None = None,
+        self, limit: int, *, wanted: Callable[[SignalRecord], bool] = lambda _record: True, before: int | None = None
     ) -> list[SignalRecord]:
         """The newest signals that are ``wanted``, newest first; only those whose place is ``before`` that one."""
         found: list[SignalRecord] = []

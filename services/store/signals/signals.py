@@ -219,8 +219,7 @@ class SignalStore(SignalQueries):
 
     async def look_again(self, signal_id: str, after_seconds: float) -> None:
         """Have the signal looked at again, if it is still open."""
-        seconds, microseconds = await self._redis.time()
-        due = seconds * 1000 + microseconds // 1000 + int(after_seconds * 1000)
+        due = await self._server_ms() + int(after_seconds * 1000)
         await self._redis.zadd(OPEN, {signal_id: due}, xx=True)
 
     async def answered(self, key: str, wait: Answered) -> None:
