@@ -20,6 +20,7 @@ def execute_run(run_id: str, state_id: str) -> dict[str, Any]:
 
 def apply_signal(signal_id: str) -> None:
     """Apply the resume signal; run by the resumer's worker, which is the one that has the connections."""
-    from services.job_queues.queues import handler_of_this_job
+    from services.job_queues.queues import owner_of_this_job
+    from services.signals.worker import SignalWorker
 
-    handler_of_this_job()(signal_id)
+    owner_of_this_job(SignalWorker).apply(signal_id)

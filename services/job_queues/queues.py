@@ -7,7 +7,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import structlog
 from rq import Queue
@@ -41,6 +41,8 @@ FAILURE_SECONDS: Final = 7 * 86_400
 
 _JOB_ID: Final = re.compile(rb"[A-Za-z0-9_-]{1,200}")
 
+T = TypeVar("T")
+
 log = structlog.get_logger()
 
 
@@ -51,8 +53,8 @@ class RefusedJob(NoSuchJobError):
 class SluiceJob(Job):
     """A job that has passed `refusal`, which takes none with callbacks or webhooks."""
 
-    handler: Callable[[str], None] | None = None
-    """What the worker that runs it gives to the job's function (see `handler_of_this_job`)."""
+    owner: object = None
+    """Whom the worker that runs it works for (see `owner_of_this_job`)."""
 
     @override
     def restore(self, raw_data: Mapping[bytes, bytes]) -> Any:
@@ -180,12 +182,12 @@ def queue(name: str, redis: SyncRedis) -> SluiceQueue:
     return SluiceQueue(name, connection=redis, serializer=JSONSerializer, job_class=SluiceJob)
 
 
-def handler_of_this_job() -> Callable[[str], None]:
-    """What the worker of the job under way was made with; raises RuntimeError in any other worker."""
+def owner_of_this_job(kind: type[T]) -> T:
+    """Whom the worker of the job under way works for; raises TypeError where that is no ``kind``."""
     job = get_current_job()
-    if not isinstance(job, SluiceJob) or job.handler is None:
-        raise RuntimeError("this job is for another worker")
-    return job.handler
+    if not isinstance(job, SluiceJob) or not isinstance(job.owner, kind):
+        raise TypeError(f"this job is for the worker of a {kind.__name__}")
+    return job.owner
 
 
 def enqueue(target: Queue, function: str, *args: Any, job_id: str, timeout_seconds: int, **options: Any) -> bool:

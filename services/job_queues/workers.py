@@ -106,8 +106,8 @@ class Gated(BaseWorker):
 class ThreadWorker(Gated, SimpleWorker):
     """Runs each job where `work` was called, which may be a thread; `stop` ends `work` after the job in hand.
 
-    ``begun`` is called once the worker is registered; each job has the ``handler`` (see `SluiceJob`). RQ's commands are
-    not heard: they would need a thread more.
+    ``begun`` is called once the worker is registered; its jobs belong to ``owner``. RQ's commands are not heard: they
+    would need a thread more.
     """
 
     death_penalty_class = TimerDeathPenalty
@@ -119,12 +119,12 @@ class ThreadWorker(Gated, SimpleWorker):
         name: str,
         *,
         begun: Callable[[], object],
-        handler: Callable[[str], None] | None,
+        owner: object,
         **options: Any,
     ) -> None:
         super().__init__(names, redis, name, **options)
         self._begun = begun
-        self._handler = handler
+        self._owner = owner
 
     @override
     def bootstrap(self, *args: Any, **options: Any) -> None:
@@ -134,7 +134,7 @@ class ThreadWorker(Gated, SimpleWorker):
     @override
     def perform_job(self, job: Job, *args: Any, **options: Any) -> bool:
         if isinstance(job, SluiceJob):
-            job.handler = self._handler
+            job.owner = self._owner
         return super().perform_job(job, *args, **options)
 
     @override
@@ -193,12 +193,13 @@ def simple_worker(
     name: str,
     *,
     begun: Callable[[], object] = lambda: None,
-    handler: Callable[[str], None] | None = None,
+    owner: object = None,
 ) -> ThreadWorker:
     """A worker that runs its jobs in the calling thread, one after the other: ``worker.work(logging_level="WARNING")``.
 
-    ``begun`` is called once it takes jobs. ``work`` returns after `stop`, and also when Redis stays away longer than a
-    command may take: call it again, on a new worker, after a pause. ``redis`` must be this worker's own client.
+    ``begun`` is called once it takes jobs; their functions find ``owner`` by `owner_of_this_job`. ``work`` returns
+    after `stop`, and also when Redis stays away longer than a command may take: call it again, on a new worker, after
+    a pause. ``redis`` must be this worker's own client.
     """
     bridge_logs()
-    return ThreadWorker(queue_names, redis, name, begun=begun, handler=handler, worker_ttl=_WORKER_TTL_SECONDS)
+    return ThreadWorker(queue_names, redis, name, begun=begun, owner=owner, worker_ttl=_WORKER_TTL_SECONDS)

@@ -75,7 +75,7 @@ class SignalWorker:
                 with rq_translated():
                     # A new name each time: the former one may still be registered, and RQ requires unique names.
                     unique = f"{name}-{secrets.token_hex(3)}"
-                    worker = simple_worker([RESUME], redis, unique, begun=begun, handler=self._apply_from_thread)
+                    worker = simple_worker([RESUME], redis, unique, begun=begun, owner=self)
                     workers.append(worker)
                     worker.work(logging_level="WARNING")
             except (TransientError, Backpressure) as error:
@@ -102,7 +102,8 @@ class SignalWorker:
         self._working.add(name)
         self._backoff.worked()
 
-    def _apply_from_thread(self, signal_id: str) -> None:
+    def apply(self, signal_id: str) -> None:
+        """Apply the signal; called in the worker's thread."""
         if self._loop is None:
             raise RuntimeError("the signal worker does not run")
         asyncio.run_coroutine_threadsafe(self._once(signal_id), self._loop).result(JOB_SECONDS)
