@@ -1,12 +1,13 @@
 """What more processes bring, on PostgreSQL: runs created, runs executed and signals a second, and what limits each.
 
-``python -m benchmarks.growth [creation|hosts|execution|signals ...] [--runs N] [--executed N] [--signals N]
+``python -m benchmarks.growth [creation|hosts|execution|signals|model ...] [--runs N] [--executed N] [--signals N]
 [--api N ...]``. PostgreSQL, Valkey, the Prefect API processes (`prefect server start --workers N`), Prefect's
 background services and every role are processes of their own on free ports of this machine. Beside each rate stands the
 processor time of each part for one run or signal: the part with the most is what limits where there are cores enough.
 
-``hosts`` gives an installation one core for all its processes, then two, and prints beside each rate what the model of
-docs/scaling.md says: the share of the cores that the parts' processor time leaves room for.
+``hosts`` gives an installation one core for all its processes, then two, and prints beside each rate what the model
+says. ``model`` computes from what one event costs each part, from the journal to its completed run, what 1, 10 and 100
+hosts carry and what limits them (docs/scaling.md).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from services.operations.health import read_reports
 from services.store.connection import connect
 from tests.support.databases import postgresql
 
-PARTS = ("creation", "hosts", "execution", "signals")
+PARTS = ("creation", "hosts", "execution", "signals", "model")
 FLOW = "from prefect import flow\n\n\n@flow\ndef short(number: int = 0):\n    return number\n"
 REDIS_MESSAGING = {
     "PREFECT_MESSAGING_BROKER": "prefect_redis.messaging",
@@ -46,6 +47,9 @@ REDIS_MESSAGING = {
 }
 START_SECONDS = 120
 AT_ONCE = 100
+CORES_OF_A_HOST = 2
+"""In the model: what the machines of docs/benchmarks.md have."""
+
 IDLE_SHARE = 0.15
 """Of one core, over two seconds: what all parts take together when nothing is left to do."""
 
@@ -255,12 +259,16 @@ async def hosts(options: argparse.Namespace) -> None:
                 print(f"{'':<4}the model says at most {cores * 1000 / sum(costs.values()):.1f} runs/s")
 
 
-async def execution(options: argparse.Namespace) -> None:
-    """Runs of a flow that returns at once, created in bulk, until Prefect has all of them as Completed."""
-    from services.prefect_api.dispatch import create_runs, find_deployment
+async def execution(options: argparse.Namespace, *, most: int = 2) -> dict[str, float]:
+    """Runs of a flow that returns at once, created in bulk, until Prefect has all of them as Completed.
+
+    Returns the processor milliseconds of each part for a run, with one executor.
+    """
+    from services.prefect_api.deployments import read_by_name
+    from services.prefect_api.dispatch import create_runs
 
     async with installation(1, rule=RULE) as (it, bench):
-        deployment = await find_deployment(bench.prefect, "short/default")
+        deployment = await read_by_name(bench.prefect, "short/default")
         wanted = {"flows": {"name": {"any_": ["short"]}}, "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
 
         async def completed() -> int:
@@ -277,7 +285,8 @@ async def execution(options: argparse.Namespace) -> None:
 
             await until(done, every_seconds=0.5)
 
-        for executors in (1, 2):
+        alone: dict[str, float] = {}
+        for executors in range(1, most + 1):
             with ExitStack() as stack:
                 for number in range(executors):
                     stack.enter_context(it.role("executor", SLUICE_EXECUTOR__NAME=f"bench-{number}"))
@@ -290,6 +299,8 @@ async def execution(options: argparse.Namespace) -> None:
                 await it.settled()
                 costs = {part: (now - used.get(part, 0.0)) * 1000 / options.executed for part, now in it.used().items()}
             row(f"{executors} executor{'s' * (executors > 1)} of 4 slots", options.executed / took, "runs/s", costs)
+            alone = alone or costs
+    return alone
 
 
 async def signals(options: argparse.Namespace) -> None:
@@ -315,6 +326,33 @@ async def signals(options: argparse.Namespace) -> None:
                 await it.settled()
                 costs = {part: (now - used.get(part, 0.0)) * 1000 / len(keys) for part, now in it.used().items()}
             row(f"{resumers} resumer{'s' * (resumers > 1)}", len(keys) / took, "signals/s", costs)
+
+
+async def model(options: argparse.Namespace) -> None:
+    """What hosts of two cores carry, when a part that may run many times runs on all of them."""
+    async with installation(1, rule=RULE) as (it, bench):
+        with it.role("router"):
+            await ready(bench, "router", 1)
+            took, costs = await created(it, bench, options.runs)
+    row("an event to its run", options.runs / took, "runs/s", costs)
+    each = await execution(options, most=1)
+    each["router"] = costs["router"]
+    for count in (1, 10, 100):
+        limits = sorted((rate, part) for part, rate in limits_of(each, count).items())
+        said = "; ".join(f"{part} {rate:.0f}" for rate, part in limits[:3])
+        print(f"{count:>4} host{'s' * (count > 1):<1}: at most {limits[0][0]:.0f} runs/s. Limits in runs/s: {said}")
+
+
+def limits_of(each: Mapping[str, float], hosts: int) -> dict[str, float]:
+    """Runs a second by each limit, for ``each`` part's processor milliseconds for a run."""
+    cores = CORES_OF_A_HOST
+    return {
+        "the cores of all hosts": hosts * cores * 1000 / sum(each.values()),
+        "PostgreSQL, on one host": cores * 1000 / each["PostgreSQL"],
+        "the router that dispatches, one core": 1000 / each["router"],
+        "Valkey, one core": 1000 / each["Valkey"],
+        "Prefect's background services, one core": 1000 / each["Prefect services"],
+    }
 
 
 def main() -> None:
