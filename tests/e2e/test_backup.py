@@ -5,15 +5,65 @@ from __future__ import annotations
 import json
 import sqlite3
 import uuid
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from config.settings import load_settings
 from demo.installation import Installation
+from services.home.access import find_access
+from services.local.backup import making
 
 pytestmark = pytest.mark.timeout(600)
+
+
+def test_an_event_that_comes_while_the_backup_is_made_has_one_run_after_the_restore(
+    installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the two copies it comes and is done; its sender, who has it still, sends it again after the restore.
+
+    If Prefect were copied first, Redis would know the event and Prefect would not know its run: it would be lost.
+    """
+    between = uuid.uuid4().hex[:8]
+    copies: list[str] = []
+
+    def watched(name: str) -> Callable[..., None]:
+        copy = getattr(making, name)
+
+        def copying(*arguments: Any) -> None:
+            if copies:
+                publish(installation, between)
+                installation.until(
+                    lambda: [run for run in runs_of(installation, between) if run["state_name"] == "Paused"],
+                    "the run of the event that came between the copies waits",
+                )
+            copies.append(name)
+            copy(*arguments)
+
+        return copying
+
+    for name in ("copy_to", "copy_sqlite"):
+        monkeypatch.setattr(making, name, watched(name))
+    monkeypatch.setenv("SLUICE_HOME", str(installation.home))
+    settings = load_settings()
+    making.back_up(settings, find_access(settings), tmp_path / "backup", say=lambda _: None)
+    assert len(copies) == 2
+
+    home = tmp_path / "other" / ".sluice"
+    installation.sluice("restore", str(tmp_path / "backup"), "--home", str(home))
+    env = {name: value for name, value in installation.env.items() if name not in {"SLUICE_HOME", "SLUICE_CONFIG"}}
+    with Installation(home, env=env) as restored:
+        after = uuid.uuid4().hex[:8]
+        for order in (between, after):  # one stream: what comes later is decided later
+            publish(restored, order)
+        restored.until(lambda: runs_of(restored, after), "what comes after the restore has its run")
+        assert [len(runs_of(restored, order)) for order in (between, after)] == [1, 1]
+        restored.sluice("signals", "send", "--key", f"order-{between}", "--input", '{"approved": true}')
+        restored.until(lambda: runs_of(restored, between)[0]["state_type"] == "COMPLETED", "its run is completed")
+        assert len(runs_of(restored, between)) == 1
 
 
 def publish(installation: Installation, order: str) -> None:

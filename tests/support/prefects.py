@@ -73,3 +73,22 @@ def own_prefect(
         yield url
     finally:
         server.stop()
+
+
+@contextmanager
+def prefect_on(database: str, folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The API URL of a server on the PostgreSQL ``database`` (as `tests.support.databases` names it)."""
+    settings = {
+        "PREFECT_API_DATABASE_CONNECTION_URL": database.replace("+psycopg", "+asyncpg"),
+        "PREFECT_API_DATABASE_MIGRATE_ON_START": "true",
+        "PREFECT_API_BLOCKS_REGISTER_ON_START": "true",
+        "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
+        **(environment or {}),
+    }
+    server, url = start_prefect(
+        folder, claim_port(0, "a free port"), log_file=folder / "server.log", extra_env=settings, python=SERVER_PYTHON
+    )
+    try:
+        yield url
+    finally:
+        server.stop()

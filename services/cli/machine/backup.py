@@ -36,9 +36,11 @@ def backup(
 def restore(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `sluice backup` has made.")],
     home: HomeOption = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Also where the home holds an installation.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Also where the home, or a server that is named, holds one.")
+    ] = False,
 ) -> None:
-    """Put a backup into the home, where nothing runs; `sluice up` then goes on from it."""
+    """Put a backup into the home, and into the servers that are named, where nothing runs."""
     from services.local.backup.restoring import restore as put_back
 
     if home is not None:
@@ -46,4 +48,5 @@ def restore(
     settings = load_settings()
     manifest = put_back(settings, directory.expanduser().absolute(), replace=replace, say=say)
     show_line(str(settings.home))
-    say(f"restored as of {manifest.redis_copied:%Y-%m-%d %H:%M:%S} UTC. Next: sluice up")
+    said = "sluice up" if settings.redis_url is None else "start Prefect's server, then the roles (or sluice up)"
+    say(f"restored as of {manifest.redis_copied:%Y-%m-%d %H:%M:%S} UTC. Next: {said}")

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -41,6 +41,7 @@ HOME: Final = "home"
 CREDENTIALS: Final = "credentials.json"
 
 DATABASE_VARIABLE: Final = "PREFECT_API_DATABASE_CONNECTION_URL"
+_TLS: Final = "PREFECT_SERVER_DATABASE_SQLALCHEMY_CONNECT_ARGS_TLS_"
 _PRIVATE: Final = 0o700
 
 
@@ -68,6 +69,8 @@ class Manifest(BaseModel):
     """The moment to which Prefect's database belongs, at the earliest; None if it was not copied."""
     own_redis: bool
     """Whether `sluice up` ran this Redis."""
+    redis_database: int = 0
+    """The number of the database that is Sluice's."""
     files: dict[str, CopiedFile] = Field(default_factory=dict)
     """By their paths in the backup."""
 
@@ -142,6 +145,7 @@ def _copy(settings: Settings, access: Access, draft: Path, *, say: Callable[[str
     own_prefect = running is not None and running.own_prefect and access.prefect_api_url == running.prefect_api_url
     with connect_sync(str(access.redis_url), settings.redis) as client:
         copy_to(client, draft / REDIS)
+        redis_database = int(client.get_connection_kwargs().get("db") or 0)
     redis_copied = datetime.now(UTC)
     prefect_copied: datetime | None = datetime.now(UTC)
     url = os.environ.get(DATABASE_VARIABLE, "")
@@ -167,6 +171,7 @@ def _copy(settings: Settings, access: Access, draft: Path, *, say: Callable[[str
         redis_copied=redis_copied,
         prefect_copied=prefect_copied,
         own_redis=own_redis,
+        redis_database=redis_database,
         files=files,
     )
     (draft / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -206,9 +211,19 @@ def dump_postgresql(url: str, file: Path) -> None:
 
 
 def libpq_environment(url: str) -> Mapping[str, str]:
-    """The address as PostgreSQL's tools read it: a password in their arguments would show in the list of processes."""
+    """The address as PostgreSQL's tools read it: a password in their arguments would show in the list of processes.
+
+    TLS is as the URL or Prefect's own settings have it.
+    """
     parts = urlsplit(url)
+    asked = dict(parse_qsl(parts.query))
+    tls = os.environ if os.environ.get(f"{_TLS}ENABLED", "").lower() in {"1", "true"} else {}
+    verified = "verify-ca" if tls.get(f"{_TLS}CHECK_HOSTNAME", "").lower() in {"0", "false"} else "verify-full"
     told = {
+        "PGSSLMODE": asked.get("sslmode") or asked.get("ssl") or (verified if tls else None),
+        "PGSSLROOTCERT": asked.get("sslrootcert") or tls.get(f"{_TLS}CA_FILE"),
+        "PGSSLCERT": asked.get("sslcert") or tls.get(f"{_TLS}CERT_FILE"),
+        "PGSSLKEY": asked.get("sslkey") or tls.get(f"{_TLS}KEY_FILE"),
         "PGHOST": parts.hostname,
         "PGPORT": str(parts.port) if parts.port else None,
         "PGUSER": unquote(parts.username) if parts.username else None,
