@@ -94,7 +94,7 @@ class Approvals:
         made = await issue(
             await self.runs(), key=new.key, person=new.person, seconds=new.expires_seconds, run_id=new.run_id
         )
-        base = str(self.settings.public_url or f"http://{request.headers['host']}").rstrip("/")
+        base = str(self.settings.public_url or f"{self.settings.scheme}://{request.headers['host']}").rstrip("/")
         url = f"{base}{PATH}{made.text(await self.secret())}"
         return {"url": url, "run_id": made.run_id, "for": made.person, "expires": made.expires.isoformat()}
 

@@ -17,6 +17,7 @@ from urllib.error import HTTPError, URLError
 from typing_extensions import override
 
 _REFUSED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+_TRUE: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
 _MOST_READ: Final = 1000
 """Bytes of an answer: a version is shorter."""
 
@@ -92,10 +93,14 @@ class _AsItIs(urllib.request.HTTPRedirectHandler):
 
 
 def _trusted() -> ssl.SSLContext:
-    """Who is trusted: those that ``SSL_CERT_FILE`` names, or the authorities that come with the certifi package."""
+    """Who is trusted, as Prefect's client has it: ``PREFECT_API_SSL_CERT_FILE``, or else the certifi package's."""
     import certifi
 
-    return ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
+    named = os.environ.get("PREFECT_API_SSL_CERT_FILE") or os.environ.get("SSL_CERT_FILE")
+    context = ssl.create_default_context(cafile=named or certifi.where())
+    if os.environ.get("PREFECT_API_TLS_INSECURE_SKIP_VERIFY", "").lower() in _TRUE:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def _answer(status: int, body: bytes, headers: Message) -> PrefectAnswer:

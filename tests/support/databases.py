@@ -15,12 +15,16 @@ import pymysql
 import pytest
 
 from services.local.embedded_servers import claim_port
+from tests.support.certificates import Pair
 from tests.support.waiting import wait_until
 
 
 @contextmanager
-def postgresql() -> Iterator[str]:
-    """A PostgreSQL server, as a SQLAlchemy URL; the test is skipped where it is not installed."""
+def postgresql(tls: Pair | None = None) -> Iterator[str]:
+    """A PostgreSQL server, as a SQLAlchemy URL; the test is skipped where it is not installed.
+
+    With ``tls`` it shows that certificate, and takes no connection without TLS.
+    """
     with _home("initdb", "pg_ctl") as (directory, user, tools):
         port = claim_port(0, "a free port")
 
@@ -30,6 +34,14 @@ def postgresql() -> Iterator[str]:
         data = str(directory / "data")
         call(tools["initdb"], "-D", data, "-U", "sluice", "-A", "trust")
         options = f"-p {port} -k {directory} -c listen_addresses=127.0.0.1 -c fsync=off"
+        if tls is not None:
+            for source, name in ((tls.certificate, "server.crt"), (tls.key, "server.key")):
+                target = directory / "data" / name
+                shutil.copyfile(source, target)
+                target.chmod(0o600)
+                shutil.chown(target, **({"user": "nobody"} if user else {"user": os.getuid()}))
+            (directory / "data" / "pg_hba.conf").write_text("hostssl all all all trust\n")
+            options += " -c ssl=on"
         control = (tools["pg_ctl"], "-D", data)
         call(*control, "-o", options, "-l", str(directory / "log"), "-w", "start")
         try:

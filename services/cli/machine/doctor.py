@@ -9,6 +9,7 @@ from pathlib import Path
 
 import typer
 
+from config.certificates import tls_files
 from config.project import load_project
 from config.settings import Settings, load_settings
 from events.errors import ConfigError
@@ -17,6 +18,7 @@ from services.cli.terminal.options import AsJson
 from services.home.access import Access, find_access
 from services.local.environment.version import own_version
 from services.operations.doctor import machine, servers, variables
+from services.operations.doctor.certificates import check_certificates
 from services.operations.doctor.finding import Finding, Grade, fail, ok
 
 
@@ -68,6 +70,7 @@ def _examined() -> Iterator[Finding]:
         own_prefect=access.running.prefect_api_url if access.running else None,
         prefect_names=_names_of_prefect,
     )
+    yield from check_certificates(tls_files(settings, os.environ))
     yield from asyncio.run(_servers(settings, access))
     yield from machine.check_orphans()
 

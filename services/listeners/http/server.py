@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import resource
 import socket
+import ssl
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final
 
 import h11
@@ -19,6 +21,7 @@ from config.settings import ApiSettings
 from events.errors import ConfigError
 from services.common.request_guard import App, Receive, Scope, Send
 from services.listeners.http.problem import PROBLEM, ProblemDetails, problem_response
+from services.listeners.http.tls import ServerTls
 
 _GRACE_SECONDS: Final = 2
 _OTHER_FILES: Final = 256
@@ -33,8 +36,9 @@ log = structlog.get_logger()
 async def serve(app: App, *, settings: ApiSettings, port: int, listening: Callable[[int], None]) -> None:
     """Serve until cancelled, then answer what is in hand for up to two seconds.
 
-    ``listening`` is told the real port. Raises `ConfigError` if the port cannot be had.
+    ``listening`` is told the real port. Raises `ConfigError` if the port or the certificate cannot be had.
     """
+    tls = ServerTls(settings) if settings.certificate_file is not None else None
     door = _bind(settings.host, port)
     config = uvicorn.Config(
         app,
@@ -50,11 +54,15 @@ async def serve(app: App, *, settings: ApiSettings, port: int, listening: Callab
         h11_max_incomplete_event_size=16 * 1024,
     )
     server = _Server(config)
+    server.tls = None if tls is None else tls.context
     serving = asyncio.create_task(server.serve(sockets=[door]))
+    following = None if tls is None else asyncio.create_task(tls.follow())
     try:
         listening(door.getsockname()[1])
         await asyncio.shield(serving)
     finally:
+        if following is not None:
+            following.cancel()
         server.should_exit = True
         with contextlib.suppress(TimeoutError, asyncio.CancelledError):
             await asyncio.wait_for(serving, _GRACE_SECONDS + 1)
@@ -79,7 +87,29 @@ def _possible(connections: int) -> int:
 
 
 class _Server(uvicorn.Server):
-    """Signals belong to the role's process, not to one of its parts."""
+    """Signals belong to the role's process, not to one of its parts.
+
+    It has one socket, and a context of TLS of its own: a handshake must end in the time that headers have.
+    """
+
+    tls: ssl.SSLContext | None = None
+
+    @override
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.tls is None:
+            await super().startup(sockets)
+            return
+        config = self.config
+        protocol: Callable[[], asyncio.BaseProtocol] = partial(
+            config.http_protocol_class, config=config, server_state=self.server_state, app_state=self.lifespan.state
+        )  # type: ignore[call-arg] # uvicorn names any protocol
+        create = asyncio.get_running_loop().create_server
+        seconds = float(config.timeout_keep_alive)
+        self.servers = [
+            await create(protocol, sock=door, ssl=self.tls, backlog=config.backlog, ssl_handshake_timeout=seconds)
+            for door in sockets or ()
+        ]
+        self.started = True
 
     @override
     @contextlib.contextmanager

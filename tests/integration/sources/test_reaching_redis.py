@@ -14,6 +14,7 @@ from config.sources import RedisSource
 from events.errors import TransientError
 from services.listeners.redis.source import RedisListener, redis_listeners
 from services.store.connection import AsyncRedis, connect, connect_sync, translated
+from tests.support.certificates import Authority, Pair
 from tests.support.proxy import in_front_of
 from tests.support.sources import QUICK, Door, Letters, cloudevent, intake, running
 from tests.support.valkeys import OwnValkey, own_valkey, self_signed, sentinel
@@ -126,6 +127,33 @@ async def test_a_server_that_asks_for_a_certificate_gets_it(tmp_path: Path) -> N
             with pytest.raises(TransientError), translated():
                 await stranger.ping()
             await stranger.aclose()
+
+
+async def test_new_files_of_tls_are_read_when_it_connects_again(tmp_path: Path) -> None:
+    """A client that has connected before, and whose authority, certificate and key were all replaced since."""
+    old, new = Authority(tmp_path / "old", "old"), Authority(tmp_path / "new", "new")
+    files = Pair(tmp_path / "client.pem", tmp_path / "client.key")
+    authorities = tmp_path / "authorities.pem"
+    files.replace_with(old.issue("client"))
+    authorities.write_bytes(old.file.read_bytes())
+    server = old.server(old.issue("server"), asks_for_certificates=True)
+    settings = RedisSettings(ca_file=authorities, certificate_file=files.certificate, key_file=files.key)
+    with own_valkey(tmp_path / "data") as valkey:
+        async with in_front_of(valkey.url, tls=server) as (proxy, url):
+            redis, blocking = connect(url, settings), connect_sync(url, settings)
+            assert await redis.ping()
+            assert await asyncio.to_thread(blocking.ping)
+            renewed = new.issue("server")
+            server.load_cert_chain(renewed.certificate, renewed.key)
+            server.load_verify_locations(new.file)
+            assert await redis.ping(), "what is connected stays connected"
+            files.replace_with(new.issue("client"))
+            authorities.write_bytes(new.file.read_bytes())
+            proxy.cut()
+            assert await redis.ping()
+            assert await asyncio.to_thread(blocking.ping)
+            await redis.aclose()
+            blocking.close()
 
 
 async def test_a_user_may_stand_in_the_settings(tmp_path: Path) -> None:
