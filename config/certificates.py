@@ -13,7 +13,8 @@ from urllib.parse import parse_qsl, urlsplit
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
-    from config.settings import ApiSettings, Settings
+    from config.api import ApiSettings
+    from config.settings import Settings
 
 WARN_BEFORE: Final = timedelta(days=21)
 """How long before its end a certificate is told of: three weeks leave time for a person to be back."""

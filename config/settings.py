@@ -18,9 +18,11 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from config.api import ApiSettings
 from config.disks import DiskSettings
 from config.health import CanarySettings, HealthSettings
 from config.location import locate_project
+from config.redis_users import OPERATOR, USER_PREFIX, password_of
 from config.runs import DispatcherSettings, ExecutorSettings
 from config.settings_part import Positive, SettingsPart
 from config.variables import (
@@ -79,6 +81,8 @@ class RedisSettings(SettingsPart):
     username: str | None = None
     password: str | None = Field(default=None, repr=False)
     """For a server whose URL does not carry them. It wins over the URL's; the embedded server is started with it."""
+    users_file: Path | None = None
+    """The ``passwords.json`` of `sluice acl`: each role is its own user, commands are ``sluice-operator``."""
     ca_file: Path | None = None
     """Certificate authority for ``rediss://``; without it the system's are trusted."""
     certificate_file: Path | None = None
@@ -183,25 +187,6 @@ class ResumerSettings(SettingsPart):
     max_records: Annotated[int, Field(ge=100)] = 200_000
 
 
-class ApiSettings(SettingsPart):
-    """The HTTP source, health and metrics."""
-
-    host: str = "127.0.0.1"
-    token: str | None = Field(default=None, repr=False)
-    """If set, callers must send ``Authorization: Bearer <token>``; health needs none."""
-    max_batch_bytes: Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)] = 8 * 1024 * 1024
-    """What a batch of events in one request may weigh; each of them is held to ``limits`` too."""
-    header_timeout_seconds: Positive = 10.0
-    body_timeout_seconds: Positive = 30.0
-    journal_timeout_seconds: Positive = 10.0
-    """How long a request waits for the journal before it is answered with 503."""
-    endpoint_timeout_seconds: Positive = 60.0
-    """How long the project's own endpoints may take to begin their answer."""
-    max_connections: Annotated[int, Field(ge=1)] = 4000
-    max_bodies_bytes: Annotated[int, Field(ge=1024 * 1024)] = 256 * 1024 * 1024  # of all that are on their way at once
-    public_url: Annotated[AnyHttpUrl, BeforeValidator(web_address)] | None = None  # what approval links begin with
-
-
 class LogSettings(SettingsPart):
     """What is logged and how."""
 
@@ -280,6 +265,18 @@ class Settings(BaseSettings):
             return None
         return url_with_password(self.redis_url, self.redis.username, self.redis.password)
 
+    def as_redis_user(self, name: str) -> Settings:
+        """These settings for a process that is the user ``sluice-NAME``, if ``redis.users_file`` is set.
+
+        ``redis.username`` and ``redis.password`` win. Raises `ConfigError` where the file has no such user.
+        """
+        redis = self.redis
+        if redis.users_file is None or redis.password is not None:
+            return self
+        user = redis.username or f"{USER_PREFIX}{name}"
+        known = redis.model_copy(update={"username": user, "password": password_of(redis.users_file, user)})
+        return self.model_copy(update={"redis": known})
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -294,8 +291,11 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
 
-def load_settings() -> Settings:
-    """Read the settings; raises `ConfigError` naming each variable or key at fault."""
+def load_settings(*, redis_user: str = OPERATOR) -> Settings:
+    """Read the settings; raises `ConfigError` naming each variable or key at fault.
+
+    ``redis_user`` is a role, or who calls a command: see `Settings.as_redis_user`.
+    """
     problems = list(variable_problems(os.environ, Settings))
     name = os.environ.get(f"{PREFIX}ENV", "development")
     file = CHECKOUT / "config" / "environments" / f"{name}.yaml"
@@ -320,7 +320,7 @@ def load_settings() -> Settings:
     problems += _openness(settings)
     if problems:
         raise ConfigError(*problems)
-    return settings
+    return settings.as_redis_user(redis_user)
 
 
 def _openness(settings: Settings) -> list[str]:

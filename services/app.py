@@ -16,11 +16,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from config.canary import canary_rules, canary_stream
+from config.certificates import tls_files
 from config.project import Project, load_project, project_root
-from config.settings import Settings
+from config.settings import RoleName, Settings
 from events.errors import Backpressure, TransientError
 from services.home.home import PRIVATE_UMASK
 from services.listeners.message_intake import MessageIntake, event_intake, signal_intake
+from services.operations.certificate_watch import CertificateWatch
 from services.operations.role import Part, run_loop, run_parts
 from services.operations.upkeep.inspector import Inspector
 from services.routing.rules_reload import LiveProject
@@ -45,7 +47,7 @@ LAST_LOOK_SECONDS: Final = 5.0
 Parts = dict[str, Part]
 
 
-def run_role(role: str, settings: Settings) -> None:
+def run_role(role: RoleName, settings: Settings) -> None:
     """Run one role until SIGTERM.
 
     Raises `ConfigError` for a configuration that cannot be used, and where this Redis holds another project or the
@@ -67,7 +69,7 @@ def _process_template() -> ProcessTemplate | None:
     return ProcessTemplate.fork()
 
 
-async def _run(role: str, settings: Settings, project: Project, process_template: ProcessTemplate | None) -> None:
+async def _run(role: RoleName, settings: Settings, project: Project, process_template: ProcessTemplate | None) -> None:
     async with AsyncExitStack() as stack:
         shared = Shared(settings, project, stack)
         shared.process_template = process_template
@@ -75,8 +77,10 @@ async def _run(role: str, settings: Settings, project: Project, process_template
         with contextlib.suppress(TransientError, Backpressure):
             await claim_state(shared.redis)
             await check_project(shared.redis, project.name, project_root(settings.config))
-        inspector = Inspector(shared.redis)
+        inspector = Inspector(shared.redis, role=role)
         parts = {**await _ROLES[role](shared), "inspector": inspector}
+        if files := tls_files(settings, os.environ):
+            parts["certificates"] = CertificateWatch(files)
         try:
             await run_parts(role, parts, redis=shared.redis, ready_file=settings.ready_file, home=settings.home)
         except RuntimeError:
@@ -330,7 +334,7 @@ async def _api(shared: Shared) -> Parts:
     return parts | ({} if endpoints is None else {"endpoints": endpoints})
 
 
-_ROLES: Final[Mapping[str, Callable[[Shared], Awaitable[Parts]]]] = {
+_ROLES: Final[Mapping[RoleName, Callable[[Shared], Awaitable[Parts]]]] = {
     "listeners": _listeners,
     "router": _router,
     "resumer": _resumer,

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from config.settings import ApiSettings
+from config.api import ApiSettings
 from events.errors import Backpressure, NotFound, Refused, TransientError
 from events.signal import Outcome, ResumeSignal, signal_from_mapping
 from services.api.forms import Given, answer_of, form_of

@@ -13,8 +13,10 @@ from urllib.parse import unquote, urlsplit
 
 import typer
 
+from config.certificates import certificate_remarks, tls_files
 from config.location import read_env_file
 from config.logs import configure_logging
+from config.redis_users import OPERATOR
 from config.settings import DEFAULT_PROJECT, RoleName, Settings, load_settings
 from events.errors import ConfigError
 from services.cli.output import say, show_json, show_json_line, show_line, warn
@@ -91,7 +93,7 @@ def up(
 
 def run(role: RoleName, home: HomeOption = None, config: ConfigOption = None) -> None:
     """Run one role until SIGTERM; many instances of each may run."""
-    settings = _settings(home, config)
+    settings = _settings(home, config, redis_user=role)
     if role in {"executor", "api"}:  # they run the project's own code
         _enter_flows_environment(settings)
     configure_logging(settings.log, role=role)
@@ -166,6 +168,7 @@ def status(
 async def check(config: ConfigOption = None) -> None:
     """Validate settings, sources, rules and flows without starting anything; exit 0 or 2."""
     settings = _settings(None, config)
+    _check_certificates(settings)
     _enter_flows_environment(settings)
     if settings.redis_url is not None:
         from services.local.own_servers import redis_remarks
@@ -270,14 +273,24 @@ def _warn(problems: Iterable[str]) -> None:
         say(f"warning: {problem}")
 
 
-def _settings(home: Path | None, config: Path | None) -> Settings:
+def _check_certificates(settings: Settings) -> None:
+    """Say which expire soon; raises `ConfigError` for files of TLS with which nothing can connect."""
+    remarks = [one for files in tls_files(settings, os.environ) for one in certificate_remarks(files)]
+    for remark in remarks:
+        if not remark.broken:
+            say(f"warning: {remark.text}")
+    if broken := [remark.text for remark in remarks if remark.broken]:
+        raise ConfigError(*broken)
+
+
+def _settings(home: Path | None, config: Path | None, *, redis_user: str = OPERATOR) -> Settings:
     # Through the environment, so that every process started from here sees the same.
     if home is not None:
         os.environ["SLUICE_HOME"] = str(home.expanduser().resolve())
     if config is not None:
         os.environ["SLUICE_CONFIG"] = str(config.expanduser().resolve())
         read_env_file(os.environ, Path.cwd(), default=DEFAULT_PROJECT)
-    return load_settings()
+    return load_settings(redis_user=redis_user)
 
 
 def _enter_flows_environment(settings: Settings) -> None:

@@ -123,7 +123,14 @@ def claim_port(port: int, setting: str) -> int:
         return int(probe.getsockname()[1])
 
 
-def start_valkey(directory: Path, port: int, settings: RedisSettings, *, log_file: Path) -> tuple[Server, str]:
+def start_valkey(
+    directory: Path,
+    port: int,
+    settings: RedisSettings,
+    *,
+    log_file: Path,
+    more_options: Mapping[str, str] | None = None,
+) -> tuple[Server, str]:
     """A Valkey that keeps what it holds in ``directory``; answers the process and its URL once it takes commands.
 
     With a password in the settings it wants that of everybody, and the URL holds it. It is told through a file, of
@@ -144,6 +151,7 @@ def start_valkey(directory: Path, port: int, settings: RedisSettings, *, log_fil
         "maxmemory": settings.max_memory,
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
+        **(more_options or {}),
     }
     arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
     server = Server("Valkey", [_valkey(), str(rights), *arguments], log_file=log_file, env=os.environ)

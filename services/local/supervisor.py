@@ -135,7 +135,7 @@ class Supervisor:
             pid=os.getpid(),
             redis_url=settings.redis_url_with_password or valkey_url(redis_port, secured),
             prefect_api_url=str(settings.prefect_api_url) if settings.prefect_api_url else prefect_url(prefect_port),
-            api_url=f"http://{settings.api.host}:{api_port}",
+            api_url=f"{settings.api.scheme}://{settings.api.host}:{api_port}",
             prefect_auth_string=auth,
             api_token=settings.api.token or (None if settings.open else credentials.api_token),
             ui_login=settings.prefect_api_url is None and auth is not None,
@@ -192,7 +192,8 @@ class Supervisor:
             **os.environ,
             "SLUICE_HOME": str(settings.home),
             "SLUICE_CONFIG": str(settings.config),
-            "SLUICE_REDIS_URL": running.redis_url,
+            # Without the operator's password: each role has its own where the settings name a file of them.
+            "SLUICE_REDIS_URL": settings.redis_url or running.redis_url,
             "SLUICE_PORTS__API": str(api_port),
             "PREFECT_API_URL": running.prefect_api_url,
         }

@@ -67,7 +67,8 @@ def connect(url: str, settings: RedisSettings) -> AsyncRedis:
         client = cast(_Client, _Client.from_url(url, retry=AsyncRetry(_pause(), RETRIES), **_options(url, settings)))
     client.replicas = Replicas(settings.replicas_to_wait_for, settings.command_timeout_seconds / 2)
     pool = client.connection_pool
-    pool.connection_class = type(pool.connection_class.__name__, (_Cancellable, pool.connection_class), {})
+    ours = (_Rotating,) if issubclass(pool.connection_class, redis.asyncio.SSLConnection) else (_Cancellable,)
+    pool.connection_class = type(pool.connection_class.__name__, (*ours, pool.connection_class), {})
     return client
 
 
@@ -169,6 +170,15 @@ class _Cancellable(redis.asyncio.connection.AbstractConnection):
             raise asyncio.CancelledError
 
 
+class _Rotating(_Cancellable, redis.asyncio.SSLConnection):
+    """Reads the files of TLS each time that it connects; redis-py's keeps what it read the first time."""
+
+    @override
+    async def _connect(self) -> None:
+        self.ssl_context.context = None
+        await super()._connect()  # type: ignore[no-untyped-call]
+
+
 class _PrimaryPool(redis.asyncio.sentinel.SentinelConnectionPool):
     """Closes its connections to the Sentinels too: redis-py leaves them to the garbage collector."""
 
@@ -202,9 +212,10 @@ def translated() -> Iterator[None]:
         msg = "Redis has reached its maxmemory: nothing new is accepted until there is room"
         raise Backpressure(msg) from error
     except (AuthenticationError, NoPermissionError) as error:
-        msg = f"Redis does not let this user do it (user and password, or its ACL: docs/security.md): {_said(error)}"
-        raise TransientError(msg) from error
+        raise TransientError(_refused(error)) from error
     except ResponseError as error:
+        if _said(error).startswith("ACL failure"):  # of a command within a script
+            raise TransientError(_refused(error)) from error
         translation = _translation(error)
         if translation is None:
             raise
@@ -241,6 +252,10 @@ def _translation(error: ResponseError) -> Exception | None:
         return None
     note_error(said)
     return UnreadableKey(f"something in Redis is not what Sluice put there: {said}")
+
+
+def _refused(error: Exception) -> str:
+    return f"Redis does not let this user do it (user and password, or its ACL: docs/security.md): {_said(error)}"
 
 
 def _said(error: Exception) -> str:

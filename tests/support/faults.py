@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import random
 import signal
@@ -16,8 +17,11 @@ from typing import Any, Self, cast
 
 import httpx
 
+from config.canary import canary_stream
+from config.project import load_project
 from config.settings import JournalSettings, RedisSettings
 from services.local.embedded_servers import Server, claim_port
+from services.store.access.acl import acl_users
 from services.store.connection import AsyncRedis, connect
 from services.store.events.journal import Journal
 from services.store.runs.created_runs import ACTIVE
@@ -27,8 +31,10 @@ from tests.support.confirmed import unrepeated
 from tests.support.faults_roles import Role
 from tests.support.prefects import start_migrated
 from tests.support.proxy import Proxy
-from tests.support.valkeys import OwnValkey
+from tests.support.valkeys import OwnValkey, refused, write_users
 from tests.support.waiting import eventually
+
+REFUSED = ("NOPERM", "NoPermission", "does not let this user", "no permissions")
 
 FLOW = "fault"
 DEPLOYMENTS = ("every", "third", "file")
@@ -70,7 +76,8 @@ ROLES = {"listeners": 2, "router": 2, "resumer": 1, "api": 1, "executor": 2}
 class Installation:
     """Starts everything in ``directory``; `hurt` does one thing to it that a random generator chooses.
 
-    The roles reach Valkey and Prefect only through the proxies; ``redis`` and ``prefect`` here go around them.
+    The roles reach Valkey and Prefect only through the proxies; ``redis`` and ``prefect`` here go around them. Each
+    role is the user of Redis that `sluice acl` makes for it.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -106,6 +113,11 @@ class Installation:
         self.answers.mkdir()
         project = self._directory / "sluice.yaml"
         project.write_text(PROJECT)
+        self._passwords = self._directory / "passwords.json"
+        self.valkey.options["aclfile"] = str(self._directory / "users.acl")
+        sources = load_project(project, home=self._directory / ".sluice").sources
+        users = acl_users(sources.redis_with_defaults().values(), inner=canary_stream().values())
+        self._passwords.write_text(json.dumps(write_users(self._directory / "users.acl", users)))
         self._stack.callback(self.valkey.stop)
         self.valkey.start()
         self._stack.callback(self._stop_prefect)
@@ -124,6 +136,8 @@ class Installation:
             **os.environ,
             **self._role_settings(project),
             "SLUICE_REDIS_URL": f"redis://127.0.0.1:{self.to_redis.port}/0",
+            "SLUICE_REDIS__USERS_FILE": str(self._passwords),
+            "SLUICE_REDIS__SHARED": "false",
             "PREFECT_API_URL": f"http://127.0.0.1:{self.to_prefect.port}/api",
         }
         (self._directory / ".sluice").mkdir()
@@ -219,6 +233,16 @@ class Installation:
         """The roles of which a process has ended by a fault of its own, not because it was told to or killed."""
         told = {0, -signal.SIGTERM, -signal.SIGKILL}
         return [f"{role.name} ended with {code}" for role in self._roles for code in role.ends if code not in told]
+
+    async def refusals(self) -> list[str]:
+        """What Valkey has refused a role: its own log, which ends with its process, and what the roles said of it."""
+        said = [
+            f"{file.name}: {line[:500]}"
+            for file in self._directory.glob("*.log")
+            for line in file.read_text(errors="replace").splitlines()
+            if any(word in line for word in REFUSED)
+        ]
+        return [*said, *await refused(self.redis)]
 
     async def becomes_ready(self, within_seconds: float) -> None:
         """Return once the API says that events will be handled and takes some itself."""

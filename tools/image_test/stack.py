@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import os
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -12,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from config.settings import CHECKOUT
 from tools.image_test.engine import Engine
 
 STEP_SECONDS: Final = 180.0
@@ -34,15 +37,17 @@ class Stack:
         self.engine = engine
         self.inbox = folder / "inbox"
         self._folder = folder
-        self._secrets = {
-            name: os.urandom(12).hex() for name in ("POSTGRES_PASSWORD", "VALKEY_PASSWORD", "PREFECT_AUTH", "API_TOKEN")
-        }
+        self._secrets = {name: os.urandom(12).hex() for name in ("POSTGRES_PASSWORD", "PREFECT_AUTH", "API_TOKEN")}
 
     def prepare(self) -> None:
         """What the head of compose.yaml tells its reader to do first."""
         secrets = self._secrets
-        lines = [f"{name}={secrets[name]}" for name in ("POSTGRES_PASSWORD", "VALKEY_PASSWORD", "API_TOKEN")]
+        lines = [f"{name}={secrets[name]}" for name in ("POSTGRES_PASSWORD", "API_TOKEN")]
         lines.append(f"PREFECT_AUTH_STRING=sluice:{secrets['PREFECT_AUTH']}")
+        access = self._folder / "access"
+        command = [sys.executable, "-m", "services.cli", "acl", str(access)]
+        subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True)
+        lines.append((access / "valkey.env").read_text(encoding="utf-8"))
         (self._folder / ".env").write_text("\n".join(lines) + "\n", encoding="utf-8")
         self.inbox.mkdir()
         self.inbox.chmod(0o770)

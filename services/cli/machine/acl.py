@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from config.canary import canary_stream
 from config.project import load_project
+from config.redis_users import USER_PREFIX
 from config.settings import load_settings
 from events.errors import ConfigError
 from services.cli.output import say, show_line
-from services.store.access.acl import acl_file, acl_users
+from services.store.access.acl import AclUser, acl_file, acl_users
 
 
 def acl(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The new folder for the two files.")],
 ) -> None:
-    """Write users for a Redis of your own into DIR: its aclfile, and their passwords; only you can read them."""
+    """Write users for a Redis of your own into DIR: its aclfile, and their passwords; only you can read the files."""
     settings = load_settings()
     project = load_project(settings.config, home=settings.home)
     named = project.name if settings.redis.shared else None
-    users = acl_users(project.sources.redis_with_defaults(project=named).values())
+    sources = project.sources.redis_with_defaults(project=named).values()
+    users = acl_users(sources, inner=canary_stream().values())
     target = directory.expanduser().absolute()
     files = {
         "users.acl": acl_file(users),
         "passwords.json": json.dumps({user.name: user.password for user in users}, indent=2) + "\n",
+        "valkey.env": _env(users),
     }
     try:
         target.mkdir(mode=0o700, parents=True)
@@ -40,5 +45,17 @@ def acl(
         raise ConfigError(f"{target} is there already: name a new folder, so that no password is lost") from None
     except OSError as error:
         raise ConfigError(f"{target} cannot be written: {error.strerror}") from error
-    say("the server reads users.acl with its setting `aclfile`; each role gets its name and password as")
-    say("SLUICE_REDIS__USERNAME and SLUICE_REDIS__PASSWORD, and `default` is off")
+    say("the server reads users.acl with its setting `aclfile`, and its user `default` is off then; each role gets its")
+    say(
+        "name and password as SLUICE_REDIS__USERNAME and SLUICE_REDIS__PASSWORD, or the name of the file passwords.json"
+    )
+    say("as SLUICE_REDIS__USERS_FILE; compose.yaml and Kubernetes take valkey.env (docs/containers.md)")
+
+
+def _env(users: Sequence[AclUser]) -> str:
+    """Variables for compose.yaml and Kubernetes: each user's password, and the aclfile in one line."""
+    passwords = [f"VALKEY_{user.name.removeprefix(USER_PREFIX).upper()}_PASSWORD={user.password}" for user in users]
+    lines = acl_file(users).splitlines()
+    if wrong := [line for line in lines if "'" in line or ";" in line]:
+        raise ConfigError(f"an environment file cannot hold this user (for ' or ;): {wrong[0]}")
+    return "\n".join([*passwords, f"VALKEY_USERS='{';'.join(lines)}'", ""])

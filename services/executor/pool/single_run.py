@@ -16,7 +16,7 @@ from services.executor.pool.starters import SpawnStarter
 
 def execute(run_id: str) -> RunOutcome:
     """Execute the run in a fresh interpreter, finalize it where its process died, and return what became of it."""
-    settings = load_settings()
+    settings = load_settings(redis_user="executor")
     project = load_project(settings.config, home=settings.home)
     environment = environment_of_flows(
         os.environ,

@@ -8,7 +8,7 @@ from typing import Final
 
 from starlette.requests import Request
 
-from config.settings import ApiSettings
+from config.api import ApiSettings
 from services.listeners.http.problem import ProblemDetails
 
 CLOUDEVENT: Final = "application/cloudevents+json"

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from config.settings import ApiSettings
+from config.api import ApiSettings
 from config.sources import HttpSource
 from config.variables import is_loopback
 from events.errors import Backpressure, ConfigError, NotFound, Refused, TransientError

@@ -10,7 +10,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from config.settings import ApiSettings
+from config.api import ApiSettings
 from config.sources import HttpSource
 from events.cloudevents import header_text
 from events.errors import RejectedEvent

@@ -17,7 +17,7 @@ import uvicorn
 from typing_extensions import override
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from config.settings import ApiSettings
+from config.api import ApiSettings
 from events.errors import ConfigError
 from services.common.request_guard import App, Receive, Scope, Send
 from services.listeners.http.problem import PROBLEM, ProblemDetails, problem_response

@@ -8,8 +8,8 @@ from typing import Final
 
 import structlog
 
+from config.api import ApiSettings
 from config.certificates import NamedFile, api_files, certificate_remarks
-from config.settings import ApiSettings
 from events.errors import ConfigError
 
 LOOK_SECONDS: Final = 2.0

@@ -18,7 +18,7 @@ from events.redact import redacted
 from services.common.prefect_probe import prefect_problem
 from services.local.backup.making import libpq_environment
 from services.operations.health import REMEMBERED_SECONDS, REPORTS, SILENT_SECONDS
-from services.operations.inspector import declared_keys
+from services.operations.upkeep.inspector import declared_keys
 from services.store.connection import SyncRedis, connect_sync, translated
 from services.store.keys import KeyList
 
@@ -26,7 +26,7 @@ _PAGE: Final = 500
 _UNFINISHED: Final = "what was put there is not whole: call it again with --replace"
 
 
-class RedisTarget:
+class OwnRedis:
     """A Redis that runs and that `sluice up` does not run. Only what is Sluice's in its database is looked at.
 
     That are the keys of Sluice and RQ, and the streams and lists that are sources.
@@ -78,7 +78,7 @@ class RedisTarget:
                 yield name
 
 
-class PostgresTarget:
+class OwnPostgres:
     """The database of a Prefect server that `sluice up` does not run."""
 
     def __init__(self, settings: Settings, url: str) -> None:
@@ -126,7 +126,7 @@ class PostgresTarget:
         return int(found[0]) if found else 0
 
 
-def refuse(targets: Sequence[RedisTarget | PostgresTarget], *, replace: bool) -> None:
+def refuse(targets: Sequence[OwnRedis | OwnPostgres], *, replace: bool) -> None:
     """Raise `ConfigError` if something keeps one of them from being filled."""
     problems = [problem for target in targets for problem in target.problems(replace=replace)]
     if problems:

@@ -14,7 +14,7 @@ from typing import Final
 from config.settings import RedisSettings, Settings
 from events.errors import ConfigError, TransientError
 from services.home.home import Home
-from services.local.backup.into_servers import PostgresTarget, RedisTarget, refuse
+from services.local.backup.into_servers import OwnPostgres, OwnRedis, refuse
 from services.local.backup.making import CREDENTIALS, DATABASE_VARIABLE, HOME, POSTGRESQL, REDIS, SQLITE, Manifest
 from services.local.embedded_servers import claim_port, start_valkey
 from services.store.connection import SyncRedis, connect_sync
@@ -38,9 +38,9 @@ def restore(settings: Settings, folder: Path, *, replace: bool, say: Callable[[s
     manifest.verify(folder)
     home = settings.home
     url, database = settings.redis_url_with_password, os.environ.get(DATABASE_VARIABLE, "")
-    redis = RedisTarget(settings, url) if url is not None else None
+    redis = OwnRedis(settings, url) if url is not None else None
     dumped = POSTGRESQL in manifest.files
-    postgres = PostgresTarget(settings, database) if dumped and database.startswith("postgresql") else None
+    postgres = OwnPostgres(settings, database) if dumped and database.startswith("postgresql") else None
     with Home(home).locked():
         there = [name for name in _KEPT if (home / name).exists()]
         if {"valkey", "prefect"} & set(there) and not replace:
@@ -67,7 +67,7 @@ def restore(settings: Settings, folder: Path, *, replace: bool, say: Callable[[s
 
 
 def _say_what_is_left(
-    manifest: Manifest, *, redis: RedisTarget | None, postgres: PostgresTarget | None, say: Callable[[str], None]
+    manifest: Manifest, *, redis: OwnRedis | None, postgres: OwnPostgres | None, say: Callable[[str], None]
 ) -> None:
     dumped = POSTGRESQL in manifest.files
     if redis is None and not manifest.own_redis:
@@ -99,7 +99,7 @@ def _lay_out(folder: Path, draft: Path, manifest: Manifest) -> None:
 
 
 def _lay_out_redis(
-    folder: Path, draft: Path, manifest: Manifest, target: RedisTarget | None, *, say: Callable[[str], None]
+    folder: Path, draft: Path, manifest: Manifest, target: OwnRedis | None, *, say: Callable[[str], None]
 ) -> None:
     """The state in Redis as the home has it; with a ``target``, it is put there instead."""
     log = draft / "valkey" / "appendonlydir"

@@ -12,8 +12,10 @@ from typing import Any, Final
 import structlog
 
 import services.store
+from config.settings import RoleName
 from events.errors import Backpressure, TransientError
 from services.common.backoff import Backoff, heed_cancellation
+from services.store.access.role_rights import KEEPER, written_by
 from services.store.connection import AsyncRedis
 from services.store.events.event_history import now_ms
 from services.store.inspection.key_inspection import KeyInspection
@@ -50,11 +52,17 @@ def declared_keys() -> dict[str, tuple[Key, ...]]:
 
 
 class Inspector:
-    """A part of every role; any number of instances may check the same keys at once."""
+    """A part of every role; any number of instances may check the same keys at once.
 
-    def __init__(self, redis: AsyncRedis) -> None:
+    A role checks the keys that it may write; only the router, which may write all of Sluice's, checks everything. The
+    others ask it to.
+    """
+
+    def __init__(self, redis: AsyncRedis, *, role: RoleName) -> None:
         self._looks = Looks(redis)
-        self._inspection = KeyInspection(redis, KeyList(key for keys in declared_keys().values() for key in keys))
+        self._checks_everything = role == KEEPER
+        keys = [key for keys in declared_keys().values() for key in keys]
+        self._inspection = KeyInspection(redis, KeyList(written_by(role, keys)))
         self._trouble = Backoff("look through Redis", first_seconds=0.5, longest_seconds=5)
         self._noted_ms = 0
         self._started_ms = now_ms()
@@ -78,8 +86,12 @@ class Inspector:
             heed_cancellation()
 
     async def everything(self) -> None:
-        """Check all keys; for a role that ends for an unknown reason."""
-        self._set_aside += await self._inspection.everything()
+        """Check all keys, or have them checked; for a role that ends for an unknown reason."""
+        if self._checks_everything:
+            self._set_aside += await self._inspection.everything()
+        else:
+            self._set_aside += await self._inspection.types()
+            await self._looks.ask()
 
     def status(self) -> Mapping[str, Any]:
         """Number of keys and elements that this process moved to quarantine."""
@@ -92,6 +104,10 @@ class Inspector:
         if everything or time.monotonic() >= self._types_at:
             self._types_at = time.monotonic() + TYPES_SECONDS
             count += await self._inspection.types()
+            if not self._checks_everything:
+                if everything:
+                    await self._looks.ask()
+                return count
             wanted = await self._looks.wanted_ms()
             last = await self._looks.last_ms()
             if wanted > last or now_ms() - max(last, self._started_ms) > EVERYTHING_MS:

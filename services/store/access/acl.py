@@ -1,22 +1,26 @@
-"""The users that a Redis (7 or newer) or Valkey should have for Sluice: a publisher, the roles, an operator."""
+"""The users that a Redis (7 or newer) or Valkey should have for Sluice: a publisher, the roles, those who look on."""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from config.settings import ROLES
+from config.redis_users import OPERATOR, USER_PREFIX
+from config.settings import ROLES, RoleName
 from config.sources import RedisSource
 from events.errors import ConfigError
+from services.store.access.role_rights import CONNECTING, role_rules
 from services.store.events.known_events import escaped
 
-ROLE_RULES: Final = "~sluice* ~rq:* resetchannels &sluice* &rq:* +@all -@admin -@dangerous +info +client"
-"""What Sluice needs; docs/security.md has the same."""
+ONE_USER_RULES: Final = (
+    "~sluice* ~rq:* resetchannels &sluice* &rq:* +@all -@admin -@dangerous"
+    " +info +client|id +client|info +client|setinfo +client|setname"
+)
+"""What Sluice needs where all of it is one user; docs/security.md has the same."""
 
-_CONNECTING: Final = "+auth +hello +ping +quit +select +client|setinfo +client|setname"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +37,12 @@ class AclUser:
         return f"user {self.name} reset on #{digest} {self.rules}"
 
 
-def acl_users(sources: Iterable[RedisSource]) -> list[AclUser]:
-    """The users for a project with these sources.
+def acl_users(sources: Iterable[RedisSource], *, inner: Iterable[RedisSource] = ()) -> list[AclUser]:
+    """The users for a project with these sources; to the ``inner`` ones nobody else publishes.
 
-    The publisher may append to their streams and lists and publish on their channels, and may read nothing. The roles
-    have the same rights, under different names, so that each password can be changed by itself and the server's log
-    says which role it was. The operator, who runs commands and `sluice backup`, may ask for a copy too.
+    The publisher may append to their streams and lists and publish on their channels, and may read nothing. Each role
+    may do what `services.store.access.role_rights` says, and the listeners read the sources. The operator, who runs
+    commands, may do what all roles may, and ask for a copy and put one back (`sluice backup`, `sluice restore`). The monitor reads.
 
     Raises `ConfigError` for a name that an ACL file cannot hold.
     """
@@ -47,19 +51,37 @@ def acl_users(sources: Iterable[RedisSource]) -> list[AclUser]:
     wrong = sorted({name for name in names if any(character.isspace() for character in name)})
     if wrong:
         raise ConfigError(*(f"{name!r} has white space, which no ACL rule can name: rename it" for name in wrong))
-    keys = sorted({escaped(key) for one in listed for key in (one.stream, one.list) if key})
-    channels = sorted({one.channel if one.pattern else escaped(one.channel) for one in listed if one.channel})
-    publishing = [*(f"%W~{key}" for key in keys), "resetchannels", *(f"&{channel}" for channel in channels)]
-    own = [f"~{key}" for key in keys if not key.startswith("sluice")]
-    heard = [f"&{channel}" for channel in channels if not channel.startswith("sluice")]
+    keys, channels = _keys(listed), _channels(listed)
     # A rule that resets the channels must stand before those that name some.
-    rules = " ".join([ROLE_RULES, *own, *heard])
-    return [
-        AclUser("sluice-publisher", " ".join([*publishing, _CONNECTING, "+publish +xadd +lpush +rpush"])),
-        *(AclUser(f"sluice-{role}", rules) for role in ROLES),
-        AclUser("sluice-operator", f"{rules} +sync +config|get"),
-        AclUser("sluice-admin", "~* &* +@all"),
-    ]
+    publishing = [*(f"%W~{key}" for key in keys), "resetchannels", *(f"&{channel}" for channel in channels)]
+    sourced = [f"~{key}" for key in [*keys, *_keys(inner)]] + [f"&{channel}" for channel in channels]
+    users: dict[str, list[str]] = {
+        "publisher": [*publishing, "-@all", CONNECTING, "+publish +xadd +lpush +rpush"],
+        **{str(role): _of_role(role, sourced) for role in ROLES},
+        OPERATOR: [ONE_USER_RULES, *sourced, "+sync +restore +config|get"],
+        "monitor": [*_MONITOR, *(f"%R~{key}" for key in keys)],
+        "admin": ["~* &* +@all"],
+    }
+    return [AclUser(f"{USER_PREFIX}{name}", " ".join(words)) for name, words in users.items()]
+
+
+def _keys(sources: Iterable[RedisSource]) -> list[str]:
+    return sorted({escaped(key) for one in sources for key in (one.stream, one.list) if key})
+
+
+def _channels(sources: Iterable[RedisSource]) -> list[str]:
+    return sorted({one.channel if one.pattern else escaped(one.channel) for one in sources if one.channel})
+
+
+_MONITOR: Final = (
+    "%R~sluice:* %R~rq:* resetchannels -@all",
+    CONNECTING,
+    "+@read -@admin -@dangerous -@scripting -randomkey +info +time +@transaction",
+)
+
+
+def _of_role(role: RoleName, sourced: Sequence[str]) -> list[str]:
+    return [role_rules(role), *(sourced if role == "listeners" else [])]
 
 
 def acl_file(users: Iterable[AclUser]) -> str:

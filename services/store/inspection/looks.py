@@ -31,9 +31,13 @@ class Looks:
         return readable_one(LOOKED, is_number, found) or 0
 
     async def wanted_ms(self) -> int:
-        """When a process without an inspector of its own asked for one; 0 if none did."""
+        """When a process that does not look at everything asked for it; 0 if none did."""
         found: Any = await self._redis.get(WANTED)
         return readable_one(WANTED, is_number, found) or 0
+
+    async def ask(self) -> None:
+        """Have the router look at everything."""
+        await self._redis.set(WANTED, time.time_ns() // 1_000_000)
 
     async def begin(self) -> bool:
         """Whether it is this process's turn."""
@@ -46,7 +50,7 @@ class Looks:
 
 
 def ask_for_a_look(redis: SyncRedis) -> None:
-    """Have the inspector of some role look at everything; if Redis is away, nobody does."""
+    """`Looks.ask` on a blocking connection; if Redis is away, nobody looks."""
     with contextlib.suppress(TransientError, Backpressure), translated():
         redis.set(WANTED, time.time_ns() // 1_000_000)
 

@@ -92,6 +92,7 @@ async def _play(
         reports = await read_reports(installation.redis)
         (directory / "reports.json").write_text(json.dumps(reports, indent=1))
         assert not installation.failed_roles(), f"logs in {directory}"
+        assert not await installation.refusals(), f"logs in {directory}"
         assert not verdict.wrong, "\n".join([f"seed {seed}, logs in {directory}", *verdict.wrong[:20]])
 
 

@@ -105,6 +105,7 @@ async def _play(directory: Path, seed: int, capsys: pytest.CaptureFixture[str], 
         await answers.aclose()
         assert verdict.wanted.total() > 50
         assert not installation.ended_roles(), "no role has ended"
+        assert not await installation.refusals(), "each role may do what it needs"
         assert not await garbage.misplaced(installation.redis, KEYS)
         letters = [letter async for letter in DeadLetters(installation.redis).walk(LetterQuery(kind="stored"))]
         assert letters

@@ -16,7 +16,8 @@ import pytest_asyncio
 from playwright.sync_api import Page, expect
 from typer.testing import CliRunner
 
-from config.settings import ApiSettings, Settings
+from config.api import ApiSettings
+from config.settings import Settings
 from services.api.build import build_routers
 from services.cli import app as commands
 from services.signals.approval_link import ApprovalLink

@@ -13,7 +13,8 @@ import httpx
 import psutil
 import pytest
 
-from config.settings import ApiSettings, ResumerSettings, Settings
+from config.api import ApiSettings
+from config.settings import ResumerSettings, Settings
 from config.sources import HookSource
 from services.api.build import build_routers
 from services.listeners.http.hooks.receiver import hooks_with_secrets

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import httpx
 
-from config.settings import ApiSettings, RedisSettings
+from config.api import ApiSettings
+from config.settings import RedisSettings
 from events.signal import ResumeSignal
 from events.untrusted_json import Limits
 from services.listeners.http.bodies import CLOUDEVENT

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from config.settings import ApiSettings
+from config.api import ApiSettings
 from config.sources import HookSource
 from events.errors import ConfigError, RejectedEvent
 from events.event import HOOKS, Event, refuse_reserved

@@ -12,7 +12,8 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from config.settings import ApiSettings, ResumerSettings, Settings
+from config.api import ApiSettings
+from config.settings import ResumerSettings, Settings
 from events.dead_letter import DeadLetter
 from events.signal import ResumeSignal
 from services.api.build import build_routers

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from config.settings import ApiSettings
+from config.api import ApiSettings
 from services.listeners.http.endpoints import Endpoints
 from services.store.connection import AsyncRedis
 from tests.support.sources import running

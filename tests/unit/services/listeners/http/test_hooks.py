@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
+from config.api import ApiSettings
 from config.project import load_project
-from config.settings import ApiSettings
 from config.sources import HookSource
 from events.errors import ConfigError
 from services.listeners.http.hooks.receiver import hooks_with_secrets

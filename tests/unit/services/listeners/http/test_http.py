@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from config.settings import ApiSettings
+from config.api import ApiSettings
 from config.sources import HttpSource
 from events.errors import Backpressure, ConfigError, TransientError
 from events.signal import ResumeSignal

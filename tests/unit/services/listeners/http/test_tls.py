@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from config.settings import ApiSettings
+from config.api import ApiSettings
 from events.errors import ConfigError
 from services.listeners.http import tls
 from services.store.connection import AsyncRedis

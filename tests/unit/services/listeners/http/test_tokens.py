@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
-from config.settings import ApiSettings
+from config.api import ApiSettings
 from events.errors import NotFound, Refused
 from services.cli import app as commands
 from services.common import metrics

@@ -1,21 +1,31 @@
-"""The publisher's user can publish and do nothing else; a role's user cannot touch what is not Sluice's."""
+"""The publisher's user can publish and do nothing else; a role's user what the role needs; the monitor's reads."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import pytest
-from redis.exceptions import NoPermissionError
+from redis.exceptions import NoPermissionError, ResponseError
 from typer.testing import CliRunner
 
+import services.jobs
+from config.canary import canary_stream
 from config.settings import RedisSettings
 from config.sources import RedisSource
-from events.errors import ConfigError
+from events.errors import ConfigError, TransientError
 from services.cli import app
-from services.store.access.acl import ROLE_RULES, AclUser, acl_file, acl_users
-from services.store.connection import SyncRedis, connect_sync
+from services.job_queues.job_gate import APPLY_SIGNAL, EXECUTE_RUN
+from services.job_queues.queues import RESUME, RUNS, enqueue, queue
+from services.job_queues.workers import simple_worker
+from services.operations.upkeep.inspector import declared_keys
+from services.store.access.acl import ONE_USER_RULES, AclUser, acl_file, acl_users
+from services.store.access.role_rights import KEEPER, RIGHTS, RIGHTS_OF_EVERY_ROLE, written_by
+from services.store.connection import SyncRedis, connect_sync, translated
+from services.store.unreadable import noted
 
 SOURCES = [
     RedisSource(channel="sluice.events", stream="sluice.events"),
@@ -28,14 +38,15 @@ SOURCES = [
 @pytest.fixture
 def users(valkey_url: str) -> Iterator[dict[str, AclUser]]:
     """On the session's Valkey; ``default`` stays as it is."""
-    made = {user.name: user for user in acl_users(SOURCES)}
+    made = {user.name: user for user in acl_users(SOURCES, inner=canary_stream().values())}
     with connect_sync(valkey_url, RedisSettings()) as admin:
         for line in acl_file(made.values()).splitlines():
             if not line.startswith("user default "):
                 admin.execute_command("ACL", "SETUSER", *line.split()[1:])
         yield made
         admin.execute_command("ACL", "DELUSER", *made)
-        admin.delete("sluice.events", "legacy-queue", "or[d]ers", "sluice:journal", "test:others")
+        admin.delete(*admin.scan_iter("rq:*"), "test:nothing")
+        admin.delete("sluice.events", "legacy-queue", "or[d]ers", "sluice:journal", "sluice.canary", "test:others")
 
 
 def as_user(url: str, user: AclUser) -> SyncRedis:
@@ -85,14 +96,179 @@ def test_the_publisher_can_publish_and_nothing_else(valkey_url: str, users: dict
     assert not allowed
 
 
-def test_a_role_reaches_its_sources_and_nothing_of_others(valkey_url: str, users: dict[str, AclUser]) -> None:
-    for role in ("listeners", "router", "resumer", "executor", "api"):
+EVERY_ROLE_IS_REFUSED = [
+    ["GET", "test:others"],
+    ["SET", "test:others", "x"],
+    ["RENAME", "sluice:project", "test:others"],
+    ["FLUSHDB"],
+    ["FLUSHALL"],
+    ["CONFIG", "GET", "*"],
+    ["KEYS", "*"],
+    ["RANDOMKEY"],
+    ["SYNC"],
+    ["ACL", "LIST"],
+    ["CLIENT", "LIST"],
+    ["CLIENT", "KILL", "TYPE", "normal"],
+    ["CLIENT", "PAUSE", "1"],
+    ["SCRIPT", "FLUSH"],
+    ["FUNCTION", "FLUSH"],
+    ["SUBSCRIBE", "others"],
+    ["PUBLISH", "others", "x"],
+    ["EVAL", "return redis.call('GET', 'test:others')", "0"],
+]
+REFUSED = {
+    "listeners": [
+        ["HGETALL", "sluice:tokens"],
+        ["GET", "sluice:links:secret"],
+        ["SET", "sluice:executor:alive:a", "x"],
+        ["RPUSH", "rq:queue:sluice-runs", "x"],
+        ["HSET", "sluice:rules", "a", "b"],
+        ["XADD", "sluice:dispatch-queue:a", "*", "d", "x"],
+        ["HSET", "sluice:signals:waiting", "a", "b"],
+        ["SCAN", "0"],
+    ],
+    "router": [["LPOP", "legacy-queue"], ["XRANGE", "sluice.events", "-", "+"], ["SUBSCRIBE", "sluice.events"]],
+    "resumer": [
+        ["XADD", "sluice:journal", "*", "event", "x"],
+        ["HGETALL", "sluice:tokens"],
+        ["RPUSH", "rq:queue:sluice-runs", "x"],
+        ["HSET", "rq:job:run", "data", "x"],
+        ["LPOP", "legacy-queue"],
+        ["SCAN", "0"],
+    ],
+    "executor": [
+        ["XADD", "sluice:journal", "*", "event", "x"],
+        ["XRANGE", "sluice:journal", "-", "+"],
+        ["HSET", "sluice:registered", "a", "b"],
+        ["HGETALL", "sluice:tokens"],
+        ["GET", "sluice:links:secret"],
+        ["HGETALL", "sluice:signal:a"],
+        ["RPUSH", "rq:queue:sluice-resume", "x"],
+        ["LPOP", "legacy-queue"],
+    ],
+    "api": [
+        ["HSET", "sluice:rules", "a", "b"],
+        ["HSET", "sluice:registered", "a", "b"],
+        ["RPUSH", "rq:queue:sluice-runs", "x"],
+        ["HSET", "rq:job:run", "data", "x"],
+        ["XADD", "sluice:dispatch-queue:a", "*", "d", "x"],
+        ["SET", "sluice:executor:alive:a", "x"],
+        ["HSET", "sluice:files:inbox:rows", "a", "b"],
+        ["LPOP", "legacy-queue"],
+        ["PUBLISH", "sluice:signals:told:a", "x"],
+    ],
+    "monitor": [
+        ["SET", "sluice:project", "x"],
+        ["DEL", "sluice:journal"],
+        ["RPUSH", "legacy-queue", "{}"],
+        ["PUBLISH", "sluice.events", "{}"],
+        ["EVAL", "return redis.call('GET', 'sluice:project')", "0"],
+    ],
+    "operator": [],
+}
+
+
+@pytest.mark.parametrize("name", list(REFUSED))
+def test_each_user_is_refused_what_it_need_not_do(valkey_url: str, users: dict[str, AclUser], name: str) -> None:
+    more = {"operator": {"CONFIG", "SYNC", "RANDOMKEY", "SCRIPT", "FUNCTION"}}.get(name, set())
+    allowed = []
+    for command in [*EVERY_ROLE_IS_REFUSED, *REFUSED[name]]:
+        if command[0] in more:
+            continue
+        with as_user(valkey_url, users[f"sluice-{name}"]) as client:
+            try:
+                client.execute_command(*command)
+            except NoPermissionError:
+                continue
+            except ResponseError as error:
+                if str(error).startswith("ACL failure in script"):
+                    continue
+        allowed.append(command)
+    assert not allowed
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize(
+    ("role", "submitter", "name", "function"),
+    [("resumer", "api", RESUME, APPLY_SIGNAL), ("executor", "executor", f"{RUNS}-gpu", EXECUTE_RUN)],
+)
+def test_rq_asks_for_nothing_that_a_role_may_not_do(
+    valkey_url: str,
+    users: dict[str, AclUser],
+    monkeypatch: pytest.MonkeyPatch,
+    role: str,
+    submitter: str,
+    name: str,
+    function: str,
+    fails: bool,
+) -> None:
+    """Whether a job ends well or not, and with the maintenance of its registries."""
+    ended: list[str] = []
+
+    def work(name: str) -> None:
+        ended.append(name)
+        if fails:
+            raise RuntimeError("as it is meant to")
+
+    monkeypatch.setattr(services.jobs, function.rpartition(".")[2], work)
+    with connect_sync(valkey_url, RedisSettings()) as admin:
+        admin.execute_command("ACL", "LOG", "RESET")
+        with as_user(valkey_url, users[f"sluice-{submitter}"]) as client:
+            assert enqueue(queue(name, client), function, "a", job_id="signal-1", timeout_seconds=60, result_ttl=0)
         with as_user(valkey_url, users[f"sluice-{role}"]) as client:
-            client.execute_command("RPUSH", "legacy-queue", "{}")
-            client.execute_command("LPOP", "legacy-queue")
-            for command in (["GET", "test:others"], ["FLUSHDB"], ["CONFIG", "GET", "*"], ["KEYS", "*"], ["SYNC"]):
-                with pytest.raises(NoPermissionError):
-                    client.execute_command(*command)
+            worker = simple_worker([name], client, f"{role}-1")
+            worker.work(burst=True, logging_level="CRITICAL")
+            worker.run_maintenance_tasks()
+        assert ended == ["a"]
+        entries: list[Any] = admin.acl_log()
+        assert not [(one["username"], one["reason"], one["object"], one["context"]) for one in entries]
+
+
+def test_what_a_script_may_not_touch_is_told_as_a_right_that_is_missing(
+    valkey_url: str, users: dict[str, AclUser]
+) -> None:
+    with (
+        as_user(valkey_url, users["sluice-executor"]) as client,
+        pytest.raises(TransientError, match="not let this user"),
+        translated(),
+    ):
+        client.eval("return redis.call('GET', 'sluice:journal')", 0)
+    assert noted.take() == (set(), False)
+
+
+def test_the_listeners_reach_the_sources(valkey_url: str, users: dict[str, AclUser]) -> None:
+    with as_user(valkey_url, users["sluice-listeners"]) as client:
+        for command in (
+            ["RPUSH", "legacy-queue", "{}"],
+            ["LPOP", "legacy-queue"],
+            ["XADD", "sluice.events", "*", "event", "{}"],
+            ["XRANGE", "sluice.events", "-", "+"],
+            ["XRANGE", "sluice.canary", "-", "+"],
+            ["SUBSCRIBE", "sluice.events"],
+            ["PSUBSCRIBE", "orders.*"],
+        ):
+            client.execute_command(*command)
+
+
+def test_the_monitor_reads_what_status_reads(valkey_url: str, users: dict[str, AclUser]) -> None:
+    with as_user(valkey_url, users["sluice-monitor"]) as client:
+        for command in (["INFO"], ["SCAN", "0"], ["XLEN", "sluice:journal"], ["LLEN", "legacy-queue"], ["PING"]):
+            client.execute_command(*command)
+
+
+def test_every_declared_key_has_a_role_that_writes_it_and_every_right_is_for_a_declared_key() -> None:
+    keys = [key for found in declared_keys().values() for key in found]
+    inspected = {role: {key.pattern for key in written_by(role, keys)} for role in RIGHTS}
+    assert set().union(*inspected.values()) == {key.pattern for key in keys}
+    assert inspected[KEEPER] == {key.pattern for key in keys}
+    rights = [*RIGHTS.values(), RIGHTS_OF_EVERY_ROLE]
+    unused = [
+        pattern
+        for right in rights
+        for pattern in (*right.writes, *right.reads)
+        if not any(fnmatchcase(key.pattern, pattern) or fnmatchcase(pattern, key.pattern) for key in keys)
+    ]
+    assert not unused
 
 
 def test_the_file_has_no_password_in_it_and_closes_the_user_without_one() -> None:
@@ -114,7 +290,7 @@ def test_the_command_writes_both_files_for_their_owner_only(tmp_path: Path, monk
     first = CliRunner().invoke(app, ["acl", str(folder)])
     assert first.exit_code == 0, first.output
     assert {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()} == {
-        "users.acl": 0o600, "passwords.json": 0o600
+        "users.acl": 0o600, "passwords.json": 0o600, "valkey.env": 0o600
     }  # fmt: skip
     before = (folder / "users.acl").read_text()
     assert CliRunner().invoke(app, ["acl", str(folder)]).exit_code == 2
@@ -125,4 +301,4 @@ def test_the_documented_user_has_the_rights_of_the_roles(checkout: Path) -> None
     page = (checkout / "docs" / "security.md").read_text()
     found = re.search(r"^ACL SETUSER sluice on >PASSWORD (.*)$", page, re.MULTILINE)
     assert found
-    assert found[1] == ROLE_RULES
+    assert found[1] == ONE_USER_RULES
