@@ -42,7 +42,8 @@ def acl_users(sources: Iterable[RedisSource], *, inner: Iterable[RedisSource] = 
 
     The publisher may append to their streams and lists and publish on their channels, and may read nothing. Each role
     may do what `services.store.access.role_rights` says, and the listeners read the sources. The operator, who runs
-    commands, may do what all roles may, and ask for a copy and put one back (`sluice backup`, `sluice restore`). The monitor reads.
+    commands, may do what all roles may, and ask for a copy and put one back (`sluice backup`, `sluice restore`). The monitor reads. Several
+    Prefect servers exchange their messages as ``prefect``.
 
     Raises `ConfigError` for a name that an ACL file cannot hold.
     """
@@ -59,6 +60,7 @@ def acl_users(sources: Iterable[RedisSource], *, inner: Iterable[RedisSource] = 
         "publisher": [*publishing, "-@all", CONNECTING, "+publish +xadd +lpush +rpush"],
         **{str(role): _of_role(role, sourced) for role in ROLES},
         OPERATOR: [ONE_USER_RULES, *sourced, "+sync +restore +config|get"],
+        "prefect": [_PREFECT],
         "monitor": [*_MONITOR, *(f"%R~{key}" for key in keys)],
         "admin": ["~* &* +@all"],
     }
@@ -72,6 +74,12 @@ def _keys(sources: Iterable[RedisSource]) -> list[str]:
 def _channels(sources: Iterable[RedisSource]) -> list[str]:
     return sorted({one.channel if one.pattern else escaped(one.channel) for one in sources if one.channel})
 
+
+_PREFECT: Final = (
+    "~[^sr]* ~s[^l]* ~r[^q]* resetchannels &[^sr]* &s[^l]* &r[^q]* +@all -@admin -@dangerous"
+    " +info +client|id +client|info +client|setinfo +client|setname"
+)
+"""For the messages of several Prefect servers (prefect-redis): whatever begins neither as Sluice's keys nor as RQ's."""
 
 _MONITOR: Final = (
     "%R~sluice:* %R~rq:* resetchannels -@all",
