@@ -47,6 +47,7 @@ def test_an_event_that_comes_while_the_backup_is_made_has_one_run_after_the_rest
 
     for name in ("copy_to", "copy_sqlite"):
         monkeypatch.setattr(making, name, watched(name))
+    monkeypatch.delenv("PREFECT_API_URL")  # that of the tests' own server
     monkeypatch.setenv("SLUICE_HOME", str(installation.home))
     settings = load_settings()
     making.back_up(settings, find_access(settings), tmp_path / "backup", say=lambda _: None)

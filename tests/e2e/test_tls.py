@@ -78,6 +78,7 @@ class Secured(Installation):
     def start(self) -> None:
         super().start()
         self.prefect = httpx.Client(base_url=self._plain_prefect, timeout=60)
+        self._stack.callback(self.prefect.close)
 
 
 async def test_an_order_and_a_file_come_through_where_every_connection_is_encrypted(tmp_path: Path) -> None:

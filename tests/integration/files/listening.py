@@ -19,7 +19,7 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 class Listening:
-    """One listener process. ``wrapper`` is a command that the process is started through."""
+    """One listener process. ``wrapper`` is a command that the process is started through, ``user`` whose it becomes."""
 
     def __init__(
         self,
@@ -33,10 +33,12 @@ class Listening:
         after: int = 0,
         wrapper: Sequence[str] = (),
         before: Callable[[], None] | None = None,
+        user: int | None = None,
     ) -> None:
         self._redis = redis
         self.log = log
         spec = {"redis": url, "watches": watches, "settings": settings, "kill_at": kill_at, "after": after}
+        spec |= {"user": user}
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [*wrapper, sys.executable, "-m", "tests.integration.files.process", json.dumps(spec)],

@@ -1,7 +1,8 @@
 """A listener and an archiver as a process of their own: ``python -m tests.integration.files.process SPEC``.
 
 SPEC is JSON: ``redis`` (URL), ``watches`` (name to source), ``settings`` and, to die by SIGKILL, ``kill_at`` (a
-checkpoint's name) with ``after`` (how often it is passed before). Its statuses are kept at ``test:status:PID``.
+checkpoint's name) with ``after`` (how often it is passed before); the process becomes the ``user``, if one is given.
+Its statuses are kept at ``test:status:PID``.
 """
 
 from __future__ import annotations
@@ -40,6 +41,16 @@ def _killer(spec: dict[str, Any]) -> Callable[[str], None]:
     return checkpoint
 
 
+def become(user: int) -> None:
+    """Another user, once everything is imported: the interpreter may lie where that one cannot read."""
+    import encodings.ascii
+    import encodings.idna  # noqa: F401 - looked up by name, later
+
+    os.setgroups([])
+    os.setgid(user)
+    os.setuid(user)
+
+
 async def main(spec: dict[str, Any]) -> None:
     redis = connect(spec["redis"], RedisSettings())
     settings = FileSettings(**spec["settings"])
@@ -64,6 +75,7 @@ async def main(spec: dict[str, Any]) -> None:
     async def report() -> None:
         while True:
             statuses = {name: dict(listener.status()) for name, listener in listeners.items()}
+            statuses["archive"] = dict(archiver.status())
             await redis.set(f"test:status:{os.getpid()}", json.dumps(statuses))
             await asyncio.sleep(0.05)
 
@@ -77,4 +89,7 @@ async def main(spec: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     configure_logging(LogSettings(level="info"))
-    asyncio.run(main(json.loads(sys.argv[1])))
+    given = json.loads(sys.argv[1])
+    if given.get("user") is not None:
+        become(given["user"])
+    asyncio.run(main(given))
