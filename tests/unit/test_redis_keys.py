@@ -29,10 +29,14 @@ def test_the_documentation_lists_every_key() -> None:
 
 
 def names_in(file: Path) -> list[str]:
-    """Every text of a module that begins as a key does."""
+    """Every text of a module that begins as a key does, or a pattern of keys up to its star."""
     nodes = ast.walk(ast.parse(file.read_text()))
     texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-    return [text.partition(" ")[0] for text in texts if text.startswith("sluice:") and text.strip("*:") != "sluice"]
+    return [
+        text.partition(" ")[0].rstrip("*")
+        for text in texts
+        if text.startswith("sluice:") and text.strip("*:") != "sluice"
+    ]
 
 
 def test_every_key_that_the_code_names_is_declared() -> None:
