@@ -6,6 +6,9 @@ FROM python:${PYTHON_VERSION}-slim AS build
 ARG WITHOUT=duckdb
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /app
+# What the base image brings is noted before anything else is installed: the last stage begins with the same.
+COPY requirements/debian.py requirements/
+RUN mkdir build && python requirements/debian.py > build/base.json
 # `strip` makes the libraries 40 MB smaller; it stays in this stage.
 RUN apt-get update -qq && apt-get install -qq --no-install-recommends binutils >/dev/null
 # First what changes seldom, so that a change of the code does not install everything anew.
@@ -21,7 +24,7 @@ COPY requirements/audit.txt requirements/audit.py requirements/
 RUN python -m venv .venv-audit \
     && .venv-audit/bin/python -m pip install --quiet --require-hashes --no-deps -r requirements/audit.txt \
     && .venv-audit/bin/python requirements/audit.py --offline \
-    && rm -r .venv-audit
+    && rm -r .venv-audit build/base.json
 COPY requirements/launcher.py requirements/
 COPY config config
 COPY events events

@@ -35,10 +35,17 @@ def licences() -> list[str]:
 
 
 def bill_of_materials() -> None:
-    """Write ``build/sbom.json`` (CycloneDX)."""
-    _output([TOOLS / "cyclonedx-py", "environment", PYTHON, "--output-file", BUILD / "sbom.json"])
-    components = json.loads((BUILD / "sbom.json").read_text(encoding="utf-8"))["components"]
-    print(f"bill of materials: {len(components)} components in build/sbom.json (CycloneDX)")
+    """Write ``build/sbom.json`` (CycloneDX), with what ``build/base.json`` has of the base image, if it is there."""
+    file = BUILD / "sbom.json"
+    _output([TOOLS / "cyclonedx-py", "environment", PYTHON, "--output-file", file])
+    base = BUILD / "base.json"
+    if base.exists():
+        bill = json.loads(file.read_text(encoding="utf-8"))
+        bill["components"] += json.loads(base.read_text(encoding="utf-8"))
+        file.write_text(json.dumps(bill, indent=1), encoding="utf-8")
+    components = json.loads(file.read_text(encoding="utf-8"))["components"]
+    of_base = sum(not one.get("purl", "").startswith("pkg:pypi/") for one in components)
+    print(f"bill of materials: {len(components)} components, {of_base} not from PyPI, in build/sbom.json (CycloneDX)")
 
 
 def vulnerabilities() -> list[str]:

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -219,3 +220,39 @@ def test_what_the_image_leaves_out_is_there_to_be_left_out() -> None:
     packages = Path(sysconfig.get_path("purelib"))
     patterns = [*slim.LEFT_OUT, *(f"{name.removesuffix('.*')}*" for name in slim.WITH_DEBUGGING)]
     assert [pattern for pattern in patterns if next(packages.glob(pattern), None) is None] == []
+
+
+@pytest.mark.skipif(not shutil.which("dpkg-query"), reason="this is no Debian")
+def test_the_bill_of_materials_of_the_image_has_every_package_of_its_base_with_a_licence() -> None:
+    """As the Dockerfile writes it, here of this machine."""
+    command = [sys.executable, str(CHECKOUT / "requirements" / "debian.py")]
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    asked = ["dpkg-query", "--show", "--showformat", "${db:Status-Abbrev} ${Package} ${Version}\n"]
+    installed = [
+        line.split() for line in subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()
+    ]
+    listed = {(one["name"], one["version"]) for one in found if one["purl"].startswith("pkg:deb/")}
+    assert listed == {(name, version) for status, name, version in installed if status == "ii"}
+    assert all(licence["license"]["name"] for one in found for licence in one["licenses"])
+    assert all(one["licenses"] for one in found)
+    assert len({one["bom-ref"] for one in found}) == len(found)
+    before, _, after = DOCKERFILE.partition("apt-get install")
+    assert "requirements/debian.py > build/base.json" in before
+    assert "requirements/audit.py --offline" in after
+
+
+def test_the_bill_of_materials_takes_in_what_is_known_of_the_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = CHECKOUT / "requirements" / "audit.py"
+    spec = importlib.util.spec_from_file_location("audit", path)
+    assert spec is not None
+    assert spec.loader is not None
+    audit = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(audit)
+    (tmp_path / "base.json").write_text('[{"name": "libc6", "version": "2.36", "purl": "pkg:deb/debian/libc6@2.36"}]')
+    bill = {"bomFormat": "CycloneDX", "components": [{"name": "redis", "purl": "pkg:pypi/redis@8"}]}
+    monkeypatch.setattr(audit, "BUILD", tmp_path)
+    monkeypatch.setattr(audit, "_output", lambda _: (tmp_path / "sbom.json").write_text(json.dumps(bill)))
+    audit.bill_of_materials()
+    assert [one["name"] for one in json.loads((tmp_path / "sbom.json").read_text())["components"]] == ["redis", "libc6"]
