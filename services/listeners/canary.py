@@ -67,30 +67,24 @@ class _Flight:
         )
 
 
+@dataclass(kw_only=True, eq=False)
 class Canary:
     """One of any number of instances: the holder of the lease flies, with the file in its own home."""
 
-    def __init__(
-        self,
-        *,
-        settings: CanarySettings,
-        redis: AsyncRedis,
-        home: Path,
-        ledger: Ledger,
-        history: History,
-        instance: str,
-    ) -> None:
-        self._settings = settings
-        self._redis = redis
-        ((self._watch, source),) = canary_watch(home).items()
+    settings: CanarySettings
+    redis: AsyncRedis
+    home: Path
+    ledger: Ledger
+    history: History
+    instance: str
+
+    def __post_init__(self) -> None:
+        ((self._watch, source),) = canary_watch(self.home).items()
         self._folder = source.path
-        self._ledger = ledger
-        self._history = history
-        self._instance = instance
-        self._signals = SignalQueries(redis)
-        self._waits = Waits(redis)
-        self._records = CanaryRecords(redis)
-        self._lease = Lease(redis, "canary", ttl_seconds=LEASE_SECONDS)
+        self._signals = SignalQueries(self.redis)
+        self._waits = Waits(self.redis)
+        self._records = CanaryRecords(self.redis)
+        self._lease = Lease(self.redis, "canary", ttl_seconds=LEASE_SECONDS)
         self._renew_at = 0.0
         self._trouble = Backoff("send the canary", first_seconds=1, longest_seconds=10)
         self._left: Remains | None = None
@@ -108,7 +102,7 @@ class Canary:
                 try:
                     if await self._holds() and time.monotonic() >= next_at:
                         well = await self._fly()
-                        interval = self._settings.interval_seconds
+                        interval = self.settings.interval_seconds
                         next_at = time.monotonic() + (interval if well else min(interval, _AGAIN_SECONDS))
                     self._trouble.worked()
                 except (TransientError, Backpressure) as error:
@@ -130,7 +124,7 @@ class Canary:
         if self._left is not None:
             await self._records.leave(self._left)
             self._left = None
-        flight = _Flight(f"{CANARY}-{uuid.uuid4().hex[:12]}", time.monotonic() + self._settings.timeout_seconds)
+        flight = _Flight(f"{CANARY}-{uuid.uuid4().hex[:12]}", time.monotonic() + self.settings.timeout_seconds)
         failed = None
         try:
             await self._steps(flight)
@@ -147,7 +141,7 @@ class Canary:
                 at=time.time(),
                 failed=failed,
                 seconds=flight.seconds,
-                instance=self._instance,
+                instance=self.instance,
                 run_id=run_id,
                 event_id=event_id,
             )
@@ -156,7 +150,7 @@ class Canary:
             await self._records.leave(flight.remains())
         else:
             self._left = flight.remains()
-        await self._ledger.outlive(self._watch, seconds=_LEDGER_SECONDS)
+        await self.ledger.outlive(self._watch, seconds=_LEDGER_SECONDS)
         return failed is None
 
     async def _steps(self, flight: _Flight) -> None:
@@ -167,7 +161,7 @@ class Canary:
             log.warning("the canary's file cannot be written", path=str(path), error=error.strerror)
             raise _StepFailed("arrive") from error
         event_id = await self._reached(
-            flight, "arrive", lambda: self._ledger.event_in_flight(self._watch, flight.name.encode())
+            flight, "arrive", lambda: self.ledger.event_in_flight(self._watch, flight.name.encode())
         )
         flight.identity = identity_of(source_of(self._watch), event_id)
         await self._reached(flight, "rule", lambda: self._event(flight, lambda event: event.judged > 0))
@@ -175,7 +169,7 @@ class Canary:
         await self._reached(flight, "pause", lambda: self._waits.memos_for(flight.name))
         message = json.dumps({"id": flight.name, "key": flight.name, "by": CANARY})
         with translated():
-            await self._redis.xadd(STREAM, {"event": message})
+            await self.redis.xadd(STREAM, {"event": message})
         await self._reached(flight, "message", lambda: self._signals.get(flight.name))
         await self._reached(flight, "resume", lambda: self._is_applied(flight.name))
         await self._reached(flight, "done", lambda: self._event(flight, lambda event: event.outcome == "done"))
@@ -199,7 +193,7 @@ class Canary:
             heed_cancellation()
 
     async def _event(self, flight: _Flight, so_far: Callable[[EventHistory], bool]) -> bool:
-        flight.history = await self._history.get(str(flight.identity)) or flight.history
+        flight.history = await self.history.get(str(flight.identity)) or flight.history
         return flight.history is not None and so_far(flight.history)
 
     async def _is_applied(self, signal_id: str) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
 from config.settings import FileSettings
 from config.sources import FilesSource
+from sluice.directories import enter
 from sluice.protocol import REJECTED_FOLDER
 
 OWN: Final = b".sluice"
@@ -73,6 +76,15 @@ class Folder:
     def absolute(self, relative: bytes) -> bytes:
         """Return the absolute path of a file below the watch."""
         return self.root + b"/" + relative if relative else self.root
+
+    @contextmanager
+    def entered(self, relative: bytes, *, make: bool = False, own_links: bool = False) -> Iterator[int]:
+        """Yield a descriptor for a directory below the watch, for the ``dir_fd`` of calls; see `sluice.directories`."""
+        directory = enter(self.root, relative, make=make, own_links=own_links)
+        try:
+            yield directory
+        finally:
+            os.close(directory)
 
     def is_ours(self, relative: bytes) -> bool:
         """Whether a path is Sluice's own: archive folders, cookies, links."""

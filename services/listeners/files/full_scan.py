@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.common.file_version import Version
-from services.listeners.files.arriving.arrivals import Arrivals, Checkpoint
+from services.listeners.files.arriving.arrivals import Arrivals
 from services.listeners.files.folder import Folder
 from services.listeners.files.names import Names
 from services.listeners.files.scanning.scan import Found, Report, Scan, memory_of
@@ -35,29 +35,18 @@ class FullScanResult:
     events: int
 
 
+@dataclass(kw_only=True, eq=False)
 class FullScan:
     """Scans one watch, one scan at a time."""
 
-    def __init__(
-        self,
-        *,
-        folder: Folder,
-        names: Names,
-        ledger: Ledger,
-        arrivals: Arrivals,
-        threads: WatchThreads,
-        consider: Callable[[Sequence[Found]], Awaitable[int]],
-        checkpoint: Checkpoint,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._folder = folder
-        self._names = names
-        self._ledger = ledger
-        self._arrivals = arrivals
-        self._threads = threads
-        self._consider = consider
-        self._checkpoint = checkpoint
-        self._clock = clock
+    folder: Folder
+    names: Names
+    ledger: Ledger
+    arrivals: Arrivals
+    threads: WatchThreads
+    consider: Callable[[Sequence[Found]], Awaitable[int]]
+
+    def __post_init__(self) -> None:
         self._stamp: Stamp | None = None
         self._reconciled_at: float | None = None
         self._foreign_since: float | None = None
@@ -66,67 +55,66 @@ class FullScan:
 
     async def sweep(self) -> FullScanResult:
         """Scan everything; raises what the ledger raises, and then part of the watch was not scanned."""
-        started = self._clock()
+        started = time.monotonic()
         await self._check_memory()
-        before = await self._threads.check(look_at_root, self._folder)
-        remembered = set(self._arrivals.settled)
+        before = await self.threads.check(look_at_root, self.folder)
+        remembered = set(self.arrivals.settled)
         if before.identity is None:
             return FullScanResult(Report(), healthy=False, seconds=0, scan_seconds=0, events=0)
         report, events, scan_seconds = await self.explore(b"")
-        after = await self._threads.check(look_at_root, self._folder)
+        after = await self.threads.check(look_at_root, self.folder)
         healthy = report.complete and after.identity == before.identity
         if healthy:
             missing = remembered - report.settled
-            self._arrivals.settled -= missing
+            self.arrivals.settled -= missing
             self.confirmed = before.identity if await self._is_own(before.identity) else None
             if missing or await self._rows_are_left():
                 await self._reconcile()
-                self._reconciled_at = self._clock()
-        self._checkpoint("swept")
-        return FullScanResult(report, healthy, self._clock() - started, scan_seconds, events)
+                self._reconciled_at = time.monotonic()
+        return FullScanResult(report, healthy, time.monotonic() - started, scan_seconds, events)
 
     async def explore(self, below: bytes) -> tuple[Report, int, float]:
         """Scan a directory of the watch; return the report, the number of new events, and the seconds on disk."""
-        scan = Scan(self._folder, self._names, self._arrivals.settled, below=below)
+        scan = Scan(self.folder, self.names, self.arrivals.settled, below=below)
         events, spent = 0, 0.0
 
         def read() -> list[Found]:
             nonlocal spent
             begun = time.thread_time()
             try:
-                return scan.next(self._folder.settings.batch)
+                return scan.next(self.folder.settings.batch)
             finally:
                 spent += time.thread_time() - begun
 
-        reading = asyncio.ensure_future(self._threads.scan(read))
+        reading = asyncio.ensure_future(self.threads.scan(read))
         try:
             while batch := await reading:
                 reading = asyncio.ensure_future(
-                    self._threads.scan(read)
+                    self.threads.scan(read)
                 )  # reads the next part while this one is decided
-                events += await self._consider(batch)
+                events += await self.consider(batch)
         finally:
             reading.cancel()
-            await self._threads.scan(scan.close)
+            await self.threads.scan(scan.close)
         return scan.report, events, spent
 
     async def _check_memory(self) -> None:
-        stamp = await self._ledger.stamp(self._folder.name)
+        stamp = await self.ledger.stamp(self.folder.name)
         known, self._stamp = self._stamp, stamp
         # Another server, one that lost its latest seconds, or a row closed since: what is remembered of rows may be
         # wrong, so the ledger itself is read.
         if known is None or not known.holds_at(stamp):
-            self._arrivals.forget_settled()
+            self.arrivals.forget_settled()
 
     async def _rows_are_left(self) -> bool:
         """Whether there are more rows than files, checked at intervals."""
-        if self._reconciled_at is not None and self._clock() - self._reconciled_at < MEMORY_SECONDS:
+        if self._reconciled_at is not None and time.monotonic() - self._reconciled_at < MEMORY_SECONDS:
             return False
-        self._reconciled_at = self._clock()
-        return await self._ledger.size(self._folder.name) > len(self._arrivals.settled)
+        self._reconciled_at = time.monotonic()
+        return await self.ledger.size(self.folder.name) > len(self.arrivals.settled)
 
     async def _reconcile(self) -> None:
-        async for chunk in self._ledger.every_row(self._folder.name):
+        async for chunk in self.ledger.every_row(self.folder.name):
             now_ms = time.time() * 1000
             old = [
                 (path, row)
@@ -134,7 +122,7 @@ class FullScan:
                 if row.state is State.CLOSED and now_ms - row.at_ms > MEMORY_SECONDS * 1000
             ]
             if old:
-                await self._ledger.forget(self._folder.name, old)
+                await self.ledger.forget(self.folder.name, old)
             unseen = {path: row for path, row in chunk if self._may_be_gone(path, row)}
             if unseen:
                 await self.close_rows(unseen)
@@ -146,25 +134,25 @@ class FullScan:
         """
         if self.confirmed is None:
             return 0
-        gone = await self._threads.check(are_gone, self._folder, list(rows))
-        if not gone or (await self._threads.check(look_at_root, self._folder)).identity != self.confirmed:
+        gone = await self.threads.check(are_gone, self.folder, list(rows))
+        if not gone or (await self.threads.check(look_at_root, self.folder)).identity != self.confirmed:
             return 0
-        return await self._ledger.close(self._folder.name, [(path, rows[path]) for path in gone])
+        return await self.ledger.close(self.folder.name, [(path, rows[path]) for path in gone])
 
     def _may_be_gone(self, path: bytes, row: Row) -> bool:
         if row.state not in _SETTLED_STATES:
             return False
-        return memory_of(path, Version.parse(row.version)) not in self._arrivals.settled
+        return memory_of(path, Version.parse(row.version)) not in self.arrivals.settled
 
     async def _is_own(self, identity: str) -> bool:
-        known = await self._ledger.root(self._folder.name)
+        known = await self.ledger.root(self.folder.name)
         if known == identity:
             self._foreign_since = None
             return True
         if known is not None:
-            now = self._clock()
+            now = time.monotonic()
             self._foreign_since = now if self._foreign_since is None else self._foreign_since
             if now - self._foreign_since < _FOREIGN_SECONDS:
                 return False
-        await self._ledger.set_root(self._folder.name, identity)
+        await self.ledger.set_root(self.folder.name, identity)
         return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from config.sources import FilesSource
 from events.errors import Backpressure, TransientError
 from services.common.backoff import Backoff, heed_cancellation
 from services.common.reasons import RETRYING, told
-from services.listeners.files.arriving.arrivals import Arrivals, Checkpoint
+from services.listeners.files.arriving.arrivals import Arrivals
 from services.listeners.files.arriving.completeness import NO_MARKER, ORPHAN, TEMPORARY, CompletenessWait
 from services.listeners.files.arriving.links import RefusedLinks
 from services.listeners.files.arriving.unready_files import UnreadyFiles, shown
@@ -65,14 +64,14 @@ class FilesListener:
         backoff: ListenerSettings | None = None,
         home: Path | None = None,
         watcher: Callable[..., Watcher] = Watcher,
-        checkpoint: Checkpoint = lambda _: None,
     ) -> None:
         folder = Folder.of(name, source, settings)
         self._folder = folder
         self._names = Names(source)
         self._ledger = ledger
         self._threads = WatchThreads(name)
-        self._waiting = UnreadyFiles(limit=settings.max_waiting, changed=self._waiting_changed)
+        self._look_again = asyncio.Event()
+        self._waiting = UnreadyFiles(limit=settings.max_waiting, changed=self._look_again.set)
         self._resolver = Resolver(folder, self._names)
         self._arrivals = Arrivals(
             folder=folder,
@@ -81,7 +80,6 @@ class FilesListener:
             waiting=self._waiting,
             threads=self._threads,
             trust_clock=lambda: not self._guard.remote,
-            checkpoint=checkpoint,
         )
         self._sweeper = FullScan(
             folder=folder,
@@ -90,27 +88,20 @@ class FilesListener:
             arrivals=self._arrivals,
             threads=self._threads,
             consider=self._consider_scanned,
-            checkpoint=checkpoint,
         )
         self._guard = WatchMonitor(
             folder=folder, threads=self._threads, heard=self._heard, rescan=self.rescan, watcher=watcher
         )
         disks = {"the watch": folder.path, **({"the home": home} if home is not None else {})}
         self._disks = DiskWatch(disks, settings, threads=self._threads, made_room=self.rescan)
-        backoff = backoff or ListenerSettings()
-        self._backoff = Backoff(
-            f"announce files of the watch {name}",
-            first_seconds=backoff.backoff_seconds,
-            longest_seconds=backoff.max_backoff_seconds,
-        )
+        self._backoff = Backoff(f"announce files of the watch {name}", **(backoff or ListenerSettings()).backoff)
         self._well = asyncio.Event()
         self._well.set()
         self._hints: dict[bytes, None] = {}
         self._hinted = asyncio.Event()
         self._scan_wanted = asyncio.Event()
-        self._look_again = asyncio.Event()
-        self._directories: list[tuple[float, bytes]] = []
-        self._directories_changed = asyncio.Event()
+        self._directories: dict[bytes, None] = {}
+        self._directory_due = asyncio.Event()
         self._swept: FullScanResult | None = None
         self._swept_at: datetime | None = None
         self._numbers: Mapping[str, int] = {}
@@ -182,12 +173,10 @@ class FilesListener:
                 continue
             self._backoff.worked()
             self._well.set()
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._scan_wanted.wait()
                     await asyncio.sleep(_SEVERAL_SECONDS)
-            except TimeoutError:
-                pass
 
     async def _keep(self, turn: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -222,10 +211,9 @@ class FilesListener:
     async def _visit(self, paths: Sequence[bytes]) -> None:
         resolved = await self._threads.look(self._resolver.resolve, paths)
         now = time.monotonic()
-        for path in resolved.temporary:
-            self._waiting.put(path, CompletenessWait(TEMPORARY), now)
-        for path in resolved.orphan_markers:
-            self._waiting.put(path, CompletenessWait(ORPHAN), now)
+        for reason, unready in ((TEMPORARY, resolved.temporary), (ORPHAN, resolved.orphan_markers)):
+            for path in unready:
+                self._waiting.put(path, CompletenessWait(reason), now)
         for path in resolved.owned_markers:
             self._waiting.drop(path)
         for path in resolved.links:
@@ -233,8 +221,7 @@ class FilesListener:
         self._uncovered.met(resolved.uncovered)
         for path in resolved.directories:
             for delay in _NEW_DIRECTORY:
-                heapq.heappush(self._directories, (now + delay, path))
-            self._directories_changed.set()
+                asyncio.get_running_loop().call_later(delay, self._explore_soon, path)
             self._guard.directory_appeared()
         if resolved.gone:
             await self._gone(resolved.gone)
@@ -249,36 +236,25 @@ class FilesListener:
         if there:
             await self._sweeper.close_rows(there)
 
+    def _explore_soon(self, directory: bytes) -> None:
+        self._directories[directory] = None
+        self._directory_due.set()
+
     async def _explore(self) -> None:
-        now = time.monotonic()
-        if not self._directories or self._directories[0][0] > now:
-            self._directories_changed.clear()
-            timeout = self._directories[0][0] - now if self._directories else None
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._directories_changed.wait()
-            except TimeoutError:
-                pass
-            return
-        due: dict[bytes, None] = {}
-        while self._directories and self._directories[0][0] <= now:
-            due[heapq.heappop(self._directories)[1]] = None
+        await self._directory_due.wait()
+        self._directory_due.clear()
+        due, self._directories = self._directories, {}
         for directory in due:
             await self._sweeper.explore(directory)
 
     # Second looks ----------------------------------------------------------------------------------------------------
 
-    def _waiting_changed(self) -> None:
-        self._look_again.set()
-
     async def _look_twice(self) -> None:
         at = self._waiting.next_at()
         self._look_again.clear()
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None if at is None else at - time.monotonic()):
                 await self._look_again.wait()
-        except TimeoutError:
-            pass
         due = self._waiting.due(time.monotonic(), _PART)
         if due:
             await self._visit(due)

@@ -11,31 +11,23 @@ T = TypeVar("T")
 
 
 class WatchThreads:
-    """One thread each for scans, for short calls, for reading large files, and for checks of the watched folder."""
+    """Threads for parts of scans, for short calls, for reading whole files, and for checks of the watched folder."""
 
     def __init__(self, name: str) -> None:
-        self._scan, self._look, self._read, self._check = (
-            ThreadPoolExecutor(1, thread_name_prefix=f"sluice-{name}-{kind}")
-            for kind in ("scan", "look", "read", "check")
-        )
-
-    async def scan(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Run a part of a scan."""
-        return await asyncio.get_running_loop().run_in_executor(self._scan, function, *arguments)
-
-    async def look(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Run a short call."""
-        return await asyncio.get_running_loop().run_in_executor(self._look, function, *arguments)
-
-    async def read(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Run a call that reads whole large files."""
-        return await asyncio.get_running_loop().run_in_executor(self._read, function, *arguments)
-
-    async def check(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Run a check of the watched folder."""
-        return await asyncio.get_running_loop().run_in_executor(self._check, function, *arguments)
+        kinds = ("scan", "look", "read", "check")
+        self.scan, self.look, self.read, self.check = self._all = [_Thread(f"sluice-{name}-{kind}") for kind in kinds]
 
     def close(self) -> None:
         """Accept no more calls; calls under way are left to end."""
-        for pool in (self._scan, self._look, self._read, self._check):
-            pool.shutdown(wait=False, cancel_futures=True)
+        for thread in self._all:
+            thread.pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Thread:
+    """One thread; a call of it runs a function there."""
+
+    def __init__(self, name: str) -> None:
+        self.pool = ThreadPoolExecutor(1, thread_name_prefix=name)
+
+    async def __call__(self, function: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self.pool, function, *arguments)

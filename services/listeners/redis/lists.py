@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from redis.exceptions import ResponseError
@@ -21,6 +22,7 @@ _WAIT_SECONDS = 2
 _BEHIND_SECONDS = 0.02
 
 
+@dataclass(kw_only=True, eq=False)
 class ListListener:
     """Takes elements from one ``side`` of ``list_key``; any number of listeners share a list.
 
@@ -28,41 +30,32 @@ class ListListener:
     twice. Elements that are alike are different elements.
     """
 
-    def __init__(
-        self,
-        *,
-        listener: str,
-        redis: AsyncRedis,
-        list_key: str,
-        side: Literal["left", "right"],
-        sink: Sink,
-        settings: ListenerSettings,
-        consumer: str,
-    ) -> None:
-        self._inbound = Inbound(redis, list_key, side=side)
-        self._listener = listener
-        self._list = list_key
-        self._settings = settings
-        self._backoff = Backoff(
-            f"reading the list {list_key}",
-            first_seconds=settings.backoff_seconds,
-            longest_seconds=settings.max_backoff_seconds,
-        )
+    listener: str
+    redis: AsyncRedis
+    list_key: str
+    side: Literal["left", "right"]
+    sink: Sink
+    settings: ListenerSettings
+    consumer: str
+
+    def __post_init__(self) -> None:
+        self._inbound = Inbound(self.redis, self.list_key, side=self.side)
+        self._backoff = Backoff(f"reading the list {self.list_key}", **self.settings.backoff)
         self._reader = StreamListener(
-            listener=listener,
-            redis=redis,
+            listener=self.listener,
+            redis=self.redis,
             stream=self._inbound.stream,
-            sink=sink,
-            settings=settings,
-            consumer=consumer,
-            key_prefix=list_key,
+            sink=self.sink,
+            settings=self.settings,
+            consumer=self.consumer,
+            key_prefix=self.list_key,
             delete=True,
         )
 
     def status(self) -> Mapping[str, Any]:
         """As the stream's, with what stands between the list and the stream."""
         trouble = self._backoff.trouble
-        return {**self._reader.status(), "list": self._list, **({"degraded": trouble} if trouble else {})}
+        return {**self._reader.status(), "list": self.list_key, **({"degraded": trouble} if trouble else {})}
 
     async def run(self) -> None:
         """Move and read until cancelled."""
@@ -74,10 +67,10 @@ class ListListener:
         while True:
             try:
                 if await self._inbound.wait(_WAIT_SECONDS):
-                    moved = await self._inbound.move(self._settings.batch, max_bytes=self._settings.batch_bytes)
+                    moved = await self._inbound.move(self.settings.batch, max_bytes=self.settings.batch_bytes)
                     if not moved:
                         await asyncio.sleep(_BEHIND_SECONDS)  # the reader is behind
                 self._backoff.worked()
             except (TransientError, Backpressure, ResponseError) as error:
-                metrics.retries.labels(self._listener).inc()
+                metrics.retries.labels(self.listener).inc()
                 await self._backoff.after(error)

@@ -8,6 +8,7 @@ import random
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
@@ -35,6 +36,7 @@ _SILENT_SECONDS: Final = 6.0
 log = structlog.get_logger()
 
 
+@dataclass(kw_only=True, eq=False)
 class PubSubListener:
     """Subscribes to ``channel`` (a glob if ``pattern``) while it holds the lease of its source.
 
@@ -43,37 +45,19 @@ class PubSubListener:
     ``identified`` says that it brings an id by which a second copy is known. ``connect`` opens a client of its own.
     """
 
-    def __init__(
-        self,
-        *,
-        listener: str,
-        connect: Callable[[], AsyncRedis],
-        lease: Lease,
-        channel: str,
-        pattern: bool,
-        sink: Sink,
-        identified: Callable[[Message], bool],
-        settings: ListenerSettings,
-    ) -> None:
-        self._listener = listener
-        self._connect = connect
-        self._lease = lease
-        self._channel = channel
-        self._pattern = pattern
-        self._sink = sink
-        self._identified = identified
-        self._settings = settings
-        self._backoff = Backoff(
-            f"listening to the channel {channel}",
-            first_seconds=settings.backoff_seconds,
-            longest_seconds=settings.max_backoff_seconds,
-        )
-        self._journal = Backoff(
-            f"journalling what {channel} brought",
-            first_seconds=settings.backoff_seconds,
-            longest_seconds=settings.max_backoff_seconds,
-        )
-        self._buffer = Buffer(max_bytes=settings.buffer_bytes)
+    listener: str
+    connect: Callable[[], AsyncRedis]
+    lease: Lease
+    channel: str
+    pattern: bool
+    sink: Sink
+    identified: Callable[[Message], bool]
+    settings: ListenerSettings
+
+    def __post_init__(self) -> None:
+        self._backoff = Backoff(f"listening to the channel {self.channel}", **self.settings.backoff)
+        self._journal = Backoff(f"journalling what {self.channel} brought", **self.settings.backoff)
+        self._buffer = Buffer(max_bytes=self.settings.buffer_bytes)
         self._doubtful: list[Message] = []
         self._heard = 0.0
         self._state = "starting"
@@ -82,11 +66,11 @@ class PubSubListener:
         """``state``: ``active``, or ``standby`` while another process listens; both are ready."""
         trouble = self._backoff.trouble or self._journal.trouble
         if self._buffer.full:
-            trouble = f"the buffer of {self._settings.buffer_bytes} bytes is full; the channel is not read: {trouble}"
+            trouble = f"the buffer of {self.settings.buffer_bytes} bytes is full; the channel is not read: {trouble}"
         return {
             "ready": self._state in {"active", "standby"},
             "state": self._state,
-            "channel": self._channel,
+            "channel": self.channel,
             "buffered": len(self._buffer),
             "buffered_bytes": self._buffer.bytes,
             **({"degraded": trouble} if trouble else {}),
@@ -103,26 +87,26 @@ class PubSubListener:
                 except (TransientError, Backpressure, ResponseError) as error:
                     if self._state == "active":
                         self._state = "starting"
-                    metrics.retries.labels(self._listener).inc()
+                    metrics.retries.labels(self.listener).inc()
                     await self._backoff.after(error)
         finally:
             await self._stop(handing_on)
 
     async def _stand_by(self) -> None:
-        if self._lease.token and await self._renew():
+        if self.lease.token and await self._renew():
             return
-        while not await self._lease.acquire():
+        while not await self.lease.acquire():
             if self._state != "standby":
-                log.info("another process listens, standing by", listener=self._listener, channel=self._channel)
+                log.info("another process listens, standing by", listener=self.listener, channel=self.channel)
                 self._state = "standby"
             self._backoff.worked()
-            await asyncio.sleep(self._settings.lease_seconds / 5 * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            await asyncio.sleep(self.settings.lease_seconds / 5 * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
         if self._state == "standby":
             log.warning(
                 "taking over; what was published since the last listener was active is gone",
-                listener=self._listener,
-                channel=self._channel,
-                token=self._lease.token,
+                listener=self.listener,
+                channel=self.channel,
+                token=self.lease.token,
             )
 
     async def _listen(self) -> None:
@@ -137,7 +121,7 @@ class PubSubListener:
             finally:
                 await ended(reading, holding)
                 await self._drain(subscription)
-                if self._doubtful and not self._lease.token:
+                if self._doubtful and not self.lease.token:
                     self._leave()
         self._state = "starting"
         for task in (reading, holding):
@@ -146,16 +130,16 @@ class PubSubListener:
 
     @asynccontextmanager
     async def _subscribed(self) -> AsyncIterator[PubSub]:
-        client = self._connect()
+        client = self.connect()
         client.set_retry(Retry(NoBackoff(), 0))  # a silent reconnect would hide the gap
         subscription = client.pubsub()
         try:
             with translated():
-                subscribe = subscription.psubscribe if self._pattern else subscription.subscribe
-                await subscribe(self._channel)
+                subscribe = subscription.psubscribe if self.pattern else subscription.subscribe
+                await subscribe(self.channel)
                 confirmation = await subscription.get_message(timeout=_SILENT_SECONDS)
             if confirmation is None:
-                raise TransientError(f"Redis did not confirm the subscription to {self._channel}")
+                raise TransientError(f"Redis did not confirm the subscription to {self.channel}")
             yield subscription
         finally:
             with contextlib.suppress(Exception):
@@ -167,12 +151,12 @@ class PubSubListener:
         """Keep the lease; ends when another has it."""
         while await self._renew():
             if not self._doubtful:
-                await asyncio.sleep(self._settings.lease_seconds / 3)
+                await asyncio.sleep(self.settings.lease_seconds / 3)
 
     async def _renew(self) -> bool:
         """Renew the lease, which also decides about the messages that came before, when it was in doubt."""
         count = len(self._doubtful)  # those that come while the answer is on its way may be the next holder's
-        ours = await self._lease.renew()
+        ours = await self.lease.renew()
         if ours:
             self._keep(*self._doubtful[:count])
             del self._doubtful[:count]
@@ -191,8 +175,7 @@ class PubSubListener:
             moment = now()
             if received is not None:
                 self._heard = moment
-                if received["type"] in {"message", "pmessage"}:
-                    self._receive(received)
+                self._receive(received)
                 continue
             if moment - self._heard > _SILENT_SECONDS:
                 raise TransientError(f"Redis has been silent for {moment - self._heard:.1f} s")
@@ -205,16 +188,18 @@ class PubSubListener:
         """Take what the server had sent before it stopped sending, as far as the connection still works."""
         with contextlib.suppress(Exception):
             async with asyncio.timeout(_DRAIN_SECONDS):
-                await (subscription.punsubscribe if self._pattern else subscription.unsubscribe)(self._channel)
+                await (subscription.punsubscribe if self.pattern else subscription.unsubscribe)(self.channel)
                 while subscription.subscribed:
                     received = await subscription.get_message(timeout=_DRAIN_SECONDS)
-                    if received is not None and received["type"] in {"message", "pmessage"}:
+                    if received is not None:
                         self._receive(received)
 
     def _receive(self, received: Mapping[str, Any]) -> None:
+        if received["type"] not in {"message", "pmessage"}:
+            return
         channel = received["channel"].decode(errors="replace")
         message = Message(raw=received["data"], key=str(uuid.uuid4()), origin=f"a message on the channel {channel}")
-        if self._lease.certain:
+        if self.lease.certain:
             self._keep(message)
         else:
             self._doubtful.append(message)
@@ -225,15 +210,15 @@ class PubSubListener:
 
     def _leave(self) -> None:
         """Another process listens: leave to it what came when it may have been listening already."""
-        identified = [message for message in self._doubtful if self._identified(message)]
+        identified = [message for message in self._doubtful if self.identified(message)]
         self._keep(*identified)
         left = len(self._doubtful) - len(identified)
         self._doubtful.clear()
-        metrics.left_to_successor.labels(self._listener).inc(left)
+        metrics.left_to_successor.labels(self.listener).inc(left)
         log.warning(
             "the lease was lost, another process listens",
-            listener=self._listener,
-            channel=self._channel,
+            listener=self.listener,
+            channel=self.channel,
             left_to_it=left,
         )
 
@@ -241,23 +226,23 @@ class PubSubListener:
         if not self._heard:
             return
         seconds = now() - self._heard
-        metrics.gaps.labels(self._listener).inc()
-        metrics.gap_seconds.labels(self._listener).inc(seconds)
+        metrics.gaps.labels(self.listener).inc()
+        metrics.gap_seconds.labels(self.listener).inc(seconds)
         log.warning(
             "subscribed again; what was published in between is gone",
-            listener=self._listener,
-            channel=self._channel,
+            listener=self.listener,
+            channel=self.channel,
             gap_seconds=round(seconds, 3),
         )
 
     async def _hand_on(self) -> None:
         while True:
-            batch = await self._buffer.peek(self._settings.batch, max_bytes=self._settings.batch_bytes)
+            batch = await self._buffer.peek(self.settings.batch, max_bytes=self.settings.batch_bytes)
             try:
-                with metrics.emit_seconds.labels(self._listener).time():
-                    await self._sink(batch)
+                with metrics.emit_seconds.labels(self.listener).time():
+                    await self.sink(batch)
             except (TransientError, Backpressure) as error:
-                metrics.retries.labels(self._listener).inc()
+                metrics.retries.labels(self.listener).inc()
                 await self._journal.after(error)
             else:
                 self._journal.worked()
@@ -265,14 +250,14 @@ class PubSubListener:
 
     async def _stop(self, handing_on: asyncio.Task[None]) -> None:
         with contextlib.suppress(Exception):
-            await asyncio.wait_for(self._lease.release(), 1)
+            await asyncio.wait_for(self.lease.release(), 1)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._buffer.emptied(), _FLUSH_SECONDS)
         await ended(handing_on)
         if len(self._buffer) or self._doubtful:
             log.error(
                 "stopped with messages that the journal did not take",
-                listener=self._listener,
-                channel=self._channel,
+                listener=self.listener,
+                channel=self.channel,
                 messages=len(self._buffer) + len(self._doubtful),
             )

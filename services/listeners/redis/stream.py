@@ -8,6 +8,7 @@ import contextlib
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
@@ -33,6 +34,7 @@ _TRIM_EVERY_SECONDS: Final = 30.0
 log = structlog.get_logger()
 
 
+@dataclass(kw_only=True, eq=False)
 class StreamListener:
     """Reads ``stream`` as one consumer of the group `GROUP`; any number of them share the work.
 
@@ -41,41 +43,27 @@ class StreamListener:
     ``trim_after_seconds``: entries this old that every group has acknowledged are deleted.
     """
 
-    def __init__(
-        self,
-        *,
-        listener: str,
-        redis: AsyncRedis,
-        stream: str,
-        sink: Sink,
-        settings: ListenerSettings,
-        consumer: str,
-        key_prefix: str | None = None,
-        delete: bool = False,
-        trim_after_seconds: float | None = None,
-    ) -> None:
-        self._listener = listener
-        self._redis = redis
-        self._stream = stream
-        self._sink = sink
-        self._settings = settings
-        self._key_prefix = key_prefix or stream
-        self._delete = delete
-        self._trim_after_seconds = trim_after_seconds
+    listener: str
+    redis: AsyncRedis
+    stream: str
+    sink: Sink
+    settings: ListenerSettings
+    consumer: str
+    key_prefix: str | None = None
+    delete: bool = False
+    trim_after_seconds: float | None = None
+
+    def __post_init__(self) -> None:
         self._readers = ConsumerGroup(
-            redis,
-            stream,
+            self.redis,
+            self.stream,
             GROUP,
-            consumer=consumer,
-            claim_idle_seconds=settings.claim_idle_seconds,
-            forget_seconds=max(60.0, settings.claim_idle_seconds * 10),
+            consumer=self.consumer,
+            claim_idle_seconds=self.settings.claim_idle_seconds,
+            forget_seconds=max(60.0, self.settings.claim_idle_seconds * 10),
         )
-        self._backoff = Backoff(
-            f"reading the stream {stream}",
-            first_seconds=settings.backoff_seconds,
-            longest_seconds=settings.max_backoff_seconds,
-        )
-        self._count = min(_FIRST_COUNT, settings.batch)
+        self._backoff = Backoff(f"reading the stream {self.stream}", **self.settings.backoff)
+        self._count = min(_FIRST_COUNT, self.settings.batch)
         self._ready = False
         self._claim_due = 0.0
         self._trim_due = 0.0
@@ -83,7 +71,7 @@ class StreamListener:
     def status(self) -> Mapping[str, Any]:
         """``ready`` once the consumer group is there; ``degraded`` while Redis or the journal is away or full."""
         trouble = self._backoff.trouble
-        return {"ready": self._ready, "stream": self._stream, **({"degraded": trouble} if trouble else {})}
+        return {"ready": self._ready, "stream": self.stream, **({"degraded": trouble} if trouble else {})}
 
     async def run(self) -> None:
         """Read until cancelled; what is in hand then is given back to the group."""
@@ -97,27 +85,27 @@ class StreamListener:
                     await self._turn()
             except (TransientError, Backpressure, ResponseError) as error:
                 # A ResponseError is the key or the group gone, or of another type: what an operator mends meanwhile.
-                metrics.retries.labels(self._listener).inc()
+                metrics.retries.labels(self.listener).inc()
                 await self._backoff.after(error)
 
     async def _turn(self) -> None:
         now = time.monotonic()
         if now >= self._claim_due:
             if entries := await self._readers.claim(count=self._count):
-                metrics.claimed.labels(self._listener).inc(len(entries))
+                metrics.claimed.labels(self.listener).inc(len(entries))
                 log.info(
                     "entries of a dead consumer taken over",
-                    listener=self._listener,
-                    stream=self._stream,
+                    listener=self.listener,
+                    stream=self.stream,
                     entries=len(entries),
                 )
                 await self._take(entries)
                 return
-            self._claim_due = now + self._settings.claim_idle_seconds / 4
+            self._claim_due = now + self.settings.claim_idle_seconds / 4
         if now >= self._trim_due:
             self._trim_due = now + _TRIM_EVERY_SECONDS
             await self._trim()
-        block_seconds = min(_BLOCK_SECONDS, self._settings.claim_idle_seconds / 4)
+        block_seconds = min(_BLOCK_SECONDS, self.settings.claim_idle_seconds / 4)
         entries = await self._readers.read(count=self._count, block_seconds=block_seconds)
         self._backoff.worked()
         await self._take(entries)
@@ -142,21 +130,21 @@ class StreamListener:
         read_on = len(ids) >= self._count and time.monotonic() < min(self._claim_due, self._trim_due)
         weight = sum(len(message.raw) for message in messages)
         average = max(1, weight // max(1, len(messages)))
-        fitting = max(1, self._settings.batch_bytes // average)
-        self._count = min(self._settings.batch, fitting, self._count * 2)
+        fitting = max(1, self.settings.batch_bytes // average)
+        self._count = min(self.settings.batch, fitting, self._count * 2)
         if read_on:
-            return await self._readers.acknowledge_and_read(ids, count=self._count, delete=self._delete)
-        await self._readers.acknowledge(ids, delete=self._delete)
+            return await self._readers.acknowledge_and_read(ids, count=self._count, delete=self.delete)
+        await self._readers.acknowledge(ids, delete=self.delete)
         return []
 
     async def _hand_on(self, messages: Sequence[Message], ids: Sequence[bytes]) -> None:
         while messages:
             try:
-                with metrics.emit_seconds.labels(self._listener).time():
-                    await self._sink(messages)
+                with metrics.emit_seconds.labels(self.listener).time():
+                    await self.sink(messages)
             except (TransientError, Backpressure) as error:
                 # Nothing new is read meanwhile. The entries stay ours as long as we can say so.
-                metrics.retries.labels(self._listener).inc()
+                metrics.retries.labels(self.listener).inc()
                 await self._backoff.after(error)
                 with contextlib.suppress(TransientError, Backpressure, ResponseError):
                     await self._readers.hold(ids, idle_ms=0)
@@ -165,12 +153,12 @@ class StreamListener:
                 return
 
     async def _trim(self) -> None:
-        if self._trim_after_seconds is not None:
-            await trim_stream(self._redis, self._stream, retention_seconds=self._trim_after_seconds)
+        if self.trim_after_seconds is not None:
+            await trim_stream(self.redis, self.stream, retention_seconds=self.trim_after_seconds)
 
     def _message(self, entry_id: str, fields: Mapping[bytes, bytes]) -> Message:
-        key = f"{self._key_prefix}/{entry_id}"
-        origin = f"entry {entry_id} of the stream {self._stream}"
+        key = f"{self.key_prefix or self.stream}/{entry_id}"
+        origin = f"entry {entry_id} of the stream {self.stream}"
         raw = fields.get(_FIELD)
         if raw is not None:
             return Message(raw=raw, key=key, origin=origin)

@@ -55,7 +55,7 @@ class Watched:
         return FileReturns(self.redis, journal=JournalSettings(), history=HistorySettings())
 
     def listener(self, name: str = "inbox", **options: Any) -> FilesListener:
-        injected = {key: options.pop(key) for key in ("watcher", "checkpoint") if key in options}
+        injected = {key: options.pop(key) for key in ("watcher",) if key in options}
         source = FilesSource(**{"path": self.path, **options})
         listener = FilesListener(name=name, source=source, settings=self.settings, ledger=self.ledger(), **injected)
         self.listeners.append(listener)

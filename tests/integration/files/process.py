@@ -1,18 +1,18 @@
 """A listener and an archiver as a process of their own: ``python -m tests.integration.files.process SPEC``.
 
-SPEC is JSON: ``redis`` (URL), ``watches`` (name to source), ``settings`` and, to die by SIGKILL, ``kill_at`` (a
-checkpoint's name) with ``after`` (how often it is passed before); the process becomes the ``user``, if one is given.
-Its statuses are kept at ``test:status:PID``.
+SPEC is JSON: ``redis`` (URL), ``watches`` (name to source), ``settings`` and, to die by SIGKILL, ``kill_at`` (a step
+of `tests.support.file_steps`) with ``after`` (how often it is passed before); the process becomes the ``user``, if one
+is given. Its statuses are kept at ``test:status:PID``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from config.logs import configure_logging
@@ -25,20 +25,12 @@ from services.store.events.finished_events import FinishedEvents
 from services.store.files.ledger import Ledger
 from services.store.files.returns import FileReturns
 from services.store.lease import Lease
+from tests.support.file_steps import interfere
 
 
-def _killer(spec: dict[str, Any]) -> Callable[[str], None]:
-    left = spec.get("after", 0)
-
-    def checkpoint(name: str) -> None:
-        nonlocal left
-        if name != spec.get("kill_at"):
-            return
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        left -= 1
-
-    return checkpoint
+def _die_at(step: str, *, after: int) -> None:
+    passed = itertools.count()
+    interfere(step, lambda: os.kill(os.getpid(), signal.SIGKILL) if next(passed) == after else None)
 
 
 def become(user: int) -> None:
@@ -56,9 +48,10 @@ async def main(spec: dict[str, Any]) -> None:
     settings = FileSettings(**spec["settings"])
     ledger = Ledger(redis, JournalSettings(), settings)
     sources = {name: FilesSource(**source) for name, source in spec["watches"].items()}
-    checkpoint = _killer(spec)
+    if spec.get("kill_at"):
+        _die_at(spec["kill_at"], after=spec.get("after", 0))
     listeners = {
-        name: FilesListener(name=name, source=source, settings=settings, ledger=ledger, checkpoint=checkpoint)
+        name: FilesListener(name=name, source=source, settings=settings, ledger=ledger)
         for name, source in sources.items()
     }
     archiver = FileArchiver(
@@ -69,7 +62,6 @@ async def main(spec: dict[str, Any]) -> None:
         returns=FileReturns(redis, journal=JournalSettings(), history=HistorySettings()),
         turn=lambda right: Lease(redis, right, ttl_seconds=1),
         rescan=lambda name: listeners[name].rescan(),
-        checkpoint=checkpoint,
     )
 
     async def report() -> None:

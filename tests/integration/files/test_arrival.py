@@ -281,7 +281,7 @@ async def test_case_15_a_step_of_the_clock_neither_delays_nor_repeats_a_file(
         await watched.exactly(number + 1)
 
 
-async def test_ready_starter_waits_until_nothing_changes(watched: Watched, writer: Writer) -> None:
+async def test_ready_stable_waits_until_nothing_changes(watched: Watched, writer: Writer) -> None:
     await watched.listen(ready="stable", stable_seconds=0.5)
     writer.do(
         """

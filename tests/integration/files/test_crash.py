@@ -63,6 +63,7 @@ async def test_case_47_killed_while_announcing_each_file_is_announced_once(
         ("staged", True),
         ("moved", False),
         ("moved", True),
+        ("kept", False),
         ("settled", True),
     ],
 )
@@ -103,7 +104,7 @@ async def _all_settled(watched: Watched, listening: Listening, *, ok: bool) -> N
 
 
 @pytest.mark.parametrize(
-    ("on_success", "kill_at"), [("delete", "staged"), ("delete", "moved"), ("keep", "acknowledged")]
+    ("on_success", "kill_at"), [("delete", "staged"), ("delete", "deleted"), ("keep", "acknowledged")]
 )
 async def test_case_47_killed_while_deleting_or_keeping_each_file_runs_once(
     watched: Watched, redis: AsyncRedis, valkey_url: str, tmp_path: Path, on_success: str, kill_at: str

@@ -111,7 +111,7 @@ async def test_case_41_an_unreadable_subdirectory_does_not_keep_its_siblings(
         await eventually(well, what="a healthy status")
 
 
-async def test_without_the_right_to_leases_files_wait_until_they_are_starter(
+async def test_without_the_right_to_leases_files_wait_until_they_are_stable(
     watched: Watched, redis: AsyncRedis, valkey_url: str, tmp_path: Path
 ) -> None:
     if os.geteuid():

@@ -7,16 +7,14 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Final, NamedTuple
 
 import structlog
 
 from services.listeners.files.archiving.file_mover import sidecar_of
-from services.listeners.files.archiving.places import entered
+from services.listeners.files.archiving.rename import FilePlace, readable
 from services.listeners.files.folder import OWN, Folder
 from services.listeners.files.names import SIDECAR
-from sluice.directories import enter
 
 EVERY_SECONDS: Final = 3600.0
 
@@ -85,20 +83,21 @@ class ArchiveExpiry:
         while waiting:
             directory = waiting.pop()
             try:
-                with ExitStack() as stack:
-                    place = entered(stack, enter(self._folder.root, directory, own_links=True))
-                    descriptor = entered(stack, os.open(b".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=place))
-                    with os.scandir(descriptor) as entries:
-                        for entry in entries:
-                            name = os.fsencode(entry.name)
-                            if name.startswith(OWN):
-                                continue
-                            if entry.is_dir(follow_symlinks=False):
-                                waiting.append(directory + b"/" + name)
-                                continue
-                            found = entry.stat(follow_symlinks=False)
-                            if stat.S_ISREG(found.st_mode) and not name.endswith(SIDECAR):
-                                yield _Archived(found.st_ctime, found.st_size, directory, name)
+                with (
+                    self._folder.entered(directory, own_links=True) as place,
+                    readable(place) as descriptor,
+                    os.scandir(descriptor) as entries,
+                ):
+                    for entry in entries:
+                        name = os.fsencode(entry.name)
+                        if name.startswith(OWN):
+                            continue
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append(directory + b"/" + name)
+                            continue
+                        found = entry.stat(follow_symlinks=False)
+                        if stat.S_ISREG(found.st_mode) and not name.endswith(SIDECAR):
+                            yield _Archived(found.st_ctime, found.st_size, directory, name)
             except OSError as error:
                 if isinstance(error, FileNotFoundError) and directory == archive:
                     return
@@ -106,13 +105,13 @@ class ArchiveExpiry:
 
     def _delete(self, file: _Archived) -> bool:
         try:
-            with ExitStack() as stack:
-                directory = entered(stack, enter(self._folder.root, file.directory, own_links=True))
-                if os.stat(file.name, dir_fd=directory, follow_symlinks=False).st_ctime != file.since:
+            with self._folder.entered(file.directory, own_links=True) as directory:
+                place = FilePlace(directory, file.name)
+                if place.stat().st_ctime != file.since:
                     return False
-                os.unlink(file.name, dir_fd=directory)
+                place.unlink()
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(sidecar_of(file.name), dir_fd=directory)
+                    place.beside(sidecar_of(file.name)).unlink()
         except OSError:
             return False
         return True

@@ -26,8 +26,6 @@ log = structlog.get_logger()
 _READ: Final = 500
 _BLOCK_SECONDS: Final = 1.0
 
-Checkpoint = Callable[[str], None]
-
 
 class FileArchiver:
     """Moves files to their ``done`` or ``failed`` folders, or deletes or keeps them; several instances may run at once.
@@ -50,13 +48,11 @@ class FileArchiver:
         turn: Callable[[str], Lease],
         rescan: Callable[[str], None] = lambda _: None,
         backoff: ListenerSettings | None = None,
-        checkpoint: Checkpoint = lambda _: None,
     ) -> None:
         self._ledger = ledger
         self._finished = finished
-        self._checkpoint = checkpoint
-        backoff = backoff or ListenerSettings()
-        self._reading = _backoff("read how events ended", backoff)
+        waits = (backoff or ListenerSettings()).backoff
+        self._reading = Backoff("read how events ended", **waits)
         self._folder_archivers = {
             name: FolderArchiver(
                 folder=Folder.of(name, source, settings),
@@ -64,8 +60,7 @@ class FileArchiver:
                 returns=returns,
                 turn=turn(f"files-archive:{name}"),
                 rescan=lambda name=name: rescan(name),  # type: ignore[misc]
-                backoff=_backoff(f"archive files of {name}", backoff),
-                checkpoint=checkpoint,
+                backoff=Backoff(f"archive files of {name}", **waits),
             )
             for name, source in sources.items()
         }
@@ -99,12 +94,6 @@ class FileArchiver:
         if not endings:
             return
         concerned = await self._ledger.finish((ending.identity, ending.raw) for ending in endings)
-        self._checkpoint("noted")
         await self._finished.acknowledge(endings)
-        self._checkpoint("acknowledged")
         for name in concerned & self._folder_archivers.keys():
             self._folder_archivers[name].wake.set()
-
-
-def _backoff(doing: str, settings: ListenerSettings) -> Backoff:
-    return Backoff(doing, first_seconds=settings.backoff_seconds, longest_seconds=settings.max_backoff_seconds)

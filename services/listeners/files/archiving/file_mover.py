@@ -10,19 +10,18 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
 from services.common.file_version import Version
-from services.listeners.files.archiving.places import copy, entered, exists, write_new
+from services.listeners.files.archiving.places import copy, write_new
 from services.listeners.files.archiving.rename import FilePlace, rename_new, sync_directory
 from services.listeners.files.folder import OWN, Folder
 from services.listeners.files.names import SIDECAR
 from services.listeners.files.scanning.writers import Writers, held_off
-from sluice.directories import enter
 
 _LONGEST_NAME: Final = 255
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -64,59 +63,41 @@ class Mover:
     archive folder may be a link that this process's user or root has made.
     """
 
-    def __init__(self, folder: Folder, *, checkpoint: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, folder: Folder) -> None:
         self._folder = folder
-        self._checkpoint = checkpoint
 
     def move(self, path: bytes, version: Version, event_id: str, into: bytes, sidecar: bytes | None = None) -> PutAway:
         """Move the file at ``path``, if it is still ``version``, to the same path below ``into``.
 
         A ``sidecar`` is written beside the file. Where the name exists, a number is added to it.
         """
-        wanted = into + b"/" + path
+        above, name = os.path.split(into + b"/" + path)
         try:
             with ExitStack() as stack:
                 file = self._file(stack, path, event_id)
-                fate = MoveResult.GONE if file is None else None if file.is_moving() else file.is_there(version)
-                if fate is MoveResult.GONE and (found := self._already(wanted, version, event_id)) is not None:
+                fate = MoveResult.GONE if file is None else None if file.moving.exists() else file.is_there(version)
+                if fate is MoveResult.GONE and (found := self._already(above, name, version, event_id)) is not None:
                     return PutAway(MoveResult.MOVED, found)
                 if file is None or fate is not None:
                     return PutAway(fate or MoveResult.GONE)
-                above = os.path.dirname(wanted)
-                target = entered(stack, enter(self._folder.root, above, make=True, own_links=True))
-                name = _reserve(target, os.path.basename(wanted), event_id, sidecar, file.readers())
-                return self._moved(file, version, FilePlace(target, name), above + b"/" + name, sidecar)
+                directory = stack.enter_context(self._folder.entered(above, make=True, own_links=True))
+                target = _reserve(FilePlace(directory, name), event_id, sidecar, file.readers())
+                done = file.take(version) or file.place(target, above + b"/" + target.name)
+                if done.fate is not MoveResult.MOVED and sidecar is not None:
+                    with contextlib.suppress(OSError):
+                        target.beside(sidecar_of(target.name)).unlink()
+                return done
         except OSError as error:
             return _failed(error)
-
-    def _moved(self, file: _File, version: Version, target: FilePlace, path: bytes, sidecar: bytes | None) -> PutAway:
-        self._checkpoint("reserved")
-        done = file.take(version)
-        if done is None:
-            self._checkpoint("staged")
-            done = file.place(target, path)
-        if done.fate is not MoveResult.MOVED and sidecar is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(sidecar_of(target.name), dir_fd=target.directory)
-        self._checkpoint("moved")
-        return done
 
     def delete(self, path: bytes, version: Version, event_id: str) -> PutAway:
         """Delete the file at ``path``, if it is still ``version``."""
         try:
             with ExitStack() as stack:
                 file = self._file(stack, path, event_id)
-                if file is None:
-                    return PutAway(MoveResult.GONE)
-                done = file.take(version)
-                if done is not None:
-                    return done
-                self._checkpoint("staged")
-                file.delete()
+                return PutAway(MoveResult.GONE) if file is None else file.take(version) or file.delete()
         except OSError as error:
             return _failed(error)
-        self._checkpoint("moved")
-        return PutAway(MoveResult.MOVED)
 
     def is_other(self, path: bytes, version: Version) -> bool:
         """Whether another version than ``version`` lies at ``path``."""
@@ -128,79 +109,68 @@ class Mover:
         """Delete a used marker, unless it was written again since."""
         with contextlib.suppress(OSError), ExitStack() as stack:
             file = self._file(stack, marker, "")
-            if file is not None and str(file.version()) == version:
-                os.unlink(file.name, dir_fd=file.directory)
+            if file is not None and str(file.home.version()) == version:
+                file.home.unlink()
 
     def _file(self, stack: ExitStack, path: bytes, event_id: str) -> _File | None:
         """Enter the file's directory; None where that is gone, or something else is in its place."""
         above, name = os.path.split(path)
         try:
-            directory = entered(stack, enter(self._folder.root, above))
+            home = FilePlace(stack.enter_context(self._folder.entered(above)), name)
         except OSError as error:
             if error.errno in _NO_DIRECTORY:
                 return None
             raise
-        return _File(directory, name, _MOVING + event_id.encode(), _DRAFT + event_id.encode())
+        return _File(home, home.beside(_MOVING + event_id.encode()), _DRAFT + event_id.encode())
 
-    def _already(self, wanted: bytes, version: Version, event_id: str) -> bytes | None:
+    def _already(self, above: bytes, first: bytes, version: Version, event_id: str) -> bytes | None:
         """Return where an earlier call has moved the file, None if it has not."""
-        above, first = os.path.split(wanted)
-        with contextlib.suppress(OSError), ExitStack() as stack:
-            directory = entered(stack, enter(self._folder.root, above, own_links=True))
+        with contextlib.suppress(OSError), self._folder.entered(above, own_links=True) as directory:
             for name in _candidates(first):
-                found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-                if Version.of(found) == version or is_of(FilePlace(directory, sidecar_of(name)), event_id):
+                place = FilePlace(directory, name)
+                if place.version() == version or is_of(place.beside(sidecar_of(name)), event_id):
                     return above + b"/" + name
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file in its directory, the name under which it is set aside, and the name of what is being written for it."""
+    """Where a file lies, where it is set aside, and the name under which a copy of it is written."""
 
-    directory: int
-    name: bytes
-    moving: bytes
+    home: FilePlace
+    moving: FilePlace
     draft: bytes
-
-    def version(self) -> Version:
-        return Version.of(os.stat(self.name, dir_fd=self.directory, follow_symlinks=False))
-
-    def is_moving(self) -> bool:
-        return exists(FilePlace(self.directory, self.moving))
 
     def is_there(self, version: Version) -> MoveResult | None:
         try:
-            found = os.stat(self.name, dir_fd=self.directory, follow_symlinks=False)
+            found = self.home.stat()
         except FileNotFoundError:
             return MoveResult.GONE
         return None if stat.S_ISREG(found.st_mode) and Version.of(found) == version else MoveResult.CHANGED
 
     def readers(self) -> int:
         """Return the mode of the sidecar: whoever may read the file may read why it failed."""
-        for name in (self.name, self.moving):
+        for place in (self.home, self.moving):
             with contextlib.suppress(OSError):
-                found = os.stat(name, dir_fd=self.directory, follow_symlinks=False)
-                return (stat.S_IMODE(found.st_mode) & 0o444) | 0o600
+                return (stat.S_IMODE(place.stat().st_mode) & 0o444) | 0o600
         return 0o600
 
     def take(self, version: Version) -> PutAway | None:
         """Rename the file to ``moving`` and check its version; None if it is the expected one."""
         try:
-            if not self.is_moving():
-                descriptor = os.open(
-                    self.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self.directory
-                )
+            if not self.moving.exists():
+                descriptor = self.home.open()
                 try:
                     with held_off(descriptor) as writers:
                         if writers is Writers.SOME:
                             return PutAway(MoveResult.BUSY)
                         if Version.of(os.fstat(descriptor)) != version:
                             return PutAway(MoveResult.CHANGED)
-                        os.rename(self.name, self.moving, src_dir_fd=self.directory, dst_dir_fd=self.directory)
+                        directory = self.home.directory
+                        os.rename(self.home.name, self.moving.name, src_dir_fd=directory, dst_dir_fd=directory)
                 finally:
                     os.close(descriptor)
-            if Version.of(os.stat(self.moving, dir_fd=self.directory, follow_symlinks=False)) == version:
+            if self.moving.version() == version:
                 return None
         except FileNotFoundError:
             return PutAway(MoveResult.GONE)
@@ -211,15 +181,14 @@ class _File:
 
     def place(self, target: FilePlace, path: bytes) -> PutAway:
         """Move what was taken to ``target``, which is at ``path`` below the watch."""
-        source = FilePlace(self.directory, self.moving)
         try:
             try:
-                rename_new(source, target)
+                rename_new(self.moving, target)
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
-                copy(source, target, FilePlace(target.directory, self.draft))
-                os.unlink(source.name, dir_fd=source.directory)
+                copy(self.moving, target, target.beside(self.draft))
+                self.moving.unlink()
         except FileExistsError:
             self.give_back()
             return PutAway(MoveResult.BUSY, reason="the name was taken meanwhile")
@@ -227,24 +196,24 @@ class _File:
             self.give_back()
             return _failed(error)
         sync_directory(target.directory)
-        sync_directory(self.directory)
-        found = os.stat(target.name, dir_fd=target.directory, follow_symlinks=False)
-        return PutAway(MoveResult.MOVED, path, version=Version.of(found))
+        sync_directory(self.home.directory)
+        return PutAway(MoveResult.MOVED, path, version=target.version())
 
-    def delete(self) -> None:
-        """Delete what was taken. Raises `OSError`."""
+    def delete(self) -> PutAway:
+        """Delete what was taken."""
         try:
-            os.unlink(self.moving, dir_fd=self.directory)
-        except OSError:
+            self.moving.unlink()
+        except OSError as error:
             self.give_back()
-            raise
-        sync_directory(self.directory)
+            return _failed(error)
+        sync_directory(self.home.directory)
+        return PutAway(MoveResult.MOVED)
 
     def give_back(self) -> None:
         """Undo `take`. If the name exists again by now, the file gets another."""
-        for name in _candidates(self.name):
+        for name in _candidates(self.home.name):
             try:
-                rename_new(FilePlace(self.directory, self.moving), FilePlace(self.directory, name))
+                rename_new(self.moving, self.home.beside(name))
             except FileExistsError:
                 continue
             except OSError:
@@ -252,17 +221,17 @@ class _File:
             return
 
 
-def _reserve(directory: int, wanted: bytes, event_id: str, sidecar: bytes | None, mode: int) -> bytes:
-    """Return a name that is free in the directory, with its sidecar, if any, written."""
-    for name in _candidates(wanted):
-        beside = FilePlace(directory, sidecar_of(name))
-        if sidecar is not None and is_of(beside, event_id):
-            return name  # an earlier call came to this step
-        if exists(FilePlace(directory, name)):
+def _reserve(wanted: FilePlace, event_id: str, sidecar: bytes | None, mode: int) -> FilePlace:
+    """Return the place, or one beside it, that is free, with its sidecar, if any, written."""
+    for name in _candidates(wanted.name):
+        place, note = wanted.beside(name), wanted.beside(sidecar_of(name))
+        if sidecar is not None and is_of(note, event_id):
+            return place  # an earlier call came to this step
+        if place.exists():
             continue
-        if sidecar is None or write_new(beside, sidecar, FilePlace(directory, _DRAFT + event_id.encode()), mode):
-            return name
-    raise FileExistsError(errno.EEXIST, "every name that can be made from it is taken", wanted)
+        if sidecar is None or write_new(note, sidecar, wanted.beside(_DRAFT + event_id.encode()), mode):
+            return place
+    raise FileExistsError(errno.EEXIST, "every name that can be made from it is taken", wanted.name)
 
 
 def sidecar_of(name: bytes) -> bytes:
@@ -282,23 +251,21 @@ def fit(name: bytes, suffix: bytes) -> bytes:
     return name + suffix
 
 
-def _candidates(path: bytes) -> Iterator[bytes]:
-    """Yield the path itself, then ``a~2.csv``, ``a~3.csv`` and so on, or ``a~2.csv.gz`` before two suffixes."""
-    yield path
-    directory, slash, name = path.rpartition(b"/")
+def _candidates(name: bytes) -> Iterator[bytes]:
+    """Yield the name itself, then ``a~2.csv``, ``a~3.csv`` and so on, or ``a~2.csv.gz`` before two suffixes."""
+    yield name
     stem, suffix = os.path.splitext(name)
     if suffix.lower() in _PACKED:
         stem, inner = os.path.splitext(stem)
         suffix = inner + suffix
     for number in range(2, 10_000):
-        yield directory + slash + fit(stem, b"~%d" % number + suffix[-64:])
+        yield fit(stem, b"~%d" % number + suffix[-64:])
 
 
 def is_of(sidecar: FilePlace, event_id: str) -> bool:
     """Whether it is a sidecar that names the event."""
     try:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # it may be a pipe that somebody put there
-        with os.fdopen(os.open(sidecar.name, flags, dir_fd=sidecar.directory), "rb") as file:
+        with os.fdopen(sidecar.open(), "rb") as file:
             regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
             return regular and b'"%s"' % event_id.encode() in file.read(1024 * 1024)
     except OSError:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
 
@@ -46,32 +48,25 @@ _REMEDIES: Final = {
 """What to do, by what the system says."""
 
 
+@dataclass(kw_only=True, eq=False)
 class FolderArchiver:
     """Archives the files of one watch when `wake` is set, and at intervals; ``rescan`` is called for replaced files."""
 
-    def __init__(
-        self,
-        *,
-        folder: Folder,
-        ledger: Ledger,
-        returns: FileReturns,
-        turn: Lease,
-        rescan: Callable[[], None],
-        backoff: Backoff,
-        checkpoint: Callable[[str], None],
-    ) -> None:
-        self._folder = folder
-        self._ledger = ledger
-        self._returns = returns
-        self._turn = turn
-        self._rescan = rescan
-        self._backoff = backoff
-        self._checkpoint = checkpoint
-        self._mover = Mover(folder, checkpoint=checkpoint)
-        self._marker = Names(folder.source).marker
-        self._threads = WatchThreads(f"{folder.name}-archive")
-        self._expiry = ArchiveExpiry(folder)
-        self._returner = FileReturner(folder=folder, ledger=ledger, returns=returns, threads=self._threads)
+    folder: Folder
+    ledger: Ledger
+    returns: FileReturns
+    turn: Lease
+    rescan: Callable[[], None]
+    backoff: Backoff
+
+    def __post_init__(self) -> None:
+        self._mover = Mover(self.folder)
+        self._marker = Names(self.folder.source).marker
+        self._threads = WatchThreads(f"{self.folder.name}-archive")
+        self._expiry = ArchiveExpiry(self.folder)
+        self._returner = FileReturner(
+            folder=self.folder, ledger=self.ledger, returns=self.returns, threads=self._threads
+        )
         self._later: dict[str, float] = {}
         self._cursor = 0
         self._obstacle: str | None = None
@@ -80,7 +75,7 @@ class FolderArchiver:
     @property
     def trouble(self) -> str | None:
         """Why files cannot be archived."""
-        return self._backoff.trouble or self._obstacle
+        return self.backoff.trouble or self._obstacle
 
     async def run(self) -> None:
         try:
@@ -88,35 +83,31 @@ class FolderArchiver:
                 heed_cancellation()
                 try:
                     busy = await self._work()
-                    self._backoff.worked()
+                    self.backoff.worked()
                 except (TransientError, Backpressure) as error:
-                    await self._backoff.after(error)
+                    await self.backoff.after(error)
                     continue
                 if not busy:
                     await self._rest()
         finally:
             self._threads.close()
-            try:
+            with contextlib.suppress(TransientError, Backpressure, TimeoutError):  # the lease expires by itself
                 async with asyncio.timeout(1):
-                    await asyncio.shield(self._turn.release())
-            except (TransientError, Backpressure, TimeoutError):
-                pass  # the lease expires by itself
+                    await asyncio.shield(self.turn.release())
 
     async def _rest(self) -> None:
         self.wake.clear()
         pause = _IDLE_SECONDS
         if self._later:
             pause = min(pause, max(0.05, min(self._later.values()) - time.monotonic()))
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await self.wake.wait()
-        except TimeoutError:
-            pass
 
     async def _work(self) -> bool:
         """Archive some files; false if there is nothing more to do now."""
-        watch = self._folder.name
-        due, self._cursor = await self._ledger.due(watch, self._folder.settings.batch, self._cursor)
+        watch = self.folder.name
+        due, self._cursor = await self.ledger.due(watch, self.folder.settings.batch, self._cursor)
         now = time.monotonic()
         todo = [one for one in due if self._later.get(one.event_id, now) <= now]
         if not due and not self._cursor:
@@ -125,8 +116,8 @@ class FolderArchiver:
         wanted = await self._returner.wanted()
         if (
             (todo or wanted or self._expiry.is_due)
-            and (self._turn.certain or await self._turn.acquire())
-            and await self._turn.renew()
+            and (self.turn.certain or await self.turn.acquire())
+            and await self.turn.renew()
         ):
             await self._returner.bring_back(wanted)
             if self._expiry.is_due:
@@ -134,19 +125,17 @@ class FolderArchiver:
             settled = await self._threads.look(self._put_away, todo)
             if settled:
                 files = [(one.event_id, one.archived) for one in settled if one.archived is not None]
-                await self._returns.keep(watch, files)
-                self._checkpoint("kept")
-                await self._ledger.settle(watch, settled)
+                await self.returns.keep(watch, files)
+                await self.ledger.settle(watch, settled)
             for one in settled:
                 self._later.pop(one.event_id, None)
-            self._checkpoint("settled")
             return bool(settled or wanted) or self._cursor != 0
         return self._cursor != 0
 
     def _put_away(self, due: Sequence[InFlight]) -> list[Settlement]:
         settled = []
         for one in due:
-            if not self._turn.certain:
+            if not self.turn.certain:
                 break  # this took so much time that another process may have the lease
             settlement = self._put_one_away(one)
             if settlement is not None:
@@ -161,13 +150,13 @@ class FolderArchiver:
         ok = bool(finished.get("ok"))
         if ok and not finished.get("matched") and not finished.get("same"):
             return Settlement(one.event_id, one.path, State.UNMATCHED, "unmatched")
-        rule = self._folder.source.on_success if ok else self._folder.source.on_failure
+        rule = self.folder.source.on_success if ok else self.folder.source.on_failure
         if rule == "keep":
             state = State.DONE if ok else State.FAILED
             return self._kept(one, ok=ok, state=state)
         if not ok and one.row.version != one.announced:
             # The file was touched meanwhile: the run may have ended for that reason, so the present version must run.
-            self._rescan()
+            self.rescan()
             return Settlement(one.event_id, one.path, State.CLOSED, "failed")
         version = Version.parse(one.row.version)
         if self._marker is not None and one.row.marker is not None:
@@ -175,17 +164,17 @@ class FolderArchiver:
         if rule == "delete":
             done = self._mover.delete(one.path, version, one.event_id)
         else:
-            into = self._folder.source.done if ok else self._folder.source.failed
+            into = self.folder.source.done if ok else self.folder.source.failed
             text = None
             if not ok:
-                text = sidecar_text(self._folder, one.path, one.event_id, finished, at=datetime.now(UTC))
+                text = sidecar_text(self.folder, one.path, one.event_id, finished, at=datetime.now(UTC))
             done = self._mover.move(one.path, version, one.event_id, into.encode(), text)
         return self._concluded(one, done, ok=ok)
 
     def _kept(self, one: InFlight, *, ok: bool, state: State) -> Settlement:
         assert one.row is not None  # noqa: S101 - for the type checker
         if not ok and self._mover.is_other(one.path, Version.parse(one.announced)):
-            self._rescan()
+            self.rescan()
             state = State.CLOSED  # the run did not get the announced version: the present one is new
         archived = None if state is State.CLOSED else _archived(one, "kept", PutAway(MoveResult.MOVED))
         return Settlement(
@@ -197,21 +186,21 @@ class FolderArchiver:
         file = shown(one.path)
         match done.fate:
             case MoveResult.MOVED:
-                drop_alias(self._folder, one.path)
+                drop_alias(self.folder, one.path)
                 target = shown(done.target) if done.target else None
-                log.info("file archived", watch=self._folder.name, event_id=one.event_id, file=file, target=target)
+                log.info("file archived", watch=self.folder.name, event_id=one.event_id, file=file, target=target)
                 self._hindered(None)
                 archived = _archived(one, "deleted" if done.target is None else "done" if ok else "failed", done)
                 return Settlement(one.event_id, one.path, State.CLOSED, tally, remember_content=ok, archived=archived)
             case MoveResult.GONE:
-                drop_alias(self._folder, one.path)
+                drop_alias(self.folder, one.path)
                 log.info("file was gone before it could be archived", event_id=one.event_id, file=file)
                 return Settlement(one.event_id, one.path, State.CLOSED, tally, remember_content=ok)
             case MoveResult.CHANGED if ok and one.event_id not in self._later:
                 self._try_later(one, _ADOPTION_SECONDS)  # the file may only have been touched: the listener checks that
             case MoveResult.CHANGED:
                 log.info("file was replaced: the new version stays", event_id=one.event_id, file=file)
-                self._rescan()
+                self.rescan()
                 # After a failure, which may be for that reason, the present version must run.
                 return Settlement(
                     one.event_id, one.path, State.DONE if ok else State.CLOSED, tally, remember_content=ok
@@ -220,7 +209,7 @@ class FolderArchiver:
                 self._try_later(one, _BUSY_SECONDS)
             case MoveResult.FULL | MoveResult.DENIED:
                 self._hindered(f"{file} cannot be archived: {done.reason}{_REMEDIES.get(done.reason or '', '')}")
-                self._try_later(one, self._folder.rescan_seconds)
+                self._try_later(one, self.folder.rescan_seconds)
         return None
 
     def _try_later(self, one: InFlight, seconds: float) -> None:
@@ -228,9 +217,9 @@ class FolderArchiver:
 
     def _hindered(self, reason: str | None) -> None:
         if reason is not None and self._obstacle is None:
-            log.warning("files cannot be archived", watch=self._folder.name, reason=reason)
+            log.warning("files cannot be archived", watch=self.folder.name, reason=reason)
         if reason is None and self._obstacle is not None:
-            log.info("files can be archived again", watch=self._folder.name)
+            log.info("files can be archived again", watch=self.folder.name)
         self._obstacle = reason
 
 

@@ -1,4 +1,4 @@
-"""Files at a name in an open directory: links in their place are neither followed nor written through."""
+"""Writes files at a name in an open directory, whole or not at all; a link in their place is not written through."""
 
 from __future__ import annotations
 
@@ -6,25 +6,9 @@ import contextlib
 import os
 import shutil
 import stat
-from contextlib import ExitStack
 from typing import IO
 
 from services.listeners.files.archiving.rename import FilePlace, rename_new
-
-
-def entered(stack: ExitStack, directory: int) -> int:
-    """Return the descriptor, which the stack closes."""
-    stack.callback(os.close, directory)
-    return directory
-
-
-def exists(place: FilePlace) -> bool:
-    """Whether something is there, also a link that leads nowhere."""
-    try:
-        os.stat(place.name, dir_fd=place.directory, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def write_new(target: FilePlace, text: bytes, draft: FilePlace, mode: int) -> bool:
@@ -37,7 +21,7 @@ def write_new(target: FilePlace, text: bytes, draft: FilePlace, mode: int) -> bo
     try:
         rename_new(draft, target)
     except FileExistsError:
-        os.unlink(draft.name, dir_fd=draft.directory)
+        draft.unlink()
         return False
     return True
 
@@ -45,16 +29,15 @@ def write_new(target: FilePlace, text: bytes, draft: FilePlace, mode: int) -> bo
 def _drafting(draft: FilePlace) -> IO[bytes]:
     """Open a new file; what a crash has left, or somebody has put there, is taken away before."""
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(draft.name, dir_fd=draft.directory)
+        draft.unlink()
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     return os.fdopen(os.open(draft.name, flags, 0o600, dir_fd=draft.directory), "wb")
 
 
 def copy(source: FilePlace, target: FilePlace, draft: FilePlace) -> None:
     """Copy across file systems: atomically, with the same times and permissions."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        with os.fdopen(os.open(source.name, flags, dir_fd=source.directory), "rb") as old, _drafting(draft) as new:
+        with os.fdopen(source.open(), "rb") as old, _drafting(draft) as new:
             shutil.copyfileobj(old, new, 1024 * 1024)
             new.flush()
             found = os.fstat(old.fileno())
@@ -64,5 +47,5 @@ def copy(source: FilePlace, target: FilePlace, draft: FilePlace) -> None:
         rename_new(draft, target)
     except OSError:
         with contextlib.suppress(OSError):
-            os.unlink(draft.name, dir_fd=draft.directory)
+            draft.unlink()
         raise

@@ -7,9 +7,12 @@ import ctypes
 import errno
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
+
+from services.common.file_version import Version
 
 _NO_REPLACE: Final = 1
 _EXCLUSIVE: Final = 4
@@ -18,10 +21,39 @@ _UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errn
 
 @dataclass(frozen=True, slots=True)
 class FilePlace:
-    """A name in a directory that is open."""
+    """A name in a directory that is open; a link that has the name is not followed. Its methods raise `OSError`."""
 
     directory: int
     name: bytes
+
+    def beside(self, name: bytes) -> FilePlace:
+        """Return another name in the same directory."""
+        return FilePlace(self.directory, name)
+
+    def stat(self) -> os.stat_result:
+        """Return what the system says of whatever has the name."""
+        return os.stat(self.name, dir_fd=self.directory, follow_symlinks=False)
+
+    def version(self) -> Version:
+        """Return the version of the file."""
+        return Version.of(self.stat())
+
+    def exists(self) -> bool:
+        """Whether something has the name, also a link that leads nowhere."""
+        try:
+            self.stat()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def open(self) -> int:
+        """Return a descriptor for reading; does not wait where somebody has put a pipe there."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        return os.open(self.name, flags, dir_fd=self.directory)
+
+    def unlink(self) -> None:
+        """Delete the name."""
+        os.unlink(self.name, dir_fd=self.directory)
 
 
 def _system_call() -> Callable[[FilePlace, FilePlace], int] | None:
@@ -60,22 +92,28 @@ def _rename_without_help(source: FilePlace, target: FilePlace) -> None:
         if error.errno not in _UNSUPPORTED | {errno.EMLINK}:
             raise
     else:
-        os.unlink(source.name, dir_fd=source.directory)
+        source.unlink()
         return
     os.close(os.open(target.name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=target.directory))
     try:
         os.rename(source.name, target.name, **directories)
     except OSError:
         with contextlib.suppress(OSError):
-            os.unlink(target.name, dir_fd=target.directory)
+            target.unlink()
         raise
 
 
 def sync_directory(directory: int) -> None:
     """Make renames in an open directory durable across a power cut, where the file system can."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    with contextlib.suppress(OSError), readable(directory) as descriptor:
+        os.fsync(descriptor)
+
+
+@contextmanager
+def readable(directory: int) -> Iterator[int]:
+    """Yield a descriptor for reading of an open directory, whose own may be good for nothing but ``dir_fd``."""
+    descriptor = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -19,18 +20,18 @@ from services.store.files.returns import FileReturns, Return, ReturnAnswer
 log = structlog.get_logger()
 
 
+@dataclass(kw_only=True, eq=False)
 class FileReturner:
     """Works while its caller holds the watch's lease. Raises `TransientError` and `Backpressure`."""
 
-    def __init__(self, *, folder: Folder, ledger: Ledger, returns: FileReturns, threads: WatchThreads) -> None:
-        self._folder = folder
-        self._ledger = ledger
-        self._returns = returns
-        self._threads = threads
+    folder: Folder
+    ledger: Ledger
+    returns: FileReturns
+    threads: WatchThreads
 
     async def wanted(self) -> list[Return]:
         """The files that are asked for."""
-        return await self._returns.wanted(self._folder.name)
+        return await self.returns.wanted(self.folder.name)
 
     async def bring_back(self, wanted: list[Return]) -> None:
         """Bring the files back, and answer."""
@@ -38,25 +39,25 @@ class FileReturner:
             answer = await self._bring_back(asked)
             if answer.reason:
                 log.warning("a file was not brought back", event_id=asked.event_id, reason=answer.reason)
-            await self._returns.answer(self._folder.name, asked, answer)
+            await self.returns.answer(self.folder.name, asked, answer)
 
     async def _bring_back(self, asked: Return) -> ReturnAnswer:
-        watch, event_id = self._folder.name, asked.event_id
-        if await self._returns.outdated(asked):
+        watch, event_id = self.folder.name, asked.event_id
+        if await self.returns.outdated(asked):
             return ReturnAnswer(ok=True)
-        file = await self._returns.archived(watch, event_id)
+        file = await self.returns.archived(watch, event_id)
         if file is None:
             return ReturnAnswer(ok=False, reason="nothing is known (any more) of where its file was archived")
         tally = "done" if file.fate in {"done", "deleted"} else "failed"
-        state = await self._ledger.reinstate(watch, event_id, file.path, file.announced, tally)
+        state = await self.ledger.reinstate(watch, event_id, file.path, file.announced, tally)
         if not state:
             return await self._refused(asked, f"another file was announced as {shown(file.path)}")
-        problem = await self._threads.read(partial(self._put_back, file), event_id)
+        problem = await self.threads.read(partial(self._put_back, file), event_id)
         if problem is not None:
-            await self._ledger.settle(watch, [Settlement(event_id, file.path, State.CLOSED, tally)])
+            await self.ledger.settle(watch, [Settlement(event_id, file.path, State.CLOSED, tally)])
             return await self._refused(asked, problem)
-        await self._returns.reopen(watch, asked, file)
-        if asked.again is not None and not await self._returns.judge_again(watch, event_id, asked.again):
+        await self.returns.reopen(watch, asked, file)
+        if asked.again is not None and not await self.returns.judge_again(watch, event_id, asked.again):
             log.warning("the journal no longer holds the event", event_id=event_id)
         if state == 1:
             whose = f", for {asked.by}" if asked.by else ""
@@ -65,19 +66,19 @@ class FileReturner:
                 if file.place != file.path
                 else "its file counts as new"
             )
-            await self._returns.note(watch, event_id, f"{came}, to be tried again{whose}")
+            await self.returns.note(watch, event_id, f"{came}, to be tried again{whose}")
             log.info("file brought back", watch=watch, event_id=event_id, file=shown(file.path), by=asked.by)
         return ReturnAnswer(ok=True)
 
     def _put_back(self, file: ArchivedFile, event_id: str) -> str | None:
-        problem = put_back(self._folder, file, event_id)
+        problem = put_back(self.folder, file, event_id)
         if problem is None:
             try:
                 file.path.decode()
             except UnicodeDecodeError:
-                make_alias(self._folder, file.path)
+                make_alias(self.folder, file.path)
         return problem
 
     async def _refused(self, asked: Return, reason: str) -> ReturnAnswer:
-        await self._returns.note(self._folder.name, asked.event_id, f"not tried again: {reason}")
+        await self.returns.note(self.folder.name, asked.event_id, f"not tried again: {reason}")
         return ReturnAnswer(ok=False, reason=reason)

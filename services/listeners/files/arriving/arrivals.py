@@ -17,13 +17,12 @@ from services.common.telemetry import tracing
 from services.listeners.files.arriving.completeness import (
     NO_NAME,
     UNREADABLE,
-    CompletenessPolicy,
     CompletenessWait,
     Past,
     readiness,
 )
 from services.listeners.files.arriving.describe import Describer, tail
-from services.listeners.files.arriving.known_files import Known, KnownVerdict, judge, known
+from services.listeners.files.arriving.known_files import is_announced, is_new
 from services.listeners.files.arriving.unready_files import UnreadyFiles, shown
 from services.listeners.files.folder import Folder
 from services.listeners.files.scanning.examine import Examined, Examiner, UnreadableFile
@@ -40,9 +39,6 @@ T = TypeVar("T")
 _LINE_EACH: Final = 20
 """Largest number of files at once that are logged one by one."""
 
-Checkpoint = Callable[[str], None]
-"""Called with the name of a completed step; tests end the process there."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
@@ -51,6 +47,7 @@ class _Ready:
     seen: Examined
 
 
+@dataclass(kw_only=True, eq=False)
 class Arrivals:
     """Decides on the files of one watch. ``settled`` has the files that need no further check until they change.
 
@@ -58,28 +55,15 @@ class Arrivals:
     same file: the ledger accepts one announcement.
     """
 
-    def __init__(
-        self,
-        *,
-        folder: Folder,
-        ledger: Ledger,
-        examiner: Examiner,
-        waiting: UnreadyFiles,
-        threads: WatchThreads,
-        trust_clock: Callable[[], bool] = lambda: True,
-        checkpoint: Checkpoint = lambda _: None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._folder = folder
-        self._ledger = ledger
-        self._examiner = examiner
-        self._waiting = waiting
-        self._threads = threads
-        self._trust_clock = trust_clock
-        self._checkpoint = checkpoint
-        self._clock = clock
-        self._describer = Describer(folder)
-        self._policy = CompletenessPolicy(folder.source.ready, folder.stable_seconds, folder.quiet_seconds)
+    folder: Folder
+    ledger: Ledger
+    examiner: Examiner
+    waiting: UnreadyFiles
+    threads: WatchThreads
+    trust_clock: Callable[[], bool] = lambda: True
+
+    def __post_init__(self) -> None:
+        self._describer = Describer(self.folder)
         self._digests: dict[bytes, tuple[Version, str]] = {}
         self._digesting: dict[bytes, asyncio.Task[None]] = {}
         self._epoch = 0
@@ -112,7 +96,7 @@ class Arrivals:
     async def _consider(self, found: Sequence[Found]) -> tuple[int, list[Found]]:
         epoch = self._epoch
         versions = [(file.path, str(file.version)) for file in found]
-        rows, as_of = await self._ledger.compare(self._folder.name, versions)
+        rows, as_of = await self.ledger.compare(self.folder.name, versions)
         doubtful: list[tuple[Found, Row | None]] = []
         for file, row in zip(found, rows, strict=True):
             if row is True:
@@ -121,7 +105,7 @@ class Arrivals:
                 doubtful.append((file, row))
         if not doubtful:
             return 0, []
-        looks = await self._threads.look(self._look, [file.path for file, _ in doubtful])
+        looks = await self.threads.look(self._look, [file.path for file, _ in doubtful])
         ready = [
             one
             for (file, row), seen in zip(doubtful, looks, strict=True)
@@ -129,35 +113,37 @@ class Arrivals:
         ]
         if not ready:
             return 0, []
-        rerun = self._folder.source.rerun
-        verdicts = [(one, judge(one.row, one.seen, rerun)) for one in ready]
-        left = await self._adopt([one for one, verdict in verdicts if verdict is KnownVerdict.ADOPT], epoch)
-        new = [one for one, verdict in verdicts if verdict is KnownVerdict.ANNOUNCE]
+        rerun = self.folder.source.rerun
+        new: list[_Ready] = []
+        touched: list[_Ready] = []
+        for one in ready:
+            (new if is_new(one.row, one.seen, rerun) else touched).append(one)
+        left = await self._adopt(touched, epoch)
         announced, more_left = await self._announce(new, as_of, epoch)
         return announced, left + more_left
 
     def _look(self, paths: Sequence[bytes]) -> list[Examined | UnreadableFile | None]:
-        return [self._examiner.examine(path) for path in paths]
+        return [self.examiner.examine(path) for path in paths]
 
     def _sift(self, path: bytes, row: Row | None, seen: Examined | UnreadableFile | None, epoch: int) -> _Ready | None:
-        now = self._clock()
+        now = time.monotonic()
         if seen is None:
-            self._waiting.drop(path)
+            self.waiting.drop(path)
             return None
         if isinstance(seen, UnreadableFile):
-            self._waiting.put(path, CompletenessWait(UNREADABLE), now)
+            self.waiting.put(path, CompletenessWait(UNREADABLE), now)
             return None
-        if known(row, seen.version) is Known.SAME:
+        if is_announced(row, seen.version):
             self._settle(path, seen.version, epoch)
             return None
-        unchanged, written_here = self._waiting.past(path, seen.fingerprint, now)
-        if self._trust_clock():
+        unchanged, written_here = self.waiting.past(path, seen.fingerprint, now)
+        if self.trust_clock():
             unchanged = max(unchanged, (time.time_ns() - seen.ctime_ns) / 1e9)
-        wait = readiness(self._policy, seen, Past(unchanged, written_here, row.marker if row else None))
+        wait = readiness(self.folder, seen, Past(unchanged, written_here, row.marker if row else None))
         if wait is not None:
-            self._waiting.put(path, wait, now, seen.fingerprint)
+            self.waiting.put(path, wait, now, seen.fingerprint)
             return None
-        if seen.digest is None and self._folder.reads_contents:
+        if seen.digest is None and self.folder.reads_contents:
             digested = self._digests.pop(path, None)
             if digested is None or digested[0] != seen.version:
                 self._digest_beside(path, seen.version)
@@ -170,7 +156,7 @@ class Arrivals:
         if not files:
             return []
         left = []
-        for one, followed in zip(ready, await self._ledger.adopt(self._folder.name, files), strict=True):
+        for one, followed in zip(ready, await self.ledger.adopt(self.folder.name, files), strict=True):
             if followed:
                 self._settle(one.path, one.seen.version, epoch)
             else:
@@ -187,7 +173,7 @@ class Arrivals:
             try:
                 event = self._describer.event(one.path, seen, moment)
             except OSError:
-                self._waiting.put(one.path, CompletenessWait(NO_NAME), self._clock(), seen.fingerprint)
+                self.waiting.put(one.path, CompletenessWait(NO_NAME), time.monotonic(), seen.fingerprint)
                 continue
             announced.append((one, event["subject"]))
             version = event["fileversion"]
@@ -195,26 +181,24 @@ class Arrivals:
                 named = {
                     "source": event["source"],
                     "subject": event["subject"],
-                    "listener": f"files:{self._folder.name}",
+                    "listener": f"files:{self.folder.name}",
                 }
                 spans.append(tracing.begin("sluice receive", None, **named))
                 event[tracing.TRACEPARENT] = tracing.text_of(spans[-1])
             files.append(Announcement(one.path, one.row, version, tail(event), seen.digest, seen.marker))
         if not files:
             return 0, []
-        self._checkpoint("seen")
-        answers = await self._ledger.announce(
-            self._folder.name,
+        answers = await self.ledger.announce(
+            self.folder.name,
             files,
             as_of_ms=as_of,
             received=moment.isoformat(),
-            remember_content=self._folder.source.rerun == "content",
+            remember_content=self.folder.source.rerun == "content",
         )
         for span, answer in zip(spans, answers, strict=bool(spans)):
             if answer.event_id is not None:
                 span.set_attribute("sluice.event_id", answer.event_id)
         tracing.end(spans)
-        self._checkpoint("journalled")
         left: list[Found] = []
         journalled: list[tuple[str, str]] = []
         for (one, subject), answer in zip(announced, answers, strict=True):
@@ -224,12 +208,12 @@ class Arrivals:
             self._settle(one.path, one.seen.version, epoch)
             if not answer.same_content:
                 journalled.append((answer.event_id, subject))
-        metrics.received.labels(f"files:{self._folder.name}").inc(len(journalled))
+        metrics.received.labels(f"files:{self.folder.name}").inc(len(journalled))
         self._say(journalled)
         return len(journalled), left
 
     def _settle(self, path: bytes, version: Version, epoch: int) -> None:
-        self._waiting.drop(path)
+        self.waiting.drop(path)
         if epoch == self._epoch:
             self.settled.add(memory_of(path, version))
 
@@ -239,20 +223,20 @@ class Arrivals:
 
         async def digest() -> None:
             try:
-                found = await self._threads.read(self._examiner.digest, path)
+                found = await self.threads.read(self.examiner.digest, path)
                 if found is not None:
                     self._digests[path] = found
             finally:
                 del self._digesting[path]
             # Whatever the result, the file is examined again; the next scan makes up for a failure here.
-            self._waiting.put(path, CompletenessWait("being read", 0.0), self._clock())
+            self.waiting.put(path, CompletenessWait("being read", 0.0), time.monotonic())
 
-        self._waiting.put(path, CompletenessWait("being read"), self._clock())
+        self.waiting.put(path, CompletenessWait("being read"), time.monotonic())
         self._digesting[path] = asyncio.create_task(digest(), name=f"digest {shown(path)} {version}")
 
     def _say(self, journalled: Sequence[tuple[str, str]]) -> None:
         if len(journalled) > _LINE_EACH:
-            log.info("files arrived", watch=self._folder.name, files=len(journalled), last_event_id=journalled[-1][0])
+            log.info("files arrived", watch=self.folder.name, files=len(journalled), last_event_id=journalled[-1][0])
             return
         for event_id, subject in journalled:
-            log.info("file arrived", watch=self._folder.name, event_id=event_id, file=visible(subject, 200))
+            log.info("file arrived", watch=self.folder.name, event_id=event_id, file=visible(subject, 200))

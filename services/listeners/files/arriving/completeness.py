@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal, assert_never
+from typing import Final, assert_never
 
+from services.listeners.files.folder import Folder
 from services.listeners.files.scanning.examine import Examined
 from services.listeners.files.scanning.writers import Writers
 
@@ -17,15 +18,6 @@ TEMPORARY: Final = "temporary name"
 UNREADABLE: Final = "unreadable"
 ORPHAN: Final = "marker without its file"
 NO_NAME: Final = "name is not UTF-8"
-
-
-@dataclass(frozen=True, slots=True)
-class CompletenessPolicy:
-    """How a watch decides that a file is complete."""
-
-    ready: Literal["auto", "stable", "rename", "marker"]
-    stable_seconds: float
-    quiet_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,48 +41,56 @@ class CompletenessWait:
     seconds: float | None = None
 
 
-def readiness(policy: CompletenessPolicy, seen: Examined, past: Past) -> CompletenessWait | None:
+def readiness(folder: Folder, seen: Examined, past: Past) -> CompletenessWait | None:
     """Return None if the file is complete; otherwise what it waits for."""
-    match policy.ready:
+    match folder.source.ready:
         case "auto":
-            return _auto(policy, seen, past)
+            return _auto(folder, seen, past)
         case "stable":
-            return _unchanged(max(policy.stable_seconds, policy.quiet_seconds), past)
+            return _unchanged(folder, past)
         case "rename":
-            return _rename(policy, seen, past)
+            return _rename(folder, seen, past)
         case "marker":
             if seen.marker is None or seen.marker == past.used_marker:
                 return CompletenessWait(NO_MARKER)
-            return _unchanged(policy.quiet_seconds, past)
+            return _quiet(folder, past)
         case _:
-            assert_never(policy.ready)
+            assert_never(folder.source.ready)
 
 
-def _auto(policy: CompletenessPolicy, seen: Examined, past: Past) -> CompletenessWait | None:
+def _auto(folder: Folder, seen: Examined, past: Past) -> CompletenessWait | None:
     if seen.writers is Writers.SOME:
         return CompletenessWait(WRITER_OPEN)
     if seen.version.size == 0:
-        wait = _unchanged(max(policy.stable_seconds, policy.quiet_seconds), past)
+        wait = _unchanged(folder, past)
         return CompletenessWait(EMPTY, wait.seconds) if wait else None
     if seen.writers is Writers.NONE:
-        return _unchanged(policy.quiet_seconds, past)
-    return _unchanged(max(policy.stable_seconds, policy.quiet_seconds), past)
+        return _quiet(folder, past)
+    return _unchanged(folder, past)
 
 
-def _rename(policy: CompletenessPolicy, seen: Examined, past: Past) -> CompletenessWait | None:
+def _rename(folder: Folder, seen: Examined, past: Past) -> CompletenessWait | None:
     if seen.writers is Writers.SOME:
         return CompletenessWait(WRITER_OPEN)
     # A rename sets the ctime, a write both: they are equal in a file that was written here, and also in one that was
     # renamed within the clock tick of its last write. Only time distinguishes the two.
     if seen.ctime_ns != seen.version.mtime_ns:
-        return _unchanged(policy.quiet_seconds, past)
+        return _quiet(folder, past)
     if past.written_here:
         return CompletenessWait(NOT_RENAMED)
-    wait = _unchanged(max(policy.stable_seconds, policy.quiet_seconds), past)
+    wait = _unchanged(folder, past)
     return CompletenessWait(NOT_RENAMED, wait.seconds) if wait else None
 
 
-def _unchanged(seconds: float, past: Past) -> CompletenessWait | None:
+def _unchanged(folder: Folder, past: Past) -> CompletenessWait | None:
+    return _wait(max(folder.stable_seconds, folder.quiet_seconds), past)
+
+
+def _quiet(folder: Folder, past: Past) -> CompletenessWait | None:
+    return _wait(folder.quiet_seconds, past)
+
+
+def _wait(seconds: float, past: Past) -> CompletenessWait | None:
     if past.unchanged_seconds >= seconds:
         return None
     return CompletenessWait(CHANGING, seconds - past.unchanged_seconds)

@@ -15,7 +15,6 @@ from config.paths import PathTemplate
 from services.listeners.files.folder import ALIASES, Folder
 from services.listeners.files.scanning.examine import Examined
 from services.store.files.ledger import source_of
-from sluice.directories import enter
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST_NAME: Final = 255
@@ -97,20 +96,12 @@ def alias_of(path: bytes) -> bytes:
 def make_alias(folder: Folder, path: bytes) -> bytes:
     """Make a link with a name in UTF-8 to the file at ``path``; return its absolute path. Raises `OSError`."""
     alias = alias_of(path)
-    directory = enter(folder.root, ALIASES, make=True)
-    try:
-        with contextlib.suppress(FileExistsError):
-            os.symlink(b"../../" + path, os.path.basename(alias), dir_fd=directory)
-    finally:
-        os.close(directory)
+    with folder.entered(ALIASES, make=True) as directory, contextlib.suppress(FileExistsError):
+        os.symlink(b"../../" + path, os.path.basename(alias), dir_fd=directory)
     return folder.absolute(alias)
 
 
 def drop_alias(folder: Folder, path: bytes) -> None:
     """Delete the link, if it exists."""
-    with contextlib.suppress(OSError):
-        directory = enter(folder.root, ALIASES)
-        try:
-            os.unlink(os.path.basename(alias_of(path)), dir_fd=directory)
-        finally:
-            os.close(directory)
+    with contextlib.suppress(OSError), folder.entered(ALIASES) as directory:
+        os.unlink(os.path.basename(alias_of(path)), dir_fd=directory)

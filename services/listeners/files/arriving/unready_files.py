@@ -45,7 +45,6 @@ class UnreadyFiles:
         self._entries: dict[bytes, UnreadyFile] = {}
         self._heap: list[tuple[float, int, bytes]] = []
         self._order = itertools.count()
-        self.turned_away = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -76,7 +75,6 @@ class UnreadyFiles:
         entry = self._entries.get(path)
         if entry is None:
             if len(self._entries) >= self._limit:
-                self.turned_away += 1
                 return
             entry = self._entries[path] = UnreadyFile(wait.reason, now, fingerprint, now)
         elif entry.fingerprint != fingerprint:

@@ -44,7 +44,7 @@ class Resolver:
             self._look(path, resolved)
         return resolved
 
-    def owner_of(self, marker: bytes) -> bytes | None:
+    def _owner_of(self, marker: bytes) -> bytes | None:
         """Return the marker's file, if it exists."""
         rule = self._names.marker
         if rule is None:
@@ -86,7 +86,7 @@ class Resolver:
             case Kind.TEMPORARY:
                 resolved.temporary.append(path)
             case Kind.MARKER:
-                owner = self.owner_of(path)
+                owner = self._owner_of(path)
                 if owner is None:
                     resolved.orphan_markers.append(path)
                 else:

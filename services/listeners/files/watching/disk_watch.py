@@ -7,6 +7,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,33 +27,31 @@ _MIB: Final = 1024**2
 log = structlog.get_logger()
 
 
+@dataclass(eq=False)
 class DiskWatch:
     """Looks at the file systems of some folders every second; `room` is set while all of them have room.
 
     ``made_room`` is called when there is room again. Every blocking call is made in a thread of the watch.
     """
 
-    def __init__(
-        self,
-        folders: Mapping[str, Path],
-        settings: FileSettings,
-        *,
-        threads: WatchThreads,
-        made_room: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._folders = folders
-        self._settings = settings
-        self._threads = threads
-        self._made_room = made_room
+    folders: Mapping[str, Path]
+    settings: FileSettings
+    _: KW_ONLY
+    threads: WatchThreads
+    made_room: Callable[[], None] = lambda: None
+
+    def __post_init__(self) -> None:
         self._looks: dict[str, tuple[int, int]] = {}
-        self._samples: dict[str, deque[tuple[float, int]]] = {name: deque(maxlen=_MOST_SAMPLES) for name in folders}
+        self._samples: dict[str, deque[tuple[float, int]]] = {
+            name: deque(maxlen=_MOST_SAMPLES) for name in self.folders
+        }
         self.room = asyncio.Event()
         self.room.set()
 
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
-            self._looks = await self._threads.check(self._look)
+            self._looks = await self.threads.check(self._look)
             self._sample(time.monotonic())
             full = self.problems().get("disk-full")
             if full and self.room.is_set():
@@ -61,15 +60,15 @@ class DiskWatch:
             elif not full and not self.room.is_set():
                 log.info("files are taken again: the disks have room")
                 self.room.set()
-                self._made_room()
+                self.made_room()
             await asyncio.sleep(LOOK_SECONDS)
 
     def problems(self) -> dict[str, str]:
         """What is to be said of the disks that have little room, by the code of the reason."""
-        settings = self._settings
+        settings = self.settings
         found: dict[str, list[str]] = {}
         for name, (free, size) in self._looks.items():
-            left = f"the disk of {self._folders[name]} has {free / _MIB:,.0f} MiB left ({free * 100 / size:.0f} %)"
+            left = f"the disk of {self.folders[name]} has {free / _MIB:,.0f} MiB left ({free * 100 / size:.0f} %)"
             if free < settings.stops_below(size):
                 found.setdefault("disk-full", []).append(f"no file is taken: {left}")
             elif free < settings.warns_below(size):
@@ -81,7 +80,7 @@ class DiskWatch:
         return [
             {
                 "of": name,
-                "path": str(self._folders[name]),
+                "path": str(self.folders[name]),
                 "free": free,
                 "size": size,
                 "full_in_hours": self._hours(name),
@@ -91,7 +90,7 @@ class DiskWatch:
 
     def _look(self) -> dict[str, tuple[int, int]]:
         found = {}
-        for name, folder in self._folders.items():
+        for name, folder in self.folders.items():
             try:
                 space = os.statvfs(folder)
             except OSError:  # whoever needs the folder says that it is gone

@@ -9,39 +9,11 @@ from pathlib import Path
 from typing import Final
 
 _MOUNTS: Final = Path("/proc/self/mountinfo")
-_REMOTE: Final = frozenset(
-    {
-        "9p",
-        "afs",
-        "autofs",
-        "beegfs",
-        "ceph",
-        "cifs",
-        "coda",
-        "davfs",
-        "drvfs",
-        "fakeowner",
-        "gfs",
-        "gfs2",
-        "glusterfs",
-        "gpfs",
-        "grpcfuse",
-        "lustre",
-        "ncpfs",
-        "nfs",
-        "nfs4",
-        "ocfs2",
-        "orangefs",
-        "prl_fs",
-        "prl_fs_frozen",
-        "smb3",
-        "smbfs",
-        "vboxsf",
-        "virtiofs",
-        "vmhgfs",
-        "wslfs",
-    }
-)
+_REMOTE: Final = frozenset((
+    "9p", "afs", "autofs", "beegfs", "ceph", "cifs", "coda", "davfs", "drvfs", "fakeowner", "gfs", "gfs2",
+    "glusterfs", "gpfs", "grpcfuse", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "prl_fs",
+    "prl_fs_frozen", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs", "wslfs"
+))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
 from services.listeners.files.folder import OWN, Folder
 from services.listeners.files.watch_threads import WatchThreads
-from services.listeners.files.watching.mounts import Mount, mount_of
+from services.listeners.files.watching.mounts import mount_of
 from services.listeners.files.watching.root import Cookie, Root, look_at_root
 from services.listeners.files.watching.tree import directories_below
 from services.listeners.files.watching.watcher import Watcher
@@ -29,6 +31,7 @@ _TRY_LIMIT_AGAIN_SECONDS: Final = 60.0
 _CODES: Final = {"root": "watch-gone", "writing": "watch-not-writable"}
 
 
+@dataclass(kw_only=True, eq=False)
 class WatchMonitor:
     """Keeps a watcher on the folder and decides how often full scans are needed.
 
@@ -36,22 +39,13 @@ class WatchMonitor:
     is set once a watcher is active, or it is known that none can be.
     """
 
-    def __init__(
-        self,
-        *,
-        folder: Folder,
-        threads: WatchThreads,
-        heard: Callable[[Sequence[bytes]], None],
-        rescan: Callable[[], None],
-        watcher: Callable[..., Watcher] = Watcher,
-        mount: Callable[[bytes], Mount | None] = mount_of,
-    ) -> None:
-        self._folder = folder
-        self._threads = threads
-        self._heard = heard
-        self._rescan = rescan
-        self._new_watcher = watcher
-        self._mount_of = mount
+    folder: Folder
+    threads: WatchThreads
+    heard: Callable[[Sequence[bytes]], None]
+    rescan: Callable[[], None]
+    watcher: Callable[..., Watcher] = Watcher
+
+    def __post_init__(self) -> None:
         self._watcher: Watcher | None = None
         self._listed = False
         self._wake = asyncio.Event()
@@ -89,7 +83,7 @@ class WatchMonitor:
 
     def scan_interval(self) -> float:
         """Seconds between full scans: fewer where the watcher is not reliable."""
-        return self._folder.settings.poll_seconds if self._polls else self._folder.rescan_seconds
+        return self.folder.settings.poll_seconds if self._polls else self.folder.rescan_seconds
 
     def directory_appeared(self) -> None:
         """Record a new directory: a watcher that has a list of directories needs a new list."""
@@ -104,7 +98,7 @@ class WatchMonitor:
         if not lasting:
             self._condition("blind", None)
             if blind:
-                self._rescan()  # new directories, which the system may be about to watch
+                self.rescan()  # new directories, which the system may be about to watch
             else:
                 self._blind_tried = None
             return
@@ -122,28 +116,26 @@ class WatchMonitor:
 
     async def run(self) -> None:
         """Check every `root_check_seconds` until cancelled."""
-        pause = self._folder.settings.root_check_seconds
+        pause = self.folder.settings.root_check_seconds
         checked = time.monotonic()
         while True:
             now = time.monotonic()
             if now - checked > pause + _GAP_SECONDS:
                 log.info(
                     "the process was stopped for a while: scanning",
-                    watch=self._folder.name,
+                    watch=self.folder.name,
                     seconds=round(now - checked, 1),
                 )
-                self._rescan()
+                self.rescan()
             checked = now
             await self._check_root()
             if self._rearm_at is not None and time.monotonic() >= self._rearm_at and self.identity is not None:
                 await self._arm()
             await self._ask()
             self._wake.clear()
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._seconds_to_next(pause)):
                     await self._wake.wait()
-            except TimeoutError:
-                pass
 
     def close(self) -> None:
         """Stop the watcher."""
@@ -153,7 +145,7 @@ class WatchMonitor:
 
     @property
     def _watches(self) -> bool:
-        polling = self._folder.source.polling
+        polling = self.folder.source.polling
         return polling == "never" or (polling == "auto" and not self._remote)
 
     @property
@@ -161,7 +153,7 @@ class WatchMonitor:
         if not self._watches:
             return True
         untrusted = "deaf" in self._problems or "blind" in self._problems or "watcher" in self._problems
-        return untrusted or (self._bound and self._folder.source.polling == "auto")
+        return untrusted or (self._bound and self.folder.source.polling == "auto")
 
     def _seconds_to_next(self, pause: float) -> float:
         if self._rearm_at is None or self.identity is None:
@@ -171,16 +163,16 @@ class WatchMonitor:
     async def _check_root(self) -> None:
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
-                root = await self._threads.check(look_at_root, self._folder)
+                root = await self.threads.check(look_at_root, self.folder)
         except TimeoutError:
-            root = Root(problem=f"the watched folder {self._folder.path} does not answer")
+            root = Root(problem=f"the watched folder {self.folder.path} does not answer")
         if root.identity != self.identity:
             if root.identity is not None:
                 if self.identity is not None:
-                    log.info("the watched folder is another directory now", watch=self._folder.name)
+                    log.info("the watched folder is another directory now", watch=self.folder.name)
                 self._rearm_at = 0.0
             self.identity = root.identity
-            self._rescan()
+            self.rescan()
         self._condition("root", root.problem)
         if root.identity is None:
             self.close()
@@ -189,21 +181,21 @@ class WatchMonitor:
 
     async def _arm(self) -> None:
         self.close()
-        mount = await self._threads.check(self._mount_of, self._folder.root)
+        mount = await self.threads.check(mount_of, self.folder.root)
         self._remote, self._bound = (mount.remote, mount.bound) if mount else (False, False)
         self._rearm_at = None
         self._cookie, self._missed = None, 0
         if self._watches:
             loop = asyncio.get_running_loop()
-            watcher: Watcher = self._new_watcher(
-                step_ms=self._folder.settings.step_ms,
+            watcher: Watcher = self.watcher(
+                step_ms=self.folder.settings.step_ms,
                 heard=lambda paths: self._from_thread(loop, watcher, paths),
                 failed=lambda reason: self._failed_in_thread(loop, watcher, reason),
             )
-            directories, recursive = await self._threads.check(directories_below, self._folder)
-            self._listed = self._folder.source.recursive and not recursive
+            directories, recursive = await self.threads.check(directories_below, self.folder)
+            self._listed = self.folder.source.recursive and not recursive
             try:
-                await self._threads.check(lambda: watcher.arm(directories, recursive=recursive))
+                await self.threads.check(lambda: watcher.arm(directories, recursive=recursive))
             except Exception as error:  # noqa: BLE001 - the library raises what it likes; scans do its work meanwhile
                 self._condition("watcher", f"the system's watcher cannot be set up: {error}")
                 self._rearm_at = time.monotonic() + _LONGEST_REARM_SECONDS
@@ -212,17 +204,17 @@ class WatchMonitor:
                 self._condition("watcher", None)
                 self._asked_at = 0.0
         self.armed.set()
-        self._rescan()
+        self.rescan()
 
     def _from_thread(self, loop: asyncio.AbstractEventLoop, watcher: Watcher, paths: Sequence[str]) -> None:
-        root = self._folder.root + b"/"
+        root = self.folder.root + b"/"
         encoded = [os.fsencode(path) for path in paths]
         below = [path[len(root) :] for path in encoded if path.startswith(root)]
         if loop.is_closed():
             return
         if below:
             loop.call_soon_threadsafe(self._take, watcher, below)
-        if self._folder.root in encoded:
+        if self.folder.root in encoded:
             loop.call_soon_threadsafe(self._wake.set)  # the folder itself changed: check at once
 
     def _take(self, watcher: Watcher, paths: Sequence[bytes]) -> None:
@@ -234,7 +226,7 @@ class WatchMonitor:
             self._condition("deaf", None)
         others = [path for path in paths if not path.startswith(OWN)]
         if others:
-            self._heard(others)
+            self.heard(others)
 
     def _failed_in_thread(self, loop: asyncio.AbstractEventLoop, watcher: Watcher, reason: str) -> None:
         if not loop.is_closed():
@@ -243,8 +235,8 @@ class WatchMonitor:
     def _failed(self, watcher: Watcher, reason: str) -> None:
         if watcher is not self._watcher:
             return
-        log.info("the system's watcher failed: building another", watch=self._folder.name, reason=reason[:500])
-        self._rescan()
+        log.info("the system's watcher failed: building another", watch=self.folder.name, reason=reason[:500])
+        self.rescan()
         self._want_rearm()
 
     def _want_rearm(self) -> None:
@@ -261,45 +253,45 @@ class WatchMonitor:
         now = time.monotonic()
         cookie = self._cookie
         if self._watcher is None:
-            if self.identity is None or not self._folder.moves_files or not self._is_due(now):
+            if self.identity is None or not self.folder.moves_files or not self._is_due(now):
                 return
         elif cookie is not None and cookie.asked_at is not None:
             if now - cookie.asked_at < _ANSWER_SECONDS:
                 return
             self._missed += 1
             cookie.asked_at = None
-            self._rescan()
+            self.rescan()
             if self._missed == 1:
-                log.info("the watcher did not report a cookie: building another", watch=self._folder.name)
+                log.info("the watcher did not report a cookie: building another", watch=self.folder.name)
                 missed = self._missed
                 await self._arm()
                 self._missed = missed
             else:
                 self._condition(
                     "deaf",
-                    f"the system announces nothing of what happens in {self._folder.path}: files are found by scans "
+                    f"the system announces nothing of what happens in {self.folder.path}: files are found by scans "
                     "only; set `polling: always` if that is to be expected there",
                 )
         elif not self._is_due(now):
             return
         self._asked_at = now
-        self._cookie = self._cookie or Cookie(self._folder)
+        self._cookie = self._cookie or Cookie(self.folder)
         self._cookie.asked_at = now if self._watcher is not None else None
-        problem = await self._threads.check(self._cookie.drop)
+        problem = await self.threads.check(self._cookie.drop)
         if problem is not None:
             self._cookie.asked_at = None  # in a read-only folder no cookie can be created
-        unwritable = f"nothing can be written in the watched folder {self._folder.path}: {problem}"
-        self._condition("writing", unwritable if problem is not None and self._folder.moves_files else None)
+        unwritable = f"nothing can be written in the watched folder {self.folder.path}: {problem}"
+        self._condition("writing", unwritable if problem is not None and self.folder.moves_files else None)
 
     def _is_due(self, now: float) -> bool:
-        return not self._asked_at or now - self._asked_at >= self._folder.settings.cookie_seconds
+        return not self._asked_at or now - self._asked_at >= self.folder.settings.cookie_seconds
 
     def _condition(self, kind: str, sentence: str | None) -> None:
         before = self._problems.get(kind)
         if sentence is None:
             if self._problems.pop(kind, None) is not None:
-                log.info("the watch is healthy again", watch=self._folder.name, was=before)
+                log.info("the watch is healthy again", watch=self.folder.name, was=before)
             return
         self._problems[kind] = sentence
         if before is None:
-            log.warning("the watch is degraded", watch=self._folder.name, reason=sentence)
+            log.warning("the watch is degraded", watch=self.folder.name, reason=sentence)

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from services.common.file_version import Version
 from services.listeners.files.archiving import file_mover, rename
 from services.listeners.files.archiving.file_mover import Mover, MoveResult, PutAway, fit
 from services.listeners.files.folder import Folder
+from tests.support.file_steps import interfere
 
 EVENT = "inbox-0011223344556677-5"
 
@@ -31,12 +34,19 @@ def box(tmp_path: Path) -> Path:
     return path
 
 
-def _mover(box: Path, crash_at: str | None = None) -> Mover:
-    def checkpoint(name: str) -> None:
-        if name == crash_at:
-            raise _Crash
+def _mover(box: Path) -> Mover:
+    return Mover(Folder.of("inbox", FilesSource(path=box), FileSettings()))
 
-    return Mover(Folder.of("inbox", FilesSource(path=box), FileSettings()), checkpoint=checkpoint)
+
+@contextmanager
+def _crash_at(step: str) -> Iterator[None]:
+    def crash() -> None:
+        raise _Crash
+
+    with pytest.MonkeyPatch.context() as patch:
+        interfere(step, crash, patch=patch.setattr)
+        with pytest.raises(_Crash):
+            yield
 
 
 def _file(box: Path, name: str = "a.csv", content: str = "x") -> Version:
@@ -64,14 +74,15 @@ def test_a_taken_name_is_left_alone(box: Path) -> None:
     assert _tree(box) == {"done/a.csv": "old", "done/a~2.csv": "older", "done/a~3.csv": "x"}
 
 
-def test_a_name_that_is_taken_at_the_last_moment_is_left_alone(box: Path) -> None:
+def test_a_name_that_is_taken_at_the_last_moment_is_left_alone(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     version = _file(box)
 
-    def take(name: str) -> None:
-        if name == "staged" and not (box / "done" / "a.csv").exists():
+    def take() -> None:
+        if not (box / "done" / "a.csv").exists():
             _file(box, "done/a.csv", "somebody else's")
 
-    mover = Mover(Folder.of("inbox", FilesSource(path=box), FileSettings()), checkpoint=take)
+    interfere("staged", take, patch=monkeypatch.setattr)
+    mover = _mover(box)
     assert mover.move(b"a.csv", version, EVENT, b"done").fate is MoveResult.BUSY
     assert _tree(box) == {"a.csv": "x", "done/a.csv": "somebody else's"}
     assert mover.move(b"a.csv", version, EVENT, b"done").target == b"done/a~2.csv"
@@ -90,18 +101,18 @@ def test_a_taken_sidecar_is_left_alone(box: Path) -> None:
 @pytest.mark.parametrize("sidecar", [None, f'{{"event_id": "{EVENT}"}}'.encode()], ids=["done", "failed"])
 def test_a_move_that_a_crash_cut_short_is_completed(box: Path, step: str, sidecar: bytes | None) -> None:
     version = _file(box)
-    with pytest.raises(_Crash):
-        _mover(box, step).move(b"a.csv", version, EVENT, b"away", sidecar)
+    with _crash_at(step):
+        _mover(box).move(b"a.csv", version, EVENT, b"away", sidecar)
     assert _mover(box).move(b"a.csv", version, EVENT, b"away", sidecar) == PutAway(MoveResult.MOVED, b"away/a.csv")
     expected = {"away/a.csv": "x"} | ({"away/a.csv.error.json": sidecar.decode()} if sidecar else {})
     assert _tree(box) == expected
 
 
-@pytest.mark.parametrize("step", ["staged", "moved"])
+@pytest.mark.parametrize("step", ["staged", "deleted"])
 def test_a_deletion_that_a_crash_cut_short_is_completed(box: Path, step: str) -> None:
     version = _file(box)
-    with pytest.raises(_Crash):
-        _mover(box, step).delete(b"a.csv", version, EVENT)
+    with _crash_at(step):
+        _mover(box).delete(b"a.csv", version, EVENT)
     assert _mover(box).delete(b"a.csv", version, EVENT).fate in {MoveResult.MOVED, MoveResult.GONE}
     assert _tree(box) == {}
 

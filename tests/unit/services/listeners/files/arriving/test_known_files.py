@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.common.file_version import Version
-from services.listeners.files.arriving.known_files import Known, KnownVerdict, judge, known
+from services.listeners.files.arriving.known_files import is_announced, is_new
 from services.listeners.files.scanning.examine import Examined
 from services.listeners.files.scanning.writers import Writers
 from services.store.files.ledger_rows import Row, State
@@ -23,38 +23,38 @@ def _seen(version: Version, digest: str | None = "aa", *, ctime_ns: int | None =
 
 
 def test_a_version_is_known_by_inode_size_and_time() -> None:
-    assert known(_row(), BEFORE) is Known.SAME
+    assert is_announced(_row(), BEFORE)
     for other in (Version(8, 100, 1_000), Version(7, 101, 1_000), Version(7, 100, 1_001)):
-        assert known(_row(), other) is Known.OTHER
+        assert not is_announced(_row(), other)
 
 
 @pytest.mark.parametrize("row", [None, _row(State.CLOSED)])
 def test_a_file_without_an_open_row_is_new_whatever_it_looks_like(row: Row | None) -> None:
-    assert known(row, BEFORE) is Known.NEW
-    assert judge(row, _seen(BEFORE), "drop") is KnownVerdict.ANNOUNCE
+    assert not is_announced(row, BEFORE)
+    assert is_new(row, _seen(BEFORE), "drop")
 
 
 @pytest.mark.parametrize("rerun", ["drop", "content"])
 def test_new_content_is_always_announced(rerun: str) -> None:
     touched = _seen(BEFORE._replace(mtime_ns=5_000), "bb", atime_ns=5_000)
-    assert judge(_row(), touched, rerun) is KnownVerdict.ANNOUNCE  # type: ignore[arg-type]
+    assert is_new(_row(), touched, rerun)  # type: ignore[arg-type]
 
 
 def test_with_content_the_same_content_is_not_announced_even_in_another_file() -> None:
-    assert judge(_row(), _seen(Version(8, 100, 9_000)), "content") is KnownVerdict.ADOPT
+    assert not is_new(_row(), _seen(Version(8, 100, 9_000)), "content")
 
 
 def test_with_content_the_same_content_is_announced_after_a_failure() -> None:
-    assert judge(_row(State.FAILED), _seen(Version(8, 100, 9_000)), "content") is KnownVerdict.ANNOUNCE
+    assert is_new(_row(State.FAILED), _seen(Version(8, 100, 9_000)), "content")
 
 
 def test_with_drop_the_same_content_in_another_file_is_announced() -> None:
-    assert judge(_row(), _seen(Version(8, 100, 9_000)), "drop") is KnownVerdict.ANNOUNCE
+    assert is_new(_row(), _seen(Version(8, 100, 9_000)), "drop")
 
 
 def test_with_drop_the_same_content_written_again_is_announced() -> None:
     written = _seen(BEFORE._replace(mtime_ns=5_000), atime_ns=900)
-    assert judge(_row(), written, "drop") is KnownVerdict.ANNOUNCE
+    assert is_new(_row(), written, "drop")
 
 
 @pytest.mark.parametrize(
@@ -62,11 +62,11 @@ def test_with_drop_the_same_content_written_again_is_announced() -> None:
 )
 def test_with_drop_a_touched_file_is_not_announced(mtime_ns: int, ctime_ns: int, atime_ns: int) -> None:
     touched = _seen(BEFORE._replace(mtime_ns=mtime_ns), ctime_ns=ctime_ns, atime_ns=atime_ns)
-    assert judge(_row(), touched, "drop") is KnownVerdict.ADOPT
+    assert not is_new(_row(), touched, "drop")
 
 
 def test_what_cannot_be_told_from_new_content_is_announced() -> None:
     version = BEFORE._replace(mtime_ns=5_000)
-    assert judge(_row(digest=None), _seen(version, None, ctime_ns=9_000), "drop") is KnownVerdict.ANNOUNCE
-    assert judge(_row(digest=None), _seen(version, None, atime_ns=900), "drop") is KnownVerdict.ANNOUNCE
-    assert judge(_row(digest=None), _seen(version, None, atime_ns=5_000), "drop") is KnownVerdict.ADOPT
+    assert is_new(_row(digest=None), _seen(version, None, ctime_ns=9_000), "drop")
+    assert is_new(_row(digest=None), _seen(version, None, atime_ns=900), "drop")
+    assert not is_new(_row(digest=None), _seen(version, None, atime_ns=5_000), "drop")

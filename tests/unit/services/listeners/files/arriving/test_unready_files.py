@@ -92,12 +92,11 @@ def test_how_long_a_file_is_unchanged_counts_from_its_last_change() -> None:
     assert waiting.past(b"a", changed, 104.0) == (1.0, True)
 
 
-def test_only_so_many_are_followed_and_the_rest_is_counted() -> None:
+def test_only_so_many_are_followed() -> None:
     waiting = UnreadyFiles(limit=2)
     for number in range(5):
         waiting.put(b"%d" % number, CompletenessWait(TEMPORARY), 100.0)
     assert len(waiting) == 2
-    assert waiting.turned_away == 3
 
 
 def test_a_file_is_overdue_once() -> None:
