@@ -27,7 +27,9 @@ _COLON_ESCAPE: Final = b"\\u003"
 _SHAPE: Final = bytes(48 if byte in b"0123456789" else 101 if byte in b"eE" else 32 for byte in range(256))
 _LONG_NUMBER: Final = b"0" * 19
 _LARGE_EXPONENT: Final = b"0e000"
-_STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
+_AS_BRACKETS: Final = bytes.maketrans(b"{}", b"[]")
+_NO_STRUCTURE: Final = bytes(byte for byte in range(256) if byte not in b'"[]{}')
+_TEXT: Final = re.compile(rb'"[^"]*"?')
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +97,26 @@ def has_nul(value: JsonValue) -> bool:
 def _check_depth(raw: bytes, max_depth: int) -> None:
     if raw.count(b"{") + raw.count(b"[") <= max_depth:
         return
+    brackets = left = _brackets(raw)
+    for _ in range(max_depth):
+        if not left:
+            return
+        left = left.replace(b"[]", b"")  # takes the innermost level away
     depth = 0
-    for match in _STRUCTURE.finditer(raw):
-        mark = raw[match.start()]
-        if mark in b"[{":
-            depth += 1
-            if depth > max_depth:
-                msg = f"the message nests deeper than {max_depth} levels (limits.max_depth)"
-                raise RejectedEvent("too-deep", msg)
-        elif mark in b"]}":
-            depth -= 1
+    for bracket in brackets:  # it is too deep, or no JSON
+        depth += 1 if bracket in b"[" else -1
+        if depth > max_depth:
+            msg = f"the message nests deeper than {max_depth} levels (limits.max_depth)"
+            raise RejectedEvent("too-deep", msg)
+
+
+def _brackets(raw: bytes) -> bytes:
+    """Return the brackets of a JSON text that stand outside of its strings, in their order; braces as brackets."""
+    if b"\\" in raw:
+        raw = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
+    # Two quotes with nothing between them can go, wherever they stand: what is inside a string stays inside.
+    marks = raw.translate(_AS_BRACKETS, _NO_STRUCTURE).replace(b'""', b"")
+    return _TEXT.sub(b"", marks) if b'"' in marks else marks
 
 
 def _refuse_constant(name: str) -> None:

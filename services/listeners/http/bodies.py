@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import email.message
+from functools import lru_cache
 from typing import Final
 
 from starlette.requests import Request
@@ -73,10 +74,7 @@ def content_type(request: Request) -> str:
         return ""  # as some SDKs send JSON
     if len(given) > 1:
         raise ProblemDetails(415, "not-json", "the header content-type stands twice", "send it once")
-    whole = email.message.Message()
-    whole["content-type"] = given[0] if given else ""
-    kind = (given[0] if given else "").partition(";")[0].strip().lower()
-    charset = str(whole.get_param("charset", "utf-8")).lower()
+    kind, charset = _kind_and_charset(given[0] if given else "")
     if charset not in {"utf-8", "utf8", "us-ascii"}:
         raise ProblemDetails(415, "not-utf-8", f"the charset is {charset!r}; JSON is UTF-8", "send it in UTF-8")
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
@@ -86,3 +84,10 @@ def content_type(request: Request) -> str:
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise ProblemDetails(415, "encoded", "the body is compressed", "send it without a content-encoding")
     return kind
+
+
+@lru_cache(maxsize=64)
+def _kind_and_charset(given: str) -> tuple[str, str]:
+    whole = email.message.Message()
+    whole["content-type"] = given
+    return given.partition(";")[0].strip().lower(), str(whole.get_param("charset", "utf-8")).lower()

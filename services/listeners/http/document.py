@@ -93,7 +93,7 @@ def _operation(tag: str, name: str, summary: str, answers: Mapping[str, Any], **
         "operationId": name,
         "summary": summary,
         "security": guard,
-        "responses": {**answers, **PROBLEMS},
+        "responses": {**PROBLEMS, **answers},
         **more,
     }
 
@@ -181,10 +181,7 @@ _OPERATIONS: Final[dict[str, dict[str, Any]]] = {
             "health",
             "ready",
             "Whether the installation is ready, and what is missing",
-            {
-                "200": _json(_READY, "Ready"),
-                "503": _json(_READY, "Not ready"),
-            },
+            {"200": _json(_READY, "Ready"), "503": _json(_READY, "Not ready")},
             open=True,
         )
     },
@@ -198,7 +195,6 @@ _OPERATIONS: Final[dict[str, dict[str, Any]]] = {
         )
     },
 }
-_OPERATIONS["/health/ready"]["get"]["responses"]["503"] = _json(_READY, "Not ready")
 
 _SCHEMAS: Final = {
     "CloudEvent": _EVENT,

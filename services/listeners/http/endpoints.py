@@ -15,6 +15,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,14 +50,17 @@ class EndpointsEnded(Exception):
     """The process is not there; the message says why."""
 
 
+@dataclass(eq=False)
 class Endpoints:
     """The routes ``module:name`` of the project in ``folder``; ``environment`` has what its code may need to know."""
 
-    def __init__(self, reference: str, *, folder: Path, environment: Mapping[str, str], answer_seconds: float) -> None:
-        self._reference = reference
-        self._folder = folder
-        self._environment = environment
-        self._answer_seconds = answer_seconds
+    reference: str
+    _: KW_ONLY
+    folder: Path
+    environment: Mapping[str, str]
+    answer_seconds: float
+
+    def __post_init__(self) -> None:
         self._backoff = Backoff("serve the project's endpoints", first_seconds=1, longest_seconds=15)
         self._client: httpx.AsyncClient | None = None
         self._routes: Sequence[str] = ()
@@ -71,7 +75,7 @@ class Endpoints:
         with _door() as (door, path):
             each_its_own = httpx.Limits(max_connections=None, max_keepalive_connections=0)
             transport = httpx.AsyncHTTPTransport(uds=path, limits=each_its_own)
-            async with httpx.AsyncClient(transport=transport, timeout=self._answer_seconds) as self._client:
+            async with httpx.AsyncClient(transport=transport, timeout=self.answer_seconds) as self._client:
                 while True:
                     try:
                         await self._serve(door)
@@ -93,7 +97,7 @@ class Endpoints:
                 httpx.Request(request.method, url, headers=headers, content=body), stream=True
             )
         except httpx.ReadTimeout as error:
-            said = f"the project's code has not answered within {self._answer_seconds:g} s"
+            said = f"the project's code has not answered within {self.answer_seconds:g} s"
             fix = "answer sooner and leave the work to a flow, or raise SLUICE_API__ENDPOINT_TIMEOUT_SECONDS"
             raise ProblemDetails(504, "endpoint-too-slow", said, fix) from error
         except httpx.HTTPError as error:
@@ -105,11 +109,11 @@ class Endpoints:
     async def _serve(self, door: socket.socket) -> None:
         """One process, until its code has changed; raises `EndpointsEnded` when it has ended."""
         read, write = os.pipe()
-        arguments = (str(self._folder), self._reference, str(door.fileno()), str(write))
+        arguments = (str(self.folder), self.reference, str(door.fileno()), str(write))
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "services.listeners.http.endpoint_process", *arguments,
-                cwd=CHECKOUT, env={**os.environ, **self._environment}, pass_fds=(door.fileno(), write),
+                cwd=CHECKOUT, env={**os.environ, **self.environment}, pass_fds=(door.fileno(), write),
                 stdin=asyncio.subprocess.DEVNULL, preexec_fn=end_with_parent,
             )  # fmt: skip
         except OSError as error:

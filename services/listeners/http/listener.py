@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -160,8 +160,9 @@ class HttpListener:
             self._route("/metrics", "GET", self._metrics, "read"),
             self._open("/openapi.json", "GET", _document),
             self._open("/docs", "GET", _page),
-            *self._own_routes(),
         ]
+        if self._endpoints is not None:
+            app.router.routes.append(self._route(f"{PREFIX}/{{path:path}}", METHODS, self._endpoint, "publish"))
         for router in self._routers:
             app.include_router(router)
         describe(app)
@@ -172,17 +173,6 @@ class HttpListener:
             self._route("/events", "POST", self._posting.events, "publish"),
             self._route("/signals", "POST", self._posting.signal, "signal"),
         ]
-
-    def _own_routes(self) -> Iterator[Route]:
-        endpoints = self._endpoints
-        if endpoints is not None:
-
-            async def answer(request: Request, caller: Limited) -> Response:
-                del caller
-                body = await read_body(request, self._limits.max_bytes, self._settings)
-                return await endpoints.answer(request, body)
-
-            yield self._route(f"{PREFIX}/{{path:path}}", METHODS, answer, "publish")
 
     def _route(
         self, path: str, methods: str, handler: Callable[[Request, Limited], Awaitable[Response]], scope: Scope
@@ -201,6 +191,12 @@ class HttpListener:
             return await handler(request)
 
         return Route(path, endpoint, methods=methods.split())
+
+    async def _endpoint(self, request: Request, caller: Limited) -> Response:
+        """What the project's own code answers."""
+        del caller
+        assert self._endpoints is not None  # noqa: S101 - else there is no such route
+        return await self._endpoints.answer(request, await read_body(request, self._limits.max_bytes, self._settings))
 
     async def _health(self, request: Request) -> Response:
         found, caller = await self._readiness(), None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -33,38 +34,32 @@ LONGEST_WAIT_SECONDS: Final = 30.0
 """For so long a call waits at most for what becomes of its signal."""
 
 
+@dataclass(kw_only=True, eq=False)
 class Posting:
     """What is behind ``POST /events`` and ``POST /signals``; `Request` is parsed by hand, for its speed.
 
     ``emit_for`` gives the journal's door for a listener's name: ``http``, and ``http:NAME`` for a named source.
     """
 
-    def __init__(
-        self,
-        *,
-        settings: ApiSettings,
-        limits: Limits,
-        sources: Mapping[str, HttpSource],
-        emit_for: Callable[[str], Emit],
-        submit: Callable[[ResumeSignal], Awaitable[object]],
-        outcome: Callable[[str, float], Awaitable[SignalRecord | None]] | None,
-        dead: DeadLetters,
-        callers: Callers,
-    ) -> None:
-        self._settings = settings
-        self._limits = limits
-        self._callers = callers
+    settings: ApiSettings
+    limits: Limits
+    sources: Mapping[str, HttpSource]
+    emit_for: Callable[[str], Emit]
+    submit: Callable[[ResumeSignal], Awaitable[object]]
+    outcome: Callable[[str, float], Awaitable[SignalRecord | None]] | None
+    dead: DeadLetters
+    callers: Callers
+
+    def __post_init__(self) -> None:
         self._emits: dict[str, Emit] = {}
         self._intakes: dict[str, MessageIntake[Event]] = {}
-        for name, source in {"": HttpSource(), **sources}.items():
+        for name, source in {"": HttpSource(), **self.sources}.items():
             listener = f"http:{name}" if name else "http"
-            self._emits[name] = emit_for(listener)
+            self._emits[name] = self.emit_for(listener)
             self._intakes[name] = event_intake(
-                listener=listener, emit=self._emits[name], dead=dead, limits=limits, default_type=source.type
+                listener=listener, emit=self._emits[name], dead=self.dead, limits=self.limits, default_type=source.type
             )
-        self._signals = signal_intake(listener="http:signals", submit=submit, dead=dead, limits=limits)
-        self._submit = submit
-        self._outcome = outcome
+        self._signals = signal_intake(listener="http:signals", submit=self.submit, dead=self.dead, limits=self.limits)
 
     async def events(self, request: Request, caller: Limited) -> Response:
         """Take one event in, structured, in headers or plain, or a batch of them."""
@@ -77,14 +72,14 @@ class Posting:
             )
         kind = content_type(request)
         if kind == BATCH:
-            body = await read_body(request, self._settings.max_batch_bytes, self._settings)
+            body = await read_body(request, self.settings.max_batch_bytes, self.settings)
             events = await self._parse_batch(intake, body)
         else:
-            body = await read_body(request, self._limits.max_bytes, self._settings)
+            body = await read_body(request, self.limits.max_bytes, self.settings)
             events = [await self._parse_one(intake, request, kind, body)]
-        self._callers.demand_sources(request, caller, (event.source for event in events))
-        self._callers.charge_more(caller, len(events) - 1)
-        async with asyncio.timeout(self._settings.journal_timeout_seconds):
+        self.callers.demand_sources(request, caller, (event.source for event in events))
+        self.callers.charge_more(caller, len(events) - 1)
+        async with asyncio.timeout(self.settings.journal_timeout_seconds):
             taken = await self._emits[name](events)
         answers = [
             {"id": event.id, "source": event.source, "new": one.new} for event, one in zip(events, taken, strict=True)
@@ -96,7 +91,7 @@ class Posting:
         content_type(request)
         seconds = _seconds_to_wait(request)
         message = Message(
-            raw=await read_body(request, self._limits.max_bytes, self._settings),
+            raw=await read_body(request, self.limits.max_bytes, self.settings),
             key=str(uuid.uuid4()),
             origin="the body of POST /signals",
         )
@@ -104,10 +99,10 @@ class Posting:
             signal = self._signals.parse(message)
         except RejectedEvent as error:
             raise await self._kept(self._signals, message, error) from error
-        self._callers.demand_key(request, caller, signal.key)
-        async with asyncio.timeout(self._settings.journal_timeout_seconds):
-            await self._submit(signal)
-        record = await self._outcome(signal.id, seconds) if seconds and self._outcome is not None else None
+        self.callers.demand_key(request, caller, signal.key)
+        async with asyncio.timeout(self.settings.journal_timeout_seconds):
+            await self.submit(signal)
+        record = await self.outcome(signal.id, seconds) if seconds and self.outcome is not None else None
         if record is None:
             return JSONResponse({"id": signal.id}, status_code=202)
         said = {"id": signal.id, "outcome": record.status, "reason": record.reason}
@@ -115,22 +110,20 @@ class Posting:
 
     async def _parse_one(self, intake: MessageIntake[Event], request: Request, kind: str, body: bytes) -> Event:
         headers = [(name.lower(), value) for name, value in request.headers.raw if name.lower().startswith(b"ce-")]
-        raw = body
-        if headers:
-            # The attributes belong to the event as much as the body: a dead letter keeps both.
-            head = b"".join(b"%s: %s\r\n" % header for header in headers)
-            raw = head + f"content-type: {kind}\r\n\r\n".encode() + body
-        message = Message(raw=raw, key=str(uuid.uuid4()), origin=f"the body of POST {request.url.path}")
+        plain = not headers and kind != CLOUDEVENT
+        message = _message(request, kind, headers, body) if plain else None
         try:
+            if message is not None:
+                return intake.parse(message)
             if kind == CLOUDEVENT:
-                return _cloudevent(intake, parse_json(body, self._limits))
-            return self._binary(intake, headers, body) if headers else intake.parse(message)
+                return _cloudevent(intake, parse_json(body, self.limits))
+            return self._binary(intake, headers, body)
         except RejectedEvent as error:
-            raise await self._kept(intake, message, error) from error
+            raise await self._kept(intake, message or _message(request, kind, headers, body), error) from error
 
     async def _kept(self, intake: MessageIntake[Any], message: Message, error: RejectedEvent) -> ProblemDetails:
         """The problem to answer with, once the dead letter that it names is kept."""
-        async with asyncio.timeout(self._settings.journal_timeout_seconds):
+        async with asyncio.timeout(self.settings.journal_timeout_seconds):
             return rejected(error, await intake.reject(message, error))
 
     def _binary(self, intake: MessageIntake[Event], headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Event:
@@ -141,7 +134,7 @@ class Posting:
                 said = "is not an attribute: data is the body" if name == "ce-data" else "stands twice"
                 raise RejectedEvent("not-a-cloudevent", f"the header {name} {said}")
             attributes[name.removeprefix("ce-")] = header_text(name, value)
-        data = parse_json(body, self._limits) if body else None
+        data = parse_json(body, self.limits) if body else None
         return _cloudevent(intake, {**attributes, "data": data})
 
     async def _parse_batch(self, intake: MessageIntake[Event], body: bytes) -> list[Event]:
@@ -153,7 +146,7 @@ class Posting:
             raise await self._kept(intake, message, error) from error
 
     def _items(self, intake: MessageIntake[Event], body: bytes) -> list[Event]:
-        whole = Limits(max_bytes=self._settings.max_batch_bytes, max_depth=self._limits.max_depth + 1)
+        whole = Limits(max_bytes=self.settings.max_batch_bytes, max_depth=self.limits.max_depth + 1)
         items = parse_json(body, whole)
         if not isinstance(items, list):
             raise RejectedEvent("not-a-batch", f"a body of the type {BATCH} is a JSON array of CloudEvents")
@@ -168,9 +161,16 @@ class Posting:
     def _item(self, intake: MessageIntake[Event], item: Any) -> Event:
         event = _cloudevent(intake, item)
         size = len(event.to_json())
-        if size > self._limits.max_bytes:
-            raise RejectedEvent("too-large", f"it has {size} bytes; at most {self._limits.max_bytes} are accepted")
+        if size > self.limits.max_bytes:
+            raise RejectedEvent("too-large", f"it has {size} bytes; at most {self.limits.max_bytes} are accepted")
         return event
+
+
+def _message(request: Request, kind: str, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Message:
+    """What was posted, whole: the attributes in headers belong to the event as much as the body."""
+    head = b"".join(b"%s: %s\r\n" % header for header in headers)
+    raw = head + f"content-type: {kind}\r\n\r\n".encode() + body if headers else body
+    return Message(raw=raw, key=str(uuid.uuid4()), origin=f"the body of POST {request.url.path}")
 
 
 def _cloudevent(intake: MessageIntake[Event], value: Any) -> Event:

@@ -90,7 +90,7 @@ def rejected(error: Refused, letter_id: str | None = None) -> ProblemDetails:
 def problem_response(problem: ProblemDetails) -> Response:
     """The problem as an answer. The connection ends with it where the body may not have been read."""
     headers = {}
-    if problem.status in _LEAVES_BODY_UNREAD or problem.code == "too-busy":
+    if problem.status in _LEAVES_BODY_UNREAD or problem.code in {"too-busy", "too-many-connections"}:
         headers["connection"] = "close"
     if problem.status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = 'Bearer realm="sluice"'
@@ -106,14 +106,6 @@ def problem_response(problem: ProblemDetails) -> Response:
         **({"dead_letter": problem.letter_id} if problem.letter_id else {}),
     }
     return JSONResponse(body, problem.status, headers, media_type=PROBLEM)
-
-
-def for_now(error: Exception) -> ProblemDetails:
-    """The problem of a request that may be repeated as it is."""
-    said = str(error) or "the journal did not answer in time; the event may have been taken in"
-    return ProblemDetails(
-        503, "unavailable", said, "send the same again, an event with the same id", retry_after_seconds=2
-    )
 
 
 def problem_of(error: Exception) -> ProblemDetails:
@@ -132,8 +124,10 @@ def problem_of(error: Exception) -> ProblemDetails:
         case RequestValidationError():
             faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
             found = ProblemDetails(422, "bad-request", "; ".join(faults)[:2000], "mend what it names; /docs says more")
-        case _:
-            found = for_now(error)
+        case _:  # the same request may be sent again
+            said = str(error) or "the journal did not answer in time; the event may have been taken in"
+            fix = "send the same again, an event with the same id"
+            found = ProblemDetails(503, "unavailable", said, fix, retry_after_seconds=2)
     return found
 
 

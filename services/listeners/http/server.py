@@ -20,7 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from config.api import ApiSettings
 from events.errors import ConfigError
 from services.common.request_guard import App, Receive, Scope, Send
-from services.listeners.http.problem import PROBLEM, ProblemDetails, problem_response
+from services.listeners.http.problem import ProblemDetails, problem_response
 from services.listeners.http.tls import ServerTls
 
 _GRACE_SECONDS: Final = 2
@@ -159,11 +159,11 @@ class _Guarded(H11Protocol):
 
     @override
     def send_400_response(self, msg: str) -> None:
-        body = _problem(400, "not-http", msg, "send a request as RFC 9112 has it")
-        head = [(b"content-type", PROBLEM.encode()), (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+        said = problem_response(ProblemDetails(400, "not-http", msg, "send a request as RFC 9112 has it"))
+        head = [*said.raw_headers, (b"connection", b"close")]
         for event in (
             h11.Response(status_code=400, headers=head, reason=b"Bad Request"),
-            h11.Data(data=body),
+            h11.Data(data=bytes(said.body)),
             h11.EndOfMessage(),
         ):
             self.transport.write(self.conn.send(event) or b"")
@@ -202,18 +202,6 @@ def _guarded(header_timeout_seconds: float, most_connections: int) -> type[_Guar
 
 async def _too_many(scope: Scope, receive: Receive, send: Send) -> None:
     """The application for connections beyond the limit."""
-    del scope, receive
-    body = _problem(503, "too-many-connections", "there are too many connections", "send it again in a moment")
-    head = [(b"content-type", PROBLEM.encode()), (b"content-length", b"%d" % len(body))]
-    await send(
-        {
-            "type": "http.response.start",
-            "status": 503,
-            "headers": [*head, (b"retry-after", b"2"), (b"connection", b"close")],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})
-
-
-def _problem(status: int, code: str, detail: str, what_to_do: str) -> bytes:
-    return bytes(problem_response(ProblemDetails(status, code, detail, what_to_do)).body)
+    said, fix = "there are too many connections", "send it again in a moment"
+    problem = ProblemDetails(503, "too-many-connections", said, fix, retry_after_seconds=2)
+    await problem_response(problem)(scope, receive, send)

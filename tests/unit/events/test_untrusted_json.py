@@ -1,11 +1,62 @@
-"""What a JSON value holds at any depth."""
+"""What a JSON value holds at any depth; how deep a message nests is found without parsing it."""
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from events.errors import RejectedEvent
-from events.untrusted_json import HYDRATION_KEY, has_nul, parts_of, refuse_hydration
+from events.untrusted_json import HYDRATION_KEY, Limits, has_nul, parse_json, parts_of, refuse_hydration
+
+PIECES = st.sampled_from(["[", "]", "{", "}", '"', "\\", '\\"', "\\\\", ",", ":", "a", "0", '"a":', '""', "\n"])
+VALUES = st.recursive(
+    st.none() | st.integers(0, 9) | st.text('[]{}"\\a', max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('[]{}"\\b', max_size=3), inner, max_size=3),
+    max_leaves=30,
+)
+
+
+def _depth(raw: bytes) -> int:
+    """The deepest level, character by character."""
+    depth = deepest = 0
+    for mark in re.findall(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', raw, re.DOTALL):
+        depth += 1 if mark in (b"[", b"{") else -1 if mark in (b"]", b"}") else 0
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _is_too_deep(raw: bytes, limit: int) -> bool:
+    try:
+        parse_json(raw, Limits(max_depth=limit))
+    except RejectedEvent as error:
+        return error.code == "too-deep"
+    return False
+
+
+@given(VALUES, st.integers(1, 6))
+def test_what_is_json_is_too_deep_exactly_beyond_the_limit(value: object, limit: int) -> None:
+    raw = json.dumps(value, ensure_ascii=False).encode()
+    assert _is_too_deep(raw, limit) == (_depth(raw) > limit)
+
+
+@given(st.lists(PIECES, max_size=40).map("".join), st.integers(1, 6))
+def test_what_is_too_deep_before_it_is_no_json_is_refused_unparsed(text: str, limit: int) -> None:
+    # An escape outside of a string is no JSON; where it stands may decide what counts as a string.
+    if "\\" not in re.sub(r'"(?:[^"\\]|\\.)*"', "", text, flags=re.DOTALL):
+        assert _is_too_deep(text.encode(), limit) == (_depth(text.encode()) > limit)
+
+
+@pytest.mark.parametrize("open_", ["[", '{"a":', '[{"a":'])
+def test_a_text_that_opens_without_an_end_never_comes_to_the_parser(open_: str) -> None:
+    assert _is_too_deep(open_.encode() * 100_000, 64)
+
+
+def test_brackets_of_one_level_do_not_add_up() -> None:
+    assert not _is_too_deep(b"[" + b",".join([b"{}", b"[]"] * 500) + b"]", 2)
 
 
 def test_every_part_of_a_value_is_walked() -> None:

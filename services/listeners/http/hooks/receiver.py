@@ -57,53 +57,47 @@ def hooks_with_secrets(sources: Mapping[str, HookSource], environ: Mapping[str, 
     return found
 
 
+@dataclass(kw_only=True, eq=False)
 class HookReceiver:
     """What is behind ``POST /hooks/NAME``. No token is asked for: the signature is the proof."""
 
-    def __init__(
-        self,
-        *,
-        hooks: Mapping[str, Hook],
-        settings: ApiSettings,
-        limits: Limits,
-        emit_for: Callable[[str], Emit],
-        dead: DeadLetters,
-        deliveries: HookDeliveries | None,
-        callers: Callers,
-    ) -> None:
-        self._hooks = hooks
-        self._settings = settings
-        self._limits = limits
-        self._callers = callers
-        self._deliveries = deliveries
-        self._emits = {name: emit_for(f"{HOOKS}{name}") for name in hooks}
+    hooks: Mapping[str, Hook]
+    settings: ApiSettings
+    limits: Limits
+    emit_for: Callable[[str], Emit]
+    dead: DeadLetters
+    deliveries: HookDeliveries | None
+    callers: Callers
+
+    def __post_init__(self) -> None:
+        self._emits = {name: self.emit_for(f"{HOOKS}{name}") for name in self.hooks}
         self._intakes = {
             name: event_intake(
-                listener=f"{HOOKS}{name}", emit=self._emits[name], dead=dead, limits=limits, default_type=None
+                listener=f"{HOOKS}{name}", emit=self._emits[name], dead=self.dead, limits=self.limits, default_type=None
             )
-            for name in hooks
+            for name in self.hooks
         }
 
     async def receive(self, request: Request) -> Response:
         """Take one delivery in; raises `ProblemDetails`."""
         name = request.path_params["name"]
-        hook = self._hooks.get(name)
+        hook = self.hooks.get(name)
         if hook is None:
             raise ProblemDetails(
                 404, "unknown-hook", f"there is no webhook {name!r}", "sources.http.hooks in the config has them"
             )
-        body = await read_body(request, self._limits.max_bytes, self._settings)
+        body = await read_body(request, self.limits.max_bytes, self.settings)
         try:
             signature = verify(hook.source, hook.secrets, request.headers, body)
         except BadDelivery as error:
-            self._callers.refused(request, "bad-signature")
+            self.callers.refused(request, "bad-signature")
             what = "sign the raw body with the secret that Sluice has for this hook, and send it at once"
             raise ProblemDetails(401, "bad-signature", str(error), what) from error
         content_type(request)
         event = await self._event(name, hook.source, request, body)
-        if signature is not None and self._deliveries is not None:
+        if signature is not None and self.deliveries is not None:
             await self._refuse_copy(request, name, hook.source, signature, event.id)
-        async with asyncio.timeout(self._settings.journal_timeout_seconds):
+        async with asyncio.timeout(self.settings.journal_timeout_seconds):
             (taken,) = await self._emits[name]([event])
         return JSONResponse({"id": event.id, "source": event.source, "new": taken.new}, status_code=202)
 
@@ -121,23 +115,23 @@ class HookReceiver:
                 "source": f"{HOOKS}{name}",
                 "type": f"{source.type}.{kind}" if kind else source.type,
                 "time": datetime.now(UTC),
-                "data": parse_json(body, self._limits),
+                "data": parse_json(body, self.limits),
             }
             return _checked(fields)
         except RejectedEvent as error:
             intake = self._intakes[name]
             message = Message(raw=body, key=f"{id_[:200]}", origin=f"the body of POST {request.url.path}")
-            async with asyncio.timeout(self._settings.journal_timeout_seconds):
+            async with asyncio.timeout(self.settings.journal_timeout_seconds):
                 raise rejected(error, await intake.reject(message, error)) from error
 
     async def _refuse_copy(
         self, request: Request, name: str, source: HookSource, signature: str, delivery: str
     ) -> None:
         """Raise the 409 for a body that another delivery has brought a moment ago: no id in a header is signed."""
-        assert self._deliveries is not None  # noqa: S101 - the caller has looked
-        first = await self._deliveries.first(name, signature, delivery, seconds=source.replay_seconds)
+        assert self.deliveries is not None  # noqa: S101 - the caller has looked
+        first = await self.deliveries.first(name, signature, delivery, seconds=source.replay_seconds)
         if first != delivery:
-            self._callers.refused(request, "replayed")
+            self.callers.refused(request, "replayed")
             raise ProblemDetails(
                 409,
                 "replayed",
