@@ -22,7 +22,7 @@ from services.common.reasons import RETRYING, told
 from services.executor.intake.run_intake import RunIntake
 from services.executor.intake.run_policy import queue_names
 from services.executor.job_enqueuer import JobEnqueuer
-from services.executor.messages import Assignment, RunBegan, SlotIdle
+from services.executor.messages import Assignment, FlowStarted, Message, RunBegan, RunFinalized, SlotIdle
 from services.executor.pool.fork_server_handle import environment_of_flows
 from services.executor.pool.process_pool import ProcessPool
 from services.executor.pool.process_template import ProcessTemplate
@@ -90,7 +90,8 @@ class Executor:
                 shelf=home / "executor" / "shelf",
             ),
             slots=Slots(working=settings.slots, waiting=settings.waiting, enqueuer=self._enqueuer),
-            listener=self,
+            heard=self._heard,
+            orphaned=self._orphaned,
             recheck_seconds=settings.recheck_seconds,
             process_template=process_template,
         )
@@ -197,25 +198,21 @@ class Executor:
         )
         return {"slots-held" if lasting else "slots-full": sentence}
 
-    def began(self, run: RunBegan) -> None:
-        """A slot begins a run."""
-        self._starts.append(run.at)
+    def _heard(self, message: Message, run: RunBegan | None) -> None:
+        match message:
+            case RunBegan():
+                self._starts.append(message.at)
+            case FlowStarted() if run is not None:
+                self._latencies.append(message.at - run.queued)
+            case SlotIdle(early_until=float() as until):
+                self._intake.not_before(message.run_id, message.state_id, datetime.fromtimestamp(until, UTC))
+            case RunFinalized():
+                self._reconciler.finalized(message.run_id, ok=message.ok)
+            case _:
+                pass
 
-    def flow_started(self, run: RunBegan, at: float) -> None:
-        """A flow is about to run."""
-        self._latencies.append(at - run.queued)
-
-    def early(self, idle: SlotIdle, until: float) -> None:
-        """A run was taken before its time."""
-        self._intake.not_before(idle.run_id, idle.state_id, datetime.fromtimestamp(until, UTC))
-
-    def orphaned(self, run: RunBegan) -> None:
-        """A run's slot died."""
+    def _orphaned(self, run: RunBegan) -> None:
         self._reconciler.orphaned(run)
-
-    def finalized(self, run_id: str, *, ok: bool) -> None:
-        """A run was finalized, or could not be."""
-        self._reconciler.finalized(run_id, ok=ok)
 
     async def _measure(self) -> None:
         while True:

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
@@ -43,31 +44,29 @@ class JobEnqueuer:
 
         With ``again``, a new job replaces one that has ended or was lost. Raises `TransientError` or `Backpressure`.
         """
-        return await self._do(lambda: self._put(queue(queue_name, self._redis), run_id, state_id, again=again))
+        return await self.call(partial(self._put, again=again), queue(queue_name, self._redis), run_id, state_id)
 
-    async def call(self, work: Callable[[], T]) -> T:
-        """Run other blocking work on Redis in the same thread."""
-        return await self._do(work)
+    async def call(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Run blocking work on Redis in the thread; raises `TransientError` or `Backpressure`."""
+
+        def translating() -> T:
+            with rq_translated():
+                return work(*arguments)
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, translating)
 
     async def waiting(self, names: list[str]) -> tuple[int, float]:
         """Return the number of queued jobs and the age of the oldest in seconds."""
-        return await self._do(lambda: self._waiting(names))
+        return await self.call(self._waiting, names)
 
     async def unblock(self, client_id: int) -> None:
         """Unblock a slot that waits for its next job."""
-        await self._do(lambda: self._redis.client_unblock(client_id))
+        await self.call(self._redis.client_unblock, client_id)
 
     def close(self) -> None:
         """End the thread and the connection."""
         self._thread.shutdown(wait=False, cancel_futures=True)
         self._redis.close()
-
-    async def _do(self, work: Callable[[], T]) -> T:
-        def translating() -> T:
-            with rq_translated():
-                return work()
-
-        return await asyncio.get_running_loop().run_in_executor(self._thread, translating)
 
     def _waiting(self, names: list[str]) -> tuple[int, float]:
         count, oldest = 0, 0.0
@@ -96,10 +95,19 @@ class JobEnqueuer:
         return self._enqueue(target, run_id, state_id)
 
     def _enqueue(self, target: SluiceQueue, run_id: str, state_id: str) -> bool:
-        if not _enqueue(target, run_id, state_id):
-            return False
-        self._redis.set(QUEUED + run_id, state_id, ex=QUEUED_SECONDS)
-        return True
+        queued = enqueue(
+            target,
+            EXECUTE_RUN,
+            run_id,
+            state_id,
+            job_id=state_id,
+            timeout_seconds=-1,
+            result_ttl=FINISHED_SECONDS,
+            failure_ttl=FAILED_SECONDS,
+        )
+        if queued:
+            self._redis.set(QUEUED + run_id, state_id, ex=QUEUED_SECONDS)
+        return queued
 
     def _waits(self, target: SluiceQueue, job_id: str) -> bool:
         """Whether the job is there, and on its queue."""
@@ -118,16 +126,3 @@ class JobEnqueuer:
         if status == JobStatus.QUEUED and self._redis.lpos(target.key, job_id) is not None:
             return False
         return not self._held(run_id)
-
-
-def _enqueue(target: SluiceQueue, run_id: str, state_id: str) -> bool:
-    return enqueue(
-        target,
-        EXECUTE_RUN,
-        run_id,
-        state_id,
-        job_id=state_id,
-        timeout_seconds=-1,
-        result_ttl=FINISHED_SECONDS,
-        failure_ttl=FAILED_SECONDS,
-    )

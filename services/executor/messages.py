@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, dataclass_transform
 
 from config.settings import LogSettings, RedisSettings
 from services.executor.process_exits import RunEnd
@@ -32,11 +32,18 @@ class FlowSource:
         return f"{self.path}/{self.entrypoint}"
 
 
+@dataclass_transform(frozen_default=True)
+class Message:
+    """Base of the messages: each is a frozen dataclass, and is sent under the name of its class."""
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True)(cls)
+
+
 # From the role's process to a fork server or a slot.
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(Message):
     """What a fork server, its slots and their run processes need to know; its first message."""
 
     instance: str
@@ -60,42 +67,36 @@ class Assignment:
     """Path of the Unix socket on which the role's process listens."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Message):
     """End; a slot ends after its present run."""
 
 
-@dataclass(frozen=True, slots=True)
-class StartSlot:
+class StartSlot(Message):
     """Fork a slot."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeFlows:
+class ProbeFlows(Message):
     """Import the flow files and report the findings."""
 
     sources: tuple[FlowSource, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class FinalizeRun:
+class FinalizeRun(Message):
     """Finalize the run, in a process that may run the flow's hooks."""
 
     run_id: str
     end: RunEnd
 
 
-@dataclass(frozen=True, slots=True)
-class CancelRun:
+class CancelRun(Message):
     """Cancel the run."""
 
     run_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class SuspendRun:
+class SuspendRun(Message):
     """The run was suspended from outside: its engine is to stop at its next step."""
 
     run_id: str
@@ -103,8 +104,7 @@ class SuspendRun:
     occurred: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class RunOvertaken:
+class RunOvertaken(Message):
     """Somebody set the run to a state in which it has no process, or deleted it (no state)."""
 
     run_id: str
@@ -114,8 +114,13 @@ class RunOvertaken:
     intent: Intent
 
 
-@dataclass(frozen=True, slots=True)
-class HandBack:
+class OptionsRead(Message):
+    """The options of the Prefect server that a run process need not ask for."""
+
+    options: ServerOptions
+
+
+class HandBack(Message):
     """Hand the present run back and end; its process has ``seconds`` to end before it is killed."""
 
     seconds: float
@@ -134,8 +139,7 @@ class Queued:
     """Whether only this process has the run: else an earlier process of the run has not ended yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExecuteRun:
+class ExecuteRun(Message):
     """Claim and execute the run."""
 
     run_id: str
@@ -148,8 +152,7 @@ class ExecuteRun:
     """Whether an executor reports suspensions from outside."""
 
 
-@dataclass(frozen=True, slots=True)
-class ObserveRun:
+class ObserveRun(Message):
     """Read the run's state once, and send the slot the order that follows from it, if any."""
 
     run_id: str
@@ -158,16 +161,14 @@ class ObserveRun:
 # From a fork server to the role's process.
 
 
-@dataclass(frozen=True, slots=True)
-class ForkServerReady:
+class ForkServerReady(Message):
     """The fork server has imported its libraries and can fork slots."""
 
     generation: int
     libraries: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ImportFindings:
+class ImportFindings(Message):
     """The result of importing one flow: the problem if it failed, the project's files and the libraries it imported."""
 
     source: FlowSource
@@ -178,23 +179,20 @@ class ImportFindings:
     """Duration of the import here, where preloaded libraries cost nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class ThreadStarters:
+class ThreadStarters(Message):
     """Within a fork server: the packages whose import starts a thread, which a process that forks must not have."""
 
     packages: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RunFinalized:
+class RunFinalized(Message):
     """The finalizer has ended; ``ok``: Prefect has the run's state."""
 
     run_id: str
     ok: bool
 
 
-@dataclass(frozen=True, slots=True)
-class SlotEnded:
+class SlotEnded(Message):
     """The process of a slot has ended, with this wait status."""
 
     number: int
@@ -205,8 +203,7 @@ class SlotEnded:
 # From a slot to the role's process.
 
 
-@dataclass(frozen=True, slots=True)
-class SlotReady:
+class SlotReady(Message):
     """The slot takes runs from now on; ``client`` is its connection's id in Redis."""
 
     number: int
@@ -215,8 +212,7 @@ class SlotReady:
     client: int
 
 
-@dataclass(frozen=True, slots=True)
-class RunBegan:
+class RunBegan(Message):
     """The slot executes a run; moments are seconds since the epoch."""
 
     run_id: str
@@ -226,8 +222,7 @@ class RunBegan:
     """When the run was put on the queue."""
 
 
-@dataclass(frozen=True, slots=True)
-class SlotIdle:
+class SlotIdle(Message):
     """The slot's run has left it."""
 
     run_id: str
@@ -236,90 +231,75 @@ class SlotIdle:
     """When the run is due, in seconds since the epoch, if it was taken before its time."""
 
 
-# From a run process to its slot. The slot forwards the last three to the role's process.
+# From a run process to its slot. The slot forwards `FlowStarted` and `RunPaused` to the role's process.
 
 
-@dataclass(frozen=True, slots=True)
-class RunClaimed:
+class RunClaimed(Message):
     """The process has claimed the run, in a state of that moment on Prefect's clock."""
 
     at: float
     since: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class NotClaimed:
+class NotClaimed(Message):
     """The run was not claimed: it is not, or no longer, for this process, or not yet (``until``, since the epoch)."""
 
     why: str
     until: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RunRefused:
+class RunRefused(Message):
     """The run was claimed and ended before its flow began."""
 
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class RunLimits:
+class RunLimits(Message):
     """The limits of the run's deployment; None is without limit."""
 
     memory_mb: float | None
     seconds: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class RunFinished:
+class RunFinished(Message):
     """Prefect has the run's final state."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessFailed:
+class ProcessFailed(Message):
     """The process could not execute the run."""
 
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class TakeIntent:
+class TakeIntent(Message):
     """To a run process: the meaning of the SIGTERM that follows. The process returns it once it has noted it."""
 
     intent: Intent
 
 
-@dataclass(frozen=True, slots=True)
-class SettingState:
+class SettingState(Message):
     """The process is about to set the run's state."""
 
 
-@dataclass(frozen=True, slots=True)
-class StateSet:
+class StateSet(Message):
     """The response: the state that the run has now, None if there was no response."""
 
     state_id: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class FlowStarted:
+class FlowStarted(Message):
     """The flow is loaded and begins to run."""
 
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class RunPaused:
-    """The run, or one of its subflow runs, is paused."""
+class RunPaused(Message):
+    """Whether the run, or one of its subflow runs, is paused now, after a change of that."""
+
+    paused: bool
 
 
-@dataclass(frozen=True, slots=True)
-class RunWorks:
-    """Neither the run nor one of its subflow runs is paused any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class ForkedPid:
+class ForkedPid(Message):
     """From the process template to the role's process: the fork server that it was asked to fork."""
 
     pid: int
@@ -329,10 +309,3 @@ Order: TypeAlias = CancelRun | SuspendRun | RunOvertaken
 """What a slot does with its run because of the run's state in Prefect."""
 
 Instruction: TypeAlias = ExecuteRun | FinalizeRun | ObserveRun
-
-Message: TypeAlias = (
-    Assignment | Stop | StartSlot | ProbeFlows | Instruction | ServerOptions | Order | HandBack
-    | ForkServerReady | ImportFindings | ThreadStarters | RunFinalized | SlotEnded | SlotReady | RunBegan | SlotIdle
-    | RunClaimed | NotClaimed | RunRefused | RunLimits | RunFinished | ProcessFailed | TakeIntent | SettingState
-    | StateSet | FlowStarted | RunPaused | RunWorks | ForkedPid
-)  # fmt: skip

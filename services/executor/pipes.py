@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from services.executor.messages import Message
 
 _CHUNK: Final = 65_536
-_KINDS: Final[Mapping[str, type]] = {kind.__name__: kind for kind in Message.__args__}
+_KINDS: Final[Mapping[str, type]] = {kind.__name__: kind for kind in Message.__subclasses__()}
 
 
 @cache

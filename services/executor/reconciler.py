@@ -19,8 +19,9 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 import structlog
 
@@ -35,8 +36,6 @@ from services.prefect_api import run_calls
 from services.prefect_api.client import PrefectApi
 from services.store.runs.executions import RESTORED, Execution, Executions
 
-T = TypeVar("T")
-
 OWN_SECONDS: Final = 5.0
 """How long this instance's register and process pool may differ."""
 LEAVE_SECONDS: Final = 2.0
@@ -49,33 +48,27 @@ UNRECORDED: Final = (
 log = structlog.get_logger()
 
 
+@dataclass(kw_only=True, eq=False)
 class Reconciler:
-    """Has lost runs finalized, each by one executor; a run that could not be finalized is tried again."""
+    """Has lost runs finalized, each by one executor; a run that could not be finalized is tried again.
 
-    def __init__(
-        self,
-        *,
-        instance: str,
-        executions: Executions,
-        enqueuer: JobEnqueuer,
-        pool: ProcessPool,
-        intake: RunIntake,
-        prefect: PrefectApi,
-        lost_seconds: float,
-    ) -> None:
-        """``enqueuer`` is where blocking calls to Redis are made."""
-        self._instance = instance
-        self._executions = executions
-        self._enqueuer = enqueuer
-        self._pool = pool
-        self._intake = intake
-        self._prefect = prefect
-        self._lost_seconds = lost_seconds
+    ``enqueuer`` is where blocking calls to Redis are made.
+    """
+
+    instance: str
+    executions: Executions
+    enqueuer: JobEnqueuer
+    pool: ProcessPool
+    intake: RunIntake
+    prefect: PrefectApi
+    lost_seconds: float
+
+    def __post_init__(self) -> None:
         self._without_slot = Lasting[Execution](seconds=OWN_SECONDS)
         self._without_record = Lasting[str](seconds=OWN_SECONDS)
         # An executor's silence counts from when this process first saw it: after Redis was away, all look silent.
-        self._silent = Lasting[str](seconds=lost_seconds / 2)
-        self._unrecorded = Lasting[str](seconds=lost_seconds)
+        self._silent = Lasting[str](seconds=self.lost_seconds / 2)
+        self._unrecorded = Lasting[str](seconds=self.lost_seconds)
         self._asked_prefect_at = time.monotonic()
         self.without_process: list[str] = []
         """The runs that need a process by their state in Prefect, and have none that an executor began."""
@@ -94,7 +87,7 @@ class Reconciler:
         Nothing that waits for Prefect keeps the sign of life waiting: others would take this instance's runs over.
         """
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._repeat(partial(self._redis, partial(self._executions.live, self._instance))))
+            tasks.create_task(self._repeat(partial(self.enqueuer.call, self.executions.live, self.instance)))
             tasks.create_task(self._repeat(self._compare_register))
             tasks.create_task(self._repeat(self._compare_prefect))
 
@@ -102,18 +95,18 @@ class Reconciler:
         while True:
             with contextlib.suppress(SluiceError):
                 await work()
-            await asyncio.sleep(self._lost_seconds / 4)
+            await asyncio.sleep(self.lost_seconds / 4)
 
     async def leave(self) -> None:
         """End this instance's sign of life, once its slots have ended."""
         for task in self._tasks:
             task.cancel()
         with contextlib.suppress(SluiceError, TimeoutError):
-            await asyncio.wait_for(self._redis(partial(self._executions.leave, self._instance)), LEAVE_SECONDS)
+            await asyncio.wait_for(self.enqueuer.call(self.executions.leave, self.instance), LEAVE_SECONDS)
 
     def orphaned(self, run: RunBegan) -> None:
         """Finalize a run whose slot has ended."""
-        execution = Execution(run_id=run.run_id, instance=self._instance, since=run.at)
+        execution = Execution(run_id=run.run_id, instance=self.instance, since=run.at)
         self._finalize(execution, SLOT_DIED)
 
     def finalized(self, run_id: str, *, ok: bool) -> None:
@@ -126,52 +119,52 @@ class Reconciler:
 
     async def _end(self, execution: Execution) -> None:
         with contextlib.suppress(SluiceError):  # the next comparison finds the record again, and the run finalized
-            await self._redis(partial(self._executions.end, execution))
+            await self.enqueuer.call(self.executions.end, execution)
 
     async def _compare_register(self) -> None:
-        running = {run_id: slot.run for run_id, slot in self._pool.slots.running.items() if slot.run is not None}
-        register = await self._redis(self._executions.all)
+        running = {run_id: slot.run for run_id, slot in self.pool.slots.running.items() if slot.run is not None}
+        register = await self.enqueuer.call(self.executions.all)
         for run_id in self._without_record.look(running.keys() - {execution.run_id for execution in register}):
-            execution = Execution(run_id=run_id, instance=self._instance, since=running[run_id].at)
-            await self._redis(partial(self._executions.begin, execution))
-        own = [one for one in register if one.instance == self._instance and one.run_id not in running]
+            execution = Execution(run_id=run_id, instance=self.instance, since=running[run_id].at)
+            await self.enqueuer.call(self.executions.begin, execution)
+        own = [one for one in register if one.instance == self.instance and one.run_id not in running]
         for execution in self._without_slot.look(own):
             self._finalize(execution, PROCESS_DIED)
-        others = {execution.instance for execution in register} - {self._instance}
+        others = {execution.instance for execution in register} - {self.instance}
         silent = self._silent.look(
-            [name for name in others if not await self._redis(partial(self._executions.lives, name))]
+            [name for name in others if not await self.enqueuer.call(self.executions.lives, name)]
         )
         for execution in register:
             if execution.instance in silent or (execution.ending == RESTORED and execution.instance in others):
                 await self._take_over(execution)
 
     async def _take_over(self, execution: Execution) -> None:
-        taken = await self._redis(partial(self._executions.take_over, execution, self._instance))
+        taken = await self.enqueuer.call(self.executions.take_over, execution, self.instance)
         if taken is not None:
             log.warning("taking over a run of a dead executor", run=taken.run_id, executor=execution.instance)
             message = (
                 f"The executor {execution.instance} that ran the run has not been heard of for "
-                f"{self._lost_seconds:g} s: its process or its machine died, and the run with it."
+                f"{self.lost_seconds:g} s: its process or its machine died, and the run with it."
             )
             self._finalize(taken, message)
 
     async def _compare_prefect(self) -> None:
-        if time.monotonic() - self._asked_prefect_at < self._lost_seconds:
+        if time.monotonic() - self._asked_prefect_at < self.lost_seconds:
             return
         self._asked_prefect_at = time.monotonic()
-        need_process = await run_calls.in_process(self._prefect, self._intake.deployment_ids)
+        need_process = await run_calls.in_process(self.prefect, self.intake.deployment_ids)
         # Read after the runs: a run that was begun in between is in the register.
-        known = {*self._pool.slots.running, *await self._redis(self._executions.held_by_anyone)}
+        known = {*self.pool.slots.running, *await self.enqueuer.call(self.executions.held_by_anyone)}
         unclaimed = []
         for run_id in self._unrecorded.look(run_id for run_id in need_process if run_id not in known):
-            if not await run_calls.was_claimed(self._prefect, run_id):
+            if not await run_calls.was_claimed(self.prefect, run_id):
                 unclaimed.append(run_id)
                 continue
-            execution = Execution(run_id, self._instance, time.time(), ending=EndReason.LOST, message=UNRECORDED)
-            if await self._redis(partial(self._executions.begin, execution)) is None:
+            execution = Execution(run_id, self.instance, time.time(), ending=EndReason.LOST, message=UNRECORDED)
+            if await self.enqueuer.call(self.executions.begin, execution) is None:
                 log.warning("finalizing a lost run", run=run_id)
                 self._finalize(execution, UNRECORDED)
-        ended = await run_calls.end_cancelling(self._prefect, unclaimed) if unclaimed else []
+        ended = await run_calls.end_cancelling(self.prefect, unclaimed) if unclaimed else []
         self.without_process = [run_id for run_id in unclaimed if run_id not in ended]
 
     def _finalize(self, execution: Execution, message: str) -> None:
@@ -179,8 +172,5 @@ class Reconciler:
         run_id = execution.run_id
         end = RunEnd(EndReason(execution.ending or EndReason.LOST), execution.message or message)
         _, asked = self._finalizing.get(run_id, (None, -FINALIZER_SECONDS))
-        if time.monotonic() - asked >= FINALIZER_SECONDS and self._pool.finalize(FinalizeRun(run_id, end)):
+        if time.monotonic() - asked >= FINALIZER_SECONDS and self.pool.finalize(FinalizeRun(run_id, end)):
             self._finalizing[run_id] = (execution, time.monotonic())
-
-    async def _redis(self, call: Callable[[], T]) -> T:
-        return await self._enqueuer.call(call)

@@ -25,7 +25,7 @@ from services.common.project_imports import leave_checkout
 from services.executor.finalizing.open_pauses import heal_kept, keep_waiting, policy_for_a_new_start
 from services.executor.finalizing.subflows import end_subflows, open_pauses_again
 from services.executor.messages import FinalizeRun
-from services.executor.process.flow_loading import load_flow
+from services.executor.process.flow_loading import given_environment, job_variables, load_flow
 from services.executor.process.own_states import waits_in_process
 from services.executor.process.process_setup import pose_as_engine, replace_environment
 from services.executor.process_exits import EndReason
@@ -122,8 +122,7 @@ class Finalizer:
         if flow_run.deployment_id is None:
             return False
         deployment = await client.read_deployment(flow_run.deployment_id)
-        variables: dict[str, Any] = {**(deployment.job_variables or {}), **(flow_run.job_variables or {})}
-        return variables.get("sluice_on_lost") == "restart"
+        return job_variables(deployment, flow_run).get("sluice_on_lost") == "restart"
 
     def _hooks(self, client: PrefectClient) -> Any:
         async def resolve(flow_run: FlowRun) -> Flow[..., Any]:
@@ -131,9 +130,9 @@ class Finalizer:
                 msg = "the run has no deployment to load its flow from"
                 raise ValueError(msg)
             deployment = await client.read_deployment(flow_run.deployment_id)
-            variables = {**(deployment.job_variables or {}), **(flow_run.job_variables or {})}
-            environment = {str(name): str(value) for name, value in (variables.get("env") or {}).items()}
-            replace_environment({**self._environment, **environment, "PREFECT__FLOW_RUN_ID": str(self._id)})
+            variables = job_variables(deployment, flow_run)
+            given = given_environment(variables)
+            replace_environment({**self._environment, **given, "PREFECT__FLOW_RUN_ID": str(self._id)})
             leave_checkout(self._shelf)
             pose_as_engine()
             return await asyncio.to_thread(load_flow, flow_run, deployment, working_dir=variables.get("working_dir"))

@@ -97,8 +97,7 @@ class RunIntake(StateFeed):
     async def _take(self, deployment_id: str, run_id: str, state_id: str) -> None:
         deployment = await self._known(deployment_id)
         if deployment is not None:
-            with contextlib.suppress(TransientError, Backpressure):  # the poll finds it
-                await self._enqueuer.put(self._policy.queue(deployment), run_id, state_id)
+            await self._put(self._policy.queue(deployment), run_id, state_id)
 
     async def _known(self, deployment_id: str) -> Deployment | None:
         if deployment_id not in self._deployments and deployment_id not in self._foreign:
@@ -159,13 +158,13 @@ class RunIntake(StateFeed):
 
         def due() -> None:
             self._timers.pop(run.state_id, None)
-            self._spawn(self._put(queue, run, again=again))
+            self._spawn(self._put(queue, run.run_id, run.state_id, again=again))
 
         self._timers[run.state_id] = asyncio.get_running_loop().call_later(delay, due)
 
-    async def _put(self, queue: str, run: DueRun, *, again: bool) -> None:
+    async def _put(self, queue: str, run_id: str, state_id: str, *, again: bool = False) -> None:
         with contextlib.suppress(TransientError, Backpressure):  # the poll finds it
-            await self._enqueuer.put(queue, run.run_id, run.state_id, again=again)
+            await self._enqueuer.put(queue, run_id, state_id, again=again)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

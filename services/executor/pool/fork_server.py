@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
@@ -40,8 +40,8 @@ from services.executor.messages import (
     ThreadStarters,
 )
 from services.executor.pipes import Link, from_line, prepare, write
-from services.executor.pool.run_process import RunProcess, fork
-from services.executor.pool.starters import ForkStarter, SpawnStarter, Starter
+from services.executor.pool.run_process import RunProcess, fork, spawn
+from services.executor.pool.starters import Start, fork_to_carry_out
 from services.store.connection import connect_sync
 from services.store.runs.executions import Executions
 
@@ -66,7 +66,7 @@ class ForkServer:
         self._wake_read, self._wake_write = os.pipe()
         self._stopping = False
         self._prepared: Prepared | None = None
-        self._starter: Starter = SpawnStarter(assignment.environment, assignment.shelf)
+        self._start: Start = partial(spawn, environment=assignment.environment, shelf=assignment.shelf)
         # Not connected here: each slot connects for itself. The slots share the memory of the client's many tables.
         self._redis = connect_sync(assignment.redis_url, assignment.redis)
 
@@ -103,10 +103,7 @@ class ForkServer:
         from services.executor.process.process_setup import quiet_arrow
 
         quiet_arrow(os.environ)
-        import services.executor.finalizing.finalizer
-        import services.executor.flow_files.import_probe
-        import services.executor.pool.slot_worker
-        import services.executor.run_orders
+        from services.executor.flow_files import import_probe
         from services.executor.process.flow_run_process import Prepared
 
         prepare()
@@ -115,24 +112,28 @@ class ForkServer:
             self._link.send(findings)
             libraries.update(findings.libraries)
         names = [name for name in sorted(libraries) if name not in sys.modules]
-        found = self._result(self._in_fork(partial(_thread_starters, names)))
+        found = self._result(self._in_fork(lambda: import_probe.thread_starters(names)))
         if isinstance(found, ThreadStarters):
             if found.packages:
                 log.info("libraries that start threads are imported by each run itself", libraries=found.packages)
-            services.executor.flow_files.import_probe.import_libraries(
-                name for name in names if name.partition(".")[0] not in found.packages
-            )
+            import_probe.import_libraries(name for name in names if name.partition(".")[0] not in found.packages)
         else:
             log.warning("the libraries of the flows cannot be preloaded", libraries=len(names))
         assignment = self._assignment
         self._prepared = Prepared(assignment.environment)
-        self._starter = ForkStarter(
-            assignment.environment, assignment.shelf, prepared=self._prepared, forget=self._forget
+        self._start = partial(
+            fork_to_carry_out,
+            environment=assignment.environment,
+            shelf=assignment.shelf,
+            prepared=self._prepared,
+            forget=self._forget,
         )
         return libraries
 
     def _probe_all(self, sources: Iterable[FlowSource]) -> list[ImportFindings]:
         """What each source needs; as many are looked at side by side as there are processors."""
+        from services.executor.flow_files.import_probe import probe
+
         found: list[ImportFindings] = []
         under_way: deque[tuple[FlowSource, RunProcess]] = deque()
 
@@ -145,7 +146,7 @@ class ForkServer:
             found.append(findings)
 
         for source in sources:
-            under_way.append((source, self._in_fork(partial(_probe, source, self._assignment))))
+            under_way.append((source, self._in_fork(partial(probe, source, shelf=self._assignment.shelf))))
             if len(under_way) >= (os.cpu_count() or 1):
                 end_first()
         while under_way:
@@ -181,7 +182,7 @@ class ForkServer:
                 for findings in self._probe_all(sources):
                     self._link.send(findings)
             case FinalizeRun():
-                self._finalizers.append(self._starter.start(message))
+                self._finalizers.append(self._start(message))
             case _:
                 pass
 
@@ -252,12 +253,9 @@ class ForkServer:
                 self._link.send(RunFinalized(finalizer.run_id, ok=status == 0))
             number = self._slots.pop(pid, None)
             if number is not None:
-                if os.WIFSIGNALED(status):
-                    self._strays().kill()  # processes that its run started are children of this process now
+                if os.WIFSIGNALED(status):  # processes that its run started are children of this process now
+                    Strays(known={*self._slots, *(finalizer.pid for finalizer in self._finalizers)}).kill()
                 self._link.send(SlotEnded(number, self._assignment.generation, status))
-
-    def _strays(self) -> Strays:
-        return Strays(known={*self._slots, *(finalizer.pid for finalizer in self._finalizers)})
 
 
 def _takes_writes(executions: Executions, instance: str) -> bool:
@@ -267,18 +265,6 @@ def _takes_writes(executions: Executions, instance: str) -> bool:
     except (TransientError, Backpressure):
         return False
     return True
-
-
-def _probe(source: FlowSource, assignment: Assignment) -> Message:
-    from services.executor.flow_files.import_probe import probe
-
-    return probe(source, shelf=assignment.shelf)
-
-
-def _thread_starters(names: Sequence[str]) -> Message:
-    from services.executor.flow_files.import_probe import thread_starters
-
-    return thread_starters(names)
 
 
 def serve(assignment: Assignment) -> None:

@@ -10,10 +10,10 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import structlog
 
@@ -24,16 +24,15 @@ from services.executor.messages import (
     Assignment,
     FinalizeRun,
     FlowSource,
-    FlowStarted,
     ForkServerReady,
     HandBack,
     ImportFindings,
     Message,
+    OptionsRead,
     ProbeFlows,
     RunBegan,
     RunFinalized,
     RunPaused,
-    RunWorks,
     SlotEnded,
     SlotIdle,
     SlotReady,
@@ -60,25 +59,6 @@ HAND_BACK_SECONDS: Final = 0.7
 """How long the process of a run that is handed back has to end before it is killed."""
 
 
-class Listener(Protocol):
-    """Receives what happens in the process pool; the executor, which owns the pool."""
-
-    def began(self, run: RunBegan) -> None:
-        """A slot begins a run."""
-
-    def flow_started(self, run: RunBegan, at: float) -> None:
-        """The run's flow is loaded and about to run."""
-
-    def early(self, idle: SlotIdle, until: float) -> None:
-        """The run was taken before it was due."""
-
-    def orphaned(self, run: RunBegan) -> None:
-        """The run's slot has ended."""
-
-    def finalized(self, run_id: str, *, ok: bool) -> None:
-        """A run was finalized, or could not be."""
-
-
 class ProcessPool:
     """Keeps every slot running."""
 
@@ -87,14 +67,20 @@ class ProcessPool:
         assignment: Assignment,
         *,
         slots: Slots,
-        listener: Listener,
+        heard: Callable[[Message, RunBegan | None], None],
+        orphaned: Callable[[RunBegan], None],
         recheck_seconds: float,
         process_template: ProcessTemplate | None,
     ) -> None:
-        """``assignment`` is that of every fork server, but for generation, socket and sources."""
+        """``assignment`` is that of every fork server, but for generation, socket and sources.
+
+        ``heard`` gets every message of a slot, with the run that the slot has, and each `RunFinalized`; ``orphaned``
+        gets a run whose slot has ended.
+        """
         self._directory = Path(tempfile.mkdtemp(prefix="sluice-"))
         self._assignment = replace(assignment, socket=str(self._directory / f"{secrets.token_hex(4)}.sock"))
-        self._listener = listener
+        self._heard = heard
+        self._orphaned = orphaned
         self._recheck_seconds = recheck_seconds
         self._warms = assignment.mode == "fork"
         self._process_template = process_template if self._warms else None
@@ -105,7 +91,7 @@ class ProcessPool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._handlers: set[asyncio.Task[None]] = set()
         self._stopping = False
-        self._options: ServerOptions | None = None
+        self._options: OptionsRead | None = None
         self._server: asyncio.Server | None = None
         self.slots = slots
         self.files = FlowFiles()
@@ -165,8 +151,8 @@ class ProcessPool:
 
     def remember(self, options: ServerOptions) -> None:
         """Send the server's options to every slot, later ones included."""
-        self._options = options
-        self.slots.tell_all(options)
+        self._options = OptionsRead(options)
+        self.slots.tell_all(self._options)
 
     def finalize(self, instruction: FinalizeRun) -> bool:
         """Start a finalizer for the run; false while there is no fork server to start one."""
@@ -206,7 +192,7 @@ class ProcessPool:
             log.warning("the fork server ended, starting another", generation=generation.number, code=code)
         self.slots.retire(generation.number)
         for run_id in generation.finalizing:  # the finalizers have ended with the fork server
-            self._listener.finalized(run_id, ok=False)
+            self._heard(RunFinalized(run_id, ok=False), None)
         self.slots.vacate_unseen(generation.number)
 
     async def _watch_files(self) -> None:
@@ -279,7 +265,7 @@ class ProcessPool:
             case RunFinalized():
                 for generation in self._generations.values():
                     generation.finalizing.discard(message.run_id)
-                self._listener.finalized(message.run_id, ok=message.ok)
+                self._heard(message, None)
             case SlotEnded():
                 if message.status and not self._stopping:
                     log.warning("a slot died", slot=message.number, how=describe_exit(message.status))
@@ -291,21 +277,17 @@ class ProcessPool:
         match message:
             case RunBegan():
                 slot.run = message
-                self._listener.began(message)
-            case RunPaused() | RunWorks():
-                slot.waiting = isinstance(message, RunPaused)
+            case RunPaused(paused=paused):
+                slot.waiting = paused
                 self._hand_back_if_waiting(slot)
                 self.slots.adapt()
-            case FlowStarted() if slot.run is not None:
-                self._listener.flow_started(slot.run, message.at)
             case SlotIdle():
                 slot.run = None
                 slot.waiting = False
                 self.slots.adapt()
-                if message.early_until is not None:
-                    self._listener.early(message, message.early_until)
             case _:
                 pass
+        self._heard(message, slot.run)
 
     def _welcome(self, generation: ForkServerHandle, ready: ForkServerReady, writer: asyncio.StreamWriter) -> None:
         generation.writer = writer
@@ -333,7 +315,7 @@ class ProcessPool:
         if slot.run is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(slot.run.pid, signal.SIGKILL)
-            self._listener.orphaned(slot.run)
+            self._orphaned(slot.run)
 
     def _note(self, findings: ImportFindings) -> None:
         news = self.files.note(findings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import KW_ONLY, dataclass
 from typing import Final
 
 import structlog
@@ -12,7 +13,7 @@ from services.executor.messages import ObserveRun
 from services.executor.pipes import Link
 from services.executor.pool.run_process import RunProcess
 from services.executor.pool.run_watch import RunWatch
-from services.executor.pool.starters import Starter
+from services.executor.pool.starters import Start
 from services.executor.process_exits import EndReason, RunEnd
 from services.store.runs.executions import Execution, Executions
 
@@ -26,28 +27,24 @@ ORPHANED: Final = RunEnd(
 )
 
 
+@dataclass(eq=False)
 class RoleAbsence:
-    """Stands in for the role's process during one run; `step` is called at least once a second."""
+    """Stands in for the role's process during one run; `step` is called at least once a second.
 
-    def __init__(
-        self,
-        watch: RunWatch,
-        *,
-        link: Link,
-        starter: Starter,
-        executions: Executions,
-        record: Execution | None,
-        slot: str,
-        lost_seconds: float,
-    ) -> None:
-        """``record`` is this slot's in the register of executions, if it has one; ``slot`` names the slot there."""
-        self.record = record
-        self._watch = watch
-        self._link = link
-        self._starter = starter
-        self._executions = executions
-        self._slot = slot
-        self._alone_seconds = max(lost_seconds, 3 * OBSERVE_SECONDS)
+    ``record`` is this slot's in the register of executions, if it has one; ``slot`` names the slot there.
+    """
+
+    watch: RunWatch
+    _: KW_ONLY
+    link: Link
+    start: Start
+    executions: Executions
+    record: Execution | None
+    slot: str
+    lost_seconds: float
+
+    def __post_init__(self) -> None:
+        self._alone_seconds = max(self.lost_seconds, 3 * OBSERVE_SECONDS)
         """How long the run goes on while the role's process, Redis and Prefect are all out of reach."""
         self._reached_at = time.monotonic()
         """When the role's process, Redis or Prefect was last reached."""
@@ -57,20 +54,20 @@ class RoleAbsence:
     def step(self) -> None:
         """Do what is due."""
         now = time.monotonic()
-        if self._link.alive:
+        if self.link.alive:
             self._reached_at = now
             return
         if now >= self._live_at:
             self._live_at = now + LIVE_SECONDS
             self._give_sign_of_life(now)
         self._observe(now)
-        if self._watch.end is None and now - self._reached_at >= self._alone_seconds:
+        if self.watch.end is None and now - self._reached_at >= self._alone_seconds:
             log.warning(
                 "the role's process, redis and prefect are out of reach, the run is ended",
-                run=self._watch.process.run_id,
+                run=self.watch.process.run_id,
                 seconds=self._alone_seconds,
             )
-            self._watch.stop(ORPHANED, "cancel")
+            self.watch.stop(ORPHANED, "cancel")
 
     def _give_sign_of_life(self, now: float) -> None:
         """Renew a sign of life that is for this slot's run alone.
@@ -78,9 +75,9 @@ class RoleAbsence:
         One sign of life for all slots of the executor would hide that the slot of another run has died, too.
         """
         try:
-            self._executions.live(self._slot)
-            if self.record is not None and self.record.instance != self._slot:
-                self.record = self._executions.take_over(self.record, self._slot) or self.record
+            self.executions.live(self.slot)
+            if self.record is not None and self.record.instance != self.slot:
+                self.record = self.executions.take_over(self.record, self.slot) or self.record
         except (TransientError, Backpressure) as error:
             log.warning("the register of executions could not be written", error=str(error))
         else:
@@ -89,12 +86,12 @@ class RoleAbsence:
     def _observe(self, now: float) -> None:
         if self._observer is None:
             if now >= self._observe_at:
-                self._observer = self._starter.start(ObserveRun(self._watch.process.run_id))
+                self._observer = self.start(ObserveRun(self.watch.process.run_id))
                 self._observe_at = now + OBSERVE_SECONDS
             return
         over = self._observer.reap()
         for order in self._observer.hear():
-            self._watch.obey(order)
+            self.watch.obey(order)
         if over:
             if self._observer.status == 0:
                 self._reached_at = now

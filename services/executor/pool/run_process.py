@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -19,7 +19,7 @@ import psutil
 
 from services.common.process_tree import die_with_parent
 from services.common.project_imports import CHECKOUT
-from services.executor.messages import Instruction, Message, SettingState, StateSet, SuspendRun, TakeIntent
+from services.executor.messages import ExecuteRun, Instruction, Message, SettingState, StateSet, SuspendRun, TakeIntent
 from services.executor.pipes import PipeLines, to_line, write
 from services.executor.process.process_setup import default_signals, fresh_random_state
 
@@ -149,8 +149,13 @@ def fork(run_id: str, entry: Entry, *, forget: Callable[[], None]) -> RunProcess
     return _run_process(run_id, pid, reports, orders)
 
 
-def spawn(instruction: Instruction, shelf: Path, *, environment: Mapping[str, str]) -> RunProcess:
-    """Start a fresh interpreter for the instruction."""
+def spawn(instruction: Instruction, *, environment: Mapping[str, str], shelf: Path) -> RunProcess:
+    """Start a fresh interpreter that carries the instruction out; it asks for the server's options itself.
+
+    Slower than a fork by the time that importing Prefect takes.
+    """
+    if isinstance(instruction, ExecuteRun):
+        instruction = replace(instruction, options=None)
     reports, orders = os.pipe(), os.pipe()
     process = subprocess.Popen(  # noqa: S603 - the command is ours
         command(instruction, reports[1], orders[0], shelf),

@@ -21,7 +21,6 @@ from services.executor.messages import (
     RunOvertaken,
     RunPaused,
     RunRefused,
-    RunWorks,
     SuspendRun,
     TakeIntent,
 )
@@ -65,7 +64,7 @@ class RunWatch:
     def step(self) -> None:
         """Read the process's reports, and end the process if it is to end."""
         for report in self.process.hear():
-            if isinstance(report, FlowStarted | RunPaused | RunWorks):
+            if isinstance(report, FlowStarted | RunPaused):
                 self._link.send(report)
         if self.end is None:
             self._check_limits()

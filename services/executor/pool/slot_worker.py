@@ -36,6 +36,7 @@ from services.executor.messages import (
     HandBack,
     Message,
     NotClaimed,
+    OptionsRead,
     Queued,
     RunBegan,
     RunClaimed,
@@ -45,8 +46,9 @@ from services.executor.messages import (
 )
 from services.executor.pipes import Link
 from services.executor.pool.role_absence import ORPHANED, RoleAbsence
+from services.executor.pool.run_process import spawn
 from services.executor.pool.run_watch import HANDED_BACK, RunOutcome, RunWatch
-from services.executor.pool.starters import ForkStarter, SpawnStarter, Starter
+from services.executor.pool.starters import Start, fork_to_carry_out
 from services.executor.process_exits import FINALIZER_SECONDS, RunEnd
 from services.job_queues.workers import Gated
 from services.prefect_api.server_options import ServerOptions
@@ -86,12 +88,10 @@ class SlotWorker(Gated, Worker):
         self._assignment = assignment
         self._link = link
         self._records = executions
-        self._starter: Starter
+        given: dict[str, Any] = {"environment": assignment.environment, "shelf": assignment.shelf}
+        self._start: Start = partial(spawn, **given)
         if prepared is not None:
-            environment, shelf = assignment.environment, assignment.shelf
-            self._starter = ForkStarter(environment, shelf, prepared=prepared, forget=self._forget)
-        else:
-            self._starter = SpawnStarter(assignment.environment, assignment.shelf)
+            self._start = partial(fork_to_carry_out, **given, prepared=prepared, forget=self._forget)
         self._options: ServerOptions | None = None
         self._wake_read, self._wake_write = os.pipe()
         for descriptor in (self._wake_read, self._wake_write):
@@ -147,8 +147,8 @@ class SlotWorker(Gated, Worker):
     def _hear(self, message: Message) -> None:
         if isinstance(message, Stop | HandBack):
             self._stop()
-        elif isinstance(message, ServerOptions):
-            self._options = message
+        elif isinstance(message, OptionsRead):
+            self._options = message.options
 
     def _hear_commands(self) -> None:
         if self.pubsub is not None:
@@ -166,11 +166,11 @@ class SlotWorker(Gated, Worker):
         told = self._link.receive()  # messages may have waited as long as the slot has for this job
         for message in told:
             self._hear(message)
-        watch = self._start(job, record, free=free)
+        watch = self._start_run(job, record, free=free)
         absence = RoleAbsence(
             watch,
             link=self._link,
-            starter=self._starter,
+            start=self._start,
             executions=self._records,
             record=record if free else None,
             slot=f"{self._assignment.instance}/{self._number}",
@@ -201,12 +201,12 @@ class SlotWorker(Gated, Worker):
         holder: list[Execution | None] = []
         return self._register(lambda: holder.append(self._records.begin(record))) and holder == [None]
 
-    def _start(self, job: Job, record: Execution, *, free: bool) -> RunWatch:
+    def _start_run(self, job: Job, record: Execution, *, free: bool) -> RunWatch:
         queued = job.enqueued_at.timestamp() if job.enqueued_at is not None else record.since
         instruction = ExecuteRun(
             record.run_id, record.instance, queued=Queued(job.id, queued, free=free), options=self._options
         )
-        run_process = self._starter.start(instruction)
+        run_process = self._start(instruction)
         self._horse_pid = run_process.pid  # for RQ's commands
         if free:  # else another slot has the run and receives its states
             self._link.send(RunBegan(record.run_id, run_process.pid, record.since, queued))
@@ -263,7 +263,7 @@ class SlotWorker(Gated, Worker):
     def _finalize(self, run_id: str, end: RunEnd) -> bool:
         """Finalize the run in a process that may run the flow's hooks; false if that was not possible now."""
         for attempt in range(1, FINALIZER_TRIES + 1):
-            finalizer = self._starter.start(FinalizeRun(run_id, end))
+            finalizer = self._start(FinalizeRun(run_id, end))
             if not finalizer.wait_for_end(within_seconds=FINALIZER_SECONDS):
                 finalizer.kill()
                 finalizer.reap()

@@ -16,7 +16,7 @@ from services.common.process_tree import show_as
 from services.common.project_imports import CHECKOUT
 from services.executor.messages import ExecuteRun, FinalizeRun, Instruction, ObserveRun, ProcessFailed, RunFinished
 from services.executor.pipes import write
-from services.executor.pool.run_process import RunProcess, command, fork, spawn
+from services.executor.pool.run_process import RunProcess, command, fork
 
 if TYPE_CHECKING:
     from services.executor.process.flow_run_process import Prepared
@@ -27,43 +27,24 @@ _FAILED: Final = 70
 _DOES: Final[Mapping[type, str]] = {ExecuteRun: "run", FinalizeRun: "finalizer of", ObserveRun: "observer of"}
 
 
-class ForkStarter:
-    """Forks a process within milliseconds, with everything imported.
+Start: TypeAlias = Callable[[Instruction], RunProcess]
+"""Starts a process that carries the instruction out and ends."""
+
+
+def fork_to_carry_out(
+    instruction: Instruction,
+    *,
+    environment: Mapping[str, str],
+    shelf: Path,
+    prepared: Prepared,
+    forget: Callable[[], None],
+) -> RunProcess:
+    """Fork a process within milliseconds, with everything imported.
 
     ``forget`` closes the descriptors of the process that forks, in the fork.
     """
-
-    def __init__(
-        self, environment: Mapping[str, str], shelf: Path, *, prepared: Prepared, forget: Callable[[], None]
-    ) -> None:
-        self._environment = environment
-        self._shelf = shelf
-        self._prepared = prepared
-        self._forget = forget
-
-    def start(self, instruction: Instruction) -> RunProcess:
-        """Start a process that carries the instruction out and ends."""
-        entry = partial(
-            carry_out, instruction, environment=self._environment, shelf=self._shelf, prepared=self._prepared
-        )
-        return fork(instruction.run_id, entry, forget=self._forget)
-
-
-class SpawnStarter:
-    """Starts a fresh interpreter, slower by the time that importing Prefect takes."""
-
-    def __init__(self, environment: Mapping[str, str], shelf: Path) -> None:
-        self._environment = environment
-        self._shelf = shelf
-
-    def start(self, instruction: Instruction) -> RunProcess:
-        """Start a process that carries the instruction out and ends; it asks for the server's options itself."""
-        if isinstance(instruction, ExecuteRun):
-            instruction = replace(instruction, options=None)
-        return spawn(instruction, self._shelf, environment=self._environment)
-
-
-Starter: TypeAlias = ForkStarter | SpawnStarter
+    entry = partial(carry_out, instruction, environment=environment, shelf=shelf, prepared=prepared)
+    return fork(instruction.run_id, entry, forget=forget)
 
 
 def carry_out(
@@ -80,7 +61,7 @@ def carry_out(
     Reports are written to the descriptor ``reports``; what an `ExecuteRun` is to do is read from ``orders``.
     """
     from services.executor.process.flow_loading import describe_failure
-    from services.executor.process.flow_run_process import FreshInterpreterNeeded, finish
+    from services.executor.process.flow_run_process import FreshInterpreterNeeded, Prepared, finish
 
     code = _FAILED
     show_as(f"{_DOES[type(instruction)]} {instruction.run_id[:8]}")
@@ -88,13 +69,19 @@ def carry_out(
     try:
         match instruction:
             case ExecuteRun():
-                code = _execute(instruction, reports, orders, environment=environment, shelf=shelf, prepared=prepared)
+                prepared = prepared or Prepared(environment)
+                _execute(instruction, reports, orders, environment=environment, shelf=shelf, prepared=prepared)
             case FinalizeRun():
-                _finalize(instruction, environment=environment, shelf=shelf)
-                code = 0
+                from services.executor.finalizing.finalizer import Finalizer
+
+                Finalizer(instruction, environment=environment, shelf=shelf).run()
             case ObserveRun():
-                _observe(instruction, reports)
-                code = 0
+                from services.executor.run_orders import read_order
+
+                order = asyncio.run(read_order(instruction.run_id))
+                if order is not None:
+                    write(reports, order)
+        code = 0
     except FreshInterpreterNeeded as needed:
         instruction = replace(needed.instruction, claimed=True)
         for descriptor in (reports, orders):
@@ -122,31 +109,15 @@ def _execute(
     *,
     environment: Mapping[str, str],
     shelf: Path,
-    prepared: Prepared | None,
-) -> int:
+    prepared: Prepared,
+) -> None:
     from services.executor.process.flow_run_process import FlowRunProcess, listen_for_orders
     from services.executor.process.suspension import Suspension
 
     report = partial(write, reports)
     suspension = Suspension(instruction.run_id)
     listen_for_orders(orders, report, suspension)
-    code = FlowRunProcess(
+    FlowRunProcess(
         instruction, report, environment=environment, shelf=shelf, suspension=suspension, prepared=prepared
     ).run()
-    if code == 0:
-        report(RunFinished())
-    return code
-
-
-def _finalize(instruction: FinalizeRun, *, environment: Mapping[str, str], shelf: Path) -> None:
-    from services.executor.finalizing.finalizer import Finalizer
-
-    Finalizer(instruction, environment=environment, shelf=shelf).run()
-
-
-def _observe(instruction: ObserveRun, reports: int) -> None:
-    from services.executor.run_orders import read_order
-
-    order = asyncio.run(read_order(instruction.run_id))
-    if order is not None:
-        write(reports, order)
+    report(RunFinished())

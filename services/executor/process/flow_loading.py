@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,16 @@ class UnloadableError(Exception):
 
 
 _LIBRARIES: Final = (Path(__file__).resolve().parents[1], Path(os.__file__).resolve().parent)
+
+
+def job_variables(deployment: DeploymentResponse, flow_run: FlowRun) -> dict[str, Any]:
+    """Return the job variables of a run: its deployment's, and its own in their place."""
+    return {**(deployment.job_variables or {}), **(flow_run.job_variables or {})}
+
+
+def given_environment(variables: Mapping[str, Any]) -> dict[str, str]:
+    """Return the environment variables among the job variables."""
+    return {str(name): str(value) for name, value in (variables.get("env") or {}).items()}
 
 
 def load_flow(flow_run: FlowRun, deployment: DeploymentResponse, *, working_dir: str | None) -> Flow[..., Any]:

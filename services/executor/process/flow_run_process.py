@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn, cast
 from uuid import UUID
@@ -48,7 +49,7 @@ from services.executor.messages import (
 from services.executor.pipes import PipeLines
 from services.executor.process.announced_file import file_problem
 from services.executor.process.claim import RunClaim
-from services.executor.process.flow_loading import describe_failure, load_flow
+from services.executor.process.flow_loading import describe_failure, given_environment, job_variables, load_flow
 from services.executor.process.own_states import OwnStates, waits_in_process, was_left
 from services.executor.process.parameter_check import parameter_problem
 from services.executor.process.pauses import hear_resumes
@@ -95,55 +96,48 @@ class Prepared:
                 importlib.import_module(name)
 
 
+@dataclass(eq=False)
 class FlowRunProcess:
     """One run in this process; ``report`` sends messages to the slot."""
 
-    def __init__(
-        self,
-        instruction: ExecuteRun,
-        report: Report,
-        *,
-        environment: Mapping[str, str],
-        shelf: Path,
-        suspension: Suspension,
-        prepared: Prepared | None = None,
-    ) -> None:
-        self._instruction = instruction
-        self._id = UUID(instruction.run_id)
-        self._report = report
-        self._environment = environment
-        self._shelf = shelf
-        self._suspension = suspension
-        self._prepared = prepared or Prepared(environment)
+    instruction: ExecuteRun
+    report: Report
+    _: KW_ONLY
+    environment: Mapping[str, str]
+    shelf: Path
+    suspension: Suspension
+    prepared: Prepared
 
-    def run(self) -> int:
-        """Execute the run; return the exit code, 0 when Prefect has its final state or refused the claim.
+    def __post_init__(self) -> None:
+        self._id = UUID(self.instruction.run_id)
+
+    def run(self) -> None:
+        """Execute the run; return when Prefect has its final state or refused the claim.
 
         Raises `FreshInterpreterNeeded`, and what Prefect's client raises.
         """
-        with self._prepared.client as context:
+        with self.prepared.client as context:
             client = context.client
-            options = ServerOptionsCache(self._instruction.options)
+            options = ServerOptionsCache(self.instruction.options)
             options.spare_requests(client)
-            claim = RunClaim(self._instruction, options, self._report)
-            claimed = client.read_flow_run(self._id) if self._instruction.claimed else claim.take(client)
+            claim = RunClaim(self.instruction, options, self.report)
+            claimed = client.read_flow_run(self._id) if self.instruction.claimed else claim.take(client)
             if claimed is None:
-                return 0
-            if self._instruction.watched:
+                return
+            if self.instruction.watched:
                 if claimed.state is not None:
-                    self._suspension.claimed(claimed.state.timestamp)
-                self._suspension.take_over()
-            OwnStates(self._instruction.run_id, self._report).listen()
+                    self.suspension.claimed(claimed.state.timestamp)
+                self.suspension.take_over()
+            OwnStates(self.instruction.run_id, self.report).listen()
             hear_resumes()
-            loaded = self._load(client, claimed)
-            if loaded is None:
-                return 0
-            flow, flow_run = loaded
-            show_as(f"run {str(flow_run.id)[:8]} {flow_run.name}")
-            self._report(FlowStarted(at=time.time()))
-            return self._execute(client, flow, flow_run)
+            flow = self._load(client, claimed)
+            if flow is None:
+                return
+            show_as(f"run {str(claimed.id)[:8]} {claimed.name}")
+            self.report(FlowStarted(at=time.time()))
+            self._execute(client, flow, claimed)
 
-    def _load(self, client: SyncPrefectClient, flow_run: FlowRun) -> tuple[Flow[..., Any], FlowRun] | None:
+    def _load(self, client: SyncPrefectClient, flow_run: FlowRun) -> Flow[..., Any] | None:
         if flow_run.deployment_id is None:
             self._refuse(client, Crashed(message="The run has no deployment, so there is no code to run."))
             return None
@@ -152,19 +146,19 @@ class FlowRunProcess:
         except ObjectNotFound:
             self._refuse(client, Crashed(message="The deployment of the run was deleted, so there is no code to run."))
             return None
-        variables = {**(deployment.job_variables or {}), **(flow_run.job_variables or {})}
-        self._report(_limits(variables))
-        problem = None if self._instruction.claimed else file_problem(client, self._id, variables.get("sluice_file"))
+        variables = job_variables(deployment, flow_run)
+        self.report(_limits(variables))
+        problem = None if self.instruction.claimed else file_problem(client, self._id, variables.get("sluice_file"))
         if problem:
             self._refuse(client, Failed(message=problem))
             return None
-        given = {str(name): str(value) for name, value in (variables.get("env") or {}).items()}
-        if not self._instruction.claimed and any(name.startswith(_READ_AT_IMPORT) for name in given):
-            raise FreshInterpreterNeeded(self._instruction, {**self._environment, **given})
+        given = given_environment(variables)
+        if not self.instruction.claimed and any(name.startswith(_READ_AT_IMPORT) for name in given):
+            raise FreshInterpreterNeeded(self.instruction, {**self.environment, **given})
         replace_environment(
             {
-                **self._environment,
-                **_file_variables(variables, self._environment),
+                **self.environment,
+                **_file_variables(variables, self.environment),
                 **given,
                 "PREFECT__FLOW_RUN_ID": str(self._id),
                 "PREFECT__DEPLOYMENT_NAME": deployment.name,
@@ -172,7 +166,7 @@ class FlowRunProcess:
             }
         )
         tracing.set_up(os.environ, role="executor")
-        leave_checkout(self._shelf)
+        leave_checkout(self.shelf)
         pose_as_engine()
         try:
             flow = load_flow(flow_run, deployment, working_dir=variables.get("working_dir"))
@@ -185,15 +179,15 @@ class FlowRunProcess:
         if problem:
             self._refuse(client, Failed(message=f"Not started: {problem}"))
             return None
-        return flow, flow_run
+        return flow
 
     def _refuse(self, client: SyncPrefectClient, state: State[Any]) -> None:
         state.message = visible(state.message or "")
         with contextlib.suppress(Abort, Pause):
             propose_state_sync(client, state, flow_run_id=self._id)
-        self._report(RunRefused(state.message))
+        self.report(RunRefused(state.message))
 
-    def _execute(self, client: SyncPrefectClient, flow: Flow[..., Any], flow_run: FlowRun) -> int:
+    def _execute(self, client: SyncPrefectClient, flow: Flow[..., Any], flow_run: FlowRun) -> None:
         logger = flow_run_logger(flow_run)
         try:
             _drive(run_flow(flow, flow_run=flow_run, error_logger=cast(logging.Logger, logger)))
@@ -201,15 +195,13 @@ class FlowRunProcess:
             # Else a subflow ended this way: the engine has set no final state of this run.
             if not was_left(end, self._id) and not _is_settled(client, self._id):
                 self._refuse(client, Failed(message=f"A flow run of this process ended early: {end}"))
-            return 0
         except TerminationSignal:
-            return 0
+            pass
         except Exception as error:  # a failure of the flow, which the engine has reported, or of the engine
-            if _is_settled(client, self._id):
-                return 0
-            logger.exception("The flow run ended with an exception that is not the flow's")
-            self._refuse(client, Crashed(message=f"The flow {flow.name!r} could not be run: {describe_failure(error)}"))
-        return 0
+            if not _is_settled(client, self._id):
+                logger.exception("The flow run ended with an exception that is not the flow's")
+                why = f"The flow {flow.name!r} could not be run: {describe_failure(error)}"
+                self._refuse(client, Crashed(message=why))
 
 
 def finish(code: int) -> NoReturn:

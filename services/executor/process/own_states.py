@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from prefect.client.orchestration import PrefectClient, SyncPrefectClient
 from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import Abort, Pause
 
-from services.executor.messages import Message, RunPaused, RunWorks, SettingState, StateSet
+from services.executor.messages import Message, RunPaused, SettingState, StateSet
 
 Report = Callable[[Message], None]
 
@@ -24,8 +25,8 @@ Report = Callable[[Message], None]
 class OwnStates:
     """Reports `SettingState` before the process sets the run's state, and `StateSet` with the state that it became.
 
-    `RunPaused` is reported when the first of the process's runs (the run itself and its subflows) is paused,
-    `RunWorks` when none is any more, as far as the process has noticed.
+    `RunPaused` is reported when the first of the process's runs (the run itself and its subflows) is paused, and when
+    none is any more, as far as the process has noticed.
     """
 
     def __init__(self, run_id: str, report: Report) -> None:
@@ -44,23 +45,15 @@ class OwnStates:
     def _setting(self, inner: Callable[..., Any], *, awaited: bool) -> Callable[..., Any]:
         @functools.wraps(inner)
         def set_state(client: Any, flow_run_id: UUID | str, *args: Any, **options: Any) -> Any:
-            self._before(flow_run_id)
-            result = None
-            try:
-                result = inner(client, flow_run_id, *args, **options)
-            finally:
-                self._after(flow_run_id, result)
-            return result
+            with self._reported(flow_run_id) as responses:
+                responses.append(inner(client, flow_run_id, *args, **options))
+            return responses[0]
 
         @functools.wraps(inner)
         async def set_state_async(client: Any, flow_run_id: UUID | str, *args: Any, **options: Any) -> Any:
-            self._before(flow_run_id)
-            result = None
-            try:
-                result = await inner(client, flow_run_id, *args, **options)
-            finally:
-                self._after(flow_run_id, result)
-            return result
+            with self._reported(flow_run_id) as responses:
+                responses.append(await inner(client, flow_run_id, *args, **options))
+            return responses[0]
 
         return set_state_async if awaited else set_state
 
@@ -79,28 +72,32 @@ class OwnStates:
 
         return read_async if awaited else read
 
-    def _before(self, run_id: UUID | str) -> None:
-        if str(run_id) == self._id:
+    @contextmanager
+    def _reported(self, run_id: UUID | str) -> Iterator[list[Any]]:
+        """Report the request before, and the response that the block puts into the list after."""
+        own = str(run_id) == self._id
+        if own:
             self._report(SettingState())
-
-    def _after(self, run_id: UUID | str, result: Any) -> None:
-        state = result.state if result is not None else None
-        if str(run_id) == self._id:
-            self._report(StateSet(str(state.id) if state is not None else None))
-        if state is not None and state.is_paused():
-            self._have_paused.add(str(run_id))
-        self._seen(run_id, state)
+        responses: list[Any] = []
+        try:
+            yield responses
+        finally:
+            state = responses[0].state if responses and responses[0] is not None else None
+            if own:
+                self._report(StateSet(str(state.id) if state is not None else None))
+            if state is not None and state.is_paused():
+                self._have_paused.add(str(run_id))
+            self._seen(run_id, state)
 
     def _seen(self, run_id: UUID | str, state: State[Any] | None) -> None:
-        if state is not None and str(run_id) in self._have_paused:
-            self._note(str(run_id), paused=waits_in_process(state))
-
-    def _note(self, run_id: str, *, paused: bool) -> None:
+        if state is None or str(run_id) not in self._have_paused:
+            return
+        paused = waits_in_process(state)
         with self._lock:
             before = bool(self._paused)
-            (self._paused.add if paused else self._paused.discard)(run_id)
+            (self._paused.add if paused else self._paused.discard)(str(run_id))
             if bool(self._paused) != before:
-                self._report(RunPaused() if paused else RunWorks())
+                self._report(RunPaused(paused))
 
 
 def waits_in_process(state: State[Any]) -> bool:

@@ -27,29 +27,31 @@ def main():
     suspend_flow_run(timeout=None)
 """
 # A run process without an executor: the run, a shelf, the state that it was queued for, and when.
-HORSE = """
+RUN_PROCESS = """
 import json, os, sys
 from pathlib import Path
 from services.executor.messages import ExecuteRun, Queued
 from services.executor.pipes import to_line
-from services.executor.process.flow_run_process import FlowRunProcess, finish
+from services.executor.process.flow_run_process import FlowRunProcess, Prepared, finish
 from services.executor.process.suspension import Suspension
 
 run_id, shelf, queued = sys.argv[1:]
-finish(FlowRunProcess(
+FlowRunProcess(
     ExecuteRun(run_id, "a test", queued=Queued(**json.loads(queued))),
     lambda message: print("message", to_line(message).decode(), end="", flush=True),
     environment=dict(os.environ), shelf=Path(shelf), suspension=Suspension(run_id),
-).run())
+    prepared=Prepared(os.environ),
+).run()
+finish(0)
 """
 NOT_THERE = b"HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
 
 
-async def horse(bench: Bench, run_id: str, *, state_id: str, at: float | None = None, url: str = "") -> Process:
+async def run_process(bench: Bench, run_id: str, *, state_id: str, at: float | None = None, url: str = "") -> Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
-        HORSE,
+        RUN_PROCESS,
         run_id,
         str(bench.home / "shelf"),
         json.dumps({"state_id": state_id, "at": time.time() + 3600 if at is None else at}),
@@ -71,31 +73,31 @@ async def test_a_run_that_prefect_does_not_show_yet_is_claimed_once_it_does(benc
     state_id = (await bench.read(run_id))["state_id"]
     async with in_front_of(bench.api.url) as (proxy, url):
         proxy.instead = [(f"GET /api/flow_runs/{run_id} ".encode(), NOT_THERE)] * 3
-        assert RunClaimed in await reports(await horse(bench, run_id, state_id=state_id, url=url))
+        assert RunClaimed in await reports(await run_process(bench, run_id, state_id=state_id, url=url))
         assert proxy.instead == []
     assert (await bench.read(run_id))["state_type"] == "COMPLETED"
 
 
 async def test_a_run_that_does_not_exist_is_given_up(bench: Bench):
-    found = await reports(await horse(bench, str(uuid4()), state_id=str(uuid4())))
+    found = await reports(await run_process(bench, str(uuid4()), state_id=str(uuid4())))
     assert found[NotClaimed].why == "the run was deleted"
 
 
 async def test_a_run_that_was_queued_long_ago_is_not_waited_for(bench: Bench):
     async with in_front_of(bench.api.url) as (proxy, url):
         run_id = str(uuid4())
-        process = await horse(bench, run_id, state_id=str(uuid4()), at=time.time() - 60, url=url)
+        process = await run_process(bench, run_id, state_id=str(uuid4()), at=time.time() - 60, url=url)
         assert NotClaimed in await reports(process)
         assert sum(b"GET /api/flow_runs/" + run_id.encode() in piece for piece in proxy.heard) == 1
 
 
 async def test_a_resumed_run_that_still_shows_as_suspended_is_claimed_once_it_does_not(bench: Bench):
     run_id = await bench.create(await bench.deploy(SUSPENDS))
-    first = await horse(bench, run_id, state_id=(await bench.read(run_id))["state_id"])
+    first = await run_process(bench, run_id, state_id=(await bench.read(run_id))["state_id"])
     assert RunClaimed in await reports(first)
     assert (await bench.read(run_id))["state_name"] == "Suspended"
     async with in_front_of(bench.api.url) as (proxy, url):
-        second = await horse(bench, run_id, state_id=str(uuid4()), url=url)
+        second = await run_process(bench, run_id, state_id=str(uuid4()), url=url)
 
         async def seen() -> bool:
             return any(b"/flow_run_states/" in piece for piece in proxy.heard)
@@ -113,6 +115,6 @@ async def test_a_run_that_has_gone_on_from_the_state_it_was_queued_for_is_not_wa
     body = {"state": {"type": state}, "force": True}
     await bench.api.request("POST", f"/flow_runs/{run_id}/set_state", json=body)
     async with in_front_of(bench.api.url) as (proxy, url):
-        assert NotClaimed in await reports(await horse(bench, run_id, state_id=state_id, url=url))
+        assert NotClaimed in await reports(await run_process(bench, run_id, state_id=state_id, url=url))
         asked = b"".join(proxy.heard).count(f"GET /api/flow_runs/{run_id} ".encode())
     assert asked == 1

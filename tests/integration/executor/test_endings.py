@@ -51,7 +51,7 @@ async def pid_of(path: Path) -> int:
         ("os.abort()", "SIGABRT"),
     ],
 )
-async def test_a_dead_work_horse_makes_its_run_crashed_in_words_and_runs_the_hooks(bench: Bench, death, words):
+async def test_a_dead_run_process_makes_its_run_crashed_in_words_and_runs_the_hooks(bench: Bench, death, words):
     await bench.start(slots=1, lost_seconds=60)
     deployment = await bench.deploy(HOOKED + f"@flow(on_crashed=[note])\ndef main():\n    {death}\n", file="dying.py")
     run_id = await bench.create(deployment)

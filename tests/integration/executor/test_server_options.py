@@ -23,21 +23,23 @@ from tests.support.waiting import eventually
 
 FLOW = "from prefect import flow\n\n@flow\ndef main(): return 'a result'\n"
 # A run process without an executor; the last argument is what it is told, and for how many seconds that is known.
-HORSE = """
+RUN_PROCESS = """
 import json, os, sys, time
 from pathlib import Path
 from services.executor.messages import ExecuteRun
-from services.executor.process.flow_run_process import FlowRunProcess, finish
+from services.executor.process.flow_run_process import FlowRunProcess, Prepared, finish
 from services.executor.process.suspension import Suspension
 from services.prefect_api.server_options import ServerOptions
 
 run_id, shelf, told = sys.argv[1:]
 told = json.loads(told)
 options = ServerOptions(at=time.monotonic() - told.pop("age_seconds"), **told)
-finish(FlowRunProcess(
+FlowRunProcess(
     ExecuteRun(run_id, "a test", options=options), lambda _: None,
     environment=dict(os.environ), shelf=Path(shelf), suspension=Suspension(run_id),
-).run())
+    prepared=Prepared(os.environ),
+).run()
+finish(0)
 """
 KNOWN: dict[str, Any] = {"csrf": False, "result_storage": None, "age_seconds": 0}
 
@@ -57,14 +59,14 @@ async def strict(strict_url: str, bench: Bench) -> AsyncIterator[Bench]:
         yield Bench(api=api, folder=bench.folder, redis_url=bench.redis_url, home=bench.home)
 
 
-async def asked_by_a_horse(bench: Bench, **told: Any) -> list[str]:
+async def asked_by_a_run_process(bench: Bench, **told: Any) -> list[str]:
     """What the run process of a run asks the server, in order, until the run has ended well."""
     run_id = await bench.create(await bench.deploy(FLOW))
     async with Proxy(urlsplit(bench.api.url).port or 0) as proxy:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-c",
-            HORSE,
+            RUN_PROCESS,
             run_id,
             str(bench.home / "shelf"),
             json.dumps({**KNOWN, **told}),
@@ -94,24 +96,24 @@ READ, PROPOSE, TOKEN, STORAGE = (
 
 
 async def test_what_the_executor_has_just_asked_is_not_asked_again(bench: Bench):
-    asked = await asked_by_a_horse(bench)
+    asked = await asked_by_a_run_process(bench)
     assert asked[:2] == [READ, PROPOSE]
     assert STORAGE not in asked
 
 
 async def test_what_the_executor_asked_too_long_ago_is_asked_again(bench: Bench):
-    asked = await asked_by_a_horse(bench, age_seconds=20)
+    asked = await asked_by_a_run_process(bench, age_seconds=20)
     assert asked[:3] == [READ, TOKEN, PROPOSE]
     assert asked.count(STORAGE) == 2
 
 
 async def test_a_server_that_wants_tokens_is_asked_for_one_first(strict: Bench):
-    asked = await asked_by_a_horse(strict, csrf=True)
+    asked = await asked_by_a_run_process(strict, csrf=True)
     assert asked[:3] == [READ, TOKEN, PROPOSE]
 
 
 async def test_a_server_that_wants_tokens_since_a_moment_is_asked_for_one_then(strict: Bench):
-    asked = await asked_by_a_horse(strict, csrf=False)
+    asked = await asked_by_a_run_process(strict, csrf=False)
     assert asked[:4] == [READ, PROPOSE, TOKEN, PROPOSE]
 
 
