@@ -84,12 +84,10 @@ def send_signal(
         "reason": reason,
         "by": by,
         "ttl_seconds": ttl_seconds,
+        "deliver": None if deliver == "all" else deliver,
+        "buffer": buffer or None,
     }
     signal |= {name: value for name, value in optional.items() if value is not None}
-    if deliver != "all":
-        signal["deliver"] = deliver
-    if buffer:
-        signal["buffer"] = True
     _append(stream, signal, redis, url)
     return str(signal["id"])
 

@@ -95,7 +95,9 @@ class Wait:
         """Take the tags away that say what the run waits for; the answer need not wait for that."""
         if is_awaiting(self._tags):
             self._tags = list((await self.run.read()).tags)
-            await self._untag()
+        if is_awaiting(self._tags):
+            self._tags = with_awaits(self._tags, ())
+            await self.run.set_tags(self._tags)
 
     async def began(self) -> datetime | None:
         """When this attempt of the run first entered the wait; None if it did not."""
@@ -335,11 +337,6 @@ class Wait:
         await self.run.put(verdict_key(self._pause), {"action": "timeout"})
         self.log.info("%s within %g s", GAVE_UP, self.spec.timeout_seconds)
         return ended_by((await self.run.inputs(self.key))[verdict_key(self._pause)])
-
-    async def _untag(self) -> None:
-        if is_awaiting(self._tags):
-            self._tags = with_awaits(self._tags, ())
-            await self.run.set_tags(self._tags)
 
     async def _remind(self) -> None:
         payload = {"wait": self.spec.name, "keys": list(self.spec.keys), "waiting_seconds": self.spec.remind_seconds}
