@@ -141,11 +141,6 @@ class ListenerSettings(SettingsPart):
     buffer_bytes: Annotated[int, Field(ge=1024 * 1024)] = 64 * 1024 * 1024
     """What a pub/sub listener keeps in memory while the journal does not take it; then it stops reading."""
 
-    @property
-    def backoff(self) -> dict[str, float]:
-        """The waits between attempts, as `services.common.backoff.Backoff` takes them."""
-        return {"first_seconds": self.backoff_seconds, "longest_seconds": self.max_backoff_seconds}
-
 
 class FileSettings(DiskSettings):
     """How watched folders are observed, where a watch does not say otherwise."""

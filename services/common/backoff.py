@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import structlog
+
+if TYPE_CHECKING:
+    from config.settings import ListenerSettings
 
 log = structlog.get_logger()
 
@@ -20,6 +23,11 @@ class Backoff:
         self._longest_seconds = longest_seconds
         self._next_seconds = first_seconds
         self.trouble: str | None = None
+
+    @classmethod
+    def of(cls, doing: str, settings: ListenerSettings) -> Self:
+        """Wait as long as listeners do."""
+        return cls(doing, first_seconds=settings.backoff_seconds, longest_seconds=settings.max_backoff_seconds)
 
     def status(self, **more: Any) -> dict[str, Any]:
         """The status of a part, with what stands in its way as ``degraded``."""

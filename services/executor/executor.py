@@ -22,7 +22,7 @@ from services.common.reasons import RETRYING, told
 from services.executor.intake.run_intake import RunIntake
 from services.executor.intake.run_policy import queue_names
 from services.executor.job_enqueuer import JobEnqueuer
-from services.executor.messages import Assignment, FlowStarted, Message, RunBegan, RunFinalized, SlotIdle
+from services.executor.messages import Assignment, FlowStarted, ProcessMessage, RunBegan, RunFinalized, SlotIdle
 from services.executor.pool.fork_server_handle import environment_of_flows
 from services.executor.pool.process_pool import ProcessPool
 from services.executor.pool.process_template import ProcessTemplate
@@ -198,7 +198,7 @@ class Executor:
         )
         return {"slots-held" if lasting else "slots-full": sentence}
 
-    def _heard(self, message: Message, run: RunBegan | None) -> None:
+    def _heard(self, message: ProcessMessage, run: RunBegan | None) -> None:
         match message:
             case RunBegan():
                 self._starts.append(message.at)

@@ -33,7 +33,7 @@ class FlowSource:
 
 
 @dataclass_transform(frozen_default=True)
-class Message:
+class ProcessMessage:
     """Base of the messages: each is a frozen dataclass, and is sent under the name of its class."""
 
     def __init_subclass__(cls) -> None:
@@ -43,7 +43,7 @@ class Message:
 # From the role's process to a fork server or a slot.
 
 
-class Assignment(Message):
+class Assignment(ProcessMessage):
     """What a fork server, its slots and their run processes need to know; its first message."""
 
     instance: str
@@ -67,36 +67,36 @@ class Assignment(Message):
     """Path of the Unix socket on which the role's process listens."""
 
 
-class Stop(Message):
+class Stop(ProcessMessage):
     """End; a slot ends after its present run."""
 
 
-class StartSlot(Message):
+class StartSlot(ProcessMessage):
     """Fork a slot."""
 
     number: int
 
 
-class ProbeFlows(Message):
+class ProbeFlows(ProcessMessage):
     """Import the flow files and report the findings."""
 
     sources: tuple[FlowSource, ...]
 
 
-class FinalizeRun(Message):
+class FinalizeRun(ProcessMessage):
     """Finalize the run, in a process that may run the flow's hooks."""
 
     run_id: str
     end: RunEnd
 
 
-class CancelRun(Message):
+class CancelRun(ProcessMessage):
     """Cancel the run."""
 
     run_id: str
 
 
-class SuspendRun(Message):
+class SuspendRun(ProcessMessage):
     """The run was suspended from outside: its engine is to stop at its next step."""
 
     run_id: str
@@ -104,7 +104,7 @@ class SuspendRun(Message):
     occurred: datetime
 
 
-class RunOvertaken(Message):
+class RunOvertaken(ProcessMessage):
     """Somebody set the run to a state in which it has no process, or deleted it (no state)."""
 
     run_id: str
@@ -114,13 +114,13 @@ class RunOvertaken(Message):
     intent: Intent
 
 
-class OptionsRead(Message):
+class OptionsRead(ProcessMessage):
     """The options of the Prefect server that a run process need not ask for."""
 
     options: ServerOptions
 
 
-class HandBack(Message):
+class HandBack(ProcessMessage):
     """Hand the present run back and end; its process has ``seconds`` to end before it is killed."""
 
     seconds: float
@@ -139,7 +139,7 @@ class Queued:
     """Whether only this process has the run: else an earlier process of the run has not ended yet."""
 
 
-class ExecuteRun(Message):
+class ExecuteRun(ProcessMessage):
     """Claim and execute the run."""
 
     run_id: str
@@ -152,7 +152,7 @@ class ExecuteRun(Message):
     """Whether an executor reports suspensions from outside."""
 
 
-class ObserveRun(Message):
+class ObserveRun(ProcessMessage):
     """Read the run's state once, and send the slot the order that follows from it, if any."""
 
     run_id: str
@@ -161,14 +161,14 @@ class ObserveRun(Message):
 # From a fork server to the role's process.
 
 
-class ForkServerReady(Message):
+class ForkServerReady(ProcessMessage):
     """The fork server has imported its libraries and can fork slots."""
 
     generation: int
     libraries: tuple[str, ...]
 
 
-class ImportFindings(Message):
+class ImportFindings(ProcessMessage):
     """The result of importing one flow: the problem if it failed, the project's files and the libraries it imported."""
 
     source: FlowSource
@@ -179,20 +179,20 @@ class ImportFindings(Message):
     """Duration of the import here, where preloaded libraries cost nothing."""
 
 
-class ThreadStarters(Message):
+class ThreadStarters(ProcessMessage):
     """Within a fork server: the packages whose import starts a thread, which a process that forks must not have."""
 
     packages: tuple[str, ...]
 
 
-class RunFinalized(Message):
+class RunFinalized(ProcessMessage):
     """The finalizer has ended; ``ok``: Prefect has the run's state."""
 
     run_id: str
     ok: bool
 
 
-class SlotEnded(Message):
+class SlotEnded(ProcessMessage):
     """The process of a slot has ended, with this wait status."""
 
     number: int
@@ -203,7 +203,7 @@ class SlotEnded(Message):
 # From a slot to the role's process.
 
 
-class SlotReady(Message):
+class SlotReady(ProcessMessage):
     """The slot takes runs from now on; ``client`` is its connection's id in Redis."""
 
     number: int
@@ -212,7 +212,7 @@ class SlotReady(Message):
     client: int
 
 
-class RunBegan(Message):
+class RunBegan(ProcessMessage):
     """The slot executes a run; moments are seconds since the epoch."""
 
     run_id: str
@@ -222,7 +222,7 @@ class RunBegan(Message):
     """When the run was put on the queue."""
 
 
-class SlotIdle(Message):
+class SlotIdle(ProcessMessage):
     """The slot's run has left it."""
 
     run_id: str
@@ -234,72 +234,72 @@ class SlotIdle(Message):
 # From a run process to its slot. The slot forwards `FlowStarted` and `RunPaused` to the role's process.
 
 
-class RunClaimed(Message):
+class RunClaimed(ProcessMessage):
     """The process has claimed the run, in a state of that moment on Prefect's clock."""
 
     at: float
     since: datetime
 
 
-class NotClaimed(Message):
+class NotClaimed(ProcessMessage):
     """The run was not claimed: it is not, or no longer, for this process, or not yet (``until``, since the epoch)."""
 
     why: str
     until: float | None = None
 
 
-class RunRefused(Message):
+class RunRefused(ProcessMessage):
     """The run was claimed and ended before its flow began."""
 
     why: str
 
 
-class RunLimits(Message):
+class RunLimits(ProcessMessage):
     """The limits of the run's deployment; None is without limit."""
 
     memory_mb: float | None
     seconds: float | None
 
 
-class RunFinished(Message):
+class RunFinished(ProcessMessage):
     """Prefect has the run's final state."""
 
 
-class ProcessFailed(Message):
+class ProcessFailed(ProcessMessage):
     """The process could not execute the run."""
 
     why: str
 
 
-class TakeIntent(Message):
+class TakeIntent(ProcessMessage):
     """To a run process: the meaning of the SIGTERM that follows. The process returns it once it has noted it."""
 
     intent: Intent
 
 
-class SettingState(Message):
+class SettingState(ProcessMessage):
     """The process is about to set the run's state."""
 
 
-class StateSet(Message):
+class StateSet(ProcessMessage):
     """The response: the state that the run has now, None if there was no response."""
 
     state_id: str | None
 
 
-class FlowStarted(Message):
+class FlowStarted(ProcessMessage):
     """The flow is loaded and begins to run."""
 
     at: float
 
 
-class RunPaused(Message):
+class RunPaused(ProcessMessage):
     """Whether the run, or one of its subflow runs, is paused now, after a change of that."""
 
     paused: bool
 
 
-class ForkedPid(Message):
+class ForkedPid(ProcessMessage):
     """From the process template to the role's process: the fork server that it was asked to fork."""
 
     pid: int

@@ -16,10 +16,10 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from services.executor.messages import Message
+from services.executor.messages import ProcessMessage
 
 _CHUNK: Final = 65_536
-_KINDS: Final[Mapping[str, type]] = {kind.__name__: kind for kind in Message.__subclasses__()}
+_KINDS: Final[Mapping[str, type]] = {kind.__name__: kind for kind in ProcessMessage.__subclasses__()}
 
 
 @cache
@@ -33,7 +33,7 @@ def prepare() -> None:
         _adapter(name)
 
 
-def to_line(message: Message) -> bytes:
+def to_line(message: ProcessMessage) -> bytes:
     """Return the message as a line; the inverse of `from_line`."""
     name = type(message).__name__
     # Not pydantic's JSON: names of files and variables may be no valid Unicode, which Python's JSON escapes.
@@ -41,10 +41,10 @@ def to_line(message: Message) -> bytes:
     return f"{name} {json.dumps(fields)}\n".encode()
 
 
-def from_line(line: bytes) -> Message:
+def from_line(line: bytes) -> ProcessMessage:
     """Return the message of a line, with or without its end; raises `KeyError` or `ValueError` for anything else."""
     name, _, fields = line.partition(b" ")
-    message: Message = _adapter(name.decode()).validate_python(json.loads(fields))
+    message: ProcessMessage = _adapter(name.decode()).validate_python(json.loads(fields))
     return message
 
 
@@ -56,7 +56,7 @@ class PipeLines:
         self.ended = False
         self._rest = b""
 
-    def read(self) -> list[Message]:
+    def read(self) -> list[ProcessMessage]:
         """Return the messages that have arrived; blocks only if the descriptor does. Sets ``ended`` at the end."""
         try:
             chunk = os.read(self.descriptor, _CHUNK)
@@ -70,9 +70,9 @@ class PipeLines:
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         return [from_line(line) for line in lines]
 
-    def read_all(self, *, within_seconds: float) -> list[Message]:
+    def read_all(self, *, within_seconds: float) -> list[ProcessMessage]:
         """Return the messages until the descriptor ends, or those of the next ``within_seconds``."""
-        messages: list[Message] = []
+        messages: list[ProcessMessage] = []
         deadline = time.monotonic() + within_seconds
         while not self.ended and (left := deadline - time.monotonic()) > 0:
             if select.select([self.descriptor], [], [], left)[0]:
@@ -80,7 +80,7 @@ class PipeLines:
         return messages
 
 
-def write(descriptor: int, message: Message) -> None:
+def write(descriptor: int, message: ProcessMessage) -> None:
     """Write one message; short ones (under a pipe's 4096 bytes) arrive whole even with several writers."""
     line = to_line(message)
     while line:
@@ -126,7 +126,7 @@ class Link:
             raise ValueError(msg)
         return self._socket.fileno()
 
-    def send(self, message: Message) -> None:
+    def send(self, message: ProcessMessage) -> None:
         """Send a message to the role's process; does nothing when it has ended."""
         if self._socket is not None:
             try:
@@ -134,7 +134,7 @@ class Link:
             except OSError:
                 self.close()
 
-    def receive(self) -> list[Message]:
+    def receive(self) -> list[ProcessMessage]:
         """Return the messages of the role's process that have arrived."""
         if self._socket is None or self._lines is None or not select.select([self._socket], [], [], 0)[0]:
             return []

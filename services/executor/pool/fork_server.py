@@ -31,8 +31,8 @@ from services.executor.messages import (
     FlowSource,
     ForkServerReady,
     ImportFindings,
-    Message,
     ProbeFlows,
+    ProcessMessage,
     RunFinalized,
     SlotEnded,
     StartSlot,
@@ -153,7 +153,7 @@ class ForkServer:
             end_first()
         return found
 
-    def _in_fork(self, work: Callable[[], Message]) -> RunProcess:
+    def _in_fork(self, work: Callable[[], ProcessMessage]) -> RunProcess:
         """A process of its own that works, and that `_result` must end."""
 
         def entry(reports: int, _orders: int) -> NoReturn:
@@ -163,7 +163,7 @@ class ForkServer:
 
         return fork("", entry, forget=self._forget)
 
-    def _result(self, child: RunProcess) -> Message | None:
+    def _result(self, child: RunProcess) -> ProcessMessage | None:
         """Return the result of the work; None when its process died or was late."""
         messages = child.reports.read_all(within_seconds=PROBE_SECONDS)
         child.kill()
@@ -172,7 +172,7 @@ class ForkServer:
         child.close()
         return messages[0] if messages else None
 
-    def _obey(self, message: Message) -> None:
+    def _obey(self, message: ProcessMessage) -> None:
         match message:
             case Stop():
                 self._stop()

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from services.common.project_imports import CHECKOUT
-from services.executor.messages import Assignment, FlowSource, Message
+from services.executor.messages import Assignment, FlowSource, ProcessMessage
 from services.executor.pipes import to_line
 from services.executor.pool.process_template import ForkedProcess, ProcessTemplate
 from services.prefect_api.deployments import Deployment
@@ -69,7 +69,7 @@ class ForkServerHandle:
             process.stdin.close()
         return cls(assignment.generation, process)
 
-    def say(self, message: Message) -> None:
+    def say(self, message: ProcessMessage) -> None:
         """Send a message; does nothing when the fork server is not connected."""
         say(self.writer, message)
 
@@ -83,7 +83,7 @@ class ForkServerHandle:
             await self.process.wait()
 
 
-def say(writer: asyncio.StreamWriter | None, message: Message) -> None:
+def say(writer: asyncio.StreamWriter | None, message: ProcessMessage) -> None:
     """Send one message, if there is a connection."""
     if writer is not None and not writer.is_closing():
         writer.write(to_line(message))

@@ -27,9 +27,9 @@ from services.executor.messages import (
     ForkServerReady,
     HandBack,
     ImportFindings,
-    Message,
     OptionsRead,
     ProbeFlows,
+    ProcessMessage,
     RunBegan,
     RunFinalized,
     RunPaused,
@@ -67,7 +67,7 @@ class ProcessPool:
         assignment: Assignment,
         *,
         slots: Slots,
-        heard: Callable[[Message, RunBegan | None], None],
+        heard: Callable[[ProcessMessage, RunBegan | None], None],
         orphaned: Callable[[RunBegan], None],
         recheck_seconds: float,
         process_template: ProcessTemplate | None,
@@ -255,7 +255,7 @@ class ProcessPool:
         if slot is not None:
             self._gone(slot)
 
-    def _hear_fork_server(self, message: Message, writer: asyncio.StreamWriter) -> None:
+    def _hear_fork_server(self, message: ProcessMessage, writer: asyncio.StreamWriter) -> None:
         match message:
             case ForkServerReady(generation=number):
                 if number in self._generations:
@@ -273,7 +273,7 @@ class ProcessPool:
             case _:
                 pass
 
-    def _hear_slot(self, slot: SlotState, message: Message) -> None:
+    def _hear_slot(self, slot: SlotState, message: ProcessMessage) -> None:
         match message:
             case RunBegan():
                 slot.run = message

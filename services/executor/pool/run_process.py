@@ -19,7 +19,15 @@ import psutil
 
 from services.common.process_tree import die_with_parent
 from services.common.project_imports import CHECKOUT
-from services.executor.messages import ExecuteRun, Instruction, Message, SettingState, StateSet, SuspendRun, TakeIntent
+from services.executor.messages import (
+    ExecuteRun,
+    Instruction,
+    ProcessMessage,
+    SettingState,
+    StateSet,
+    SuspendRun,
+    TakeIntent,
+)
 from services.executor.pipes import PipeLines, to_line, write
 from services.executor.process.process_setup import default_signals, fresh_random_state
 
@@ -47,9 +55,9 @@ class RunProcess:
     """The ids of the run's states that the process set itself, or received as it tried to set one."""
     setting_states: int = 0
     """The number of states that the process has proposed and Prefect has not responded to."""
-    _last: dict[type[Any], Message] = field(default_factory=dict)
+    _last: dict[type[Any], ProcessMessage] = field(default_factory=dict)
 
-    def hear(self) -> list[Message]:
+    def hear(self) -> list[ProcessMessage]:
         """Return the messages since the last call; `last` keeps the last of each kind."""
         messages = [] if self.reports.ended else self.reports.read()
         for message in messages:

@@ -12,9 +12,9 @@ from services.executor.messages import (
     FlowStarted,
     HandBack,
     Intent,
-    Message,
     NotClaimed,
     ProcessFailed,
+    ProcessMessage,
     RunClaimed,
     RunFinished,
     RunLimits,
@@ -74,7 +74,7 @@ class RunWatch:
             self.process.kill()
             self._kill_at = None
 
-    def obey(self, message: Message) -> None:
+    def obey(self, message: ProcessMessage) -> None:
         """Execute an order about this run; other messages are ignored."""
         run_id = self.process.run_id
         match message:

@@ -34,9 +34,9 @@ from services.executor.messages import (
     FinalizeRun,
     FlowStarted,
     HandBack,
-    Message,
     NotClaimed,
     OptionsRead,
+    ProcessMessage,
     Queued,
     RunBegan,
     RunClaimed,
@@ -144,7 +144,7 @@ class SlotWorker(Gated, Worker):
             self._stop()
         self._hear_commands()
 
-    def _hear(self, message: Message) -> None:
+    def _hear(self, message: ProcessMessage) -> None:
         if isinstance(message, Stop | HandBack):
             self._stop()
         elif isinstance(message, OptionsRead):
@@ -229,7 +229,7 @@ class SlotWorker(Gated, Worker):
                     self.maintain_heartbeats(job, execution)
         watch.process.hear()
 
-    def _obey(self, message: Message, watch: RunWatch, absence: RoleAbsence) -> None:
+    def _obey(self, message: ProcessMessage, watch: RunWatch, absence: RoleAbsence) -> None:
         if isinstance(message, HandBack) and watch.end is None and absence.record is not None:
             # Written first: this slot may be killed before it can finalize the run.
             self._register(partial(self._records.owe, absence.record, HANDED_BACK.reason, HANDED_BACK.message))

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from events.errors import SluiceError
 from services.executor.job_enqueuer import JobEnqueuer
-from services.executor.messages import Message, RunBegan, SlotReady, StartSlot, Stop
+from services.executor.messages import ProcessMessage, RunBegan, SlotReady, StartSlot, Stop
 from services.executor.pool.fork_server_handle import ForkServerHandle, say
 
 RESTART_SECONDS: Final = 1.0
@@ -76,7 +76,7 @@ class Slots:
         else:
             self.adapt()  # the paused run for which the slot was requested may have gone on
 
-    def tell_all(self, message: Message) -> None:
+    def tell_all(self, message: ProcessMessage) -> None:
         """Send a message to every slot."""
         for slot in self.by_pid.values():
             say(slot.writer, message)

@@ -15,7 +15,7 @@ from prefect.exceptions import Abort, ObjectNotFound, Pause, PrefectHTTPStatusEr
 from prefect.states import Pending
 from prefect.utilities.engine import propose_state_sync
 
-from services.executor.messages import ExecuteRun, Message, NotClaimed, RunClaimed
+from services.executor.messages import ExecuteRun, NotClaimed, ProcessMessage, RunClaimed
 from services.executor.process.server_options_cache import ServerOptionsCache
 from services.prefect_api.run_calls import CLAIMED
 from services.prefect_api.runs import COMMIT_PAUSES, COMMIT_SECONDS, is_retrying
@@ -45,7 +45,9 @@ def refusal(
 class RunClaim:
     """The claim of one run, by a process that was started to execute it."""
 
-    def __init__(self, instruction: ExecuteRun, options: ServerOptionsCache, report: Callable[[Message], None]) -> None:
+    def __init__(
+        self, instruction: ExecuteRun, options: ServerOptionsCache, report: Callable[[ProcessMessage], None]
+    ) -> None:
         self._id = UUID(instruction.run_id)
         self._queued = instruction.queued
         self._claimed_by = f"{instruction.instance}, process {os.getpid()}"

@@ -40,7 +40,7 @@ from services.common.telemetry import tracing
 from services.executor.messages import (
     ExecuteRun,
     FlowStarted,
-    Message,
+    ProcessMessage,
     RunLimits,
     RunRefused,
     SuspendRun,
@@ -60,7 +60,7 @@ from services.prefect_api.compat import set_intent
 from sluice.display import visible
 from sluice.protocol import FILE_VARIABLE, FOLDERS_VARIABLE
 
-Report = Callable[[Message], None]
+Report = Callable[[ProcessMessage], None]
 
 _HEARTBEAT: Final = ("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "PREFECT_RUNNER_HEARTBEAT_FREQUENCY")
 _READ_AT_IMPORT: Final = ("PREFECT_", "PYTHON")

@@ -17,9 +17,9 @@ from prefect.client.orchestration import PrefectClient, SyncPrefectClient
 from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import Abort, Pause
 
-from services.executor.messages import Message, RunPaused, SettingState, StateSet
+from services.executor.messages import ProcessMessage, RunPaused, SettingState, StateSet
 
-Report = Callable[[Message], None]
+Report = Callable[[ProcessMessage], None]
 
 
 class OwnStates:

@@ -94,7 +94,7 @@ class FilesListener:
         )
         disks = {"the watch": folder.path, **({"the home": home} if home is not None else {})}
         self._disks = DiskWatch(disks, settings, threads=self._threads, made_room=self.rescan)
-        self._backoff = Backoff(f"announce files of the watch {name}", **(backoff or ListenerSettings()).backoff)
+        self._backoff = Backoff.of(f"announce files of the watch {name}", backoff or ListenerSettings())
         self._well = asyncio.Event()
         self._well.set()
         self._hints: dict[bytes, None] = {}

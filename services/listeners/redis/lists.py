@@ -40,7 +40,7 @@ class ListListener:
 
     def __post_init__(self) -> None:
         self._inbound = Inbound(self.redis, self.list_key, side=self.side)
-        self._backoff = Backoff(f"reading the list {self.list_key}", **self.settings.backoff)
+        self._backoff = Backoff.of(f"reading the list {self.list_key}", self.settings)
         self._reader = StreamListener(
             listener=self.listener,
             redis=self.redis,

@@ -55,8 +55,8 @@ class PubSubListener:
     settings: ListenerSettings
 
     def __post_init__(self) -> None:
-        self._backoff = Backoff(f"listening to the channel {self.channel}", **self.settings.backoff)
-        self._journal = Backoff(f"journalling what {self.channel} brought", **self.settings.backoff)
+        self._backoff = Backoff.of(f"listening to the channel {self.channel}", self.settings)
+        self._journal = Backoff.of(f"journalling what {self.channel} brought", self.settings)
         self._buffer = Buffer(max_bytes=self.settings.buffer_bytes)
         self._doubtful: list[Message] = []
         self._heard = 0.0

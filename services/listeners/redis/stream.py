@@ -62,7 +62,7 @@ class StreamListener:
             claim_idle_seconds=self.settings.claim_idle_seconds,
             forget_seconds=max(60.0, self.settings.claim_idle_seconds * 10),
         )
-        self._backoff = Backoff(f"reading the stream {self.stream}", **self.settings.backoff)
+        self._backoff = Backoff.of(f"reading the stream {self.stream}", self.settings)
         self._count = min(_FIRST_COUNT, self.settings.batch)
         self._ready = False
         self._claim_due = 0.0

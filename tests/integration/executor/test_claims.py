@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from config.settings import CHECKOUT
-from services.executor.messages import Message, NotClaimed, RunClaimed
+from services.executor.messages import NotClaimed, ProcessMessage, RunClaimed
 from services.executor.pipes import from_line
 from tests.integration.executor.conftest import Bench
 from tests.support.proxy import in_front_of
@@ -61,7 +61,7 @@ async def run_process(bench: Bench, run_id: str, *, state_id: str, at: float | N
     )
 
 
-async def reports(process: Process) -> dict[type, Message]:
+async def reports(process: Process) -> dict[type, ProcessMessage]:
     """The last message of each kind."""
     output, _ = await process.communicate()
     lines = [line.removeprefix(b"message ") for line in output.splitlines() if line.startswith(b"message ")]

@@ -51,8 +51,8 @@ class FileArchiver:
     ) -> None:
         self._ledger = ledger
         self._finished = finished
-        waits = (backoff or ListenerSettings()).backoff
-        self._reading = Backoff("read how events ended", **waits)
+        backoff = backoff or ListenerSettings()
+        self._reading = Backoff.of("read how events ended", backoff)
         self._folder_archivers = {
             name: FolderArchiver(
                 folder=Folder.of(name, source, settings),
@@ -60,7 +60,7 @@ class FileArchiver:
                 returns=returns,
                 turn=turn(f"files-archive:{name}"),
                 rescan=lambda name=name: rescan(name),  # type: ignore[misc]
-                backoff=Backoff(f"archive files of {name}", **waits),
+                backoff=Backoff.of(f"archive files of {name}", backoff),
             )
             for name, source in sources.items()
         }

@@ -6,9 +6,9 @@ from datetime import datetime
 import pytest
 
 from services.executor.messages import (
-    Message,
     NotClaimed,
     ProcessFailed,
+    ProcessMessage,
     RunClaimed,
     RunFinished,
     RunOvertaken,
@@ -41,7 +41,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Stopped:
     return Stopped(process, Link(""), grace_seconds=1.0)
 
 
-def report(watch: Stopped, *messages: Message) -> None:
+def report(watch: Stopped, *messages: ProcessMessage) -> None:
     for message in messages:
         os.write(watch.process.orders, to_line(message))
     watch.step()

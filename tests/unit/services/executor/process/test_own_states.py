@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from prefect.client.schemas.objects import State, StateDetails, StateType
 
-from services.executor.messages import Message, RunPaused, SettingState, StateSet
+from services.executor.messages import ProcessMessage, RunPaused, SettingState, StateSet
 from services.executor.process.own_states import OwnStates
 
 RUN = UUID(int=1)
@@ -38,12 +38,12 @@ def state(kind: StateType, *, suspended: bool = False) -> State[Any]:
 
 
 @pytest.fixture
-def told() -> list[Message]:
+def told() -> list[ProcessMessage]:
     return []
 
 
 @pytest.fixture
-def own(told: list[Message]) -> OwnStates:
+def own(told: list[ProcessMessage]) -> OwnStates:
     return OwnStates(str(RUN), told.append)
 
 
@@ -53,7 +53,9 @@ def _set(own: OwnStates, client: Client, run_id: UUID, *, awaited: bool) -> Any:
 
 
 @pytest.mark.parametrize("awaited", [False, True])
-def test_a_state_is_reported_before_and_after_it_is_set(own: OwnStates, told: list[Message], *, awaited: bool) -> None:
+def test_a_state_is_reported_before_and_after_it_is_set(
+    own: OwnStates, told: list[ProcessMessage], *, awaited: bool
+) -> None:
     running = state(StateType.RUNNING)
     assert _set(own, Client(running), RUN, awaited=awaited).state is running
     assert told == [SettingState(), StateSet(str(running.id))]
@@ -61,19 +63,21 @@ def test_a_state_is_reported_before_and_after_it_is_set(own: OwnStates, told: li
 
 @pytest.mark.parametrize("awaited", [False, True])
 def test_a_request_without_a_response_is_reported_and_raises(
-    own: OwnStates, told: list[Message], *, awaited: bool
+    own: OwnStates, told: list[ProcessMessage], *, awaited: bool
 ) -> None:
     with pytest.raises(OSError, match="away"):
         _set(own, Client(OSError("away")), RUN, awaited=awaited)
     assert told == [SettingState(), StateSet(None)]
 
 
-def test_a_subflow_sets_no_state_of_the_run(own: OwnStates, told: list[Message]) -> None:
+def test_a_subflow_sets_no_state_of_the_run(own: OwnStates, told: list[ProcessMessage]) -> None:
     _set(own, Client(state(StateType.RUNNING)), SUBFLOW, awaited=False)
     assert told == []
 
 
-def test_the_process_is_paused_from_the_first_pause_to_the_end_of_the_last(own: OwnStates, told: list[Message]) -> None:
+def test_the_process_is_paused_from_the_first_pause_to_the_end_of_the_last(
+    own: OwnStates, told: list[ProcessMessage]
+) -> None:
     paused = state(StateType.PAUSED)
     _set(own, Client(paused), SUBFLOW, awaited=False)
     _set(own, Client(paused), RUN, awaited=False)
@@ -83,6 +87,6 @@ def test_the_process_is_paused_from_the_first_pause_to_the_end_of_the_last(own: 
     assert [message for message in told if isinstance(message, RunPaused)] == [RunPaused(True), RunPaused(False)]
 
 
-def test_a_run_that_was_suspended_does_not_wait_in_its_process(own: OwnStates, told: list[Message]) -> None:
+def test_a_run_that_was_suspended_does_not_wait_in_its_process(own: OwnStates, told: list[ProcessMessage]) -> None:
     _set(own, Client(state(StateType.PAUSED, suspended=True)), RUN, awaited=False)
     assert not [message for message in told if isinstance(message, RunPaused)]
