@@ -10,7 +10,7 @@ from tests.unit.services.listeners.http.test_http import QUICK, Site, serving
 
 
 async def test_the_document_names_every_route_and_needs_no_token(redis: AsyncRedis) -> None:
-    site = Site(redis, QUICK.model_copy(update={"token": "secret"}))
+    site = Site(redis, QUICK.model_copy(update={"token": "secret", "header_timeout_seconds": 10}))
     async with serving(site) as client:
         document = (await client.get("/openapi.json")).json()
     described = {(path, method.upper()) for path, operations in document["paths"].items() for method in operations}
