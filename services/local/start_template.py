@@ -253,14 +253,21 @@ def _fork(request: dict[str, Any], link: socket.socket, supervisor: int) -> int:
 
 def _become(request: dict[str, Any], between: int, supervisor: int) -> NoReturn:
     """Be ``python -m module arguments``, once the process ``between`` has ended."""
-    code = 1
     try:
         os.setsid()
         while os.getppid() == between:
             time.sleep(0.001)
         end_with_parent()
-        if os.getppid() != supervisor:
-            os._exit(1)
+        if os.getppid() == supervisor:
+            become_module(request)
+    finally:
+        os._exit(1)
+
+
+def become_module(request: Mapping[str, Any]) -> NoReturn:
+    """Be ``python -m module arguments`` with the request's log file, environment and working directory."""
+    code = 1
+    try:
         _redirect(request["log"])
         _replace_environment(request["env"])
         if request["cwd"]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from services.local.embedded_servers import Server
+from tests.support import warm
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 
@@ -49,7 +50,9 @@ class Role:
             self._due = max(self._due, now + 0.2)
         if self._server is None and now >= self._due:
             command = [*self._inside, sys.executable, "-m", "services.cli", "run", self.name]
-            self._server = Server(self.name, command, log_file=self._log, env=self._env, cwd=CHECKOUT)
+            self._server = Server(
+                self.name, command, log_file=self._log, env=self._env, cwd=CHECKOUT, template=warm.interpreter()
+            )
 
     def send(self, number: signal.Signals, *, down_seconds: float = 0.0) -> None:
         """To the role's own process."""

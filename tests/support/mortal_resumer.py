@@ -1,8 +1,8 @@
 """A resumer that is killed: at a chosen step of one signal (`steps`), or at any time (`serve`).
 
 ``steps VALKEY_URL SIGNAL_ID…`` forks a resumer for each signal; the n-th is killed at the n-th step, before or after
-one call of the store or of Prefect, or one request of such a call. Prints what each step was, or ``done`` when the
-signal was applied before its step.
+one call of the store or of Prefect, or one request of such a call. Prints what each step was, and at last ``done``,
+when a signal was applied before its step.
 """
 
 from __future__ import annotations
@@ -92,6 +92,8 @@ def steps(url: str, signal_ids: list[str]) -> None:
         _, status = os.waitpid(child, 0)
         with os.fdopen(hear) as heard:
             say(heard.read().strip() if os.WIFSIGNALED(status) else "done")
+        if not os.WIFSIGNALED(status):
+            return
 
 
 class Nowhere:

@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from services.local.embedded_servers import Server, claim_port, start_prefect
+from tests.support import warm
 
 SERVER_PYTHON = os.environ.get("TEST_PREFECT_SERVER_PYTHON") or sys.executable
 
@@ -50,6 +51,7 @@ def start_migrated(
         auth_string=auth_string,
         python=python,
         allowed_hosts=allowed_hosts,
+        template=warm.interpreter(),
     )
     _keep(database)
     return server, url

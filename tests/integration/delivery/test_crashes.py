@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
-import sys
+import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,34 +21,24 @@ from services.store.events.journal import Journal
 from services.store.lease import Lease
 from tests.integration.delivery.world import RULE, World, deployment, made, order, orders, runs_of, set_state
 from tests.support.waiting import eventually
+from tests.support.warm import ModuleProcess, start_module
 
 TAKEOVER_SECONDS = 10.0
 """What a dead one left is promised to be taken over in this time after its lease, or its idle time, has run out."""
 
 
 @asynccontextmanager
-async def _process(
-    valkey_url: str, name: str, checkout: Path, rule: str = "{}"
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.integration.delivery.process",
-        valkey_url,
-        name,
-        rule,
-        cwd=checkout,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
+async def _process(valkey_url: str, name: str, checkout: Path, rule: str = "{}") -> AsyncIterator[ModuleProcess]:
+    words = ("tests.integration.delivery.process", valkey_url, name, rule)
+    process = start_module(*words, cwd=checkout, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout
     try:
-        await process.stdout.readline()
+        await asyncio.to_thread(process.stdout.readline)
         yield process
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+        process.kill()
+        await process.ended()
+        process.stdout.close()
 
 
 @pytest.mark.slow
@@ -66,7 +55,7 @@ async def test_routers_killed_at_random_moments_leave_exactly_one_run_for_each_e
             await world.publish(*events[round_ * 30 : round_ * 30 + 30])
             await asyncio.sleep(chance.uniform(0.0, 0.8))  # the moment of the kill is what is random here
             process.kill()
-            await process.wait()
+            await process.ended()
     async with _process(valkey_url, name, checkout), _process(valkey_url, name, checkout):
         await eventually(lambda: made(prefect, name, 120))
         await eventually(lambda: _empty(world))

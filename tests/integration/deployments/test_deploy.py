@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from services.prefect_api.client import PrefectApi, connect
 from services.store.connection import AsyncRedis
 from services.store.connection import connect as connect_redis
 from services.store.runs.registered_files import KEY
+from tests.support.warm import run_module
 
 FLOW = "from prefect import flow\n\n@flow(name={name!r})\ndef main(size: int = 1): ...\n"
 
@@ -446,15 +446,7 @@ async def test_what_another_machine_registered_from_elsewhere_is_shown_only(proj
 
 
 def command(*words: str, env: dict[str, str], checkout: Path = CHECKOUT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "services.cli", *words],
-        cwd=checkout,
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    return run_module("services.cli", *words, cwd=checkout, env={**os.environ, **env})
 
 
 async def test_the_command_shows_the_plan_within_eighty_columns(api: PrefectApi, redis: AsyncRedis, valkey_url: str):

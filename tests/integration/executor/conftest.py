@@ -29,28 +29,7 @@ from services.prefect_api.deployments import register
 from services.prefect_api.run_calls import read_logs
 from services.store.connection import AsyncRedis
 from tests.support.waiting import PATIENCE_SECONDS, eventually
-
-ROLE = """
-import asyncio, json, sys
-from pathlib import Path
-from config.runs import ExecutorSettings
-from config.settings import LogSettings, RedisSettings
-from services.executor.pool.process_template import ProcessTemplate
-
-async def main(options, redis_url, home, template):
-    from services.prefect_api.client import connect
-    from services.executor.executor import Executor
-
-    async with connect() as api:
-        await Executor(settings=ExecutorSettings(**options), prefect=api, redis_url=redis_url,
-                       redis_settings=RedisSettings(), log_settings=LogSettings(), home=Path(home),
-                       process_template=template).run()
-
-template = ProcessTemplate.fork()
-assert template is not None or sys.platform != "linux"
-asyncio.run(main(json.loads(sys.argv[1]), sys.argv[2], sys.argv[3], template))
-template and template.close()
-"""
+from tests.support.warm import ModuleProcess, start_module
 
 TEMPLATE = """
 import gc, socket, sys
@@ -200,7 +179,7 @@ class Bench:
         return [line["message"] for line in await read_logs(self.api, run_id, limit=10_000)]
 
 
-def start_elsewhere(bench: Bench, *, url: str | None = None, **settings: Any) -> subprocess.Popen[bytes]:
+def start_elsewhere(bench: Bench, *, url: str | None = None, **settings: Any) -> ModuleProcess:
     """An executor in a process of its own, as on another machine; ``url``: how it reaches Prefect."""
     options = {
         "name": bench.name,
@@ -210,11 +189,10 @@ def start_elsewhere(bench: Bench, *, url: str | None = None, **settings: Any) ->
         "deployments": ["*"],
         **settings,
     }
-    return subprocess.Popen(
-        [sys.executable, "-c", ROLE, json.dumps(options), bench.redis_url, str(bench.home)],
-        cwd=CHECKOUT,
+    return start_module(
+        "tests.integration.executor.role",
+        *(json.dumps(options), bench.redis_url, str(bench.home)),
         env={**os.environ, "PYTHONPATH": str(CHECKOUT), "PREFECT_API_URL": url or bench.api.url},
-        start_new_session=True,
     )
 
 

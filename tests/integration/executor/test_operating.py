@@ -18,6 +18,7 @@ from config.settings import RedisSettings
 from services.store.connection import connect_sync
 from tests.integration.executor.conftest import Bench, start_elsewhere
 from tests.support.waiting import eventually
+from tests.support.warm import run_module
 
 SLEEPER = "import time\nfrom prefect import flow\n@flow\ndef main(seconds: float = 0): time.sleep(seconds)\n"
 
@@ -31,14 +32,7 @@ def rq_redis(valkey_url: str):
 
 def sluice(bench: Bench, checkout, *words: str) -> subprocess.CompletedProcess:
     env = {**os.environ, "SLUICE_HOME": str(bench.home), "SLUICE_REDIS_URL": bench.redis_url}
-    return subprocess.run(
-        [sys.executable, "-m", "services.cli", *words],
-        cwd=checkout,
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_module("services.cli", *words, cwd=checkout, env=env)
 
 
 def titles() -> set[str]:

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from services.store.connection import AsyncRedis
 from tests.support.waiting import eventually
+from tests.support.warm import ModuleProcess, start_module
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 
@@ -39,9 +40,14 @@ class Listening:
         self.log = log
         spec = {"redis": url, "watches": watches, "settings": settings, "kill_at": kill_at, "after": after}
         spec |= {"user": user}
+        module = "tests.integration.files.process"
+        self.process: ModuleProcess | subprocess.Popen[bytes]
         with log.open("ab") as output:
+            if not wrapper and before is None:
+                self.process = start_module(module, json.dumps(spec), stdout=output, stderr=output)
+                return
             self.process = subprocess.Popen(
-                [*wrapper, sys.executable, "-m", "tests.integration.files.process", json.dumps(spec)],
+                [*wrapper, sys.executable, "-m", module, json.dumps(spec)],
                 cwd=CHECKOUT,
                 stdout=output,
                 stderr=output,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import subprocess
-import sys
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -21,6 +19,7 @@ from services.store.rules.windows import Counts
 from tests.integration.delivery.world import deployment, runs_of
 from tests.integration.rules.conftest import Routing, an_event
 from tests.support.waiting import eventually
+from tests.support.warm import ModuleProcess, start_module
 
 OPEN = {"type": "object", "properties": {"rows": {}, "pair": {}, "page": {}}, "additionalProperties": False}
 RULES = """\
@@ -51,12 +50,12 @@ class Routers:
         self._env = env
         self._checkout = checkout
         self._log = log.open("wb")
-        self._running: list[subprocess.Popen[bytes]] = []
+        self._running: list[ModuleProcess] = []
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "services.cli", "run", "router"]
+        words = ("services.cli", "run", "router")
         self._running.append(
-            subprocess.Popen(command, env=self._env, cwd=self._checkout, stdout=self._log, stderr=self._log)
+            start_module(*words, env=self._env, cwd=self._checkout, stdout=self._log, stderr=self._log)
         )
 
     def kill(self, index: int) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
-import sys
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import TYPE_CHECKING, Any
 
 from prefect import get_client
@@ -14,6 +13,7 @@ from prefect import get_client
 from services.prefect_api.run_view import RunView
 from tests.support import waiting_flows as flows
 from tests.support.waiting import eventually
+from tests.support.warm import ModuleProcess, start_module
 
 if TYPE_CHECKING:
     from tests.integration.signals.conftest import Desk
@@ -28,7 +28,7 @@ class Deployed:
         self.run_id = ""
         self._checkout = checkout
         self._path = path
-        self._processes: list[asyncio.subprocess.Process] = []
+        self._processes: list[ModuleProcess] = []
 
     async def create(self, flow: Any = flows.waiting_once, **options: Any) -> None:
         parameters = {"path": str(self._path), "key": self.key, **({"options": options} if options else {})}
@@ -39,19 +39,15 @@ class Deployed:
             created = await client.create_flow_run_from_deployment(deployment, parameters=parameters)
         self.run_id = str(created.id)
 
-    async def start(self) -> asyncio.subprocess.Process:
+    async def start(self) -> ModuleProcess:
         environ = {**os.environ, "PREFECT__FLOW_RUN_ID": self.run_id}
-        quiet = asyncio.subprocess.DEVNULL
-        command = [sys.executable, "-m", "prefect.engine"]
-        process = await asyncio.create_subprocess_exec(
-            *command, cwd=self._checkout, env=environ, stdout=quiet, stderr=quiet
-        )
+        process = start_module("prefect.engine", cwd=self._checkout, env=environ, stdout=DEVNULL, stderr=DEVNULL)
         self._processes.append(process)
         return process
 
     async def kill(self) -> None:
         self._processes[-1].kill()
-        await self._processes[-1].wait()
+        await self._processes[-1].ended()
 
     def stop(self) -> None:
         """SIGSTOP: the process is there, and hears nothing."""
@@ -59,9 +55,8 @@ class Deployed:
 
     async def end(self) -> None:
         for process in self._processes:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+            process.kill()
+            await process.ended()
 
     async def waits(self, *, other_than: str = "", run_id: str = "") -> RunView:
         """The run once it is in a wait, another one than that state."""

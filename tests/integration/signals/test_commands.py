@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
-import sys
 import uuid
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from events.signal import parse_signal
 from events.untrusted_json import Limits
 from services.store.connection import AsyncRedis
 from tests.integration.signals.conftest import Desk, new_key
+from tests.support.warm import run_module
 
 
 class Commands:
@@ -27,14 +26,7 @@ class Commands:
         self._environ = {**os.environ, "SLUICE_REDIS_URL": valkey_url, "SLUICE_HOME": str(home)}
 
     async def __call__(self, *words: str) -> tuple[int, str, str]:
-        command = [sys.executable, "-m", "services.cli", *words]
-
-        def run() -> subprocess.CompletedProcess[str]:
-            return subprocess.run(
-                command, cwd=self._checkout, env=self._environ, capture_output=True, text=True, timeout=60, check=False
-            )
-
-        done = await asyncio.to_thread(run)
+        done = await asyncio.to_thread(run_module, "services.cli", *words, cwd=self._checkout, env=self._environ)
         return done.returncode, done.stdout, done.stderr
 
     async def json(self, *words: str) -> Any:

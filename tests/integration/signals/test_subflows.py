@@ -99,7 +99,7 @@ async def test_a_completed_subflow_whose_result_is_not_kept_is_done_again_withou
     await deployed.child()
     assert (await deployed.submission.ask(key=deployed.key, input={"n": 1})).status == "applied"
     await deployed.waits()
-    await process.wait()
+    await process.ended()
     assert (await deployed.submission.ask(key=f"{deployed.key} 2", input={"n": 2})).status == "applied"
     await deployed.resuming()
     await deployed.start()

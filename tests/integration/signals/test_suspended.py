@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from sluice.own_run import OwnRun
 from tests.integration.signals.conftest import Desk, in_thread, new_key
 from tests.support import waiting_flows as flows
 from tests.support.waiting import eventually
+from tests.support.warm import run_module
 
 
 class Suspending:
@@ -101,8 +100,7 @@ async def test_prefects_engine_runs_it_in_processes_of_its_own(
     environ = {**os.environ, "PREFECT__FLOW_RUN_ID": suspending.run_id}
 
     def engine() -> None:
-        command = [sys.executable, "-m", "prefect.engine"]
-        subprocess.run(command, cwd=checkout, env=environ, check=True, timeout=60, capture_output=True)
+        run_module("prefect.engine", cwd=checkout, env=environ).check_returncode()
 
     await asyncio.to_thread(engine)
     await resumer.waiting(suspending.run_id)

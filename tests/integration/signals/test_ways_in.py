@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +19,7 @@ from services.operations.health import read_reports
 from services.store.connection import AsyncRedis
 from tests.integration.signals.conftest import Desk, new_key
 from tests.support.waiting import eventually
+from tests.support.warm import start_module
 
 ROLES = ("listeners", "router", "resumer", "api")
 ORIGINS = {
@@ -73,8 +72,7 @@ def roles(tmp_path: Path, checkout: Path, valkey_url: str, prefect_url: str, por
     with ExitStack() as stack:
         for role in ROLES:
             log = stack.enter_context((tmp_path / f"{role}.log").open("wb"))
-            command = [sys.executable, "-m", "services.cli", "run", role]
-            process = subprocess.Popen(command, cwd=checkout, env=env, stdout=log, stderr=log)
+            process = start_module("services.cli", "run", role, cwd=checkout, env=env, stdout=log, stderr=log)
             stack.callback(process.wait, 20)
             stack.callback(process.terminate)
         yield tmp_path

@@ -6,10 +6,10 @@ import asyncio
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from subprocess import DEVNULL, PIPE
 from typing import Any
 
 from config.sources import RedisSource
@@ -17,6 +17,7 @@ from services.listeners.redis.stream import GROUP
 from services.store.connection import AsyncRedis
 from tests.support.sources import Door, cloudevent
 from tests.support.waiting import eventually
+from tests.support.warm import ModuleProcess, start_module
 
 CHANNEL = RedisSource(channel="sluice.events", type="t")
 STREAM = RedisSource(stream="sluice.events", list="test:list", type="t")
@@ -26,14 +27,14 @@ SETTINGS = {"lease_seconds": 2.0, "claim_idle_seconds": 2.0}
 class Process:
     """`tests.support.listening`, with the status that it reported last."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: ModuleProcess) -> None:
         self._process = process
         self.status: dict[str, Any] = {}
         self._reading = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
         assert self._process.stdout
-        async for line in self._process.stdout:
+        while line := await asyncio.to_thread(self._process.stdout.readline):
             self.status = json.loads(line)
 
     async def is_in(self, state: str) -> bool:
@@ -46,24 +47,18 @@ class Process:
         os.kill(self._process.pid, number)
 
     async def end(self) -> None:
-        if self._process.returncode is None:
+        if self._process.poll() is None:
             self.send(signal.SIGCONT)
             self.send(signal.SIGTERM)
-            await self._process.wait()
+            await self._process.ended()
         await self._reading
+        self._process.stdout.close()
 
 
 @asynccontextmanager
 async def processes(url: str, source: RedisSource, count: int) -> AsyncIterator[list[Process]]:
-    command = [sys.executable, "-m", "tests.support.listening", url, "events", source.model_dump_json()]
-    started = [
-        Process(
-            await asyncio.create_subprocess_exec(
-                *command, json.dumps(SETTINGS), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-            )
-        )
-        for _ in range(count)
-    ]
+    words = ("tests.support.listening", url, "events", source.model_dump_json(), json.dumps(SETTINGS))
+    started = [Process(start_module(*words, stdout=PIPE, stderr=DEVNULL)) for _ in range(count)]
     try:
         yield started
     finally:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +24,7 @@ from services.store.signals.signal_queries import SignalQueries
 from services.store.signals.waits import Waits
 from services.store.state.version import KEY, STATE_VERSION, claim_state
 from tests.support.state_samples import put, taken
+from tests.support.warm import run_module
 
 SAMPLES = sorted((Path(__file__).parent / "samples").glob("state-*.json"))
 
@@ -78,11 +77,7 @@ async def test_the_state_of_a_newer_program_is_refused_and_left_alone(
     with connect_sync(valkey_url, RedisSettings()) as client:
         before = taken(client)
         env = {**os.environ, "SLUICE_REDIS_URL": valkey_url, "SLUICE_HOME": str(tmp_path)}
-        role = await asyncio.to_thread(
-            subprocess.run,
-            [sys.executable, "-m", "services.cli", "run", "router"],
-            cwd=checkout, env=env, capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+        role = await asyncio.to_thread(run_module, "services.cli", "run", "router", cwd=checkout, env=env)
         assert role.returncode == 2, role.stderr
         assert "newer Sluice" in role.stderr
         assert taken(client) == before
