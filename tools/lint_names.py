@@ -1,4 +1,4 @@
-"""`make lint`: no class name stands for two things, and no room or module outgrows its reader.
+"""`make lint`: a class name stands for one thing, no room or module outgrows its reader, no test waits without reason.
 
 Prints what is wrong, a line for each, and exits with 1.
 """
@@ -6,7 +6,9 @@ Prints what is wrong, a line for each, and exits with 1.
 from __future__ import annotations
 
 import ast
+import io
 import sys
+import tokenize
 from collections import defaultdict
 from pathlib import Path
 
@@ -48,7 +50,39 @@ def problems() -> list[str]:
     return found
 
 
+def waits_without_reason(name: str, text: str) -> list[str]:
+    """The sleeps of a module of the tests for which no comment on their lines, or on the one before, says why.
+
+    A `while` loop polls, and a random time is the moment of a fault: these need none.
+    """
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    reasons = {token.start[0] for token in tokens if token.type == tokenize.COMMENT}
+    tree = ast.parse(text)
+    polling = {node for loop in ast.walk(tree) if isinstance(loop, ast.While) for node in ast.walk(loop)}
+    found: list[str] = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or ast.unparse(node.func).rpartition(".")[2] != "sleep" or node in polling:
+            continue
+        time = ast.unparse(node.args[0])
+        last = node.end_lineno or node.lineno
+        if time != "0" and "uniform" not in time and reasons.isdisjoint(range(node.lineno - 1, last + 1)):
+            found.append(
+                f"{name}:{node.lineno} sleeps: wait for a condition (tests/support/waiting.py), or say why in a comment"
+            )
+    return found
+
+
+def test_problems() -> list[str]:
+    """`waits_without_reason` of every module of the tests."""
+    paths = sorted((ROOT / "tests").rglob("*.py"))
+    return [
+        line
+        for path in paths
+        for line in waits_without_reason(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8"))
+    ]
+
+
 if __name__ == "__main__":
-    lines = problems()
-    print("\n".join(lines) or "Names and rooms: kept.")
+    lines = [*problems(), *test_problems()]
+    print("\n".join(lines) or "Names, rooms and waits: kept.")
     sys.exit(bool(lines))

@@ -74,7 +74,7 @@ def watched(home: Path, **env: str) -> Iterator[Watched]:
 def demote(valkey: OwnValkey, admin: SyncRedis) -> None:
     """It becomes a replica: whoever waits is told -UNBLOCKED, whoever writes -READONLY; then it is promoted again."""
     admin.replicaof("127.0.0.1", "1")
-    time.sleep(3)
+    time.sleep(3)  # how long it is a replica
     admin.replicaof("NO", "ONE")
 
 
@@ -87,7 +87,7 @@ def forget(valkey: OwnValkey, admin: SyncRedis) -> None:
 def restart(valkey: OwnValkey, admin: SyncRedis) -> None:
     """Killed, and back with what it kept: refused connections, -LOADING, names of RQ's workers from before."""
     valkey.kill()
-    time.sleep(1)
+    time.sleep(1)  # how long it is away
     valkey.start()
 
 
@@ -98,7 +98,7 @@ def keep_busy(valkey: OwnValkey, admin: SyncRedis) -> None:
         other = stack.enter_context(connect_sync(valkey.url, RedisSettings(command_timeout_seconds=60)))
         connection = other.connection_pool.get_connection()
         connection.send_command("EVAL", "while true do end", "0")
-        time.sleep(3)
+        time.sleep(3)  # how long it is busy
         admin.script_kill()
         other.connection_pool.release(connection)
 

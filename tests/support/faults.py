@@ -222,7 +222,7 @@ class Installation:
                 answer = await self.prefect.post(path, json=body)
                 if not answer.is_server_error:
                     return answer.raise_for_status().json()
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # it is asked again, up to the end of its tries
         raise AssertionError(f"Prefect does not answer to {path}")
 
     def ended_roles(self) -> list[str]:

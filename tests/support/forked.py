@@ -27,5 +27,5 @@ if __name__ == "__main__":
         flush=True,
     )
     if sys.argv[1:] == ["stay"]:
-        time.sleep(600)
+        time.sleep(600)  # it is ended from outside
     sys.exit(7)

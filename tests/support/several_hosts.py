@@ -127,7 +127,7 @@ class SeveralHosts(Installation):
         self.faults[f"host of roles {fault}"] += 1
         if fault == "killed":
             self.kill_host(host, down_seconds=rng.uniform(0.5, 4))
-            await asyncio.sleep(4)
+            await asyncio.sleep(4)  # as long as it is down at most
         elif fault == "rolled":
             for role in self._roles_on[host]:
                 role.send(signal.SIGTERM)
@@ -165,13 +165,13 @@ class SeveralHosts(Installation):
             return
         self._valkeys[name].process.send_signal(signal.SIGKILL)
         self._valkeys[name].process.wait()
-        await asyncio.sleep(down_seconds)
+        await asyncio.sleep(down_seconds)  # how long it is away
         self._start_valkey(name)
 
     async def _unreachable(self, host: Host, to: str | None, seconds: float) -> None:
         host.cut() if to is None else host.send_nothing_to(to)
         try:
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(seconds)  # how long the fault lasts
         finally:
             host.mend() if to is None else host.send_again_to(to)
 

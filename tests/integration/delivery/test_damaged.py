@@ -84,7 +84,7 @@ async def test_a_damaged_event_is_finished_once_with_its_run(
             await set_state(prefect, run_id, "FAILED", message="it is over")
         await world.runs.ask_again([run_id], at_ms=0)
         (finished,) = await eventually(world.finished)
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.3)  # nothing more is to happen
     assert await world.finished() == [finished]
     assert [run["id"] for run in await runs_of(prefect, name)] == [run_id]
     assert finished["ok"] is False
@@ -99,5 +99,5 @@ async def test_an_event_that_is_finished_is_not_announced_again(world: World, pr
         finished: list[dict[str, Any]] = await eventually(world.finished)
         await _garbage(world, OPEN + event.identity, "evil")
         await _mended(world, prefect)
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.3)  # nothing more is to happen
     assert await world.finished() == finished

@@ -101,7 +101,7 @@ class _Deaf(Lease):
 
     async def renew(self) -> bool:
         try:
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.3)  # what a slow renewal takes
         except asyncio.CancelledError:
             self.swallowed = True
         return await super().renew()

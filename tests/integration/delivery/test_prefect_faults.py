@@ -61,7 +61,7 @@ async def test_answers_that_get_lost_make_no_second_run(far: World, proxy: Proxy
     async with far.running("router", "dispatcher"):
         await far.publish(*orders(60))
         for _ in range(8):
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # calls are under way at each cut, whichever they are
             proxy.cut()
         await eventually(lambda: made(prefect, name, 60))
         await eventually(lambda: _drained(far))

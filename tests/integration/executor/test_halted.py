@@ -63,9 +63,9 @@ async def test_a_slot_that_is_continued_soon_keeps_its_run(bench: Bench) -> None
     assert slot
     for _ in range(4):
         slot.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(1.5)  # how long it is halted
         slot.send_signal(signal.SIGCONT)
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)  # and how long it goes on between
     assert (await bench.reach(run_id))["state_type"] == "COMPLETED"
     assert list(executor._pool.slots.by_pid) == [slot.pid]
 

@@ -108,5 +108,5 @@ async def _kill_prefect(installation: Installation, rng: random.Random, seconds:
     started = time.monotonic()
     for turn in range(times):
         due = started + (turn + rng.uniform(0.1, 0.7)) * seconds / times
-        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        await asyncio.sleep(max(0.0, due - time.monotonic()))  # a random moment
         await installation.kill_prefect(rng)

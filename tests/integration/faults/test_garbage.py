@@ -126,7 +126,7 @@ async def _litter(installation: Installation, load: Load, rng: random.Random) ->
         names = [name async for name in installation.redis.scan_iter(match=prefix + "*", count=1000)]
         if names and rng.random() < 0.2:
             await garbage.write(installation.redis, rng.choice(names), "hash", rng)
-    await asyncio.sleep(0.02)
+    await asyncio.sleep(0.02)  # how often garbage comes
 
 
 async def _clean(installation: Installation) -> bool:

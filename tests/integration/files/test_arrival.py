@@ -23,7 +23,7 @@ def writer() -> Iterator[Writer]:
 
 async def _unannounced(watched: Watched, seconds: float) -> None:
     """Fail if anything is announced within ``seconds``."""
-    await asyncio.sleep(seconds)
+    await asyncio.sleep(seconds)  # nothing is to happen
     assert await watched.subjects() == []
 
 
@@ -240,7 +240,7 @@ async def test_case_13_an_empty_file_is_announced_after_a_time_of_grace(watched:
 async def test_case_13_a_file_that_is_created_empty_and_filled_soon_is_announced_once(watched: Watched) -> None:
     await watched.listen(stable_seconds=1.0)
     (watched.path / "a.csv").touch()
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.3)  # it is seen while it is empty, most often
     (watched.path / "a.csv").write_text("x")
     (event,) = await watched.exactly(1)
     assert event["data"]["size"] == 1
@@ -304,7 +304,7 @@ async def test_ready_rename_takes_a_renamed_file_at_once_and_waits_for_one_being
     await watched.until(lambda: listener.status()["waiting"]["for"] == {"writer still open": 1}, "the open file")
     writer.do("f.close()")
     (outside / "x").write_text("x")
-    await asyncio.sleep(0.02)
+    await asyncio.sleep(0.02)  # the two changes are told in this order, most often
     (outside / "x").rename(watched.path / "renamed.csv")
     (event,) = await watched.exactly(1)
     assert event["subject"] == "renamed.csv"

@@ -199,7 +199,7 @@ async def test_case_48_a_restart_of_redis_in_the_middle_of_a_burst_loses_nothing
             await eventually(begun, what="the first events")
             server.process.kill()
             server.process.wait()
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.3)  # how long it is away
             server, _ = await asyncio.to_thread(
                 start_valkey, home, port, RedisSettings(), log_file=tmp_path / "valkey.log"
             )

@@ -136,7 +136,7 @@ def _fill(file: io.FileIO) -> None:
 
 
 async def _after(seconds: float) -> bool:
-    await asyncio.sleep(seconds)
+    await asyncio.sleep(seconds)  # nothing is to happen
     return True
 
 

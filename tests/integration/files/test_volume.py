@@ -196,7 +196,7 @@ async def test_after_the_process_stood_still_everything_is_looked_at(
     watched.settings = CALM.model_copy(update={"cookie_seconds": 3600.0})
     await watched.listen(watcher=Deaf)
     (watched.path / "a.csv").write_text("x")
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.3)  # nothing is to happen
     assert await watched.events() == []
     time.sleep(0.8)  # the whole process, with its event loop
     await watched.exactly(1)

@@ -103,7 +103,7 @@ async def test_resumers_killed_under_load_lose_nothing_and_keep_the_order(
         for run_id in runs:
             sent.append((run_id, await submission.send(run_id=run_id, input={"run": run_id})))
             await submission.send(run_id=run_id, input={"second": True})
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # the load goes on while resumers are killed
 
     async with resumer_process(checkout, valkey_url, "a") as first, resumer_process(checkout, valkey_url, "b"):
         loading = asyncio.create_task(load())

@@ -268,7 +268,7 @@ async def test_a_run_that_is_seen_to_wait_long_after_it_was_told_of_is_heard_of(
         settings=settings(poll_seconds=600, scan_seconds=600),
     )
     watching = asyncio.create_task(watch.run())
-    await asyncio.sleep(4)
+    await asyncio.sleep(4)  # nothing is to happen
     assert await submission.hints.count() == 0
     await submission.set_state(run_id, "PAUSED")
     await eventually(lambda: _counted(submission, 1))

@@ -28,7 +28,7 @@ async def test_a_run_is_heard_to_leave_its_wait_and_nothing_else_is_a_hint(submi
     await eventually(lambda: _stored(submission, run_id, "Running"))
     async with hearing(UUID(run_id)) as heard:
         heard.watch(await _paused(submission, run_id))
-        await asyncio.sleep(2)
+        await asyncio.sleep(2)  # nothing is to happen
         assert not heard.hint.is_set()
         await submission.set_state(run_id, "RUNNING")
         await asyncio.wait_for(heard.hint.wait(), 15)

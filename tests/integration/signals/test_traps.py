@@ -173,6 +173,7 @@ async def test_of_a_signal_and_the_timeout_one_wins_and_both_sides_agree(resumer
         running = Running(resumer, flows.approving, new_key(), timeout=0.4, default="nobody")
         run_id = await running.waits()
         entered = (await resumer.runs.read(run_id)).entered
+        # around the end of the wait
         await asyncio.sleep(max(0.0, 0.4 - 0.04 + number * 0.012 - (await seconds_since(entered))))
         record = await resumer.ask(run_id=run_id)
         answer = await running.answer()
@@ -212,5 +213,5 @@ class Deaf:
         answer = await self._runs.resume(run, value)
         if not self._heard:
             self._heard = True
-            await asyncio.sleep(60)
+            await asyncio.sleep(60)  # it is killed first
         return answer

@@ -59,13 +59,13 @@ async def delay(proxy: Proxy) -> None:
 async def refuse_for_a_while(proxy: Proxy) -> None:
     proxy.refusing = True
     proxy.cut()
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(0.5)  # how long the fault lasts
     proxy.refusing = False
 
 
 async def swallow_for_a_while(proxy: Proxy) -> None:
     proxy.swallow()
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(0.5)  # how long the fault lasts
     proxy.flow()
 
 

@@ -131,7 +131,7 @@ async def test_a_listener_that_was_stopped_for_a_while_repeats_nothing(redis: As
         await eventually(lambda: active.is_in("active"), within_seconds=10)
         await redis.publish("sluice.events", b'{"n": -1}')
         await eventually(lambda: _holds(redis, [-1]))
-        await asyncio.sleep(SETTINGS["lease_seconds"])
+        await asyncio.sleep(SETTINGS["lease_seconds"])  # its turn would come within this, and nothing is to happen
     found = await numbers(redis)
     assert len(found) == len(set(found))
 

@@ -44,7 +44,7 @@ async def test_the_answer_does_not_wait_for_the_tidying_up_and_the_runs_next_wai
     assert await answer_of(run, first) == "yes"
     assert not first.tidied
     waiting = asyncio.create_task(answer_of(run, second))
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # nothing is to happen
     assert not began
     first.may_end.set()
     assert await waiting == "again"
@@ -64,11 +64,11 @@ async def test_waits_of_one_run_at_the_same_time_are_served_one_after_the_other(
 
     waiting = {name: asyncio.create_task(begin(name)) for name in answers}
     other = asyncio.create_task(begin("third", uuid4()))
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # nothing more is to happen
     assert sorted(asked) == ["first", "third"], "a wait of another run does not wait for this one's"
     waiting["second"].cancel()
     await asyncio.wait({waiting["second"]})
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # nothing more is to happen
     assert sorted(asked) == ["first", "third"], "the third still waits for the first"
     answers["first"].set()
     await eventually(lambda: asyncio.sleep(0, asked.count("third") == 2))
@@ -94,13 +94,13 @@ async def test_a_wait_that_is_cancelled_ends() -> None:
 
     async def wait(answer: asyncio.Future[str]) -> str:
         try:
-            await asyncio.sleep(60)
+            await asyncio.sleep(60)  # it is cancelled first
         finally:
             ends.set()
         return "never"
 
     waiting = asyncio.create_task(answer_of(uuid4(), wait))
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0.01)  # it waits by now, most often
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
@@ -112,7 +112,7 @@ async def test_what_goes_wrong_behind_the_answer_is_nobodys_business() -> None:
 
     async def wait(answer: asyncio.Future[str]) -> str:
         answer.set_result("yes")
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # after the answer was taken
         raise OSError("Prefect is away")
 
     async def next_one(answer: asyncio.Future[str]) -> str:
@@ -166,13 +166,13 @@ def test_an_interruption_of_the_thread_ends_the_wait(monkeypatch: pytest.MonkeyP
 
     async def wait(answer: asyncio.Future[str]) -> str:
         try:
-            await asyncio.sleep(60)
+            await asyncio.sleep(60)  # it is cancelled first
         finally:
             ends.set()
         return "never"
 
     def interrupted(*_: object, **__: object) -> None:
-        time.sleep(0.05)
+        time.sleep(0.05)  # Ctrl-C comes while it waits
         raise KeyboardInterrupt
 
     monkeypatch.setattr("sluice.ahead.concurrent.futures.wait", interrupted)

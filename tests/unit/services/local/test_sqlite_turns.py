@@ -93,7 +93,7 @@ def writers(config: AioSqliteConfiguration, engine: AsyncEngine) -> Writers:
 
 async def started(*tasks: asyncio.Task[None]) -> None:
     """Time enough for each to come to where it waits."""
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.2)  # none is to come further
     assert not any(task.done() for task in tasks)
 
 

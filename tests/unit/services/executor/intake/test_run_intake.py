@@ -42,7 +42,7 @@ class Prefect(PrefectApi):
                 self.read_calls += 1
                 if self.away:
                     raise TransientError("out of reach")
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(0.2)  # what a call takes
                 return DEPLOYMENT
             case "/flows/f":
                 return {"name": "flow"}

@@ -127,7 +127,7 @@ async def test_a_stream_that_never_runs_dry_does_not_keep_a_dead_consumers_entri
         await redis.xadd(STREAM, {"event": cloudevent(f"e{number}")})
 
     async def slowly(messages: Sequence[Message]) -> None:
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # what a batch takes
         await intake(door, letters).accept(messages)
 
     part = StreamListener(

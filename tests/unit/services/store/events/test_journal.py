@@ -36,7 +36,7 @@ async def test_a_known_id_answers_with_the_first_position(redis: AsyncRedis) -> 
 async def test_a_known_id_is_forgotten_after_its_time(redis: AsyncRedis) -> None:
     journal = _journal(redis, seen_seconds=0.05)
     await journal.append([event("a")], received=RECEIVED)
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.1)  # twice the time
     (again,) = await journal.append([event("a")], received=RECEIVED)
     assert again.new
 
@@ -57,17 +57,18 @@ async def test_readers_share_the_entries_and_keep_their_order(redis: AsyncRedis)
 async def test_a_reader_waits_for_the_next_entry(redis: AsyncRedis) -> None:
     journal = _journal(redis)
     reading = asyncio.create_task(journal.read(block_seconds=5))
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # it waits by now, most often
     await journal.append([event("late")], received=RECEIVED)
     assert [_id(entry) for entry in await reading] == ["late"]
 
 
 async def test_only_what_was_left_alone_for_long_enough_is_claimed_and_it_is_counted(redis: AsyncRedis) -> None:
-    dead, heir = _journal(redis, "dead"), _journal(redis, "heir", claim_idle_seconds=0.1)
+    dead, patient = _journal(redis, "dead"), _journal(redis, "patient", claim_idle_seconds=60)
+    heir = _journal(redis, "heir", claim_idle_seconds=0.1)
     await dead.append([event("a"), event("b")], received=RECEIVED)
     await dead.read()
-    assert await heir.claim(count=10) == []
-    await asyncio.sleep(0.15)
+    assert await patient.claim(count=10) == []
+    await asyncio.sleep(0.15)  # longer than they must have been left alone
     (first,) = await heir.claim()
     assert isinstance(first, JournalEntry)
     assert (first.event.id, first.deliveries) == ("a", 2)

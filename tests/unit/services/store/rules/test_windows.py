@@ -115,8 +115,8 @@ class TestABatch:
 class TestADebounce:
     async def test_closes_when_its_key_has_been_quiet(self, store: WindowStore) -> None:
         for number in range(3):
-            await offer(store, debounce(wait=0.3), number)
-            await asyncio.sleep(0.15)
+            await offer(store, debounce(wait=1.0), number)
+            await asyncio.sleep(0.4)  # a part of the quiet that closes it
             assert await closed(store) == []
         found = await soon(store)
         assert (found.why, ids(found)) == ("time", ["e0", "e1", "e2"])
@@ -125,7 +125,7 @@ class TestADebounce:
         found: list[Closed] = []
         for number in range(40):
             await offer(store, debounce(wait=0.3, longest=0.5), number)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # it is never quiet for long enough
             found = await closed(store)
             if found:
                 break
@@ -161,11 +161,10 @@ class TestACorrelation:
 
     async def test_gives_up_what_has_waited_too_long_and_nothing_else(self, store: WindowStore) -> None:
         await offer(store, correlate("order", within=0.3), 1)
-        await asyncio.sleep(0.2)
-        await offer(store, correlate("order", within=0.3), 2)
+        await offer(store, correlate("order", within=60), 2)
         found = await soon(store)
         assert (found.why, ids(found)) == ("incomplete", ["e1"])
-        assert await offer(store, correlate("payment", within=0.3), 3) == "closed"
+        assert await offer(store, correlate("payment", within=60), 3) == "closed"
 
     async def test_keeps_keys_apart(self, store: WindowStore) -> None:
         await offer(store, correlate("order", key="1"), 1)

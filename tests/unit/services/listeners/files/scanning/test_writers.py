@@ -43,7 +43,7 @@ def test_a_writer_that_comes_while_others_are_held_off_waits_and_the_asking_proc
     with held_off(descriptor) as found:
         assert found is Writers.NONE
         writer = subprocess.Popen([sys.executable, "-c", f"open({str(path)!r}, 'a').write('y')"])
-        time.sleep(0.5)
+        time.sleep(0.5)  # nothing is to happen
         assert writer.poll() is None
         assert path.read_text() == "x"
     assert writer.wait() == 0
