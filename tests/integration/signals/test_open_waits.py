@@ -76,7 +76,7 @@ async def test_a_process_whose_run_is_scheduled_while_it_waits_leaves_it_to_the_
     old = await deployed.start()
     first = await deployed.waits()
     await deployed.set_state("SCHEDULED", "AwaitingRetry")
-    assert await asyncio.wait_for(old.wait(), 30) == 0
+    assert await old.ended() == 0
     await deployed.start()
     await deployed.waits(other_than=first.state_id)
     await deployed.submission.ask(key=deployed.key, input={"n": 1})
@@ -187,7 +187,7 @@ async def test_a_run_that_is_paused_again_by_hand_in_its_wait_still_times_out(re
 async def test_a_run_that_was_killed_between_its_pause_and_its_form_is_answered(deployed: Deployed) -> None:
     await deployed.create(flows.killed_before_its_form, suspend=True)
     killed = await deployed.start()
-    await killed.wait()
+    await killed.ended()
     assert (await deployed.waits()).suspended
     assert (await deployed.submission.ask(key=deployed.key, input={"n": 1})).status == "applied"
     await deployed.resuming()
@@ -199,7 +199,7 @@ async def test_a_run_that_was_killed_between_its_pause_and_its_form_is_answered(
 async def test_the_form_of_a_run_without_a_process_is_shown_without_any_signal(deployed: Deployed) -> None:
     await deployed.create(flows.killed_before_its_form, suspend=True)
     killed = await deployed.start()
-    await killed.wait()
+    await killed.ended()
     run = await deployed.waits()
     shown = [run.keyset["description"], run.keyset["schema"]]
     runs = deployed.submission.runs
