@@ -34,12 +34,11 @@ from services.store.state.version import claim_state
 if TYPE_CHECKING:
     from services.executor.pool.process_template import ProcessTemplate
     from services.prefect_api.client import PrefectApi
+    from services.routing.decisions import PoisonCheck
     from services.store.event_transitions import EventTransitions
     from services.store.rules.parked_events import ParkedEvents
     from services.store.rules.windows import WindowStore
     from services.store.runs.dispatch_queues import DispatchQueues
-
-DISPATCH_LEASE_SECONDS: Final = 5.0
 
 LAST_LOOK_SECONDS: Final = 5.0
 """How long a role that fails may look for what it failed on."""
@@ -164,8 +163,8 @@ async def _router(shared: Shared) -> Parts:
     )
     return {
         "rules": live,
-        **_routing(shared, live, transitions, window_store, parked),
-        **_dispatch(shared, prefect, live, transitions, queues),
+        **routing_parts(shared, live, transitions, window_store, parked),
+        **dispatch_parts(shared, prefect, live, transitions, queues),
         **in_prefect(redis, prefect, settings=settings, project=shared.project.name),
         "retention": retention,
         "repair": EventRepair(redis, prefect=prefect),
@@ -173,8 +172,14 @@ async def _router(shared: Shared) -> Parts:
     }
 
 
-def _routing(
-    shared: Shared, live: LiveProject, transitions: EventTransitions, window_store: WindowStore, parked: ParkedEvents
+def routing_parts(
+    shared: Shared,
+    live: LiveProject,
+    transitions: EventTransitions,
+    window_store: WindowStore,
+    parked: ParkedEvents,
+    *,
+    poison_check: PoisonCheck | None = None,
 ) -> Parts:
     """From journalled events to decisions."""
     from services.routing.poison_check import ends_its_judge
@@ -200,17 +205,17 @@ def _routing(
         dead_letters=shared.dead_letters,
         submit_signal=submission.submit,
         windows=windows,
-        poison_check=lambda event: ends_its_judge(event, live.project, home=shared.settings.home),
+        poison_check=poison_check or (lambda event: ends_its_judge(event, live.project, home=shared.settings.home)),
     )
     return {"router": router, "windows": windows}
 
 
-def _dispatch(
+def dispatch_parts(
     shared: Shared, prefect: PrefectApi, live: LiveProject, transitions: EventTransitions, queues: DispatchQueues
 ) -> Parts:
     """From decided runs to runs in Prefect, and their states back."""
     from services.dispatch.announcer import Announcer
-    from services.dispatch.dispatcher import Dispatcher
+    from services.dispatch.dispatcher import LEASE_SECONDS, Dispatcher
     from services.dispatch.run_creator import RunCreator
     from services.runs.run_state_tracker import RunStateTracker
     from services.store.rules.rule_usage import RuleUsages
@@ -229,7 +234,7 @@ def _dispatch(
     dispatcher = Dispatcher(
         queues=queues,
         paces=RuleUsages(redis),
-        lease=Lease(redis, "dispatch", ttl_seconds=DISPATCH_LEASE_SECONDS),
+        lease=Lease(redis, "dispatch", ttl_seconds=LEASE_SECONDS),
         rules=live.rules,
         calls=creator,
         rules_version=lambda: live.project.version,

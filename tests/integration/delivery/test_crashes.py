@@ -105,12 +105,12 @@ async def test_what_a_dead_reader_had_in_hand_is_claimed(redis: AsyncRedis, pref
 
 
 async def test_a_dispatcher_that_ends_hands_over_without_the_end_of_its_lease(
-    redis: AsyncRedis, prefect: PrefectApi
+    redis: AsyncRedis, prefect: PrefectApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = await deployment(prefect)
-    first = World(redis, prefect, consumer="one", lease_seconds=3600)
-    second = World(redis, prefect, consumer="two", lease_seconds=3600)
+    first, second = World(redis, prefect, consumer="one"), World(redis, prefect, consumer="two")
     for world in (first, second):
+        monkeypatch.setattr(world.dispatcher, "_lease", Lease(redis, "dispatch", ttl_seconds=3600))
         world.use({**RULE, "run": name})
     async with second.running("router"):
         async with first.running("dispatcher"):
@@ -125,7 +125,7 @@ async def test_a_dead_dispatchers_lease_runs_out_and_another_takes_over_within_t
     redis: AsyncRedis, prefect: PrefectApi
 ) -> None:
     name = await deployment(prefect)
-    dead = Lease(redis, "dispatcher", ttl_seconds=2)
+    dead = Lease(redis, "dispatch", ttl_seconds=2)
     alive = World(redis, prefect)
     alive.use({**RULE, "run": name})
     await alive.publish(order(1))
@@ -140,7 +140,7 @@ async def test_a_dispatcher_does_not_begin_while_anothers_lease_runs(redis: Asyn
     world = World(redis, prefect)
     world.use({**RULE, "run": await deployment(prefect)})
     await world.publish(order(1))
-    other = Lease(redis, "dispatcher", ttl_seconds=60)
+    other = Lease(redis, "dispatch", ttl_seconds=60)
     assert await other.acquire()
     async with world.running("router", "dispatcher"):
         await eventually(lambda: _routed(world))

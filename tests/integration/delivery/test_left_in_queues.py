@@ -113,7 +113,7 @@ async def test_a_dispatcher_that_has_ended_does_not_go_on_holding_the_lease(
     monkeypatch.setattr(dispatcher, "LEASE_SECONDS", 0.8)
     name = await deployment(prefect)
     first, second = World(redis, prefect, consumer="one"), World(redis, prefect, consumer="two")
-    lease = _Deaf(redis, "dispatcher", ttl_seconds=0.8)
+    lease = _Deaf(redis, "dispatch", ttl_seconds=0.8)
     monkeypatch.setattr(first.dispatcher, "_lease", lease)
     for world in (first, second):
         world.use({**RULE, "run": name})

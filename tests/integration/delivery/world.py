@@ -1,4 +1,4 @@
-"""The middle of Sluice joined as `services.app` joins it, and deployments that exist without ever being executed."""
+"""The middle of Sluice, and deployments that exist without ever being executed."""
 
 from __future__ import annotations
 
@@ -14,31 +14,16 @@ from typing import Any
 from config.runs import DispatcherSettings
 from config.settings import HistorySettings, JournalSettings
 from events.event import Event
-from events.rule import Rule, RuleSet, evaluate
+from events.rule import Rule, RuleSet
 from events.rule_model import RuleSpec
 from events.signal import ResumeSignal
-from services.dispatch.announcer import Announcer
-from services.dispatch.dispatcher import LEASE_SECONDS, Dispatcher
-from services.dispatch.run_creator import RunCreator
 from services.prefect_api.client import PrefectApi
 from services.routing.decisions import PoisonCheck
-from services.routing.router import Router
-from services.routing.rule_windows import RuleWindows
-from services.runs.run_state_tracker import RunStateTracker
 from services.store.connection import AsyncRedis
-from services.store.dead_letters import DeadLetters
-from services.store.event_transitions import EventTransitions
 from services.store.events.finished_events import FINISHED
-from services.store.events.history import History
-from services.store.events.journal import Appended, Journal
-from services.store.events.verdict_lines import VerdictLines
-from services.store.files.returns import FileReturns
-from services.store.lease import Lease
-from services.store.rules.parked_events import ParkedEvents
-from services.store.rules.rule_usage import RuleUsages
-from services.store.rules.windows import WindowStore
+from services.store.events.journal import Appended
 from services.store.runs.created_runs import CreatedRuns
-from services.store.runs.dispatch_queues import DispatchQueues
+from tests.support.router_role import RouterRole, RulesInHand
 
 SCHEMA = {
     "type": "object",
@@ -51,7 +36,7 @@ RULE = {"name": "pay", "on": "order.*", "run": "", "parameters": {"amount": "{{ 
 
 @dataclass
 class World:
-    """One router process's parts; ``rules`` may be changed at any time."""
+    """One router process's parts; `use` changes its rules at any time."""
 
     redis: AsyncRedis
     prefect: PrefectApi
@@ -59,69 +44,29 @@ class World:
     dispatcher_settings: DispatcherSettings = field(default_factory=DispatcherSettings)
     history_settings: HistorySettings = field(default_factory=HistorySettings)
     consumer: str = "router-1"
-    lease_seconds: float = LEASE_SECONDS
-    rules: RuleSet = field(default_factory=RuleSet)
-    version: str = "none"
     poison_check: PoisonCheck | None = None
     signals: list[ResumeSignal] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.journal = Journal(self.redis, self.journal_settings, consumer=self.consumer)
-        self.dead = DeadLetters(self.redis)
-        self.history = History(self.redis, self.history_settings)
-        self.returns = FileReturns(self.redis, journal=self.journal_settings, history=self.history_settings)
-        self.queues = DispatchQueues(self.redis)
+        self.rules = RulesInHand(RuleSet(), "none")
+        role = RouterRole(
+            self.redis,
+            consumer=self.consumer,
+            submit=self._take_signal,
+            journal=self.journal_settings,
+            history=self.history_settings,
+            dispatcher=self.dispatcher_settings,
+        )
+        self.journal, self.queues, self.progress = role.journal, role.queues, role.transitions
+        self.dead, self.history, self.returns = role.dead_letters, role.history, role.returns
         self.runs = CreatedRuns(self.redis)
-        self.progress = EventTransitions(self.redis, retention_seconds=self.history_settings.retention_seconds)
-        self.announcer = Announcer(prefect=self.prefect)
-        self.windows = RuleWindows(
-            rules=lambda: self.rules,
-            store=WindowStore(self.redis, seen_seconds=60),
-            journal=self.journal,
-            transitions=self.progress,
-            dead_letters=self.dead,
-            submit_signal=self._take_signal,
-        )
-        self.router = Router(
-            journal=self.journal,
-            judge=lambda event: (evaluate(self.rules, event), self.version),
-            lines=VerdictLines(self.redis, self.history_settings),
-            handover=self.progress,
-            parked=ParkedEvents(self.redis),
-            dead_letters=self.dead,
-            submit_signal=self._take_signal,
-            windows=self.windows,
-            poison_check=self.poison_check,
-        )
-        self.dispatcher = Dispatcher(
-            queues=self.queues,
-            paces=RuleUsages(self.redis),
-            lease=Lease(self.redis, "dispatcher", ttl_seconds=self.lease_seconds),
-            rules=lambda: self.rules,
-            calls=RunCreator(
-                prefect=self.prefect,
-                transitions=self.progress,
-                journal=self.journal,
-                dead_letters=self.dead,
-                announcer=self.announcer,
-                rules=lambda: self.rules,
-                settings=self.dispatcher_settings,
-            ),
-            rules_version=lambda: self.version,
-            rejudge=self.progress.rejudge,
-            settings=self.dispatcher_settings,
-        )
-        self.outcomes = RunStateTracker(
-            prefect=self.prefect,
-            recorder=self.progress,
-            history=self.history,
-            returns=self.returns,
-        )
+        self.parts = {**role.routing(self.rules, self.poison_check), **role.dispatch(self.rules, self.prefect)}
+        self.router, self.windows, self.dispatcher = (self.parts[name] for name in ("router", "windows", "dispatcher"))
+        self.outcomes = self.parts["outcomes"]
 
     def use(self, *specs: dict[str, Any]) -> None:
         """Put these rules in force."""
-        self.version = uuid.uuid4().hex[:8]
-        self.rules = RuleSet(Rule(RuleSpec.model_validate(spec)) for spec in specs)
+        self.rules.use(RuleSet(Rule(RuleSpec.model_validate(spec)) for spec in specs), uuid.uuid4().hex[:8])
 
     async def publish(self, *events: Event) -> list[Appended]:
         """Journal events as a listener does."""
@@ -130,11 +75,7 @@ class World:
     @asynccontextmanager
     async def running(self, *names: str) -> AsyncIterator[None]:
         """Run the parts (all of them, unless some are named) for the time of the block."""
-        parts = {
-            "router": self.router, "windows": self.windows, "dispatcher": self.dispatcher,
-            "outcomes": self.outcomes, "announcer": self.announcer
-        }  # fmt: skip
-        tasks = [asyncio.create_task(parts[name].run(), name=name) for name in names or parts]
+        tasks = [asyncio.create_task(self.parts[name].run(), name=name) for name in names or self.parts]
         try:
             yield
             for task in tasks:

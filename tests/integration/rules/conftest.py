@@ -12,20 +12,12 @@ import pytest
 from config.settings import HistorySettings, JournalSettings
 from events.event import Event
 from events.identity import identity_of
-from events.rule import Rule, RuleSet, evaluate
+from events.rule import Rule, RuleSet
 from events.rule_model import RuleSpec
 from events.signal import ResumeSignal
-from services.routing.router import Router
-from services.routing.rule_windows import RuleWindows
 from services.store.connection import AsyncRedis
-from services.store.dead_letters import DeadLetters
-from services.store.event_transitions import EventTransitions
-from services.store.events.history import History
-from services.store.events.journal import Journal
-from services.store.events.verdict_lines import VerdictLines
-from services.store.rules.parked_events import ParkedEvents
-from services.store.rules.windows import WindowStore
-from services.store.runs.dispatch_queues import Dispatch, DispatchQueues
+from services.store.runs.dispatch_queues import Dispatch
+from tests.support.router_role import RouterRole, RulesInHand
 
 
 @dataclass
@@ -34,42 +26,28 @@ class Routing:
 
     redis: AsyncRedis
     consumer: str = "router-1"
-    rules: RuleSet = field(default_factory=RuleSet)
+    rules: RulesInHand = field(default_factory=lambda: RulesInHand(RuleSet(), "test"))
     signals: list[ResumeSignal] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        settings = HistorySettings()
-        self.journal = Journal(self.redis, JournalSettings(claim_idle_seconds=0.1), consumer=self.consumer)
-        self.dead = DeadLetters(self.redis)
-        self.history = History(self.redis, settings)
-        self.queues = DispatchQueues(self.redis)
-        self.progress = EventTransitions(self.redis, retention_seconds=settings.retention_seconds)
-        self.store = WindowStore(self.redis, seen_seconds=60)
-        self.windows = RuleWindows(
-            rules=lambda: self.rules,
-            store=self.store,
-            journal=self.journal,
-            transitions=self.progress,
-            dead_letters=self.dead,
-            submit_signal=self._submit,
+        role = RouterRole(
+            self.redis,
+            consumer=self.consumer,
+            submit=self._submit,
+            journal=JournalSettings(claim_idle_seconds=0.1),
+            history=HistorySettings(),
         )
-        self.router = Router(
-            journal=self.journal,
-            judge=lambda event: (evaluate(self.rules, event), "test"),
-            lines=VerdictLines(self.redis, settings),
-            handover=self.progress,
-            parked=ParkedEvents(self.redis),
-            dead_letters=self.dead,
-            submit_signal=self._submit,
-            windows=self.windows,
-        )
+        self.journal, self.dead, self.history = role.journal, role.dead_letters, role.history
+        self.queues, self.progress, self.store = role.queues, role.transitions, role.windows
+        self.router, self.windows = role.routing(self.rules).values()
 
     def use(self, *specs: dict[str, Any]) -> None:
         """Put these rules in force."""
-        self.rules = RuleSet(
+        rules = (
             Rule(RuleSpec.model_validate({"name": "r", **({} if "correlate" in spec else {"on": "*"}), **spec}))
             for spec in specs
         )
+        self.rules.use(RuleSet(rules), "test")
 
     async def publish(self, *events: Event) -> list[str]:
         """Journal events; answers their positions."""
