@@ -20,6 +20,7 @@ if __name__ == "__main__":
                 "environment": dict(os.environ),
                 "path": sys.path[0],
                 "imported": "prefect.client.orchestration" in sys.modules,
+                "server": sys.modules["prefect"].settings.PREFECT_API_URL.value() if "prefect" in sys.modules else None,
                 "descriptors": sorted(os.listdir("/proc/self/fd")),  # noqa: PTH208
                 "handlers": [signal.getsignal(number) == signal.SIG_DFL for number in (signal.SIGTERM, signal.SIGCHLD)],
             }

@@ -117,9 +117,19 @@ class WarmInterpreter:
             return int(self._link.recv(16)), reading
 
 
+class FreshProcess(subprocess.Popen[str]):
+    """What takes the place of a fork where there is no warm interpreter."""
+
+    async def ended(self) -> int:
+        """`wait` for code on an event loop."""
+        return await asyncio.to_thread(self.wait)
+
+
 @cache
-def interpreter() -> WarmInterpreter:
-    """The one of this process; the first call starts it."""
+def interpreter() -> WarmInterpreter | None:
+    """The one of this process; the first call starts it. None where forks of what has imported much are not safe."""
+    if sys.platform != "linux":
+        return None
     made = WarmInterpreter()
     atexit.register(made.close)
     return made
@@ -132,11 +142,18 @@ def start_module(
     cwd: Path = CHECKOUT,
     stdout: int | IO[Any] | None = None,
     stderr: int | IO[Any] | None = None,
-) -> ModuleProcess:
+) -> ModuleProcess | FreshProcess:
     """``python -m module arguments``; the outputs are what `subprocess.Popen` takes, ``PIPE`` for ``stdout`` alone.
 
-    It has no standard input. Its environment is this process's own without ``env``.
+    It has no standard input. Its environment is this process's own without ``env``. Its modules come from this checkout,
+    whatever ``cwd`` is.
     """
+    warm = interpreter()
+    if warm is None:
+        command = [sys.executable, "-m", module, *arguments]
+        return FreshProcess(
+            command, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, encoding="utf-8"
+        )
     heard = None
     with _descriptor(stderr, sys.__stderr__) as error:
         if stdout == subprocess.PIPE:
@@ -144,7 +161,7 @@ def start_module(
             heard = os.fdopen(reading, encoding="utf-8")
             stdout = os.fdopen(writing, "wb")
         with _descriptor(stdout, sys.__stdout__) as output:
-            started = interpreter().fork(
+            started = warm.fork(
                 module, arguments, env=os.environ if env is None else env, cwd=cwd, stdout=output, stderr=error
             )
         if heard is not None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -446,7 +447,11 @@ async def test_what_another_machine_registered_from_elsewhere_is_shown_only(proj
 
 
 def command(*words: str, env: dict[str, str], checkout: Path = CHECKOUT) -> subprocess.CompletedProcess[str]:
-    return run_module("services.cli", *words, cwd=checkout, env={**os.environ, **env})
+    env = {**os.environ, **env}
+    if checkout == CHECKOUT:
+        return run_module("services.cli", *words, env=env)
+    own = [sys.executable, "-m", "services.cli", *words]  # another checkout has modules of its own
+    return subprocess.run(own, cwd=checkout, env=env, capture_output=True, text=True, timeout=100, check=False)
 
 
 async def test_the_command_shows_the_plan_within_eighty_columns(api: PrefectApi, redis: AsyncRedis, valkey_url: str):

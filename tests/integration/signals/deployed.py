@@ -88,10 +88,10 @@ class Deployed:
         answer = await self.submission.api.request("POST", f"/flow_runs/{self.run_id}/set_state", json=body)
         assert answer["status"] == "ACCEPT", answer
 
-    async def suspended(self, run: RunView) -> None:
-        """What an executor does with a paused run when it is stopped."""
+    async def suspended(self, run: RunView, **changes: str) -> None:
+        """What an executor does with a paused run when it is stopped; ``changes`` are made to its keyset."""
         await self.kill()
-        details = {"pause_key": run.pause_key, "pause_reschedule": True, "run_input_keyset": dict(run.keyset)}
+        details = {"pause_key": run.pause_key, "pause_reschedule": True, "run_input_keyset": {**run.keyset, **changes}}
         await self.set_state("PAUSED", "Suspended", force=True, state_details=details)
 
     async def resuming(self) -> None:

@@ -261,9 +261,10 @@ def _deadline(run: RunView) -> datetime:
 
 
 async def test_a_wait_whose_time_ends_while_it_is_suspended_times_out(deployed: Deployed) -> None:
-    await deployed.create(timeout=6, default="nobody")
+    await deployed.create(timeout=3600, default="nobody")
     await deployed.start()
-    await deployed.suspended(await deployed.waits())
+    over = datetime.now(UTC) + timedelta(seconds=2)
+    await deployed.suspended(await deployed.waits(), **{DEADLINE: over.isoformat()})
     await deployed.resuming()
     await deployed.start()
     assert await deployed.ends() == "Completed"
@@ -271,7 +272,7 @@ async def test_a_wait_whose_time_ends_while_it_is_suspended_times_out(deployed: 
 
 
 async def test_a_wait_whose_time_ends_while_nobody_runs_it_times_out_when_it_comes_back(deployed: Deployed) -> None:
-    await deployed.create(timeout=4, default="nobody")
+    await deployed.create(timeout=20, default="nobody")  # long enough to be killed in it
     await deployed.start()
     first = await deployed.waits()
     await deployed.kill()
