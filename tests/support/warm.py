@@ -145,8 +145,8 @@ def start_module(
 ) -> ModuleProcess | FreshProcess:
     """``python -m module arguments``; the outputs are what `subprocess.Popen` takes, ``PIPE`` for ``stdout`` alone.
 
-    It has no standard input. Its environment is this process's own without ``env``. Its modules come from this checkout,
-    whatever ``cwd`` is.
+    It has no standard input. Its environment is this process's own without ``env``, its modules come from this checkout
+    in every folder.
     """
     warm = interpreter()
     if warm is None:
