@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from config.settings import DispatcherSettings, HistorySettings, JournalSettings
+from config.runs import DispatcherSettings
+from config.settings import HistorySettings, JournalSettings
 from events.event import Event
 from events.rule import RuleSet, Verdict, evaluate
 from events.signal import ResumeSignal
