@@ -47,9 +47,9 @@ def claim_table(
     """
     import sqlalchemy as sa
 
-    owners_table().create(connection, checkfirst=True)
-    found = _find(connection, name, flow=flow, outside=outside, schema=schema, spelling=spelling)
     owners = owners_table()
+    owners.create(connection, checkfirst=True)
+    found = _find(connection, name, flow=flow, outside=outside, schema=schema, spelling=spelling, claimed=True)
     this = (owners.c.table_schema == found.schema) & (owners.c.table_key == found.key)
     row = {"flow": flow, "outside": outside, "spelling": spelling, "claimed_at": datetime.now(UTC).isoformat()}
     if found.moves and found.owner is not None and found.there is not None:
@@ -75,7 +75,11 @@ def table_stays(
 
     Changes nothing. Raises `TableRefused` where `claim_table` would.
     """
-    return not _find(connection, name, flow=flow, outside=outside, schema=schema, spelling=spelling).moves
+    import sqlalchemy as sa
+
+    there = sa.inspect(connection).has_table(OWNERS)
+    found = _find(connection, name, flow=flow, outside=outside, schema=schema, spelling=spelling, claimed=there)
+    return not found.moves
 
 
 class _Found(NamedTuple):
@@ -95,16 +99,23 @@ class _Found(NamedTuple):
 
 
 def _find(
-    connection: Connection, name: str, *, flow: str, outside: bool, schema: str | None, spelling: str | None
+    connection: Connection,
+    name: str,
+    *,
+    flow: str,
+    outside: bool,
+    schema: str | None,
+    spelling: str | None,
+    claimed: bool,
 ) -> _Found:
-    """Raises `TableRefused` if the flow may not claim the table."""
+    """Raises `TableRefused` if the flow may not claim the table; ``claimed``: the table of claims is there."""
     import sqlalchemy as sa
 
     check_name(name)
     key, owners = table_key(name), owners_table()
     where = "" if schema in {None, connection.dialect.default_schema_name} else str(schema)
     owner: Any = None
-    if sa.inspect(connection).has_table(OWNERS):
+    if claimed:
         this = (owners.c.table_schema == where) & (owners.c.table_key == key)
         owner = connection.execute(sa.select(owners).where(this)).first()
     there = _there(connection, key, where) if outside or (owner and owner.outside) else None

@@ -37,7 +37,6 @@ _STAGING: Final = "sluice_staging"
 """The temporary table that rows to be merged into another are in first."""
 _KEYS: Final = "sluice_keys"
 """The temporary table with the keys of a file, to be found in the table that it goes into."""
-_LOADS_LOOKED_AT: Final = 1000
 
 
 @lru_cache(maxsize=16)
@@ -64,6 +63,7 @@ class DatabaseTarget:
         self._engine = engine
         self._kept: sa.Connection | None = None
         self._kept_since = 0.0
+        self._registered = False
 
     def __enter__(self) -> Self:
         return self
@@ -88,8 +88,7 @@ class DatabaseTarget:
     def is_loaded(self, to: Destination, file: FileVersion) -> bool:
         """Whether the table is there, and this version of the file in it. Raises `TargetFailed`."""
         with self._connected() as connection:
-            found = sa.inspect(connection)
-            there = found.has_table(to.table, to.schema) and found.has_table(register.LOADS.name)
+            there = self._is_registered(connection) and sa.inspect(connection).has_table(to.table, to.schema)
             try:
                 return there and register.is_entered(connection, to, file)
             except DBAPIError:
@@ -100,8 +99,7 @@ class DatabaseTarget:
     def history(self, table: str, count: int) -> list[PastLoad]:
         """The last loads into a table, named with its schema; the oldest first. Raises `TargetFailed`."""
         with self._connected() as connection:
-            there = sa.inspect(connection).has_table(register.LOADS.name)
-            return register.history(connection, table, count) if there else []
+            return register.history(connection, table, count) if self._is_registered(connection) else []
 
     @contextmanager
     def load(self, to: Destination, plan: LoadPlan, file: FileVersion, *, unit: str = "line") -> Iterator[TableLoad]:
@@ -111,8 +109,10 @@ class DatabaseTarget:
         `AlreadyLoaded`, `RefusedFile`, `sluice.TableRefused` and `TargetFailed`; the table is then as it was before.
         """
         with self._connected() as connection:
-            with self._begun(connection):
-                if not sa.inspect(connection).has_table(register.LOADS.name):
+            registered = self._is_registered(connection)
+            connection.rollback()
+            if not registered:
+                with self._begun(connection):
                     self._lock(connection, "register")
                     register.LOADS.create(connection, checkfirst=True)
                     owners_table().create(connection, checkfirst=True)
@@ -206,6 +206,11 @@ class DatabaseTarget:
 
     # -------------------------------------------------------------------------------------------------- the steps
 
+    def _is_registered(self, connection: sa.Connection) -> bool:
+        """Whether the table of loads is there, which it stays while a file is loaded."""
+        self._registered = self._registered or sa.inspect(connection).has_table(register.LOADS.name)
+        return self._registered
+
     def _plan(self, connection: sa.Connection, to: Destination, found: pa.Schema, stays: bool) -> LoadPlan:
         plan = make_plan(to, found, self._columns(connection, to) if stays else None)
         table = self._quoted(to)
@@ -270,7 +275,7 @@ class DatabaseTarget:
         there = f"SELECT {number} FROM {_KEYS} WHERE EXISTS (SELECT 1 FROM {table} WHERE {same}) ORDER BY {number}"
         rows = [int(row) for (row,) in run(connection, there)]
         self._drop(connection, _KEYS)
-        loads = register.history(connection, to.full_name, _LOADS_LOOKED_AT) if rows else []
+        loads = register.history(connection, to.full_name, 1000) if rows else []
         return [(loaded_by([one for one in loads if one.quality.rows]), rows)]
 
     def _merge(self, connection: sa.Connection, to: Destination, schema: pa.Schema, _rows: int) -> None:
@@ -287,11 +292,8 @@ class DatabaseTarget:
         if others := [one for one in columns if one not in key]:
             run(connection, self._update(table, _STAGING, others, same))
         names = ", ".join(columns)
-        run(
-            connection,
-            f"INSERT INTO {table} ({names}) SELECT {names} FROM {_STAGING}"
-            f" WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE {same})",
-        )
+        new = f"SELECT {names} FROM {_STAGING} WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE {same})"
+        run(connection, f"INSERT INTO {table} ({names}) {new}")
         self._drop(connection, _STAGING)
 
     def _drop(self, connection: sa.Connection, temporary: str) -> None:
