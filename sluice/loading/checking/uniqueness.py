@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import reduce
 
@@ -23,7 +24,9 @@ class UniqueColumns:
         self.positions = positions
         self._reason = reason
         self._seen = array("q")
-        self._rows = array("q")
+        self._rows: list[Sequence[int]] = []
+        self._first: list[int] = []
+        """By batch: the numbers of its rows, and how many values there were before."""
 
     def add(self, columns: Sequence[pa.Array], rows: pa.Int64Array | range) -> None:
         """Look at some rows; ``rows`` are their numbers in the file."""
@@ -34,6 +37,8 @@ class UniqueColumns:
             rows = pa.array(rows, pa.int64()).filter(there)
         if not len(values[0]):
             return
+        self._first.append(len(self._seen))
+        self._rows.append(rows if isinstance(rows, range) else array("q", rows.to_pylist()))
         if len(values) == 1 and pa.types.is_int64(values[0].type):
             start = values[0].offset
             self._seen.frombytes(memoryview(values[0].buffers()[1])[8 * start : 8 * (start + len(values[0]))])
@@ -41,7 +46,6 @@ class UniqueColumns:
             self._seen.extend(map(hash, pc.cast(values[0], pa.string()).to_pylist()))
         else:
             self._seen.extend(map(hash, zip(*(one.to_pylist() for one in values), strict=True)))
-        self._rows.extend(rows if isinstance(rows, range) else rows.to_pylist())
 
     def repeats(self) -> Repeats:
         """The rows that repeat an earlier one."""
@@ -51,4 +55,8 @@ class UniqueColumns:
         order = pc.sort_indices(seen)
         ordered = seen.take(order)
         again = order[1:].filter(pc.equal(ordered[1:], ordered[:-1]))
-        return Repeats(self._reason, sorted(self._rows[row] for row in again.to_pylist()))
+        return Repeats(self._reason, sorted(map(self._row, again.to_pylist())))
+
+    def _row(self, place: int) -> int:
+        batch = bisect_right(self._first, place) - 1
+        return self._rows[batch][place - self._first[batch]]
