@@ -129,6 +129,11 @@ def parse_project(text: str, path: Path, *, home: Path) -> Project:
     return _project(parse_yaml(text.encode(), path), home)
 
 
+def version_of(raw: bytes) -> str:
+    """What names the rules of a project file with this content."""
+    return hashlib.sha256(raw).hexdigest()[:12]
+
+
 def _project(document: Document, home: Path, *, contracts_matter: bool = False) -> Project:
     path = document.path
     problems = list(document.problems)
@@ -149,7 +154,7 @@ def _project(document: Document, home: Path, *, contracts_matter: bool = False) 
     problems += contract_problems(document, folder) if contracts_matter else ()
     if problems:
         raise ConfigError(*sorted(problems, key=_line))
-    version = hashlib.sha256(document.raw).hexdigest()[:12]
+    version = version_of(document.raw)
     return Project(
         sources=sources,
         rules=RuleSet(rules),

@@ -46,13 +46,13 @@ LAST_LOOK_SECONDS: Final = 5.0
 Parts = dict[str, Part]
 
 
-def run_role(role: RoleName, settings: Settings) -> None:
-    """Run one role until SIGTERM.
+def run_role(role: RoleName, settings: Settings, *, project: Project | None = None) -> None:
+    """Run one role until SIGTERM, with the ``project``, or what the file that the settings name holds.
 
     Raises `ConfigError` for a configuration that cannot be used, and where this Redis holds another project or the
     state of a newer Sluice.
     """
-    project = load_project(settings.config, home=settings.home)
+    project = project or load_project(settings.config, home=settings.home)
     os.umask(int(settings.executor.umask, 8) if role == "executor" else PRIVATE_UMASK)
     process_template = _process_template() if role == "executor" and settings.executor.mode == "fork" else None
     try:

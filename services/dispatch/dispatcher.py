@@ -28,7 +28,7 @@ LEASE_SECONDS: Final = 5.0
 """Lease time of the dispatcher: after it, another process takes over from one that was killed."""
 
 _STANDBY_SECONDS: Final = 1.0
-_LONGEST_WAIT_SECONDS: Final = 1.0
+_LONGEST_WAIT_SECONDS: Final = 2.0
 _FINISH_SECONDS: Final = 2.5
 _RECOUNT_SECONDS: Final = 5.0
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
+from redis.exceptions import RedisError
 from rq import Queue, SimpleWorker
 from rq.exceptions import StopRequested
 from rq.job import Job
@@ -125,10 +127,12 @@ class ThreadWorker(Gated, SimpleWorker):
         super().__init__(names, redis, name, **options)
         self._begun = begun
         self._owner = owner
+        self._client: int | None = None
 
     @override
     def bootstrap(self, *args: Any, **options: Any) -> None:
         super().bootstrap(*args, **options)
+        self._client = self.connection.client_id()
         self._begun()
 
     @override
@@ -146,8 +150,14 @@ class ThreadWorker(Gated, SimpleWorker):
         return
 
     def stop(self) -> None:
-        """Make `work` return, within about a second when idle; callable from any thread."""
+        """Make `work` return; callable from any thread. An idle worker notices it when it is woken."""
         self._stop_requested = True
+
+    def wake(self) -> None:
+        """End the worker's wait in Redis, if it waits there just now; blocks, and is callable from any thread."""
+        if self._client is not None:
+            with contextlib.suppress(RedisError):
+                self.connection.client_unblock(self._client)
 
     @override
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
@@ -182,9 +192,10 @@ def bridge_logs() -> None:
         logging.getLogger(child).setLevel(logging.WARNING)
 
 
-_IDLE_WAIT_SECONDS: Final = 1
+_IDLE_WAIT_SECONDS: Final = 2
+"""How long an idle worker waits in Redis for its next job, before it tells again that it is there."""
 _WORKER_TTL_SECONDS: Final = _IDLE_WAIT_SECONDS + 15
-"""RQ waits for a job for 15 s less than this, so that a stop is noticed after a second."""
+"""RQ waits for a job for 15 s less than this."""
 
 
 def simple_worker(

@@ -41,6 +41,9 @@ _PAUSES_SECONDS = 120
 """How often Prefect looks for pauses that have run out. It reads every paused run whole for that: with 10,000 of them
 and its own 5 seconds it did nothing else. A run that Prefect itself suspended is Failed so much later at most."""
 
+_LATE_SECONDS = 15
+"""How often Prefect looks for runs that are late, which they are after 15 seconds; by itself every 5."""
+
 
 class Server:
     """A child process in a session of its own that ends when its parent does (Linux).
@@ -228,6 +231,7 @@ def start_prefect(
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_API_URL": "/api",  # on whatever port, and behind whatever proxy, the UI is opened
         "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": str(_PAUSES_SECONDS),
+        "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": str(_LATE_SECONDS),
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{LOOPBACK}:{port},http://localhost:{port}",
         "PREFECT_CLI_PROMPT": "false",
         "DO_NOT_TRACK": "1",

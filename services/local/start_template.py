@@ -195,14 +195,26 @@ def _answer_all(link: socket.socket, supervisor: int, libraries: Sequence[str]) 
         *lines, received = (received + chunk).split(b"\n")
         for line in lines:
             request = json.loads(line)
-            if (
-                request["module"] == "services.cli"
-            ):  # a role needs all of it; Prefect's server, which takes long, does not
+            if request["module"] == "services.cli":  # it needs all; Prefect's server, which takes long, does not
                 for _ in imports:
                     pass
                 busy = False
+            if _is_role(request):
+                _prepare_role(request["env"])
             gc.freeze()  # garbage collection would write to every object, and so copy every page
             link.sendall(json.dumps({"pid": _fork(request, link, supervisor)}).encode() + b"\n")
+
+
+def _is_role(request: Mapping[str, Any]) -> bool:
+    return bool(request["module"] == "services.cli" and request["arguments"][0] == "run")
+
+
+def _prepare_role(env: Mapping[str, str]) -> None:
+    from services.local.role_start import prepare
+
+    _replace_environment(env)
+    prepare()
+    gc.collect()  # else the forks would hold the garbage of it
 
 
 def _imports(libraries: Sequence[str]) -> Iterator[str]:
@@ -279,7 +291,10 @@ def become_module(request: Mapping[str, Any]) -> NoReturn:
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         gc.enable()
-        code = _run(request["module"], request["arguments"])
+        sys.argv[1:] = request["arguments"]
+        code = (
+            _run_role(request["arguments"][1]) if _is_role(request) else _run(request["module"], request["arguments"])
+        )
     except BaseException as error:  # noqa: BLE001 - the end of the process is the report
         print_traceback(error)
     finally:
@@ -291,9 +306,15 @@ def become_module(request: Mapping[str, Any]) -> NoReturn:
         os._exit(code)
 
 
+def _run_role(role: str) -> int:
+    from services.local.role_start import become_role
+
+    show_as(role)
+    return become_role(role)
+
+
 def _run(module: str, arguments: Sequence[str]) -> int:
     show_as(arguments[0] if module == "services.cli" else module.rpartition(".")[2].replace("_", " "))
-    sys.argv[1:] = arguments
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:

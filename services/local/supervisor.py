@@ -57,6 +57,9 @@ SERVER_STOP_SECONDS: Final = 1.5
 
 READY_SECONDS: Final = 180.0
 
+LOOK_SECONDS: Final = 0.25
+"""How often it is checked that every process runs. Signals end the pause."""
+
 
 class Supervisor:
     """Starts, watches and stops everything that ``sluice up`` runs on the home of ``settings``."""
@@ -104,9 +107,10 @@ class Supervisor:
                 asyncio.run(self._until_ready())
                 for line in welcome(running, settings, project):
                     self._say(line)
+                self._logs.show()
                 self._manager.ready()
                 while True:
-                    time.sleep(0.1)
+                    time.sleep(LOOK_SECONDS)
                     self._manager.beat()
                     for child in self._children:
                         child.keep_running()
@@ -149,6 +153,7 @@ class Supervisor:
         if self._template is not None:
             stack.callback(self._template.close)
         stack.callback(self._logs.start().close)  # a thread: the template is forked before it, and the roles end first
+        self._logs.hold()
         configure_logging(settings.log, role=SUPERVISOR, output=self._logs.stream())
         stack.callback(lambda: _stop_together(self._servers, SERVER_STOP_SECONDS))
         if not settings.redis_url:
@@ -259,16 +264,15 @@ class Supervisor:
                     for problem in readiness.problems:  # what waits since the last time, say: it is no part of a start
                         self._warn(f"not ready: {problem}")
                     return
-                waiting = "; ".join(readiness.unstarted)
+                waiting = ", ".join(readiness.waiting_for)
                 if waiting != said:
-                    self._say(f"  waiting: {waiting}")
+                    self._say(f"  waiting for {waiting}")
                     said = waiting
                 for child in self._children:
                     child.keep_running()
                 if time.monotonic() > deadline:
-                    raise TransientError(
-                        f"not ready after {READY_SECONDS:.0f} s: {waiting}; see {self._settings.home}/logs"
-                    )
+                    problems, logs = "; ".join(readiness.unstarted), self._settings.home / "logs"
+                    raise TransientError(f"not ready after {READY_SECONDS:.0f} s: {problems}; see {logs}")
                 await asyncio.sleep(0.1)
         finally:
             await redis.aclose()

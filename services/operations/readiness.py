@@ -95,6 +95,16 @@ class Readiness:
         )
 
     @property
+    def waiting_for(self) -> tuple[str, ...]:
+        """`unstarted` in short: the names of the roles, and sentences on the servers."""
+        reasons = [one for one in self.reasons if one.message in self.unstarted]
+        missing = {one.role for one in reasons}
+        return (
+            *(role for role in ROLES if role in missing),
+            *(one.message for one in reasons if one.role is None),
+        )
+
+    @property
     def problems(self) -> tuple[str, ...]:
         """Why the installation is not ready; a sentence each."""
         return tuple(one.message for one in self.reasons if one.level is Level.NOT_READY)

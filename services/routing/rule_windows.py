@@ -28,7 +28,7 @@ from services.store.runs.dispatch_queues import dispatch_of
 LEASE_SECONDS: Final = 10.0
 """How long one router may handle a closed window before another one repeats it."""
 
-LONGEST_SLEEP_SECONDS: Final = 1.0
+LONGEST_SLEEP_SECONDS: Final = 2.0
 """Longest time between two readings: this process is not notified of windows that another router opens."""
 
 log = structlog.get_logger()

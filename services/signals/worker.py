@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from events.errors import Backpressure, TransientError
@@ -18,6 +18,7 @@ from services.store.connection import SyncRedis
 
 _AGAIN_SECONDS: Final = 1.0
 _STOP_SECONDS: Final = 3.0
+_WAKE_SECONDS: Final = 0.1
 
 
 class SignalWorker:
@@ -90,9 +91,9 @@ class SignalWorker:
         try:
             await ended.wait()
         except asyncio.CancelledError:
-            for worker in workers:
-                worker.stop()
-            await asyncio.wait({asyncio.ensure_future(ended.wait())}, timeout=_STOP_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_STOP_SECONDS):
+                    await _stop(workers, ended)
             raise
         finally:
             self._working.discard(name)
@@ -111,3 +112,14 @@ class SignalWorker:
     async def _once(self, signal_id: str) -> None:
         await self._apply(signal_id)
         self._done += 1
+
+
+async def _stop(workers: Sequence[ThreadWorker], ended: asyncio.Event) -> None:
+    """Return when the workers have ended; one that is about to wait for a job when it is woken is woken again."""
+    for worker in workers:
+        worker.stop()
+    while not ended.is_set():
+        for worker in workers:
+            await asyncio.to_thread(worker.wake)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), _WAKE_SECONDS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import io
+import json
 import logging
 import os
 import selectors
@@ -41,7 +42,10 @@ _LAST_SECONDS: Final = 1.0
 
 
 class RoleLogs:
-    """Written by a thread of its own, so that a role never waits for anything but the disk."""
+    """Written by a thread of its own, so that a role never waits for anything but the disk.
+
+    After `hold`, and until `show`, lines below a warning go to the files only.
+    """
 
     def __init__(self, folder: Path, settings: LogSettings) -> None:
         self._folder = folder
@@ -51,6 +55,7 @@ class RoleLogs:
         self._files: dict[str, _RoleLog] = {}
         self._rests: dict[str, bytes] = {}
         self._selector = selectors.DefaultSelector()
+        self._held: list[str] | None = None
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="logs", daemon=True)
@@ -77,6 +82,16 @@ class RoleLogs:
         """For the supervisor's own lines."""
         return cast("TextIO", _Stream(lambda text: self._take(SUPERVISOR, text.encode())))
 
+    def hold(self) -> None:
+        """Keep back what the roles have to say of their start: it would stand between the lines that tell of it."""
+        self._held = []
+
+    def show(self) -> None:
+        """Write what was kept back, and everything from here on."""
+        with self._lock:
+            held, self._held = self._held, None
+            self._write(held or [])
+
     def close(self) -> None:
         """Write what is left in the pipes, and no more."""
         if self._stopped.is_set():
@@ -91,6 +106,7 @@ class RoleLogs:
                 os.close(writing)
         for role in list(self._rests):
             self._take(role, b"\n")  # ends a line that was not
+        self.show()
         for file in self._files.values():
             file.close()
 
@@ -119,9 +135,15 @@ class RoleLogs:
                 self._files[role] = _RoleLog(self._folder / f"{role}.log", self._settings)
             for line in shown:
                 self._files[role].add(line)
-            with suppress(OSError, ValueError):
-                sys.stderr.write("".join(self._to_terminal(line) + "\n" for line in shown))
-                sys.stderr.flush()
+            if self._held is not None:
+                self._held += [line for line in shown if not _matters(line)]
+                shown = [line for line in shown if _matters(line)]
+            self._write(shown)
+
+    def _write(self, lines: list[str]) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.write("".join(self._to_terminal(line) + "\n" for line in lines))
+            sys.stderr.flush()
 
     @staticmethod
     def _line(role: str, raw: bytes) -> str:
@@ -162,6 +184,10 @@ class _Stream(io.TextIOBase):
     def write(self, text: str) -> int:
         self._take(text)
         return len(text)
+
+
+def _matters(line: str) -> bool:
+    return json.loads(line).get("level") not in {"debug", "info"}
 
 
 def _make_room(path: Path, most: int) -> None:

@@ -23,7 +23,7 @@ from services.store.inspection.looks import Looks
 from services.store.keys import Key, KeyList
 from services.store.unreadable import noted
 
-LOOK_SECONDS: Final = 0.2
+LOOK_SECONDS: Final = 0.5
 TYPES_SECONDS: Final = 5.0
 """How often the types of keys with a fixed name are checked without a request."""
 

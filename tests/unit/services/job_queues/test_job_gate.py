@@ -190,6 +190,22 @@ def test_an_abandoned_job_calls_nothing_when_the_registry_is_cleaned(redis_sync,
     assert not mark.exists()
 
 
+def test_an_idle_worker_in_a_thread_ends_when_it_is_woken(redis_sync, monkeypatch):
+    monkeypatch.setattr("services.job_queues.workers._WORKER_TTL_SECONDS", 75)  # it waits a minute for a job
+    begun = threading.Event()
+    worker = simple_worker([RESUME], redis_sync, "idle-test", begun=begun.set)
+    thread = threading.Thread(target=worker.work)
+    thread.start()
+    assert begun.wait(10)
+
+    def gone() -> bool:
+        worker.wake()
+        return not thread.is_alive()
+
+    worker.stop()
+    wait_until(gone, what="the worker to end")
+
+
 def test_a_worker_in_a_thread_stops_soon_after_it_is_told_to(valkey_url, redis_sync, applied):
     worker = simple_worker([RESUME], redis_sync, "thread-test")
     thread = threading.Thread(target=worker.work)

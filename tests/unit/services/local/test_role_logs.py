@@ -96,3 +96,25 @@ def test_a_process_that_no_template_forked_writes_into_its_pipe(logs: RoleLogs, 
     server.process.wait()
     logs.close()
     assert [line["event"] for line in read(tmp_path, "api.log")] == ["outerr"]
+
+
+def test_lines_of_a_start_are_held_back_and_warnings_are_not(
+    logs: RoleLogs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.hold()
+    stream = logs.stream()
+    stream.write('{"event": "role started", "level": "info"}\n{"event": "slow", "level": "warning"}\n')
+    assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["slow"]
+    assert [line["event"] for line in read(tmp_path, "supervisor.log")] == ["role started", "slow"]
+    logs.show()
+    stream.write('{"event": "decided", "level": "info"}\n')
+    assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["role started", "decided"]
+
+
+def test_what_was_held_back_is_shown_at_the_end_of_a_start_that_fails(
+    logs: RoleLogs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.hold()
+    logs.stream().write('{"event": "role started", "level": "info"}\n')
+    logs.close()
+    assert "role started" in capsys.readouterr().err

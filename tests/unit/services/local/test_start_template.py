@@ -111,6 +111,19 @@ def test_without_its_template_a_process_is_started_all_the_same(said: list[Any],
     assert told["environment"]["MINE"] == "yes"
 
 
+def test_it_shares_the_memory_of_what_the_template_has_imported(said: list[Any]) -> None:
+    """Without `gc.freeze`, a search for garbage would write to nearly all of it."""
+    _, pid = said[4]
+    found = {
+        name: int(size.split()[0])
+        for name, _, size in (
+            line.partition(":") for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        )
+        if size.endswith("kB")
+    }
+    assert found["Shared_Dirty"] > 4 * found["Private_Dirty"]
+
+
 def test_it_ends_with_the_supervisor_and_so_does_the_template(said: list[Any]) -> None:
     """The last one here."""
     *_, pids, supervisor = said

@@ -1,0 +1,87 @@
+"""A role as a fork of the start template: it begins with the settings and the project that the template has read.
+
+Each role would else write to the pages of all that reading them touches, and so hold a copy of ten megabytes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from config.logs import configure_logging, show_uncaught
+from config.project import Project, load_project, version_of
+from config.settings import RoleName, Settings, load_settings
+from events.errors import ConfigError, SluiceError
+from services.app import run_role
+from services.cli.commands import tell_error
+
+OF_THE_PROJECT: Final = frozenset({"api", "executor"})
+"""The roles that run the project's own code."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    env: Mapping[str, str]
+    settings: Settings
+    project: Project
+    marks: tuple[tuple[object, ...], ...]
+
+    def holds(self) -> bool:
+        """Whether reading it again would find the same."""
+        return self.env == dict(os.environ) and self.marks == tuple(_marks(self.project))
+
+
+_prepared: list[_Prepared] = []
+
+
+def prepare() -> None:
+    """In the template, whose environment is the roles': read what they read, unless that has been done.
+
+    What cannot be read is for the role to say.
+    """
+    if _prepared and _prepared[0].holds():
+        return
+    _prepared.clear()
+    try:
+        settings = load_settings()
+        project = load_project(settings.config, home=settings.home)
+        marks = tuple(_marks(project))
+        if version_of(project.path.read_bytes()) == project.version:  # else it was written to meanwhile
+            _prepared.append(_Prepared(dict(os.environ), settings, project, marks))
+    except (OSError, SluiceError):
+        return
+
+
+def become_role(role: RoleName) -> int:
+    """In the fork: as ``sluice run ROLE``; the exit code."""
+    show_uncaught()
+    try:
+        found = _prepared[0] if _prepared and _prepared[0].holds() else None
+        settings = found.settings if found is not None else load_settings()
+        if role in OF_THE_PROJECT and settings.executor.python is not None:
+            from services.local.environment.flows_environment import enter_flows_environment
+
+            enter_flows_environment(settings)
+        configure_logging(settings.log, role=role)
+        run_role(role, settings, project=found.project if found is not None else None)
+    except SluiceError as error:
+        tell_error(error, as_json=False)
+        return 2 if isinstance(error, ConfigError) else 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _marks(project: Project) -> Iterator[tuple[object, ...]]:
+    """What changes with the files that the project was read from."""
+    for source in map(Path, project.contract_sources):
+        for path in (source, *sorted(source.iterdir())) if source.is_dir() else (source,):
+            try:
+                found = path.stat()
+            except OSError:
+                yield (str(path),)
+            else:
+                yield (str(path), found.st_mtime_ns, found.st_size, found.st_ino)
