@@ -30,7 +30,7 @@ from typing import Any, Final, NoReturn
 import structlog
 
 from config.logs import print_traceback
-from config.settings import CHECKOUT
+from config.settings import CHECKOUT, RoleName
 from services.common.process_tree import die_with_parent, end_with_parent, show_as
 
 log = structlog.get_logger()
@@ -306,7 +306,7 @@ def become_module(request: Mapping[str, Any]) -> NoReturn:
         os._exit(code)
 
 
-def _run_role(role: str) -> int:
+def _run_role(role: RoleName) -> int:
     from services.local.role_start import become_role
 
     show_as(role)
