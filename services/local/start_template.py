@@ -44,6 +44,8 @@ _FIRST: Final = ("prefect", "httpx", "uvicorn", "fastapi", "sqlalchemy.ext.async
 FOR_LOADING: Final = "sluice.loading.load"
 """What is imported beside where flows load files: it brings most of `sluice.loading`, and its libraries."""
 
+_ROLE_START: Final = "services.cli.role_start"
+
 _LEFT_OUT: Final = ("services.local.", "services.cli.")
 
 
@@ -210,10 +212,8 @@ def _is_role(request: Mapping[str, Any]) -> bool:
 
 
 def _prepare_role(env: Mapping[str, str]) -> None:
-    from services.local.role_start import prepare
-
     _replace_environment(env)
-    prepare()
+    importlib.import_module(_ROLE_START).prepare()
     gc.collect()  # else the forks would hold the garbage of it
 
 
@@ -307,10 +307,8 @@ def become_module(request: Mapping[str, Any]) -> NoReturn:
 
 
 def _run_role(role: RoleName) -> int:
-    from services.local.role_start import become_role
-
     show_as(role)
-    return become_role(role)
+    return int(importlib.import_module(_ROLE_START).become_role(role))
 
 
 def _run(module: str, arguments: Sequence[str]) -> int:

@@ -49,7 +49,8 @@ def prepare() -> None:
         settings = load_settings()
         project = load_project(settings.config, home=settings.home)
         marks = tuple(_marks(project))
-        if version_of(project.path.read_bytes()) == project.version:  # else it was written to meanwhile
+        unchanged = version_of(project.path.read_bytes()) == project.version  # else it was written to meanwhile
+        if unchanged and settings.redis.users_file is None:  # with it, each role has settings of its own
             _prepared.append(_Prepared(dict(os.environ), settings, project, marks))
     except (OSError, SluiceError):
         return
@@ -60,7 +61,7 @@ def become_role(role: RoleName) -> int:
     show_uncaught()
     try:
         found = _prepared[0] if _prepared and _prepared[0].holds() else None
-        settings = found.settings if found is not None else load_settings()
+        settings = found.settings if found is not None else load_settings(redis_user=role)
         if role in OF_THE_PROJECT and settings.executor.python is not None:
             from services.local.environment.flows_environment import enter_flows_environment
 

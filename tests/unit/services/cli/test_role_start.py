@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 import pytest
 
 from config.project import Project
-from services.local import role_start
-from services.local.role_start import become_role, prepare
+from services.cli import role_start
+from services.cli.role_start import become_role, prepare
 
 PROJECT = "name: prepared\nsources: {}\nrules: []\n"
 
@@ -61,6 +62,18 @@ def test_a_role_with_another_environment_reads_it(
 ) -> None:
     prepare()
     monkeypatch.setenv("SLUICE_LOG__LEVEL", "debug")
+    assert become_role("router") == 0
+    assert begun == [None]
+
+
+def test_a_role_with_a_redis_user_of_its_own_reads_its_settings(
+    file: Path, begun: list[Project | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = file.parent / "users.json"
+    users.write_text(json.dumps({"sluice-operator": "all", "sluice-router": "some"}))
+    users.chmod(0o600)
+    monkeypatch.setenv("SLUICE_REDIS__USERS_FILE", str(users))
+    prepare()
     assert become_role("router") == 0
     assert begun == [None]
 
