@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
-from redis.exceptions import RedisError
 from rq import Queue, SimpleWorker
 from rq.exceptions import StopRequested
 from rq.job import Job
@@ -156,7 +155,7 @@ class ThreadWorker(Gated, SimpleWorker):
     def wake(self) -> None:
         """End the worker's wait in Redis, if it waits there just now; blocks, and is callable from any thread."""
         if self._client is not None:
-            with contextlib.suppress(RedisError):
+            with contextlib.suppress(SluiceError), rq_translated():
                 self.connection.client_unblock(self._client)
 
     @override

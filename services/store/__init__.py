@@ -1,14 +1,3 @@
 """What Sluice keeps in Redis: each module here owns its keys."""
 
-import sys
-
-_METRICS = "opentelemetry.sdk.metrics"
-
-if _METRICS not in sys.modules and "redis" not in sys.modules:
-    # redis-py imports OpenTelemetry's metrics where they are installed, in case it is to measure: a quarter of the
-    # time of `sluice status`, and memory in every process. Sluice never has it measure.
-    sys.modules[_METRICS] = None  # type: ignore[assignment]
-    try:
-        import redis.asyncio  # noqa: F401 - for what comes after
-    finally:
-        del sys.modules[_METRICS]
+from services.store import redis_py as redis_py
