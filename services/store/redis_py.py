@@ -10,6 +10,6 @@ if _METRICS not in sys.modules and "redis" not in sys.modules:
     # processor time of `sluice status`, and memory in every process. Sluice never has it measure.
     sys.modules[_METRICS] = None  # type: ignore[assignment]
     try:
-        import redis.asyncio
+        import redis.asyncio  # noqa: F401 - for what comes after
     finally:
         del sys.modules[_METRICS]
