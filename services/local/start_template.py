@@ -44,7 +44,7 @@ _FIRST: Final = ("prefect", "httpx", "uvicorn", "fastapi", "sqlalchemy.ext.async
 FOR_LOADING: Final = "sluice.loading.load"
 """What is imported beside where flows load files: it brings most of `sluice.loading`, and its libraries."""
 
-_ROLE_START: Final = "services.cli.role_start"
+_ROLE_START: Final = "services.cli.machine.role_start"
 
 _LEFT_OUT: Final = ("services.local.", "services.cli.")
 

@@ -97,12 +97,8 @@ class Readiness:
     @property
     def waiting_for(self) -> tuple[str, ...]:
         """`unstarted` in short: the names of the roles, and sentences on the servers."""
-        reasons = [one for one in self.reasons if one.message in self.unstarted]
-        missing = {one.role for one in reasons}
-        return (
-            *(role for role in ROLES if role in missing),
-            *(one.message for one in reasons if one.role is None),
-        )
+        short = {one.message: one.role or one.message for one in self.reasons}
+        return tuple(dict.fromkeys(short[message] for message in self.unstarted))
 
     @property
     def problems(self) -> tuple[str, ...]:

@@ -1,3 +1,15 @@
 """What Sluice keeps in Redis: each module here owns its keys."""
 
-from services.store import redis_py as redis_py
+import importlib
+import sys
+
+_METRICS = "opentelemetry.sdk.metrics"
+
+if _METRICS not in sys.modules and "redis" not in sys.modules:
+    # redis-py imports OpenTelemetry's metrics where they are installed, in case it is to measure: a fourteenth of the
+    # processor time of `sluice status`, and memory in every process. Sluice never has it measure.
+    sys.modules[_METRICS] = None  # type: ignore[assignment]
+    try:
+        importlib.import_module("redis.asyncio")
+    finally:
+        del sys.modules[_METRICS]

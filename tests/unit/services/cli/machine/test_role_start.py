@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from config.project import Project
-from services.cli import role_start
-from services.cli.role_start import become_role, prepare
+from services.cli.machine import role_start
+from services.cli.machine.role_start import become_role, prepare
 
 PROJECT = "name: prepared\nsources: {}\nrules: []\n"
 
