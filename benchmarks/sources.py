@@ -18,7 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from config.settings import ApiSettings, JournalSettings, ListenerSettings, RedisSettings
+from config.api import ApiSettings
+from config.settings import JournalSettings, ListenerSettings, RedisSettings
 from config.sources import HttpSource, RedisSource
 from events.event import Event, parse_event
 from events.untrusted_json import Limits

@@ -26,7 +26,7 @@ from services.store.access.tokens import AccessTokens
 from services.store.connection import AsyncRedis
 from tests.integration.signals.conftest import Desk, new_key
 from tests.support.browser import chromium
-from tests.unit.services.listeners.http.test_http import Site, serving
+from tests.unit.services.listeners.http.serving import Site, serving
 
 SCHEMA = {
     "type": "object",

@@ -17,6 +17,7 @@ from config.api import ApiSettings
 from config.settings import ResumerSettings, Settings
 from config.sources import HookSource
 from services.api.build import build_routers
+from services.listeners.http.bodies import CLOUDEVENT
 from services.listeners.http.hooks.receiver import hooks_with_secrets
 from services.signals.submission import SignalSubmission
 from services.store.access.hook_deliveries import HookDeliveries
@@ -26,7 +27,7 @@ from services.store.signals.signals import SignalStore
 from tests.support.bad_input import ask_oddly, bombard
 from tests.support.sources import cloudevent
 from tests.support.waiting import eventually
-from tests.unit.services.listeners.http.test_http import CLOUDEVENT, LIMITS, Site, post, serving
+from tests.unit.services.listeners.http.serving import LIMITS, Site, post, serving
 
 SHOP = HookSource(verify="shared-secret", secret_env="SHOP", type="shop")
 

@@ -18,6 +18,7 @@ from events.dead_letter import DeadLetter
 from events.signal import ResumeSignal
 from services.api.build import build_routers
 from services.listeners.http import callers
+from services.listeners.http.bodies import CLOUDEVENT
 from services.prefect_api.client import PrefectApi
 from services.signals.submission import SignalSubmission
 from services.store.access.tokens import AccessTokens
@@ -25,7 +26,7 @@ from services.store.connection import AsyncRedis, connect_sync
 from services.store.dead_letters import DeadLetters
 from services.store.signals.signals import SignalStore
 from tests.support.sources import cloudevent
-from tests.unit.services.listeners.http.test_http import CLOUDEVENT, LIMITS, Site, post, serving
+from tests.unit.services.listeners.http.serving import LIMITS, Site, post, serving
 
 NOW = datetime.now(UTC)
 

@@ -10,7 +10,7 @@ import pytest
 
 from services.listeners.http.bodies import BATCH, CLOUDEVENT
 from services.store.connection import AsyncRedis
-from tests.unit.services.listeners.http.test_http import Site, post, serving
+from tests.unit.services.listeners.http.serving import Site, post, serving
 
 ATTRIBUTES = {
     "specversion": "1.0",

@@ -6,7 +6,7 @@ import re
 
 from services.listeners.http.pages import in_html
 from services.store.connection import AsyncRedis
-from tests.unit.services.listeners.http.test_http import QUICK, Site, serving
+from tests.unit.services.listeners.http.serving import QUICK, Site, serving
 
 
 async def test_the_document_names_every_route_and_needs_no_token(redis: AsyncRedis) -> None:

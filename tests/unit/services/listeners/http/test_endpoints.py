@@ -17,7 +17,7 @@ from services.listeners.http.endpoints import Endpoints
 from services.store.connection import AsyncRedis
 from tests.support.sources import running
 from tests.support.waiting import eventually
-from tests.unit.services.listeners.http.test_http import LIMITS, Site, serving
+from tests.unit.services.listeners.http.serving import LIMITS, Site, serving
 
 ROUTES = """
 from __future__ import annotations

@@ -16,11 +16,12 @@ from config.api import ApiSettings
 from config.project import load_project
 from config.sources import HookSource
 from events.errors import ConfigError
+from services.listeners.http.bodies import CLOUDEVENT
 from services.listeners.http.hooks.receiver import hooks_with_secrets
 from services.store.access.hook_deliveries import HookDeliveries
 from services.store.connection import AsyncRedis
 from tests.support.sources import cloudevent
-from tests.unit.services.listeners.http.test_http import CLOUDEVENT, Site, post, serving
+from tests.unit.services.listeners.http.serving import Site, post, serving
 
 KEY = b"k" * 24
 SECRETS = {

@@ -9,7 +9,7 @@ import pytest
 from services.store.connection import AsyncRedis
 from tests.support.smuggling import FORMS, hidden
 from tests.support.sources import cloudevent
-from tests.unit.services.listeners.http.test_http import QUICK, Site, serving
+from tests.unit.services.listeners.http.serving import QUICK, Site, serving
 
 
 async def answers(site: Site, raw: bytes) -> bytes:

@@ -14,11 +14,12 @@ import pytest
 from config.api import ApiSettings
 from events.errors import ConfigError
 from services.listeners.http import tls
+from services.listeners.http.bodies import CLOUDEVENT
 from services.store.connection import AsyncRedis
 from tests.support.certificates import Authority, Pair, serial_of
 from tests.support.sources import running
 from tests.support.waiting import eventually
-from tests.unit.services.listeners.http.test_http import CLOUDEVENT, Site, cloudevent
+from tests.unit.services.listeners.http.serving import Site, cloudevent
 
 
 @pytest.fixture(autouse=True)

@@ -16,10 +16,11 @@ from events.errors import NotFound, Refused
 from services.cli import app as commands
 from services.common import metrics
 from services.listeners.http import callers
+from services.listeners.http.bodies import BATCH, CLOUDEVENT
 from services.store.access.tokens import TOKENS, AccessTokens
 from services.store.connection import AsyncRedis
 from tests.support.sources import cloudevent
-from tests.unit.services.listeners.http.test_http import BATCH, CLOUDEVENT, Site, serving
+from tests.unit.services.listeners.http.serving import Site, serving
 
 OWN = ApiSettings(token="the-installation's-own")
 
