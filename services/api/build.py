@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter
 
 from config.settings import Settings
-from events.signal import ResumeSignal
 from services.api.approvals import Approvals
 from services.api.listings import Listings
 from services.api.replays import Replays
@@ -57,9 +56,6 @@ def build_routers(
             await asyncio.to_thread(importlib.import_module, "services.prefect_api.client")  # it takes a second
             return await prefect()
 
-    async def submit(signal: ResumeSignal, origin: str) -> object:
-        return await submission.submit(signal, origin=origin)
-
     replays = Replays(
         replay=Replay(
             journal=journal, history=history, finder=EventFinder(redis, history), returns=returns, prefect=prefect
@@ -69,7 +65,7 @@ def build_routers(
             letters=letters,
             history=history,
             returns=returns,
-            submit_signal=submit,
+            submit_signal=submission.submit,
             limits=settings.limits.as_limits(),
         ),
         letters=letters,

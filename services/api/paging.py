@@ -31,17 +31,14 @@ class Page(BaseModel):
 
 
 def page(rows: Sequence[dict[str, Any]], following: Sequence[Any] | None) -> Page:
-    """The rows, and the cursor made of ``following``."""
-    return Page(items=list(rows), next=None if following is None else cursor_of(following))
-
-
-def cursor_of(parts: Sequence[Any]) -> str:
-    """The parts as text that means nothing to anybody else."""
-    return base64.urlsafe_b64encode(json.dumps(list(parts)).encode()).decode().rstrip("=")
+    """The rows, and a cursor made of ``following``: text that means nothing to anybody else."""
+    if following is None:
+        return Page(items=list(rows), next=None)
+    return Page(items=list(rows), next=base64.urlsafe_b64encode(json.dumps(following).encode()).decode().rstrip("="))
 
 
 def parts_of(cursor: str | None, *kinds: type) -> list[Any] | None:
-    """What `cursor_of` was given, of these types; raises `ConfigError` for any other text."""
+    """What `page` made the cursor of, of these types; raises `ConfigError` for any other text."""
     if cursor is None:
         return None
     try:

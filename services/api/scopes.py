@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Security
 from fastapi.security import HTTPBearer
 from starlette.requests import Request
 
 from services.listeners.http.callers import Callers
-from services.store.access.tokens import Limited
+from services.store.access.tokens import Limited, Scope
 
 BEARER = Security(HTTPBearer(scheme_name="token", auto_error=False))
 """For routers: says in the OpenAPI document that a token is sent."""
@@ -21,18 +21,13 @@ def callers_of(request: Request) -> Callers:
     return found
 
 
-async def _reader(request: Request) -> Limited:
-    return await callers_of(request).require(request, "read")
+def _caller_with(scope: Scope) -> Any:
+    async def required(request: Request) -> Limited:
+        return await callers_of(request).require(request, scope)
+
+    return Depends(required)
 
 
-async def _signaller(request: Request) -> Limited:
-    return await callers_of(request).require(request, "signal")
-
-
-async def _admin(request: Request) -> Limited:
-    return await callers_of(request).require(request, "admin")
-
-
-Reader = Annotated[Limited, Depends(_reader)]
-Signaller = Annotated[Limited, Depends(_signaller)]
-Admin = Annotated[Limited, Depends(_admin)]
+Reader = Annotated[Limited, _caller_with("read")]
+Signaller = Annotated[Limited, _caller_with("signal")]
+Admin = Annotated[Limited, _caller_with("admin")]

@@ -124,7 +124,7 @@ async def _replay_all(
         letters=DeadLetters(session.redis),
         history=session.history,
         returns=session.file_returns,
-        submit_signal=lambda signal, origin: session.submission.submit(signal, origin=origin),
+        submit_signal=session.submission.submit,
         limits=session.settings.limits.as_limits(),
     )
     failures = []

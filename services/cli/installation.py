@@ -145,8 +145,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Go on showing it, until Ctrl-C.")] = False,
 ) -> None:
     """Tell whether the installation is ready; exit 0 when it is, 1 when not."""
-    from services.cli.pages.status import show_status
-    from services.cli.pages.watching import watched
+    from services.cli.pages.status import show_status, watched
     from services.operations.readiness import Readiness
     from services.operations.status import read_status
 

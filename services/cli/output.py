@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from events.redact import redacted
+from events.short_ids import shortened
 from services.cli.terminal.times import in_field, in_listing
 from sluice.display import in_json, paragraph, visible
 
@@ -76,15 +77,13 @@ def table_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, narro
     width = width_of_output()
     if narrow and width < WIDE:
         columns = narrow
-    colours = {column: _COLOURS for column in columns if column in _COLOURED}
-    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
+    cells = {column: [_cell(row.get(column)) for row in rows] for column in columns}
     return Table(
         [visible(column.replace("_", " ")) for column in columns],
-        cells,
-        width=width,
-        colours=[colours.get(column, {}) for column in columns],
-        ids=[column == "id" or column.endswith("_id") for column in columns],
-        whole=[column in _COLOURED or any(isinstance(row.get(column), datetime) for row in rows) for column in columns],
+        [shortened(found) if name == "id" or name.endswith("_id") else found for name, found in cells.items()],
+        width,
+        [_COLOURS if column in _COLOURED else {} for column in columns],
+        [column in _COLOURED or any(isinstance(row.get(column), datetime) for row in rows) for column in columns],
     )
 
 
@@ -127,6 +126,17 @@ def show_progress(done: int, total: int) -> None:
     """How far the work has come, on a terminal, in the same line each time."""
     if sys.stderr.isatty():
         print(f"\r{done} of {total}", end="\n" if done >= total else "", file=sys.stderr, flush=True)
+
+
+def size_text(size: float | None) -> str:
+    """Bytes as people read them."""
+    if size is None:
+        return "-"
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:  # noqa: PLR2004 - the next unit
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
 
 
 def clear_screen() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
@@ -36,10 +36,6 @@ class Reason:
     message: str
     remedy: str
     role: str | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """For `sluice status --json` and ``/health/ready``."""
-        return asdict(self)
 
 
 RETRYING: Final = "retrying"

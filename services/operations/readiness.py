@@ -6,7 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -122,7 +122,7 @@ class Readiness:
             "roles": {name: one.ready for name, one in self.roles.items()},
         }
         if whole:
-            reasons = [one.as_json() for one in self.reasons]
+            reasons = [asdict(one) for one in self.reasons]
             backlog = self.backlog_json()
             return told | {"problems": self.problems, "degraded": self.degraded, "reasons": reasons, "backlog": backlog}
         wrong = [one for one in self.reasons if one.level is Level.NOT_READY]

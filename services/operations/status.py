@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,7 +45,7 @@ async def read_status(settings: Settings) -> tuple[Readiness, dict[str, Any]]:
         "level": found.level,
         "project": project,
         "problems": list(found.problems),
-        "reasons": [one.as_json() for one in found.reasons],
+        "reasons": [asdict(one) for one in found.reasons],
         "backlog": found.backlog_json(),
         "canary": found.canary.shown() if found.canary else None,
         "at": datetime.now(UTC).isoformat(),

@@ -30,7 +30,7 @@ class SignalSubmission:
         self._queue = queue(RESUME, rq_redis)
         self._limits = limits
 
-    async def submit(self, signal: ResumeSignal, *, origin: str = "") -> Outcome | None:
+    async def submit(self, signal: ResumeSignal, origin: str = "") -> Outcome | None:
         """Submit the signal; durable on return. Returns `Outcome.DUPLICATE` when its id was known, else None.
 
         ``origin`` names the source. Raises `RejectedEvent` for input that Prefect's server would execute,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import typer
@@ -27,7 +28,7 @@ def doctor(
 ) -> None:
     """Look for what is wrong with this machine, its settings and the servers; exit 1 if something does not work."""
     found = list(_examined())
-    rows = [finding.as_row() for finding in found]
+    rows = [asdict(finding) for finding in found]
     if as_json:
         show_json(rows)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -46,10 +46,6 @@ class Holding:
     oldest: datetime | None
     kept: str
     """For how long, and how much of it at most."""
-
-    def as_json(self) -> dict[str, Any]:
-        """The same for programs."""
-        return asdict(self)
 
 
 async def in_redis(redis: AsyncRedis, settings: Settings) -> list[Holding]:

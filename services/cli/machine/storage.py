@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from services.cli.output import say, show_json, show_rows, show_title
+from dataclasses import asdict
+
+from services.cli.output import say, show_json, show_rows, show_title, size_text
 from services.cli.session import open_session
 from services.cli.terminal.options import AsJson
-from services.cli.terminal.sizes import size_text
 
 
 async def storage(as_json: AsJson = False) -> None:
@@ -22,7 +23,7 @@ async def storage(as_json: AsJson = False) -> None:
         kept += await asyncio.to_thread(in_folders, settings, project)
         room = await asyncio.to_thread(disks, settings, project)
     if as_json:
-        show_json({"kept": [row.as_json() for row in kept], "disks": room})
+        show_json({"kept": [asdict(row) for row in kept], "disks": room})
         return
     rows = [
         {"what": one.what, "count": one.count, "size": size_text(one.size), "oldest": one.oldest, "kept": one.kept}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from config.health import is_canary
-from services.cli.output import say, show_fields, show_rows, show_title
-from services.cli.terminal.sizes import size_text
+from services.cli.output import clear_screen, say, show_fields, show_rows, show_title, size_text
 from services.operations.backlog import age_text
+
+T = TypeVar("T")
 
 _WATCH = ("watch", "arrived", "done", "failed", "waiting", "not_taken", "state", "path")
 _EXECUTOR = ("name", "slots", "running", "waiting", "starts_per_minute", "degraded")
@@ -106,3 +109,17 @@ def _disk(one: dict[str, Any]) -> dict[str, Any]:
 def _executor(part: dict[str, Any]) -> dict[str, Any]:
     wanted = ("name", "slots", "running", "waiting", "starts_per_minute", "start_latency_seconds", "degraded")
     return {name: part.get(name) for name in wanted}
+
+
+def watched(show: Callable[[], T], *, every_seconds: float) -> T:
+    """Show it until Ctrl-C, on a terminal each time from the top of the screen; returns what it returned last."""
+    clear_screen()
+    last = show()
+    try:
+        while True:
+            sys.stdout.flush()
+            time.sleep(every_seconds)
+            clear_screen()
+            last = show()
+    except KeyboardInterrupt:
+        return last

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 
 class Grade(StrEnum):
@@ -25,10 +24,6 @@ class Finding:
     grade: Grade
     found: str
     fix: str = ""
-
-    def as_row(self) -> dict[str, Any]:
-        """For a listing."""
-        return asdict(self)
 
 
 def ok(check: str, found: str) -> Finding:

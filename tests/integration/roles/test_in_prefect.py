@@ -137,7 +137,8 @@ async def test_what_breaks_and_is_mended_is_told_once(redis: AsyncRedis, prefect
 async def test_a_canary_that_failed_is_told(redis: AsyncRedis, prefect: PrefectApi) -> None:
     settings = SETTINGS.model_copy(update={"canary": CanarySettings(enabled=True)})
     await Role(redis).report()
-    await CanaryRecords(redis).ended(CanaryFlight(time.time(), "resume", {}, uuid.uuid4().hex))
+    flight = CanaryFlight(at=time.time(), failed="resume", seconds={}, instance=uuid.uuid4().hex)
+    await CanaryRecords(redis).ended(flight)
     feed = in_prefect(redis, prefect, settings=settings, project=None)["feed"]
     assert isinstance(feed, PrefectFeed)
     before = await canary_events(prefect)
@@ -198,7 +199,7 @@ async def test_while_prefect_is_away_no_more_is_kept_than_fits(
     for nth, one in enumerate(mine):
         failed = datetime.fromtimestamp(one.last_failed.timestamp() + nth / 100, UTC)
         await letters.add(one.model_copy(update={"last_failed": failed}))
-    feed._prefect = prefect
+    feed.prefect = prefect
     await feed.turn()
     assert feed.status() == {"told": 5, "waiting": 0, "dropped": 8}
     await told(prefect, f"sluice.dead-letter.{mine[-1].id}", 1)

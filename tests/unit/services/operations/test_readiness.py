@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -142,7 +143,7 @@ def test_a_reason_has_a_code_a_sentence_and_a_remedy_and_turns_readiness_off() -
     (one,) = found.reasons
     assert (one.code, one.role, one.remedy) == ("watch-gone", "listeners", REASONS["watch-gone"].remedy)
     assert found.as_health(whole=False)["problems"] == ["watch-gone"]
-    assert found.as_health(whole=True)["reasons"] == [one.as_json()]
+    assert found.as_health(whole=True)["reasons"] == [asdict(one)]
 
 
 def test_what_another_instance_of_the_role_does_is_a_degradation_and_what_every_one_lacks_is_not() -> None:
