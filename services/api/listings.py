@@ -15,7 +15,7 @@ from services.api.paging import Cursor, Limit, Page, page, parts_of, patience
 from services.api.rows import content_of, may_event, may_letter, may_run, may_signal, plain
 from services.api.scopes import BEARER, Reader
 from services.listings import signals as signal_listing
-from services.listings.filters import LAST_SECOND, EventFilter, LetterFilter, RunFilter, SignalFilter
+from services.listings.filters import LAST_SECOND, EventFilter, LetterFilter, RunAttributes, RunFilter, SignalFilter
 from services.listings.rows import letter_row, whole_event
 from services.store.connection import AsyncRedis
 from services.store.dead_letters import DeadLetters
@@ -32,6 +32,7 @@ EventId = Annotated[str, Path(max_length=256)]
 SignalId = Annotated[str, Path(max_length=300)]
 LetterId = Annotated[str, Path(max_length=64)]
 RunId = Annotated[str, Path(max_length=200, description="Its id or name")]
+
 
 _MOST_AT_ONCE: Final = 10_000
 """How many runs may be due at one moment for a listing to go on behind them."""
@@ -90,14 +91,17 @@ class Listings:
 
     async def runs(
         self,
+        *,
         caller: Reader,
-        asked: Annotated[RunFilter, Depends()],
+        asked: Annotated[RunAttributes, Depends()],
+        state: Annotated[list[str] | None, Query(description="Only in this state; may be given again")] = None,
+        tag: Annotated[list[str] | None, Query(description="Only with this tag; may be given again")] = None,
         cursor: Cursor = None,
         limit: Annotated[int, Query(ge=1, le=200, description="At most so many")] = 50,
     ) -> Page:
         from services.prefect_api.run_listing import list_runs
 
-        query, end, seen = asked.query(), None, 0
+        query, end, seen = RunFilter(**vars(asked), state=state, tag=tag).query(), None, 0
         if (parts := parts_of(cursor, float, int)) is not None:
             end, seen = parts
             if end > LAST_SECOND or seen > _MOST_AT_ONCE:

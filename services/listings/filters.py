@@ -76,14 +76,20 @@ class EventFilter(EventAttributes):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunFilter(Period):
+class RunAttributes(Period):
     """Which flow runs; the period is that of the time at which they were to start."""
 
     deployment: Annotated[
         str | None, Field(max_length=400, description="Only runs of this flow, or flow/deployment")
     ] = None
-    state: Annotated[list[str] | None, Field(description="Only in this state; may be given again")] = None
     rule: Annotated[str | None, Field(max_length=256, description="Only runs that this rule started")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFilter(RunAttributes):
+    """Which flow runs, by lists too; FastAPI takes lists in a class for the body of a request."""
+
+    state: Annotated[list[str] | None, Field(description="Only in this state; may be given again")] = None
     tag: Annotated[list[str] | None, Field(description="Only with this tag; may be given again")] = None
 
     def query(self) -> RunQuery:

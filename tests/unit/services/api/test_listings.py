@@ -171,6 +171,17 @@ async def test_events_and_letters_are_replayed_and_letters_discarded(redis: Asyn
     assert await DeadLetters(redis).count() == 0
 
 
+async def test_filters_are_parameters_and_no_body(redis: AsyncRedis, valkey_url: str) -> None:
+    async with api(redis, valkey_url) as (_, client, _):
+        paths = (await client.get("/openapi.json")).json()["paths"]
+    assert not [path for path, calls in paths.items() if "requestBody" in calls.get("get", {})]
+    names = {"/runs": {"deployment", "state", "rule", "tag"}, "/signals": {"outcome", "run", "event", "key"}}
+    for path, own in names.items():
+        asked = {one["name"]: one["in"] for one in paths[path]["get"]["parameters"]}
+        assert set(asked) == {"since", "until", "cursor", "limit", *own}
+        assert set(asked.values()) == {"query"}
+
+
 @pytest.mark.parametrize(
     "path",
     [
