@@ -31,12 +31,15 @@ import structlog
 
 from config.logs import print_traceback
 from config.settings import CHECKOUT, RoleName
-from services.common.process_tree import die_with_parent, end_with_parent, show_as
+from services.common.process_tree import die_with_parent, end_with_parent, show_as, unmap_code
 
 log = structlog.get_logger()
 
 ANSWER_SECONDS: Final = 60.0
 """How long the template may be busy: on a slow machine it imports for half a minute."""
+
+REST_SECONDS: Final = 5.0
+"""So long after the last request the template rests."""
 
 _FIRST: Final = ("prefect", "httpx", "uvicorn", "fastapi", "sqlalchemy.ext.asyncio", "prefect.client.orchestration")
 """What Prefect's server and the roles share: the server is forked when that much is there."""
@@ -191,6 +194,8 @@ def _answer_all(link: socket.socket, supervisor: int, libraries: Sequence[str]) 
         if busy and not select.select([link], [], [], 0)[0]:
             busy = next(imports, None) is not None
             continue
+        if not select.select([link], [], [], REST_SECONDS)[0]:
+            unmap_code()  # which it has of all that it imported, and hardly ever runs
         chunk = link.recv(1 << 16)
         if not chunk:
             return
