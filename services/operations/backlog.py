@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -87,18 +87,18 @@ async def read_backlog(redis: AsyncRedis) -> Backlog:
     )
 
 
-async def _answers(pipeline: Any) -> list[Any]:
-    """What the commands answer; None where a key holds something else, which the inspector moves away."""
-    found = await pipeline.execute(raise_on_error=False)
+async def _ask(redis: AsyncRedis, fill: Callable[[Any], object]) -> list[Any]:
+    """What the commands of a pipeline return; None where a key holds something else, which the inspector moves away."""
+    pipeline = redis.pipeline(transaction=False)
+    fill(pipeline)
+    found = await pipeline.execute(raise_on_error=False) if len(pipeline) else []
     return [None if isinstance(one, Exception) else one for one in found]
 
 
 async def _journal(redis: AsyncRedis, now: float) -> BacklogPlace:
-    pipeline = redis.pipeline(transaction=False)
-    pipeline.xlen(STREAM)
-    pipeline.xinfo_groups(STREAM)
-    pipeline.xpending(STREAM, ROUTER_GROUP)
-    entries, groups, pending = await _answers(pipeline)
+    entries, groups, pending = await _ask(
+        redis, lambda ask: (ask.xlen(STREAM), ask.xinfo_groups(STREAM), ask.xpending(STREAM, ROUTER_GROUP))
+    )
     group = next((one for one in groups or () if text(one["name"]) == ROUTER_GROUP), None)
     lag = None if group is None else group.get("lag")
     unread = int(entries or 0) if lag is None else int(lag)
@@ -106,73 +106,54 @@ async def _journal(redis: AsyncRedis, now: float) -> BacklogPlace:
     oldest = [text(pending["min"])] if in_hand and pending["min"] else []
     if unread:
         after = "-" if group is None else f"({text(group['last-delivered-id'])}"
-        pipeline = redis.pipeline(transaction=False)
-        pipeline.xrange(STREAM, min=after, count=1)
-        (rows,) = await _answers(pipeline)
+        (rows,) = await _ask(redis, lambda ask: ask.xrange(STREAM, min=after, count=1))
         oldest += [text(rows[0][0])] if rows else []
-    ages = [max(0.0, now - position_seconds(position)) for position in oldest]
-    return BacklogPlace(unread + in_hand, max(ages, default=None))
+    return BacklogPlace(unread + in_hand, _oldest(now, oldest, position_seconds))
 
 
 async def _dispatch(redis: AsyncRedis, now: float) -> dict[str, BacklogPlace]:
-    names = await DispatchQueues(redis).names()
-    pipeline = redis.pipeline(transaction=False)
-    for name in names:
-        pipeline.xlen(DISPATCH_QUEUE + name)
-        pipeline.xrange(DISPATCH_QUEUE + name, count=1)
-    answers = await _answers(pipeline) if names else []
+    keys = {name: DISPATCH_QUEUE + name for name in await DispatchQueues(redis).names()}
+    answers = await _ask(redis, lambda ask: [(ask.xlen(key), ask.xrange(key, count=1)) for key in keys.values()])
     return {
         name: BacklogPlace(int(count), max(0.0, now - position_seconds(text(rows[0][0]))))
-        for name, count, rows in zip(names, answers[::2], answers[1::2], strict=True)
+        for name, count, rows in zip(keys, answers[::2], answers[1::2], strict=True)
         if count and rows
     }
 
 
 async def _jobs(redis: AsyncRedis, prefix: str, now: float) -> BacklogPlace:
     """Of the RQ queues whose names begin so; RQ puts jobs in at the end, and takes them out at the beginning."""
-    queues = list(readable("rq:queues", text, await redis.smembers("rq:queues")))
+    queues = readable("rq:queues", text, await redis.smembers("rq:queues"))
     keys = [key for key in queues if key.startswith(f"rq:queue:{prefix}")]
-    pipeline = redis.pipeline(transaction=False)
-    for key in keys:
-        pipeline.llen(key)
-        pipeline.lindex(key, 0)
-    answers = await _answers(pipeline) if keys else []
+    answers = await _ask(redis, lambda ask: [(ask.llen(key), ask.lindex(key, 0)) for key in keys])
     rows = [(key, job) for key, job in zip(keys, answers[1::2], strict=True) if job is not None]
     heads = list(readable(lambda row: str(row[0]), lambda row: text(row[1]), rows))
-    pipeline = redis.pipeline(transaction=False)
-    for job in heads:
-        pipeline.hget(f"rq:job:{job}", "enqueued_at")
-    ages = []
-    for enqueued in await _answers(pipeline) if heads else ():
-        with contextlib.suppress(ValueError, TypeError, OverflowError):
-            ages.append(max(0.0, now - datetime.fromisoformat(text(enqueued)).timestamp()))
-    return BacklogPlace(sum(count or 0 for count in answers[::2]), max(ages, default=None))
+    enqueued = await _ask(redis, lambda ask: [ask.hget(f"rq:job:{job}", "enqueued_at") for job in heads])
+    oldest = _oldest(now, enqueued, lambda at: datetime.fromisoformat(text(at)).timestamp())
+    return BacklogPlace(sum(count or 0 for count in answers[::2]), oldest)
 
 
 async def _buffered(redis: AsyncRedis, now: float) -> BacklogPlace:
-    pipeline = redis.pipeline(transaction=False)
-    pipeline.zcard(BUFFERED)
-    pipeline.zrange(BUFFERED, 0, _MOST_BUFFERED - 1)
-    count, ids = await _answers(pipeline)
-    pipeline = redis.pipeline(transaction=False)
+    count, ids = await _ask(redis, lambda ask: (ask.zcard(BUFFERED), ask.zrange(BUFFERED, 0, _MOST_BUFFERED - 1)))
     signal_ids = list(readable(BUFFERED, text, ids or ()))
-    for signal_id in signal_ids:
-        pipeline.hget(RECORD + signal_id, "received")
-    ages = []
-    for received in await _answers(pipeline) if signal_ids else ():
-        with contextlib.suppress(ValueError, TypeError, OverflowError):
-            ages.append(max(0.0, now - int(received) / 1000))
-    return BacklogPlace(count or 0, max(ages, default=None))
+    received = await _ask(redis, lambda ask: [ask.hget(RECORD + signal_id, "received") for signal_id in signal_ids])
+    return BacklogPlace(count or 0, _oldest(now, received, lambda at: int(at) / 1000))
 
 
 async def _scored(redis: AsyncRedis, key: str, now: float) -> BacklogPlace:
     """Of a sorted set by time in milliseconds."""
-    pipeline = redis.pipeline(transaction=False)
-    pipeline.zcard(key)
-    pipeline.zrange(key, 0, 0, withscores=True)
-    count, rows = await _answers(pipeline)
+    count, rows = await _ask(redis, lambda ask: (ask.zcard(key), ask.zrange(key, 0, 0, withscores=True)))
     since = rows[0][1] / 1000 if rows else math.inf
     return BacklogPlace(count or 0, max(0.0, now - since) if math.isfinite(since) else None)
+
+
+def _oldest(now: float, times: Iterable[Any], seconds: Callable[[Any], float]) -> float | None:
+    """The age of the oldest of the times that can be read."""
+    ages = []
+    for at in times:
+        with contextlib.suppress(ValueError, TypeError, OverflowError):
+            ages.append(max(0.0, now - seconds(at)))
+    return max(ages, default=None)
 
 
 def age_text(seconds: float | None) -> str:
