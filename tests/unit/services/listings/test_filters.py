@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -21,6 +23,16 @@ RECORD = SignalRecord(
 )  # fmt: skip
 
 
+@pytest.fixture
+def _far_from_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as changed:
+        changed.setenv("TZ", "XXX+5")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("_far_from_utc")
 def test_a_time_without_a_zone_is_utc() -> None:
     eastern = AT.astimezone(timezone(timedelta(hours=-5)))
     assert Period(since=AT.replace(tzinfo=None)).in_seconds() == Period(since=eastern).in_seconds()
