@@ -16,7 +16,7 @@ from rq.serializers import JSONSerializer
 from config.settings import RedisSettings
 from services.job_queues import queues
 from services.job_queues.job_gate import APPLY_SIGNAL
-from services.job_queues.queues import RESUME, enqueue, queue
+from services.job_queues.queues import RESUME, enqueue, owner_of_this_job, queue
 from services.job_queues.workers import ThreadWorker, simple_worker
 from services.store.connection import SyncRedis, connect_sync
 from services.store.dead_letters import DeadLetters, LetterQuery
@@ -219,3 +219,19 @@ def test_a_worker_in_a_thread_stops_soon_after_it_is_told_to(valkey_url, redis_s
     client.close()
     assert isinstance(worker, ThreadWorker)
     assert os.getpid()
+
+
+class Resumer:
+    """Whom a worker works for."""
+
+
+def test_a_job_finds_whom_its_worker_works_for(redis_sync, monkeypatch):
+    found: list[object] = []
+    monkeypatch.setattr(queues, "import_attribute", lambda _: lambda _signal: found.append(owner_of_this_job(Resumer)))
+    owner = Resumer()
+    for number, whose in enumerate((owner, None, object())):
+        enqueue(queue(RESUME, redis_sync), APPLY_SIGNAL, "one", job_id=f"s-{number}", timeout_seconds=5)
+        simple_worker([RESUME], redis_sync, f"owned-{number}", owner=whose).work(burst=True)
+    assert found == [owner]
+    with pytest.raises(TypeError, match="Resumer"):
+        owner_of_this_job(Resumer)
