@@ -109,7 +109,7 @@ async def test_a_signal_for_a_run_that_is_over_is_rejected_though_it_was_answere
 
 async def test_a_buffered_signal_expires_into_a_dead_letter_that_keeps_it_whole(resumer: Desk) -> None:
     key = new_key()
-    record = await resumer.ask(key=key, ttl_seconds=0.5, input={"n": 7}, by="ann", event_identity="e-1")
+    record = await resumer.ask(key=key, ttl_seconds=3, input={"n": 7}, by="ann", event_identity="e-1")
     assert record.status == "buffered"
     assert (await resumer.outcome(record.signal.id)).status == "expired"
 
