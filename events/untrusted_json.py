@@ -98,7 +98,7 @@ def _check_depth(raw: bytes, max_depth: int) -> None:
     if raw.count(b"{") + raw.count(b"[") <= max_depth:
         return
     brackets = left = _brackets(raw)
-    for _ in range(max_depth):
+    for _ in range(max_depth + 1):
         if not left:
             return
         left = left.replace(b"[]", b"")  # takes the innermost level away

@@ -67,8 +67,7 @@ class Endpoints:
 
     def status(self) -> Mapping[str, Any]:
         """The routes; events are taken in without them, so the role is ready all the same."""
-        trouble = self._backoff.trouble
-        return {"endpoints": list(self._routes), **({"degraded": trouble} if trouble else {})}
+        return self._backoff.status(endpoints=list(self._routes))
 
     async def run(self) -> None:
         """Serve until cancelled; the process is started again when it ends, and when a file of its code changes."""

@@ -54,8 +54,7 @@ class ListListener:
 
     def status(self) -> Mapping[str, Any]:
         """As the stream's, with what stands between the list and the stream."""
-        trouble = self._backoff.trouble
-        return {**self._reader.status(), "list": self.list_key, **({"degraded": trouble} if trouble else {})}
+        return {**self._reader.status(), **self._backoff.status(list=self.list_key)}
 
     async def run(self) -> None:
         """Move and read until cancelled."""

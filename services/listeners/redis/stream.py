@@ -70,8 +70,7 @@ class StreamListener:
 
     def status(self) -> Mapping[str, Any]:
         """``ready`` once the consumer group is there; ``degraded`` while Redis or the journal is away or full."""
-        trouble = self._backoff.trouble
-        return {"ready": self._ready, "stream": self.stream, **({"degraded": trouble} if trouble else {})}
+        return self._backoff.status(ready=self._ready, stream=self.stream)
 
     async def run(self) -> None:
         """Read until cancelled; what is in hand then is given back to the group."""

@@ -77,3 +77,14 @@ def test_the_key_of_prefect_is_refused_at_any_depth(value: object) -> None:
 @pytest.mark.parametrize(("value", "nul"), [("a\0", True), ({"\0": 1}, True), ([{"a": ["\0"]}], True), (["0"], False)])
 def test_the_character_nul_is_found_in_keys_and_values(value: object, nul: bool) -> None:
     assert has_nul(value) is nul  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["\\", '\\"', '"', "[", '\\\\"[', '["', "\\]"])
+def test_a_string_hides_its_own_brackets_and_no_others(text: str) -> None:
+    nested: object = 1
+    for _ in range(5):
+        nested = [nested]
+    raw = json.dumps([text, nested, text]).encode()
+    assert not _is_too_deep(raw, 6)
+    assert _is_too_deep(raw, 5)
+    assert not _is_too_deep(json.dumps([text + "[" * 9, text]).encode(), 1)
