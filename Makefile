@@ -27,8 +27,8 @@ up: $(ENV)
 demo: $(ENV)
 	@exec $(BIN)/python -m demo $(ARGS)
 
-# Most tests wait for servers and processes most of the time: two for each of two cores.
-WORKERS ?= 4
+# Most tests wait for servers and processes most of the time: three for each of two cores.
+WORKERS ?= 6
 
 test: $(DEV) $(OTHER)/.ready
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=25 $(ARGS) \

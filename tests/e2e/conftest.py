@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from demo.every_flow import SECRETS
-from demo.installation import Installation
 from tests.support.collector import Collector, collecting
+from tests.support.installation import Installation
 
 
 @pytest.fixture(scope="package")

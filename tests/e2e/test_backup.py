@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from config.settings import load_settings
-from demo.installation import Installation
 from services.home.access import find_access
 from services.local.backup import making
+from tests.support.installation import Installation
 
 pytestmark = pytest.mark.timeout(600)
 

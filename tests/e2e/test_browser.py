@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from demo.installation import Installation
 from tests.support.browser import another_origin, chromium
+from tests.support.installation import Installation
 
 REBOUND = "rebound.example"
 SLOW_MS = 60_000

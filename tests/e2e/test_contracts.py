@@ -18,8 +18,8 @@ import pytest
 import redis
 
 from demo.every_flow import SECRETS, web_server
-from demo.installation import Installation
 from tests.e2e.test_whole_path import drop, ended, paused, run_named
+from tests.support.installation import Installation
 from tests.unit.sluice.loading.spreadsheets import row, text, write_xlsx
 from tests.unit.sluice.loading.test_masked_load import PLANTED, TRACES
 

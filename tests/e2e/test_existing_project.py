@@ -18,10 +18,10 @@ import psutil
 import pytest
 
 from config.settings import CHECKOUT
-from demo.installation import Installation
 from services.local.embedded_servers import claim_port, start_prefect
 from tests.support.databases import postgresql
 from tests.support.ending import end
+from tests.support.installation import Installation
 from tests.support.valkeys import own_valkey
 from tests.support.waiting import wait_until
 

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from config.settings import RedisSettings
-from demo.installation import Installation
 from services.store.connection import SyncRedis, connect_sync
+from tests.support.installation import Installation
 from tests.support.valkeys import OwnValkey, own_valkey, sentinel
 from tests.support.waiting import wait_until
 

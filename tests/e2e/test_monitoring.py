@@ -14,9 +14,9 @@ import httpx
 import pytest
 
 from config.settings import CHECKOUT
-from demo.installation import Installation
 from tests.e2e.test_whole_path import drop, ended, order, run_named
 from tests.support.collector import CollectedSpan, Collector
+from tests.support.installation import Installation
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from demo.installation import Installation
+from tests.support.installation import Installation
 from tests.support.waiting import wait_until
 
 NOBODY = 65534

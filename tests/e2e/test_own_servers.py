@@ -13,11 +13,11 @@ from typing import Any
 from config.canary import canary_stream
 from config.project import load_project
 from config.settings import CHECKOUT, ROLES, RedisSettings
-from demo.installation import Installation
 from services.local.embedded_servers import claim_port
 from services.store.access.acl import acl_users
 from services.store.connection import SyncRedis, connect_sync
 from tests.support.faults import REFUSED
+from tests.support.installation import Installation
 from tests.support.prefects import start_migrated
 from tests.support.valkeys import own_valkey
 from tests.support.waiting import wait_until

@@ -15,8 +15,8 @@ import redis
 import websockets.sync.client
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from demo.installation import Installation
 from services.store.canary.flights import CANARY_STEPS
+from tests.support.installation import Installation
 from tests.support.waiting import wait_until
 
 SOCKETS = (

@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from demo.installation import Installation
 from tests.e2e.test_browser import SLOW_MS, logged_in
 from tests.support.browser import chromium
+from tests.support.installation import Installation
 from tests.support.waiting import wait_until
 
 TRIGGER = {

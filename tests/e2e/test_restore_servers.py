@@ -11,10 +11,10 @@ import psycopg
 import pytest
 
 from config.settings import RedisSettings
-from demo.installation import Installation
 from services.store.connection import connect_sync
 from tests.e2e.test_backup import publish, runs_of
 from tests.support.databases import postgresql
+from tests.support.installation import Installation
 from tests.support.prefects import prefect_on
 from tests.support.valkeys import own_valkey
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from demo.installation import Installation
+from tests.support.installation import Installation
 from tests.support.smuggling import FORMS, hidden
 
 

@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from demo.installation import Installation
 from services.local.backup.making import libpq_environment
 from tests.support.certificates import Authority
 from tests.support.databases import postgresql
+from tests.support.installation import Installation
 from tests.support.prefects import prefect_on
 from tests.support.proxy import Proxy
 from tests.support.valkeys import own_valkey

@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from demo.installation import Installation
+from tests.support.installation import Installation
 
 pytestmark = pytest.mark.timeout(600)
 

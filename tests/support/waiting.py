@@ -12,20 +12,20 @@ T = TypeVar("T")
 PATIENCE_SECONDS = 90.0
 """How long a condition may take that takes a second on an idle machine: only a test that fails waits that long."""
 
+_LONGEST_PAUSE_SECONDS = 0.25
+
 
 async def eventually(
     probe: Callable[[], Awaitable[T]], *, within_seconds: float = PATIENCE_SECONDS, what: str = ""
 ) -> T:
     """The first truthy answer of ``probe``; fails the test with the last answer when none comes in time."""
-    deadline = time.monotonic() + within_seconds
-    asked = time.monotonic()
+    began = asked = time.monotonic()
     answer = await probe()
     while not answer:
-        if time.monotonic() > deadline:
-            msg = f"{what or 'the condition'} did not come true within {within_seconds} s; last answer: {answer!r}"
-            raise AssertionError(msg)
-        # As long a pause as the answer took: what is waited for needs the server, too.
-        await asyncio.sleep(max(0.02, time.monotonic() - asked))
+        now = time.monotonic()
+        _in_time(now - began, within_seconds, what, answer)
+        # As long a pause as the answer took, at least: what is waited for needs the server, too.
+        await asyncio.sleep(max(now - asked, _pause_after(now - began)))
         asked = time.monotonic()
         answer = await probe()
     return answer
@@ -33,12 +33,22 @@ async def eventually(
 
 def wait_until(probe: Callable[[], T], *, within_seconds: float = PATIENCE_SECONDS, what: str = "") -> T:
     """`eventually` for code without an event loop."""
-    deadline = time.monotonic() + within_seconds
+    began = time.monotonic()
     answer = probe()
     while not answer:
-        if time.monotonic() > deadline:
-            msg = f"{what or 'the condition'} did not come true within {within_seconds} s; last answer: {answer!r}"
-            raise AssertionError(msg)
-        time.sleep(0.02)
+        waited = time.monotonic() - began
+        _in_time(waited, within_seconds, what, answer)
+        time.sleep(_pause_after(waited))
         answer = probe()
     return answer
+
+
+def _pause_after(waited: float) -> float:
+    """A tenth of the wait so far: it ends at most so much late, and the processors are left to what is waited for."""
+    return min(max(0.02, waited / 10), _LONGEST_PAUSE_SECONDS)
+
+
+def _in_time(waited: float, within_seconds: float, what: str, answer: object) -> None:
+    if waited > within_seconds:
+        msg = f"{what or 'the condition'} did not come true within {within_seconds} s; last answer: {answer!r}"
+        raise AssertionError(msg)
