@@ -39,7 +39,7 @@ _BLOCK_BYTES: Final = 64
 
 
 class Masking:
-    """Masks columns by their names, and single values of them for messages.
+    """Masks columns by their names.
 
     ``email`` keeps the domain, ``phone`` the country and the last two digits, ``partial`` the last characters (at most
     half of the value), ``hmac`` is HMAC-SHA256 in 64 hexadecimal digits, equal for equal text, and ``drop`` leaves the
@@ -54,27 +54,6 @@ class Masking:
 
     def __bool__(self) -> bool:
         return bool(self._masks)
-
-    def __contains__(self, column: str) -> bool:
-        return column in self._masks
-
-    def schema(self, schema: pa.Schema) -> pa.Schema:
-        """The columns after masking: what is masked is text."""
-        fields = [one for one in schema if one.name not in self._masks or self._masks[one.name].kind != "drop"]
-        return pa.schema([pa.field(one.name, pa.string()) if one.name in self._masks else one for one in fields])
-
-    def batch(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """The rows after masking."""
-        schema = self.schema(rows.schema)
-        return pa.record_batch([self.column(name, rows.column(name)) for name in schema.names], schema=schema)
-
-    def text(self, column: str, value: str) -> str:
-        """A single value of a column, as it may be shown."""
-        if column not in self._masks:
-            return value
-        if self._masks[column].kind == "drop":
-            return HIDDEN
-        return str(self.column(column, pa.array([value], pa.string()))[0])
 
     def column(self, name: str, values: pa.Array) -> pa.Array:
         """The values of a column after masking; those that are not masked as they are."""

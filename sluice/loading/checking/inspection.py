@@ -79,10 +79,6 @@ class Inspection:
         self.bad += len(bad)
         self.examples += [(label, row) for row in bad[: EXAMPLES - len(self.examples)]]
 
-    @property
-    def bad_share(self) -> float:
-        return self.bad / self.rows if self.rows else 0.0
-
     def refusal(self, unit: str) -> str:
         """What is wrong with the file, in a sentence."""
         label, first = self.examples[0]

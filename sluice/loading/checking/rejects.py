@@ -37,7 +37,6 @@ class RejectedRows:
         """
         self._path = folder / inner
         self._masked = masked
-        self.count = 0
         try:
             below = b"/".join(map(os.fsencode, inner.parent.parts))
             self._directory = enter(os.fsencode(folder), below, make=True, own_links=True)
@@ -111,5 +110,4 @@ class RejectedRows:
             return None
 
     def _write(self, label: str, bad: BadRow, values: list[str]) -> None:
-        self.count += 1
         self._writer.writerow([f"{label}:{bad.line}", bad.column or "", bad.value or "", bad.reason, *values])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sluice.loading.checking.inspection import Inspection, said_of
+from sluice.loading.checking.inspection import Inspection
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +114,3 @@ def many(count: int, what: str, *, are: bool = False) -> str:
     """``1 row``, ``2 rows``; with ``are`` ``1 row is``, ``2 rows are``."""
     said = f"{count} {what}{'' if count == 1 else 's'}"
     return f"{said} {'is' if count == 1 else 'are'}" if are else said
-
-
-__all__ = ["BadRows", "LoadReport", "bad_rows", "columns_told", "many", "said_of", "type_name"]

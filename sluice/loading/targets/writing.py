@@ -126,8 +126,6 @@ class TableLoad:
         self._thread = ThreadPoolExecutor(1, "write to the table")
         self._writing: deque[tuple[_Sent, Future[None]]] = deque()
         self._short = {one.name: one for one in plan.there if one.type == pa.float32()}
-        self.schema = plan.schema
-        """The columns of the batches to be written."""
         self.rows = 0
         """How many were written."""
         self.bad = 0
