@@ -17,7 +17,7 @@ from services.store.events.known_events import escaped
 
 ONE_USER_RULES: Final = (
     "~sluice* ~rq:* resetchannels &sluice* &rq:* +@all -@admin -@dangerous"
-    " +info +client|id +client|info +client|setinfo +client|setname"
+    " +info +client|id +client|info +client|setinfo +client|setname +client|unblock"
 )
 """What Sluice needs where all of it is one user; docs/security.md has the same."""
 

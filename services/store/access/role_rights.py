@@ -84,7 +84,7 @@ RIGHTS: Final[Mapping[RoleName, RoleRights]] = {
         ),
         reads=_HISTORY,
         channels=("sluice:signals:told:*",),
-        commands="+publish +client|info",
+        commands="+publish +client|info +client|unblock",
     ),
     "executor": RoleRights(
         writes=(
@@ -93,7 +93,7 @@ RIGHTS: Final[Mapping[RoleName, RoleRights]] = {
         ),
         reads=("sluice:registered",),
         channels=("rq:pubsub:*",),
-        commands="+scan +subscribe +unsubscribe +client|info",
+        commands="+scan +subscribe +unsubscribe +client|info +client|unblock",
     ),
     "api": RoleRights(
         writes=(

@@ -200,7 +200,11 @@ def test_each_user_is_refused_what_it_need_not_do(valkey_url: str, users: dict[s
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize(
     ("role", "submitter", "name", "function"),
-    [("resumer", "api", RESUME, APPLY_SIGNAL), ("executor", "executor", f"{RUNS}-gpu", EXECUTE_RUN)],
+    [
+        ("resumer", "api", RESUME, APPLY_SIGNAL),
+        ("executor", "executor", f"{RUNS}-gpu", EXECUTE_RUN),
+        ("operator", "operator", RESUME, APPLY_SIGNAL),
+    ],
 )
 def test_rq_asks_for_nothing_that_a_role_may_not_do(
     valkey_url: str,
@@ -229,6 +233,7 @@ def test_rq_asks_for_nothing_that_a_role_may_not_do(
             worker = simple_worker([name], client, f"{role}-1")
             worker.work(burst=True, logging_level="CRITICAL")
             worker.run_maintenance_tasks()
+            worker.wake()
         assert ended == ["a"]
         entries: list[Any] = admin.acl_log()
         assert not [(one["username"], one["reason"], one["object"], one["context"]) for one in entries]
