@@ -19,7 +19,7 @@ from config.canary import canary_rules, canary_stream
 from config.certificates import tls_files
 from config.project import Project, load_project, project_root
 from config.settings import RoleName, Settings
-from events.errors import Backpressure, TransientError
+from events.errors import Backpressure, ConfigError, TransientError
 from services.home.home import PRIVATE_UMASK
 from services.listeners.message_intake import MessageIntake, event_intake, signal_intake
 from services.operations.certificate_watch import CertificateWatch
@@ -27,9 +27,7 @@ from services.operations.role import Part, run_loop, run_parts
 from services.operations.upkeep.inspector import Inspector
 from services.routing.rules_reload import LiveProject
 from services.shared import Shared
-from services.store.installation import check_project
 from services.store.lease import Lease
-from services.store.state.version import claim_state
 
 if TYPE_CHECKING:
     from services.executor.pool.process_template import ProcessTemplate
@@ -72,17 +70,20 @@ async def _run(role: RoleName, settings: Settings, project: Project, process_tem
     async with AsyncExitStack() as stack:
         shared = Shared(settings, project, stack)
         shared.process_template = process_template
-        # A Redis that does not answer is waited for by the parts.
-        with contextlib.suppress(TransientError, Backpressure):
-            await claim_state(shared.redis)
-            await check_project(shared.redis, project.name, project_root(settings.config))
+        with contextlib.suppress(TransientError, Backpressure):  # a Redis that does not answer is waited for
+            await shared.state_claim.attempt()
         inspector = Inspector(shared.redis, role=role)
         parts = {**await _ROLES[role](shared), "inspector": inspector}
+        # HTTP answers 503 meanwhile.
+        parts = {name: part if name == "http" else shared.state_claim.before(part) for name, part in parts.items()}
+        parts["state"] = shared.state_claim
         if files := tls_files(settings, os.environ):
             parts["certificates"] = CertificateWatch(files)
         try:
             await run_parts(role, parts, redis=shared.redis, ready_file=settings.ready_file, home=settings.home)
-        except RuntimeError:
+        except RuntimeError as error:
+            if isinstance(error.__cause__, ConfigError):
+                raise error.__cause__ from None
             # What a part failed on may stand in Redis, where its next process would fail on it again.
             with contextlib.suppress(TransientError, Backpressure, TimeoutError):
                 await asyncio.wait_for(inspector.everything(), LAST_LOOK_SECONDS)

@@ -1,26 +1,31 @@
-"""What the parts of one role process have in common: its connections, stores and settings."""
+"""What the parts of one role process have in common: its connections, stores and settings, its claim to the state."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from config.logs import show_handlers_safely
-from config.project import Project
+from config.project import Project, project_root
 from config.settings import Settings
-from events.errors import ConfigError
+from events.errors import Backpressure, ConfigError, TransientError
 from events.event import Event
+from services.common.backoff import Backoff
 from services.common.telemetry import tracing
+from services.operations.role import STOP_SECONDS, Part
 from services.store.connection import AsyncRedis, SyncRedis, connect, connect_sync
 from services.store.dead_letters import DeadLetters
 from services.store.events.history import History
 from services.store.events.journal import Appended, Journal
 from services.store.files.returns import FileReturns
+from services.store.state.installation import check_project, claim_state
 
 if TYPE_CHECKING:
     from services.executor.pool.process_template import ProcessTemplate
@@ -49,6 +54,7 @@ class Shared:
         self.instance = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self.redis = self.connect()
         stack.push_async_callback(self.redis.aclose)
+        self.state_claim = StateClaim(self.redis, project=project.name, folder=project_root(settings.config))
         self.dead_letters = DeadLetters(self.redis)
         self.history = History(self.redis, settings.history)
         self.journal = Journal(self.redis, settings.journal, consumer=self.instance)
@@ -94,7 +100,63 @@ class Shared:
         """The journal's door for one listener."""
 
         async def emit(events: Sequence[Event]) -> Sequence[Appended]:
+            self.state_claim.demand()
             with tracing.receiving(listener, events) as traced:
                 return await self.journal.append(traced, received=datetime.now(UTC).isoformat(), listener=listener)
 
         return emit
+
+
+class StateClaim:
+    """A part of every role that a Redis which was away as the role started is held against when it is there."""
+
+    def __init__(self, redis: AsyncRedis, *, project: str | None, folder: Path) -> None:
+        self._redis = redis
+        self._project = project
+        self._folder = folder
+        self._claimed = asyncio.Event()
+        self._trouble = Backoff("look whose state this Redis holds", first_seconds=0.1, longest_seconds=1)
+
+    async def attempt(self) -> None:
+        """Claim it; raises `ConfigError` where a newer Sluice or another project has it, with nothing changed.
+
+        Raises `TransientError` and `Backpressure`, too.
+        """
+        await check_project(self._redis, self._project, self._folder)
+        await claim_state(self._redis)
+        self._trouble.worked()
+        self._claimed.set()
+
+    async def run(self) -> None:
+        """Attempt it until it works, then do nothing until cancelled."""
+        while not self._claimed.is_set():
+            try:
+                await self.attempt()
+            except (TransientError, Backpressure) as error:
+                await self._trouble.after(error)
+        await asyncio.Event().wait()
+
+    def status(self) -> Mapping[str, Any]:
+        """Whether the state is known to be this program's and this project's."""
+        return {"ready": self._claimed.is_set()}
+
+    def demand(self) -> None:
+        """Raise `TransientError` until the state is claimed."""
+        if not self._claimed.is_set():
+            raise TransientError("Redis has not answered yet whose state it holds")
+
+    def before(self, part: Part) -> Part:
+        """``part``, which begins once the state is claimed."""
+        return part if self._claimed.is_set() else _Afterwards(part, self._claimed)
+
+
+class _Afterwards:
+    def __init__(self, part: Part, claimed: asyncio.Event) -> None:
+        self._part = part
+        self._claimed = claimed
+        self.status = part.status
+        self.stop_seconds = float(getattr(part, "stop_seconds", STOP_SECONDS))
+
+    async def run(self) -> None:
+        await self._claimed.wait()
+        await self._part.run()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -36,6 +35,7 @@ _INPUTS: Final = 1000
 """More than a wait has: three for its last entry, and an answer or a verdict."""
 
 _CONFLICT: Final = 409
+_GONE: Final = 404
 
 OUT_OF_REACH: Final = (httpx.TransportError, OSError, TimeoutError)
 """There was no answer. Prefect's client itself tries again what the server answers with an error of its own."""
@@ -86,21 +86,25 @@ class OwnRun:
     async def put(self, key: str, value: Any, *, replace: bool = False) -> bool:
         """Write a run input; one that is there already stays (answers false) unless ``replace``."""
         text = json.dumps(value)
-        try:
-            await self._client.create_flow_run_input(flow_run_id=self._id, key=key, value=text)
-        except PrefectHTTPStatusError as error:
-            if error.response.status_code != _CONFLICT:
-                raise
-            if not replace:
-                return False
-            await self.drop(key)
-            await self._client.create_flow_run_input(flow_run_id=self._id, key=key, value=text)
-        return True
+        while True:  # the client sends a request again whose answer was lost, and meets what it has done itself
+            try:
+                await self._client.create_flow_run_input(flow_run_id=self._id, key=key, value=text)
+            except PrefectHTTPStatusError as error:
+                if error.response.status_code != _CONFLICT:
+                    raise
+                if not replace:
+                    return False
+                await self.drop(key)
+            else:
+                return True
 
     async def drop(self, key: str) -> None:
         """Take a run input away, if it is there."""
-        with contextlib.suppress(ObjectNotFound):
+        try:
             await self._client.delete_flow_run_input(flow_run_id=self._id, key=key)
+        except PrefectHTTPStatusError as error:
+            if error.response.status_code != _GONE:
+                raise
 
     async def keep_form(self, pause: str, model: type[BaseModel] | None, description: str) -> dict[str, Any]:
         """Write down what an answer must look like, and return it for `show_form`; done before the run pauses."""

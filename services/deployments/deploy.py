@@ -19,8 +19,8 @@ from services.deployments.work_pools import look_at_work_pools
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.deployments import every_body, register, remove
 from services.store.connection import AsyncRedis
-from services.store.installation import check_project, claim_project, installation_id
 from services.store.runs.registered_files import RegisteredFile, forget, remember
+from services.store.state.installation import check_project, claim_project, installation_id
 
 _OPEN: Final = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
 _IN_STORE: Final = {"Scheduled", "Late"}

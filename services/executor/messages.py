@@ -266,9 +266,10 @@ class RunFinished(ProcessMessage):
 
 
 class ProcessFailed(ProcessMessage):
-    """The process could not execute the run."""
+    """The process could not execute the run; ``unreachable``: Prefect gave no answer, or one of its own failure."""
 
     why: str
+    unreachable: bool = False
 
 
 class TakeIntent(ProcessMessage):

@@ -43,7 +43,7 @@ from services.local.welcome import welcome
 from services.operations.readiness import read_readiness
 from services.operations.status import read_status
 from services.store.connection import connect, connect_sync
-from services.store.state.version import check_state
+from services.store.state.installation import check_state
 
 log = structlog.get_logger()
 

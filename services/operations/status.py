@@ -16,7 +16,7 @@ from services.home.access import find_access
 from services.home.home import ui_url
 from services.operations.readiness import Readiness, read_readiness
 from services.store.connection import connect
-from services.store.installation import project_name
+from services.store.state.installation import project_name
 
 
 async def read_status(settings: Settings) -> tuple[Readiness, dict[str, Any]]:

@@ -31,6 +31,7 @@ from typing_extensions import override
 
 from config.settings import RedisSettings
 from events.errors import Backpressure, TransientError
+from services.store.state_version import look_at_version, look_at_version_blocking
 from services.store.unreadable import UnreadableKey, note_error
 
 RETRIES: Final = 2
@@ -49,6 +50,9 @@ T = TypeVar("T")
 def connect(url: str, settings: RedisSettings) -> AsyncRedis:
     """An asyncio client on ``url``; connects on first use. Replies are bytes, errors those of `translated`.
 
+    Each new connection looks at the version of the state first: every command raises `ConfigError`, with nothing
+    touched, where the server holds the state of a newer Sluice.
+
     It knows how many replicas the settings want to be waited for. With Sentinels in the settings the URL's host is the
     name of the primary they watch, as in ``redis://user:password@mymaster/0``. Every command is answered within
     ``command_timeout_seconds`` or fails, so a blocking one must ask for less.
@@ -60,11 +64,13 @@ def connect(url: str, settings: RedisSettings) -> AsyncRedis:
             redis_class=_Client,
             connection_pool_class=_PrimaryPool,
             retry=AsyncRetry(_pause(), RETRIES),
+            redis_connect_func=look_at_version,
             **_to_primary(url, settings),
         )
         client = cast(_Client, primary)
     else:
-        client = cast(_Client, _Client.from_url(url, retry=AsyncRetry(_pause(), RETRIES), **_options(url, settings)))
+        options = {**_options(url, settings), "redis_connect_func": look_at_version}
+        client = cast(_Client, _Client.from_url(url, retry=AsyncRetry(_pause(), RETRIES), **options))
     client.replicas = Replicas(settings.replicas_to_wait_for, settings.command_timeout_seconds / 2)
     pool = client.connection_pool
     ours = (_Rotating,) if issubclass(pool.connection_class, redis.asyncio.SSLConnection) else (_Cancellable,)
@@ -116,12 +122,13 @@ async def execute_and_replicate(client: AsyncRedis, pipeline: AsyncPipeline) -> 
 
 
 def connect_sync(url: str, settings: RedisSettings) -> SyncRedis:
-    """A blocking client on ``url``, for RQ; connects on first use. Replies are bytes."""
+    """A blocking client on ``url``, for RQ, otherwise as that of `connect`."""
+    mine: dict[str, Any] = {"retry": Retry(_pause(), RETRIES), "redis_connect_func": look_at_version_blocking}
     if settings.sentinels:
         asked = {"retry": Retry(_pause(), RETRIES), **_to_sentinels(url, settings)}
         sentinel = redis.Sentinel(_addresses(settings), sentinel_kwargs=asked)  # type: ignore[no-untyped-call]
-        return cast(SyncRedis, sentinel.master_for(retry=Retry(_pause(), RETRIES), **_to_primary(url, settings)))  # type: ignore[no-untyped-call]
-    return redis.Redis.from_url(url, retry=Retry(_pause(), RETRIES), **_options(url, settings))
+        return cast(SyncRedis, sentinel.master_for(**mine, **_to_primary(url, settings)))  # type: ignore[no-untyped-call]
+    return redis.Redis.from_url(url, **mine, **_options(url, settings))
 
 
 class _Client(redis.asyncio.Redis):

@@ -25,7 +25,7 @@ def postgresql(tls: Pair | None = None) -> Iterator[str]:
 
     With ``tls`` it shows that certificate, and takes no connection without TLS.
     """
-    with _home("initdb", "pg_ctl") as (directory, user, tools):
+    with database_home("initdb", "pg_ctl") as (directory, user, tools):
         port = claim_port(0, "a free port")
 
         def call(*command: str) -> None:
@@ -53,7 +53,7 @@ def postgresql(tls: Pair | None = None) -> Iterator[str]:
 @contextmanager
 def mariadb() -> Iterator[str]:
     """A MariaDB server, as a SQLAlchemy URL; the test is skipped where it is not installed."""
-    with _home("mariadbd", "mariadb-install-db") as (directory, user, tools):
+    with database_home("mariadbd", "mariadb-install-db") as (directory, user, tools):
         port = claim_port(0, "a free port")
         data = directory / "data"
         install = (
@@ -89,7 +89,7 @@ def _answers(port: int) -> bool:
 
 
 @contextmanager
-def _home(*needed: str) -> Iterator[tuple[Path, dict[str, Any], dict[str, str]]]:
+def database_home(*needed: str) -> Iterator[tuple[Path, dict[str, Any], dict[str, str]]]:
     """A short path, options for processes that must not run as root, and where the tools are."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
     tools = {name: found for name in needed if (found := shutil.which(name, path=path))}

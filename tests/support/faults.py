@@ -93,6 +93,8 @@ class Installation:
         """A file for each number whose run waits: the answers that it received."""
         self.api_port = claim_port(0, "a free port")
         self.faults: Counter[str] = Counter()
+        self.older: frozenset[str] = frozenset()
+        """Positions in the journal, and ids of dead letters, that were there before."""
         self._one_at_valkey = asyncio.Lock()
         self._roles: list[Role] = []
 

@@ -47,6 +47,7 @@ async def judge(installation: Installation, load: Load, *, letters: Collection[s
     Dead letters are wrong unless their codes are among ``letters``; with some, there may be garbage in the journal.
     """
     rows: Any = await installation.redis.xrange(STREAM)
+    rows = [row for row in rows if row[0].decode() not in installation.older]
     events = [event for _, fields in rows if (event := _event(fields, garbage=bool(letters))) is not None]
     verdict = Verdict()
     journalled = Counter(_number(event) for event in events)
@@ -71,6 +72,8 @@ async def judge(installation: Installation, load: Load, *, letters: Collection[s
     verdict.answers = await judge_answers(installation.redis, installation.answers, asking, cut_off=cut_off)
     verdict.wrong += verdict.answers.wrong
     async for letter in DeadLetters(installation.redis).walk(LetterQuery()):
+        if letter.id in installation.older:
+            continue
         verdict.letters[letter.code] += 1
         if letter.code not in letters:
             verdict.wrong.append(f"a dead letter: {letter.code}: {letter.reason}")

@@ -28,6 +28,8 @@ class Role:
         self._env = env
         self._inside = inside
         self._log = directory / f"{name}-{number}.log"
+        self.checkout = CHECKOUT
+        """Whose Sluice its next process is."""
         self._server: Server | None = None
         self._due = 0.0
         self.ends: list[int] = []
@@ -50,8 +52,9 @@ class Role:
             self._due = max(self._due, now + 0.2)
         if self._server is None and now >= self._due:
             command = [*self._inside, sys.executable, "-m", "services.cli", "run", self.name]
+            template = warm.interpreter() if self.checkout == CHECKOUT else None
             self._server = Server(
-                self.name, command, log_file=self._log, env=self._env, cwd=CHECKOUT, template=warm.interpreter()
+                self.name, command, log_file=self._log, env=self._env, cwd=self.checkout, template=template
             )
 
     def send(self, number: signal.Signals, *, down_seconds: float = 0.0) -> None:

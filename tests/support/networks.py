@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 import pytest
@@ -46,6 +47,31 @@ class Host:
     def send_again_to(self, address: str) -> None:
         _ip("-n", self._namespace, "route", "del", "blackhole", f"{address}/32")
 
+    def lose(self, percent: int) -> None:
+        """Lose so many of a hundred packets, at random, in each direction."""
+        hooks = "".join(
+            f"chain {hook} {{ type filter hook {hook} priority 0; numgen random mod 100 < {percent} drop; }}\n"
+            for hook in ("input", "output")
+        )
+        self._nft(f"table ip sluice-loss {{\n{hooks}}}\n")
+
+    def lose_nothing(self) -> None:
+        self._nft("delete table ip sluice-loss\n")
+
+    def reach_through(self, relays: Mapping[str, tuple[str, int]]) -> None:
+        """Connections to each address, ``IP:PORT``, go to its relay from now on, whatever they are made for."""
+        rules = "".join(
+            f"ip daddr {ip} tcp dport {port} dnat to {relay[0]}:{relay[1]}\n"
+            for address, relay in relays.items()
+            for ip, _, port in [address.partition(":")]
+        )
+        self._nft(f"table ip sluice-relays {{\nchain output {{\ntype nat hook output priority -100\n{rules}}}\n}}\n")
+
+    def _nft(self, rules: str) -> None:
+        subprocess.run(
+            [*self.inside, "nft", "-f", "-"], input=rules.encode(), check=True, capture_output=True, timeout=30
+        )
+
     def remove(self) -> None:
         """The cable goes with the namespace."""
         _forget("netns", "del", self._namespace)
@@ -56,6 +82,8 @@ def hosts(names: Sequence[str]) -> Iterator[dict[str, Host]]:
     """Hosts that reach each other and this machine; the test is skipped where that is not allowed."""
     if os.geteuid() != 0:
         pytest.skip("network namespaces need root")
+    if shutil.which("nft") is None:
+        pytest.skip("nft is not installed: it loses packets and puts relays between hosts")
     made: dict[str, Host] = {}
     for name in names:  # what a run has left that was killed
         _forget("netns", "del", f"{PREFIX}-{name}")

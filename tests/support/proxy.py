@@ -11,12 +11,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Self
 
+DIAL_SECONDS = 2.0
+"""How long the target may take to take a connection: a host without a cable says nothing."""
+
 
 class Proxy:
-    """Forwards to ``target``; what it does to the connections can be changed at any time."""
+    """Forwards to ``target``, a port here or an address; what it does to the connections can be changed at any time."""
 
-    def __init__(self, target: int, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
-        self._target = target
+    def __init__(
+        self, target: int | tuple[str, int], *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._target = ("127.0.0.1", target) if isinstance(target, int) else target
         self._host = host
         self._tls = tls
         self._server: asyncio.Server | None = None
@@ -29,6 +34,8 @@ class Proxy:
         self.port = 0
         self.delay_seconds = 0.0
         """How long each piece of data waits, in either direction."""
+        self.bytes_per_second: float | None = None
+        """Of each connection, in each direction."""
         self.refusing = False
         """Whether new connections end at once."""
         self.connections = 0
@@ -97,7 +104,7 @@ class Proxy:
             writer.transport.abort()
             return
         try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+            far_reader, far_writer = await self._dial()
         except OSError:
             writer.transport.abort()
             return
@@ -120,6 +127,10 @@ class Proxy:
             for end in pair:
                 end.transport.abort()
 
+    async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to the target; raises OSError."""
+        return await asyncio.wait_for(asyncio.open_connection(*self._target), DIAL_SECONDS)
+
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: asyncio.StreamWriter | None = None
     ) -> None:
@@ -132,8 +143,9 @@ class Proxy:
                         self.instead.remove(answer)
                         client.write(answer[1])
                         continue
-                if self.delay_seconds:
-                    await asyncio.sleep(self.delay_seconds)
+                seconds = self.delay_seconds + (len(data) / self.bytes_per_second if self.bytes_per_second else 0)
+                if seconds:
+                    await asyncio.sleep(seconds)
                 await self._flowing.wait()
                 writer.write(data)
                 await writer.drain()

@@ -121,6 +121,10 @@ class RunWatch:
         if process.last(RunFinished) is not None and process.status == 0:
             return RunOutcome("finished")
         failed = process.last(ProcessFailed)
+        if failed is not None and failed.unreachable and process.last(FlowStarted) is None:
+            why = f"Prefect could not be reached before the flow began ({failed.why}); the run starts again."
+            self.end = RunEnd(EndReason.HANDED_BACK, why)
+            return RunOutcome(self.end.reason, why)
         if failed is not None:
             why = f"The process of the run could not execute it: {failed.why}"
         else:

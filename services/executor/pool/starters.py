@@ -61,7 +61,7 @@ def carry_out(
     Reports are written to the descriptor ``reports``; what an `ExecuteRun` is to do is read from ``orders``.
     """
     from services.executor.process.flow_loading import describe_failure
-    from services.executor.process.flow_run_process import FreshInterpreterNeeded, Prepared, finish
+    from services.executor.process.flow_run_process import FreshInterpreterNeeded, Prepared, finish, is_unreachable
 
     code = _FAILED
     show_as(f"{_DOES[type(instruction)]} {instruction.run_id[:8]}")
@@ -95,7 +95,7 @@ def carry_out(
     except BaseException as error:  # noqa: BLE001 - the end of the process is the report
         # Nothing of Sluice is imported here: the flow's own packages may have its names by now.
         if isinstance(instruction, ExecuteRun):
-            write(reports, ProcessFailed(describe_failure(error)[:_LONGEST_WHY]))
+            write(reports, ProcessFailed(describe_failure(error)[:_LONGEST_WHY], unreachable=is_unreachable(error)))
         print_traceback(error)
     finally:
         finish(code)

@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Any, Final, NoReturn, cast
 from uuid import UUID
 
+import httpx
 from prefect import Flow
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import SyncClientContext
-from prefect.exceptions import Abort, ObjectNotFound, Pause, TerminationSignal
+from prefect.exceptions import Abort, ObjectNotFound, Pause, PrefectHTTPStatusError, TerminationSignal
 from prefect.flow_engine import run_flow
 from prefect.logging.loggers import flow_run_logger
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
@@ -65,6 +66,8 @@ Report = Callable[[ProcessMessage], None]
 _HEARTBEAT: Final = ("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "PREFECT_RUNNER_HEARTBEAT_FREQUENCY")
 _READ_AT_IMPORT: Final = ("PREFECT_", "PYTHON")
 """Prefixes of variables that take effect when an interpreter starts or Prefect is imported, so not in a fork."""
+_LATER: Final = frozenset({408, 429})
+"""What a server answers besides its own failures when the same works later."""
 _AT_RUN_TIME: Final = ("anyio._backends._asyncio", "pydantic.v1", "rich._emoji_codes", "sluice")
 """Modules that a run imports besides the flow and the engine."""
 
@@ -202,6 +205,13 @@ class FlowRunProcess:
                 logger.exception("The flow run ended with an exception that is not the flow's")
                 why = f"The flow {flow.name!r} could not be run: {describe_failure(error)}"
                 self._refuse(client, Crashed(message=why))
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Whether Prefect gave no answer, or one of its own failure: the same works later."""
+    if isinstance(error, PrefectHTTPStatusError):
+        return error.response.is_server_error or error.response.status_code in _LATER
+    return isinstance(error, httpx.TransportError)
 
 
 def finish(code: int) -> NoReturn:

@@ -19,7 +19,7 @@ from services.local.backup.making import CREDENTIALS, DATABASE_VARIABLE, HOME, P
 from services.local.embedded_servers import claim_port, start_valkey
 from services.store.connection import SyncRedis, connect_sync
 from services.store.runs.executions import note_restored
-from services.store.state.version import check_state
+from services.store.state.installation import check_state
 
 _KEPT: Final = ("valkey", "prefect", CREDENTIALS)
 """What of a home is in a backup, and is put in place of what is there."""

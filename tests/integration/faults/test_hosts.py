@@ -1,10 +1,11 @@
 """The promise of Sluice on several hosts: one run for each event and rule, whichever host fails and whichever cable.
 
-Hosts are network namespaces: a Valkey with a replica, three Sentinels, and two hosts with a listener, a router, a
-resumer and an executor each. They are cut off, reached in one direction only, killed and rolled at random, and Valkey
-fails over, while events come in over every source and runs wait for answers. Sources and publishers ask for one
-replica. ``FAULTS_SEED`` repeats the faults, ``HOSTS_SECONDS`` sets how long they go on. Delay and loss need netem,
-which not every kernel has; they are left to the proxies of the other fault injection.
+Hosts are network namespaces: a Valkey with a replica, three Sentinels, two Prefect servers on a PostgreSQL, and two
+hosts with a listener, a router, a resumer and an executor each. They are cut off, reached in one direction only, lose
+packets, are slow, are killed and rolled at random, Valkey fails over and PostgreSQL is killed, while events come in
+over every source and runs wait for answers. Then every role is rolled to another version of Sluice under the same load.
+Sources and publishers ask for one replica. ``FAULTS_SEED`` repeats the faults, ``HOSTS_SECONDS`` sets how long they go
+on.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tests.support.faults_answers import Answers
 from tests.support.faults_load import Load
 from tests.support.faults_outcome import settled, table
 from tests.support.networks import hosts
+from tests.support.next_version import next_version
 from tests.support.several_hosts import HOSTS, ROLE_HOSTS, SeveralHosts
 from tests.support.waiting import eventually
 
@@ -45,11 +47,13 @@ async def test_every_event_has_its_runs_and_no_more_on_several_hosts(tmp_path: P
             await asyncio.gather(
                 _hurt(installation, random.Random(seed + 2), started + SECONDS),
                 _hurt_redis(installation, random.Random(seed + 3), started + SECONDS),
+                _hurt_prefect(installation, random.Random(seed + 5), started + SECONDS),
             )
+            await installation.becomes_ready(120)
+            await installation.upgrade(await asyncio.to_thread(next_version, tmp_path / "next"))
             publishing.cancel()
             await asyncio.gather(publishing, return_exceptions=True)
             hurt_for = time.monotonic() - started
-            await installation.becomes_ready(120)
             times = await _times_of_take_over(installation, load)
             await load.calm(2)
             calm = time.monotonic()
@@ -76,9 +80,21 @@ async def _hurt_redis(installation: SeveralHosts, rng: random.Random, until: flo
         await asyncio.sleep(rng.uniform(1, 4))
 
 
+async def _hurt_prefect(installation: SeveralHosts, rng: random.Random, until: float) -> None:
+    while time.monotonic() < until:
+        await installation.hurt_prefect(rng)
+        await asyncio.sleep(rng.uniform(1, 6))
+
+
 async def _times_of_take_over(installation: SeveralHosts, load: Load) -> dict[str, object]:
     """From the fault to the run of an event that is published behind it."""
     found: dict[str, object] = {"event to run, nothing broken": await _to_the_run(installation, load, time.monotonic())}
+    for role, words in (("router", "dispatches"), ("listeners", "reads"), ("executor", "executes")):
+        began = time.monotonic()
+        installation.kill_role(role, ROLE_HOSTS[0], down_seconds=20)
+        found[f"{role} killed on a host, which perhaps {words}, to the next run"] = await _to_the_run(
+            installation, load, began
+        )
     for host in ROLE_HOSTS:
         began = time.monotonic()
         installation.kill_host(host, down_seconds=20)
@@ -86,10 +102,17 @@ async def _times_of_take_over(installation: SeveralHosts, load: Load) -> dict[st
         await asyncio.sleep(
             max(0.0, began + 25 - time.monotonic())
         )  # both hosts are there when the other one is killed
-    began = time.monotonic()
-    killing = asyncio.create_task(installation.kill_primary(5))
-    found["primary killed, back as a replica after 5 s, to the next run"] = await _to_the_run(installation, load, began)
-    await killing
+    for what, fault in (
+        ("primary killed, back as a replica after 5 s", installation.kill_primary(5)),
+        ("a Prefect server killed", installation.prefects.restart_prefect("prefect-a", 0, in_order=False)),
+        ("PostgreSQL restarted", asyncio.to_thread(installation.prefects.restart_postgresql)),
+        ("cable of a host of roles cut for 15 s", installation.cut_host(ROLE_HOSTS[0], 15)),
+    ):
+        began = time.monotonic()
+        hurting = asyncio.ensure_future(fault)
+        found[f"{what}, to the next run"] = await _to_the_run(installation, load, began)
+        await hurting
+        await installation.becomes_ready(120)
     return found
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 import pytest
 
 from services.executor.messages import (
+    FlowStarted,
     NotClaimed,
     ProcessFailed,
     ProcessMessage,
@@ -97,6 +98,9 @@ def test_the_order_about_another_run_is_ignored(watch):
         ((CLAIMED,), 9, "crashed", EndReason.CRASHED),
         ((CLAIMED, RunFinished()), 9, "crashed", EndReason.CRASHED),
         ((CLAIMED, ProcessFailed("why")), 0, "crashed", EndReason.CRASHED),
+        ((CLAIMED, ProcessFailed("why", unreachable=True)), 0, "handed-back", EndReason.HANDED_BACK),
+        ((ProcessFailed("why", unreachable=True),), 0, "handed-back", EndReason.HANDED_BACK),
+        ((CLAIMED, FlowStarted(2.0), ProcessFailed("why", unreachable=True)), 0, "crashed", EndReason.CRASHED),
         ((NotClaimed("it runs elsewhere"),), 0, "gone", None),
         ((NotClaimed("later", until=1.0),), 0, "early", None),
     ],

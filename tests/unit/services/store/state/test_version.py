@@ -8,12 +8,13 @@ import os
 from pathlib import Path
 
 import pytest
+import redis as redis_py
 
 from config.settings import FileSettings, HistorySettings, JournalSettings, RedisSettings
 from events.errors import ConfigError
 from services.operations.upkeep.inspector import declared_keys
 from services.store.access.tokens import AccessTokens
-from services.store.connection import AsyncRedis, connect_sync
+from services.store.connection import AsyncRedis, connect, connect_sync
 from services.store.dead_letters import DeadLetters, LetterQuery
 from services.store.events.history import History, Query
 from services.store.events.journal import Journal
@@ -22,7 +23,8 @@ from services.store.inspection.key_inspection import KeyInspection
 from services.store.keys import KeyList
 from services.store.signals.signal_queries import SignalQueries
 from services.store.signals.waits import Waits
-from services.store.state.version import KEY, STATE_VERSION, claim_state
+from services.store.state.installation import claim_state
+from services.store.state_version import KEY, STATE_VERSION
 from tests.support.state_samples import put, taken
 from tests.support.warm import run_module
 
@@ -74,10 +76,47 @@ async def test_the_state_of_a_newer_program_is_refused_and_left_alone(
     await redis.set(KEY, STATE_VERSION + 1)
     with pytest.raises(ConfigError, match="newer Sluice"):
         await claim_state(redis)
-    with connect_sync(valkey_url, RedisSettings()) as client:
+    with redis_py.Redis.from_url(valkey_url) as client:
         before = taken(client)
         env = {**os.environ, "SLUICE_REDIS_URL": valkey_url, "SLUICE_HOME": str(tmp_path)}
         role = await asyncio.to_thread(run_module, "services.cli", "run", "router", cwd=checkout, env=env)
         assert role.returncode == 2, role.stderr
         assert "newer Sluice" in role.stderr
         assert taken(client) == before
+
+
+async def test_each_new_connection_refuses_the_state_of_a_newer_program(redis: AsyncRedis, valkey_url: str) -> None:
+    await redis.set(KEY, STATE_VERSION + 1)
+    async with connect(valkey_url, RedisSettings()) as newer:
+        for _ in range(2):
+            with pytest.raises(ConfigError, match="newer Sluice"):
+                await newer.ping()
+    with connect_sync(valkey_url, RedisSettings()) as blocking:
+        for _ in range(2):
+            with pytest.raises(ConfigError, match="newer Sluice"):
+                blocking.ping()
+
+
+async def test_a_user_who_may_not_read_the_version_can_publish(redis: AsyncRedis, valkey_url: str) -> None:
+    await redis.execute_command("ACL", "SETUSER", "publisher", "on", ">secret", "~test:events", "+xadd", "+ping")
+    settings = RedisSettings(username="publisher", password="secret")
+    try:
+        async with connect(valkey_url, settings) as client:
+            assert await client.xadd("test:events", {"event": "{}"})
+        with connect_sync(valkey_url, settings) as blocking:
+            assert blocking.ping()
+    finally:
+        await redis.execute_command("ACL", "DELUSER", "publisher")
+
+
+@pytest.mark.parametrize("garbage", [("SET", "no number"), ("SADD", "member")], ids=["value", "type"])
+async def test_a_version_that_cannot_be_read_closes_nobody_out(
+    redis: AsyncRedis, valkey_url: str, garbage: tuple[str, str]
+) -> None:
+    """The inspector must reach it to set it aside."""
+    await redis.execute_command(garbage[0], KEY, garbage[1])
+    async with connect(valkey_url, RedisSettings()) as client:
+        assert await client.ping()
+    with connect_sync(valkey_url, RedisSettings()) as blocking:
+        assert blocking.ping()
+    await redis.delete(KEY)

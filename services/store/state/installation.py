@@ -1,4 +1,4 @@
-"""The identity of the installation whose state this Redis holds, and its project."""
+"""The identity of the installation whose state this Redis holds, the state's version, and its project."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 
 from config.location import PROJECT_FILE
 from events.errors import ConfigError, TransientError
-from services.store.connection import AsyncRedis
+from services.store import state_version
+from services.store.connection import AsyncRedis, SyncRedis, translated
 from services.store.keys import Key, is_object, is_text
 from services.store.unreadable import reading
 
@@ -26,6 +27,21 @@ async def installation_id(redis: AsyncRedis) -> str:
         raise TransientError("Redis has forgotten at once what it was told: it is short of memory")
     with reading(KEY):
         return is_text(found)
+
+
+async def claim_state(redis: AsyncRedis) -> None:
+    """Note that this program keeps its state here.
+
+    Raises `ConfigError`, with nothing changed, where a newer program does, and `TransientError`.
+    """
+    await redis.set(state_version.KEY, state_version.STATE_VERSION, nx=True)
+    state_version.refuse_newer(await redis.get(state_version.KEY))
+
+
+def check_state(redis: SyncRedis) -> None:
+    """Raise `ConfigError` for the state of a newer program, and `TransientError`. Blocks, and writes nothing."""
+    with translated():
+        redis.ping()  # each new connection looks at the version
 
 
 async def claim_project(redis: AsyncRedis, name: str | None, folder: Path) -> None:

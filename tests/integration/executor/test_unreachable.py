@@ -1,0 +1,41 @@
+"""A run whose process cannot reach Prefect before the flow begins: nothing of it has happened, so it starts again."""
+
+import pytest
+
+from tests.integration.executor.conftest import Bench, start_elsewhere
+from tests.support.proxy import in_front_of
+from tests.support.waiting import eventually
+
+FLOW = """
+from pathlib import Path
+from prefect import flow
+
+@flow
+def main():
+    with Path(__file__).with_suffix(".began").open("a") as file:
+        file.write("began\\n")
+"""
+FAILED = b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+
+
+@pytest.mark.slow
+async def test_a_run_that_prefect_fails_before_the_flow_begins_starts_again(bench: Bench) -> None:
+    deployment = await bench.deploy(FLOW, file="flow_unreachable.py")
+    async with in_front_of(bench.api.url) as (proxy, url):
+        executor = start_elsewhere(bench, url=url)
+        try:
+            run_id = await bench.create(deployment)
+            asked = f"GET /api/deployments/{deployment}".encode()
+            proxy.instead.append((asked, FAILED))
+            run = await bench.reach(run_id)
+            assert not proxy.instead, "the run's process has met the failure"
+        finally:
+            executor.terminate()
+            await eventually(lambda: _ended(executor), what="the end of the executor")
+    assert run["state_type"] == "COMPLETED", run["state"]
+    assert "AwaitingRetry" in await bench.states(run_id)
+    assert (bench.folder / "flow_unreachable.began").read_text() == "began\n"
+
+
+async def _ended(executor) -> bool:
+    return executor.poll() is not None
