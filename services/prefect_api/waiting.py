@@ -122,8 +122,10 @@ class WaitingRuns:
                 break
 
     async def stays(self, run_id: str) -> list[Stay]:
-        """The run's states in order."""
+        """The run's states in order; raises `NotFound` for a run that Prefect does not have."""
         rows = await self._api.request("GET", "/flow_run_states/", once=True, params={"flow_run_id": run_id})
+        if not rows:
+            raise NotFound(f"Prefect does not know the run {run_id}")
         rows = sorted(rows, key=lambda row: datetime.fromisoformat(row["timestamp"]))
         stays: list[Stay] = []
         for row, later in zip(rows, [*rows[1:], None], strict=True):

@@ -89,6 +89,10 @@ def say(writer: asyncio.StreamWriter | None, message: ProcessMessage) -> None:
         writer.write(to_line(message))
 
 
+RETRIES: Final = {"PREFECT_CLIENT_RETRY_EXTRA_CODES": "500"}
+"""Prefect's server answers 500 while its database is away. Its client would fail the flow at the first one."""
+
+
 def environment_of_flows(
     environ: Mapping[str, str], *, prefect_api_url: str, folders: Sequence[str], contracts: Sequence[str] = ()
 ) -> dict[str, str]:
@@ -105,7 +109,7 @@ def environment_of_flows(
     if python_path:
         kept["PYTHONPATH"] = os.pathsep.join(python_path)
     told = {FOLDERS_VARIABLE: json.dumps(folders), CONTRACTS_VARIABLE: json.dumps(contracts)}
-    return {**kept, "PREFECT_API_URL": prefect_api_url, **told}
+    return {**RETRIES, **kept, "PREFECT_API_URL": prefect_api_url, **told}
 
 
 def sources_of(deployments: Iterable[Deployment]) -> set[FlowSource]:

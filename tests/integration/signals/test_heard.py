@@ -177,6 +177,23 @@ async def test_a_resume_by_hand_is_recorded_though_a_signal_tried_at_the_same_ti
         await eventually(recorded, what="the resume by hand is recorded")
 
 
+async def test_a_wait_of_a_run_that_was_deleted_unheard_is_ended(submission: Desk, applier: Applier) -> None:
+    """The resumer was away, or its state is older than Prefect's: Prefect has no states of the run."""
+    run_id = await submission.park(new_key())
+    await heard(submission, run_id)
+    wait = (await submission.runs.read(run_id)).wait_id
+    await submission.api.request("DELETE", f"/flow_runs/{run_id}")
+    resume_observer = ResumeObserver(
+        store=submission.store,
+        waits=submission.hints,
+        runs=submission.runs,
+        apply=applier.apply,
+        remind=lambda _: asyncio.sleep(0),
+    )
+    await resume_observer.left_unheard(run_id, wait)
+    assert run_id not in [known async for known, _ in submission.hints.known()]
+
+
 async def test_a_signal_that_comes_while_the_runs_past_is_read_is_not_taken_for_a_resume_by_hand(
     submission: Desk, applier: Applier
 ) -> None:
