@@ -96,7 +96,7 @@ lock:
 		--group bench -c requirements/service.txt -o requirements/bench.txt
 
 # Licences, a bill of materials (build/sbom.json) and known vulnerabilities of what the service installs.
-# Needs root, for network namespaces. HOSTS_SECONDS is how long hosts and cables fail (45), FAULTS_SEED repeats the faults.
+# Needs root, PostgreSQL and nft (Debian: postgresql nftables). HOSTS_SECONDS is how long hosts and cables fail (45), FAULTS_SEED repeats the faults.
 hosts-test: $(DEV)
 	$(BIN)/python -m pytest -m soak --timeout=3600 tests/integration/faults/test_hosts.py $(ARGS)
 

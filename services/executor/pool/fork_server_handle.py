@@ -15,6 +15,7 @@ from services.common.project_imports import CHECKOUT
 from services.executor.messages import Assignment, FlowSource, ProcessMessage
 from services.executor.pipes import to_line
 from services.executor.pool.process_template import ForkedProcess, ProcessTemplate
+from services.executor.process.process_setup import patient_client
 from services.prefect_api.deployments import Deployment
 from sluice.protocol import CONTRACTS_VARIABLE, FOLDERS_VARIABLE
 
@@ -89,10 +90,6 @@ def say(writer: asyncio.StreamWriter | None, message: ProcessMessage) -> None:
         writer.write(to_line(message))
 
 
-RETRIES: Final = {"PREFECT_CLIENT_RETRY_EXTRA_CODES": "500"}
-"""Prefect's server answers 500 while its database is away. Its client would fail the flow at the first one."""
-
-
 def environment_of_flows(
     environ: Mapping[str, str], *, prefect_api_url: str, folders: Sequence[str], contracts: Sequence[str] = ()
 ) -> dict[str, str]:
@@ -103,13 +100,14 @@ def environment_of_flows(
     kept = {
         name: value for name, value in environ.items() if not name.upper().startswith("SLUICE_") or name in PASSED_ON
     }
+    patient_client(kept)
     python_path = [
         entry for entry in kept.pop("PYTHONPATH", "").split(os.pathsep) if entry and os.path.realpath(entry) != CHECKOUT
     ]
     if python_path:
         kept["PYTHONPATH"] = os.pathsep.join(python_path)
     told = {FOLDERS_VARIABLE: json.dumps(folders), CONTRACTS_VARIABLE: json.dumps(contracts)}
-    return {**RETRIES, **kept, "PREFECT_API_URL": prefect_api_url, **told}
+    return {**kept, "PREFECT_API_URL": prefect_api_url, **told}
 
 
 def sources_of(deployments: Iterable[Deployment]) -> set[FlowSource]:

@@ -71,5 +71,6 @@ def _says(log: Path, words: str) -> bool:
 
 
 def _kept(client: redis_py.Redis) -> dict[bytes, bytes]:
-    """Everything but the role's own report, which expires."""
-    return {key: client.dump(key) for key in client.scan_iter() if not key.startswith(b"sluice:role:")}
+    """Everything but the role's own report and what it has counted."""
+    own = (b"sluice:role:", b"sluice:metrics")
+    return {key: client.dump(key) for key in client.scan_iter() if not key.startswith(own)}
