@@ -100,10 +100,9 @@ class ForkServer:
         import encodings.idna  # noqa: F401 - what the first connection of every fork would import
 
         os.environ.setdefault("PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED", "false")
-        from services.executor.process.process_setup import patient_client, quiet_arrow
+        from services.executor.process.process_setup import quiet_arrow
 
         quiet_arrow(os.environ)
-        patient_client(os.environ)
         from services.executor.flow_files import import_probe
         from services.executor.process.flow_run_process import Prepared
 

@@ -15,7 +15,6 @@ from services.common.project_imports import CHECKOUT
 from services.executor.messages import Assignment, FlowSource, ProcessMessage
 from services.executor.pipes import to_line
 from services.executor.pool.process_template import ForkedProcess, ProcessTemplate
-from services.executor.process.process_setup import patient_client
 from services.prefect_api.deployments import Deployment
 from sluice.protocol import CONTRACTS_VARIABLE, FOLDERS_VARIABLE
 
@@ -100,7 +99,6 @@ def environment_of_flows(
     kept = {
         name: value for name, value in environ.items() if not name.upper().startswith("SLUICE_") or name in PASSED_ON
     }
-    patient_client(kept)
     python_path = [
         entry for entry in kept.pop("PYTHONPATH", "").split(os.pathsep) if entry and os.path.realpath(entry) != CHECKOUT
     ]

@@ -26,7 +26,7 @@ from services.common.process_tree import show_as
 from services.common.project_imports import CHECKOUT
 from services.executor.messages import Assignment, ForkedPid
 from services.executor.pipes import PipeLines, from_line, to_line, write
-from services.executor.process.process_setup import patient_client, quiet_arrow
+from services.executor.process.process_setup import quiet_arrow
 
 log = structlog.get_logger()
 
@@ -145,7 +145,6 @@ def import_all() -> None:
     given = os.environ.get(VERSION_CHECK)
     os.environ[VERSION_CHECK] = given or "false"  # Prefect reads its settings on import
     quiet_arrow(os.environ)
-    patient_client(os.environ)
     for name in PRELOADED:
         importlib.import_module(name)
     if given is None:

@@ -31,7 +31,7 @@ from prefect.context import SyncClientContext
 from prefect.exceptions import Abort, ObjectNotFound, Pause, PrefectHTTPStatusError, TerminationSignal
 from prefect.flow_engine import run_flow
 from prefect.logging.loggers import flow_run_logger
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.settings import PREFECT_CLIENT_RETRY_EXTRA_CODES, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import Crashed, Failed
 from prefect.utilities.engine import propose_state_sync
 
@@ -66,6 +66,8 @@ Report = Callable[[ProcessMessage], None]
 _HEARTBEAT: Final = ("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "PREFECT_RUNNER_HEARTBEAT_FREQUENCY")
 _READ_AT_IMPORT: Final = ("PREFECT_", "PYTHON")
 """Prefixes of variables that take effect when an interpreter starts or Prefect is imported, so not in a fork."""
+_DATABASE_AWAY: Final = "500"
+"""What Prefect's server answers while its database is away; its client would fail the flow at the first one."""
 _LATER: Final = frozenset({408, 429})
 """What a server answers besides its own failures when the same works later."""
 _AT_RUN_TIME: Final = ("anyio._backends._asyncio", "pydantic.v1", "rich._emoji_codes", "sluice")
@@ -89,9 +91,13 @@ class Prepared:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         # Heartbeats from within the process cost a second at its end; the slot sends them unless Prefect's are wanted.
+        updates: dict[Any, Any] = {}
         if not any(name in environment for name in _HEARTBEAT):
-            settings = temporary_settings(updates={PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
-            settings.__enter__()  # until the process ends
+            updates[PREFECT_FLOWS_HEARTBEAT_FREQUENCY] = None
+        if PREFECT_CLIENT_RETRY_EXTRA_CODES.name not in environment:
+            updates[PREFECT_CLIENT_RETRY_EXTRA_CODES] = _DATABASE_AWAY
+        self._settings = temporary_settings(updates=updates)
+        self._settings.__enter__()  # until the process ends
         tracing.preload(environment)
         self.client = SyncClientContext()
         for name in _AT_RUN_TIME:

@@ -46,14 +46,6 @@ def replace_environment(environment: Mapping[str, str]) -> None:
     os.environ.update(environment)
 
 
-def patient_client(environ: MutableMapping[str, str]) -> None:
-    """Have Prefect's client, when it is imported, repeat what the server answers with 500.
-
-    The server does so while its database is away; the flow would fail at the first one.
-    """
-    environ.setdefault("PREFECT_CLIENT_RETRY_EXTRA_CODES", "500")
-
-
 def quiet_arrow(environ: MutableMapping[str, str]) -> None:
     """Have pyarrow start no thread when it is imported, so that it can be imported before a fork."""
     environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")

@@ -25,6 +25,7 @@ from services.store.signals.signal_queries import SignalQueries
 from services.store.signals.waits import Waits
 from services.store.state.installation import claim_state
 from services.store.state_version import KEY, STATE_VERSION
+from services.store.unreadable import noted
 from tests.support.state_samples import put, taken
 from tests.support.warm import run_module
 
@@ -114,9 +115,11 @@ async def test_a_version_that_cannot_be_read_closes_nobody_out(
     redis: AsyncRedis, valkey_url: str, garbage: tuple[str, str]
 ) -> None:
     """The inspector must reach it to set it aside."""
+    noted.take()
     await redis.execute_command(garbage[0], KEY, garbage[1])
     async with connect(valkey_url, RedisSettings()) as client:
         assert await client.ping()
     with connect_sync(valkey_url, RedisSettings()) as blocking:
         assert blocking.ping()
+    assert noted.take()[0] == {KEY.encode()}
     await redis.delete(KEY)
