@@ -90,8 +90,10 @@ class JobEnqueuer:
         if not again or not self._is_over_or_lost(target, run_id, state_id):
             return False
         self._redis.lrem(IntermediateQueue.get_intermediate_queue_key(target.key), 0, state_id)
+        job = Job(state_id, connection=self._redis, serializer=JSONSerializer)
+        job.origin = target.name  # else it is taken off a queue without a name, which this user may not touch
         with contextlib.suppress(InvalidJobOperation):  # the job was deleted meanwhile
-            Job(state_id, connection=self._redis, serializer=JSONSerializer).delete()
+            job.delete()
         return self._enqueue(target, run_id, state_id)
 
     def _enqueue(self, target: SluiceQueue, run_id: str, state_id: str) -> bool:

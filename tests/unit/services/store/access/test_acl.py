@@ -18,6 +18,7 @@ from config.settings import RedisSettings
 from config.sources import RedisSource
 from events.errors import ConfigError, TransientError
 from services.cli import app
+from services.executor.job_enqueuer import JobEnqueuer
 from services.job_queues.job_gate import APPLY_SIGNAL, EXECUTE_RUN
 from services.job_queues.queues import RESUME, RUNS, enqueue, queue
 from services.job_queues.workers import simple_worker
@@ -45,7 +46,7 @@ def users(valkey_url: str) -> Iterator[dict[str, AclUser]]:
                 admin.execute_command("ACL", "SETUSER", *line.split()[1:])
         yield made
         admin.execute_command("ACL", "DELUSER", *made)
-        admin.delete(*admin.scan_iter("rq:*"), "test:nothing")
+        admin.delete(*admin.scan_iter("rq:*"), *admin.scan_iter("sluice:executor:*"), "test:nothing")
         admin.delete("sluice.events", "legacy-queue", "or[d]ers", "sluice:journal", "sluice.canary", "test:others")
 
 
@@ -237,6 +238,17 @@ def test_rq_asks_for_nothing_that_a_role_may_not_do(
         assert ended == ["a"]
         entries: list[Any] = admin.acl_log()
         assert not [(one["username"], one["reason"], one["object"], one["context"]) for one in entries]
+
+
+async def test_the_executor_may_queue_a_run_once_more_whose_job_is_over(
+    valkey_url: str, users: dict[str, AclUser]
+) -> None:
+    with connect_sync(valkey_url, RedisSettings()) as admin, as_user(valkey_url, users["sluice-executor"]) as client:
+        enqueuer = JobEnqueuer(client, held=lambda _: False)
+        assert await enqueuer.put(RUNS, "run", "state-1", again=True)
+        admin.hset("rq:job:state-1", "status", "finished")
+        admin.delete(f"rq:queue:{RUNS}")
+        assert await enqueuer.put(RUNS, "run", "state-1", again=True)
 
 
 def test_what_a_script_may_not_touch_is_told_as_a_right_that_is_missing(
