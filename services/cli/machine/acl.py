@@ -20,7 +20,7 @@ from services.store.access.acl import AclUser, acl_file, acl_users
 
 
 def acl(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The new folder for the two files.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The new folder for the three files.")],
 ) -> None:
     """Write users for a Redis of your own into DIR: its aclfile, and their passwords; only you can read the files."""
     settings = load_settings()
