@@ -14,7 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from services.common.prefect_probe import prefect_problem
 from services.local.embedded_servers import Server, claim_port, start_prefect
+from tests.support.waiting import wait_until
 from tests.support import warm
 
 SERVER_PYTHON = os.environ.get("TEST_PREFECT_SERVER_PYTHON") or sys.executable
@@ -91,6 +93,7 @@ def prefect_on(database: str, folder: Path, environment: Mapping[str, str] | Non
         folder, claim_port(0, "a free port"), log_file=folder / "server.log", extra_env=settings, python=SERVER_PYTHON
     )
     try:
+        wait_until(lambda: prefect_problem(url) is None, what="its first answer, which asks the database")
         yield url
     finally:
         server.stop()
