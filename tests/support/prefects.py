@@ -16,8 +16,8 @@ from pathlib import Path
 
 from services.common.prefect_probe import prefect_problem
 from services.local.embedded_servers import Server, claim_port, start_prefect
-from tests.support.waiting import wait_until
 from tests.support import warm
+from tests.support.waiting import wait_until
 
 SERVER_PYTHON = os.environ.get("TEST_PREFECT_SERVER_PYTHON") or sys.executable
 
