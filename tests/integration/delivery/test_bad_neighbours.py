@@ -133,7 +133,7 @@ async def test_processes_that_are_killed_while_they_divide_lose_and_double_nothi
             await world.publish(*(order("text" if n in bad else n, id_=f"e{n}") for n in numbers))
             await asyncio.sleep(chance.uniform(0.1, 1.0))  # the moment of the kill is what is random here
             process.kill()
-            await process.wait()
+            await process.ended()
     async with _process(valkey_url, name, checkout, rule):
         await eventually(lambda: _settled(world, bad), within_seconds=60)
     assert await _letters(world) == {f"e{n} parameters-refused": 1 for n in bad}, f"seed {seed}"
