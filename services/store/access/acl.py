@@ -22,7 +22,6 @@ ONE_USER_RULES: Final = (
 """What Sluice needs where all of it is one user; docs/security.md has the same."""
 
 
-
 @dataclass(frozen=True, slots=True)
 class AclUser:
     """A user, with a password that is nowhere else."""
