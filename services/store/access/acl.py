@@ -41,8 +41,8 @@ def acl_users(sources: Iterable[RedisSource], *, inner: Iterable[RedisSource] = 
 
     The publisher may append to their streams and lists and publish on their channels, and may read nothing. Each role
     may do what `services.store.access.role_rights` says, and the listeners read the sources. The operator, who runs
-    commands, may do what all roles may, and ask for a copy and put one back (`sluice backup`, `sluice restore`). The monitor reads. Several
-    Prefect servers exchange their messages as ``prefect``.
+    commands, may do what all roles may, and ask for a copy and put one back (`sluice backup`, `sluice restore`). The
+    monitor reads. Several Prefect servers exchange their messages as ``prefect``.
 
     Raises `ConfigError` for a name that an ACL file cannot hold.
     """

@@ -79,8 +79,8 @@ RIGHTS: Final[Mapping[RoleName, RoleRights]] = {
     ),
     "resumer": RoleRights(
         writes=(
-            *_RQ_WORKER, "sluice:history:*", "sluice:signal:*", "sluice:signals:*", "rq:job:signal-*", "rq:job::signal-*",
-            "rq:queue:sluice-resume", "rq:queue:sluice-resume:*", "rq:*:sluice-resume",
+            *_RQ_WORKER, "sluice:history:*", "sluice:signal:*", "sluice:signals:*", "rq:job:signal-*",
+            "rq:job::signal-*", "rq:queue:sluice-resume", "rq:queue:sluice-resume:*", "rq:*:sluice-resume",
         ),
         reads=_HISTORY,
         channels=("sluice:signals:told:*",),

@@ -29,7 +29,7 @@ from services.prefect_api.deployments import register
 from services.prefect_api.run_calls import read_logs
 from services.store.connection import AsyncRedis
 from tests.support.waiting import PATIENCE_SECONDS, eventually
-from tests.support.warm import ModuleProcess, start_module
+from tests.support.warm import FreshProcess, ModuleProcess, start_module
 
 TEMPLATE = """
 import gc, socket, sys
@@ -179,8 +179,13 @@ class Bench:
         return [line["message"] for line in await read_logs(self.api, run_id, limit=10_000)]
 
 
-def start_elsewhere(bench: Bench, *, url: str | None = None, **settings: Any) -> ModuleProcess:
-    """An executor in a process of its own, as on another machine; ``url``: how it reaches Prefect."""
+def start_elsewhere(
+    bench: Bench, *, url: str | None = None, fresh: bool = False, **settings: Any
+) -> ModuleProcess | FreshProcess:
+    """An executor in a process of its own, as on another machine; ``url``: how it reaches Prefect.
+
+    A ``fresh`` one is an interpreter of its own, with the import path of one.
+    """
     options = {
         "name": bench.name,
         "slots": 1,
@@ -189,11 +194,11 @@ def start_elsewhere(bench: Bench, *, url: str | None = None, **settings: Any) ->
         "deployments": ["*"],
         **settings,
     }
-    return start_module(
-        "tests.integration.executor.role",
-        *(json.dumps(options), bench.redis_url, str(bench.home)),
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT), "PREFECT_API_URL": url or bench.api.url},
-    )
+    words = ("tests.integration.executor.role", json.dumps(options), bench.redis_url, str(bench.home))
+    environ = {**os.environ, "PYTHONPATH": str(CHECKOUT), "PREFECT_API_URL": url or bench.api.url}
+    if fresh:
+        return FreshProcess([sys.executable, "-m", *words], env=environ, cwd=CHECKOUT)
+    return start_module(*words, env=environ)
 
 
 @pytest.fixture(scope="session")

@@ -103,7 +103,7 @@ async def compare(bench: Bench, count: int, of_kinds: tuple[str, ...]) -> None:
         await bench.create(deployments[kind], parameters={"out": str(out)})
         for kind, out in zip(kinds, outs, strict=True)
     ]
-    machine = start_elsewhere(bench, slots=4)
+    machine = start_elsewhere(bench, slots=4, fresh=True)
     try:
         draws = Counter[float]()
         for kind, out, run_id in zip(kinds, outs, runs, strict=True):

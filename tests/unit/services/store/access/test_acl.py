@@ -200,7 +200,7 @@ def test_each_user_is_refused_what_it_need_not_do(valkey_url: str, users: dict[s
 
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize(
-    ("role", "submitter", "name", "function"),
+    "case",
     [
         ("resumer", "api", RESUME, APPLY_SIGNAL),
         ("executor", "executor", f"{RUNS}-gpu", EXECUTE_RUN),
@@ -211,13 +211,11 @@ def test_rq_asks_for_nothing_that_a_role_may_not_do(
     valkey_url: str,
     users: dict[str, AclUser],
     monkeypatch: pytest.MonkeyPatch,
-    role: str,
-    submitter: str,
-    name: str,
-    function: str,
+    case: tuple[str, str, str, str],
     fails: bool,
 ) -> None:
     """Whether a job ends well or not, and with the maintenance of its registries."""
+    role, submitter, name, function = case
     ended: list[str] = []
 
     def work(name: str) -> None:
