@@ -67,3 +67,11 @@ def test_a_wrong_python_is_one_sentence_and_leaves_nothing_behind(small: Path, s
     assert code != 0
     assert said in text
     assert not os.path.lexists(small / ".venv")
+
+
+def test_nothing_that_is_kept_in_git_is_ignored(checkout: Path) -> None:
+    """Ignored files are left out of the wheel, and ruff does not look at them."""
+    if not (checkout / ".git").exists():
+        pytest.skip("this is no checkout of git")
+    command = ["git", "-C", str(checkout), "ls-files", "--cached", "--ignored", "--exclude-standard"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout == ""
