@@ -21,6 +21,10 @@ from typing import Final
 
 SCHEMAS: Final = Path(__file__).parent / "prefect_schemas"
 
+_DEPENDENCY: Final = "prefect_redis"
+"""Installed with Sluice, for the messages of several Prefect servers; its type of block is registered by `prefect block
+register` where somebody wants it."""
+
 
 @dataclass(frozen=True, slots=True)
 class PreparedDatabase:
@@ -54,7 +58,8 @@ def prepare(database: Path) -> PreparedDatabase:
     revision, mark = _asked(database)
     migrated = bool(revision) and f"VALUES('{revision}')" in text
     # What else is installed brings types of its own, which Prefect registers with its others.
-    registered = migrated and mark == _mark(blocks) and not entry_points(group="prefect.collections")
+    others = {one.name for one in entry_points(group="prefect.collections")} - {_DEPENDENCY}
+    registered = migrated and mark == _mark(blocks) and not others
     return PreparedDatabase(migrated, registered)
 
 

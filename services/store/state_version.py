@@ -36,7 +36,7 @@ def refuse_newer(found: object) -> None:
 
 async def look_at_version(connection: AbstractConnection) -> None:
     """What each new connection of ours begins with; raises `ConfigError` for the state of a newer program."""
-    await connection.on_connect()
+    await connection.on_connect_check_health(check_health=False)
     await connection.send_command("GET", KEY, check_health=False)
     try:
         with _version_if_any():
@@ -48,7 +48,8 @@ async def look_at_version(connection: AbstractConnection) -> None:
 
 def look_at_version_blocking(connection: Connection) -> None:
     """`look_at_version` of a blocking client."""
-    connection.on_connect()  # type: ignore[no-untyped-call]
+    # A check would ask before the password is told, be refused, connect again, and so on.
+    connection.on_connect_check_health(check_health=False)  # type: ignore[no-untyped-call]
     connection.send_command("GET", KEY, check_health=False)  # type: ignore[no-untyped-call]
     try:
         with _version_if_any():

@@ -59,7 +59,9 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str
 
 def _messages(valkey: OwnValkey) -> dict[str, str]:
     """What the overlay tells Prefect of its messages, for this Valkey."""
-    told = {name: value for name, value in OVERLAY["x-messages"].items() if not name.endswith("PASSWORD")}
+    told = {
+        name: str(value) for name, value in OVERLAY["x-messages"].items() if "USER" not in name and "PASS" not in name
+    }
     return told | {"PREFECT_REDIS_MESSAGING_HOST": "127.0.0.1", "PREFECT_REDIS_MESSAGING_PORT": str(valkey.port)}
 
 

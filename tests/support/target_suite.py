@@ -62,12 +62,12 @@ def put(
 
 
 def load_known_keys(url: str, folder: Path, on_bad_rows: str = "quarantine") -> list[list[str]]:
-    """Load two files with ids 1, 2 and 2, 1, 3 into `known`, whose key is ``id``, and two into `pairs`, whose key is a
-    text and a day; answers the bad rows of the second files.
+    """Load two files with ids 1, 2 and 2, 1, 3 into `ids_`, whose key is ``id``, and two into `pairs`, whose key is
+    a text and a day; answers the bad rows of the second files.
     """
     bad = []
     for table, key, types, contents in (
-        ("known", "id", ("integer", "string"), ("id,kind\n1,a\n2,b\n", "id,kind\n2,x\n1,y\n3,z\nq,z\n")),
+        ("ids_", "id", ("integer", "string"), ("id,kind\n1,a\n2,b\n", "id,kind\n2,x\n1,y\n3,z\nq,z\n")),
         ("pairs", ["name", "day"], ("string", "date"), (
             "name,day,n\nAnn,2026-01-01,1\nann,2026-01-01,2\n", "name,day,n\nAnn,2026-01-02,3\nann,2026-01-01,4\n",
         )),
@@ -90,9 +90,9 @@ def load_known_keys(url: str, folder: Path, on_bad_rows: str = "quarantine") -> 
 
 KNOWN_KEYS: Final = (
     [
-        r"known-2.csv:2 id 2 is a key \(id\) that the table known has already, from known-1.csv, loaded at 20\S*",
-        r"known-2.csv:3 id 1 is a key \(id\) that the table known has already, from known-1.csv, loaded at 20\S*",
-        r"known-2.csv:5 id q is not an integer of 64 bits",
+        r"ids_-2.csv:2 id 2 is a key \(id\) that the table ids_ has already, from ids_-1.csv, loaded at 20\S*",
+        r"ids_-2.csv:3 id 1 is a key \(id\) that the table ids_ has already, from ids_-1.csv, loaded at 20\S*",
+        r"ids_-2.csv:5 id q is not an integer of 64 bits",
     ],
     [r"pairs-2.csv:3 name ann begins a key \(name, day\) that the table pairs has already, from pairs-1.csv, .*"],
 )
@@ -225,10 +225,10 @@ class TargetSuite:
     def test_rows_whose_key_another_file_has_loaded_are_put_aside(
         self, url: str, query: Query, tmp_path: Path, on_bad_rows: str
     ) -> None:
-        for table in ("known", "pairs"):
+        for table in ("ids_", "pairs"):
             query(f"DROP TABLE IF EXISTS {table}")
         check_bad_rows(load_known_keys(url, tmp_path, on_bad_rows))
-        assert query("SELECT id, kind FROM known ORDER BY id") == [(1, "a"), (2, "b"), (3, "z")]
+        assert query("SELECT id, kind FROM ids_ ORDER BY id") == [(1, "a"), (2, "b"), (3, "z")]
         assert query("SELECT n FROM pairs ORDER BY n") == [(1,), (2,), (3,)]
 
     def test_new_columns_are_refused_or_added(self, url: str, query: Query) -> None:

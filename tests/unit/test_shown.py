@@ -103,7 +103,7 @@ def test_what_the_executor_says_of_a_run_shows_all_that_is_hidden(monkeypatch: p
         flow_run_process, "propose_state_sync", lambda _client, state, **_options: said.append(cast(str, state.message))
     )
     process = object.__new__(flow_run_process.FlowRunProcess)
-    process._id, process._report = uuid4(), lambda message: said.append(cast(RunRefused, message).why)
+    process._id, process.report = uuid4(), lambda message: said.append(cast(RunRefused, message).why)
     process._refuse(cast(Any, None), Crashed(message=HOSTILE))
     said.append(describe_failure(ValueError(HOSTILE)))
     task = FinalizeRun(str(uuid4()), RunEnd(EndReason.CRASHED, HOSTILE))

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,7 @@ def test_a_database_without_the_types_of_blocks_is_left_to_prefect_to_register_t
 def test_types_of_blocks_that_are_installed_beside_prefect_are_for_prefect_to_register(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prefect_schema, "entry_points", lambda group: [group])
+    monkeypatch.setattr(prefect_schema, "entry_points", lambda group: [EntryPoint("prefect_other", "other", group)])
     assert prepare(tmp_path / "prefect.db") == PreparedDatabase(migrated=True)
 
 

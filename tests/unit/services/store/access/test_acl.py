@@ -252,6 +252,7 @@ async def test_the_executor_may_queue_a_run_once_more_whose_job_is_over(
 def test_what_a_script_may_not_touch_is_told_as_a_right_that_is_missing(
     valkey_url: str, users: dict[str, AclUser]
 ) -> None:
+    noted.take()
     with (
         as_user(valkey_url, users["sluice-executor"]) as client,
         pytest.raises(TransientError, match="not let this user"),

@@ -54,13 +54,13 @@ def test_rows_whose_key_another_file_has_loaded_are_put_aside_or_refused(
     folder: Path, url: str, tmp_path: Path
 ) -> None:
     check_bad_rows(load_known_keys(url, tmp_path))
-    assert query(folder, "SELECT id, kind FROM t ORDER BY id", "known") == [(1, "a"), (2, "b"), (3, "z")]
-    (tmp_path / "known-3.csv").write_text("id,kind\n4,x\n3,y\n")
+    assert query(folder, "SELECT id, kind FROM t ORDER BY id", "ids_") == [(1, "a"), (2, "b"), (3, "z")]
+    (tmp_path / "ids_-3.csv").write_text("id,kind\n4,x\n3,y\n")
     fields = [{"name": "id", "type": "integer"}, {"name": "kind", "type": "string"}]
-    keyed = parse_contract({"schema": {"fields": fields, "primaryKey": "id"}, "sluice": {"table": "known"}})
-    with pytest.raises(RefusedFile, match=r"line 3, column 'id': '3' is a key .*, from known-2\.csv, loaded at"):
-        load_file(tmp_path / "known-3.csv", url, contract=keyed)
-    assert query(folder, "SELECT count(*) FROM t", "known") == [(3,)]
+    keyed = parse_contract({"schema": {"fields": fields, "primaryKey": "id"}, "sluice": {"table": "ids_"}})
+    with pytest.raises(RefusedFile, match=r"line 3, column 'id': '3' is a key .*, from ids_-2\.csv, loaded at"):
+        load_file(tmp_path / "ids_-3.csv", url, contract=keyed)
+    assert query(folder, "SELECT count(*) FROM t", "ids_") == [(3,)]
 
 
 def test_values_arrive_with_their_types(folder: Path, url: str) -> None:
