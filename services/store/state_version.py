@@ -49,7 +49,7 @@ async def look_at_version(connection: AbstractConnection) -> None:
 def look_at_version_blocking(connection: Connection) -> None:
     """`look_at_version` of a blocking client."""
     # A check would ask before the password is told, be refused, connect again, and so on.
-    connection.on_connect_check_health(check_health=False)  # type: ignore[no-untyped-call]
+    connection.on_connect_check_health(check_health=False)
     connection.send_command("GET", KEY, check_health=False)  # type: ignore[no-untyped-call]
     try:
         with _version_if_any():
