@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 import zlib
@@ -28,13 +29,11 @@ from typing_extensions import override
 from events.dead_letter import DeadLetter
 from events.errors import Refused, SluiceError
 from services.job_queues.job_gate import ALLOWED, beginning, refusal
-from services.store.connection import SyncRedis, translated
+from services.job_queues.rq_keys import is_job_id
+from services.store.connection import SyncRedis, text, translated
 from services.store.dead_letters import KEPT_BYTES, keep, letter_id_of
 from services.store.unreadable import FAULTS, UnreadableKey, noted
 from sluice.display import visible
-
-RUNS: Final = "sluice-runs"
-RESUME: Final = "sluice-resume"
 
 FAILURE_SECONDS: Final = 7 * 86_400
 """How long a refused job stays in RQ's failed registry."""
@@ -85,19 +84,18 @@ class SluiceQueue(Queue):
     def lmove(cls, connection: SyncRedis, queue_key: str, timeout: int | None) -> Any:
         while True:
             found = super().lmove(connection, queue_key, timeout)
-            if found is None or _JOB_ID.fullmatch(found[1]):
+            if found is None or _is_id_in(queue_key, found[1]):
                 return found
-            connection.lrem(IntermediateQueue.get_intermediate_queue_key(queue_key), 1, found[1])
-            log.warning("job refused", queue=queue_key, job=repr(found[1][:200]), reason="this is not a job id")
+            _put_entry_aside(connection, queue_key, found[1])
 
     @classmethod
     @override
     def lpop(cls, queue_keys: Sequence[str], timeout: int | None, connection: SyncRedis | None = None) -> Any:
         while True:
             found = super().lpop(queue_keys, timeout, connection=connection)
-            if found is None or _JOB_ID.fullmatch(found[1]):
+            if found is None or _is_id_in(text(found[0]), found[1]):
                 return found
-            log.warning("job refused", queue=str(found[0]), job=repr(found[1][:200]), reason="this is not a job id")
+            _put_entry_aside(cast(SyncRedis, connection), text(found[0]), found[1])
 
     @classmethod
     @override
@@ -137,6 +135,30 @@ class SluiceQueue(Queue):
         self, job: Job, exclude_job_id: str | None = None, refresh_job_status: bool = True
     ) -> dict[str, list[str]]:
         return {}
+
+
+def _is_id_in(queue_key: str, job_id: bytes) -> bool:
+    with contextlib.suppress(ValueError):
+        is_job_id(job_id, queue=queue_key.removeprefix(Queue.redis_queue_namespace_prefix))
+        return _JOB_ID.fullmatch(job_id) is not None
+    return False
+
+
+def _put_entry_aside(connection: SyncRedis, queue_key: str, entry: bytes) -> None:
+    """Keep what is not the id of a job of this queue as a dead letter; no key is made of it."""
+    name = queue_key.removeprefix(Queue.redis_queue_namespace_prefix)
+    reason = f"{visible(repr(entry[:200]), 300)} is not the id of a job of this queue"
+    letter = DeadLetter(
+        id=letter_id_of("job", name, repr(entry)),
+        kind="job",
+        code="foreign-job",
+        reason=reason,
+        source=f"rq:{name}",
+        raw=entry[:KEPT_BYTES],
+    )
+    keep(connection, letter)
+    connection.lrem(IntermediateQueue.get_intermediate_queue_key(queue_key), 1, cast(str, entry))
+    log.warning("job refused", queue=name, reason=reason)
 
 
 def _put_aside(connection: SyncRedis, name: str, job_id: str, reason: str) -> None:

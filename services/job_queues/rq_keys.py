@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 from services.store.keys import Key, is_text, scored
 
-JOB_ID: Final = re.compile(rb"[A-Za-z0-9_:-]{1,300}")
+RUNS: Final = "sluice-runs"
+RESUME: Final = "sluice-resume"
+
+_JOB: Final = re.compile(rb"[A-Za-z0-9_:-]{1,300}")
+_SIGNAL_JOB: Final = re.compile(rb"signal-[A-Za-z0-9_:-]{1,293}")
 
 
-def _is_job_id(raw: bytes) -> None:
-    """A job's id, as RQ's registries and queues name it, with or without that of its execution."""
-    if not JOB_ID.fullmatch(raw):
-        raise ValueError("not the id of a job")
+def is_job_id(raw: bytes, *, queue: str) -> None:
+    """The id of a job of the queue, as RQ's registries and queues name it, with or without that of its execution.
+
+    RQ makes a key of it. The resumer's user of Redis may touch the jobs for signals alone.
+    """
+    if not (_SIGNAL_JOB if queue == RESUME else _JOB).fullmatch(raw):
+        raise ValueError("not the id of a job of this queue")
+
+
+def is_worker_key(raw: bytes) -> str:
+    """The key of an RQ worker: RQ asks Redis for each member of its registries of workers as for a key."""
+    name = is_text(raw)
+    if not name.startswith("rq:worker:"):
+        raise ValueError("not the key of a worker")
+    return name
 
 
 def _is_job(fields: Mapping[bytes, bytes]) -> None:
@@ -23,7 +39,7 @@ def _is_job(fields: Mapping[bytes, bytes]) -> None:
         fields.get(field, b"").decode()
 
 
-_QUEUES: Final = ("sluice-runs", "sluice-runs-*", "sluice-resume")
+_QUEUES: Final = (RUNS, f"{RUNS}-*", RESUME)
 
 KEYS: Final = (
     Key("rq:job:*", "hash", "RQ job", "until it is done, and as long as RQ's tools show it", _is_job, whole=True),
@@ -31,20 +47,21 @@ KEYS: Final = (
     Key("rq:executions:*", "zset", "execution of an RQ job", "as its job"),
     Key("rq:execution:*", "hash", "execution of an RQ job", "while it goes on, with a time to live"),
     Key("rq:queues", "set", "name of an RQ queue", "for good", is_text),
-    Key("rq:workers", "set", "name of an RQ worker", "until RQ finds it gone", is_text),
+    Key("rq:workers", "set", "key of an RQ worker", "until RQ finds it gone", is_worker_key),
     Key("rq:worker:*", "hash", "RQ worker", "its worker's time to live"),
     Key("rq:worker:*:executions", "set", "execution of an RQ worker", "until it ends"),
     Key("rq:clean_registries:*", "string", "lock of RQ's maintenance", "15 minutes"),
     *(
         key
         for queue in _QUEUES
+        for check in (partial(is_job_id, queue=queue),)
         for key in (
-            Key(f"rq:queue:{queue}", "list", "id of an RQ job", "until it is taken", _is_job_id),
-            Key(f"rq:queue:{queue}:intermediate", "list", "id of an RQ job", "while it is being taken", _is_job_id),
-            Key(f"rq:wip:{queue}", "zset", "execution of an RQ job that goes on", "until it ends", scored(_is_job_id)),
-            Key(f"rq:finished:{queue}", "zset", "id of a finished RQ job", "10 minutes", scored(_is_job_id)),
-            Key(f"rq:failed:{queue}", "zset", "id of a failed RQ job", "a day to a week", scored(_is_job_id)),
-            Key(f"rq:workers:{queue}", "set", "name of a worker of a queue", "until RQ finds it gone", is_text),
+            Key(f"rq:queue:{queue}", "list", "id of an RQ job", "until it is taken", check),
+            Key(f"rq:queue:{queue}:intermediate", "list", "id of an RQ job", "while it is being taken", check),
+            Key(f"rq:wip:{queue}", "zset", "execution of an RQ job that goes on", "until it ends", scored(check)),
+            Key(f"rq:finished:{queue}", "zset", "id of a finished RQ job", "10 minutes", scored(check)),
+            Key(f"rq:failed:{queue}", "zset", "id of a failed RQ job", "a day to a week", scored(check)),
+            Key(f"rq:workers:{queue}", "set", "key of a worker of a queue", "until RQ finds it gone", is_worker_key),
         )
     ),
 )

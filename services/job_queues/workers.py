@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -16,14 +18,15 @@ from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegist
 from rq.serializers import JSONSerializer
 from rq.timeouts import TimerDeathPenalty
 from rq.worker import BaseWorker, WorkerStatus
-from rq.worker_registration import clean_worker_registry
+from rq.worker_registration import WORKERS_BY_QUEUE_KEY, clean_worker_registry
 from typing_extensions import override
 
 from events.errors import SluiceError
 from services.job_queues.queues import SluiceJob, SluiceQueue, queue, rq_translated
+from services.job_queues.rq_keys import is_job_id, is_worker_key
 from services.store.connection import SyncRedis
 from services.store.inspection.looks import ask_for_a_look
-from services.store.unreadable import UnreadableKey
+from services.store.unreadable import UnreadableKey, reading
 
 log = structlog.get_logger()
 
@@ -51,6 +54,7 @@ class Gated(BaseWorker):
     @override
     def clean_registries(self) -> None:
         for own in self.queues:
+            _check_names(own)
             if not own.acquire_maintenance_lock():
                 continue
             options: dict[str, Any] = {
@@ -102,6 +106,22 @@ class Gated(BaseWorker):
             super().handle_payload(message)  # type: ignore[no-untyped-call]
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             log.warning("rq command ignored", worker=self.name, error=repr(error))
+
+
+def _check_names(own: Queue) -> None:
+    """Raise `UnreadableKey` where RQ would make the name of a key of garbage: its user of Redis may be refused that."""
+    redis, started = own.connection, own.started_job_registry.key
+    workers, taken = WORKERS_BY_QUEUE_KEY % own.name, own.intermediate_queue.key
+    check_job = partial(is_job_id, queue=own.name)
+    checked: tuple[tuple[str, Callable[[bytes], object], Any], ...] = (
+        (workers, is_worker_key, redis.smembers(workers)),
+        (taken, check_job, redis.lrange(taken, 0, -1)),
+        (started, check_job, redis.zrangebyscore(started, 0, time.time())),
+    )
+    for key, check, members in checked:
+        with reading(key):
+            for member in members:
+                check(member)
 
 
 class ThreadWorker(Gated, SimpleWorker):

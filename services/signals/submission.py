@@ -10,7 +10,8 @@ from events.identity import id_of
 from events.signal import Outcome, ResumeSignal, parse_signal
 from events.untrusted_json import Limits, refuse_hydration
 from services.job_queues.job_gate import APPLY_SIGNAL
-from services.job_queues.queues import RESUME, enqueue, queue
+from services.job_queues.queues import enqueue, queue
+from services.job_queues.rq_keys import RESUME
 from services.store.connection import SyncRedis
 from services.store.signals.signal_record import SignalRecord
 from services.store.signals.signals import SignalStore

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from events.errors import Backpressure, TransientError
 from services.common.backoff import Backoff
-from services.job_queues.queues import RESUME, rq_translated
+from services.job_queues.queues import rq_translated
+from services.job_queues.rq_keys import RESUME
 from services.job_queues.workers import ThreadWorker, simple_worker
 from services.signals.submission import JOB_SECONDS
 from services.store.connection import SyncRedis

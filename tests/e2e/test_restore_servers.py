@@ -79,7 +79,11 @@ def test_servers_of_ones_own_are_filled_where_they_are_empty_and_nothing_runs(tm
             Installation(tmp_path / "other", env=environment(new.url, prefect, after)) as restored,
         ):
             publish(restored, waiting)  # known already
-            restored.until(lambda: runs_of(restored, waiting), "the run that waited is there")
+            # It is answered once the executor has settled it: before that, it counts as one that was executing.
+            restored.until(
+                lambda: runs_of(restored, waiting)[0]["state"]["state_details"]["pause_reschedule"],
+                "the run that waited waits without a process",
+            )
             restored.sluice("signals", "send", "--key", f"order-{waiting}", "--input", '{"approved": true}')
             restored.until(
                 lambda: runs_of(restored, waiting)[0]["state_type"] == "COMPLETED", "the run that waited is done"

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from services.job_queues.queues import RUNS
+from services.job_queues.rq_keys import RUNS
 from services.store.runs.registered_files import RegisteredFile
 
 if TYPE_CHECKING:

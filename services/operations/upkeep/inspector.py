@@ -17,6 +17,7 @@ from events.errors import Backpressure, TransientError
 from services.common.backoff import Backoff, heed_cancellation
 from services.store.access.role_rights import KEEPER, written_by
 from services.store.connection import AsyncRedis
+from services.store.dead_letters import DEAD
 from services.store.events.event_history import now_ms
 from services.store.inspection.key_inspection import KeyInspection
 from services.store.inspection.looks import Looks
@@ -54,15 +55,17 @@ def declared_keys() -> dict[str, tuple[Key, ...]]:
 class Inspector:
     """A part of every role; any number of instances may check the same keys at once.
 
-    A role checks the keys that it may write; only the router, which may write all of Sluice's, checks everything. The
-    others ask it to.
+    A role checks the keys that it may write, and touches no other; only the router, which may write all of Sluice's,
+    checks everything. The others ask it to, also for a single key that is not theirs.
     """
 
     def __init__(self, redis: AsyncRedis, *, role: RoleName) -> None:
         self._looks = Looks(redis)
         self._checks_everything = role == KEEPER
         keys = [key for keys in declared_keys().values() for key in keys]
-        self._inspection = KeyInspection(redis, KeyList(written_by(role, keys)))
+        self._declared = KeyList(keys)
+        self._own = KeyList(written_by(role, keys))
+        self._inspection = KeyInspection(redis, self._own)
         self._trouble = Backoff("look through Redis", first_seconds=0.5, longest_seconds=5)
         self._noted_ms = 0
         self._started_ms = now_ms()
@@ -80,7 +83,7 @@ class Inspector:
                 for key in keys:
                     noted.add(key)
                 if everything:
-                    self._noted_ms = self._noted_ms or now_ms()
+                    noted.add(None)
                 await self._trouble.after(error)
             await asyncio.sleep(LOOK_SECONDS)
             heed_cancellation()
@@ -99,24 +102,31 @@ class Inspector:
 
     async def _look(self, keys: set[bytes], *, everything: bool) -> int:
         count = 0
-        for key in sorted(keys):
-            count += await self._inspection.of(key)
-        if everything or time.monotonic() >= self._types_at:
+        for key in sorted(keys, key=_index_of_letters_first):
+            if self._own.of(key) is not None:
+                count += await self._inspection.of(key)
+            elif self._declared.of(key) is not None:
+                everything = True  # the router may write it
+        due = time.monotonic() >= self._types_at
+        if everything or due:
             self._types_at = time.monotonic() + TYPES_SECONDS
             count += await self._inspection.types()
-            if not self._checks_everything:
-                if everything:
-                    await self._looks.ask()
-                return count
+        if self._checks_everything:
+            return count + await self._look_through_if_wanted(everything=everything, due=due)
+        if everything:
+            await self._looks.ask()
+        return count
+
+    async def _look_through_if_wanted(self, *, everything: bool, due: bool) -> int:
+        """Check all keys where this process, another role or the time since the last such check asks for it."""
+        if everything or due:
             wanted = await self._looks.wanted_ms()
             last = await self._looks.last_ms()
             if wanted > last or now_ms() - max(last, self._started_ms) > EVERYTHING_MS:
                 self._noted_ms = self._noted_ms or max(wanted, last + 1)
         if everything:
             self._noted_ms = self._noted_ms or now_ms()
-        if self._noted_ms:
-            count += await self._look_through()
-        return count
+        return await self._look_through() if self._noted_ms else 0
 
     async def _look_through(self) -> int:
         """Check all keys, unless another process has done so since the request, or does so now."""
@@ -136,3 +146,8 @@ class Inspector:
         await self._looks.end(began, rest_ms=min(_LONGEST_REST_MS, _REST * took_ms))
         log.info("checked all keys in redis", milliseconds=took_ms, set_aside=count)
         return count
+
+
+def _index_of_letters_first(key: bytes) -> tuple[bool, bytes]:
+    """No letter can be kept, and so no other key set aside, while the index of the letters is unreadable."""
+    return key != DEAD.encode(), key

@@ -41,7 +41,10 @@ log = structlog.get_logger()
 
 
 class KeyInspection:
-    """Looks at keys and sets aside what is not as declared. Raises `TransientError` or `Backpressure`."""
+    """Looks at keys and sets aside what is not as declared. Raises `TransientError` or `Backpressure`.
+
+    It touches no key that ``keys`` does not know: the user of Redis may be refused it.
+    """
 
     def __init__(self, redis: AsyncRedis, keys: KeyList) -> None:
         self._redis = redis
@@ -76,7 +79,8 @@ class KeyInspection:
         return await self._check_types([name]) + await self._check_contents(name)
 
     async def _check_types(self, names: list[bytes]) -> int:
-        found = await ask_each(self._redis, lambda pipeline, name: pipeline.type(name), names)
+        known = [name for name in names if self._keys.of(name) is not None]
+        found = await ask_each(self._redis, lambda pipeline, name: pipeline.type(name), known)
         count = 0
         # The index of the letters first: without it none can be kept.
         for name, kind in sorted(found, key=lambda pair: pair[0] != DEAD.encode()):

@@ -9,7 +9,8 @@ import pytest
 
 from config.settings import RedisSettings
 from services.executor.job_enqueuer import JobEnqueuer
-from services.job_queues.queues import RUNS, queue
+from services.job_queues.queues import queue
+from services.job_queues.rq_keys import RUNS
 from services.store.connection import AsyncRedis, SyncRedis, connect_sync
 
 RUN = str(uuid.UUID(int=1))

@@ -16,7 +16,8 @@ from rq.serializers import JSONSerializer
 from config.settings import RedisSettings
 from services.job_queues import queues
 from services.job_queues.job_gate import APPLY_SIGNAL
-from services.job_queues.queues import RESUME, enqueue, owner_of_this_job, queue
+from services.job_queues.queues import enqueue, owner_of_this_job, queue
+from services.job_queues.rq_keys import RESUME
 from services.job_queues.workers import ThreadWorker, simple_worker
 from services.store.connection import SyncRedis, connect_sync
 from services.store.dead_letters import DeadLetters, LetterQuery
@@ -25,6 +26,7 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.usefixtures("redis")
 
 MARK = "SLUICE_TEST_GATE_MARK"
+FOREIGN = "signal-foreign"
 
 
 class Bomb:
@@ -64,8 +66,8 @@ def reason_of(redis_sync: SyncRedis, job_id: str) -> str:
 
 def test_an_own_job_runs_once_under_its_id(redis_sync, applied):
     target = queue(RESUME, redis_sync)
-    assert enqueue(target, APPLY_SIGNAL, "one", job_id="s-1", timeout_seconds=5)
-    assert not enqueue(target, APPLY_SIGNAL, "one", job_id="s-1", timeout_seconds=5)
+    assert enqueue(target, APPLY_SIGNAL, "one", job_id="signal-1", timeout_seconds=5)
+    assert not enqueue(target, APPLY_SIGNAL, "one", job_id="signal-1", timeout_seconds=5)
     drain(redis_sync)
     assert applied == ["one"]
 
@@ -74,9 +76,9 @@ async def test_a_pickled_job_is_kept_without_being_unpickled_and_the_next_one_ru
     redis, redis_sync, applied, tmp_path
 ):
     mark = tmp_path / "unpickled"
-    foreign = Queue(RESUME, connection=redis_sync).enqueue("os.getpid", Bomb(mark))
+    foreign = Queue(RESUME, connection=redis_sync).enqueue("os.getpid", Bomb(mark), job_id=FOREIGN)
     redis_sync.hset(foreign.key, mapping={"result": pickle.dumps(Bomb(mark)), "meta": pickle.dumps(Bomb(mark))})
-    enqueue(queue(RESUME, redis_sync), APPLY_SIGNAL, "after", job_id="s-1", timeout_seconds=5)
+    enqueue(queue(RESUME, redis_sync), APPLY_SIGNAL, "after", job_id="signal-1", timeout_seconds=5)
     payload = zlib.decompress(redis_sync.hget(foreign.key, "data"))
     drain(redis_sync)
     assert "pickle" in reason_of(redis_sync, foreign.id)
@@ -89,7 +91,7 @@ async def test_a_pickled_job_is_kept_without_being_unpickled_and_the_next_one_ru
 
 @pytest.mark.parametrize("function", ["os.system", "services.jobs", "services.jobs.os.system", "subprocess.run"])
 async def test_a_function_that_is_not_on_the_list_is_kept_before_it_is_imported(redis, redis_sync, applied, function):
-    foreign = Queue(RESUME, connection=redis_sync, serializer=JSONSerializer).enqueue(function, "true")
+    foreign = Queue(RESUME, connection=redis_sync, serializer=JSONSerializer).enqueue(function, "true", job_id=FOREIGN)
     drain(redis_sync)
     assert function in reason_of(redis_sync, foreign.id)
     (letter,) = await DeadLetters(redis).search(LetterQuery(code="foreign-job"), limit=5)
@@ -101,7 +103,7 @@ def test_a_foreign_function_is_refused_without_importing_its_module(redis_sync, 
     mark = tmp_path / "imported"
     (tmp_path / "leaves_a_mark.py").write_text(f"import pathlib\npathlib.Path({str(mark)!r}).touch()\n")
     monkeypatch.syspath_prepend(tmp_path)
-    Queue(RESUME, connection=redis_sync, serializer=JSONSerializer).enqueue("leaves_a_mark.anything")
+    Queue(RESUME, connection=redis_sync, serializer=JSONSerializer).enqueue("leaves_a_mark.anything", job_id=FOREIGN)
     drain(redis_sync)
     assert not mark.exists()
     assert applied == []
@@ -119,23 +121,27 @@ def test_a_foreign_function_is_refused_without_importing_its_module(redis_sync, 
     ],
 )
 def test_a_job_that_brings_something_along_is_put_aside(redis_sync, applied, options, what):
-    foreign = Queue(RESUME, connection=redis_sync, serializer=JSONSerializer).enqueue(APPLY_SIGNAL, "x", **options)
+    foreign = Queue(RESUME, connection=redis_sync, serializer=JSONSerializer).enqueue(
+        APPLY_SIGNAL, "x", job_id=FOREIGN, **options
+    )
     drain(redis_sync)
     assert what in reason_of(redis_sync, foreign.id)
     assert applied == []
 
 
 def test_a_dependent_of_an_own_job_is_never_started(redis_sync, applied):
-    first = queue(RESUME, redis_sync).enqueue(APPLY_SIGNAL, args=("first",), job_id="s-1")
-    Queue(RESUME, connection=redis_sync, serializer=JSONSerializer).enqueue(APPLY_SIGNAL, "dependent", depends_on=first)
+    first = queue(RESUME, redis_sync).enqueue(APPLY_SIGNAL, args=("first",), job_id="signal-1")
+    Queue(RESUME, connection=redis_sync, serializer=JSONSerializer).enqueue(
+        APPLY_SIGNAL, "dependent", job_id=FOREIGN, depends_on=first
+    )
     drain(redis_sync)
     assert applied == ["first"]
 
 
 async def test_a_foreign_job_of_any_size_becomes_a_small_letter(redis, redis_sync, applied):
     packed = zlib.compress(b"x" * 50_000_000)
-    redis_sync.hset("rq:job:large", mapping={"data": packed, "status": "queued"})
-    redis_sync.rpush(f"rq:queue:{RESUME}", "large")
+    redis_sync.hset("rq:job:signal-large", mapping={"data": packed, "status": "queued"})
+    redis_sync.rpush(f"rq:queue:{RESUME}", "signal-large")
     drain(redis_sync)
     (letter,) = await DeadLetters(redis).search(LetterQuery(code="foreign-job"), limit=5)
     assert letter.raw == b"x" * 4096
@@ -144,10 +150,10 @@ async def test_a_foreign_job_of_any_size_becomes_a_small_letter(redis, redis_syn
 
 def test_a_payload_that_unpacks_to_far_more_than_it_weighs_is_put_aside(redis_sync, applied, monkeypatch):
     monkeypatch.setattr("services.job_queues.job_gate.MAX_PAYLOAD_BYTES", 1_000_000)
-    redis_sync.hset("rq:job:bomb", mapping={"data": zlib.compress(b"[" * 50_000_000), "status": "queued"})
-    redis_sync.rpush(f"rq:queue:{RESUME}", "bomb")
+    redis_sync.hset("rq:job:signal-bomb", mapping={"data": zlib.compress(b"[" * 50_000_000), "status": "queued"})
+    redis_sync.rpush(f"rq:queue:{RESUME}", "signal-bomb")
     drain(redis_sync)
-    assert "unpacks to more" in reason_of(redis_sync, "bomb")
+    assert "unpacks to more" in reason_of(redis_sync, "signal-bomb")
 
 
 @pytest.mark.parametrize(
@@ -163,20 +169,24 @@ def test_a_payload_that_unpacks_to_far_more_than_it_weighs_is_put_aside(redis_sy
     ],
 )
 def test_a_malformed_job_is_put_aside_and_does_not_end_the_worker(redis_sync, applied, fields):
-    redis_sync.hset("rq:job:bad", mapping=fields)
-    redis_sync.rpush(f"rq:queue:{RESUME}", "bad")
-    enqueue(queue(RESUME, redis_sync), APPLY_SIGNAL, "after", job_id="s-1", timeout_seconds=5)
+    redis_sync.hset("rq:job:signal-bad", mapping=fields)
+    redis_sync.rpush(f"rq:queue:{RESUME}", "signal-bad")
+    enqueue(queue(RESUME, redis_sync), APPLY_SIGNAL, "after", job_id="signal-1", timeout_seconds=5)
     drain(redis_sync)
-    assert reason_of(redis_sync, "bad")
+    assert reason_of(redis_sync, "signal-bad")
     assert applied == ["after"]
 
 
-def test_an_entry_that_is_no_job_id_is_dropped_and_does_not_end_the_worker(redis_sync, applied):
-    redis_sync.rpush(f"rq:queue:{RESUME}", b"\xff\xfe", "a:b", "../x", "")
-    enqueue(queue(RESUME, redis_sync), APPLY_SIGNAL, "after", job_id="s-1", timeout_seconds=5)
+async def test_an_entry_that_is_no_job_id_becomes_a_letter_and_does_not_end_the_worker(redis, redis_sync, applied):
+    """Of this queue: no other job's key may be touched with the rights of the resumer."""
+    ids = [b"\xff\xfe", b"a:b", b"../x", b"", b"evil"]
+    redis_sync.rpush(f"rq:queue:{RESUME}", *ids)
+    enqueue(queue(RESUME, redis_sync), APPLY_SIGNAL, "after", job_id="signal-1", timeout_seconds=5)
     drain(redis_sync)
     assert applied == ["after"]
     assert redis_sync.llen(f"rq:queue:{RESUME}:intermediate") == 0
+    letters = await DeadLetters(redis).search(LetterQuery(code="foreign-job"), limit=9)
+    assert {letter.raw for letter in letters} == set(ids)
 
 
 def test_an_abandoned_job_calls_nothing_when_the_registry_is_cleaned(redis_sync, applied, tmp_path):
@@ -211,7 +221,7 @@ def test_a_worker_in_a_thread_stops_soon_after_it_is_told_to(valkey_url, redis_s
     thread = threading.Thread(target=worker.work)
     thread.start()
     client = connect_sync(valkey_url, RedisSettings())
-    enqueue(queue(RESUME, client), APPLY_SIGNAL, "one", job_id="s-1", timeout_seconds=5)
+    enqueue(queue(RESUME, client), APPLY_SIGNAL, "one", job_id="signal-1", timeout_seconds=5)
     wait_until(lambda: applied == ["one"], what="the job to run")
     worker.stop()
     thread.join(5)
@@ -230,7 +240,7 @@ def test_a_job_finds_whom_its_worker_works_for(redis_sync, monkeypatch):
     monkeypatch.setattr(queues, "import_attribute", lambda _: lambda _signal: found.append(owner_of_this_job(Resumer)))
     owner = Resumer()
     for number, whose in enumerate((owner, None, object())):
-        enqueue(queue(RESUME, redis_sync), APPLY_SIGNAL, "one", job_id=f"s-{number}", timeout_seconds=5)
+        enqueue(queue(RESUME, redis_sync), APPLY_SIGNAL, "one", job_id=f"signal-{number}", timeout_seconds=5)
         simple_worker([RESUME], redis_sync, f"owned-{number}", owner=whose).work(burst=True)
     assert found == [owner]
     with pytest.raises(TypeError, match="Resumer"):

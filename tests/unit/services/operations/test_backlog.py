@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from config.settings import JournalSettings, RedisSettings
-from services.job_queues.queues import RESUME, RUNS, enqueue, queue
+from services.job_queues.queues import enqueue, queue
+from services.job_queues.rq_keys import RESUME, RUNS
 from services.operations.backlog import Backlog, BacklogPlace, age_text, read_backlog
 from services.store.connection import AsyncRedis, connect_sync
 from services.store.dead_letters import DEAD

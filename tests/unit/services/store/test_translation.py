@@ -12,7 +12,8 @@ from redis.exceptions import RedisError
 
 from config.settings import RedisSettings
 from events.errors import Backpressure, TransientError
-from services.job_queues.queues import RESUME, enqueue, queue, rq_translated
+from services.job_queues.queues import enqueue, queue, rq_translated
+from services.job_queues.rq_keys import RESUME
 from services.job_queues.workers import simple_worker
 from services.store.connection import (
     AsyncRedis,

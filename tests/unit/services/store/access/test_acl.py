@@ -20,7 +20,8 @@ from events.errors import ConfigError, TransientError
 from services.cli import app
 from services.executor.job_enqueuer import JobEnqueuer
 from services.job_queues.job_gate import APPLY_SIGNAL, EXECUTE_RUN
-from services.job_queues.queues import RESUME, RUNS, enqueue, queue
+from services.job_queues.queues import enqueue, queue
+from services.job_queues.rq_keys import RESUME, RUNS
 from services.job_queues.workers import simple_worker
 from services.operations.upkeep.inspector import declared_keys
 from services.store.access.acl import ONE_USER_RULES, AclUser, acl_file, acl_users
@@ -236,6 +237,26 @@ def test_rq_asks_for_nothing_that_a_role_may_not_do(
         assert ended == ["a"]
         entries: list[Any] = admin.acl_log()
         assert not [(one["username"], one["reason"], one["object"], one["context"]) for one in entries]
+
+
+@pytest.mark.parametrize(("role", "name"), [("resumer", RESUME), ("executor", RUNS)])
+def test_rq_makes_no_names_of_garbage_that_a_role_may_not_touch(
+    valkey_url: str, users: dict[str, AclUser], role: str, name: str
+) -> None:
+    with connect_sync(valkey_url, RedisSettings()) as admin:
+        admin.execute_command("ACL", "LOG", "RESET")
+        admin.rpush(f"rq:queue:{name}", "evil", b"\xff", "sluice:journal")
+        admin.rpush(f"rq:queue:{name}:intermediate", "evil", "sluice:journal")
+        admin.zadd(f"rq:wip:{name}", {"evil:execution": 1, "evil": 1})
+        with as_user(valkey_url, users[f"sluice-{role}"]) as client:
+            simple_worker([name], client, f"{role}-1").work(burst=True, logging_level="CRITICAL")
+            noted.take()
+            for member in ("evil", b"\xff", "sluice:journal"):
+                admin.sadd(f"rq:workers:{name}", member)
+                simple_worker([name], client, f"{role}-1").run_maintenance_tasks()
+                assert f"rq:workers:{name}".encode() in noted.take()[0]
+                admin.srem(f"rq:workers:{name}", member)
+        assert not admin.acl_log()
 
 
 async def test_the_executor_may_queue_a_run_once_more_whose_job_is_over(
