@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+import psutil
 import pytest
 
 from tests.support.waiting import wait_until
@@ -22,7 +23,7 @@ _VERSIONS = (
 
 @contextmanager
 def memory_limited(limit_bytes: int) -> Iterator[Callable[[int], None]]:
-    """A group whose processes have so much memory in all; yields what puts a process into it, with its later children.
+    """A group whose processes have so much memory in all; yields what puts a process into it, with its children, also later ones.
 
     Its processes must have ended when the context does. Skips the test where there can be no such group.
     """
@@ -31,7 +32,7 @@ def memory_limited(limit_bytes: int) -> Iterator[Callable[[int], None]]:
         pytest.skip("no control group with a memory limit can be made here (that needs root and the memory controller)")
     processes = group / "cgroup.procs"
     try:
-        yield lambda pid: _write(processes, str(pid))
+        yield lambda pid: _put(processes, pid)
     finally:
         wait_until(lambda: not processes.read_text(), what="the group to be empty")
         group.rmdir()
@@ -55,5 +56,12 @@ def _make(limit_bytes: int) -> Path | None:
     return None
 
 
-def _write(file: Path, text: str) -> None:
-    file.write_text(text)
+def _put(processes: Path, pid: int) -> None:
+    """A process that is in the group already has children there only: it is done when none is outside."""
+    outside = {pid}
+    while outside:
+        for one in outside:
+            with contextlib.suppress(ProcessLookupError):
+                processes.write_text(str(one))
+        family = {child.pid for child in psutil.Process(pid).children(recursive=True)}
+        outside = family - {int(line) for line in processes.read_text().split()}
