@@ -23,7 +23,7 @@ _VERSIONS = (
 
 @contextmanager
 def memory_limited(limit_bytes: int) -> Iterator[Callable[[int], None]]:
-    """A group whose processes have so much memory in all; yields what puts a process into it, with its children, also later ones.
+    """A group whose processes have so much memory in all; yields what puts a process into it, and all its children.
 
     Its processes must have ended when the context does. Skips the test where there can be no such group.
     """
