@@ -17,8 +17,9 @@ from prefect import flow
 {imports}
 
 @flow
-def main(out: str, seconds: float = 0):
-    time.sleep(seconds)
+def main(out: str, until: str = ""):
+    while until and not os.path.exists(until):
+        time.sleep(0.05)
     libraries = [module for name, module in globals().items() if name.endswith("_library")]
     with open(out, "w") as file:
         json.dump([[module.PID == os.getpid() for module in libraries], threading.active_count()], file)
@@ -65,7 +66,8 @@ async def test_a_warm_parent_with_the_libraries_that_flows_have_come_to_need_tak
         return slots if len(slots) == 2 else set()
 
     old = await eventually(all_there, what="both slot numbers to be taken")
-    long = await bench.create(deployment, parameters={"out": str(bench.folder / "old"), "seconds": 8})
+    done = bench.folder / "done"
+    long = await bench.create(deployment, parameters={"out": str(bench.folder / "old"), "until": str(done)})
     await bench.reach(long, "RUNNING")
     bench.write("growing.py", FLOW.format(imports="import slow_library"))
 
@@ -74,6 +76,7 @@ async def test_a_warm_parent_with_the_libraries_that_flows_have_come_to_need_tak
 
     await eventually(replaced, what="the idle slot number to be taken by a new slot")
     assert (await bench.run(deployment, out=str(bench.folder / "new")))["state_type"] == "COMPLETED"
+    done.touch()
     assert (await bench.reach(long))["state_type"] == "COMPLETED"
     assert json.loads((bench.folder / "new").read_text())[0] == [False]
     assert json.loads((bench.folder / "old").read_text())[0] == []
