@@ -1,13 +1,8 @@
-"""What more processes bring, on PostgreSQL: runs created, runs executed and signals a second, and what limits each.
+"""What more routers bring, on PostgreSQL: runs created a second, and each part's processor time for one.
 
-``python -m benchmarks.growth [creation|hosts|execution|signals|model ...] [--runs N] [--executed N] [--signals N]
-[--api N ...]``. PostgreSQL, Valkey, the Prefect API processes (`prefect server start --workers N`), Prefect's
-background services and every role are processes of their own on free ports of this machine. Beside each rate stands the
-processor time of each part for one run or signal: the part with the most is what limits where there are cores enough.
-
-``hosts`` gives an installation one core for all its processes, then two, and prints beside each rate what the model
-says. ``model`` computes from what one event costs each part, from the journal to its completed run, what 1, 10 and 100
-hosts carry and what limits them (docs/scaling.md).
+``python -m benchmarks.growth [--runs N]``. PostgreSQL, Valkey, Prefect's API (`prefect server start --no-services`),
+Prefect's background services and every router are processes of their own on free ports of this machine. The part with
+the most processor time for a run is what limits where there are cores enough.
 """
 
 from __future__ import annotations
@@ -21,7 +16,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,14 +25,12 @@ from urllib.error import URLError
 import psutil
 
 from benchmarks.delivery import Bench, event, until, warm_up
-from benchmarks.signals import Bench as SignalBench
 from config.settings import CHECKOUT, RedisSettings
 from services.local.embedded_servers import claim_port, start_valkey
 from services.operations.health import read_reports
 from services.store.connection import connect
 from tests.support.databases import postgresql
 
-PARTS = ("creation", "hosts", "execution", "signals", "model")
 FLOW = "from prefect import flow\n\n\n@flow\ndef short(number: int = 0):\n    return number\n"
 REDIS_MESSAGING = {
     "PREFECT_MESSAGING_BROKER": "prefect_redis.messaging",
@@ -46,10 +39,6 @@ REDIS_MESSAGING = {
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect_redis.lease_storage",
 }
 START_SECONDS = 120
-AT_ONCE = 100
-CORES_OF_A_HOST = 2
-"""In the model: what the machines of docs/benchmarks.md have."""
-
 IDLE_SHARE = 0.15
 """Of one core, over two seconds: what all parts take together when nothing is left to do."""
 
@@ -61,7 +50,6 @@ class Installation:
         self.home = home
         self.environ = environ
         self.parts: dict[str, list[psutil.Process]] = {}
-        self.cores: Sequence[int] | None = None
 
     @contextmanager
     def process(self, part: str, *words: str, **environ: str) -> Iterator[None]:
@@ -93,13 +81,6 @@ class Installation:
         """The processor seconds of each part until now."""
         return {part: sum(map(_seconds, processes)) for part, processes in self.parts.items()}
 
-    def pin(self, cores: Sequence[int]) -> None:
-        """Let all processes run on these cores only."""
-        for processes in self.parts.values():
-            for process in processes:
-                for one in (process, *process.children(recursive=True)):
-                    one.cpu_affinity(list(cores))
-
     async def settled(self) -> None:
         """Wait until all parts together have been all but idle for two seconds, for at most two minutes."""
         deadline = time.monotonic() + 120
@@ -121,8 +102,8 @@ def _seconds(process: psutil.Process) -> float:
 
 
 @asynccontextmanager
-async def installation(api_processes: int, *, rule: Mapping[str, Any]) -> AsyncIterator[tuple[Installation, Bench]]:
-    """PostgreSQL, Valkey and Prefect with so many API processes, and what reaches them; no role yet."""
+async def installation(*, rule: Mapping[str, Any]) -> AsyncIterator[tuple[Installation, Bench]]:
+    """PostgreSQL, Valkey and Prefect, and what reaches them; no role yet."""
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sluice-bench-")))
         database = stack.enter_context(postgresql())
@@ -155,17 +136,17 @@ async def installation(api_processes: int, *, rule: Mapping[str, Any]) -> AsyncI
         it = Installation(home, environ)
         it.parts["Valkey"] = [psutil.Process(valkey.process.pid)]
         it.parts["PostgreSQL"] = [_server_on(int(database.partition("127.0.0.1:")[2].partition("/")[0]))]
-        workers = ["--workers", str(api_processes), "--no-services", "--port", str(port)]
+        alone = ["--no-services", "--port", str(port)]
         upgrade = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"]
         await asyncio.to_thread(subprocess.run, upgrade, env=environ, cwd=home, check=True, capture_output=True)
-        stack.enter_context(it.process("Prefect API", "-m", "prefect", "server", "start", *workers))
+        stack.enter_context(it.process("Prefect API", "-m", "prefect", "server", "start", *alone))
         await until(lambda: _healthy(url), seconds=START_SECONDS, every_seconds=0.2)
         stack.enter_context(it.process("Prefect services", "-m", "prefect", "server", "services", "start"))
         os.environ.update({"PREFECT_API_URL": url, "PREFECT_HOME": str(home / "client")})
         from services.prefect_api.client import connect as connect_prefect
 
         async with connect_prefect(url) as prefect, connect(redis_url, RedisSettings()) as redis:
-            for flow in ("bench", "short"):
+            for flow in ("bench",):
                 found = await prefect.request("POST", "/flows/", json={"name": flow})
                 body = {"name": "default", "flow_id": found["id"], "entrypoint": "short.py:short", "path": str(home)}
                 await prefect.request("POST", "/deployments/", json=body)
@@ -233,142 +214,21 @@ def row(what: str, rate: float, unit: str, costs: Mapping[str, float]) -> None:
     print(f"{what:<42} {rate:7.1f} {unit}   ms of processor time each: {each}", flush=True)
 
 
-async def creation(options: argparse.Namespace) -> None:
-    for processes in options.api:
-        async with installation(processes, rule=RULE) as (it, bench):
-            for routers in (1, 2):
-                for calls in sorted({1, processes}):
-                    with ExitStack() as stack:
-                        for _ in range(routers):
-                            stack.enter_context(it.role("router", SLUICE_DISPATCHER__CALLS_PER_DEPLOYMENT=str(calls)))
-                        await ready(bench, "router", routers)
-                        took, costs = await created(it, bench, options.runs)
-                    what = f"{processes} API, {routers} router{'s' * (routers > 1)}, {calls} call{'s' * (calls > 1)}"
-                    row(what, options.runs / took, "runs/s", costs)
-
-
-async def hosts(options: argparse.Namespace) -> None:
-    """All parts on one core, then on two, with two API processes: the same work, twice the cores."""
-    async with installation(2, rule=RULE) as (it, bench):
-        with it.role("router", SLUICE_DISPATCHER__CALLS_PER_DEPLOYMENT="2"):
-            await ready(bench, "router", 1)
-            for cores in (1, 2):
-                it.pin(sorted(os.sched_getaffinity(0))[:cores])
-                took, costs = await created(it, bench, options.runs)
-                row(f"{cores} core{'s' * (cores > 1)} for all parts", options.runs / took, "runs/s", costs)
-                print(f"{'':<4}the model says at most {cores * 1000 / sum(costs.values()):.1f} runs/s")
-
-
-async def execution(options: argparse.Namespace, *, most: int = 2) -> dict[str, float]:
-    """Runs of a flow that returns at once, created in bulk, until Prefect has all of them as Completed.
-
-    Returns the processor milliseconds of each part for a run, with one executor.
-    """
-    from services.prefect_api.deployments import read_by_name
-    from services.prefect_api.dispatch import create_runs
-
-    async with installation(1, rule=RULE) as (it, bench):
-        deployment = await read_by_name(bench.prefect, "short/default")
-        wanted = {"flows": {"name": {"any_": ["short"]}}, "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
-
-        async def completed() -> int:
-            return int(await bench.prefect.request("POST", "/flow_runs/count", json=wanted))
-
-        async def run(count: int) -> None:
-            before = await completed()
-            for start in range(0, count, AT_ONCE):
-                bodies = [{"parameters": {"number": number}} for number in range(start, min(count, start + AT_ONCE))]
-                await create_runs(bench.prefect, deployment, bodies)
-
-            async def done() -> bool:
-                return await completed() >= before + count
-
-            await until(done, every_seconds=0.5)
-
-        alone: dict[str, float] = {}
-        for executors in range(1, most + 1):
+async def creation(runs: int) -> None:
+    async with installation(rule=RULE) as (it, bench):
+        for routers in (1, 2):
             with ExitStack() as stack:
-                for number in range(executors):
-                    stack.enter_context(it.role("executor", SLUICE_EXECUTOR__NAME=f"bench-{number}"))
-                await ready(bench, "executor", executors)
-                await run(4 * executors)
-                await it.settled()
-                used, began = it.used(), time.perf_counter()
-                await run(options.executed)
-                took = time.perf_counter() - began
-                await it.settled()
-                costs = {part: (now - used.get(part, 0.0)) * 1000 / options.executed for part, now in it.used().items()}
-            row(f"{executors} executor{'s' * (executors > 1)} of 4 slots", options.executed / took, "runs/s", costs)
-            alone = alone or costs
-    return alone
-
-
-async def signals(options: argparse.Namespace) -> None:
-    """Signals by key on a stream, each to a paused run of its own, until all are applied."""
-    for resumers in (1, 2):
-        async with installation(1, rule=RULE) as (it, bench):
-            with ExitStack() as stack:
-                stack.enter_context(it.role("listeners"))
-                for _ in range(resumers):
-                    stack.enter_context(it.role("resumer"))
-                await ready(bench, "listeners", 1)
-                await ready(bench, "resumer", resumers)
-                waits = SignalBench(bench.redis, bench.prefect, it.home, it.environ, bench.server)
-                keys = [f"k-{number}" for number in range(options.signals)]
-                runs = await waits.park(keys, suspended=False)
-                await waits.forms(list(zip(runs, keys, strict=True)))
-                await it.settled()
-                used, began = it.used(), time.perf_counter()
-                sent = [await waits.publish(key=key) for key in keys]
-                for one in sent:
-                    await waits.applied_ms(*one)
-                took = time.perf_counter() - began
-                await it.settled()
-                costs = {part: (now - used.get(part, 0.0)) * 1000 / len(keys) for part, now in it.used().items()}
-            row(f"{resumers} resumer{'s' * (resumers > 1)}", len(keys) / took, "signals/s", costs)
-
-
-async def model(options: argparse.Namespace) -> None:
-    """What hosts of two cores carry, when a part that may run many times runs on all of them."""
-    async with installation(1, rule=RULE) as (it, bench):
-        with it.role("router"):
-            await ready(bench, "router", 1)
-            took, costs = await created(it, bench, options.runs)
-    row("an event to its run", options.runs / took, "runs/s", costs)
-    each = await execution(options, most=1)
-    each["router"] = costs["router"]
-    for count in (1, 10, 100):
-        limits = sorted((rate, part) for part, rate in limits_of(each, count).items())
-        said = "; ".join(f"{part} {rate:.0f}" for rate, part in limits[:3])
-        print(f"{count:>4} host{'s' * (count > 1):<1}: at most {limits[0][0]:.0f} runs/s. Limits in runs/s: {said}")
-
-
-def limits_of(each: Mapping[str, float], hosts: int) -> dict[str, float]:
-    """Runs a second by each limit, for ``each`` part's processor milliseconds for a run."""
-    cores = CORES_OF_A_HOST
-    return {
-        "the cores of all hosts": hosts * cores * 1000 / sum(each.values()),
-        "PostgreSQL, on one host": cores * 1000 / each["PostgreSQL"],
-        "the router that dispatches, one core": 1000 / each["router"],
-        "Valkey, one core": 1000 / each["Valkey"],
-        "Prefect's background services, one core": 1000 / each["Prefect services"],
-    }
+                for _ in range(routers):
+                    stack.enter_context(it.role("router"))
+                await ready(bench, "router", routers)
+                took, costs = await created(it, bench, runs)
+            row(f"{routers} router{'s' * (routers > 1)}", runs / took, "runs/s", costs)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"which of {', '.join(PARTS)}; all by default")
     parser.add_argument("--runs", type=int, default=600, help="number of runs that are created each time")
-    parser.add_argument("--executed", type=int, default=200, help="number of runs that are executed each time")
-    parser.add_argument("--signals", type=int, default=300, help="number of signals each time")
-    parser.add_argument("--api", type=int, nargs="*", default=[1, 2, 4], help="numbers of Prefect API processes")
-    options = parser.parse_args()
-    unknown = set(options.parts) - set(PARTS)
-    if unknown:
-        parser.error(f"there is no part {', '.join(sorted(unknown))}: there are {', '.join(PARTS)}")
-    for name in options.parts or PARTS:
-        print(f"-- {name}", flush=True)
-        asyncio.run(globals()[name](options))
+    asyncio.run(creation(parser.parse_args().runs))
 
 
 if __name__ == "__main__":
