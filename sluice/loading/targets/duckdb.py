@@ -152,7 +152,7 @@ def _opened(file: str) -> duckdb.DuckDBPyConnection:
             return connection
 
 
-class _TypeNames(GenericTypeCompiler):
+class _DuckdbTypeNames(GenericTypeCompiler):
     def visit_datetime(self, type_: sa.DateTime, **_: Any) -> str:
         return "TIMESTAMP WITH TIME ZONE" if type_.timezone else "TIMESTAMP"
 
@@ -165,7 +165,7 @@ class ArrowDuckdb(DefaultDialect):
     default_paramstyle = "qmark"
     supports_statement_cache = True
     supports_native_boolean = True
-    type_compiler_cls = _TypeNames
+    type_compiler_cls = _DuckdbTypeNames
 
     @classmethod
     def import_dbapi(cls) -> Any:

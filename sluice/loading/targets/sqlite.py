@@ -215,7 +215,7 @@ def _let_others_read(connection: Any) -> None:
         cursor.fetchall()
 
 
-class _TypeNames(SQLiteTypeCompiler):
+class _SqliteTypeNames(SQLiteTypeCompiler):
     def visit_datetime(self, type_: sa.DateTime, **options: Any) -> str:
         """A later load sees by the name that the column has moments."""
         return "TIMESTAMP WITH TIME ZONE" if type_.timezone else super().visit_datetime(type_, **options)
@@ -227,7 +227,7 @@ class ArrowSqlite(SQLiteDialect):
     driver = "sluice_adbc"
     default_paramstyle = "qmark"
     supports_statement_cache = True
-    type_compiler_cls = _TypeNames
+    type_compiler_cls = _SqliteTypeNames
     postfetch_lastrowid = False
 
     @classmethod
