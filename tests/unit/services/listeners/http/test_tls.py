@@ -17,9 +17,9 @@ from services.listeners.http import tls
 from services.listeners.http.bodies import CLOUDEVENT
 from services.store.connection import AsyncRedis
 from tests.support.certificates import Authority, Pair, serial_of
-from tests.support.sources import running
+from tests.support.sources import cloudevent, running
 from tests.support.waiting import eventually
-from tests.unit.services.listeners.http.serving import Site, cloudevent
+from tests.unit.services.listeners.http.serving import Site
 
 
 @pytest.fixture(autouse=True)
