@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from services.store.runs.dispatch_queues import DispatchQueues
 
 LAST_LOOK_SECONDS: Final = 5.0
-"""How long a role that fails may look for what it failed on."""
+"""How long a role that fails may inspect Redis for the data that it failed on."""
 
 Parts = dict[str, Part]
 
@@ -70,7 +70,7 @@ async def _run(role: RoleName, settings: Settings, project: Project, process_tem
     async with AsyncExitStack() as stack:
         shared = Shared(settings, project, stack)
         shared.process_template = process_template
-        with contextlib.suppress(TransientError, Backpressure):  # a Redis that does not answer is waited for
+        with contextlib.suppress(TransientError, Backpressure):  # the role waits for a Redis that does not answer
             await shared.state_claim.attempt()
         inspector = Inspector(shared.redis, role=role)
         parts = {**await _ROLES[role](shared), "inspector": inspector}
@@ -84,7 +84,7 @@ async def _run(role: RoleName, settings: Settings, project: Project, process_tem
         except RuntimeError as error:
             if isinstance(error.__cause__, ConfigError):
                 raise error.__cause__ from None
-            # What a part failed on may stand in Redis, where its next process would fail on it again.
+            # The data that a part failed on may still be in Redis, where the next process would fail on it again.
             with contextlib.suppress(TransientError, Backpressure, TimeoutError):
                 await asyncio.wait_for(inspector.everything(), LAST_LOOK_SECONDS)
             raise
@@ -182,7 +182,7 @@ def routing_parts(
     *,
     poison_check: PoisonCheck | None = None,
 ) -> Parts:
-    """From journalled events to decisions."""
+    """Build the parts that turn journalled events into decisions."""
     from services.routing.poison_check import ends_its_judge
     from services.routing.router import Router
     from services.routing.rule_windows import RuleWindows
@@ -214,7 +214,7 @@ def routing_parts(
 def dispatch_parts(
     shared: Shared, prefect: PrefectApi, live: LiveProject, transitions: EventTransitions, queues: DispatchQueues
 ) -> Parts:
-    """From decided runs to runs in Prefect, and their states back."""
+    """Build the parts that create decided runs in Prefect and follow their states."""
     from services.dispatch.announcer import Announcer
     from services.dispatch.dispatcher import LEASE_SECONDS, Dispatcher
     from services.dispatch.run_creator import RunCreator

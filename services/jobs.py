@@ -7,14 +7,14 @@ from typing import Any
 
 
 def execute_run(run_id: str, state_id: str) -> dict[str, Any]:
-    """Execute the flow run ``run_id``, which entered its scheduled state ``state_id``, and answer what became of it.
+    """Execute the flow run ``run_id``, which entered its scheduled state ``state_id``, and return what became of it.
 
     The executor's slots do this themselves, in a fork of a warm process; called by any other RQ worker, this starts a
     fresh interpreter for the run.
     """
     from services.executor.pool.single_run import execute
 
-    del state_id  # it names the job; Prefect is asked for the state of the moment
+    del state_id  # it only names the job; the present state is read from Prefect
     return asdict(execute(run_id))
 
 

@@ -1,4 +1,4 @@
-"""What the parts of one role process have in common: its connections, stores and settings, its claim to the state."""
+"""The objects that the parts of one role process share: connections, stores, settings, and the claim to the state."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 
 class Shared:
-    """What is opened here is closed with ``stack``."""
+    """The shared objects; ``stack`` closes everything that is opened here."""
 
     def __init__(self, settings: Settings, project: Project, stack: AsyncExitStack) -> None:
-        """Raises `ConfigError` where a server has no address."""
+        """Raises `ConfigError` for a server without an address."""
         missing = [
             f"{name} is not set: a role needs to know its {what}; `sluice up` starts one and sets it"
             for name, what, value in (
@@ -61,7 +61,7 @@ class Shared:
         self.returns = FileReturns(self.redis, journal=settings.journal, history=settings.history)
         self.limits = settings.limits.as_limits()
         self.process_template: ProcessTemplate | None = None
-        """What the executor's processes are forked from."""
+        """The template that the executor's processes are forked from."""
         self._prefect: PrefectApi | None = None
 
     @property
@@ -70,11 +70,11 @@ class Shared:
         return str(self.settings.redis_url)
 
     def connect(self) -> AsyncRedis:
-        """A client of one's own."""
+        """Return a new client, for the caller alone."""
         return connect(self.redis_url, self.settings.redis)
 
     def connect_sync(self) -> SyncRedis:
-        """A blocking client, for RQ."""
+        """Return a new blocking client, for RQ."""
         return connect_sync(self.redis_url, self.settings.redis)
 
     async def prefect(self) -> PrefectApi:
@@ -82,12 +82,12 @@ class Shared:
         if self._prefect is None:
             from services.prefect_api.client import connect as connect_prefect
 
-            show_handlers_safely()  # those that Prefect has made as it was imported
+            show_handlers_safely()  # also the handlers that Prefect made when it was imported
             self._prefect = await self.stack.enter_async_context(connect_prefect(check_version=True))
         return self._prefect
 
     def submission(self) -> SignalSubmission:
-        """Where signals are handed in."""
+        """The submission of signals."""
         from services.signals.submission import SignalSubmission
         from services.store.signals.signals import SignalStore
 
@@ -97,7 +97,7 @@ class Shared:
         return SignalSubmission(store=store, rq_redis=rq_redis, limits=self.limits)
 
     def emit_for(self, listener: str) -> Callable[[Sequence[Event]], Awaitable[Sequence[Appended]]]:
-        """The journal's door for one listener."""
+        """Return the callable by which one listener appends events to the journal."""
 
         async def emit(events: Sequence[Event]) -> Sequence[Appended]:
             self.state_claim.demand()
@@ -108,7 +108,7 @@ class Shared:
 
 
 class StateClaim:
-    """A part of every role that a Redis which was away as the role started is held against when it is there."""
+    """Part of every role that checks the state in Redis, and claims it, as soon as Redis can be reached."""
 
     def __init__(self, redis: AsyncRedis, *, project: str | None, folder: Path) -> None:
         self._redis = redis
@@ -118,9 +118,10 @@ class StateClaim:
         self._trouble = Backoff("look whose state this Redis holds", first_seconds=0.1, longest_seconds=1)
 
     async def attempt(self) -> None:
-        """Claim it; raises `ConfigError` where a newer Sluice or another project has it, with nothing changed.
+        """Try to claim the state.
 
-        Raises `TransientError` and `Backpressure`, too.
+        Raises `ConfigError`, with nothing changed, if a newer Sluice or another project has it; also `TransientError`
+        and `Backpressure`.
         """
         await check_project(self._redis, self._project, self._folder)
         await claim_state(self._redis)
@@ -128,7 +129,7 @@ class StateClaim:
         self._claimed.set()
 
     async def run(self) -> None:
-        """Attempt it until it works, then do nothing until cancelled."""
+        """Retry until the state is claimed, then do nothing until cancelled."""
         while not self._claimed.is_set():
             try:
                 await self.attempt()
@@ -146,7 +147,7 @@ class StateClaim:
             raise TransientError("Redis has not answered yet whose state it holds")
 
     def before(self, part: Part) -> Part:
-        """``part``, which begins once the state is claimed."""
+        """Return ``part`` so that it begins once the state is claimed."""
         return part if self._claimed.is_set() else _Afterwards(part, self._claimed)
 
 

@@ -24,7 +24,7 @@ DISPATCHED: Final = "sluice.event.dispatched"
 _AT_ONCE: Final = 200
 _MOST_WAITING: Final = 10_000
 _GATHER_SECONDS: Final = 1.0
-"""Announcements of this time go into one request, which costs Prefect less than one request for each."""
+"""Announcements within this time go into one request, which costs Prefect less than one request for each."""
 
 _PATIENCE_SECONDS: Final = 60.0
 """Longest time that announcements wait for an idle dispatcher: Prefect creates runs first."""
@@ -82,7 +82,7 @@ class Announcer:
             await self._some.wait()
             await self._moment()
             left = self._left
-            while left > 0:  # until all are published: a long backlog grows faster than one call shrinks it
+            while left > 0:  # until all are published: a long backlog can grow faster than a single call shrinks it
                 left -= await self._publish()
             self._tell_dropped()
             if not self._left:
@@ -153,7 +153,7 @@ class Announcer:
 
 
 def _related(dispatch: Dispatch, target: Deployment | None) -> list[dict[str, str]]:
-    """What a created run has to do with: deployment, flow, rule, source, file and events."""
+    """The related resources of a created run: deployment, flow, rule, source, file and events."""
     action = dispatch.action
     found = [related("rule", f"sluice.rule.{action.rule}", action.rule)]
     if target is not None:

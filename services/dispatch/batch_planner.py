@@ -55,9 +55,9 @@ class DispatchQueue:
     outdated: str = ""
     """Entries up to this one were decided by rules that have changed since, and must be evaluated again."""
     noticed: bool = True
-    """A dead letter may say that the queue is held; it is removed when a run is created."""
+    """Whether a dead letter may say that the queue is held; it is removed when a run is created."""
     untold: bool = False
-    """Such a dead letter is still to be written."""
+    """Whether such a dead letter is still to be written."""
 
     @property
     def room(self) -> int:

@@ -36,7 +36,7 @@ log = structlog.get_logger()
 
 
 class Dispatcher:
-    """The process that holds the lease creates runs; other instances stand by.
+    """Creates the decided runs while this process holds the lease; other instances stand by.
 
     A run leaves its queue only in the step that records its outcome. Everything before is safe to repeat, because
     Prefect creates one run for an idempotency key.
@@ -160,7 +160,7 @@ class Dispatcher:
         while True:
             await asyncio.sleep(LEASE_SECONDS / 4)
             if not self._active:
-                return  # a lease without a dispatcher would keep the other instances from dispatching
+                return  # a lease without a working dispatcher would keep the other instances from dispatching
             with contextlib.suppress(TransientError, Backpressure):
                 if not await self._lease.renew():
                     log.warning("another process dispatches now")

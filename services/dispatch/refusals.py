@@ -1,4 +1,4 @@
-"""What becomes of runs that Prefect refuses: several events in one run are divided, a single one gets a dead letter."""
+"""Handles runs that Prefect refuses: one of several events is divided, one of a single event becomes a dead letter."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ log = structlog.get_logger()
 class Refusals:
     """Settles refused runs. Raises `TransientError` or `Backpressure`; then the same call may be made again.
 
-    A refused run of several events is divided into two, each for half of the events, where the rule allows it (see
-    `events.window.halves_of`), until the event at fault is alone.
+    Where the rule allows it (see `events.window.halves_of`), a refused run of several events is divided into two, each
+    for half of the events, until the event at fault is alone.
     """
 
     def __init__(

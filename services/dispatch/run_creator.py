@@ -48,8 +48,8 @@ MOST_ATTEMPTS_TOGETHER: Final = 3
 """The same for a run of several events, which is then divided to find the event at fault."""
 
 _AT_ONCE_SHARE: Final = 0.1
-"""Of the first back-off, for the first repetition of what failed because of the moment: SQLite has a call that waited
-for another writer fail just when that one is done."""
+"""Fraction of the first back-off after which a transient failure is first repeated: on SQLite, a call that waits for
+another writer fails just when that writer is done."""
 
 _Outcome: TypeAlias = tuple[DispatchQueue, Item, Result]
 
@@ -59,7 +59,7 @@ log = structlog.get_logger()
 class RunCreator:
     """Makes bulk calls and handles their results.
 
-    ``woken`` is set when more runs may be tried. What becomes of a refused run is for `Refusals` to say.
+    ``woken`` is set when more runs may be tried. `Refusals` handles refused runs.
     """
 
     def __init__(
@@ -258,7 +258,9 @@ class RunCreator:
                 if queue.circuit.is_open and queue.name not in was_open:
                     continue  # this batch has opened the circuit: the rest of it is held, too
                 refused.append((queue, item, result))
-                if not (item.dispatch.part and len(item.dispatch.positions) > 1):  # its whole has been counted
+                if not (
+                    item.dispatch.part and len(item.dispatch.positions) > 1
+                ):  # the run that it was divided from has been counted
                     self._note_refusal(queue, result)
             elif self._hopeless(item, result, jitter):
                 refused.append((queue, item, result))

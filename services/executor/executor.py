@@ -39,8 +39,8 @@ DEPTH_SECONDS: Final = 2.0
 HEARTBEAT_SECONDS: Final = 60.0
 MINUTE: Final = 60.0
 END_SECONDS: Final = 8.0
-"""What an executor takes to end beside the time that it gives its runs, with a reserve: handing back the others, ending
-fork servers, and Redis."""
+"""Time that an executor takes to end after its runs' own time, with a reserve: handing back runs, ending fork servers,
+and Redis."""
 ASK_SECONDS: Final = 5.0
 """How often the server is asked for the options that every run needs."""
 
@@ -64,7 +64,7 @@ class Executor:
     ) -> None:
         """``folders`` and ``contracts``: where flows may read files, and the project's contracts.
 
-        ``held_seconds``: how long all slots may be held by waiting runs before that is told.
+        ``held_seconds``: how long all slots may be held by waiting runs before that is reported.
         """
         self._settings = settings
         self._prefect = prefect
@@ -121,7 +121,7 @@ class Executor:
         """Execute runs until cancelled; active runs then have the setting's ``stop_seconds`` to finish.
 
         Until the last of them has ended, the executor gives its sign of life, without which others would take them
-        over, and hears of states that others set, such as Cancelling.
+        over, and receives states that others set, such as Cancelling.
         """
         try:
             async with asyncio.TaskGroup() as group:
@@ -138,7 +138,7 @@ class Executor:
 
     @property
     def stop_seconds(self) -> float:
-        """How long `run` may take to end: the runs' time, and then what handing back those that are left takes."""
+        """How long `run` may take to end: the runs' time, and then the time to hand back those that are left."""
         return self._settings.stop_seconds + END_SECONDS
 
     def status(self) -> Mapping[str, Any]:
@@ -185,7 +185,7 @@ class Executor:
         }
 
     def _blocked(self) -> dict[str, str | None]:
-        """The reason while all slots are held, another one once that has lasted."""
+        """Return the reason while all slots are held; it has another code once that has lasted."""
         if not self._pool.blocked:
             self._held_since = None
             return {}

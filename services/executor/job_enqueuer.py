@@ -1,4 +1,4 @@
-"""Puts runs on their queue without blocking the event loop, and reads what became of a job."""
+"""Puts runs on their queue without blocking the event loop, and reads the state of jobs."""
 
 from __future__ import annotations
 
@@ -91,7 +91,9 @@ class JobEnqueuer:
             return False
         self._redis.lrem(IntermediateQueue.get_intermediate_queue_key(target.key), 0, state_id)
         job = Job(state_id, connection=self._redis, serializer=JSONSerializer)
-        job.origin = target.name  # else it is taken off a queue without a name, which this user may not touch
+        job.origin = (
+            target.name
+        )  # else RQ would remove it from a queue without a name, which this user of Redis may not touch
         with contextlib.suppress(InvalidJobOperation):  # the job was deleted meanwhile
             job.delete()
         return self._enqueue(target, run_id, state_id)

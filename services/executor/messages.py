@@ -105,7 +105,7 @@ class SuspendRun(ProcessMessage):
 
 
 class RunOvertaken(ProcessMessage):
-    """Somebody set the run to a state in which it has no process, or deleted it (no state)."""
+    """Somebody else set the run to a state in which it must have no process, or deleted it (then without a state)."""
 
     run_id: str
     state_id: str | None

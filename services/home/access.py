@@ -1,4 +1,4 @@
-"""How a command reaches the installation: the servers that the settings name, or those of this home's ``sluice up``."""
+"""The addresses and passwords of an installation: of the servers in the settings, or of this home's ``sluice up``."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from services.home.home import Home, RunningInstallation
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Addresses, and the passwords that belong to them; None is what nothing names."""
+    """Addresses with their passwords; None if neither the settings nor the home have one."""
 
     redis_url: str | None = field(repr=False)
-    """With its password, wherever the settings say it."""
+    """With its password, from whichever setting it comes."""
     prefect_api_url: str | None
     prefect_auth_string: str | None = field(repr=False)
     api_url: str | None
@@ -24,7 +24,7 @@ class Access:
     running: RunningInstallation | None
 
     def as_environment(self) -> dict[str, str | None]:
-        """What a client needs, under the names that it reads."""
+        """The environment variables that clients read."""
         return {
             "PREFECT_API_URL": self.prefect_api_url,
             "PREFECT_API_AUTH_STRING": self.prefect_auth_string,
@@ -34,7 +34,7 @@ class Access:
         }
 
     def for_prefect(self) -> Mapping[str, str]:
-        """What Prefect's client reads when it is first imported."""
+        """The environment variables that Prefect's client reads when it is first imported."""
         found = {"PREFECT_API_URL": self.prefect_api_url, "PREFECT_API_AUTH_STRING": self.prefect_auth_string}
         return {name: value for name, value in found.items() if value}
 
@@ -64,7 +64,7 @@ def find_access(settings: Settings) -> Access:
 
 
 def required_token(settings: Settings) -> str | None:
-    """What the API asks its callers for; None if it is open. Raises `ConfigError` where each instance must be told."""
+    """Return the token that the API requires; None if it is open. Raises `ConfigError` if a setting must provide it."""
     if settings.api.token:
         return settings.api.token
     if settings.open:

@@ -1,4 +1,4 @@
-"""The home of an installation: private to its user; who runs there, how its servers are reached, and the lock on it."""
+"""The home of an installation: private to its user; credentials, the running installation, and the lock on it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 def ui_url(prefect_api_url: str) -> str:
-    """Where a person looks: ``PREFECT_UI_URL`` if set (the API may be internal), else beside the API."""
+    """Return the URL of Prefect's UI: ``PREFECT_UI_URL`` if set (the API may be internal), else beside the API."""
     url = os.environ.get("PREFECT_UI_URL", "").rstrip("/") or prefect_api_url.rstrip("/").removesuffix("/api")
     return without_credentials(url)
 
@@ -35,13 +35,13 @@ class Credentials:
     """The passwords that an installation makes for itself, once."""
 
     prefect_auth_string: str = field(repr=False)
-    """As Prefect takes it: ``user:password``."""
+    """In Prefect's form: ``user:password``."""
     redis_password: str = field(repr=False)
     api_token: str = field(repr=False)
 
     @classmethod
     def new(cls) -> Credentials:
-        """Others, 256 bits each."""
+        """Create new ones, of 256 bits each."""
         return cls(
             prefect_auth_string=f"sluice:{secrets.token_urlsafe(32)}",
             redis_password=secrets.token_urlsafe(32),
@@ -51,7 +51,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class RunningInstallation:
-    """What ``sluice up`` writes down about itself, for the commands that talk to it."""
+    """What ``sluice up`` records about itself for other commands."""
 
     pid: int
     redis_url: str = field(repr=False)
@@ -61,14 +61,14 @@ class RunningInstallation:
     prefect_auth_string: str | None = field(default=None, repr=False)
     api_token: str | None = field(default=None, repr=False)
     ui_login: bool = False
-    """Whether the Prefect server is ours and wants a password, so that a ticket logs in to its UI."""
+    """Whether the Prefect server is ours and requires a password, so that a ticket logs in to its UI."""
     own_redis: bool = False
     own_prefect: bool = False
     """Whether ``sluice up`` has started the server itself, on this home."""
 
     @property
     def prefect_ui_url(self) -> str:
-        """Where a person looks."""
+        """URL of Prefect's UI."""
         return ui_url(self.prefect_api_url)
 
 
@@ -80,12 +80,13 @@ class Home:
         self._record = path / "running.json"
         self._credentials = path / "credentials.json"
         self.tickets = path / "tickets"
-        """Those that log a browser in to the UI."""
+        """Tickets that log a browser in to the UI."""
 
     def make_private(self) -> str | None:
-        """Make the home if it is not there, and see to it that nobody else reads it; answers what was changed, if so.
+        """Create the home if it is missing, and make it private; return what was changed, if anything.
 
-        A home that others could enter is closed with everything in it. Raises `ConfigError` where that cannot be.
+        If others could enter the home, the rights of everything in it are corrected. Raises `ConfigError` if that is
+        not possible.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=_PRIVATE_FOLDER)
@@ -102,7 +103,7 @@ class Home:
         return None
 
     def credentials(self) -> Credentials:
-        """The passwords of this home, made when they are first asked for; two that ask at once get the same."""
+        """Return the passwords of this home, created on first use; concurrent callers get the same."""
         for _ in range(2):
             try:
                 return Credentials(**json.loads(self._credentials.read_text(encoding="utf-8")))
@@ -150,14 +151,14 @@ class Home:
                 lock.truncate(0)
 
     def write_running(self, running: RunningInstallation) -> None:
-        """Publish where the servers are; replaces atomically."""
+        """Record where the servers are; replaces the file atomically."""
         draft = self._record.with_suffix(".new")
         draft.unlink(missing_ok=True)
         _write_private(draft, asdict(running))
         draft.replace(self._record)
 
     def running(self) -> RunningInstallation | None:
-        """Where the servers of the ``sluice up`` on this home are; None when none runs (a dead one's note is void).
+        """Return the running installation on this home; None if none runs, even if a dead one's record exists.
 
         Raises `ConfigError` for a home of another user.
         """
@@ -172,11 +173,11 @@ class Home:
         except ProcessLookupError:
             return None
         except PermissionError:
-            pass  # it lives, under another user
+            pass  # the process lives, under another user
         return running
 
     def ui_link(self, running: RunningInstallation) -> str:
-        """Where a person opens Prefect's UI; the link logs the browser in, once and within an hour."""
+        """Return a link to Prefect's UI that logs the browser in, once and within an hour."""
         if not running.ui_login:
             return running.prefect_ui_url
         return f"{running.prefect_ui_url}{LOGIN_PATH}#{Tickets(self.tickets).issue()}"
@@ -203,7 +204,7 @@ class Home:
 
 
 def _close(folder: Path) -> bool:
-    """Take others' rights away below ``folder``, without following symbolic links; true if all of it is closed."""
+    """Remove others' rights below ``folder``, without following symbolic links; true if all of it is private."""
     whole = True
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):

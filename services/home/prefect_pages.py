@@ -1,4 +1,4 @@
-"""Where Prefect's UI shows things, in the version of the UI that its address alone opens."""
+"""URLs of pages in Prefect's UI, in the version of the UI that the server opens by default."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import re
 from typing import Final
 
 _CLOUD: Final = "/workspace/"
-"""In every address of Prefect Cloud, which has one version of its UI."""
+"""Part of every URL of Prefect Cloud, which has one version of its UI."""
 
 _OFF: Final = frozenset({"0", "false", "no", "off", "f", "n"})
 
 
 def page(ui: str, path: str) -> str:
-    """The address of the page ``path``, such as ``runs/flow-run/ID``, of the UI at ``ui``.
+    """Return the URL of the page ``path``, such as ``runs/flow-run/ID``, of the UI at ``ui``.
 
-    A server has its old UI below ``/`` and its new one below ``/v2``, where ``/`` leads, unless it was told not to
-    (``PREFECT_SERVER_UI_V2_ENABLED``).
+    A server has its old UI below ``/`` and its new one below ``/v2``, to which ``/`` redirects unless that is switched
+    off (``PREFECT_SERVER_UI_V2_ENABLED``).
     """
     ui = ui.rstrip("/")
     old = os.environ.get("PREFECT_SERVER_UI_V2_ENABLED", "").lower() in _OFF
@@ -25,7 +25,7 @@ def page(ui: str, path: str) -> str:
 
 
 def run_page(ui: str, run_id: str) -> str:
-    """The address of the page of a flow run."""
+    """Return the URL of a flow run's page."""
     return page(ui, f"runs/flow-run/{run_id}")
 
 

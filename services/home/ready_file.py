@@ -1,8 +1,8 @@
 """``python -m services.home.ready_file [alive]``: whether the role in this container is ready, or alive.
 
 A role writes the file (`SLUICE_READY_FILE`) with each of its reports, every two seconds. So the answer is that of
-`sluice status --role`, at the price of starting Python: it imports nothing of Sluice's, and asks no server. ``alive``
-asks only whether the role does anything: one that waits for Redis does.
+`sluice status --role`, for the cost of starting Python: it imports nothing of Sluice's and asks no server. ``alive``
+only checks that the role reports at all, as it does while it waits for Redis.
 """
 
 import os
@@ -15,7 +15,7 @@ VALID_SECONDS = 10.0
 
 
 def write(file: Path, problem: str | None) -> None:
-    """Say that the role is ready, or what keeps it from that."""
+    """Record that the role is ready, or why it is not."""
     draft = file.with_name(f"{file.name}.{os.getpid()}")
     draft.write_text(problem or "", encoding="utf-8")
     draft.replace(file)
@@ -34,7 +34,7 @@ def problem_in(file: Path, *, alive: bool = False) -> str | None:
 
 
 def main(words: list[str]) -> int:
-    """Exit code 0 when the role is ready (or alive, if that is asked), 1 when not, 2 without a file to look at."""
+    """Return 0 if the role is ready (or alive, if that is asked), 1 if not, 2 without a file to read."""
     if words not in ([], ["alive"]):
         print(f"error: {' '.join(words)!r} cannot be asked: nothing, or alive")  # noqa: T201 - for the engine
         return 2

@@ -1,6 +1,6 @@
 """The sign of life of a role: a file that its event loop touches, for the supervisor on the same machine.
 
-It needs no server: a role that cannot reach Redis lives all the same.
+It needs no server, so that a role that cannot reach Redis counts as alive.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ SIGN_SECONDS: Final = 2.0
 
 
 def sign_path(home: Path, pid: int) -> Path:
-    """The file of the process with this id."""
+    """Return the file of the process with this id."""
     return home / "alive" / str(pid)
 
 
 async def give_signs(path: Path) -> None:
-    """Touch the file until cancelled, then delete it. Where it cannot be written there is none."""
+    """Touch the file until cancelled, then delete it; without it if it cannot be written."""
     try:
         while True:
             with suppress(OSError):
@@ -30,14 +30,14 @@ async def give_signs(path: Path) -> None:
 
 
 def last_sign(path: Path) -> int | None:
-    """A number that changes with each sign; None where there is none yet."""
+    """Return a number that changes with each sign; None if there is none yet."""
     with suppress(OSError):
         return path.stat().st_mtime_ns
     return None
 
 
 def forget_sign(path: Path) -> None:
-    """The process has ended."""
+    """Delete the file of a process that has ended."""
     with suppress(OSError):
         path.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""Tickets: secrets that are good once and for a while, kept as files that only the owner of the home can make."""
+"""Tickets: secrets that are valid once and for a limited time, kept as files that only the home's owner can create."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ GOOD_SECONDS: Final = 3600.0
 
 
 class Tickets:
-    """The tickets in ``folder``; the file of a ticket is called after its digest, so that a listing gives none away."""
+    """The tickets in ``folder``; each file is named by its ticket's digest, so that a listing reveals none."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def issue(self) -> str:
-        """A new ticket; those that are too old are taken away."""
+        """Create a ticket, and delete expired ones."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for old in self._folder.iterdir():
             with suppress(FileNotFoundError):
@@ -31,7 +31,7 @@ class Tickets:
         return ticket
 
     def take(self, ticket: str) -> bool:
-        """Whether the ticket is good; from now on it is not. Of several that ask at once, one is told yes."""
+        """Whether the ticket is valid, which it is not afterwards: of concurrent callers one gets true."""
         file = self._file(ticket)
         try:
             good = _is_good(file)

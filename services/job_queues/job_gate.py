@@ -1,6 +1,6 @@
-"""The gate before RQ's jobs: what a stored job may be, decided from its bytes alone.
+"""The gate in front of RQ's jobs: decides from a stored job's bytes whether it may run.
 
-Whoever can write to Redis can put a job there, so nothing in a job is trusted before `refusal` has read it.
+Anybody who can write to Redis can put a job there, so nothing in a job is trusted before `refusal` has read it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ APPLY_SIGNAL: Final = "services.jobs.apply_signal"
 ALLOWED: Final = frozenset({EXECUTE_RUN, APPLY_SIGNAL})
 
 MAX_PAYLOAD_BYTES: Final = 128 * 1024 * 1024
-"""A payload that unpacks to more is refused while it is being unpacked."""
+"""Largest decompressed payload; decompression of a larger one stops there, and the job is refused."""
 
 _PARTS: Final = 4
-# What makes RQ import or call something besides the job's function, or enqueue something besides the job.
+# Fields that make RQ import or call something besides the job's function, or enqueue further jobs.
 _FORBIDDEN: Final = {
     b"success_callback_name": "a success callback",
     b"failure_callback_name": "a failure callback",
@@ -50,7 +50,7 @@ def refusal(raw: Mapping[bytes, bytes]) -> str | None:
 
 
 def beginning(packed: bytes, size: int) -> bytes:
-    """The first bytes of what a stored job asks for, as it was sent; no more than that is unpacked."""
+    """Return the first bytes of a stored job's payload, decompressing no more than that."""
     try:
         return zlib.decompressobj().decompress(packed, size)
     except zlib.error:

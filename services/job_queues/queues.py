@@ -46,14 +46,14 @@ log = structlog.get_logger()
 
 
 class RefusedJob(NoSuchJobError):
-    """What RQ is told of a job that `refusal` refuses, wherever it comes across it: there is no such job."""
+    """Raised wherever RQ reads a job that `refusal` refuses: for RQ there is no such job."""
 
 
 class SluiceJob(Job):
     """A job that has passed `refusal`, which takes none with callbacks or webhooks."""
 
     owner: object = None
-    """Whom the worker that runs it works for (see `owner_of_this_job`)."""
+    """The owner of the worker that runs it (see `owner_of_this_job`)."""
 
     @override
     def restore(self, raw_data: Mapping[bytes, bytes]) -> Any:
@@ -62,7 +62,7 @@ class SluiceJob(Job):
             raise RefusedJob(reason)
         try:
             return super().restore(raw_data)
-        except Exception as error:  # RQ asserts and converts as it reads; whatever is wrong, it is the job that is
+        except Exception as error:  # RQ asserts and converts while it reads; any exception is caused by the job's data
             raise RefusedJob(f"the job's fields cannot be read: {error}") from error
 
     @property
@@ -75,7 +75,7 @@ class SluiceJob(Job):
 
 
 class SluiceQueue(Queue):
-    """A queue that puts refused jobs aside, in RQ's failed registry with the reason, and goes on with the next."""
+    """A queue that moves refused jobs to RQ's failed registry, with the reason, and continues with the next."""
 
     job_class = SluiceJob
 
@@ -108,7 +108,7 @@ class SluiceQueue(Queue):
         serializer: Any = None,
         death_penalty_class: Any = None,
     ) -> tuple[Job, Queue] | None:
-        del job_class, serializer, death_penalty_class  # ours are not for the caller to choose
+        del job_class, serializer, death_penalty_class  # the caller cannot choose others than ours
         name = queue_key.removeprefix(cls.redis_queue_namespace_prefix)
         job = SluiceJob(job_id, connection=connection, serializer=JSONSerializer)
         try:
@@ -145,7 +145,7 @@ def _is_id_in(queue_key: str, job_id: bytes) -> bool:
 
 
 def _put_entry_aside(connection: SyncRedis, queue_key: str, entry: bytes) -> None:
-    """Keep what is not the id of a job of this queue as a dead letter; no key is made of it."""
+    """Keep an entry that is no id of a job of this queue as a dead letter; it is never used in a key."""
     name = queue_key.removeprefix(Queue.redis_queue_namespace_prefix)
     reason = f"{visible(repr(entry[:200]), 300)} is not the id of a job of this queue"
     letter = DeadLetter(
@@ -162,7 +162,7 @@ def _put_entry_aside(connection: SyncRedis, queue_key: str, entry: bytes) -> Non
 
 
 def _put_aside(connection: SyncRedis, name: str, job_id: str, reason: str) -> None:
-    """Keep it as a dead letter and, for `rq info`, in the failed registry; nothing of it is unpickled."""
+    """Keep the job as a dead letter and, for `rq info`, in the failed registry; nothing of it is unpickled."""
     key = Job.key_for(job_id)
     stored = cast(bytes, connection.hget(key, "data") or b"")
     letter = DeadLetter(
@@ -188,7 +188,7 @@ def _put_aside(connection: SyncRedis, name: str, job_id: str, reason: str) -> No
 
 @contextmanager
 def rq_translated() -> Iterator[None]:
-    """`translated`, and what RQ makes of a job or a worker that it cannot read: `UnreadableKey`."""
+    """`translated`, and `UnreadableKey` for RQ's errors about a job or a worker that it cannot read."""
     try:
         with translated():
             yield
@@ -205,7 +205,7 @@ def queue(name: str, redis: SyncRedis) -> SluiceQueue:
 
 
 def owner_of_this_job(kind: type[T]) -> T:
-    """Whom the worker of the job under way works for; raises TypeError where that is no ``kind``."""
+    """Return the owner of the worker that runs this job; raises TypeError if it is no ``kind``."""
     job = get_current_job()
     if not isinstance(job, SluiceJob) or not isinstance(job.owner, kind):
         raise TypeError(f"this job is for the worker of a {kind.__name__}")
@@ -213,7 +213,7 @@ def owner_of_this_job(kind: type[T]) -> T:
 
 
 def enqueue(target: Queue, function: str, *args: Any, job_id: str, timeout_seconds: int, **options: Any) -> bool:
-    """Put a job on its queue under ``job_id``; false if that id is there already (its job exists or existed).
+    """Put a job on its queue under ``job_id``; false if a job with this id exists or existed.
 
     ``job_id`` may hold letters, digits, ``-`` and ``_``. Raises `TransientError` or `Backpressure`.
     """

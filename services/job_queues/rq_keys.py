@@ -1,4 +1,4 @@
-"""The keys that RQ makes for the queues of Sluice."""
+"""The keys that RQ uses for the queues of Sluice."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _SIGNAL_JOB: Final = re.compile(rb"signal-[A-Za-z0-9_:-]{1,293}")
 
 
 def is_job_id(raw: bytes, *, queue: str) -> None:
-    """The id of a job of the queue, as RQ's registries and queues name it, with or without that of its execution.
+    """Whether it is the id of a job of the queue, with or without the id of its execution.
 
-    RQ makes a key of it. The resumer's user of Redis may touch the jobs for signals alone.
+    RQ uses it in a key, and the resumer's user of Redis has rights only on jobs for signals.
     """
     if not (_SIGNAL_JOB if queue == RESUME else _JOB).fullmatch(raw):
         raise ValueError("not the id of a job of this queue")
 
 
 def is_worker_key(raw: bytes) -> str:
-    """The key of an RQ worker: RQ asks Redis for each member of its registries of workers as for a key."""
+    """Whether it is the key of an RQ worker: RQ reads each member of its registries of workers as a key."""
     name = is_text(raw)
     if not name.startswith("rq:worker:"):
         raise ValueError("not the key of a worker")
@@ -34,7 +34,7 @@ def is_worker_key(raw: bytes) -> str:
 
 
 def _is_job(fields: Mapping[bytes, bytes]) -> None:
-    """Any job that RQ could have written; what it asks for is for `refusal` to judge."""
+    """Whether RQ could have written the job; `refusal` decides whether it may run."""
     for field in (b"status", b"origin", b"created_at"):
         fields.get(field, b"").decode()
 

@@ -1,4 +1,4 @@
-"""The RQ workers: they read the queues of Sluice alone, and go on whatever stands in Redis."""
+"""The RQ workers: they read only Sluice's queues, and continue whatever data Redis holds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 
 class Gated(BaseWorker):
-    """What every worker of Sluice has in common: the gate, JSON, and maintenance that touches only what Sluice uses."""
+    """Base of Sluice's workers: the gate, JSON, and maintenance of only the keys that Sluice uses."""
 
     queue_class = SluiceQueue
     job_class = SluiceJob
@@ -49,7 +49,7 @@ class Gated(BaseWorker):
 
     @override
     def procline(self, message: str) -> None:
-        """Leave the title of the process alone: a role has several workers, and a slot says itself what it does."""
+        """Do nothing: a role has several workers, and a slot sets the title of its process itself."""
 
     @override
     def clean_registries(self) -> None:
@@ -77,11 +77,11 @@ class Gated(BaseWorker):
 
     @override
     def check_for_suspension(self, burst: bool) -> None:
-        """A key that anybody may set would stop all workers without a word: `rq suspend` is not heard here."""
+        """Ignore `rq suspend`: its key, which anybody may set, would stop all workers without notice."""
 
     @override
     def run_maintenance_tasks(self) -> None:
-        """Garbage in RQ's registries must not end the worker, which has jobs to do."""
+        """Run RQ's maintenance; garbage in its registries must not end the worker."""
         try:
             with rq_translated():
                 super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
@@ -101,7 +101,7 @@ class Gated(BaseWorker):
 
     @override
     def handle_payload(self, message: dict[Any, Any]) -> None:
-        """A malformed command must not end the thread that hears the next one."""
+        """Handle a command; a malformed one must not end the thread that receives the next."""
         try:
             super().handle_payload(message)  # type: ignore[no-untyped-call]
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -109,7 +109,7 @@ class Gated(BaseWorker):
 
 
 def _check_names(own: Queue) -> None:
-    """Raise `UnreadableKey` where RQ would make the name of a key of garbage: its user of Redis may be refused that."""
+    """Raise `UnreadableKey` for garbage that RQ would use as a key, for which its user may lack the right."""
     redis, started = own.connection, own.started_job_registry.key
     workers, taken = WORKERS_BY_QUEUE_KEY % own.name, own.intermediate_queue.key
     check_job = partial(is_job_id, queue=own.name)
@@ -125,10 +125,10 @@ def _check_names(own: Queue) -> None:
 
 
 class ThreadWorker(Gated, SimpleWorker):
-    """Runs each job where `work` was called, which may be a thread; `stop` ends `work` after the job in hand.
+    """Runs each job where `work` was called, which may be a thread; `stop` ends `work` after the present job.
 
-    ``begun`` is called once the worker is registered; its jobs belong to ``owner``. RQ's commands are not heard: they
-    would need a thread more.
+    ``begun`` is called once the worker is registered; its jobs belong to ``owner``. RQ's commands are ignored: they
+    would need another thread.
     """
 
     death_penalty_class = TimerDeathPenalty
@@ -173,7 +173,7 @@ class ThreadWorker(Gated, SimpleWorker):
         self._stop_requested = True
 
     def wake(self) -> None:
-        """End the worker's wait in Redis, if it waits there just now; blocks, and is callable from any thread."""
+        """End the worker's wait in Redis, if it waits now; blocks, and is callable from any thread."""
         if self._client is not None:
             with contextlib.suppress(SluiceError), rq_translated():
                 self.connection.client_unblock(self._client)
@@ -193,7 +193,7 @@ class _Bridge(logging.Handler):
     @override
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        # Redis' state is no fault of ours that a trace would help to find.
+        # An outage of Redis needs no traceback: it is no fault in our code.
         if isinstance(error, SluiceError) or type(error).__module__.startswith("redis"):
             log.warning(record.getMessage(), library="rq", error=str(error))
         else:
@@ -212,7 +212,7 @@ def bridge_logs() -> None:
 
 
 _IDLE_WAIT_SECONDS: Final = 2
-"""How long an idle worker waits in Redis for its next job, before it tells again that it is there."""
+"""How long an idle worker waits in Redis for its next job before its next heartbeat."""
 _WORKER_TTL_SECONDS: Final = _IDLE_WAIT_SECONDS + 15
 """RQ waits for a job for 15 s less than this."""
 
@@ -225,7 +225,7 @@ def simple_worker(
     begun: Callable[[], object] = lambda: None,
     owner: object = None,
 ) -> ThreadWorker:
-    """A worker that runs its jobs in the calling thread, one after the other: ``worker.work(logging_level="WARNING")``.
+    """Return a worker that runs its jobs in the calling thread, one after the other, by ``work``.
 
     ``begun`` is called once it takes jobs; their functions find ``owner`` by `owner_of_this_job`. ``work`` returns
     after `stop`, and also when Redis stays away longer than a command may take: call it again, on a new worker, after

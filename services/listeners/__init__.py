@@ -1,1 +1,1 @@
-"""The listeners: each knows one outside world and one door, and acknowledges only what the door has taken."""
+"""The listeners: each reads one kind of source and calls one function, and acknowledges what that function accepted."""

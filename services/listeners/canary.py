@@ -32,10 +32,10 @@ LEASE_SECONDS: Final = 15.0
 _LOOK_SECONDS: Final = 0.1
 _TURN_SECONDS: Final = 1.0
 _AGAIN_SECONDS: Final = 30.0
-"""Until the next flight after one that failed, if the interval is longer."""
+"""Pause before the next canary after one that failed, if the interval is longer."""
 
 _LEDGER_SECONDS: Final = 7 * 86_400
-"""How long the ledger of a home that is gone is kept: that of a container, say."""
+"""How long the ledger is kept of a home that no longer exists, such as a container's."""
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -47,7 +47,7 @@ class _StepFailed(Exception):
 
 @dataclass
 class _Flight:
-    """A flight under way."""
+    """A canary on its way."""
 
     name: str
     deadline: float
@@ -69,7 +69,7 @@ class _Flight:
 
 @dataclass(kw_only=True, eq=False)
 class Canary:
-    """One of any number of instances: the holder of the lease flies, with the file in its own home."""
+    """Sends canaries, with the file in its own home, while this instance holds the lease."""
 
     settings: CanarySettings
     redis: AsyncRedis
@@ -88,14 +88,14 @@ class Canary:
         self._renew_at = 0.0
         self._trouble = Backoff("send the canary", first_seconds=1, longest_seconds=10)
         self._left: Remains | None = None
-        """Of a flight that failed: kept for whoever looks, until the next one."""
+        """Remains of a failed canary, kept for inspection until the next one is sent."""
 
     def status(self) -> Mapping[str, Any]:
         """Whether this instance sends the canary."""
         return {"sends": self._lease.certain}
 
     async def run(self) -> None:
-        """Fly until cancelled, whenever this process holds the lease."""
+        """Send canaries until cancelled, whenever this process holds the lease."""
         next_at = 0.0
         try:
             while True:
@@ -120,7 +120,7 @@ class Canary:
         return await (self._lease.renew() if self._lease.token else self._lease.acquire())
 
     async def _fly(self) -> bool:
-        """One flight; answers whether it went well."""
+        """Send one canary; return whether every step happened."""
         if self._left is not None:
             await self._records.leave(self._left)
             self._left = None
@@ -176,13 +176,13 @@ class Canary:
         await self._reached(flight, "archive", lambda: asyncio.to_thread(lambda: not path.exists()))
 
     async def _reached(self, flight: _Flight, step: str, probe: Callable[[], Awaitable[T | None]]) -> T:
-        """The first answer of ``probe`` that is true; raises `_StepFailed` when none comes in time."""
+        """Return the first true result of ``probe``; raises `_StepFailed` if there is none in time."""
         began = time.monotonic()
         while True:
             try:
                 answer = await probe()
                 await self._holds()
-            except (TransientError, Backpressure):  # Redis may be what is away: then this step does not happen
+            except (TransientError, Backpressure):  # if Redis is away, this step does not happen
                 answer = None
             if answer:
                 flight.seconds[step] = round(time.monotonic() - began, 3)
@@ -202,9 +202,9 @@ class Canary:
 
 
 def _write(path: Path) -> None:
-    """Under another name first, so that it is complete when it arrives."""
+    """Write the file under another name first, so that it is complete when it arrives."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for old in path.parent.glob(f"{CANARY}-*"):  # of a process that was killed in the middle of a flight
+    for old in path.parent.glob(f"{CANARY}-*"):  # left by a process that was killed while its canary was on its way
         old.unlink(missing_ok=True)
     draft = path.with_name(f".{path.name}")
     draft.write_text("This file is Sluice's own: it shows that files are taken.\n", encoding="utf-8")

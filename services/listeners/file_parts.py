@@ -33,7 +33,7 @@ def file_parts(
     returns: FileReturns,
     instance: str,
 ) -> dict[str, FilePart]:
-    """The parts by name; none where nothing is watched. ``project`` are the watches of the project file."""
+    """Return the parts by name; none if nothing is watched. ``project`` are the watches of the project file."""
     canary = settings.canary_in_force
     own = canary_watch(settings.home) if canary else {}
     for source in own.values():

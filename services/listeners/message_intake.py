@@ -1,4 +1,4 @@
-"""The intake of untrusted bytes: what every message listener hands what it received to."""
+"""The intake of untrusted bytes: every message listener hands its messages to it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 
 class Identified(Protocol):
-    """What messages are parsed into."""
+    """Content that messages are parsed into, with an id."""
 
     @property
     def id(self) -> str: ...
@@ -34,19 +34,20 @@ T = TypeVar("T", bound=Identified)
 
 _PORTION: Final = 125
 _PORTION_BYTES: Final = 256 * 1024
-"""So much is parsed before other coroutines get a turn; a few milliseconds' worth."""
+"""Number of bytes that are parsed before other coroutines get a turn: a few milliseconds' worth."""
 
 _TURNS_TO_SEND: Final = 6
-"""So many turns of the event loop bring a command to Redis on its way, so that it works while the next is parsed."""
+"""Turns of the event loop after which a command to Redis has been sent, so that Redis works while the next message is
+parsed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a listener received and nobody has looked into yet.
+    """A received message that has not been parsed yet.
 
     ``key`` names this delivery: a repeated delivery of the same message carries the same key, and no other message
-    does. It becomes the id where the message brings none. ``origin`` is for people. ``fault`` is set where the message
-    is refused whatever its bytes say.
+    does. It becomes the id if the message has none. ``origin`` is for people. ``fault`` is set if the message is
+    refused whatever its bytes are.
     """
 
     raw: bytes
@@ -56,15 +57,15 @@ class Message:
 
 
 Sink: TypeAlias = Callable[[Sequence[Message]], Awaitable[None]]
-"""Durable on return: each message is where it belongs, or a dead letter; the listener may acknowledge all of them.
+"""Durable on return: each message was accepted or is a dead letter, and the listener may acknowledge all of them.
 
-Raises `TransientError` or `Backpressure`; any part may then have been taken in, and the same call again adds only
-what is missing.
+Raises `TransientError` or `Backpressure`; any of the messages may then have been accepted, and the same call again adds
+only the missing ones.
 """
 
 
 class MessageIntake(Generic[T]):
-    """Parses messages, hands the good ones on in their order, and keeps the others as dead letters."""
+    """Parses messages, passes the valid ones on in their order, and keeps the others as dead letters."""
 
     def __init__(
         self,
@@ -82,7 +83,7 @@ class MessageIntake(Generic[T]):
         self._dead = dead
 
     async def accept(self, messages: Sequence[Message]) -> None:
-        """Take the messages in (see `Sink`), a portion at a time; one is parsed while the one before is handed on."""
+        """Accept the messages (see `Sink`), a portion at a time; one is parsed while the previous one is passed on."""
         refused: list[tuple[Message, RejectedEvent]] = []
         handing: asyncio.Task[None] | None = None
         try:
@@ -125,19 +126,19 @@ class MessageIntake(Generic[T]):
         except RejectedEvent:
             raise
         except Exception as error:
-            # No bytes from outside may hold up the messages behind them, whatever they find in our parser.
+            # No bytes from outside may block the messages behind them, whatever fault of our parser they trigger.
             log.exception("the parser failed on a message", listener=self.listener, origin=message.origin)
             raise RejectedEvent("unparseable", f"the parser failed on the message: {error!r}") from error
 
     def identifies(self, message: Message) -> bool:
-        """Whether a second copy of the message would be known by an id that the message itself brings."""
+        """Whether a second copy of the message would be recognised by an id in the message itself."""
         try:
             return self.parse(message).id != message.key
         except RejectedEvent:
             return False
 
     async def reject(self, message: Message, error: RejectedEvent) -> str:
-        """Keep the message as a dead letter, its bytes whole, and say so; answers the letter's id."""
+        """Keep the message as a dead letter with all its bytes, and log it; return the letter's id."""
         now = datetime.now(UTC)
         letter = DeadLetter(
             id=letter_id_of("message", self.listener, message.key),
@@ -184,7 +185,7 @@ def event_intake(
     limits: Limits,
     default_type: str | None,
 ) -> MessageIntake[Event]:
-    """An intake whose messages are events; plain JSON objects get ``default_type``, the listener as their source."""
+    """Return an intake for events; plain JSON objects get ``default_type``, and the listener as their source."""
 
     def parse(message: Message) -> Event:
         return parse_event(
@@ -201,7 +202,7 @@ def signal_intake(
     dead: DeadLetters,
     limits: Limits,
 ) -> MessageIntake[ResumeSignal]:
-    """An intake whose messages are resume signals, submitted one after the other in their order."""
+    """Return an intake whose messages are resume signals, submitted one after the other in their order."""
 
     def parse(message: Message) -> ResumeSignal:
         return parse_signal(message.raw, limits=limits, default_id=message.key)

@@ -29,9 +29,9 @@ Changed = tuple[str, JsonValue, JsonValue]
 
 
 class DeadReplay:
-    """Sends what a dead letter holds to where it failed, and then deletes the letter.
+    """Replays dead letters: submits the content again where it failed, and then deletes the letter.
 
-    In that order: a crash in between leaves the letter, and a second replay has the same ids and keys.
+    A crash in between leaves the letter, and a second replay has the same ids and keys.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class DeadReplay:
         submit_signal: Callable[[ResumeSignal, str], Awaitable[object]],
         limits: Limits,
     ) -> None:
-        """``submit_signal`` takes a signal and, as text, where it comes from."""
+        """``submit_signal`` takes a signal and its origin, as text for people."""
         self._journal = journal
         self._letters = letters
         self._history = history
@@ -55,13 +55,13 @@ class DeadReplay:
     async def replay(
         self, letter: DeadLetter, edits: Edits, *, default_type: str | None = None, by: str | None = None
     ) -> None:
-        """Replay one letter. Raises `Refused` for what still cannot be read; the letter then stays.
+        """Replay one letter. Raises `Refused` if its content still cannot be read; the letter then stays.
 
-        What ``edits`` change is kept, with ``by``, in the event's history or the signal's log.
+        Changes by ``edits`` are recorded, with ``by``, in the event's history or the signal's log.
 
-        An event goes to the rule that could not act on it, after its file, if it is about one, was brought back; a
-        message is accepted as if it came now (plain JSON as an
-        event of ``default_type``); a signal is submitted under a new id, because its own id has an outcome.
+        An event goes to the rule that could not act on it, after its file, if it has one, was moved back; a message is
+        accepted as if it came now (plain JSON as an event of ``default_type``); a signal is submitted under a new id,
+        because its own id has an outcome.
         """
         raw = edited(letter.raw, edits, self._limits) if edits else letter.raw
         changes = _changes(letter.raw, edits, self._limits)
@@ -143,7 +143,7 @@ def _at(value: JsonValue, path: Sequence[str]) -> JsonValue:
 
 
 def _origin(letter: DeadLetter, changes: Sequence[Changed], by: str | None) -> str:
-    """Where a signal comes from that is sent once more, as its log says it."""
+    """The origin of a replayed signal, as it is recorded in the signal's log."""
     said = "; ".join(f"{path}: {json.dumps(before)} -> {json.dumps(after)}" for path, before, after in changes)
     whose = f" by {by}" if by else ""
     return f"replay of the dead letter {letter.id}{whose}" + (f", changed: {said}" if said else "")

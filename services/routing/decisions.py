@@ -34,7 +34,7 @@ log = structlog.get_logger()
 
 
 Judge = Callable[[Event], tuple[Sequence[Verdict], str]]
-"""The verdicts of the present rules, and those rules' version."""
+"""Returns the verdicts of the rules in force on an event, and the version of these rules."""
 
 
 PoisonCheck = Callable[[Event], Awaitable[str | None]]
@@ -43,7 +43,7 @@ PoisonCheck = Callable[[Event], Awaitable[str | None]]
 
 @dataclass(slots=True)
 class Decision:
-    """The decision on one entry, as far as it has been made."""
+    """The decision on one entry, filled in step by step."""
 
     entry: JournalEntry
     verdicts: Sequence[Verdict] = ()
@@ -63,7 +63,7 @@ class Decision:
         return Judged(self.entry.position, self.entry.event.type, self.verdicts, self.version, self.notes)
 
     def routed(self, line: bytes) -> Routed:
-        """Return everything that the atomic step hands over; ``line`` has the verdicts."""
+        """Return what the atomic step records and queues; ``line`` has the verdicts."""
         entry = self.entry
         lines = [line, *self.lines]
         if entry.replay:

@@ -58,18 +58,18 @@ class Replayed:
     """What a replay has done."""
 
     events: int
-    """How many events were put into the journal once more."""
+    """Number of events that were journalled again."""
     retried: list[Retry]
     refused: list[NotReplayed]
 
     @property
     def runs(self) -> int:
-        """How many runs started again."""
+        """Number of runs that were started again."""
         return sum(len(retry.runs) for retry in self.retried)
 
 
 class Replay:
-    """Puts past events into the journal once more; the router handles them like any event."""
+    """Journals past events again; the router handles them like any event."""
 
     def __init__(
         self,
@@ -91,8 +91,8 @@ class Replay:
     ) -> list[tuple[str, str]]:
         """Return identities and positions of events, oldest first; ``source`` chooses where several share an id.
 
-        Raises `NotFound` with a name that no event is found by (see `EventFinder`), and `Refused` for one that
-        fits several events.
+        Raises `NotFound` with a name that matches no event (see `EventFinder`), and `Refused` for one that matches
+        several.
         """
         if query is not None:
             return [(found.identity, found.position) async for found in self._history.walk(query)][::-1]
@@ -107,7 +107,7 @@ class Replay:
     async def failures(
         self, chosen: Sequence[tuple[str, str]], *, named: bool, only: Sequence[str] = ()
     ) -> tuple[list[Retry], list[str]]:
-        """What failed of the chosen events, and the positions of those of which nothing failed.
+        """Return the failures of the chosen events, and the positions of the events without any.
 
         A run that was cancelled counts only if somebody has ``named`` the events.
         """
@@ -151,7 +151,7 @@ class Replay:
     ) -> Replayed:
         """Start what failed again, and journal the events at the positions again, in order, at most ``per_second``.
 
-        With a ``salt`` it is a rerun, for which the events' files are brought back. A second call with the same salt
+        With a ``salt`` it is a rerun, for which the events' files are moved back. A second call with the same salt
         repeats no effect of the first.
         """
         replayed = Replayed(0, [], [])
@@ -162,7 +162,7 @@ class Replay:
         for start in range(0, len(positions), chunk):
             entries = list((await self._journal.fetch(positions[start : start + chunk])).values())
             events, refused = entries, list[NotReplayed]()
-            if salt is not None:  # a repair starts nothing again that has had its file
+            if salt is not None:  # a repair starts no run again that has had its file
                 events, refused = await self._without_files(entries, Again(only=tuple(only), salt=salt), by)
             again = [(entry.event, entry.received, entry.listener) for entry in events]
             await self._journal.append_again(again, only=only, salt=salt)
@@ -176,7 +176,7 @@ class Replay:
     async def _without_files(
         self, entries: Sequence[JournalEntry], again: Again, by: str | None
     ) -> tuple[list[JournalEntry], list[NotReplayed]]:
-        """The entries that are not about an archived file, and refusals; the others are judged again by now."""
+        """Return the entries without an archived file, and refusals; entries with one were handled before."""
         answers = await asyncio.gather(*(self._with_file(entry.event.identity, again, by) for entry in entries))
         without = [entry for entry, answer in zip(entries, answers, strict=True) if answer is False]
         return without, [answer for answer in answers if isinstance(answer, NotReplayed)]

@@ -1,4 +1,4 @@
-"""Tries again what has failed of past events: their runs, as Prefect's Retry does, and what became dead letters."""
+"""Retries the failures of past events: failed runs start again, as by Prefect's Retry; dead letters are replayed."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from services.store.events.journal import Journal
 from services.store.files.returns import Again, FileReturns
 
 _DELETED: Final = "Deleted"
-"""The name of the state of a run that Prefect does not have any more."""
+"""Name of the state that stands for a run that was deleted in Prefect."""
 
 _AT_ONCE: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """What there is to be tried again of one event."""
+    """The failures of one event that can be retried."""
 
     found: EventHistory
     runs: tuple[str, ...]
     rules: tuple[str, ...]
-    """Rules whose dead letters were not made good, or whose runs are gone: they judge the event again."""
+    """Rules with an open dead letter of the event, or whose run was deleted: they are evaluated on the event again."""
 
     @property
     def is_empty(self) -> bool:
@@ -47,7 +47,7 @@ class NotReplayed:
 
 
 class Retries:
-    """Files are brought back first. Raises `TransientError` or `Backpressure` when Redis or Prefect is away."""
+    """Finds and retries failures; files are moved back first. Raises `TransientError` or `Backpressure`."""
 
     def __init__(
         self, *, history: History, journal: Journal, returns: FileReturns, prefect: Callable[[], Awaitable[PrefectApi]]
@@ -58,7 +58,7 @@ class Retries:
         self._prefect = prefect
 
     async def find(self, identity: str, *, named: bool, only: Sequence[str] = ()) -> Retry:
-        """What has failed of the event; a run that was cancelled counts only if somebody has ``named`` the event."""
+        """Return the failures of the event; a cancelled run counts only if somebody has ``named`` the event."""
         found = await self._history.get(identity)
         if found is None:
             raise NotFound(f"the event {identity} is not known (any more)")
@@ -73,7 +73,7 @@ class Retries:
     async def start(
         self, retries: Sequence[Retry], *, by: str | None, per_second: float = 100.0
     ) -> tuple[list[Retry], list[NotReplayed]]:
-        """Start what failed again, the events in order; what has started, and the events of which nothing was."""
+        """Retry in the order of the events; return what was started, and the events that were not replayed."""
         started: list[Retry] = []
         refused: list[NotReplayed] = []
         size = max(1, min(_AT_ONCE, int(per_second)))

@@ -82,7 +82,7 @@ class Router:
             tasks.create_task(self._tend_forever())
 
     def status(self) -> Mapping[str, Any]:
-        """For the role's report; ``parked`` has the number of parked events."""
+        """Return the status for the role's report; ``parked`` has the number of parked events."""
         status: dict[str, Any] = {"ready": True, "routed": self._routed, "claimed": self._claimed}
         if self._depth is not None:
             status |= {"unread": self._depth.unread, "pending": self._depth.pending}
@@ -140,7 +140,7 @@ class Router:
         self._parked_counts = await self._parked.counts()
 
     async def _see_through(self, entries: Sequence[JournalEntry | Broken]) -> None:
-        """Handle a batch to its end; a cancellation lets it finish, if that does not take long."""
+        """Handle a batch to its end; on cancellation it may still finish, within a short time."""
         handling = asyncio.create_task(self._until_handled(entries))
         try:
             await asyncio.shield(handling)
@@ -169,7 +169,7 @@ class Router:
         tracing.end(spans)
 
     async def _decided(self, entry: JournalEntry, spans: list[Any]) -> Decision:
-        """The decision on one entry; with traces on, its span is the parent of what the decision leads to."""
+        """Return the decision on one entry; with traces on, its span is the parent of the decision's effects."""
         if not tracing.is_on():
             return await self._deciding.decide(entry)
         event = entry.event
@@ -200,7 +200,7 @@ class Router:
 
 
 def _tell(decision: Decision) -> None:
-    """One line for each decision; what it led to is named by ids, so that other lines are found by them."""
+    """Log one line for each decision, with the ids of its effects, by which their log lines can be found."""
     event = decision.entry.event
     led_to = {
         "rules": [verdict.rule for verdict in decision.verdicts if verdict.matched],

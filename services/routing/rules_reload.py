@@ -33,9 +33,9 @@ Check = Callable[[Project], Awaitable[ParameterFindings]]
 class LiveProject:
     """The project in force.
 
-    ``check`` asks Prefect whether the parameters fit; ``publish`` stores the project in force for other processes. With
-    ``canary`` has the rules for the canary's events, and for no others. With
-    ``sources_matter``, the status says when the file's sources are no longer those that this process has open.
+    ``check`` asks Prefect whether the parameters fit; ``publish`` stores the project in force for other processes.
+    ``canary`` has the rules for the canary's events, and for no others. With ``sources_matter``, the status says when
+    the file's sources differ from those that this process has open.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class LiveProject:
         return self._project
 
     def rules(self) -> RuleSet:
-        """The rules in force, with that of the canary."""
+        """The rules in force, the canary's included."""
         return self._rules
 
     def judge(self, event: Event) -> tuple[tuple[Verdict, ...], str]:
-        """The verdicts of the rules in force, and their version."""
+        """Return the verdicts of the rules in force, and their version."""
         project = self._project
         rules = self._canary if event.type == CANARY_TYPE else project.rules
         return evaluate(rules, event), project.version
@@ -186,7 +186,7 @@ class LiveProject:
 
 
 def _opened(project: Project) -> Any:
-    """What a role opens when it starts."""
+    """The parts of the project that a role opens when it starts."""
     return project.sources, project.endpoints
 
 

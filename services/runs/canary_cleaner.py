@@ -1,4 +1,4 @@
-"""Deletes what the canary's flights leave in Prefect and in Redis."""
+"""Deletes the runs, events and signals of past canaries in Prefect and in Redis."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from services.store.connection import AsyncRedis
 TURN_SECONDS: Final = 2.0
 STALE_TURN_SECONDS: Final = 60.0
 STALE_AFTER: Final = timedelta(minutes=15)
-"""How old the runs are that no flight has left: those that were created after it had failed, or whose sender died."""
+"""Age after which a canary's run is deleted although no instance recorded it: one created after its canary had failed,
+or whose sender died."""
 
 
 class CanaryCleaner:
-    """One of any number: each flight's remains are deleted by one of them."""
+    """Any number of cleaners may run; each canary's remains are deleted by one of them."""
 
     def __init__(self, redis: AsyncRedis, *, prefect: PrefectApi) -> None:
         self._stale_at = 0.0

@@ -1,4 +1,4 @@
-"""Runs that had ended and are to start again, as by Retry in Prefect's UI: their files are brought back first."""
+"""Moves the files of ended runs back before the runs start again, as by Retry in Prefect's UI."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from services.store.files.returns import FileReturns
 SOMEBODY: Final = "Prefect UI or API"
 
 _AT_ONCE: Final = 8
-"""Of a burst of scheduled runs, so many are asked about at the same time."""
+"""Number of scheduled runs that are looked up at the same time."""
 
 log = structlog.get_logger()
 
 
 class RetriedRuns:
-    """Beside the tracker, which goes on meanwhile; asking twice for the same start does nothing more."""
+    """Works beside the tracker, which does not wait for it; a second request for the same start has no effect."""
 
     def __init__(self, *, prefect: PrefectApi, returns: FileReturns) -> None:
         self._prefect = prefect
@@ -33,19 +33,19 @@ class RetriedRuns:
         self._backoff = Backoff("ask for the files of runs that start again", first_seconds=0.5, longest_seconds=5.0)
 
     def heard(self, change: StateChange) -> None:
-        """A run was scheduled: for the first time, or again."""
+        """Note that a run was scheduled, for the first time or again."""
         if change.run_id not in self._tasks:
             task = asyncio.create_task(self._scheduled(change), name=f"bring back the files of {change.run_id}")
             self._tasks[change.run_id] = task
             task.add_done_callback(lambda _: self._tasks.pop(change.run_id, None))
 
     def close(self) -> None:
-        """Stop; whoever hears of the runs next asks again."""
+        """Stop; the next process that learns of the runs requests their files again."""
         for task in self._tasks.values():
             task.cancel()
 
     async def _scheduled(self, change: StateChange) -> None:
-        """Until it is known whether the run has files, and they are back."""
+        """Work until it is known whether the run has files, and they are back."""
         while True:
             try:
                 async with self._turns:

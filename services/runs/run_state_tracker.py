@@ -22,11 +22,11 @@ from services.store.files.returns import FileReturns
 TAG: Final = "sluice"
 POLL_SECONDS: Final = 5.0
 _OVERLAP_SECONDS: Final = 60.0
-"""How far before the last contact a search for what was missed begins: clocks differ."""
+"""How far before the last contact a search for missed states begins, because clocks differ."""
 
 _LONGEST_CHECK_MS: Final = 300_000
 _WAITING_CHECK_MS: Final = 10_000
-"""How soon a run that waits for something is asked about again: that is cheap, see `news_of`."""
+"""Interval at which a waiting run is read again: that is cheap, see `news_of`."""
 
 _DELETED: Final = "the run was deleted in Prefect"
 
@@ -34,10 +34,10 @@ log = structlog.get_logger()
 
 
 class RunStateTracker(StateFeed):
-    """One of any number of listeners to Prefect's state changes.
+    """Follows Prefect's state changes; any number of trackers may run.
 
-    Its poll finds what has ended since the last contact, where events may be missing, and reads the state of each
-    active run, the less often the more of them there are and, while one runs, the longer it does.
+    Its poll finds runs that have ended since the last contact, in case events are missing, and reads the state of each
+    active run: less often the more there are, and less often the longer a run has been running.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class RunStateTracker(StateFeed):
     async def _ask_about_open_runs(self) -> None:
         self._open = await self._runs.open_count()
         while run_ids := await self._runs.due(now_ms(), limit=PAGE):
-            await self._runs.ask_again(run_ids, at_ms=now_ms() + 30_000)  # nobody else asks at the same time
+            await self._runs.ask_again(run_ids, at_ms=now_ms() + 30_000)  # no other tracker reads them at the same time
             news = await news_of(self._prefect, run_ids)
             now = datetime.now(UTC)
             deleted = [StateChange(run_id, None, "CANCELLED", "Deleted", now, _DELETED) for run_id in news.gone]
@@ -117,7 +117,7 @@ class RunStateTracker(StateFeed):
                 await self._runs.ask_again(ids, at_ms=now_ms() + after_ms)
 
     def _next_check_ms(self, state: StateChange | None) -> int:
-        """Half of its state's age later for a run that goes on, and the less often the more runs are open."""
+        """Return when to read an active run again: after half of its state's age, and later the more runs are open."""
         age_ms = (datetime.now(UTC) - state.occurred).total_seconds() * 1000 if state is not None else 0
         wanted = max(5_000 if state is not None else _WAITING_CHECK_MS, age_ms / 2, self._open * CHECK_MS_EACH)
         return int(min(_LONGEST_CHECK_MS, wanted) // 1000 * 1000)

@@ -23,7 +23,7 @@ from services.store.signals.signals import SignalStore
 from services.store.signals.waits import Waits
 
 _PATIENCE_SECONDS: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
-"""Pauses between attempts at what a transient state prevents; after them the signal is tried again later."""
+"""Pauses between attempts while a transient state prevents applying; after them the signal is scheduled for later."""
 
 _LATER_SECONDS: Final = 2.0
 

@@ -24,12 +24,12 @@ PATH: Final = "/approve/"
 
 
 class BadLink(Exception):
-    """It was not signed here, or not as it stands."""
+    """The link was not signed here, or was changed since."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovalLink:
-    """What a link says: which wait of which run, for whom, and until when."""
+    """The content of a link: which wait of which run, for whom, and until when."""
 
     id: str
     run_id: str
@@ -41,7 +41,7 @@ class ApprovalLink:
 
     @property
     def signal_id(self) -> str:
-        """The id of the signal that answers by the link: a second one is known as a repetition."""
+        """The id of the signal that the link sends, by which a second one is recognised as a repetition."""
         return f"link-{self.id}"
 
     def text(self, secret: bytes) -> str:
@@ -52,7 +52,7 @@ class ApprovalLink:
 
     @classmethod
     def parse(cls, text: str, secret: bytes) -> ApprovalLink:
-        """The link of `text`; raises `BadLink`."""
+        """Return the link of `text`; raises `BadLink`."""
         said, _, signature = text.partition(".")
         if not hmac.compare_digest(signature.encode("utf-8", "replace"), _signature(said, secret).encode()):
             raise BadLink("the link is not whole, or was not made here")
@@ -70,7 +70,7 @@ class ApprovalLink:
 
 
 async def issue(runs: WaitingRuns, *, key: str, person: str, seconds: float, run_id: str | None = None) -> ApprovalLink:
-    """A link for ``person`` to the run that waits for ``key``.
+    """Return a link for ``person`` to the run that waits for ``key``.
 
     Raises `NotFound` where none does, and `Refused` where several do and no ``run_id`` says which.
     """

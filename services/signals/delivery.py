@@ -50,7 +50,7 @@ class Delivery:
     run. After a crash the next resumer finds the mark and reads the run's state history in Prefect.
 
     Most signals cost Prefect a single call: a run that is known to wait is resumed without being read first. The answer
-    names the wait it is for, so Prefect refuses it where the run has gone on meanwhile; then the run is read.
+    names the wait it is for, so Prefect refuses it if the run has left that wait meanwhile; then the run is read.
     """
 
     def __init__(self, *, store: SignalStore, runs: WaitingRuns, heard: Waits, settings: ResumerSettings) -> None:

@@ -1,8 +1,8 @@
-"""Late signals: those for a key whose last wait is over, where nobody is left who could wait for the key again.
+"""Recognises late signals: those for a key whose last wait is over, and that no run may wait for again.
 
-A run that goes on may wait for the key again, as a loop does: a signal is not late while the run that waited last, or
-the run of which that one is a subflow, has not ended. A run that crashed, or failed in a wait that nobody answered, is
-likely to be tried again, and then waits as before.
+An active run may wait for the key again, as a loop does: a signal is not late before the run that waited last, and the
+run of which it is a subflow, have ended. A run that crashed, or failed in a wait that nobody answered, is likely to be
+retried, and then waits as before.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from services.store.signals.signals import SignalStore
 EARLY: Final = "nobody waits for the key yet"
 _LONGEST_ANSWER: Final = 200
 _MOST_PARENTS: Final = 5
-"""Of so many runs that waited last it is asked whether they are subflows of one that goes on."""
+"""Number of the latest waiting runs of which it is checked whether they are subflows of an active run."""
 
 
 class Look(NamedTuple):
-    """``run_id`` is the run whose wait is over, of a late signal; None for one that is kept, with the ``reason``."""
+    """``run_id`` is the run whose wait is over, for a late signal; None for one that is kept. ``reason`` says why."""
 
     run_id: str | None
     reason: str
 
 
 class LateSignals:
-    """Tells late signals from early ones. Raises `TransientError` when Redis or Prefect is away."""
+    """Distinguishes late signals from early ones. Raises `TransientError` when Redis or Prefect is away."""
 
     def __init__(self, *, store: SignalStore, runs: WaitingRuns) -> None:
         self._store = store
         self._runs = runs
 
     async def of(self, records: Sequence[SignalRecord]) -> list[SignalRecord]:
-        """Those of the buffered signals for which every run that has waited for their key has ended since."""
+        """Return the buffered signals for which every run that has waited for their key has ended since."""
         open_records = [record for record in records if record.signal.key and not record.signal.buffer]
         waited = await self._store.waited_for({str(record.signal.key) for record in open_records})
         found = [record for record in open_records if _came_after(record, waited[str(record.signal.key)])]
@@ -103,7 +103,7 @@ class LateSignals:
 
 
 def _came_after(record: SignalRecord, waited: dict[str, datetime]) -> bool:
-    """Whether the signal came after the last wait for its key had begun: a signal from before that is an early one."""
+    """Whether the signal came after the last wait for its key had begun; a signal from before that is early."""
     return bool(waited) and record.received >= max(waited.values())
 
 

@@ -23,12 +23,12 @@ from services.store.signals.signals import SignalStore
 from sluice.protocol import reminder_id
 
 EVENT: Final = "sluice.signal."
-"""Prefix of the Prefect event; behind it the outcome."""
+"""Prefix of the Prefect event's name; the outcome follows."""
 
 _DEAD: Final = frozenset({Outcome.REJECTED, Outcome.EXPIRED, Outcome.UNKNOWN_RUN})
 _NAMES: Final = uuid.UUID("5b7a1d5e-98a4-4f0e-9c1d-0d3c8f3f6a51")
 _TOGETHER_SECONDS: Final = 1.0
-"""Outcomes of this time are published in one call, so that Prefect has time to resume runs."""
+"""Outcomes within this time are published in one call, so that Prefect has time to resume runs."""
 
 
 class OutcomePublisher:

@@ -55,7 +55,7 @@ class ResumeObserver:
         if change.state_type in FINAL_TYPES:
             await self._ended(change.run_id)
         elif change.state_type == "SCHEDULED" and await self._waits.may_be_tagged(change.run_id):
-            # It may come to the wait late, or not at all, and until then it says that it waits.
+            # The run may reach the wait late, or never, and has the tag of the wait until then.
             await self._runs.untag(change.run_id)
 
     async def left_unheard(self, run_id: str, wait: str) -> None:

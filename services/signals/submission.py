@@ -49,11 +49,11 @@ class SignalSubmission:
         return None if new else Outcome.DUPLICATE
 
     async def accept(self, raw: bytes, origin: str) -> Outcome | None:
-        """`submit` a message as it came; raises `RejectedEvent` if it is not a signal."""
+        """`submit` a received message; raises `RejectedEvent` if it is not a signal."""
         return await self.submit(parse_signal(raw, limits=self._limits), origin=origin)
 
     async def outcome(self, signal_id: str, within_seconds: float) -> SignalRecord | None:
-        """What has become of the signal, waited for as long; None if it is not known."""
+        """Return the signal's outcome, waiting for it at most that long; None if it has none yet."""
         return await self._store.outcome(signal_id, within_seconds, of=tuple(Outcome))
 
     async def ring(self, signal_id: str) -> None:

@@ -27,7 +27,8 @@ from services.store.signals.waits import Waits
 from sluice.protocol import entry_of
 
 _UNSEEN_SECONDS: Final = 60.0
-"""How long a run is read again that was published as waiting and does not wait: a bulk call commits seconds later."""
+"""How long a run is read again that Prefect has published as waiting and does not show so yet: a bulk call commits
+seconds later."""
 
 _TOGETHER_SECONDS: Final = 0.1
 """While no signal is open, runs that begin to wait are read together after this time."""
@@ -139,7 +140,7 @@ class WaitObserver(StateFeed):
         try:
             await self._look_at_paused()
         except BaseException:
-            self._heard.set()  # they are still to be seen to
+            self._heard.set()  # these runs are still to be handled
             raise
 
     async def _look_at_paused(self) -> None:
@@ -165,7 +166,7 @@ class WaitObserver(StateFeed):
                 self._unseen.setdefault(run_id, time.monotonic() + _UNSEEN_SECONDS)
 
     async def _see_to_unseen(self) -> None:
-        """Give up on runs that do not wait: they have gone on, or a later poll finds them."""
+        """Give up on runs that do not wait: they have continued, or a later poll finds them."""
         now = time.monotonic()
         self._unseen = {run_id: until for run_id, until in self._unseen.items() if until > now}
         ids = list(self._unseen)

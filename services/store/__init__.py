@@ -1,4 +1,4 @@
-"""What Sluice keeps in Redis: each module here owns its keys."""
+"""Everything that Sluice keeps in Redis; each module owns its keys."""
 
 import importlib
 import sys
@@ -6,8 +6,8 @@ import sys
 _METRICS = "opentelemetry.sdk.metrics"
 
 if _METRICS not in sys.modules and "redis" not in sys.modules:
-    # redis-py imports OpenTelemetry's metrics where they are installed, in case it is to measure: a fourteenth of the
-    # processor time of `sluice status`, and memory in every process. Sluice never has it measure.
+    # redis-py imports OpenTelemetry's metrics where they are installed, which takes a fourteenth of the processor time
+    # of `sluice status`, and memory in every process. Sluice does not use them.
     sys.modules[_METRICS] = None  # type: ignore[assignment]
     try:
         importlib.import_module("redis.asyncio")

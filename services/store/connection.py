@@ -35,10 +35,10 @@ from services.store.state_version import look_at_version, look_at_version_blocki
 from services.store.unreadable import UnreadableKey, note_error
 
 RETRIES: Final = 2
-"""Bridges a connection that has gone stale in the pool. Longer trouble is for the caller to know of."""
+"""Enough for a stale connection in the pool; longer trouble is raised to the caller."""
 
 MOST_CONNECTIONS: Final = 4096
-"""Of one client. redis-py allows 100 unless told, and refuses what comes beyond; our callers are bounded elsewhere."""
+"""Connections of one client. redis-py's default is 100, beyond which it raises; our callers are limited elsewhere."""
 
 AsyncRedis = redis.asyncio.Redis
 AsyncPipeline = redis.asyncio.client.Pipeline
@@ -50,11 +50,11 @@ T = TypeVar("T")
 def connect(url: str, settings: RedisSettings) -> AsyncRedis:
     """An asyncio client on ``url``; connects on first use. Replies are bytes, errors those of `translated`.
 
-    Each new connection looks at the version of the state first: every command raises `ConfigError`, with nothing
-    touched, where the server holds the state of a newer Sluice.
+    Each new connection checks the version of the state first: every command raises `ConfigError`, with nothing touched,
+    where the server holds the state of a newer Sluice.
 
-    It knows how many replicas the settings want to be waited for. With Sentinels in the settings the URL's host is the
-    name of the primary they watch, as in ``redis://user:password@mymaster/0``. Every command is answered within
+    The client also holds the number of replicas to wait for. With Sentinels in the settings the URL's host is the name
+    of the primary they watch, as in ``redis://user:password@mymaster/0``. Every command is answered within
     ``command_timeout_seconds`` or fails, so a blocking one must ask for less.
     """
     if settings.sentinels:
@@ -79,21 +79,21 @@ def connect(url: str, settings: RedisSettings) -> AsyncRedis:
 
 
 class Replicas(NamedTuple):
-    """How many replicas must have confirmed a write, and how long they have for it."""
+    """The number of replicas that must confirm a write, and the time limit for it."""
 
     number: int = 0
     seconds: float = 0
 
 
 def replicas_to_wait_for(client: AsyncRedis) -> Replicas:
-    """What the settings say of the server that ``client`` reaches; none where it was not made by `connect`."""
+    """Return the settings for the server of ``client``; no replicas if `connect` did not make the client."""
     return client.replicas if isinstance(client, _Client) else Replicas()
 
 
 async def ask_each(
     client: AsyncRedis, ask: Callable[[AsyncPipeline, T], object], of: Iterable[T]
 ) -> list[tuple[T, Any]]:
-    """Each of ``of`` with the answer to the one command that ``ask`` puts into the pipeline for it; one round trip."""
+    """Return each of ``of`` with the response to the command that ``ask`` adds for it; one round trip."""
     asked = list(of)
     pipeline = client.pipeline(transaction=False)
     for one in asked:
@@ -102,10 +102,10 @@ async def ask_each(
 
 
 async def execute_and_replicate(client: AsyncRedis, pipeline: AsyncPipeline) -> list[Any]:
-    """Execute what is in the client's pipeline, and return when as many replicas as the settings say have all of it.
+    """Execute the pipeline, and return when the number of replicas in the settings have all of it.
 
     Raises `TransientError` when they do not confirm it in time: this server holds it, and a failover may lose it. The
-    last command must write, also when it is repeated, or there is nothing for the replicas to confirm.
+    last command must write, even when it is repeated, or the replicas have nothing to confirm.
     """
     wanted = replicas_to_wait_for(client)
     if not wanted.number:
@@ -122,7 +122,7 @@ async def execute_and_replicate(client: AsyncRedis, pipeline: AsyncPipeline) -> 
 
 
 def connect_sync(url: str, settings: RedisSettings) -> SyncRedis:
-    """A blocking client on ``url``, for RQ, otherwise as that of `connect`."""
+    """Return a blocking client on ``url``, for RQ, otherwise like that of `connect`."""
     mine: dict[str, Any] = {"retry": Retry(_pause(), RETRIES), "redis_connect_func": look_at_version_blocking}
     if settings.sentinels:
         asked = {"retry": Retry(_pause(), RETRIES), **_to_sentinels(url, settings)}
@@ -152,7 +152,7 @@ class _Pipeline(AsyncPipeline):
 
 
 class _Cancellable(redis.asyncio.connection.AbstractConnection):
-    """Ends with the task that uses it.
+    """A connection that can be cancelled and that reports a reset as `OSError`.
 
     redis-py sends through ``asyncio.wait_for``, which in Python 3.11 swallows a cancellation that comes just as the
     sending is done or has failed: a task in a loop of commands would never end. And on uvloop, sending on a connection
@@ -178,7 +178,7 @@ class _Cancellable(redis.asyncio.connection.AbstractConnection):
 
 
 class _Rotating(_Cancellable, redis.asyncio.SSLConnection):
-    """Reads the files of TLS each time that it connects; redis-py's keeps what it read the first time."""
+    """Reads the TLS files each time it connects; redis-py's own class reads them only once."""
 
     @override
     async def _connect(self) -> None:
@@ -197,21 +197,22 @@ class _PrimaryPool(redis.asyncio.sentinel.SentinelConnectionPool):
 
 
 class GroupGone(TransientError):
-    """The consumer group, or its stream, is not there (any more): make it and ask again."""
+    """The consumer group or its stream does not exist: create it and repeat the call."""
 
 
 class ScriptGone(TransientError):
-    """The server does not know the script that is called by its digest: load it and ask again."""
+    """The server does not know the script of this digest: load it and repeat the call."""
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise Redis' errors as ours, so that each says what to do.
+    """Raise Redis' errors as ours, each of which says what the caller does.
 
-    `Backpressure`: it takes nothing new. `GroupGone`, `ScriptGone`: make the group, load the script. `UnreadableKey`:
-    what is there is not ours; it is noted, and set aside by the inspector. `TransientError`: it is out of reach, or
-    cannot do it now. What is left is for the caller (a key that is not there, a group that is), or a fault of ours.
-    A client of `connect` does this by itself; what a blocking client or a subscription does stands inside this.
+    `Backpressure`: Redis accepts nothing new. `GroupGone`, `ScriptGone`: create the group, load the script.
+    `UnreadableKey`: the data is not ours; it is noted, and the inspector moves it to quarantine. `TransientError`:
+    Redis is out of reach, or cannot do it now. Other errors are for the caller to handle (a missing key, an existing
+    group), or a fault of ours. A client of `connect` translates by itself; calls of a blocking client or a subscription
+    belong inside this context.
     """
     try:
         yield
@@ -237,8 +238,10 @@ _FULL: Final = {
 }
 _NOT_NOW: Final = frozenset({"BUSY", "BUSYKEY", "INPROG", "LOADING", "NOTBUSY", "UNBLOCKED"})
 _NOT_NOW_EITHER: Final = (AskError, ClusterDownError, ExecAbortError, ReadOnlyError, TryAgainError)
-"""What a server says that starts, fails over, runs a long script or moves slots: the same works a little later. The
-second are those codes that redis-py takes off the message."""
+"""Errors of a server that starts, fails over, runs a long script or moves slots: the same call works a little later.
+
+The second tuple has the codes that redis-py removes from the message.
+"""
 
 _FOR_THE_CALLER: Final = ("BUSYGROUP", "no such key", "requires the key to exist")
 _OURS: Final = ("unknown command", "unknown subcommand", "wrong number of arguments", "syntax error")
@@ -266,7 +269,7 @@ def _refused(error: Exception) -> str:
 
 
 def _said(error: Exception) -> str:
-    """What the server said; of a pipeline, redis-py puts the command before it, and the words into a tuple."""
+    """Return the server's message; for a pipeline, redis-py puts the command before it, and the words into a tuple."""
     said = str(error).rpartition(" of pipeline caused error: ")[2]
     return said[2:-3] if said.startswith(("('", '("')) else said
 
@@ -322,5 +325,5 @@ def _addresses(settings: RedisSettings) -> list[tuple[str, int]]:
 
 
 def text(answer: bytes | str | None) -> str:
-    """What the server says as text, whatever the client's types allow it to be."""
+    """Return a response as text, whichever type the client's annotations give it."""
     return answer.decode() if isinstance(answer, bytes) else answer or ""

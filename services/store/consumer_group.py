@@ -1,4 +1,4 @@
-"""A consumer group of a stream: each entry is given to one of its consumers, and to another one if that one dies."""
+"""A consumer group of a stream: each entry goes to one of its consumers, and to another one if that one dies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FORGET_CONSUMERS: Final = Script("forget_consumers")
 
 
 class ConsumerGroup:
-    """The consumer ``consumer`` of the group ``group`` of ``stream``, which is made when it is missing.
+    """The consumer ``consumer`` of the group ``group`` of ``stream``, which is created when it is missing.
 
     Entries come in the stream's order and stay pending until they are acknowledged. After ``claim_idle_seconds``
     without a sign of life from its consumer an entry may be claimed; a consumer that has nothing pending is forgotten
@@ -47,7 +47,7 @@ class ConsumerGroup:
         self._tidy_at = 0.0
 
     async def join(self) -> None:
-        """Make the group, and the stream, if they are missing; the group begins with the stream's first entry."""
+        """Create the group and the stream if they are missing; the group begins with the stream's first entry."""
         try:
             await self._redis.xgroup_create(self._stream, self._group, id="0", mkstream=True)
         except ResponseError as error:
@@ -55,7 +55,7 @@ class ConsumerGroup:
                 raise
 
     async def read(self, *, count: int, block_seconds: float | None = None) -> list[Entry]:
-        """At most ``count`` entries that no consumer was given; waits up to ``block_seconds`` for the first."""
+        """Return at most ``count`` entries that no consumer has read; waits up to ``block_seconds`` for the first."""
         block_ms = None if block_seconds is None else max(1, int(block_seconds * 1000))
         try:
             return await self._read(">", count, block_ms)
@@ -64,11 +64,11 @@ class ConsumerGroup:
             return await self._read(">", count, block_ms)
 
     async def own(self, *, count: int) -> list[Entry]:
-        """Entries that this consumer was given and has not acknowledged: an answer may have been lost on its way."""
+        """Return entries that this consumer has not acknowledged: the response with them may have been lost."""
         return await self._read("0", count, None)
 
     async def claim(self, *, count: int) -> list[Entry]:
-        """Entries of consumers that show no sign of life, now this one's; empty when there are none (left)."""
+        """Claim entries of consumers without a sign of life for this one; empty when there are none (left)."""
         try:
             if time.monotonic() >= self._tidy_at:
                 await self._forget_consumers()
@@ -88,7 +88,7 @@ class ConsumerGroup:
             return []
 
     async def deliveries(self, entries: Sequence[Entry]) -> list[int]:
-        """How often each of this consumer's pending entries, in order, was delivered."""
+        """Return how often each of this consumer's pending entries, in order, was delivered."""
         rows: Any = await self._redis.xpending_range(
             self._stream,
             self._group,
@@ -101,19 +101,19 @@ class ConsumerGroup:
         return [times.get(position, 1) for position, _ in entries]
 
     async def hold(self, positions: Sequence[bytes], *, idle_ms: int) -> None:
-        """Say that this consumer has had the entries for ``idle_ms``: 0 keeps others from claiming them."""
+        """Set the idle time of the entries to ``idle_ms``: 0 keeps other consumers from claiming them."""
         await self._redis.xclaim(
             self._stream, self._group, self._consumer, 0, list(positions), idle=idle_ms, justid=True
         )
 
     async def acknowledge(self, positions: Sequence[bytes | str], *, delete: bool = False) -> int:
-        """Be done with the entries, and take them out of the stream if so asked; returns how many were pending."""
+        """Acknowledge the entries, and delete them from the stream on request; return how many were pending."""
         return int((await self._acknowledge(positions, delete=delete, count=0))[0]) if positions else 0
 
     async def acknowledge_and_read(
         self, positions: Sequence[bytes], *, delete: bool = False, count: int
     ) -> list[Entry]:
-        """`acknowledge`, and `read` without waiting, on one way to the server."""
+        """`acknowledge`, and `read` without waiting, in one round trip."""
         return _entries((await self._acknowledge(positions, delete=delete, count=count))[-1])
 
     async def _acknowledge(self, positions: Sequence[bytes | str], *, delete: bool, count: int) -> list[Any]:
@@ -134,7 +134,7 @@ class ConsumerGroup:
                 return entries
 
     async def _there(self, found: Sequence[tuple[bytes, Mapping[bytes, bytes] | None]]) -> list[Entry]:
-        """Without those that were deleted while they were pending, which are acknowledged: nobody can handle them."""
+        """Acknowledge entries that were deleted while pending, because nobody can handle them; return the others."""
         await self.acknowledge([position for position, fields in found if not fields])
         return [(position, fields) for position, fields in found if fields]
 

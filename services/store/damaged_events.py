@@ -1,7 +1,8 @@
-"""Events whose state was damaged: noted before it is set aside, and judged again, so that they come to their end.
+"""Events whose state in Redis was damaged: recorded before the data is quarantined, then evaluated again.
 
-What an event waits for and what a run belongs to is kept in Redis alone. Where a stranger wrote over it, the event is
-judged once more, under the same keys: what exists is found, and the event is announced when all of it is over.
+Only Redis has the effects that an event waits for, and the events that a run belongs to. If somebody overwrote them,
+the rules are evaluated on the event once more, under the same keys: existing runs are found, and the event is finished
+when all its effects are final.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from services.store.scripts import Script
 from services.store.unreadable import FAULTS, readable
 
 DAMAGED: Final = "sluice:damaged"
-"""What was damaged and is not mended: ``event IDENTITY``, ``run ID``."""
+"""Set of the damaged states that are not repaired yet: ``event IDENTITY``, ``run ID``."""
 
 _PAGE: Final = 1000
 _TOGETHER: Final = 100
@@ -30,7 +31,7 @@ _JUDGE_AGAIN: Final = Script("events/judge_again")
 
 
 def damaged_by(name: bytes) -> str | None:
-    """What is damaged when the key ``name`` is set aside or loses an element; None where nothing waits for it."""
+    """Return what is damaged when the key ``name`` is quarantined or loses an element; None if nothing waits for it."""
     key = name.decode("utf-8", "replace")
     for prefix, what in ((OPEN, "event"), (RUN, "run")):
         if key.startswith(prefix):
@@ -39,28 +40,28 @@ def damaged_by(name: bytes) -> str | None:
 
 
 async def note_damage(redis: AsyncRedis, name: bytes) -> None:
-    """Note what was damaged under the key ``name``, if anything that somebody waits for; raises `TransientError`."""
+    """Record the damage under the key ``name``, if something waits for it; raises `TransientError`."""
     damaged = damaged_by(name)
     if damaged is not None:
         await redis.sadd(DAMAGED, damaged)
 
 
 class DamagedEvents:
-    """What was damaged. Raises `TransientError` or `Backpressure`."""
+    """The recorded damage. Raises `TransientError` or `Backpressure`."""
 
     def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis
         self._known = KnownEvents(redis)
 
     async def some(self) -> list[tuple[Literal["event", "run"], str]]:
-        """Some of what is to be mended: what it is, and the event's identity or the run's id."""
+        """Return some of the damage: ``event`` or ``run``, and the event's identity or the run's id."""
         found: Any = await self._redis.srandmember(DAMAGED, _TOGETHER)
         return list(readable(DAMAGED, _parsed, found))
 
     async def judge_again(self, what: str, name: str, identities: Sequence[str]) -> int:
-        """Have those of the events judged again that are known and not finished; returns how many those are.
+        """Have the rules evaluated again on those events that are known and not finished; return their number.
 
-        ``what`` and ``name`` (see `some`) are mended by it.
+        This repairs ``what`` and ``name`` (see `some`).
         """
         events: list[tuple[str, str]] = []
         for identity in identities:

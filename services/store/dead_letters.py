@@ -1,4 +1,4 @@
-"""Dead letters: everything that could not be done, whole, until a person replays or discards it."""
+"""Dead letters: messages and events that could not be handled, kept unchanged until replayed or discarded."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ LETTER: Final = "sluice:dead:"
 code, ``r`` reason. A letter that is replayed leaves ``n`` and ``f`` behind for a while, in case it comes back."""
 
 QUARANTINE: Final = "sluice:quarantine:"
-"""Prefix of what stood under another key and could not be read; behind it the id of its letter."""
+"""Prefix of unreadable data that was renamed; the id of its letter follows."""
 
 KEPT_BYTES: Final = 4096
-"""How much of something unreadable its letter keeps."""
+"""Number of bytes of unreadable data that its letter keeps."""
 
 _CHUNK: Final = 500
 _REPLAYED_SECONDS: Final = 7 * 86_400
@@ -55,7 +55,7 @@ class LetterQuery:
     until: float | None = None
 
     before: tuple[int, str] | None = None
-    """Time (ms) and id of a letter: only those that stand behind it in a listing, as its next page has them."""
+    """Time (ms) and id of a letter: only letters after it in the listing, for the next page."""
 
     def matches(self, letter: DeadLetter) -> bool:
         """Whether the letter is one of them."""
@@ -75,7 +75,7 @@ class DeadLetters:
         self._redis = redis
 
     async def add(self, letter: DeadLetter) -> None:
-        """Keep the letter; one whose id is there already counts as a further attempt at the same thing.
+        """Keep the letter; a second one with the same id counts as a further attempt.
 
         A letter about an accepted event is kept even when Redis is full.
         """
@@ -84,7 +84,7 @@ class DeadLetters:
         _count(letter)
 
     async def bury(self, letter: DeadLetter) -> None:
-        """`add` the letter of an event, and say so in the log."""
+        """`add` the letter of an event, and log it."""
         import structlog
 
         await self.add(letter)
@@ -99,9 +99,9 @@ class DeadLetters:
         return readable_one(LETTER + letter_id, _letter, fields)
 
     async def choose(self, id_: str) -> str:
-        """The id of the letter that a person means by an id or its beginning.
+        """Return the id of the letter with this id or beginning of an id.
 
-        Raises `NotFound`, and `Refused` (``ambiguous``) where several letters could be meant.
+        Raises `NotFound`, and `Refused` (``ambiguous``) if several letters match.
         """
         if await self._redis.zscore(DEAD, id_) is not None:
             return id_
@@ -119,7 +119,7 @@ class DeadLetters:
         return found
 
     async def walk(self, query: LetterQuery) -> AsyncIterator[DeadLetter]:
-        """Every letter that ``query`` asks for, the newest first, as they stood at the beginning."""
+        """Yield every letter that matches ``query``, the newest first, as of the beginning of the walk."""
         low = "-inf" if query.since is None else int(query.since * 1000)
         high = "+inf" if query.until is None else f"({int(query.until * 1000)}"
         if query.before is not None:
@@ -158,7 +158,7 @@ class DeadLetters:
         return skipped, [(times[letter.id], letter) for letter in found]
 
     async def discard(self, letter_ids: Sequence[str]) -> int:
-        """Take letters away; returns how many there were."""
+        """Delete letters; return how many existed."""
         if not letter_ids:
             return 0
         pipeline = self._redis.pipeline(transaction=True)
@@ -179,9 +179,9 @@ class DeadLetters:
             gone += count
 
     async def replayed(self, letter: DeadLetter) -> None:
-        """Take away a letter that is tried again; should it come back, its attempts and its beginning are known.
+        """Delete a replayed letter; if it fails again, its attempts and first failure are still known.
 
-        It may have come back before this is called: then it stays.
+        If it has failed again before this call, it stays.
         """
         await _REPLAYED(
             self._redis,
@@ -193,7 +193,7 @@ class DeadLetters:
         )
 
     async def counts(self, *, most: int = 2000) -> dict[str, int]:
-        """How many letters there are by code; those older than the newest ``most`` count as ``other``."""
+        """Return the number of letters by code; those older than the newest ``most`` count as ``other``."""
         ids: list[Any] = await self._redis.zrevrange(DEAD, 0, most - 1)
         number = int(await self._redis.zcard(DEAD))
         pipeline = self._redis.pipeline(transaction=False)
@@ -204,7 +204,7 @@ class DeadLetters:
         return dict(found + Counter(other=max(0, number - len(ids))))
 
     async def count(self) -> int:
-        """How many letters there are."""
+        """Return the number of letters."""
         return int(await self._redis.zcard(DEAD))
 
     async def _read(self, ids: Sequence[str]) -> list[DeadLetter]:
@@ -240,7 +240,7 @@ def event_letter(event: Event, *, rule: str | None, code: str, reason: str, atte
 def lost_event_letter(
     identity: str, raw: bytes, *, source: str, rule: str | None, code: str, reason: str, attempts: int = 1
 ) -> DeadLetter:
-    """`event_letter` where the journal no longer holds the event; ``raw`` is what there is instead."""
+    """`event_letter` for an event that the journal no longer holds; ``raw`` is its remaining data."""
     return DeadLetter(
         id=letter_id_of("event", identity, rule or ""),
         kind="event",
@@ -289,7 +289,7 @@ def _scored(row: tuple[bytes, float]) -> tuple[bytes, int]:
 
 
 def _is_letter(fields: dict[Any, Any]) -> None:
-    """A letter, or what one that was replayed leaves behind."""
+    """Whether it is a letter, or the remainder of a replayed one."""
     _letter(fields)
     int(fields[b"n"])
     datetime.fromisoformat(text(fields[b"f"]))

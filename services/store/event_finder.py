@@ -1,4 +1,4 @@
-"""Finds an event by what a person has at hand: an id (of it, a run, a signal, a dead letter), its start, or a file."""
+"""Finds an event by an id (its own, of a run, a signal or a dead letter), the start of one, or a file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PAGE: Final = 500
 
 
 class EventFinder:
-    """Looks at every key in Redis, and for a file at the whole journal: it is for people's questions only."""
+    """Scans every key in Redis, and for a file the whole journal; only for commands that people run."""
 
     def __init__(self, redis: AsyncRedis, history: History) -> None:
         self._redis = redis
@@ -35,10 +35,10 @@ class EventFinder:
         self._signals = SignalQueries(redis)
 
     async def find(self, name: str, source: str | None = None) -> str:
-        """The identity of the event; ``source`` says which, where several share an id.
+        """Return the identity of the event; ``source`` chooses where several share an id.
 
-        A whole id counts before the start of one, and of the events of one file the newest is meant. Raises `NotFound`,
-        and `Refused` (``ambiguous``) where several events could be meant.
+        A whole id wins over the start of one, and the newest event of a file over earlier ones. Raises `NotFound`, and
+        `Refused` (``ambiguous``) if several events match.
         """
         try:
             return await self._history.choose(name, source)

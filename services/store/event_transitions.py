@@ -25,15 +25,15 @@ _REASON_LIMIT: Final = 1000
 """Characters of a dead letter's reason that an event's history keeps."""
 
 _WAITING_WHEN_FULL: Final = 200
-"""How many runs may wait in the queues for the router to go on while Redis is full."""
+"""Number of queued runs up to which the router continues while Redis is full."""
 
 FIRST_CHECK_MS: Final = 5_000
-"""A new run's state is asked for after this time, if nothing was heard of it."""
+"""Time after which a new run's state is read, if no event about it was received."""
 
 CHECK_MS_EACH: Final = 20
-"""With many open runs it is asked for later, by this much for each: reading states is work for Prefect, too."""
+"""Added to it for each open run, because reading states is work for Prefect, too."""
 
-# What was accepted must come through even when Redis is full; taking in more work must not.
+# Accepted events must be handled even when Redis is full; new ones must not be accepted.
 _ROUTE: Final = Script("events/route")
 _ROUTE_WHEN_FULL: Final = Script("events/route", flags=EVEN_WHEN_FULL)
 _CREATED: Final = Script("events/created")
@@ -45,17 +45,17 @@ _REJUDGE: Final = Script("events/rejudge")
 _REOPEN: Final = Script("events/reopen")
 
 START_AGAIN_MS: Final = 30_000
-"""So long a run that is to start again may take until it is heard of; else it stays as it was."""
+"""Time within which a run that is to start again must be scheduled; else its old result stays."""
 
 
 @dataclass(frozen=True, slots=True)
 class Routed:
-    """Everything that the rules made of one journal entry."""
+    """The effects of the rules on one journal entry."""
 
     identity: str
     position: str
     lines: Sequence[bytes]
-    """What its history gets: the verdicts, and what they led to at once."""
+    """Lines for its history: the verdicts, and their immediate effects."""
     matched: Sequence[str]
     dispatches: Sequence[Dispatch] = ()
     effects: Sequence[tuple[str, str]] = ()
@@ -64,12 +64,12 @@ class Routed:
     """Rules that keep the event for later; each also has its `parked_token` open among the effects."""
     salt: str | None = None
     quiet: bool = False
-    """A replay: what comes of it is not announced as finished a second time."""
+    """A replay: it makes no second entry of finished events."""
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A dispatch at its place in a queue that became the flow run ``run_id``."""
+    """A queued dispatch that became the flow run ``run_id``."""
 
     entry: str
     dispatch: Dispatch
@@ -80,12 +80,12 @@ OPEN_VALUE: Final = ""
 """The value of an effect that is still to come."""
 
 DONE_VALUE: Final = "."
-"""The value of an effect that came and has nothing to report."""
+"""The value of a final effect without anything to report."""
 
 
 @dataclass(frozen=True, slots=True)
 class StateNews:
-    """How a run's state change compares with what is recorded; what is known of the run comes with news only."""
+    """How a run's new state compares with the recorded one; the other fields are set only if it is news."""
 
     known: bool
     """Whether Sluice created the run."""
@@ -94,11 +94,11 @@ class StateNews:
     """The run had failed before, and has completed now."""
     rule: str = ""
     before: str = ""
-    """The type of the state before, if one was heard of."""
+    """The type of the state before, if one was recorded."""
     before_ms: int = 0
     created_ms: int | None = None
     planned_ms: int | None = None
-    """When it was planned to start, where that was later."""
+    """When it was scheduled to start, if later than its creation."""
     journalled_ms: int = 0
     """When the first of its events was journalled."""
 
@@ -138,7 +138,7 @@ class EventTransitions:
     async def route(self, batch: Sequence[Routed]) -> None:
         """Record the verdicts, put the runs into their queues and acknowledge the entries; one round trip.
 
-        When Redis is full, this goes on only while the queues are short: what they hold must be done first.
+        When Redis is full, this works only while the queues are short: their runs must be created first.
         """
         try:
             await self._run_all(_ROUTE, [self._route_values(one) for one in batch])
@@ -152,7 +152,7 @@ class EventTransitions:
                 raise
 
     async def created(self, made: Sequence[Made]) -> list[bool]:
-        """Take created runs out of their queues and remember them; returns, for each, whether the run was new to us."""
+        """Take created runs out of their queues and record them; return, for each, whether the run was new."""
         now = now_ms()
         calls = [
             {
@@ -176,7 +176,7 @@ class EventTransitions:
         return [bool(answer) for answer in await self._run_all(_CREATED, calls)]
 
     async def refused(self, entry: str, dispatch: Dispatch, letters: Sequence[DeadLetter]) -> None:
-        """Take a dispatch that can never be done out of its queue; each of its events has a letter, in order."""
+        """Take a dispatch that can never succeed out of its queue; each of its events has a letter, in order."""
         origins = _origins(dispatch)
         await _REFUSED(
             self._redis,
@@ -192,7 +192,7 @@ class EventTransitions:
         )
 
     async def divided(self, entry: str, dispatch: Dispatch, parts: Sequence[Dispatch], reason: str) -> None:
-        """Put ``parts`` of a dispatch that can never be done as a whole in its place; each of its events is in one."""
+        """Replace a dispatch that can never succeed as a whole by ``parts``; each of its events is in one of them."""
         said = f"refused together with {len(dispatch.positions) - 1} others, tried in parts: {reason}"
         await _DIVIDED(
             self._redis,
@@ -257,9 +257,9 @@ class EventTransitions:
         )
 
     async def rejudge(self, waiting: Sequence[tuple[str, Dispatch]]) -> int:
-        """Journal the events of queued dispatches (each with its entry) again, for the present rules; returns how many.
+        """Journal the events of queued dispatches (each with its entry) again, for the rules in force; return how many.
 
-        Only dispatches of one event can be taken back: what several were gathered for stays as it is.
+        Only dispatches of a single event can be taken back; those of several gathered events stay.
         """
         single = [(entry, one) for entry, one in waiting if len(one.positions) == 1]
         if not single:
@@ -271,9 +271,9 @@ class EventTransitions:
     async def reopen(
         self, identity: str, matched: int, effects: Sequence[tuple[str, str]], again: Sequence[tuple[str, str]]
     ) -> None:
-        """Have a finished event announced as finished once more, when the runs of ``again`` have ended again.
+        """Reopen a finished event, which is finished once more when the runs of ``again`` have ended again.
 
-        ``effects`` are what stays as it was, as tokens and values; ``again`` are ids of runs and the tokens of their
+        ``effects`` are the unchanged effects, as tokens and values; ``again`` has ids of runs and the tokens of their
         effects.
         """
         await _REOPEN(
@@ -287,7 +287,7 @@ class EventTransitions:
         )
 
     async def open_effects(self, identity: str) -> list[str]:
-        """What the event still waits for: ``rule#action`` for a run, ``rule~window`` while a window holds it."""
+        """Return the effects that the event waits for: ``rule#action`` for a run, ``rule~window`` for a window."""
         fields = await self._redis.hgetall(OPEN + identity)
         with reading(OPEN + identity):
             return sorted(text(name) for name, value in fields.items() if not value)
@@ -313,7 +313,7 @@ class EventTransitions:
 
 
 def _news(code: int, rule: bytes = b"", *facts: bytes) -> StateNews:
-    """What the script returned as a value."""
+    """Parse the value that the script returned."""
     if code <= 0:
         return StateNews(known=code == 0, new=False)
     before, created, planned, position = map(text, facts)

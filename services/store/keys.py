@@ -1,8 +1,7 @@
 """Every key of Redis that Sluice uses: which type it has, what it holds, how long it lives, and how it is checked.
 
-The modules that own keys declare them in a tuple ``KEYS``; `services.operations.upkeep.inspector` gathers them. What it
-sets aside, the table in docs/redis-keys.md and the test that writes garbage under each of them follow from this one
-list.
+The modules that own keys declare them in a tuple ``KEYS``; `services.operations.upkeep.inspector` gathers them.
+Quarantine, the table in docs/redis-keys.md and the test that writes garbage under each key use this one list.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ _POSITION: Final = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
 class Key:
     """One key, or a family of keys whose name has a part of its own, written ``*``.
 
-    ``check`` is given one element and raises if that is nothing that the owner could have written: of a string its
-    value, of a list or set a member, of a hash ``(field, value)``, of a sorted set ``(member, score)``, of a stream its
-    fields. With ``whole``, a hash is one record, and ``check`` is given all of it.
+    ``check`` gets one element and raises if the owner could not have written it: the value of a string, a member of a
+    list or set, ``(field, value)`` of a hash, ``(member, score)`` of a sorted set, the fields of a stream's entry. With
+    ``whole``, a hash is one record, and ``check`` gets all of it.
     """
 
     pattern: str
@@ -48,7 +47,7 @@ class Key:
 
 
 class KeyList:
-    """All declared keys; where two patterns fit a key, the one that says more of it is meant."""
+    """All declared keys; if two patterns match a key, the longer one counts."""
 
     def __init__(self, keys: Iterable[Key]) -> None:
         self._keys = sorted(keys, key=lambda key: (-len(key.pattern.replace("*", "")), key.pattern))
@@ -58,7 +57,7 @@ class KeyList:
         return iter(self._keys)
 
     def of(self, name: bytes) -> Key | None:
-        """The declaration that the key ``name`` falls under."""
+        """Return the declaration of the key ``name``."""
         found = self._one_of.fullmatch(name)
         return self._keys[found.lastindex - 1] if found is not None and found.lastindex else None
 
@@ -73,7 +72,7 @@ def is_text(raw: bytes | str) -> str:
 
 
 def is_number(raw: bytes) -> int:
-    """A whole number that fits into 64 bits, as Redis writes it: it counts on from no other."""
+    """A whole number of 64 bits as Redis writes it; Redis can increment no other."""
     text = raw.decode("ascii")
     if not re.fullmatch(r"0|-?[1-9]\d{0,17}", text):
         raise ValueError("not a whole number")
@@ -104,7 +103,7 @@ def is_object(raw: bytes) -> dict[str, Any]:
 
 
 def scored(check: Callable[[bytes], object] = is_text) -> Callable[[bytes, float], None]:
-    """A member of a sorted set whose score is a number of this world."""
+    """A member of a sorted set with a finite score."""
 
     def checked(member: bytes, score: float) -> None:
         check(member)
@@ -125,7 +124,7 @@ def pair(field: Callable[[bytes], object], value: Callable[[bytes], object]) -> 
 
 
 def is_well(declared: Key, value: Any, *, page: int) -> bool:
-    """Whether what was read of a key is as declared; a list of more than ``page`` elements was not read whole."""
+    """Whether the content read from a key is as declared; of a list only the first ``page`` elements were read."""
     check = cast(Callable[..., object], declared.check)
     if isinstance(value, Exception) or (declared.kind == "list" and len(value) > page):
         return False

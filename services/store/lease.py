@@ -1,4 +1,4 @@
-"""Leases: one process at a time does something, and whoever was late can find out that another has begun."""
+"""Leases: rights that one process at a time holds; a process that lost one can detect that another has it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from services.store.keys import Key, is_number
 from services.store.scripts import Script
 
 LEASE: Final = "sluice:lease:"
-"""Prefix of the key that holds the holder's token while the lease runs; behind it ``:token`` counts the holders."""
+"""Prefix of the key with the holder's token while the lease runs; the key with ``:token`` appended counts holders."""
 
 _MARGIN: Final = 0.9
 """The holder trusts its lease for less than the server does: clocks may run a little apart."""
@@ -22,7 +22,7 @@ _RENEW: Final = Script("renew_lease")
 
 
 def now() -> float:
-    """Seconds on a clock that goes on while the machine is suspended, where the system has one."""
+    """Return seconds on a clock that continues while the machine is suspended, where the system has one."""
     boot_time = getattr(time, "CLOCK_BOOTTIME", None)
     return time.clock_gettime(boot_time) if boot_time is not None else time.monotonic()
 
@@ -30,8 +30,8 @@ def now() -> float:
 class Lease:
     """The right ``name``, held by at most one process for ``ttl_seconds`` from its last renewal.
 
-    Each holder gets a higher token. Up to `deadline` (on this machine's clock, see `now`) nobody else can have
-    become the holder; later only `renew` can tell. Every method raises `TransientError` or `Backpressure`.
+    Each holder gets a higher token. Up to `deadline` (on this machine's clock, see `now`) nobody else can have become
+    the holder; after that only `renew` shows it. Every method raises `TransientError` or `Backpressure`.
     """
 
     def __init__(self, redis: AsyncRedis, name: str, *, ttl_seconds: float) -> None:
@@ -47,14 +47,14 @@ class Lease:
         return self.token != 0 and now() < self.deadline
 
     async def acquire(self) -> bool:
-        """Become the holder if nobody is."""
+        """Become the holder if there is none."""
         asked = now()
         self.token = int(await _ACQUIRE(self._redis, **self._keys, life_ms=self._ttl_ms))
         self.deadline = asked + self._ttl_seconds * _MARGIN if self.token else 0.0
         return self.token != 0
 
     async def renew(self) -> bool:
-        """Go on holding; false if another has held the lease since, and then it is not ours any more."""
+        """Renew the lease; false if another process has held it since, and then it is lost."""
         asked = now()
         ours = bool(await _RENEW(self._redis, **self._keys, holder=self.token, life_ms=self._ttl_ms))
         if ours:
@@ -64,7 +64,7 @@ class Lease:
         return ours
 
     async def release(self) -> None:
-        """Let the next holder begin at once."""
+        """Give the lease up, so that the next holder can begin at once."""
         if self.token:
             await RELEASE(self._redis, lease=self._keys["lease"], holder=self.token)
             self.token = 0

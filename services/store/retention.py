@@ -1,4 +1,4 @@
-"""Trims streams and histories by age and count; keeps whatever somebody still has to handle."""
+"""Trims streams and histories by age and count; keeps everything that is still to be handled."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from services.store.runs.created_runs import RUN
 from services.store.unreadable import readable, reading
 
 FORGOTTEN: Final = "sluice:index:forgotten"
-"""Up to where histories were taken away because there were too many: the journal's position, and the number of the
-entry there, counted from the first one ever."""
+"""Up to where surplus histories were deleted: the journal's position, and the number of its entry, counted from the
+first one ever.
+"""
 
 NEARLY_FULL: Final = 0.9
-"""Share of ``maxmemory`` from which the past gives way to the present."""
+"""Share of ``maxmemory`` from which handled events are deleted early."""
 
 _LEFT_WHEN_FULL: Final = 0.9
 _STEP: Final = 1000
@@ -42,20 +43,20 @@ async def trim_stream(
     max_entries: int | None = None,
     keep: Callable[[], Awaitable[Sequence[str]]] = _nothing,
 ) -> int:
-    """Drop what is older than ``retention_seconds`` (or beyond ``max_entries``) and acknowledged by every group.
+    """Delete entries older than ``retention_seconds`` (or beyond ``max_entries``) that every group has acknowledged.
 
-    Nothing at or after a position of ``keep`` goes, whatever its age; that is asked for after the groups, so that what
-    passes from one to the other meanwhile is seen by either. A stream without a group is trimmed by age and count
-    alone. Returns how many entries went.
+    Entries at or after a position of ``keep`` stay, whatever their age; ``keep`` is called after the groups were read,
+    so that an entry that passes from one to the other meanwhile is seen in either. A stream without a group is trimmed
+    by age and count only. Returns the number of deleted entries.
     """
     bound = await _bound(redis, stream, retention_seconds=retention_seconds, max_entries=max_entries, keep=keep)
     return int(await redis.xtrim(stream, minid=bound, approximate=False))
 
 
 async def forget_histories(redis: AsyncRedis, settings: HistorySettings) -> int:
-    """Take away the histories of the oldest events beyond ``max_events``; those of open events stay.
+    """Delete the histories of the oldest events beyond ``max_events``, except of unfinished ones; return their number.
 
-    Returns how many went. What is too old goes by itself.
+    Histories that are too old expire by themselves.
     """
     try:
         info: Any = await redis.xinfo_stream(STREAM)
@@ -80,9 +81,9 @@ async def forget_histories(redis: AsyncRedis, settings: HistorySettings) -> int:
 
 
 async def relieve(redis: AsyncRedis, *, keep: Callable[[], Awaitable[Sequence[str]]]) -> int:
-    """Where Redis is nearly full, drop a tenth of the journal's past with its histories, whatever the age.
+    """If Redis is nearly full, delete a tenth of the journal's handled events with their histories, whatever their age.
 
-    What is over gives way to what is still to be done. Returns how many entries went.
+    This makes room for events that are still to be handled. Returns the number of deleted entries.
     """
     memory: Any = await redis.info("memory")
     if not memory["maxmemory"] or memory["used_memory"] < NEARLY_FULL * memory["maxmemory"]:
@@ -99,7 +100,7 @@ async def relieve(redis: AsyncRedis, *, keep: Callable[[], Awaitable[Sequence[st
 
 
 async def prune_indices(redis: AsyncRedis, settings: HistorySettings) -> None:
-    """Drop from the indices what is older than the history."""
+    """Delete entries from the indices that are older than the history."""
     before = int((time.time() - settings.retention_seconds) * 1000)
     indices = [FAILED, UNMATCHED, *[text(key) async for key in redis.scan_iter(match=MATCHED_BY + "*", count=5000)]]
     for index in indices:
@@ -136,7 +137,7 @@ async def _bound(
     max_entries: int | None,
     keep: Callable[[], Awaitable[Sequence[str]]],
 ) -> str:
-    """The first position that must stay."""
+    """Return the first position that must stay."""
     bounds = []
     with contextlib.suppress(ResponseError):  # there is no such stream
         for group in await redis.xinfo_groups(stream):
@@ -156,7 +157,7 @@ async def _bound(
 
 
 async def _after(redis: AsyncRedis, stream: str, count: int) -> tuple[int, int]:
-    """The position behind the first ``count`` entries, found in steps that do not hold the server up."""
+    """Return the position after the first ``count`` entries, found in steps that do not block the server for long."""
     start, last = "-", "0-0"
     while count > 0:
         rows: Any = await redis.xrange(stream, min=start, count=min(count, _STEP))
@@ -170,7 +171,7 @@ async def _after(redis: AsyncRedis, stream: str, count: int) -> tuple[int, int]:
 
 
 def _forgotten(mark: bytes | None) -> tuple[str, int]:
-    """Where to go on, and the number of the entry there."""
+    """Return where to continue, and the number of the entry there."""
     if mark is None:
         return "", 0
     position, number = text(mark).split(" ")

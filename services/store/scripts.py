@@ -9,9 +9,9 @@ A file begins with its flags, if it has any, with sentences that say what it doe
     -- ARGV: now_ms, dispatches[queue, payload], lines[line]
 
 ``USES`` names files of ``lua/shared/`` whose functions it calls. Each name in ``KEYS`` and ``ARGV`` is a local variable
-that holds text. A name with brackets is a list, and stands behind the others: in Lua a function to loop over (``for
+that holds text. A name with brackets is a list, and comes after the others: in Lua a function to loop over (``for
 queue, payload in dispatches() do``), in Python a sequence of rows, or of values where a row has one column. With
-``allow-oom`` a script runs also when ``maxmemory`` is reached: it sees through what was accepted.
+``allow-oom`` a script also runs when ``maxmemory`` is reached, to complete accepted work.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Script:
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     def __call__(self, client: AsyncRedis | SyncRedis, /, **values: Any) -> Any:
-        """Run on the client's server, which need not know the script; an awaitable where the client is asynchronous.
+        """Run the script, which the server need not know; an awaitable if the client is asynchronous.
 
         Raises TypeError, before anything is sent, unless exactly the names of the header are given.
         """
@@ -74,7 +74,7 @@ class Script:
         return await client.evalsha(self.sha, len(keys), *keys, *arguments)
 
     def split(self, values: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
-        """The values as KEYS and ARGV."""
+        """Return the values as KEYS and ARGV."""
         if values.keys() != (names := self.keys.keys() | self.arguments.keys()):
             missing, unknown = sorted(names - values.keys()), sorted(values.keys() - names)
             raise TypeError(f"the script {self.name} is not called by its names: missing {missing}, unknown {unknown}")
@@ -103,9 +103,9 @@ class Script:
 
 
 async def run_all(client: AsyncRedis, script: Script, calls: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """Run the script for each call, in order, in one round trip; what each returned.
+    """Run the script for each call, in order, in one round trip; return each result.
 
-    It is loaded along with its calls, which costs less than asking whether it is.
+    It is loaded in the same round trip, which is cheaper than to ask whether it is loaded.
     """
     pipeline = client.pipeline(transaction=False)
     pipeline.script_load(script.text)
@@ -117,7 +117,7 @@ async def run_all(client: AsyncRedis, script: Script, calls: Sequence[Mapping[st
 
 
 async def run_and_replicate(client: AsyncRedis, script: Script, /, **values: Any) -> Any:
-    """Run a script that writes on each call, also on a repeated one, as `execute_and_replicate` says."""
+    """Run a script and wait for the replicas, as `execute_and_replicate`; each call must write, even a repeated one."""
     if not replicas_to_wait_for(client).number:
         return await script(client, **values)
     keys, arguments = script.split(values)

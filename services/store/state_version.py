@@ -1,4 +1,4 @@
-"""The version of what is kept in Redis, so that an older program does not touch what it does not know."""
+"""The version of the state in Redis, by which an older program recognises a state that it must not touch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from services.store.unreadable import UnreadableKey, note_error, reading
 KEY: Final = "sluice:state-version"
 
 STATE_VERSION: Final = 1
-"""Raised by a change that an older program would read wrongly or destroy; what only adds fields is no such change."""
+"""Increased by a change that an older program would read wrongly or destroy; added fields are no such change."""
 
 
 def refuse_newer(found: object) -> None:
@@ -35,20 +35,20 @@ def refuse_newer(found: object) -> None:
 
 
 async def look_at_version(connection: AbstractConnection) -> None:
-    """What each new connection of ours begins with; raises `ConfigError` for the state of a newer program."""
+    """Check the version on a new connection; raises `ConfigError` for the state of a newer program."""
     await connection.on_connect_check_health(check_health=False)
     await connection.send_command("GET", KEY, check_health=False)
     try:
         with _version_if_any():
             refuse_newer(await connection.read_response())
     except ConfigError:
-        await connection.disconnect()  # or the pool would hand it out as one that is ready
+        await connection.disconnect()  # or the pool would return it as a ready one
         raise
 
 
 def look_at_version_blocking(connection: Connection) -> None:
     """`look_at_version` of a blocking client."""
-    # A check would ask before the password is told, be refused, connect again, and so on.
+    # A check before authentication would be refused, connect again, and so on.
     connection.on_connect_check_health(check_health=False)
     connection.send_command("GET", KEY, check_health=False)  # type: ignore[no-untyped-call]
     try:
@@ -61,10 +61,10 @@ def look_at_version_blocking(connection: Connection) -> None:
 
 @contextmanager
 def _version_if_any() -> Iterator[None]:
-    """Where there is none to look at, the connection is used as it is.
+    """If the version cannot be read, the connection is used as it is.
 
-    A Sentinel has no keys, a publisher's user may not read the state and cannot touch it, a node of a cluster that is
-    not ready says so again, and garbage is set aside by the inspector, which needs a connection for that.
+    A Sentinel has no keys; a publisher's user may not read the state and cannot touch it; a node of a cluster that is
+    not ready refuses the next command, too; and the inspector, which moves garbage to quarantine, needs a connection.
     """
     try:
         yield

@@ -1,8 +1,8 @@
-"""Notes the keys in Redis that cannot be read, wherever one is met, so that the inspector of a role sets it aside.
+"""Notes unreadable keys in Redis, so that the role's inspector moves them to quarantine.
 
-Whoever can write to Redis can put anything under any key. A reader that comes across such a thing goes on without it
-(`readable`) or asks for the same again later (`reading`, which raises `UnreadableKey`); either way the key is noted
-here for `services.store.inspection.key_inspection`, which keeps it as a dead letter.
+Anybody who can write to Redis can put anything under any key. A reader that finds such data continues without it
+(`readable`) or repeats the read later (`reading`, which raises `UnreadableKey`); either way the key is noted here for
+`services.store.inspection.key_inspection`, which makes it a dead letter.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ FAULTS: Final = (
     zlib.error,
     Refused,
 )
-"""What reading garbage raises. A UnicodeDecodeError and pydantic's errors are ValueErrors."""
+"""Exceptions that reading garbage raises. A UnicodeDecodeError and pydantic's errors are ValueErrors."""
 
 _NAMED_KEY: Final = re.compile(r"\bkey=([^\s,]+)")
 
 
 class UnreadableKey(TransientError):
-    """Something in Redis is not what Sluice put there. It is set aside soon, and then the same call works again."""
+    """Data in Redis that Sluice has not written. It is moved to quarantine soon; then the same call works again."""
 
 
 class Noted:
-    """The keys in which this process met something unreadable since they were last taken; safe between threads."""
+    """The keys with unreadable data that this process has found since the last `take`; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -48,7 +48,7 @@ class Noted:
         self._everything = False
 
     def add(self, key: str | bytes | None) -> None:
-        """Note ``key``; None: it is not known which one it is."""
+        """Note ``key``; None if the key is unknown."""
         with self._lock:
             if key is None:
                 self._everything = True
@@ -56,7 +56,7 @@ class Noted:
                 self._keys.add(key.encode("utf-8", "surrogateescape") if isinstance(key, str) else key)
 
     def take(self) -> tuple[set[bytes], bool]:
-        """The keys, and whether one is unknown; they are forgotten here."""
+        """Return the noted keys, and whether an unknown one is among them, and forget them."""
         with self._lock:
             keys, everything = self._keys, self._everything
             self._keys, self._everything = set(), False
@@ -64,18 +64,18 @@ class Noted:
 
 
 noted: Final = Noted()
-"""This process's."""
+"""The keys that this process has noted."""
 
 
 def note_error(message: str) -> None:
-    """Note the key that an error of Redis names, as `lua/shared/expect.lua` does; any key if it names none."""
+    """Note the key that an error of Redis names, as `lua/shared/expect.lua` does; an unknown one if it names none."""
     named = _NAMED_KEY.search(message)
     noted.add(unquote_to_bytes(named[1]) if named else None)
 
 
 @contextmanager
 def reading(key: str | bytes) -> Iterator[None]:
-    """Raise `UnreadableKey` for whatever the value of ``key`` makes its reader raise."""
+    """Raise `UnreadableKey` for an exception that the value of ``key`` causes in the block."""
     try:
         yield
     except FAULTS as error:
@@ -86,11 +86,11 @@ def reading(key: str | bytes) -> Iterator[None]:
 def readable(
     key: str | bytes | Callable[[Any], str | bytes], parse: Callable[[Any], Value], rows: Iterable[Any]
 ) -> Iterator[Value]:
-    """What can be read of ``rows``, in order; the others are passed over, and their ``key`` is noted."""
+    """Return the readable ones of ``rows``, in order; the others are skipped, and their ``key`` is noted."""
     for row in rows:
         try:
             value = parse(row)
-        except UnreadableKey:  # and noted under a key of its own
+        except UnreadableKey:  # noted under its own key
             continue
         except FAULTS:
             noted.add(key if isinstance(key, str | bytes) else key(row))
@@ -99,7 +99,7 @@ def readable(
 
 
 def readable_one(key: str | bytes, parse: Callable[[Any], Value], raw: Any) -> Value | None:
-    """What a value says that was read alone; None where there is none, and where it cannot be read (see `readable`)."""
+    """Parse a single value; None if there is none, or if it cannot be read (see `readable`)."""
     return next(readable(key, parse, [raw] if raw else []), None)
 
 

@@ -55,7 +55,7 @@ class RunIntake(StateFeed):
         self._horizon = timedelta(seconds=settings.poll_seconds * 2)
         self._name = settings.name
         self._deployments: dict[str, Deployment] = {}
-        """By id, those whose runs are executed here."""
+        """The deployments whose runs are executed here, by id."""
         self._foreign: set[str] = set()
         self._polled = False
         self._asked: dict[str, asyncio.Task[None]] = {}
@@ -116,7 +116,7 @@ class RunIntake(StateFeed):
             self._pool.set_sources(sources_of(self._deployments.values()))
 
     async def _refresh(self) -> None:
-        """Read again what `sluice deploy` has registered; what was read last counts where Redis is away."""
+        """Read again what `sluice deploy` has registered; while Redis is away the last result counts."""
         with contextlib.suppress(SluiceError):
             await self._enqueuer.call(self._registered.refresh)
 

@@ -131,7 +131,7 @@ class ForkServer:
         return libraries
 
     def _probe_all(self, sources: Iterable[FlowSource]) -> list[ImportFindings]:
-        """What each source needs; as many are looked at side by side as there are processors."""
+        """Return what each source needs; as many are probed side by side as there are processors."""
         from services.executor.flow_files.import_probe import probe
 
         found: list[ImportFindings] = []
@@ -154,7 +154,7 @@ class ForkServer:
         return found
 
     def _in_fork(self, work: Callable[[], ProcessMessage]) -> RunProcess:
-        """A process of its own that works, and that `_result` must end."""
+        """Start the work in a process of its own, which `_result` must end."""
 
         def entry(reports: int, _orders: int) -> NoReturn:
             show_as("import probe")
@@ -259,7 +259,7 @@ class ForkServer:
 
 
 def _takes_writes(executions: Executions, instance: str) -> bool:
-    """Whether Redis accepts writes. Not by the sign of life: the executor may have ended it, and left."""
+    """Whether Redis accepts writes. The sign of life does not show that: the executor may have ended it and left."""
     try:
         executions.check_writable(instance)
     except (TransientError, Backpressure):

@@ -53,7 +53,8 @@ PRELOADED: Final = (
     "sluice.run_names",
     "sluice.wait",
 )
-"""Imported once before the fork: what is not here is imported, and held in memory, by each slot and each run again."""
+"""Modules that are imported once, before the fork. Any other module is imported, and held in memory, by each slot and
+run."""
 
 
 class ForkedProcess:

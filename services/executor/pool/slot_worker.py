@@ -137,7 +137,7 @@ class SlotWorker(Gated, Worker):
         self._stop_requested = True
 
     def _look_around(self) -> None:
-        """Between runs."""
+        """Do what is due between runs."""
         for message in self._link.receive():
             self._hear(message)
         if not self._link.alive:
@@ -276,7 +276,7 @@ class SlotWorker(Gated, Worker):
         return False
 
     def _register(self, write: Callable[[], None]) -> bool:
-        """Write to the register of executions; return whether that worked."""
+        """Write to the register of executions; return whether that succeeded."""
         try:
             write()
         except (TransientError, Backpressure) as error:

@@ -1,4 +1,4 @@
-"""Checks before a run starts that the file that it is about still is what was announced."""
+"""Checks before a run starts that its file still is the announced version."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ASK_SECONDS: Final = 1.0
 
 
 def file_problem(client: SyncPrefectClient, run_id: UUID, file: Mapping[str, Any] | None) -> str | None:
-    """Why the run must not start; None if it may, also if it is about no file. Raises what Prefect's client raises."""
+    """Return why the run must not start; None if it may, or if it has no file. Raises what Prefect's client raises."""
     error = _difference(file)
     if error is not None and error.code == "file-vanished" and _had_ended(client, run_id):
         give_up = time.monotonic() + BROUGHT_BACK_SECONDS

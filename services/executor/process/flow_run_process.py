@@ -67,9 +67,10 @@ _HEARTBEAT: Final = ("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "PREFECT_RUNNER_HEARTB
 _READ_AT_IMPORT: Final = ("PREFECT_", "PYTHON")
 """Prefixes of variables that take effect when an interpreter starts or Prefect is imported, so not in a fork."""
 _DATABASE_AWAY: Final = "500"
-"""What Prefect's server answers while its database is away; its client would fail the flow at the first one."""
+"""Status that Prefect's server returns while its database is away; Prefect's client would fail the flow at the first
+one."""
 _LATER: Final = frozenset({408, 429})
-"""What a server answers besides its own failures when the same works later."""
+"""Statuses, other than a server's own failures, after which the same request may succeed later."""
 _AT_RUN_TIME: Final = ("anyio._backends._asyncio", "pydantic.v1", "rich._emoji_codes", "sluice")
 """Modules that a run imports besides the flow and the engine."""
 
@@ -214,7 +215,7 @@ class FlowRunProcess:
 
 
 def is_unreachable(error: BaseException) -> bool:
-    """Whether Prefect gave no answer, or one of its own failure: the same works later."""
+    """Whether Prefect did not respond or reported a failure of its own, so that the same request may succeed later."""
     if isinstance(error, PrefectHTTPStatusError):
         return error.response.is_server_error or error.response.status_code in _LATER
     return isinstance(error, httpx.TransportError)

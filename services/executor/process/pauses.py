@@ -1,4 +1,4 @@
-"""Prefect's own pause in a run process: the flow goes on when its run is resumed, and not only at its next look."""
+"""Prefect's own pause in a run process: the flow continues as soon as its run is resumed, not only at its next poll."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ AsyncPause = Callable[..., Coroutine[Any, Any, Any]]
 
 
 class _Looks:
-    """When a paused run looks at itself: as often as Prefect would, and when it hears that it has left the pause."""
+    """Decides when a paused flow reads its run: at Prefect's interval, and when the run may have left the pause."""
 
     def __init__(self, run_id: UUID, heard: Hearing) -> None:
         self._run_id = run_id
         self._heard = heard
         self._watches = False
         self._soon: Iterator[float] = iter(())
-        """Pauses before the looks until what was heard is committed."""
+        """Pauses before the next reads, until the state that was published is committed."""
 
     async def wait(self, seconds: float) -> None:
-        """Return after so many seconds, or when a look is worth while."""
+        """Return after ``seconds``, or earlier when the run has probably left the pause."""
         if not self._watches:
             async with get_client() as client:
                 state = (await client.read_flow_run(self._run_id)).state
@@ -53,11 +53,11 @@ class _Looks:
 
 
 _looks: ContextVar[_Looks] = ContextVar("looks")
-"""Those of the pause that is under way."""
+"""The reads of the pause that is under way."""
 
 
 def hear_resumes() -> None:
-    """Have `pause_flow_run` hear from now on that its run was resumed; flows that import it later get that one."""
+    """Make `pause_flow_run` notice a resume at once, in flows that import it after this call."""
     pause_by(lambda seconds: _looks.get().wait(seconds), _hearing)
 
 
@@ -68,7 +68,7 @@ def _hearing(own: AsyncPause) -> tuple[AsyncPause, Callable[..., Any]]:
     async def apause_flow_run(*args: Any, **options: Any) -> Any:
         context = FlowRunContext.get()
         if context is None or context.flow_run is None:
-            return await own(*args, **options)  # which says what is wrong
+            return await own(*args, **options)  # Prefect's own function raises the error
         async with hearing(context.flow_run.id) as heard:
             token = _looks.set(_Looks(context.flow_run.id, heard))
             try:

@@ -1,4 +1,4 @@
-"""Bodies of requests: which types are taken, and how much is read."""
+"""Bodies of requests: which types are accepted, and how much is read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BATCH: Final = "application/cloudevents-batch+json"
 
 
 class _InHand:
-    """How many bytes of bodies this process is reading at the moment."""
+    """The number of bytes of all bodies that this process is reading at the moment."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -27,7 +27,7 @@ _in_hand: Final = _InHand()
 
 
 async def read_body(request: Request, limit: int, settings: ApiSettings) -> bytes:
-    """The body, never read further than ``limit``. Raises `ProblemDetails` (408, 413, 503)."""
+    """Return the body, reading at most ``limit`` bytes. Raises `ProblemDetails` (408, 413, 503)."""
     too_large = ProblemDetails(
         413,
         "too-large",
@@ -64,10 +64,10 @@ async def read_body(request: Request, limit: int, settings: ApiSettings) -> byte
 
 
 def content_type(request: Request) -> str:
-    """The media type of the body, which must be JSON in UTF-8; empty where an event in headers comes without one.
+    """Return the media type of the body, which must be JSON in UTF-8; empty for an event in headers without one.
 
-    A web page in a browser on this machine can send other types here without asking first; it cannot send this one,
-    nor a header of CloudEvents. Raises `ProblemDetails` (415).
+    A web page in a browser on this machine can send other types without a CORS preflight, but neither this one nor a
+    header of CloudEvents. Raises `ProblemDetails` (415).
     """
     given = request.headers.getlist("content-type")
     if not given and "ce-specversion" in request.headers:

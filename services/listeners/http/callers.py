@@ -1,4 +1,4 @@
-"""Who calls the API, what for, and how often: tokens with scopes, and the one that has all of them."""
+"""Authenticates callers of the API, by tokens with scopes, and limits what they may do and how often."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from services.listeners.http.problem import ProblemDetails
 from services.store.access.tokens import AccessToken, AccessTokens, Limited, Scope, token_id
 
 REFRESH_SECONDS: Final = 1.0
-"""How long a token that was revoked may still be good."""
+"""How long a revoked token may still be accepted."""
 _USED_SECONDS: Final = 10.0
 _QUIET_SECONDS: Final = 1.0
-"""Of refused calls with one reason, at most one is logged in this time, with the number of the others."""
+"""At most one refused call with the same reason is logged in this time, with the number of the others."""
 
 ANYBODY: Final = Limited(name="anybody", scopes=("admin",))
-"""The caller where the API is open, the one with the installation's own token, and a program of Sluice's own user."""
+"""The caller if the API is open, with the installation's own token, or from a program of Sluice's own user."""
 
 log = structlog.get_logger()
 
 
 class Callers:
-    """Tells callers apart.
+    """Recognises callers.
 
-    ``token`` is the installation's own; without it the API is open. ``tokens`` are those of ``sluice token``, read anew
-    every second; while Redis does not answer, those count that were read last. With ``trusts_own_user``, programs of
-    this process's user on this machine need no token.
+    ``token`` is the installation's own; without it the API is open. ``tokens`` are those of ``sluice token``, read
+    again every second; while Redis does not answer, those last read count. With ``trusts_own_user``, programs of this
+    process's user on this machine need no token.
     """
 
     def __init__(self, *, token: str | None, tokens: AccessTokens | None, trusts_own_user: bool) -> None:
@@ -53,7 +53,7 @@ class Callers:
         self._refusals: dict[str, _Refusals] = {}
 
     async def require(self, request: Request, scope: Scope) -> Limited:
-        """The caller, who has the scope. Raises `ProblemDetails` (401, 403, 429)."""
+        """Return the caller, who has the scope. Raises `ProblemDetails` (401, 403, 429)."""
         caller = await self.of(request)
         if caller is None:
             self.refused(request, "unauthorized")
@@ -70,13 +70,13 @@ class Callers:
         return caller
 
     async def of(self, request: Request) -> Limited | None:
-        """The caller, whatever they may do; None for one who is not known."""
+        """Return the caller, whatever their scopes; None if there is no valid token."""
         if self._own is None:
             return ANYBODY
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             token = token.strip()
-            # Digests are compared, so that the time taken tells nothing of the token, not even its length.
+            # Digests are compared, so that the time taken reveals nothing about the token, not even its length.
             if hmac.compare_digest(_digest(token), self._own):
                 return ANYBODY
             return await self._known_by(token)
@@ -84,7 +84,7 @@ class Callers:
         return ANYBODY if own and is_own_user(request.scope.get("client"), request.scope.get("server")) else None
 
     def demand_sources(self, request: Request, caller: Limited, sources: Iterable[str]) -> None:
-        """Raise the 403 where one of the sources is outside of the caller's limits."""
+        """Raise the 403 if one of the sources is outside of the caller's limits."""
         if caller.sources:
             for source in sources:
                 if not caller.may_source(source):
@@ -99,7 +99,7 @@ class Callers:
             raise self.forbidden(request, caller, f"is limited to the keys {limit}: {said}")
 
     def forbidden(self, request: Request, caller: Limited, why: str) -> ProblemDetails:
-        """The 403 for a caller who may not do that, which is counted and logged."""
+        """Return the 403 for a caller who may not do that, and count and log it."""
         self.refused(request, "forbidden", caller)
         return ProblemDetails(
             403,
@@ -109,7 +109,7 @@ class Callers:
         )
 
     def charge(self, request: Request, caller: Limited) -> None:
-        """Take one from what the caller may send now. Raises the 429."""
+        """Count one request against the caller's rate. Raises the 429."""
         if caller.per_second is None:
             return
         allowance = self._allowances.setdefault(caller.name, _Allowance(caller.per_second))
@@ -125,12 +125,12 @@ class Callers:
             )
 
     def charge_more(self, caller: Limited, count: int) -> None:
-        """Take ``count`` more for a request that was let in: it may overdraw, and the next one waits the longer."""
+        """Count ``count`` more for an admitted request; exceeding the rate delays the caller's next requests."""
         if caller.per_second is not None:
             self._allowances[caller.name].owe(count)
 
     def refused(self, request: Request, reason: str, caller: Limited | None = None) -> None:
-        """Count a call that was refused, and log it."""
+        """Count a refused call, and log it."""
         metrics.http_refused.labels(reason).inc()
         before = self._refusals.setdefault(reason, _Refusals())
         if (more := before.to_tell()) is not None:
@@ -173,14 +173,14 @@ class Callers:
 
 
 class _Allowance:
-    """Fills up at the rate, to what one second brings."""
+    """A token bucket: it fills at the caller's rate and holds one second's worth."""
 
     def __init__(self, per_second: float) -> None:
         self._left = max(per_second, 1.0)
         self._at = time.monotonic()
 
     def take(self, per_second: float) -> float:
-        """The seconds until there is one, where there is none; else 0, and one is taken."""
+        """Take one, and return 0; if there is none, return the seconds until there is."""
         now = time.monotonic()
         self._left = min(max(per_second, 1.0), self._left + (now - self._at) * per_second)
         self._at = now
@@ -190,7 +190,7 @@ class _Allowance:
         return 0.0
 
     def owe(self, count: int) -> None:
-        """Take more than there may be."""
+        """Take ``count``, even if the bucket has less."""
         self._left -= count
 
 
@@ -200,7 +200,7 @@ class _Refusals:
         self._others = 0
 
     def to_tell(self) -> int | None:
-        """The number of refusals since the last one that was told; None where this one is not to be told."""
+        """Return the number of refusals since the last that was logged; None if this one is not to be logged."""
         now = time.monotonic()
         if now - self._at < _QUIET_SECONDS:
             self._others += 1

@@ -1,4 +1,4 @@
-"""The OpenAPI document of the API, and its page: one file without scripts, which needs nothing from elsewhere."""
+"""The OpenAPI document of the API, and its page: one file without scripts, which loads nothing else."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ _SCHEMAS: Final = {
 
 
 def describe(app: FastAPI) -> None:
-    """Have the document of ``app`` hold the routes past FastAPI's own parsing, too."""
+    """Add the routes that bypass FastAPI's parsing to the document of ``app``."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -224,7 +224,7 @@ def describe(app: FastAPI) -> None:
 
 
 def page_of(document: Mapping[str, Any]) -> Response:
-    """The document as a page for people."""
+    """Return the document as an HTML page."""
     parts = [
         f"<h1>{escape(document['info']['title'])}: HTTP</h1>{in_html(document['info']['description'])}",
         '<p>For programs: <a href="openapi.json">openapi.json</a></p>',

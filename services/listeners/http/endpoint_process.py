@@ -25,9 +25,9 @@ PREFIX: Final = "/endpoints"
 
 
 def load_application(reference: str) -> Any:
-    """The ASGI application at ``module:name``; one around it where that is a router of FastAPI.
+    """Return the ASGI application at ``module:name``; for a FastAPI router, an application around it.
 
-    Raises whatever the project's code raises, and `TypeError` for what serves no HTTP.
+    Raises whatever the project's code raises, and `TypeError` for an object that serves no HTTP.
     """
     from fastapi import APIRouter, FastAPI
 
@@ -45,7 +45,7 @@ def load_application(reference: str) -> Any:
 
 
 def routes_of(application: Any) -> Iterator[str]:
-    """``METHOD /path`` of each, as far as the application tells."""
+    """Return ``METHOD /path`` of each route, as far as the application lists them."""
     if hasattr(application, "openapi"):
         for path, methods in application.openapi()["paths"].items():
             yield from (f"{method.upper()} {PREFIX}{path}" for method in methods)
@@ -80,14 +80,14 @@ def main() -> None:
         server_header=False,
         date_header=False,
         root_path=PREFIX,
-        forwarded_allow_ips="*",  # the one peer is the listener, which says who is behind it
+        forwarded_allow_ips="*",  # the only peer is the listener, which passes the client's address on
         timeout_graceful_shutdown=2,
     )
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=int(door))])
 
 
 def _own_files(folder: Path) -> list[str]:
-    """The project's files that were imported."""
+    """Return the project's files that were imported."""
     inside = f"{folder}{os.sep}"
     files = {str(getattr(module, "__file__", None)) for module in list(sys.modules.values())}
     return sorted(file for file in files if file.startswith(inside) and "site-packages" not in file)

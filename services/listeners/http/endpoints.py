@@ -1,7 +1,7 @@
-"""A project's own HTTP routes: runs the process that serves them, and hands requests on to it.
+"""A project's own HTTP routes: runs the process that serves them, and forwards requests to it.
 
-They have a process of their own, so that their code can neither hold up nor end the listener that takes events in, and
-finds the project's packages under every name.
+They have a process of their own, so that their code can neither block nor end the listener of events, and can import
+the project's packages whatever their names.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 METHODS: Final = "GET POST PUT PATCH DELETE OPTIONS"
 _LOOK_SECONDS: Final = 1.0
-"""How often the process and the project's files are looked at."""
+"""How often the process and the project's files are checked."""
 _START_SECONDS: Final = 60.0
 """How long the project's code may take to be imported."""
 _STOP_SECONDS: Final = 3.0
@@ -43,16 +43,16 @@ _OF_ONE_CONNECTION: Final = frozenset(
     (b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"proxy-connection")
 )
 _OURS: Final = _OF_ONE_CONNECTION | {b"authorization", b"content-length", b"x-forwarded-for", b"x-forwarded-proto"}
-"""What the project's code is not told: the token is Sluice's, and the rest is said anew."""
+"""Headers that are not forwarded to the project's code: the token is Sluice's, and the others are set again."""
 
 
 class EndpointsEnded(Exception):
-    """The process is not there; the message says why."""
+    """The process has ended or did not start; the message says why."""
 
 
 @dataclass(eq=False)
 class Endpoints:
-    """The routes ``module:name`` of the project in ``folder``; ``environment`` has what its code may need to know."""
+    """The routes ``module:name`` of the project in ``folder``; ``environment`` is for its code."""
 
     reference: str
     _: KW_ONLY
@@ -66,7 +66,7 @@ class Endpoints:
         self._routes: Sequence[str] = ()
 
     def status(self) -> Mapping[str, Any]:
-        """The routes; events are taken in without them, so the role is ready all the same."""
+        """Return the routes; the role is ready without them, because events do not need them."""
         return self._backoff.status(endpoints=list(self._routes))
 
     async def run(self) -> None:
@@ -82,7 +82,7 @@ class Endpoints:
                         await self._backoff.after(error)
 
     async def answer(self, request: Request, body: bytes) -> Response:
-        """What the project's code answers. Raises `ProblemDetails` where it does not."""
+        """Return the response of the project's code. Raises `ProblemDetails` if there is none."""
         if self._client is None or self._backoff.trouble:
             raise _away(self._backoff.trouble or "the project's endpoints are not there yet")
         raw_path: bytes = request.scope["raw_path"].removeprefix(PREFIX.encode())
@@ -106,7 +106,7 @@ class Endpoints:
         return response
 
     async def _serve(self, door: socket.socket) -> None:
-        """One process, until its code has changed; raises `EndpointsEnded` when it has ended."""
+        """Run one process until its code has changed; raises `EndpointsEnded` when it ends by itself."""
         read, write = os.pipe()
         arguments = (str(self.folder), self.reference, str(door.fileno()), str(write))
         try:
@@ -147,7 +147,7 @@ def _away(why: str) -> ProblemDetails:
 
 @contextlib.contextmanager
 def _door() -> Iterator[tuple[socket.socket, str]]:
-    """A Unix socket that only this user can open, for all processes one after the other: requests wait in it."""
+    """Yield a Unix socket that only this user can open; successive processes serve it, and requests wait in it."""
     folder = tempfile.mkdtemp(prefix="sluice-endpoints-")  # short: the path of a socket has at most 100 characters
     path = f"{folder}/door"
     try:
@@ -160,7 +160,7 @@ def _door() -> Iterator[tuple[socket.socket, str]]:
 
 
 async def _told(read: int) -> Mapping[str, Any]:
-    """The line that the process reports; empty where there is none in time."""
+    """Return the line that the process reports; empty if none comes in time."""
     reader = asyncio.StreamReader(limit=1 << 20)
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read, "rb", buffering=0)
@@ -175,7 +175,7 @@ async def _told(read: int) -> Mapping[str, Any]:
 
 
 def _marks(files: Iterable[str]) -> dict[str, tuple[int, int] | None]:
-    """Of each file what changes with its content."""
+    """Return for each file a value that changes with its content."""
     marks: dict[str, tuple[int, int] | None] = {}
     for file in files:
         try:

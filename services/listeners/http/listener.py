@@ -1,4 +1,4 @@
-"""The HTTP listener: one address for events, signals, webhooks, what is known of them, health and metrics."""
+"""The HTTP listener: one address for events, signals, webhooks, listings, health and metrics."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ log = structlog.get_logger()
 
 _METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
 _ROUTE: Final = "sluice_route"
-"""Where the metrics find the path of a route that is none of FastAPI's."""
+"""Key in the ASGI scope of the path of a route that is not FastAPI's, for the metrics."""
 
 
 class HttpListener:
     """Answers 202 only once the journal holds the event (or the signal is recorded).
 
-    ``emit_for`` gives the journal's door for a listener's name: ``http``, ``http:NAME`` for a named source,
-    ``hooks/NAME`` for a webhook. ``allowed_hosts`` are names under which it is reached beside its own.
-    ``tokens`` are those of `sluice token`. With ``trusts_own_user``, programs of this process's user on this machine
-    need none (where the system tells whose they are). ``endpoints`` are the project's own routes, behind the same
-    guard, token and limits; ``routers`` are further ones of ours. ``readiness`` says whether the installation is ready,
-    and why not; ``scrape`` makes the metrics' text of it.
+    ``emit_for`` returns the function that journals events for a listener's name: ``http``, ``http:NAME`` for a named
+    source, ``hooks/NAME`` for a webhook. ``allowed_hosts`` are host names that it accepts beside its own. ``tokens``
+    are those of `sluice token`. With ``trusts_own_user``, programs of this process's user on this machine need none
+    (where the system tells whose they are). ``endpoints`` are the project's own routes, behind the same guard, token
+    and limits; ``routers`` are further ones of ours. ``readiness`` says whether the installation is ready, and why not;
+    ``scrape`` makes the metrics' text of it.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class HttpListener:
         self._callers = Callers(token=settings.token, tokens=tokens, trusts_own_user=trusts_own_user)
         self._port = port
         self.port: int | None = None
-        """Where it listens, once it does."""
+        """The port on which it listens, once it does."""
         self._posting = Posting(
             settings=settings,
             limits=limits,
@@ -116,7 +116,7 @@ class HttpListener:
         return {"ready": self.port is not None, "host": self._settings.host, "port": self.port}
 
     async def run(self) -> None:
-        """Serve until cancelled; requests in hand are then answered for up to two seconds.
+        """Serve until cancelled; open requests are then answered for up to two seconds.
 
         Raises `ConfigError` if the port is taken.
         """
@@ -132,7 +132,7 @@ class HttpListener:
     def app(self) -> App:
         """The ASGI application."""
         any_address = not is_loopback(self._settings.host)
-        # FastAPI costs a request 25 µs, even one that it does not parse: a quarter of what taking in an event costs.
+        # FastAPI takes 25 µs for a request, even one that it does not parse: a quarter of the time to accept an event.
         quick = self._quick_routes()
         way_in = _WayIn(
             self.inner(), Starlette(routes=quick, exception_handlers=_HANDLERS), {route.path for route in quick}
@@ -140,13 +140,13 @@ class HttpListener:
         return LingeringClose(RequestGuard(way_in, names=self._allowed_hosts, any_address=any_address))
 
     def inner(self) -> FastAPI:
-        """The application without the guards before it."""
+        """Return the application without the guards in front of it."""
         app = FastAPI(
             title="Sluice",
             docs_url=None,
             redoc_url=None,
             openapi_url=None,
-            redirect_slashes=False,  # a redirect would repeat the Host that the request claims
+            redirect_slashes=False,  # a redirect would repeat the Host header of the request
             responses=PROBLEMS,
             exception_handlers=dict(_HANDLERS),
         )
@@ -177,7 +177,7 @@ class HttpListener:
     def _route(
         self, path: str, methods: str, handler: Callable[[Request, Limited], Awaitable[Response]], scope: Scope
     ) -> Route:
-        """A route past FastAPI's own parsing, for callers with the scope."""
+        """Return a route that bypasses FastAPI's parsing, for callers with the scope."""
 
         async def guarded(request: Request) -> Response:
             return await handler(request, await self._callers.require(request, scope))
@@ -193,14 +193,14 @@ class HttpListener:
         return Route(path, endpoint, methods=methods.split())
 
     async def _endpoint(self, request: Request, caller: Limited) -> Response:
-        """What the project's own code answers."""
+        """Return the response of the project's own code."""
         del caller
         assert self._endpoints is not None  # noqa: S101 - else there is no such route
         return await self._endpoints.answer(request, await read_body(request, self._limits.max_bytes, self._settings))
 
     async def _health(self, request: Request) -> Response:
         found, caller = await self._readiness(), None
-        with suppress(TransientError, Backpressure):  # Redis may be what is not well
+        with suppress(TransientError, Backpressure):  # Redis may be the problem
             caller = await self._callers.of(request)
         told = found.as_health(whole=caller is not None and caller.may("read"))
         return JSONResponse(told, status_code=200 if found.ready else 503)
@@ -211,7 +211,7 @@ class HttpListener:
 
 
 class _WayIn:
-    """Leads POST for the ``paths`` to ``quick`` and the rest to ``app``, and counts the answers by route."""
+    """Routes POST for the ``paths`` to ``quick`` and all else to ``app``, and counts the responses by route."""
 
     def __init__(self, app: App, quick: App, paths: Collection[str]) -> None:
         self._app = app
@@ -249,7 +249,7 @@ async def _refusal(request: Request, error: Exception) -> Response:
 
 
 async def _fault(request: Request, error: Exception) -> Response:
-    """A fault of our own: what it is stands in the log."""
+    """Return the response to a fault of our own, which is logged."""
     log.error("a request could not be answered", path=request.url.path, exc_info=error)
     return problem_response(
         ProblemDetails(

@@ -1,4 +1,4 @@
-"""What the pages for people share: how they look, and what a browser may do with them."""
+"""The common frame of HTML pages: their style, and the headers that limit what a browser may do with them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _HEADERS: Final = {
     "cache-control": "no-store",
     "x-robots-tag": "noindex",
 }
-"""A page loads nothing, runs no script, is not kept, and sends its forms to where it came from."""
+"""A page loads nothing, runs no script, is not cached, and sends its forms only to its own origin."""
 
 _MARKDOWN: Final = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
 

@@ -1,4 +1,4 @@
-"""Whose process is at the other end of a connection on this machine."""
+"""Determines the user of the process at the other end of a connection on this machine."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ _STATE, _UID = 3, 7
 
 
 def is_own_user(client: tuple[str, int] | None, server: tuple[str, int] | None) -> bool:
-    """Whether a process of this process's user holds the client's end; false where that cannot be known.
+    """Whether a process of this process's user holds the client's end; false if unknown, as outside of Linux.
 
-    Linux tells it. Only an established connection counts: the kernel calls the owner of one that its process has left
-    root.
+    Only an established connection counts: the kernel reports root as the owner of one that its process has left.
     """
     if client is None or server is None:
         return False
@@ -36,6 +35,6 @@ def is_own_user(client: tuple[str, int] | None, server: tuple[str, int] | None) 
 
 
 def _end(host: str, port: int) -> str:
-    """As the kernel writes it: the words of the address as numbers of this machine, in hexadecimal."""
+    """Return the address as the kernel writes it: its words in this machine's byte order, in hexadecimal."""
     packed = ip_address(host).packed
     return "".join(f"{word:08X}" for word in struct.unpack(f"={len(packed) // 4}I", packed)) + f":{port:04X}"

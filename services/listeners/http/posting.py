@@ -31,14 +31,15 @@ Emit = Callable[[Sequence[Event]], Awaitable[Sequence[Appended]]]
 
 
 LONGEST_WAIT_SECONDS: Final = 30.0
-"""For so long a call waits at most for what becomes of its signal."""
+"""Longest time that a call waits for the outcome of its signal."""
 
 
 @dataclass(kw_only=True, eq=False)
 class Posting:
-    """What is behind ``POST /events`` and ``POST /signals``; `Request` is parsed by hand, for its speed.
+    """Handles ``POST /events`` and ``POST /signals``; requests are parsed by hand, for speed.
 
-    ``emit_for`` gives the journal's door for a listener's name: ``http``, and ``http:NAME`` for a named source.
+    ``emit_for`` returns the function that journals events for a listener's name: ``http``, and ``http:NAME`` for a
+    named source.
     """
 
     settings: ApiSettings
@@ -62,7 +63,7 @@ class Posting:
         self._signals = signal_intake(listener="http:signals", submit=self.submit, dead=self.dead, limits=self.limits)
 
     async def events(self, request: Request, caller: Limited) -> Response:
-        """Take one event in, structured, in headers or plain, or a batch of them."""
+        """Accept one event, structured, binary or plain JSON, or a batch of them."""
         name = request.path_params.get("source", "")
         intake = self._intakes.get(name)
         if intake is None:
@@ -87,7 +88,7 @@ class Posting:
         return JSONResponse({"events": answers} if kind == BATCH else answers[0], status_code=202)
 
     async def signal(self, request: Request, caller: Limited) -> Response:
-        """Take one signal in; with ``?wait=SECONDS`` the answer says what has become of it by then."""
+        """Accept one signal; with ``?wait=SECONDS`` the response has the outcome that it has by then."""
         content_type(request)
         seconds = _seconds_to_wait(request)
         message = Message(
@@ -122,7 +123,7 @@ class Posting:
             raise await self._kept(intake, message or _message(request, kind, headers, body), error) from error
 
     async def _kept(self, intake: MessageIntake[Any], message: Message, error: RejectedEvent) -> ProblemDetails:
-        """The problem to answer with, once the dead letter that it names is kept."""
+        """Return the problem to respond with, once the dead letter that it names is kept."""
         async with asyncio.timeout(self.settings.journal_timeout_seconds):
             return rejected(error, await intake.reject(message, error))
 
@@ -138,7 +139,7 @@ class Posting:
         return _cloudevent(intake, {**attributes, "data": data})
 
     async def _parse_batch(self, intake: MessageIntake[Event], body: bytes) -> list[Event]:
-        """All events of a batch; if one is refused, none is taken and the batch becomes one dead letter."""
+        """Return the events of a batch; if one is refused, none is accepted and the batch becomes one dead letter."""
         try:
             return self._items(intake, body)
         except RejectedEvent as error:
@@ -167,21 +168,21 @@ class Posting:
 
 
 def _message(request: Request, kind: str, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Message:
-    """What was posted, whole: the attributes in headers belong to the event as much as the body."""
+    """Return the whole posted message: attributes in headers belong to the event as much as the body."""
     head = b"".join(b"%s: %s\r\n" % header for header in headers)
     raw = head + f"content-type: {kind}\r\n\r\n".encode() + body if headers else body
     return Message(raw=raw, key=str(uuid.uuid4()), origin=f"the body of POST {request.url.path}")
 
 
 def _cloudevent(intake: MessageIntake[Event], value: Any) -> Event:
-    """The parsed CloudEvent as an event; raises `RejectedEvent`."""
+    """Return the parsed CloudEvent as an event; raises `RejectedEvent`."""
     if not isinstance(value, dict):
         raise RejectedEvent("not-an-object", "it is not a JSON object")
     return refuse_reserved(event_from_mapping(value, default_source=intake.listener))
 
 
 def _seconds_to_wait(request: Request) -> float:
-    """How long the sender waits for the outcome of a signal."""
+    """Return how long the sender waits for the outcome of a signal."""
     given = request.query_params.get("wait", "0")
     try:
         seconds = float(given)

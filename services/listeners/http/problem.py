@@ -1,4 +1,4 @@
-"""What the HTTP listener answers when it does not take something: what is wrong, where, and what to do (RFC 9457)."""
+"""Responses of the HTTP listener to requests that it refuses: what is wrong, where, and what to do (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
         "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     },
 }
-"""What any call may be answered with, for the OpenAPI document."""
+"""The problems that any call may get, for the OpenAPI document."""
 
 PROBLEM_SCHEMA: Final = {
     "type": "object",
@@ -60,7 +60,7 @@ PROBLEM_SCHEMA: Final = {
 
 
 class ProblemDetails(Exception):
-    """An answer other than 2xx; ``code`` is a short stable word."""
+    """A response other than 2xx; ``code`` is a short stable word."""
 
     def __init__(
         self,
@@ -82,13 +82,13 @@ class ProblemDetails(Exception):
 
 
 def rejected(error: Refused, letter_id: str | None = None) -> ProblemDetails:
-    """The problem of a message that will never be accepted; ``letter_id`` names where it is kept."""
+    """Return the problem of a message that can never be accepted; ``letter_id`` names its dead letter."""
     what_to_do = _WHAT_TO_DO.get(error.code, "mend the message and send it again")
     return ProblemDetails(400, error.code, error.reason, what_to_do, letter_id=letter_id)
 
 
 def problem_response(problem: ProblemDetails) -> Response:
-    """The problem as an answer. The connection ends with it where the body may not have been read."""
+    """Return the problem as a response. It closes the connection if the body may not have been read."""
     headers = {}
     if problem.status in _LEAVES_BODY_UNREAD or problem.code in {"too-busy", "too-many-connections"}:
         headers["connection"] = "close"
@@ -109,7 +109,7 @@ def problem_response(problem: ProblemDetails) -> Response:
 
 
 def problem_of(error: Exception) -> ProblemDetails:
-    """An error of ours, or of FastAPI's validation, as a problem."""
+    """Return an error of ours, or of FastAPI's validation, as a problem."""
     match error:
         case ProblemDetails():
             found = error
@@ -124,7 +124,7 @@ def problem_of(error: Exception) -> ProblemDetails:
         case RequestValidationError():
             faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
             found = ProblemDetails(422, "bad-request", "; ".join(faults)[:2000], "mend what it names; /docs says more")
-        case _:  # the same request may be sent again
+        case _:  # the same request may succeed later
             said = str(error) or "the journal did not answer in time; the event may have been taken in"
             fix = "send the same again, an event with the same id"
             found = ProblemDetails(503, "unavailable", said, fix, retry_after_seconds=2)
@@ -132,7 +132,7 @@ def problem_of(error: Exception) -> ProblemDetails:
 
 
 async def plain_refusal(request: Request, error: Exception) -> Response:
-    """What Starlette itself refuses, such as an unknown path, as a problem too."""
+    """Return Starlette's own refusals, such as of an unknown path, as problems, too."""
     if not isinstance(error, HTTPException):
         raise error
     where = f"{request.method} {request.url.path}"

@@ -1,4 +1,4 @@
-"""The HTTP server in this process: uvicorn without its signal handlers, and with an end for slow senders."""
+"""The HTTP server in this process: uvicorn without its signal handlers, and with time-outs for slow senders."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from services.listeners.http.tls import ServerTls
 
 _GRACE_SECONDS: Final = 2
 _OTHER_FILES: Final = 256
-"""Files that a role has open beside connections of callers."""
+"""Number of files that a role has open beside connections of callers."""
 
 _REFUSED_AT_ONCE: Final = 100
-"""Connections beyond the limit that are told so; further ones are ended without a word."""
+"""Number of connections beyond the limit that get a 503; further ones are closed without a response."""
 
 log = structlog.get_logger()
 
 
 async def serve(app: App, *, settings: ApiSettings, port: int, listening: Callable[[int], None]) -> None:
-    """Serve until cancelled, then answer what is in hand for up to two seconds.
+    """Serve until cancelled, then answer open requests for up to two seconds.
 
-    ``listening`` is told the real port. Raises `ConfigError` if the port or the certificate cannot be had.
+    ``listening`` is called with the real port. Raises `ConfigError` if the port is taken or the certificate unusable.
     """
     tls = ServerTls(settings) if settings.certificate_file is not None else None
     door = _bind(settings.host, port)
@@ -70,7 +70,7 @@ async def serve(app: App, *, settings: ApiSettings, port: int, listening: Callab
 
 
 def _possible(connections: int) -> int:
-    """How many connections there may be: each is an open file, and the system limits those of a process."""
+    """Return the number of connections that are possible: each is an open file, which the system limits per process."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _OTHER_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -87,9 +87,9 @@ def _possible(connections: int) -> int:
 
 
 class _Server(uvicorn.Server):
-    """Signals belong to the role's process, not to one of its parts.
+    """Leaves signals to the role's process.
 
-    It has one socket, and a context of TLS of its own: a handshake must end in the time that headers have.
+    It has one socket, and a TLS context of its own: a handshake must end within the time limit for headers.
     """
 
     tls: ssl.SSLContext | None = None
@@ -119,8 +119,8 @@ class _Server(uvicorn.Server):
 
 def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named because asyncio switches Nagle's delay off only where it sees that it is TCP: without it
-    # each answer waits 40 ms for the client's acknowledgement of its headers.
+    # The protocol is named because asyncio switches Nagle's algorithm off only for sockets that it knows to be TCP:
+    # otherwise each response waits 40 ms for the client's acknowledgement of its headers.
     door = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -136,9 +136,9 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 class _Guarded(H11Protocol):
-    """Ends a connection whose request line and headers are not complete in time.
+    """Closes a connection whose request line and headers are not complete in time.
 
-    uvicorn ends idle connections between requests only; one that sends a byte now and then would stay for ever.
+    uvicorn closes idle connections only between requests; one that sends a byte now and then would stay open for ever.
     """
 
     header_timeout_seconds = 10.0

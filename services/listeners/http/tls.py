@@ -1,4 +1,4 @@
-"""TLS of the HTTP server: its certificate, the authorities of its clients, and new ones without a restart."""
+"""TLS of the HTTP server: its certificate and the authorities of its clients, reloaded without a restart."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from config.certificates import NamedFile, api_files, certificate_remarks
 from events.errors import ConfigError
 
 LOOK_SECONDS: Final = 2.0
-"""How often the files are looked at for a change."""
+"""How often the files are checked for changes."""
 
 log = structlog.get_logger()
 
@@ -23,8 +23,8 @@ _Look = list[tuple[int, int, int] | None]
 class ServerTls:
     """The server's side of TLS. Raises `ConfigError` for files that cannot be used.
 
-    A new certificate serves the connections that come after it; those that are open keep theirs. Files that do not
-    belong together, as in the middle of a change, are left alone until they do.
+    A new certificate is used for new connections; open ones keep theirs. Files that do not belong together, as in the
+    middle of a change, are ignored until they do.
     """
 
     def __init__(self, settings: ApiSettings) -> None:
@@ -41,7 +41,7 @@ class ServerTls:
         self._load()
 
     async def follow(self) -> None:
-        """Take new files when they are there, until cancelled."""
+        """Use new files when they appear, until cancelled."""
         said: list[str] = []
         while True:
             await asyncio.sleep(LOOK_SECONDS)
@@ -68,7 +68,7 @@ class ServerTls:
             self.context.load_verify_locations(self._files.authorities.path)
 
     def _problems(self) -> list[str]:
-        # An expired certificate is for the clients to refuse, and for the status to tell.
+        # An expired certificate is used all the same: clients refuse it, and the status reports it.
         return [one.text for one in certificate_remarks(self._files) if one.broken and not one.expired]
 
     def _look(self) -> _Look:

@@ -13,7 +13,7 @@ from services.listeners.message_intake import Message
 class Buffer:
     """Messages in the order of their receipt; one puts, one takes.
 
-    ``max_bytes`` bounds it through `room`: the last message that found room may exceed it.
+    `room` enforces ``max_bytes``: the last message that was admitted may exceed it.
     """
 
     def __init__(self, *, max_bytes: int) -> None:
@@ -31,7 +31,7 @@ class Buffer:
 
     @property
     def bytes(self) -> int:
-        """What the messages weigh together."""
+        """The size of all messages."""
         return self._bytes
 
     @property
@@ -57,7 +57,7 @@ class Buffer:
         return batch
 
     def drop(self, count: int) -> None:
-        """Forget the first ``count`` messages."""
+        """Remove the first ``count`` messages."""
         self._weigh(-sum(len(self._messages.popleft().raw) for _ in range(count)))
 
     async def room(self) -> None:

@@ -26,8 +26,8 @@ _BEHIND_SECONDS = 0.02
 class ListListener:
     """Takes elements from one ``side`` of ``list_key``; any number of listeners share a list.
 
-    An element leaves the list and gets its id in one atomic step, so that a crash neither loses it nor takes it in
-    twice. Elements that are alike are different elements.
+    An element leaves the list and gets its id in one atomic step, so that a crash neither loses it nor accepts it
+    twice. Equal elements are different messages.
     """
 
     listener: str
@@ -53,7 +53,7 @@ class ListListener:
         )
 
     def status(self) -> Mapping[str, Any]:
-        """As the stream's, with what stands between the list and the stream."""
+        """Return the stream's status, with problems of moving elements from the list to the stream."""
         return {**self._reader.status(), **self._backoff.status(list=self.list_key)}
 
     async def run(self) -> None:

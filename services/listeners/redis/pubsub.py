@@ -27,11 +27,11 @@ from services.store.connection import AsyncRedis, translated
 from services.store.lease import Lease, now
 
 _FLUSH_SECONDS: Final = 2.0
-"""What a stop leaves for what is received and not journalled."""
+"""Time that a stop leaves for journalling the messages that were received."""
 _DRAIN_SECONDS: Final = 0.5
 _PING_SECONDS: Final = 2.0
 _SILENT_SECONDS: Final = 6.0
-"""A server that has not even answered a ping for so long is out of reach, whatever its connection says."""
+"""A server that has not answered a ping for this long is out of reach, even if its connection looks alive."""
 
 log = structlog.get_logger()
 
@@ -40,9 +40,9 @@ log = structlog.get_logger()
 class PubSubListener:
     """Subscribes to ``channel`` (a glob if ``pattern``) while it holds the lease of its source.
 
-    What is received while the lease is surely ours goes to ``sink``, however long that takes, and is lost only with
-    the process. A message that comes when another listener may have taken over is left to that one, unless
-    ``identified`` says that it brings an id by which a second copy is known. ``connect`` opens a client of its own.
+    Messages received while this process certainly holds the lease go to ``sink``, however long that takes, and are lost
+    only with the process. A message that comes when another listener may have taken over is left to that one, unless
+    ``identified`` says that it has an id by which a second copy is recognised. ``connect`` opens a separate client.
     """
 
     listener: str
@@ -77,7 +77,7 @@ class PubSubListener:
         }
 
     async def run(self) -> None:
-        """Listen until cancelled; what is buffered then is handed on for up to two seconds."""
+        """Listen until cancelled; buffered messages are then passed on for up to two seconds."""
         handing_on = asyncio.create_task(self._hand_on())
         try:
             while True:
@@ -155,7 +155,7 @@ class PubSubListener:
 
     async def _renew(self) -> bool:
         """Renew the lease, which also decides about the messages that came before, when it was in doubt."""
-        count = len(self._doubtful)  # those that come while the answer is on its way may be the next holder's
+        count = len(self._doubtful)  # messages that come while the answer is on its way may belong to the next holder
         ours = await self.lease.renew()
         if ours:
             self._keep(*self._doubtful[:count])
@@ -185,7 +185,7 @@ class PubSubListener:
                     await subscription.ping()
 
     async def _drain(self, subscription: PubSub) -> None:
-        """Take what the server had sent before it stopped sending, as far as the connection still works."""
+        """Read what the server has already sent, as far as the connection still works."""
         with contextlib.suppress(Exception):
             async with asyncio.timeout(_DRAIN_SECONDS):
                 await (subscription.punsubscribe if self.pattern else subscription.unsubscribe)(self.channel)
@@ -209,7 +209,7 @@ class PubSubListener:
             self._buffer.put(message)
 
     def _leave(self) -> None:
-        """Another process listens: leave to it what came when it may have been listening already."""
+        """Another process listens: leave it the messages that came when it may already have been listening."""
         identified = [message for message in self._doubtful if self.identified(message)]
         self._keep(*identified)
         left = len(self._doubtful) - len(identified)

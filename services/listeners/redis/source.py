@@ -1,4 +1,4 @@
-"""A Redis source of the project file as the listeners that serve it."""
+"""Builds the listeners of a Redis source of the project file."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def redis_listeners(
     connect: Callable[[], AsyncRedis],
     settings: ListenerSettings,
 ) -> dict[str, RedisListener]:
-    """The listeners of one source by the names of their parts; all hand on to ``intake``.
+    """Return the listeners of one source by the names of their parts; all of them pass messages to ``intake``.
 
-    ``redis`` is shared; ``connect`` opens a client that a subscription has to itself.
+    ``redis`` is shared; ``connect`` opens a separate client for a subscription.
     """
     listener = listener_name(name)
     parts: dict[str, RedisListener] = {}
@@ -70,10 +70,10 @@ def redis_listeners(
 
 
 def listener_name(name: str) -> str:
-    """What the events of the source ``name`` carry as their listener, and plain JSON as its source."""
+    """Return the listener's name in events of the source ``name``, which is also the event source of plain JSON."""
     return f"redis:{name}"
 
 
 def _consumer() -> str:
-    # A pid may come again, on this host or in another container of the same name.
+    # A pid may be reused, on this host or in another container of the same name.
     return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"

@@ -73,7 +73,7 @@ class StreamListener:
         return self._backoff.status(ready=self._ready, stream=self.stream)
 
     async def run(self) -> None:
-        """Read until cancelled; what is in hand then is given back to the group."""
+        """Read until cancelled; entries that are not acknowledged then are handed back to the group."""
         while True:
             try:
                 await self._readers.join()
@@ -83,7 +83,8 @@ class StreamListener:
                 while True:
                     await self._turn()
             except (TransientError, Backpressure, ResponseError) as error:
-                # A ResponseError is the key or the group gone, or of another type: what an operator mends meanwhile.
+                # A ResponseError means that the key or the group is gone or has another type, until an operator repairs
+                # it.
                 metrics.retries.labels(self.listener).inc()
                 await self._backoff.after(error)
 
@@ -114,9 +115,9 @@ class StreamListener:
             entries = await self._finish(entries)
 
     async def _finish(self, entries: Sequence[Entry]) -> Sequence[Entry]:
-        """Hand the entries on and acknowledge them; returns the next ones, read on the same way to the server.
+        """Pass the entries on and acknowledge them; return the next ones, read in the same round trip.
 
-        None are read where there may be none, or where something else is due first.
+        None are read if there may be none, or if something else is due first.
         """
         ids = [entry_id for entry_id, _ in entries]
         messages = [self._message(entry_id.decode(), fields) for entry_id, fields in entries]
@@ -142,7 +143,7 @@ class StreamListener:
                 with metrics.emit_seconds.labels(self.listener).time():
                     await self.sink(messages)
             except (TransientError, Backpressure) as error:
-                # Nothing new is read meanwhile. The entries stay ours as long as we can say so.
+                # No new entries are read meanwhile. These stay ours as long as we can reset their idle time.
                 metrics.retries.labels(self.listener).inc()
                 await self._backoff.after(error)
                 with contextlib.suppress(TransientError, Backpressure, ResponseError):

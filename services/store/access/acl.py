@@ -1,4 +1,4 @@
-"""The users that a Redis (7 or newer) or Valkey should have for Sluice: a publisher, the roles, those who look on."""
+"""The users that a Redis (7 or newer) or Valkey should have for Sluice: publisher, roles, operator, monitor."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ ONE_USER_RULES: Final = (
     "~sluice* ~rq:* resetchannels &sluice* &rq:* +@all -@admin -@dangerous"
     " +info +client|id +client|info +client|setinfo +client|setname +client|unblock"
 )
-"""What Sluice needs where all of it is one user; docs/security.md has the same."""
+"""The rights that Sluice needs if all of it is one user; docs/security.md has the same line."""
 
 
 @dataclass(frozen=True, slots=True)
 class AclUser:
-    """A user, with a password that is nowhere else."""
+    """A user, with a new password."""
 
     name: str
     rules: str
     password: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
 
     def line(self) -> str:
-        """As an ACL file has it, where the password is its SHA-256."""
+        """The user's line in an ACL file, which has the SHA-256 of the password."""
         digest = hashlib.sha256(self.password.encode()).hexdigest()
         return f"user {self.name} reset on #{digest} {self.rules}"
 
 
 def acl_users(sources: Iterable[RedisSource], *, inner: Iterable[RedisSource] = ()) -> list[AclUser]:
-    """The users for a project with these sources; to the ``inner`` ones nobody else publishes.
+    """Return the users for a project with these sources; nobody else publishes to the ``inner`` ones.
 
     The publisher may append to their streams and lists and publish on their channels, and may read nothing. Each role
     may do what `services.store.access.role_rights` says, and the listeners read the sources. The operator, who runs
-    commands, may do what all roles may, and ask for a copy and put one back (`sluice backup`, `sluice restore`). The
-    monitor reads. Several Prefect servers exchange their messages as ``prefect``.
+    commands, has the rights of all roles, and may copy and restore the data (`sluice backup`, `sluice restore`). The
+    monitor may only read. Several Prefect servers exchange their messages as ``prefect``.
 
     Raises `ConfigError` for a name that an ACL file cannot hold.
     """
@@ -52,7 +52,7 @@ def acl_users(sources: Iterable[RedisSource], *, inner: Iterable[RedisSource] = 
     if wrong:
         raise ConfigError(*(f"{name!r} has white space, which no ACL rule can name: rename it" for name in wrong))
     keys, channels = _keys(listed), _channels(listed)
-    # A rule that resets the channels must stand before those that name some.
+    # The rule that resets the channels must come before those that name some.
     publishing = [*(f"%W~{key}" for key in keys), "resetchannels", *(f"&{channel}" for channel in channels)]
     sourced = [f"~{key}" for key in [*keys, *_keys(inner)]] + [f"&{channel}" for channel in channels]
     users: dict[str, list[str]] = {
@@ -78,7 +78,7 @@ _PREFECT: Final = (
     "~[^sr]* ~s[^l]* ~r[^q]* resetchannels &[^sr]* &s[^l]* &r[^q]* +@all -@admin -@dangerous"
     " +info +client|id +client|info +client|setinfo +client|setname"
 )
-"""For the messages of several Prefect servers (prefect-redis): whatever begins neither as Sluice's keys nor as RQ's."""
+"""For messages of several Prefect servers (prefect-redis): all keys that begin neither as Sluice's nor as RQ's."""
 
 _MONITOR: Final = (
     "%R~sluice:* %R~rq:* resetchannels -@all",
@@ -92,5 +92,5 @@ def _of_role(role: RoleName, sourced: Sequence[str]) -> list[str]:
 
 
 def acl_file(users: Iterable[AclUser]) -> str:
-    """What the server's ``aclfile`` is to hold: these users, and nobody without a password."""
+    """Return the content of the server's ``aclfile``: these users, and nobody without a password."""
     return "\n".join([*(user.line() for user in users), "user default reset off", ""])

@@ -13,7 +13,7 @@ _BYTES: Final = 32
 
 
 async def link_secret(redis: AsyncRedis) -> bytes:
-    """The secret, made when it is first asked for; who deletes it ends every link. Raises `TransientError`."""
+    """Return the secret, created on first use; deleting it invalidates every link. Raises `TransientError`."""
     fresh = secrets.token_bytes(_BYTES)
     before: Any = await redis.set(SECRET, fresh, nx=True, get=True)
     return fresh if before is None else bytes(before)

@@ -1,7 +1,7 @@
 """Which keys, channels and commands of Redis each role needs; `services.store.access.acl` makes users of them.
 
-A pattern is one of Redis' ACL: ``~`` may be read and written, ``%R~`` only read. What a script touches counts as if its
-caller did it.
+A pattern is one of Redis' ACL: ``~`` may be read and written, ``%R~`` only read. Redis checks the keys that a script
+uses against the rights of its caller.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DATA: Final = (
     "+@read +@write -@admin -@dangerous -@scripting -dbsize -randomkey -scan"
     " +eval +evalsha +script|load +@transaction +time +wait +info"
 )
-"""Commands on keys, which the patterns bound; of those without a key, none that tells of or ends what others do."""
+"""Commands on keys, which the patterns limit; of commands without keys, none that shows or ends the work of others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,23 +37,23 @@ class RoleRights:
 
 
 KEEPER: Final[RoleName] = "router"
-"""The role that may write every key of Sluice, and so the one that looks through all of them."""
+"""The role that may write every key of Sluice, and therefore inspects all of them."""
 
 _EVERY_ROLE: Final = (
     "sluice:damaged", "sluice:dead", "sluice:dead:*", "sluice:inspection:*", "sluice:metrics", "sluice:project",
     "sluice:quarantine:*", "sluice:role:*", "sluice:state-version",
 )  # fmt: skip
-"""Its report, what it sets aside, and whose Redis this is."""
+"""Its report, quarantined data, and the identity of the installation."""
 
 _EVENTS: Final = ("sluice:journal", "sluice:known:*")
 _SIGNALS: Final = (
     "sluice:signal:*", "sluice:signals:for:*", "sluice:signals:index", "sluice:signals:open", "sluice:signals:outbox",
     "sluice:signals:sequence", "rq:job:signal-*", "rq:queue:sluice-resume", "rq:queues",
 )  # fmt: skip
-"""To take in a signal, and to have it applied."""
+"""To submit a signal, and to have it applied."""
 
 _REOPENING: Final = ("sluice:active:*", "sluice:history:*", "sluice:open:*", "sluice:run:*", "sluice:runs")
-"""To have a finished event, or a run of it, tried again."""
+"""To have a finished event, or a run of it, replayed."""
 
 _HISTORY: Final = ("sluice:history:*", "sluice:index:*", "sluice:journal", "sluice:known:*", "sluice:run:*",
                    "sluice:verdicts:*")  # fmt: skip
@@ -110,13 +110,13 @@ RIGHTS_OF_EVERY_ROLE: Final = RoleRights(writes=_EVERY_ROLE)
 
 
 def written_by(role: RoleName, keys: Iterable[Key]) -> Iterator[Key]:
-    """Those of the declared keys that the role may write."""
+    """Return the declared keys that the role may write."""
     rights = RIGHTS[role]
     return (key for key in keys if rights.may_write(key) or RIGHTS_OF_EVERY_ROLE.may_write(key))
 
 
 def role_rules(role: RoleName) -> str:
-    """The rules of the role's user, without those for the project's own sources."""
+    """Return the rules of the role's user, without those for the project's own sources."""
     rights = RIGHTS[role]
     return rules(
         RoleRights((*_EVERY_ROLE, *rights.writes), rights.reads, rights.channels, f"{DATA} {rights.commands}".strip())
@@ -124,7 +124,7 @@ def role_rules(role: RoleName) -> str:
 
 
 def rules(rights: RoleRights) -> str:
-    """As an ACL has them, in an order in which no rule takes back another."""
+    """Return them as rules of an ACL, in an order in which no rule revokes another."""
     writes = sorted(set(rights.writes))
     reads = sorted(set(rights.reads) - set(writes))
     words = [f"~{pattern}" for pattern in writes] + [f"%R~{pattern}" for pattern in reads]

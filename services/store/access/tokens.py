@@ -1,4 +1,4 @@
-"""Tokens of the API: who may call it, and what for. Redis holds digests, never a token."""
+"""Tokens of the API, with scopes and limits. Redis holds their digests, never a token."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ USES: Final = "sluice:tokens:used"
 """Hash: id of a token to when it was last used (ISO 8601)."""
 
 _PREFIX: Final = "sluice_"
-"""What every token begins with, so that scanners of repositories know one when they see it."""
+"""Prefix of every token, by which scanners of repositories can recognise one."""
 
 
 class Limited(BaseModel):
-    """What a caller of the API may do; a limit that is empty does not limit."""
+    """The rights of a caller of the API; an empty limit does not limit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,11 +42,11 @@ class Limited(BaseModel):
     sources: tuple[str, ...] = ()
     """Globs: only events of these sources are published or read."""
     rules: tuple[str, ...] = ()
-    """Only what these rules led to is read."""
+    """Only effects of these rules are read."""
     keys: tuple[str, ...] = ()
     """Globs: only signals to these keys are sent or read, and none to a run by its id."""
     per_second: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
-    """How many requests, and events in them, each instance of the API takes a second."""
+    """Number of requests, and of events in them, that each instance of the API accepts a second."""
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:
@@ -74,7 +74,7 @@ class Limited(BaseModel):
         return not self.sources or bool(_globs(self.sources).matches(source))
 
     def may_rules(self, rules: Iterable[str]) -> bool:
-        """Whether something that one of these rules led to is in its limits."""
+        """Whether an effect of one of these rules is in its limits."""
         return not self.rules or not set(self.rules).isdisjoint(rules)
 
     def may_key(self, key: str | None) -> bool:
@@ -91,7 +91,7 @@ class AccessToken(Limited):
     expires: AwareDatetime | None = None
 
     def is_good(self, now: datetime) -> bool:
-        """Whether its time is not over."""
+        """Whether it has not expired."""
         return self.expires is None or now < self.expires
 
     def is_(self, token: str) -> bool:
@@ -108,7 +108,7 @@ class AccessTokens:
     async def create(self, *, expires_seconds: float | None = None, **allowed: Any) -> tuple[AccessToken, str]:
         """Make a token that may do what is ``allowed`` (see `Limited`); returns it with its text, which is not kept.
 
-        Raises `Refused` for what is no token, or a name that another one has.
+        Raises `Refused` for invalid values, or for a name that another token has.
         """
         if any(one.name == allowed.get("name") for one in await self.all()):
             raise Refused("token-exists", f"there is a token {allowed['name']!r}: revoke it, or choose a name")
@@ -134,7 +134,7 @@ class AccessTokens:
         return sorted(readable(TOKENS, AccessToken.model_validate_json, found.values()), key=lambda one: one.created)
 
     async def revoke(self, id_or_name: str) -> AccessToken:
-        """Take a token away; raises `NotFound`."""
+        """Revoke a token; raises `NotFound`."""
         known = await self.all()
         for token in known:
             if id_or_name in {token.id, token.name}:
@@ -147,23 +147,23 @@ class AccessTokens:
         raise NotFound(f"there is no token {id_or_name!r}: {near}")
 
     async def used(self, ids: Iterable[str]) -> None:
-        """These tokens were used just now."""
+        """Record that these tokens were used just now."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         await self._redis.hset(USES, mapping=dict.fromkeys(ids, now))
 
     async def last_used(self) -> Mapping[str, datetime]:
-        """When each token was last used, by its id, as far as it was; up to ten seconds late."""
+        """Return when each token was last used, by its id; up to ten seconds late."""
         found = await self._redis.hgetall(USES)
         return dict(readable(USES, _use, found.items()))
 
 
 def token_id(token: str) -> str:
-    """The id in a token's text; empty where it is no such text."""
+    """Return the id in a token's text; empty for any other text."""
     return token.removeprefix(_PREFIX).partition("_")[0] if token.startswith(_PREFIX) else ""
 
 
 def _digest(token: str) -> str:
-    """A token has 256 random bits: nothing that is slow to compute would make it harder to guess."""
+    """Return the digest. A fast one suffices, because a token has 256 random bits."""
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
 

@@ -1,1 +1,1 @@
-"""What is kept of the canary."""
+"""Records of the canary."""

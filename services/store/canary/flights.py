@@ -1,4 +1,4 @@
-"""What is known of the canary, and what its flights leave behind until it is deleted."""
+"""Records of the canary's flights, and of the data that a flight leaves until it is deleted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from services.store.signals.signal_keys import RUN as SIGNALS_OF_RUN
 from services.store.unreadable import readable_one
 
 STATE: Final = "sluice:canary"
-"""How the last flight went, as JSON."""
+"""The result of the last flight, as JSON."""
 
 REMAINS: Final = "sluice:canary:remains"
 """List of the remains of flights that are over, as JSON."""
@@ -34,11 +34,11 @@ CANARY_STEPS: Final[Mapping[str, str]] = {
     "done": "its run did not end well, or nobody heard of it (executor, router)",
     "archive": "its file was not put away (listeners)",
 }
-"""The steps of a flight in their order, each with what is said when it does not happen."""
+"""The steps of a flight in order, each with the sentence for the case that it does not happen."""
 
 
 class CanaryFlight(BaseModel):
-    """How a flight went: ``failed`` is the step that did not happen."""
+    """The result of a flight; ``failed`` is the step that did not happen."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -62,7 +62,7 @@ class CanaryFlight(BaseModel):
 
 
 class Remains(BaseModel):
-    """What one flight has left in Redis and in Prefect."""
+    """The data that one flight has left in Redis and in Prefect."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -85,20 +85,20 @@ class CanaryRecords:
         return readable_one(STATE, CanaryFlight.model_validate_json, found)
 
     async def ended(self, flight: CanaryFlight) -> None:
-        """A flight has ended."""
+        """Record the result of a flight."""
         await self._redis.set(STATE, flight.model_dump_json())
 
     async def leave(self, remains: Remains) -> None:
-        """Have what a flight left deleted."""
+        """Have the remains of a flight deleted."""
         await self._redis.rpush(REMAINS, remains.model_dump_json())
 
     async def take_remains(self) -> Remains | None:
-        """The remains that were left first, now the caller's to delete."""
+        """Return the oldest remains, which the caller must delete now."""
         found: Any = await self._redis.lpop(REMAINS)
         return readable_one(REMAINS, Remains.model_validate_json, found)
 
     async def forget(self, remains: Remains) -> None:
-        """Delete what Redis holds of a flight."""
+        """Delete the data of a flight in Redis."""
         pipeline = self._redis.pipeline(transaction=True)
         pipeline.unlink(RECORD + remains.signal_id)
         pipeline.zrem(INDEX, remains.signal_id)

@@ -1,4 +1,4 @@
-"""Where the file of an event went when the event was finished, as the event's history has it."""
+"""Where the file of an event was moved when the event was finished, as a line of its history."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class ArchivedFile(BaseModel):
     fate: Literal["done", "failed", "kept", "deleted"]
     path: bytes
     place: bytes
-    """Where it lies now: ``path`` itself where it was kept."""
+    """Where the file is now: ``path`` itself if it was kept."""
     version: str
     announced: str
-    """The version that the event is about; ``version`` is that of the file at its place."""
+    """The version that the event announced; ``version`` is that of the file at ``place``."""
     ended: dict[str, Any]
-    """How the event ended, as the stream of finished events had it."""
+    """The event's entry in the stream of finished events."""
 
     @property
     def shown(self) -> dict[str, Any]:
-        """What people ask for."""
+        """The file as commands and the API show it."""
         return {"at": self.at, "fate": self.fate, "place": self.place.decode("utf-8", "replace")}
 
     def line(self) -> list[Any]:
@@ -51,7 +51,7 @@ def archived_file(line: Sequence[Any]) -> ArchivedFile:
 
 
 def _text(path: bytes) -> str:
-    """A path as JSON can have it: one that is not UTF-8 in hexadecimal digits, behind a NUL, which no path has."""
+    """Return a path as JSON text: one that is not UTF-8 in hexadecimal digits after a NUL, which no path contains."""
     try:
         return path.decode()
     except UnicodeDecodeError:

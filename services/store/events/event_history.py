@@ -1,4 +1,4 @@
-"""One event's history as a picture, folded from the lines in which it is stored."""
+"""One event's history, built from the lines in which it is stored."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _LONGEST_LINE: Final = 16 * 1024 * 1024
 """Bytes of a history line, unpacked. The verdicts of a thousand rules are 0.5 MB."""
 
 FAILURES: Final = frozenset({"FAILED", "CRASHED"})
-"""The types of state of a run that failed. A run that was cancelled did not fail: somebody wanted its end."""
+"""State types of a failed run. A cancelled run did not fail, because somebody wanted its end."""
 
 _LONGEST_VALUE: Final = 500
 """Characters of a value, as JSON, that a `Change` keeps."""
 
 
 class VerdictRecord(BaseModel):
-    """What a rule said: not matched, and then which criterion failed with which value; or matched, with a remark."""
+    """A rule's verdict: not matched, with the criterion that failed and its value; or matched, with a remark."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -41,7 +41,7 @@ class VerdictRecord(BaseModel):
 
 
 class RunState(BaseModel):
-    """A state of a run: when it started to run, or how it ended."""
+    """A state of a run: the start of its execution, or its end."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -52,7 +52,7 @@ class RunState(BaseModel):
 
 
 class RunHistory(BaseModel):
-    """A run that an event led to; the last of ``states`` is what it is now."""
+    """A run that an event led to; the last of ``states`` is the present one."""
 
     run_id: str
     rule: str
@@ -62,7 +62,7 @@ class RunHistory(BaseModel):
 
     @property
     def state(self) -> str | None:
-        """The last state's type, if any was heard of."""
+        """The last state's type, if any was recorded."""
         return self.states[-1].type if self.states else None
 
 
@@ -79,7 +79,7 @@ class Happening(BaseModel):
 
 
 class Change(BaseModel):
-    """A value that somebody set in what a dead letter held, before it was replayed; both as JSON, None for none."""
+    """A value that somebody changed in a dead letter before its replay, old and new as JSON; None for no value."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -92,7 +92,7 @@ class Change(BaseModel):
 
 
 class EventHistory(BaseModel):
-    """Everything that is known of one event. Times are those of the machine that did the step."""
+    """All records of one event. Times are from the clock of the machine that did the step."""
 
     id: str
     source: str | None
@@ -112,10 +112,10 @@ class EventHistory(BaseModel):
     dead: list[Happening] = []
     changes: list[Change] = []
     files: list[ArchivedFile] = Field(default=[], exclude=True)
-    """One for each time that its file was archived; `file` has what people ask for."""
+    """One for each time that its file was archived; `file` has the last one for display."""
     notes: list[Happening] = []
     judged: int = 0
-    """How often the rules judged it: more than once after a replay."""
+    """How often the rules were evaluated on it: more than once after a replay."""
 
     @property
     def matched(self) -> list[str]:
@@ -124,7 +124,7 @@ class EventHistory(BaseModel):
 
     @property
     def failed(self) -> bool:
-        """Whether something that it led to did not end well, and was not made good by a later try."""
+        """Whether one of its effects failed and no later attempt succeeded."""
         well = {run.rule for run in self.runs if run.state == "COMPLETED"}
         return any(letter.rule not in well for letter in self.dead) or any(run.state in FAILURES for run in self.runs)
 
@@ -146,7 +146,7 @@ class EventHistory(BaseModel):
 
     @property
     def row(self) -> dict[str, Any]:
-        """It in a listing."""
+        """The event's row in a listing."""
         event = self.event or {}
         return {
             "received": self.received or self.journalled,
@@ -163,7 +163,7 @@ class EventHistory(BaseModel):
 
     @property
     def file(self) -> dict[str, Any] | None:
-        """Where its file lies, or what became of it."""
+        """Where its file is, or what became of it."""
         return self.files[-1].shown if self.files else None
 
     @property
@@ -178,7 +178,7 @@ class EventHistory(BaseModel):
 
     @property
     def timings_ms(self) -> dict[str, int]:
-        """How long each step took, as far as both of its ends are known."""
+        """Duration of each step of which begin and end are known."""
         marks = [("received", self.received), ("journalled", self.journalled), ("routed", self.routed)]
         if self.runs:
             run = self.runs[0]
@@ -199,7 +199,7 @@ def fold(
     *,
     shared: Mapping[str, list[list[Any]]],
 ) -> EventHistory:
-    """The lines, in the order of writing, as one picture; ``shared`` are the common verdicts by digest."""
+    """Build the history from its lines, in the order of writing; ``shared`` has the common verdicts by digest."""
     found = EventHistory(
         id=entry.event.id if entry is not None else id_of(identity),
         source=entry.event.source if entry is not None else None,
@@ -260,7 +260,7 @@ def note_line(rule: str | None, said: str) -> list[Any]:
 
 
 def change_line(by: str | None, letter: str, changes: Sequence[tuple[str, Any, Any]]) -> list[Any]:
-    """What was changed in a dead letter, as a history line; each change is a path, the value before and after."""
+    """Return changes of a dead letter as a history line; each change is a path, the old and the new value."""
     rows = [[path, *map(_short, values)] for path, *values in changes]
     return ["c", now_ms(), by, letter, rows]
 
@@ -286,12 +286,12 @@ def packed(line: Sequence[Any]) -> bytes:
 def unpacked(stored: bytes) -> list[Any]:
     """The line that `packed` stored: JSON begins with a bracket, compressed data never does."""
     line: list[Any] = json.loads(stored if stored.startswith(b"[") else unzipped(stored))
-    fold("", "0-0", None, [line], shared={})  # raises for what no part of Sluice writes
+    fold("", "0-0", None, [line], shared={})  # raises for a line that no part of Sluice writes
     return line
 
 
 def unzipped(stored: bytes) -> bytes:
-    """What zlib packed; raises ValueError beyond `_LONGEST_LINE`."""
+    """Decompress; raises ValueError beyond `_LONGEST_LINE`."""
     unpacker = zlib.decompressobj()
     line = unpacker.decompress(stored, _LONGEST_LINE)
     if unpacker.unconsumed_tail or not unpacker.eof:

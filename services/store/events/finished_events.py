@@ -12,12 +12,12 @@ from services.store.unreadable import readable
 
 GROUP: Final = "files"
 FINISHED: Final = "sluice:finished"
-"""The stream that gets one entry when everything that an event led to is final."""
+"""The stream that gets one entry when all effects of an event are final."""
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedEvent:
-    """One entry; ``raw`` is what it says."""
+    """One entry; ``raw`` is its content."""
 
     position: str
     identity: str
@@ -33,18 +33,18 @@ class FinishedEvents:
     def __init__(self, redis: AsyncRedis, *, consumer: str, claim_idle_seconds: float = 5.0) -> None:
         self._readers = ConsumerGroup(redis, FINISHED, GROUP, consumer=consumer, claim_idle_seconds=claim_idle_seconds)
         self.claim_idle_seconds = claim_idle_seconds
-        """An entry is noted and acknowledged in a fraction of this; a consumer that has it longer has ended."""
+        """An entry is recorded and acknowledged in a fraction of this; a consumer that has it longer has ended."""
 
     async def read(self, *, count: int, block_seconds: float) -> list[FinishedEvent]:
-        """Entries that no consumer was given, in order; waits for one."""
+        """Return entries that no consumer has read, in order; waits for one."""
         return list(readable(FINISHED, _ending, await self._readers.read(count=count, block_seconds=block_seconds)))
 
     async def claim(self, *, count: int) -> list[FinishedEvent]:
-        """Entries whose consumer has been silent, now this one's."""
+        """Claim entries of silent consumers for this one."""
         return list(readable(FINISHED, _ending, await self._readers.claim(count=count)))
 
     async def acknowledge(self, endings: list[FinishedEvent]) -> None:
-        """Be done with the entries."""
+        """Acknowledge the entries."""
         await self._readers.acknowledge([ending.position for ending in endings])
 
 

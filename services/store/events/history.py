@@ -27,7 +27,7 @@ HISTORY: Final = "sluice:history:"
 archived, ``n`` a note."""
 
 SHARED: Final = "sluice:verdicts:"
-"""Prefix of the verdicts that many events have in common; behind it their digest."""
+"""Prefix of verdicts that many events have in common; their digest follows."""
 
 MATCHED_BY: Final = "sluice:index:rule:"
 """Prefix of the index of the events that a rule matched: positions in the journal by time (ms)."""
@@ -53,17 +53,17 @@ class Query:
     """Seconds since the epoch, by the time of journalling; ``until`` is not included."""
     until: float | None = None
     before: str | None = None
-    """A position in the journal: only events that stand before it, as the next page of a listing has them."""
+    """A position in the journal: only events before it, for the next page of a listing."""
 
     def matches(self, event: Event) -> bool:
-        """Whether the event's own attributes are as asked; the canary's events must be asked for."""
+        """Whether the event's own attributes match; the canary's events match only if their type is given."""
         if event.type == CANARY_TYPE and self.type is None and self.source is None and self.rule is None:
             return False
         return _glob(self.type, event.type) and _glob(self.source, event.source) and _glob(self.subject, event.subject)
 
 
 class History:
-    """Reads the history, and takes the lines that other parts add. Raises `TransientError` or `Backpressure`."""
+    """Reads histories, and adds lines of other parts. Raises `TransientError` or `Backpressure`."""
 
     def __init__(self, redis: AsyncRedis, settings: HistorySettings) -> None:
         self._redis = redis
@@ -72,7 +72,7 @@ class History:
         self._retention_ms = int(settings.retention_seconds * 1000)
 
     async def signal(self, identity: str, signal_id: str, outcome: str) -> None:
-        """A signal that the event led to has come to ``outcome``."""
+        """Record that a signal of the event got the ``outcome``."""
         await self.add(identity, ["g", now_ms(), signal_id, None, outcome])
 
     async def add(self, identity: str, line: Sequence[Any]) -> None:
@@ -88,7 +88,7 @@ class History:
         await pipeline.execute()
 
     async def get(self, identity: str) -> EventHistory | None:
-        """The event's history, or None for an event that is not (or no longer) known."""
+        """Return the event's history; None for an event that is not (or no longer) known."""
         known = await self._known.position(identity)
         stored: list[Any] = await self._redis.lrange(HISTORY + identity, 0, -1)
         lines = list(readable(HISTORY + identity, unpacked, stored))
@@ -99,10 +99,10 @@ class History:
         return await self._folded(identity, position, next(iter(entries_of(rows)), None), lines)
 
     async def choose(self, id_: str, source: str | None = None) -> str:
-        """The identity of the one event with this id; ``source`` (exact, or a glob) says which, where it is shared.
+        """Return the identity of the event with this id; ``source`` (exact, or a glob) chooses where several share it.
 
-        Raises `NotFound` for an id that is not known (any more), and `Refused` (``ambiguous``) naming the
-        sources where several events have it.
+        Raises `NotFound` for an id that is not known (any more), and `Refused` (``ambiguous``), which names the
+        sources, if several events have it.
         """
         identities = await self._known.with_id(id_, prefixes=(HISTORY,))
         if source is not None and (exact := identity_of(source, id_)) in identities:
@@ -120,11 +120,11 @@ class History:
         return next(iter(found))
 
     async def search(self, query: Query, *, limit: int) -> list[EventHistory]:
-        """The newest events that ``query`` asks for, the newest first; verdicts without those that did not match."""
+        """Return the events that match ``query``, newest first, without verdicts of rules that did not match."""
         return [found async for found in self.walk(query, limit=limit)]
 
     async def walk(self, query: Query, *, limit: int | None = None) -> AsyncIterator[EventHistory]:
-        """`search`, as they are found and without end unless there is a ``limit``."""
+        """Yield the events of `search` as they are found, all of them unless there is a ``limit``."""
         seen: set[str] = set()
         async for entries in self._candidates(query):
             fresh = [one for one in entries if one.event.identity not in seen and query.matches(one.event)]
@@ -136,7 +136,7 @@ class History:
                         return
 
     async def of_entries(self, entries: Sequence[JournalEntry]) -> list[EventHistory]:
-        """What became of these events, in their order; verdicts without those that did not match."""
+        """Return the histories of these events, in their order, without verdicts of rules that did not match."""
         lines = await self._lines([one.event.identity for one in entries])
         found = zip(entries, lines, strict=True)
         return [fold(entry.event.identity, entry.position, entry, own, shared={}) for entry, own in found]
@@ -147,14 +147,14 @@ class History:
         return [identity for identity, _ in run.events] if run else []
 
     async def recovered(self, run_id: str) -> None:
-        """A run that had failed has completed: events without another failure are no longer listed as failed."""
+        """Record that a failed run has completed: events without another failure are no longer listed as failed."""
         for identity in await self.events_of_run(run_id):
             found = await self.get(identity)
             if found is not None and not found.failed:
                 await self._redis.zrem(FAILED, found.position)
 
     async def _candidates(self, query: Query) -> AsyncIterator[list[JournalEntry]]:
-        """Entries by falling position: out of the narrowest index there is, or else out of the whole journal."""
+        """Yield entries by falling position, from the narrowest index that applies, or else from the whole journal."""
         index = FAILED if query.failed else UNMATCHED if query.unmatched else None
         if index is None and query.rule is not None:
             index = MATCHED_BY + query.rule
@@ -210,7 +210,7 @@ class History:
 
 
 def as_asked(query: Query, found: EventHistory) -> bool:
-    """Whether what became of the event is as ``query`` wants it."""
+    """Whether the event's history matches ``query``."""
     return (
         (query.rule is None or query.rule in found.matched)
         and not (query.unmatched and (found.matched or not found.judged))
@@ -219,7 +219,7 @@ def as_asked(query: Query, found: EventHistory) -> bool:
 
 
 def entries_of(rows: Iterable[Any]) -> list[JournalEntry]:
-    """The entries of the journal that can be read, of those that Redis returned."""
+    """Return the readable ones of the journal's entries that Redis returned."""
     parsed = (parse_entry(position, fields) for position, fields in rows)
     return [entry for entry in parsed if isinstance(entry, JournalEntry)]
 

@@ -15,7 +15,7 @@ _MOVE: Final = Script("events/move_from_list")
 
 
 class Inbound:
-    """The way of the elements of ``list_key`` into the stream `stream`, taken from ``side``."""
+    """Moves elements of ``list_key``, from its end ``side``, to the stream `stream`."""
 
     def __init__(self, redis: AsyncRedis, list_key: str, *, side: Literal["left", "right"]) -> None:
         self._redis = redis
@@ -26,8 +26,8 @@ class Inbound:
     async def move(self, count: int, *, max_bytes: int) -> int:
         """Move up to ``count`` elements (and about ``max_bytes``); returns how many.
 
-        The stream never holds more than twice ``count``, so that a long list stays where its publishers see it.
-        Raises `TransientError` or `Backpressure`; elements are in the list or in the stream, never in both.
+        The stream never holds more than twice ``count``, so that the rest of a long list stays where its publishers see
+        it. Raises `TransientError` or `Backpressure`; elements are in the list or in the stream, never in both.
         """
         return int(
             await _MOVE(
@@ -42,7 +42,7 @@ class Inbound:
         )
 
     async def wait(self, seconds: float) -> bool:
-        """Wait until the list holds something; false if it stayed empty."""
+        """Wait until the list has an element; false if it stayed empty."""
         side = self._side.upper()
         # Moving an element from one end to the same end changes nothing, and it blocks while there is none.
         return await self._redis.blmove(self._list, self._list, int(seconds) or 1, side, side) is not None

@@ -25,7 +25,7 @@ _APPEND: Final = Script("events/append")
 class JournalEntry:
     """One journalled event as a consumer group reads it; ``position`` is what is acknowledged.
 
-    A replay's entry says so: ``only`` narrows it to some rules, ``salt`` makes new idempotency keys of it.
+    The entry of a replay can restrict it to the rules ``only``, and make new idempotency keys by ``salt``.
     """
 
     position: str
@@ -33,7 +33,7 @@ class JournalEntry:
     received: str
     listener: str = ""
     deliveries: int = 1
-    """How often it was handed to a consumer: beyond the first time, an earlier consumer ended with it in hand."""
+    """How often it was delivered to a consumer: more than once if an earlier consumer ended before acknowledging it."""
     replay: bool = False
     only: tuple[str, ...] = ()
     salt: str | None = None
@@ -41,7 +41,7 @@ class JournalEntry:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """An entry that holds no event: written by something that is not Sluice, or by another version of it."""
+    """An entry that holds no event: another program wrote it, or another version of Sluice."""
 
     position: str
     raw: bytes
@@ -50,7 +50,7 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """``new`` is false where the event was known; ``position`` is then where the journal took it in first."""
+    """``new`` is false for a known event; ``position`` is then that of its first entry."""
 
     position: str
     new: bool
@@ -58,7 +58,7 @@ class Appended:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """What the stream holds in all, what of it the group was not given yet, and what its consumers have in hand."""
+    """Numbers of entries: in the stream, not yet delivered to the group, and pending."""
 
     entries: int
     unread: int
@@ -80,12 +80,11 @@ class Journal:
         )
 
     async def append(self, events: Sequence[Event], *, received: str, listener: str = "") -> list[Appended]:
-        """Take the events in, in order, each one (by source and id) once; when this returns, the server holds them.
+        """Append the events, in order, each one (by source and id) once; when this returns, the server holds them.
 
-        So do as many replicas as ``redis.replicas_to_wait_for`` says.
-
-        Raises `Backpressure` when Redis is full and `TransientError` when it is out of reach; then any prefix of
-        the events may have been taken in, and the same call again adds only what is missing.
+        So does the number of replicas in ``redis.replicas_to_wait_for``. Raises `Backpressure` when Redis is full and
+        `TransientError` when it is out of reach; then any prefix of the events may have been appended, and the same
+        call again adds only the missing ones.
         """
         if not events:
             return []
@@ -106,10 +105,10 @@ class Journal:
     async def append_again(
         self, entries: Sequence[tuple[Event, str, str]], *, only: Sequence[str] = (), salt: str | None = None
     ) -> list[str]:
-        """Put events (each with its ``received`` and ``listener``) in once more on purpose, known ids or not.
+        """Append events (each with its ``received`` and ``listener``) again, whether their ids are known or not.
 
-        They are judged again, by the rules ``only`` if any are named, and their effects get new idempotency keys if
-        ``salt`` is given. Returns their positions.
+        The rules, or those in ``only``, are evaluated on them again; with a ``salt`` their effects get new idempotency
+        keys. Returns their positions.
         """
         replay = json.dumps({"only": list(only), "salt": salt})
         fields = [
@@ -122,18 +121,18 @@ class Journal:
     async def read(
         self, *, count: int | None = None, block_seconds: float | None = None
     ) -> list[JournalEntry | Broken]:
-        """The next entries that no consumer of the group was given, in order; waits up to ``block_seconds`` for one.
+        """Return the next entries that no consumer has read, in order; waits up to ``block_seconds`` for one.
 
-        They stay pending in this consumer's name until they are acknowledged, or claimed by another.
+        They stay pending for this consumer until they are acknowledged, or claimed by another.
         """
         entries = await self._readers.read(count=count or self._settings.batch, block_seconds=block_seconds)
         return [parse_entry(position, fields) for position, fields in entries]
 
     async def claim(self, *, count: int = 1) -> list[JournalEntry | Broken]:
-        """Entries whose consumer has shown no sign of life for ``claim_idle_seconds``, now in this consumer's name.
+        """Claim entries of consumers without a sign of life for ``claim_idle_seconds``, the oldest first.
 
-        The oldest first. One at a time is the default so that an entry that ends the process that handles it can be
-        told, by its ``deliveries``, from those that were merely in the same batch.
+        The default is one at a time, so that the ``deliveries`` of a poison message grow faster than those of entries
+        that were only in the same batch.
         """
         entries = await self._readers.claim(count=count)
         deliveries = await self._readers.deliveries(entries) if entries else []
@@ -143,7 +142,7 @@ class Journal:
         ]
 
     async def acknowledge(self, positions: Sequence[str]) -> int:
-        """Let the group be done with the entries; returns how many were still pending."""
+        """Acknowledge the entries for the group; return how many were still pending."""
         return await self._readers.acknowledge(positions)
 
     async def fetch(self, positions: Iterable[str]) -> dict[str, JournalEntry]:
@@ -154,13 +153,13 @@ class Journal:
         return {entry.position: entry for entry in found if isinstance(entry, JournalEntry)}
 
     async def added(self) -> int:
-        """How many entries the journal has ever been given, trimmed ones too."""
+        """Return the number of entries ever appended, trimmed ones included."""
         if not await self._redis.exists(STREAM):
             return 0
         return int((await self._redis.xinfo_stream(STREAM))["entries-added"])
 
     async def depth(self) -> Depth:
-        """How much waits."""
+        """Return how many entries wait."""
         entries = int(await self._redis.xlen(STREAM))
         groups = await self._redis.xinfo_groups(STREAM) if entries else []
         for group in groups:
@@ -171,7 +170,7 @@ class Journal:
 
 
 def parse_entry(position: bytes, fields: Mapping[bytes, bytes], *, deliveries: int = 1) -> JournalEntry | Broken:
-    """What stands in the stream as a value."""
+    """Parse an entry of the stream."""
     raw = fields.get(b"event", b"")
     try:
         only, salt, replay = _replay(fields.get(b"replay"))
@@ -192,7 +191,7 @@ def parse_entry(position: bytes, fields: Mapping[bytes, bytes], *, deliveries: i
 
 
 def _replay(raw: bytes | None) -> tuple[tuple[str, ...], str | None, bool]:
-    """The rules and the salt that an entry names, and whether it is a replay."""
+    """Return the rules and the salt of an entry, and whether it is a replay."""
     if raw is None:
         return (), None, False
     asked = json.loads(raw)
@@ -215,7 +214,7 @@ def position_seconds(position: str) -> float:
 
 
 def order(position: str) -> tuple[int, int]:
-    """A position as a value that sorts like the stream."""
+    """Return a position as a value that sorts in the stream's order."""
     first, _, second = position.partition("-")
     return int(first), int(second or 0)
 

@@ -1,4 +1,4 @@
-"""Finds the events that the journal knows, so that a repeat is told from a new event."""
+"""Finds the events that the journal knows, by which repeated events are recognised."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from services.store.keys import Key, is_position
 from services.store.unreadable import FAULTS, readable_one
 
 KNOWN: Final = "sluice:known:"
-"""Prefix of the key that remembers an event; behind it the event's identity. Its value is the event's position."""
+"""Prefix of the key of a known event; the event's identity follows. Its value is the event's position."""
 
 SCANNED: Final = 5000
-"""How many keys one step of a scan looks at."""
+"""Number of keys in one step of a scan."""
 
 
 class KnownEvents:
@@ -28,11 +28,11 @@ class KnownEvents:
         self._redis = redis
 
     async def position(self, identity: str) -> str | None:
-        """Where the journal took the event in, if it knows the event (still)."""
+        """Return the event's position in the journal, if the event is (still) known."""
         return (await self._positions([identity]))[0]
 
     async def sources(self, identities: Iterable[str]) -> dict[str, str | None]:
-        """The source of each event; None where the journal does not hold the event (any more)."""
+        """Return the source of each event; None if the journal does not hold the event (any more)."""
         wanted = list(dict.fromkeys(identities))
         positions = await self._positions(wanted)
         found = await ask_each(
@@ -41,17 +41,17 @@ class KnownEvents:
         return {identity: _source(rows) for identity, (_, rows) in zip(wanted, found, strict=True)}
 
     async def with_id(self, id_: str, *, prefixes: Iterable[str] = ()) -> list[str]:
-        """The identities of the events with this id that are known, or have a key behind one of ``prefixes``.
+        """Return the identities of events with this id that are known, or have a key with one of ``prefixes``.
 
-        Looks at every key in Redis, so it is for people's questions only: about a second for a million events.
+        Scans every key in Redis, about a second for a million events; only for commands that people run.
         """
         found = await self._scanned(f"{escaped(id_)}@*", prefixes)
         return sorted(name for name in found if id_of(name) == id_ != name)
 
     async def whole_id(self, given: str, *, prefixes: Iterable[str] = ()) -> str:
-        """The id of the event that a person means by an id or its beginning; ``given`` where no event is known by it.
+        """Return the id of the event with this id or beginning of an id; ``given`` if there is none.
 
-        Looks as `with_id` does. Raises `Refused` (``ambiguous``) where several ids begin so.
+        Scans as `with_id` does. Raises `Refused` (``ambiguous``) if several ids begin so.
         """
         if len(given) < LEAST:
             return given
@@ -60,7 +60,7 @@ class KnownEvents:
         return given if given in found or not found else the_one(found, given, what="event")
 
     async def _scanned(self, pattern: str, prefixes: Iterable[str]) -> set[str]:
-        """What stands behind `KNOWN` or one of the prefixes in the keys whose last part fits the pattern."""
+        """Yield the rest after `KNOWN` or one of the prefixes, for keys of which this rest matches the pattern."""
         before = (KNOWN, *prefixes)
         raw = [key async for key in self._redis.scan_iter(match=f"sluice:*:{pattern}", count=SCANNED)]
         keys = [key.decode("utf-8", "replace") for key in raw]
@@ -75,7 +75,7 @@ class KnownEvents:
 
 
 def escaped(text: str) -> str:
-    """The text as a pattern of Redis that nothing but the text matches."""
+    """Return a pattern of Redis that only the text itself matches."""
     return re.sub(r"([*?\[\]\\])", r"\\\1", text)
 
 

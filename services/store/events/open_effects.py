@@ -1,4 +1,4 @@
-"""The effects of an event that is not finished: what each waits for. The scripts of `event_transitions` write them."""
+"""The effects of unfinished events, written by the scripts of `event_transitions`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Final
 from services.store.keys import Key, is_number, is_object, is_text
 
 OPEN: Final = "sluice:open:"
-"""Prefix of the hash that holds, for an event that is not finished, each effect: empty, or what came of it."""
+"""Prefix of the hash with the effects of an unfinished event: each value is empty, or the effect's result."""
 
 DAMAGED_MARK: Final = "!damaged"
-"""The field that an event has there that is judged again because its state was damaged: it is announced in the end."""
+"""Field that marks an event that is evaluated again because its state was damaged: it gets an entry when finished."""
 
 _TOKEN: Final = re.compile(r"!|[A-Za-z0-9._-]+[#~!].*", re.DOTALL)
 

@@ -1,4 +1,4 @@
-"""Follows the journal, and what the rules decide on each of its events."""
+"""Follows the journal, with the rules' decisions on its events."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from services.store.events.history import History, Query, as_asked, entries_of
 from services.store.events.journal import STREAM, JournalEntry, position_at
 
 _LOOK_SECONDS: Final = 0.2
-"""How often it is looked whether the events that were read have been judged."""
+"""Interval of checks whether the events that were read have been decided on."""
 
 _IDLE_SECONDS: Final = 1.0
 _MOST: Final = 1000
-"""Events that are read and not judged; those behind them are read later."""
+"""Limit of events that are read and not decided on; further ones are read later."""
 
 _LATE_SECONDS: Final = 5.0
 
 
 class Tail:
-    """Reads beside the consumer groups, so that nothing is taken from them. Raises `TransientError`."""
+    """Reads without a consumer group, so that no router misses an entry. Raises `TransientError`."""
 
     def __init__(self, redis: AsyncRedis, history: History) -> None:
         self._redis = redis
@@ -32,10 +32,10 @@ class Tail:
     async def follow(
         self, query: Query, *, since: float | None = None, on_backlog: Callable[[int], None] = lambda _count: None
     ) -> AsyncIterator[EventHistory]:
-        """Each event that ``query`` asks for once it is judged; from now on, or from ``since`` (epoch seconds) on.
+        """Yield each event that matches ``query`` once it is decided on, from now or from ``since`` (epoch seconds) on.
 
-        ``on_backlog`` is called once when events have waited for the router for some seconds. Replays are left out:
-        their events have been judged before.
+        ``on_backlog`` is called once when events have waited for the router for some seconds. Replays are left out,
+        because their events have been shown before.
         """
         position = await self._end() if since is None else position_at(since)
         open_: dict[str, JournalEntry] = {}

@@ -27,21 +27,21 @@ _SETTLED_BY_TYPE: Final = frozenset({"type", "enabled", "stop"})
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """An event's verdicts, and the version of the rules that judged it."""
+    """An event's verdicts, and the version of the rules."""
 
     position: str
     type: str
     verdicts: Sequence[Verdict]
     version: str
     notes: Mapping[str, str] = field(default_factory=dict)
-    """By rule: what became of a match, where that is not a run."""
+    """By rule: the result of a match, if it is not a run."""
 
 
 class VerdictLines:
     """Makes the history lines of events' verdicts.
 
-    Which rules an event's type alone rules out is the same for every event of the type: such verdicts are stored once
-    and referred to by digest, so that hundreds of rules do not cost kilobytes an event.
+    Verdicts of rules that do not match because of the event's type are the same for every event of the type. They are
+    stored once and referred to by digest, so that hundreds of rules do not take kilobytes for each event.
     """
 
     def __init__(self, redis: AsyncRedis, settings: HistorySettings) -> None:
@@ -51,7 +51,7 @@ class VerdictLines:
         self._written: dict[str, float] = {}
 
     async def lines(self, judged: Sequence[Judged], *, now_ms: int) -> list[bytes]:
-        """The line of each; what they share is stored before this returns."""
+        """Return the line of each event; the common verdicts are stored before this returns."""
         shared: dict[str, bytes] = {}
         lines = [self._line(one, now_ms, shared) for one in judged]
         if shared:

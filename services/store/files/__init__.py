@@ -1,1 +1,1 @@
-"""The file ledger in Redis: which version of which file was announced, and what became of it."""
+"""The file ledger in Redis: the announced version of each file, and its result."""

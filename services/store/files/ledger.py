@@ -1,4 +1,4 @@
-"""The file ledger: which version of each file was announced, and what became of it. It is the truth about files."""
+"""The file ledger: the announced version of each file, and its result. It decides what is announced."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from services.store.scripts import Script
 from services.store.unreadable import readable, reading
 
 FILES: Final = "sluice:files:"
-"""Prefix of a watch's keys; behind it the watch's name and the kind of key."""
+"""Prefix of a watch's keys; the watch's name and the kind of key follow."""
 
 MEMORY_SECONDS: Final = 3600
-"""How long the row of a closed file is kept, and longer than a decision may rest on rows that were read."""
+"""How long the row of a closed file is kept: longer than a decision may be based on rows that were read."""
 _LONGEST_DECISION_MS: Final = MEMORY_SECONDS * 1000 // 2
 _SAME, _NONE = ord("="), ord("-")
 
@@ -48,7 +48,7 @@ class Ledger:
         self._memory_ms = int(files.content_memory_seconds * 1000)
 
     async def compare(self, watch: str, files: Sequence[tuple[bytes, str]]) -> Compared:
-        """What the ledger says of files (path, version), in their order."""
+        """Compare files (path, version) with their rows, in their order."""
         answer = await _COMPARE(self._redis, rows=_key(watch, "rows"), files=files)
         as_of_ms, letters, *others = answer
         rest = iter(others)
@@ -58,28 +58,28 @@ class Ledger:
         return Compared(rows, int(as_of_ms))
 
     async def rows(self, watch: str, paths: Sequence[bytes]) -> list[Row | None]:
-        """The rows of ``paths``, in their order."""
+        """Return the rows of ``paths``, in their order."""
         values: list[Any] = await self._redis.hmget(_key(watch, "rows"), list(paths))
         return [None if raw is None else _row(watch, raw) for raw in values]
 
     async def event_in_flight(self, watch: str, path: bytes) -> str | None:
-        """The id of the unfinished event of the file, if there is one; for a watch with few files."""
+        """Return the id of the file's unfinished event, if there is one; for a watch with few files."""
         key = _keys(watch, "in_flight")["in_flight"]
         found: Any = await self._redis.hgetall(key)
         rows = readable(key, lambda row: (text(row[0]), _in_flight(row[1])), found.items())
         return next((event_id for event_id, note in rows if path in note), None)
 
     async def outlive(self, watch: str, *, seconds: int) -> None:
-        """Delete what is known of the watch in so many seconds, unless this is called again before."""
+        """Let the watch's data expire in ``seconds``, unless this is called again before."""
         keys = [_key(watch, kind) for kind in ("rows", "events", "due", "numbers", "root")]
         await ask_each(self._redis, lambda pipeline, key: pipeline.expire(key, seconds), keys)
 
     async def announce(
         self, watch: str, files: Sequence[Announcement], *, as_of_ms: int, received: str, remember_content: bool = False
     ) -> list[Announced]:
-        """Note the files and journal an event for each, in one atomic step; one result for each, in order.
+        """Record the files and journal an event for each, in one atomic step; one result for each, in order.
 
-        ``as_of_ms`` is when the rows were read. The file must have been looked at after that.
+        ``as_of_ms`` is when the rows were read; the files must have been examined after that.
         """
         announced = [
             (
@@ -109,25 +109,25 @@ class Ledger:
         return [_announced(answer) for answer in answers.decode().split("\n")]
 
     async def adopt(self, watch: str, files: Sequence[tuple[bytes, Row, str]]) -> list[bool]:
-        """Let each row (path, row, version) follow its file to a new version that is the same content.
+        """Set the version of each row (path, row, version) to a new one with the same content.
 
-        Returns, for each, whether the row still was the one that was handed in.
+        Returns, for each, whether the row was still the given one.
         """
         rows = [(path, row.raw, version) for path, row, version in files]
         return [bool(answer) for answer in await _ADOPT(self._redis, rows=_key(watch, "rows"), files=rows)]
 
     async def close(self, watch: str, files: Sequence[tuple[bytes, Row]]) -> int:
-        """Close the rows of files that have gone; those in flight are left to `settle`. Returns how many it were."""
+        """Close the rows of deleted files, and return their number; files in flight are left to `settle`."""
         rows = [(path, row.raw) for path, row in files]
         return int(await _CLOSE(self._redis, **_keys(watch, "rows", "numbers"), files=rows))
 
     async def forget(self, watch: str, files: Sequence[tuple[bytes, Row]]) -> int:
-        """Drop rows that have been closed for `MEMORY_SECONDS`; returns how many it were."""
+        """Delete rows that have been closed for `MEMORY_SECONDS`; return their number."""
         rows = [(path, row.raw) for path, row in files]
         return int(await _FORGET(self._redis, **_keys(watch, "rows"), files=rows))
 
     async def every_row(self, watch: str) -> AsyncIterator[list[tuple[bytes, Row]]]:
-        """All rows, some hundred at a time; one that changes meanwhile may come in either form, or twice."""
+        """Yield all rows, some hundred at a time; one that changes meanwhile may come in either form, or twice."""
         cursor = 0
         while True:
             answer: tuple[int, dict[bytes, bytes]] = await self._redis.hscan(_key(watch, "rows"), cursor, count=500)  # type: ignore[assignment]
@@ -138,12 +138,12 @@ class Ledger:
                 return
 
     async def finish(self, ends: Iterable[tuple[str, bytes]]) -> set[str]:
-        """Note how events ended (identity, JSON), as far as they are files' events; returns the watches concerned."""
+        """Record the results of files' events (identity, JSON); return the watches concerned."""
         by_watch: dict[str, list[tuple[str, bytes]]] = {}
         for identity, finished in ends:
             event_id = id_of(identity)
             watch = watch_of(event_id)
-            # Whatever its id looks like, an event of another source is no file's.
+            # An event of another source is no file's event, whatever its id looks like.
             if watch is not None and identity == identity_of(source_of(watch), event_id):
                 by_watch.setdefault(watch, []).append((event_id, finished))
         concerned = set()
@@ -153,7 +153,7 @@ class Ledger:
         return concerned
 
     async def due(self, watch: str, count: int, cursor: int = 0) -> tuple[list[InFlight], int]:
-        """About ``count`` events in flight that have ended, in no order, and where to go on; 0 is the end."""
+        """Return about ``count`` finished events in flight, in no order, and the next cursor; 0 is the end."""
         ended: dict[bytes, bytes] = {}
         while len(ended) < count:
             answer: tuple[int, dict[bytes, bytes]] = await self._redis.hscan(  # type: ignore[assignment]
@@ -178,7 +178,7 @@ class Ledger:
             ], cursor
 
     async def settle(self, watch: str, ends: Sequence[Settlement]) -> None:
-        """Take events out of flight and let their rows say how they ended, unless a later version has the row."""
+        """End the flight of events and record the results in their rows, unless the row has a later version."""
         rows = [
             (end.event_id, end.path, end.generation, end.state.value, end.tally, int(end.remember_content))
             for end in ends
@@ -192,9 +192,9 @@ class Ledger:
         )
 
     async def reinstate(self, watch: str, event_id: str, path: bytes, version: str, tally: str) -> int:
-        """Put the event of an archived file in flight again; ``tally`` names the number that shrinks.
+        """Put the event of an archived file in flight again; ``tally`` names the number that decreases.
 
-        Returns 1, 2 where it is in flight already, or 0 where another version of the file was announced since.
+        Returns 1; 2 if it is in flight already; 0 if another version of the file was announced since.
         """
         return int(
             await _REINSTATE(
@@ -209,7 +209,7 @@ class Ledger:
         )
 
     async def numbers(self, watch: str) -> dict[str, int]:
-        """How many files were announced (``generation``), ended as ``done`` …, are ``in_flight`` or ``due``."""
+        """Return the numbers of files: announced (``generation``), ended as ``done`` …, ``in_flight``, ``due``."""
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.hgetall(_key(watch, "numbers"))
         pipeline.hlen(_key(watch, "events"))
@@ -219,37 +219,37 @@ class Ledger:
         return {**counted, "in_flight": in_flight, "due": due}
 
     async def stamp(self, watch: str) -> Stamp:
-        """What memories of the watch's rows depend on."""
+        """Return the state on which cached rows of the watch depend."""
         generation, closed = await self._redis.hmget(_key(watch, "numbers"), ["generation", "closed"])
         try:
             server = str((await self._redis.info("server")).get("run_id", "")).encode()
-        except ResponseError:  # some hosted servers keep it to themselves
+        except ResponseError:  # some hosted servers do not allow it
             server = b""
         with reading(_key(watch, "numbers")):
             return Stamp(server, int(generation or 0), int(closed or 0))
 
     async def size(self, watch: str) -> int:
-        """How many rows there are."""
+        """Return the number of rows."""
         return int(await self._redis.hlen(_key(watch, "rows")))
 
     async def root(self, watch: str) -> str | None:
-        """Under which identity of the watch's directory its rows were last confirmed."""
+        """Return the identity of the watch's directory for which its rows were last confirmed."""
         identity = await self._redis.get(_key(watch, "root"))
         with reading(_key(watch, "root")):
             return None if identity is None else text(identity)
 
     async def set_root(self, watch: str, identity: str) -> None:
-        """Note the identity of the watch's directory."""
+        """Record the identity of the watch's directory."""
         await self._redis.set(_key(watch, "root"), identity)
 
 
 def source_of(watch: str) -> str:
-    """The source of the events of the watch's files."""
+    """Return the source of the events of the watch's files."""
     return f"files/{watch}"
 
 
 def watch_of(event_id: str) -> str | None:
-    """The watch whose file an event of this id may be about; None if it is no file's event."""
+    """Return the watch to whose files an event of this id may belong; None if it is no file's event."""
     watch, base, generation = [*event_id.rsplit("-", 2), "", ""][:3]
     return watch if base and generation.isdecimal() else None
 
@@ -259,7 +259,7 @@ def _key(watch: str, kind: str) -> str:
 
 
 def _keys(watch: str, *names: str) -> dict[str, str]:
-    """Keys of the watch, as the scripts call them."""
+    """Return the keys of the watch under the names that the scripts use."""
     return {name: _key(watch, "events" if name == "in_flight" else name) for name in names}
 
 

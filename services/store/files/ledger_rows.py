@@ -10,19 +10,19 @@ from services.store.events.archived_file import ArchivedFile
 
 
 class State(StrEnum):
-    """What became of a file's latest version."""
+    """The result of a file's latest version."""
 
     SENT = "s"
     DONE = "d"
     FAILED = "f"
     UNMATCHED = "u"
     CLOSED = "x"
-    """The file has gone; whatever comes under its name now is new."""
+    """The file was deleted; a file that comes under its name now is new."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A file's row. ``raw`` is what a decision that rests on it hands back."""
+    """A file's row. ``raw`` is its text, by which a script recognises that it is unchanged."""
 
     state: State
     version: str
@@ -34,7 +34,7 @@ class Row:
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:
-        """The row as the scripts write it."""
+        """Parse the row as the scripts write it."""
         state, version, generation, at_ms, digest, marker = raw.decode("ascii").split(" ")
         return cls(
             State(state),
@@ -48,7 +48,7 @@ class Row:
 
 
 class Compared(NamedTuple):
-    """Rows as they were at one moment of Redis' clock; True stands for one that says: this version was announced."""
+    """Rows at one moment of Redis' clock; True stands for a row that shows this version as announced."""
 
     rows: list[Row | Literal[True] | None]
     as_of_ms: int
@@ -56,7 +56,7 @@ class Compared(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """A file version that is to be journalled if its row still is ``expected``.
+    """A file version to be journalled if its row still is ``expected``.
 
     ``tail`` is the event's JSON after ``{"specversion":"1.0","id":"…",``: the id is made with the row's generation.
     """
@@ -70,14 +70,14 @@ class Announcement:
 
 
 class Announced(NamedTuple):
-    """What an announcement led to: an event, or none because the content ran before; neither if the row was another."""
+    """Result of an announcement: an event, or none because the content ran before; neither if the row had changed."""
 
     event_id: str | None
     same_content: bool = False
 
 
 class InFlight(NamedTuple):
-    """A journalled file whose end is not settled: the announced version, its row of now, and how its event ended."""
+    """A journalled file without a recorded result: the announced version, its present row, and its event's result."""
 
     event_id: str
     path: bytes
@@ -92,7 +92,7 @@ class InFlight(NamedTuple):
 
 
 class Settlement(NamedTuple):
-    """How an event in flight ends in the ledger; ``tally`` names the number that grows."""
+    """The result of an event in flight for the ledger; ``tally`` names the number that increases."""
 
     event_id: str
     path: bytes
@@ -100,7 +100,7 @@ class Settlement(NamedTuple):
     tally: str
     remember_content: bool = False
     archived: ArchivedFile | None = None
-    """Where the file is now, if it is anywhere."""
+    """Where the file is now, if it still exists."""
 
     @property
     def generation(self) -> int:
@@ -109,13 +109,13 @@ class Settlement(NamedTuple):
 
 
 class Stamp(NamedTuple):
-    """Of which server, and after how many new and closed rows, something was read."""
+    """The server, and its numbers of new and closed rows, at the time when rows were read."""
 
     server: bytes
     generation: int
     closed: int
 
     def holds_at(self, later: Stamp) -> bool:
-        """Whether what is remembered of rows is still true then: same server, nothing lost, nothing closed."""
+        """Whether cached rows are still valid at that stamp: same server, nothing lost, nothing closed."""
         same = self.server == later.server and self.closed == later.closed
         return same and self.generation <= later.generation

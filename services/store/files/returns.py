@@ -1,7 +1,7 @@
-"""Bringing files back from where they were archived, so that their events are tried again: what is asked, and answered.
+"""Requests to move archived files back for replays of their events, and the answers.
 
-Whoever wants an event of a file tried again asks for its file here. The archiver of the watch, which can reach the
-folder, puts the file back, opens the event again, and answers.
+A replay requests the file here. The archiver of the watch, which can reach the folder, moves the file back, reopens the
+event, and answers.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from services.store.runs.created_runs import CreatedRuns
 from services.store.unreadable import readable, readable_one
 
 ANSWER_SECONDS: Final = 15.0
-"""How long an answer is waited for: an archiver looks every second, and has a folder's lease within ten."""
+"""How long to wait for an answer: an archiver checks every second, and gets a folder's lease within ten."""
 
 _KEPT_SECONDS: Final = 600
 _LOOK_SECONDS: Final = 0.05
 
 
 class Again(BaseModel):
-    """How an event is judged again when its file is back: by which rules (all of them if none), with which salt.
+    """How an event is evaluated again when its file is back: by which rules (none: all), with which salt.
 
-    ``event`` is the event's JSON where it was changed.
+    ``event`` is the event's JSON if it was changed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,7 +51,7 @@ class Again(BaseModel):
 
 
 class Return(BaseModel):
-    """A file that is asked for: the runs that are to start again with it, and whether its event is judged again."""
+    """A requested file: the runs that are to start again with it, and whether its event is evaluated again."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -60,11 +60,11 @@ class Return(BaseModel):
     again: Again | None = None
     by: str | None = None
     since_ms: int | None = None
-    """When Prefect scheduled the runs again, where it has: a run that has moved on since is past this."""
+    """When Prefect scheduled the runs again, if it has: a run with a later state does not need the file."""
 
 
 class ReturnAnswer(NamedTuple):
-    """What became of it; ``reason`` says why a file was not brought back."""
+    """The answer to a request; ``reason`` says why a file was not moved back."""
 
     ok: bool
     reason: str = ""
@@ -80,7 +80,7 @@ class FileReturns:
         self._journal = Journal(redis, journal)
         self._transitions = EventTransitions(redis, retention_seconds=history.retention_seconds)
 
-    # For whoever asks ------------------------------------------------------------------------------------------------
+    # For replays -----------------------------------------------------------------------------------------------------
 
     async def bring_back(
         self,
@@ -91,10 +91,10 @@ class FileReturns:
         by: str | None = None,
         since_ms: int | None = None,
     ) -> bool:
-        """Have the file of an event brought back, for its ``runs`` or to be judged ``again``; whether it has a file.
+        """Have an event's file moved back, for its ``runs`` or to evaluate it ``again``; return whether it has one.
 
-        On return the file is where it was, and ``again`` has been done; the ``runs`` are for the caller to start.
-        Raises `Refused` where the file cannot be brought back (``file-not-returned``) or no archiver has answered
+        On return the file is where it arrived, and ``again`` has been done; the caller has to start the ``runs``.
+        Raises `Refused` if the file cannot be moved back (``file-not-returned``) or no archiver has answered
         (``no-archiver``); then nothing was started.
         """
         watch = watch_of(id_of(identity))
@@ -120,7 +120,7 @@ class FileReturns:
         return True
 
     async def _unfinished(self, watch: str, event_id: str, identity: str) -> bool:
-        """Whether the file is where it arrived, as the event is not finished; waits for one that is being archived."""
+        """Whether the event is unfinished, so that its file is where it arrived; waits while it is being archived."""
         give_up = time.monotonic() + ANSWER_SECONDS
         while True:
             in_flight = await self._redis.hexists(f"{FILES}{watch}:events", event_id)
@@ -130,7 +130,7 @@ class FileReturns:
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def _tokens(self, runs: Sequence[str]) -> list[tuple[str, str]]:
-        """The runs that are known, each with the token of its effect."""
+        """Return the known runs, each with the token of its effect."""
         records = [(run_id, await self.runs.get(run_id)) for run_id in runs]
         return [(run_id, record.token) for run_id, record in records if record is not None]
 
@@ -155,24 +155,24 @@ class FileReturns:
     # For the archiver ------------------------------------------------------------------------------------------------
 
     async def wanted(self, watch: str) -> list[Return]:
-        """The files of the watch that are asked for."""
+        """Return the requested files of the watch."""
         found: dict[bytes, bytes] = await self._redis.hgetall(_wanted(watch))  # type: ignore[assignment]
         return list(readable(_wanted(watch), _parsed_return, found.values()))
 
     async def archived(self, watch: str, event_id: str) -> ArchivedFile | None:
-        """Where the event's file was archived last."""
+        """Return where the event's file was archived last."""
         found = await self._history.get(identity_of(source_of(watch), event_id))
         return found.files[-1] if found is not None and found.files else None
 
     async def outdated(self, asked: Return) -> bool:
-        """Whether the runs have gone on since they were scheduled again: the file was there, or is not needed."""
+        """Whether the runs have left the scheduled state, so that they do not need the file."""
         records = [await self.runs.get(run_id) for run_id in asked.runs]
         return asked.since_ms is not None and any(
             record is not None and record.state_ms > asked.since_ms for record in records
         )
 
     async def reopen(self, watch: str, asked: Return, archived: ArchivedFile) -> None:
-        """Have the event announced as finished again when what is asked for has ended."""
+        """Reopen the event, which is finished again when the requested runs have ended."""
         effects = []
         for sign, ended, token in await self._effects(archived.ended, asked):
             effects.append((token, sign + compact_json(ended).decode()))
@@ -183,7 +183,7 @@ class FileReturns:
         )
 
     async def _effects(self, ended: Mapping[str, Any], asked: Return) -> list[tuple[str, dict[str, Any], str]]:
-        """What stays of the effects: their sign, value and token. A rerun leaves none of the rules that it is for."""
+        """Return the effects that stay: sign, value and token. A rerun keeps none of its rules."""
         rerun = asked.again if asked.again is not None and asked.again.salt else None
 
         def stays(rule: Any) -> bool:
@@ -202,11 +202,11 @@ class FileReturns:
         return effects
 
     async def note(self, watch: str, event_id: str, said: str) -> None:
-        """Keep a remark in the event's history."""
+        """Add a remark to the event's history."""
         await self._history.add(identity_of(source_of(watch), event_id), note_line(None, said))
 
     async def judge_again(self, watch: str, event_id: str, again: Again) -> bool:
-        """Journal the event once more; false where the journal no longer holds it."""
+        """Journal the event once more; false if the journal no longer holds it."""
         found = await self._history.get(identity_of(source_of(watch), event_id))
         if found is None or found.event is None:
             return False
@@ -216,14 +216,14 @@ class FileReturns:
         return True
 
     async def answer(self, watch: str, asked: Return, answer: ReturnAnswer) -> None:
-        """Be done with a file that was asked for."""
+        """Answer the request for a file, and delete it."""
         pipeline = self._redis.pipeline(transaction=True)
         pipeline.set(_answer(watch, asked.event_id), json.dumps(answer), ex=_KEPT_SECONDS)
         pipeline.hdel(_wanted(watch), asked.event_id)
         await pipeline.execute()
 
     async def keep(self, watch: str, files: Iterable[tuple[str, ArchivedFile]]) -> None:
-        """Keep in the histories of events where their files were archived."""
+        """Record in the histories of events where their files were archived."""
         lines = [(identity_of(source_of(watch), event_id), file.line()) for event_id, file in files]
         if lines:
             await self._history.add_each(lines)

@@ -1,1 +1,1 @@
-"""Inspects what stands under the keys of Sluice and sets aside what cannot be read."""
+"""Inspects the data under the keys of Sluice and moves unreadable data to quarantine."""

@@ -11,12 +11,12 @@ from typing import Any, Final, cast
 from services.store.connection import AsyncRedis
 
 PAGE: Final = 500
-"""How many elements are read at once."""
+"""Number of elements that are read at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """``name`` is what takes it out, ``parts`` what its key's check is given, ``raw`` what the letter keeps."""
+    """``name`` is used to remove it, ``parts`` are given to its key's check, ``raw`` is kept in the letter."""
 
     name: bytes
     parts: tuple[Any, ...]
@@ -25,11 +25,11 @@ class Element:
 
 
 _FIRST: Final[Mapping[str, Any]] = {"list": 0, "set": 0, "zset": 0, "hash": 0, "stream": "-", "string": 0}
-"""Where to begin to read a key of a type; those that only a module of the server knows are missing."""
+"""The first cursor for each type of key; types of server modules are missing."""
 
 
 async def elements(redis: AsyncRedis, name: bytes, kind: str) -> AsyncIterator[Element]:
-    """Every element of a key of the type ``kind``, in pages; a key that goes meanwhile has none."""
+    """Yield every element of a key of the type ``kind``, in pages; a key that is deleted meanwhile has none."""
     at = _FIRST.get(kind)
     while at is not None:
         at, page = await _page(redis, name, kind, at)
@@ -38,7 +38,7 @@ async def elements(redis: AsyncRedis, name: bytes, kind: str) -> AsyncIterator[E
 
 
 async def _page(redis: AsyncRedis, name: bytes, kind: str, at: Any) -> tuple[Any, list[Element]]:
-    """The elements from ``at`` on, and where the next page begins: None behind the last one."""
+    """Return the elements from ``at`` on, and the next cursor: None after the last page."""
     after: Any
     rows: Any
     match kind:

@@ -1,8 +1,8 @@
-"""Inspection: what stands under Sluice's keys and is not Sluice's is set aside as a dead letter, not just deleted.
+"""Inspection: foreign data under Sluice's keys is moved to quarantine with a dead letter, not deleted.
 
-A key of another type than the one that is declared for it is renamed to `QUARANTINE`, as is a record that cannot be
-read; its owner then makes its own anew. A single element (of a list, set, stream or hash) is taken out. The dead letter
-names the key and has the first bytes; what was renamed stays, whole, until the letter is discarded.
+A key of another type than the declared one is renamed to `QUARANTINE`, as is an unreadable record; its owner then
+creates a new one. A single element (of a list, set, stream or hash) is removed. The dead letter names the key and has
+the first bytes; renamed data stays unchanged until the letter is discarded.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from services.store.unreadable import FAULTS
 from sluice.display import visible
 
 MOST_LETTERS: Final = 100
-"""So many elements of one key get a letter of their own in one inspection; the rest of them share one."""
+"""Number of elements of one key that get a letter of their own in one inspection; the others share one."""
 
 
 _RENAME: Final = Script("rename_key")
@@ -34,16 +34,17 @@ _TAKE_OUT: Final = Script("take_out")
 _BACK_TO_THE_PRESENT: Final = Script("back_to_the_present")
 
 _FUTURE_MS: Final = 86_400_000
-"""Entries this much later than now were not put there by the server's clock."""
+"""Entries whose time is this much later than now did not get it from the server's clock."""
 
 
 log = structlog.get_logger()
 
 
 class KeyInspection:
-    """Looks at keys and sets aside what is not as declared. Raises `TransientError` or `Backpressure`.
+    """Checks keys and quarantines data that is not as declared.
 
-    It touches no key that ``keys`` does not know: the user of Redis may be refused it.
+    Raises `TransientError` or `Backpressure`. It touches no key that ``keys`` does not declare, because its user of
+    Redis may lack the right.
     """
 
     def __init__(self, redis: AsyncRedis, keys: KeyList) -> None:
@@ -52,7 +53,7 @@ class KeyInspection:
         self._letters = DeadLetters(redis)
 
     async def types(self) -> int:
-        """Look at the types of the keys that have one name; returns how many were set aside."""
+        """Check the types of keys with a fixed name; return the number of quarantined ones."""
         names = [key.pattern.encode() for key in self._keys if not key.is_family]
         count = await self._check_types(names)
         for name in names:
@@ -60,7 +61,7 @@ class KeyInspection:
         return count
 
     async def everything(self) -> int:
-        """Look at each key that the list knows, and at what it holds; returns how many things were set aside."""
+        """Check each declared key and its content; return the number of quarantined keys and elements."""
         count = await self.types()
         for start in ("sluice:", "rq:"):
             cursor = 0
@@ -75,14 +76,14 @@ class KeyInspection:
         return count
 
     async def of(self, name: bytes) -> int:
-        """Look at one key; returns how many things were set aside."""
+        """Check one key; return the number of quarantined keys and elements."""
         return await self._check_types([name]) + await self._check_contents(name)
 
     async def _check_types(self, names: list[bytes]) -> int:
         known = [name for name in names if self._keys.of(name) is not None]
         found = await ask_each(self._redis, lambda pipeline, name: pipeline.type(name), known)
         count = 0
-        # The index of the letters first: without it none can be kept.
+        # The index of the letters is first: without it no letter can be kept.
         for name, kind in sorted(found, key=lambda pair: pair[0] != DEAD.encode()):
             declared = self._keys.of(name)
             if kind != b"none" and declared is not None and declared.kind not in {"any", kind.decode()}:
@@ -90,7 +91,7 @@ class KeyInspection:
         return count
 
     async def _doubtful(self, names: list[bytes]) -> list[bytes]:
-        """Without those that are seen to be well in one round trip: strings, records and short lists."""
+        """Return the keys that need a closer check; checks strings, records and short lists, in one round trip."""
         pipeline = self._redis.pipeline(transaction=False)
         asked: list[tuple[bytes, Key]] = []
         doubtful: list[bytes] = []
@@ -125,7 +126,7 @@ class KeyInspection:
             return await self._check_whole(name, declared)
         while found := await self._checkelements(name, declared):
             count += found
-            if declared.kind != "list":  # whose elements move up while it is read
+            if declared.kind != "list":  # a list's elements move up while it is read
                 break
         return count
 
@@ -144,7 +145,7 @@ class KeyInspection:
         return count
 
     async def _check_future(self, name: bytes) -> int:
-        """Entries of a stream at positions that its clock has not come to, after which it would take no others."""
+        """Remove entries of a stream at positions in the future, after which it would accept no others."""
         declared = self._keys.of(name)
         if declared is None or declared.kind != "stream":
             return 0
@@ -217,7 +218,7 @@ class KeyInspection:
         log.warning("something in redis cannot be read and was set aside", key=letter.source, reason=letter.reason)
 
     async def _sample(self, name: bytes, kind: str) -> bytes:
-        """The first elements of a key of any type."""
+        """Return the first elements of a key of any type."""
         if kind == "string":
             start: Any = await self._redis.getrange(name, 0, KEPT_BYTES)
             return bytes(start)

@@ -1,4 +1,4 @@
-"""Decides which process inspects every key next, and records that an inspection is asked for."""
+"""Decides which process inspects every key next, and records requests for an inspection."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ _LONGEST_LOOK_MS: Final = 60_000
 
 
 class Looks:
-    """One process at a time looks at everything. Raises `TransientError` or `Backpressure`."""
+    """Lets one process at a time check all keys. Raises `TransientError` or `Backpressure`."""
 
     def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis
 
     async def last_ms(self) -> int:
-        """When the last look at everything began, in milliseconds since the epoch; 0 if that is not known."""
+        """Return when the last check of all keys began, in milliseconds since the epoch; 0 if that is not known."""
         found: Any = await self._redis.get(LOOKED)
         return readable_one(LOOKED, is_number, found) or 0
 
     async def wanted_ms(self) -> int:
-        """When a process that does not look at everything asked for it; 0 if none did."""
+        """Return when a process that may not check all keys last requested it; 0 if none did."""
         found: Any = await self._redis.get(WANTED)
         return readable_one(WANTED, is_number, found) or 0
 
     async def ask(self) -> None:
-        """Have the router look at everything."""
+        """Request that the router checks all keys."""
         await self._redis.set(WANTED, time.time_ns() // 1_000_000)
 
     async def begin(self) -> bool:
@@ -44,13 +44,13 @@ class Looks:
         return bool(await TAKE(self._redis, lease=LOOKING, holder="1", life_ms=_LONGEST_LOOK_MS))
 
     async def end(self, began_ms: int, *, rest_ms: int) -> None:
-        """Let the others know, and look again after a rest at the earliest."""
+        """Record the check, and allow the next one after a rest."""
         await self._redis.set(LOOKED, began_ms)
         await self._redis.pexpire(LOOKING, max(1, rest_ms))
 
 
 def ask_for_a_look(redis: SyncRedis) -> None:
-    """`Looks.ask` on a blocking connection; if Redis is away, nobody looks."""
+    """`Looks.ask` on a blocking connection; does nothing if Redis is away."""
     with contextlib.suppress(TransientError, Backpressure), translated():
         redis.set(WANTED, time.time_ns() // 1_000_000)
 

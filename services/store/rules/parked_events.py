@@ -1,4 +1,4 @@
-"""Parked events: a rule that cannot render its actions keeps them here until it has changed, or works again."""
+"""Parked events: events on which a rule's templates fail, until the rule has changed or works again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from services.store.scripts import Script
 from services.store.unreadable import readable
 
 PARKED: Final = "sluice:parked"
-"""The rules that have events parked."""
+"""Set of the rules with parked events."""
 
 EVENTS: Final = "sluice:parked:"
 """Prefix of a rule's stream of parked events: their positions in the journal and the salts of reruns."""
@@ -32,10 +32,10 @@ class ParkedEvents:
         self._redis = redis
 
     async def unpark(self, rules: Sequence[str] | None = None) -> int:
-        """Have the parked events of ``rules`` (of all, by default) judged again; returns how many those are."""
+        """Have the parked events of ``rules`` (default: all) evaluated again; return their number."""
         total = 0
         for rule in await self._rules() if rules is None else rules:
-            left = await self._length(rule)  # what is parked again meanwhile is not taken up again
+            left = await self._length(rule)  # events that are parked again meanwhile are left
             while left > 0:
                 moved = int(await _UNPARK(self._redis, rule=rule, most=min(_STEP, left)))
                 left -= moved or left
@@ -43,12 +43,12 @@ class ParkedEvents:
         return total
 
     async def counts(self) -> Mapping[str, int]:
-        """How many events each rule has parked."""
+        """Return the number of parked events of each rule."""
         counts = {rule: await self._length(rule) for rule in await self._rules()}
         return {rule: count for rule, count in counts.items() if count}
 
     async def oldest_positions(self) -> list[str]:
-        """The journal's positions that the first parked events need, so that they are not trimmed away."""
+        """Return the journal's positions of the oldest parked events, which must not be trimmed."""
         found: list[str] = []
         for rule in await self._rules():
             rows: Any = await self._redis.xrange(EVENTS + rule, count=1)

@@ -1,4 +1,4 @@
-"""Counts what each rule has used of its limits: active runs, and what its rate has let pass. Survives a restart."""
+"""Counts each rule's use of its limits: active runs, and runs that its rate admitted. Survives a restart."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from services.store.scripts import Script
 from services.store.unreadable import reading
 
 PASSED: Final = "sluice:rate:"
-"""Prefix of a rule's log of what its rate let pass: entries of its queues by time (ms), while the rate counts them."""
+"""Prefix of a rule's set of queue entries that its rate admitted, by time (ms), while the rate counts them."""
 
 _LET_THROUGH: Final = Script("rules/let_through")
 
 
 @dataclass(frozen=True, slots=True)
 class RuleUsage:
-    """What is used at this moment."""
+    """The use of the limits at this moment."""
 
     active: Mapping[str, int]
-    """Open runs of each rule that was asked about."""
+    """Number of open runs of each requested rule."""
     passed: Mapping[str, int]
-    """What each rule's rate has let pass within its time."""
+    """Number of runs that each rule's rate has admitted within its period."""
     oldest_ms: Mapping[str, int]
-    """When the first of those passed, where there is one: it makes room when the rate's time is over."""
+    """When the first of those was admitted, if any: it stops counting when the rate's period is over."""
     open_runs: int
 
 
@@ -38,7 +38,7 @@ class RuleUsages:
         self._redis = redis
 
     async def usage(self, *, active: Sequence[str], rates: Mapping[str, float], now_ms: int) -> RuleUsage:
-        """The usage of the rules ``active`` by runs, and of those in ``rates`` within so many seconds."""
+        """Return the usage of the rules ``active`` by runs, and of those in ``rates`` within their seconds."""
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.zcard(RUNS)
         for rule in active:
@@ -59,7 +59,7 @@ class RuleUsages:
         return RuleUsage(dict(zip(active, counts, strict=True)), passed, oldest, int(answers[0]))
 
     async def pass_on(self, passed: Mapping[str, Sequence[str]], *, seconds: Mapping[str, float], now_ms: int) -> None:
-        """Note which entries of each rule's queues its rate lets pass now."""
+        """Record which entries of each rule's queues its rate admits now."""
         for rule, entries in passed.items():
             life_ms = int(seconds[rule] * 1000) + 1000
             await _LET_THROUGH(self._redis, log=PASSED + rule, now_ms=now_ms, life_ms=life_ms, entries=entries)

@@ -1,4 +1,4 @@
-"""Which rules are in force, as the routers last loaded them: for comparing a changed file with them."""
+"""The rules in force, as the routers last loaded them, for comparison with a changed file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ IN_FORCE: Final = "sluice:rules"
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """A project file as it was when it was loaded; ``at`` is an ISO 8601 time."""
+    """The text of a loaded project file; ``at`` is an ISO 8601 time."""
 
     version: str
     path: str
@@ -24,18 +24,18 @@ class InForce:
 
 
 class RulesInForce:
-    """The project file that the routers judge by. Raises `TransientError` or `Backpressure`."""
+    """The project file that the routers use. Raises `TransientError` or `Backpressure`."""
 
     def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis
 
     async def put(self, loaded: InForce) -> None:
-        """These rules are in force now."""
+        """Record that these rules are in force now."""
         fields = {"version": loaded.version, "path": loaded.path, "text": loaded.text, "at": loaded.at}
         await self._redis.hset(IN_FORCE, mapping=fields)  # type: ignore[arg-type]
 
     async def get(self) -> InForce | None:
-        """The rules in force, if a router was ever here."""
+        """Return the rules in force; None before the first router."""
         fields: Any = await self._redis.hgetall(IN_FORCE)
         if not fields:
             return None

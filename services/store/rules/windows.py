@@ -1,7 +1,7 @@
-"""The windows of the rules: what has passed them, what they hold, and what they let go of. Shared by all routers.
+"""The windows of the rules: which events passed, which are held, and which closed windows are to be handled.
 
-An event meets the windows of a rule in one atomic script, with the server's clock. What a window has gathered becomes
-*closed* in the same step that empties it, and stays so until whoever claimed it says that it is done.
+All routers share them. One atomic script applies the windows of a rule to an event, with the server's clock. The step
+that empties a window makes its events a *closed* window, which is kept until a router has handled it.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from services.store.scripts import Script
 from services.store.unreadable import readable, reading
 
 OPEN: Final = "sluice:windows:open"
-"""For each window that holds something, by its name (rule, newline, key), how it closes."""
+"""Hash: name (rule, newline, key) of each window with events to how it closes."""
 
 DUE: Final = "sluice:windows:due"
-"""The names of those windows, by the time (ms) at which they close."""
+"""The names of these windows, by the time (ms) at which they close."""
 
 READY: Final = "sluice:windows:ready"
 """The ids of closed windows, by the time (ms) from which they may be claimed."""
 
 POSITIONS: Final = "sluice:windows:positions"
-"""The journal's positions of everything that is held or closed, by their time (ms)."""
+"""The journal's positions of all events in open and closed windows, by their time (ms)."""
 
 DROPPED: Final = "sluice:windows:dropped"
-"""How many events each rule's windows have dropped."""
+"""Hash: number of events that each rule's windows have dropped."""
 
 COUNT: Final = "sluice:windows:count"
-"""How many windows have closed."""
+"""Number of windows that have closed."""
 
 PREFIX: Final = "sluice:window:"
 
@@ -53,9 +53,9 @@ Said = Literal["pass", "held", "closed", "repeated", "duplicate", "throttled"]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the windows said to an event.
+    """The windows' decision on an event.
 
-    ``held`` and ``closed`` (by this very event): gathered. ``repeated``: gathered before, under another position.
+    ``held`` and ``closed`` (by this very event): gathered. ``repeated``: gathered before, at another position.
     ``duplicate`` of ``other``, ``throttled``: dropped.
     """
 
@@ -75,7 +75,7 @@ class WindowMember:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """A window that closed: ``full``, by ``time``, with its kinds ``complete``, or ``incomplete``."""
+    """A closed window; ``full``, by ``time``, with its kinds ``complete``, or ``incomplete``."""
 
     id: str
     rule: str
@@ -86,7 +86,7 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """An event that a window dropped; ``other`` is the identity of the one that it repeats, if that is why."""
+    """A dropped event; ``other`` is the identity of the event that it repeats, if that is the reason."""
 
     at_ms: int
     identity: str
@@ -97,7 +97,7 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many windows hold something, how many closed ones are not done, and how many events both hold."""
+    """Number of windows with events, of closed windows that are not handled, and of the events in both."""
 
     open: int
     closed: int
@@ -108,12 +108,12 @@ class WindowStore:
     """Every method raises `TransientError` when Redis is out of reach and `Backpressure` when it is full."""
 
     def __init__(self, redis: AsyncRedis, *, seen_seconds: float) -> None:
-        """``seen_seconds`` is how long a gathered event is known, so that it is not gathered twice."""
+        """``seen_seconds`` is how long a gathered event is remembered, so that it is not gathered twice."""
         self._redis = redis
         self._seen_ms = int(seen_seconds * 1000)
 
     async def offer(self, ask: Ask, *, identity: str, position: str, salt: str | None = None) -> Reply:
-        """Let the windows decide on an event. The same event at the same position gets the same answer again."""
+        """Let the windows decide on an event. The same event at the same position gets the same decision again."""
         kept = json.dumps({"i": identity, "p": position, "s": salt}, separators=(",", ":"))
         said, other = await _OFFER(
             self._redis,
@@ -138,11 +138,11 @@ class WindowStore:
         return Reply(text(said), text(other))  # type: ignore[arg-type]
 
     async def close_due(self) -> int:
-        """Close windows whose time has come, a hundred at most; returns how many."""
+        """Close windows that are due, at most a hundred; return their number."""
         return int(await _CLOSE_DUE(self._redis, most=_CLOSED_AT_ONCE))
 
     async def claim(self, *, lease_seconds: float, count: int = 10) -> list[Closed]:
-        """Closed windows that nobody else deals with; they come again if they are not done within the lease."""
+        """Claim closed windows that no other router has claimed; they can be claimed again after the lease."""
         ids = list(readable(READY, text, await _CLAIM(self._redis, most=count, lease_ms=_ms(lease_seconds))))
         if not ids:
             return []
@@ -159,9 +159,9 @@ class WindowStore:
         return list(readable(lambda row: f"{PREFIX}closed:{row[0]}", lambda row: _closed(*row), there))
 
     async def done(self, closed: Closed, *, again: bool = False) -> None:
-        """Everything that the closed window led to has been handed on: forget it.
+        """Delete a closed window whose effects have all been handed on.
 
-        With ``again``, its events may be gathered once more: nothing came of them.
+        With ``again``, its events may be gathered once more, because they had no effect.
         """
         pipeline = self._redis.pipeline(transaction=True)
         pipeline.zrem(READY, closed.id)
@@ -174,34 +174,34 @@ class WindowStore:
         await pipeline.execute()
 
     async def divide(self, closed: Closed) -> None:
-        """Put two closed windows in its place, with the first and the second half of its events; they can be claimed.
+        """Replace it by two closed windows, with the first and the second half of its events; they can be claimed.
 
-        Only for one of which nothing has been handed on: what was is under the keys of the whole.
+        Only for a window without effects: those have the keys of the whole window.
         """
         await _DIVIDE(self._redis, id=closed.id)
 
     async def next_seconds(self) -> float | None:
-        """In how many seconds there is something to close or to claim; None if nothing is held."""
+        """Return the seconds until a window can be closed or claimed; None if no event is held."""
         left = int(await _NEXT(self._redis))
         return left / 1000 if left >= 0 else None
 
     async def oldest_positions(self) -> list[str]:
-        """From where on the windows still need the journal, if they hold anything: it must not be trimmed away."""
+        """Return the first position in the journal that windows still need, if any, which must not be trimmed."""
         found: Any = await self._redis.zrange(POSITIONS, 0, 0)
         return [position.partition("-")[0] + "-0" for position in readable(POSITIONS, is_position, found)]
 
     async def counts(self) -> Counts:
-        """How much is held."""
+        """Return the numbers of windows and held events."""
         counts = await ask_each(self._redis, lambda pipeline, key: pipeline.zcard(key), (DUE, READY, POSITIONS))
         return Counts(*(count for _, count in counts))
 
     async def dropped(self) -> dict[str, int]:
-        """How many events the windows of each rule have dropped."""
+        """Return the number of events that the windows of each rule have dropped."""
         found = await self._redis.hgetall(DROPPED)
         return dict(readable(DROPPED, lambda row: (text(row[0]), int(row[1])), sorted(found.items())))
 
     async def drops(self, rule: str, *, limit: int) -> list[Drop]:
-        """The last events that the windows of a rule dropped, the newest first."""
+        """Return the last events that the windows of a rule dropped, the newest first."""
         rows: Any = await self._redis.xrevrange(f"{PREFIX}dropped:{rule}", count=limit)
         return list(readable(f"{PREFIX}dropped:{rule}", lambda row: _drop(*row), rows))
 

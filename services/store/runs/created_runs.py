@@ -1,4 +1,4 @@
-"""The runs that Sluice created: whose events they are, which are open, and how many a rule has active."""
+"""The runs that Sluice created: their events, which are open, and how many of a rule are active."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ was planned to start, ``a`` and ``b`` since and until when it may begin
 again (ms)."""
 
 RUNS: Final = "sluice:runs"
-"""The open runs, each with the time (ms) at which Prefect is asked about it if nothing was heard."""
+"""The open runs, each with the time (ms) at which its state is read in Prefect if no event came."""
 
 CONTACT: Final = "sluice:runs:contact"
-"""When (seconds since the epoch) all that Prefect had to say was last known."""
+"""When (seconds since the epoch) all states in Prefect were last known."""
 
 ACTIVE: Final = "sluice:active:"
 """Prefix of the set of a rule's open runs."""
@@ -31,28 +31,28 @@ ACTIVE: Final = "sluice:active:"
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run and where it comes from."""
+    """A run and its origin."""
 
     run_id: str
     events: tuple[tuple[str, str], ...]
-    """The identity of each event and its position in the journal."""
+    """Identity and position in the journal of each of its events."""
     rule: str
     deployment: str
     token: str
-    """Of the effect that it is."""
+    """Token of the effect that it is."""
     state: str | None
     state_ms: int = 0
-    """Since when it is in the state, in milliseconds since the epoch."""
+    """Since when it has been in the state, in milliseconds since the epoch."""
 
 
 class CreatedRuns:
-    """Reads what `services.store.event_transitions` writes; raises `TransientError` or `Backpressure`."""
+    """Reads the records that `services.store.event_transitions` writes; raises `TransientError` or `Backpressure`."""
 
     def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis
 
     async def get(self, run_id: str) -> RunRecord | None:
-        """The run, if Sluice created it and still remembers it."""
+        """Return the run, if Sluice created it and its record still exists."""
         fields: Any = await self._redis.hgetall(RUN + run_id)
         if not fields:
             return None
@@ -60,31 +60,31 @@ class CreatedRuns:
             return _record(run_id, fields)
 
     async def due(self, now_ms: int, *, limit: int) -> list[str]:
-        """Open runs that Prefect should be asked about, the most overdue first."""
+        """Return open runs whose state should be read in Prefect, the most overdue first."""
         found: list[Any] = await self._redis.zrangebyscore(RUNS, "-inf", now_ms, start=0, num=limit)
         return list(readable(RUNS, is_uuid, found))
 
     async def ask_again(self, run_ids: Sequence[str], *, at_ms: int) -> None:
-        """Ask about open runs at ``at_ms`` next; those that have ended meanwhile stay out."""
+        """Schedule the next read of open runs for ``at_ms``; those that have ended meanwhile are left out."""
         if run_ids:
             await self._redis.zadd(RUNS, dict.fromkeys(run_ids, at_ms), xx=True)
 
     async def active(self, rule: str) -> int:
-        """How many runs of ``rule`` are open."""
+        """Return the number of open runs of ``rule``."""
         return int(await self._redis.scard(ACTIVE + rule))
 
     async def open_count(self) -> int:
-        """How many runs of all rules are open."""
+        """Return the number of open runs of all rules."""
         return int(await self._redis.zcard(RUNS))
 
     async def last_contact(self) -> float | None:
-        """When all that Prefect had to say was last known, in seconds since the epoch."""
+        """Return when all states in Prefect were last known, in seconds since the epoch."""
         stored = await self._redis.get(CONTACT)
         with reading(CONTACT):
             return None if stored is None else _moment(stored)
 
     async def contact(self, seconds: float) -> None:
-        """Note that all that Prefect has to say is known."""
+        """Record that all states in Prefect are known now."""
         await self._redis.set(CONTACT, seconds)
 
 
@@ -109,7 +109,7 @@ def _is_record(fields: Mapping[bytes, bytes]) -> None:
 
 
 def _moment(stored: bytes | str) -> float:
-    """Within the time that a datetime can hold."""
+    """Clamp a time to the range of a datetime."""
     seconds = float(text(stored))
     datetime.fromtimestamp(seconds, UTC)
     return seconds

@@ -1,4 +1,4 @@
-"""The dispatch queues: runs that are decided and not created yet, in order, a queue for each rule and deployment."""
+"""The dispatch queues: decided runs that are not created yet, in order, one queue for each rule and deployment."""
 
 from __future__ import annotations
 
@@ -18,48 +18,48 @@ from services.store.keys import Key, is_position
 from services.store.unreadable import readable
 
 DISPATCH_QUEUES: Final = "sluice:dispatch-queues"
-"""The names of the queues that hold something."""
+"""The names of the queues that are not empty."""
 
 DISPATCH_QUEUE: Final = "sluice:dispatch-queue:"
-"""Prefix of a queue's stream; behind it the queue's name."""
+"""Prefix of a queue's stream; the queue's name follows."""
 
 NOTIFY: Final = "sluice:dispatch-queues:notify"
-"""A stream of at most one entry: a new one says that a queue was given something."""
+"""A stream of at most one entry: a new one notifies that a run was queued."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}:[^/]+/.+", re.DOTALL)
 
 FILE_VERSION: Final = "fileversion"
-"""The extension attribute of file events: which version of the file the event is about."""
+"""The extension attribute of file events with the announced version of the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """A run to be created, with what its tags and its file check need to know of the events behind it."""
+    """A run to be created, with the attributes of its events that its tags and its file check need."""
 
     action: RunDeployment
     source: str
     type: str
     positions: tuple[str, ...]
-    """Where the journal holds the events."""
+    """The positions of the events in the journal."""
     file: Mapping[str, JsonValue] | None = None
-    """``path`` and ``version`` of the file that the event is about."""
+    """``path`` and ``version`` of the event's file."""
     part: bool = False
-    """It is a part of a run that was refused as a whole."""
+    """Whether it is a part of a run that was refused as a whole."""
     trace: str | None = None
-    """What its run becomes a part of, as a ``traceparent``."""
+    """The parent of its run's trace, as a ``traceparent``."""
 
     @property
     def queue(self) -> str:
-        """The queue that it waits in."""
+        """The name of its queue."""
         return queue_of(self.action.rule, self.action.deployment)
 
     @property
     def token(self) -> str:
-        """Which of its events' effects this is."""
+        """The token of this effect among those of its events."""
         return token_of(self.action)
 
     def to_json(self) -> str:
-        """Compact: a hundred thousand of them may wait."""
+        """Return it as compact JSON: a hundred thousand of them may be queued."""
         body: dict[str, Any] = {
             "a": self.action.model_dump(mode="json", exclude_defaults=True, exclude={"kind"}),
             "s": self.source,
@@ -84,7 +84,7 @@ class QueuedRun:
 
 
 def dispatch_of(action: RunDeployment, events: Sequence[tuple[Event, str]]) -> Dispatch:
-    """``action`` with what matters of its ``events`` (each with its position in the journal)."""
+    """Return the dispatch of ``action`` for ``events`` (each with its position in the journal)."""
     first = events[0][0]
     return Dispatch(
         action=action,
@@ -97,17 +97,17 @@ def dispatch_of(action: RunDeployment, events: Sequence[tuple[Event, str]]) -> D
 
 
 def queue_of(rule: str, deployment: str) -> str:
-    """The name of the queue for ``rule`` and ``deployment``."""
+    """Return the name of the queue for ``rule`` and ``deployment``."""
     return f"{rule}:{deployment}"
 
 
 def token_of(action: RunDeployment) -> str:
-    """The name of this effect among those of one event."""
+    """Return the token of this effect among those of one event."""
     return f"{action.rule}#{action.ordinal}" + (f"~{action.salt}" if action.salt else "")
 
 
 class DispatchQueues:
-    """Every queue; many processes may push, one at a time (see `services.store.lease`) takes things out.
+    """Every queue; many processes may push, one at a time (see `services.store.lease`) removes entries.
 
     Every method raises `TransientError` when Redis is out of reach and `Backpressure` when it is full.
     """
@@ -116,21 +116,21 @@ class DispatchQueues:
         self._redis = redis
 
     async def names(self) -> list[str]:
-        """The queues that hold something."""
+        """Return the queues that are not empty."""
         found = await self._redis.smembers(DISPATCH_QUEUES)
         return sorted(readable(DISPATCH_QUEUES, _queue_name, found))
 
     async def read(self, wanted: Mapping[str, tuple[str, int]]) -> dict[str, list[QueuedRun]]:
-        """For each queue, what stands behind an entry (``""`` for the beginning), at most so many.
+        """Read each queue after an entry (``""`` for the beginning), up to the given number of entries.
 
-        Where the settings ask for replicas these have confirmed it: a run that Prefect has created for a file whose
-        announcement a failover loses would have a second one when the file is found again.
+        If the settings require replicas, these have confirmed the entries: otherwise, if Prefect created a run for a
+        file whose announcement a failover loses, the file would be found again and get a second run.
         """
         pipeline = self._redis.pipeline(transaction=False)
         for queue, (after, count) in wanted.items():
             pipeline.xrange(DISPATCH_QUEUE + queue, min=f"({after}" if after else "-", count=count)
         if replicas_to_wait_for(self._redis).number:
-            pipeline.publish(NOTIFY, b"")  # nobody listens: a write that replicas confirm, and with it all before
+            pipeline.publish(NOTIFY, b"")  # nobody listens: a write for the replicas to confirm
         answers = await execute_and_replicate(self._redis, pipeline) if wanted else []
         return {
             queue: list(readable(DISPATCH_QUEUE + queue, _waiting, rows))
@@ -138,29 +138,29 @@ class DispatchQueues:
         }
 
     async def lengths(self, names: Sequence[str]) -> dict[str, int]:
-        """How much waits in each queue."""
+        """Return the length of each queue."""
         return dict(await ask_each(self._redis, lambda pipeline, name: pipeline.xlen(DISPATCH_QUEUE + name), names))
 
     async def ends(self, names: Sequence[str]) -> dict[str, str]:
-        """The last entry of each queue that holds something."""
+        """Return the last entry of each queue that is not empty."""
         found = await ask_each(
             self._redis, lambda pipeline, name: pipeline.xrevrange(DISPATCH_QUEUE + name, count=1), names
         )
         return {name: text(rows[0][0]) for name, rows in found if rows}
 
     async def oldest_positions(self) -> list[str]:
-        """The journal's positions that the head of each queue needs, so that they are not trimmed away."""
+        """Return the journal's positions for the head of each queue, which must not be trimmed."""
         heads = await self.read(dict.fromkeys(await self.names(), ("", 1)))
         return [position for rows in heads.values() for one in rows for position in one.dispatch.positions]
 
     async def wait(self, last: str, *, seconds: float) -> str:
-        """Return when the dispatcher is notified after ``last``, or after ``seconds``; with what to wait for next."""
+        """Wait for a notification after ``last``, at most ``seconds``; return what to pass as ``last`` next."""
         answer: Any = await self._redis.xread({NOTIFY: last}, block=max(1, int(seconds * 1000)), count=1)
         return text(answer[0][1][-1][0]) if answer else last
 
 
 def parse_dispatch(payload: bytes) -> Dispatch:
-    """What stands in a queue as a value."""
+    """Parse an entry of a queue."""
     body = json.loads(payload)
     file: Any = body.get("f")
     found = Dispatch(

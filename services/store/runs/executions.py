@@ -1,4 +1,4 @@
-"""Records which executor instance executes which run, so that the runs of a dead machine are found."""
+"""The register of executions: which executor instance executes which run, so that a dead machine's runs are found."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ RUNNING: Final = "sluice:executor:running:"
 """Prefix of an executor name's hash: run id -> `Execution` as JSON."""
 
 QUEUED: Final = "sluice:executor:queued:"
-"""Prefix of the id of the job that a run was last queued as; behind it the run's id."""
+"""Prefix of the key with the id of a run's last job; the run's id follows."""
 
 QUEUED_SECONDS: Final = 600
 """How long that is known; it is renewed while the run waits."""
 
 RESTORED: Final = "restored"
-"""What stands as the ending of a run whose process ended with the installation that a backup was made of."""
+"""The ``ending`` of a run whose process ended with the installation that was backed up."""
 
 _BEGIN: Final = Script("runs/begin")
 _EXCHANGE: Final = Script("runs/exchange")
@@ -33,14 +33,14 @@ _EXCHANGE: Final = Script("runs/exchange")
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """One run in the hands of one executor instance."""
+    """One run that an executor instance has."""
 
     run_id: str
     instance: str
     since: float
     """Seconds since the epoch."""
     ending: str | None = None
-    """What the run must still be made, when its process has ended but Prefect could not be told."""
+    """The end reason of a run whose process has ended while Prefect could not be reached."""
     message: str | None = None
 
     def to_json(self) -> str:
@@ -59,7 +59,7 @@ class Execution:
 
 
 class Executions:
-    """The register of one executor name. Every method blocks, and raises `TransientError` or `Backpressure`."""
+    """The register of one executor name. Its methods block, and raise `TransientError` or `Backpressure`."""
 
     def __init__(self, redis: SyncRedis, *, name: str, alive_seconds: float) -> None:
         self._redis = redis
@@ -67,62 +67,62 @@ class Executions:
         self._alive_ms = int(alive_seconds * 1000)
 
     def begin(self, execution: Execution) -> Execution | None:
-        """The instance has the run now, unless somebody has it still: who is answered then.
+        """Record that the instance has the run, unless another one still has it, which is returned.
 
-        A run that was started again is somebody's until its last process has ended and Prefect knows how.
+        An instance has a run until the run's last process has ended and Prefect has its state.
         """
         with translated():
             held: Any = _BEGIN(self._redis, running=self._key, run_id=execution.run_id, execution=execution.to_json())
         return Execution.from_json(execution.run_id, held) if held is not None else None
 
     def held_by_anyone(self) -> set[str]:
-        """The runs in the hands of any executor, whatever its name."""
+        """Return the runs of all executors, whatever their name."""
         with translated():
             keys: list[Any] = list(self._redis.scan_iter(match=RUNNING + "*", count=1000))
             found: list[Any] = [run_id for key in keys for run_id in self._redis.hkeys(key)]
         return {run_id.decode() for run_id in found}
 
     def end(self, execution: Execution) -> None:
-        """The run is settled; nothing if another has it meanwhile."""
+        """Delete the record of a settled run; does nothing if another instance has the run meanwhile."""
         self._exchange(execution, None)
 
     def owe(self, execution: Execution, ending: str, message: str) -> None:
-        """Prefect must still be told how the run ended."""
+        """Record that Prefect must still be told how the run ended."""
         self._exchange(execution, replace(execution, ending=ending, message=message))
 
     def take_over(self, execution: Execution, instance: str) -> Execution | None:
-        """Make a dead instance's run this instance's to settle; None when another was quicker."""
+        """Take over a dead instance's run, to settle it; None if another instance was quicker."""
         taken = replace(execution, instance=instance)
         return taken if self._exchange(execution, taken) else None
 
     def holds(self, run_id: str) -> bool:
-        """Whether the run is in somebody's hands, if only to be settled."""
+        """Whether an instance has the run, if only to settle it."""
         with translated():
             return bool(self._redis.hexists(self._key, run_id))
 
     def all(self) -> list[Execution]:
-        """Every run in somebody's hands."""
+        """Return every run that an instance has."""
         with translated():
             found: Any = self._redis.hgetall(self._key)
         return list(readable(self._key, _from_row, found.items()))
 
     def live(self, instance: str) -> None:
-        """A sign of life."""
+        """Give a sign of life."""
         with translated():
             self._redis.set(ALIVE + instance, "1", px=self._alive_ms)
 
     def check_writable(self, instance: str) -> None:
-        """Write something that is gone at once: a replica, or a full server, responds to PING all the same."""
+        """Check that Redis accepts a write; a replica or a full server responds to PING all the same."""
         with translated():
             self._redis.set(f"{ALIVE}{instance}/check", "1", px=1)
 
     def leave(self, instance: str) -> None:
-        """The instance ends in good order."""
+        """End the sign of life of an instance that stops in order."""
         with translated():
             self._redis.delete(ALIVE + instance)
 
     def lives(self, instance: str) -> bool:
-        """Whether the instance has given a sign of life lately."""
+        """Whether the instance has given a sign of life recently."""
         with translated():
             return bool(self._redis.exists(ALIVE + instance))
 
@@ -139,7 +139,7 @@ def _from_row(row: tuple[bytes, bytes]) -> Execution:
 
 
 def note_restored(redis: SyncRedis, message: str) -> None:
-    """No executor of this register lives any more: a backup of it was restored. Blocks; raises as `Executions`."""
+    """Record that no executor of this register lives, because a backup was restored. Blocks; raises as `Executions`."""
     with translated():
         for key in list(redis.scan_iter(match=RUNNING + "*", count=1000)):
             found: Any = redis.hgetall(key)

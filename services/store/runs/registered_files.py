@@ -1,7 +1,7 @@
-"""What `sluice deploy` has registered: only that makes a deployment the project's own.
+"""Deployments that `sluice deploy` has registered: only these are the project's own.
 
-Whoever reaches Prefect's API can give a deployment any tag or label. The record is kept here instead, with the file
-that was meant, so that a deployment which is changed afterwards is nobody's.
+Anybody who can reach Prefect's API can give a deployment any tag or label. So the record is kept here, with the
+registered file, and a deployment that is changed afterwards is not the project's.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ KEY: Final = "sluice:registered"
 """A hash: a deployment's id in Prefect → its `RegisteredFile`."""
 
 _MARK: Final = "written"
-"""A field that is no deployment: a hash without it was lost with all of Redis, and is not empty because of a deploy."""
+"""A field that is no deployment: a hash without it was lost with all of Redis' data, not emptied by a deploy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,27 +31,27 @@ class RegisteredFile:
 
 
 async def remember(redis: AsyncRedis, deployment_id: str, file: RegisteredFile) -> None:
-    """From now on the deployment is the project's own. Raises `TransientError`."""
+    """Record the deployment as the project's own. Raises `TransientError`."""
     fields = _fields({deployment_id: file})
     await redis.hset(KEY, mapping=fields)
 
 
 async def forget(redis: AsyncRedis, deployment_id: str) -> None:
-    """It is not the project's any more. Raises `TransientError`."""
+    """Delete the record of a deployment. Raises `TransientError`."""
     await redis.hdel(KEY, deployment_id)
 
 
 class RegisteredFiles:
-    """The record as a process reads it again and again; blocking."""
+    """The record, cached in this process; its methods block."""
 
     def __init__(self, redis: SyncRedis) -> None:
         self._redis = redis
         self._known: Mapping[str, RegisteredFile] = {}
 
     def refresh(self) -> None:
-        """Read the record; where Redis has lost all of it, what was read last is written again.
+        """Read the record; if Redis has lost all of it, write the cached one again.
 
-        Raises `TransientError`; then what was read last still counts.
+        Raises `TransientError`; then the cached record still counts.
         """
         with translated():
             found: dict[bytes, bytes] = self._redis.hgetall(KEY)  # type: ignore[assignment] # a blocking client
@@ -62,7 +62,7 @@ class RegisteredFiles:
         self._known = dict(readable(KEY, lambda row: (is_text(row[0]), _parsed(row[1])), rows))
 
     def get(self, deployment_id: str) -> RegisteredFile | None:
-        """What was registered under the id."""
+        """Return the registered file of the deployment."""
         return self._known.get(deployment_id)
 
 

@@ -32,25 +32,31 @@ class OutboxEntry:
 
     @property
     def nth(self) -> str:
-        """What tells repetitions of one signal's outcome apart."""
+        """A number that distinguishes repetitions of one signal's outcome."""
         return self.position if self.status == "duplicate" else ""
 
 
 class Outbox:
-    """Read by any number of publishers, each outcome by one of them unless that one dies. Raises `TransientError`."""
+    """Any number of publishers may read it; each outcome goes to one of them unless that one dies.
+
+    Raises `TransientError`.
+    """
 
     def __init__(self, redis: AsyncRedis, *, consumer: str) -> None:
         self._readers = ConsumerGroup(redis, OUTBOX, GROUP, consumer=consumer, claim_idle_seconds=_CLAIM_IDLE_SECONDS)
 
     async def read(self) -> list[OutboxEntry]:
-        """At most 100 outcomes, in order; waits up to 2 s for one. A dead publisher's come again after 30 s."""
+        """Return at most 100 outcomes, in order; waits up to 2 s for one.
+
+        Those of a dead publisher return after 30 s.
+        """
         left = await self._readers.claim(count=_BATCH)
         return list(
             readable(OUTBOX, _entry, left or await self._readers.read(count=_BATCH, block_seconds=_BLOCK_SECONDS))
         )
 
     async def done(self, published: Sequence[OutboxEntry]) -> None:
-        """Take published outcomes out of the outbox."""
+        """Delete published outcomes from the outbox."""
         await self._readers.acknowledge([one.position for one in published], delete=True)
 
 

@@ -8,45 +8,47 @@ from services.store.keys import Key, is_number, is_text, is_uuid, scored
 from services.store.signals.signal_record import Answered, record_from
 
 RECORD: Final = "sluice:signal:"
-"""Prefix of a signal's record; behind it the signal's id."""
+"""Prefix of a signal's record; the signal's id follows."""
 
 SEQUENCE: Final = "sluice:signals:sequence"
 INDEX: Final = "sluice:signals:index"
-"""Every known signal by its place in the order of arrival."""
+"""Every known signal, by its place in the order of arrival."""
 
 OPEN: Final = "sluice:signals:open"
-"""The open signals by the time (ms) at which somebody must look at them again."""
+"""The open signals, by the time (ms) at which a resumer must handle them again."""
 
 BUFFERED: Final = "sluice:signals:buffered"
 """The buffered signals by the time (ms) at which they expire."""
 
 TARGET: Final = "sluice:signals:for:"
-"""Prefix of the open signals of one target in order; behind it ``run ID`` or ``key KEY``."""
+"""Prefix of the open signals of one target, in order; ``run ID`` or ``key KEY`` follows."""
 
 RUN: Final = "sluice:signals:run:"
-"""Prefix of the signals that had to do with one run, in order; behind it the run's id."""
+"""Prefix of the signals that concerned one run, in order; the run's id follows."""
 
 STAY: Final = "sluice:signals:stay:"
-"""Prefix of the id of the signal that was last applied to one wait; behind it the run's id, a blank, the wait's id."""
+"""Prefix of the key with the signal last applied to one wait; the run's id, a blank and the wait's id follow."""
 
 ANSWERED: Final = "sluice:signals:answered:"
-"""Prefix of the waits for one key that were answered lately; behind it the key."""
+"""Prefix of the waits for one key that were answered recently; the key follows."""
 
 WAITED: Final = "sluice:signals:waited:"
-"""Prefix of the runs that have waited for one key, by when their last wait for it began (ms); behind it the key."""
+"""Prefix of the runs that have waited for one key, by when their last wait for it began (ms); the key follows."""
 
 LATELY: Final = "sluice:signals:lately:"
-"""Prefix of the signals for one key that were applied lately, by when they came (ms); behind it the key. A run that was
-waiting by then, and is heard of only now, gets them too."""
+"""Prefix of the signals for one key that were applied recently, by when they came (ms); the key follows.
+
+A run that waited at that time, and becomes known only now, gets them, too.
+"""
 
 BUSY: Final = "sluice:signals:busy:"
-"""Prefix of the short leases; behind it what is leased."""
+"""Prefix of the short leases; the leased thing follows."""
 
 OUTBOX: Final = "sluice:signals:outbox"
-"""A stream of the outcomes that are still to be told to Prefect, the history and the dead letters."""
+"""A stream of the outcomes that are still to be published to Prefect, the history and the dead letters."""
 
 TOLD: Final = "sluice:signals:told:"
-"""Prefix of the channel on which an outcome is told to whoever waits for it; behind it the signal's id."""
+"""Prefix of the channel on which an outcome is published for senders that wait; the signal's id follows."""
 
 
 def stay_key(run_id: str, wait: str) -> str:

@@ -39,12 +39,10 @@ class SignalQueries:
         self._redis = redis
 
     async def choose(self, id_: str) -> str:
-        """The whole id of the signal that a person calls ``id_``: in ids made of events, the digest may be left out.
+        """Return the whole id of the signal with ``id_``: in ids made of events, the digest may be left out.
 
-        The beginning of an id will do where it is that of one signal.
-
-        Looks at every key in Redis if there is no signal with just this id. Raises `NotFound`, and `Refused`
-        (``ambiguous``) where several signals could be meant.
+        The beginning of an id suffices if only one signal has it. Scans every key in Redis if there is no signal with
+        exactly this id. Raises `NotFound`, and `Refused` (``ambiguous``) if several signals match.
         """
         if await self._redis.exists(RECORD + id_):
             return id_
@@ -60,18 +58,18 @@ class SignalQueries:
         return the_one(called or set(keys), id_, what="signal")
 
     async def get(self, signal_id: str) -> SignalRecord | None:
-        """The signal, if it is known."""
+        """Return the signal, if it is known."""
         found = await self.get_many([signal_id])
         return found[0] if found else None
 
     async def get_many(self, signal_ids: Sequence[str]) -> list[SignalRecord]:
-        """Those of the signals that are known, in their order."""
+        """Return those of the signals that are known, in their order."""
         found = await ask_each(self._redis, lambda pipeline, id_: pipeline.hgetall(RECORD + id_), signal_ids)
         rows = [row for row in found if row[1]]
         return list(readable(lambda row: RECORD + row[0], lambda row: record_from(row[1]), rows))
 
     async def open_for(self, targets: Iterable[str]) -> list[SignalRecord]:
-        """The first open signals for any of the targets, in order."""
+        """Return the first open signals for any of the targets, in order."""
         found = await ask_each(
             self._redis, lambda pipeline, target: pipeline.zrange(TARGET + target, 0, _MOST_LOOKED_AT - 1), targets
         )
@@ -79,9 +77,9 @@ class SignalQueries:
         return sorted((record for record in await self.get_many(ids) if record.open), key=lambda record: record.place)
 
     async def late_for(self, keys: Sequence[str], run_id: str, since: datetime) -> list[SignalRecord]:
-        """Signals for the keys that were applied to other runs after ``since``, when this run waited for them unheard.
+        """Return signals for the keys that were applied to other runs after ``since``, the begin of this run's wait.
 
-        In order; without those that have been applied to this run.
+        In order, without those that have been applied to this run: for a run whose wait becomes known late.
         """
         found = await ask_each(
             self._redis,
@@ -95,7 +93,7 @@ class SignalQueries:
         return sorted(records, key=lambda record: record.place)
 
     async def with_signals(self, targets: Sequence[str]) -> set[str]:
-        """Those of the targets that open signals are for, or were for lately (see `late_for`)."""
+        """Return those of the targets that have open signals, or had some recently (see `late_for`)."""
         found = await ask_each(
             self._redis,
             lambda pipeline, target: pipeline.exists(TARGET + target, LATELY + target.removeprefix("key ")),
@@ -104,7 +102,7 @@ class SignalQueries:
         return {target for target, there in found if there}
 
     async def due(self, limit: int = 100) -> list[str]:
-        """The ids of open signals that somebody must look at now."""
+        """Return the ids of open signals that are due."""
         found = await self._redis.zrangebyscore(OPEN, "-inf", await self._server_ms(), start=0, num=limit)
         return list(readable(OPEN, is_text, found))
 
@@ -119,18 +117,18 @@ class SignalQueries:
             start += len(found)
 
     async def _server_ms(self) -> int:
-        """The server's time, by which all resumers go, in milliseconds since the epoch."""
+        """Return the server's time, which all resumers use, in milliseconds since the epoch."""
         seconds, microseconds = await self._redis.time()
         return seconds * 1000 + microseconds // 1000
 
     async def counts(self) -> tuple[int, int]:
-        """How many signals are open, and how many of them buffered."""
+        """Return the number of open signals, and of buffered ones among them."""
         return await self._redis.zcard(OPEN), await self._redis.zcard(BUFFERED)
 
     async def newest(
         self, limit: int, *, wanted: Callable[[SignalRecord], bool] = lambda _record: True, before: int | None = None
     ) -> list[SignalRecord]:
-        """The newest signals that are ``wanted``, newest first; only those whose place is ``before`` that one."""
+        """Return the newest signals that are ``wanted``, newest first; only those with a place before ``before``."""
         found: list[SignalRecord] = []
         start, high = 0, "+inf" if before is None else f"({before}"
         while len(found) < limit:
@@ -143,7 +141,7 @@ class SignalQueries:
         return found[:limit]
 
     async def of_run(self, run_id: str) -> list[SignalRecord]:
-        """The signals that had to do with the run, and those still open for its id, in order."""
+        """Return the signals that concerned the run, and those still open for its id, in order."""
         own = await self._redis.zrange(RUN + run_id, 0, -1)
         meant = await self._redis.zrange(f"{TARGET}run {run_id}", 0, -1)
         ids = [*readable(RUN + run_id, is_text, own), *readable(f"{TARGET}run {run_id}", is_text, meant)]
@@ -151,12 +149,12 @@ class SignalQueries:
         return sorted(records, key=lambda record: record.place)
 
     async def answers_for(self, key: str) -> list[Answered]:
-        """The waits for the key that were answered lately."""
+        """Return the waits for the key that were answered recently."""
         entries = await self._redis.lrange(ANSWERED + key, 0, -1)
         return list(readable(ANSWERED + key, Answered.parse, entries))
 
     async def waited_for(self, keys: Iterable[str]) -> dict[str, dict[str, datetime]]:
-        """For each key, the runs that have waited for it, with when they began their last wait; the newest hundred."""
+        """Return for each key the newest hundred runs that have waited for it, with the begin of their last wait."""
         found = await ask_each(
             self._redis, lambda pipeline, key: pipeline.zrange(WAITED + key, 0, -1, withscores=True), keys
         )
@@ -166,18 +164,18 @@ class SignalQueries:
         }
 
     async def applied_by(self, run_id: str, wait: str) -> str | None:
-        """The id of the signal that was last applied (or is being applied) to that wait of the run."""
+        """Return the id of the signal last applied (or being applied) to that wait of the run."""
         found = await self._redis.get(stay_key(run_id, wait))
         with reading(stay_key(run_id, wait)):
             return None if found is None else is_text(found)
 
     async def applied_to(self, waits: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Those of the waits (run id and wait id) that a signal was applied to, or is being applied to."""
+        """Return those of the waits (run id and wait id) to which a signal was, or is being, applied."""
         found = await self._redis.mget([stay_key(run_id, wait) for run_id, wait in waits]) if waits else []
         return [wait for wait, signal_id in zip(waits, found, strict=True) if signal_id is not None]
 
     async def outcome(self, signal_id: str, within_seconds: float, *, of: Collection[str]) -> SignalRecord | None:
-        """The record once its status is one of ``of``, or as it is when the time is over."""
+        """Return the record once its status is one of ``of``, or as it is when the time is over."""
         deadline = time.monotonic() + within_seconds
         async with self._redis.pubsub() as told:
             with translated():

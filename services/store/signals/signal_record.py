@@ -1,4 +1,4 @@
-"""A signal as it is stored: what it says, whom it is for, and what became of it."""
+"""A signal as it is stored: content, target and outcome."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict
 from events.signal import Outcome, ResumeSignal
 
 RECEIVED: Final = "received"
-"""The status of a signal that nobody has looked at yet."""
+"""The status of a signal that no resumer has handled yet."""
 
 
 class Mark(BaseModel):
-    """What one signal has to do with one run: the wait it is for, and what came of it (None: being applied)."""
+    """A signal's effect on one run: the wait that it is for, and its outcome (None: being applied)."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -60,7 +60,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class SignalRecord:
-    """A signal and all that is known of it. ``place`` counts all signals in the order of their arrival."""
+    """A signal with its records. ``place`` counts all signals in the order of their arrival."""
 
     signal: ResumeSignal
     origin: str

@@ -1,7 +1,7 @@
-"""The signals: every resume signal with its outcome, those still to be applied in order, and who applies where.
+"""The signals: every resume signal with its outcome, the open ones in order, and the leases for applying them.
 
-A signal is *open* until its outcome is final: ``received`` (nobody has looked at it yet) or ``buffered`` (nobody waits
-for it yet). Open signals are kept per target in the order in which Redis took them in.
+A signal is *open* until its outcome is final: ``received`` (no resumer has handled it yet) or ``buffered`` (no run
+waits for it yet). Open signals are kept per target in the order in which Redis received them.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from services.store.signals.signal_record import RECEIVED, Answered, Mark, Signa
 from services.store.unreadable import readable
 
 _LOOK_AGAIN_MS: Final = 3000
-"""A received signal whose job is lost, and one that was claimed and not decided, is looked at after this long."""
+"""Time after which a received signal whose job is lost, or one that was claimed and not decided, is handled again."""
 
 _ANSWERED_SECONDS: Final = 3600
 _LATE_MS: Final = 3_600_000
-"""A run that is heard of later than this after a signal for its key does not get that signal any more."""
+"""A run that becomes known later than this after a signal for its key does not get that signal any more."""
 
 _MOST_ANSWERED: Final = 20
 _MOST_WAITED: Final = 100
@@ -78,7 +78,7 @@ class Busy:
 
 
 class SignalStore(SignalQueries):
-    """Changes signals, too; every method raises `TransientError` or `Backpressure` when Redis cannot do it now."""
+    """Reads and changes signals; every method raises `TransientError` or `Backpressure` when Redis cannot do it now."""
 
     def __init__(self, redis: AsyncRedis, settings: ResumerSettings) -> None:
         super().__init__(redis)
@@ -86,7 +86,7 @@ class SignalStore(SignalQueries):
 
     @property
     def default_ttl_seconds(self) -> float:
-        """How long a signal is kept that does not say so itself."""
+        """How long a signal without ``ttl_seconds`` is kept."""
         return self._settings.default_ttl_seconds
 
     @property
@@ -94,7 +94,7 @@ class SignalStore(SignalQueries):
         return int(self._settings.retention_seconds * 1000)
 
     async def submit(self, signal: ResumeSignal, origin: str) -> tuple[bool, str]:
-        """Record the signal, once; returns whether its id was new, and its status. Durable on return."""
+        """Record the signal, once; return whether its id was new, and its status. Durable on return."""
         new, status = await run_and_replicate(
             self._redis,
             _SUBMIT,
@@ -109,7 +109,7 @@ class SignalStore(SignalQueries):
         return bool(new), status.decode()
 
     async def buffer(self, record: SignalRecord, reason: str) -> bool:
-        """Keep the signal until somebody waits for it or it expires; false when the buffer is full."""
+        """Keep the signal until a run waits for it or it expires; false when the buffer is full."""
         answer = await _BUFFER(
             self._redis,
             record=RECORD + record.signal.id,
@@ -123,7 +123,7 @@ class SignalStore(SignalQueries):
     async def decide(self, record: SignalRecord, outcome: Outcome, reason: str) -> bool:
         """Give the signal its final outcome; false if it has one, or while one for a key is being applied to a run.
 
-        One for every run that waits for a key is remembered for an hour: see `late_for`.
+        A signal for every run that waits for a key is remembered for an hour: see `late_for`.
         """
         signal = record.signal
         for_all = signal.key is not None and signal.deliver == "all" and outcome is Outcome.APPLIED
@@ -142,9 +142,9 @@ class SignalStore(SignalQueries):
         return bool(answer)
 
     async def claim(self, record: SignalRecord, run_id: str, mark: Mark, busy: Busy) -> bool:
-        """Note that the signal is about to be applied; false if it is decided by now, or the lease is lost.
+        """Record that the signal is about to be applied; false if it is decided by now, or the lease is lost.
 
-        As many replicas as the settings say hold the signal then, so that no failover brings it a second time.
+        The number of replicas in the settings hold the record then, so that no failover applies the signal twice.
         """
         signal = record.signal
         answer = await run_and_replicate(
@@ -166,7 +166,7 @@ class SignalStore(SignalQueries):
         return bool(answer)
 
     async def disclaim(self, record: SignalRecord, run_id: str, mark: Mark) -> None:
-        """Take a `claim` back: the run was not in that wait any more, and the signal did nothing to it."""
+        """Undo a `claim`: the run was not in that wait any more, and the signal had no effect on it."""
         await _DISCLAIM(
             self._redis,
             record=RECORD + record.signal.id,
@@ -177,7 +177,7 @@ class SignalStore(SignalQueries):
         )
 
     async def reopen(self, record: SignalRecord, run_id: str, mark: Mark, reason: str) -> None:
-        """Apply a signal to the run once more: Prefect has lost what it did."""
+        """Have a signal applied to the run once more, because Prefect has lost its effect."""
         signal, again = record.signal, mark.model_copy(update={"outcome": None, "reason": ""})
         await _REOPEN(
             self._redis,
@@ -190,7 +190,7 @@ class SignalStore(SignalQueries):
         )
 
     async def settle(self, record: SignalRecord, run_id: str, mark: Mark) -> None:
-        """Note what came of the signal for that run."""
+        """Record the signal's outcome for that run."""
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.hset(RECORD + record.signal.id, f"run:{run_id}", mark.model_dump_json())
             pipeline.zadd(RUN + run_id, {record.signal.id: record.place})
@@ -200,7 +200,7 @@ class SignalStore(SignalQueries):
     async def witness(
         self, signal: ResumeSignal, origin: str, *, run_id: str, mark: Mark, reason: str, at: datetime
     ) -> bool:
-        """Record what became of a wait without a signal, as a signal with the outcome of ``mark``; false if known."""
+        """Record the end of a wait without a signal, as a signal with the outcome of ``mark``; false if known."""
         answer = await _WITNESS(
             self._redis,
             record=RECORD + signal.id,
@@ -218,7 +218,7 @@ class SignalStore(SignalQueries):
         return bool(answer)
 
     async def look_again(self, signal_id: str, after_seconds: float) -> None:
-        """Have the signal looked at again, if it is still open."""
+        """Have the signal handled again, if it is still open."""
         due = await self._server_ms() + int(after_seconds * 1000)
         await self._redis.zadd(OPEN, {signal_id: due}, xx=True)
 
@@ -232,7 +232,7 @@ class SignalStore(SignalQueries):
             await pipeline.execute()
 
     async def waits_began(self, waits: Iterable[tuple[str, str, datetime]]) -> None:
-        """Remember of runs (id, key, when they entered the wait) that they wait for a key: see `waited_for`."""
+        """Remember that runs (id, key, when they entered the wait) wait for a key: see `waited_for`."""
         async with self._redis.pipeline(transaction=True) as pipeline:
             for run_id, key, entered in waits:
                 self._waits_began(pipeline, run_id, key, entered)
@@ -269,7 +269,7 @@ class SignalStore(SignalQueries):
                 await asyncio.shield(RELEASE(self._redis, lease=key, holder=token))
 
     async def forget(self) -> int:
-        """Drop what is over ``max_records`` or expired from the index; returns how many."""
+        """Delete signals beyond ``max_records``, or expired, from the index; return their number."""
         surplus = await self._redis.zcard(INDEX) - self._settings.max_records
         window = max(surplus, _PAGE) + await self._redis.zcard(OPEN)  # open ones stay, however old they are
         members = await self._redis.zrange(INDEX, 0, window - 1)

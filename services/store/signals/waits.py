@@ -14,25 +14,25 @@ from services.store.signals.signal_record import to_ms
 from services.store.unreadable import readable, readable_one
 
 WAITING: Final = "sluice:signals:waiting"
-"""Hash: run id to JSON of the wait's id that it was last heard to be in, the keys it waits for, its memo."""
+"""Hash: run id to JSON of its last known wait's id, the keys it waits for, its memo."""
 
 WAITING_FOR: Final = "sluice:signals:waiting-for:"
-"""Prefix of the set of run ids that were heard to wait for a key; behind it the key."""
+"""Prefix of the set of run ids that are known to wait for a key; the key follows."""
 
 WAITING_SINCE: Final = "sluice:signals:waiting-since"
-"""The runs that were heard to wait, by when their wait began (ms)."""
+"""The runs that are known to wait, by when their wait began (ms)."""
 
 ALARMS: Final = "sluice:signals:alarms"
-"""What is due for suspended runs, by time (ms): ``deadline`` or ``reminder``, run id, wait id, with blanks."""
+"""Alarms of suspended runs, by time (ms): ``deadline`` or ``reminder``, run id, wait id, separated by blanks."""
 
 TAGGED: Final = "sluice:signals:tagged"
-"""Set of the runs that were heard to wait for keys and have not ended: they may carry a tag when they do."""
+"""Set of the runs that have waited for keys and have not ended: they may still have a tag when they do."""
 
 _PAGE: Final = 200
 
 
 class Waiting(Protocol):
-    """What must be known of a waiting run."""
+    """What is recorded of a waiting run."""
 
     @property
     def run_id(self) -> str: ...
@@ -52,7 +52,7 @@ class Waiting(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Something is due for the run, if it is still in that wait."""
+    """A deadline or reminder of a run, valid while it is in that wait."""
 
     kind: Literal["deadline", "reminder"]
     run_id: str
@@ -60,7 +60,7 @@ class Alarm:
 
     @property
     def member(self) -> str:
-        """As it stands in Redis."""
+        """The alarm as it is stored in Redis."""
         return f"{self.kind} {self.run_id} {self.wait}"
 
 
@@ -88,7 +88,7 @@ class Waits:
         self._redis = redis
 
     async def fresh(self, runs: Sequence[Waiting]) -> dict[str, str | None]:
-        """Those of the runs whose wait, or its state, is news, with the wait that they were heard to be in before."""
+        """Return those of the runs whose wait, or its state, is new, with their last known wait."""
         before = await self._entries(runs)
         return {
             run.run_id: before[run.run_id].wait if run.run_id in before else None
@@ -97,7 +97,7 @@ class Waits:
         }
 
     async def began(self, runs: Sequence[Waiting]) -> None:
-        """The runs wait."""
+        """Record that the runs wait."""
         before = await self._entries(runs)
         fresh = {run.run_id: run for run in runs if run.run_id not in before or before[run.run_id].memo != run.memo}
         async with self._redis.pipeline(transaction=True) as pipeline:
@@ -122,7 +122,7 @@ class Waits:
         return dict(readable(WAITING, lambda row: (row[0], _Entry.parse(row[1])), rows))
 
     async def ended(self, run_id: str, wait: str) -> None:
-        """The run is not in that wait any more."""
+        """Record that the run is not in that wait any more."""
         found: Any = await self._redis.hget(WAITING, run_id)
         entry = readable_one(WAITING, _Entry.parse, found)
         async with self._redis.pipeline(transaction=True) as pipeline:
@@ -136,53 +136,53 @@ class Waits:
             await pipeline.execute()
 
     async def may_be_tagged(self, run_id: str) -> bool:
-        """Whether the run waited for keys, and has not been said to be `untagged`."""
+        """Whether the run waited for keys, and has not been recorded as `untagged`."""
         return bool(await self._redis.sismember(TAGGED, run_id))
 
     async def all_tagged(self) -> AsyncIterator[str]:
-        """Every run that `may_be_tagged`."""
+        """Return every run that `may_be_tagged`."""
         async for run_id in self._redis.sscan_iter(TAGGED, count=_PAGE):
             for known in readable(TAGGED, is_uuid, [run_id]):
                 yield known
 
     async def untagged(self, run_id: str) -> None:
-        """The run has ended and has no tag of a wait, or is gone."""
+        """Record that the run has ended without a tag of a wait, or was deleted."""
         await self._redis.srem(TAGGED, run_id)
 
     async def wait_of(self, run_id: str) -> str | None:
-        """The wait that the run was last heard to be in."""
+        """Return the run's last known wait."""
         found: Any = await self._redis.hget(WAITING, run_id)
         return None if (entry := readable_one(WAITING, _Entry.parse, found)) is None else entry.wait
 
     async def memo_of(self, run_id: str) -> str | None:
-        """The run's memo, if it was heard to wait: a hint, true when it was heard."""
+        """Return the run's memo, if it is known to wait: a hint, which may be out of date."""
         found: Any = await self._redis.hget(WAITING, run_id)
         return None if (entry := readable_one(WAITING, _Entry.parse, found)) is None else entry.memo
 
     async def memos_for(self, key: str) -> list[str]:
-        """The memos of the runs that were heard to wait for the key: hints, and perhaps not all of them."""
+        """Return the memos of the runs known to wait for the key: hints, and perhaps not all of them."""
         run_ids: Any = await self._redis.smembers(WAITING_FOR + key)
         found: Any = await self._redis.hmget(WAITING, list(run_ids)) if run_ids else []
         entries = readable(WAITING, _Entry.parse, filter(None, found))
         return [entry.memo for entry in entries if key in entry.keys]
 
     async def known(self) -> AsyncIterator[tuple[str, str]]:
-        """Every run that was heard to wait, with the wait's id."""
+        """Return every run that is known to wait, with the wait's id."""
         async for run_id, entry in self._redis.hscan_iter(WAITING, count=_PAGE):
             for known in readable(WAITING, _known, [(run_id, entry)]):
                 yield known
 
     async def count(self) -> int:
-        """How many runs wait."""
+        """Return the number of waiting runs."""
         return await self._redis.hlen(WAITING)
 
     async def due(self, now: datetime, limit: int = 100) -> list[Alarm]:
-        """The alarms whose time has come."""
+        """Return the alarms that are due."""
         found: Any = await self._redis.zrangebyscore(ALARMS, "-inf", to_ms(now), start=0, num=limit)
         return list(readable(ALARMS, _alarm, found))
 
     async def silence(self, alarms: Iterable[Alarm]) -> None:
-        """The alarms were seen to."""
+        """Delete alarms that were handled."""
         members = [alarm.member for alarm in alarms]
         if members:
             await self._redis.zrem(ALARMS, *members)

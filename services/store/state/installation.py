@@ -20,7 +20,7 @@ PROJECT: Final = "sluice:project"
 
 
 async def installation_id(redis: AsyncRedis) -> str:
-    """A text that no other installation has; made when it is first asked for. Raises `TransientError`."""
+    """Return the installation's unique id, created on first use. Raises `TransientError`."""
     await redis.set(KEY, uuid.uuid4().hex, nx=True)
     found = await redis.get(KEY)
     if not isinstance(found, bytes):
@@ -30,22 +30,22 @@ async def installation_id(redis: AsyncRedis) -> str:
 
 
 async def claim_state(redis: AsyncRedis) -> None:
-    """Note that this program keeps its state here.
+    """Record that this version's state is kept here.
 
-    Raises `ConfigError`, with nothing changed, where a newer program does, and `TransientError`.
+    Raises `ConfigError`, with nothing changed, if a newer version's is, and `TransientError`.
     """
     await redis.set(state_version.KEY, state_version.STATE_VERSION, nx=True)
     state_version.refuse_newer(await redis.get(state_version.KEY))
 
 
 def check_state(redis: SyncRedis) -> None:
-    """Raise `ConfigError` for the state of a newer program, and `TransientError`. Blocks, and writes nothing."""
+    """Raise `ConfigError` for the state of a newer version, and `TransientError`. Blocks, and writes nothing."""
     with translated():
-        redis.ping()  # each new connection looks at the version
+        redis.ping()  # each new connection checks the version
 
 
 async def claim_project(redis: AsyncRedis, name: str | None, folder: Path) -> None:
-    """Note the project that is kept here from now on, with its name, if it has one. Raises as `check_project`."""
+    """Record the project whose state is kept here, with its name, if it has one. Raises as `check_project`."""
     await check_project(redis, name, folder)
     mine = json.dumps({"name": name, "folder": str(folder), "host": socket.gethostname()})
     await redis.set(PROJECT, mine, nx=True)
@@ -56,16 +56,16 @@ async def claim_project(redis: AsyncRedis, name: str | None, folder: Path) -> No
 
 
 async def project_name(redis: AsyncRedis) -> str | None:
-    """The name of the project that is kept here, if it has one. Raises `TransientError`."""
+    """Return the name of the recorded project, if it has one. Raises `TransientError`."""
     held = await _held(redis)
     return held.name if held else None
 
 
 async def check_project(redis: AsyncRedis, name: str | None, folder: Path) -> None:
-    """Raise `ConfigError` where this Redis holds another project than the one in ``folder``, and `TransientError`.
+    """Raise `ConfigError` if this Redis holds another project than the one in ``folder``, and `TransientError`.
 
-    Names tell projects apart. Of one without a name only this machine knows whether it is another one: it still stands
-    in the folder that it was deployed from.
+    Projects with different names are different. One without a name is different if, on this machine, it still exists in
+    the other folder from which it was deployed.
     """
     held = await _held(redis)
     if held is None or (held.name is None and not held.stands_elsewhere(folder)):
@@ -92,7 +92,7 @@ class _Holder(NamedTuple):
     host: str | None
 
     def stands_elsewhere(self, folder: Path) -> bool:
-        """Whether it is on this machine, in another folder, and has not been moved from there."""
+        """Whether the project still exists in another folder on this machine."""
         there = Path(self.folder)
         return self.host == socket.gethostname() and there != folder and (there / PROJECT_FILE).exists()
 

@@ -1,4 +1,4 @@
-"""A copy of all that a Redis holds, at one moment: what it would send to a new replica."""
+"""A copy of all data of a Redis at one moment, as it would send it to a new replica."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ PATIENCE_SECONDS: Final = 120.0
 def copy_to(client: SyncRedis, file: Path) -> None:
     """Write the RDB of the server's state at one moment to the new ``file``, readable by its owner only.
 
-    The server forks for it and goes on. It is synchronized to the disk. Raises `TransientError` where the server does
-    not answer, or does not let this user do it (its ACL needs ``+sync``).
+    The server forks for it and continues. The file is synchronized to the disk. Raises `TransientError` if the server
+    does not answer, or refuses it to this user (whose ACL needs ``+sync``).
     """
     with translated():
         connection: Any = client.connection_pool.make_connection()
@@ -44,7 +44,7 @@ def copy_to(client: SyncRedis, file: Path) -> None:
 
 
 def _announced(stream: socket.socket) -> int:
-    """The number of bytes that follow: the server says ``$N``, after line feeds while it prepares them."""
+    """Return the number of bytes that follow: the server sends ``$N``, after line feeds while it prepares them."""
     line = b""
     while not line.endswith(b"\n") or not line.strip():
         byte = stream.recv(1)

@@ -1,4 +1,4 @@
-"""Deletes what has been in the archive folders of a watch for too long, or is too much; nothing unless that is set."""
+"""Deletes files from a watch's archive folders by the limits on age and size, where these are set."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ log = structlog.get_logger()
 
 class _Archived(NamedTuple):
     since: float
-    """When it was moved there: a rename changes a file's ctime, and nothing in it."""
+    """When the file was moved there: its ctime, which the rename has set."""
     size: int
     directory: bytes
     name: bytes
 
 
 class ArchiveExpiry:
-    """Of one watch. A file's sidecar goes with it. Its methods block for the time of the system calls."""
+    """Applies the limits of one watch; sidecars are deleted with their files. Methods block for the system calls."""
 
     def __init__(self, folder: Folder) -> None:
         source, settings = folder.source, folder.settings
@@ -46,12 +46,12 @@ class ArchiveExpiry:
 
     @property
     def is_due(self) -> bool:
-        """Whether there is a limit, and it is time to look."""
+        """Whether there is a limit, and the next check is due."""
         wanted = any(days is not None or mib is not None for _, days, mib in self._limits)
         return wanted and time.monotonic() >= self._next
 
     def expire(self, now: float) -> int:
-        """Delete what is past its time at ``now``, and the oldest of what is too much; returns how many files."""
+        """Delete files that are too old at ``now``, and the oldest of those beyond the size; return their number."""
         self._next = time.monotonic() + EVERY_SECONDS
         count = 0
         for archive, days, mib in self._limits:
@@ -78,7 +78,7 @@ class ArchiveExpiry:
         return gone
 
     def _files(self, archive: bytes) -> Iterator[_Archived]:
-        """The archived files; no link is followed, but for the archive folder itself, where it is one of ours."""
+        """Return the archived files; no link is followed, except the archive folder itself if it is a link of ours."""
         waiting = [archive]
         while waiting:
             directory = waiting.pop()

@@ -30,7 +30,7 @@ _BLOCK_SECONDS: Final = 1.0
 class FileArchiver:
     """Moves files to their ``done`` or ``failed`` folders, or deletes or keeps them; several instances may run at once.
 
-    It brings them back, too, where somebody wants their events tried again.
+    It moves them back, too, for replays of their events.
 
     Reads finished events from the stream, writes them to the ledger for every instance that can reach the folder, and
     archives the files of its own watches. ``rescan`` is called with a watch in which a file was replaced before its

@@ -1,6 +1,6 @@
-"""Puts an archived file back where it arrived: only the very version that was archived, and never over another file.
+"""Moves an archived file back to where it arrived: only the version that was archived, and never over another file.
 
-A repeated call completes what an earlier one, which was killed, has begun.
+A repeated call completes an earlier one that was interrupted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NO_FILE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
 def _obstacle(folder: Folder, file: ArchivedFile) -> str | None:
-    """Why the file cannot be put back; None if it can be, or lies at its path already."""
+    """Return why the file cannot be moved back; None if it can be, or is at its path already."""
     where = shown(file.place)
     if file.fate == "deleted":
         return f"the file {shown(file.path)} was deleted after its run"
@@ -37,7 +37,7 @@ def _obstacle(folder: Folder, file: ArchivedFile) -> str | None:
 
 
 def _difference(folder: Folder, file: ArchivedFile) -> str | None:
-    """Why what lies at the file's place is not what was archived."""
+    """Return how the file at this place differs from the one that was archived."""
     where = shown(file.place)
     try:
         with _place(folder, file.place) as place:
@@ -55,7 +55,7 @@ def _difference(folder: Folder, file: ArchivedFile) -> str | None:
 
 
 def put_back(folder: Folder, file: ArchivedFile, event_id: str) -> str | None:
-    """Move the file to its path, and delete its sidecar; None when it lies there, else why it does not."""
+    """Move the file to its path and delete its sidecar; return None on success, else the reason."""
     if (problem := _obstacle(folder, file)) is not None:
         return problem
     try:
@@ -64,7 +64,7 @@ def put_back(folder: Folder, file: ArchivedFile, event_id: str) -> str | None:
             with _place(folder, file.place) as archived, folder.entered(above, make=True) as directory:
                 home = FilePlace(directory, name)
                 rename_new(archived, home)
-                if str(home.version()) != file.version:  # somebody was faster, between the look and the move
+                if str(home.version()) != file.version:  # somebody replaced the file between the check and the move
                     rename_new(home, archived)
                     return f"{shown(file.place)} was replaced just now"
                 sync_directory(directory)

@@ -1,4 +1,4 @@
-"""Brings files of one watch back from their archive folders, where somebody wants their events tried again."""
+"""Moves files of one watch back from their archive folders, for replays of their events."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class FileReturner:
     threads: WatchThreads
 
     async def wanted(self) -> list[Return]:
-        """The files that are asked for."""
+        """Return the requested files."""
         return await self.returns.wanted(self.folder.name)
 
     async def bring_back(self, wanted: list[Return]) -> None:
-        """Bring the files back, and answer."""
+        """Move the files back, and answer the requests."""
         for asked in wanted:
             answer = await self._bring_back(asked)
             if answer.reason:

@@ -1,4 +1,4 @@
-"""Watches the room on the disks that a watch depends on: says so early, and stops taking files before one is full."""
+"""Watches the free space on the disks that a watch depends on: warns early, and stops announcing before one is full."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOOK_SECONDS: Final = 1.0
 _SAMPLE_SECONDS: Final = 60.0
 _MOST_SAMPLES: Final = 1440
 _LEAST_SECONDS: Final = 600.0
-"""For so long a disk must have filled up before it is said when it will be full."""
+"""How long a disk must have been filling up before the time when it is full is estimated."""
 
 _MIB: Final = 1024**2
 
@@ -29,9 +29,9 @@ log = structlog.get_logger()
 
 @dataclass(eq=False)
 class DiskWatch:
-    """Looks at the file systems of some folders every second; `room` is set while all of them have room.
+    """Checks the file systems of some folders every second; `room` is set while all of them have space.
 
-    ``made_room`` is called when there is room again. Every blocking call is made in a thread of the watch.
+    ``made_room`` is called when there is space again. Every blocking call is made in a thread of the watch.
     """
 
     folders: Mapping[str, Path]
@@ -49,7 +49,7 @@ class DiskWatch:
         self.room.set()
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Check until cancelled."""
         while True:
             self._looks = await self.threads.check(self._look)
             self._sample(time.monotonic())
@@ -64,7 +64,7 @@ class DiskWatch:
             await asyncio.sleep(LOOK_SECONDS)
 
     def problems(self) -> dict[str, str]:
-        """What is to be said of the disks that have little room, by the code of the reason."""
+        """Return a sentence for each disk with little space, by the code of the reason."""
         settings = self.settings
         found: dict[str, list[str]] = {}
         for name, (free, size) in self._looks.items():
@@ -76,7 +76,7 @@ class DiskWatch:
         return {code: "; ".join(sentences) for code, sentences in found.items()}
 
     def report(self) -> list[dict[str, Any]]:
-        """Each disk for the status, in bytes."""
+        """Return each disk's space for the status, in bytes."""
         return [
             {
                 "of": name,
@@ -93,7 +93,7 @@ class DiskWatch:
         for name, folder in self.folders.items():
             try:
                 space = os.statvfs(folder)
-            except OSError:  # whoever needs the folder says that it is gone
+            except OSError:  # the part that needs the folder reports that it is missing
                 continue
             if space.f_blocks:
                 found[name] = (space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize)
@@ -106,7 +106,7 @@ class DiskWatch:
                 samples.append((now, free))
 
     def _hours(self, name: str) -> float | None:
-        """When the disk will be full if it goes on as it did in the last day; None where it does not fill up."""
+        """Return in how many hours the disk is full at the rate of the last day; None if it does not fill up."""
         samples = self._samples[name]
         if len(samples) < 2 or samples[-1][0] - samples[0][0] < _LEAST_SECONDS:  # noqa: PLR2004 - two ends
             return None

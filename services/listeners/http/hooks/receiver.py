@@ -1,4 +1,4 @@
-"""Webhooks of other systems, ``POST /hooks/NAME``: a delivery that proves whom it is from becomes an event."""
+"""Webhooks of other systems, ``POST /hooks/NAME``: a delivery with a valid signature or secret becomes an event."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def hooks_with_secrets(sources: Mapping[str, HookSource], environ: Mapping[str, 
 
 @dataclass(kw_only=True, eq=False)
 class HookReceiver:
-    """What is behind ``POST /hooks/NAME``. No token is asked for: the signature is the proof."""
+    """Handles ``POST /hooks/NAME``. No token is needed: the signature is the proof."""
 
     hooks: Mapping[str, Hook]
     settings: ApiSettings
@@ -79,7 +79,7 @@ class HookReceiver:
         }
 
     async def receive(self, request: Request) -> Response:
-        """Take one delivery in; raises `ProblemDetails`."""
+        """Accept one delivery; raises `ProblemDetails`."""
         name = request.path_params["name"]
         hook = self.hooks.get(name)
         if hook is None:
@@ -127,7 +127,7 @@ class HookReceiver:
     async def _refuse_copy(
         self, request: Request, name: str, source: HookSource, signature: str, delivery: str
     ) -> None:
-        """Raise the 409 for a body that another delivery has brought a moment ago: no id in a header is signed."""
+        """Raise the 409 for a body that another delivery had a moment ago: the id in the header is not signed."""
         assert self.deliveries is not None  # noqa: S101 - the caller has looked
         first = await self.deliveries.first(name, signature, delivery, seconds=source.replay_seconds)
         if first != delivery:
@@ -141,7 +141,7 @@ class HookReceiver:
 
 
 def _checked(fields: Mapping[str, Any]) -> Event:
-    """The event; raises `RejectedEvent` for a header that can be no id or type, and for a type of Sluice's own."""
+    """Return the event; raises `RejectedEvent` for an id or type in a header that is invalid or reserved."""
     try:
         event = Event(**fields)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Whether a delivery of a webhook is from whom it says: verified on the raw body, in constant time."""
+"""Verifies signatures of webhook deliveries, on the raw body and in constant time."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _STANDARD_PREFIX: Final = "whsec_"
 
 
 class BadDelivery(Exception):
-    """The delivery proves nothing; the message says what is missing or wrong, and nothing of the secret."""
+    """The delivery is not authentic; the message says what is missing or wrong, and reveals nothing of the secret."""
 
 
 def usable_secret(source: HookSource, secret: str) -> bytes:
-    """The bytes that deliveries are signed with; raises `ValueError`."""
+    """Return the bytes that deliveries are signed with; raises `ValueError`."""
     if not secret:
         raise ValueError("it is not set, or empty")
     if source.verify != "standard-webhooks":
@@ -32,10 +32,10 @@ def usable_secret(source: HookSource, secret: str) -> bytes:
 
 
 def verify(source: HookSource, secrets: Sequence[bytes], headers: Mapping[str, str], body: bytes) -> str | None:
-    """Raise `BadDelivery` unless the delivery was signed with one of the secrets, lately where a time is signed.
+    """Raise `BadDelivery` unless the delivery was signed with one of the secrets, and recently if a time is signed.
 
-    ``headers`` is asked in any letter case. Returns the signature where it signs no time, so that whoever copied the
-    delivery may send it once more: the caller has to see to that.
+    ``headers`` must ignore letter case. Returns the signature if it signs no time: then a copied delivery passes again,
+    and the caller has to recognise it.
     """
     match source.verify:
         case "standard-webhooks":
@@ -56,7 +56,7 @@ def verify(source: HookSource, secrets: Sequence[bytes], headers: Mapping[str, s
 
 
 def _standard(source: HookSource, secrets: Sequence[bytes], headers: Mapping[str, str], body: bytes) -> None:
-    """As https://www.standardwebhooks.com has it: ``v1,`` and the base64 of HMAC-SHA256 of id, time and body."""
+    """Verify by https://www.standardwebhooks.com: ``v1,`` and the base64 of HMAC-SHA256 of id, time and body."""
     id_, sent = _header(headers, "webhook-id"), _header(headers, "webhook-timestamp")
     given = [one for one in _header(headers, "webhook-signature").split(" ") if one.startswith("v1,")]
     if not (sent.isascii() and sent.isdecimal() and len(sent) < 16):  # noqa: PLR2004 - seconds of this era
