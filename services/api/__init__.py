@@ -1,1 +1,1 @@
-"""What the API tells and does beside taking events in: listings, replays, approval links."""
+"""Routes of the API other than those that accept events: listings, replays, approval links."""

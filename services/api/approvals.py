@@ -1,4 +1,4 @@
-"""The page of an approval link: what is asked, a form for the answer, and who answers. A GET answers nothing."""
+"""The page of an approval link: the question, and a form for the answer. A GET never answers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from services.prefect_api.waiting import WaitingRuns
 
 OUTCOME_SECONDS: Final = 10.0
-"""How long the page waits for what becomes of an answer."""
+"""How long the page waits for the outcome of an answer."""
 _MOST_BYTES: Final = 256 * 1024
 _MOST_TRIES: Final = 20
 _SIGNAL_SECONDS: Final = 600.0
@@ -55,7 +55,7 @@ Runs = Callable[[], Awaitable["WaitingRuns"]]
 
 
 class NewLink(BaseModel):
-    """Whom an approval link is for, and how long it is good."""
+    """For whom an approval link is, and how long it is valid."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -63,12 +63,12 @@ class NewLink(BaseModel):
     person: Annotated[str, Field(alias="for", min_length=1, max_length=100)]
     expires_seconds: Annotated[float, Field(gt=0, le=30 * 86_400)] = 86_400.0
     run_id: Annotated[str | None, Field(max_length=36)] = None
-    """Which run, where several wait for the key."""
+    """The run, if several wait for the key."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Approvals:
-    """The routes. ``runs`` gives the waiting runs in Prefect, ``secret`` what links are signed with."""
+    """The routes. ``runs`` returns Prefect's waiting runs, ``secret`` the secret for signing links."""
 
     runs: Runs
     signals: SignalStore
@@ -111,7 +111,7 @@ class Approvals:
         return await self._told(self._answer(link, body))
 
     async def _told(self, work: Awaitable[Response]) -> Response:
-        """The page, or one that says why there is none."""
+        """Return the page, or one that says why there is none."""
         try:
             return await work
         except BadLink:
@@ -161,7 +161,7 @@ class Approvals:
         return await self._send(link, tries, fields, text, given)
 
     async def _send(self, link: ApprovalLink, tries: int, fields: dict[str, Any], text: str, given: Given) -> Response:
-        """Hand the answer in, as any signal, and tell what became of it."""
+        """Submit the answer as a signal, and show its outcome."""
         id_ = link.signal_id + (f".{tries}" if tries else "")
         more = {"id": id_, "key": link.key, "by": link.person, "wait": link.wait, "ttl_seconds": _SIGNAL_SECONDS}
         try:
@@ -176,13 +176,13 @@ class Approvals:
         return _outcome_page(link, record)
 
     async def _tries(self, link: ApprovalLink) -> tuple[SignalRecord | None, int]:
-        """The last answer by the link, and how many there were: one that was rejected may be followed by another."""
+        """Return the last answer by the link, and the number of answers: after a rejected one another may follow."""
         ids = [link.signal_id, *(f"{link.signal_id}.{number}" for number in range(1, _MOST_TRIES))]
         found = await self.signals.get_many(ids)
         return (found[-1] if found else None), len(found)
 
     async def _form(self, run: RunView) -> dict[str, Any] | None:
-        """Schema and description of the wait, once they are there."""
+        """Return the wait's schema and description, once they exist."""
         keys = {name: run.keyset.get(name, "") for name in ("schema", "description")}
         runs = await self.runs()
         found = await runs.inputs(run.run_id, list(keys.values()))
@@ -241,7 +241,7 @@ def _plain_page(title: str, html: str, status: int) -> Response:
 
 
 def _shown(text: str) -> str:
-    """As HTML, with nothing in it hidden."""
+    """Return the text as HTML, with hidden characters escaped."""
     return escape(visible(text))
 
 

@@ -1,4 +1,4 @@
-"""Builds the routes of the API beside those that take events in."""
+"""Builds the routes of the API other than those that accept events."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def build_routers(
     prefect: Callable[[], Awaitable[PrefectApi]],
     project: str | None,
 ) -> list[APIRouter]:
-    """The routers; what acts stands before what reads, whose paths take any id.
+    """Return the routers; those that act come before those that read, whose paths match any id.
 
-    ``prefect`` connects to Prefect; its client is imported with the first question that needs it. ``project`` is the
+    ``prefect`` connects to Prefect; its client is imported with the first request that needs it. ``project`` is the
     name of the project whose waits are meant.
     """
     connecting = asyncio.Lock()
@@ -52,7 +52,7 @@ def build_routers(
     returns = FileReturns(redis, journal=settings.journal, history=settings.history)
 
     async def connected() -> PrefectApi:
-        async with connecting:  # several may ask at the same time
+        async with connecting:  # several requests may need it at the same time
             await asyncio.to_thread(importlib.import_module, "services.prefect_api.client")  # it takes a second
             return await prefect()
 

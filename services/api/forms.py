@@ -1,4 +1,4 @@
-"""A form for the answer to a wait, made of its JSON schema: plain HTML, and nothing chosen beforehand that decides."""
+"""The form for the answer to a wait, from its JSON schema: plain HTML, with no decision preselected."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Given = Mapping[str, str]
 
 
 def fields_of(schema: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The fields of the answer, each with the schema that its references lead to."""
+    """Return the fields of the answer, each with its resolved schema."""
     properties = schema.get("properties")
     if not isinstance(properties, Mapping):
         return {}
@@ -28,7 +28,7 @@ def fields_of(schema: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def form_of(schema: Mapping[str, Any], given: Given, faults: Mapping[str, str]) -> str:
-    """The form's fields as HTML, with what was ``given`` before and what was wrong with it."""
+    """Return the form's fields as HTML, with the values ``given`` before and their faults."""
     needed = _needed(schema)
     return "".join(
         _field(name, one, given.get(name), faults.get(name), required=name in needed)
@@ -37,7 +37,7 @@ def form_of(schema: Mapping[str, Any], given: Given, faults: Mapping[str, str]) 
 
 
 def answer_of(schema: Mapping[str, Any], given: Given, *, pause: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """The answer that the form's texts say, and what is wrong with it by field (under "" of the whole)."""
+    """Return the answer from the form's texts, and its faults by field ("" for the whole)."""
     value: dict[str, Any] = {}
     faults: dict[str, str] = {}
     required = _needed(schema)
@@ -57,7 +57,7 @@ def answer_of(schema: Mapping[str, Any], given: Given, *, pause: str) -> tuple[d
 
 
 def _needed(schema: Mapping[str, Any]) -> set[str]:
-    """The fields that are asked for: also yes or no where the schema has a default, which nobody would have chosen."""
+    """Return the required fields, booleans with a default included: otherwise nobody would have chosen their value."""
     decides = {
         name
         for name, one in fields_of(schema).items()
@@ -70,7 +70,7 @@ def _unfit(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> Iterator[tupl
     try:
         errors = list(Draft202012Validator(schema).iter_errors(whole))
     except (SchemaError, RecursionError):
-        return  # Prefect judges the answer, too
+        return  # Prefect validates the answer, too
     fields = fields_of(schema)
     for error in errors:
         place = str(error.absolute_path[0]) if error.absolute_path else ""
@@ -82,7 +82,7 @@ def _words(error: ValidationError) -> str:
 
 
 def _followed(schema: Mapping[str, Any], one: Any) -> dict[str, Any]:
-    """The field's schema without references, and without the alternative null."""
+    """Return the field's schema without references, and without the alternative null."""
     found: dict[str, Any] = dict(one) if isinstance(one, Mapping) else {}
     for _ in range(10):
         if isinstance(found.get("$ref"), str):
@@ -105,7 +105,7 @@ def _choices(one: Mapping[str, Any]) -> Sequence[Any]:
 
 
 def _read(one: Mapping[str, Any], text: str) -> Any:
-    """The field's value that the text says; raises `ValueError` with what is wrong."""
+    """Return the field's value from its text; raises `ValueError` with what is wrong."""
     if choices := _choices(one):
         for choice in choices:
             if json.dumps(choice) == text:

@@ -1,4 +1,4 @@
-"""What is known of events, runs, signals and dead letters: ``GET``, for tokens with the scope ``read``."""
+"""Listings of events, runs, signals and dead letters: ``GET``, for tokens with the scope ``read``."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ RunId = Annotated[str, Path(max_length=200, description="Its id or name")]
 
 
 _MOST_AT_ONCE: Final = 10_000
-"""How many runs may be due at one moment for a listing to go on behind them."""
+"""Largest number of runs with the same start time for which a listing can be paged."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listings:
-    """The routes. ``prefect`` gives Prefect's API.
+    """The routes.
 
-    What is outside of a caller's limits is left out of lists, and not found elsewhere: a page may have fewer rows than
-    its limit, and ``next`` all the same.
+    ``prefect`` returns Prefect's API. Rows outside of a caller's limits are left out of lists, and are "not found" by
+    id: a page may have fewer rows than its limit and still a ``next``.
     """
 
     redis: AsyncRedis

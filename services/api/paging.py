@@ -1,4 +1,4 @@
-"""Pages of listings: a cursor says where the last one ended, and stays good while new things come in."""
+"""Pages of listings: a cursor says where the last page ended, and stays valid when new rows arrive."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Page(BaseModel):
 
 
 def page(rows: Sequence[dict[str, Any]], following: Sequence[Any] | None) -> Page:
-    """The rows, and a cursor made of ``following``: text that means nothing to anybody else."""
+    """Return the rows, and an opaque cursor made of ``following``."""
     if following is None:
         return Page(items=list(rows), next=None)
     return Page(items=list(rows), next=base64.urlsafe_b64encode(json.dumps(following).encode()).decode().rstrip("="))
 
 
 def parts_of(cursor: str | None, *kinds: type) -> list[Any] | None:
-    """What `page` made the cursor of, of these types; raises `ConfigError` for any other text."""
+    """Return the values from which `page` made the cursor; raises `ConfigError` for any other text."""
     if cursor is None:
         return None
     try:
@@ -56,7 +56,7 @@ def parts_of(cursor: str | None, *kinds: type) -> list[Any] | None:
 
 @asynccontextmanager
 async def patience() -> AsyncIterator[None]:
-    """End a listing that looks through too much; raises `ProblemDetails` (503)."""
+    """End a listing that has to search too much; raises `ProblemDetails` (503)."""
     try:
         async with asyncio.timeout(LONGEST_SECONDS):
             yield

@@ -23,9 +23,9 @@ class EventReplay(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     rerun: bool = False
-    """Do all again; without it what failed is tried again, and gaps are filled."""
+    """Do everything again; without it failures are retried, and gaps are filled."""
     rules: list[Annotated[str, Field(max_length=200)]] = []
-    """To these rules alone."""
+    """Only by these rules."""
 
 
 class LetterReplay(BaseModel):

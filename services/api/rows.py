@@ -35,7 +35,7 @@ def may_signal(caller: Limited, record: SignalRecord) -> bool:
 
 
 def content_of(raw: bytes) -> Any:
-    """What came in: as JSON where it is JSON, else as text, with what is not UTF-8 as escapes."""
+    """Return the received content: as JSON if it is JSON, else as text with invalid UTF-8 as escapes."""
     try:
         return json.loads(raw)
     except (ValueError, RecursionError):

@@ -12,11 +12,11 @@ from services.listeners.http.callers import Callers
 from services.store.access.tokens import Limited, Scope
 
 BEARER = Security(HTTPBearer(scheme_name="token", auto_error=False))
-"""For routers: says in the OpenAPI document that a token is sent."""
+"""For routers: declares the token in the OpenAPI document."""
 
 
 def callers_of(request: Request) -> Callers:
-    """Those of the application."""
+    """Return the callers of the application."""
     found: Callers = request.app.state.callers
     return found
 

@@ -1,1 +1,1 @@
-"""What the command line and the API list: events, runs, signals, dead letters; the same filters, the same rows."""
+"""Filters and rows of events, runs, signals and dead letters, shared by the command line and the API."""

@@ -43,7 +43,7 @@ class Period:
 
 @dataclass(frozen=True, kw_only=True)
 class EventAttributes(Period):
-    """Which events, by what they say themselves and by what became of them."""
+    """A filter of events by their attributes and their outcome."""
 
     type: Annotated[str | None, Field(max_length=512, description="Only this type; a glob")] = None
     source: Annotated[str | None, Field(max_length=512, description="Only from this source; a glob")] = None
@@ -52,7 +52,7 @@ class EventAttributes(Period):
     failed: Annotated[bool, Field(description="Only events with a failed run or a dead letter")] = False
 
     def query(self, *, rule: str | None = None, before: str | None = None) -> Query:
-        """For the history; raises `ConfigError` for a glob or a time that cannot be."""
+        """Return the query of the history; raises `ConfigError` for an invalid glob or time."""
         _check_globs(type=self.type, source=self.source, subject=self.subject)
         since, until = self.in_seconds()
         return Query(
@@ -70,14 +70,14 @@ class EventAttributes(Period):
 
 @dataclass(frozen=True, kw_only=True)
 class EventFilter(EventAttributes):
-    """Which events, by the rule that matched them too."""
+    """A filter of events that also takes a rule that matched them."""
 
     rule: Annotated[str | None, Field(max_length=256, description="Only events that this rule matched")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunAttributes(Period):
-    """Which flow runs; the period is that of the time at which they were to start."""
+    """A filter of flow runs; the period is that of their scheduled start."""
 
     deployment: Annotated[
         str | None, Field(max_length=400, description="Only runs of this flow, or flow/deployment")
@@ -87,13 +87,13 @@ class RunAttributes(Period):
 
 @dataclass(frozen=True, kw_only=True)
 class RunFilter(RunAttributes):
-    """Which flow runs, by lists too; FastAPI takes lists in a class for the body of a request."""
+    """A filter of flow runs that also takes lists, which FastAPI would read from the request's body."""
 
     state: Annotated[list[str] | None, Field(description="Only in this state; may be given again")] = None
     tag: Annotated[list[str] | None, Field(description="Only with this tag; may be given again")] = None
 
     def query(self) -> RunQuery:
-        """For Prefect; raises `ConfigError` for a time that cannot be."""
+        """Return the query of Prefect; raises `ConfigError` for an invalid time."""
         from services.prefect_api.run_listing import RunQuery
 
         since, until = (None if at is None else datetime.fromtimestamp(at, UTC) for at in self.in_seconds())
@@ -108,7 +108,7 @@ class RunFilter(RunAttributes):
 
 @dataclass(frozen=True, kw_only=True)
 class SignalFilter(Period):
-    """Which signals; the period is that of their arrival. Those of the canary are found by their key alone."""
+    """A filter of signals; the period is that of their arrival. Those of the canary are found only by their key."""
 
     outcome: Annotated[SignalStatus | None, Field(description="Only those with this outcome, such as buffered")] = None
     run: Annotated[str | None, Field(max_length=36, description="Only those of this run")] = None
@@ -118,7 +118,7 @@ class SignalFilter(Period):
     )
 
     def matches(self, record: SignalRecord) -> bool:
-        """Whether the signal is one of them, whatever run it had to do with."""
+        """Whether the signal matches, whichever run it concerned."""
         since, until = self.in_seconds()
         at, identity = record.received.timestamp(), record.signal.event_identity
         return (
@@ -133,7 +133,7 @@ class SignalFilter(Period):
 
 @dataclass(frozen=True, kw_only=True)
 class LetterFilter(Period):
-    """Which dead letters; the period is that of their last failure."""
+    """A filter of dead letters; the period is that of their last failure."""
 
     code: Annotated[str | None, Field(max_length=256, description="Only with this code")] = None
     rule: Annotated[str | None, Field(max_length=256, description="Only of this rule")] = None
@@ -142,7 +142,7 @@ class LetterFilter(Period):
     event: Annotated[str | None, Field(max_length=256, description="Only of the event with this id")] = None
 
     def query(self, *, before: tuple[int, str] | None = None) -> LetterQuery:
-        """For the store; raises `ConfigError` for a glob or a time that cannot be."""
+        """Return the query of the store; raises `ConfigError` for an invalid glob or time."""
         _check_globs(source=self.source)
         since, until = self.in_seconds()
         return LetterQuery(

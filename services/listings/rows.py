@@ -14,12 +14,12 @@ _LETTER: Final = (
 
 
 def letter_row(letter: DeadLetter) -> dict[str, Any]:
-    """A dead letter in a listing."""
+    """Return a dead letter's row of a listing."""
     return {name: getattr(letter, name) for name in _LETTER}
 
 
 async def whole_event(found: EventHistory, transitions: EventTransitions) -> dict[str, Any]:
-    """One event with all that became of it, and what of it is still open."""
+    """Return one event with its history, and its open effects."""
     return found.model_dump() | {
         "outcome": found.outcome,
         "reason": found.reason,

@@ -1,4 +1,4 @@
-"""Signals: those that a filter asks for, and their rows."""
+"""Finds signals by a filter, and makes their rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def find_signals(
     before: int | None = None,
     allowed: Callable[[SignalRecord], bool] = lambda _record: True,
 ) -> list[SignalRecord]:
-    """Return the newest that are ``asked`` for and ``allowed``; those whose place is ``before`` that one alone."""
+    """Return the newest signals that match ``asked`` and are ``allowed``, with a place before ``before``."""
 
     def wanted(record: SignalRecord) -> bool:
         return asked.matches(record) and allowed(record)

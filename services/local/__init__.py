@@ -1,1 +1,1 @@
-"""One machine: `sluice up`, the servers that it brings along, and their end."""
+"""One machine: `sluice up` and the servers that it starts and stops."""

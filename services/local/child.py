@@ -23,7 +23,7 @@ FIRST_SIGN_SECONDS: Final = 120.0
 """How long a role may take until its first sign of life: it imports, and the machine may be busy."""
 LATELY_SECONDS: Final = 300.0
 _GAP_SECONDS: Final = 5.0
-"""After so long without a look, the supervisor itself was stopped, and nobody's silence counts."""
+"""If the last check is this long ago, the supervisor itself was stopped, and silence of its children does not count."""
 
 log = structlog.get_logger()
 

@@ -1,4 +1,4 @@
-"""What `sluice up` starts besides the roles: Valkey that appends to a file, Prefect on SQLite, `sluice deploy`."""
+"""The servers of `sluice up`: Valkey with an append-only file, Prefect on SQLite; and `sluice deploy`."""
 
 from __future__ import annotations
 
@@ -35,21 +35,24 @@ PREFECT_SECONDS: Final = 200
 """How long `sluice deploy` waits for Prefect: a little longer than the supervisor does."""
 
 _LEAST_KEPT_SECONDS: Final = 3601
-"""Prefect deletes nothing that is younger."""
+"""Prefect does not delete anything younger."""
 
 _PAUSES_SECONDS = 120
-"""How often Prefect looks for pauses that have run out. It reads every paused run whole for that: with 10,000 of them
-and its own 5 seconds it did nothing else. A run that Prefect itself suspended is Failed so much later at most."""
+"""How often Prefect looks for pauses whose time is over.
+
+For that it reads every paused run as a whole: with 10,000 of them, and its default of 5 seconds, it did nothing else. A
+run in Prefect's own suspension is Failed at most this much late.
+"""
 
 _LATE_SECONDS = 15
-"""How often Prefect looks for runs that are late, which they are after 15 seconds; by itself every 5."""
+"""How often Prefect looks for late runs, which are late after 15 seconds; its default is 5."""
 
 
 class Server:
     """A child process in a session of its own that ends when its parent does (Linux).
 
-    Its output goes to ``log_file``, or where ours goes. It does not hear the terminal's Ctrl-C: its parent decides when
-    it stops.
+    Its output goes to ``log_file``, or to that of this process. It does not get the terminal's Ctrl-C: its parent stops
+    it.
     """
 
     def __init__(
@@ -62,7 +65,7 @@ class Server:
         cwd: Path | None = None,
         template: StartTemplate | None = None,
     ) -> None:
-        """With a ``template``, a command that begins with ``PYTHON_MODULE`` is done by a fork of it."""
+        """With a ``template``, a command that begins with ``PYTHON_MODULE`` is executed by a fork of it."""
         self.name = name
         self.log_file = log_file
         forked = None
@@ -107,7 +110,7 @@ class Server:
             os.killpg(self.process.pid, signal.SIGKILL)
 
     def tail(self) -> str:
-        """The last lines of the output, as the end of a sentence."""
+        """Return the last lines of the output, as the end of a sentence."""
         if self.log_file is None:
             return "see its output above"
         lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
@@ -115,7 +118,7 @@ class Server:
 
 
 def claim_port(port: int, setting: str) -> int:
-    """``port`` if it is free, a free one for 0; raises `ConfigError` naming the setting when it is taken."""
+    """Return ``port`` if it is free, a free one for 0; raises `ConfigError` naming the setting if it is taken."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -134,10 +137,10 @@ def start_valkey(
     log_file: Path,
     more_options: Mapping[str, str] | None = None,
 ) -> tuple[Server, str]:
-    """A Valkey that keeps what it holds in ``directory``; answers the process and its URL once it takes commands.
+    """Start a Valkey that stores its data in ``directory``; return the process and its URL once it accepts commands.
 
-    With a password in the settings it wants that of everybody, and the URL holds it. It is told through a file, of
-    which only the digest stays: arguments show in the list of processes.
+    A password in the settings is required from every client, and is part of the URL. Valkey reads it from a file, in
+    which only its digest stays, because the list of processes shows arguments.
     """
     directory.mkdir(parents=True, exist_ok=True)
     rights = directory / "access.conf"
@@ -176,17 +179,17 @@ def _valkey() -> str:
 
 
 def valkey_url(port: int, settings: RedisSettings) -> str:
-    """The address, with its password, of a Valkey that `start_valkey` starts."""
+    """Return the URL, with its password, of a Valkey that `start_valkey` starts."""
     return url_with_password(f"redis://{LOOPBACK}:{port}/0", settings.username, settings.password)
 
 
 def prefect_url(port: int) -> str:
-    """The address of the API of a server that `start_prefect` starts."""
+    """Return the URL of the API of a server that `start_prefect` starts."""
     return f"http://{LOOPBACK}:{port}/api"
 
 
 def kept_by_prefect(days: float | None) -> dict[str, str]:
-    """What has Prefect's server delete runs that ended before, with their logs and artifacts; nothing without days."""
+    """Return the settings by which Prefect's server deletes old runs with logs and artifacts; none without days."""
     if days is None:
         return {}
     seconds = max(_LEAST_KEPT_SECONDS, round(days * 86_400))
@@ -210,11 +213,11 @@ def start_prefect(
     template: StartTemplate | None = None,
     meanwhile: Callable[[], None] | None = None,
 ) -> tuple[Server, str]:
-    """A Prefect server on SQLite in ``directory``; answers the process and its API URL once it is healthy.
+    """Start a Prefect server on SQLite in ``directory``; return the process and its API URL once it is healthy.
 
-    It wants ``auth_string`` of everybody, answers under loopback's names and ``allowed_hosts`` only, and refuses pages
-    of other origins. A ticket of ``tickets`` logs a browser in (see `services.local.ui_login`). ``python`` is the
-    interpreter of the environment whose Prefect is served. ``meanwhile`` is called while it starts.
+    It requires ``auth_string`` from every client, accepts only loopback's host names and ``allowed_hosts``, and refuses
+    pages of other origins. A ticket of ``tickets`` logs a browser in (see `services.local.ui_login`). ``python`` is the
+    interpreter of the environment with the Prefect to be started. ``meanwhile`` is called while it starts.
     """
     directory.mkdir(parents=True, exist_ok=True)
     database = directory / "prefect.db"
@@ -226,10 +229,10 @@ def start_prefect(
         "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}",
         "PREFECT_API_DATABASE_MIGRATE_ON_START": str(not prepared.migrated).lower(),
         "PREFECT_API_BLOCKS_REGISTER_ON_START": str(not prepared.registered).lower(),
-        # Whether to register is else found out first, by what takes longer than all that is left to do.
+        # Otherwise Prefect first finds out whether to register, which takes longer than the rest.
         "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": str(not prepared.registered).lower(),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_UI_API_URL": "/api",  # on whatever port, and behind whatever proxy, the UI is opened
+        "PREFECT_SERVER_UI_API_URL": "/api",  # correct for every port and proxy through which the UI is opened
         "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": str(_PAUSES_SECONDS),
         "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": str(_LATE_SECONDS),
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{LOOPBACK}:{port},http://localhost:{port}",
@@ -261,10 +264,10 @@ class DeployProcess:
         self._server = Server("sluice deploy", command, log_file=log_file, env=env, cwd=CHECKOUT, template=template)
 
     def finish(self, *, say: Callable[[str], None]) -> None:
-        """Return when everything is registered; what was remarked is said.
+        """Return when everything is registered, and print its remarks.
 
-        Prefect must answer by now. Raises `ConfigError` with what is wrong in the flows or the rules, and
-        `TransientError` when it does not end within `DEPLOY_SECONDS` or fails.
+        Prefect must answer by now. Raises `ConfigError` with the mistakes in the flows or the rules, and
+        `TransientError` if it fails or does not end within `DEPLOY_SECONDS`.
         """
         try:
             code = self._server.process.wait(DEPLOY_SECONDS)

@@ -1,4 +1,4 @@
-"""The first files of a flow or a rule in a project: they pass `sluice check` and their own test as they stand."""
+"""The first files of a flow or a rule in a project; they pass `sluice check` and their own test unchanged."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ _ANSWER_RULE: Final = """\
 def new_flow(project_file: Path, name: str, *, home: Path, area: str | None, waits: bool, file: bool) -> list[Path]:
     """Write the flow, its test and its rule; return the files that are new or changed.
 
-    Raises `ConfigError` where a name does not fit or is taken; then nothing is written.
+    Raises `ConfigError` for an invalid or taken name; then nothing is written.
     """
     if waits and file:
         raise ConfigError("--waits and --file: write one of them, and add the other by hand")
@@ -237,7 +237,7 @@ def _filled(text: str, words: dict[str, str]) -> str:
 
 
 def _with_rules(project_file: Path, rules: str, *, home: Path) -> str:
-    """The text of the project file with these rules behind its own, checked; comments and order stay."""
+    """Return the text of the project file with these rules appended, checked; comments and order stay."""
     try:
         lines = project_file.read_text(encoding="utf-8").splitlines()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Makes the folder of a new project out of a template: one that passes `sluice check` as it stands."""
+"""Makes the folder of a new project from a template; the project passes `sluice check` unchanged."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Template(StrEnum):
 
 
 def make_project(folder: Path, template: Template) -> list[Path]:
-    """Write the project into ``folder``, which is made if it is not there; return its new files, in order.
+    """Write the project into ``folder``, which is created if it is missing; return its new files, in order.
 
-    Files that are there already stay as they are, and the rest is made beside them. Raises `ConfigError` where the
-    folder has a project, or cannot be written.
+    Existing files stay as they are, and the others are made beside them. Raises `ConfigError` if the folder has a
+    project, or cannot be written.
     """
     if (folder / PROJECT_FILE).exists():
         fix = "`sluice up` runs it; a new project needs a folder of its own"

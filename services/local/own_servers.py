@@ -1,4 +1,4 @@
-"""Whether servers of the user's own answer, and whether that Redis keeps what it is given."""
+"""Checks the user's own servers: whether they answer, and whether that Redis keeps its data."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _PAUSE_SECONDS: Final = 0.3
 def check_own_servers(settings: Settings, *, say: Callable[[str], None]) -> None:
     """Raise `ConfigError` when a server that the environment names does not answer within `PATIENCE_SECONDS`.
 
-    The message names the variable: it may be left over from another start. A Prefect of a version that Sluice is not
-    tested with is said, and used.
+    The message names the variable, which may be left over from another start. A Prefect of an untested version is
+    reported, and used.
     """
     problems = []
     if settings.redis_url is not None:
@@ -46,7 +46,7 @@ def check_own_servers(settings: Settings, *, say: Callable[[str], None]) -> None
 
 
 def redis_remarks(settings: Settings, url: str) -> list[str]:
-    """What keeps this Redis from answering, or may make it lose what it holds; a sentence each."""
+    """Return why this Redis does not answer, or may lose its data; a sentence each."""
 
     async def ask() -> dict[str, Any]:
         client = connect(url, settings.redis)

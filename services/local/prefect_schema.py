@@ -1,8 +1,8 @@
-"""The database of a new Prefect server on SQLite, made in one step from what its first start is known to lead to.
+"""The database of a new Prefect server on SQLite, made in one step from a recorded result of its first start.
 
-More than a hundred migrations take half of a server's first start, and the types of blocks that it registers a fifth of
-the rest. `tools/prefect_schema.py` writes down what they lead to, for the versions of Prefect that are tested, in
-``prefect_schemas/``; with another version Prefect migrates and registers.
+More than a hundred migrations take half of a server's first start, and the registration of block types a fifth of the
+rest. `tools/prefect_schema.py` records the result in ``prefect_schemas/``, for the versions of Prefect that are tested;
+other versions migrate and register themselves.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ register` where somebody wants it."""
 
 @dataclass(frozen=True, slots=True)
 class PreparedDatabase:
-    """What Prefect need not do when it starts on a database."""
+    """The steps that Prefect can skip when it starts on a database."""
 
     migrated: bool = False
-    """It has the schema that the installed Prefect wants."""
+    """Whether it has the schema of the installed Prefect."""
     registered: bool = False
-    """It has the types of blocks that the installed Prefect brings."""
+    """Whether it has the block types of the installed Prefect."""
 
 
 def prepare(database: Path) -> PreparedDatabase:
-    """Make ``database`` if it is not there; answers in what it is as the installed Prefect wants it.
+    """Create ``database`` if it is missing; return which steps the installed Prefect can skip.
 
-    Where that is not known, Prefect must look itself.
+    If that is unknown, Prefect must check itself.
     """
     schema = SCHEMAS / f"{migrations_digest()}.sql"
     if not schema.exists():
@@ -57,24 +57,24 @@ def prepare(database: Path) -> PreparedDatabase:
         part.rename(database)
     revision, mark = _asked(database)
     migrated = bool(revision) and f"VALUES('{revision}')" in text
-    # What else is installed brings types of its own, which Prefect registers with its others.
+    # Other installed libraries have block types, too, which Prefect registers with its own.
     others = {one.name for one in entry_points(group="prefect.collections")} - {_DEPENDENCY}
     registered = migrated and mark == _mark(blocks) and not others
     return PreparedDatabase(migrated, registered)
 
 
 def blocks_file() -> Path:
-    """Where the types of blocks of the installed Prefect are kept, if they are."""
+    """Return the recorded block types of the installed Prefect, if there are any."""
     return SCHEMAS / f"blocks-{version('prefect')}.sql.gz"
 
 
 def _mark(blocks: Path) -> int:
-    """What a database is marked with that has these."""
+    """Return the mark of a database that has these."""
     return zlib.crc32(blocks.name.encode()) >> 1
 
 
 def migrations_digest() -> str:
-    """Of the files of Prefect's migrations for SQLite."""
+    """Return the digest of Prefect's migration files for SQLite."""
     found = importlib.util.find_spec("prefect")
     folder = Path(next(iter(found.submodule_search_locations or ())) if found else "")
     digest = hashlib.sha256()
@@ -84,7 +84,7 @@ def migrations_digest() -> str:
 
 
 def _asked(database: Path) -> tuple[str | None, int]:
-    """The database's revision, if it has one, and its mark."""
+    """Return the database's revision, if it has one, and its mark."""
     try:
         with closing(sqlite3.connect(database)) as connection:
             rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()

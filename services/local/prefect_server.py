@@ -1,10 +1,10 @@
 """``python -m services.local.prefect_server OPTIONS --host HOST --port PORT``: Prefect's server.
 
-It is what ``prefect server start`` runs, without that command's imports. On SQLite many callers at a time would stop
-it, see `services.local.sqlite_turns`, which is left out where ``PREFECT_API_DATABASE_CONNECTION_URL`` names another
+It runs what ``prefect server start`` runs, without that command's imports. On SQLite, many concurrent callers would
+block it; `services.local.sqlite_turns` prevents that, unless ``PREFECT_API_DATABASE_CONNECTION_URL`` names another
 database or is not set. Python's garbage collector, whose passes over the server's hundreds of thousands of lasting
-objects take a fourteenth of its time, comes more seldom. A browser has other people's pages in it: see
-`services.common.request_guard` and `services.local.ui_login`.
+objects take a fourteenth of its time, runs less often. `services.common.request_guard` and `services.local.ui_login`
+protect it from other pages in a browser.
 
 OPTIONS is a JSON object: ``allowed_hosts``; ``tickets``, the folder of the UI's; ``services``, false for an API process
 beside others, whose background services `prefect server services start` runs.
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", required=True, type=int)
     given = parser.parse_args()
-    gc.disable()  # until all is loaded: the search takes a sixth of that time
+    gc.disable()  # until all is loaded: collection takes a sixth of that time
     import uvicorn
     from prefect.context import refresh_global_settings_context
     from prefect.settings import get_current_settings
@@ -49,7 +49,7 @@ def main() -> None:
     _look_seldom()
 
     settings = get_current_settings()
-    gc.freeze()  # `create_app` searches, whatever is set
+    gc.freeze()  # `create_app` collects, whatever is set
     app = create_app(final=True, webserver_only=not given.options.get("services", True))
     search_seldom()
     uvicorn.run(
@@ -64,9 +64,9 @@ def main() -> None:
 
 
 def _look_seldom() -> None:
-    """Have the server look for what its own services have to do, and when, once a second instead of four times.
+    """Have the server poll the schedule of its own services once a second instead of four times.
 
-    What is to be done at once wakes it; the services themselves come every 5 seconds and more seldom.
+    Immediate work wakes it; the services themselves run at most every 5 seconds.
     """
     from functools import partial
 
@@ -79,7 +79,7 @@ def _look_seldom() -> None:
 
 
 def _guarded(app: App, tickets: str | None, allowed_hosts: Sequence[str]) -> App:
-    """Our applications before Prefect's; what Prefect asks of itself does not come through them."""
+    """Return Prefect's application behind ours; Prefect's own internal requests bypass them."""
     from services.common.lingering_close import LingeringClose
     from services.common.request_guard import RequestGuard
     from services.home.tickets import Tickets

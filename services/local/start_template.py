@@ -1,9 +1,8 @@
 """The start template: a process that has imported what Prefect's server and the roles share, and forks them.
 
-A start imports Prefect once instead of seven times, and the memory of what is imported is there once. What the template
-forks becomes a child of the supervisor, which adopts orphans: so each process ends, is waited for and is started again
-as if the supervisor had started it. Linux only; elsewhere, and when the template has ended, each is an interpreter of
-its own.
+A start imports Prefect once instead of seven times, and imported modules are in memory once. Forks of the template
+become children of the supervisor, which adopts orphans: each process ends, is waited for and is restarted as if the
+supervisor had started it. Linux only; elsewhere, and when the template has ended, each is an interpreter of its own.
 """
 
 from __future__ import annotations
@@ -36,16 +35,16 @@ from services.common.process_tree import die_with_parent, end_with_parent, show_
 log = structlog.get_logger()
 
 ANSWER_SECONDS: Final = 60.0
-"""How long the template may be busy: on a slow machine it imports for half a minute."""
+"""Time limit for the template's responses: on a slow machine it imports for half a minute."""
 
 REST_SECONDS: Final = 5.0
-"""So long after the last request the template rests."""
+"""Time after the last request after which the template gives memory back."""
 
 _FIRST: Final = ("prefect", "httpx", "uvicorn", "fastapi", "sqlalchemy.ext.asyncio", "prefect.client.orchestration")
-"""What Prefect's server and the roles share: the server is forked when that much is there."""
+"""Modules that Prefect's server and the roles share: the server is forked when these are imported."""
 
 FOR_LOADING: Final = "sluice.loading.load"
-"""What is imported beside where flows load files: it brings most of `sluice.loading`, and its libraries."""
+"""Imported, too, if flows load files: it imports most of `sluice.loading`, and its libraries."""
 
 _ROLE_START: Final = "services.cli.machine.role_start"
 
@@ -53,7 +52,7 @@ _LEFT_OUT: Final = ("services.local.", "services.cli.")
 
 
 class AdoptedProcess:
-    """A process that the start template has forked and left to this one; it is used as `subprocess.Popen` is."""
+    """A process that the start template has forked for this one; used like `subprocess.Popen`."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -61,14 +60,14 @@ class AdoptedProcess:
         self._descriptor = os.pidfd_open(pid)
 
     def poll(self) -> int | None:
-        """Its exit code, or minus the signal that ended it; None while it runs."""
+        """Return its exit code, or minus the signal that ended it; None while it runs."""
         if self.returncode is None:
             with suppress(ChildProcessError):
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
                 if not pid:
                     return None
                 self._over(os.waitstatus_to_exitcode(status))
-        if self.returncode is None:  # somebody else has collected it: how it ended is not known
+        if self.returncode is None:  # somebody else has reaped it: its exit code is unknown
             self._over(1)
         return self.returncode
 
@@ -110,10 +109,10 @@ class StartTemplate:
 
     @classmethod
     def fork(cls, env: Mapping[str, str], *, libraries: Sequence[str] = ()) -> StartTemplate | None:
-        """Fork the template, which begins to import with the environment ``env``: Prefect reads its settings then.
+        """Fork the template, which imports with the environment ``env``, from which Prefect reads its settings.
 
-        Of the ``libraries``, which flows need, those that can be imported are imported too. The calling process must
-        adopt orphans. None where forking is not safe or not supported.
+        It also imports those of the ``libraries`` of flows that can be imported. The calling process must adopt
+        orphans. None where forking is not safe or not supported.
         """
         if sys.platform != "linux" or not hasattr(os, "pidfd_open") or threading.active_count() > 1:
             return None
@@ -133,10 +132,10 @@ class StartTemplate:
     def start(
         self, module: str, arguments: Sequence[str], *, env: Mapping[str, str], log_file: Path | None, cwd: Path | None
     ) -> AdoptedProcess | None:
-        """Have ``python -m module arguments`` done by a fork; None when the template has ended or does not answer.
+        """Have a fork run ``python -m module arguments``; None if the template has ended or does not respond.
 
-        It is a session of its own and gets SIGTERM when this process ends. Its output goes to ``log_file``, or where
-        ours goes.
+        The process is a session of its own and gets SIGTERM when this process ends. Its output goes to ``log_file``, or
+        to this process's output.
         """
         if self._ended:
             return None
@@ -156,7 +155,7 @@ class StartTemplate:
             return None
 
     def close(self) -> None:
-        """End the template at once; what it has forked goes on."""
+        """End the template at once; its forks continue."""
         if not self._ended:
             self._ended = True
             self._link.close()
@@ -169,14 +168,14 @@ class StartTemplate:
 def _serve(link: socket.socket, env: Mapping[str, str], supervisor: int, libraries: Sequence[str]) -> NoReturn:
     """Import, and fork for every line received, until the supervisor has ended."""
     try:
-        os.setsid()  # Ctrl-C at the terminal is the supervisor's to hear
+        os.setsid()  # only the supervisor gets Ctrl-C of the terminal
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         die_with_parent()
         if os.getppid() == supervisor:
             _close_all_but(link.fileno())  # the lock on the home among them
             _replace_environment(env)
-            gc.disable()  # to search for garbage takes a sixth of the imports' time, and there is next to none
+            gc.disable()  # garbage collection takes a sixth of the imports' time, and finds hardly any
             show_as("start template")
             _answer_all(link, supervisor, libraries)
     except BaseException as error:  # noqa: BLE001 - the end of the process is the report
@@ -195,14 +194,14 @@ def _answer_all(link: socket.socket, supervisor: int, libraries: Sequence[str]) 
             busy = next(imports, None) is not None
             continue
         if not select.select([link], [], [], REST_SECONDS)[0]:
-            unmap_code()  # which it has of all that it imported, and hardly ever runs
+            unmap_code()  # of libraries, which hardly ever runs here
         chunk = link.recv(1 << 16)
         if not chunk:
             return
         *lines, received = (received + chunk).split(b"\n")
         for line in lines:
             request = json.loads(line)
-            if request["module"] == "services.cli":  # it needs all; Prefect's server, which takes long, does not
+            if request["module"] == "services.cli":  # needs all modules; Prefect's server, slow to start, does not
                 for _ in imports:
                     pass
                 busy = False
@@ -219,11 +218,11 @@ def _is_role(request: Mapping[str, Any]) -> bool:
 def _prepare_role(env: Mapping[str, str]) -> None:
     _replace_environment(env)
     importlib.import_module(_ROLE_START).prepare()
-    gc.collect()  # else the forks would hold the garbage of it
+    gc.collect()  # or the forks would keep its garbage
 
 
 def _imports(libraries: Sequence[str]) -> Iterator[str]:
-    """Import one thing after the other; after the first step there is what Prefect's server shares with the roles."""
+    """Import in steps; the first has the modules that Prefect's server shares with the roles."""
     given = os.environ.get("PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED")
     os.environ["PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED"] = given or "false"  # as the process template does
     for name in _FIRST:
@@ -243,12 +242,12 @@ def _imports(libraries: Sequence[str]) -> Iterator[str]:
     importlib.import_module("services.cli")
     for name in libraries:
         yield name
-        with suppress(Exception):  # what cannot be imported is for the flow that needs it to say
+        with suppress(Exception):  # the flow that needs it reports the failed import
             importlib.import_module(name)
 
 
 def _fork(request: dict[str, Any], link: socket.socket, supervisor: int) -> int:
-    """The pid of the process that does the request: forked twice, so that it is the supervisor's child."""
+    """Return the pid of the process for the request: forked twice, so that it is the supervisor's child."""
     reading, writing = os.pipe()
     between = os.fork()
     if between == 0:
@@ -269,7 +268,7 @@ def _fork(request: dict[str, Any], link: socket.socket, supervisor: int) -> int:
 
 
 def _become(request: dict[str, Any], between: int, supervisor: int) -> NoReturn:
-    """Be ``python -m module arguments``, once the process ``between`` has ended."""
+    """Become ``python -m module arguments``, once the process ``between`` has ended."""
     try:
         os.setsid()
         while os.getppid() == between:
@@ -282,7 +281,7 @@ def _become(request: dict[str, Any], between: int, supervisor: int) -> NoReturn:
 
 
 def become_module(request: Mapping[str, Any]) -> NoReturn:
-    """Be ``python -m module arguments`` with the request's log file, environment and working directory."""
+    """Become ``python -m module arguments`` with the request's log file, environment and working directory."""
     code = 1
     try:
         _redirect(request["log"])

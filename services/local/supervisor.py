@@ -47,7 +47,7 @@ from services.store.state.installation import check_state
 
 log = structlog.get_logger()
 
-# Sources stop first and carriers last, so that nothing is taken in that cannot be passed on. The stages of a stop
+# Sources stop first and servers last, so that nothing is accepted that cannot be passed on. The stages of a stop
 # together stay under ten seconds, the promise for Ctrl-C, unless `executor.stop_seconds` asks for more.
 STOP_ORDER: Final[Sequence[tuple[tuple[str, ...], float]]] = (
     (("api", "listeners"), 2.0),
@@ -76,7 +76,7 @@ class Supervisor:
         self._logs = RoleLogs(settings.home / "logs", settings.log)
 
     def run(self) -> None:
-        """Run until SIGINT, SIGTERM, or SIGHUP, which a terminal that is closed sends.
+        """Run until SIGINT, SIGTERM, or SIGHUP, which a closed terminal sends.
 
         Raises `ConfigError` before anything is started when the configuration is not valid, a port is taken, the secret
         of a webhook is missing, or another process runs on this home; `TransientError` when something does not get
@@ -100,7 +100,7 @@ class Supervisor:
         with self._home.locked(), self._signals(), ExitStack() as stack:
             stack.callback(self._say, "Stopped.")
             adopt_orphans()
-            stack.callback(Strays().kill)  # last: what runs have left behind, and what their executor has
+            stack.callback(Strays().kill)  # last: processes that runs, or their executor, have left behind
             try:
                 running = self._start(project, stack)
                 self._home.write_running(running)
@@ -191,7 +191,7 @@ class Supervisor:
         return running
 
     def _environment(self, running: RunningInstallation, api_port: int) -> dict[str, str]:
-        """Of the roles, and of everything that is a client of this installation."""
+        """Return the environment of the roles and of all clients of this installation."""
         settings = self._settings
         env = {
             **os.environ,
@@ -261,7 +261,7 @@ class Supervisor:
                 if not readiness.unstarted:
                     readiness, _ = await read_status(self._settings)
                 if not readiness.unstarted:
-                    for problem in readiness.problems:  # what waits since the last time, say: it is no part of a start
+                    for problem in readiness.problems:  # such as a backlog: no part of the start
                         self._warn(f"not ready: {problem}")
                     return
                 waiting = ", ".join(readiness.waiting_for)
@@ -279,7 +279,7 @@ class Supervisor:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """The first of them stops everything in order; the next SIGINT or SIGTERM ends every process at once."""
+        """Handle signals: the first stops everything in order, the next SIGINT or SIGTERM kills every process."""
         asked = 0
         terminals = [number for number in (1, 2) if os.isatty(number)]
 
@@ -287,7 +287,7 @@ class Supervisor:
             nonlocal asked
             if number == signal.SIGHUP:
                 _leave(terminals)
-                if asked:  # the kernel and the shell both tell that a terminal is closed
+                if asked:  # both the kernel and the shell send one for a closed terminal
                     return
             asked += 1
             if asked == 1:
@@ -308,12 +308,12 @@ class Supervisor:
 
 
 def _more_for_runs(settings: Settings) -> float:
-    """How much longer than by default the executor may take, because its runs may."""
+    """Return how much longer than by default the executor may take, because its runs may."""
     return max(0.0, settings.executor.stop_seconds - ExecutorSettings().stop_seconds)
 
 
 def _leave(terminals: Sequence[int]) -> None:
-    """Write no more to the terminals, each a descriptor: they are gone, and to write to them is an error."""
+    """Stop writing to these descriptors: their terminals are gone, and writing to them is an error."""
     nothing = os.open(os.devnull, os.O_WRONLY)
     for number in terminals:
         os.dup2(nothing, number)

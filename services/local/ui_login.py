@@ -45,7 +45,7 @@ login().catch(error => { document.querySelector("p").textContent = "The login di
 
 
 class UiLogin:
-    """An ASGI application before Prefect's: answers on ``LOGIN_PATH``, and hands everything else on."""
+    """An ASGI application in front of Prefect's: answers on ``LOGIN_PATH``, and passes everything else on."""
 
     def __init__(self, app: App, *, tickets: Tickets | None, auth_string: str | None) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""What `sluice up` prints once everything is ready: where things are, and what to try."""
+"""The text that `sluice up` prints once everything is ready: addresses, and what to try."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ORDER = (
 
 
 def welcome(running: RunningInstallation, settings: Settings, project: Project) -> Iterator[str]:
-    """Each line."""
+    """Yield the lines."""
     inbox = next((watch.path for watch in project.sources.files.values()), None)
     yield ""
     yield "Sluice is ready."
@@ -51,7 +51,7 @@ def welcome(running: RunningInstallation, settings: Settings, project: Project) 
 
 
 def _command(settings: Settings) -> str:
-    """How the command is called in the working directory of this one so that it finds this home."""
+    """Return the command, as called in this working directory, that finds this home."""
     named = ("SLUICE_HOME", "SLUICE_CONFIG")
     found = locate_project(
         {name: value for name, value in os.environ.items() if name not in named}, Path.cwd(), default=DEFAULT_PROJECT

@@ -1,4 +1,4 @@
-"""What waits, how much of it and since when: read from Redis, so that it is known of roles that are dead, too."""
+"""The backlog: what waits, how much of it and since when; read from Redis, so it includes the work of dead roles."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from services.store.unreadable import readable
 RUNS_QUEUES: Final = "sluice-runs"
 RESUME_QUEUE: Final = "sluice-resume"
 _MOST_BUFFERED: Final = 200
-"""Of so many buffered signals, those that expire first, the oldest is looked for."""
+"""Number of buffered signals, those that expire first, among which the oldest is searched."""
 
 
 @dataclass(frozen=True, slots=True)
 class BacklogPlace:
-    """How much waits in one place, and since when the oldest of it does."""
+    """The number of waiting entries in one place, and since when the oldest waits."""
 
     count: int = 0
     oldest_seconds: float | None = None
@@ -60,7 +60,7 @@ class Backlog:
     """Dead letters, by their last failure."""
 
     def places(self) -> dict[str, BacklogPlace]:
-        """What waits, by what it is called in the status, in the order of an event's way."""
+        """The places by their names in the status, in the order of an event's path."""
         return {
             "journal": self.journal,
             "dispatch_queues": sum(self.dispatch.values(), BacklogPlace()),
@@ -73,7 +73,7 @@ class Backlog:
 
 
 async def read_backlog(redis: AsyncRedis) -> Backlog:
-    """Read what waits. Raises `TransientError` or `Backpressure`; what cannot be read counts as nothing."""
+    """Read the backlog. Raises `TransientError` or `Backpressure`; unreadable data counts as nothing."""
     seconds, microseconds = await redis.time()
     now = seconds + microseconds / 1e6
     return Backlog(
@@ -88,7 +88,7 @@ async def read_backlog(redis: AsyncRedis) -> Backlog:
 
 
 async def _ask(redis: AsyncRedis, fill: Callable[[Any], object]) -> list[Any]:
-    """What the commands of a pipeline return; None where a key holds something else, which the inspector moves away."""
+    """Return the results of a pipeline; None for a key of another type, which the inspector moves to quarantine."""
     pipeline = redis.pipeline(transaction=False)
     fill(pipeline)
     found = await pipeline.execute(raise_on_error=False) if len(pipeline) else []
@@ -122,7 +122,7 @@ async def _dispatch(redis: AsyncRedis, now: float) -> dict[str, BacklogPlace]:
 
 
 async def _jobs(redis: AsyncRedis, prefix: str, now: float) -> BacklogPlace:
-    """Of the RQ queues whose names begin so; RQ puts jobs in at the end, and takes them out at the beginning."""
+    """Return the backlog of the RQ queues with this prefix; RQ appends jobs, and takes the first."""
     queues = readable("rq:queues", text, await redis.smembers("rq:queues"))
     keys = [key for key in queues if key.startswith(f"rq:queue:{prefix}")]
     answers = await _ask(redis, lambda ask: [(ask.llen(key), ask.lindex(key, 0)) for key in keys])
@@ -141,14 +141,14 @@ async def _buffered(redis: AsyncRedis, now: float) -> BacklogPlace:
 
 
 async def _scored(redis: AsyncRedis, key: str, now: float) -> BacklogPlace:
-    """Of a sorted set by time in milliseconds."""
+    """Return the backlog of a sorted set by time in milliseconds."""
     count, rows = await _ask(redis, lambda ask: (ask.zcard(key), ask.zrange(key, 0, 0, withscores=True)))
     since = rows[0][1] / 1000 if rows else math.inf
     return BacklogPlace(count or 0, max(0.0, now - since) if math.isfinite(since) else None)
 
 
 def _oldest(now: float, times: Iterable[Any], seconds: Callable[[Any], float]) -> float | None:
-    """The age of the oldest of the times that can be read."""
+    """Return the age of the oldest of the readable times."""
     ages = []
     for at in times:
         with contextlib.suppress(ValueError, TypeError, OverflowError):
@@ -157,7 +157,7 @@ def _oldest(now: float, times: Iterable[Any], seconds: Callable[[Any], float]) -
 
 
 def age_text(seconds: float | None) -> str:
-    """An age as a person reads it: ``90 s``, ``12 min``, ``3 h``, ``2 d``."""
+    """Return an age for people: ``90 s``, ``12 min``, ``3 h``, ``2 d``."""
     seconds = seconds or 0.0
     for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:

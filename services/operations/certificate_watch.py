@@ -1,4 +1,4 @@
-"""Says in a role's status when a certificate of its settings is broken, has expired or soon will."""
+"""Reports in a role's status that a certificate of its settings is unusable, has expired or soon will."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class CertificateWatch:
         self._said: list[str] = []
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Check until cancelled."""
         while True:
             self._said = await asyncio.to_thread(self._look)
             await asyncio.sleep(self._look_seconds)
 
     def status(self) -> Mapping[str, Any]:
-        """``degraded`` while there is something to say of a file."""
+        """Return ``degraded`` while a file has a problem."""
         return {"degraded": "; ".join(self._said)} if self._said else {}
 
     def _look(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""The metrics that say how things are now: of the roles, of what their parts report, and of what waits in Redis."""
+"""The gauges: of the roles, of their parts' reports, and of the backlog in Redis."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from services.operations.readiness import Readiness
 from sluice.display import visible
 
 Value: TypeAlias = tuple[str, tuple[str, ...], float]
-"""The name of a gauge, the values of its labels, and its own."""
+"""The name of a gauge, the values of its labels, and its value."""
 
 GAUGES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "sluice_ready": ("Whether the installation is ready (1) or not (0).", ()),
@@ -54,7 +54,7 @@ _WATCH: Final = "files:"
 
 
 def gauge_families(values: Iterable[Value]) -> Iterator[Metric]:
-    """Every gauge with its values; those of one name and the same labels are added up."""
+    """Return every gauge with its values; values with the same name and labels are added up."""
     sums: dict[str, dict[tuple[str, ...], float]] = {name: {} for name in GAUGES}
     for name, labels, value in values:
         shown = tuple(map(visible, labels))
@@ -67,7 +67,7 @@ def gauge_families(values: Iterable[Value]) -> Iterator[Metric]:
 
 
 def of_readiness(readiness: Readiness) -> Iterator[Value]:
-    """How the roles are: those that are expected or have reported; one that is dead has a zero."""
+    """Return the gauges of the expected and the reporting roles; a dead one has a zero."""
     yield "sluice_ready", (), float(readiness.ready)
     yield "sluice_degraded", (), float(len(readiness.degraded))
     for code in REASONS:
@@ -94,7 +94,7 @@ def of_readiness(readiness: Readiness) -> Iterator[Value]:
 
 
 def of_reports(reports: Iterable[Mapping[str, Any]], *, rules: Iterable[str], watches: Iterable[str]) -> list[Value]:
-    """What the parts report: the most that an instance says of what all see, the sum of what each has for itself."""
+    """Return the gauges of the parts' reports: the maximum of values common to all instances, the sum of others."""
     shared: dict[tuple[str, tuple[str, ...]], float] = {
         **{(f"sluice_rule_{what}", (rule,)): 0.0 for rule in rules for what in _OF_RULES},
         **{("sluice_watch_up", (watch,)): 0.0 for watch in watches},
@@ -135,7 +135,7 @@ def _of_part(name: str, part: Mapping[str, Any]) -> Iterator[Value]:
 
 
 def _numbers(gauge: str, part: Mapping[str, Any], **wanted: tuple[str, ...]) -> Iterator[Value]:
-    """Of the ``wanted`` fields, each with its labels, those that are numbers: anybody may have written the report."""
+    """Return those of the ``wanted`` fields, each with its labels, that are numbers: a report may hold anything."""
     for field, labels in wanted.items():
         value = part.get(field)
         if isinstance(value, int | float):

@@ -13,7 +13,7 @@ from services.store.keys import Key
 from services.store.unreadable import noted, readable
 
 REPORTS: Final = "sluice:role:"
-"""Prefix of a report's key; behind it the role and the instance."""
+"""Prefix of a report's key; the role and the instance follow."""
 
 SILENT_SECONDS: Final = 10.0
 """How long a report is valid: an instance that is silent for longer, five reports missed, is not ready."""

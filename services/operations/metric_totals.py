@@ -1,4 +1,4 @@
-"""The totals of the metrics: what the processes of all roles, running and past, have counted and timed."""
+"""The totals of the metrics over the processes of all roles, running and past."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from services.store.scripts import Script
 from services.store.unreadable import readable
 
 TOTALS: Final = "sluice:metrics"
-"""A hash: each series with its total. It grows whatever process starts or ends, so no counter ever goes back."""
+"""Hash: each series with its total. Totals only grow, whichever process starts or ends, so no counter goes back."""
 
 MOST_SERIES: Final = 20_000
-"""Beyond this number new series are left out: no name of a rule or a listener may fill Redis."""
+"""Beyond this number new series are dropped, so that names of rules or listeners cannot fill Redis."""
 
 _ADD: Final = Script("add_gains")
 
@@ -28,13 +28,13 @@ class MetricTotals:
         self._redis = redis
 
     async def add(self, gains: Mapping[str, float]) -> None:
-        """Add what one process has gained; where it is not known whether that was done, it may count twice."""
+        """Add the increase of one process; if the response is lost, a repetition may count it twice."""
         if gains:
             rows = [(field, repr(gain)) for field, gain in gains.items()]
             await _ADD(self._redis, totals=TOTALS, most=MOST_SERIES, gains=rows)
 
     async def read(self) -> list[tuple[Series, float]]:
-        """Every series with its total."""
+        """Return every series with its total."""
         fields = await self._redis.hgetall(TOTALS)
         return list(readable(TOTALS, lambda row: (Series.parse(row[0]), _total(row[1])), fields.items()))
 

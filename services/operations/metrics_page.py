@@ -1,4 +1,4 @@
-"""The page of metrics: the totals of all processes, how the installation is now, and what flows have written."""
+"""The metrics page: totals of all processes, gauges of the present, and metrics of flows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from services.store.dead_letters import DeadLetters
 from sluice.display import visible
 
 FLOW_PREFIX: Final = "flow_"
-"""How the names of metrics begin that flows may write."""
+"""Prefix of the names of flows' metrics."""
 
 LETTERS_SECONDS: Final = 15.0
 """How often the dead letters are counted by their codes."""
@@ -31,12 +31,12 @@ LETTERS_SECONDS: Final = 15.0
 _MOST_FILES: Final = 100
 _MOST_BYTES: Final = 1024**2
 _OF_RULES: Final = ("sluice_rule_matches_total", "sluice_runs_created_total")
-"""Counters that begin at zero for each rule, so that the first one counts as an increase."""
+"""Counters that begin at zero for each rule, so that the first increment shows as an increase."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What Redis holds for the page."""
+    """The page's data from Redis."""
 
     totals: Sequence[tuple[Series, float]] = ()
     values: Sequence[Value] = ()
@@ -44,7 +44,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class ProjectNames:
-    """The names in the project file; each has its metrics, whether anything happened to it or not."""
+    """The names in the project file; each has its metrics, even if nothing has happened to it."""
 
     rules: Sequence[str] = ()
     watches: Sequence[str] = ()
@@ -52,7 +52,7 @@ class ProjectNames:
 
 @dataclass(slots=True)
 class MetricsPage:
-    """Any number of processes may serve it: all give the same numbers, and none goes back when one restarts."""
+    """Any number of processes may serve it, with the same numbers; no counter goes back when one restarts."""
 
     redis: AsyncRedis
     names: Callable[[], ProjectNames]
@@ -62,7 +62,7 @@ class MetricsPage:
     _counted_at: float = float("-inf")
 
     async def text(self, readiness: Readiness) -> bytes:
-        """The page in Prometheus' text format; while Redis is out of reach it says so, and what else is known."""
+        """Return the page in Prometheus' text format; without Redis, only the metrics that do not need it."""
         try:
             kept = Kept(await MetricTotals(self.redis).read(), await self._values())
         except (TransientError, Backpressure):
@@ -78,9 +78,12 @@ class MetricsPage:
 
 
 def render(readiness: Readiness, kept: Kept, names: ProjectNames, flows: Path | None = None) -> bytes:
-    """The page. From the files ``*.prom`` of the folder ``flows`` come the metrics named ``flow_…``, as they are."""
+    """Return the page.
+
+    The metrics named ``flow_…`` come unchanged from the files ``*.prom`` of the folder ``flows``.
+    """
     page = generate_latest(_Page(list(_all(readiness, kept, names, flows))))
-    return visible(page.decode(), lines=True).encode()  # labels come from Redis, where any text may be
+    return visible(page.decode(), lines=True).encode()  # labels come from Redis, which may hold any text
 
 
 class _Page(Collector):
@@ -107,7 +110,7 @@ def _all(readiness: Readiness, kept: Kept, names: ProjectNames, flows: Path | No
 
 
 def _of_flows(folder: Path) -> tuple[list[Metric], int]:
-    """The metrics that flows have written, and the number of files that cannot be read."""
+    """Return the metrics that flows have written, and the number of unreadable files."""
     unreadable = 0
     found: dict[str, Metric] = {}
     for path in sorted(folder.glob("*.prom"))[:_MOST_FILES]:

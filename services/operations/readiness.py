@@ -25,7 +25,7 @@ Report = Mapping[str, Any]
 
 CACHE_SECONDS: Final = 1.0
 RESTARTS_SECONDS: Final = 300.0
-"""Of how long ago the ends of a role's instances count."""
+"""Period in which ends of a role's instances are counted."""
 STEADY_SECONDS: Final = 30.0
 """An instance that has run this long is not restarting in a loop."""
 
@@ -37,7 +37,7 @@ class RoleReadiness:
     ready: bool
     why: str | None
     reasons: tuple[Reason, ...]
-    """What is wrong with the role, the worst first."""
+    """The role's reasons, the worst first."""
     instances: tuple[Report, ...]
     """The reports of instances that report."""
     silent: tuple[Report, ...]
@@ -69,12 +69,12 @@ class Readiness:
     """The whole installation: ready when no reason speaks against it."""
 
     reasons: tuple[Reason, ...] = ()
-    """Everything that is wrong, the worst first."""
+    """All reasons, the worst first."""
     roles: Mapping[str, RoleReadiness] = field(default_factory=dict)
     backlog: Backlog | None = None
-    """What waits; None where Redis cannot tell."""
+    """The backlog; None while Redis cannot be read."""
     canary: CanaryFlight | None = None
-    """How the last flight of the canary went, if there was one."""
+    """The result of the canary's last flight, if there was one."""
 
     @property
     def level(self) -> Level:
@@ -89,14 +89,14 @@ class Readiness:
 
     @property
     def unstarted(self) -> tuple[str, ...]:
-        """What is still missing of a start: servers and roles, whatever they find to be wrong or left over."""
+        """Servers and roles that have not started yet, without problems that they report."""
         return tuple(
             one.message for one in self.reasons if one.code in SAID_TO_ANYONE and one.code != "role-restarting"
         )
 
     @property
     def waiting_for(self) -> tuple[str, ...]:
-        """`unstarted` in short: the names of the roles, and sentences on the servers."""
+        """`unstarted` in short: the names of roles, and sentences about servers."""
         short = {one.message: one.role or one.message for one in self.reasons}
         return tuple(dict.fromkeys(short[message] for message in self.unstarted))
 
@@ -129,13 +129,13 @@ class Readiness:
         return told | {"problems": [one.message if one.code in SAID_TO_ANYONE else one.code for one in wrong]}
 
     def backlog_json(self) -> dict[str, Any] | None:
-        """What waits, by place, and how long the oldest of it has; None where Redis cannot tell."""
+        """The backlog by place, with the age of the oldest entry; None while Redis cannot be read."""
         if self.backlog is None:
             return None
         return {name: waiting.as_json() for name, waiting in self.backlog.places().items()}
 
     def ready_here(self, role: str) -> bool:
-        """Whether an instance of the role on this machine is ready, and nothing keeps it from its work."""
+        """Whether an instance of the role on this machine is ready, and nothing prevents its work."""
         here = f"{socket.gethostname()}-"
         found = self.roles.get(role)
         return found is not None and any(
@@ -155,7 +155,7 @@ def judge(
     canary: CanaryFlight | None = None,
     canary_settings: CanarySettings | None = None,
 ) -> Readiness:
-    """Return the readiness that follows from the reports of the roles, the reasons of the servers, and what waits.
+    """Return the readiness that follows from the roles' reports, the servers' reasons, and the backlog.
 
     A role counts if it is ``expected``, or if an instance of it has reported and was not stopped.
     """
@@ -280,10 +280,11 @@ def _silence(report: Report) -> str:
 
 
 def _of_parts(role: str, live: Sequence[Report]) -> Iterator[Reason]:
-    """What the parts of the instances say, each thing once."""
+    """Return the reasons of the instances' parts, each once."""
     for report in live:
         for name, part in report["parts"].items():
-            # Only an instance that could do the same work makes a trouble lighter: not one of another executor's name.
+            # Only an instance that could do the same work makes a reason less severe: not one with another executor
+            # name.
             peers = [
                 other["parts"][name]
                 for other in live
@@ -302,7 +303,7 @@ def _told(part: Mapping[str, Any]) -> Mapping[str, str]:
 
 
 def _paced(reports: Sequence[Report]) -> frozenset[str]:
-    """The rules that the dispatcher keeps back for their own limits."""
+    """Return the rules that the dispatcher holds because of their own limits."""
     found = [part.get("paced", ()) for report in reports for part in report["parts"].values()]
     return frozenset(str(rule) for rules in found if isinstance(rules, list) for rule in rules)
 

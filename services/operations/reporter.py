@@ -24,10 +24,11 @@ from services.store.connection import AsyncRedis
 
 INTERVAL_SECONDS: Final = 2.0
 COUNT_SECONDS: Final = 5.0
-"""How often what was counted is added to the totals: to look at the series of fifty rules takes some milliseconds."""
+"""How often counts are added to the totals: reading the series of fifty rules takes some milliseconds."""
 STARTING_SECONDS: Final = 0.1
 STARTING_LIMIT_SECONDS: Final = 10.0
-"""How often, and for how long, a new instance that is not ready reports: whoever starts it waits for that."""
+"""How often, and for how long, a new instance that is not ready reports more often, because `sluice up` waits for it.
+"""
 
 log = structlog.get_logger()
 
@@ -44,7 +45,7 @@ class Reporter:
     def __init__(
         self, *, role: str, redis: AsyncRedis, parts: Mapping[str, Status], ready_file: Path | None = None
     ) -> None:
-        """``ready_file``: where it says on this machine, too, whether the role is ready."""
+        """``ready_file``: a file on this machine that also says whether the role is ready."""
         self._redis = redis
         self._ready_file = ready_file
         self._parts = parts

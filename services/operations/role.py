@@ -25,7 +25,7 @@ log = structlog.get_logger()
 STOP_SECONDS: Final = 4.0
 """How long a part may take to finish, or cleanly abandon, its work, unless it says how long it needs."""
 AGAIN_SECONDS: Final = 4.0
-"""How long a part that has not ended in its time has after it is told once more."""
+"""How long a part that has not ended in time has after a second cancellation."""
 
 
 class Part(Protocol):
@@ -34,8 +34,8 @@ class Part(Protocol):
     async def run(self) -> None:
         """Run until cancelled; on cancellation finish, or cleanly abandon, work under way.
 
-        A part that may take longer for it than `STOP_SECONDS` says so in an attribute ``stop_seconds``. It is not
-        disturbed in that time.
+        A part that may take longer than `STOP_SECONDS` has an attribute ``stop_seconds``; it gets no second
+        cancellation in that time.
         """
 
     def status(self) -> Mapping[str, Any]:
@@ -43,7 +43,7 @@ class Part(Protocol):
 
 
 def run_loop(work: Coroutine[Any, Any, None]) -> None:
-    """Run ``work`` on uvloop, as every role does: it reads and writes sockets faster than asyncio's loop."""
+    """Run ``work`` on uvloop, which reads and writes sockets faster than asyncio's loop."""
     search_seldom()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(work)
@@ -59,7 +59,7 @@ async def run_parts(
 ) -> None:
     """Run ``parts`` until SIGTERM or SIGINT, or until one of them fails; then end the others.
 
-    ``ready_file`` says on this machine whether the role is ready; in ``home`` the process gives its sign of life. A
+    ``ready_file`` is a file that says whether the role is ready; in ``home`` the process gives its sign of life. A
     part's failure is raised: the process ends with it, and the role's supervisor starts another.
     """
     tracing.set_up(os.environ, role=role)

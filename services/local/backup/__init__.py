@@ -1,1 +1,1 @@
-"""Copies of a running installation, and installations out of them."""
+"""Backup of a running installation, and restore."""

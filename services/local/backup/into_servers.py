@@ -27,9 +27,10 @@ _UNFINISHED: Final = "what was put there is not whole: call it again with --repl
 
 
 class OwnRedis:
-    """A Redis that runs and that `sluice up` does not run. Only what is Sluice's in its database is looked at.
+    """A running Redis of the user's own.
 
-    That are the keys of Sluice and RQ, and the streams and lists that are sources.
+    Only Sluice's data in its database is considered: the keys of Sluice and RQ, and the streams and lists that are
+    sources.
     """
 
     def __init__(self, settings: Settings, url: str) -> None:
@@ -54,9 +55,9 @@ class OwnRedis:
         return []
 
     def fill(self, source: SyncRedis) -> int:
-        """Put what is Sluice's of the database of ``source`` there, and nothing else; returns how many keys.
+        """Copy Sluice's data, and nothing else, from the database of ``source``; return the number of keys.
 
-        Raises `TransientError` where that ends in the middle.
+        Raises `TransientError` if that fails half-way.
         """
         try:
             with self._client() as redis, translated():
@@ -99,7 +100,7 @@ class OwnPostgres:
         return []
 
     def fill(self, dump: Path) -> None:
-        """Put the dump there, whole or not at all. Raises `TransientError`."""
+        """Restore the dump, whole or not at all. Raises `TransientError`."""
         command = ["pg_restore", "--clean", "--if-exists", "--no-owner", "--single-transaction", "--exit-on-error"]
         done = subprocess.run(  # noqa: S603 - the command is ours
             [*command, f"--dbname={self._environment['PGDATABASE']}", str(dump)],
@@ -127,14 +128,14 @@ class OwnPostgres:
 
 
 def refuse(targets: Sequence[OwnRedis | OwnPostgres], *, replace: bool) -> None:
-    """Raise `ConfigError` if something keeps one of them from being filled."""
+    """Raise `ConfigError` if one of them cannot be filled."""
     problems = [problem for target in targets for problem in target.problems(replace=replace)]
     if problems:
         raise ConfigError(*problems)
 
 
 def _reports(redis: SyncRedis, name: bytes) -> bool:
-    """Whether a role has reported just now."""
+    """Whether a role has reported recently."""
     left: Any = redis.pttl(name)
     return int(left) > (REMEMBERED_SECONDS - SILENT_SECONDS) * 1000
 
@@ -151,7 +152,7 @@ def _pages(names: Iterator[bytes]) -> Iterator[list[bytes]]:
 
 
 def _copy(source: SyncRedis, target: SyncRedis, names: list[bytes]) -> int:
-    """As the server writes them, each with the rest of its time to live."""
+    """Return the values as the server dumps them, each with the rest of its time to live."""
     with source.pipeline(transaction=False) as asked:
         for name in names:
             asked.dump(name)

@@ -1,8 +1,8 @@
 """`sluice backup`: a copy of what an installation keeps, while it runs.
 
-Redis is copied first and Prefect's database after it. What happened between the two moments Prefect knows and Redis
-does not: it is decided or asked once more, under the same idempotency keys, and found done. In the other order Redis
-would refer to runs that Prefect has never heard of.
+Redis is copied first and Prefect's database after it. Prefect's copy then has effects that Redis' copy lacks: these are
+decided or requested once more, under the same idempotency keys, and found. In the other order Redis would refer to runs
+that Prefect does not have.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from services.store.connection import connect_sync
 from services.store.state.snapshot import copy_to
 
 FORMAT: Final = 1
-"""Of the folder. A program reads those up to its own."""
+"""Version of the folder's format; a program reads versions up to its own."""
 
 MANIFEST: Final = "manifest.json"
 REDIS: Final = "redis.rdb"
@@ -55,7 +55,7 @@ class CopiedFile(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a backup holds, and of what; its file is written last."""
+    """The content and origin of a backup; its file is written last."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -72,11 +72,14 @@ class Manifest(BaseModel):
     redis_database: int = 0
     """The number of the database that is Sluice's."""
     files: dict[str, CopiedFile] = Field(default_factory=dict)
-    """By their paths in the backup."""
+    """The files by their paths in the backup."""
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """The manifest of the backup in ``folder``. Raises `ConfigError` if there is none that this program reads."""
+        """Return the manifest of the backup in ``folder``.
+
+        Raises `ConfigError` if there is none that this version reads.
+        """
         file = folder / MANIFEST
         try:
             told: Any = json.loads(file.read_text(encoding="utf-8"))
@@ -112,8 +115,8 @@ class Manifest(BaseModel):
 def back_up(settings: Settings, access: Access, target: Path, *, say: Callable[[str], None]) -> Manifest:
     """Copy the installation into the new folder ``target``.
 
-    The folder gets its name when it is complete. Raises `ConfigError` for a folder that holds something, and
-    `TransientError` where a server does not let itself be copied.
+    The folder gets its name when it is complete. Raises `ConfigError` for a folder that is not empty, and
+    `TransientError` if a server cannot be copied.
     """
     if access.redis_url is None:
         raise ConfigError(
@@ -181,7 +184,7 @@ def _copy(settings: Settings, access: Access, draft: Path, *, say: Callable[[str
 
 
 def copy_sqlite(database: Path, file: Path) -> None:
-    """What a database holds at one moment, while others write to it."""
+    """Copy a database as of one moment, while others write to it."""
     os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     try:
         with (
@@ -211,9 +214,9 @@ def dump_postgresql(url: str, file: Path) -> None:
 
 
 def libpq_environment(url: str) -> Mapping[str, str]:
-    """The address as PostgreSQL's tools read it: a password in their arguments would show in the list of processes.
+    """Return the address as environment variables of PostgreSQL's tools.
 
-    TLS is as the URL or Prefect's own settings have it.
+    In their arguments, the list of processes would show the password. TLS is set as in the URL or in Prefect's own settings.
     """
     parts = urlsplit(url)
     asked = dict(parse_qsl(parts.query))
@@ -234,7 +237,7 @@ def libpq_environment(url: str) -> Mapping[str, str]:
 
 
 def _copy_home(home: Path, target: Path) -> None:
-    """Its passwords, and the results of tasks and the settings that Prefect keeps beside its database."""
+    """Copy the home's passwords, and the results of tasks and the settings that Prefect keeps beside its database."""
     target.mkdir(mode=_PRIVATE)
     if (home / CREDENTIALS).exists():
         shutil.copy2(home / CREDENTIALS, target / CREDENTIALS)
@@ -253,7 +256,7 @@ def _is_plain(path: Path) -> bool:
 
 
 def measured(path: Path) -> CopiedFile:
-    """Size and digest of a file."""
+    """Return size and digest of a file."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return CopiedFile(size=file.tell(), sha256=digest)

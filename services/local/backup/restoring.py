@@ -1,4 +1,4 @@
-"""`sluice restore`: an installation as it was when it was backed up, in a home and on servers where none runs."""
+"""`sluice restore`: puts a backup into a home, and into servers, where no installation runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from services.store.runs.executions import note_restored
 from services.store.state.installation import check_state
 
 _KEPT: Final = ("valkey", "prefect", CREDENTIALS)
-"""What of a home is in a backup, and is put in place of what is there."""
+"""The parts of a home that are in a backup and replace existing ones."""
 
 _AOF_MANIFEST: Final = "file appendonly.aof.1.base.rdb seq 1 type b\nfile appendonly.aof.1.incr.aof seq 1 type i\n"
 
@@ -30,9 +30,9 @@ _AOF_MANIFEST: Final = "file appendonly.aof.1.base.rdb seq 1 type b\nfile append
 def restore(settings: Settings, folder: Path, *, replace: bool, say: Callable[[str], None]) -> Manifest:
     """Put the backup in ``folder`` into the home of ``settings``, and into the servers that the environment names.
 
-    Every file of it is checked first. Raises `ConfigError`, with nothing touched, for a backup that is incomplete,
-    damaged or of a newer program, where an installation runs, and where the home or a server holds one, unless that is
-    to be replaced: then the home's is moved to ``replaced-TIME/`` in it, and a server's is deleted.
+    Every file is checked first. Raises `ConfigError`, with nothing changed, for a backup that is incomplete, damaged or
+    of a newer version, if an installation runs, and if the home or a server holds one, unless ``replace`` is set: then
+    the home's is moved to ``replaced-TIME/`` in it, and a server's is deleted.
     """
     manifest = Manifest.read(folder)
     manifest.verify(folder)
@@ -90,7 +90,7 @@ def _put_in_place(home: Path, draft: Path, there: Sequence[str], *, say: Callabl
 
 
 def _lay_out(folder: Path, draft: Path, manifest: Manifest) -> None:
-    """The backup as the home has it, in a folder beside its place."""
+    """Prepare the backup in the home's layout, in a folder beside the final place."""
     shutil.copytree(folder / HOME, draft, copy_function=shutil.copy2)
     draft.chmod(0o700)
     if SQLITE in manifest.files:
@@ -101,10 +101,10 @@ def _lay_out(folder: Path, draft: Path, manifest: Manifest) -> None:
 def _lay_out_redis(
     folder: Path, draft: Path, manifest: Manifest, target: OwnRedis | None, *, say: Callable[[str], None]
 ) -> None:
-    """The state in Redis as the home has it; with a ``target``, it is put there instead."""
+    """Prepare the state in Redis in the home's layout; with a ``target``, copy it there instead."""
     log = draft / "valkey" / "appendonlydir"
     log.mkdir(mode=0o700, parents=True)
-    # Valkey that appends to a file reads no RDB but the one that its list of files begins with.
+    # A Valkey with an append-only file reads an RDB only if its manifest begins with it.
     shutil.copyfile(folder / REDIS, log / "appendonly.aof.1.base.rdb")
     (log / "appendonly.aof.1.incr.aof").touch()
     (log / "appendonly.aof.manifest").write_text(_AOF_MANIFEST, encoding="ascii")
@@ -119,7 +119,7 @@ def _lay_out_redis(
 
 @contextmanager
 def _valkey_of(draft: Path, manifest: Manifest) -> Iterator[SyncRedis]:
-    """A Valkey of this program's that has read the state, and its database that was Sluice's.
+    """Yield an embedded Valkey that has loaded the state, and the database that was Sluice's.
 
     Raises `TransientError` for a state that this Valkey does not read.
     """

@@ -1,7 +1,8 @@
 """`executor.python`: the environment of the project in which its flows are imported and run.
 
-What reads flows or runs them goes on in that environment's interpreter. What Sluice needs and the environment does not
-have comes from Sluice's own, which stands last on the import path; so both must have the same version of Python.
+Processes that read or run flows use that environment's interpreter. Libraries that Sluice needs and the environment
+lacks come from Sluice's own environment, which is last on the import path; so both must have the same version of
+Python.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ print(json.dumps({"python": sys.version_info[:2], "versions": {name: found.get(n
 def enter_flows_environment(settings: Settings) -> None:
     """Replace this program by the same one in the environment that the settings name, unless it runs there already.
 
-    Raises `ConfigError` with everything that keeps the environment from being used.
+    Raises `ConfigError` with every reason why the environment cannot be used.
     """
     python = _interpreter(settings)
     if python is None or os.path.abspath(sys.executable) == str(python):  # noqa: PTH100 - links stay

@@ -1,4 +1,4 @@
-"""Which Sluice this is."""
+"""The version of this Sluice."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the roles of `sluice up` write."""
+"""The output of the roles of `sluice up`."""

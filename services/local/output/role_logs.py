@@ -1,7 +1,7 @@
-"""The logs of the roles that `sluice up` runs: each line to a file of its role, and to where ours go.
+"""The logs of the roles that `sluice up` runs: each line goes to its role's file, and to this process's output.
 
-A role writes JSON into a pipe. What comes out of it that is no JSON, as when a library in C ends its process, becomes a
-line of JSON here. So nothing is lost with a process that ends, and one process alone closes and renames the files.
+A role writes JSON into a pipe. Output that is not JSON, such as of a C library that aborts, becomes a line of JSON
+here. So the last output of a process is not lost, and only one process closes and renames the files.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ SUPERVISOR: Final = "supervisor"
 """The file of the supervisor's own lines."""
 
 OTHERS: Final = ("prefect.log", "valkey.log", "deploy.log")
-"""What the servers, and `sluice deploy`, append to by themselves."""
+"""Files that the servers, and `sluice deploy`, append to themselves."""
 
 _LONGEST: Final = 256 * 1024
-"""A longer line is broken."""
+"""Longer lines are split."""
 _PIPE_BYTES: Final = 1 << 20
-"""What a role may write while this process is stopped (Ctrl-Z) without waiting for it."""
+"""Number of bytes that a role can write without blocking while this process is stopped (Ctrl-Z)."""
 _OTHERS_SECONDS: Final = 60.0
 _LAST_SECONDS: Final = 1.0
 
 
 class RoleLogs:
-    """Written by a thread of its own, so that a role never waits for anything but the disk.
+    """Writes in a thread of its own, so that roles wait for the disk at most.
 
-    After `hold`, and until `show`, lines below a warning go to the files only.
+    Between `hold` and `show`, lines below a warning go only to the files.
     """
 
     def __init__(self, folder: Path, settings: LogSettings) -> None:
@@ -61,17 +61,17 @@ class RoleLogs:
         self._thread = threading.Thread(target=self._run, name="logs", daemon=True)
 
     def start(self) -> Self:
-        """Begin to write; the calling process forks no template after that."""
+        """Begin to write; the calling process must not fork a template after that."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._thread.start()
         return self
 
     def pipe(self, role: str) -> Path | None:
-        """The file that the role is to write to: our end of a pipe, as the system shows it; None where it does not."""
+        """Return the file that the role writes to: the path of a pipe's end; None if the system has no such path."""
         with self._lock:
             if role not in self._pipes:
-                reading, self._pipes[role] = os.pipe()  # we keep it open: else it would end with the role
-                with suppress(AttributeError, OSError):  # beyond what the system allows, or not on Linux
+                reading, self._pipes[role] = os.pipe()  # kept open here, or the pipe would end with the role
+                with suppress(AttributeError, OSError):  # more than the system allows, or not on Linux
                     fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
                 self._selector.register(reading, selectors.EVENT_READ, role)
             shown = f"/proc/{os.getpid()}/fd" if sys.platform == "linux" else "/dev/fd"
@@ -79,21 +79,21 @@ class RoleLogs:
             return path if os.access(path, os.W_OK) else None
 
     def stream(self) -> TextIO:
-        """For the supervisor's own lines."""
+        """Return the stream for the supervisor's own lines."""
         return cast("TextIO", _Stream(lambda text: self._take(SUPERVISOR, text.encode())))
 
     def hold(self) -> None:
-        """Keep back what the roles have to say of their start: it would stand between the lines that tell of it."""
+        """Keep the roles' lines back, which would come between the supervisor's messages about the start."""
         self._held = []
 
     def show(self) -> None:
-        """Write what was kept back, and everything from here on."""
+        """Write the lines that were kept back, and all further ones."""
         with self._lock:
             held, self._held = self._held, None
             self._write(held or [])
 
     def close(self) -> None:
-        """Write what is left in the pipes, and no more."""
+        """Write the rest of the pipes, and stop."""
         if self._stopped.is_set():
             return
         self._stopped.set()
@@ -105,7 +105,7 @@ class RoleLogs:
             for writing in self._pipes.values():
                 os.close(writing)
         for role in list(self._rests):
-            self._take(role, b"\n")  # ends a line that was not
+            self._take(role, b"\n")  # ends an unfinished line
         self.show()
         for file in self._files.values():
             file.close()
@@ -151,7 +151,7 @@ class RoleLogs:
         return line if is_line(line) else as_line("output", level="info", event=line, role=role)
 
     def _keep_others_short(self) -> None:
-        """Copy and empty what has grown: those who write to it append, and go on doing so."""
+        """Copy and empty files that have grown too long: their writers append, and continue to."""
         for path in (self._folder / name for name in OTHERS):
             with suppress(OSError):
                 if path.stat().st_size > self._settings.max_file_bytes:
@@ -161,7 +161,7 @@ class RoleLogs:
 
 
 class _RoleLog(RotatingFileHandler):
-    """A file that a full disk, or a folder that is gone, costs its lines and nothing else."""
+    """A log file for which a full disk or a missing folder only loses lines."""
 
     def __init__(self, path: Path, settings: LogSettings) -> None:
         super().__init__(
@@ -173,7 +173,7 @@ class _RoleLog(RotatingFileHandler):
 
     @override
     def handleError(self, record: logging.LogRecord) -> None:
-        """Say nothing: the same line is on its way to the terminal."""
+        """Do nothing: the same line goes to the terminal."""
 
 
 class _Stream(io.TextIOBase):

@@ -1,1 +1,1 @@
-"""systemd: the unit that it runs a project by, and what it is told."""
+"""systemd: the unit of a project, and notifications."""

@@ -1,4 +1,4 @@
-"""What systemd is told of a `sluice up` that it has started: that it is ready, that it lives, that it stops."""
+"""Notifies systemd about a `sluice up` that it has started: ready, alive, stopping."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ServiceManager:
     """Speaks sd_notify(3); does nothing where no service manager has started this process."""
 
     def __init__(self, environ: MutableMapping[str, str] = os.environ) -> None:
-        """Take its variables out of ``environ``: they are for this process, and not for those that it starts."""
+        """Remove its variables from ``environ``: they are for this process, not for those that it starts."""
         address = environ.pop(_SOCKET, "")
         watched = environ.pop(_WATCHED, str(os.getpid()))
         microseconds = environ.pop(_WATCHDOG, "")
@@ -29,19 +29,19 @@ class ServiceManager:
         self._beaten = 0.0
 
     def ready(self) -> None:
-        """Everything works: units that wait for this one may start."""
+        """Notify that everything works: units that wait for this one may start."""
         self._tell("READY=1\nSTATUS=ready")
 
     def status(self, sentence: str) -> None:
-        """What `systemctl status` shows."""
+        """Set the text that `systemctl status` shows."""
         self._tell(f"STATUS={sentence}")
 
     def stopping(self) -> None:
-        """The end has begun."""
+        """Notify that the stop has begun."""
         self._tell("STOPPING=1\nSTATUS=stopping")
 
     def beat(self) -> None:
-        """A sign of life, three times as often as it is asked for; call it at least that often."""
+        """Give a sign of life, three times as often as systemd requires; call it at least that often."""
         if self._beat_seconds is not None and time.monotonic() - self._beaten >= self._beat_seconds:
             self._beaten = time.monotonic()
             self._tell("WATCHDOG=1")

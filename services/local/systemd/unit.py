@@ -62,14 +62,14 @@ def unit_name(settings: Settings) -> str:
 
 
 def unit_folder(*, user: bool) -> Path:
-    """Where systemd looks for units of the machine's administrator, or of this user."""
+    """Return systemd's folder for units of the machine's administrator, or of this user."""
     if not user:
         return SYSTEM_FOLDER
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "systemd" / "user"
 
 
 def unit_text(settings: Settings, *, user: bool) -> str:
-    """The unit. That of the machine runs as the owner of the project's folder. Raises `ConfigError`."""
+    """Return the unit. That of the machine runs as the owner of the project's folder. Raises `ConfigError`."""
     folder = project_root(settings.config)
     program = Path(sys.executable).parent / "sluice"
     words = [str(program), "up"] if program.exists() else [sys.executable, "-m", "services.cli", "up"]
@@ -91,7 +91,7 @@ def unit_text(settings: Settings, *, user: bool) -> str:
 
 
 def install_unit(settings: Settings, *, user: bool) -> Path:
-    """Write the unit; raises `ConfigError` where it cannot be written, or another file has its name."""
+    """Write the unit; raises `ConfigError` if it cannot be written, or another file has its name."""
     if sys.platform != "linux":
         raise ConfigError("systemd is a part of Linux: have the service manager of this system run `sluice up`")
     path = unit_folder(user=user) / unit_name(settings)
@@ -121,6 +121,6 @@ def _owner(folder: Path) -> str:
 
 
 def _quoted(word: str) -> str:
-    """One word of a command or an assignment, as systemd reads it."""
+    """Quote one word of a command or an assignment for systemd."""
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{escaped}"'

@@ -1,1 +1,1 @@
-"""Looks for what is wrong with this machine, its settings and the servers."""
+"""Checks this machine, its settings and the servers for problems."""

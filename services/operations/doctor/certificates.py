@@ -1,4 +1,4 @@
-"""Checks of the files of TLS that the settings name."""
+"""Checks of the TLS files that the settings name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FIX = "put the right files in their places: new connections take them (docs/sec
 
 
 def check_certificates(found: Sequence[TlsFiles]) -> Iterator[Finding]:
-    """Whether they can be read, belong together, and are good for three more weeks."""
+    """Check that they can be read, belong together, and are valid for three more weeks."""
     remarks = [remark for files in found for remark in certificate_remarks(files)]
     for remark in remarks:
         yield (fail if remark.broken else warn)("certificates", remark.text, _FIX)

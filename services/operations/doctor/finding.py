@@ -1,4 +1,4 @@
-"""What one check of `sluice doctor` found."""
+"""The result of one check of `sluice doctor`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Grade(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A sentence, and what mends it; ``fix`` is empty where nothing is to be mended."""
+    """A sentence and the remedy; ``fix`` is empty if nothing is wrong."""
 
     check: str
     grade: Grade

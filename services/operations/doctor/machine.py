@@ -16,10 +16,11 @@ from services.common.prefect_versions import untested_versions
 from services.operations.doctor.finding import Finding, fail, ok, warn
 
 _FILES: Final = 4096
-"""Open files that a role may need: a thousand HTTP connections, as many of Redis and Prefect, and those of flows."""
+"""Number of open files that a role may need: a thousand HTTP connections, as many to servers, and flows' files.
+"""
 
 _INSTANCES: Final = 64
-"""Watchers of one user: one for each watched folder, and those of editors and other services."""
+"""Number of inotify instances that a user needs: one for each watched folder, and those of editors and services."""
 
 _MOST_FOLDERS: Final = 200_000
 _INOTIFY: Final = Path("/proc/sys/fs/inotify")
@@ -27,7 +28,7 @@ _GIB: Final = 1024**3
 _FULL, _NEARLY_FULL = _GIB // 5, 2 * _GIB
 _FEW_INODES: Final = 0.05
 _BELOW_OTHERS: Final = ("slot", "run", "fork", "import", "process", "finalizer", "observer", "start")
-"""With what the titles of processes begin that have ended with their parents, unless something went wrong."""
+"""Prefixes of the titles of processes that must end with their parents."""
 
 
 def check_versions(version: str) -> Iterator[Finding]:
@@ -102,7 +103,7 @@ def check_permissions(*, home: Path, project: Path, folders: Sequence[str]) -> I
 
 
 def check_orphans() -> Iterator[Finding]:
-    """Processes of executors and their runs that outlived what started them."""
+    """Find processes of executors and their runs that outlived their parents."""
     orphans = []
     for process in psutil.process_iter(["pid", "ppid", "cmdline"]):
         words = process.info["cmdline"] or [""]

@@ -1,4 +1,4 @@
-"""Checks of the servers: whether they answer, keep what they hold, and agree on the time."""
+"""Checks of the servers: whether they answer, keep their data, and agree on the time."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from services.operations.doctor.finding import Finding, fail, ok, warn
 from services.store.connection import connect
 
 _OLDEST_REDIS: Final = (6, 2)
-"""What the scripts and the stream commands need."""
+"""Version of Redis that the scripts and the stream commands need."""
 
 _APART: Final = 2.0
-"""Seconds by which two clocks may differ; Prefect tells whole seconds."""
+"""Seconds by which two clocks may differ; Prefect reports whole seconds."""
 
 _FAR_APART: Final = 30.0
 """Seconds after which retention, deadlines and the order of steps go wrong."""

@@ -1,4 +1,4 @@
-"""Checks of the environment variables: what is left over from elsewhere, or misspelt."""
+"""Checks of the environment variables: left over from another installation, or misspelt."""
 
 from __future__ import annotations
 

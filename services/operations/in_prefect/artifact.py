@@ -1,4 +1,4 @@
-"""Artifacts of Prefect that are kept current: one version, which is changed in its place."""
+"""Artifacts of Prefect that are kept up to date: a single version, which is replaced."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class MarkdownArtifact:
         self._id: str | None = None
 
     async def write(self, text: str) -> None:
-        """Make ``text`` what it says."""
+        """Set the artifact's text."""
         body = {"data": text, "description": text}  # the page of the key shows the description
         if self._id is None:
             asked = {"artifacts": {"key": {"any_": [self._key]}}, "sort": "CREATED_DESC", "limit": 1}

@@ -1,7 +1,7 @@
-"""Tells Prefect's event feed what happens beyond runs: dead letters, and what breaks and is mended.
+"""Publishes to Prefect's event feed what happens beyond runs: dead letters, and the begin and end of problems.
 
-It reads what the roles report and what is kept, and stands in nobody's way: what cannot be told now is told later, and
-what would be too much is counted and left out.
+It reads the roles' reports and the dead letters, and no other part waits for it: what cannot be published now is
+published later, and what is too much is counted and dropped.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ LETTER_EVENT: Final = "sluice.dead-letter.kept"
 
 TURN_SECONDS: Final = 5.0
 SETTLE_SECONDS: Final = 10.0
-"""How long what needs time lasts before it is told; its end is told at once."""
+"""How long a problem that needs time must last before it is published; its end is published at once."""
 
 _LETTERS_AT_ONCE: Final = 100
 _MOST_LETTERS: Final = 1000
-"""Of so many untold dead letters the newest are told one by one; the others are counted as dropped."""
+"""Number of new dead letters that are published one by one, the newest; the others are counted as dropped."""
 
 _MOST_PENDING: Final = 500
 _NAMES: Final = uuid.UUID("6a3c3f0e-53cb-4c6b-8a51-17a0a8c2c9f4")
@@ -46,7 +46,7 @@ log = structlog.get_logger()
 
 @dataclass(kw_only=True)
 class PrefectFeed:
-    """A part of each router, at work in the one that holds the lease; repeats have ids by which Prefect knows them."""
+    """A part of each router, active in the one that holds the lease; Prefect recognises repeated events by id."""
 
     redis: AsyncRedis
     prefect: PrefectApi
@@ -56,7 +56,7 @@ class PrefectFeed:
     settle_seconds: float = SETTLE_SECONDS
     _state: FeedState | None = None
     _seen: dict[str, float] = field(default_factory=dict)
-    """Since when what is not told yet has been wrong."""
+    """Since when problems that are not published yet have lasted."""
     _pending: deque[dict[str, Any]] = field(default_factory=deque)
     _told: int = 0
     _dropped: int = 0
@@ -66,7 +66,7 @@ class PrefectFeed:
         self._trouble = Backoff("tell Prefect's event feed", first_seconds=1, longest_seconds=30)
 
     async def run(self) -> None:
-        """Tell until cancelled."""
+        """Publish until cancelled."""
         await run_leased(
             self.turn, lease=self.lease, seconds=self.turn_seconds, trouble=self._trouble, ended=self._forget
         )
@@ -76,7 +76,7 @@ class PrefectFeed:
         self._seen.clear()
 
     async def turn(self) -> None:
-        """Tell what is new since the last one."""
+        """Publish what is new since the last turn."""
         if self._state is None:
             self._state = await read_feed_state(self.redis) or FeedState(letters_ms=int(time.time() * 1000))
         now = troubles_of(await self.readiness())
@@ -92,7 +92,7 @@ class PrefectFeed:
             pass
 
     def _note(self, state: FeedState, now: Mapping[str, Trouble]) -> bool:
-        """Put what began and what ended among the pending events; return whether there was anything."""
+        """Add begins and ends of problems to the pending events; return whether there were any."""
         moment = time.time()
         self._seen = {key: self._seen.get(key, moment) for key in now if key not in state.troubles}
         due = {
@@ -121,7 +121,7 @@ class PrefectFeed:
         log.warning("events for prefect's feed were dropped: too many at once", dropped=count, in_all=self._dropped)
 
     async def _tell_letters(self, state: FeedState) -> int:
-        """Tell of the next dead letters, and return how many there were."""
+        """Publish the next dead letters, and return their number."""
         skipped, found = await self._letters.failed_since(
             state.letters_ms, known=state.letters, limit=_LETTERS_AT_ONCE, most=_MOST_LETTERS
         )
@@ -144,7 +144,7 @@ class PrefectFeed:
 
 
 def letter_event(letter: DeadLetter) -> dict[str, Any]:
-    """The event that tells of a dead letter, each time that it fails."""
+    """Return the event about a dead letter, for each time that it fails."""
     known = [related("rule", f"sluice.rule.{letter.rule}", letter.rule)] if letter.rule else []
     if letter.identity:
         known.append(event_resource(letter.identity))

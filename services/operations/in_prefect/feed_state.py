@@ -1,4 +1,4 @@
-"""What Prefect's event feed has been told of, so that whoever goes on tells each thing once."""
+"""What was published to Prefect's event feed, so that the next holder of the lease publishes each thing once."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ STATE: Final = "sluice:prefect-feed"
 
 
 class FeedState(BaseModel):
-    """What was told, and up to where."""
+    """The published problems, and the last published dead letter."""
 
     troubles: dict[str, Trouble] = {}
-    """What was wrong when that was last told, by what tells it from others."""
+    """The problems of the last turn, by key."""
     since: dict[str, FiniteFloat] = {}
     """Since when each of them is, in seconds since the epoch."""
     letters_ms: int = 0
-    """The last failure of the newest dead letter that was told of, in milliseconds since the epoch."""
+    """The last failure of the newest published dead letter, in milliseconds since the epoch."""
     letters: tuple[str, ...] = ()
     """The ids of those that failed at that time."""
 
@@ -34,7 +34,7 @@ class FeedState(BaseModel):
 
 
 async def read_feed_state(redis: AsyncRedis) -> FeedState | None:
-    """The state that was written last; None if there is none. Raises `TransientError` or `Backpressure`."""
+    """Return the state that was written last; None if there is none. Raises `TransientError` or `Backpressure`."""
     raw = await redis.get(STATE)
     return None if raw is None else next(iter(readable(STATE, FeedState.model_validate_json, [raw])), None)
 

@@ -1,4 +1,4 @@
-"""The overview as a page in markdown: what is wrong, what waits, who is waited for, and how much goes through."""
+"""The overview as a page in markdown: problems, backlog, runs that wait for an answer, and throughput."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PLACES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Minute:
-    """What went through in one minute."""
+    """The throughput of one minute."""
 
     events: float = 0.0
     runs: float = 0.0
@@ -40,7 +40,7 @@ class Minute:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Everything that the page shows."""
+    """The data of the page."""
 
     project: str | None
     ui: str
@@ -48,7 +48,7 @@ class Overview:
     waiting: Sequence[RunView] = ()
     """Runs that wait, the longest first."""
     letters: Mapping[str, tuple[int, datetime]] = field(default_factory=dict)
-    """How many dead letters there are by code, and when the last of each failed."""
+    """Number of dead letters by code, and when the last of each failed."""
     minutes: Sequence[Minute] = ()
     """The last ones, the oldest first."""
 
@@ -60,7 +60,7 @@ def head(overview: Overview, *, now: datetime) -> str:
 
 
 def body(overview: Overview, *, now: datetime) -> str:
-    """The rest, in which ages are told in whole minutes: it changes when there is something to see."""
+    """The rest, with ages in whole minutes, so that it changes only when there is something new."""
     readiness = overview.readiness
     parts = [
         _wrong(readiness),
@@ -88,7 +88,7 @@ def _wrong(readiness: Readiness) -> str:
 
 
 def bars(values: Sequence[float]) -> str:
-    """The values as a chart of one line; an empty place stands for nothing."""
+    """Return the values as a chart of one line; a blank stands for zero."""
     most = max(values, default=0.0)
     return "".join(
         " " if value <= 0 else _BARS[min(int(value / most * len(_BARS)), len(_BARS) - 1)] for value in values

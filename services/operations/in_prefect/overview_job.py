@@ -1,4 +1,4 @@
-"""Keeps the overview current as an artifact in Prefect: one instance writes it, and only when it has changed."""
+"""Keeps the overview in Prefect up to date, as an artifact: one instance writes it, only when it has changed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from services.store.lease import Lease
 
 TURN_SECONDS: Final = 10.0
 UNCHANGED: Final = timedelta(minutes=5)
-"""How old the page's time gets while nothing else changes."""
+"""Greatest age of the page's time while nothing else changes."""
 
 _MINUTES: Final = 60
 _WAITING_SHOWN: Final = 20
@@ -40,7 +40,7 @@ _TOTALS: Final = {
 
 @dataclass(kw_only=True)
 class OverviewJob:
-    """A part of each router, at work in the one that holds the lease."""
+    """A part of each router, active in the one that holds the lease."""
 
     redis: AsyncRedis
     prefect: PrefectApi
@@ -68,7 +68,7 @@ class OverviewJob:
         self._written = None
 
     async def turn(self) -> None:
-        """Write the page unless it says what it said before."""
+        """Write the page unless it is unchanged."""
         now = datetime.now(UTC)
         overview = Overview(
             project=self.project,
@@ -102,7 +102,7 @@ class OverviewJob:
         return found
 
     async def _minutes(self) -> list[Minute]:
-        """What was counted since this process holds the lease, minute by minute."""
+        """Return the throughput by minute since this process has held the lease."""
         totals = dict.fromkeys(_TOTALS, 0.0)
         names = {series: name for name, series in _TOTALS.items()}
         for series, value in await self._totals.read():

@@ -19,7 +19,7 @@ from services.store.lease import Lease
 def in_prefect(
     redis: AsyncRedis, prefect: PrefectApi, *, settings: Settings, project: str | None
 ) -> dict[str, PrefectFeed | OverviewJob]:
-    """Build them. Prefect is not asked how it is: what they find is written to it, or not."""
+    """Build them. They do not check whether Prefect is healthy: a failed write is repeated later."""
     readiness = CachedReadiness(partial(read_readiness, redis, settings))
     return {
         "feed": PrefectFeed(

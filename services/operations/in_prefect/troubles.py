@@ -1,4 +1,4 @@
-"""What is wrong with the installation, each thing with the events of Prefect that tell of its beginning and its end."""
+"""The problems of the installation, with the Prefect events for their begin and end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from services.common.reasons import REASONS, Level
 from services.operations.readiness import Readiness
 
 _WATCH: Final = "files:"
-"""Before the name of a watch in the name of its part."""
+"""Prefix of the name of a watch's part."""
 
 _WATCHES: Final = {
     "watch-gone": "sluice.watch.gone",
@@ -22,34 +22,34 @@ _WATCHES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """One thing that is wrong: what it is about, and what its beginning and its end are called."""
+    """One problem: its subject, and the names of the events for its begin and end."""
 
     began: str
     ended: str
     subject: str
-    """The id of the resource that it is about, such as ``sluice.watch.inbox``."""
+    """The id of its resource, such as ``sluice.watch.inbox``."""
     code: str
     message: str
     remedy: str
 
     @property
     def key(self) -> str:
-        """What tells it from others."""
+        """Identifies the problem."""
         return f"{self.began} {self.subject}"
 
     @property
     def needs_time(self) -> bool:
-        """Whether it is told only when it lasts: a role that starts is not down."""
+        """Whether it is published only when it lasts: a role that is starting is not down."""
         return self.subject.startswith(("sluice.role.", "sluice.installation"))
 
     def payload(self, *, lasted_seconds: float | None = None) -> dict[str, Any]:
-        """What its events say; ``lasted_seconds`` at its end."""
+        """Return the payload of its events; ``lasted_seconds`` at its end."""
         said: dict[str, Any] = {"code": self.code, "message": self.message}
         return said | ({"remedy": self.remedy} if lasted_seconds is None else {"lasted_seconds": round(lasted_seconds)})
 
 
 def troubles_of(readiness: Readiness) -> dict[str, Trouble]:
-    """What is wrong now, by its key."""
+    """Return the present problems by key."""
     return {one.key: one for one in _troubles(readiness)}
 
 

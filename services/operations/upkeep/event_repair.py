@@ -1,4 +1,4 @@
-"""The repair of events: those whose state in Redis was damaged are judged again, so that they come to their end."""
+"""Event repair: evaluates the rules again on events whose state in Redis was damaged, so that they finish."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 
 class EventRepair:
-    """One of any number: each thing is repaired once."""
+    """Repairs damaged events; any number of instances may run."""
 
     def __init__(self, redis: AsyncRedis, *, prefect: PrefectApi) -> None:
         self._damaged = DamagedEvents(redis)
@@ -52,7 +52,7 @@ class EventRepair:
                 )
 
     def status(self) -> Mapping[str, Any]:
-        """How many events were judged again by this process."""
+        """Return the number of events that this process had evaluated again."""
         return self._trouble.status(judged_again=self._again)
 
     async def _events_of(self, run_id: str) -> list[str]:

@@ -89,7 +89,7 @@ class Inspector:
             heed_cancellation()
 
     async def everything(self) -> None:
-        """Check all keys, or have them checked; for a role that ends for an unknown reason."""
+        """Check all keys, or have them checked, before a role ends for an unknown reason."""
         if self._checks_everything:
             self._set_aside += await self._inspection.everything()
         else:
@@ -149,5 +149,5 @@ class Inspector:
 
 
 def _index_of_letters_first(key: bytes) -> tuple[bool, bytes]:
-    """No letter can be kept, and so no other key set aside, while the index of the letters is unreadable."""
+    """Check the index of the letters first: while it is unreadable, no letter can be kept."""
     return key != DEAD.encode(), key

@@ -47,7 +47,7 @@ async def run_leased(
             except (TransientError, Backpressure, NotFound, Refused, TimeoutError) as error:
                 await trouble.after(error)
             except Exception as error:
-                log.exception("a turn failed")  # what only tells of the work must not end the role that does it
+                log.exception("a turn failed")  # a part that only reports must not end the role
                 await trouble.after(error)
             heed_cancellation()
             await asyncio.sleep(seconds)

@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 @dataclass(kw_only=True)
 class RetentionJob:
-    """Deletes what is past its retention, in the router that holds the lease, and nothing that a store still needs."""
+    """Deletes entries past their retention that no store needs, in the router that holds the lease."""
 
     redis: AsyncRedis
     stores: Sequence[DispatchQueues | WindowStore | ParkedEvents]
