@@ -216,7 +216,8 @@ def dump_postgresql(url: str, file: Path) -> None:
 def libpq_environment(url: str) -> Mapping[str, str]:
     """Return the address as environment variables of PostgreSQL's tools.
 
-    In their arguments, the list of processes would show the password. TLS is set as in the URL or in Prefect's own settings.
+    In their arguments, the list of processes would show the password. TLS is set as in the URL
+    or in Prefect's own settings.
     """
     parts = urlsplit(url)
     asked = dict(parse_qsl(parts.query))
