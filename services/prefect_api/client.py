@@ -20,7 +20,7 @@ from services.home.prefect_pages import run_page
 from services.prefect_api.compat import empty_connection_pool, http_client, send_once
 
 PAGE: Final = 200
-"""Prefect's own limit on one answer."""
+"""Prefect's own limit of items in one response."""
 
 _CLIENT_ERROR = 400
 _FORBIDDEN = 403
@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 
 class PrefectRefused(Refused):
-    """Prefect will never take the request (code ``prefect-refused``); ``status`` and ``said`` are its answer."""
+    """Prefect will never accept the request (code ``prefect-refused``); its response had ``status`` and ``said``."""
 
     def __init__(self, status: int, said: str, where: str) -> None:
         super().__init__("prefect-refused", f"Prefect answered {status} to {where}: {said}")
@@ -47,7 +47,7 @@ class PrefectApi:
     """Plain requests to Prefect's REST API through Prefect's own client (its authentication, TLS and retries).
 
     Every method raises `TransientError` when Prefect is out of reach or overloaded or does not accept our credentials,
-    `NotFound` for an unknown id, and `PrefectRefused` for a request that it will never take.
+    `NotFound` for an unknown id, and `PrefectRefused` for a request that it will never accept.
     """
 
     def __init__(self, client: PrefectClient, *, patience_seconds: float | None = None) -> None:
@@ -73,10 +73,10 @@ class PrefectApi:
     async def _request(
         self, method: Literal["GET", "POST", "PATCH", "DELETE", "PUT"], path: str, *, once: bool = False, **body: Any
     ) -> Any:
-        """One call; ``json=`` or ``params=`` as httpx takes them; answers the parsed JSON, or None without a body.
+        """Make one call, with ``json=`` or ``params=`` as in httpx; return the parsed JSON, or None without a body.
 
-        Prefect's client repeats a call that got no answer, for up to a minute. With ``once`` it is sent a single time,
-        for calls that must not happen twice and for callers that have their own patience.
+        Prefect's client repeats a call without a response for up to a minute. With ``once`` it is sent a single time,
+        for calls that must not happen twice and for callers with a time limit of their own.
         """
         inner = http_client(self._client)
         try:
@@ -93,7 +93,7 @@ class PrefectApi:
                 f"Prefect at {redacted(self.url)} is out of reach: {str(error) or type(error).__name__}"
             ) from error
         if _wants_token(response) and not inner.enable_csrf_support:
-            inner.enable_csrf_support = True  # the server did not when this client first asked it
+            inner.enable_csrf_support = True  # the server required none when this client first asked it
             return await self._request(method, path, once=once, **body)
         if response.status_code >= _CLIENT_ERROR:
             raise _refused(response)
@@ -106,7 +106,7 @@ class PrefectApi:
     async def pages(
         self, path: str, body: Mapping[str, Any], *, limit: int | None = None, once: bool = False
     ) -> list[dict[str, Any]]:
-        """What a filter finds, the first ``limit`` or all of it, asked for page by page."""
+        """Return the results of a filter, the first ``limit`` or all of them, read page by page."""
         found: list[dict[str, Any]] = []
         while True:
             size = PAGE if limit is None else min(PAGE, limit - len(found))
@@ -117,17 +117,17 @@ class PrefectApi:
                 return found
 
     async def _empty_pool(self) -> None:
-        """No connection came free for as long as a request may take."""
+        """Handle a pool in which no connection became free for as long as a request may take."""
         log.warning("prefect's client has run out of connections, beginning with new ones", url=self.url)
         await empty_connection_pool(self._client)
 
     @property
     def ui(self) -> str:
-        """The address of Prefect's UI."""
+        """The URL of Prefect's UI."""
         return without_credentials(PREFECT_UI_URL.value() or self.url.removesuffix("/api"))
 
     def run_url(self, run_id: str) -> str:
-        """Where a person sees the flow run in Prefect's UI."""
+        """Return the URL of the flow run in Prefect's UI."""
         return run_page(self.ui, run_id)
 
 
@@ -139,10 +139,10 @@ async def connect(
     check_version: bool = False,
     patience_seconds: float | None = None,
 ) -> AsyncIterator[PrefectApi]:
-    """The API at ``url`` (else at ``PREFECT_API_URL``), with Prefect's own settings for the rest, for one event loop.
+    """Yield the API at ``url`` (else at ``PREFECT_API_URL``), with Prefect's other settings, for one event loop.
 
-    Prefect reads its settings once, when it is first imported: a process that learns address and password later must
-    name them. No call takes longer than ``patience_seconds``, if they are given. With ``check_version``, a server or a
+    Prefect reads its settings once, when it is first imported: a process that gets address and password later must pass
+    them. No call takes longer than ``patience_seconds``, if they are given. With ``check_version``, a server or a
     client of an untested version is logged as a warning.
     """
     if url is None:
@@ -162,7 +162,7 @@ async def _warn_of_untested_versions(api: PrefectApi) -> None:
     try:
         server = await asyncio.wait_for(api.request("GET", "/admin/version", once=True), _VERSION_SECONDS)
     except (TransientError, NotFound, Refused, TimeoutError):
-        server = None  # who needs the server says that it does not answer
+        server = None  # the part that needs the server reports that it does not answer
     for sentence in untested_versions(server, url=redacted(api.url)):
         log.warning("untested version of Prefect", problem=sentence)
 
@@ -186,7 +186,7 @@ def _refused(response: httpx.Response) -> Exception:
 
 
 def _said(response: httpx.Response) -> str:
-    """The server's own words: a validation error repeats the whole input, which nobody wants to read."""
+    """Return the server's own words, without the whole input that a validation error repeats."""
     try:
         answer = response.json()
     except ValueError:

@@ -1,10 +1,10 @@
 """Every private part of Prefect, and of the HTTP client inside its own, that the services use.
 
-Seen in Prefect 3.8.8 and 3.9.1. A public name of Prefect may be used where it is needed; what begins with an
-underscore, or is patched, is used here and nowhere else (`tests/unit/services/prefect_api/test_compat.py` holds that,
-and names the part that a new version has moved). Each entry says why it is needed and what happens without it.
-`services.local.sqlite_turns` is the exception: it exists to change the database layer of Prefect's server. Imports
-are inside the functions, as they cost a command time.
+Seen in Prefect 3.8.8 and 3.9.1. Public names of Prefect may be used where they are needed; names that begin with an
+underscore, or are patched, are used only here (`tests/unit/services/prefect_api/test_compat.py` holds that, and names
+the part that a new version has moved). Each entry says why it is needed and what happens without it.
+`services.local.sqlite_turns` is the exception: it exists to change the database layer of Prefect's server. Imports are
+inside the functions, as they cost a command time.
 """
 
 from __future__ import annotations
@@ -49,15 +49,16 @@ async def send_once(client: PrefectClient, request: httpx.Request) -> httpx.Resp
 
 
 async def empty_connection_pool(client: PrefectClient) -> None:
-    """Begin with new connections. httpcore loses one for good where a request is given up in the moment it gets it.
+    """Replace the connection pool.
 
-    Without it: after many lost ones every call ends in a `PoolTimeout`.
+    httpcore loses a connection for good if a request is cancelled in the moment that it gets it. Without it: after many
+    lost ones every call ends in a `PoolTimeout`.
     """
     await http_client(client)._transport._pool.aclose()  # noqa: SLF001 - the pool goes on empty
 
 
 def setting_names() -> frozenset[str]:
-    """The environment variables that Prefect reads. Without it: misspelt ones are not told."""
+    """Return the environment variables that Prefect reads. Without it: misspelt ones are not reported."""
     from prefect.settings import Settings
     from prefect.settings.legacy import _get_valid_setting_names
 
@@ -65,28 +66,31 @@ def setting_names() -> frozenset[str]:
 
 
 def set_intent(intent: str) -> None:
-    """Tell the engine in this process what the coming SIGTERM means. Without it: a cancelled run counts as crashed."""
+    """Set what the next SIGTERM means to the engine in this process. Without it: a cancelled run counts as crashed."""
     from prefect._internal.control_listener import _set_intent
 
     _set_intent(cast(Any, intent))
 
 
 def state_proposer(client: PrefectClient) -> StateProposer:
-    """What Prefect's runner proposes states with. Without it: crashed runs are not reported as the runner does."""
+    """Return Prefect's runner's proposer of states. Without it: crashed runs are not reported as the runner does."""
     from prefect.runner._state_proposer import StateProposer
 
     return StateProposer(client=client)
 
 
 def hook_runner(resolve_flow: Callable[[FlowRun], Awaitable[Flow[..., Any]]]) -> HookRunner:
-    """What runs a flow's hooks after its process has ended. Without it: no on_crashed and on_cancellation."""
+    """Return the runner of a flow's hooks after its process has ended.
+
+    Without it: no on_crashed and on_cancellation.
+    """
     from prefect.runner._hook_runner import HookRunner
 
     return HookRunner(resolve_flow=resolve_flow)
 
 
 async def finalize_cancelled_state(client: PrefectClient, flow_run: FlowRun, *, message: str) -> None:
-    """From Cancelling to Cancelled, as Prefect's runner does it. Without it: the run stays Cancelling."""
+    """Set a run from Cancelling to Cancelled, as Prefect's runner does. Without it: the run stays Cancelling."""
     from prefect.logging.loggers import flow_run_logger
     from prefect.runner._cancel_finalizer import finalize_cancelled_state
 

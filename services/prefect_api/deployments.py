@@ -1,4 +1,4 @@
-"""Deployments: what the services need to know of them, their registration, and the runs that are due."""
+"""Deployments: reading them, their registration, and their due runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Deployment:
     path: str | None
     entrypoint: str | None
     remote: bool
-    """Its code is fetched (pull steps, a storage block) rather than read where it lies."""
+    """Whether its code is fetched (pull steps, a storage block) instead of read from its path."""
     work_pool: str | None
     tags: tuple[str, ...]
     job_variables: Mapping[str, Any]
@@ -32,7 +32,7 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class DueRun:
-    """A scheduled run, and when it is to start."""
+    """A scheduled run and its start time."""
 
     run_id: str
     state_id: str
@@ -41,36 +41,36 @@ class DueRun:
 
 
 async def every_body(api: PrefectApi) -> dict[str, dict[str, Any]]:
-    """Every deployment as Prefect's API has it, by ``flow/deployment``, without those whose flow is gone."""
+    """Return every deployment as in Prefect's API, by ``flow/deployment``, without those whose flow was deleted."""
     bodies = await api.pages("/deployments/filter", {"sort": "NAME_ASC"})
     flows = await names_of(api, "flows", (body["flow_id"] for body in bodies))
     return {f"{flows[body['flow_id']]}/{body['name']}": body for body in bodies if body["flow_id"] in flows}
 
 
 async def without_work_pool(api: PrefectApi) -> list[Deployment]:
-    """Every deployment that names no work pool, ordered by name. Raises `TransientError`."""
+    """Return every deployment without a work pool, ordered by name. Raises `TransientError`."""
     found = await every_body(api)
     return [_deployment(name, body) for name, body in found.items() if not body.get("work_pool_name")]
 
 
 async def read(api: PrefectApi, deployment_id: str) -> Deployment:
-    """One deployment. Raises `NotFound`."""
+    """Return one deployment. Raises `NotFound`."""
     body = await api.request("GET", f"/deployments/{deployment_id}")
     flow = await api.request("GET", f"/flows/{body['flow_id']}")
     return _deployment(f"{flow['name']}/{body['name']}", body)
 
 
 async def read_by_name(api: PrefectApi, name: str, *, once: bool = False) -> Deployment:
-    """The deployment ``flow/deployment``; ``once`` as in `PrefectApi.request`. Raises `NotFound`."""
+    """Return the deployment ``flow/deployment``; ``once`` as in `PrefectApi.request`. Raises `NotFound`."""
     flow, _, own = name.partition("/")
     path = f"/deployments/name/{quote(flow, safe='')}/{quote(own, safe='')}"
     return _deployment(name, await api.request("GET", path, once=once))
 
 
 async def due(api: PrefectApi, deployment_ids: Sequence[str], *, before: datetime) -> list[DueRun]:
-    """The first 200 scheduled runs of these deployments that are to start before then, soonest first.
+    """Return the first 200 scheduled runs of these deployments that start before then, soonest first.
 
-    Prefect takes the question as the sign that the deployments are served, and shows them as ready.
+    By this call Prefect knows that the deployments are served, and shows them as ready.
     """
     found: list[dict[str, Any]] = []
     for start in range(0, len(deployment_ids), PAGE):
@@ -89,9 +89,9 @@ async def due(api: PrefectApi, deployment_ids: Sequence[str], *, before: datetim
 
 
 async def register(api: PrefectApi, *, flow: str, body: Mapping[str, Any]) -> str:
-    """Create or update a deployment of ``flow`` from the fields of Prefect's API; answers its id.
+    """Create or update a deployment of ``flow`` from the fields of Prefect's API; return its id.
 
-    Raises `Refused` when Prefect does not take it.
+    Raises `Refused` if Prefect refuses it.
     """
     flow_id = (await api.request("POST", "/flows/", json={"name": flow}))["id"]
     created = await api.request("POST", "/deployments/", json={**body, "flow_id": flow_id})
@@ -102,12 +102,12 @@ async def register(api: PrefectApi, *, flow: str, body: Mapping[str, Any]) -> st
 
 
 async def work_pools(api: PrefectApi) -> dict[str, dict[str, Any]]:
-    """The work pools by their names, as Prefect's API has them. Raises `TransientError`."""
+    """Return the work pools by name, as in Prefect's API. Raises `TransientError`."""
     return {pool["name"]: pool for pool in await api.pages("/work_pools/filter", {})}
 
 
 async def remove(api: PrefectApi, deployment_id: str) -> None:
-    """Delete a deployment; one that is gone already is fine."""
+    """Delete a deployment, if it still exists."""
     try:
         await api.request("DELETE", f"/deployments/{deployment_id}")
     except NotFound:
@@ -115,7 +115,7 @@ async def remove(api: PrefectApi, deployment_id: str) -> None:
 
 
 async def names_of(api: PrefectApi, kind: Literal["flows", "deployments"], ids: Iterable[str | None]) -> dict[str, str]:
-    """The names of flows or deployments by their ids; those that are gone are left out."""
+    """Return the names of flows or deployments by their ids; deleted ones are left out."""
     wanted = sorted({id_ for id_ in ids if id_})
     names: dict[str, str] = {}
     for start in range(0, len(wanted), PAGE):

@@ -1,4 +1,4 @@
-"""Creating flow runs: what is sent for a dispatch, and what each answer of the bulk endpoint means."""
+"""Creates flow runs: the requests for dispatches, and the meaning of the bulk endpoint's responses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sluice.display import visible
 
 TAG_LIMIT: Final = 300
 _TAGGED_EVENTS: Final = 10
-"""A run made of many events is tagged with the first ones; its history holds all of them."""
+"""A run of many events is tagged with the first ones; the history holds all of them."""
 
 # The answers that are about the moment and not about the run. All are texts of the databases and their drivers.
 _TRANSIENT: Final = (
@@ -52,29 +52,29 @@ _REFUSED: Final = (
 
 
 class CreationResult(StrEnum):
-    """What became of one run in a bulk call."""
+    """The result of one run in a bulk call."""
 
     CREATED = "created"
     REFUSED = "refused"
-    """Never: Prefect will not take this run."""
+    """Prefect will never accept this run."""
     RETRY = "retry"
-    """Not now: the same item again, later."""
+    """A transient failure: send the same item again later."""
     ALONE = "alone"
-    """It failed for a reason that is not known to be either: send it alone to tell its fault from its neighbours'."""
+    """It failed for an unknown reason: send it alone, to distinguish its fault from its neighbours'."""
     FAILED = "failed"
-    """It failed alone, and not because of the moment, as far as can be told: not too often again."""
+    """It failed alone, and as far as known not for a transient reason: repeat it only a few times."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One item's fate; ``run_id`` where it was created, where it was not what was ``said``, and its ``code``."""
+    """One item's result: its ``run_id`` if it was created, else what Prefect ``said``, and a ``code``."""
 
     fate: CreationResult
     run_id: str = ""
     said: str = ""
     code: str = "prefect-failed"
     answered: bool = True
-    """Prefect said so itself; otherwise nothing is known of the call."""
+    """Whether Prefect said so itself; otherwise the call's result is unknown."""
 
 
 def run_request(
@@ -86,10 +86,10 @@ def run_request(
     max_parameter_bytes: int,
     trace: str | None = None,
 ) -> dict[str, Any]:
-    """The body that creates the run; raises `RejectedEvent` for parameters that must not or cannot reach Prefect.
+    """Return the body that creates the run; raises `RejectedEvent` for parameters that Prefect must not or cannot get.
 
-    Names and tags are made visible and cut to length; parameters are never changed. The run's spans will be below that
-    which ``trace`` (a ``traceparent``) names.
+    Names and tags are escaped and cut to length; parameters are never changed. ``trace`` (a ``traceparent``) names the
+    parent of the run's spans.
     """
     refuse_hydration(action.parameters)
     refuse_hydration(action.job_variables)
@@ -125,7 +125,7 @@ def run_request(
 
 
 def tags_of(action: RunDeployment, source: str) -> list[str]:
-    """The rule's own tags, and those by which a run is found again: rule, source and events."""
+    """Return the rule's own tags, and those by which a run is found: rule, source and events."""
     ours = ["sluice", f"rule:{action.rule}", f"source:{source}"]
     ours += [f"event:{id_of(identity)}" for identity in action.identities[:_TAGGED_EVENTS]]
     return list(dict.fromkeys(visible(tag, TAG_LIMIT) for tag in (*ours, *action.tags)))
@@ -134,9 +134,8 @@ def tags_of(action: RunDeployment, source: str) -> list[str]:
 async def create_runs(api: PrefectApi, deployment: Deployment, bodies: Sequence[Mapping[str, Any]]) -> list[Result]:
     """Create at most 100 runs in one call; the results are in the order of ``bodies``.
 
-    Raises `TransientError` when nothing is known of any of them (send all again: the keys make that safe), `NotFound`
-    when the deployment is gone, and `Refused` when Prefect does not take the call as a whole, which may be the
-    fault of one item.
+    Raises `TransientError` if all results are unknown (send all again: the keys make that safe), `NotFound` if the
+    deployment does not exist, and `Refused` if Prefect refuses the call as a whole, which may be the fault of one item.
     """
     answer = await api.request(
         "POST", f"/deployments/{deployment.id}/create_flow_run/bulk", once=True, json=[dict(body) for body in bodies]
@@ -151,8 +150,8 @@ async def create_runs(api: PrefectApi, deployment: Deployment, bodies: Sequence[
 
 
 async def run_of(api: PrefectApi, action: RunDeployment) -> str | None:
-    """The run that was created for the action, if there is one; raises `TransientError`."""
-    flow = action.deployment.partition("/")[0]  # of which the key is unique
+    """Return the run that was created for the action, if there is one; raises `TransientError`."""
+    flow = action.deployment.partition("/")[0]  # the key is unique for each flow
     body = {
         "flows": {"name": {"any_": [flow]}},
         "flow_runs": {"idempotency_key": {"any_": [action.idempotency_key]}},
@@ -163,9 +162,9 @@ async def run_of(api: PrefectApi, action: RunDeployment) -> str | None:
 
 
 async def origins_of(api: PrefectApi, run_id: str) -> list[str]:
-    """The identities of the events that the run names in its tags, as `tags_of` wrote them; raises `NotFound`.
+    """Return the identities of the events in the run's tags, as `tags_of` wrote them; raises `NotFound`.
 
-    A run made of many events names the first ones, and one source for all of them.
+    A run of many events names the first ones, and one source for all of them.
     """
     try:
         tags = (await api.request("GET", f"/flow_runs/{uuid.UUID(run_id)}", once=True))["tags"]
@@ -186,7 +185,10 @@ async def healthy(api: PrefectApi) -> bool:
 
 
 async def _verified(api: PrefectApi, results: list[Result]) -> list[Result]:
-    """Where an item failed inside the database, the whole call may have been undone, whatever the others say."""
+    """Check the results of a call in which an item failed inside the database.
+
+    The whole call may have been rolled back, whatever the other results say.
+    """
     claimed = [result.run_id for result in results if result.fate is CreationResult.CREATED]
     if not claimed:
         return results

@@ -1,4 +1,4 @@
-"""Prefect's events: following the states of runs, and Sluice's own events on the runs' pages."""
+"""Prefect's events: following the states of runs, and publishing Sluice's own events."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Connected:
 
 
 class StateFeed(ABC):
-    """Follows the states of flow runs: events tell at once, a poll finds what they did not tell.
+    """Follows the states of flow runs: by events at once, and by a poll that finds missed states.
 
     The events come over Prefect's websocket, at least once, in order for one run, and may be missing after a gap. So
     the poll runs at once after each (re)connection, after a state that could not be handled, and every
@@ -69,7 +69,7 @@ class StateFeed(ABC):
 
     @abstractmethod
     async def poll(self, *, gap: bool) -> None:
-        """Find what was not told; ``gap``: events may be missing since the last poll. Repeated on a `SluiceError`."""
+        """Find missed states; ``gap``: events may be missing since the last poll. Repeated on a `SluiceError`."""
 
     async def follow(self) -> None:
         """Receive and poll until cancelled."""
@@ -111,10 +111,10 @@ class StateFeed(ABC):
 async def state_changes(
     *, state_types: Collection[str] = (), backoff_seconds: float = 0.2, max_backoff_seconds: float = 10.0
 ) -> AsyncGenerator[StateChange | Connected, None]:
-    """Flow-run state changes as Prefect publishes them, for ever; `Connected` stands before the first and after a gap.
+    """Yield flow-run state changes as Prefect publishes them; `Connected` comes before the first and after a gap.
 
-    ``state_types`` narrows by the state's type; what is ruled out is not even sent by the server. Tags are those of the
-    run's creation, as Prefect caches them.
+    ``state_types`` restricts the types of states; the server does not send others. Tags are those of the run's
+    creation, as Prefect caches them.
     """
     types = ResourceSpecification(root={"prefect.state-type": sorted(state_types)}) if state_types else None
     narrowed = EventFilter(
@@ -149,7 +149,7 @@ def feed_event(
     event_id: str | None = None,
     occurred: datetime | None = None,
 ) -> dict[str, Any]:
-    """The body of a Prefect event of Sluice: about what (``resource`` and its ``name``), and with what it has to do."""
+    """Return the body of a Prefect event of Sluice about a ``resource`` with a ``name``, and related resources."""
     about = {"prefect.resource.id": _label(resource)}
     body: dict[str, Any] = {
         "event": event,
@@ -169,9 +169,9 @@ def run_event(event: str, *, run_id: str, payload: Mapping[str, Any], **options:
 
 
 def related(role: str, resource: str, name: str | None = None) -> dict[str, str]:
-    """A resource that an event has to do with; automations can ask for its id and its role.
+    """Return a related resource of an event; automations can match its id and its role.
 
-    Prefect's UI shows what kind its own resources are of; the names of ours say it.
+    Prefect's UI shows the kind of its own resources; our names contain it.
     """
     found = {"prefect.resource.id": _label(resource), "prefect.resource.role": role}
     shown = f"{role} {name}" if name and resource.startswith("sluice.") else name
@@ -179,7 +179,7 @@ def related(role: str, resource: str, name: str | None = None) -> dict[str, str]
 
 
 def event_resource(identity: str) -> dict[str, str]:
-    """The event of that identity, as a related resource."""
+    """Return the event of that identity as a related resource."""
     return related("event", f"sluice.event.{identity}", id_of(identity))
 
 
@@ -194,7 +194,7 @@ async def emit(api: PrefectApi, events: Sequence[Mapping[str, Any]]) -> None:
 
 
 async def emit_with_deployments(api: PrefectApi, events: Sequence[Mapping[str, Any]]) -> None:
-    """`emit`, with the deployment, the flow and the rule of each run that an event is about among what is related."""
+    """`emit`, and add the deployment, flow and rule of each event's run to its related resources."""
     ids = [one["resource"]["prefect.resource.id"] for one in events]
     run_ids = sorted({id_.removeprefix(_RUN) for id_ in ids if id_.startswith(_RUN)})
     known: dict[str, dict[str, Any]] = {}

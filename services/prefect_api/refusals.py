@@ -1,4 +1,4 @@
-"""Why Prefect refused an answer, in words for who sent it."""
+"""Explains to the sender why Prefect refused an answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def names_another_wait(reason: str) -> bool:
 
 
 def explained(reason: str, value: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
-    """Prefect's ``reason`` for refusing ``value``, which should fit the JSON ``schema`` of the wait's form."""
+    """Return Prefect's ``reason`` for refusing ``value`` in words, by the JSON ``schema`` of the wait's form."""
     fields = [name for name in schema.get("properties", {}) if name != GO_ON]
     given = [name for name in value if name != DELIVERY]
     faults = []

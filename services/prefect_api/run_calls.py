@@ -1,4 +1,4 @@
-"""Flow runs as the commands and the executor ask for them: read, logs, cancel."""
+"""Calls about flow runs for the commands and the executor: read, logs, start, cancel."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from sluice.display import visible
 MANY: Final = 10_000
 SUSPENDED: Final = "Suspended"
 CLAIMED: Final = "Claimed by "
-"""What the message of the state Pending begins with in which an executor of Sluice has a run."""
+"""Beginning of the message of the state Pending that an executor of Sluice sets."""
 TYPES: Final = frozenset(
     {"SCHEDULED", "PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED", "CRASHED", "PAUSED", "CANCELLING"}
 )
 _DELETED_SECONDS: Final = 1.5
-"""Between the two reads that make a run count as deleted; its process is to end within 10 s of the deletion."""
+"""Time between the two reads after which a run counts as deleted; its process must end within 10 s of the deletion."""
 _ANY: Final = str(UUID(int=0))
 _LOOKED_AT: Final = 7
-"""Runs whose ids may begin alike: so many are told, and one more says that there are others."""
+"""Number of runs with the same beginning of their id that are listed, and one more that shows that there are others."""
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 LEVELS: Final = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
 
 
 async def stopped(api: PrefectApi, run_ids: Sequence[str]) -> list[StateChange]:
-    """Which of the runs are cancelled, suspended, over, scheduled again for another process, or deleted."""
+    """Return those of the runs that are cancelled, suspended, ended, deleted, or scheduled for another process."""
     found: list[StateChange] = []
     for start in range(0, len(run_ids), PAGE):
         found += await _stopped(api, run_ids[start : start + PAGE])
@@ -60,7 +60,7 @@ async def _stopped(api: PrefectApi, run_ids: Sequence[str]) -> list[StateChange]
 
 
 async def _deleted(api: PrefectApi, run_ids: Sequence[str]) -> list[StateChange]:
-    """Those that Prefect does not have when it is asked twice: a single "not found" is no evidence of a deletion."""
+    """Return the runs that Prefect does not have in two reads: a single "not found" does not prove a deletion."""
     missing = await _missing(api, run_ids)
     if missing:
         await asyncio.sleep(_DELETED_SECONDS)
@@ -79,7 +79,7 @@ async def _missing(api: PrefectApi, run_ids: Sequence[str]) -> list[str]:
 
 
 async def in_process(api: PrefectApi, deployment_ids: Sequence[str]) -> list[str]:
-    """The runs of these deployments that some process executes or waits in, if Prefect is right."""
+    """Return the runs of these deployments that have a process by their state in Prefect."""
     found: list[str] = []
     types = ["PENDING", "RUNNING", "PAUSED", "CANCELLING"]
     for start in range(0, len(deployment_ids), PAGE):
@@ -94,7 +94,7 @@ async def in_process(api: PrefectApi, deployment_ids: Sequence[str]) -> list[str
 
 
 async def was_claimed(api: PrefectApi, run_id: str) -> bool:
-    """Whether it was an executor of Sluice that began to execute the run, and not some other runner."""
+    """Whether an executor of Sluice, and no other runner, began to execute the run."""
     states = await api.request("GET", "/flow_run_states/", params={"flow_run_id": run_id})
     pending = [state for state in states if state["type"] == "PENDING"]
     last = max(pending, key=lambda state: datetime.fromisoformat(state["timestamp"]), default=None)
@@ -102,7 +102,7 @@ async def was_claimed(api: PrefectApi, run_id: str) -> bool:
 
 
 async def end_cancelling(api: PrefectApi, run_ids: Sequence[str]) -> list[str]:
-    """Set those of the runs to Cancelled that are to be cancelled: no process is there to do it. Answers which."""
+    """Set those of the runs to Cancelled that are Cancelling, because no process does it. Returns them."""
     body = {"flow_runs": {"id": {"any_": list(run_ids[:PAGE])}, "state": {"type": {"any_": ["CANCELLING"]}}}}
     rows = await api.request("POST", "/flow_runs/filter", json=body)
     state = {"type": "CANCELLED", "name": "Cancelled", "message": "No process executed the run any more."}
@@ -112,7 +112,7 @@ async def end_cancelling(api: PrefectApi, run_ids: Sequence[str]) -> list[str]:
 
 
 async def read_run(api: PrefectApi, name_or_id: str) -> dict[str, Any]:
-    """One run by its id, the beginning of it, or its name, with its parameters.
+    """Return one run by its id, the beginning of it, or its name, with its parameters.
 
     Raises `NotFound`, and `Refused` (``ambiguous``) for a name or a beginning that several runs share.
     """
@@ -141,7 +141,7 @@ async def start_run(
 
 
 async def read_logs(api: PrefectApi, run_id: str, *, limit: int) -> list[dict[str, Any]]:
-    """The run's last ``limit`` lines of log in their order."""
+    """Return the last ``limit`` lines of the run's log, in order."""
     body = {"logs": {"flow_run_id": {"any_": [run_id]}}, "sort": "TIMESTAMP_DESC"}
     return [
         {
@@ -156,7 +156,7 @@ async def read_logs(api: PrefectApi, run_id: str, *, limit: int) -> list[dict[st
 
 
 async def try_again(api: PrefectApi, run_id: str, *, reason: str) -> None:
-    """Have a run that has ended start again, as Prefect's UI does; raises `Refused` where Prefect refuses it."""
+    """Start an ended run again, as Prefect's UI does; raises `Refused` if Prefect refuses it."""
     state = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": visible(reason)}
     answer = await api.request("POST", f"/flow_runs/{run_id}/set_state", json={"state": state, "force": False})
     if answer["status"] != "ACCEPT":
@@ -165,7 +165,7 @@ async def try_again(api: PrefectApi, run_id: str, *, reason: str) -> None:
 
 
 async def refuse_start(api: PrefectApi, run_id: str, *, reason: str) -> None:
-    """Let a run that is about to start fail, with the reason; one that runs or has ended stays as it is."""
+    """Set a run that is about to start to Failed, with the reason; one that runs or has ended stays as it is."""
     found = (await api.request("GET", f"/flow_runs/{run_id}"))["state"] or {}
     if found.get("type") in {"SCHEDULED", "PENDING"}:
         state = {"type": "FAILED", "name": "Failed", "message": visible(reason)}
@@ -173,9 +173,9 @@ async def refuse_start(api: PrefectApi, run_id: str, *, reason: str) -> None:
 
 
 async def cancel_run(api: PrefectApi, run_id: str, *, reason: str) -> str:
-    """Ask for the run to be cancelled; answers the name of the state that it is in now.
+    """Cancel the run; return the name of its state now.
 
-    Raises `Refused` when it has ended already.
+    Raises `Refused` if it has ended already.
     """
     found = (await api.request("GET", f"/flow_runs/{run_id}"))["state"] or {}
     details = found.get("state_details") or {}
@@ -217,7 +217,7 @@ async def _find_by_name(api: PrefectApi, name: str) -> dict[str, Any]:
 
 
 async def _that_begin(api: PrefectApi, beginning: str) -> list[dict[str, Any]]:
-    """The first runs whose ids begin so: Prefect can order runs by their ids, so that halving finds the place."""
+    """Return the first runs whose ids begin so, by binary search: Prefect can order runs by id."""
     last = beginning + _ANY.replace("0", "f")[len(beginning) :]
     start, end = 0, int(await api.request("POST", "/flow_runs/count", json={}))
     while start < end:
@@ -237,7 +237,7 @@ async def _by_id(api: PrefectApi, *, offset: int, limit: int) -> list[dict[str, 
 
 
 async def rows_of(api: PrefectApi, runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Runs, as Prefect has them, as rows of a listing."""
+    """Return rows of a listing for runs from Prefect's API."""
     flows = await names_of(api, "flows", (run["flow_id"] for run in runs))
     deployments = await names_of(api, "deployments", (run["deployment_id"] for run in runs))
     return [_row(run, flows, deployments) for run in runs]

@@ -1,4 +1,4 @@
-"""Which flow runs there are, and how many in each state: `sluice runs list`."""
+"""Lists flow runs, and counts them by state: `sluice runs list`."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from services.prefect_api.run_calls import TYPES, rows_of
 STATE_NAMES: Final = (
     "Late", "Suspended", "Resuming", "Retrying", "AwaitingRetry", "AwaitingConcurrencySlot", "TimedOut", "Cached"
 )  # fmt: skip
-"""What Prefect calls states beside their types; a flow may give its own names, which only its runs know."""
+"""Prefect's names of states beside their types; a flow may use names of its own, which only its runs show."""
 
 _SOON: Final = timedelta(minutes=1)
-"""By so much the clock of a Prefect server may be ahead of ours: its runs of now are not taken for runs of later."""
+"""How far the clock of a Prefect server may be ahead of ours, so that its present runs do not count as later ones."""
 _EVER: Final = timedelta(days=36_500)
 
 
 @dataclass(frozen=True, slots=True)
 class RunQuery:
-    """Which runs; what is not given does not matter."""
+    """A query of runs; criteria that are not given do not restrict it."""
 
     deployment: str | None = None
     """``flow/deployment``, or a flow alone."""
@@ -37,16 +37,16 @@ class RunQuery:
     """All of them."""
     run_ids: tuple[str, ...] | None = None
     since: datetime | None = None
-    """By the time at which the run was to start, as ``until``, which is not included."""
+    """By the run's scheduled start, like ``until``, which is not included."""
     until: datetime | None = None
-    """None: what is to start later than now is left out, unless ``states`` are given."""
+    """None: runs scheduled for later are left out, unless ``states`` are given."""
 
 
 async def list_runs(api: PrefectApi, query: RunQuery, *, limit: int) -> list[dict[str, Any]]:
-    """The newest runs first. Raises `ConfigError` for a state, a flow or a deployment that does not exist."""
+    """Return the newest runs first. Raises `ConfigError` for a state, a flow or a deployment that does not exist."""
     body = {**await _filters(api, query), "sort": "EXPECTED_START_TIME_DESC"}
     found = await api.pages("/flow_runs/filter", body, limit=limit)
-    if query.deployment is None and query.run_ids is None and not query.tags:  # the canary's must be asked for
+    if query.deployment is None and query.run_ids is None and not query.tags:  # the canary's are listed only on request
         found = [run for run in found if not is_canary(run["name"])]
     if not found and query.deployment is not None:
         await _demand_deployment(api, query.deployment)
@@ -54,7 +54,7 @@ async def list_runs(api: PrefectApi, query: RunQuery, *, limit: int) -> list[dic
 
 
 async def count_by_state(api: PrefectApi, query: RunQuery) -> dict[str, int]:
-    """How many runs there are in each state, by the states' names, the most frequent first."""
+    """Return the number of runs in each state, by the states' names, the most frequent first."""
     now = datetime.now(UTC)
     asked = {
         **await _filters(api, query),
@@ -70,7 +70,7 @@ async def count_by_state(api: PrefectApi, query: RunQuery) -> dict[str, int]:
 
 
 async def is_tag_used(api: PrefectApi, tag: str) -> bool:
-    """Whether any run, of whatever time and state, has the tag."""
+    """Whether any run, whatever its time and state, has the tag."""
     return bool(await api.request("POST", "/flow_runs/count", json={"flow_runs": {"tags": {"all_": [tag]}}}))
 
 
@@ -118,7 +118,7 @@ async def _states(api: PrefectApi, states: Sequence[str]) -> dict[str, Any]:
 
 
 async def _demand_deployment(api: PrefectApi, wanted: str) -> None:
-    """Raises `ConfigError` where there is no flow, or no deployment, of that name."""
+    """Raise `ConfigError` if there is no flow, or no deployment, of that name."""
     flow, _, deployment = wanted.partition("/")
     body = {"flows": {"name": {"any_": [flow]}}, "limit": 1}
     there: Sequence[Mapping[str, Any]] = await api.request("POST", "/flows/filter", json=body)

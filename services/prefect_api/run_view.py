@@ -1,4 +1,4 @@
-"""Flow runs and their past, as the server had them at one moment: who waits, for what, and since when."""
+"""Flow runs and their state history at one moment: which wait, for what, and since when."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from services.prefect_api.runs import FINAL_TYPES
 from sluice.protocol import DEADLINE, IN_PROCESS, KEYS, NEED, REMINDER, SINCE, WAIT, entry_of, keys_of, verdict_key
 
 PROJECT_TAG: Final = "sluice-project:"
-"""Before the name of the project that a run belongs to; its deployment has the tag."""
+"""Prefix of the tag with a run's project, which its deployment has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stay:
-    """A run's time in one state: which, since when and until when (None: it is in it now).
+    """A run's time in one state, with its begin and end (None: it is in it now).
 
-    A paused state that was set again under its pause key is one stay: the wait went on.
+    A paused state that was set again under its pause key is one stay, because the wait continued.
     """
 
     state_id: str
@@ -44,7 +44,7 @@ class Stay:
 
     @property
     def evidence(self) -> tuple[str, ...]:
-        """The run inputs of which one is there if the wait was answered, rejected or timed out."""
+        """The run inputs of which one exists if the wait was answered, rejected or timed out."""
         response = self.keyset.get("response")
         if response is None:
             return ()
@@ -52,7 +52,7 @@ class Stay:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The correlation keys that it was a wait for."""
+        """The correlation keys of the wait."""
         return keys_of(self.keyset)
 
     @property
@@ -63,7 +63,7 @@ class Stay:
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """A flow run as the server had it at one moment."""
+    """A flow run in Prefect at one moment."""
 
     run_id: str
     name: str
@@ -76,9 +76,9 @@ class RunView:
     keyset: Mapping[str, str]
     suspended: bool
     foreign: bool = False
-    """Whether it belongs to a project of another name: its keys are none of ours then."""
+    """Whether it belongs to a project of another name, so that its keys are not ours."""
     heard: bool = False
-    """Remembered from when it began to wait, and not read just now."""
+    """Whether this was recorded when it began to wait, and not read just now."""
 
     @property
     def waiting(self) -> bool:
@@ -97,17 +97,17 @@ class RunView:
 
     @property
     def wait_id(self) -> str:
-        """What its wait is known by: the pause key, which a state set anew keeps; the state's id for Prefect's own."""
+        """Identifies its wait: the pause key, which a state that is set again keeps; else the state's id."""
         return self.pause_key if self.ours and self.pause_key else self.state_id
 
     @property
     def wait_name(self) -> str:
-        """What its wait is called among all runs' waits; the same when it is entered again."""
+        """Identifies its wait among all runs' waits; the same when it is entered again."""
         return f"{self.run_id} {self.wait_id.partition('--e')[0]}"
 
     @property
     def handed_over(self) -> bool:
-        """Whether its wait was entered by a process that stayed, and goes on without it."""
+        """Whether a process entered its wait and stayed, and the wait continues without that process."""
         return self.ours and self.suspended and IN_PROCESS in self.keyset
 
     def is_in(self, wait: str) -> bool:
@@ -121,12 +121,12 @@ class RunView:
 
     @property
     def since(self) -> datetime:
-        """Since when it waits, by its own clock where it says so."""
+        """Since when it waits, by the clock of its process if recorded."""
         return _moment(self.keyset.get(SINCE)) or self.entered
 
     @property
     def open_since(self) -> datetime:
-        """Since when it is among those that wait for a key: it need not have been paused all the time."""
+        """Since when the wait has been open: the run need not have been paused all the time."""
         return self.since if entry_of(self.wait_id) > 1 else self.entered
 
     @property
@@ -136,12 +136,12 @@ class RunView:
 
     @property
     def deadline(self) -> datetime | None:
-        """When the wait ends unanswered, if there is no process that would see to it."""
+        """When the wait times out, if there is no process that would end it."""
         return _moment(self.keyset.get(DEADLINE)) if self.suspended else None
 
     @property
     def reminder(self) -> datetime | None:
-        """When the wait is reminded of, if there is no process that would see to it."""
+        """When the reminder is due, if there is no process that would send it."""
         return _moment(self.keyset.get(REMINDER)) if self.suspended else None
 
     @property
@@ -157,14 +157,14 @@ _MEMO: Final = (
 
 
 def remembered(memo: str) -> RunView:
-    """The view that was kept as its ``memo``: true when it was heard, to be taken as a hint now."""
+    """Return the view from its ``memo``: as it was when recorded, so only a hint now."""
     fields = json.loads(memo)
     entered = datetime.fromisoformat(fields["entered"])
     return RunView(**{**{name: fields[name] for name in _MEMO}, "entered": entered}, heard=True)
 
 
 def view(run: Mapping[str, Any]) -> RunView:
-    """A flow run as Prefect's API answers it."""
+    """Return the view of a flow run from Prefect's API."""
     state = run.get("state") or {}
     details = state.get("state_details") or {}
     return RunView(

@@ -1,4 +1,4 @@
-"""The states of flow runs in Prefect: what is known of one at a moment, by id or since a time."""
+"""The states of flow runs in Prefect, read by id or since a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FINAL_TYPES: Final = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 COMMIT_SECONDS: Final = 3.0
 """Prefect publishes a state before its transaction is committed: after this time it is, or never will be."""
 COMMIT_PAUSES: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
-"""Pauses, in seconds, before each reading of what may not be committed yet."""
+"""Pauses, in seconds, before each read of a state that may not be committed yet."""
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ async def committed(read: Callable[[], Awaitable[T | None]]) -> T | None:
 
 
 async def states_of(api: PrefectApi, run_ids: Sequence[str]) -> list[StateChange]:
-    """The present states of at most 200 runs; a run that Prefect does not know is missing."""
+    """Return the present states of at most 200 runs; a run that Prefect does not have is missing."""
     rows = await api.request(
         "POST", "/flow_runs/filter", once=True, json={"flow_runs": {"id": {"any_": list(run_ids)}}, "limit": PAGE}
     )
@@ -59,9 +59,9 @@ async def states_of(api: PrefectApi, run_ids: Sequence[str]) -> list[StateChange
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What is to be known of some runs: those that are running or over, and the ids that Prefect does not have.
+    """News of some runs: those that are running or have ended, and the ids that Prefect does not have.
 
-    A run in neither waits for something.
+    A run in neither is waiting.
     """
 
     moved: Sequence[StateChange]
@@ -69,9 +69,9 @@ class News:
 
 
 async def news_of(api: PrefectApi, run_ids: Sequence[str]) -> News:
-    """News of at most 200 runs, by two questions that cost the server little while most of them only wait.
+    """Return news of at most 200 runs, by two requests that are cheap while most of the runs only wait.
 
-    Writing out 200 whole runs keeps a server, which is one process, from everything else for some tenths of a second.
+    Returning 200 whole runs blocks a server, which is one process, for some tenths of a second.
     """
     ids = {"id": {"any_": list(run_ids)}}
     there = await api.request("POST", "/flow_runs/count", once=True, json={"flow_runs": ids})
@@ -88,7 +88,7 @@ async def news_of(api: PrefectApi, run_ids: Sequence[str]) -> News:
 
 
 async def ended_since(api: PrefectApi, since: datetime, *, tag: str) -> list[StateChange]:
-    """Every run with ``tag`` that ended at or after ``since``, by Prefect's clock."""
+    """Return every run with ``tag`` that ended at or after ``since``, by Prefect's clock."""
     wanted = {
         "tags": {"all_": [tag]},
         "state": {"type": {"any_": sorted(FINAL_TYPES)}},
@@ -99,14 +99,14 @@ async def ended_since(api: PrefectApi, since: datetime, *, tag: str) -> list[Sta
 
 
 async def retries_waiting(api: PrefectApi, *, tag: str) -> list[StateChange]:
-    """Runs with ``tag`` that have ended and are about to start again; at most 200."""
+    """Return at most 200 runs with ``tag`` that had ended and are about to start again."""
     wanted = {"tags": {"all_": [tag]}, "state": {"name": {"any_": ["AwaitingRetry"]}}}
     rows = await api.request("POST", "/flow_runs/filter", once=True, json={"flow_runs": wanted, "limit": PAGE})
     return [state_of(row) for row in rows]
 
 
 def state_of(row: dict[str, Any]) -> StateChange:
-    """The present state of a run as Prefect's API answers it."""
+    """Return the present state of a run from Prefect's API."""
     state = row["state"] or {"id": None, "type": "PENDING", "timestamp": row["created"]}
     return StateChange(
         run_id=row["id"],

@@ -1,4 +1,4 @@
-"""What a Prefect server asks of its clients and offers them, the same for every flow run."""
+"""Options of a Prefect server that are the same for every flow run."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _DISABLED: Final = "CSRF protection is disabled"
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """A server that knows neither of the two has no tokens and no storage."""
+    """The options; a server without these features has no tokens and no storage."""
 
     csrf: bool
-    """Whether each client must ask for a token before it may change anything."""
+    """Whether a client must request a token before it may change anything."""
     result_storage: UUID | None
-    """The block in which results are stored where nothing else is said."""
+    """The default block for results."""
     at: float
     """The moment before the server was asked, on this machine's monotonic clock."""
 
 
 async def read_server_options(api: PrefectApi, *, client: str) -> ServerOptions:
-    """Ask the server; ``client`` is the name under which it keeps the token that it may make.
+    """Read them; ``client`` is the name under which the server stores a token.
 
     Raises what `PrefectApi.request` raises.
     """

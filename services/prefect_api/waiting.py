@@ -1,4 +1,4 @@
-"""Flow runs that wait: finding them, reading their state, and letting them go on."""
+"""Flow runs that wait: finding them, reading their state, and resuming them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sluice.display import visible
 from sluice.protocol import AWAITS, description_key, form_key, is_awaiting, shown_form, verdict_key, with_awaits
 
 PAGE: Final = 25
-"""How many runs are listed in one answer. Prefect could list 200, and would serve nobody else for a good while."""
+"""Number of runs in one response. Prefect could return 200, but would serve no other request meanwhile."""
 
 _TO_START: Final = frozenset({"SCHEDULED", "PENDING"})
 _CONFLICT: Final = 409
@@ -26,15 +26,15 @@ _NO_SCHEMA: Final = "Run input schema not found"
 
 
 _DEEPEST: Final = 20
-"""How many subflows in each other are looked through."""
+"""Greatest depth of nested subflows that is followed."""
 
 
 class Undone(Enum):
-    """Why Prefect did not let a run go on, where that is nobody's fault."""
+    """Why Prefect did not resume a run, if that is nobody's fault."""
 
     NOT_WAITING = auto()
     NO_SCHEMA_YET = auto()
-    """The run is paused and about to say what its input looks like: try again in a moment."""
+    """The run is paused and about to store its input's schema: try again in a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True)
 class RefusedAnswer:
-    """Prefect refused the input; the run goes on waiting unless ``ended`` (its pause had timed out in Prefect)."""
+    """Prefect refused the input; the run keeps waiting unless ``ended`` (its pause had timed out in Prefect)."""
 
     reason: str
     ended: bool = False
@@ -54,17 +54,16 @@ class RefusedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What a wait asks: the JSON schema of the answer, and in markdown for people what is to be decided."""
+    """The form of a wait: the JSON schema of the answer, and the question in markdown."""
 
     schema: Mapping[str, Any]
     description: str
 
 
 class WaitingRuns:
-    """Prefect's API as far as it is about waiting runs.
+    """Calls to Prefect's API about waiting runs of the project named ``project``.
 
-    ``project`` is the name of the project whose waits are meant. No call is repeated by itself. Every method raises
-    `TransientError` when Prefect is out of reach.
+    No call is repeated by itself. Every method raises `TransientError` when Prefect is out of reach.
     """
 
     def __init__(self, api: PrefectApi, *, project: str | None = None) -> None:
@@ -72,16 +71,16 @@ class WaitingRuns:
         self._tag = f"{PROJECT_TAG}{project}"
 
     def _view(self, run: Mapping[str, Any]) -> RunView:
-        """The run; one with the tag of a project of another name is nobody's that a key could be meant for."""
+        """Return the run; keys never address one with the tag of another project's name."""
         named = [tag for tag in run.get("tags") or () if tag.startswith(PROJECT_TAG)]
         return replace(view(run), foreign=bool(named) and self._tag not in named)
 
     async def read(self, run_id: str) -> RunView:
-        """The run as it is now; raises `NotFound`."""
+        """Return the present run; raises `NotFound`."""
         return self._view(await self._api.request("GET", f"/flow_runs/{run_id}", once=True))
 
     async def read_many(self, run_ids: Sequence[str]) -> list[RunView]:
-        """Those of the runs that exist."""
+        """Return those of the runs that exist."""
         found: list[RunView] = []
         for start in range(0, len(run_ids), PAGE):
             narrowed = {"id": {"any_": list(run_ids[start : start + PAGE])}}
@@ -89,7 +88,7 @@ class WaitingRuns:
         return found
 
     async def has_active_parent(self, run_id: str) -> bool:
-        """Whether the run is a subflow of a run, however far above, that has not ended."""
+        """Whether the run is a subflow, at any depth, of a run that has not ended."""
         for _ in range(_DEEPEST):
             found = await self._api.request("GET", f"/flow_runs/{run_id}", once=True)
             if not found.get("parent_task_run_id"):
@@ -101,7 +100,7 @@ class WaitingRuns:
         return False
 
     async def waiting_for(self, keys: Iterable[str]) -> list[RunView]:
-        """The runs that wait for any of the keys, the one that waits longest first."""
+        """Return the runs that wait for any of the keys, the one that has waited longest first."""
         tags = [AWAITS + key for key in keys]
         narrowed = {"tags": {"any_": tags}, "state": {"type": {"any_": ["PAUSED"]}}}
         found: list[RunView] = []
@@ -112,7 +111,7 @@ class WaitingRuns:
         return sorted((run for run in found if run.keys), key=lambda run: run.since)
 
     async def paused(self) -> AsyncIterator[list[RunView]]:
-        """Every paused or suspended run, a page at a time."""
+        """Yield every paused or suspended run, a page at a time."""
         offset = 0
         narrowed = {"state": {"type": {"any_": ["PAUSED"]}}}
         while page := await self._filter(narrowed, offset):
@@ -122,7 +121,7 @@ class WaitingRuns:
                 break
 
     async def stays(self, run_id: str) -> list[Stay]:
-        """The run's states in order; raises `NotFound` for a run that Prefect does not have."""
+        """Return the run's states in order; raises `NotFound` for a run that Prefect does not have."""
         rows = await self._api.request("GET", "/flow_run_states/", once=True, params={"flow_run_id": run_id})
         if not rows:
             raise NotFound(f"Prefect does not know the run {run_id}")
@@ -149,9 +148,9 @@ class WaitingRuns:
         return stays
 
     async def resume(self, run: RunView, value: Mapping[str, Any]) -> Resumed | Undone | RefusedAnswer:
-        """Let the run go on with ``value``, as the UI's Resume button does: transition and input are one transaction.
+        """Resume the run with ``value``, as the UI's Resume button does: transition and input are one transaction.
 
-        A `TransientError` leaves open whether it happened: read the run to see.
+        After a `TransientError` the result is unknown: read the run.
         """
         body: dict[str, Any] = {"run_input": dict(value)} if run.keyset or value else {}
         try:
@@ -159,7 +158,7 @@ class WaitingRuns:
         except PrefectRefused as error:
             if error.status != _CONFLICT:
                 return RefusedAnswer(str(error))
-            # Another resume was faster, or an answer from before is in the way; the next try finds neither.
+            # Another resume was faster, or an earlier answer is stored under the key; the next try finds neither.
             await self._see_to_stored_response(run)
             raise TransientError(str(error)) from error
         reason = ((answer.get("details") or {}).get("reason") or "").removeprefix("Reason: ")
@@ -178,26 +177,26 @@ class WaitingRuns:
                 return RefusedAnswer(reason, ended=state.get("type") in FINAL_TYPES)
 
     async def end_wait(self, run: RunView, verdict: Mapping[str, Any], message: str) -> Resumed | Undone:
-        """Let a run of `sluice.wait_for_signal` go on without an answer; it finds ``verdict`` and acts on it.
+        """Resume a run of `sluice.wait_for_signal` without an answer; it finds ``verdict`` and acts on it.
 
-        The first verdict stands, and an answer overrules it: `Undone.NOT_WAITING` if it was not this verdict that ended
-        the wait.
+        The first verdict counts, and an answer overrules it: `Undone.NOT_WAITING` if this verdict did not end the wait.
         """
         key = verdict_key(run.pause_key or "")
         await self._put_first(run.run_id, key, verdict)
-        # Prefect sets any state from any other: the run may have been scheduled anew, or ended, since it was read.
+        # Prefect sets any state from any other: the run may have been scheduled again, or have ended, since it was
+        # read.
         in_wait = (await self.read(run.run_id)).is_in(run.wait_id)
         answer = await self.go_on(run, message) if in_wait else Undone.NOT_WAITING
         found = await self.inputs(run.run_id, [run.keyset.get("response", ""), key])
         return answer if found == {key: dict(verdict)} else Undone.NOT_WAITING
 
     async def go_on(self, run: RunView, message: str) -> Resumed | Undone:
-        """Let a waiting run go on to what its run inputs hold for it."""
+        """Resume a waiting run, which then reads its run inputs."""
         kind = ("SCHEDULED", "Resuming") if run.suspended else ("RUNNING", "Running")
         return await self._set_state(run.run_id, {"type": kind[0], "name": kind[1], "message": message})
 
     async def form(self, run: RunView) -> Form | None:
-        """What a waiting run asks; None where it takes any answer, as Prefect's own pause without an input."""
+        """Return the form of a waiting run; None if it accepts any answer, as Prefect's own pause without an input."""
         schema_at, description_at = run.keyset.get("schema", ""), run.keyset.get("description", "")
         found = await self.inputs(run.run_id, [form_key(run.pause_key)] if run.ours and run.pause_key else [])
         if kept := next(iter(found.values()), None):
@@ -206,9 +205,9 @@ class WaitingRuns:
         return Form(found[schema_at], found.get(description_at) or "") if schema_at in found else None
 
     async def show_form(self, run: RunView) -> bool:
-        """Show the form of the wait where its process has not done that yet, or ended before; whether it did so."""
+        """Show the form of the wait if its process has not, or ended before; return whether it was shown here."""
         pause = run.pause_key or ""
-        if not run.ours or await self.inputs(run.run_id, [description_key(pause)]):  # which is written last
+        if not run.ours or await self.inputs(run.run_id, [description_key(pause)]):  # the last one that is written
             return False
         whole = (await self.inputs(run.run_id, [form_key(pause)])).get(form_key(pause))
         if whole is None:
@@ -218,9 +217,9 @@ class WaitingRuns:
         return True
 
     async def untag(self, run_id: str) -> None:
-        """Take the ``awaits:`` tags from a run that has ended, or is to start again; raises `NotFound`.
+        """Remove the ``awaits:`` tags of a run that has ended, or is to start again; raises `NotFound`.
 
-        Prefect replaces all tags of a run at once: a run that waits again by then gets its own back.
+        Prefect replaces all tags of a run at once: if the run waits again by then, its tags are restored.
         """
         found = await self._api.request("GET", f"/flow_runs/{run_id}", once=True)
         without_process = FINAL_TYPES | _TO_START
@@ -240,13 +239,13 @@ class WaitingRuns:
         await self._api.request("PATCH", f"/flow_runs/{run_id}", once=True, json={"tags": list(tags)})
 
     async def cancel(self, run: RunView, message: str) -> Resumed | Undone:
-        """Cancel a run that waits in Prefect's own pause: it has said nothing about rejections."""
+        """Cancel a run in Prefect's own pause, which has no other way to reject."""
         # A suspended run has no process to end; Prefect would cancel it without the message.
         kind = ("CANCELLED", "Cancelled") if run.suspended else ("CANCELLING", "Cancelling")
         return await self._set_state(run.run_id, {"type": kind[0], "name": kind[1], "message": message})
 
     async def inputs(self, run_id: str, keys: Sequence[str]) -> dict[str, Any]:
-        """Those of the run inputs that are there, parsed."""
+        """Return those of the run inputs that exist, parsed."""
         found: dict[str, Any] = {}
         for key in filter(None, keys):
             try:
@@ -281,10 +280,11 @@ class WaitingRuns:
             return
 
     async def _see_to_stored_response(self, run: RunView) -> None:
-        """Prefect cannot store a second answer under the key of the first.
+        """Handle an answer that is stored already: Prefect cannot store a second one under the same key.
 
-        A wait of Sluice is entered under a new key each time: its answer stands, and the run was paused again just as
-        it came. Prefect's own pause has its old key when a run that failed is tried again: there it is stale.
+        A wait of Sluice has a new key each time it is entered: its stored answer counts, and the run was paused again
+        in the moment it came. Prefect's own pause has its old key when a failed run is retried: there the stored answer
+        is stale.
         """
         key = run.keyset.get("response")
         if key is None:
@@ -295,11 +295,11 @@ class WaitingRuns:
             return
         if now.ours:
             await self.go_on(now, "The wait was answered")
-        elif stored < now.entered:  # else it is the answer of another resume, of this very moment
+        elif stored < now.entered:  # else it is the answer of another resume in this very moment
             await self._delete(run.run_id, key)
 
     async def _stored(self, run_id: str, key: str) -> datetime | None:
-        """When the run input was written; None if there is none."""
+        """Return when the run input was written; None if there is none."""
         body = {"prefix": key, "limit": 200, "exclude_keys": []}
         rows = await self._api.request("POST", f"/flow_runs/{run_id}/input/filter", once=True, json=body)
         return next((datetime.fromisoformat(row["created"]) for row in rows if row["key"] == key), None)
