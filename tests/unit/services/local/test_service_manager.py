@@ -88,6 +88,20 @@ def test_a_closed_terminal_stops_as_ctrl_c_does_and_is_told_twice_without_harm(t
         signal.signal(signal.SIGHUP, begun_with)
 
 
+def complaints(unit: Path, manager: str, *, runtime: Path) -> list[str]:
+    """What systemd says of a unit, and not of others on this machine; nothing where it is not installed."""
+    if not SYSTEMD_ANALYZE.exists():
+        return []
+    done = subprocess.run(
+        [SYSTEMD_ANALYZE, "verify", manager, "--man=no", str(unit)],
+        env={**os.environ, "XDG_RUNTIME_DIR": str(runtime), "SYSTEMD_LOG_LEVEL": "warning"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return [line for line in done.stderr.splitlines() if unit.name in line]
+
+
 def install(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLUICE_", "PREFECT_", "XDG_"))}
     folder = tmp_path / "Aufträge 100% $HOME"
@@ -122,15 +136,7 @@ def test_the_unit_is_one_that_systemd_takes_and_no_other_file_is_overwritten(tmp
         "TimeoutStopSec=90s",
     ):
         assert promise in text
-    if SYSTEMD_ANALYZE.exists():
-        verified = subprocess.run(
-            [SYSTEMD_ANALYZE, "verify", "--user", "--man=no", str(path)],
-            env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "SYSTEMD_LOG_LEVEL": "warning"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert "sluice-orders" not in verified.stderr, verified.stderr
+    assert complaints(path, "--user", runtime=tmp_path) == []
     assert install(tmp_path, "--user").returncode == 0
     path.write_text("[Service]\n")
     refused = install(tmp_path, "--user")
@@ -139,3 +145,8 @@ def test_the_unit_is_one_that_systemd_takes_and_no_other_file_is_overwritten(tmp
     printed = install(tmp_path, "--print")
     assert printed.stdout.startswith(FIRST_LINE)
     assert f"User={path.owner()}" in printed.stdout
+    system = tmp_path / "sluice-orders.service"
+    system.write_text(printed.stdout, encoding="utf-8")
+    assert complaints(system, "--system", runtime=tmp_path) == []
+    system.write_text(printed.stdout.replace("WatchdogSec", "WatchdogSeconds"), encoding="utf-8")
+    assert complaints(system, "--system", runtime=tmp_path) or not SYSTEMD_ANALYZE.exists()
