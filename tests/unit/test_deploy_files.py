@@ -181,8 +181,12 @@ def test_an_executor_has_the_time_to_end_that_it_needs() -> None:
     assert float(stop) >= float(runs) + END_SECONDS + AGAIN_SECONDS
 
 
-@pytest.mark.skipif(not shutil.which("kubectl"), reason="there is no kubectl here")
-def test_kustomize_builds_the_whole_with_each_component(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What kustomize makes of `complete` with every component."""
+    if not shutil.which("kubectl"):
+        pytest.skip("there is no kubectl here")
+    tmp_path = tmp_path_factory.mktemp("kustomize")
     folder = tmp_path / "kubernetes"
     shutil.copytree(KUBERNETES, folder)
     shutil.copy(folder / "complete/secrets.env.example", folder / "complete/secrets.env")
@@ -193,16 +197,76 @@ def test_kustomize_builds_the_whole_with_each_component(tmp_path: Path) -> None:
     command = ["kubectl", "kustomize", str(folder / "complete")]
     built = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert not built.returncode, built.stderr
-    found = list(yaml.safe_load_all(built.stdout))
-    kinds = {one["kind"] for one in found}
+    return list(yaml.safe_load_all(built.stdout))
+
+
+def test_kustomize_builds_the_whole_with_each_component(built: list[dict[str, Any]]) -> None:
+    kinds = {one["kind"] for one in built}
     assert {"HorizontalPodAutoscaler", "ScaledObject", "RoleBinding", "Secret", "NetworkPolicy"} <= kinds
-    assert {one["metadata"]["namespace"] for one in found} == {"sluice"}
-    (executor,) = [one for one in found if one["kind"] == "Deployment" and one["metadata"]["name"] == "executor"]
+    assert {one["metadata"]["namespace"] for one in built} == {"sluice"}
+    (executor,) = [one for one in built if one["kind"] == "Deployment" and one["metadata"]["name"] == "executor"]
     assert "replicas" not in executor["spec"]  # a scaler's
     assert container(executor)["image"] == "sluice:0.1.0"
-    (prefect,) = [one for one in found if one["kind"] == "Deployment" and one["metadata"]["name"] == "prefect"]
+    (prefect,) = [one for one in built if one["kind"] == "Deployment" and one["metadata"]["name"] == "prefect"]
     assert prefect["spec"]["replicas"] == 2
     assert json.loads(container(prefect)["args"][0])["services"] is False
+    (secret,) = [one for one in built if one["kind"] == "Secret"]
+    assert {*USERS.values(), "users.acl", "API_TOKEN", "POSTGRES_PASSWORD", "PREFECT_AUTH_STRING"} <= set(
+        secret["data"]
+    )
+
+
+def fits(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """Whether Kubernetes' selector fits a pod with these labels."""
+    wanted = selector.get("matchLabels", {})
+    among = selector.get("matchExpressions", [])
+    assert all(one["operator"] == "In" for one in among)
+    return wanted.items() <= labels.items() and all(labels.get(one["key"]) in one["values"] for one in among)
+
+
+def test_each_pod_reaches_what_it_needs_and_nothing_else(built: list[dict[str, Any]]) -> None:
+    """By the network policies as they are after kustomize, which adds labels to pods and to selectors."""
+    pods = {
+        one["metadata"]["name"]: one["spec"]["template"]
+        for one in built
+        if one["kind"] in {"Deployment", "StatefulSet", "Job"}
+    }
+    policies = [one["spec"] for one in built if one["kind"] == "NetworkPolicy"]
+    assert {"podSelector": {}, "policyTypes": ["Ingress"]} in policies  # all that is not allowed is refused
+    assert not any("egress" in policy for policy in policies)
+
+    def reaches(client: Mapping[str, str], server: str) -> bool:
+        labels = pods[server]["metadata"]["labels"]
+        (port,) = pods[server]["spec"]["containers"][0]["ports"]
+        if any("Egress" in policy["policyTypes"] and fits(policy["podSelector"], client) for policy in policies):
+            return False  # none of them says what may be reached
+        return any(
+            fits(policy["podSelector"], labels)
+            and any(
+                {"port": port["name"]} in rule["ports"]
+                and any("podSelector" in one and fits(one["podSelector"], client) for one in rule["from"])
+                for rule in policy.get("ingress", [])
+            )
+            for policy in policies
+        )
+
+    servers = ("postgres", "valkey", "prefect", "api")
+    seen = {name: {one for one in servers if reaches(pod["metadata"]["labels"], one)} for name, pod in pods.items()}
+    role = {"valkey", "prefect"}
+    assert {name: found - {name} for name, found in seen.items()} == {
+        "postgres": set(),
+        "valkey": set(),
+        "prefect": {"postgres", "valkey"},
+        "prefect-services": {"postgres", "valkey", "prefect"},
+        "worker": {"prefect"},
+        "deploy": role,
+        "listeners": role,
+        "router": role,
+        "resumer": role,
+        "executor": role | {"postgres"},
+        "api": role,
+    }
+    assert {one for one in servers if reaches({"sluice/publisher": "true"}, one)} == {"api", "valkey"}
 
 
 def units(folder: Path) -> Iterator[Path]:
