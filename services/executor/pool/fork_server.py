@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 
 from config.logs import configure_logging
 from events.errors import Backpressure, TransientError
-from services.common.process_tree import Strays, adopt_orphans, reap_children, show_as
+from services.common.process_tree import Strays, adopt_orphans, reap_children, show_as, unmap_code
 from services.executor.messages import (
     Assignment,
     FinalizeRun,
@@ -53,6 +53,8 @@ log = structlog.get_logger()
 LOOK_SECONDS: Final = 1.0
 RESTART_SECONDS: Final = 1.0
 PROBE_SECONDS: Final = 120.0
+REST_SECONDS: Final = 5.0
+"""So long after the last message the fork server rests."""
 
 
 class ForkServer:
@@ -85,11 +87,16 @@ class ForkServer:
         gc.collect()
         gc.freeze()
         self._link.send(ForkServerReady(self._assignment.generation, tuple(sorted(libraries))))
+        rests_at: float | None = time.monotonic() + REST_SECONDS
         while self._link.alive and not self._stopping:
             self._wait()
             for message in self._link.receive():
                 self._obey(message)
+                rests_at = time.monotonic() + REST_SECONDS
             self._reap()
+            if rests_at is not None and time.monotonic() > rests_at:
+                unmap_code()  # of the flows' libraries, which the fork server itself hardly runs
+                rests_at = None
         while self._slots or self._finalizers:
             # Slots notice the lost connection themselves; their runs go on to their ends.
             self._wait()

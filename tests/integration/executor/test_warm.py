@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,31 @@ async def test_a_warm_parent_with_the_libraries_that_flows_have_come_to_need_tak
         return not old & await all_there() and len(executor._pool.slots.by_pid) == 2
 
     await eventually(all_replaced, what="the other slot number to be taken too")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
+async def test_a_fork_server_that_rests_lets_go_of_its_libraries_code_and_forks_slots_that_run_flows(bench: Bench):
+    bench.process_template = None
+    deployment = await bench.deploy(FLOW.format(imports="import pyarrow"))
+    executor = await bench.start(slots=1)
+
+    async def rests() -> bool:
+        server = executor._pool.slots.fork_server
+        return server is not None and code_of(server.process.pid, "libarrow.so") == 0
+
+    await eventually(rests, what="the fork server to hold none of the library's code")
+    (slot,) = executor._pool.slots.by_pid
+    os.kill(slot, signal.SIGKILL)
+    assert (await bench.run(deployment, out=str(bench.folder / "out")))["state_type"] == "COMPLETED"
+    assert slot not in executor._pool.slots.by_pid
+
+
+def code_of(pid: int, library: str) -> int | None:
+    """How many kB of a library's machine code a process holds; None while it has not loaded it."""
+    found, mine = None, False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        if "-" in line.split()[0]:
+            mine = " r-xp " in line and library in line
+        elif mine and line.startswith("Rss:"):
+            found = (found or 0) + int(line.split()[1])
+    return found
