@@ -43,6 +43,9 @@ RETRYING: Final = "retrying"
 _NOT_READY: Final = {
     "nothing-runs": "start `sluice up`, or set SLUICE_HOME to the home of the installation that is meant",
     "redis-unreachable": "start Redis or mend its address (SLUICE_REDIS_URL); what was accepted is kept there",
+    "redis-refuses": (
+        "mend user and password, or ask as one that may look at everything: the operator, or in containers the router"
+    ),
     "prefect-unreachable": (
         "look at the Prefect server's log and start it again if it hangs; events wait and go on by themselves"
     ),

@@ -19,7 +19,7 @@ from services.common.reasons import RETRYING, SAID_TO_ANYONE, Level, Reason, obs
 from services.operations.backlog import Backlog, age_text, read_backlog
 from services.operations.health import read_reports
 from services.store.canary.flights import CANARY_STEPS, CanaryFlight, CanaryRecords
-from services.store.connection import AsyncRedis
+from services.store.connection import AsyncRedis, NotAllowed
 
 Report = Mapping[str, Any]
 
@@ -196,7 +196,8 @@ async def read_readiness(
             backlog = await read_backlog(redis)
             flight = await CanaryRecords(redis).last() if canary is not None else None
         except (TransientError, Backpressure) as error:
-            servers.append(reason("redis-unreachable", redacted(str(error))))
+            code = "redis-refuses" if isinstance(error, NotAllowed) else "redis-unreachable"
+            servers.append(reason(code, redacted(str(error))))
     if asking is not None:
         why = await asking
         if why is not None:

@@ -78,6 +78,10 @@ def connect(url: str, settings: RedisSettings) -> AsyncRedis:
     return client
 
 
+class NotAllowed(TransientError):
+    """This user of Redis may not do it, or its password is another; somebody may change that while this runs."""
+
+
 class Replicas(NamedTuple):
     """The number of replicas that must confirm a write, and the time limit for it."""
 
@@ -220,10 +224,10 @@ def translated() -> Iterator[None]:
         msg = "Redis has reached its maxmemory: nothing new is accepted until there is room"
         raise Backpressure(msg) from error
     except (AuthenticationError, NoPermissionError) as error:
-        raise TransientError(_refused(error)) from error
+        raise NotAllowed(_refused(error)) from error
     except ResponseError as error:
         if _said(error).startswith("ACL failure"):  # of a command within a script
-            raise TransientError(_refused(error)) from error
+            raise NotAllowed(_refused(error)) from error
         translation = _translation(error)
         if translation is None:
             raise

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import services.jobs
 from config.canary import canary_stream
-from config.settings import RedisSettings
+from config.settings import RedisSettings, load_settings
 from config.sources import RedisSource
 from events.errors import ConfigError, TransientError
 from services.cli import app
@@ -23,10 +23,11 @@ from services.job_queues.job_gate import APPLY_SIGNAL, EXECUTE_RUN
 from services.job_queues.queues import enqueue, queue
 from services.job_queues.rq_keys import RESUME, RUNS
 from services.job_queues.workers import simple_worker
+from services.operations.readiness import read_readiness
 from services.operations.upkeep.inspector import declared_keys
 from services.store.access.acl import ONE_USER_RULES, AclUser, acl_file, acl_users
 from services.store.access.role_rights import KEEPER, RIGHTS, RIGHTS_OF_EVERY_ROLE, written_by
-from services.store.connection import SyncRedis, connect_sync, translated
+from services.store.connection import SyncRedis, connect, connect_sync, translated
 from services.store.unreadable import noted
 
 SOURCES = [
@@ -349,3 +350,25 @@ def test_the_documented_user_has_the_rights_of_the_roles(checkout: Path) -> None
     found = re.search(r"^ACL SETUSER sluice on >PASSWORD (.*)$", page, re.MULTILINE)
     assert found
     assert found[1] == ONE_USER_RULES
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("sluice-operator", set()),
+        ("sluice-router", set()),
+        ("sluice-api", set()),
+        ("sluice-listeners", {"redis-refuses"}),
+        ("nobody", {"redis-refuses"}),
+    ],
+)
+async def test_the_status_tells_a_user_who_may_not_look_from_a_redis_that_is_away(
+    valkey_url: str, users: dict[str, AclUser], name: str, told: set[str]
+) -> None:
+    password = users[name].password if name in users else "another"
+    redis = connect(valkey_url, RedisSettings(username=name, password=password))
+    try:
+        readiness = await read_readiness(redis, load_settings())
+    finally:
+        await redis.aclose()
+    assert {one.code for one in readiness.reasons if one.code.startswith("redis-")} == told
