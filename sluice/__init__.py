@@ -1,7 +1,7 @@
-"""The client library of Sluice: all that flow authors and other services ever import.
+"""The client library of Sluice: everything that flow authors and other services import.
 
-`wait_for_signal` needs only Prefect, `publish` and `send_signal` need only redis-py, `open_file` needs nothing more;
-importing this needs neither.
+`wait_for_signal` needs only Prefect, `publish` and `send_signal` need only redis-py, `open_file` needs neither, nor
+does the import of this package.
 """
 
 from __future__ import annotations

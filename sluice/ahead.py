@@ -1,4 +1,4 @@
-"""An answer ahead of the end: the flow goes on with it while the wait that got it still tidies up."""
+"""Early answers: a flow continues with its answer while the wait that got it still cleans up."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ T = TypeVar("T")
 
 _END_SECONDS: Final = 1.0
 _TIDY_SECONDS: Final = 12.0
-"""Longer than two calls to Prefect take at most: a wait whose thread was killed must not hold up the next one."""
+"""Longer than two calls to Prefect can take: a wait whose thread was killed must not block the next one for longer."""
 
 _WAKE_SECONDS: Final = 0.5
-"""How often a thread that waits for an answer can be interrupted, where Prefect ends a task or flow by its time-out."""
+"""Interval at which a thread that waits for an answer can be interrupted, as when Prefect times out a task or flow."""
 
 
 _TASK: Final = "a wait of Sluice"
@@ -27,38 +27,38 @@ _TASK: Final = "a wait of Sluice"
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One wait's turn in its run: the next one's begins when it is answered and has tidied up."""
+    """One wait's turn in its run: the next turn begins when this wait is answered and has cleaned up."""
 
     answered: concurrent.futures.Future[None] = field(default_factory=concurrent.futures.Future)
     tidied: concurrent.futures.Future[None] = field(default_factory=concurrent.futures.Future)
 
     def has_answer(self) -> None:
-        """What is left to do takes no longer than tidying up does."""
+        """Record that the wait has its answer, so that only the clean-up is left."""
         if not self.answered.done():
             self.answered.set_result(None)
 
     def end(self) -> None:
-        """It is the next one's turn."""
+        """End the turn; the next one begins."""
         self.has_answer()
         if not self.tidied.done():
             self.tidied.set_result(None)
 
     async def ended(self) -> None:
-        """Return once the wait is answered and has tidied up, or has had time enough for that."""
+        """Return once the wait is answered and has cleaned up, or its time for that is over."""
         await asyncio.wait({asyncio.wrap_future(self.answered)})
         await asyncio.wait({asyncio.wrap_future(self.tidied)}, timeout=_TIDY_SECONDS)
 
 
 _last: dict[UUID, Turn] = {}
-"""The last turn of each run: its waits are served one after the other, whichever threads or loops they are in."""
+"""The last turn of each run, whose waits run one after the other, whichever threads or loops they are in."""
 
 _guard = threading.Lock()
 
 
 async def answer_of(run_id: UUID, wait: Callable[[asyncio.Future[T]], Coroutine[Any, Any, T]]) -> T:
-    """What ``wait`` puts into the future that it is given, at once; or what it returns or raises without doing so.
+    """Return, at once, the value that ``wait`` sets in its future; or what it returns or raises without that.
 
-    It goes on by itself afterwards, on the same loop; the run's next wait begins behind it.
+    ``wait`` then continues by itself on the same loop, and the run's next wait begins after it.
     """
     turn = Turn()
     with _guard:
@@ -69,7 +69,7 @@ async def answer_of(run_id: UUID, wait: Callable[[asyncio.Future[T]], Coroutine[
         try:
             await before.ended()
         except BaseException:
-            before.tidied.add_done_callback(lambda _: turn.end())  # who is behind us waits for who is before us
+            before.tidied.add_done_callback(lambda _: turn.end())  # the wait after us waits for the one before us
             raise
     answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
     waiting = asyncio.create_task(wait(answer), name=_TASK)
@@ -89,7 +89,7 @@ async def answer_of(run_id: UUID, wait: Callable[[asyncio.Future[T]], Coroutine[
 
 def _over(task: asyncio.Task[Any], turn: Turn) -> None:
     if not task.cancelled():
-        task.exception()  # behind the answer nobody asks for it
+        task.exception()  # after the answer nobody reads it
     turn.end()
 
 
@@ -100,9 +100,9 @@ def _forget(run_id: UUID, turn: Turn) -> None:
 
 
 def in_thread(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run the coroutine on a loop in a thread of its own, which lives until its waits have tidied up, or 12 s.
+    """Run the coroutine on a loop in a thread of its own, which lives until its waits have cleaned up, or 12 s.
 
-    Answers what the coroutine answers, or raises what it raises, at once; an interruption of the caller cancels it.
+    Returns or raises at once what the coroutine returns or raises; an interruption of the caller cancels it.
     """
     answer: concurrent.futures.Future[T] = concurrent.futures.Future()
     begun: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = []
@@ -123,7 +123,7 @@ def in_thread(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
             await asyncio.wait(tidying, timeout=_TIDY_SECONDS)
 
     context = contextvars.copy_context()
-    # No daemon: a process that ends with the answer lets the wait tidy up.
+    # No daemon thread: a process that ends with the answer lets the wait clean up.
     thread = threading.Thread(target=lambda: context.run(asyncio.run, work()), name="sluice-wait")
     try:
         thread.start()

@@ -1,4 +1,4 @@
-"""What one file may cost: limits that are reached before the machine's are, and a reader that keeps to them."""
+"""Budgets of files: limits on the resources that reading one file may use, and a reader that enforces them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from sluice.errors import OverBudget
 
 FREE_BYTES: Final = 4 * 1024 * 1024
-"""So much may come out of a file whatever its size: small files compress as they like."""
+"""Decompressed bytes up to which the expansion ratio is not checked, because small files may compress well."""
 
 Count = Annotated[int, Field(ge=1)]
 
 
 class Budget(BaseModel):
-    """What reading one file may cost at most; the defaults suit a machine with 2 GB of memory.
+    """The limits for reading one file; the defaults suit a machine with 2 GB of memory.
 
     A flow that takes one as a parameter lets a rule or a deployment raise single limits: ``budget: {rows: 50000000}``.
     """
@@ -24,22 +24,22 @@ class Budget(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     unpacked_bytes: Count = 1024**3
-    """Of the whole file, after decompression."""
+    """Bytes of the whole file after decompression."""
     expansion_ratio: Count = 200
-    """How many times as large as the file what comes out of it may be, beyond the first 4 MiB."""
+    """Greatest ratio of decompressed size to file size, beyond the first 4 MiB."""
     line_bytes: Count = 16 * 1024 * 1024
-    """Of one record: a line, a quoted record of several lines, or the values of one row."""
+    """Bytes of one record: a line, a quoted record of several lines, or the values of one row."""
     columns: Count = 1_000
     rows: Count = 100_000_000
     cells: Count = 1_000_000_000
     """Rows times columns, empty ones included."""
     members: Count = 1_000
-    """Files of one archive."""
+    """Number of files in one archive."""
     block_bytes: Count = 256 * 1024 * 1024
-    """Of a part of a file that must be in memory as a whole: a workbook, a record batch of an Arrow file."""
+    """Bytes of a part that must be in memory as a whole: a workbook, a record batch of an Arrow file."""
 
     def exceeded(self, name: str, what: str) -> NoReturn:
-        """Raise `OverBudget`: the limit ``name`` is reached, as ``what`` says."""
+        """Raise `OverBudget` for the limit ``name``; ``what`` describes the excess."""
         value = getattr(self, name)
         raise OverBudget(
             f"{what}: the budget {name} = {value} is reached; if the file is to be trusted, raise it with the flow's "
@@ -53,7 +53,7 @@ class Budget(BaseModel):
 
 
 class Meter:
-    """Counts what comes out of one file and raises `OverBudget` when it is too much."""
+    """Counts the decompressed bytes of one file and raises `OverBudget` beyond the limits."""
 
     def __init__(self, budget: Budget, size: int, *, name: str) -> None:
         self._budget = budget
@@ -63,7 +63,7 @@ class Meter:
         self.total = 0
 
     def add(self, count: int) -> None:
-        """So many bytes more have come out."""
+        """Count further bytes."""
         self.total += count
         if self.total > self._ratio_bytes:
             what = f"{self._name} has {self._size} bytes, and {self.total} came out of it before it was given up"
@@ -75,7 +75,7 @@ class Meter:
 
 
 class BoundedLines:
-    """The lines of a text for a reader of records; a record may have several, and no more than the budget allows."""
+    """The lines of a text for a reader of records; enforces the budget for records of several lines."""
 
     def __init__(self, text: IO[str], budget: Budget, name: str) -> None:
         self._text = text
@@ -98,5 +98,5 @@ class BoundedLines:
         return line
 
     def end_record(self) -> None:
-        """The lines so far are dealt with."""
+        """End the record; the next line begins a new one."""
         self._length = 0

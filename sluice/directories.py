@@ -1,4 +1,4 @@
-"""Directories that others may change, entered a step at a time: no link that they put in the way leads out of them."""
+"""Entering directories that others may change, step by step: no link that they create leads out of the tree."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _NO_NAMES: Final = frozenset({b"", b".", b".."})
 def enter(root: bytes, relative: bytes, *, make: bool = False, own_links: bool = False) -> int:
     """Return a descriptor for the directory ``relative`` below ``root``, for the ``dir_fd`` of calls.
 
-    The caller closes it. ``root`` itself may lie behind links. ``make``: directories that are missing are made, with
-    the permissions of the one above. ``own_links``: links that root or this process's user made are followed (Linux
-    only). Raises `OSError`: ELOOP for any other link, EXDEV for ``..``.
+    The caller closes it. ``root`` itself may be reached through links. With ``make``, missing directories are created,
+    with the permissions of their parent. With ``own_links``, links that root or this process's user made are followed
+    (Linux only). Raises `OSError`: ELOOP for any other link, EXDEV for ``..``.
     """
     names = relative.split(b"/") if relative else []
     if not _NO_NAMES.isdisjoint(names):

@@ -1,9 +1,9 @@
-"""Text from outside made fit to be shown: what cannot be seen, or changes how the rest is seen, becomes an escape.
+"""Escapes characters in text from outside that are invisible or change how other text is shown.
 
 Escaped are control characters (C0, DEL, C1), bidirectional marks, zero-width and other invisible characters, line and
 paragraph separators, and lone surrogates. Everything else stays as it is, also the joiner between two emoji and a
-variation selector after an emoji or an ideograph. A backslash stays as it is: an escape that somebody wrote and one
-that was made here look alike; where that matters, read the JSON output, which loses nothing.
+variation selector after an emoji or an ideograph. A backslash stays as it is, so an escape written by somebody and one
+made here look alike; where that matters, read the JSON output, which is lossless.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ALWAYS: Final = (
     # Without width: spaces, joiners, invisible operators, the byte order mark, fillers, annotations, tags.
     "\\u034f\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180f\\u200b\\u200c\\u2060-\\u2065\\u3164\\ufeff\\uffa0\\ufff0-\\ufffb"
     "\\U00013430-\\U0001343f\\U0001bca0-\\U0001bca3\\U0001d173-\\U0001d17a\\U000e0000-\\U000e00ff\\U000e01f0-\\U000e0fff"
-    # Halves of characters, which no terminal takes.
+    # Lone surrogates, which no terminal accepts.
     "\\ud800-\\udfff"
 )
 
@@ -41,10 +41,10 @@ _SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def visible(text: str, limit: int | None = None, *, lines: bool = False) -> str:
-    r"""``text`` with an escape (``\x1b``, ``\u202e``) for each character that is not to be shown.
+    r"""Return ``text`` with an escape (``\x1b``, ``\u202e``) for each character that must not be shown.
 
-    Line feeds and tabs stay where ``lines`` is true, and are escaped for a place that has one line. At most ``limit``
-    characters come out, the last of them an ellipsis where something was cut off.
+    Line feeds and tabs are kept if ``lines`` is true, and escaped otherwise. The result has at most ``limit``
+    characters, the last of them an ellipsis if the text was cut.
     """
     if limit is not None and len(text) > limit:
         text = text[: limit + 1]
@@ -56,20 +56,20 @@ def visible(text: str, limit: int | None = None, *, lines: bool = False) -> str:
 
 
 def paragraph(text: str) -> str:
-    """``text`` of one or several lines for a terminal or a log: visible, and only its first line begins at the margin.
+    """Return ``text`` of one or several lines for a terminal or a log: visible, with all lines but the first indented.
 
-    So none of the others passes for a line that somebody else has written.
+    So none of these can pass for a line that another program has written.
     """
     return visible(text, lines=True).replace("\n", "\n    ")
 
 
 def in_json(document: str) -> str:
-    """A JSON document that reads the same, with JSON's own escapes for the characters that are not to be shown."""
+    """Return an equal JSON document with JSON's own escapes for the characters that must not be shown."""
     return _HIDDEN.sub(lambda found: found[0] if found[0] in "\n\r\t" else _json_escape(found[0]), document)
 
 
 def in_markdown(text: object) -> str:
-    """``text`` for one line of a markdown document: visible, and nothing in it is markup or ends a cell."""
+    """Return ``text`` for one line of a markdown document: visible, and without effect as markup or as a cell's end."""
     return _MARKDOWN.sub(r"\\\1", visible(str(text)))
 
 

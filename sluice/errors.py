@@ -1,4 +1,4 @@
-"""What a wait can end with besides an answer."""
+"""The exceptions of the client library."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from sluice.display import visible
 
 
 class _Shown(ValueError):
-    """Its message holds no hidden characters, whatever text from outside it was made of."""
+    """An exception whose message has no hidden characters, whatever text from outside it contains."""
 
     def __init__(self, message: str) -> None:
         super().__init__(visible(message))
@@ -27,19 +27,19 @@ class SignalRejected(Exception):
 
 
 class FileRefused(_Shown):
-    """The path may not be opened: it lies in no watched folder, behind a symbolic link, or is no regular file."""
+    """The path may not be opened: it is in no watched folder, behind a symbolic link, or not a regular file."""
 
 
 class FileChanged(_Shown):
-    """The file is not, or is no longer, the version that was announced; what it is now has an event of its own."""
+    """The file is not, or is no longer, the announced version; its present version has an event of its own."""
 
 
 class OverBudget(_Shown):
-    """A file costs more than the flow is willing to spend on it; the message names the limit and how to raise it."""
+    """A file exceeds its budget; the message names the limit and how to raise it."""
 
 
 class TableRefused(_Shown):
-    """The table belongs to another flow, or its name is not to be used."""
+    """The table belongs to another flow, or its name is reserved."""
 
 
 class UnreadableYaml(ValueError):

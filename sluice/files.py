@@ -1,4 +1,4 @@
-"""Opening the file that an event announced, and nothing else in its place."""
+"""Opens the file that an event announced, and no other file in its place."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from sluice.protocol import FILE_VARIABLE, FOLDERS_VARIABLE
 from sluice.system_calls import made_ns, open_beneath
 
 ALIASES: Final = b".sluice/names/"
-"""Below a watched folder: Sluice's links to files whose names are not UTF-8; the only links that are looked through."""
+"""Below a watched folder: Sluice's links to files whose names are not UTF-8; the only links that are followed."""
 
 
 class _Announced(NamedTuple):
-    """What is known of the file before it is opened; None where it is not known."""
+    """The announced attributes of a file; None if unknown."""
 
     path: str
     version: str | None
@@ -32,7 +32,7 @@ class _Announced(NamedTuple):
 
 
 class OpenedFile(io.BufferedReader):
-    """A file open for reading, bytes, that knows which version of the file it is.
+    """A binary file open for reading, with its version.
 
     Use it in a ``with`` block: leaving the block without an error verifies that the file has not changed meanwhile.
     """
@@ -42,21 +42,23 @@ class OpenedFile(io.BufferedReader):
         self.path = path
         found = os.fstat(descriptor)
         self.size = found.st_size
-        """In bytes, as it lies on the disk; more once it is unpacked."""
+        """In bytes, on the disk, before decompression."""
         self.version = _version(found)
-        """``INODE-SIZE-MTIMENS``, as the event attribute ``fileversion`` has it."""
+        """``INODE-SIZE-MTIMENS``, as in the event attribute ``fileversion``."""
         self.made_ns = made_ns(descriptor)
-        """When the file was made, in nanoseconds; None where the file system does not tell. A file that takes another
-        one's place may get its inode, and with ``cp -p`` its time of change."""
+        """When the file was created, in nanoseconds; None if the file system does not record it.
+
+        A file that replaces another may get its inode, and with ``cp -p`` its modification time.
+        """
         self._closed_as: str | None = None
 
     @property
     def name(self) -> str:
-        """The path that it was opened by."""
+        """The path by which it was opened."""
         return self.path
 
     def verify(self) -> None:
-        """Return if the file still is what was opened; raise `FileChanged` if it was written to since."""
+        """Return if the file is unchanged since it was opened; raise `FileChanged` if it was written to."""
         now = self._closed_as or _version(os.fstat(self.fileno()))
         if now != self.version:
             raise FileChanged(
@@ -65,7 +67,7 @@ class OpenedFile(io.BufferedReader):
             )
 
     def close(self) -> None:
-        """Close it; `verify` goes on to know what it was then."""
+        """Close it; `verify` still works afterwards, by the version at that time."""
         if not self.closed:
             self._closed_as = _version(os.fstat(self.fileno()))
         super().close()
@@ -91,17 +93,17 @@ def open_file(
 ) -> OpenedFile:
     """Open the file that ``file`` names: a path, the data of a file event, or the whole event.
 
-    The path must lie in one of ``folders``: by default the watched folders of the project and those that the deployment
-    names. Outside of a run that Prefect started there are none, and the file's own folder counts. Below such a folder
-    no symbolic link is followed, and the file must be a regular one. Where the system does not keep users from giving
-    another name to a file that they may not read (a hard link), a private file with several names is refused as well.
+    The path must be in one of ``folders``: by default the watched folders of the project and those that the deployment
+    names. Outside of a run that Prefect started, the default is the file's own folder. Below such a folder no symbolic
+    link is followed, and the file must be a regular one. If the system lets users hard-link files that they may not
+    read, a private file with several names is refused as well.
 
-    What is opened must be what was announced: ``version`` (``INODE-SIZE-MTIMENS``), the event's ``fileversion``, the
-    version for which this run was created, or at least the ``size`` and ``mtime`` of the event's data. A file of which
-    none of these is known is taken as it is found.
+    The file must be the announced version: ``version`` (``INODE-SIZE-MTIMENS``), the event's ``fileversion``, the
+    version for which this run was created, or at least the ``size`` and ``mtime`` of the event's data. If none of these
+    is known, any version is accepted.
 
     Raises `FileRefused` for a path that may not be opened, `FileChanged` for another version than the announced one,
-    and `OSError` where there is no such file or it cannot be read.
+    and `OSError` if the file does not exist or cannot be read.
     """
     announced = _announced(file, version)
     root, relative = _place(announced.path, _folders(announced.path) if folders is None else folders)
@@ -124,9 +126,9 @@ def open_file(
 
 
 def watched_folder(path: str | os.PathLike[str]) -> tuple[str, str]:
-    """The folder, of those that `open_file` opens files from, in which a path lies, and the path below it.
+    """Return the folder that contains the path, of those from which `open_file` opens files, and the path below it.
 
-    Raises `FileRefused` where there is none.
+    Raises `FileRefused` if there is none.
     """
     absolute = os.path.abspath(os.fsdecode(path))
     root, relative = _place(absolute, _folders(absolute))
@@ -134,10 +136,10 @@ def watched_folder(path: str | os.PathLike[str]) -> tuple[str, str]:
 
 
 def directory_of(path: str | os.PathLike[str]) -> int:
-    """A descriptor, which the caller closes, for the directory of a file that is to be written.
+    """Return a descriptor, which the caller closes, for the directory of a file to be written.
 
-    No link below the watched folder that it lies in is followed, but for those that root or this process's user made.
-    Raises `OSError`, ELOOP for such a link.
+    Below its watched folder no link is followed, except those that root or this process's user made. Raises `OSError`,
+    ELOOP for any other link.
     """
     try:
         root, relative = watched_folder(path)
@@ -147,7 +149,7 @@ def directory_of(path: str | os.PathLike[str]) -> int:
 
 
 def _behind_alias(root: bytes, relative: bytes) -> bytes:
-    """The file that an alias of Sluice's stands for; any other path as it is."""
+    """Return the file that an alias of Sluice's stands for; any other path unchanged."""
     if not relative.startswith(ALIASES) or relative.count(b"/") != ALIASES.count(b"/"):
         return relative
     directory = enter(root, ALIASES.rstrip(b"/"))
@@ -180,7 +182,7 @@ def _announced(file: str | os.PathLike[str] | Mapping[str, Any], version: str | 
 
 
 def _version_of_run(path: str) -> str | None:
-    """The version that was announced for this run, if it is about that file."""
+    """Return the version that was announced for this run, if the run belongs to that file."""
     try:
         announced = json.loads(os.environ.get(FILE_VARIABLE, "null"))
     except ValueError:
@@ -209,7 +211,7 @@ def _folders(path: str) -> Sequence[str]:
 
 
 def _place(path: str, folders: Sequence[str | os.PathLike[str]]) -> tuple[bytes, bytes]:
-    """The folder that the path lies in, the innermost if there are several, and the path below it."""
+    """Return the innermost folder that contains the path, and the path below it."""
     try:
         wanted = os.fsencode(path)
     except UnicodeEncodeError as error:

@@ -1,4 +1,4 @@
-"""The runs whose place a subflow run has taken: when a flow is tried again, Prefect begins its subflows as new runs."""
+"""The earlier runs that a subflow run replaces: when a flow is retried, Prefect begins its subflows as new runs."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _MOST: Final = 200
 
 
 async def forerunners(client: PrefectClient, run: FlowRun) -> list[UUID]:
-    """The earlier runs of the same call of the same subflow, with the same parameters; the newest first.
+    """Return the earlier runs of the same call of the same subflow, with the same parameters, the newest first.
 
-    A call is known by its place among the calls of the flow that makes it, as it is to Prefect. A subflow that a task
-    calls has no such place, and one that runs from a deployment goes on without its parent: they have no forerunners.
+    A call is identified by its position among the calls of the calling flow, as in Prefect. A subflow that a task calls
+    has no such position, and one that runs from a deployment continues without its parent: they have no forerunners.
     """
     call = run.parent_task_run_id
     if call is None or run.deployment_id is not None:
@@ -42,7 +42,7 @@ async def forerunners(client: PrefectClient, run: FlowRun) -> list[UUID]:
 
 
 async def _same_calls(client: PrefectClient, call: UUID) -> list[UUID]:
-    """The same call in the runs whose place the calling run has taken, where that is a subflow run itself."""
+    """Return the same call in the runs that the calling run replaces, if that is a subflow run itself."""
     made = await client.read_task_run(call)
     if made.flow_run_id is None:
         return []

@@ -1,4 +1,4 @@
-"""Hearing about one run's state changes from Prefect's event stream, so that nobody has to poll for them."""
+"""Receives one run's state changes from Prefect's event stream, so that a wait need not poll."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _LONGEST_BACKOFF_SECONDS: Final = 10.0
 
 @asynccontextmanager
 async def subscribed(narrowed: EventFilter) -> AsyncIterator[AsyncIterable[Event]]:
-    """The events that Prefect's server tells from now on, until the connection is lost.
+    """Yield the events that Prefect's server sends from now on, until the connection is lost.
 
-    Raises whatever Prefect's client raises, bare exceptions too. Where it fails, or is cancelled, before the server has
-    taken the filter, the connection is closed as well: Prefect's client leaves it open.
+    Raises whatever Prefect's client raises, bare exceptions too. If it fails, or is cancelled, before the server has
+    accepted the filter, the connection is closed, too, which Prefect's client leaves open.
     """
     subscriber = get_events_subscriber(filter=narrowed, reconnection_attempts=0)
     async with AsyncExitStack() as stack:
@@ -34,7 +34,7 @@ async def subscribed(narrowed: EventFilter) -> AsyncIterator[AsyncIterable[Event
 
 
 class Hearing:
-    """What is heard of one run: `hint` is set when a look at it is worth while."""
+    """The received events of one run; `hint` is set when it is worth reading the run."""
 
     def __init__(self, run_id: UUID) -> None:
         self._resource = f"prefect.flow-run.{run_id}"
@@ -46,17 +46,17 @@ class Hearing:
         self.hint = asyncio.Event()
         self.connected = asyncio.Event()
         self.rescheduled = False
-        """Whether the run was scheduled anew while it waited: another process goes on with it."""
+        """Whether the run was scheduled again while it waited, so that another process continues it."""
         self.begun = False
-        """Whether the wait has begun: a connection that is made later may have missed something."""
+        """Whether the wait has begun: a connection that is made later may have missed events."""
 
     def watch(self, entered: datetime) -> None:
-        """Hint from now on when the run leaves the paused state that it entered then, by the server's clock."""
+        """Set the hint when the run leaves the paused state that it entered at this time of the server's clock."""
         self._entered = entered
         self._compare()
 
     def taken(self) -> bool:
-        """Take the hint, and answer whether Prefect has told that the run left the state or is about to leave it."""
+        """Clear the hint, and return whether an event said that the run left the state or is about to."""
         told, self._told = self._told, False
         self.hint.clear()
         return told
@@ -64,7 +64,7 @@ class Hearing:
     def _heard(self, event: Event) -> None:
         if event.resource.get("prefect.state-type") in {None, "PAUSED"}:
             return
-        # Prefect sends those of the last minute ahead, and not in order: their times are those of the states.
+        # Prefect first sends the events of the last minute, not in order: their times are those of the states.
         self._moved = max(event.occurred, self._moved or event.occurred)
         if event.resource.get("prefect.state-type") in {"SCHEDULED", "PENDING"}:
             self._scheduled = max(event.occurred, self._scheduled or event.occurred)

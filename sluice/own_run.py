@@ -1,4 +1,4 @@
-"""The waiting run's own record in Prefect: state, tags and run inputs."""
+"""The waiting run's own data in Prefect: state, tags and run inputs."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from sluice.wait_result import Answer
 REMINDER_EVENT: Final = "sluice.signal.reminder"
 
 _CALL_SECONDS: Final = 5.0
-"""Prefect's client retries by itself with ever longer pauses; a call is begun afresh before that."""
+"""Prefect's client retries with ever longer pauses; after this time a call is started again."""
 
 _AGAIN_SECONDS: Final = 0.5
 
 _ANY_OBJECT: Final = {"type": "object", "title": "Input", "properties": {}, "additionalProperties": True}
 _INPUTS: Final = 1000
-"""More than a wait has: three for its last entry, and an answer or a verdict."""
+"""More run inputs than a wait has: three for its last entry, and an answer or a verdict."""
 
 _CONFLICT: Final = 409
 _GONE: Final = 404
 
 OUT_OF_REACH: Final = (httpx.TransportError, OSError, TimeoutError)
-"""There was no answer. Prefect's client itself tries again what the server answers with an error of its own."""
+"""Exceptions for a missing response. Prefect's client itself retries responses with a server error."""
 
 UNREACHABLE: Final = (httpx.HTTPError, OSError, TimeoutError)
 
@@ -51,11 +51,11 @@ class OwnRun:
         self._id = run_id
 
     async def read(self) -> FlowRun:
-        """The run as the server has it; raises one of `UNREACHABLE` when that takes more than 5 s."""
+        """Return the run from the server; raises one of `UNREACHABLE` after 5 s."""
         return await asyncio.wait_for(self._client.read_flow_run(self._id), _CALL_SECONDS)
 
     async def read_patiently(self) -> FlowRun:
-        """The run once the server can be reached, however long that takes: a run that waits has the time."""
+        """Return the run once the server can be reached, however long that takes."""
         while True:
             try:
                 return await self.read()
@@ -69,14 +69,14 @@ class OwnRun:
         return sorted(found, key=lambda state: state.timestamp)
 
     async def inputs(self, wait: str, *, of: UUID | None = None) -> dict[str, Any]:
-        """The run inputs of all entries of the wait, parsed, by key; ``of`` is the id of another run."""
+        """Return the run inputs of all entries of the wait, parsed, by key; ``of`` is the id of another run."""
         found = await self._client.filter_flow_run_input(
             flow_run_id=of or self._id, key_prefix=inputs_prefix(wait), limit=_INPUTS, exclude_keys=set()
         )
         return {row.key: json.loads(row.value) for row in found}
 
     async def inherited(self, run: FlowRun, wait: str) -> Answer | None:
-        """The answer to the wait of a run whose place this one has taken; ``run`` is this one as it was read."""
+        """Return the answer to the wait in a run that this one replaces; ``run`` is this one as it was read."""
         for earlier in await forerunners(self._client, run):
             answer = answer_in(await self.inputs(wait, of=earlier))
             if answer is not None:
@@ -84,9 +84,9 @@ class OwnRun:
         return None
 
     async def put(self, key: str, value: Any, *, replace: bool = False) -> bool:
-        """Write a run input; one that is there already stays (answers false) unless ``replace``."""
+        """Write a run input; an existing one stays (returns false) unless ``replace``."""
         text = json.dumps(value)
-        while True:  # the client sends a request again whose answer was lost, and meets what it has done itself
+        while True:  # the client repeats a request whose response was lost, and meets its own result
             try:
                 await self._client.create_flow_run_input(flow_run_id=self._id, key=key, value=text)
             except PrefectHTTPStatusError as error:
@@ -99,7 +99,7 @@ class OwnRun:
                 return True
 
     async def drop(self, key: str) -> None:
-        """Take a run input away, if it is there."""
+        """Delete a run input, if it exists."""
         try:
             await self._client.delete_flow_run_input(flow_run_id=self._id, key=key)
         except PrefectHTTPStatusError as error:
@@ -107,17 +107,17 @@ class OwnRun:
                 raise
 
     async def keep_form(self, pause: str, model: type[BaseModel] | None, description: str) -> dict[str, Any]:
-        """Write down what an answer must look like, and return it for `show_form`; done before the run pauses."""
+        """Store the form before the run pauses, and return it for `show_form`."""
         schema = _ANY_OBJECT
         if model is not None:
-            # As Prefect's own `wait_for_input` does it: the same form in the UI, and unknown fields are refused.
+            # As Prefect's own `wait_for_input`: the same form in the UI, and unknown fields are refused.
             schema = run_input_subclass_from_type(model).model_json_schema(by_alias=True)
         whole = {"schema": form(schema, pause), "description": description}
         await self.put(form_key(pause), whole, replace=True)
         return whole
 
     async def show_form(self, pause: str, whole: Mapping[str, Any]) -> None:
-        """Put the form where Prefect looks for it, however long that takes; done when the run is paused."""
+        """Copy the form to where Prefect looks for it, when the run is paused, however long that takes."""
         while True:
             try:
                 for key, value in shown_form(pause, whole).items():
@@ -137,7 +137,7 @@ class OwnRun:
     async def pause(
         self, pause: str, *, keyset: dict[str, str], message: str, suspend: bool
     ) -> tuple[State[Any] | None, str]:
-        """Enter the paused state; answers it, or None with the server's reason."""
+        """Enter the paused state; return it, or None with the server's reason."""
         state: State[Any] = State(
             type=StateType.PAUSED,
             name="Suspended" if suspend else "Paused",

@@ -1,6 +1,6 @@
-"""What a waiting run and the resumer agree on: tag, pause key, and the run inputs that carry answers.
+"""The protocol between a waiting run and the resumer: tag, pause key, and the run inputs with the answers.
 
-All of it lives in Prefect, so that a flow needs no other server and whoever looks at the run sees it.
+All of it is in Prefect, so that a flow needs no other server and everybody can see it on the run.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from datetime import datetime
 from typing import Any, Final
 
 AWAITS: Final = "awaits:"
-"""Prefix of the tag that a run carries for each correlation key while it waits for it."""
+"""Prefix of the tag that a run has for each correlation key while it waits for it."""
 
 _TAG_KINDS: Final = ("rule", "event", "source", "", "sluice", "sluice-project")
-"""What is before the colon of a run's tags, in the order in which they matter; the empty one stands for the others."""
+"""Prefixes of a run's tags in the order of importance; the empty one stands for the others."""
 
 WAIT: Final = "sluice-wait-"
-"""Prefix of the pause key of every wait that `sluice.wait_for_signal` made; behind it the wait's number and name."""
+"""Prefix of the pause key of every wait of `sluice.wait_for_signal`; the wait's number and name follow."""
 
 KEYS: Final = "sluice_keys"
 NEED: Final = "sluice_need"
@@ -33,7 +33,7 @@ REMINDER: Final = "sluice_reminder"
 process entered it and stayed; ISO 8601 times at which it was first entered, ends unanswered and is reminded of."""
 
 DELIVERY: Final = "__sluice__"
-"""Property of every answer that a signal brought: ``{"wait": pause key, "signal": id, "key": key or null}``."""
+"""Property of every answer from a signal: ``{"wait": pause key, "signal": id, "key": key or null}``."""
 
 GO_ON: Final = "go_on"
 """The one field of the form of a wait without fields: Prefect's Resume button sends it."""
@@ -41,7 +41,7 @@ GO_ON: Final = "go_on"
 _GO_ON: Final = {"type": "boolean", "title": "Go on", "description": "Sent by Resume", "default": True, "const": True}
 
 GAVE_UP: Final = "No signal came"
-"""What the message of the state begins with in which a run goes on because nobody answered in time."""
+"""Beginning of the state message with which a run continues after a time-out."""
 
 EVENTS_NAME: Final = "sluice.events"
 RESUME_NAME: Final = "sluice.resume"
@@ -97,7 +97,7 @@ def checked_key(key: str, *, what: str = "key") -> str:
 
 
 def wait_key(name: str, occurrence: int) -> str:
-    """What a wait is known by in its run; ``occurrence`` counts the waits under one name in one run, from 1."""
+    """Return the id of a wait in its run; ``occurrence`` counts the waits under one name in one run, from 1."""
     plain = name
     if len(name) > _LONGEST_PLAIN or not _PLAIN.fullmatch(name):
         words = "-".join(re.findall("[A-Za-z0-9]+", name))[:60].strip("-").lower()
@@ -107,13 +107,13 @@ def wait_key(name: str, occurrence: int) -> str:
 
 
 def pause_key(name: str, occurrence: int, entry: int = 1) -> str:
-    """The pause key under which a run enters its wait for the ``entry``-th time; Prefect takes each only once."""
+    """Return the pause key of a run's ``entry``-th entry to its wait; Prefect accepts each key only once."""
     wait = wait_key(name, occurrence)
     return wait if entry == 1 else f"{wait}--e{entry}"
 
 
 def entry_of(key: str) -> int:
-    """Which entry of its wait a pause key, or the key of a run input, belongs to."""
+    """Return the entry of its wait to which a pause key, or the key of a run input, belongs."""
     found = _ENTRY.search(key)
     return int(found[1]) if found else 1
 
@@ -124,15 +124,15 @@ def belongs_to(key: str, wait: str) -> bool:
 
 
 def inputs_prefix(wait: str) -> str:
-    """What the keys of the run inputs of a wait begin with, whichever entry they belong to, and no other wait's do."""
+    """Return the common prefix of the run inputs of a wait, of all its entries and of no other wait."""
     return f"{wait}--"
 
 
 def form_key(pause: str) -> str:
     """The run input that keeps the form, ``{"schema": …, "description": …}``, from before the pause.
 
-    Prefect 3.9 deletes what stands under the names of a pause's keyset as the pause begins. So the form is copied to
-    those names behind it, by the process that waits, or by the resumer where that process has ended before.
+    Prefect 3.9 deletes the run inputs of a pause's keyset when the pause begins. So the form is copied to them
+    afterwards, by the process that waits, or by the resumer if that process has ended before.
     """
     return f"{pause}--form"
 
@@ -153,9 +153,9 @@ def response_key(pause: str) -> str:
 
 
 def verdict_key(pause: str) -> str:
-    """The run input that holds why the wait ended otherwise: ``{"action": "reject" | "timeout", …}``.
+    """The run input that says why the wait ended without an answer: ``{"action": "reject" | "timeout", …}``.
 
-    Prefect takes a run input once: who writes the verdict first decides, and an answer overrules it.
+    Prefect stores a run input only once: the first verdict counts, and an answer overrules it.
     """
     return f"{pause}--verdict"
 
@@ -163,9 +163,9 @@ def verdict_key(pause: str) -> str:
 def form(schema: Mapping[str, Any], pause: str) -> dict[str, Any]:
     """The ``schema`` of an answer to one wait, which refuses an empty answer and one that was meant for another wait.
 
-    Prefect validates and resumes in one transaction: what was decided on an old view of the run does no harm. It keeps
-    an answer only if that is not empty, and a wait that was left without an answer counts as open: so there is always
-    a field that Prefect's form sends. The part about the wait is not under ``properties``, which the form shows.
+    Prefect validates and resumes in one transaction, so a decision on an outdated view of the run does no harm. It
+    stores an answer only if it is not empty, and a wait without an answer counts as open; so the form always has a
+    field that Prefect sends. The part about the wait is not under ``properties``, which the form shows.
     """
     named = {"type": "object", "properties": {"wait": {"const": pause}}, "required": ["wait"]}
     required = schema.get("required", ())
@@ -177,30 +177,30 @@ def form(schema: Mapping[str, Any], pause: str) -> dict[str, Any]:
         "properties": fields,
         "allOf": [*schema.get("allOf", []), {"properties": {DELIVERY: named}}],
     }
-    if not schema.get("required"):  # Prefect passes the name of what is missing on to whoever sent nothing
+    if not schema.get("required"):  # Prefect reports the missing property's name to the sender of an empty answer
         whole |= {"if": {"maxProperties": 0}, "then": {"required": [f"an answer, such as {example}"]}}
-    if whole.get("additionalProperties") is False:  # which would not know of the part about the wait
+    if whole.get("additionalProperties") is False:  # which would refuse the part about the wait
         del whole["additionalProperties"]
         whole["unevaluatedProperties"] = False
     return whole
 
 
 def _chosen(field: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A boolean without a default as a choice of two: its type is shown as a switch, and sent as false untouched."""
+    """Return a boolean without a default as a choice of two: the UI would send an untouched switch as false."""
     if field.get("type") != "boolean":
         return field
     return {**{name: value for name, value in field.items() if name != "type"}, "enum": [True, False]}
 
 
 def addressed(value: Mapping[str, Any], *, pause: str, signal: str, key: str | None) -> dict[str, Any]:
-    """The answer ``value`` with the wait that it is meant for and the signal that brings it."""
+    """Return the answer ``value`` with the wait that it is for and the signal that brings it."""
     return {**value, DELIVERY: {"wait": pause, "signal": signal, "key": key}}
 
 
 def opened(answer: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, Any]]:
-    """The value of an answer, and what it says of its delivery (nothing, if it did not come by a signal).
+    """Return the value of an answer, and the part about its delivery (empty, if it did not come by a signal).
 
-    What Prefect's form sends for a wait without fields is an empty value.
+    The form of a wait without fields gives an empty value.
     """
     value = {name: field for name, field in answer.items() if name != DELIVERY}
     delivery = answer.get(DELIVERY) or {}
@@ -208,7 +208,7 @@ def opened(answer: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, Any]
 
 
 def shown_form(pause: str, form: Mapping[str, Any]) -> dict[str, Any]:
-    """The run inputs that show the form of `form_key`, in order: no answer is taken before the schema is there."""
+    """Return the run inputs that show the form of `form_key`, in order: without the schema no answer is accepted."""
     return {schema_key(pause): form["schema"], description_key(pause): form["description"]}
 
 
@@ -222,7 +222,7 @@ def keyset(
     deadline: datetime | None = None,
     reminder: datetime | None = None,
 ) -> dict[str, str]:
-    """The keyset of the paused state: where Prefect finds schema and answer, and what Sluice wants to know."""
+    """Return the keyset of the paused state: the run inputs for schema and answer, and Sluice's own fields."""
     fields = {
         "schema": schema_key(pause),
         "response": response_key(pause),
@@ -237,14 +237,14 @@ def keyset(
 
 
 def keys_of(fields: Mapping[str, str] | None) -> tuple[str, ...]:
-    """The correlation keys in a paused state's keyset."""
+    """Return the correlation keys in a paused state's keyset."""
     if not fields or KEYS not in fields:
         return ()
     return tuple(unicodedata.normalize("NFC", str(key)) for key in json.loads(fields[KEYS]))
 
 
 def reminder_id(run_id: str, pause: str) -> str:
-    """The id of the event that reminds of a wait: the same, whoever sends it."""
+    """Return the id of a wait's reminder event: the same, whoever sends it."""
     return str(uuid.uuid5(_REMINDERS, f"{run_id} {pause.partition('--e')[0]}"))
 
 
@@ -254,9 +254,9 @@ def is_awaiting(tags: Iterable[str]) -> bool:
 
 
 def with_awaits(tags: Iterable[str], keys: Iterable[str]) -> list[str]:
-    """``tags`` with exactly one ``awaits:`` tag for each of ``keys``, in the order in which they matter.
+    """Return ``tags`` with exactly one ``awaits:`` tag for each of ``keys``, in the order of importance.
 
-    Prefect's UI shows the first ones of a run, in the order in which they are stored.
+    Prefect's UI shows a run's first tags, in the order in which they are stored.
     """
     others = (tag for tag in tags if not tag.startswith(AWAITS))
     return [*(AWAITS + key for key in keys), *sorted(others, key=_rank)]

@@ -1,4 +1,4 @@
-"""Readable names for runs that nobody has named."""
+"""Readable names for runs without a name."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Final
 from sluice.display import visible
 
 _GENERATED: Final = re.compile(r"[a-z]+(-[a-z]+)+")
-"""What Prefect calls a run that nobody has named: ``amber-falcon``."""
+"""Prefect's generated names: ``amber-falcon``."""
 _LONGEST: Final = 200
 
 
 def run_name(template: str) -> Callable[[], str]:
-    """A ``flow_run_name`` that names a run after its parameters, unless a rule or a person has named it.
+    """Return a ``flow_run_name`` that names a run after its parameters, unless a rule or a person has named it.
 
-    Prefect gives a flow's own ``flow_run_name`` to every run, also to one that has been named when it was created: the
-    ``run_name`` of a rule would be lost. ``template`` is what `str.format` takes, such as ``"order {order_id}"``.
+    Prefect applies a flow's own ``flow_run_name`` to every run, even to one that was named when it was created: the
+    ``run_name`` of a rule would be lost. ``template`` is for `str.format`, such as ``"order {order_id}"``.
     """
 
     def name() -> str:

@@ -1,4 +1,4 @@
-"""Publishing events and resume signals from any Python program that has redis-py."""
+"""Publishes events and resume signals from any Python program with redis-py."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def publish(
     redis: Redis | None = None,
     url: str | None = None,
 ) -> str:
-    """Append an event to the Redis stream that Sluice reads; answers its id.
+    """Append an event to the Redis stream that Sluice reads; return its id.
 
-    When this returns, Redis holds the event, and Sluice takes it even if it is not running now. Sending again under
-    the same ``id`` starts nothing twice. ``redis`` is a blocking client to use; without it one is opened on ``url``,
-    else on ``SLUICE_REDIS_URL``. Raises redis-py's errors, and `ValueError` for a type or source that is Sluice's own.
+    When this returns, Redis holds the event, and Sluice reads it even if it is not running now. Sending again under the
+    same ``id`` starts nothing twice. ``redis`` is a blocking client to use; without it one is opened on ``url``, else
+    on ``SLUICE_REDIS_URL``. Raises redis-py's errors, and `ValueError` for a type or source that is Sluice's own.
     """
     if type.startswith("sluice.") or source.startswith("files/"):
         raise ValueError(
@@ -68,12 +68,12 @@ def send_signal(
     redis: Redis | None = None,
     url: str | None = None,
 ) -> str:
-    """Resume (or reject) the run ``run_id``, or the runs that wait for ``key``; answers the signal's id.
+    """Resume (or reject) the run ``run_id``, or the runs that wait for ``key``; return the signal's id.
 
-    When this returns, Redis holds the signal; a run that does not wait yet gets it when it does, for
-    ``ttl_seconds`` (a day by default). A signal for a key whose last wait is over, like the run that waited, is late
-    and decides no later run, unless ``buffer`` is true. Sending again under the same ``id`` resumes nothing twice. For
-    ``redis`` and ``url`` see `publish`.
+    When this returns, Redis holds the signal; a run that does not wait yet gets it when it does, for ``ttl_seconds`` (a
+    day by default). If the last wait for the key is over, and so is the run that waited, the signal is late and answers
+    no later run, unless ``buffer`` is true. Sending again under the same ``id`` resumes nothing twice. For ``redis``
+    and ``url`` see `publish`.
     """
     if (key is None) == (run_id is None):
         raise ValueError("give exactly one of `key` and `run_id`")

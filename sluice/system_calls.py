@@ -1,4 +1,4 @@
-"""System calls that Python's library does not have: opening below a directory, and when a file was made."""
+"""System calls that Python's library lacks: opening below a directory, and the creation time of a file."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _STATX_BTIME_AT: Final = 80
 _STATX_BYTES: Final = 256
 """The time of birth in Linux' `struct statx`, the same on every architecture."""
 _NOT_THERE: Final = frozenset({errno.ENOSYS, errno.EPERM, errno.EINVAL, errno.E2BIG, errno.EAGAIN})
-"""No openat2: an old kernel, a filter that forbids it, or names that move all the time. The walk does without it."""
+"""No openat2: an old kernel, a filter that forbids it, or names that change all the time. The walk does not need it."""
 _READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_NOCTTY", 0)
 
 
 def open_beneath(root: bytes, relative: bytes, *, kernel: bool = True) -> int:
-    """A descriptor for reading of what is at ``relative`` below the directory ``root``; no link on the way is followed.
+    """Return a descriptor for reading the file at ``relative`` below the directory ``root``; no link is followed.
 
-    One system call where the kernel has openat2 (and ``kernel`` is true), else a step for each directory. Raises
-    `OSError`: ELOOP or EXDEV where a link or ``..`` stands in the way.
+    Uses one system call if the kernel has openat2 (and ``kernel`` is true), else a step for each directory. Raises
+    `OSError`: ELOOP or EXDEV for a link or ``..`` in the path.
     """
     names = relative.split(b"/")
     if not relative or any(name in {b"", b".", b".."} for name in names):
@@ -68,7 +68,7 @@ def openat2(directory: int, relative: bytes) -> int | None:
 
 
 def made_ns(descriptor: int) -> int | None:
-    """When the open file was made, in nanoseconds; None where the file system does not tell.
+    """Return when the open file was created, in nanoseconds; None if the file system does not record it.
 
     Neither a rename nor chmod changes it.
     """
