@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -136,13 +136,14 @@ class DeadLetters:
                     yield letter
 
     async def failed_since(
-        self, failed_ms: int, *, known: Sequence[str] = (), limit: int, most: int
+        self, failed_ms: int, *, known: Mapping[str, int] | None = None, limit: int, most: int
     ) -> tuple[int, list[tuple[int, DeadLetter]]]:
-        """The next letters whose last failure is at or after that time, without the ``known`` ones, oldest first.
+        """The next letters whose last failure is at or after that time, oldest first.
 
-        Each with its time in milliseconds since the epoch. Of more than ``most`` the oldest are left out; how many, is
-        returned before them.
+        Each with its time in milliseconds since the epoch, and without those whose time is the ``known`` one. Of more
+        than ``most`` the oldest are left out; how many, is returned before them.
         """
+        known = known or {}
         skipped = 0
         count = int(await self._redis.zcount(DEAD, failed_ms, "+inf")) - len(known)
         if count > most:
@@ -153,7 +154,7 @@ class DeadLetters:
             DEAD, failed_ms, "+inf", start=0, num=limit + len(known), withscores=True
         )
         times = dict(readable(DEAD, lambda row: (text(row[0]), int(row[1])), rows))
-        times = {id_: score for id_, score in times.items() if score > failed_ms or id_ not in known}
+        times = {id_: score for id_, score in times.items() if known.get(id_) != score}
         found = await self._read(list(times)[:limit])
         return skipped, [(times[letter.id], letter) for letter in found]
 

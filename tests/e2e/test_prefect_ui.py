@@ -172,15 +172,24 @@ def test_an_automation_that_was_made_in_the_ui_tells_a_chat_of_dead_letters(
         page.get_by_label("Automation Name").fill("dead letters")
         page.get_by_role("button", name="Save").click()
         expect(page.get_by_role("link", name="dead letters").first).to_be_visible(timeout=SLOW_MS)
+        named = {"automations": {"name": {"any_": ["dead letters"]}}}
+        (automation,) = installation.prefect.post("/automations/filter", json=named).raise_for_status().json()
+        assert TRIGGER.items() <= automation["trigger"].items()
 
         event = publish(installation, {"order_id": "without an amount"})
-        message = wait_until(lambda: next((one for one in said if "amount" in one["body"]), None))
-    (letter,) = [one for one in _letters(installation) if one["event_id"] == event]
+        (letter,) = wait_until(lambda: [one for one in _letters(installation) if one["event_id"] == event])
+        asked = {"filter": {"resource": {"id": [f"sluice.dead-letter.{letter['id']}"]}}}
+        wait_until(
+            lambda: installation.prefect.post("/events/filter", json=asked).json()["events"],
+            what=f"an event in Prefect's feed about {letter}",
+        )
+        acted = {"filter": {"resource": {"id": [f"prefect.automation.{automation['id']}"]}}}
+        message = wait_until(
+            lambda: next((one for one in said if "amount" in one["body"]), None),
+            what=lambda: f"a message; Prefect says: {installation.prefect.post('/events/filter', json=acted).json()}",
+        )
     assert message["subject"] == letter["code"]
     assert message["body"] == f"{letter['reason']}: sluice dead show {letter['id']}"
-
-    asked = {"filter": {"resource": {"id": [f"sluice.dead-letter.{letter['id']}"]}}}
-    wait_until(lambda: installation.prefect.post("/events/filter", json=asked).json()["events"])
     now = datetime.now(UTC)  # by itself the page ends with the last whole minute
     start, end = (f"{now + timedelta(minutes=minutes):%Y-%m-%dT%H:%M:%S.000Z}" for minutes in (-5, 5))
     page.goto(f"{installation.status['prefect_ui']}/v2/events?rangeType=range&start={start}&end={end}")

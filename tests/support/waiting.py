@@ -31,8 +31,10 @@ async def eventually(
     return answer
 
 
-def wait_until(probe: Callable[[], T], *, within_seconds: float = PATIENCE_SECONDS, what: str = "") -> T:
-    """`eventually` for code without an event loop."""
+def wait_until(
+    probe: Callable[[], T], *, within_seconds: float = PATIENCE_SECONDS, what: str | Callable[[], str] = ""
+) -> T:
+    """`eventually` for code without an event loop; ``what`` may be found out when it did not come true."""
     began = time.monotonic()
     answer = probe()
     while not answer:
@@ -48,7 +50,8 @@ def _pause_after(waited: float) -> float:
     return min(max(0.02, waited / 10), _LONGEST_PAUSE_SECONDS)
 
 
-def _in_time(waited: float, within_seconds: float, what: str, answer: object) -> None:
+def _in_time(waited: float, within_seconds: float, what: str | Callable[[], str], answer: object) -> None:
     if waited > within_seconds:
-        msg = f"{what or 'the condition'} did not come true within {within_seconds} s; last answer: {answer!r}"
+        said = what if isinstance(what, str) else what()
+        msg = f"{said or 'the condition'} did not come true within {within_seconds} s; last answer: {answer!r}"
         raise AssertionError(msg)

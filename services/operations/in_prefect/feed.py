@@ -38,6 +38,9 @@ _LETTERS_AT_ONCE: Final = 100
 _MOST_LETTERS: Final = 1000
 """Number of new dead letters that are published one by one, the newest; the others are counted as dropped."""
 
+_LATE_SECONDS: Final = 60
+"""So much later than a newer one a dead letter may be kept and is still told of: clocks differ, and writes are late."""
+
 _MOST_PENDING: Final = 500
 _NAMES: Final = uuid.UUID("6a3c3f0e-53cb-4c6b-8a51-17a0a8c2c9f4")
 
@@ -78,7 +81,10 @@ class PrefectFeed:
     async def turn(self) -> None:
         """Publish what is new since the last turn."""
         if self._state is None:
-            self._state = await read_feed_state(self.redis) or FeedState(letters_ms=int(time.time() * 1000))
+            self._state = await read_feed_state(self.redis)
+        if self._state is None:
+            self._state = FeedState(letters_ms=int(time.time() * 1000))
+            await write_feed_state(self.redis, self._state)
         now = troubles_of(await self.readiness())
         if self._note(self._state, now):
             await write_feed_state(self.redis, self._state)
@@ -131,10 +137,9 @@ class PrefectFeed:
             return 0
         await emit(self.prefect, [letter_event(letter) for _, letter in found])
         self._told += len(found)
-        newest = found[-1][0]
-        before = state.letters if newest == state.letters_ms else ()
-        state.letters = (*before, *(letter.id for failed, letter in found if failed == newest))
-        state.letters_ms = newest
+        state.know(
+            {letter.id: failed_ms for failed_ms, letter in found}, late_ms=_LATE_SECONDS * 1000, most=_MOST_LETTERS
+        )
         await write_feed_state(self.redis, state)
         return len(found)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Self
 
 from pydantic import BaseModel, FiniteFloat, model_validator
@@ -22,15 +23,22 @@ class FeedState(BaseModel):
     since: dict[str, FiniteFloat] = {}
     """Since when each of them is, in seconds since the epoch."""
     letters_ms: int = 0
-    """The last failure of the newest published dead letter, in milliseconds since the epoch."""
-    letters: tuple[str, ...] = ()
-    """The ids of those that failed at that time."""
+    """From which last failure on dead letters are looked for, in milliseconds since the epoch."""
+    letters: dict[str, int] = {}
+    """The last failure of those that failed since then and were told of, by id."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if not self.troubles.keys() <= self.since.keys():
             raise ValueError("a trouble has no beginning")
         return self
+
+    def know(self, letters: Mapping[str, int], *, late_ms: int, most: int) -> None:
+        """Note letters that were told of; of those that failed at most ``late_ms`` before the newest, ``most`` stay."""
+        told = sorted((self.letters | letters).items(), key=lambda one: one[1], reverse=True)
+        oldest_ms = max(self.letters_ms, told[0][1] - late_ms, told[most][1] if len(told) > most else 0)
+        self.letters_ms = oldest_ms
+        self.letters = {id_: failed_ms for id_, failed_ms in told if failed_ms >= oldest_ms}
 
 
 async def read_feed_state(redis: AsyncRedis) -> FeedState | None:

@@ -6,7 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from services.operations.health import REMEMBERED_SECONDS
 from services.operations.in_prefect import feed as feed_module
 from services.operations.in_prefect.artifact import MarkdownArtifact
 from services.operations.in_prefect.feed import PrefectFeed
+from services.operations.in_prefect.feed_state import FeedState, write_feed_state
 from services.operations.in_prefect.overview_job import OverviewJob
 from services.operations.in_prefect.parts import in_prefect
 from services.operations.readiness import read_readiness
@@ -176,6 +177,31 @@ async def test_dead_letters_are_told_with_what_they_have_to_do_with(redis: Async
     await letters.add(again)
     await feed.turn()
     await told(prefect, f"sluice.dead-letter.{again.id}", 2)
+
+
+async def test_a_dead_letter_that_is_kept_late_or_while_no_router_is_there_is_told(
+    redis: AsyncRedis, prefect: PrefectApi
+) -> None:
+    letters, source = DeadLetters(redis), f"shop-{uuid.uuid4().hex[:8]}"
+    await Role(redis).report()
+    await feed_on(redis, prefect).turn()
+    first = letter(source)
+    await letters.add(first)
+    await feed_on(redis, prefect).turn()
+    await told(prefect, f"sluice.dead-letter.{first.id}", 1)
+
+    await write_feed_state(redis, FeedState(letters_ms=int(first.last_failed.timestamp() * 1000) - 3_600_000))
+    newest = letter(source)
+    await letters.add(newest)
+    await feed_on(redis, prefect).turn()
+    late = letter(source).model_copy(update={"last_failed": newest.last_failed - timedelta(seconds=50)})
+    await letters.add(late)
+    feed = feed_on(redis, prefect)
+    await feed.turn()
+    await feed.turn()
+    assert feed.status()["told"] == 1
+    for one in (first, newest, late):
+        await told(prefect, f"sluice.dead-letter.{one.id}", 1)
 
 
 async def test_while_prefect_is_away_no_more_is_kept_than_fits(
