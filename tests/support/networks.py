@@ -15,6 +15,8 @@ BRIDGE = "sluice-t0"
 SUBNET = "10.213.77"
 OUTSIDE = f"{SUBNET}.1"
 """The address of this machine itself, as the hosts see it."""
+FIRST = 11
+"""Number of the first host, and the end of its address."""
 
 
 class Host:
@@ -73,7 +75,8 @@ class Host:
         )
 
     def remove(self) -> None:
-        """The cable goes with the namespace."""
+        """The cable first: with its namespace it would go some time later, and be in the way of the next one."""
+        _forget("link", "del", self._cable)
         _forget("netns", "del", self._namespace)
 
 
@@ -85,7 +88,8 @@ def hosts(names: Sequence[str]) -> Iterator[dict[str, Host]]:
     if shutil.which("nft") is None:
         pytest.skip("nft is not installed: it loses packets and puts relays between hosts")
     made: dict[str, Host] = {}
-    for name in names:  # what a run has left that was killed
+    for number, name in enumerate(names, FIRST):  # what a run has left that was killed
+        _forget("link", "del", f"{PREFIX}{number}")
         _forget("netns", "del", f"{PREFIX}-{name}")
     _forget("link", "del", BRIDGE)
     try:
@@ -93,7 +97,7 @@ def hosts(names: Sequence[str]) -> Iterator[dict[str, Host]]:
             _ip("link", "add", BRIDGE, "type", "bridge")
             _ip("addr", "add", f"{OUTSIDE}/24", "dev", BRIDGE)
             _ip("link", "set", BRIDGE, "up")
-            for number, name in enumerate(names, 11):
+            for number, name in enumerate(names, FIRST):
                 made[name] = Host(name, number)
         except (OSError, subprocess.CalledProcessError) as error:
             said = getattr(error, "stderr", b"") or str(error).encode()
