@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,10 @@ from services.prefect_api.client import PrefectApi
 from services.prefect_api.compat import TRACE_LABEL
 from services.prefect_api.deployments import Deployment
 from sluice.display import visible
+
+HEALTH_SECONDS: Final = 10.0
+"""How long the question whether Prefect is healthy waits: no run is created meanwhile, and a server that is gone, or a
+connection that it has forgotten, never answers."""
 
 TAG_LIMIT: Final = 300
 _TAGGED_EVENTS: Final = 10
@@ -176,10 +181,11 @@ async def origins_of(api: PrefectApi, run_id: str) -> list[str]:
 
 
 async def healthy(api: PrefectApi) -> bool:
-    """Whether Prefect answers."""
+    """Whether Prefect answers, within `HEALTH_SECONDS`."""
     try:
-        await api.request("GET", "/health", once=True)
-    except (TransientError, NotFound, Refused):
+        async with asyncio.timeout(HEALTH_SECONDS):
+            await api.request("GET", "/health", once=True)
+    except (TransientError, NotFound, Refused, TimeoutError):
         return False
     return True
 

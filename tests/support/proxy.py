@@ -120,12 +120,15 @@ class Proxy:
         ]
         self._tasks.update(pumps)
         try:
-            await asyncio.wait(pumps)
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_EXCEPTION)  # one end was reset: so is the other
         finally:
             self._pairs.discard(pair)
-            self._tasks.difference_update(pumps)
             for end in pair:
                 end.transport.abort()
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+            self._tasks.difference_update(pumps)
 
     async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection to the target; raises OSError."""
@@ -134,25 +137,25 @@ class Proxy:
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: asyncio.StreamWriter | None = None
     ) -> None:
-        with contextlib.suppress(OSError, RuntimeError, ssl.SSLError):
-            while data := await reader.read(65536):
-                if client is not None:
-                    self.heard.append(data)
-                    answer = next((known for known in self.instead if data.startswith(known[0])), None)
-                    if answer is not None:
-                        self.instead.remove(answer)
-                        client.write(answer[1])
-                        continue
-                seconds = self.delay_seconds + (len(data) / self.bytes_per_second if self.bytes_per_second else 0)
-                if seconds:
-                    await asyncio.sleep(seconds)
-                await self._flowing.wait()
-                writer.write(data)
-                await writer.drain()
-            if writer.can_write_eof():
-                writer.write_eof()
-            else:
-                writer.close()
+        """Until the end; raises OSError or RuntimeError when an end is reset."""
+        while data := await reader.read(65536):
+            if client is not None:
+                self.heard.append(data)
+                answer = next((known for known in self.instead if data.startswith(known[0])), None)
+                if answer is not None:
+                    self.instead.remove(answer)
+                    client.write(answer[1])
+                    continue
+            seconds = self.delay_seconds + (len(data) / self.bytes_per_second if self.bytes_per_second else 0)
+            if seconds:
+                await asyncio.sleep(seconds)
+            await self._flowing.wait()
+            writer.write(data)
+            await writer.drain()
+        if writer.can_write_eof():
+            writer.write_eof()
+        else:
+            writer.close()
 
 
 @asynccontextmanager

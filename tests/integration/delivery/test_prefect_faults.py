@@ -79,6 +79,23 @@ async def test_a_slow_prefect_only_takes_longer(far: World, proxy: Proxy, prefec
     assert "degraded" not in far.dispatcher.status()
 
 
+async def test_a_question_for_its_health_that_prefect_never_answers_is_given_up(
+    far: World, proxy: Proxy, prefect: PrefectApi
+) -> None:
+    """As after PostgreSQL has restarted: Prefect answers 500 and forgets the connection with what comes next on it."""
+    name = await deployment(prefect)
+    far.use({**RULE, "run": name})
+    async with far.running("router", "dispatcher"):
+        await far.publish(order(0))
+        await eventually(lambda: made(prefect, name, 1))
+        await eventually(lambda: _drained(far))
+        proxy.instead.append((b"POST /api/deployments/", b"HTTP/1.1 500 Gone\r\ncontent-length: 0\r\n\r\n"))
+        proxy.instead.append((b"GET /api/health", b""))
+        await far.publish(order(1))
+        await eventually(lambda: made(prefect, name, 2), within_seconds=40)  # Prefect's client gives up after 60 s
+    assert not proxy.instead
+
+
 async def test_a_dispatcher_that_is_told_to_end_in_the_middle_of_a_call_ends_and_the_next_repeats_nothing(
     far: World, proxy: Proxy, prefect: PrefectApi, redis: AsyncRedis
 ) -> None:
