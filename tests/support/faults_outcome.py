@@ -12,17 +12,25 @@ from tests.support.faults_check import Verdict, judge
 from tests.support.faults_load import Load
 
 
-async def settled(installation: Installation, load: Load, within_seconds: float) -> Verdict:
-    """The verdict once it is good, or the last one when ``within_seconds`` bring nothing on; a good one must stay good.
-
-    Prefect is asked for its runs only when nothing waits any more: reading thousands of them would hold up the rest.
-    """
-    deadline = time.monotonic() + within_seconds
+async def at_rest(installation: Installation, within_seconds: float) -> float:
+    """Return once nothing waits, or when ``within_seconds`` bring nothing on; how many seconds that took."""
+    began = time.monotonic()
+    deadline = began + within_seconds
     fewest: float = float("inf")
     while (waiting := await installation.waiting()) and time.monotonic() < deadline:
         if waiting < fewest:
             fewest, deadline = waiting, time.monotonic() + within_seconds
         await asyncio.sleep(1)
+    return time.monotonic() - began
+
+
+async def settled(installation: Installation, load: Load, within_seconds: float) -> Verdict:
+    """The verdict once it is good, or the last one when ``within_seconds`` bring nothing on; a good one must stay good.
+
+    Prefect is asked for its runs only when nothing waits any more: reading thousands of them would hold up the rest.
+    """
+    await at_rest(installation, within_seconds)
+    deadline = time.monotonic() + within_seconds
     good_since: float | None = None
     while True:
         asked = time.monotonic()

@@ -23,10 +23,11 @@ import pytest
 from tests.integration.faults.conftest import Say
 from tests.support.faults_answers import Answers
 from tests.support.faults_load import Load
-from tests.support.faults_outcome import settled, table
+from tests.support.faults_outcome import at_rest, settled, table
 from tests.support.networks import hosts
 from tests.support.next_version import next_version
 from tests.support.several_hosts import HOSTS, ROLE_HOSTS, SeveralHosts
+from tests.support.several_prefects import PREFECTS
 from tests.support.waiting import eventually
 
 SECONDS = float(os.environ.get("HOSTS_SECONDS", "45"))
@@ -88,7 +89,8 @@ async def _hurt_prefect(installation: SeveralHosts, rng: random.Random, until: f
 
 async def _times_of_take_over(installation: SeveralHosts, load: Load) -> dict[str, object]:
     """From the fault to the run of an event that is published behind it."""
-    found: dict[str, object] = {"event to run, nothing broken": await _to_the_run(installation, load, time.monotonic())}
+    found: dict[str, object] = {"what had piled up, until it was done": f"{await at_rest(installation, 120):.0f} s"}
+    found["event to run, nothing broken"] = await _to_the_run(installation, load, time.monotonic())
     for role, words in (("router", "dispatches"), ("listeners", "reads"), ("executor", "executes")):
         began = time.monotonic()
         installation.kill_role(role, ROLE_HOSTS[0], down_seconds=20)
@@ -107,6 +109,7 @@ async def _times_of_take_over(installation: SeveralHosts, load: Load) -> dict[st
         ("a Prefect server killed", installation.prefects.restart_prefect("prefect-a", 0, in_order=False)),
         ("PostgreSQL restarted", asyncio.to_thread(installation.prefects.restart_postgresql)),
         ("cable of a host of roles cut for 15 s", installation.cut_host(ROLE_HOSTS[0], 15)),
+        ("cable of a Prefect server cut for 15 s", installation.cut_host(PREFECTS[0], 15)),
     ):
         began = time.monotonic()
         hurting = asyncio.ensure_future(fault)
