@@ -82,7 +82,7 @@ RIGHTS: Final[Mapping[RoleName, RoleRights]] = {
             *_RQ_WORKER, "sluice:history:*", "sluice:signal:*", "sluice:signals:*", "rq:job:signal-*",
             "rq:job::signal-*", "rq:queue:sluice-resume", "rq:queue:sluice-resume:*", "rq:*:sluice-resume",
         ),
-        reads=_HISTORY,
+        reads=(*_HISTORY, "sluice:executor:restored"),
         channels=("sluice:signals:told:*",),
         commands="+publish +client|info +client|unblock",
     ),

@@ -27,6 +27,9 @@ QUEUED_SECONDS: Final = 600
 RESTORED: Final = "restored"
 """The ``ending`` of a run whose process ended with the installation that was backed up."""
 
+UNSETTLED: Final = "sluice:executor:restored"
+"""Set of the runs with that ending; they cannot take an answer until they wait without a process."""
+
 _BEGIN: Final = Script("runs/begin")
 _EXCHANGE: Final = Script("runs/exchange")
 
@@ -130,7 +133,14 @@ class Executions:
         text = new.to_json() if new is not None else ""
         with translated():
             return bool(
-                _EXCHANGE(self._redis, running=self._key, run_id=old.run_id, expected=old.to_json(), execution=text)
+                _EXCHANGE(
+                    self._redis,
+                    running=self._key,
+                    restored=UNSETTLED,
+                    run_id=old.run_id,
+                    expected=old.to_json(),
+                    execution=text,
+                )
             )
 
 
@@ -146,6 +156,7 @@ def note_restored(redis: SyncRedis, message: str) -> None:
             for execution in readable(text(key), _from_row, found.items()):
                 noted = replace(execution, ending=execution.ending or RESTORED, message=execution.message or message)
                 redis.hset(key, execution.run_id, noted.to_json())
+                redis.sadd(UNSETTLED, execution.run_id)
         for key in list(redis.scan_iter(match=ALIVE + "*", count=1000)):
             redis.delete(key)
 
@@ -153,6 +164,7 @@ def note_restored(redis: SyncRedis, message: str) -> None:
 KEYS: Final = (
     Key(ALIVE + "*", "string", "sign of life of an executor", "executor.lost_seconds"),
     Key(QUEUED + "*", "string", "job that a run was queued as", "10 minutes after it was last looked for", is_uuid),
+    Key(UNSETTLED, "set", "restored run that takes no answer yet", "until the run is settled", is_uuid),
     Key(
         RUNNING + "*",
         "hash",

@@ -22,6 +22,7 @@ from events.signal import Outcome, ResumeSignal
 from services.store.connection import AsyncRedis, ask_each
 from services.store.keys import is_text
 from services.store.lease import RELEASE, TAKE
+from services.store.runs.executions import UNSETTLED
 from services.store.scripts import Script, run_and_replicate
 from services.store.signals.signal_keys import (
     ANSWERED,
@@ -144,7 +145,9 @@ class SignalStore(SignalQueries):
     async def claim(self, record: SignalRecord, run_id: str, mark: Mark, busy: Busy) -> bool:
         """Record that the signal is about to be applied; false if it is decided by now, or the lease is lost.
 
-        The number of replicas in the settings hold the record then, so that no failover applies the signal twice.
+        The number of replicas in the settings hold the record then, so that no failover applies the signal twice. For a
+        run of a restored backup that no executor has finalized it raises `TransientError`, too: Prefect would let the
+        run go on, and then it would be Crashed.
         """
         signal = record.signal
         answer = await run_and_replicate(
@@ -155,6 +158,7 @@ class SignalStore(SignalQueries):
             stay=stay_key(run_id, mark.wait),
             lease=busy.key,
             late=LATELY + (signal.key or ""),
+            restored=UNSETTLED,
             id=signal.id,
             run_id=run_id,
             mark=mark.model_dump_json(),
@@ -163,6 +167,8 @@ class SignalStore(SignalQueries):
             deliver=signal.deliver,
             look_again_ms=_LOOK_AGAIN_MS,
         )
+        if answer < 0:
+            raise TransientError(f"the run {run_id} was restored from a backup, and no executor has settled it yet")
         return bool(answer)
 
     async def disclaim(self, record: SignalRecord, run_id: str, mark: Mark) -> None:
