@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from typing import Final
 
-from services.store.connection import AsyncRedis
+from services.store.connection import AsyncRedis, replicas_to_wait_for
 from services.store.keys import Key, is_number
-from services.store.scripts import Script
+from services.store.scripts import Script, run_and_replicate
 
 LEASE: Final = "sluice:lease:"
 """Prefix of the key with the holder's token while the lease runs; the key with ``:token`` appended counts holders."""
+
+_MOST_STEP: Final = 1_000_000
+"""Two primaries that know nothing of each other hardly give two holders one number: the step to it is random."""
 
 _MARGIN: Final = 0.9
 """The holder trusts its lease for less than the server does: clocks may run a little apart."""
@@ -31,11 +35,14 @@ class Lease:
     """The right ``name``, held by at most one process for ``ttl_seconds`` from its last renewal.
 
     Each holder gets a higher token. Up to `deadline` (on this machine's clock, see `now`) nobody else can have become
-    the holder; after that only `renew` shows it. Every method raises `TransientError` or `Backpressure`.
+    the holder; after that only `renew` shows it. With ``confirmed``, the deadline is set only when as many replicas as
+    in the settings hold the renewal, because a primary that a failover has replaced grants leases too until it hears of
+    that. Every method raises `TransientError` or `Backpressure`.
     """
 
-    def __init__(self, redis: AsyncRedis, name: str, *, ttl_seconds: float) -> None:
+    def __init__(self, redis: AsyncRedis, name: str, *, ttl_seconds: float, confirmed: bool = False) -> None:
         self._redis = redis
+        self._confirmed = confirmed and replicas_to_wait_for(redis).number > 0
         self._keys = {"lease": LEASE + name, "counter": f"{LEASE}{name}:token"}
         self._ttl_seconds = ttl_seconds
         self.token = 0
@@ -49,14 +56,17 @@ class Lease:
     async def acquire(self) -> bool:
         """Become the holder if there is none."""
         asked = now()
-        self.token = int(await _ACQUIRE(self._redis, **self._keys, life_ms=self._ttl_ms))
-        self.deadline = asked + self._ttl_seconds * _MARGIN if self.token else 0.0
+        step = 1 + secrets.randbelow(_MOST_STEP)
+        self.token = int(await _ACQUIRE(self._redis, **self._keys, life_ms=self._ttl_ms, step=step))
+        self.deadline = asked + self._ttl_seconds * _MARGIN if self.token and not self._confirmed else 0.0
         return self.token != 0
 
     async def renew(self) -> bool:
         """Renew the lease; false if another process has held it since, and then it is lost."""
         asked = now()
-        ours = bool(await _RENEW(self._redis, **self._keys, holder=self.token, life_ms=self._ttl_ms))
+        values = {**self._keys, "holder": self.token, "life_ms": self._ttl_ms}
+        renewal = run_and_replicate(self._redis, _RENEW, **values) if self._confirmed else _RENEW(self._redis, **values)
+        ours = bool(await renewal)
         if ours:
             self.deadline = asked + self._ttl_seconds * _MARGIN
         else:

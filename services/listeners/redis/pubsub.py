@@ -59,6 +59,8 @@ class PubSubListener:
         self._journal = Backoff.of(f"journalling what {self.channel} brought", self.settings)
         self._buffer = Buffer(max_bytes=self.settings.buffer_bytes)
         self._doubtful: list[Message] = []
+        self._in_doubt = 0
+        """Bytes of these."""
         self._heard = 0.0
         self._state = "starting"
 
@@ -148,10 +150,18 @@ class PubSubListener:
                 await client.aclose()
 
     async def _hold(self) -> None:
-        """Keep the lease; ends when another has it."""
-        while await self._renew():
-            if not self._doubtful:
-                await asyncio.sleep(self.settings.lease_seconds / 3)
+        """Keep the lease; ends when another has it. While Redis does not say whose it is, what comes is in doubt."""
+        while True:
+            try:
+                if not await self._renew():
+                    return
+            except (TransientError, Backpressure) as error:
+                self._backoff.failed(error)
+            else:
+                self._backoff.worked()
+                if self._doubtful:
+                    continue
+            await asyncio.sleep(self.settings.lease_seconds / 3)
 
     async def _renew(self) -> bool:
         """Renew the lease, which also decides about the messages that came before, when it was in doubt."""
@@ -159,6 +169,7 @@ class PubSubListener:
         ours = await self.lease.renew()
         if ours:
             self._keep(*self._doubtful[:count])
+            self._in_doubt -= sum(len(message.raw) for message in self._doubtful[:count])
             del self._doubtful[:count]
         else:
             self._heard = 0.0
@@ -170,6 +181,9 @@ class PubSubListener:
         pinged = self._heard
         while True:
             await self._buffer.room()
+            if self._in_doubt >= self.settings.buffer_bytes:
+                await asyncio.sleep(self.settings.lease_seconds / 3)
+                continue
             with translated():
                 received = await subscription.get_message(timeout=_PING_SECONDS)
             moment = now()
@@ -203,6 +217,7 @@ class PubSubListener:
             self._keep(message)
         else:
             self._doubtful.append(message)
+            self._in_doubt += len(message.raw)
 
     def _keep(self, *messages: Message) -> None:
         for message in messages:
@@ -214,6 +229,7 @@ class PubSubListener:
         self._keep(*identified)
         left = len(self._doubtful) - len(identified)
         self._doubtful.clear()
+        self._in_doubt = 0
         metrics.left_to_successor.labels(self.listener).inc(left)
         log.warning(
             "the lease was lost, another process listens",

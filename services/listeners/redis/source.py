@@ -39,7 +39,7 @@ def redis_listeners(
         parts[f"{listener}:channel"] = PubSubListener(
             listener=listener,
             connect=connect,
-            lease=Lease(redis, f"pubsub:{name}", ttl_seconds=settings.lease_seconds),
+            lease=Lease(redis, f"pubsub:{name}", ttl_seconds=settings.lease_seconds, confirmed=True),
             channel=source.channel,
             pattern=source.pattern,
             sink=intake.accept,

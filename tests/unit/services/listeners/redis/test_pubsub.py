@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from typing_extensions import override
 
@@ -12,6 +13,7 @@ from services.listeners.redis.pubsub import PubSubListener
 from services.store.connection import AsyncRedis, connect
 from services.store.lease import Lease
 from tests.support.sources import QUICK, Door, Letters, cloudevent, intake, running
+from tests.support.valkeys import own_valkey
 from tests.support.waiting import eventually
 
 
@@ -212,3 +214,22 @@ async def test_a_message_that_came_in_doubt_is_kept_once_the_lease_is_known_to_b
 
 async def _uncertain(lease: Lease) -> bool:
     return not lease.certain
+
+
+async def test_a_lease_of_a_primary_that_has_lost_its_replica_is_in_doubt(tmp_path: Path) -> None:
+    """After a failover that it has not heard of: its messages come from the new primary, which has another listener."""
+    with own_valkey(tmp_path / "old") as old, own_valkey(tmp_path / "new") as new:
+        settings = RedisSettings(replicas_to_wait_for=1, command_timeout_seconds=3)
+        client, publisher = connect(old.url, settings), connect(new.url, RedisSettings())
+        door = Door(client)
+        lease = Lease(client, "pubsub:test", ttl_seconds=QUICK.lease_seconds, confirmed=True)
+        part = listener(client, new.url, door, Letters(), type_="t", lease=lease)
+        async with running(part):
+            await eventually(lambda: _state(part, "active"))
+            assert await publisher.publish("sluice.events", b'{"n": 1}') == 1
+            await eventually(lambda: _doubts(part))
+            await publisher.replicaof("127.0.0.1", old.port)  # there was no failover after all
+            await eventually(lambda: _as_many(door, 1))
+        assert [event["data"]["n"] for event in await door.events()] == [1]
+        await client.aclose()
+        await publisher.aclose()
