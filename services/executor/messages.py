@@ -120,6 +120,12 @@ class OptionsRead(ProcessMessage):
     options: ServerOptions
 
 
+class CutOff(ProcessMessage):
+    """Neither Redis nor Prefect is reached: a run that another executor starts again has ``seconds`` to end."""
+
+    seconds: float
+
+
 class HandBack(ProcessMessage):
     """Hand the present run back and end; its process has ``seconds`` to end before it is killed."""
 
@@ -255,10 +261,11 @@ class RunRefused(ProcessMessage):
 
 
 class RunLimits(ProcessMessage):
-    """The limits of the run's deployment; None is without limit."""
+    """The limits of the run's deployment; None is without limit. ``restarts``: it starts again when it is lost."""
 
     memory_mb: float | None
     seconds: float | None
+    restarts: bool = False
 
 
 class RunFinished(ProcessMessage):

@@ -18,7 +18,6 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 import structlog
@@ -27,11 +26,12 @@ from events.errors import SluiceError
 from services.common.lasting import Lasting
 from services.executor.intake.run_intake import RunIntake
 from services.executor.job_enqueuer import JobEnqueuer
-from services.executor.messages import FinalizeRun, RunBegan
+from services.executor.messages import CutOff, FinalizeRun, RunBegan
 from services.executor.pool.process_pool import ProcessPool
 from services.executor.process_exits import FINALIZER_SECONDS, EndReason, RunEnd
 from services.prefect_api import run_calls
 from services.prefect_api.client import PrefectApi
+from services.prefect_api.dispatch import healthy
 from services.store.runs.executions import RESTORED, Execution, Executions
 
 OWN_SECONDS: Final = 5.0
@@ -67,7 +67,7 @@ class Reconciler:
         # An executor's silence counts from when this process first saw it: after Redis was away, all look silent.
         self._silent = Lasting[str](seconds=self.lost_seconds / 2)
         self._unrecorded = Lasting[str](seconds=self.lost_seconds)
-        self._asked_prefect_at = time.monotonic()
+        self._lived_at = self._asked_prefect_at = time.monotonic()
         self.without_process: list[str] = []
         """The runs that need a process by their state in Prefect, and have none that an executor began."""
         self._finalizing: dict[str, tuple[Execution, float]] = {}
@@ -85,7 +85,8 @@ class Reconciler:
         Nothing that waits for Prefect keeps the sign of life waiting: others would take this instance's runs over.
         """
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._repeat(partial(self.enqueuer.call, self.executions.live, self.instance)))
+            tasks.create_task(self._repeat(self._live))
+            tasks.create_task(self._repeat(self._end_what_others_start))
             tasks.create_task(self._repeat(self._compare_register))
             tasks.create_task(self._repeat(self._compare_prefect))
 
@@ -118,6 +119,22 @@ class Reconciler:
     async def _end(self, execution: Execution) -> None:
         with contextlib.suppress(SluiceError):  # the next comparison finds the record again, and the run finalized
             await self.enqueuer.call(self.executions.end, execution)
+
+    async def _live(self) -> None:
+        asked = time.monotonic()
+        await self.enqueuer.call(self.executions.live, self.instance)
+        self._lived_at = asked
+
+    async def _end_what_others_start(self) -> None:
+        """End the runs that start again elsewhere when they are lost, if this instance is cut off; before they do.
+
+        Where only Redis is out of reach, the states that others set are heard of, and runs go on.
+        """
+        quarter = self.lost_seconds / 4
+        if time.monotonic() - self._lived_at < 2 * quarter or await healthy(self.prefect, within_seconds=quarter):
+            return
+        log.warning("neither redis nor prefect is reached, runs that start again when they are lost are ended")
+        self.pool.slots.tell_all(CutOff(quarter))
 
     async def _compare_register(self) -> None:
         running = {run_id: slot.run for run_id, slot in self.pool.slots.running.items() if slot.run is not None}

@@ -12,9 +12,8 @@ from events.errors import Backpressure, TransientError
 from services.executor.messages import ObserveRun
 from services.executor.pipes import Link
 from services.executor.pool.run_process import RunProcess
-from services.executor.pool.run_watch import RunWatch
+from services.executor.pool.run_watch import UNREACHED, RunWatch
 from services.executor.pool.starters import Start
-from services.executor.process_exits import EndReason, RunEnd
 from services.store.runs.executions import Execution, Executions
 
 log = structlog.get_logger()
@@ -22,9 +21,6 @@ log = structlog.get_logger()
 LIVE_SECONDS: Final = 2.0
 OBSERVE_SECONDS: Final = 5.0
 """How often the slot reads its run in Prefect while the role's process is down."""
-ORPHANED: Final = RunEnd(
-    EndReason.LOST, "The executor died, and neither Redis nor Prefect could be reached to go on without it."
-)
 
 
 @dataclass(eq=False)
@@ -67,7 +63,7 @@ class RoleAbsence:
                 run=self.watch.process.run_id,
                 seconds=self._alone_seconds,
             )
-            self.watch.stop(ORPHANED, "cancel")
+            self.watch.stop(UNREACHED, "cancel")
 
     def _give_sign_of_life(self, now: float) -> None:
         """Renew a sign of life that is for this slot's run alone.

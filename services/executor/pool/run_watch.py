@@ -9,6 +9,7 @@ from typing import Final
 
 from services.executor.messages import (
     CancelRun,
+    CutOff,
     FlowStarted,
     HandBack,
     Intent,
@@ -35,6 +36,10 @@ OWN_SECONDS: Final = 2.0
 HANDED_BACK: Final = RunEnd(
     EndReason.HANDED_BACK,
     "The executor was stopped; the run goes on as soon as one is there, or waits on until it is answered.",
+)
+UNREACHED: Final = RunEnd(
+    EndReason.LOST,
+    "Neither Redis nor Prefect could be reached for so long that another executor takes the run for lost.",
 )
 
 
@@ -87,6 +92,8 @@ class RunWatch:
                 self._overtaken.append((time.monotonic() + own, message))
             case HandBack(seconds=seconds) if self.end is None:
                 self.stop(HANDED_BACK, "reschedule", within=seconds)
+            case CutOff(seconds=seconds) if self.end is None and self._restarts:
+                self.stop(UNREACHED, "cancel", within=seconds)
             case _:
                 pass
 
@@ -131,6 +138,11 @@ class RunWatch:
             why = describe_exit(process.status or 0, oom_kills=oom_kill_count() - self._oom_kills)
         self.end = RunEnd(EndReason.CRASHED, why)
         return RunOutcome(self.end.reason, why, died=True)
+
+    @property
+    def _restarts(self) -> bool:
+        limits = self.process.last(RunLimits)
+        return limits is not None and limits.restarts
 
     def _check_limits(self) -> None:
         limits = self.process.last(RunLimits)

@@ -45,9 +45,9 @@ from services.executor.messages import (
     Stop,
 )
 from services.executor.pipes import Link
-from services.executor.pool.role_absence import ORPHANED, RoleAbsence
+from services.executor.pool.role_absence import RoleAbsence
 from services.executor.pool.run_process import spawn
-from services.executor.pool.run_watch import HANDED_BACK, RunOutcome, RunWatch
+from services.executor.pool.run_watch import HANDED_BACK, UNREACHED, RunOutcome, RunWatch
 from services.executor.pool.starters import Start, fork_to_carry_out
 from services.executor.process_exits import FINALIZER_SECONDS, RunEnd
 from services.job_queues.workers import Gated
@@ -254,7 +254,7 @@ class SlotWorker(Gated, Worker):
         self._register(
             partial(self._records.owe, record, end.reason, end.message)
         )  # this slot may end before it is done
-        if end is ORPHANED:
+        if end is UNREACHED:
             return  # Prefect is out of reach; the record in Redis, if Redis comes back, keeps the debt
         if self._finalize(record.run_id, end):
             for known in (replace(record, ending=end.reason, message=end.message), record):

@@ -252,7 +252,11 @@ def listen_for_orders(descriptor: int, report: Report, suspension: Suspension) -
 
 def _limits(variables: Mapping[str, Any]) -> RunLimits:
     memory, seconds = variables.get("sluice_memory_mb"), variables.get("sluice_time_seconds")
-    return RunLimits(memory_mb=float(memory) if memory else None, seconds=float(seconds) if seconds else None)
+    return RunLimits(
+        memory_mb=float(memory) if memory else None,
+        seconds=float(seconds) if seconds else None,
+        restarts=variables.get("sluice_on_lost") == "restart",
+    )
 
 
 def _file_variables(variables: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,7 +13,7 @@ import pytest
 
 from services.store.runs.executions import ALIVE, RUNNING
 from tests.integration.executor.conftest import Bench, start_elsewhere
-from tests.support.proxy import Proxy
+from tests.support.proxy import Proxy, in_front_of
 from tests.support.waiting import eventually, wait_until
 
 SLEEPER = """
@@ -115,6 +116,53 @@ async def test_a_run_whose_slot_dies_is_found_while_another_slot_lives(bench: Be
     assert (await bench.reach(lives))["state_type"] == "COMPLETED"
     assert await bench.states(lives) == ["Scheduled", "Pending", "Running", "Completed"]
     await eventually(lambda: nothing(redis, bench))
+
+
+BESIDE = """
+import os, time
+from pathlib import Path
+from prefect import flow
+
+@flow
+def main(out: str):
+    earlier = Path(out).read_text().split() if Path(out).exists() else []
+    beside = [pid for pid in earlier if Path("/proc", pid).exists()]
+    with open(out, "a") as file:
+        file.write(f"{os.getpid()}\\n")
+    Path(f"{out}.beside{len(earlier)}").write_text(" ".join(beside))
+    while not Path(f"{out}.go").exists():
+        time.sleep(0.1)
+"""
+
+
+async def test_a_run_that_starts_elsewhere_has_ended_on_the_executor_that_is_cut_off(bench: Bench, checkout):
+    """Its host has power and no network: nobody can tell it anything, and it can tell nobody."""
+    deployment = await bench.deploy(BESIDE, job_variables={"sluice_on_lost": "restart"})
+    out = bench.folder / "pids"
+    async with (
+        in_front_of(bench.redis_url) as (to_redis, redis_url),
+        Proxy(urlsplit(bench.api.url).port or 0) as to_prefect,
+    ):
+        far = replace(bench, redis_url=redis_url)
+        machine = start_elsewhere(far, url=f"http://127.0.0.1:{to_prefect.port}/api")
+        try:
+            run_id = await bench.create(deployment, parameters={"out": str(out)})
+            await eventually(lambda: asyncio.sleep(0, (bench.folder / "pids.beside0").exists()), what="the run begins")
+            await bench.reach(run_id, "RUNNING")
+            to_redis.swallow()
+            to_prefect.swallow()
+            await bench.start(slots=1)
+            await eventually(
+                lambda: asyncio.sleep(0, (bench.folder / "pids.beside1").exists()), what="it begins elsewhere"
+            )
+            assert (bench.folder / "pids.beside1").read_text() == "", "the first process of the run goes on"
+            (bench.folder / "pids.go").touch()
+            assert (await bench.reach(run_id))["state_type"] == "COMPLETED"
+            to_redis.flow()
+            to_prefect.flow()
+        finally:
+            machine.kill()
+            machine.wait()
 
 
 async def is_given_again(redis, sign: bytes) -> None:
