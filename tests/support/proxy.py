@@ -152,6 +152,7 @@ class Proxy:
             await self._flowing.wait()
             writer.write(data)
             await writer.drain()
+        await self._flowing.wait()
         if writer.can_write_eof():
             writer.write_eof()
         else:
