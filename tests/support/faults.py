@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import time
 from collections import Counter
@@ -36,6 +37,7 @@ from tests.support.waiting import eventually
 
 REFUSED = ("NOPERM", "NoPermission", "does not let this user", "no permissions")
 
+CASE_FLOW = Path(__file__).parent.parent / "integration/waits/case_flow.py"
 FLOW = "fault"
 DEPLOYMENTS = ("every", "third", "file")
 """Whose runs nobody executes."""
@@ -91,6 +93,8 @@ class Installation:
         """A file for each number whose run was executed."""
         self.answers = directory / "answers"
         """A file for each number whose run waits: the answers that it received."""
+        self.processes = directory / "processes"
+        """A line for each process that began a run that waits, with those that still executed it."""
         self.api_port = claim_port(0, "a free port")
         self.faults: Counter[str] = Counter()
         self.older: frozenset[str] = frozenset()
@@ -204,7 +208,10 @@ class Installation:
         folder = self._directory / "flows"
         folder.mkdir()
         (folder / "fault.py").write_text(EXECUTED_FLOW.format(marks=str(self.marks)))
-        asks = faults_answers.FLOW_SOURCE.format(folder=self.answers, rounds=faults_answers.ROUNDS)
+        shutil.copy(CASE_FLOW, folder)
+        asks = faults_answers.FLOW_SOURCE.format(
+            folder=self.answers, processes=str(self.processes), rounds=faults_answers.ROUNDS
+        )
         (folder / "asks.py").write_text(asks)
         for name, entrypoint in ((EXECUTED, "fault.py:mark"), (faults_answers.DEPLOYMENT, "asks.py:ask")):
             executed = {

@@ -31,10 +31,12 @@ import os
 from prefect import flow
 from prefect.runtime import flow_run
 
+from case_flow import begin
 from sluice import wait_for_signal
 
 @flow(name="fault")
 def ask(n: int) -> None:
+    begin({processes!r})
     for turn in range({rounds}):
         answer = wait_for_signal(f"fault {{n}} {{turn}}", suspend=n % 20 == 7)
         line = json.dumps({{"turn": turn, "token": answer.get("token"), "run": str(flow_run.id)}})

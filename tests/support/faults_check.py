@@ -37,6 +37,8 @@ class Verdict:
     executed: Counter[int] = field(default_factory=Counter)
     letters: Counter[str] = field(default_factory=Counter)
     cut_off: int = 0
+    begun: int = 0
+    """Processes that began a run that waits."""
     answers: AnswerVerdict = field(default_factory=AnswerVerdict)
     wrong: list[str] = field(default_factory=list)
 
@@ -71,6 +73,8 @@ async def judge(installation: Installation, load: Load, *, letters: Collection[s
     cut_off = {run["id"] for run in asking if _was_cut_off(run)}
     verdict.answers = await judge_answers(installation.redis, installation.answers, asking, cut_off=cut_off)
     verdict.wrong += verdict.answers.wrong
+    verdict.begun, beside = _processes(installation.processes)
+    verdict.wrong += beside
     async for letter in DeadLetters(installation.redis).walk(LetterQuery()):
         if letter.id in installation.older:
             continue
@@ -122,6 +126,13 @@ def _was_cut_off(run: dict[str, Any]) -> bool:
 
 def _marks(installation: Installation) -> list[Path]:
     return list(installation.marks.iterdir())
+
+
+def _processes(notes: Path) -> tuple[int, list[str]]:
+    """How many processes began a run that waits, and which of them did while another one still executed it."""
+    lines = [json.loads(line) for line in notes.read_text().splitlines()] if notes.exists() else []
+    beside = [f"{line['run']} began in {line['pid']} beside {line['beside']}" for line in lines if line["beside"]]
+    return len(lines), beside
 
 
 def _tag(run: dict[str, Any], name: str) -> str:

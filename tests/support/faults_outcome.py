@@ -59,6 +59,7 @@ def table(facts: dict[str, object], installation: Installation, load: Load, answ
         f"| runs executed, executions in all | {len(verdict.executed)}, {verdict.executed.total()} |",
         f"| of these, failed as Prefect was away for longer than a run's own client tries | {verdict.cut_off} |",
         f"| runs that waited and came to their end | {verdict.answers.waited} |",
+        f"| processes that began these runs, each when no other one executed the run | {verdict.begun} |",
         f"| answers wanted, received | {verdict.answers.wanted}, {verdict.answers.received.total()} |",
         f"| answers taken by: {', '.join(sorted(answers.ways))} | {', '.join(map(str, _by_name(answers.ways)))} |",
         f"| dead letters | {verdict.letters.total()} |",

@@ -152,7 +152,7 @@ class SeveralHosts(Installation):
             await self._slow(self._relays, rng)
         else:
             to = rng.choice([*(self._hosts[name].address for name in VALKEYS), OUTSIDE])
-            await self._unreachable(self._hosts[host], None if fault == "cut" else to, rng.uniform(0.5, 8))
+            await self._unreachable(self._hosts[host], None if fault == "cut" else to, rng.uniform(0.5, 15))
 
     async def hurt_redis(self, rng: random.Random) -> None:
         """Do one thing to a Valkey or a Sentinel, and wait until a replica follows the primary again."""

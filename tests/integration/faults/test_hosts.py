@@ -5,7 +5,7 @@ hosts with a listener, a router, a resumer and an executor each. They are cut of
 packets, are slow, are killed and rolled at random, Valkey fails over and PostgreSQL is killed, while events come in
 over every source and runs wait for answers. Then every role is rolled to another version of Sluice under the same load.
 Sources and publishers ask for one replica. ``FAULTS_SEED`` repeats the faults, ``HOSTS_SECONDS`` sets how long they go
-on.
+on, and ``HOSTS_PAUSE`` how many seconds are between two events.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from tests.support.several_prefects import PREFECTS
 from tests.support.waiting import eventually
 
 SECONDS = float(os.environ.get("HOSTS_SECONDS", "45"))
+PAUSE_SECONDS = float(os.environ.get("HOSTS_PAUSE", "0.25"))
 
 
 @pytest.mark.soak
@@ -41,7 +42,7 @@ async def test_every_event_has_its_runs_and_no_more_on_several_hosts(tmp_path: P
         async with SeveralHosts(tmp_path, made) as installation:
             await installation.becomes_ready(120)
             load = Load(installation, random.Random(seed + 1))
-            publishing = asyncio.create_task(load.run(pause_seconds=0.25))
+            publishing = asyncio.create_task(load.run(pause_seconds=PAUSE_SECONDS))
             answers = Answers(installation.redis, api_port=installation.api_port, rng=random.Random(seed + 4))
             answering = asyncio.create_task(answers.run(load.sure, load.unsure))
             started = time.monotonic()
