@@ -51,23 +51,30 @@ async def test_every_event_has_its_runs_and_no_more_on_several_hosts(tmp_path: P
                 _hurt_redis(installation, random.Random(seed + 3), started + SECONDS),
                 _hurt_prefect(installation, random.Random(seed + 5), started + SECONDS),
             )
-            await installation.becomes_ready(120)
-            await installation.upgrade(await asyncio.to_thread(next_version, tmp_path / "next"))
-            publishing.cancel()
-            await asyncio.gather(publishing, return_exceptions=True)
             hurt_for = time.monotonic() - started
+            await _stopped(publishing)
+            piled_up = await at_rest(installation, 120)
+            await installation.becomes_ready(120)
+            publishing = asyncio.create_task(load.run(pause_seconds=PAUSE_SECONDS))
+            await installation.upgrade(await asyncio.to_thread(next_version, tmp_path / "next"))
+            await _stopped(publishing)
             times = await _times_of_take_over(installation, load)
             await load.calm(2)
             calm = time.monotonic()
             verdict = await settled(installation, load, 120)
-            answering.cancel()
-            await asyncio.gather(answering, return_exceptions=True)
-            took = f"{hurt_for:.0f} s, {time.monotonic() - calm:.0f} s"
-            say(table({"seed": seed, "faults, settling": took, **times}, installation, load, answers, verdict))
+            await _stopped(answering)
+            took = f"{hurt_for:.0f} s, {piled_up:.0f} s, {time.monotonic() - calm:.0f} s"
+            facts = {"seed": seed, "faults, what had piled up, settling": took, **times}
+            say(table(facts, installation, load, answers, verdict))
             await load.aclose()
             await answers.aclose()
             assert not installation.failed_roles(), f"logs in {tmp_path}"
             assert not verdict.wrong, "\n".join([f"seed {seed}, logs in {tmp_path}", *verdict.wrong[:20]])
+
+
+async def _stopped(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def _hurt(installation: SeveralHosts, rng: random.Random, until: float) -> None:
@@ -90,7 +97,9 @@ async def _hurt_prefect(installation: SeveralHosts, rng: random.Random, until: f
 
 async def _times_of_take_over(installation: SeveralHosts, load: Load) -> dict[str, object]:
     """From the fault to the run of an event that is published behind it."""
-    found: dict[str, object] = {"what had piled up, until it was done": f"{await at_rest(installation, 120):.0f} s"}
+    found: dict[str, object] = {
+        "piled up in the upgrade, until it was done": f"{await at_rest(installation, 120):.0f} s"
+    }
     found["event to run, nothing broken"] = await _to_the_run(installation, load, time.monotonic())
     for role, words in (("router", "dispatches"), ("listeners", "reads"), ("executor", "executes")):
         began = time.monotonic()
