@@ -23,9 +23,9 @@ class FeedState(BaseModel):
     since: dict[str, FiniteFloat] = {}
     """Since when each of them is, in seconds since the epoch."""
     letters_ms: int = 0
-    """From which last failure on dead letters are looked for, in milliseconds since the epoch."""
+    """Dead letters that failed last at this time or later are looked for; in milliseconds since the epoch."""
     letters: dict[str, int] = {}
-    """The last failure of those that failed since then and were told of, by id."""
+    """When each of these failed last, by id, as far as it was published."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -35,7 +35,7 @@ class FeedState(BaseModel):
 
     def know(self, letters: Mapping[str, int], *, late_ms: int, most: int) -> None:
         """Note letters that were told of; of those that failed at most ``late_ms`` before the newest, ``most`` stay."""
-        told = sorted((self.letters | letters).items(), key=lambda one: one[1], reverse=True)
+        told = sorted({**self.letters, **letters}.items(), key=lambda one: one[1], reverse=True)
         oldest_ms = max(self.letters_ms, told[0][1] - late_ms, told[most][1] if len(told) > most else 0)
         self.letters_ms = oldest_ms
         self.letters = {id_: failed_ms for id_, failed_ms in told if failed_ms >= oldest_ms}
