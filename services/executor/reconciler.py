@@ -67,6 +67,7 @@ class Reconciler:
         # An executor's silence counts from when this process first saw it: after Redis was away, all look silent.
         self._silent = Lasting[str](seconds=self.lost_seconds / 2)
         self._unrecorded = Lasting[str](seconds=self.lost_seconds)
+        self._cut_off = False
         self._lived_at = self._asked_prefect_at = time.monotonic()
         self.without_process: list[str] = []
         """The runs that need a process by their state in Prefect, and have none that an executor began."""
@@ -132,8 +133,11 @@ class Reconciler:
         """
         quarter = self.lost_seconds / 4
         if time.monotonic() - self._lived_at < 2 * quarter or await healthy(self.prefect, within_seconds=quarter):
+            self._cut_off = False
             return
-        log.warning("neither redis nor prefect is reached, runs that start again when they are lost are ended")
+        if not self._cut_off:
+            log.warning("neither redis nor prefect is reached, runs that start again when they are lost are ended")
+        self._cut_off = True
         self.pool.slots.tell_all(CutOff(quarter))
 
     async def _compare_register(self) -> None:
