@@ -95,11 +95,12 @@ lock:
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-strip-extras \
 		--group bench -c requirements/service.txt -o requirements/bench.txt
 
-# Licences, a bill of materials (build/sbom.json) and known vulnerabilities of what the service installs.
-# Needs root, PostgreSQL and nft (Debian: postgresql nftables). HOSTS_SECONDS is how long hosts and cables fail (45), FAULTS_SEED repeats the faults.
+# Needs root, PostgreSQL and nft (Debian: postgresql nftables). HOSTS_SECONDS is how long hosts and cables fail (45),
+# HOSTS_PAUSE how many seconds are between two events (0.25), FAULTS_SEED repeats the faults.
 hosts-test: $(DEV)
 	$(BIN)/python -m pytest -m soak --timeout=3600 tests/integration/faults/test_hosts.py $(ARGS)
 
+# Licences, a bill of materials (build/sbom.json) and known vulnerabilities of what the service installs.
 audit: $(ENV) .venv-audit/.ready
 	.venv-audit/bin/python requirements/audit.py
 
