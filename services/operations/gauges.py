@@ -40,7 +40,10 @@ GAUGES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "sluice_window_events": ("Events that are gathered in windows.", ()),
     "sluice_runs_open": ("Flow runs that Sluice created and that are not over.", ()),
     "sluice_executor_slots": ("Slots of the executor.", ("executor",)),
-    "sluice_executor_slots_ready": ("Slots of the executor that have a process.", ("executor",)),
+    "sluice_executor_slots_ready": (
+        "Slots of the executor that have a process, idle ones among them.",
+        ("executor",),
+    ),
     "sluice_executor_runs": ("Flow runs that have a process of the executor, waiting ones among them.", ("executor",)),
     "sluice_executor_runs_paused": ("Flow runs among them that wait.", ("executor",)),
     "sluice_dead_letters": ("Dead letters that nobody has replayed or discarded.", ("code",)),

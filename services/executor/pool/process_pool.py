@@ -99,7 +99,7 @@ class ProcessPool:
     @property
     def blocked(self) -> bool:
         """Whether no other run can start until a paused one goes on or ends."""
-        return self.slots.waiting >= self.slots.wanted
+        return self.slots.waiting >= self.slots.most
 
     async def run(self) -> None:
         """Keep the slots alive until cancelled; `end` must follow."""
@@ -276,15 +276,13 @@ class ProcessPool:
     def _hear_slot(self, slot: SlotState, message: ProcessMessage) -> None:
         match message:
             case RunBegan():
-                slot.run = message
+                self.slots.began(slot, message)
             case RunPaused(paused=paused):
                 slot.waiting = paused
                 self._hand_back_if_waiting(slot)
                 self.slots.adapt()
             case SlotIdle():
-                slot.run = None
-                slot.waiting = False
-                self.slots.adapt()
+                self.slots.ended(slot)
             case _:
                 pass
         self._heard(message, slot.run)

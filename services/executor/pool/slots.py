@@ -3,6 +3,9 @@
 Each slot has a number, from 0 to the number of slots less one. A number belongs to one generation from the request for
 its slot until that slot has ended, so that two slots never have the same number: a new generation gets numbers as the
 slots of the old one end.
+
+An idle slot holds ten megabytes. So there is one of them, which takes the next run at once, and with each run that
+begins more are requested, up to the number that the settings name; what a burst leaves idle ends when it has rested.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from events.errors import SluiceError
@@ -22,6 +25,8 @@ from services.executor.pool.fork_server_handle import ForkServerHandle, say
 
 RESTART_SECONDS: Final = 1.0
 """Shortest time between two requests for a slot of one number."""
+REST_SECONDS: Final = 60.0
+"""How long slots stay that no run has needed."""
 
 
 @dataclass
@@ -35,6 +40,7 @@ class SlotState:
     """Whether the run is paused, so that its slot does not count as working."""
     leaving: bool = False
     """Whether the slot was sent to end after its present run."""
+    idle_since: float = field(default_factory=time.monotonic)
 
 
 class Slots:
@@ -64,9 +70,14 @@ class Slots:
         return sum(slot.waiting for slot in self.by_pid.values())
 
     @property
-    def wanted(self) -> int:
-        """Number of slots wanted: one more for every paused run, up to the limit."""
+    def most(self) -> int:
+        """Number of slots that there may be: one more for every paused run, up to the limit."""
         return self._working + min(self.waiting, self._most_waiting)
+
+    @property
+    def wanted(self) -> int:
+        """Number of slots wanted: one to spare, and one more for each that has a run, so that bursts find enough."""
+        return min(self.most, 2 * len(self.running) + 1)
 
     def add(self, slot: SlotState) -> None:
         """Take in a slot that is ready."""
@@ -75,14 +86,28 @@ class Slots:
             self._stop(slot)
         else:
             self.adapt()  # the paused run for which the slot was requested may have gone on
+            self._adapt_later()
 
     def tell_all(self, message: ProcessMessage) -> None:
         """Send a message to every slot."""
         for slot in self.by_pid.values():
             say(slot.writer, message)
 
+    def began(self, slot: SlotState, run: RunBegan) -> None:
+        """The slot has a run."""
+        slot.run = run
+        self.adapt()
+
+    def ended(self, slot: SlotState) -> None:
+        """The slot is idle."""
+        slot.run = None
+        slot.waiting = False
+        slot.idle_since = time.monotonic()
+        self.adapt()
+        self._adapt_later()
+
     def adapt(self) -> None:
-        """Request the slots that are missing, and end idle ones that are too many."""
+        """Request the slots that are missing, and end idle ones that are too many, or have rested."""
         if self.fork_server is None:
             return
         missing = self.wanted - len(self._owners)
@@ -90,10 +115,13 @@ class Slots:
         for number in itertools.filterfalse(self._owners.__contains__, numbers):
             self._request(number)
         staying = [slot for slot in self.by_pid.values() if not slot.leaving]
-        spare = max(len(staying) - self.wanted, 0)
         idle = sorted((slot for slot in staying if slot.run is None), key=lambda slot: -slot.process.number)
-        for slot in idle[:spare]:
-            self._stop(slot)
+        rested = time.monotonic() - REST_SECONDS
+        for slot in idle:
+            too_many = len(staying) > self.most
+            if too_many or (len(staying) > self.wanted and slot.idle_since <= rested):
+                staying.remove(slot)
+                self._stop(slot)
 
     def retire(self, generation: int) -> None:
         """Have the slots of a generation end after their present runs."""
@@ -135,6 +163,10 @@ class Slots:
     async def _request_later(self, number: int) -> None:
         await asyncio.sleep(self._asked.get(number, 0.0) + RESTART_SECONDS - time.monotonic())
         self._request(number)
+
+    def _adapt_later(self) -> None:
+        """When what is idle now has rested, by clocks that tell milliseconds."""
+        asyncio.get_running_loop().call_later(REST_SECONDS + 0.1, self.adapt)
 
     def _stop(self, slot: SlotState) -> None:
         slot.leaving = True

@@ -149,7 +149,7 @@ async def test_a_saved_file_counts_from_the_next_run_on_and_a_running_flow_finis
     assert (await bench.reach(old))["state_type"] == "COMPLETED"
     assert (bench.folder / "new").read_text() == "2 2"
     assert (bench.folder / "old").read_text() == "1 1"
-    assert {slot.process.pid for slot in executor._pool.slots.by_pid.values()} == slots
+    assert slots <= set(executor._pool.slots.by_pid)
 
 
 async def test_a_run_inherits_no_thread_and_no_connection_to_redis(bench: Bench):

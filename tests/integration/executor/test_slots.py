@@ -18,6 +18,16 @@ from tests.support.waiting import eventually
 
 WAITS = "from prefect import flow\nfrom sluice import wait_for_signal\n@flow\ndef main(): wait_for_signal('gate')\n"
 SHORT = "from prefect import flow\n@flow\ndef main(): pass\n"
+UNTIL = """
+import time
+from pathlib import Path
+from prefect import flow
+@flow
+def main(done: str):
+    while not Path(done).exists():
+        time.sleep(0.02)
+"""
+THREE_OF_FOUR = ["RUNNING", "RUNNING", "RUNNING", "SCHEDULED"]
 
 
 async def waiting(bench: Bench, executor: Any, count: int) -> list[str]:
@@ -52,6 +62,32 @@ async def test_runs_that_wait_cost_no_slots_and_others_start(bench: Bench):
 
     await eventually(as_before, what="the additional slots to go")
     assert (await bench.run(await bench.deploy(SHORT)))["state_type"] == "COMPLETED"
+
+
+async def test_slots_come_with_the_runs_that_need_them_and_go_when_they_have_rested(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("services.executor.pool.slots.REST_SECONDS", 0.5)
+    executor = await bench.start(slots=3)
+    assert executor.status()["slots_ready"] == 1
+    done = bench.folder / "done"
+    deployment = await bench.deploy(UNTIL)
+    for _ in range(2):
+        runs = [await bench.create(deployment, parameters={"done": str(done)}) for _ in range(4)]
+
+        async def three_run(runs: list[str] = runs) -> bool:
+            return sorted([(await bench.read(run_id))["state_type"] for run_id in runs]) == THREE_OF_FOUR
+
+        await eventually(three_run, what="three runs to run, and the fourth to wait for a slot")
+        done.touch()
+        for run_id in runs:
+            assert (await bench.reach(run_id))["state_type"] == "COMPLETED"
+        done.unlink()
+
+        async def one_left() -> bool:
+            return bool(executor.status()["slots_ready"] == 1)
+
+        await eventually(one_left, what="the slots that no run needs to go")
 
 
 async def test_when_all_slots_are_held_by_runs_that_wait_the_status_says_so(bench: Bench):
