@@ -66,15 +66,23 @@ def main() -> None:
 def _look_seldom() -> None:
     """Have the server poll the schedule of its own services once a second instead of four times.
 
-    Immediate work wakes it; the services themselves run at most every 5 seconds.
+    Immediate work wakes it; the services themselves run at most every 5 seconds. Nobody looks ten times a second, in a
+    thread, whether one of them is cancelled: Prefect cancels none.
     """
     from functools import partial
 
     from docket import Worker
     from prefect.server.api import background_workers
 
+    class SeldomWorker(Worker):
+        async def _cancellation_listener(self) -> None:
+            session = self._processing_session
+            if session is not None:
+                session.cancellation_ready.set()
+                await session.stopping.wait()
+
     pause = timedelta(seconds=1)
-    seldom = partial(Worker, minimum_check_interval=pause, scheduling_resolution=pause)
+    seldom = partial(SeldomWorker, minimum_check_interval=pause, scheduling_resolution=pause)
     background_workers.Worker = seldom  # type: ignore[assignment,attr-defined]
 
 
