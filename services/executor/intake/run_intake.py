@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -28,6 +29,9 @@ log = structlog.get_logger()
 
 OVERDUE: Final = timedelta(seconds=10)
 """After this time a queued run that nobody claimed is checked: its job may have been lost."""
+LIST_SECONDS: Final = 15.0
+"""How often all deployments are listed where nothing says that they have changed: that takes Prefect's server longer
+than all else that an idle installation asks of it."""
 
 
 class RunIntake(StateFeed):
@@ -57,7 +61,8 @@ class RunIntake(StateFeed):
         self._deployments: dict[str, Deployment] = {}
         """The deployments whose runs are executed here, by id."""
         self._foreign: set[str] = set()
-        self._polled = False
+        self._list_at = 0.0
+        self._listed = False
         self._asked: dict[str, asyncio.Task[None]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -96,7 +101,9 @@ class RunIntake(StateFeed):
 
     async def _take(self, deployment_id: str, run_id: str, state_id: str) -> None:
         deployment = await self._known(deployment_id)
-        if deployment is not None:
+        if deployment is None:
+            self._list_at = 0.0  # it may have become one of ours
+        else:
             await self._put(self._policy.queue(deployment), run_id, state_id)
 
     async def _known(self, deployment_id: str) -> Deployment | None:
@@ -115,10 +122,15 @@ class RunIntake(StateFeed):
             self._file(await deployments.read(self._prefect, deployment_id))
             self._pool.set_sources(sources_of(self._deployments.values()))
 
-    async def _refresh(self) -> None:
-        """Read again what `sluice deploy` has registered; while Redis is away the last result counts."""
-        with contextlib.suppress(SluiceError):
-            await self._enqueuer.call(self._registered.refresh)
+    async def _refresh(self) -> bool:
+        """Read again what `sluice deploy` has registered, and return whether it has changed.
+
+        What was read last counts where Redis is away.
+        """
+        try:
+            return await self._enqueuer.call(self._registered.refresh)
+        except SluiceError:
+            return False
 
     def _file(self, deployment: Deployment) -> None:
         refusal = self._policy.refusal(deployment)
@@ -131,15 +143,9 @@ class RunIntake(StateFeed):
 
     @override
     async def poll(self, *, gap: bool) -> None:
-        await self._refresh()
-        found = await deployments.without_work_pool(self._prefect)
-        before, self._deployments = self._deployments, {}
-        for deployment in found:
-            self._file(deployment)
-        self._foreign -= self._deployments.keys()
-        if self._deployments != before or not self._polled:
-            self._polled = True
-            self._pool.set_sources(sources_of(self._deployments.values()))
+        changed = await self._refresh()
+        if gap or changed or time.monotonic() >= self._list_at:
+            await self._list()
         now = datetime.now(UTC)
         for run in await deployments.due(self._prefect, self.deployment_ids, before=now + self._horizon):
             queue = self._policy.queue(self._deployments[run.deployment_id])
@@ -150,6 +156,21 @@ class RunIntake(StateFeed):
         running = list(self._pool.slots.running)
         for state in await run_calls.stopped(self._prefect, running) if running else ():
             self._pool.tell(state)
+
+    async def _list(self) -> None:
+        self._list_at = time.monotonic() + LIST_SECONDS
+        try:
+            found = await deployments.without_work_pool(self._prefect)
+        except BaseException:
+            self._list_at = 0.0
+            raise
+        before, self._deployments = self._deployments, {}
+        for deployment in found:
+            self._file(deployment)
+        self._foreign -= self._deployments.keys()
+        if self._deployments != before or not self._listed:
+            self._listed = True
+            self._pool.set_sources(sources_of(self._deployments.values()))
 
     def _at(self, run: DueRun, queue: str, *, again: bool = False) -> None:
         if run.state_id in self._timers:

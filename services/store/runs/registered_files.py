@@ -48,8 +48,8 @@ class RegisteredFiles:
         self._redis = redis
         self._known: Mapping[str, RegisteredFile] = {}
 
-    def refresh(self) -> None:
-        """Read the record; if Redis has lost all of it, write the cached one again.
+    def refresh(self) -> bool:
+        """Read the record and return whether it has changed; if Redis has lost all of it, write the cached one again.
 
         Raises `TransientError`; then the cached record still counts.
         """
@@ -57,9 +57,10 @@ class RegisteredFiles:
             found: dict[bytes, bytes] = self._redis.hgetall(KEY)  # type: ignore[assignment] # a blocking client
             if not found and self._known:
                 self._redis.hset(KEY, mapping=_fields(self._known))
-                return
+                return False
         rows = [row for row in found.items() if row[0] != _MARK.encode()]
-        self._known = dict(readable(KEY, lambda row: (is_text(row[0]), _parsed(row[1])), rows))
+        before, self._known = self._known, dict(readable(KEY, lambda row: (is_text(row[0]), _parsed(row[1])), rows))
+        return self._known != before
 
     def get(self, deployment_id: str) -> RegisteredFile | None:
         """Return the registered file of the deployment."""
