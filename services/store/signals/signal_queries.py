@@ -11,10 +11,9 @@ from events.identity import without_tail
 from events.short_ids import LEAST, the_one
 from services.store.connection import AsyncRedis, ask_each, translated
 from services.store.events.known_events import SCANNED, escaped
-from services.store.keys import is_text, is_uuid
+from services.store.keys import BUFFERED, is_text, is_uuid
 from services.store.signals.signal_keys import (
     ANSWERED,
-    BUFFERED,
     INDEX,
     LATELY,
     OPEN,
@@ -103,6 +102,8 @@ class SignalQueries:
 
     async def due(self, limit: int = 100) -> list[str]:
         """Return the ids of open signals that are due."""
+        if not await self._redis.zcard(OPEN):  # twice a second, and nearly always
+            return []
         found = await self._redis.zrangebyscore(OPEN, "-inf", await self._server_ms(), start=0, num=limit)
         return list(readable(OPEN, is_text, found))
 
