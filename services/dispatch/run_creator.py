@@ -34,7 +34,8 @@ from services.prefect_api.dispatch import (
 from services.store.dead_letters import DeadLetters, letter_id_of
 from services.store.event_transitions import EventTransitions, Made
 from services.store.events.event_history import now_ms
-from services.store.events.journal import Journal, position_seconds
+from services.store.events.journal import Journal
+from services.store.keys import position_seconds
 from services.store.runs.dispatch_queues import Dispatch
 
 DEPLOYMENT_SECONDS: Final = 60.0

@@ -10,11 +10,18 @@ from datetime import datetime
 from typing import Any, Final
 
 from services.store.connection import AsyncRedis, text
-from services.store.dead_letters import DEAD
-from services.store.events.journal import ROUTER_GROUP, STREAM, position_seconds
-from services.store.runs.dispatch_queues import DISPATCH_QUEUE, DispatchQueues
-from services.store.signals.signal_keys import BUFFERED, RECORD
-from services.store.signals.waits import WAITING_SINCE
+from services.store.keys import (
+    BUFFERED,
+    DEAD,
+    DISPATCH_QUEUE,
+    DISPATCH_QUEUES,
+    JOURNAL,
+    ROUTER_GROUP,
+    SIGNAL,
+    WAITING_SINCE,
+    is_queue_name,
+    position_seconds,
+)
 from services.store.unreadable import readable
 
 RUNS_QUEUES: Final = "sluice-runs"
@@ -97,7 +104,7 @@ async def _ask(redis: AsyncRedis, fill: Callable[[Any], object]) -> list[Any]:
 
 async def _journal(redis: AsyncRedis, now: float) -> BacklogPlace:
     entries, groups, pending = await _ask(
-        redis, lambda ask: (ask.xlen(STREAM), ask.xinfo_groups(STREAM), ask.xpending(STREAM, ROUTER_GROUP))
+        redis, lambda ask: (ask.xlen(JOURNAL), ask.xinfo_groups(JOURNAL), ask.xpending(JOURNAL, ROUTER_GROUP))
     )
     group = next((one for one in groups or () if text(one["name"]) == ROUTER_GROUP), None)
     lag = None if group is None else group.get("lag")
@@ -106,13 +113,14 @@ async def _journal(redis: AsyncRedis, now: float) -> BacklogPlace:
     oldest = [text(pending["min"])] if in_hand and pending["min"] else []
     if unread:
         after = "-" if group is None else f"({text(group['last-delivered-id'])}"
-        (rows,) = await _ask(redis, lambda ask: ask.xrange(STREAM, min=after, count=1))
+        (rows,) = await _ask(redis, lambda ask: ask.xrange(JOURNAL, min=after, count=1))
         oldest += [text(rows[0][0])] if rows else []
     return BacklogPlace(unread + in_hand, _oldest(now, oldest, position_seconds))
 
 
 async def _dispatch(redis: AsyncRedis, now: float) -> dict[str, BacklogPlace]:
-    keys = {name: DISPATCH_QUEUE + name for name in await DispatchQueues(redis).names()}
+    names = readable(DISPATCH_QUEUES, is_queue_name, await redis.smembers(DISPATCH_QUEUES))
+    keys = {name: DISPATCH_QUEUE + name for name in sorted(names)}
     answers = await _ask(redis, lambda ask: [(ask.xlen(key), ask.xrange(key, count=1)) for key in keys.values()])
     return {
         name: BacklogPlace(int(count), max(0.0, now - position_seconds(text(rows[0][0]))))
@@ -136,7 +144,7 @@ async def _jobs(redis: AsyncRedis, prefix: str, now: float) -> BacklogPlace:
 async def _buffered(redis: AsyncRedis, now: float) -> BacklogPlace:
     count, ids = await _ask(redis, lambda ask: (ask.zcard(BUFFERED), ask.zrange(BUFFERED, 0, _MOST_BUFFERED - 1)))
     signal_ids = list(readable(BUFFERED, text, ids or ()))
-    received = await _ask(redis, lambda ask: [ask.hget(RECORD + signal_id, "received") for signal_id in signal_ids])
+    received = await _ask(redis, lambda ask: [ask.hget(SIGNAL + signal_id, "received") for signal_id in signal_ids])
     return BacklogPlace(count or 0, _oldest(now, received, lambda at: int(at) / 1000))
 
 

@@ -22,8 +22,9 @@ from services.routing.rule_windows import RuleWindows
 from services.store.dead_letters import DeadLetters, letter_id_of
 from services.store.event_transitions import EventTransitions
 from services.store.events.event_history import now_ms
-from services.store.events.journal import Broken, Depth, Journal, JournalEntry, position_seconds
+from services.store.events.journal import Broken, Depth, Journal, JournalEntry
 from services.store.events.verdict_lines import VerdictLines
+from services.store.keys import position_seconds
 from services.store.rules.parked_events import ParkedEvents
 
 BLOCK_SECONDS: Final = 2.0

@@ -13,10 +13,9 @@ from typing import Any, Final, Literal
 
 from services.store.connection import AsyncRedis, text
 from services.store.events.finished_events import FINISHED
-from services.store.events.journal import position_seconds
 from services.store.events.known_events import KnownEvents
 from services.store.events.open_effects import OPEN
-from services.store.keys import Key
+from services.store.keys import Key, position_seconds
 from services.store.runs.created_runs import RUN
 from services.store.scripts import Script
 from services.store.unreadable import FAULTS, readable

@@ -16,12 +16,9 @@ from events.identity import id_of
 from events.short_ids import LEAST, the_one
 from services.store.connection import AsyncRedis, SyncRedis, ask_each, text
 from services.store.events.known_events import escaped
-from services.store.keys import Key, scored
+from services.store.keys import DEAD, Key, scored
 from services.store.scripts import EVEN_WHEN_FULL, Script
 from services.store.unreadable import readable, readable_one, reading
-
-DEAD: Final = "sluice:dead"
-"""The ids of all letters, by the time (ms) of the last failure."""
 
 LETTER: Final = "sluice:dead:"
 """Prefix of a letter's hash: ``l`` the letter as it came, ``n`` attempts, ``f`` first and ``t`` last failure, ``c``

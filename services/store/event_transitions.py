@@ -11,8 +11,8 @@ from events.dead_letter import DeadLetter
 from events.errors import Backpressure
 from services.store.connection import AsyncRedis, text
 from services.store.events.event_history import compact_json, note_line, now_ms, packed
-from services.store.events.journal import ROUTER_GROUP
 from services.store.events.open_effects import OPEN
+from services.store.keys import ROUTER_GROUP
 from services.store.runs.created_runs import RUN
 from services.store.runs.dispatch_queues import Dispatch, DispatchQueues
 from services.store.scripts import EVEN_WHEN_FULL, Script, run_all

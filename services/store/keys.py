@@ -16,12 +16,36 @@ from typing import Any, Final, Literal, cast
 
 from services.store.unreadable import FAULTS
 
+# What waits. Its owners are elsewhere; whoever only counts it, as each `sluice status` does, need not import them.
+
+DEAD: Final = "sluice:dead"
+"""The ids of all dead letters, by the time (ms) of the last failure."""
+
+JOURNAL: Final = "sluice:journal"
+ROUTER_GROUP: Final = "router"
+
+DISPATCH_QUEUES: Final = "sluice:dispatch-queues"
+"""The names of the dispatch queues that are not empty."""
+
+DISPATCH_QUEUE: Final = "sluice:dispatch-queue:"
+"""Prefix of a dispatch queue's stream; the queue's name follows."""
+
+SIGNAL: Final = "sluice:signal:"
+"""Prefix of a signal's record; the signal's id follows."""
+
+BUFFERED: Final = "sluice:signals:buffered"
+"""The buffered signals by the time (ms) at which they expire."""
+
+WAITING_SINCE: Final = "sluice:signals:waiting-since"
+"""The runs that are known to wait, by when their wait began (ms)."""
+
 Kind = Literal["string", "hash", "list", "set", "zset", "stream", "any"]
 
 LAST_MS: Final = 253_402_300_799_000
 """The last moment that a datetime can hold."""
 
 _POSITION: Final = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
+_QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}:[^/]+/.+", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +109,19 @@ def is_position(raw: bytes | str) -> str:
     if not _POSITION.fullmatch(text) or int(text.partition("-")[0]) > LAST_MS:
         raise ValueError("not a position in a stream")
     return text
+
+
+def position_seconds(position: str) -> float:
+    """When the entry at ``position`` was put in, by the server's clock, in seconds since the epoch."""
+    return int(position.partition("-")[0]) / 1000
+
+
+def is_queue_name(raw: bytes | str) -> str:
+    """The name of a dispatch queue."""
+    name = is_text(raw)
+    if not _QUEUE_NAME.fullmatch(name):
+        raise ValueError("not the name of a queue")
+    return name
 
 
 def is_uuid(raw: bytes | str) -> str:

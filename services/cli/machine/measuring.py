@@ -13,9 +13,9 @@ from typing import Any, Final
 from config.project import Project
 from config.settings import Settings
 from services.store.connection import AsyncRedis, text
-from services.store.dead_letters import DEAD
 from services.store.events.finished_events import FINISHED
-from services.store.events.journal import STREAM, position_seconds
+from services.store.events.journal import STREAM
+from services.store.keys import DEAD, position_seconds
 from services.store.unreadable import reading
 
 _SAMPLED: Final = 50

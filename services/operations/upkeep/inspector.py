@@ -17,11 +17,10 @@ from events.errors import Backpressure, TransientError
 from services.common.backoff import Backoff, heed_cancellation
 from services.store.access.role_rights import KEEPER, written_by
 from services.store.connection import AsyncRedis
-from services.store.dead_letters import DEAD
 from services.store.events.event_history import now_ms
 from services.store.inspection.key_inspection import KeyInspection
 from services.store.inspection.looks import Looks
-from services.store.keys import Key, KeyList
+from services.store.keys import DEAD, Key, KeyList
 from services.store.unreadable import noted
 
 LOOK_SECONDS: Final = 0.5

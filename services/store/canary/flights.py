@@ -8,13 +8,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict
 
 from services.store.connection import AsyncRedis
-from services.store.events.history import FAILED, HISTORY, MATCHED_BY, UNMATCHED
-from services.store.events.journal import STREAM
-from services.store.events.known_events import KNOWN
 from services.store.keys import Key
-from services.store.runs.created_runs import RUN
-from services.store.signals.signal_keys import INDEX, RECORD
-from services.store.signals.signal_keys import RUN as SIGNALS_OF_RUN
 from services.store.unreadable import readable_one
 
 STATE: Final = "sluice:canary"
@@ -99,6 +93,14 @@ class CanaryRecords:
 
     async def forget(self, remains: Remains) -> None:
         """Delete the data of a flight in Redis."""
+        # `sluice status` reads how the last one went, and starts without these.
+        from services.store.events.history import FAILED, HISTORY, MATCHED_BY, UNMATCHED
+        from services.store.events.journal import STREAM
+        from services.store.events.known_events import KNOWN
+        from services.store.runs.created_runs import RUN
+        from services.store.signals.signal_keys import INDEX, RECORD
+        from services.store.signals.signal_keys import RUN as SIGNALS_OF_RUN
+
         pipeline = self._redis.pipeline(transaction=True)
         pipeline.unlink(RECORD + remains.signal_id)
         pipeline.zrem(INDEX, remains.signal_id)

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from events.identity import id_of
 from services.store.events.archived_file import ArchivedFile, archived_file
-from services.store.events.journal import JournalEntry, position_seconds
+from services.store.events.journal import JournalEntry
+from services.store.keys import position_seconds
 
 _COMPRESSED_FROM: Final = 200
 """Bytes; below that, compression saves nothing."""

@@ -11,12 +11,11 @@ from config.settings import JournalSettings
 from events.event import Event, stored_event
 from services.store.connection import AsyncRedis, ask_each, replicas_to_wait_for, text
 from services.store.consumer_group import ConsumerGroup
-from services.store.keys import Key, is_position
+from services.store.keys import JOURNAL, ROUTER_GROUP, Key, is_position
 from services.store.scripts import Script, run_and_replicate
 from services.store.unreadable import FAULTS
 
-STREAM: Final = "sluice:journal"
-ROUTER_GROUP: Final = "router"
+STREAM: Final = JOURNAL
 
 _APPEND: Final = Script("events/append")
 
@@ -206,11 +205,6 @@ def _replay(raw: bytes | None) -> tuple[tuple[str, ...], str | None, bool]:
 def position_at(seconds: float) -> str:
     """The first position that an entry of that moment (seconds since the epoch) can have."""
     return f"{max(0, int(seconds * 1000))}-0"
-
-
-def position_seconds(position: str) -> float:
-    """When the entry at ``position`` was journalled, by the server's clock, in seconds since the epoch."""
-    return int(position.partition("-")[0]) / 1000
 
 
 def order(position: str) -> tuple[int, int]:

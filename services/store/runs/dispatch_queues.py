@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,19 +13,11 @@ from events.action import RunDeployment
 from events.event import Event
 from services.common.telemetry import tracing
 from services.store.connection import AsyncRedis, ask_each, execute_and_replicate, replicas_to_wait_for, text
-from services.store.keys import Key, is_position
+from services.store.keys import DISPATCH_QUEUE, DISPATCH_QUEUES, Key, is_position, is_queue_name
 from services.store.unreadable import readable
-
-DISPATCH_QUEUES: Final = "sluice:dispatch-queues"
-"""The names of the queues that are not empty."""
-
-DISPATCH_QUEUE: Final = "sluice:dispatch-queue:"
-"""Prefix of a queue's stream; the queue's name follows."""
 
 NOTIFY: Final = "sluice:dispatch-queues:notify"
 """A stream of at most one entry: a new one notifies that a run was queued."""
-
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}:[^/]+/.+", re.DOTALL)
 
 FILE_VERSION: Final = "fileversion"
 """The extension attribute of file events with the announced version of the file."""
@@ -118,7 +109,7 @@ class DispatchQueues:
     async def names(self) -> list[str]:
         """Return the queues that are not empty."""
         found = await self._redis.smembers(DISPATCH_QUEUES)
-        return sorted(readable(DISPATCH_QUEUES, _queue_name, found))
+        return sorted(readable(DISPATCH_QUEUES, is_queue_name, found))
 
     async def read(self, wanted: Mapping[str, tuple[str, int]]) -> dict[str, list[QueuedRun]]:
         """Read each queue after an entry (``""`` for the beginning), up to the given number of entries.
@@ -187,13 +178,6 @@ def _waiting(row: tuple[bytes, Mapping[bytes, bytes]]) -> QueuedRun:
     return QueuedRun(text(entry), parse_dispatch(fields[b"d"]))
 
 
-def _queue_name(raw: bytes) -> str:
-    name = text(raw)
-    if not _NAME.fullmatch(name):
-        raise ValueError("not the name of a queue")
-    return name
-
-
 def _file(event: Event) -> dict[str, JsonValue] | None:
     version = event.extensions.get(FILE_VERSION)
     if not isinstance(version, str) or not isinstance(event.data, dict) or "path" not in event.data:
@@ -202,7 +186,7 @@ def _file(event: Event) -> dict[str, JsonValue] | None:
 
 
 KEYS: Final = (
-    Key(DISPATCH_QUEUES, "set", "name of a queue that holds something", "until the queue is empty", _queue_name),
+    Key(DISPATCH_QUEUES, "set", "name of a queue that holds something", "until the queue is empty", is_queue_name),
     Key(
         DISPATCH_QUEUE + "*",
         "stream",

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from services.store.keys import Key, is_number, is_text, is_uuid, scored
+from services.store.keys import BUFFERED, SIGNAL, Key, is_number, is_text, is_uuid, scored
 from services.store.signals.signal_record import Answered, record_from
 
-RECORD: Final = "sluice:signal:"
-"""Prefix of a signal's record; the signal's id follows."""
+RECORD: Final = SIGNAL
 
 SEQUENCE: Final = "sluice:signals:sequence"
 INDEX: Final = "sluice:signals:index"
@@ -16,9 +15,6 @@ INDEX: Final = "sluice:signals:index"
 
 OPEN: Final = "sluice:signals:open"
 """The open signals, by the time (ms) at which a resumer must handle them again."""
-
-BUFFERED: Final = "sluice:signals:buffered"
-"""The buffered signals by the time (ms) at which they expire."""
 
 TARGET: Final = "sluice:signals:for:"
 """Prefix of the open signals of one target, in order; ``run ID`` or ``key KEY`` follows."""

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple, Protocol, Self
 
 from services.store.connection import AsyncRedis
-from services.store.keys import Key, is_uuid, pair, scored
+from services.store.keys import WAITING_SINCE, Key, is_uuid, pair, scored
 from services.store.signals.signal_record import to_ms
 from services.store.unreadable import readable, readable_one
 
@@ -18,9 +18,6 @@ WAITING: Final = "sluice:signals:waiting"
 
 WAITING_FOR: Final = "sluice:signals:waiting-for:"
 """Prefix of the set of run ids that are known to wait for a key; the key follows."""
-
-WAITING_SINCE: Final = "sluice:signals:waiting-since"
-"""The runs that are known to wait, by when their wait began (ms)."""
 
 ALARMS: Final = "sluice:signals:alarms"
 """Alarms of suspended runs, by time (ms): ``deadline`` or ``reminder``, run id, wait id, separated by blanks."""

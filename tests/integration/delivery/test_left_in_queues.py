@@ -13,8 +13,8 @@ from services.dispatch import dispatcher, run_creator
 from services.prefect_api.client import PrefectApi
 from services.store.connection import AsyncRedis
 from services.store.event_transitions import EventTransitions, Made
+from services.store.keys import DISPATCH_QUEUE, DISPATCH_QUEUES
 from services.store.lease import Lease
-from services.store.runs.dispatch_queues import DISPATCH_QUEUE, DISPATCH_QUEUES
 from tests.integration.delivery.world import RULE, World, deployment, order, orders, runs_of
 from tests.support.waiting import PATIENCE_SECONDS, eventually
 

@@ -15,10 +15,9 @@ from services.job_queues.queues import enqueue, queue
 from services.job_queues.rq_keys import RESUME, RUNS
 from services.operations.backlog import Backlog, BacklogPlace, age_text, read_backlog
 from services.store.connection import AsyncRedis, connect_sync
-from services.store.dead_letters import DEAD
 from services.store.events.journal import STREAM, Journal
-from services.store.runs.dispatch_queues import DISPATCH_QUEUE, DISPATCH_QUEUES
-from services.store.signals.signal_keys import BUFFERED, RECORD
+from services.store.keys import BUFFERED, DEAD, DISPATCH_QUEUE, DISPATCH_QUEUES
+from services.store.signals.signal_keys import RECORD
 from services.store.signals.waits import Waits
 from tests.unit.services.store.making import event
 

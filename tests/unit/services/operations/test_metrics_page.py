@@ -18,7 +18,8 @@ from services.operations.metric_totals import MetricTotals
 from services.operations.metrics_page import Kept, MetricsPage, ProjectNames, render
 from services.operations.readiness import judge
 from services.store.connection import AsyncRedis
-from services.store.dead_letters import DEAD, DeadLetters
+from services.store.dead_letters import DeadLetters
+from services.store.keys import DEAD
 from tests.unit.services.operations.test_readiness import all_but, report
 
 NAMES = ProjectNames(["pay", "ship"], ["inbox"])

@@ -8,7 +8,8 @@ import pytest
 
 from events.dead_letter import DeadLetter
 from services.store.connection import AsyncRedis
-from services.store.dead_letters import DEAD, LETTER, DeadLetters, LetterQuery, event_letter, letter_id_of
+from services.store.dead_letters import LETTER, DeadLetters, LetterQuery, event_letter, letter_id_of
+from services.store.keys import DEAD
 from tests.unit.services.store.making import event
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

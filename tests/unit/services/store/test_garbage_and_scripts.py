@@ -12,8 +12,8 @@ from services.store.events.history import HISTORY, UNMATCHED
 from services.store.events.journal import STREAM, Journal
 from services.store.events.open_effects import OPEN
 from services.store.inspection.key_inspection import KeyInspection
-from services.store.keys import KeyList
-from services.store.runs.dispatch_queues import DISPATCH_QUEUE, DISPATCH_QUEUES, NOTIFY
+from services.store.keys import DISPATCH_QUEUE, DISPATCH_QUEUES, KeyList
+from services.store.runs.dispatch_queues import NOTIFY
 from services.store.unreadable import UnreadableKey, noted
 from tests.support.garbage import TYPES
 from tests.unit.services.store.making import dispatch, event, pending, routed

@@ -6,7 +6,8 @@ import asyncio
 
 from config.settings import JournalSettings
 from services.store.connection import AsyncRedis
-from services.store.events.journal import STREAM, Broken, Journal, JournalEntry, order, position_at, position_seconds
+from services.store.events.journal import STREAM, Broken, Journal, JournalEntry, order, position_at
+from services.store.keys import position_seconds
 from tests.unit.services.store.making import RECEIVED, event
 
 

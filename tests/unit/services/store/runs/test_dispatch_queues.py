@@ -6,13 +6,8 @@ import pytest
 
 from events.action import RunDeployment
 from services.store.connection import AsyncRedis
-from services.store.runs.dispatch_queues import (
-    DISPATCH_QUEUE,
-    DISPATCH_QUEUES,
-    Dispatch,
-    DispatchQueues,
-    parse_dispatch,
-)
+from services.store.keys import DISPATCH_QUEUE, DISPATCH_QUEUES
+from services.store.runs.dispatch_queues import Dispatch, DispatchQueues, parse_dispatch
 from services.store.unreadable import FAULTS
 
 
