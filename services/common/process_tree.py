@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import select
 import signal
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -52,6 +54,28 @@ def reap_children() -> Iterator[tuple[int, int]]:
         if not pid:
             return
         yield pid, status
+
+
+@contextmanager
+def pauses_until_children_end() -> Iterator[Callable[[float], None]]:
+    """A function of the main thread that returns after so many seconds, or when a child has ended."""
+    reading, writing = os.pipe()
+    for descriptor in (reading, writing):
+        os.set_blocking(descriptor, False)
+
+    def pause(seconds: float) -> None:
+        if select.select([reading], [], [], seconds)[0]:
+            os.read(reading, 4096)
+
+    handler = signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    woken = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    try:
+        yield pause
+    finally:
+        signal.set_wakeup_fd(woken)
+        signal.signal(signal.SIGCHLD, handler)
+        os.close(reading)
+        os.close(writing)
 
 
 def unmap_code() -> None:

@@ -19,11 +19,11 @@ from config.project import Project, load_project, project_root
 from config.runs import ExecutorSettings
 from config.settings import CHECKOUT, RedisSettings, Settings
 from events.errors import TransientError
-from services.common.process_tree import Strays, adopt_orphans, reap_orphans
+from services.common.process_tree import Strays, adopt_orphans, pauses_until_children_end, reap_orphans
 from services.deployments.flow_code import flows_mention
 from services.home.access import find_access
 from services.home.home import PRIVATE_UMASK, Home, RunningInstallation
-from services.local.child import Child
+from services.local.child import RESTART_SECONDS, Child
 from services.local.embedded_servers import (
     PYTHON_MODULE,
     DeployProcess,
@@ -57,8 +57,8 @@ SERVER_STOP_SECONDS: Final = 1.5
 
 READY_SECONDS: Final = 180.0
 
-LOOK_SECONDS: Final = 0.25
-"""How often it is checked that every process runs. Signals end the pause."""
+LOOK_SECONDS: Final = 1.0
+"""How often it is checked that no process is frozen. The end of one ends the pause."""
 
 
 class Supervisor:
@@ -109,8 +109,10 @@ class Supervisor:
                     self._say(line)
                 self._logs.show()
                 self._manager.ready()
+                pause = stack.enter_context(pauses_until_children_end())
                 while True:
-                    time.sleep(LOOK_SECONDS)
+                    ended = any(child.server is None for child in self._children)
+                    pause(RESTART_SECONDS / 2 if ended else LOOK_SECONDS)
                     self._manager.beat()
                     for child in self._children:
                         child.keep_running()

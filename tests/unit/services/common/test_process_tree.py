@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from services.common.process_tree import pauses_until_children_end
+
 RESTS = """
 import pyarrow
 from services.common.process_tree import unmap_code
@@ -36,3 +38,13 @@ def test_a_process_that_rests_lets_go_of_the_code_it_has_mapped_and_can_still_ru
     assert int(before) > 1000
     assert int(after) == 0
     assert answer == ["[1, 2]\n"]
+
+
+def test_a_pause_ends_with_a_child_also_one_that_has_ended_before() -> None:
+    with pauses_until_children_end() as pause:
+        for late in (False, True):
+            child = subprocess.Popen([sys.executable, "-c", ""])
+            if late:
+                child.wait()
+            pause(3600)
+            child.wait()
