@@ -122,15 +122,11 @@ class RunIntake(StateFeed):
             self._file(await deployments.read(self._prefect, deployment_id))
             self._pool.set_sources(sources_of(self._deployments.values()))
 
-    async def _refresh(self) -> bool:
-        """Read again what `sluice deploy` has registered, and return whether it has changed.
-
-        What was read last counts where Redis is away.
-        """
-        try:
-            return await self._enqueuer.call(self._registered.refresh)
-        except SluiceError:
-            return False
+    async def _refresh(self) -> None:
+        """Read again what `sluice deploy` has registered; what was read last counts where Redis is away."""
+        with contextlib.suppress(SluiceError):
+            if await self._enqueuer.call(self._registered.refresh):
+                self._list_at = 0.0
 
     def _file(self, deployment: Deployment) -> None:
         refusal = self._policy.refusal(deployment)
@@ -143,8 +139,8 @@ class RunIntake(StateFeed):
 
     @override
     async def poll(self, *, gap: bool) -> None:
-        changed = await self._refresh()
-        if gap or changed or time.monotonic() >= self._list_at:
+        await self._refresh()
+        if gap or time.monotonic() >= self._list_at:
             await self._list()
         now = datetime.now(UTC)
         for run in await deployments.due(self._prefect, self.deployment_ids, before=now + self._horizon):

@@ -35,6 +35,8 @@ class Prefect(PrefectApi):
     def __init__(self, *, away: bool) -> None:
         self.away = away
         self.read_calls = 0
+        self.listed = 0
+        self.polled = 0
 
     async def request(self, method: str, path: str, *, once: bool = False, **body: Any) -> Any:
         match path:
@@ -47,11 +49,13 @@ class Prefect(PrefectApi):
             case "/flows/f":
                 return {"name": "flow"}
             case "/deployments/filter":
+                self.listed += 1
                 await eventually(lambda: asyncio.sleep(0, self.away and self.read_calls))
                 return [DEPLOYMENT]
             case "/flows/filter":
                 return [{"id": "f", "name": "flow"}]
             case "/deployments/get_scheduled_flow_runs":
+                self.polled += 1
                 return [_due(number) for number in range(MANY)]
         raise AssertionError(path)
 
@@ -72,13 +76,16 @@ class Queue:
 
     def __init__(self) -> None:
         self.queued: list[str] = []
+        self.registered_anew = False
 
     async def put(self, queue_name: str, run_id: str, state_id: str, *, again: bool = False) -> bool:
         self.queued.append(run_id)
         return True
 
     async def call(self, work: Callable[[], Any]) -> Any:
-        """Nothing is registered anew."""
+        """Whether something was registered anew."""
+        found, self.registered_anew = self.registered_anew, False
+        return found
 
 
 class Registered(RegisteredFiles):
@@ -102,14 +109,14 @@ def _told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "state_changes", changes)
 
 
-def intake_of(prefect: Prefect, queue: Queue) -> RunIntake:
+def intake_of(prefect: Prefect, queue: Queue, **settings: Any) -> RunIntake:
     pool = Mock(**{"slots.running": {}})
     return RunIntake(
         prefect=prefect,
         enqueuer=cast(JobEnqueuer, queue),
         registered=Registered(),
         pool=pool,
-        settings=ExecutorSettings(),
+        settings=ExecutorSettings(**settings),
     )
 
 
@@ -121,6 +128,33 @@ async def test_a_deployment_is_asked_for_once_however_many_of_its_runs_are_heard
     running.cancel()
     await asyncio.wait({running})
     assert prefect.read_calls == 1
+
+
+async def test_all_deployments_are_listed_again_when_something_says_that_they_have_changed() -> None:
+    prefect, queue = Prefect(away=False), Queue()
+    intake = intake_of(prefect, queue, poll_seconds=0.01)
+    running = asyncio.create_task(intake.run())
+
+    async def many_polls() -> None:
+        enough = prefect.polled + 10
+        await eventually(lambda: asyncio.sleep(0, prefect.polled >= enough))
+
+    await eventually(lambda: _as_many(queue))
+    await many_polls()
+    at_first = prefect.listed
+    await many_polls()
+    assert prefect.listed == at_first
+    queue.registered_anew = True
+    await many_polls()
+    assert prefect.listed == at_first + 1
+    intake._foreign.add("other")
+    await intake.changed(
+        StateChange("run", "state", "SCHEDULED", "Scheduled", datetime.now(UTC), deployment_id="other")
+    )
+    await many_polls()
+    assert prefect.listed == at_first + 2
+    running.cancel()
+    await asyncio.wait({running})
 
 
 async def test_the_poll_finds_the_runs_of_a_deployment_that_could_not_be_asked_for() -> None:
