@@ -30,10 +30,14 @@ DEPLOYMENT = {"id": "d", "name": "default", "flow_id": "f", "path": FILE.path, "
 
 
 class Prefect(PrefectApi):
-    """Prefect, which has told of many runs and takes its time to answer; ``away``: not when asked for a deployment."""
+    """Prefect, which has told of many runs and takes its time to answer.
 
-    def __init__(self, *, away: bool) -> None:
+    ``away``: not when asked for a deployment; ``lists``: at once when asked for all of them.
+    """
+
+    def __init__(self, *, away: bool, lists: bool = False) -> None:
         self.away = away
+        self.lists = lists
         self.read_calls = 0
         self.listed = 0
         self.polled = 0
@@ -50,7 +54,7 @@ class Prefect(PrefectApi):
                 return {"name": "flow"}
             case "/deployments/filter":
                 self.listed += 1
-                await eventually(lambda: asyncio.sleep(0, self.away and self.read_calls))
+                await eventually(lambda: asyncio.sleep(0, self.lists or (self.away and self.read_calls)))
                 return [DEPLOYMENT]
             case "/flows/filter":
                 return [{"id": "f", "name": "flow"}]
@@ -131,7 +135,7 @@ async def test_a_deployment_is_asked_for_once_however_many_of_its_runs_are_heard
 
 
 async def test_all_deployments_are_listed_again_when_something_says_that_they_have_changed() -> None:
-    prefect, queue = Prefect(away=False), Queue()
+    prefect, queue = Prefect(away=False, lists=True), Queue()
     intake = intake_of(prefect, queue, poll_seconds=0.01)
     running = asyncio.create_task(intake.run())
 
