@@ -18,8 +18,8 @@ class DispatcherSettings(SettingsPart):
     calls: Annotated[int, Field(ge=1, le=16)] = 2
     """Number of deployments for which calls may be under way at once."""
     calls_per_deployment: Annotated[int, Field(ge=1, le=8)] = 1
-    """Number of calls under way at once for one deployment: the number of Prefect API processes. With more than one,
-    runs of different calls are created in no order."""
+    """Number of calls under way at once for one deployment: twice the number of Prefect API processes, where there are
+    several. With more than one call, runs of different calls are created in no order."""
     backoff_seconds: Positive = 0.1
     """Before a failed run is tried again; doubled each time up to ``max_backoff_seconds``."""
     max_backoff_seconds: Positive = 30.0
