@@ -47,9 +47,11 @@ class RunPolicy:
         """Return why this executor leaves the deployment's runs alone, None when it takes them."""
         if deployment.work_pool:
             return f"it belongs to the work pool {deployment.work_pool}"
-        pinned = str(deployment.job_variables.get(EXECUTOR_VARIABLE) or DEFAULT_EXECUTOR)
-        if pinned != self.executor:
-            return f"it is pinned to the executor {pinned}"
+        pinned = deployment.job_variables.get(EXECUTOR_VARIABLE)
+        if str(pinned or DEFAULT_EXECUTOR) != self.executor:
+            if pinned:
+                return f"it is pinned to the executor {pinned}"
+            return f"it is pinned to no executor, so that one of the name {DEFAULT_EXECUTOR} takes it"
         meant = self.registered(deployment.id)
         if meant is not None and not deployment.remote and _is(deployment, meant):
             return None  # taken even when it cannot be loaded: its runs then say why

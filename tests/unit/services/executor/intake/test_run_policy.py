@@ -93,7 +93,7 @@ def test_a_pinned_deployment_is_taken_by_the_executors_of_that_name_alone(here):
     assert "pinned to the executor gpu" in DEFAULT.refusal(pinned)
     gpu = RunPolicy(executor="gpu", globs=("*",), registered=nothing)
     assert gpu.refusal(pinned) is None
-    assert "pinned to the executor default" in gpu.refusal(Deployment(path=here))
+    assert "pinned to no executor, so that one of the name default" in gpu.refusal(Deployment(path=here))
 
 
 def test_globs_narrow_what_is_taken(here):
