@@ -49,9 +49,8 @@ class RunPolicy:
             return f"it belongs to the work pool {deployment.work_pool}"
         pinned = deployment.job_variables.get(EXECUTOR_VARIABLE)
         if str(pinned or DEFAULT_EXECUTOR) != self.executor:
-            if pinned:
-                return f"it is pinned to the executor {pinned}"
-            return f"it is pinned to no executor, so that one of the name {DEFAULT_EXECUTOR} takes it"
+            no = f"no executor, so that one of the name {DEFAULT_EXECUTOR} takes it"
+            return f"it is pinned to {f'the executor {pinned}' if pinned else no}"
         meant = self.registered(deployment.id)
         if meant is not None and not deployment.remote and _is(deployment, meant):
             return None  # taken even when it cannot be loaded: its runs then say why
