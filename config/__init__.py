@@ -1,1 +1,1 @@
-"""Configuration: environment and YAML adapted into the values of the domain."""
+"""Configuration: turns environment and YAML into frozen values."""

@@ -1,6 +1,6 @@
 """The canary: a file and a message that Sluice sends through itself, with a source, a rule and a flow of its own.
 
-None of them stands in the project file. The canary's rule sees no event but the canary's, and no other rule sees those.
+None of them is in the project file. The canary's rule is evaluated only on the canary's events, and no other rule is.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from events.rule import Rule, RuleSet
 from events.rule_model import RuleSpec
 
 STREAM: Final = "sluice.canary"
-"""The Redis stream that its message comes by."""
+"""The Redis stream of its message."""
 
 FLOW_FILE: Final = "flows/_canary.py"
 
 
 def canary_watch(home: Path) -> dict[str, FilesSource]:
-    """Its watched folder by its name: one for each home, as each may be on a machine of its own."""
+    """Return its watched folder by name: one for each home, which may be on a machine of its own."""
     mark = hashlib.blake2b(f"{socket.gethostname()} {home}".encode(), digest_size=4).hexdigest()
     source = FilesSource(
         path=home / "canary",
@@ -42,7 +42,7 @@ def canary_stream() -> dict[str, RedisSource]:
 
 
 def canary_deployment(project: str | None) -> str:
-    """The name of the flow's deployment: projects on one Prefect server have one each."""
+    """Return the name of the flow's deployment, one for each project on a Prefect server."""
     return project or "default"
 
 

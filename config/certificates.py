@@ -1,4 +1,4 @@
-"""The files of TLS that the settings name: whether they can be read, belong together, and how long they are good."""
+"""The TLS files that the settings name: whether they can be read, belong together, and are still valid."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from config.settings import Settings
 
 WARN_BEFORE: Final = timedelta(days=21)
-"""How long before its end a certificate is told of: three weeks leave time for a person to be back."""
+"""How long before its expiry a certificate is reported: three weeks, in case somebody is away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +30,20 @@ class NamedFile:
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """What one end of a connection has: whom it trusts, and its own certificate with the private key."""
+    """The files of one end of a connection: trusted authorities, and its own certificate with the private key."""
 
     authorities: NamedFile | None = None
     certificate: NamedFile | None = None
     key: NamedFile | None = None
 
     def __bool__(self) -> bool:
-        """Whether a setting names any."""
+        """Whether a setting names any file."""
         return any((self.authorities, self.certificate, self.key))
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateRemark:
-    """A sentence about a file; with ``broken`` no connection is made with it, be it because it has ``expired``."""
+    """A sentence about a file; with ``broken`` it cannot be used, perhaps because it has ``expired``."""
 
     text: str
     broken: bool = False
@@ -51,7 +51,7 @@ class CertificateRemark:
 
 
 def api_files(api: ApiSettings) -> TlsFiles:
-    """Those of the HTTP server."""
+    """Return the files of the HTTP server."""
     return TlsFiles(
         _named("SLUICE_API__CLIENT_CA_FILE", api.client_ca_file),
         _named("SLUICE_API__CERTIFICATE_FILE", api.certificate_file),
@@ -60,7 +60,7 @@ def api_files(api: ApiSettings) -> TlsFiles:
 
 
 def tls_files(settings: Settings, environ: Mapping[str, str]) -> list[TlsFiles]:
-    """The files of every connection that Sluice makes or takes, as the settings and ``environ`` name them."""
+    """Return the files of all incoming and outgoing connections, as the settings and ``environ`` name them."""
     redis = settings.redis
     database = dict(parse_qsl(urlsplit(settings.database_url or "").query))
     prefect = environ.get("PREFECT_API_SSL_CERT_FILE")
@@ -83,7 +83,7 @@ def tls_files(settings: Settings, environ: Mapping[str, str]) -> list[TlsFiles]:
 
 
 def certificate_remarks(files: TlsFiles, *, now: datetime | None = None) -> Iterator[CertificateRemark]:
-    """What is wrong with the files, or soon will be; a sentence each."""
+    """Return present and coming problems of the files; a sentence each."""
     now = now or datetime.now(UTC)
     for file in (files.authorities, files.certificate):
         if file is not None:
@@ -103,7 +103,7 @@ def _named(setting: str, path: Path | str | None) -> NamedFile | None:
 
 
 def _dates(file: NamedFile, now: datetime, *, any_will_do: bool) -> Iterator[CertificateRemark]:
-    """Of several authorities one that is good will do; of a chain each must be."""
+    """Return the dates that count: of several authorities one valid one suffices; of a chain each must be valid."""
     from cryptography.x509 import load_pem_x509_certificates
 
     try:

@@ -1,4 +1,4 @@
-"""What is wrong with the contracts of a project, in its file and in the folder beside it."""
+"""Checks the contracts of a project, in its file and in the folder beside it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sluice.yaml_file import Document, read_yaml
 
 
 def contract_problems(project: Document, folder: Path) -> Iterator[str]:
-    """Each problem as ``file:line: key: what is wrong — what to do``."""
+    """Return each problem as ``file:line: key: what is wrong — what to do``."""
     if isinstance(project.data, dict):
         inline = project.data.get("contracts")
         if inline is not None and not isinstance(inline, list):

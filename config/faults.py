@@ -1,4 +1,4 @@
-"""What pydantic found wrong, in words for the person who wrote the file."""
+"""Describes pydantic's errors for the author of a file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _PATTERNS: Final = {
 
 
 def describe(error: ValidationError, model: type[BaseModel]) -> Iterator[tuple[KeyPath, str]]:
-    """Each fault as the key that it is about and a sentence with the fix."""
+    """Return each error as its key and a sentence with the fix."""
     seen: set[tuple[KeyPath, str]] = set()
     for fault in error.errors(include_url=False):
         one = _described(fault, model)

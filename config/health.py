@@ -1,4 +1,4 @@
-"""From when on an installation is not well, in settings."""
+"""Settings: limits beyond which an installation is not ready."""
 
 from __future__ import annotations
 

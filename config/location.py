@@ -1,4 +1,4 @@
-"""Where the project of a command lies: its file, which names its folder too, and the home with its state."""
+"""Finds the project of a command: its file, which also gives its folder, and the home with its state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENV_FILE: Final = ".env"
 
 @dataclass(frozen=True, slots=True)
 class ProjectLocation:
-    """The project file, which need not be there, and the home where nothing names another one."""
+    """The project file, which need not exist, and the default home."""
 
     file: Path
     home: Path

@@ -1,7 +1,7 @@
 """Structured logs: readable on a terminal, JSON lines when not.
 
-A role whose logs are JSON writes nothing else: what libraries log, warnings, tracebacks and whatever is printed become
-lines of the same kind (`speak_json`).
+A role that logs JSON writes nothing else: logs of libraries, warnings, tracebacks and printed text become lines of the
+same form (`speak_json`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 
 
 class _Spoken:
-    """Whether, and as what role, all output of this process is lines of JSON."""
+    """Whether all output of this process is lines of JSON, and its role."""
 
     role: str | None = None
 
@@ -44,7 +44,7 @@ def configure_logging(settings: LogSettings, *, role: str | None = None, output:
 
     A role speaks JSON altogether, see `speak_json`. With ``output``, only what structlog logs is JSON, and goes there.
     """
-    import structlog  # commands that log nothing do without it
+    import structlog  # commands that log nothing do not need it
 
     as_json = output is not None or is_json(settings)
     stream = output or cast("TextIO", _StandardError())
@@ -64,7 +64,7 @@ def configure_logging(settings: LogSettings, *, role: str | None = None, output:
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
-    if logging.lastResort is not None:  # what libraries log has no other handler
+    if logging.lastResort is not None:  # libraries' logs have no other handler
         logging.lastResort.setFormatter(_Formatter(None))
     show_uncaught()
     structlog.contextvars.clear_contextvars()
@@ -78,7 +78,7 @@ def is_json(settings: LogSettings) -> bool:
 
 
 def for_terminal(settings: LogSettings) -> Callable[[str], str]:
-    """How a line of a log in JSON is shown where this process writes to."""
+    """Return a JSON log line as this process shows it on its output."""
     if is_json(settings):
         return lambda line: line
     renderer = _console()
@@ -93,7 +93,7 @@ def for_terminal(settings: LogSettings) -> Callable[[str], str]:
 def _console() -> structlog.typing.Processor:
     import structlog
 
-    # Plain tracebacks: the pretty ones show the local variables, and with them passwords.
+    # Plain tracebacks: the pretty ones show local variables, which may hold passwords.
     return structlog.dev.ConsoleRenderer(pad_event_to=28, exception_formatter=structlog.dev.plain_traceback)
 
 
@@ -120,7 +120,7 @@ def speak_as_parent(role: str) -> None:
 
 
 def show_uncaught() -> None:
-    """What nothing in this process catches is printed without secrets and hidden characters."""
+    """Print uncaught exceptions without secrets and hidden characters."""
 
     def in_process(_kind: type[BaseException], error: BaseException, _where: TracebackType | None) -> None:
         print_traceback(error)
@@ -152,7 +152,7 @@ def print_traceback(error: BaseException) -> None:
 
 
 def show_handlers_safely() -> None:
-    """What any logger of this process writes to a stream holds no secrets and no hidden characters from here on."""
+    """Make all loggers of this process write to streams without secrets and hidden characters from now on."""
     loggers = [logging.root, *logging.root.manager.loggerDict.values()]
     if _Spoken.role:
         for logger in loggers:
@@ -175,7 +175,7 @@ def _plain(handler: logging.Handler) -> logging.Handler:
 
 
 class _StandardError:
-    """Standard error; a line is lost where its terminal is gone or its disk is full, and nothing else is."""
+    """Standard error; if its terminal is gone or its disk is full, only the line is lost."""
 
     def __init__(self) -> None:
         self._stream = sys.stderr.stream if isinstance(sys.stderr, _Lines) else sys.stderr
@@ -190,14 +190,14 @@ class _StandardError:
 
 
 class _Formatter(logging.Formatter):
-    """The lines of the libraries that log without structlog, as ``inner`` makes them."""
+    """Formats lines of libraries that log without structlog, by ``inner``."""
 
     def __init__(self, inner: logging.Formatter | None) -> None:
         super().__init__()
         self._inner = inner or logging.Formatter()
 
     def format(self, record: logging.LogRecord) -> str:
-        """Without secrets and hidden characters; as JSON where all is."""
+        """Return the line without secrets and hidden characters; as JSON if all output is."""
         if _Spoken.role is None:
             return paragraph(redacted(self._inner.format(record)))
         trace = self._inner.formatException(record.exc_info) if record.exc_info else None
@@ -212,7 +212,7 @@ class _Formatter(logging.Formatter):
 
 
 class _Lines(io.TextIOBase):
-    """In place of a standard stream: what is written becomes JSON, a line at a time."""
+    """Replaces a standard stream: written text becomes JSON, a line at a time."""
 
     def __init__(self, stream: TextIO, name: str) -> None:
         super().__init__()
@@ -260,7 +260,7 @@ class _Lines(io.TextIOBase):
 
 
 def is_line(text: str) -> bool:
-    """Whether the text is a line of a log in JSON."""
+    """Whether the text is a JSON log line."""
     if not (text.startswith("{") and text.endswith("}")):
         return False
     try:
@@ -272,7 +272,7 @@ def is_line(text: str) -> bool:
 def as_line(
     logger: str, *, level: str, event: str, role: str | None = None, at: float | None = None, **more: str | None
 ) -> str:
-    """A line of a log in JSON for what was not logged by structlog, without secrets and hidden characters."""
+    """Return a JSON log line for output that structlog did not write, without secrets and hidden characters."""
     moment = datetime.now(UTC) if at is None else datetime.fromtimestamp(at, UTC)
     fields = {"logger": logger, **more, "event": event, "role": role or _Spoken.role, "level": level}
     shown = _without_hidden(None, "", {name: value for name, value in fields.items() if value is not None})
@@ -280,7 +280,7 @@ def as_line(
 
 
 def _named(role: str) -> structlog.typing.Processor:
-    """Names the role in every line: a variable of the context would not be there in other threads."""
+    """Adds the role to every line: a context variable would be missing in other threads."""
 
     def name(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
         event.setdefault("role", role)
@@ -290,7 +290,7 @@ def _named(role: str) -> structlog.typing.Processor:
 
 
 def _without_hidden(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Before the renderer, whose colours are control characters, too; only stacks and tracebacks have several lines."""
+    """Escapes hidden characters before the renderer adds colours; only stacks and tracebacks have several lines."""
     return {
         visible(name): paragraph(value) if name in _OF_LINES and isinstance(value, str) else _visible(value)
         for name, value in event.items()

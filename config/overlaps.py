@@ -1,4 +1,4 @@
-"""Watched folders that would get into each other's way."""
+"""Finds watched folders that conflict with each other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 def watch_problems(watches: Mapping[str, FilesSource]) -> Iterator[tuple[str, str]]:
-    """What is wrong with the watches taken together: the watch to mend, and a sentence that says how."""
+    """Return the conflicts of the watches: the watch to change, and a sentence that says how."""
     for name in watches:
         if not _NAME.fullmatch(name):
             yield name, f"{name!r} is not a name for a watch — take letters, digits, `_`, `.` and `-`, at most 64"
@@ -48,7 +48,7 @@ def _keeps(watch: FilesSource) -> bool:
 
 
 def _reaches(watch: FilesSource, below: Path) -> bool:
-    """Whether the watch looks into the directory ``below`` it."""
+    """Whether the watch covers the directory ``below`` it."""
     if below.parts and not watch.recursive:
         return False
     trees = [pattern.removesuffix("/**") for pattern in watch.exclude if pattern.endswith("/**")]

@@ -1,4 +1,4 @@
-"""Whether the rules give each deployment the parameters that its flow takes."""
+"""Checks that the rules give each deployment the parameters that its flow takes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TYPES: Final = frozenset({"string", "integer", "number", "boolean", "array", "o
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a deployment takes: the JSON Schema of its parameters, and those that it has values for itself."""
+    """A deployment's signature: the JSON Schema of its parameters, and those that it sets itself."""
 
     schema: Mapping[str, Any]
     defaults: frozenset[str] = frozenset()
@@ -40,14 +40,14 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class ParameterFindings:
-    """Errors refuse the rules; warnings name what may still come."""
+    """Errors refuse the rules; warnings name deployments that may still be registered."""
 
     errors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
 def check_parameters(project: Project, signatures: Mapping[str, Signature]) -> ParameterFindings:
-    """Hold every enabled rule against the deployments that exist, by ``flow/deployment``."""
+    """Check every enabled rule against the existing deployments, by ``flow/deployment``."""
     errors: list[str] = []
     warnings: list[str] = []
     for rule in project.rules.rules:

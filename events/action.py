@@ -1,4 +1,4 @@
-"""What a rule makes of an event: start a deployment's flow run, or resume a waiting one."""
+"""The actions of a rule: start a deployment's flow run, or resume a waiting one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
-# A run's parameter schema may allow anything, so the names are bounded here and not only in Prefect.
+# A run's parameter schema may allow anything, so the names are limited here, too, not only in Prefect.
 RUN_NAME_LIMIT: Final = 200
 
 
@@ -29,11 +29,11 @@ class RunDeployment(BaseModel):
     work_queue: str | None = None
     job_variables: dict[str, JsonValue] = Field(default_factory=dict)
     scheduled_seconds: float = 0
-    """Start so long after the dispatch; 0 is at once."""
+    """Delay of the start after the dispatch; 0 is at once."""
     scheduled_at: AwareDatetime | None = None
     """Start at this time instead."""
     ordinal: int = 0
-    """Which of the rule's actions this is, from 0."""
+    """Index of the action in the rule, from 0."""
     salt: str | None = None
     """Set by a rerun, so that it starts a second run on purpose."""
 
@@ -43,7 +43,7 @@ class RunDeployment(BaseModel):
         return idempotency_key(self.identities[0], self.rule, self.ordinal, self.salt)
 
     def planned_after(self, created: float) -> float | None:
-        """When the run that was ``created`` (seconds since the epoch) is to start, if that is later."""
+        """Return when a run ``created`` at that time (seconds since the epoch) is to start, if that is later."""
         planned = created + self.scheduled_seconds if self.scheduled_at is None else self.scheduled_at.timestamp()
         return planned if planned > created else None
 
@@ -70,7 +70,7 @@ class ResumeRun(BaseModel):
 
     @property
     def idempotency_key(self) -> str:
-        """The id of the signal that this action sends: the same action sends it once."""
+        """The id of the signal that this action sends, by which it is sent only once."""
         return idempotency_key(self.identities[0], self.rule, self.ordinal, self.salt)
 
 
@@ -78,10 +78,10 @@ Action = Annotated[RunDeployment | ResumeRun, Field(discriminator="kind")]
 
 
 def idempotency_key(identity: str, rule: str, ordinal: int = 0, salt: str | None = None) -> str:
-    """The name under which an effect happens at most once.
+    """Return the key under which an effect happens at most once.
 
-    The bare form ``identity:rule`` belongs to the first action; later ones and reruns are told apart by a suffix. A
-    rule's name has no ``:``, so what stands before the last one is the identity.
+    The bare form ``identity:rule`` belongs to the first action; later ones and reruns have a suffix. A rule's name has
+    no ``:``, so the part before the last one is the identity.
     """
     suffix = f"#{ordinal}" if ordinal else ""
     rerun = f"~{salt}" if salt else ""

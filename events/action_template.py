@@ -1,4 +1,4 @@
-"""The action of a rule before the event is known: every text of it a template."""
+"""The action of a rule before the event is known: every text in it is a template."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class ActionTemplate:
-    """One action of a rule; `render` makes it of the events. With ``problems`` it must not be rendered."""
+    """One action of a rule; `render` fills it in from the events. With ``problems`` it must not be rendered."""
 
     def __init__(self, spec: ActionSpec, *, rule: str, ordinal: int, names: Names) -> None:
         self.problems: list[tuple[tuple[str | int, ...], str]] = []
@@ -32,7 +32,7 @@ class ActionTemplate:
         self._make = self._resume(spec.resume) if spec.resume is not None else self._run(spec)
 
     def render(self, identities: tuple[str, ...], scope: Scope) -> Action:
-        """The action for the events; raises `RejectedEvent` (``template``, ``hydration``)."""
+        """Return the action for the events; raises `RejectedEvent` (``template``, ``hydration``)."""
         try:
             return self._make(identities, scope)
         except ValidationError as error:

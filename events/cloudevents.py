@@ -1,4 +1,4 @@
-"""What the CloudEvents 1.0 specification asks of attributes, in JSON and in HTTP headers."""
+"""Checks of attributes by the CloudEvents 1.0 specification, in JSON and in HTTP headers."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 
 
 def checked(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The attributes (and ``data``) of an event as they came, without those that are ``null``: these count as unset.
+    """Return the attributes (and ``data``) of an event without those that are ``null``, which count as unset.
 
-    Raises `RejectedEvent` (``not-a-cloudevent``) where they are not what CloudEvents allows, as far as that cannot be
-    seen from their types alone. A leap second becomes the second before it.
+    Raises `RejectedEvent` (``not-a-cloudevent``) for values that CloudEvents does not allow, except wrong types, which
+    are checked elsewhere. A leap second becomes the second before it.
     """
     there = value
     if None in there.values():
@@ -40,7 +40,7 @@ def checked(value: Mapping[str, Any]) -> Mapping[str, Any]:
         raise _refusal("`specversion` is missing: CloudEvents say which version they follow, here '1.0'")
     for name in there.keys() - _NO_EXTENSIONS:
         _check_extension(name, there[name])
-    # One search costs less than one for each attribute; where it finds something, that may be in `data`.
+    # One search over all is cheaper than one for each attribute; what it finds may be in `data`.
     if _DISALLOWED.search("".join([part for part in there.values() if type(part) is str])):
         _refuse_characters(there)
     for name in _TEXTS:
@@ -54,7 +54,7 @@ def checked(value: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def header_text(name: str, raw: bytes) -> str:
-    """The value of the attribute header ``name``: unquoted, then percent-decoded once, as the HTTP binding asks.
+    """Return the value of the attribute header ``name``: unquoted, then percent-decoded once, by the HTTP binding.
 
     Raises `RejectedEvent` (``not-a-cloudevent``) for bytes that are not UTF-8, encoded or not, and for a value that
     begins with a double quote and is not quoted as a whole.

@@ -1,4 +1,4 @@
-"""What a change of the rules would have made different over past events. Starts nothing."""
+"""Compares the effects of changed rules with those of the present rules on past events. Starts nothing."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from events.rule import Rule, RuleSet, Verdict, evaluate
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What one rule makes of one event: a run, a resume, its place in a window, or a dead letter."""
+    """The effect of one rule on one event: a run, a resume, a place in a window, or a dead letter."""
 
     rule: str
     does: str
     """For people: ``run ingest-file/default``, ``resume order-7``, ``dead letter``."""
     content: str
-    """Everything that the effect consists of, as JSON; two effects with the same content are the same."""
+    """The whole effect as JSON; two effects with the same content are the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,10 @@ class Difference:
 
 
 def compare(present: RuleSet, changed: RuleSet, events: Iterable[Event]) -> Iterator[Difference]:
-    """Where the effects of the two differ, event by event.
+    """Return where the effects of the two differ, event by event.
 
-    Windows are not played through: an event that a rule gathers counts as gathered under its key, and what a throttle
-    or a ``dedupe_key`` would have dropped counts as passed. A rule that is only called otherwise makes no difference.
+    Windows are not simulated: an event that a rule gathers counts as gathered under its key, and one that a throttle or
+    a ``dedupe_key`` would drop counts as passed. A renamed rule makes no difference.
     """
     for event in events:
         before, after = effects_of(present, event), effects_of(changed, event)
@@ -51,7 +51,7 @@ def compare(present: RuleSet, changed: RuleSet, events: Iterable[Event]) -> Iter
 
 
 def effects_of(rules: RuleSet, event: Event) -> list[Effect]:
-    """What the rules make of one event."""
+    """Return the effects of the rules on one event."""
     found: list[Effect] = []
     for verdict in evaluate(rules, event):
         rule = rules.get(verdict.rule)
@@ -85,7 +85,7 @@ def summary(action: Action) -> str:
 
 
 def described(action: RunDeployment | ResumeRun) -> dict[str, Any]:
-    """What the action consists of, without which rule and event it comes from."""
+    """Return the action's content, without its rule and event."""
     return action.model_dump(mode="json", exclude={"rule", "identities", "ordinal", "salt"}, exclude_defaults=True) | {
         "kind": action.kind
     }

@@ -1,4 +1,4 @@
-"""The dead letter: what could not be handled, kept whole with the reason."""
+"""The dead letter: a message that could not be handled, kept unchanged with the reason."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class DeadLetter(BaseModel):
-    """Something that was received and could not be done.
+    """Something that was received and could not be handled.
 
-    ``raw`` is what came in, byte for byte, where it did not parse; otherwise the event's or signal's JSON.
+    ``raw`` has the received bytes if they did not parse; otherwise the event's or signal's JSON.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64")
@@ -19,9 +19,10 @@ class DeadLetter(BaseModel):
     id: str
     kind: Literal["message", "event", "signal", "job", "stored"]
     """``message``: did not parse; ``event``: an accepted event that a rule could not act on; ``signal``; ``job``;
-    ``stored``: stood in Redis under a key of Sluice and could not be read."""
+    ``stored``: unreadable data in Redis under a key of Sluice.
+    """
     carries: Literal["event", "signal"] = "event"
-    """What a ``message`` was to be."""
+    """What a ``message`` should have been."""
     code: str
     """The short stable reason (see `RejectedEvent`)."""
     reason: str

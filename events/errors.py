@@ -20,7 +20,7 @@ class ConfigError(SluiceError):
 
 
 class Refused(SluiceError):
-    """What was asked for can never be done as it was asked: say why, and do not try it again.
+    """The request can never succeed: say why, and do not try it again.
 
     ``code`` is a short stable word for programs and listings (``ambiguous``, ``prefect-refused``, …).
     """
@@ -32,15 +32,15 @@ class Refused(SluiceError):
 
 
 class TransientError(SluiceError):
-    """The outside is not able to do it now: retry the same thing with back-off."""
+    """An outside system cannot do it now: retry the same call with back-off."""
 
 
 class Backpressure(SluiceError):
-    """Downstream is full: stop reading the source until it has room; nothing was accepted."""
+    """Downstream is full, and nothing was accepted: stop reading the source until it has room."""
 
 
 class NotFound(SluiceError):
-    """The thing that was asked for by name or id does not exist: say so, exit 1."""
+    """There is nothing with the given name or id: say so, exit 1."""
 
 
 class RejectedEvent(Refused):

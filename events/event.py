@@ -1,4 +1,4 @@
-"""The event: a fact from outside as a frozen CloudEvents 1.0 value, and the only door for untrusted bytes."""
+"""The event: a fact from outside as a frozen CloudEvents 1.0 value, and the only parser of untrusted bytes."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ FILE_ARRIVED: Final = "sluice.file.arrived"
 RESUME: Final = "sluice.resume"
 
 OWN_TYPES: Final = "sluice."
-"""Types that begin so are made by Sluice alone; so are sources that begin with one of `OWN_SOURCES`: the watched
-folders, and the webhooks whose signature was verified."""
+"""Only Sluice makes types with this prefix, and sources with one of `OWN_SOURCES`: the watched folders, and the
+webhooks whose signature was verified.
+"""
 WATCHED: Final = "files/"
 HOOKS: Final = "hooks/"
 OWN_SOURCES: Final = (WATCHED, HOOKS)
@@ -38,7 +39,7 @@ OWN_SOURCES: Final = (WATCHED, HOOKS)
 _KEPT: Final = frozenset({"specversion", "id", "source", "type", "subject", "time", "data"})
 
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp", "Mn"})
-"""Categories of characters that show as nothing, or only on top of others."""
+"""Categories of characters that are invisible, or shown only on top of others."""
 
 Attribute = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
@@ -46,8 +47,8 @@ Attribute = Annotated[str, StringConstraints(min_length=1, max_length=256, patte
 class Event(BaseModel):
     """A fact that happened outside, with the CloudEvents 1.0 context attributes.
 
-    ``source`` and ``id`` together name the event everywhere in Sluice (see `identity`). ``data`` is JSON with finite
-    numbers and without Prefect's hydration key at any depth. Attributes beyond the standard ones are kept in
+    ``source`` and ``id`` together identify the event everywhere in Sluice (see `identity`). ``data`` is JSON with
+    finite numbers and without Prefect's hydration key at any depth. Attributes beyond the standard ones are kept in
     ``extensions``.
     """
 
@@ -60,16 +61,16 @@ class Event(BaseModel):
     subject: Annotated[str, StringConstraints(max_length=4096)] | None = None
     time: Annotated[AwareDatetime, Field(strict=False)]
     data: SkipValidation[JsonValue] = None
-    """Not validated again: that costs as much as reading the message, and `parse_json` has let it in."""
+    """Not validated again, which would take as long as parsing the message: `parse_json` has checked it."""
     extensions: dict[str, bool | int | str] = Field(default_factory=dict)
 
     @property
     def identity(self) -> str:
-        """The name of the event in everything that is kept of it, made of its source and its id."""
+        """The event's name in all records, made of its source and its id."""
         return identity_of(self.source, self.id)
 
     def to_json(self) -> bytes:
-        """The event as structured-mode CloudEvents JSON, extensions at top level, as the journal holds it."""
+        """Return the event as structured-mode CloudEvents JSON, extensions at top level, as in the journal."""
         body: dict[str, Any] = {
             "specversion": self.specversion,
             "id": self.id,
@@ -94,7 +95,7 @@ def parse_event(
     default_id: str | None = None,
     from_outside: bool = True,
 ) -> Event:
-    """Untrusted bytes as an event.
+    """Parse untrusted bytes as an event.
 
     A JSON object with a ``specversion`` (other than null) is read as a CloudEvent; any other object becomes the
     ``data`` of an event of ``default_type`` under ``default_id`` (or a random id), if the source names a default type.
@@ -109,7 +110,7 @@ def parse_event(
         if from_outside:
             return refuse_reserved(event_from_mapping(value, default_source=default_source))
         if is_own_type(str(value.get("type"))) or is_own_source(str(value.get("source"))):
-            return stored_event(value)  # a file's name may hold what no attribute from outside may
+            return stored_event(value)  # a file's name may have characters that attributes from outside must not have
         return event_from_mapping(value, default_source=default_source)
     if default_type is None:
         msg = (
@@ -123,20 +124,20 @@ def parse_event(
         time=datetime.now(UTC),
         data=value,
     )
-    # The source is the one that the listener gives, not one that the message claims.
+    # The listener sets the source, not the message.
     return refuse_reserved(event) if from_outside and is_own_type(event.type) else event
 
 
 def event_from_mapping(value: Mapping[str, Any], *, default_source: str | None = None) -> Event:
-    """A parsed CloudEvent from outside as an event; raises `RejectedEvent` that names the attribute at fault.
+    """Return a parsed CloudEvent from outside as an event; raises `RejectedEvent`, which names the wrong attribute.
 
-    ``default_source`` is the source of one that names none.
+    ``default_source`` is used for an event without a source.
     """
     return _event(checked(value), default_source)
 
 
 def stored_event(value: Mapping[str, Any]) -> Event:
-    """An event that was accepted before, by whatever version; raises `RejectedEvent` for what cannot be one."""
+    """Return an event that any version has accepted before; raises `RejectedEvent` for data that cannot be one."""
     return _event(value, None)
 
 
@@ -158,11 +159,11 @@ def _event(value: Mapping[str, Any], default_source: str | None) -> Event:
 
 
 def refuse_reserved(event: Event) -> Event:
-    """The event, unless it claims to come from Sluice itself: then raise `RejectedEvent` (``reserved``).
+    """Return the event, unless it claims to come from Sluice itself: then raise `RejectedEvent` (``reserved``).
 
-    Types ``sluice.*`` and sources ``files/*`` mean that a listener of this installation saw something; a publisher who
-    used them would have flows open any path. Sources ``hooks/*`` mean that a signature was verified. Compared as people
-    read them: letter case, compatibility forms, white space and invisible characters make no other name of it.
+    Types ``sluice.*`` and sources ``files/*`` mean that a listener of this installation saw something; a publisher that
+    used them could have flows open any path. Sources ``hooks/*`` mean that a signature was verified. Names are compared
+    as people read them: letter case, compatibility forms, white space and invisible characters make no difference.
     """
     if _as_read(event.type) == RESUME:
         reason = (
@@ -192,7 +193,7 @@ def is_own_source(source: str) -> bool:
 
 
 def _as_read(name: str) -> str:
-    """The name as a reader takes it, for comparison only."""
+    """Return the name as people read it, for comparison only."""
     if name.isascii():
         return "".join(name.split()).casefold()
     shown = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())

@@ -1,4 +1,4 @@
-"""The tests that stand beside a rule: an event in, the expected runs and resumes out."""
+"""The tests of a rule in the project file: an event, and the expected runs and resumes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from events.rule_model import ExpectedResume, ExpectedRun, RuleTest
 from events.rule_parts import RuleProblem
 
 _MOMENT: Final = datetime(2026, 1, 1, tzinfo=UTC)
-"""The time of a test's event that names none: a test says the same on any day."""
+"""The time of a test's event without one, so that a test has the same result on any day."""
 
 
 def run_tests(rule: Rule) -> list[RuleProblem]:
-    """What fails of the rule's tests. They look at this rule alone, and at a disabled one as if it were enabled."""
+    """Return the failures of the rule's tests. They evaluate only this rule, even if it is disabled."""
     problems = []
     for index, test in enumerate(rule.spec.tests):
         named = f"the test {test.name!r}" if test.name else "the test"

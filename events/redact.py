@@ -1,4 +1,4 @@
-"""Secrets do not leave the process in a text: credentials in URLs and in headers are replaced by ``***``."""
+"""Redacts secrets in texts: credentials in URLs and in headers are replaced by ``***``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 HIDDEN: Final = "***"
 
-# In the address of a web page an `@` may stand in the path; elsewhere it ends the credentials, whatever they hold.
+# In a web URL an `@` may be part of the path; elsewhere it ends the credentials, whatever they contain.
 _WEB: Final = re.compile(r"(https?|wss?)://[^\s/?#\"'<>]*@", re.IGNORECASE)
 _OTHER: Final = re.compile(r"(?<!http)(?<!https)(?<!ws)(?<!wss)://([^\s:/?#@\"'<>]*):[^\s\"'<>]*@", re.IGNORECASE)
 _QUERY: Final = re.compile(r"([?&](?:password|auth_string|token)=)[^&\s\"'<>]+", re.IGNORECASE)
@@ -25,6 +25,6 @@ def redacted(text: str) -> str:
 
 
 def without_credentials(url: str) -> str:
-    """A web address as a person may click on it: what stands before the host is left out."""
+    """Return a web URL without credentials, for people to open."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

@@ -1,4 +1,4 @@
-"""Rules, compiled: which events each is for, and what it makes of them. Pure: the same event, the same verdicts."""
+"""Compiled rules: which events each matches, and its actions. Pure: the same event gets the same verdicts."""
 
 from __future__ import annotations
 

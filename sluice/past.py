@@ -34,7 +34,7 @@ def verdicts_in(inputs: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]
 
 
 def ended_by(verdict: Mapping[str, Any]) -> Refusal | Expiry:
-    """Return the exception or default with which the verdict ends a wait."""
+    """Return how the verdict ends a wait: by a rejection or by its time-out."""
     if verdict.get("action") == "reject":
         return Refusal(by=verdict.get("by"), reason=verdict.get("reason"))
     return Expiry()

@@ -1,7 +1,7 @@
 """The filters and tests of templates: pure functions over JSON values, each bounded in time and size.
 
-Every function takes the running template first and pays it for its work: a value costs as many steps as it is long, so
-that no template, whatever the event holds, runs away. None reaches a Python attribute, a clock, a file or the
+Every function takes the running template first and spends steps of its budget: as many as the value is long, so that no
+template runs too long, whatever the event holds. No function reaches a Python attribute, a clock, a file or the
 environment.
 """
 

@@ -1,4 +1,4 @@
-"""What every filter and test lives by: what it may take, what it pays for its work, and how it refuses."""
+"""The rules for every filter and test: checks of arguments, steps spent, and errors."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ _LARGEST_INTEGER: Final = 2**63
 
 
 class Fault(ValueError):
-    """The template cannot go on; the message says why, for the person who wrote it."""
+    """The template cannot be evaluated further; the message tells its author why."""
 
 
 class Scope(Protocol):
     """The running template, as its filters and tests see it."""
 
     def spend(self, amount: int) -> None:
-        """Pay for ``amount`` steps; raises `Fault` when the template has used up what it may."""
+        """Spend ``amount`` steps; raises `Fault` when the template's budget is used up."""
 
     def filter_named(self, name: str) -> Callable[..., Any]:
-        """The filter that another one applies to each item."""
+        """Return the filter that another one applies to each item."""
 
     def test_named(self, name: str) -> Callable[..., bool]:
-        """The test that a filter applies to each item."""
+        """Return the test that a filter applies to each item."""
 
 
 def weight(value: Any) -> int:
-    """How many steps it takes to look at every part of ``value`` on its first level."""
+    """Return the number of steps for visiting every part of ``value`` on its first level."""
     return len(value) if isinstance(value, str | list | dict) else 1
 
 
 def text(value: Any) -> str:
-    """``value`` as it appears inside a text: a string as it is, anything else as JSON."""
+    """Return ``value`` as it appears inside a text: a string unchanged, anything else as JSON."""
     if isinstance(present(value), str):
         return str(value)
     return json.dumps(value, ensure_ascii=False)
 
 
 def present(value: Any) -> Any:
-    """``value``, unless it stands for something missing: then the missing path is told."""
+    """Return ``value``; raises `Fault` naming the path if it stands for a missing value."""
     if isinstance(value, Undefined):
         str(value)
     return value
@@ -93,7 +93,7 @@ def kind(value: Any) -> str:
 
 
 def bounded(number: Any) -> Any:
-    """``number`` itself; raises `Fault` where no JSON reader would carry it on."""
+    """Return ``number``; raises `Fault` for one that JSON readers do not keep."""
     if isinstance(number, float) and not math.isfinite(number):
         raise Fault("the number is too large")
     if isinstance(number, int) and not -_LARGEST_INTEGER <= number < 2 * _LARGEST_INTEGER:
@@ -102,7 +102,7 @@ def bounded(number: Any) -> Any:
 
 
 def spend_deep(scope: Scope, value: Any) -> None:
-    """Pay for every part of ``value`` at every depth."""
+    """Spend steps for every part of ``value`` at every depth."""
     waiting = [value]
     while waiting:
         one = waiting.pop()
@@ -120,7 +120,7 @@ def spend_deep(scope: Scope, value: Any) -> None:
 
 
 def joined(scope: Scope, *values: Any) -> str:
-    """The values side by side as one text: what ``~`` does."""
+    """Return the values concatenated as one text, as ``~`` does."""
     parts = []
     length = 0
     for value in values:

@@ -26,7 +26,7 @@ _NOTHING: Final = object()
 
 
 def _picker(attribute: str | None) -> Callable[[Any], Any]:
-    """What reads the dotted ``attribute`` of an item (the item itself where it is None), or raises `Fault`."""
+    """Return a function that reads the dotted ``attribute`` of an item (None: the item itself), or raises `Fault`."""
     if attribute is None:
         return lambda item: item
     path = str(attribute).split(".")
@@ -106,7 +106,7 @@ def mapped(scope: Scope, value: Any, name: str | None = None, *args: Any, **opti
     instead = options["default"]
     steps = path.split(".")
     values = [_dug(item, steps) for item in found]
-    scope.spend(weight(instead) * values.count(_NOTHING))  # a repeated value costs as if it were copied
+    scope.spend(weight(instead) * values.count(_NOTHING))  # a repeated value counts as if it were copied
     return [instead if value is _NOTHING else value for value in values]
 
 
@@ -198,7 +198,7 @@ def default(scope: Scope, value: Any, instead: Any = "", boolean: bool = False) 
 
 
 def part(scope: Scope, value: Any, start: int | None, stop: int | None, step: int | None) -> Any:
-    """What ``value[start:stop:step]`` stands for."""
+    """Return ``value[start:stop:step]``."""
     if not isinstance(present(value), str | list):
         raise Fault(f"a slice takes text or a list, not {kind(value)}")
     found = value[start:stop:step]

@@ -11,7 +11,7 @@ from typing import Any, Final
 from events.filters.bounds import LONGEST_TEXT, Fault, Scope, joined, spend_deep, take_text
 
 _ENCODING: Final = 20
-"""Steps for each value that is encoded, beside those for looking at it: one template cannot encode a million."""
+"""Additional steps for each encoded value, so that a template cannot encode a million of them."""
 
 _encode: Final = json.JSONEncoder(ensure_ascii=False).encode
 

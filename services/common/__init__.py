@@ -1,1 +1,1 @@
-"""What every process of Sluice needs: waiting out trouble, metrics, versions of files, guards of HTTP servers."""
+"""Code that every process of Sluice needs: back-off, metrics, versions of files, guards of HTTP servers."""

@@ -1,4 +1,4 @@
-"""Waiting out trouble: longer each time, never all instances at once, and one log line for each change of condition."""
+"""Back-off: pauses that grow with each failure, with jitter, and one log line for each change of condition."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 
 class Backoff:
-    """One thing that is tried again until it works; ``trouble`` is what stands in its way, for the status."""
+    """One operation that is retried until it works; ``trouble`` says why it fails, for the status."""
 
     def __init__(self, doing: str, *, first_seconds: float, longest_seconds: float) -> None:
         self._doing = doing
@@ -26,15 +26,15 @@ class Backoff:
 
     @classmethod
     def of(cls, doing: str, settings: ListenerSettings) -> Self:
-        """Wait as long as listeners do."""
+        """Return a back-off with the listeners' settings."""
         return cls(doing, first_seconds=settings.backoff_seconds, longest_seconds=settings.max_backoff_seconds)
 
     def status(self, **more: Any) -> dict[str, Any]:
-        """The status of a part, with what stands in its way as ``degraded``."""
+        """Return the status of a part, with the reason of its failure as ``degraded``."""
         return more | ({"degraded": self.trouble} if self.trouble else {})
 
     def failed(self, error: Exception) -> float:
-        """Note a failure; answers how many seconds to wait before the next attempt."""
+        """Record a failure; return the seconds to wait before the next attempt."""
         sentence = str(error) or type(error).__name__
         if self.trouble is None:
             log.warning("trying again until it works", doing=self._doing, error=sentence)
@@ -44,12 +44,12 @@ class Backoff:
         return wait
 
     async def after(self, error: Exception) -> None:
-        """Note a failure and wait."""
+        """Record a failure and wait."""
         heed_cancellation()
         await asyncio.sleep(self.failed(error))
 
     def worked(self) -> None:
-        """Note that it works."""
+        """Record a success."""
         if self.trouble is not None:
             log.info("it works again", doing=self._doing, was=self.trouble)
             self.trouble = None
@@ -57,7 +57,7 @@ class Backoff:
 
 
 def heed_cancellation() -> None:
-    """Raise `asyncio.CancelledError` if this task was told to end and something on the way swallowed that.
+    """Raise `asyncio.CancelledError` if this task was cancelled and a call swallowed the cancellation.
 
     Python 3.11's ``asyncio.wait_for``, which redis-py writes through, does so when its work is done at that moment.
     """
@@ -67,7 +67,7 @@ def heed_cancellation() -> None:
 
 
 async def ended(*tasks: asyncio.Task[None], every_seconds: float = 1.0) -> None:
-    """Cancel the tasks until they have ended, for the same reason: one cancellation may be swallowed."""
+    """Cancel the tasks until they have ended, because one cancellation may be swallowed, as above."""
     left = set(tasks)
     while left:
         for task in left:

@@ -1,4 +1,4 @@
-"""The version of a file: what the listener announced, and what a run must still find."""
+"""The version of a file, as announced by the listener and verified before a run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from events.errors import Refused
 
 
 class Version(NamedTuple):
-    """Which content a path had, without reading it. Not the ctime: chmod changes that."""
+    """Identifies a path's content without reading it. The ctime is no part of it, because chmod changes that."""
 
     inode: int
     size: int
@@ -17,13 +17,13 @@ class Version(NamedTuple):
 
     @classmethod
     def of(cls, stat: os.stat_result) -> Version:
-        """The version that ``stat`` saw."""
+        """Return the version in a result of ``stat``."""
         return cls(stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
     @classmethod
     def parse(cls, text: str) -> Version:
         """The inverse of ``str``; raises `ValueError`."""
-        inode, size, mtime_ns = text.split("-", 2)  # a time before 1970 brings a minus sign of its own
+        inode, size, mtime_ns = text.split("-", 2)  # a time before 1970 has a minus sign
         return cls(int(inode), int(size), int(mtime_ns))
 
     def __str__(self) -> str:
@@ -34,8 +34,8 @@ class Version(NamedTuple):
 def verify_version(path: str, version: str) -> None:
     """Return if the file at ``path`` still is ``version`` (``INODE-SIZE-MTIMENS``).
 
-    Raises `Refused` with the code ``file-vanished``, ``file-changed`` or ``file-unreadable``; a file that has
-    changed gets an event of its own for what it is now.
+    Raises `Refused` with the code ``file-vanished``, ``file-changed`` or ``file-unreadable``; a changed file's new
+    version has an event of its own.
     """
     try:
         found = Version.of(os.stat(path))  # noqa: PTH116 - this module is imported into every run

@@ -1,4 +1,4 @@
-"""What has been so for a while."""
+"""Conditions that have lasted for some time."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Lasting(Generic[K]):
-    """Tells which of some things have been so for a number of seconds, by looks at intervals."""
+    """Finds the conditions that have lasted for a number of seconds, by checks at intervals."""
 
     def __init__(self, *, seconds: float) -> None:
         self._seconds = seconds
         self._since: dict[K, float] = {}
 
     def look(self, things: Iterable[K]) -> list[K]:
-        """Return those of the ``things`` that were named in every look of the last ``seconds``."""
+        """Return those of the ``things`` that were named in every check of the last ``seconds``."""
         now = time.monotonic()
         self._since = {thing: self._since.get(thing, now) for thing in things}
         return [thing for thing, since in self._since.items() if now - since >= self._seconds]

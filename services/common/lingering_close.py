@@ -1,4 +1,4 @@
-"""An answer that ends the connection reaches a client that is still sending."""
+"""Makes a response that closes the connection reach a client that is still sending."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Final
 from services.common.request_guard import App, Message, Receive, Scope, Send
 
 LINGER_SECONDS: Final = 5.0
-"""How long a client may go on sending what nobody wants before the connection ends under it."""
+"""How long a client may continue to send before the connection is closed anyway."""
 
 
 class LingeringClose:
-    """An ASGI application before another one.
+    """An ASGI application in front of another one.
 
-    A connection that is closed with unread bytes in it is reset, and the client loses the answer that it was sent.
-    Here, after an answer with ``Connection: close``, the rest of the request is read and forgotten first.
+    A connection that is closed with unread bytes is reset, and the client loses the response. Here, after a response
+    with ``Connection: close``, the rest of the request is first read and discarded.
     """
 
     def __init__(self, app: App) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand the request on, and see the answer off."""
+        """Pass the request on, and read its rest after a closing response."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

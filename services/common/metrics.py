@@ -1,7 +1,7 @@
-"""What the roles count and time, each metric named once; the numbers of all processes are added up in Redis.
+"""The counters and histograms of the roles, each defined once; the numbers of all processes are added up in Redis.
 
-Names and units are Prometheus' conventions: a base unit in the name, ``_total`` for what only grows. Labels have few
-values: names in the project file, codes and outcomes that the code has. docs/monitoring.md has a row for each.
+Names and units follow Prometheus' conventions: a base unit in the name, ``_total`` for counters. Labels have few
+values: names in the project file, and codes and outcomes defined in the code. docs/monitoring.md has a row for each.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _seconds(name: str, says: str, *labels: str, buckets: tuple[float, ...] = _S
     return found
 
 
-# Messages that a listener took in and may acknowledge: journalled, known already, or kept as dead letters.
+# Messages that a listener may acknowledge: journalled, known already, or kept as dead letters.
 received = _counter("sluice_messages_received", "Messages that listeners took in.", "listener")
 
 # Messages among them that were refused and kept as dead letters; the code is the dead letter's.
@@ -46,12 +46,12 @@ rejected = _counter(
     "sluice_messages_rejected", "Messages that listeners refused and kept as dead letters.", "listener", "code"
 )
 
-# From handing a batch on until the journal held it, retries not included.
+# From passing a batch on until the journal held it, without retries.
 emit_seconds = _seconds(
     "sluice_emit_seconds", "Time that the journal took for one batch of a listener.", "listener", buckets=_MOMENTS
 )
 
-# Attempts that failed because Redis (or what lies behind the sink) was away or full.
+# Attempts that failed because Redis (or what the sink uses) was away or full.
 retries = _counter("sluice_listener_retries", "Attempts of listeners that failed and are made again.", "listener")
 
 # Entries that another consumer had read and not acknowledged before its time ran out.
@@ -67,13 +67,13 @@ left_to_successor = _counter(
 )
 
 http_answers = _counter("sluice_http_requests", "HTTP requests that were answered.", "route", "status")
-# For who called, or how often: unauthorized, forbidden, too-many, bad-signature, replayed.
+# Refused because of the caller or its rate: unauthorized, forbidden, too-many, bad-signature, replayed.
 http_refused = _counter("sluice_http_refused", "HTTP calls that were refused for who called or how often.", "reason")
 
 routed = _counter("sluice_events_routed", "Events that the rules have decided on, replays included.")
 matched = _counter("sluice_rule_matches", "Events that a rule has matched.", "rule")
 
-# An event's way, step by step. The clocks are those of the hosts and of Redis: none is below zero.
+# An event's path, step by step. The clocks are those of the hosts and of Redis; negative times count as zero.
 journal_seconds = _seconds(
     "sluice_event_journal_seconds", "Time from an event's own time until the journal held it.", "rule"
 )
@@ -119,7 +119,7 @@ class Series(NamedTuple):
     labels: Mapping[str, str]
 
     def field(self) -> str:
-        """As text, the same for the same series."""
+        """Return it as text, the same for the same series."""
         return json.dumps([self.name, dict(sorted(self.labels.items()))], separators=(",", ":"))
 
     @classmethod
@@ -132,16 +132,16 @@ class Series(NamedTuple):
 
 
 class Gains:
-    """What the metrics of this process have gained since that was last added to the totals."""
+    """The increase of this process's metrics since it was last added to the totals."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._registry = registry
         self._added: dict[str, float] = {}
         self._fields: dict[tuple[Any, ...], str] = {}
-        """The fields that were made: it takes longer to make one than all else."""
+        """Cached fields: making one takes longer than all else here."""
 
     def now(self) -> dict[str, float]:
-        """Each series that is new, even at zero, or has gained something, with its gain."""
+        """Return each series that is new, even at zero, or has increased, with its increase."""
         gains: dict[str, float] = {}
         for family in self._registry.collect():
             for sample in family.samples if family.type in _TYPES else ():
@@ -155,13 +155,13 @@ class Gains:
         return gains
 
     def added(self, gains: Mapping[str, float]) -> None:
-        """These are in the totals now."""
+        """Record that these increases are in the totals."""
         for field, gain in gains.items():
             self._added[field] = self._added.get(field, 0.0) + gain
 
 
 def families(totals: Iterable[tuple[Series, float]]) -> Iterator[Metric]:
-    """Every metric that the roles have, with its samples among ``totals``; what stands at none yet has none.
+    """Return every metric of the roles with its samples in ``totals``, if it has any.
 
     A series that no metric of this version has, or not with these labels, is left out.
     """

@@ -1,4 +1,4 @@
-"""Whether a Prefect server answers, and takes our password, asked without Prefect's client (which takes a second)."""
+"""Checks that a Prefect server answers and accepts our password, without Prefect's client, which imports slowly."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from typing_extensions import override
 _REFUSED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _TRUE: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
 _MOST_READ: Final = 1000
-"""Bytes of an answer: a version is shorter."""
+"""Bytes of a response that are read: a version is shorter."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrefectAnswer:
-    """What a server said to the question for its version."""
+    """A server's response to the request for its version."""
 
     status: int
     text: str
     at: float | None
-    """When it answered by its own clock, in seconds since the epoch; servers tell whole seconds."""
+    """When it answered by its own clock, in seconds since the epoch; servers report whole seconds."""
 
 
 def prefect_problem(url: str, *, auth_string: str | None = None) -> str | None:
-    """What keeps us from using the API at ``url``, as the end of a sentence; None when nothing does.
+    """Return why the API at ``url`` cannot be used, as the end of a sentence; None if it can.
 
     Without ``auth_string`` the environment's credentials are sent.
     """
@@ -48,15 +48,15 @@ def prefect_problem(url: str, *, auth_string: str | None = None) -> str | None:
 
 
 def prefect_version(url: str) -> str | None:
-    """The version of the server whose API is at ``url``; None where it does not tell."""
+    """Return the version of the server whose API is at ``url``; None if it does not report it."""
     answer = ask_prefect(url)
     return None if isinstance(answer, str) or answer.status != HTTPStatus.OK else answer.text.strip('"')
 
 
 def ask_prefect(url: str, *, auth_string: str | None = None) -> PrefectAnswer | str:
-    """The server's answer to the question for its version; why there is none, as the end of a sentence.
+    """Return the server's response with its version, or why there is none, as the end of a sentence.
 
-    The standard library asks: httpx takes a tenth of the start of a command to import.
+    It uses the standard library, because importing httpx takes a tenth of a command's start.
     """
     auth = auth_string or os.environ.get("PREFECT_API_AUTH_STRING")
     key = os.environ.get("PREFECT_API_KEY")
@@ -66,7 +66,7 @@ def ask_prefect(url: str, *, auth_string: str | None = None) -> PrefectAnswer | 
     elif key:
         headers["Authorization"] = f"Bearer {key}"
     handlers: list[urllib.request.BaseHandler] = [_AsItIs()]
-    if url.lower().startswith("https:"):  # else the certificates, which take long to load, are not
+    if url.lower().startswith("https:"):  # otherwise the certificates, which take long to load, are not needed
         handlers.append(urllib.request.HTTPSHandler(context=_trusted()))
     opener = urllib.request.build_opener(*handlers)
     try:
@@ -83,7 +83,7 @@ def ask_prefect(url: str, *, auth_string: str | None = None) -> PrefectAnswer | 
 
 
 class _AsItIs(urllib.request.HTTPRedirectHandler):
-    """Follows no redirection: the password would be sent along."""
+    """Follows no redirect, which would send the password along."""
 
     @override
     def redirect_request(
@@ -93,7 +93,7 @@ class _AsItIs(urllib.request.HTTPRedirectHandler):
 
 
 def _trusted() -> ssl.SSLContext:
-    """Who is trusted, as Prefect's client has it: ``PREFECT_API_SSL_CERT_FILE``, or else the certifi package's."""
+    """Return the trusted authorities, as in Prefect's client: ``PREFECT_API_SSL_CERT_FILE``, or else certifi's."""
     import certifi
 
     named = os.environ.get("PREFECT_API_SSL_CERT_FILE") or os.environ.get("SSL_CERT_FILE")

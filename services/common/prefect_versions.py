@@ -1,4 +1,4 @@
-"""Which versions of Prefect Sluice is tested with, client and server in any mix; what to say of others."""
+"""The versions of Prefect that Sluice is tested with, client and server in any mix; warnings about others."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _NUMBERS: Final = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
 
 
 def untested(found: str) -> bool:
-    """Whether it is a version that Sluice is not tested with, or no version at all."""
+    """Whether Sluice is not tested with this version, or it is no version at all."""
     numbers = _NUMBERS.match(found)
     return numbers is None or not _FIRST <= tuple(int(number or 0) for number in numbers.groups()) < _BEHIND
 
 
 def untested_versions(server: str | None, *, url: str = "") -> list[str]:
-    """A sentence for the Prefect that is installed here, and one for that of the ``server``, where it is untested."""
+    """Return a sentence about the Prefect installed here, and one about the ``server``'s, if untested."""
     sentences = []
     try:
         client = version("prefect")

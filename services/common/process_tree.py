@@ -1,6 +1,6 @@
-"""The processes below this one: they end with it, come to it when their own parents end, and are collected.
+"""The processes below this one: they end with it, become its children when their parents end, and are reaped.
 
-And what lists of processes show of each.
+Also the titles that lists of processes show.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _MADV_DONTNEED: Final = 4
 _LEAVE_ENVIRONMENT: Final = "SPT_NOENV"
-"""Keeps setproctitle from the room behind the command line: it holds the environment, which others read."""
+"""Keeps setproctitle from using the memory after the command line, which holds the environment that others can read."""
 
 
 def die_with_parent() -> None:
@@ -40,12 +40,12 @@ def end_with_parent() -> None:
 
 
 def adopt_orphans() -> bool:
-    """Become the parent of descendants whose own parent ends (Linux only); false where that cannot be."""
+    """Become the parent of descendants whose own parent ends (Linux only); false if that is not possible."""
     return sys.platform == "linux" and bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1) == 0)
 
 
 def reap_children() -> Iterator[tuple[int, int]]:
-    """Collect every child that has ended, adopted ones too: its pid and wait status."""
+    """Reap every child that has ended, adopted ones too; return pids and wait statuses."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -79,9 +79,9 @@ def pauses_until_children_end() -> Iterator[Callable[[float], None]]:
 
 
 def unmap_code() -> None:
-    """Let go of the libraries' machine code, for a process that rests; what it calls comes back from the files.
+    """Give back the memory of the libraries' machine code, for an idle process.
 
-    Code is mapped for reading only, so that nothing is lost. Linux only.
+    Code that it calls is read from the files again. Code is mapped read-only, so nothing is lost. Linux only.
     """
     if sys.platform != "linux":
         return
@@ -94,14 +94,12 @@ def unmap_code() -> None:
 
 
 def show_as(title: str) -> None:
-    """Have lists of processes show ``title`` for this one, as far as its command line had room.
+    """Make lists of processes show ``title`` for this one, cut to the length of its command line.
 
-    Where the library is not there nothing is changed.
-
-    It takes 3 µs, and some ten the first time.
+    Without the library nothing is changed. Takes 3 µs, and some ten the first time.
     """
     given = os.environ.get(_LEAVE_ENVIRONMENT)
-    os.environ[_LEAVE_ENVIRONMENT] = "1"  # read the first time
+    os.environ[_LEAVE_ENVIRONMENT] = "1"  # read on the first call
     try:
         from setproctitle import setproctitle
 
@@ -118,11 +116,11 @@ class Strays:
     """The processes that a run leaves behind: orphans become children of a slot that adopts them."""
 
     def __init__(self, *, known: Iterable[int] | None = None) -> None:
-        """Processes that are there already, or those ``known``, are not strays."""
+        """Processes that exist already, or those ``known``, are not strays."""
         self._before = self._mine() if known is None else set(known)
 
     def kill(self, *, rounds: int = 20) -> int:
-        """SIGKILL whatever has come to this process since; answers how many. Killing one may orphan more."""
+        """SIGKILL all children that this process has got since; return their number. Killing one may orphan more."""
         killed = 0
         for _ in range(rounds):
             strays = [process for process in _children() if process.pid not in self._before]
@@ -152,14 +150,14 @@ def is_stopped(pid: int) -> bool:
 
 
 def kill_all(pids: Iterable[int]) -> None:
-    """SIGKILL each of the processes that is still there."""
+    """SIGKILL each of the processes that still exists."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
 
 
 def reap_orphans(own: Collection[int]) -> None:
-    """Collect the adopted children that have ended; ``own`` are those that somebody else waits for."""
+    """Reap the adopted children that have ended, except ``own``, for which other code waits."""
     for pid in _child_pids():
         if pid not in own:
             with contextlib.suppress(ChildProcessError):
@@ -167,7 +165,7 @@ def reap_orphans(own: Collection[int]) -> None:
 
 
 def _children() -> list[psutil.Process]:
-    """This process's own children."""
+    """Return this process's own children."""
     found = []
     for pid in _child_pids():
         with contextlib.suppress(psutil.Error):
@@ -176,7 +174,7 @@ def _children() -> list[psutil.Process]:
 
 
 def _child_pids() -> list[int]:
-    """Without psutil where that is possible: it would look at every process of the machine for them."""
+    """Return them without psutil if possible, which would read every process of the machine."""
     try:
         return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii").split()]
     except OSError:

@@ -1,4 +1,4 @@
-"""What a user's code finds when it imports: the project's own packages, and none of Sluice's but `sluice`."""
+"""The import path for a user's code: the project's own packages, and of Sluice's only `sluice`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _OWN: Final = frozenset({"benchmarks", "config", "events", "flows", "services", 
 def leave_checkout(shelf: Path | None = None) -> None:
     """Remove Sluice's modules and its import path, so that a user's project may have the same names.
 
-    Code that is already running must have imported before what it needs. ``import sluice`` still works, here and, with
-    ``shelf``, in Python processes that the flow starts: a link to the package is made in that folder.
+    Running code must import everything it needs before. ``import sluice`` still works, here and, with ``shelf``, in
+    Python processes that the flow starts: a link to the package is made in that folder.
     """
     import sluice
 

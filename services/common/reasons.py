@@ -1,4 +1,4 @@
-"""Why an installation is not ready, or works and should be looked at: the codes, and what is to be done about each."""
+"""The reasons why an installation is not ready or degraded: codes, levels and remedies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 
 class Level(StrEnum):
-    """How bad it is. Only ``not-ready`` turns readiness off."""
+    """The level of a reason. Only ``not-ready`` turns readiness off."""
 
     READY = "ready"
     DEGRADED = "degraded"
@@ -18,18 +18,20 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReasonKind:
-    """What a code stands for."""
+    """The level and remedy of a code."""
 
     level: Level
     remedy: str
     """What to do, a sentence without a full stop."""
     every: bool = False
-    """It counts as `level` only where each instance that could do the work says so; otherwise the others do it."""
+    """Whether it counts as `level` only if every instance that could do the work reports it; otherwise the others do
+    it.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One thing that is wrong now."""
+    """One present problem."""
 
     code: str
     level: Level
@@ -75,7 +77,7 @@ _NOT_READY: Final = {
     "signals-wait": "look at the resumer: its log says what it waits for; more instances of it share the work",
 }
 SAID_TO_ANYONE: Final = frozenset(code for code in _NOT_READY if code.startswith(("role-", "redis-", "prefect-")))
-"""The reasons whose sentences name nothing but the parts of Sluice."""
+"""The reasons whose sentences name only parts of Sluice."""
 
 _DEGRADED: Final = {
     "instance-silent": "another instance works; look whether the silent one's machine or process is well",
@@ -97,11 +99,11 @@ REASONS: Final[Mapping[str, ReasonKind]] = {
     **{code: ReasonKind(Level.NOT_READY, said, every=code in _EVERY) for code, said in _NOT_READY.items()},
     **{code: ReasonKind(Level.DEGRADED, said) for code, said in _DEGRADED.items()},
 }
-"""Every code that there is. docs/operations.md has them all; a test holds it to that."""
+"""Every code. docs/operations.md lists all of them, which a test checks."""
 
 
 def reason(code: str, message: str, *, role: str | None = None, everywhere: bool = True) -> Reason:
-    """The reason with what its code stands for; ``everywhere`` says whether no instance is without it.
+    """Return the reason with its code's level and remedy; ``everywhere``: whether every instance reports it.
 
     A code that is not known comes from another version of Sluice, and counts as a degradation.
     """
@@ -110,7 +112,7 @@ def reason(code: str, message: str, *, role: str | None = None, everywhere: bool
 
 
 def told(reasons: Mapping[str, str | None]) -> dict[str, Any]:
-    """What a part's status says of its ``reasons``, each code with a sentence, or None where all is well."""
+    """Return the status of a part from its ``reasons``: each code with a sentence, or None if there is no problem."""
     found: dict[str, str] = {}
     for code, sentence in reasons.items():
         if sentence and sentence not in found.values():
@@ -119,7 +121,7 @@ def told(reasons: Mapping[str, str | None]) -> dict[str, Any]:
 
 
 def obstacles(parts: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What keeps one instance from its work, by the statuses of its parts, whether others do it or not."""
+    """Return what prevents one instance's work, by the statuses of its parts, whether others do the work or not."""
     found = []
     for name, part in parts.items():
         severe = [

@@ -1,4 +1,4 @@
-"""What a web page of another origin may ask of an HTTP server on this machine: nothing."""
+"""Refuses requests of web pages of other origins to an HTTP server on this machine."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"same-origin"),
 )
-"""No page of another origin shows ours in a frame, holds on to its window, or loads our answers as its own parts."""
+"""Headers that keep pages of other origins from framing ours, keeping its window, or embedding our responses."""
 
 
 class RequestGuard:
-    """An ASGI application before another one.
+    """An ASGI application in front of another one.
 
-    It refuses requests whose Host is not this server's (a name that was made to point here: DNS rebinding), and those
-    that a browser sends for a page of another origin; another port is another origin. Programs, which send neither
-    ``Origin`` nor ``Sec-Fetch-Site``, are not held up. Links from elsewhere may be followed. A request whose end is
-    told in two ways is refused as well.
+    It refuses requests whose Host is not this server's (a name that resolves here by DNS rebinding), and those that a
+    browser sends for a page of another origin; another port is another origin. Requests of programs, which send neither
+    ``Origin`` nor ``Sec-Fetch-Site``, pass, and so does following a link from elsewhere. A request with an ambiguous
+    end is refused as well.
 
     Hosts of this server are loopback's names, ``names``, and with ``any_address`` every address: an address cannot be
-    made to point elsewhere.
+    rebound.
     """
 
     def __init__(self, app: App, *, names: Collection[str] = (), any_address: bool = False) -> None:
@@ -46,7 +46,7 @@ class RequestGuard:
         self._any_address = any_address
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer with 400, 403 or 421, or hand the request on."""
+        """Respond with 400, 403 or 421, or pass the request on."""
         kind = scope["type"]
         refusal = self._refusal(scope) if kind in {"http", "websocket"} else None
         if refusal is None:
@@ -92,7 +92,7 @@ class RequestGuard:
             return False
         if parts.scheme not in {"http", "https"} or not name:
             return False
-        # Another port of this machine is another program, whatever names are given to the machine.
+        # Another port of this machine is another program, whatever the machine's names.
         return parts.netloc.lower() == host.lower() or (name in self._names and not _is_loopback(name))
 
 

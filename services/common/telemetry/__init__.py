@@ -1,1 +1,1 @@
-"""What OpenTelemetry is told."""
+"""Telemetry for OpenTelemetry."""

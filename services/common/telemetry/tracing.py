@@ -1,7 +1,7 @@
 """Traces by OpenTelemetry, where its own variables name a collector; without them nothing of it is imported.
 
-An event carries its trace in ``traceparent``, the extension attribute of CloudEvents for distributed tracing. What
-Sluice does with it are spans in that trace; an event without one begins a trace where it is taken in.
+An event carries its trace in ``traceparent``, the extension attribute of CloudEvents for distributed tracing. Sluice's
+steps are spans in that trace; an event without one begins a trace where it is accepted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_P
 _PROTOCOL: Final = "http/protobuf"
 
 LAST_SECONDS: Final = 1.0
-"""How long a process may take at its end for the spans that are not sent yet; then they are lost."""
+"""Time limit for sending the remaining spans when a process ends; then they are lost."""
 
 _FORM: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -59,7 +59,7 @@ def set_up(environ: Mapping[str, str], *, role: str) -> None:
     """Begin to make spans if they are wanted: once in a process, after its last fork."""
     if not is_wanted(environ) or is_on():
         return
-    import structlog  # commands import this module, and log nothing
+    import structlog  # commands import this module but do not log
 
     packages = _packages()
     if packages is None:
@@ -97,20 +97,20 @@ def _packages() -> tuple[Any, Any, Any, Any] | None:
 
 
 def _send_the_rest(processor: Any) -> None:
-    """In a thread that does not outlive the process: a collector that hangs holds up nobody's end."""
+    """Send the rest in a daemon thread, so that a collector that hangs does not delay the end."""
     sending = threading.Thread(target=processor.force_flush, name="last spans", daemon=True)
     sending.start()
     sending.join(LAST_SECONDS)
 
 
 def heard(traceparent: str | None) -> None:
-    """The trace that the request is part of, for the events in it that carry none."""
+    """Return the trace that the request is part of, for events in it without one."""
     if is_on():
         _incoming.set(traceparent if traceparent and _FORM.fullmatch(traceparent) else None)
 
 
 def begin(name: str, parent: str | None, **attributes: str | int) -> Span:
-    """A span below the span that ``parent`` (a ``traceparent``) names, or with a trace of its own; `end` it."""
+    """Begin a span below that of ``parent`` (a ``traceparent``), or with a trace of its own; `end` must follow."""
     tracer = _State.tracer
     if tracer is None:
         raise RuntimeError("this process makes no spans")
@@ -130,20 +130,20 @@ def end(spans: Sequence[Span], error: BaseException | str | None = None) -> None
 
 
 def text_of(span: Span) -> str:
-    """The ``traceparent`` that makes other spans children of this one."""
+    """Return the ``traceparent`` that makes other spans children of this one."""
     context = span.get_span_context()
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
 
 def trace_of(event: Event) -> str | None:
-    """What the event carries, as it came."""
+    """Return the event's ``traceparent``, as received."""
     found = event.extensions.get(TRACEPARENT)
     return found if isinstance(found, str) else None
 
 
 @contextmanager
 def receiving(listener: str, events: Sequence[Event]) -> Iterator[Sequence[Event]]:
-    """Spans for taking the events in and for the journal; those without a trace get that of their first span."""
+    """Make spans for accepting and journalling the events; events without a trace get that of their first span."""
     if not is_on():
         yield events
         return
