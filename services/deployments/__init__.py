@@ -1,1 +1,1 @@
-"""The project's flows as deployments: read from ``flows/``, checked whole, held against Prefect, registered."""
+"""The project's flows as deployments: read from ``flows/``, checked, compared with Prefect, registered."""

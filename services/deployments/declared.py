@@ -1,4 +1,4 @@
-"""The deployments that the project's flow files declare, or everything that is wrong with them at once."""
+"""The deployments that the project's flow files declare, or all of their mistakes at once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class DeclaredDeployment:
     where: str
     """``file:line`` of the flow."""
     where_key: Callable[[KeyPath], str]
-    """``file:line: DEPLOYMENT.key`` of what it says."""
+    """Returns ``file:line: DEPLOYMENT.key`` of a key."""
 
     @property
     def name(self) -> str:
@@ -40,27 +40,28 @@ class DeclaredDeployment:
 
     @property
     def signature(self) -> Signature:
-        """What it takes as parameters."""
+        """The parameters that it takes."""
         return Signature(self.body["parameter_openapi_schema"], frozenset(self.body["parameters"]))
 
 
 @dataclass(frozen=True, slots=True)
 class Declarations:
-    """What the project declares, and what its reader should know of what it does not."""
+    """The declared deployments, and remarks about flows that are not declared."""
 
     root: Path
     """The project's folder."""
     deployments: tuple[DeclaredDeployment, ...]
     notes: tuple[str, ...] = ()
     unusable: Mapping[str, str] = field(default_factory=dict)
-    """The files whose flows are not among the deployments because a library is missing: how their entrypoints begin,
-    and a sentence that says what is missing."""
+    """Files whose flows are not among the deployments because a library is missing: the beginning of their entrypoints,
+    and a sentence that names the library.
+    """
     project: str | None = None
     """The project's name."""
 
     @property
     def signatures(self) -> dict[str, Signature]:
-        """Of each deployment, by ``flow/deployment``."""
+        """The signature of each deployment, by ``flow/deployment``."""
         return {one.name: one.signature for one in self.deployments}
 
 
@@ -113,7 +114,7 @@ def read_declarations(
 
 
 def _chosen(file: FlowFile, files: Sequence[FlowFile]) -> tuple[list[FoundFlow], list[str]]:
-    """The flows that the file registers, and what is to be said of the others.
+    """Return the flows that the file registers, and remarks about the others.
 
     A file registers the flows that it defines. One that defines none registers those that it imports, unless another
     file defines them: so a flow of a package gets a deployment.
@@ -144,7 +145,7 @@ def _duplicates(file: FlowFile, flows: Sequence[FoundFlow], taken: dict[str, str
 def _options(
     file: FlowFile, flows: Sequence[FoundFlow], templates: Mapping[str, Options]
 ) -> tuple[dict[str, Options], list[str]]:
-    """The options for each environment with what its template adds, and every fault."""
+    """Return the options for each environment with its template, and every mistake."""
     found, faults = options_of(file.options)
     if file.options and not flows:
         faults.insert(0, ((), f"the file has no flow that it could be for — add one, or take {CONSTANT} away"))
@@ -160,7 +161,7 @@ def _options(
 
 
 def _described(said: str | None, project: str | None) -> str:
-    """What the deployment's page says, with a link to the overview."""
+    """Return the description of the deployment, with a link to the overview."""
     link = f"[Overview of Sluice]({page('', f'artifacts/key/{overview_key(project)}')})"
     return f"{said}\n\n{link}" if said else link
 

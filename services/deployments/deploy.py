@@ -1,4 +1,4 @@
-"""`sluice deploy`: plan what Prefect is to have of the project's deployments, and do it."""
+"""`sluice deploy`: plans the changes to the project's deployments in Prefect, and carries them out."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from services.store.state.installation import check_project, claim_project, inst
 
 _OPEN: Final = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
 _IN_STORE: Final = {"Scheduled", "Late"}
-"""The states of runs that Prefect takes away with a schedule."""
+"""The states of runs that Prefect deletes with a schedule."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeploymentPlan:
-    """The steps to take, and what the project declares."""
+    """The steps to take, and the project's declarations."""
 
     steps: Sequence[PlanStep]
     declarations: Declarations
@@ -38,14 +38,14 @@ class DeploymentPlan:
 
     @property
     def gone(self) -> frozenset[str]:
-        """The deployments whose flows the project no longer has."""
+        """Deployments whose flows the project no longer has."""
         return frozenset(step.deployment for step in self.steps if step.action in {"remove", "pause"})
 
 
 def declare(settings: Settings, project: Project | None) -> Declarations:
-    """What the project's flow files declare; without a readable project file, those of its folder ``flows``.
+    """Return the declarations of the flow files; without a readable project file, of those in the folder ``flows``.
 
-    Raises `ConfigError` with every problem of all of them. It forks, so nothing should be connected yet.
+    Raises `ConfigError` with the problems of all files. It forks, so no connection should be open yet.
     """
     root = project_root(settings.config)
     if project is None:
@@ -95,9 +95,9 @@ async def plan_deployments(prefect: PrefectApi, redis: AsyncRedis, declarations:
 
 
 async def carry_out(prefect: PrefectApi, redis: AsyncRedis, plan: DeploymentPlan) -> None:
-    """Do what the plan says. Each step can be repeated, so a deploy that was broken off is mended by the next one.
+    """Do what the plan says. Each step can be repeated, so the next deploy completes an interrupted one.
 
-    Raises `TransientError`, and `Refused` for a deployment that Prefect does not take.
+    Raises `TransientError`, and `Refused` for a deployment that Prefect refuses.
     """
     await claim_project(redis, plan.declarations.project, plan.declarations.root)
     bodies = {one.name: one.flow for one in plan.declarations.deployments}
@@ -132,7 +132,7 @@ async def _registered(prefect: PrefectApi, project: str, wanted: set[str]) -> li
 
 
 async def _open_runs(prefect: PrefectApi, deployment_id: str) -> dict[str, int]:
-    """The number of runs that are not over by the name of their state, without those that its schedule has in store."""
+    """Return the number of active runs by the name of their state, without those that only its schedule has created."""
     asked = {
         "deployments": {"id": {"any_": [deployment_id]}},
         "flow_runs": {"state": {"type": {"any_": list(_OPEN)}}},

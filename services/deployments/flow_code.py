@@ -1,4 +1,4 @@
-"""Where the flows of a project stand: the files in the folders, and the modules, that it names."""
+"""Finds the flows of a project: the files in its named folders, and its named modules."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class FlowCode:
     module: str | None = None
 
     def entrypoint(self, root: Path, attribute: str) -> str:
-        """As Prefect has it, relative to the project's folder."""
+        """Prefect's entrypoint, relative to the project's folder."""
         return f"{self.module}.{attribute}" if self.module else f"{self.path.relative_to(root).as_posix()}:{attribute}"
 
 
@@ -67,7 +67,7 @@ def find_flow_code(
 
 
 def flows_mention(root: Path, names: Sequence[str] | None, module: str) -> bool:
-    """Whether the name of the module stands in a file of the folders and files called ``names``."""
+    """Whether a file of the folders and files called ``names`` mentions the module."""
     for at in (root / name for name in names or (FOLDER,)):
         for file in [at] if at.is_file() else at.rglob("*.py"):
             with suppress(OSError):
@@ -77,7 +77,7 @@ def flows_mention(root: Path, names: Sequence[str] | None, module: str) -> bool:
 
 
 def _in_folder(folder: Path) -> tuple[list[FlowCode], list[str]]:
-    """Its files, and those below it that hold flows; and the names of the others below it."""
+    """Return its files, those below it with flows, and the names of the others below it."""
     codes, others = [], []
     for path in _files_in(folder):
         inside = path.relative_to(folder)
@@ -103,7 +103,7 @@ def _told(folder: Path, passed_over: Sequence[str]) -> Iterator[str]:
 
 
 def _of_module(root: Path, name: str) -> list[FlowCode]:
-    """The module's file; that of a package, and those of its modules that hold flows."""
+    """Return the module's file; for a package, also those of its modules with flows."""
     (found,) = in_project(root, [partial(_locate, name)])
     if not found:
         return []

@@ -1,4 +1,4 @@
-"""One flow file: the flows that it holds, and its ``DEPLOYMENT`` with the line of each key."""
+"""One flow file: its flows, and its ``DEPLOYMENT`` with the line of each key."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NEAR: Final = 0.8
 
 
 class LibraryMissing(Exception):
-    """A flow file cannot be imported here, because something that it imports is not installed."""
+    """A flow file cannot be imported here, because a library is not installed."""
 
 
 @dataclass(frozen=True, slots=True)

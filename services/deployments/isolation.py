@@ -1,4 +1,4 @@
-"""Runs what imports a user's files in forks of this process, where Sluice's own packages are out of the way."""
+"""Imports a user's files in forks of this process, without Sluice's own packages on the import path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `sluice deploy` has to do: the project's declarations held against the deployments that Prefect has."""
+"""The plan of `sluice deploy`: the project's declarations compared with Prefect's deployments."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class RegisteredDeployment:
 
 @dataclass(frozen=True, slots=True)
 class PlanStep:
-    """What is to happen with one deployment, and why."""
+    """The change to one deployment, and its reason."""
 
     action: Action
     deployment: str
@@ -63,7 +63,7 @@ class PlanStep:
     deployment_id: str | None = None
     body: Mapping[str, Any] | None = None
     warning: str | None = None
-    """Of the details the one that nobody should overlook."""
+    """The most important one of the details."""
 
     def as_row(self) -> dict[str, Any]:
         """For `--json`."""

@@ -1,4 +1,4 @@
-"""Everything that can be said of a project before it runs: its file, its tests, its flows, the deployments it names."""
+"""The checks of a project before it runs: its file, its tests, its flows, the deployments that it names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AskPrefect = Callable[[Project, Declarations], Awaitable[ParameterFindings]]
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A project without an error, and what is to be said of it."""
+    """A project without errors, and remarks about it."""
 
     project: Project
     tests: int

@@ -1,4 +1,4 @@
-"""What the deployments of a Prefect server take as parameters."""
+"""The parameters of the deployments of a Prefect server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The work pools that declared deployments name, held against those that Prefect has."""
+"""Compares the work pools of declared deployments with those that Prefect has."""
 
 from __future__ import annotations
 
