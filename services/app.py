@@ -183,7 +183,7 @@ def routing_parts(
     poison_check: PoisonCheck | None = None,
 ) -> Parts:
     """Build the parts that turn journalled events into decisions."""
-    from services.routing.poison_check import ends_its_judge
+    from services.routing.poison_check import end_of_evaluation
     from services.routing.router import Router
     from services.routing.rule_windows import RuleWindows
     from services.store.events.verdict_lines import VerdictLines
@@ -206,7 +206,7 @@ def routing_parts(
         dead_letters=shared.dead_letters,
         submit_signal=submission.submit,
         windows=windows,
-        poison_check=poison_check or (lambda event: ends_its_judge(event, live.project, home=shared.settings.home)),
+        poison_check=poison_check or (lambda event: end_of_evaluation(event, live.project, home=shared.settings.home)),
     )
     return {"router": router, "windows": windows}
 

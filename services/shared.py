@@ -144,7 +144,7 @@ class StateClaim:
     def demand(self) -> None:
         """Raise `TransientError` until the state is claimed."""
         if not self._claimed.is_set():
-            raise TransientError("Redis has not answered yet whose state it holds")
+            raise TransientError("Redis has not been reached yet, so it is unknown whose state it holds")
 
     def before(self, part: Part) -> Part:
         """Return ``part`` so that it begins once the state is claimed."""

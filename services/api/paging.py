@@ -51,7 +51,7 @@ def parts_of(cursor: str | None, *kinds: type) -> list[Any] | None:
             return parts
     except (binascii.Error, ValueError, RecursionError):
         pass
-    raise ConfigError("cursor: it is none that a page of this listing ended with: begin again without it")
+    raise ConfigError("cursor: it is not from a page of this listing: begin again without it")
 
 
 @asynccontextmanager

@@ -208,7 +208,7 @@ async def _against_last(project: Project, count: int, only: str | None, *, limit
     async with open_session() as session:
         in_force = await RulesInForce(session.redis).get()
         if in_force is None:
-            raise NotFound("no rules are in force yet: start a router, which tells what it has loaded")
+            raise NotFound("no rules are in force yet: start a router, which records the rules that it has loaded")
         try:
             present = parse_project(in_force.text, Path(in_force.path), home=session.settings.home)
         except ConfigError as error:

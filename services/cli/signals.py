@@ -173,7 +173,7 @@ async def send_and_tell(session: Session, signal: ResumeSignal, *, wait_seconds:
         raise Refused(found["outcome"], f"the signal was not applied ({found['outcome']}): {found['reason']}")
     if found["outcome"] == "received" and wait_seconds:
         raise TransientError(
-            f"the signal is recorded and will be applied, but no resumer has looked at it within {wait_seconds:g} s: "
+            f"the signal is recorded and will be applied, but no resumer has handled it within {wait_seconds:g} s: "
             "`sluice status` tells whether one runs"
         )
 

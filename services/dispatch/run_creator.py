@@ -253,7 +253,7 @@ class RunCreator:
         for queue, item, result in results:
             if result.fate is CreationResult.CREATED:
                 if queue.circuit.succeeded():
-                    log.info("a rule goes on", rule=queue.rule, deployment=queue.deployment)
+                    log.info("a rule no longer holds its events", rule=queue.rule, deployment=queue.deployment)
                 made.append((queue, item, result))
             elif result.fate is CreationResult.REFUSED:
                 if queue.circuit.is_open and queue.name not in was_open:

@@ -25,7 +25,7 @@ POISON_CHECK_SECONDS: Final = 30.0
 log = structlog.get_logger()
 
 
-async def ends_its_judge(
+async def end_of_evaluation(
     event: Event, project: Project, *, home: Path, within_seconds: float = POISON_CHECK_SECONDS
 ) -> str | None:
     """Return how the process that evaluated the event ended, None if it ended by itself."""
@@ -48,13 +48,13 @@ async def ends_its_judge(
     try:
         await asyncio.wait_for(process.communicate(json.dumps(told).encode()), within_seconds)
     except TimeoutError:
-        return f"a process that judged it alone did not end within {within_seconds:g} s"
+        return f"a process that evaluated only this event did not end within {within_seconds:g} s"
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     code = process.returncode or 0
-    return f"a process that judged it alone was ended by {signal.Signals(-code).name}" if code < 0 else None
+    return f"a process that evaluated only this event was ended by {signal.Signals(-code).name}" if code < 0 else None
 
 
 def main() -> None:

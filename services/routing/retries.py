@@ -104,7 +104,7 @@ class Retries:
     async def _judge_again(self, retry: Retry) -> None:
         found = retry.found
         if found.event is None:
-            raise NotFound("the journal no longer holds the event, so its rules cannot judge it again")
+            raise NotFound("the journal no longer holds the event, so the rules cannot be evaluated on it again")
         received = found.received or datetime.now(UTC)
         entry = (stored_event(found.event), received.isoformat(), found.listener)
         await self._journal.append_again([entry], only=retry.rules)

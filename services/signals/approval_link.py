@@ -55,7 +55,7 @@ class ApprovalLink:
         """Return the link of `text`; raises `BadLink`."""
         said, _, signature = text.partition(".")
         if not hmac.compare_digest(signature.encode("utf-8", "replace"), _signature(said, secret).encode()):
-            raise BadLink("the link is not whole, or was not made here")
+            raise BadLink("the link is incomplete, or was not made here")
         try:
             id_, run_id, wait, key, person, expires = json.loads(
                 base64.urlsafe_b64decode(said + "=" * (-len(said) % 4))

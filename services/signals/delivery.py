@@ -166,7 +166,7 @@ class Delivery:
             case Undone.NOT_WAITING:
                 await self._resolve_now(run.run_id, record, mark)
             case Undone.NO_SCHEMA_YET:
-                raise TransientError("the run has not yet said what its input looks like")
+                raise TransientError("the run has not yet stored the form of its wait")
         return True
 
     async def _not_as_heard(self, record: SignalRecord, mark: Mark, run_id: str) -> None:

@@ -165,7 +165,7 @@ class ResumeObserver:
         """Record that the run left the wait without a signal: resumed by somebody, or without an answer."""
         found = await committed(partial(self._end_of_stay, run_id, wait))
         if found is None:
-            raise TransientError(f"the run {run_id} still stands in its wait")
+            raise TransientError(f"the run {run_id} is still in its wait")
         await self._record(run_id, wait, *found)
 
     async def _end_of_stay(self, run_id: str, wait: str) -> tuple[Stay, Stay] | None:

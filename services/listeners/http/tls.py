@@ -58,7 +58,7 @@ class ServerTls:
                 log.warning("the certificate of the API cannot be changed yet", problems=problems)
             elif not problems:
                 self._looked = looked
-                log.info("the API has another certificate")
+                log.info("the API uses a new certificate")
             said = problems
 
     def _load(self) -> None:

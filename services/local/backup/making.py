@@ -124,7 +124,7 @@ def back_up(settings: Settings, access: Access, target: Path, *, say: Callable[[
             "stopped, the folder itself is the backup"
         )
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ConfigError(f"{target} holds something: name a folder that is empty or not there")
+        raise ConfigError(f"{target} is not empty: name an empty folder, or a new one")
     draft = target.with_name(f"{target.name}.part{os.getpid()}")
     try:
         draft.mkdir(mode=_PRIVATE, parents=True)

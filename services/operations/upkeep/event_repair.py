@@ -47,9 +47,7 @@ class EventRepair:
             count = await self._damaged.judge_again(what, name, identities)
             if count:
                 self._again += count
-                log.warning(
-                    "its state was damaged, the event is judged again", damaged=f"{what} {name}", events=identities
-                )
+                log.warning("damaged event evaluated again", damaged=f"{what} {name}", events=identities)
 
     def status(self) -> Mapping[str, Any]:
         """Return the number of events that this process had evaluated again."""

@@ -83,7 +83,7 @@ class RetentionJob:
         if self.history.dead_letter_days is not None:
             expired = await DeadLetters(self.redis).expire(time.time() - self.history.dead_letter_days * 86_400)
             if expired:
-                log.warning("discarded dead letters that nobody has seen to", letters=expired)
+                log.warning("discarded dead letters past their retention", letters=expired)
         if self._turns % _INDEX_TURNS == 0:
             await prune_indices(self.redis, self.history)
         self._turns += 1

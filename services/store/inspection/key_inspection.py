@@ -215,7 +215,7 @@ class KeyInspection:
             raw=raw[:KEPT_BYTES],
         )
         await self._letters.add(letter)
-        log.warning("something in redis cannot be read and was set aside", key=letter.source, reason=letter.reason)
+        log.warning("unreadable data in redis was moved to quarantine", key=letter.source, reason=letter.reason)
 
     async def _sample(self, name: bytes, kind: str) -> bytes:
         """Return the first elements of a key of any type."""

@@ -24,7 +24,7 @@ async def installation_id(redis: AsyncRedis) -> str:
     await redis.set(KEY, uuid.uuid4().hex, nx=True)
     found = await redis.get(KEY)
     if not isinstance(found, bytes):
-        raise TransientError("Redis has forgotten at once what it was told: it is short of memory")
+        raise TransientError("Redis did not keep a value that was just written: it is short of memory")
     with reading(KEY):
         return is_text(found)
 

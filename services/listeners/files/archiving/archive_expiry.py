@@ -59,9 +59,7 @@ class ArchiveExpiry:
                 continue
             gone = self._expire(archive, now - days * _DAY if days is not None else None, mib)
             if gone:
-                log.info(
-                    "archived files were past their time", watch=self._folder.name, where=archive.decode(), files=gone
-                )
+                log.info("deleted old archived files", watch=self._folder.name, where=archive.decode(), files=gone)
             count += gone
         return count
 

@@ -10,7 +10,7 @@ import psutil
 
 from config.project import Project, load_project
 from events.event import Event
-from services.routing.poison_check import ends_its_judge
+from services.routing.poison_check import end_of_evaluation
 from tests.support.waiting import eventually
 
 EVENT = Event(id="e", source="s", type="t", time=datetime(2026, 1, 1, tzinfo=UTC), data={"a": [1, None, "ü"]})
@@ -23,19 +23,19 @@ def _project(folder: Path) -> Project:
 
 
 async def test_an_ordinary_event_is_not_to_blame(tmp_path: Path) -> None:
-    assert await ends_its_judge(EVENT, _project(tmp_path), home=tmp_path) is None
+    assert await end_of_evaluation(EVENT, _project(tmp_path), home=tmp_path) is None
 
 
 async def test_an_event_whose_judge_is_ended_is(tmp_path: Path) -> None:
-    judging = asyncio.create_task(ends_its_judge(EVENT, _project(tmp_path), home=tmp_path))
+    judging = asyncio.create_task(end_of_evaluation(EVENT, _project(tmp_path), home=tmp_path))
     (child,) = await eventually(_children)
     child.kill()
-    assert await judging == "a process that judged it alone was ended by SIGKILL"
+    assert await judging == "a process that evaluated only this event was ended by SIGKILL"
 
 
 async def test_an_event_whose_judge_does_not_come_to_an_end_is(tmp_path: Path) -> None:
-    said = await ends_its_judge(EVENT, _project(tmp_path), home=tmp_path, within_seconds=0.001)
-    assert said == "a process that judged it alone did not end within 0.001 s"
+    said = await end_of_evaluation(EVENT, _project(tmp_path), home=tmp_path, within_seconds=0.001)
+    assert said == "a process that evaluated only this event did not end within 0.001 s"
     assert not await _children()
 
 
