@@ -7,7 +7,7 @@ import gc
 import os
 import queue
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -17,7 +17,7 @@ import pytest_asyncio
 from config.settings import RedisSettings
 from services.local.embedded_servers import claim_port, start_valkey
 from services.store.connection import AsyncRedis, connect
-from tests.support import prefects
+from tests.support import open_connections, prefects
 
 # No test asserts on a stopwatch, and a busy machine makes no property false.
 hypothesis.settings.register_profile(
@@ -39,6 +39,17 @@ from prefect._internal.concurrency import services  # noqa: E402 - now it may be
 def _one_migration(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp()
     prefects.share_database((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "prefect.db")
+
+
+open_connections.watch()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Generator[None, None, None]:
+    """The test that leaves a connection open fails, and not the one that runs when it is collected."""
+    yield
+    left = open_connections.left_open()
+    assert not left, f"left open: {left}"
 
 
 def pytest_collection_finish() -> None:

@@ -23,6 +23,7 @@ from typing import Final
 import structlog
 
 from events.errors import SluiceError
+from services.common.backoff import ended
 from services.common.lasting import Lasting
 from services.executor.intake.run_intake import RunIntake
 from services.executor.job_enqueuer import JobEnqueuer
@@ -99,8 +100,7 @@ class Reconciler:
 
     async def leave(self) -> None:
         """End this instance's sign of life, once its slots have ended."""
-        for task in self._tasks:
-            task.cancel()
+        await ended(*self._tasks)
         with contextlib.suppress(SluiceError, TimeoutError):
             await asyncio.wait_for(self.enqueuer.call(self.executions.leave, self.instance), LEAVE_SECONDS)
 

@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from events.errors import Backpressure, NotFound, Refused, TransientError
-from services.common.backoff import Backoff
+from services.common.backoff import Backoff, ended
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.run_calls import refuse_start
 from services.prefect_api.runs import FINAL_TYPES, StateChange
@@ -39,10 +39,9 @@ class RetriedRuns:
             self._tasks[change.run_id] = task
             task.add_done_callback(lambda _: self._tasks.pop(change.run_id, None))
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Stop; the next process that learns of the runs requests their files again."""
-        for task in self._tasks.values():
-            task.cancel()
+        await ended(*self._tasks.values())
 
     async def _scheduled(self, change: StateChange) -> None:
         """Work until it is known whether the run has files, and they are back."""

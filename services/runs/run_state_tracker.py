@@ -62,7 +62,7 @@ class RunStateTracker(StateFeed):
         try:
             await self.follow()
         finally:
-            self._retried.close()
+            await self._retried.close()
 
     def status(self) -> Mapping[str, Any]:
         """For the role's report."""

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from config.settings import ResumerSettings
 from events.errors import Backpressure, NotFound, Refused, TransientError
-from services.common.backoff import Backoff
+from services.common.backoff import Backoff, ended
 from services.prefect_api.events import StateFeed
 from services.prefect_api.run_view import RunView
 from services.prefect_api.runs import COMMIT_PAUSES, StateChange
@@ -88,12 +88,15 @@ class WaitObserver(StateFeed):
 
     async def run(self) -> None:
         """Observe until cancelled; retries while Redis or Prefect is away."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.follow())
-            tasks.create_task(self._patiently(self._see_to_paused))
-            tasks.create_task(self._patiently(self._see_to_unseen, every=_AGAIN_SECONDS))
-            tasks.create_task(self._patiently(self._sweep, every=_SWEEP_SECONDS))
-            tasks.create_task(self._patiently(self._look_at_buffered, every=self._settings.poll_seconds))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.follow())
+                tasks.create_task(self._patiently(self._see_to_paused))
+                tasks.create_task(self._patiently(self._see_to_unseen, every=_AGAIN_SECONDS))
+                tasks.create_task(self._patiently(self._sweep, every=_SWEEP_SECONDS))
+                tasks.create_task(self._patiently(self._look_at_buffered, every=self._settings.poll_seconds))
+        finally:
+            await ended(*self._tasks)
 
     async def _patiently(self, work: Callable[[], Awaitable[None]], *, every: float = 0) -> None:
         backoff = Backoff("observe waits", first_seconds=_SWEEP_SECONDS, longest_seconds=self._settings.poll_seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple, TypeVar, cast
+from typing import Any, ClassVar, Final, NamedTuple, TypeVar, cast
 
 import redis
 import redis.asyncio
@@ -48,7 +48,9 @@ T = TypeVar("T")
 
 
 def connect(url: str, settings: RedisSettings) -> AsyncRedis:
-    """An asyncio client on ``url``; connects on first use. Replies are bytes, errors those of `translated`.
+    """An asyncio client on ``url``; connects on first use, and no more once it is closed.
+
+    Replies are bytes, errors those of `translated`.
 
     Each new connection checks the version of the state first: every command raises `ConfigError`, with nothing touched,
     where the server holds the state of a newer Sluice.
@@ -139,6 +141,12 @@ class _Client(redis.asyncio.Redis):
     replicas = Replicas()
 
     @override
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        if close_connection_pool or (close_connection_pool is None and self.auto_close_connection_pool):
+            cast(type[_Cancellable], self.connection_pool.connection_class).closed = True
+        await super().aclose(close_connection_pool)
+
+    @override
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         with translated():
             return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
@@ -162,7 +170,20 @@ class _Cancellable(redis.asyncio.connection.AbstractConnection):
     sending is done or has failed: a task in a loop of commands would never end. And on uvloop, sending on a connection
     that its peer has reset raises `RuntimeError` where asyncio's own loop raises `OSError`: redis-py would not connect
     again, and the role would end.
+
+    And with its client: redis-py would connect again for a command that is under way as the client is closed, for one
+    that comes later, and where it is just connecting; nobody would close that connection.
     """
+
+    closed: ClassVar[bool] = False
+    """Whether the client is; each has a class of its own."""
+
+    @override
+    async def _connect(self) -> None:
+        await super()._connect()  # type: ignore[no-untyped-call,safe-super]
+        if self.closed:
+            await self.disconnect(nowait=True)
+            raise redis.exceptions.ConnectionError("the client is closed")
 
     @override
     async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
@@ -187,7 +208,7 @@ class _Rotating(_Cancellable, redis.asyncio.SSLConnection):
     @override
     async def _connect(self) -> None:
         self.ssl_context.context = None
-        await super()._connect()  # type: ignore[no-untyped-call]
+        await super()._connect()
 
 
 class _PrimaryPool(redis.asyncio.sentinel.SentinelConnectionPool):

@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from config.runs import ExecutorSettings
 from events.errors import Backpressure, NotFound, SluiceError, TransientError
+from services.common.backoff import ended
 from services.executor.intake.run_policy import Priority, RunPolicy, queue_name
 from services.executor.job_enqueuer import JobEnqueuer
 from services.executor.pool.fork_server_handle import sources_of
@@ -74,6 +75,7 @@ class RunIntake(StateFeed):
         finally:
             for timer in self._timers.values():
                 timer.cancel()
+            await ended(*self._tasks, *self._asked.values())
 
     @property
     def deployment_ids(self) -> list[str]:

@@ -93,7 +93,7 @@ class FolderArchiver:
             self._threads.close()
             with contextlib.suppress(TransientError, Backpressure, TimeoutError):  # the lease expires by itself
                 async with asyncio.timeout(1):
-                    await asyncio.shield(self.turn.release())
+                    await self.turn.release()
 
     async def _rest(self) -> None:
         self.wake.clear()

@@ -1,4 +1,4 @@
-"""Connections to Redis end with the task that uses them."""
+"""Connections to Redis end with the task that uses them, and with their client."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from config.settings import RedisSettings
+from events.errors import TransientError
 from services.store.connection import AsyncRedis, connect
+from tests.support import open_connections
 from tests.support.proxy import Proxy
+from tests.support.waiting import eventually
 
 
 async def test_a_task_in_a_loop_of_commands_ends_at_the_first_cancellation(redis: AsyncRedis) -> None:
@@ -103,3 +106,38 @@ async def test_a_client_has_as_many_connections_as_it_has_callers(valkey_url: st
     async with connect(valkey_url, RedisSettings()) as client:
         answers = await asyncio.gather(*(client.blpop([f"test:nothing:{n}"], timeout=0.2) for n in range(150)))
     assert answers == [None] * 150
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 5])
+async def test_nothing_is_left_open_where_a_client_is_closed_as_it_connects(valkey_url: str, turns: int) -> None:
+    client = connect(valkey_url, RedisSettings())
+    asking = asyncio.create_task(client.ping())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await client.aclose()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert not open_connections.left_open()
+
+
+async def test_nothing_is_left_open_where_a_client_is_closed_under_a_command(valkey_url: str) -> None:
+    client = connect(valkey_url, RedisSettings())
+    asking = asyncio.create_task(client.blpop(["test:nothing"], timeout=60))
+    async with connect(valkey_url, RedisSettings()) as watching:
+
+        async def blocked() -> bool:
+            return any(one["cmd"] == "blpop" for one in await watching.client_list())
+
+        await eventually(blocked)
+    await client.aclose()
+    with pytest.raises(TransientError, match="the client is closed"):
+        await asking
+    assert not open_connections.left_open()
+
+
+async def test_a_closed_client_does_not_connect_again(valkey_url: str) -> None:
+    client = connect(valkey_url, RedisSettings())
+    assert await client.ping()
+    await client.aclose()
+    with pytest.raises(TransientError, match="the client is closed"):
+        await client.ping()
+    assert not open_connections.left_open()

@@ -173,5 +173,15 @@ async def test_the_poll_finds_the_runs_of_a_deployment_that_could_not_be_asked_f
     assert unhandled == []
 
 
+async def test_what_is_under_way_ends_with_the_intake() -> None:
+    prefect, queue = Prefect(away=False), Queue()
+    before = asyncio.all_tasks()
+    running = asyncio.create_task(intake_of(prefect, queue).run())
+    await eventually(lambda: asyncio.sleep(0, prefect.read_calls))
+    running.cancel()
+    await asyncio.wait({running})
+    assert asyncio.all_tasks() == before
+
+
 async def _as_many(queue: Queue) -> bool:
     return len(set(queue.queued)) == MANY
