@@ -129,7 +129,7 @@ def killed_before_its_form(path: str, key: str, **options: Any) -> Any:
     async def show_form(*_: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    OwnRun.show_form = show_form  # type: ignore[method-assign]
+    OwnRun.show_form = show_form
     return waiting_once.fn(path, key, **options)
 
 
@@ -164,7 +164,7 @@ def waiting_below_for_each(path: str, key: str) -> Any:
     return [waiting_once(path, key) for _ in range(2)]
 
 
-@flow(timeout_seconds=2)
+@flow(timeout_seconds=8)
 def out_of_time(label: str, key: str) -> Any:
     """Ends by Prefect's own time-out."""
     began(label)

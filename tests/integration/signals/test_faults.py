@@ -15,7 +15,9 @@ from events.errors import NotFound
 from events.signal import Outcome
 from events.untrusted_json import Limits
 from services.local.embedded_servers import claim_port
+from services.prefect_api import events
 from services.prefect_api.client import connect as connect_prefect
+from services.prefect_api.events import Connected
 from services.prefect_api.run_view import RunView
 from services.prefect_api.waiting import WaitingRuns
 from services.signals.applier import Applier
@@ -190,12 +192,13 @@ async def test_a_signal_whose_job_was_lost_is_found(resumer: Desk) -> None:
 
 
 async def test_the_poll_finds_what_the_event_stream_did_not_tell(
-    submission: Desk, redis: AsyncRedis, valkey_url: str
+    submission: Desk, redis: AsyncRedis, valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def silence() -> AsyncIterator[object]:
+    async def silence(**_: object) -> AsyncIterator[Connected]:
+        yield Connected()
         await asyncio.Event().wait()
-        yield
 
+    monkeypatch.setattr(events, "state_changes", silence)
     parts = build_resumer(
         redis=redis,
         connect_rq=lambda: connect_sync(valkey_url, RedisSettings()),
@@ -205,8 +208,6 @@ async def test_the_poll_finds_what_the_event_stream_did_not_tell(
         history=submission.book,
         instance="deaf",
     )
-    parts.watch._changes = silence  # type: ignore[assignment]
-    parts.watch._connected = True
     async with running(parts):
         key = new_key()
         by_key = await submission.ask(key=key)
