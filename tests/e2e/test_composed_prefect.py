@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
 
 import httpx
@@ -40,7 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home / 'prefect.db'}",
         "PYTHONPATH": str(CHECKOUT),
     }
-    started = Server("Prefect", [os.sys.executable, *module, *command], log_file=home / "log", env=env, cwd=home)
+    started = Server("Prefect", [sys.executable, *module, *command], log_file=home / "log", env=env, cwd=home)
     url = f"http://127.0.0.1:{port}"
     try:
         started.wait_ready(lambda: answers(url), within_seconds=120)

@@ -123,7 +123,7 @@ def parquet(rows: Rows) -> bytes:
 def excel(rows: Rows) -> bytes:
     written = io.BytesIO()
     cells = [row(*(text(value) for value in one)) for one in [list(rows[0]), *(list(one.values()) for one in rows)]]
-    write_xlsx(written, {"people": "".join(cells)})  # type: ignore[arg-type]
+    write_xlsx(written, {"people": "".join(cells)})
     return written.getvalue()
 
 
@@ -228,7 +228,7 @@ def look_everywhere(
     for where, contents in looked.items():
         for content in contents:
             for trace in traces:
-                assert trace.encode() not in content, f"{trace} is in {where}: {around(content, trace)}"
+                assert trace.encode() not in content, f"{trace} is in {where}: {around(content, trace)!r}"
     return set(looked)
 
 

@@ -58,7 +58,7 @@ def prefect(tmp_path: Path) -> Iterator[httpx.Client]:
             },
         )
         try:
-            with httpx.Client(base_url=url, auth=tuple(AUTH.split(":")), timeout=60) as client:  # type: ignore[arg-type]
+            with httpx.Client(base_url=url, auth=tuple(AUTH.split(":")), timeout=60) as client:
                 yield client
         finally:
             server.stop()
@@ -121,7 +121,7 @@ def test_a_project_with_servers_of_its_own_gets_events_and_keeps_its_pools_and_s
             installation.redis.publish("sluice.events", json.dumps({**event, "id": "somebody else's"}))
             installation.redis.publish("sluice.events.shop", json.dumps(event))
             for name in DEPLOYMENTS:
-                wait_until(lambda name=name: completed(installation, name), what=f"the run of {name}")  # type: ignore[misc]
+                wait_until(lambda name=name: completed(installation, name), what=f"the run of {name}")
                 assert len(installation.runs(name.partition("/")[0])) == 1
             assert installation.status["project"] == "shop"
             assert {"READY=1\nSTATUS=ready", "WATCHDOG=1"} <= told(manager)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -68,7 +69,8 @@ async def test_a_client_that_has_lost_all_its_connections_gets_new_ones(prefect_
     """httpcore has been seen to keep connections taken for requests that were given up: none was left."""
     with temporary_settings(updates={PREFECT_API_REQUEST_TIMEOUT: 1}):
         async with connect() as api:
-            pool = api._client._client._transport._pool
+            transport: Any = api._client._client._transport
+            pool = transport._pool
             pool._connections += [pool.create_connection(Origin(b"http", b"127.0.0.1", 1)) for _ in range(200)]
             with pytest.raises(TransientError):
                 await api.request("GET", "/health", once=True)

@@ -11,10 +11,10 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import httpx
 
@@ -375,7 +375,7 @@ class Installation:
         lengths = await queues.lengths(await queues.names())
         executing = 0
         for rule in ("tenth", faults_answers.RULE):
-            executing += int(await cast(Awaitable[int], self.redis.scard(f"{ACTIVE}{rule}")))
+            executing += int(await self.redis.scard(f"{ACTIVE}{rule}"))
         return depth.unread + depth.pending + sum(lengths.values()) + executing
 
     async def runs(self) -> list[dict[str, Any]]:

@@ -57,11 +57,11 @@ async def write(redis: AsyncRedis, name: bytes, kind: str, rng: random.Random) -
             case "string":
                 await redis.set(name, value)
             case "hash":
-                await redis.hset(name, mapping={rng.choice(FIELDS): value, rng.choice(VALUES): rng.choice(VALUES)})  # type: ignore[arg-type]
+                await redis.hset(name, mapping={rng.choice(FIELDS): value, rng.choice(VALUES): rng.choice(VALUES)})
             case "list":
-                await rng.choice([redis.rpush, redis.lpush])(name, value)  # type: ignore[misc]
+                await rng.choice([redis.rpush, redis.lpush])(name, value)
             case "set":
-                await redis.sadd(name, value)  # type: ignore[misc]
+                await redis.sadd(name, value)
             case "zset":
                 await redis.zadd(name, {value: rng.choice(SCORES)})
             case _:

@@ -120,5 +120,5 @@ def write_users(file: Path, users: Iterable[AclUser]) -> Mapping[str, str]:
 
 async def refused(client: AsyncRedis) -> list[str]:
     """What the server has refused its users since its start: who, what, and why."""
-    entries: list[Any] = await client.acl_log(1000)  # type: ignore[no-untyped-call]
+    entries: list[Any] = await client.acl_log(1000)
     return [f"{one['username']}: {one['reason']} {one['object']} ({one['context']})" for one in entries]

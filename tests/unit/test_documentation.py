@@ -71,7 +71,7 @@ async def test_the_routes_that_are_shown_are_served(tmp_path: Path) -> None:
     (server,) = [block for block in blocks("docs/flows.md", "python") if "create_app" in block]
     names: dict[str, object] = {"__name__": "own_server"}
     exec(server, names)
-    transport = httpx.ASGITransport(names["app"])  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(names["app"])
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         assert (await client.get("/hello")).json() == {"hello": "world"}
         assert (await client.get("/api/health")).json() is True

@@ -149,7 +149,7 @@ class Engine:
         """Only in these namespaces: the root with the kernel's file systems, the engine's data and the folder."""
         data = self._work / "data"
         data.mkdir(exist_ok=True)
-        mounts = [["--make-rprivate", "/"], ["--bind", self._root, self._root]]
+        mounts: list[list[str | Path]] = [["--make-rprivate", "/"], ["--bind", self._root, self._root]]
         mounts += [["--rbind", f"/{name}", self._root / name] for name in ("proc", "sys", "dev")]
         mounts += [["-t", "tmpfs", "tmpfs", self._root / name] for name in ("run", "tmp")]
         for source, target in ((data, "var/lib/docker"), (self._folder, "checkout")):

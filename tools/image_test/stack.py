@@ -95,7 +95,10 @@ class Stack:
     def runs(self, **name: Any) -> list[dict[str, Any]]:
         """The flow runs in Prefect, the youngest first."""
         criterion = {"flow_runs": {"name": name}} if name else {}
-        return self._prefect("/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 200, **criterion})
+        found: list[dict[str, Any]] = self._prefect(
+            "/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 200, **criterion}
+        )
+        return found
 
     def state(self, run_name: str) -> str:
         """The name of the state of the one run of this name; empty while there is none."""

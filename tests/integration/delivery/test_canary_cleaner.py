@@ -39,7 +39,7 @@ async def test_what_a_flight_left_and_what_came_too_late_is_deleted(prefect: Pre
     cleaning = asyncio.create_task(CanaryCleaner(redis, prefect=prefect).run())
     try:
         for run_id in (left, late):
-            await eventually(lambda run_id=run_id: _gone(prefect, run_id), what="the run to be deleted")  # type: ignore[misc]
+            await eventually(lambda run_id=run_id: _gone(prefect, run_id), what="the run to be deleted")
     finally:
         cleaning.cancel()
         await asyncio.wait({cleaning})

@@ -54,7 +54,7 @@ async def _garbage(world: World, key: str, fields: Mapping[str, Any] | str) -> N
     if isinstance(fields, str):
         await world.redis.set(key, fields)
     else:
-        await world.redis.hset(key, mapping=fields)  # type: ignore[arg-type]
+        await world.redis.hset(key, mapping=fields)
 
 
 DAMAGES: dict[str, tuple[str, Mapping[str, Any] | str]] = {

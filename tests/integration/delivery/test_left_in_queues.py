@@ -11,6 +11,7 @@ import pytest
 from events.errors import TransientError
 from services.dispatch import dispatcher, run_creator
 from services.prefect_api.client import PrefectApi
+from services.prefect_api.dispatch import create_runs, healthy
 from services.store.connection import AsyncRedis
 from services.store.event_transitions import EventTransitions, Made
 from services.store.keys import DISPATCH_QUEUE, DISPATCH_QUEUES
@@ -67,7 +68,7 @@ async def test_a_fault_in_the_question_for_prefects_health_does_not_stop_dispatc
 ) -> None:
     name = await deployment(prefect)
     world.use({**RULE, "run": name})
-    honest = run_creator.create_runs, run_creator.healthy
+    honest = create_runs, healthy
     faults = ["calls", "first question", "second question"]
 
     async def cut(*arguments: Any) -> Any:

@@ -68,7 +68,7 @@ async def reported() -> tuple[str, str]:
 
     def run() -> tuple[str, str]:
         state = daily_report(hours=1, return_state=True)
-        return str(state.message), state.result().replace("\\", "")
+        return str(state.message), str(state.result()).replace("\\", "")
 
     return await asyncio.to_thread(run)
 

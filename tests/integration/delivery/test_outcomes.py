@@ -69,7 +69,7 @@ async def test_a_run_that_ended_while_nobody_listened_is_found_at_the_next_start
     await world.runs.contact(0)
     await set_state(prefect, run_id, "FAILED", message="nobody was there")
     finished = await _followed(world)
-    assert finished["runs"][0]["message"] == "nobody was there"  # type: ignore[index]
+    assert finished["runs"][0]["message"] == "nobody was there"
 
 
 @pytest.mark.usefixtures("deaf")
@@ -138,7 +138,7 @@ async def test_a_run_that_was_deleted_is_over(world: World, prefect: PrefectApi)
     await prefect.request("DELETE", f"/flow_runs/{run_id}")
     await world.runs.ask_again([run_id], at_ms=0)
     finished = await _followed(world)
-    (run,) = finished["runs"]  # type: ignore[misc]
+    (run,) = finished["runs"]
     assert (run["state_type"], run["state_name"]) == ("CANCELLED", "Deleted")  # type: ignore[has-type]
     assert finished["ok"] is False
 

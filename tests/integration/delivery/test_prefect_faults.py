@@ -12,9 +12,10 @@ import pytest_asyncio
 from prefect.client.orchestration import PrefectClient
 
 from config.runs import DispatcherSettings
+from services.dispatch import run_creator
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.deployments import Deployment
-from services.prefect_api.dispatch import CreationResult, Result
+from services.prefect_api.dispatch import CreationResult, Result, create_runs
 from services.store.connection import AsyncRedis
 from tests.integration.delivery.world import RULE, World, deployment, made, order, orders, runs_of
 from tests.support.proxy import Proxy
@@ -123,12 +124,10 @@ async def test_a_dispatcher_that_is_told_to_end_in_the_middle_of_a_call_ends_and
 async def test_an_answer_that_nobody_foresaw_is_not_asked_for_in_a_tight_circle(
     world: World, prefect: PrefectApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from services.dispatch import run_creator
-
     name = await deployment(prefect)
     world.use({**RULE, "run": name})
     asked = 0
-    honest = run_creator.create_runs
+    honest = create_runs
 
     async def strange(*arguments: Any) -> Any:
         nonlocal asked
@@ -147,13 +146,11 @@ async def test_an_answer_that_nobody_foresaw_is_not_asked_for_in_a_tight_circle(
 async def test_what_met_a_lock_is_repeated_long_before_the_first_back_off_is_over_and_keeps_its_place(
     redis: AsyncRedis, prefect: PrefectApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from services.dispatch import run_creator
-
     name = await deployment(prefect)
     world = World(redis, prefect, dispatcher_settings=DispatcherSettings(backoff_seconds=60, max_backoff_seconds=60))
     world.use({**RULE, "run": name})
     await world.publish(*orders(5))
-    honest = run_creator.create_runs
+    honest = create_runs
     locked: list[int] = []
 
     async def busy_once(api: PrefectApi, deployment: Deployment, bodies: Sequence[Any]) -> list[Result]:

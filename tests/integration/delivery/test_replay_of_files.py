@@ -195,7 +195,7 @@ async def test_a_file_comes_back_for_its_dead_letter_and_for_a_rerun_and_goes_ba
         identity = await world.history.choose(event_id)
         assert await world.returns.bring_back(identity, runs=[run_id])  # whoever asked has ended since
         await dropped.lies(box / "a.csv")
-        await world.redis.hset(RUN + run_id, "b", 1)  # type: ignore[misc]  # long ago
+        await world.redis.hset(RUN + run_id, "b", 1)  # long ago
         await world.runs.ask_again([run_id], at_ms=0)
         await dropped.lies(box / "failed" / "a.csv.error.json")
 

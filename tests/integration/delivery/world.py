@@ -17,8 +17,11 @@ from events.event import Event
 from events.rule import Rule, RuleSet
 from events.rule_model import RuleSpec
 from events.signal import ResumeSignal
+from services.dispatch.dispatcher import Dispatcher
 from services.prefect_api.client import PrefectApi
 from services.routing.decisions import PoisonCheck
+from services.routing.router import Router
+from services.routing.rule_windows import RuleWindows
 from services.store.connection import AsyncRedis
 from services.store.events.finished_events import FINISHED
 from services.store.events.journal import Appended
@@ -61,7 +64,11 @@ class World:
         self.dead, self.history, self.returns = role.dead_letters, role.history, role.returns
         self.runs = CreatedRuns(self.redis)
         self.parts = {**role.routing(self.rules, self.poison_check), **role.dispatch(self.rules, self.prefect)}
-        self.router, self.windows, self.dispatcher = (self.parts[name] for name in ("router", "windows", "dispatcher"))
+        router, windows, dispatcher = (self.parts[name] for name in ("router", "windows", "dispatcher"))
+        assert isinstance(router, Router)
+        assert isinstance(windows, RuleWindows)
+        assert isinstance(dispatcher, Dispatcher)
+        self.router, self.windows, self.dispatcher = router, windows, dispatcher
         self.outcomes = self.parts["outcomes"]
 
     def use(self, *specs: dict[str, Any]) -> None:

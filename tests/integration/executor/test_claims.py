@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from asyncio.subprocess import Process
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -61,7 +62,7 @@ async def run_process(bench: Bench, run_id: str, *, state_id: str, at: float | N
     )
 
 
-async def reports(process: Process) -> dict[type, ProcessMessage]:
+async def reports(process: Process) -> dict[type[ProcessMessage], Any]:
     """The last message of each kind."""
     output, _ = await process.communicate()
     lines = [line.removeprefix(b"message ") for line in output.splitlines() if line.startswith(b"message ")]

@@ -119,7 +119,7 @@ async def test_a_server_that_wants_tokens_since_a_moment_is_asked_for_one_then(s
 
 @pytest.mark.parametrize("once", [True, False])
 async def test_the_executors_own_client_begins_to_ask_for_tokens_too(strict: Bench, once: bool):
-    strict.api._client._client.enable_csrf_support = False  # as once it was told that there are none
+    strict.api._client._client.enable_csrf_support = False  # type: ignore[attr-defined]  # as once it was told that there are none
     assert isinstance(await strict.api.request("POST", "/flows/filter", once=once, json={"limit": 1}), list)
 
 

@@ -172,10 +172,10 @@ async def _settled(installation: Installation, load: Load) -> Verdict:
         for part, status in report["parts"].items()
         if part in {"router", "dispatcher"} or status.get("degraded")
     ]
-    active: Any = await installation.redis.sunion(f"{ACTIVE}tenth", f"{ACTIVE}{faults_answers.RULE}")  # type: ignore[misc]
+    active: Any = await installation.redis.sunion(f"{ACTIVE}tenth", f"{ACTIVE}{faults_answers.RULE}")
     for run in await installation.runs():
         if run["id"].encode() in active:
-            known = await installation.redis.hgetall(f"{RUN}{run['id']}")  # type: ignore[misc]
+            known = await installation.redis.hgetall(f"{RUN}{run['id']}")
             due = await installation.redis.zscore(RUNS, run["id"])
             reports.append(
                 f"{run['id']} is {run['state_name']} since {run['state']['timestamp']}, {known}, asked {due}"

@@ -303,7 +303,7 @@ async def test_an_instance_that_slept_through_a_files_whole_life_does_not_announ
         async def announce(self, *arguments: object, **options: object) -> object:  # type: ignore[override]
             asleep.set()
             await wake.wait()
-            return await super().announce(*arguments, **options)  # type: ignore[arg-type]
+            return await super().announce(*arguments, **options)
 
     sleeper = FilesListener(
         name="inbox",

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from prefect import get_client
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.states import State
+from prefect.client.schemas.objects import State
 
 from tests.support.waiting import wait_until
 

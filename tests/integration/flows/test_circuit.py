@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import VariableCreate
-from prefect.states import Crashed, State
+from prefect.client.schemas.objects import State
+from prefect.states import Crashed
 
 from flows.resilient_fetch import resilient_fetch
 from tasks.circuit import CircuitOpen, HostCircuit

@@ -48,7 +48,7 @@ def query(home: Path, sql: str) -> list[tuple[Any, ...]]:
 
 def test_the_address_of_the_database_may_be_a_secret(home: Path, tmp_path: Path) -> None:
     (tmp_path / "cities.csv").write_text("city\nOslo\n")
-    Secret(value=f"sqlite:///{tmp_path / 'kept.db'}").save("address-of-tests", overwrite=True)  # type: ignore[type-var]
+    Secret(value=f"sqlite:///{tmp_path / 'kept.db'}").save("address-of-tests", overwrite=True)
     assert ingest_file(
         str(tmp_path / "cities.csv"), database_secret="address-of-tests", return_state=True
     ).is_completed()
@@ -231,7 +231,7 @@ def postgres() -> Iterator[str]:
 
 def rows(url: str, sql: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(url.replace("+psycopg", "")) as connection:
-        found = connection.execute(sql)  # type: ignore[call-overload]
+        found = connection.execute(sql)
         return found.fetchall() if found.description else []
 
 

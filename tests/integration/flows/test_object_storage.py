@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.states import State
+from prefect.client.schemas.objects import State
 
 from flows.transfer_file import transfer_file
 from tasks import storage
@@ -55,7 +55,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def save(block: str, options: str) -> None:
-    Secret(value=options).save(block, overwrite=True)  # type: ignore[type-var]
+    Secret(value=options).save(block, overwrite=True)
 
 
 def tries(prefect: SyncPrefectClient, state: State[Any]) -> int:
@@ -69,7 +69,7 @@ def test_a_file_goes_up_in_parts_appears_when_it_is_complete_and_comes_back(
 ) -> None:
     target = s3.folder / "bucket" / "deep" / "a.bin"
     there: dict[str, bool] = {}
-    s3.answered = lambda name: there.setdefault(name, target.exists())  # type: ignore[assignment,return-value]
+    s3.answered = lambda name: there.setdefault(name, target.exists())
     state = transfer_file(str(file), OBJECT, "storage-s3", return_state=True)
     assert state.message == f"{len(CONTENT)} bytes of {file} are in {OBJECT}"
     uploading = [name for name in s3.asked if "Upload" in name]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.states import State
+from prefect.client.schemas.objects import State
 
 from flows.order_approval import order_approval
 

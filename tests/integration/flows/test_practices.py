@@ -140,7 +140,7 @@ def test_a_secret_reaches_the_webhook_and_no_log_or_state(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("SLUICE_ENV", "staging")
-    Secret(value="hush-hush").save("webhook-token-staging", overwrite=True)  # type: ignore[type-var]
+    Secret(value="hush-hush").save("webhook-token-staging", overwrite=True)
     Variable.set("webhook_url_staging", web, overwrite=True)
     Handler.planned += [200]
     state = notify_webhook("pump 3 stands still", severity="critical", return_state=True)

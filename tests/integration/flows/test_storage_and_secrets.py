@@ -45,8 +45,8 @@ def test_a_file_goes_to_object_storage_and_comes_back(tmp_path: Path, memory: An
 
 
 def test_the_options_come_from_a_secret_block_that_holds_an_object() -> None:
-    Secret(value=json.dumps({"key": "k"})).save("storage-good", overwrite=True)  # type: ignore[type-var]
-    Secret(value="not json").save("storage-bad", overwrite=True)  # type: ignore[type-var]
+    Secret(value=json.dumps({"key": "k"})).save("storage-good", overwrite=True)
+    Secret(value="not json").save("storage-bad", overwrite=True)
     assert storage.storage_options("storage-good") == {"key": "k"}
     with pytest.raises(ValueError, match="storage-bad holds no JSON object"):
         storage.storage_options("storage-bad")
@@ -100,11 +100,11 @@ def test_a_secret_is_nowhere_in_what_prefect_keeps(
     prefect: SyncPrefectClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Token and address are used by tasks that fail, whose errors, inputs, states and logs Prefect keeps."""
-    Secret(value=PLANTED).save("planted-token", overwrite=True)  # type: ignore[type-var]
+    Secret(value=PLANTED).save("planted-token", overwrite=True)
     monkeypatch.setattr(deliver, "retries", 0)
     state = uses_a_secret("http://127.0.0.1:9/", return_state=True)
     assert state.is_failed()
-    Secret(value=f"postgresql+psycopg://ada:{PLANTED}@127.0.0.1:9/none").save("planted-url", overwrite=True)  # type: ignore[type-var]
+    Secret(value=f"postgresql+psycopg://ada:{PLANTED}@127.0.0.1:9/none").save("planted-url", overwrite=True)
     monkeypatch.setattr(load, "retries", 0)
     (tmp_path / "a.csv").write_text("city\nOslo\n", encoding="utf-8")
     state = ingest_file(str(tmp_path / "a.csv"), database_secret="planted-url", return_state=True)

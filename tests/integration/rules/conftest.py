@@ -15,6 +15,8 @@ from events.identity import identity_of
 from events.rule import Rule, RuleSet
 from events.rule_model import RuleSpec
 from events.signal import ResumeSignal
+from services.routing.router import Router
+from services.routing.rule_windows import RuleWindows
 from services.store.connection import AsyncRedis
 from services.store.runs.dispatch_queues import Dispatch
 from tests.support.router_role import RouterRole, RulesInHand
@@ -39,7 +41,10 @@ class Routing:
         )
         self.journal, self.dead, self.history = role.journal, role.dead_letters, role.history
         self.queues, self.progress, self.store = role.queues, role.transitions, role.windows
-        self.router, self.windows = role.routing(self.rules).values()
+        router, windows = role.routing(self.rules).values()
+        assert isinstance(router, Router)
+        assert isinstance(windows, RuleWindows)
+        self.router, self.windows = router, windows
 
     def use(self, *specs: dict[str, Any]) -> None:
         """Put these rules in force."""

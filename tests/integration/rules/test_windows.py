@@ -323,7 +323,7 @@ class TestCrashes:
         await routing.publish(*(an_event(id_=f"e{n}", data=n) for n in range(3)))
         entries = await routing.journal.read()
         for entry in entries:
-            await routing.router._deciding.decide(entry)  # type: ignore[arg-type]  # and dies before it acknowledges
+            await routing.router._deciding.decide(entry)  # and dies before it acknowledges
         await routing.windows.act()  # the window is even quicker than the next router
         other = Routing(redis, consumer="router-2", rules=routing.rules)
 

@@ -51,7 +51,7 @@ async def test_an_input_that_is_gone_already_is_dropped() -> None:
         run = OwnRun(client, run_id)
         await run.drop("never-there")
         assert await run.put("there", 1)
-        await OwnRun(Repeating(client), run_id).drop("there")  # type: ignore[arg-type]
+        await OwnRun(Repeating(client), run_id).drop("there")
         assert await run.put("there", 2), "it is not there any more"
 
 
@@ -62,6 +62,6 @@ async def test_an_input_is_replaced_however_often_a_request_is_sent(before: list
         run_id = await _a_run(client)
         for value in before:
             await OwnRun(client, run_id).put("sluice-wait-1-x", value)
-        assert await OwnRun(Repeating(client), run_id).put("sluice-wait-1-x", "mine", replace=True)  # type: ignore[arg-type]
+        assert await OwnRun(Repeating(client), run_id).put("sluice-wait-1-x", "mine", replace=True)
         (row,) = await client.filter_flow_run_input(run_id, key_prefix="sluice", limit=5, exclude_keys=set())
         assert row.value == '"mine"'

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from prefect import flow, get_client
 
+import sluice
 from events.errors import RejectedEvent
 from services.prefect_api.run_calls import cancel_run
 from services.prefect_api.run_view import RunView
@@ -331,7 +332,7 @@ async def test_a_run_that_is_paused_otherwise_refuses_to_wait(resumer: Desk) -> 
             body = {"state": {"type": "PAUSED", "name": "Paused"}, "force": True}
             with get_client(sync_client=True) as client:
                 client.request("POST", f"/flow_runs/{flows.STARTED[label][-1]}/set_state", json=body)
-            return flows.sluice.wait_for_signal(label)
+            return sluice.wait_for_signal(label)
 
         return elsewhere()
 
@@ -392,7 +393,7 @@ async def test_a_duration_that_is_none_is_refused_before_the_run_is_paused(
     prefect_url: str, option: str, seconds: Any
 ) -> None:
     with pytest.raises(ValueError, match=f"`{option}` must be more than 0 seconds and at most 100 years"):
-        await flows.sluice.wait_for_signal_async("k", **{option: seconds})
+        await sluice.wait_for_signal_async("k", **{option: seconds})
 
 
 async def test_a_key_with_a_control_character_is_refused_at_the_door(submission: Desk) -> None:

@@ -29,7 +29,7 @@ async def approving(key: str | None, started: asyncio.Future[str], **options: An
 def begin(**options: Any) -> tuple[asyncio.Task[Any], asyncio.Future[str]]:
     started: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     options.setdefault("key", None)
-    return asyncio.create_task(approving(started=started, **options)), started  # type: ignore[call-overload]
+    return asyncio.create_task(approving(started=started, **options)), started
 
 
 async def test_a_signal_by_key_resumes_the_run_with_its_input(resumer: Desk) -> None:

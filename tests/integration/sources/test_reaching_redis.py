@@ -236,6 +236,6 @@ def test_credentials_and_database_of_the_url_reach_the_primary_behind_sentinels(
     told = client.connection_pool.connection_kwargs
     assert (told["username"], told["password"], told["db"]) == ("user", "p@ss", 3)
     assert client.connection_pool.connection_class.__name__ == "SentinelManagedSSLConnection"
-    (asked,) = client.connection_pool.sentinel_manager.sentinels
+    (asked,) = client.connection_pool.sentinel_manager.sentinels  # type: ignore[attr-defined]
     assert issubclass(asked.connection_pool.connection_class, SSLConnection)
     assert not asked.connection_pool.connection_kwargs["password"]

@@ -28,7 +28,7 @@ def url() -> Iterator[str]:
 def query(url: str) -> Query:
     def ask(sql: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(url.replace("+psycopg", "")) as connection:
-            found = connection.execute(sql)  # type: ignore[call-overload]
+            found = connection.execute(sql)
             return found.fetchall() if found.description else []
 
     return ask

@@ -76,7 +76,7 @@ def test_an_unknown_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
-        Settings().env = "staging"  # type: ignore[misc]
+        Settings().env = "staging"
 
 
 def test_the_defaults_of_every_part_are_good() -> None:

@@ -46,7 +46,7 @@ def test_a_template_that_no_longer_renders_is_a_dead_letter_started() -> None:
 
 def test_another_window_or_key_is_a_difference() -> None:
     batch = {"name": "a", "on": "*", "batch": {"max_events": 5, "max_wait_seconds": 1, "key": "{{ event.source }}"}}
-    larger = {**batch, "batch": {**batch["batch"], "max_events": 6}}  # type: ignore[dict-item]
+    larger = {**batch, "batch": {**batch["batch"], "max_events": 6}}
     assert differences(rules(batch), rules(batch), event()) == []
     assert [one[3] for one in differences(rules(batch), rules(larger), event())] == ["batch for flow/deployment"] * 2
 

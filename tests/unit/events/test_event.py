@@ -50,7 +50,7 @@ class TestACloudEvent:
 
     def test_cannot_be_changed(self) -> None:
         with pytest.raises(ValidationError):
-            event().id = "2"  # type: ignore[misc]
+            event().id = "2"
 
     @pytest.mark.parametrize(
         ("attributes", "named"),

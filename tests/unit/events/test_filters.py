@@ -188,7 +188,7 @@ def test_what_does_not_fit_is_refused_in_words(source: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(FILTERS))
 def test_every_filter_is_tried_here(name: str) -> None:
-    source = inspect.getsource(inspect.getmodule(test_every_filter_is_tried_here))  # type: ignore[arg-type]
+    source = inspect.getsource(inspect.getmodule(test_every_filter_is_tried_here))
     assert f"| {name}" in source or name == "d"
 
 

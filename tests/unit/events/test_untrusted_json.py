@@ -69,14 +69,14 @@ def test_every_part_of_a_value_is_walked() -> None:
 @pytest.mark.parametrize("value", [{HYDRATION_KEY: 1}, [{"a": {HYDRATION_KEY: "jinja"}}]])
 def test_the_key_of_prefect_is_refused_at_any_depth(value: object) -> None:
     with pytest.raises(RejectedEvent) as refused:
-        refuse_hydration(value)  # type: ignore[arg-type]
+        refuse_hydration(value)
     assert refused.value.code == "hydration"
     refuse_hydration([HYDRATION_KEY])  # a text is no key
 
 
 @pytest.mark.parametrize(("value", "nul"), [("a\0", True), ({"\0": 1}, True), ([{"a": ["\0"]}], True), (["0"], False)])
 def test_the_character_nul_is_found_in_keys_and_values(value: object, nul: bool) -> None:
-    assert has_nul(value) is nul  # type: ignore[arg-type]
+    assert has_nul(value) is nul
 
 
 @pytest.mark.parametrize("text", ["\\", '\\"', '"', "[", '\\\\"[', '["', "\\]"])

@@ -33,7 +33,7 @@ class Prefect:
 def reading(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> OwnRun:
     monkeypatch.setattr(own_run, "_CALL_SECONDS", 0.01)
     monkeypatch.setattr(own_run, "_AGAIN_SECONDS", 0.0)
-    return OwnRun(Prefect(*answers), uuid4())  # type: ignore[arg-type]
+    return OwnRun(Prefect(*answers), uuid4())
 
 
 @pytest.mark.parametrize("trouble", [None, httpx.ConnectError("refused"), httpx.RemoteProtocolError("cut"), OSError()])

@@ -90,7 +90,7 @@ def test_what_is_no_key_is_refused_with_a_sentence(key: str, sentence: str) -> N
 
 def test_a_key_that_is_no_text_is_refused() -> None:
     with pytest.raises(TypeError, match="the key must be text, not int"):
-        checked_key(1042)  # type: ignore[arg-type]
+        checked_key(1042)
 
 
 def test_a_wait_without_fields_has_one_that_prefects_form_sends() -> None:

@@ -1,13 +1,14 @@
+import time
+
 import pytest
 
-from services.common import lasting
 from services.common.lasting import Lasting
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch):
     now = [100.0]
-    monkeypatch.setattr(lasting.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
 
     def passes(seconds: float) -> None:
         now[0] += seconds

@@ -45,9 +45,9 @@ def _next(
     return next_batches(
         queues,
         now=now,
-        under_way=options.get("under_way", {}),  # type: ignore[arg-type]
-        priority=options.get("priority", lambda _: 0),  # type: ignore[arg-type]
-        allowance=options.get("allowance", Allowance()),  # type: ignore[arg-type]
+        under_way=options.get("under_way", {}),
+        priority=options.get("priority", lambda _: 0),
+        allowance=options.get("allowance", Allowance()),
         most=most,
         deployments=deployments,
         calls_each=calls_each,

@@ -60,7 +60,7 @@ def test_a_message_arrives_as_it_was_sent(message):
 
 
 def test_every_message_is_frozen():
-    kinds = messages.ProcessMessage.__subclasses__()
+    kinds: list[Any] = messages.ProcessMessage.__subclasses__()
     assert all(kind.__dataclass_params__.frozen for kind in kinds)
 
 

@@ -88,7 +88,7 @@ class Bench:
 
     def noted(self, instance: str, **end: str) -> Execution:
         """A run in the register."""
-        execution = Execution(str(uuid4()), instance, 1.5, **end)  # type: ignore[arg-type]
+        execution = Execution(str(uuid4()), instance, 1.5, **end)
         assert self.executions.begin(execution) is None
         return execution
 

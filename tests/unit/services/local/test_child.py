@@ -13,7 +13,6 @@ import pytest
 import structlog
 
 from services.home.sign_of_life import sign_path
-from services.local import child as child_module
 from services.local.child import Child
 from services.local.embedded_servers import Server
 from tests.support.waiting import wait_until
@@ -76,7 +75,7 @@ def test_nobody_is_taken_for_frozen_by_a_supervisor_that_was_stopped_itself(
     os.kill(first, signal.SIGSTOP)  # as with all processes of a machine that sleeps
     child.keep_running()
     now = time.monotonic()
-    monkeypatch.setattr(child_module.time, "monotonic", lambda: now + 3600)
+    monkeypatch.setattr(time, "monotonic", lambda: now + 3600)
     with structlog.testing.capture_logs() as logs:
         child.keep_running()
     assert logs == []

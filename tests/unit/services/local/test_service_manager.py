@@ -74,7 +74,7 @@ def test_a_closed_terminal_stops_as_ctrl_c_does_and_is_told_twice_without_harm(t
                 def kill() -> None:
                     killed.append(1)
 
-        supervisor._children.append(Watched())  # type: ignore[arg-type]
+        supervisor._children.append(Watched())
         signal.raise_signal(signal.SIGHUP)
         assert not killed
         signal.raise_signal(signal.SIGTERM)

@@ -110,8 +110,8 @@ def test_an_age_is_written_in_the_unit_that_suits_it(seconds: float, text: str) 
 
 async def test_what_cannot_be_read_counts_as_nothing(redis: AsyncRedis) -> None:
     await redis.zadd("sluice:signals:buffered", {b"\xff\xfe": 1})
-    await redis.sadd("rq:queues", b"\xff\xfe", "rq:queue:sluice-runs-default-normal")  # type: ignore[misc]
-    await redis.rpush("rq:queue:sluice-runs-default-normal", b"\xff\xfe")  # type: ignore[misc]
+    await redis.sadd("rq:queues", b"\xff\xfe", "rq:queue:sluice-runs-default-normal")
+    await redis.rpush("rq:queue:sluice-runs-default-normal", b"\xff\xfe")
     found = await read_backlog(redis)
     assert (found.buffered.count, found.buffered.oldest_seconds) == (1, None)
     assert (found.runs.count, found.runs.oldest_seconds) == (1, None)
@@ -120,10 +120,10 @@ async def test_what_cannot_be_read_counts_as_nothing(redis: AsyncRedis) -> None:
 async def test_a_time_that_is_none_has_no_age(redis: AsyncRedis) -> None:
     signal, job = str(uuid.uuid4()), str(uuid.uuid4())
     await redis.zadd(BUFFERED, {signal: 1})
-    await redis.hset(RECORD + signal, "received", "9" * 400)  # type: ignore[misc]
-    await redis.sadd("rq:queues", "rq:queue:sluice-runs-default-normal")  # type: ignore[misc]
-    await redis.rpush("rq:queue:sluice-runs-default-normal", job)  # type: ignore[misc]
-    await redis.hset(f"rq:job:{job}", "enqueued_at", "9999-12-31T23:59:59-23:59")  # type: ignore[misc]
+    await redis.hset(RECORD + signal, "received", "9" * 400)
+    await redis.sadd("rq:queues", "rq:queue:sluice-runs-default-normal")
+    await redis.rpush("rq:queue:sluice-runs-default-normal", job)
+    await redis.hset(f"rq:job:{job}", "enqueued_at", "9999-12-31T23:59:59-23:59")
     await redis.zadd(DEAD, {"letter": "-inf"})
     found = await read_backlog(redis)
     assert (found.buffered, found.dead) == (BacklogPlace(1), BacklogPlace(1))

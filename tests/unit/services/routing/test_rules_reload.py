@@ -30,7 +30,7 @@ def put(file: Path, text: str) -> None:
 
 
 def live(path: Path, **options: object) -> LiveProject:
-    return LiveProject(load_project(path, home=path.parent), home=path.parent, **options)  # type: ignore[arg-type]
+    return LiveProject(load_project(path, home=path.parent), home=path.parent, **options)
 
 
 def remove(file: Path) -> None:

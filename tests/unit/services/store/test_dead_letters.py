@@ -50,7 +50,7 @@ async def test_letters_are_found_by_what_is_asked_for_newest_first(dead: DeadLet
     await dead.add(_letter("c", minutes=2, rule="ship", kind="event", event_id="e1"))
 
     async def ids(**asked: object) -> list[str]:
-        return [letter.id for letter in await dead.search(LetterQuery(**asked), limit=10)]  # type: ignore[arg-type]
+        return [letter.id for letter in await dead.search(LetterQuery(**asked), limit=10)]
 
     assert await ids() == ["b", "c", "a"]
     assert await ids(kind="event") == ["c", "a"]

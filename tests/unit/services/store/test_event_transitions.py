@@ -45,7 +45,7 @@ def progress(redis: AsyncRedis) -> EventTransitions:
 def letter(code: str, reason: str) -> DeadLetter:
     now = datetime.now(UTC)
     known = {"id": "l1", "kind": "event", "rule": "pay", "source": "shop", "raw": b"{}"}
-    return DeadLetter(code=code, reason=reason, first_failed=now, last_failed=now, **known)  # type: ignore[arg-type]
+    return DeadLetter(code=code, reason=reason, first_failed=now, last_failed=now, **known)
 
 
 async def _end(

@@ -38,7 +38,7 @@ async def test_an_event_is_not_acknowledged_while_a_key_has_another_type(redis: 
     declared = KEYS.of(key.encode())
     assert declared is not None
     wrong = next(kind for kind in TYPES if kind != declared.kind)
-    await (redis.set(key, "x") if wrong == "string" else redis.hset(key, "x", "y"))  # type: ignore[misc]
+    await (redis.set(key, "x") if wrong == "string" else redis.hset(key, "x", "y"))
     before = await snapshot(redis)
     noted.take()
     with pytest.raises(UnreadableKey, match="instead of a"):
@@ -59,7 +59,7 @@ async def test_what_a_script_does_not_take_for_a_number_of_rules_is_taken_out(re
     progress = EventTransitions(redis, retention_seconds=HistorySettings().retention_seconds)
     one = event()
     (position,) = await pending(journal, one)
-    await redis.hset(OPEN + one.identity, "!matched", "-3")  # type: ignore[misc]
+    await redis.hset(OPEN + one.identity, "!matched", "-3")
     noted.take()
     with pytest.raises(UnreadableKey, match="number of rules"):
         await progress.route([routed(one.id, position)])

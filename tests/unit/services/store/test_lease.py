@@ -26,6 +26,6 @@ async def test_what_does_not_run_out_in_time_is_no_lease(redis: AsyncRedis, mill
 
 
 async def test_a_lease_of_another_type_is_said_to_be_unreadable(redis: AsyncRedis) -> None:
-    await redis.hset(f"{LEASE}x", "a", "b")  # type: ignore[misc]
+    await redis.hset(f"{LEASE}x", "a", "b")
     with pytest.raises(UnreadableKey):
         await Lease(redis, "x", ttl_seconds=60).acquire()

@@ -15,7 +15,7 @@ NOW = datetime(2026, 1, 31, tzinfo=UTC)
 @pytest.fixture
 def listening(monkeypatch: pytest.MonkeyPatch):
     """A suspension that the engine listens to, and how to find out whether it was asked to stop."""
-    own = prefect.flow_engine.observe_flow_run_suspension
+    own = prefect.flow_engine.observe_flow_run_suspension  # type: ignore[attr-defined]
     monkeypatch.setattr(prefect.flow_engine, "observe_flow_run_suspension", own)  # put back in the end
     run_id = uuid4()
     suspension = Suspension(str(run_id))
@@ -23,7 +23,7 @@ def listening(monkeypatch: pytest.MonkeyPatch):
     def engine(*, meanwhile=lambda: None) -> bool:
         suspension.take_over()
         request = FlowRunSuspensionRequest()
-        with prefect.flow_engine.observe_flow_run_suspension(run_id, request):
+        with prefect.flow_engine.observe_flow_run_suspension(run_id, request):  # type: ignore[attr-defined]
             meanwhile()
         return request.is_requested()
 

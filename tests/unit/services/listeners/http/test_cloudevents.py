@@ -26,7 +26,7 @@ JSON = "application/json"
 
 async def _raw(client: httpx.AsyncClient, headers: list[tuple[str | bytes, str | bytes]], body: bytes = b"{}") -> Any:
     pairs = [tuple(part if isinstance(part, bytes) else part.encode() for part in pair) for pair in headers]
-    return await client.request("POST", "/events", headers=pairs, content=body)  # type: ignore[arg-type]
+    return await client.request("POST", "/events", headers=pairs, content=body)
 
 
 @pytest.mark.parametrize(

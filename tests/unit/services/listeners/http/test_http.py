@@ -210,7 +210,7 @@ async def test_a_fault_of_its_own_is_a_problem_and_stands_in_the_log(
     async def broken() -> Readiness:
         raise ZeroDivisionError("who divides here")
 
-    site._readiness = broken  # type: ignore[method-assign]
+    site._readiness = broken
     site.listener._readiness = broken
     async with serving(site) as client:
         answer = await client.get("/health/ready")

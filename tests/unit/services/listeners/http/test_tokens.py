@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
 from config.api import ApiSettings
-from events.errors import NotFound, Refused
+from events.errors import NotFound, Refused, TransientError
 from services.cli import app as commands
 from services.common import metrics
 from services.listeners.http import callers
@@ -151,7 +151,7 @@ async def test_without_redis_the_tokens_that_were_read_last_count(redis: AsyncRe
 
         async def all(self) -> Any:
             if self.fails:
-                raise callers.TransientError("Redis is out of reach")
+                raise TransientError("Redis is out of reach")
             return await super().all()
 
     store = Failing(redis)

@@ -27,10 +27,10 @@ async def users(redis: AsyncRedis) -> AsyncIterator[dict[str, AclUser]]:
     made = {user.name: user for user in acl_users([])}
     for line in acl_file(made.values()).splitlines():
         if not line.startswith("user default "):
-            await redis.execute_command("ACL", "SETUSER", *line.split()[1:])  # type: ignore[no-untyped-call]
-    await redis.execute_command("ACL", "LOG", "RESET")  # type: ignore[no-untyped-call]
+            await redis.execute_command("ACL", "SETUSER", *line.split()[1:])
+    await redis.execute_command("ACL", "LOG", "RESET")
     yield made
-    await redis.execute_command("ACL", "DELUSER", *made)  # type: ignore[no-untyped-call]
+    await redis.execute_command("ACL", "DELUSER", *made)
     noted.take()
 
 

@@ -45,7 +45,7 @@ async def _route(redis: AsyncRedis, id_: str, verdicts: list[Verdict], *, type_:
 
 
 async def _line(redis: AsyncRedis, line: list[Any]) -> None:
-    await redis.rpush(HISTORY + name("a"), packed(line))  # type: ignore[misc]
+    await redis.rpush(HISTORY + name("a"), packed(line))
 
 
 async def test_every_verdict_comes_back_in_the_order_of_the_rules(redis: AsyncRedis, history: History) -> None:
@@ -90,7 +90,7 @@ async def test_events_are_found_by_what_is_asked_for_newest_first(redis: AsyncRe
     await Journal(redis, JournalSettings()).append([event("waiting")], received="now")
 
     async def ids(**asked: object) -> list[str]:
-        return [found.id for found in await history.search(Query(**asked), limit=10)]  # type: ignore[arg-type]
+        return [found.id for found in await history.search(Query(**asked), limit=10)]
 
     assert await ids() == ["waiting", "d", "c", "b", "a"]
     assert await ids(type="order.*") == ["waiting", "d", "b", "a"]

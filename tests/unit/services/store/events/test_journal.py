@@ -12,7 +12,7 @@ from tests.unit.services.store.making import RECEIVED, event
 
 
 def _journal(redis: AsyncRedis, consumer: str = "one", **settings: float) -> Journal:
-    return Journal(redis, JournalSettings(**settings), consumer=consumer)  # type: ignore[arg-type]
+    return Journal(redis, JournalSettings(**settings), consumer=consumer)
 
 
 async def test_an_event_is_read_as_it_was_written(redis: AsyncRedis) -> None:

@@ -34,7 +34,7 @@ def _announcement(
     return Announcement(path, expected, version, tail(EVENT), digest)
 
 
-async def _announce(ledger: Ledger, *files: Announcement, as_of_ms: int | None = None, content: bool = False) -> list:  # type: ignore[type-arg]
+async def _announce(ledger: Ledger, *files: Announcement, as_of_ms: int | None = None, content: bool = False) -> list:
     now = (await ledger.compare("inbox", [(b"x", "1-1-1")])).as_of_ms
     return await ledger.announce(
         "inbox",
@@ -55,12 +55,12 @@ async def test_an_announcement_is_a_row_and_an_entry_that_the_journal_reads(ledg
     (announced,) = await _announce(ledger, _announcement())
     journal = Journal(redis, JournalSettings())
     (entry,) = await journal.read()
-    assert entry.event.id == announced.event_id  # type: ignore[union-attr]
-    assert entry.listener == "files:inbox"  # type: ignore[union-attr]
-    assert entry.received == "2024-01-01T00:00:00+00:00"  # type: ignore[union-attr]
-    assert entry.event.extensions == {"fileversion": "1-2-3"}  # type: ignore[union-attr]
+    assert entry.event.id == announced.event_id
+    assert entry.listener == "files:inbox"
+    assert entry.received == "2024-01-01T00:00:00+00:00"
+    assert entry.event.extensions == {"fileversion": "1-2-3"}
     identity = identity_of("files/inbox", announced.event_id)
-    assert entry.event.identity == identity  # type: ignore[union-attr]
+    assert entry.event.identity == identity
     assert await KnownEvents(redis).position(identity) == entry.position
     row = await _row(ledger)
     assert (row.state, row.version, row.generation) == (State.SENT, "1-2-3", 1)

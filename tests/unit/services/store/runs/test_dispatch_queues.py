@@ -13,7 +13,7 @@ from services.store.unreadable import FAULTS
 
 def dispatch(number: int = 1, **options: object) -> Dispatch:
     action = RunDeployment(rule="r", identities=(f"e{number}@x",), deployment="f/d")
-    return Dispatch(action, "shop", "order.new", (f"{number}-0",), **options)  # type: ignore[arg-type]
+    return Dispatch(action, "shop", "order.new", (f"{number}-0",), **options)
 
 
 @pytest.mark.parametrize("one", [dispatch(), dispatch(file={"path": "/a", "version": "1"}, part=True, trace="00-x")])
@@ -31,7 +31,7 @@ async def test_queues_are_read_in_order_from_behind_an_entry(redis: AsyncRedis) 
     queues, name = DispatchQueues(redis), dispatch().queue
     for number in (1, 2, 3):
         await redis.xadd(DISPATCH_QUEUE + name, {"d": dispatch(number).to_json()}, id=f"{number}-0")
-    await redis.sadd(DISPATCH_QUEUES, name, "no queue")  # type: ignore[misc]
+    await redis.sadd(DISPATCH_QUEUES, name, "no queue")
     assert await queues.names() == [name]
     (found,) = (await queues.read({name: ("1-0", 1)})).values()
     assert [(one.entry, one.dispatch) for one in found] == [("2-0", dispatch(2))]

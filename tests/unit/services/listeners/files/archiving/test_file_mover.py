@@ -15,9 +15,10 @@ import pytest
 from config.settings import FileSettings
 from config.sources import FilesSource
 from services.common.file_version import Version
-from services.listeners.files.archiving import file_mover, rename
+from services.listeners.files.archiving import rename
 from services.listeners.files.archiving.file_mover import Mover, MoveResult, PutAway, fit
 from services.listeners.files.folder import Folder
+from services.listeners.files.names import SIDECAR
 from tests.support.file_steps import interfere
 
 EVENT = "inbox-0011223344556677-5"
@@ -243,10 +244,10 @@ def test_a_marker_that_was_set_again_is_not_taken_away(box: Path) -> None:
 
 @pytest.mark.parametrize("name", [b"a" * 255, "é".encode() * 127, b"\xff" * 255])
 def test_a_long_name_is_cut_to_make_room_and_stays_a_name(name: bytes) -> None:
-    fitted = fit(name, file_mover.SIDECAR)
+    fitted = fit(name, SIDECAR)
     assert len(fitted) <= 255
-    assert fitted.endswith(file_mover.SIDECAR)
-    assert name.startswith(fitted.removesuffix(file_mover.SIDECAR))
+    assert fitted.endswith(SIDECAR)
+    assert name.startswith(fitted.removesuffix(SIDECAR))
     if name.startswith("é".encode()):
         fitted.decode()
 

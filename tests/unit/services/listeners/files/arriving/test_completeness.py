@@ -31,7 +31,7 @@ def _seen(
 
 
 def _watch(ready: str, *, quiet: float = 0.01) -> Folder:
-    source = FilesSource(path=Path("inbox"), ready=ready, quiet_ms=quiet * 1000)  # type: ignore[arg-type]
+    source = FilesSource(path=Path("inbox"), ready=ready, quiet_ms=quiet * 1000)
     return Folder.of("inbox", source, FileSettings(stable_seconds=2))
 
 

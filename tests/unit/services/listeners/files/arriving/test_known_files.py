@@ -37,7 +37,7 @@ def test_a_file_without_an_open_row_is_new_whatever_it_looks_like(row: Row | Non
 @pytest.mark.parametrize("rerun", ["drop", "content"])
 def test_new_content_is_always_announced(rerun: str) -> None:
     touched = _seen(BEFORE._replace(mtime_ns=5_000), "bb", atime_ns=5_000)
-    assert is_new(_row(), touched, rerun)  # type: ignore[arg-type]
+    assert is_new(_row(), touched, rerun)
 
 
 def test_with_content_the_same_content_is_not_announced_even_in_another_file() -> None:

@@ -72,7 +72,7 @@ def test_many_open_files_share_a_bounded_number_of_looks() -> None:
     assert waiting.scheduled(b"0")
     waiting.due(1000.0, 10_000)
     assert waiting.next_at() is not None
-    assert waiting.next_at() >= 1009.9  # type: ignore[operator]
+    assert waiting.next_at() >= 1009.9
 
 
 def test_unreadable_files_are_tried_again_by_themselves() -> None:
