@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -24,6 +25,14 @@ async def prefect(prefect_url: str) -> AsyncIterator[PrefectApi]:
 @pytest_asyncio.fixture
 async def world(redis: AsyncRedis, prefect: PrefectApi) -> World:
     return World(redis, prefect)
+
+
+@pytest.fixture
+def addressed(valkey_url: str, prefect_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands find the session's servers, and a home of the test's own."""
+    monkeypatch.setenv("SLUICE_REDIS_URL", valkey_url)
+    monkeypatch.setenv("PREFECT_API_URL", prefect_url)
+    monkeypatch.setenv("SLUICE_HOME", str(tmp_path / "home"))
 
 
 @pytest.fixture(autouse=True)

@@ -18,32 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from events.dead_letter import DeadLetter
 from events.identity import identity_of
 from services.cli import app, dead, events, runs
 from services.prefect_api.client import PrefectApi
-from services.store.dead_letters import DeadLetters, event_letter
+from services.store.dead_letters import event_letter
+from tests.integration.delivery.commands import call, emptied, have_runs, letters, read_json
 from tests.integration.delivery.world import RULE, World, deployment, order, runs_of, set_state
 from tests.support.waiting import PATIENCE_SECONDS, eventually
 
-
-@pytest.fixture(autouse=True)
-def _installation(valkey_url: str, prefect_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SLUICE_REDIS_URL", valkey_url)
-    monkeypatch.setenv("PREFECT_API_URL", prefect_url)
-    monkeypatch.setenv("SLUICE_HOME", str(tmp_path / "home"))
-
-
-async def _call(app: Any, *arguments: str, stdin: str | None = None) -> Result:
-    return await asyncio.to_thread(CliRunner().invoke, app, [str(argument) for argument in arguments], input=stdin)
-
-
-async def _json(app: Any, *arguments: str) -> Any:
-    result = await _call(app, *arguments, "--json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
+pytestmark = pytest.mark.usefixtures("addressed")
 
 
 def _cloud_event(**fields: Any) -> str:
@@ -55,67 +39,65 @@ def _cloud_event(**fields: Any) -> str:
 async def test_publish_takes_a_file_or_standard_input_once(world: World, tmp_path: Path) -> None:
     file = tmp_path / "event.json"
     file.write_text(_cloud_event(id="one"))
-    assert (await _call(events.app, "publish", str(file))).stdout == "one\n"
-    again = await _call(events.app, "publish", "-", stdin=_cloud_event(id="one"))
+    assert (await call(events.app, "publish", str(file))).stdout == "one\n"
+    again = await call(events.app, "publish", "-", stdin=_cloud_event(id="one"))
     assert "known" in again.stdout
-    many = await _call(
-        events.app, "publish", "-", "--json", stdin="\n".join(_cloud_event(id=f"m{n}") for n in range(3))
-    )
+    many = await call(events.app, "publish", "-", "--json", stdin="\n".join(_cloud_event(id=f"m{n}") for n in range(3)))
     assert [row["id"] for row in json.loads(many.stdout)] == ["m0", "m1", "m2"]
     assert (await world.journal.depth()).entries == 4
 
 
 async def test_publish_refuses_what_is_no_event_with_a_sentence(world: World) -> None:
-    result = await _call(events.app, "publish", "-", stdin='{"specversion": "1.0", "id": ""}')
+    result = await call(events.app, "publish", "-", stdin='{"specversion": "1.0", "id": ""}')
     assert result.exit_code == 1
     assert "the CloudEvent is not valid" in result.stderr
-    forged = await _call(events.app, "publish", "-", stdin=_cloud_event(id="forged", type="sluice.file.arrived"))
+    forged = await call(events.app, "publish", "-", stdin=_cloud_event(id="forged", type="sluice.file.arrived"))
     assert forged.exit_code != 0
     assert "reserved" in forged.stdout + forged.stderr
-    missing = await _call(events.app, "publish", "/nowhere.json")
+    missing = await call(events.app, "publish", "/nowhere.json")
     assert missing.exit_code == 2
 
 
 async def test_list_filters_and_show_explains(world: World, prefect: PrefectApi) -> None:
     name = await deployment(prefect)
     world.use({**RULE, "run": name, "when": "event.data.amount > 10"})
-    follower = asyncio.create_task(_call(events.app, "tail", "--since", "1h", "--json", "--limit", "3"))
+    follower = asyncio.create_task(call(events.app, "tail", "--since", "1h", "--json", "--limit", "3"))
     async with world.running("router", "dispatcher"):
         await world.publish(order(5, id_="small"), order(50, id_="large"), order(1, id_="other", type_="weather"))
         await eventually(lambda: runs_of(prefect, name))
         await eventually(lambda: _routed(world, "other"))
-        await eventually(lambda: _empty(world))
+        await eventually(lambda: emptied(world))
     told = [json.loads(line) for line in (await follower).stdout.splitlines()]
     assert {row["id"]: row["matched"] for row in told} == {"small": [], "large": ["pay"], "other": []}
-    for_weather = await _call(events.app, "tail", "--since", "1h", "--json", "--limit", "1", "--type", "weather")
+    for_weather = await call(events.app, "tail", "--since", "1h", "--json", "--limit", "1", "--type", "weather")
     assert json.loads(for_weather.stdout)["outcome"] == "unmatched"
-    line = (await _call(events.app, "tail", "--since", "1h", "--limit", "1", "--rule", "pay")).stdout
+    line = (await call(events.app, "tail", "--since", "1h", "--limit", "1", "--rule", "pay")).stdout
     assert re.fullmatch(r"\S+ \S+  order\.placed  large  order  -> pay\n", line)
-    rows = await _json(events.app, "list")
+    rows = await read_json(events.app, "list")
     assert [row["id"] for row in rows] == ["other", "large", "small"]
-    assert [row["id"] for row in await _json(events.app, "list", "--limit", "1")] == ["other"]
-    assert [row["id"] for row in await _json(events.app, "list", "--type", "order.*")] == ["large", "small"]
-    assert [row["id"] for row in await _json(events.app, "list", "--rule", "pay")] == ["large"]
-    assert [row["id"] for row in await _json(events.app, "list", "--unmatched")] == ["other", "small"]
-    assert await _json(events.app, "list", "--since", "2h", "--until", "1h") == []
-    table = (await _call(events.app, "list")).stdout.splitlines()
+    assert [row["id"] for row in await read_json(events.app, "list", "--limit", "1")] == ["other"]
+    assert [row["id"] for row in await read_json(events.app, "list", "--type", "order.*")] == ["large", "small"]
+    assert [row["id"] for row in await read_json(events.app, "list", "--rule", "pay")] == ["large"]
+    assert [row["id"] for row in await read_json(events.app, "list", "--unmatched")] == ["other", "small"]
+    assert await read_json(events.app, "list", "--since", "2h", "--until", "1h") == []
+    table = (await call(events.app, "list")).stdout.splitlines()
     assert max(map(len, table)) <= 80
     assert re.fullmatch(r"other +(now|\d+ s ago) +unmatched +weather +-?\S*", table[1])
-    wrong = await _call(events.app, "list", "--rule", "pai")
+    wrong = await call(events.app, "list", "--rule", "pai")
     assert (wrong.exit_code, "has no such rule" in wrong.stderr) == (2, True)
-    shown = await _json(events.app, "show", "small")
+    shown = await read_json(events.app, "show", "small")
     (verdict,) = shown["verdicts"]
     assert verdict["failed"] == "when"
     assert "event.data.amount = 5" in verdict["detail"] or "5" in verdict["detail"]
     assert shown["outcome"] == "unmatched"
-    large = await _json(events.app, "show", "large")
+    large = await read_json(events.app, "show", "large")
     (run,) = await runs_of(prefect, name)
     assert large["runs"][0]["run_id"] == run["id"]
     assert large["waits_for"] == ["pay#0"]
     assert set(large["timings_ms"]) >= {"received to journalled", "journalled to routed", "routed to run created"}
-    text = await _call(events.app, "show", "large")
+    text = await call(events.app, "show", "large")
     assert "pay: matched" in text.stdout
-    unknown = await _call(events.app, "show", "nobody")
+    unknown = await call(events.app, "show", "nobody")
     assert unknown.exit_code == 1
 
 
@@ -129,21 +111,21 @@ async def test_replay_forecasts_repairs_and_reruns(
     monkeypatch.setenv("SLUICE_CONFIG", str(config))
     async with world.running("router", "dispatcher"):
         await world.publish(order(1, id_="a"), order(2, id_="b"))
-        await eventually(lambda: _runs(prefect, name, 2))
-        await eventually(lambda: _empty(world))
-        forecast = await _json(events.app, "replay", "a", "b", "--dry-run")
+        await eventually(lambda: have_runs(prefect, name, 2))
+        await eventually(lambda: emptied(world))
+        forecast = await read_json(events.app, "replay", "a", "b", "--dry-run")
         assert forecast == {
             "events": 2,
             "rules": [{"rule": "pay", "runs": 0, "already_there": 2, "signals": 0, "gathered": 0, "errors": 0}],
         }
-        assert (await _json(events.app, "replay", "--type", "order.*"))["events"] == 2
-        rerun = await _json(events.app, "replay", "b", "--rerun")
-        await eventually(lambda: _runs(prefect, name, 3))
-        await _json(events.app, "replay", "b", "--salt", rerun["rerun"])
-        await eventually(lambda: _empty(world))
+        assert (await read_json(events.app, "replay", "--type", "order.*"))["events"] == 2
+        rerun = await read_json(events.app, "replay", "b", "--rerun")
+        await eventually(lambda: have_runs(prefect, name, 3))
+        await read_json(events.app, "replay", "b", "--salt", rerun["rerun"])
+        await eventually(lambda: emptied(world))
     amounts = sorted(run["parameters"]["amount"] for run in await runs_of(prefect, name))
     assert amounts == [1, 2, 2]
-    nonsense = await _call(events.app, "replay")
+    nonsense = await call(events.app, "replay")
     assert nonsense.exit_code == 2
 
 
@@ -159,15 +141,15 @@ async def test_runs_are_chosen_by_rule_state_event_and_time_and_counted_by_state
     monkeypatch.setenv("SLUICE_CONFIG", str(tmp_path / "sluice.yaml"))
     async with world.running("router", "dispatcher"):
         await world.publish(*(order(amount, id_=id_) for amount, id_ in ids.items()))
-        await eventually(lambda: _runs(prefect, name, 3))
-        await eventually(lambda: _empty(world))
+        await eventually(lambda: have_runs(prefect, name, 3))
+        await eventually(lambda: emptied(world))
     found = {run["parameters"]["amount"]: run["id"] for run in await runs_of(prefect, name)}
     await set_state(prefect, found[1], "FAILED", message="no such account")
     await set_state(prefect, found[2], "COMPLETED", name="Degraded")
     await set_state(prefect, found[3], "RUNNING")  # scheduled it would be late after a while
 
     async def listed(*options: str) -> set[str]:
-        return {row["id"] for row in await _json(runs.app, "list", *options)}
+        return {row["id"] for row in await read_json(runs.app, "list", *options)}
 
     assert await listed("--rule", rule) == await listed("--deployment", name) == set(found.values())
     assert await listed("--rule", rule, "--since", "1h") == set(found.values())
@@ -176,18 +158,18 @@ async def test_runs_are_chosen_by_rule_state_event_and_time_and_counted_by_state
     assert await listed("--rule", rule, "--state", "degraded", "--state", "Failed") == {found[1], found[2]}
     assert await listed("--rule", rule, "--state", "late") == set()
     assert await listed("--event", ids[2]) == {found[2]}
-    shared = await _call(runs.app, "list", "--event", flow)
+    shared = await call(runs.app, "list", "--event", flow)
     assert (shared.exit_code, f"give more of the id, one of {', '.join(ids.values())}" in shared.stderr) == (1, True)
     other = await prefect.request("GET", f"/deployments/name/{await deployment(prefect)}")
     for _ in range(8):  # more than are looked at
         await prefect.request("POST", f"/deployments/{other['id']}/create_flow_run", json={"parameters": {"amount": 1}})
     for run_id in found.values():
-        assert (await _json(runs.app, "show", run_id[:13]))["id"] == run_id
-    everything = [run["id"] for run in await _json(runs.app, "list", "--limit", "10000", "--since", "2h")]
+        assert (await read_json(runs.app, "show", run_id[:13]))["id"] == run_id
+    everything = [run["id"] for run in await read_json(runs.app, "list", "--limit", "10000", "--since", "2h")]
     shared = next(start for start in (one[:4] for one in everything) if not start.isdecimal())
-    few = await _call(runs.app, "show", shared)
+    few = await call(runs.app, "show", shared)
     assert few.exit_code == (1 if sum(one.startswith(shared) for one in everything) > 1 else 0)
-    nobody = await _call(runs.app, "show", "ffffffff-ffff")
+    nobody = await call(runs.app, "show", "ffffffff-ffff")
     assert (nobody.exit_code, "none whose id begins so" in nobody.stderr) == (1, True)
     await world.redis.flushdb()  # the history has forgotten the event
     assert await listed("--event", ids[2]) == {found[2]}
@@ -201,8 +183,8 @@ async def test_runs_are_chosen_by_rule_state_event_and_time_and_counted_by_state
     assert await listed("--deployment", flow, "--state", "scheduled") == {future}
 
     counts = [{"state": "Degraded", "runs": 1}, {"state": "Failed", "runs": 1}, {"state": "Running", "runs": 1}]
-    assert await _json(runs.app, "list", "--deployment", flow, "--totals", "--limit", "1") == counts
-    text = await _call(runs.app, "list", "--deployment", flow, "--limit", "2")
+    assert await read_json(runs.app, "list", "--deployment", flow, "--totals", "--limit", "1") == counts
+    text = await call(runs.app, "list", "--deployment", flow, "--limit", "2")
     assert "3 runs: 1 Degraded, 1 Failed, 1 Running; the newest 2 are shown" in text.stderr
 
     for wrong, code, said in (
@@ -215,51 +197,9 @@ async def test_runs_are_chosen_by_rule_state_event_and_time_and_counted_by_state
         (("--since", "yesterday"), 2, "neither an age such as 15m"),
         (("--event", "nobody"), 1, "the event 'nobody' is not known (any more)"),
     ):
-        result = await _call(runs.app, "list", *wrong)
+        result = await call(runs.app, "list", *wrong)
         assert result.exit_code == code, result.output
         assert said in " ".join(result.stderr.replace("│", " ").split())
-
-
-async def test_a_dead_letter_is_shown_edited_and_replayed(
-    world: World, prefect: PrefectApi, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LOGNAME", "ada")
-    name = await deployment(prefect)
-    world.use({**RULE, "run": name})
-    async with world.running("router", "dispatcher"):
-        await world.publish(order("many", id_="bad"), order(3, id_="good"))
-        (row,) = await eventually(lambda: _json(dead.app, "list"))
-        assert (row["kind"], row["code"], row["rule"], row["event_id"]) == ("event", "parameters-refused", "pay", "bad")
-        assert await _json(dead.app, "list", "--event", "good") == []
-        assert "'many' is not of type 'integer'" in row["reason"]
-        shown = await _json(dead.app, "show", row["id"][:8])
-        assert shown["id"] == row["id"]
-        assert await _json(dead.app, "list", "--until", "1h") == []
-        assert (await _call(dead.app, "list", "--kind", "massage")).exit_code == 2
-        wrong = await _call(dead.app, "list", "--rule", "paay")
-        assert (wrong.exit_code, "has no such rule" in wrong.stderr) == (2, True)
-        assert shown["content"]["data"] == {"amount": "many"}
-        await _json(dead.app, "replay", row["id"])
-        (again,) = await eventually(lambda: _json(dead.app, "list", "--rule", "pay"))
-        assert again["attempts"] == 2
-        assert again["first_failed"] == row["first_failed"]
-        nonsense = await _call(dead.app, "replay", row["id"], "--set", "nonsense")
-        assert (nonsense.exit_code, "not of the form" in nonsense.stderr) == (2, True)
-        nowhere = await _call(dead.app, "replay", row["id"], "--set", "id.x=5", "--json")
-        assert (nowhere.exit_code, json.loads(nowhere.stdout)["failed"][0]["code"]) == (1, "bad-edit")
-        assert await _json(dead.app, "list") != []
-        await _json(dead.app, "replay", row["id"], "--set", "data.amount=5")
-        await eventually(lambda: _runs(prefect, name, 2))
-        await eventually(lambda: _empty(world))
-    (change,) = (await _json(events.app, "show", "bad"))["changes"]
-    assert (change["path"], change["before"], change["after"]) == ("data.amount", '"many"', "5")
-    assert (change["letter"], change["by"]) == (row["id"], "ada")
-    assert 'data.amount: "many" -> 5, by ada' in (await _call(events.app, "show", "bad")).stdout
-    assert await _json(dead.app, "list") == []
-    assert sorted(run["parameters"]["amount"] for run in await runs_of(prefect, name)) == [3, 5]
-    assert {run["idempotency_key"] for run in await runs_of(prefect, name)} == {
-        identity_of("shop", id_) + ":pay" for id_ in ("bad", "good")
-    }
 
 
 async def test_an_event_is_found_by_its_run_or_the_start_of_an_id_and_a_cancelled_run_did_not_fail(
@@ -269,22 +209,22 @@ async def test_an_event_is_found_by_its_run_or_the_start_of_an_id_and_a_cancelle
     world.use({**RULE, "run": name})
     async with world.running():
         await world.publish(order(1, id_="shop-failed"), order(2, id_="shop-cancelled"), order("x", id_="spoilt"))
-        await eventually(lambda: _runs(prefect, name, 2))
+        await eventually(lambda: have_runs(prefect, name, 2))
         found = {run["parameters"]["amount"]: run["id"] for run in await runs_of(prefect, name)}
         await set_state(prefect, found[1], "FAILED", message="no such account")
         await set_state(prefect, found[2], "CANCELLED", message="not wanted")
         await eventually(lambda: _outcome(world, "shop-failed", "failed"))
         await eventually(lambda: _outcome(world, "shop-cancelled", "cancelled"))
-        (letter,) = await eventually(lambda: _json(dead.app, "list"))
-    reasons = {row["id"]: row["reason"] for row in await _json(events.app, "list", "--failed")}
+        (letter,) = await eventually(lambda: read_json(dead.app, "list"))
+    reasons = {row["id"]: row["reason"] for row in await read_json(events.app, "list", "--failed")}
     assert reasons == {"shop-failed": "no such account", "spoilt": letter["reason"]}
-    assert "no such account" in (await _call(events.app, "list", "--failed")).stdout
+    assert "no such account" in (await call(events.app, "list", "--failed")).stdout
     for called in (found[1], found[1][:13], "shop-f", "shop-failed"):
-        assert (await _json(events.app, "show", called))["id"] == "shop-failed"
-    assert (await _json(events.app, "show", letter["id"]))["id"] == "spoilt"
-    several = await _call(events.app, "show", "shop-")
+        assert (await read_json(events.app, "show", called))["id"] == "shop-failed"
+    assert (await read_json(events.app, "show", letter["id"]))["id"] == "spoilt"
+    several = await call(events.app, "show", "shop-")
     assert (several.exit_code, "name one of shop-cancelled, shop-failed" in several.stderr) == (1, True)
-    nothing = await _call(events.app, "show", "nobody")
+    nothing = await call(events.app, "show", "nobody")
     assert "nothing is called 'nobody'" in nothing.stderr
 
 
@@ -298,7 +238,7 @@ async def test_what_is_kept_is_listed_with_its_size_and_its_limit(
     monkeypatch.setenv("SLUICE_FILES__DONE_DAYS", "30")
     await world.publish(order(1), order(2))
     await world.dead.add(event_letter(order(3), rule="pay", code="template", reason="no"))
-    found = await _json(app, "storage")
+    found = await read_json(app, "storage")
     kept = {row["what"]: row for row in found["kept"]}
     assert (kept["journal"]["count"], kept["journal"]["size"] > 0) == (2, True)
     assert kept["journal"]["kept"].startswith("7 days")
@@ -308,14 +248,14 @@ async def test_what_is_kept_is_listed_with_its_size_and_its_limit(
     }  # fmt: skip
     assert kept["watch in: failed"]["kept"] == "for ever (files.failed_*)"
     assert all(disk["free"] > 0 and disk["stops_below"] <= disk["warns_below"] for disk in found["disks"])
-    text = await _call(app, "storage")
+    text = await call(app, "storage")
     assert "1000 B" in text.stdout
     assert "no file is taken below" in text.stderr
 
 
 async def test_the_doctor_looks_at_the_servers(world: World) -> None:
     async def graded(exit_code: int) -> dict[str, str]:
-        result = await _call(app, "doctor", "--json")
+        result = await call(app, "doctor", "--json")
         assert result.exit_code == exit_code, result.output
         return {f"{row['check']} {row['found']}"[:60]: row["grade"] for row in json.loads(result.stdout)}
 
@@ -337,10 +277,10 @@ async def test_top_shows_the_installation_on_a_terminal_and_leaves_it_as_it_was(
     world.use({**RULE, "run": "a/b", "parameters": {"amount": "{{ event.data.missing.deep }}"}})
     async with world.running("router"):
         await world.publish(order(1, id_="broken"))
-        await eventually(lambda: _letters(1))
+        await eventually(lambda: letters(1))
     for key in (b"q", b"\x03"):
         assert await asyncio.to_thread(_top_until, checkout, b"missing", key) == 0
-    refused = await _call(app, "top")
+    refused = await call(app, "top")
     assert (refused.exit_code, "top needs a terminal" in refused.stderr) == (2, True)
 
 
@@ -379,35 +319,6 @@ def _top_until(checkout: Path, shown: bytes, key: bytes) -> int:
     return code
 
 
-async def test_letters_are_discarded_by_id_filter_or_all_at_once(world: World) -> None:
-    world.use({**RULE, "run": "a/b", "parameters": {"amount": "{{ event.data.missing.deep }}"}})
-    async with world.running("router"):
-        await world.publish(*(order(1, id_=f"e{n}") for n in range(3)))
-        rows = await eventually(lambda: _letters(3))
-    assert {row["code"] for row in rows} == {"template"}
-    assert (await _json(dead.app, "discard", rows[0]["id"])) == {"discarded": 1}
-    assert len(await _json(dead.app, "discard", "--code", "template", "--dry-run")) == 2
-    assert (await _json(dead.app, "discard", "--code", "template")) == {"discarded": 2}
-    assert (await _call(dead.app, "discard")).exit_code == 2
-    assert (await _call(dead.app, "show", "nothing")).exit_code == 1
-    await asyncio.gather(*(DeadLetters(world.redis).add(_a_letter(f"abcd{n}")) for n in range(2)))
-    several = await _call(dead.app, "discard", "abcd")
-    assert (several.exit_code, "give more of the id, one of abcd0, abcd1" in several.stderr) == (1, True)
-    assert (await _json(dead.app, "discard", "abcd0")) == {"discarded": 1}
-
-
-def _a_letter(id_: str) -> DeadLetter:
-    now = datetime.now(UTC)
-    return DeadLetter(
-        id=id_, kind="message", code="x", reason="x", source="x", raw=b"", first_failed=now, last_failed=now
-    )
-
-
-async def _letters(count: int) -> Any:
-    rows = await _json(dead.app, "list")
-    return rows if len(rows) == count else None
-
-
 async def _routed(world: World, event_id: str) -> bool:
     found = await world.history.get(identity_of("shop", event_id))
     return found is not None and found.judged > 0
@@ -416,11 +327,3 @@ async def _routed(world: World, event_id: str) -> bool:
 async def _outcome(world: World, event_id: str, outcome: str) -> bool:
     found = await world.history.get(identity_of("shop", event_id))
     return found is not None and found.outcome == outcome
-
-
-async def _empty(world: World) -> bool:
-    return not await world.queues.names() and (await world.journal.depth()).pending == 0
-
-
-async def _runs(prefect: PrefectApi, name: str, count: int) -> bool:
-    return len(await runs_of(prefect, name)) == count
