@@ -100,7 +100,7 @@ class TestADeclaredDeployment:
         assert taken.action == "change"
         assert taken.warning is not None
         assert told in taken.warning
-        assert taken.warning in taken.details
+        assert taken.details == (taken.warning,)
 
     def test_of_a_project_with_another_name_is_refused(self, tmp_path):
         theirs = registered(labels={PROJECT_LABEL: "another"}, tags=[f"{PROJECT_TAG}shop"])
