@@ -87,7 +87,7 @@ async def _keeps_to_one_slot(cluster: RedisCluster, script: Script, prefix: str)
     text = text if text.startswith("#!") else f"#!lua\n{text}"  # without this line a server forgives
     await cluster.flushall(target_nodes=RedisCluster.PRIMARIES)
     try:
-        await cluster.eval(text, len(keys), *keys, *arguments)  # type: ignore[misc]
+        await cluster.eval(text, len(keys), *keys, *arguments)
     except (ResponseError, RedisClusterException) as error:
         return not any(words in str(error) for words in ELSEWHERE)
     return True
