@@ -30,8 +30,9 @@ from events.dead_letter import DeadLetter
 from events.errors import Refused, SluiceError
 from services.job_queues.job_gate import ALLOWED, beginning, refusal
 from services.job_queues.rq_keys import is_job_id
-from services.store.connection import SyncRedis, text, translated
+from services.store.connection import SyncRedis, text
 from services.store.dead_letters import KEPT_BYTES, keep, letter_id_of
+from services.store.redis_errors import translated
 from services.store.unreadable import FAULTS, UnreadableKey, noted
 from sluice.display import visible
 

@@ -20,11 +20,12 @@ from events.errors import Backpressure, TransientError
 from events.identity import identity_of
 from services.common.backoff import Backoff, heed_cancellation
 from services.store.canary.flights import CANARY_STEPS, CanaryFlight, CanaryRecords, Remains
-from services.store.connection import AsyncRedis, translated
+from services.store.connection import AsyncRedis
 from services.store.events.event_history import EventHistory
 from services.store.events.history import History
 from services.store.files.ledger import Ledger, source_of
 from services.store.lease import Lease
+from services.store.redis_errors import translated
 from services.store.signals.signal_queries import SignalQueries
 from services.store.signals.waits import Waits
 

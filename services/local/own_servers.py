@@ -12,7 +12,8 @@ from events.errors import Backpressure, ConfigError, TransientError
 from events.redact import redacted
 from services.common.prefect_probe import prefect_problem, prefect_version
 from services.common.prefect_versions import untested_versions
-from services.store.connection import connect, translated
+from services.store.connection import connect
+from services.store.redis_errors import translated
 
 PATIENCE_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 0.3

@@ -19,7 +19,8 @@ from services.common.reasons import RETRYING, SAID_TO_ANYONE, Level, Reason, obs
 from services.operations.backlog import Backlog, age_text, read_backlog
 from services.operations.health import read_reports
 from services.store.canary.flights import CANARY_STEPS, CanaryFlight, CanaryRecords
-from services.store.connection import AsyncRedis, NotAllowed
+from services.store.connection import AsyncRedis
+from services.store.redis_errors import NotAllowed
 
 Report = Mapping[str, Any]
 
@@ -315,18 +316,15 @@ def _of_backlog(backlog: Backlog, limits: HealthSettings, *, paced: frozenset[st
         if _exceeds(waiting.oldest_seconds, limits.dispatch_seconds):
             code, by = ("rule-limited", " by its limits") if rule in paced else ("dispatch-waits", "")
             age = age_text(waiting.oldest_seconds)
-            said = f"rule {rule}: {waiting.count} runs are kept back{by}, the oldest for {age}"
-            yield reason(code, said)
+            yield reason(code, f"rule {rule}: {waiting.count} runs are kept back{by}, the oldest for {age}")
     for code, what, waiting, limit in (
         ("journal-waits", "events wait in the journal", backlog.journal, limits.journal_seconds),
         ("runs-wait", "runs wait for a slot", backlog.runs, limits.runs_seconds),
         ("signals-wait", "signals wait for a resumer", backlog.resume, limits.resume_seconds),
     ):
         if _exceeds(waiting.oldest_seconds, limit):
-            said = (
-                f"{waiting.count} {what}, the oldest for {age_text(waiting.oldest_seconds)} (limit {age_text(limit)})"
-            )
-            yield reason(code, said)
+            oldest, most = age_text(waiting.oldest_seconds), age_text(limit)
+            yield reason(code, f"{waiting.count} {what}, the oldest for {oldest} (limit {most})")
 
 
 def _of_canary(flight: CanaryFlight, settings: CanarySettings) -> Iterator[Reason]:

@@ -1,10 +1,9 @@
-"""Connections to Redis, and the translation of its errors."""
+"""Connections to Redis."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Final, NamedTuple, TypeVar, cast
 
 import redis
@@ -13,26 +12,13 @@ import redis.asyncio.sentinel
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import (
-    AskError,
-    AuthenticationError,
-    ClusterDownError,
-    ExecAbortError,
-    NoPermissionError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TryAgainError,
-)
 from redis.retry import Retry
 from typing_extensions import override
 
 from config.settings import RedisSettings
-from events.errors import Backpressure, TransientError
+from events.errors import TransientError
+from services.store.redis_errors import translated
 from services.store.state_version import look_at_version, look_at_version_blocking
-from services.store.unreadable import UnreadableKey, note_error
 
 RETRIES: Final = 2
 """Enough for a stale connection in the pool; longer trouble is raised to the caller."""
@@ -78,10 +64,6 @@ def connect(url: str, settings: RedisSettings) -> AsyncRedis:
     ours = (_Rotating,) if issubclass(pool.connection_class, redis.asyncio.SSLConnection) else (_Cancellable,)
     pool.connection_class = type(pool.connection_class.__name__, (*ours, pool.connection_class), {})
     return client
-
-
-class NotAllowed(TransientError):
-    """This user of Redis may not do it, or its password is another; somebody may change that while this runs."""
 
 
 class Replicas(NamedTuple):
@@ -219,84 +201,6 @@ class _PrimaryPool(redis.asyncio.sentinel.SentinelConnectionPool):
         await super().aclose()
         for sentinel in self.sentinel_manager.sentinels:
             await sentinel.aclose()
-
-
-class GroupGone(TransientError):
-    """The consumer group or its stream does not exist: create it and repeat the call."""
-
-
-class ScriptGone(TransientError):
-    """The server does not know the script of this digest: load it and repeat the call."""
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Raise Redis' errors as ours, each of which says what the caller does.
-
-    `Backpressure`: Redis accepts nothing new. `GroupGone`, `ScriptGone`: create the group, load the script.
-    `UnreadableKey`: the data is not ours; it is noted, and the inspector moves it to quarantine. `TransientError`:
-    Redis is out of reach, or cannot do it now. Other errors are for the caller to handle (a missing key, an existing
-    group), or a fault of ours. A client of `connect` translates by itself; calls of a blocking client or a subscription
-    belong inside this context.
-    """
-    try:
-        yield
-    except OutOfMemoryError as error:
-        msg = "Redis has reached its maxmemory: nothing new is accepted until there is room"
-        raise Backpressure(msg) from error
-    except (AuthenticationError, NoPermissionError) as error:
-        raise NotAllowed(_refused(error)) from error
-    except ResponseError as error:
-        if _said(error).startswith("ACL failure"):  # of a command within a script
-            raise NotAllowed(_refused(error)) from error
-        translation = _translation(error)
-        if translation is None:
-            raise
-        raise translation from error
-    except (RedisError, OSError) as error:
-        raise TransientError(f"Redis is out of reach: {error}") from error
-
-
-_FULL: Final = {
-    "MISCONF": "Redis cannot write to its disk",
-    "NOREPLICAS": "Redis takes nothing while it has too few replicas",
-}
-_NOT_NOW: Final = frozenset({"BUSY", "BUSYKEY", "INPROG", "LOADING", "NOTBUSY", "UNBLOCKED"})
-_NOT_NOW_EITHER: Final = (AskError, ClusterDownError, ExecAbortError, ReadOnlyError, TryAgainError)
-"""Errors of a server that starts, fails over, runs a long script or moves slots: the same call works a little later.
-
-The second tuple has the codes that redis-py removes from the message.
-"""
-
-_FOR_THE_CALLER: Final = ("BUSYGROUP", "no such key", "requires the key to exist")
-_OURS: Final = ("unknown command", "unknown subcommand", "wrong number of arguments", "syntax error")
-
-
-def _translation(error: ResponseError) -> Exception | None:
-    said = _said(error)
-    code = said.partition(" ")[0]
-    if code in _FULL:
-        return Backpressure(f"{_FULL[code]}: {said}")
-    if code in _NOT_NOW or isinstance(error, _NOT_NOW_EITHER):
-        return TransientError(f"Redis is not ready: {said}")
-    if code == "NOGROUP":
-        return GroupGone(said)
-    if isinstance(error, NoScriptError):
-        return ScriptGone(said)
-    if any(words in said for words in (*_FOR_THE_CALLER, *_OURS)):
-        return None
-    note_error(said)
-    return UnreadableKey(f"something in Redis is not what Sluice put there: {said}")
-
-
-def _refused(error: Exception) -> str:
-    return f"Redis does not let this user do it (user and password, or its ACL: docs/security.md): {_said(error)}"
-
-
-def _said(error: Exception) -> str:
-    """Return the server's message; for a pipeline, redis-py puts the command before it, and the words into a tuple."""
-    said = str(error).rpartition(" of pipeline caused error: ")[2]
-    return said[2:-3] if said.startswith(("('", '("')) else said
 
 
 def _options(url: str, settings: RedisSettings) -> dict[str, Any]:

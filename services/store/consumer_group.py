@@ -8,7 +8,8 @@ from typing import Any, Final, TypeAlias
 
 from redis.exceptions import ResponseError
 
-from services.store.connection import AsyncRedis, GroupGone
+from services.store.connection import AsyncRedis
+from services.store.redis_errors import GroupGone
 from services.store.scripts import Script
 
 Entry: TypeAlias = tuple[bytes, Mapping[bytes, bytes]]

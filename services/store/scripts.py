@@ -24,7 +24,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from services.store.connection import AsyncRedis, ScriptGone, SyncRedis, execute_and_replicate, replicas_to_wait_for
+from services.store.connection import AsyncRedis, SyncRedis, execute_and_replicate, replicas_to_wait_for
+from services.store.redis_errors import ScriptGone
 
 FOLDER: Final = Path(__file__).resolve().parent / "lua"
 EVEN_WHEN_FULL: Final = "#!lua flags=allow-oom\n"

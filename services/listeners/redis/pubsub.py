@@ -23,8 +23,9 @@ from services.common import metrics
 from services.common.backoff import Backoff, ended
 from services.listeners.message_intake import Message, Sink
 from services.listeners.redis.buffer import Buffer
-from services.store.connection import AsyncRedis, translated
+from services.store.connection import AsyncRedis
 from services.store.lease import Lease, now
+from services.store.redis_errors import translated
 
 _FLUSH_SECONDS: Final = 2.0
 """Time that a stop leaves for journalling the messages that were received."""

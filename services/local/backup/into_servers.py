@@ -19,8 +19,9 @@ from services.common.prefect_probe import prefect_problem
 from services.local.backup.making import libpq_environment
 from services.operations.health import REMEMBERED_SECONDS, REPORTS, SILENT_SECONDS
 from services.operations.upkeep.inspector import declared_keys
-from services.store.connection import SyncRedis, connect_sync, translated
+from services.store.connection import SyncRedis, connect_sync
 from services.store.keys import KeyList
+from services.store.redis_errors import translated
 
 _PAGE: Final = 500
 _UNFINISHED: Final = "what was put there is not whole: call it again with --replace"

@@ -129,7 +129,7 @@ class PrefectFeed:
     async def _tell_letters(self, state: FeedState) -> int:
         """Publish the next dead letters, and return their number."""
         skipped, found = await self._letters.failed_since(
-            state.letters_ms, known=state.letters, limit=_LETTERS_AT_ONCE, most=_MOST_LETTERS
+            state.letters_ms, known=state.published, limit=_LETTERS_AT_ONCE, most=_MOST_LETTERS
         )
         if skipped:
             self._drop(skipped)

@@ -24,7 +24,7 @@ class FeedState(BaseModel):
     """Since when each of them is, in seconds since the epoch."""
     letters_ms: int = 0
     """Dead letters that failed last at this time or later are looked for; in milliseconds since the epoch."""
-    letters: dict[str, int] = {}
+    published: dict[str, int] = {}
     """When each of these failed last, by id, as far as it was published."""
 
     @model_validator(mode="after")
@@ -35,10 +35,10 @@ class FeedState(BaseModel):
 
     def know(self, letters: Mapping[str, int], *, late_ms: int, most: int) -> None:
         """Note letters that were told of; of those that failed at most ``late_ms`` before the newest, ``most`` stay."""
-        told = sorted({**self.letters, **letters}.items(), key=lambda one: one[1], reverse=True)
+        told = sorted({**self.published, **letters}.items(), key=lambda one: one[1], reverse=True)
         oldest_ms = max(self.letters_ms, told[0][1] - late_ms, told[most][1] if len(told) > most else 0)
         self.letters_ms = oldest_ms
-        self.letters = {id_: failed_ms for id_, failed_ms in told if failed_ms >= oldest_ms}
+        self.published = {id_: failed_ms for id_, failed_ms in told if failed_ms >= oldest_ms}
 
 
 async def read_feed_state(redis: AsyncRedis) -> FeedState | None:

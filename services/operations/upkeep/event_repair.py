@@ -13,7 +13,7 @@ from services.common.backoff import Backoff, heed_cancellation
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.dispatch import origins_of
 from services.store.connection import AsyncRedis
-from services.store.damaged_events import DamagedEvents
+from services.store.inspection.damaged_events import DamagedEvents
 
 TURN_SECONDS: Final = 2.0
 

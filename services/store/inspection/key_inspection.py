@@ -17,8 +17,8 @@ from redis.exceptions import ResponseError
 
 from events.dead_letter import DeadLetter
 from services.store.connection import AsyncRedis, ask_each
-from services.store.damaged_events import note_damage
 from services.store.dead_letters import KEPT_BYTES, QUARANTINE, DeadLetters, letter_id_of
+from services.store.inspection.damaged_events import note_damage
 from services.store.inspection.elements import PAGE, Element, elements, raw_of
 from services.store.keys import DEAD, Key, KeyList, is_well
 from services.store.scripts import Script

@@ -7,9 +7,10 @@ import time
 from typing import Any, Final
 
 from events.errors import Backpressure, TransientError
-from services.store.connection import AsyncRedis, SyncRedis, translated
+from services.store.connection import AsyncRedis, SyncRedis
 from services.store.keys import Key, is_number
 from services.store.lease import TAKE
+from services.store.redis_errors import translated
 from services.store.unreadable import readable_one
 
 LOOKED: Final = "sluice:inspection:looked"

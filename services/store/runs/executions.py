@@ -7,8 +7,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from services.store.connection import SyncRedis, text, translated
+from services.store.connection import SyncRedis, text
 from services.store.keys import Key, is_uuid, pair
+from services.store.redis_errors import translated
 from services.store.scripts import Script
 from services.store.unreadable import readable
 

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from services.store.connection import AsyncRedis, SyncRedis, translated
+from services.store.connection import AsyncRedis, SyncRedis
 from services.store.keys import Key, is_text
+from services.store.redis_errors import translated
 from services.store.unreadable import readable
 
 KEY: Final = "sluice:registered"

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from events.identity import without_tail
 from events.short_ids import LEAST, the_one
-from services.store.connection import AsyncRedis, ask_each, translated
+from services.store.connection import AsyncRedis, ask_each
 from services.store.events.known_events import SCANNED, escaped
 from services.store.keys import BUFFERED, is_text, is_uuid
+from services.store.redis_errors import translated
 from services.store.signals.signal_keys import (
     ANSWERED,
     INDEX,

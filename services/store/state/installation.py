@@ -11,8 +11,9 @@ from typing import Final, NamedTuple
 from config.location import PROJECT_FILE
 from events.errors import ConfigError, TransientError
 from services.store import state_version
-from services.store.connection import AsyncRedis, SyncRedis, translated
+from services.store.connection import AsyncRedis, SyncRedis
 from services.store.keys import Key, is_object, is_text
+from services.store.redis_errors import translated
 from services.store.unreadable import reading
 
 KEY: Final = "sluice:installation"

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from events.errors import TransientError
-from services.store.connection import SyncRedis, translated
+from services.store.connection import SyncRedis
+from services.store.redis_errors import translated
 
 if TYPE_CHECKING:
     import socket

@@ -14,8 +14,8 @@ from events.event import Event
 from services.operations.upkeep.event_repair import EventRepair
 from services.operations.upkeep.inspector import declared_keys
 from services.prefect_api.client import PrefectApi
-from services.store.damaged_events import DAMAGED
 from services.store.events.open_effects import OPEN
+from services.store.inspection.damaged_events import DAMAGED
 from services.store.inspection.key_inspection import KeyInspection
 from services.store.keys import KeyList
 from services.store.runs.created_runs import ACTIVE, RUN

@@ -13,7 +13,8 @@ from config.settings import ListenerSettings, RedisSettings
 from config.sources import RedisSource
 from events.errors import TransientError
 from services.listeners.redis.source import RedisListener, redis_listeners
-from services.store.connection import AsyncRedis, connect, translated
+from services.store.connection import AsyncRedis, connect
+from services.store.redis_errors import translated
 from tests.support.proxy import Proxy, in_front_of
 from tests.support.sources import QUICK, Door, Letters, cloudevent, intake, running
 from tests.support.valkeys import own_valkey

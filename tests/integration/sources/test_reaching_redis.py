@@ -13,7 +13,8 @@ from config.settings import RedisSettings
 from config.sources import RedisSource
 from events.errors import TransientError
 from services.listeners.redis.source import RedisListener, redis_listeners
-from services.store.connection import AsyncRedis, connect, connect_sync, translated
+from services.store.connection import AsyncRedis, connect, connect_sync
+from services.store.redis_errors import translated
 from tests.support.certificates import Authority, Pair
 from tests.support.proxy import in_front_of
 from tests.support.sources import QUICK, Door, Letters, cloudevent, intake, running

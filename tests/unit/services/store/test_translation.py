@@ -15,17 +15,9 @@ from events.errors import Backpressure, TransientError
 from services.job_queues.queues import enqueue, queue, rq_translated
 from services.job_queues.rq_keys import RESUME
 from services.job_queues.workers import simple_worker
-from services.store.connection import (
-    AsyncRedis,
-    GroupGone,
-    ScriptGone,
-    SyncRedis,
-    ask_each,
-    connect,
-    connect_sync,
-    translated,
-)
+from services.store.connection import AsyncRedis, SyncRedis, ask_each, connect, connect_sync
 from services.store.lease import TAKE
+from services.store.redis_errors import GroupGone, ScriptGone, translated
 from services.store.unreadable import UnreadableKey
 from tests.support.proxy import in_front_of
 from tests.support.valkeys import OwnValkey, own_valkey

@@ -27,7 +27,8 @@ from services.operations.readiness import read_readiness
 from services.operations.upkeep.inspector import declared_keys
 from services.store.access.acl import ONE_USER_RULES, AclUser, acl_file, acl_users
 from services.store.access.role_rights import KEEPER, RIGHTS, RIGHTS_OF_EVERY_ROLE, written_by
-from services.store.connection import SyncRedis, connect, connect_sync, translated
+from services.store.connection import SyncRedis, connect, connect_sync
+from services.store.redis_errors import translated
 from services.store.unreadable import noted
 
 SOURCES = [
