@@ -11,8 +11,7 @@ A file begins with its flags, if it has any, with sentences that say what it doe
 ``USES`` names files of ``lua/shared/`` whose functions it calls. Each name in ``KEYS`` and ``ARGV`` is a local variable
 that holds text. A name with brackets is a list, and comes after the others: in Lua a function to loop over (``for
 queue, payload in dispatches() do``), in Python a sequence of rows, or of values where a row has one column. With
-``allow-oom`` a script also runs when ``maxmemory`` is reached, to complete accepted work. A script without ``KEYS`` is
-sent with the first whole key that it names, by which a cluster knows the node that runs it.
+``allow-oom`` a script also runs when ``maxmemory`` is reached, to complete accepted work.
 """
 
 from __future__ import annotations
@@ -32,7 +31,6 @@ EVEN_WHEN_FULL: Final = "#!lua flags=allow-oom\n"
 
 _FILE: Final = re.compile(r"(#!.*\n)?((?:--.*\n)+)((?s:.*))")
 _SECTION: Final = re.compile(r"^-- (USES|KEYS|ARGV): (.*(?:\n--  .*)*)$", re.MULTILINE)
-_WHOLE_KEY: Final = re.compile(r"'(sluice:[a-z:-]*[a-z])'")
 _NAME: Final = re.compile(r"\s*([a-z]\w*)(\[[^]]*\])?\s*(?:,|$)")
 
 
@@ -58,7 +56,6 @@ class Script:
             self.shared |= other.shared | {used: other.body}
         flags = (found[1] or "") if flags is None else flags
         self.text = flags + "".join(self.shared.values()) + self._locals() + self.body
-        self._place = [] if self.keys else _WHOLE_KEY.findall(self.body + self.text)[:1]
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     def __call__(self, client: AsyncRedis | SyncRedis, /, **values: Any) -> Any:
@@ -91,7 +88,7 @@ class Script:
             if any(len(row) != columns for row in rows):
                 raise TypeError(f"the script {self.name} wants {columns} values in each row of {name}")
             arguments += [len(rows), *(value for row in rows for value in row)]
-        return [values[name] for name in self.keys] or self._place, arguments
+        return [values[name] for name in self.keys], arguments
 
     def _locals(self) -> str:
         """The header's names as local variables of Lua."""

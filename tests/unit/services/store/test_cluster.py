@@ -81,8 +81,8 @@ async def _keeps_to_one_slot(cluster: RedisCluster, script: Script, prefix: str)
     for name, columns in script.arguments.items():
         values[name] = [["{}"] * columns] if columns > 1 else ["{}"] if columns else "{}"
     keys, arguments = script.split(values)
-    assert keys, "the cluster would not know which node runs it"
-    keys = [key.replace("sluice:", prefix) for key in keys]
+    # A script that declares no key is sent with one that it does not touch: it tells the client the node.
+    keys = [key.replace("sluice:", prefix) for key in keys] or [f"{prefix}place"]
     text = script.text.replace("'sluice:", f"'{prefix}")
     text = text if text.startswith("#!") else f"#!lua\n{text}"  # without this line a server forgives
     await cluster.flushall(target_nodes=RedisCluster.PRIMARIES)
