@@ -64,6 +64,6 @@ WORKDIR /app
 USER 10001:10001
 EXPOSE 4200 4280
 # What the role in this container reported last; `sluice status`, which asks every server, takes half a second of a core.
-HEALTHCHECK --interval=10s --timeout=20s --start-period=90s --retries=3 CMD ["python", "-m", "services.home.ready_file"]
+HEALTHCHECK --interval=10s --timeout=20s --start-period=180s --retries=3 CMD ["python", "-m", "services.home.ready_file"]
 ENTRYPOINT ["sluice"]
 CMD ["--help"]
