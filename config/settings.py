@@ -219,6 +219,8 @@ class Settings(BaseSettings):
         Field(default=None, validation_alias="PREFECT_API_URL")
     )
     """Unset: ``sluice up`` starts an embedded Prefect server."""
+    prefect_host: Literal["127.0.0.1", "0.0.0.0"] = "127.0.0.1"  # noqa: S104 - only where it is asked for
+    """Embedded Prefect server: ``0.0.0.0`` where others reach it, as in a container whose ports are published."""
     database_url: str | None = None
     """Where the reference flows load data (any SQLAlchemy URL); unset: SQLite in the home."""
     masking_secret: SecretStr | None = None
@@ -336,6 +338,11 @@ def _openness(settings: Settings) -> list[str]:
         problems.append(
             "an installation without passwords (--open, SLUICE_OPEN) is for this machine only, and SLUICE_API__HOST is"
             f" {settings.api.host}: leave one of the two out"
+        )
+    if not is_loopback(settings.prefect_host):
+        problems.append(
+            "an installation without passwords (--open, SLUICE_OPEN) is for this machine only, and SLUICE_PREFECT_HOST"
+            f" is {settings.prefect_host}: leave one of the two out"
         )
     return problems
 

@@ -202,6 +202,7 @@ def start_prefect(
     port: int,
     *,
     log_file: Path,
+    host: str = LOOPBACK,
     auth_string: str | None = None,
     tickets: Path | None = None,
     allowed_hosts: Sequence[str] = (),
@@ -236,11 +237,12 @@ def start_prefect(
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{LOOPBACK}:{port},http://localhost:{port}",
         "PREFECT_CLI_PROMPT": "false",
         "DO_NOT_TRACK": "1",
+        **({} if _unpacks_beside_its_code() else {"PREFECT_SERVER_UI_STATIC_DIRECTORY": str(directory / "ui")}),
         **({"PREFECT_SERVER_API_AUTH_STRING": auth_string} if auth_string else {}),
         **(extra_env or {}),
     }
     options = json.dumps({"allowed_hosts": list(allowed_hosts), "tickets": str(tickets) if tickets else None})
-    command = [python, "-m", "services.local.prefect_server", options, "--host", LOOPBACK, "--port", str(port)]
+    command = [python, "-m", "services.local.prefect_server", options, "--host", host, "--port", str(port)]
     server = Server("Prefect server", command, log_file=log_file, env=env, cwd=directory, template=template)
     try:
         if meanwhile is not None:
@@ -250,6 +252,12 @@ def start_prefect(
         server.stop()
         raise
     return server, prefect_url(port)
+
+
+def _unpacks_beside_its_code() -> bool:
+    """Whether Prefect may unpack its UI where it is installed, once for all homes; else it would serve none."""
+    found = find_spec("prefect")
+    return found is not None and found.origin is not None and os.access(Path(found.origin).with_name("server"), os.W_OK)
 
 
 class DeployProcess:

@@ -232,6 +232,7 @@ class Supervisor:
                 home / "prefect",
                 port,
                 log_file=home / "logs" / "prefect.log",
+                host=self._settings.prefect_host,
                 auth_string=auth,
                 tickets=self._home.tickets,
                 allowed_hosts=self._settings.allowed_hosts,

@@ -24,12 +24,21 @@ from prefect.settings.legacy import _get_settings_fields
 
 from config.settings import CHECKOUT, ROLES, load_settings
 from services.cli import app
+from services.executor.executor import END_SECONDS
+from services.operations.role import AGAIN_SECONDS
 
 INTERPOLATED = re.compile(r"\$\{(?P<name>[A-Z_]+)(?::(?P<how>[-?])(?P<rest>[^}]*))?\}")
 SECRET = re.compile(r"PASSWORD|TOKEN|SECRET|AUTH")
 COMPOSE: Mapping[str, Any] = yaml.safe_load((CHECKOUT / "compose.yaml").read_text(encoding="utf-8"))
 SERVICES: Mapping[str, Mapping[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if service["image"].startswith("sluice:")}
+MORE: Mapping[str, Mapping[str, Any]] = {
+    name: service
+    for file in ("compose.small.yaml", "deploy/compose.prefect.yaml")
+    for name, service in yaml.safe_load((CHECKOUT / file).read_text(encoding="utf-8"))["services"].items()
+    if name not in SERVICES
+}
+"""What the other files add to compose.yaml."""
 DOCKERFILE = (CHECKOUT / "Dockerfile").read_text(encoding="utf-8")
 
 
@@ -73,7 +82,7 @@ def test_a_compose_file_follows_the_compose_specification(name: str) -> None:
     validator = jsonschema.validators.validator_for(schema)(schema)
     found = yaml.safe_load((CHECKOUT / name).read_text(encoding="utf-8"))
     assert [error.message for error in validator.iter_errors(found)] == []
-    assert set(found["services"]) <= {*SERVICES, "sluice", "prefect-more", "prefect-services"}
+    assert set(found["services"]) <= {*SERVICES, *MORE}
 
 
 def test_every_role_is_a_service_and_so_are_the_deployments() -> None:
@@ -121,6 +130,20 @@ def test_the_settings_take_every_variable_of_a_service(name: str, monkeypatch: p
     assert str(settings.prefect_api_url) == "http://prefect:4200/api"
 
 
+def test_the_container_for_a_small_machine_is_told_what_the_settings_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in [name for name in os.environ if name.startswith("SLUICE_") or name == "PREFECT_API_URL"]:
+        monkeypatch.delenv(variable)
+    for variable, value in MORE["sluice"]["environment"].items():
+        monkeypatch.setenv(variable, filled(value))
+    settings = load_settings()
+    assert (settings.prefect_api_url, settings.prefect_host) == (None, "0.0.0.0")
+    assert settings.redis.username == "sluice-operator"
+    assert settings.executor.stop_seconds + END_SECONDS + AGAIN_SECONDS < float(
+        MORE["sluice"]["stop_grace_period"].removesuffix("s")
+    )
+    check_sluice(MORE["sluice"]["command"])
+
+
 def test_every_variable_of_prefect_is_one_that_prefect_knows() -> None:
     known = set(_get_settings_fields(PrefectSettings))
     given = {name for service in OURS.values() for name in service["environment"]}
@@ -143,15 +166,18 @@ def test_no_secret_stands_in_the_file_and_a_missing_one_stops_the_start() -> Non
     assert found >= 4
 
 
-@pytest.mark.parametrize("name", list(SERVICES))
+@pytest.mark.parametrize("name", [*SERVICES, *MORE])
 def test_every_service_is_hardened_watched_and_restarted(name: str) -> None:
-    service = SERVICES[name]
+    service = {**SERVICES, **MORE}[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert "no-new-privileges:true" in service["security_opt"]
     assert not service.get("privileged")
     assert service["restart"] in {"unless-stopped", "on-failure:5"}
-    assert service["healthcheck"].get("test") or name == "deploy"
+    assert service["logging"]["options"]["max-file"]
+    # That of the image is a role's: what is no role has one of its own, or says that it has none.
+    asked = service["healthcheck"]
+    assert asked.get("disable") if name in {"deploy", "prefect-services"} else asked["test"]
 
 
 def test_one_service_builds_the_image_and_all_of_ours_start_after_it() -> None:

@@ -99,3 +99,12 @@ def test_settings_that_are_shown_hold_no_password(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("SLUICE_REDIS__PASSWORD", "pw123")
     monkeypatch.setenv("SLUICE_API__TOKEN", "pw123")
     assert "pw123" not in repr(load_settings())
+
+
+@pytest.mark.parametrize("variable", ["SLUICE_API__HOST", "SLUICE_PREFECT_HOST"])
+def test_without_passwords_nothing_listens_beyond_loopback(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_OPEN", "true")
+    load_settings()
+    monkeypatch.setenv(variable, "0.0.0.0")
+    with pytest.raises(ConfigError, match=f"{variable} is 0.0.0.0"):
+        load_settings()

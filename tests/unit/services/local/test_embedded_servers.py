@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from datetime import timedelta
@@ -136,3 +137,28 @@ def test_prefect_is_told_how_long_to_keep_runs_and_keeps_them_unless_it_is(monke
     vacuum = PrefectSettings().server.services.db_vacuum
     assert vacuum.retention_period == timedelta(days=30)
     assert vacuum.enabled_vacuum_types >= {"events", "flow_runs"}
+
+
+WITHOUT_WRITING = """
+import pathlib, prefect, subprocess, sys, urllib.request
+server = pathlib.Path(prefect.__file__).parent / "server"
+subprocess.run(["mount", "--bind", server, server], check=True)
+subprocess.run(["mount", "-o", "remount,bind,ro", server], check=True)
+for unpacked in server.glob("ui*_build"):  # by another start
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", unpacked], check=True)
+from services.local.embedded_servers import claim_port, start_prefect
+home = pathlib.Path(sys.argv[1])
+started, url = start_prefect(home, claim_port(0, ""), log_file=home / "log")
+try:
+    print(urllib.request.urlopen(url.removesuffix("/api") + "/v2/").read().decode())
+finally:
+    started.stop()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="it needs mounts of its own")
+def test_prefect_has_its_ui_where_it_may_not_write_beside_its_code(checkout: Path, tmp_path: Path) -> None:
+    """As in a read-only container, or in an environment that belongs to root."""
+    command = ["unshare", "--mount", sys.executable, "-c", WITHOUT_WRITING, str(tmp_path)]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False, timeout=200)
+    assert "<html" in done.stdout, done.stderr
