@@ -20,7 +20,10 @@ from tools.image_test.engine import Engine
 STEP_SECONDS: Final = 180.0
 ROLES: Final = ("listeners", "router", "resumer", "executor", "api")
 CARRIERS: Final = ("postgres", "valkey", "prefect")
-PREFECT: Final = "http://127.0.0.1:4200/api"
+PREFECT_PORT: Final = 4200
+PREFECT: Final = f"http://127.0.0.1:{PREFECT_PORT}/api"
+LOOPBACK: Final = "0100007F"
+"""As the kernel's tables have it."""
 API: Final = "http://127.0.0.1:4280"
 
 T = TypeVar("T")
@@ -66,6 +69,35 @@ class Stack:
     def up(self, *options: str) -> None:
         """``docker compose up --build --detach --wait``."""
         self.engine.compose("up", "--build", "--detach", "--wait", *options)
+
+    @staticmethod
+    def files(more: str) -> list[str]:
+        """The options of ``docker compose`` for compose.yaml with another file beside it."""
+        return [word for name in ("compose.yaml", "compose.override.yaml", more) for word in ("--file", name)]
+
+    def up_with(self, more: str) -> None:
+        """``up`` with another file beside compose.yaml."""
+        self.engine.compose(*self.files(more), "up", "--build", "--detach", "--wait")
+
+    def read_password(self, service: str) -> None:
+        """From now on ask the Prefect server that `sluice up` runs in a container of this service."""
+        told = json.loads(self.engine.compose("exec", "-T", service, "sluice", "env", "--json").stdout)
+        self._secrets["PREFECT_AUTH"] = told["PREFECT_API_AUTH_STRING"].partition(":")[2]
+
+    def connections(self, service: str) -> int:
+        """How many connections others have with a container of Prefect's server now."""
+        (container,) = self.engine.containers(service)
+        table = Path(f"/proc/{container['State']['Pid']}/net/tcp").read_text(encoding="utf-8")
+        found = [line.split()[1:4] for line in table.splitlines()[1:]]
+        return sum(
+            ours.endswith(f":{PREFECT_PORT:04X}") and state == "01" and not theirs.startswith(LOOPBACK)
+            for ours, theirs, state in found
+        )
+
+    def page(self, path: str) -> str:
+        """A page of Prefect's UI."""
+        with urllib.request.urlopen(PREFECT.removesuffix("/api") + path, timeout=30) as answer:
+            return str(answer.read().decode())
 
     def drop(self, name: str, rows: int = 3, *, owner: int = 4242) -> None:
         """Save a file as user ``owner`` would."""

@@ -15,7 +15,8 @@ from tools.image_test.stack import CARRIERS, ROLES, Stack, StepFailed
 
 MB: Final = 1_000_000
 MOST_IMAGE_MB: Final = 400
-SMALL: Final = ("compose.yaml", "compose.override.yaml", "compose.small.yaml")
+SMALL: Final = "compose.small.yaml"
+SEVERAL: Final = "deploy/compose.prefect.yaml"
 QUIET_SECONDS: Final = 20.0
 """How long nothing is asked of the stack before its memory is measured."""
 
@@ -44,7 +45,8 @@ class Story:
             ("another version while an order waits", self._upgrade),
             ("stop", self._stop),
             ("start again", self._start_again),
-            ("the five roles in one container", self._small),
+            ("two processes of Prefect's API", self._several_prefects),
+            ("roles and Prefect's server in one container", self._small),
         ]
         try:
             for name, step in steps:
@@ -125,8 +127,10 @@ class Story:
     def _closed_inbox(self) -> str:
         self._stack.let_sluice(write=False)
         self._stack.until("listeners unhealthy", lambda: not self._stack.is_healthy("listeners"))
-        said = self._engine.compose("exec", "-T", "listeners", "sluice", "status", check=False)
+        said = self._engine.compose("exec", "-T", "router", "sluice", "status", check=False)
         _expect(said.returncode and "watch-not-writable" in said.stderr, f"sluice status said {said.stderr}")
+        said = self._engine.compose("exec", "-T", "listeners", "sluice", "status", check=False)
+        _expect("redis-refuses" in said.stderr, f"sluice status said as a user with few rights: {said.stderr}")
         self._stack.let_sluice(write=True)
         self._stack.until("listeners healthy", lambda: self._stack.is_healthy("listeners"))
         return "the listeners are unhealthy, and `sluice status` says why; healthy again with the right to write"
@@ -226,13 +230,34 @@ class Story:
         self._stack.until("morning.csv in done/", lambda: self._stack.is_done("morning.csv"))
         return f"{runs} runs are still there; the order that waited over it was approved"
 
+    def _several_prefects(self) -> str:
+        began = time.monotonic()
+        self._stack.up_with(SEVERAL)
+        seconds = time.monotonic() - began
+        self._place("several")
+        self._stack.drop("several.csv")
+        self._stack.until("several.csv in done/", lambda: self._stack.is_done("several.csv"))
+        self._approve("several")
+        memory = self._memory_of(*CARRIERS, "prefect-more", "prefect-services", *ROLES)
+        ours, more = (self._stack.connections(name) for name in ("prefect", "prefect-more"))
+        _expect(ours and more, f"the two processes have {ours} and {more} connections")
+        return f"all healthy after {seconds:.0f} s; the roles have {ours} and {more} connections with them; {memory}"
+
     def _small(self) -> str:
-        self._engine.compose("rm", "--stop", "--force", *ROLES)
-        files = [word for name in SMALL for word in ("--file", name)]
-        self._engine.compose(*files, "up", "--detach", "--wait")
-        self._stack.drop("small.csv")
-        self._stack.until("small.csv in done/", lambda: self._stack.is_done("small.csv"))
-        return self._memory_of(*CARRIERS, "sluice")
+        self._engine.compose("--profile", "*", "down", "--remove-orphans")
+        self._stack.up_with(SMALL)
+        self._stack.read_password("sluice")
+        memory = self._memory_of("valkey", "sluice")
+        _expect("<html" in self._stack.page("/v2/"), "Prefect's UI has no page")
+        self._place("small")
+        restarted = self._kill_one("sluice")
+        self._approve("small")
+        began = time.monotonic()
+        self._engine.compose(*self._stack.files(SMALL), "stop")
+        codes = {one["Name"]: one["State"]["ExitCode"] for one in self._engine.containers()}
+        _expect(not any(codes.values()), f"exit codes: {codes}")
+        stopped = time.monotonic() - began
+        return f"{memory}; an order waited over a SIGKILL, healthy after {restarted} s; stopped in {stopped:.0f} s"
 
     def _place(self, order: str) -> None:
         """Send an order, and wait until its run waits."""
