@@ -59,9 +59,9 @@ WITH_DEBUGGING: Final = (
 auditwheel has patched, `strip` may break."""
 
 SELDOM: Final = (
-    "/(_griffe|_migrations/versions/sqlite|apprise|cffi|cyclopts|dateparser|dialects/(mssql|oracle)|duckdb|"
-    "fsspec/implementations|google|griffe|key_value/aio/stores|"
-    "markdown|oauthlib|phonenumbers/(short)?data|prefect/cli|pycparser|pydantic/v1|pydantic_extra_types|"
+    "/(_migrations/versions/sqlite|apprise|cffi|cyclopts|dateparser|dialects/(mssql|oracle)|duckdb|"
+    "fsspec/implementations|google|key_value/aio/stores|"
+    "markdown|oauthlib|phonenumbers/(short)?data|prefect/cli|pycparser|"
     "pygments/(lexers|styles)|pytz|regex|rich_rst|ruamel|testing|valkey|xlrd)/"
 )
 """What is imported seldom or never: it is compiled when it is."""

@@ -15,6 +15,8 @@ from tools.image_test.stack import CARRIERS, ROLES, Stack, StepFailed
 
 MB: Final = 1_000_000
 MOST_IMAGE_MB: Final = 400
+MOST_WITHOUT_BYTE_CODE: Final = 10
+"""Modules that a role imports and compiles each time: the small ones of packages that are hardly used."""
 SMALL: Final = "compose.small.yaml"
 SEVERAL: Final = "deploy/compose.prefect.yaml"
 QUIET_SECONDS: Final = 20.0
@@ -87,6 +89,10 @@ class Story:
         holds = "test -s build/sbom.json && test -s build/licences.json && test -x .venv/bin/sluice && echo whole"
         whole = self._engine.docker("run", "--rm", "--entrypoint=sh", "sluice:local", "-c", holds).stdout.strip()
         _expect(whole == "whole", "the image lacks the bill of materials, the licences or the command")
+        source = "python -v -c 'import services.executor.pool.process_template as template; template.import_all()' 2>&1"
+        compiled = f"{source} | grep '# code object from' | grep --invert-match --count '[.]pyc'"
+        anew = self._engine.docker("run", "--rm", "--entrypoint=sh", "sluice:local", "-c", compiled, check=False).stdout
+        _expect(int(anew) <= MOST_WITHOUT_BYTE_CODE, f"each process compiles {anew.strip()} modules as it starts")
         _expect(image["Config"]["Labels"].get("org.opencontainers.image.licenses") == "MIT", "the labels are missing")
         _expect(size <= MOST_IMAGE_MB, f"the image has {size:.0f} MB")
         dangling = self._engine.docker("images", "--quiet", "--filter=dangling=true").stdout.split()
