@@ -85,6 +85,12 @@ def test_a_compose_file_follows_the_compose_specification(name: str) -> None:
     assert set(found["services"]) <= {*SERVICES, *MORE}
 
 
+def test_each_network_in_which_prefect_is_found_has_all_of_its_api_processes() -> None:
+    """The engine answers from the first network that has the name: the roles would never reach those of another."""
+    aliases = {name: options["aliases"] for name, options in MORE["prefect-more"]["networks"].items()}
+    assert aliases == {name: ["prefect"] for name in SERVICES["prefect"]["networks"]}
+
+
 def test_every_role_is_a_service_and_so_are_the_deployments() -> None:
     commands = [service.get("command") for service in OURS.values()]
     for role in ROLES:

@@ -257,13 +257,15 @@ class Story:
         _expect("<html" in self._stack.page("/v2/"), "Prefect's UI has no page")
         self._place("small")
         restarted = self._kill_one("sluice")
-        self._approve("small")
+        self._stack.until("order small is Crashed", lambda: self._stack.state("order small") == "Crashed")
+        self._place("smaller")
+        self._approve("smaller")
         began = time.monotonic()
         self._engine.compose(*self._stack.files(SMALL), "stop")
         codes = {one["Name"]: one["State"]["ExitCode"] for one in self._engine.containers()}
         _expect(not any(codes.values()), f"exit codes: {codes}")
         stopped = time.monotonic() - began
-        return f"{memory}; an order waited over a SIGKILL, healthy after {restarted} s; stopped in {stopped:.0f} s"
+        return f"{memory}; a SIGKILL made one run Crashed, healthy after {restarted} s; stopped in {stopped:.0f} s"
 
     def _place(self, order: str) -> None:
         """Send an order, and wait until its run waits."""
