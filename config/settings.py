@@ -334,16 +334,12 @@ def _openness(settings: Settings) -> list[str]:
             f"an installation without passwords (--open, SLUICE_OPEN) is for development only, and SLUICE_ENV is"
             f" {settings.env}: leave it out"
         )
-    if not is_loopback(settings.api.host):
-        problems.append(
-            "an installation without passwords (--open, SLUICE_OPEN) is for this machine only, and SLUICE_API__HOST is"
-            f" {settings.api.host}: leave one of the two out"
-        )
-    if not is_loopback(settings.prefect_host):
-        problems.append(
-            "an installation without passwords (--open, SLUICE_OPEN) is for this machine only, and SLUICE_PREFECT_HOST"
-            f" is {settings.prefect_host}: leave one of the two out"
-        )
+    for variable, host in (("SLUICE_API__HOST", settings.api.host), ("SLUICE_PREFECT_HOST", settings.prefect_host)):
+        if not is_loopback(host):
+            problems.append(
+                "an installation without passwords (--open, SLUICE_OPEN) is for this machine only, and"
+                f" {variable} is {host}: leave one of the two out"
+            )
     return problems
 
 

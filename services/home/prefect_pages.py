@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Final
 
 _CLOUD: Final = "/workspace/"
@@ -33,3 +35,9 @@ def overview_key(project: str | None) -> str:
     """The key of the artifact that is a project's overview; Prefect takes lower-case letters, digits and dashes."""
     slug = re.sub(r"[^a-z0-9]+", "-", (project or "").lower()).strip("-")
     return f"sluice-overview-{slug}" if slug else "sluice-overview"
+
+
+def unpacks_beside_its_code() -> bool:
+    """Whether Prefect may unpack its UI where it is installed, once for all homes; else it would serve none."""
+    found = find_spec("prefect")
+    return found is not None and found.origin is not None and os.access(Path(found.origin).with_name("server"), os.W_OK)

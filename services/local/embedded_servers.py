@@ -21,6 +21,7 @@ from config.settings import CHECKOUT, RedisSettings
 from config.variables import url_with_password
 from events.errors import ConfigError, TransientError
 from services.common.process_tree import end_with_parent
+from services.home.prefect_pages import unpacks_beside_its_code
 from services.local.prefect_schema import PreparedDatabase, prepare
 from services.local.start_template import AdoptedProcess, StartTemplate
 
@@ -237,7 +238,7 @@ def start_prefect(
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{LOOPBACK}:{port},http://localhost:{port}",
         "PREFECT_CLI_PROMPT": "false",
         "DO_NOT_TRACK": "1",
-        **({} if _unpacks_beside_its_code() else {"PREFECT_SERVER_UI_STATIC_DIRECTORY": str(directory / "ui")}),
+        **({} if unpacks_beside_its_code() else {"PREFECT_SERVER_UI_STATIC_DIRECTORY": str(directory / "ui")}),
         **({"PREFECT_SERVER_API_AUTH_STRING": auth_string} if auth_string else {}),
         **(extra_env or {}),
     }
@@ -252,12 +253,6 @@ def start_prefect(
         server.stop()
         raise
     return server, prefect_url(port)
-
-
-def _unpacks_beside_its_code() -> bool:
-    """Whether Prefect may unpack its UI where it is installed, once for all homes; else it would serve none."""
-    found = find_spec("prefect")
-    return found is not None and found.origin is not None and os.access(Path(found.origin).with_name("server"), os.W_OK)
 
 
 class DeployProcess:
