@@ -137,7 +137,6 @@ class Executions:
                 _EXCHANGE(
                     self._redis,
                     running=self._key,
-                    restored=UNSETTLED,
                     run_id=old.run_id,
                     expected=old.to_json(),
                     execution=text,

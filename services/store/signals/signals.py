@@ -22,7 +22,6 @@ from events.signal import Outcome, ResumeSignal
 from services.store.connection import AsyncRedis, ask_each
 from services.store.keys import is_text
 from services.store.lease import RELEASE, TAKE
-from services.store.runs.executions import UNSETTLED
 from services.store.scripts import Script, run_and_replicate
 from services.store.signals.signal_keys import (
     ANSWERED,
@@ -158,7 +157,6 @@ class SignalStore(SignalQueries):
             stay=stay_key(run_id, mark.wait),
             lease=busy.key,
             late=LATELY + (signal.key or ""),
-            restored=UNSETTLED,
             id=signal.id,
             run_id=run_id,
             mark=mark.model_dump_json(),

@@ -1,20 +1,20 @@
 -- Notes that a signal is about to be applied to a run that is in the wait of `stay`; `mark` is JSON without an outcome.
 -- Returns 1, or 0 when the signal is neither open nor among the late ones, when the lease is not `token`'s any more, or
--- when the signal is for one run and another has it; -1 when the run is `restored` and no executor has settled it yet.
+-- when the signal is for one run and another has it; -1 when the run was restored and no executor has settled it yet.
 -- Somebody must look at an open one again after `look_again_ms`: whoever claims it may end before it is decided, and a
 -- buffered one is not due before it expires.
--- USES: signals
--- KEYS: record, run_signals, stay, lease, late, restored
+-- USES: signals, restored
+-- KEYS: record, run_signals, stay, lease, late
 -- ARGV: id, run_id, mark, retention_ms, token, deliver, look_again_ms
 
 expect('hash', record)
 expect('zset', run_signals, late)
 expect('string', stay, lease)
-expect('set', restored)
+expect('set', RESTORED_RUNS)
 local status = redis.call('HGET', record, 'status')
 if status ~= 'received' and status ~= 'buffered' and not redis.call('ZSCORE', late, id) then return 0 end
 if redis.call('GET', lease) ~= token then return 0 end
-if redis.call('SISMEMBER', restored, run_id) == 1 then return -1 end
+if redis.call('SISMEMBER', RESTORED_RUNS, run_id) == 1 then return -1 end
 local place = tonumber(redis.call('HGET', record, 'place') or '')
 if not place then expect('signal', record) end
 if deliver == 'one' then

@@ -1,0 +1,5 @@
+-- Runs of a restored backup that no executor has settled yet. Not among the declared keys, because the resumer's user
+-- of Redis may only read it.
+-- USES: expect
+
+local RESTORED_RUNS = 'sluice:executor:restored'
