@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import signal
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import wraps
 from typing import Annotated, Any, Final, get_args, get_type_hints
@@ -39,12 +42,35 @@ class Command(TyperCommand):
     @override
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with _interrupted_at_once():
+                return super().invoke(ctx)
         except SluiceError as error:
             tell_error(error, as_json=bool(ctx.params.get("as_json")))
             raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from error
         except (KeyboardInterrupt, asyncio.CancelledError) as error:
             raise typer.Exit(130) from error
+
+
+@contextmanager
+def _interrupted_at_once() -> Iterator[None]:
+    """Have Ctrl-C end the command wherever it is.
+
+    By itself `asyncio.run` makes a cancellation of it, which code under way may swallow as it ends: nothing would come of
+    the key.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 class Commands(typer.Typer):
