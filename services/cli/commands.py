@@ -55,8 +55,8 @@ class Command(TyperCommand):
 def _interrupted_at_once() -> Iterator[None]:
     """Have Ctrl-C end the command wherever it is.
 
-    By itself `asyncio.run` makes a cancellation of it, which code under way may swallow as it ends: nothing would come of
-    the key.
+    By itself `asyncio.run` makes a cancellation of it, which code may swallow that is just ending: nothing would come
+    of the key.
     """
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
