@@ -21,6 +21,15 @@ from tests.support.waiting import eventually
 from tests.support.warm import run_module
 
 SLEEPER = "import time\nfrom prefect import flow\n@flow\ndef main(seconds: float = 0): time.sleep(seconds)\n"
+HELD = """
+import time
+from pathlib import Path
+from prefect import flow
+@flow
+def main(gate: str):
+    while not Path(gate).exists():
+        time.sleep(0.05)
+"""
 
 
 @pytest.fixture
@@ -94,9 +103,10 @@ async def test_urgent_runs_go_first(bench: Bench):
 
 async def test_the_status_tells_what_runs_what_waits_and_how_fast_runs_start(bench: Bench):
     executor = await bench.start(slots=1)
-    deployment = await bench.deploy(SLEEPER)
-    runs = [await bench.create(deployment, parameters={"seconds": 2.5}) for _ in range(2)]
+    deployment, gate = await bench.deploy(HELD), bench.folder / "gate"
+    runs = [await bench.create(deployment, parameters={"gate": str(gate)})]
     await bench.reach(runs[0], "RUNNING")
+    runs.append(await bench.create(deployment, parameters={"gate": str(gate)}))
 
     async def told() -> bool:
         status = executor.status()
@@ -104,6 +114,7 @@ async def test_the_status_tells_what_runs_what_waits_and_how_fast_runs_start(ben
 
     await eventually(told, what="the status to show one running and one waiting")
     assert executor.status()["runs"][0]["run"] == runs[0]
+    gate.touch()
     for run_id in runs:
         await bench.reach(run_id)
     status = executor.status()

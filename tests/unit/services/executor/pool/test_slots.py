@@ -72,6 +72,12 @@ class Pool:
         self.slots.add(slot)
         return slot
 
+    def both(self) -> list[SlotState]:
+        """Two slots of the first generation; the first has a run."""
+        first = self.come(0)
+        self.slots.began(first, RunBegan("run", pid=1, at=0.0, queued=0.0))
+        return [first, self.come(1)]
+
     def go(self, slot: SlotState) -> None:
         """A slot has ended."""
         del self.slots.by_pid[slot.process.pid]
@@ -93,12 +99,30 @@ async def pool() -> AsyncIterator[Pool]:
     await made.slots.close()
 
 
-async def test_as_many_are_asked_for_as_are_to_work_and_each_number_once(pool: Pool) -> None:
+async def test_one_is_asked_for_and_more_with_each_run_up_to_the_limit_and_each_number_once(pool: Pool) -> None:
     pool.renew(1)
-    assert pool.asked(1) == [0, 1]
+    assert pool.asked(1) == [0]
     pool.slots.adapt()
-    pool.come(0)
+    first, second = pool.both()
     assert pool.asked(1) == [0, 1]
+    pool.slots.began(second, RunBegan("another", pid=2, at=0.0, queued=0.0))
+    pool.slots.ended(first)
+    assert pool.asked(1) == [0, 1]
+
+
+async def test_what_a_burst_leaves_idle_ends_when_it_has_rested(pool: Pool) -> None:
+    pool.renew(1)
+    first, second = pool.both()
+    pool.slots.ended(first)
+    pool.slots.adapt()
+    assert not any(slot.leaving for slot in (first, second))
+    second.idle_since -= slots_module.REST_SECONDS
+    pool.slots.adapt()
+    assert [slot.leaving for slot in (first, second)] == [False, True]
+    first.idle_since -= slots_module.REST_SECONDS
+    pool.go(second)
+    pool.slots.adapt()
+    assert not first.leaving, "one stays for the next run"
 
 
 async def test_without_a_fork_server_none_is_asked_for_and_one_that_comes_ends(pool: Pool) -> None:
@@ -150,7 +174,7 @@ async def test_a_new_generation_gets_the_numbers_of_the_old_one_as_its_slots_end
 ) -> None:
     monkeypatch.setattr(slots_module, "RESTART_SECONDS", 0.0)
     pool.renew(1)
-    old = [pool.come(0), pool.come(1)]
+    old = pool.both()
     pool.renew(2)
     pool.slots.retire(1)
     assert [told(slot) for slot in old] == [[Stop()], [Stop()]]
@@ -168,7 +192,7 @@ async def test_a_slot_that_is_wanted_no_more_is_not_asked_for_when_it_has_ended(
 ) -> None:
     monkeypatch.setattr(slots_module, "RESTART_SECONDS", 0.0)
     pool.renew(1)
-    first = pool.come(0)
+    begin(first := pool.come(0))
     first.waiting = True
     pool.slots.adapt()
     first.waiting = False
@@ -181,7 +205,7 @@ async def test_the_end_of_an_old_slot_does_not_free_the_number_of_its_successor(
     pool.renew(2)
     pool.slots.vacate(0, generation=1)
     pool.slots.adapt()
-    assert pool.asked(2) == [0, 1]
+    assert pool.asked(2) == [0]
 
 
 async def test_numbers_that_an_ended_fork_server_never_filled_are_asked_for_again(
@@ -189,7 +213,8 @@ async def test_numbers_that_an_ended_fork_server_never_filled_are_asked_for_agai
 ) -> None:
     monkeypatch.setattr(slots_module, "RESTART_SECONDS", 0.0)
     pool.renew(1)
-    pool.come(0)
+    begin(pool.come(0))
+    pool.slots.adapt()
     pool.renew(2)
     pool.slots.vacate_unseen(1)
     await eventually(lambda: asyncio.sleep(0, pool.asked(2)), within_seconds=10)
