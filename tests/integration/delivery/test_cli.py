@@ -284,7 +284,11 @@ async def test_top_shows_the_installation_on_a_terminal_and_leaves_it_as_it_was(
     assert (refused.exit_code, "top needs a terminal" in refused.stderr) == (2, True)
 
 
-BECOMES_TOP = "import os, sys; os.login_tty(0); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+BECOMES_TOP = """import os, signal, sys
+os.login_tty(0)
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # also where the tests were started with it ignored
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
 
 
 def _top_until(checkout: Path, shown: bytes, key: bytes) -> int:
