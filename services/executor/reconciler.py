@@ -1,11 +1,13 @@
 """The reconciler: finds the runs that have no process any more, by comparing register, process pool and Prefect.
 
-| register of executions | process pool here | Prefect | for | then | | --- | --- | --- | --- | --- | | this instance
-has the run | does not have it | | 5 s | finalize it | | another instance has it, which gives no sign of life | | | half
-of ``lost_seconds`` | take it over, finalize it | | another instance has it, which is that of a restored backup | | | at
-once | take it over, finalize it | | nobody has it | has it | | 5 s | write the record again, Redis has lost it | |
-nobody has it | does not have it | needs a process; Sluice claimed it | ``lost_seconds`` | take it, finalize it | |
-nobody has it | does not have it | needs a process; Sluice did not claim it | ``lost_seconds`` | report it |
+| register of executions | process pool here | Prefect | for | then |
+| --- | --- | --- | --- | --- |
+| this instance has the run | does not have it | | 5 s | finalize it |
+| another instance has it, which gives no sign of life | | | half of ``lost_seconds`` | take it over, finalize it |
+| another instance has it, which is that of a restored backup | | | at once | take it over, finalize it |
+| nobody has it | has it | | 5 s | write the record again, Redis has lost it |
+| nobody has it | does not have it | needs a process; Sluice claimed it | ``lost_seconds`` | take it, finalize it |
+| nobody has it | does not have it | needs a process; Sluice did not claim it | ``lost_seconds`` | report it |
 
 Everything else is as it should be. The times allow for what is under way: a run that begins or ends is for a moment in
 one place and not in the other.
