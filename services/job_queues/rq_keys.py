@@ -17,7 +17,7 @@ _SIGNAL_JOB: Final = re.compile(rb"signal-[A-Za-z0-9_:-]{1,293}")
 
 
 def is_job_id(raw: bytes, *, queue: str) -> None:
-    """Whether it is the id of a job of the queue, with or without the id of its execution.
+    """Raise `ValueError` unless it is the id of a job of the queue, with or without the id of its execution.
 
     RQ uses it in a key, and the resumer's user of Redis has rights only on jobs for signals.
     """
@@ -26,7 +26,7 @@ def is_job_id(raw: bytes, *, queue: str) -> None:
 
 
 def is_worker_key(raw: bytes) -> str:
-    """Whether it is the key of an RQ worker: RQ reads each member of its registries of workers as a key."""
+    """Return the key of an RQ worker, which RQ reads for each member of its registries; else raise `ValueError`."""
     name = is_text(raw)
     if not name.startswith("rq:worker:"):
         raise ValueError("not the key of a worker")
@@ -34,7 +34,7 @@ def is_worker_key(raw: bytes) -> str:
 
 
 def _is_job(fields: Mapping[bytes, bytes]) -> None:
-    """Whether RQ could have written the job; `refusal` decides whether it may run."""
+    """Raise `ValueError` unless RQ could have written the job; `refusal` decides whether it may run."""
     for field in (b"status", b"origin", b"created_at"):
         fields.get(field, b"").decode()
 

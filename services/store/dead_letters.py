@@ -287,7 +287,7 @@ def _scored(row: tuple[bytes, float]) -> tuple[bytes, int]:
 
 
 def _is_letter(fields: dict[Any, Any]) -> None:
-    """Whether it is a letter, or the remainder of a replayed one."""
+    """Raise unless it is a letter, or the remainder of a replayed one."""
     _letter(fields)
     int(fields[b"n"])
     datetime.fromisoformat(text(fields[b"f"]))

@@ -55,6 +55,7 @@ class Slots:
         """The generation that a number belongs to."""
         self._asked: dict[int, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._rest: asyncio.TimerHandle | None = None
         self.by_pid: dict[int, SlotState] = {}
         self.fork_server: ForkServerHandle | None = None
         """Where slots are requested."""
@@ -150,6 +151,8 @@ class Slots:
 
     async def close(self) -> None:
         """End what is under way."""
+        if self._rest is not None:
+            self._rest.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -165,8 +168,11 @@ class Slots:
         self._request(number)
 
     def _adapt_later(self) -> None:
-        """When what is idle now has rested, by clocks that tell milliseconds."""
-        asyncio.get_running_loop().call_later(REST_SECONDS + 0.1, self.adapt)
+        """Adapt when all slots that are idle now have rested; with runs that begin and end it happens anyway."""
+        if self._rest is not None:
+            self._rest.cancel()
+        # A tenth of a second more than the rest, because timers may fire a little early.
+        self._rest = asyncio.get_running_loop().call_later(REST_SECONDS + 0.1, self.adapt)
 
     def _stop(self, slot: SlotState) -> None:
         slot.leaving = True

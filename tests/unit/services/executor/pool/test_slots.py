@@ -230,3 +230,20 @@ async def test_a_slot_ends_though_redis_cannot_be_asked_to_wake_it(pool: Pool) -
     await waking
     assert pool.queues.woken == [slot.process.client]
     assert told(slot) == [Stop()]
+
+
+async def test_what_rests_ends_by_itself_and_nothing_is_left_after_the_close(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots_module, "REST_SECONDS", 0.05)
+    pool.renew(1)
+    first, second = pool.both()
+    pool.slots.ended(first)
+    await eventually(lambda: asyncio.sleep(0, second.leaving), within_seconds=10)
+    assert not first.leaving
+    pool.go(second)
+    monkeypatch.setattr(slots_module, "REST_SECONDS", 0.0)
+    pool.slots.ended(first)
+    await pool.slots.close()
+    assert pool.slots._rest is not None
+    assert pool.slots._rest.cancelled()
