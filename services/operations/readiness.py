@@ -25,6 +25,7 @@ from services.store.redis_errors import NotAllowed
 Report = Mapping[str, Any]
 
 CACHE_SECONDS: Final = 1.0
+REDIS_SECONDS: Final = 5.0  # for all that it is asked: one that hangs is as bad as one that is away
 RESTARTS_SECONDS: Final = 300.0
 """Period in which ends of a role's instances are counted."""
 STEADY_SECONDS: Final = 30.0
@@ -192,13 +193,14 @@ async def read_readiness(
         asking = asyncio.create_task(asyncio.to_thread(prefect_problem, prefect_url, auth_string=prefect_auth))
     if redis is not None:
         try:
-            await redis.ping()
-            reports = await read_reports(redis)
-            backlog = await read_backlog(redis)
-            flight = await CanaryRecords(redis).last() if canary is not None else None
-        except (TransientError, Backpressure) as error:
+            async with asyncio.timeout(REDIS_SECONDS):
+                await redis.ping()
+                reports = await read_reports(redis)
+                backlog = await read_backlog(redis)
+                flight = await CanaryRecords(redis).last() if canary is not None else None
+        except (TransientError, Backpressure, TimeoutError) as error:
             code = "redis-refuses" if isinstance(error, NotAllowed) else "redis-unreachable"
-            servers.append(reason(code, redacted(str(error))))
+            servers.append(reason(code, redacted(str(error)) or f"Redis has not answered within {REDIS_SECONDS:g} s"))
     if asking is not None:
         why = await asking
         if why is not None:

@@ -34,8 +34,8 @@ async def read_status(settings: Settings) -> tuple[Readiness, dict[str, Any]]:
         auth = access.prefect_auth_string
         found = await read_readiness(redis, settings, prefect_url=prefect, prefect_auth=auth)
         project = None
-        if redis is not None:
-            with suppress(TransientError, Backpressure):  # it is among the problems
+        if redis is not None and found.backlog is not None:  # Redis has answered
+            with suppress(TransientError, Backpressure):
                 project = await project_name(redis)
     if redis_url is None or prefect is None:
         nothing = reason("nothing-runs", f"nothing runs on {settings.home}: start `sluice up`")
