@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -35,14 +36,21 @@ async def far(redis: AsyncRedis, proxy: Proxy) -> AsyncIterator[World]:
         yield World(redis, PrefectApi(client))
 
 
-async def test_while_prefect_is_away_events_wait_and_go_on_when_it_is_back(
-    far: World, proxy: Proxy, prefect: PrefectApi
-) -> None:
+@asynccontextmanager
+async def _creating(far: World, prefect: PrefectApi) -> AsyncIterator[str]:
+    """A router and a dispatcher that have created a first run of the deployment."""
     name = await deployment(prefect)
     far.use({**RULE, "run": name})
     async with far.running("router", "dispatcher"):
         await far.publish(order(0))
         await eventually(lambda: made(prefect, name, 1))
+        yield name
+
+
+async def test_while_prefect_is_away_events_wait_and_go_on_when_it_is_back(
+    far: World, proxy: Proxy, prefect: PrefectApi
+) -> None:
+    async with _creating(far, prefect) as name:
         proxy.refusing = True
         proxy.cut()
         await far.publish(*orders(10)[1:])
@@ -84,11 +92,7 @@ async def test_a_question_for_its_health_that_prefect_never_answers_is_given_up(
     far: World, proxy: Proxy, prefect: PrefectApi
 ) -> None:
     """As after PostgreSQL has restarted: Prefect answers 500 and forgets the connection with what comes next on it."""
-    name = await deployment(prefect)
-    far.use({**RULE, "run": name})
-    async with far.running("router", "dispatcher"):
-        await far.publish(order(0))
-        await eventually(lambda: made(prefect, name, 1))
+    async with _creating(far, prefect) as name:
         await eventually(lambda: _drained(far))
         proxy.instead.append((b"POST /api/deployments/", b"HTTP/1.1 500 Gone\r\ncontent-length: 0\r\n\r\n"))
         proxy.swallow()
@@ -102,11 +106,7 @@ async def test_a_question_for_its_health_that_prefect_never_answers_is_given_up(
 async def test_a_dispatcher_that_is_told_to_end_in_the_middle_of_a_call_ends_and_the_next_repeats_nothing(
     far: World, proxy: Proxy, prefect: PrefectApi, redis: AsyncRedis
 ) -> None:
-    name = await deployment(prefect)
-    far.use({**RULE, "run": name})
-    async with far.running("router", "dispatcher"):
-        await far.publish(order(0))
-        await eventually(lambda: made(prefect, name, 1))
+    async with _creating(far, prefect) as name:
         await eventually(lambda: _drained(far))
         proxy.swallow()
         await far.publish(*orders(10)[1:])
