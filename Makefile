@@ -6,6 +6,8 @@ BIN := .venv/bin
 ENV := .venv/.ready
 DEV := .venv/.ready-dev
 SLUICE := $(BIN)/sluice
+# The tests, the measurements and `make up` start many processes; without compiled files each would compile every module.
+unexport PYTHONDONTWRITEBYTECODE
 # A lock is complete, so nothing is resolved: the resolver of pip 23, which Python 3.11 brings, takes a name that is
 # locked with an extra and asked for without one for another project, and wants a hash of its newest version.
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps
