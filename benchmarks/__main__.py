@@ -1,4 +1,7 @@
-"""`make bench`: every benchmark, one after the other on an otherwise idle machine, into docs/benchmarks.md."""
+"""`make bench`: every benchmark, one after the other on an otherwise idle machine, into build/benchmarks.md.
+
+docs/benchmarks.md is written by hand: it says what limits, and what was measured when.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-PAGE = CHECKOUT / "docs" / "benchmarks.md"
+PAGE = CHECKOUT / "build" / "benchmarks.md"
 ALL = sorted(file.stem for file in Path(__file__).parent.glob("[a-z]*.py"))
 
 HEAD = """\
 # Benchmarks
-
-What was measured, with the programs in `benchmarks/` (`make bench`); absolute numbers vary with the machine, ratios
-carry over. Nothing here is asserted by a test.
 
 Measured on {date} on {machine}.
 """
@@ -44,9 +44,10 @@ def main() -> int:
             failed.append(name)
         sections.append(f"## {name}\n\n```\n{answer.stdout.strip()}\n```\n")
     if failed:
-        print(f"failed: {', '.join(failed)}; docs/benchmarks.md is left as it was", file=sys.stderr)
+        print(f"failed: {', '.join(failed)}; {PAGE.relative_to(CHECKOUT)} is left as it was", file=sys.stderr)
         return 1
     if not options.names:
+        PAGE.parent.mkdir(exist_ok=True)
         PAGE.write_text("\n".join(sections), encoding="utf-8")
         print(f"written: {PAGE.relative_to(CHECKOUT)}")
     return 0

@@ -258,8 +258,8 @@ def backlog(bench: Bench, files: int) -> Iterator[Row]:
 
 
 def lost(bench: Bench, files: int) -> Iterator[Row]:
-    """Cases 17, 19 and 43 of the catalogue: what each observer misses."""
-    cases = {"17 stopped": _stopped, "19 new directories": _directories, "43 root made again": _root}
+    """What each observer misses: while it is stopped, in new directories, and after its folder was made again."""
+    cases = {"stopped": _stopped, "new directories": _directories, "folder made again": _root}
     for name in OBSERVERS:
         for case, act in cases.items():
             box = bench.box()
@@ -267,7 +267,7 @@ def lost(bench: Bench, files: int) -> Iterator[Row]:
                 expected = act(box, process, files)
                 wait(lambda: expected <= bench.found(name, box).keys(), 45, f"{name}, {case}")  # noqa: B023
                 missed = len(expected - bench.found(name, box).keys())
-            yield {"measure": f"lost in case {case}", "of": name, "lost": f"{missed} of {len(expected)}"}
+            yield {"measure": f"lost, {case}", "of": name, "lost": f"{missed} of {len(expected)}"}
 
 
 def _stopped(box: Path, process: psutil.Process, files: int) -> set[str]:

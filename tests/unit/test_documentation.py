@@ -33,6 +33,7 @@ DOCUMENTS = [
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "docs/architecture.md",
+    "docs/benchmarks.md",
     "docs/executor.md",
     "docs/existing-project.md",
     "docs/flows.md",
