@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Takes a lease for `life_ms`, under a number that is higher than every earlier holder's by `step`. Returns it, or 0
--- when somebody holds the lease.
+-- Takes a lease for `life_ms`. Returns the holder's number, which is higher than every earlier holder's by `step`, or 0
+-- if somebody holds the lease.
 -- USES: leases
 -- KEYS: lease, counter
 -- ARGV: life_ms, step

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Adds what a process has gained to the totals of the metrics; of new series only as many as there is room for.
+-- Adds what one process has counted since its last report to the totals of the metrics. A new series is added only
+-- while the hash has fewer than `most` fields; the others are left out. Returns 1.
 -- USES: expect
 -- KEYS: totals
 -- ARGV: most, gains[field, gain]

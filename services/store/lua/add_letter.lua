@@ -1,4 +1,4 @@
--- Keeps a dead letter; one whose id is there already counts as a further attempt. Returns the attempts.
+-- Keeps a dead letter; if one with this id exists, counts a further attempt instead. Returns the number of attempts.
 -- USES: expect
 -- KEYS: letters, record
 -- ARGV: id, letter, code, reason, last_failed, last_failed_ms, first_failed

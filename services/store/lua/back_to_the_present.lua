@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- Makes a stream anew that has had entries later than `limit_ms`: it takes no entry at a position below the highest it
--- ever had. The new one has the entries up to then, the groups and what they have in hand; the old one gets the name
--- `kept_as`. Returns whether that was done.
+-- Rebuilds a stream that has had entries later than `limit_ms`, because it refuses every entry at a position below its
+-- highest. The new stream has the entries until `limit_ms`, and the groups with their pending entries; the old one is
+-- renamed to `kept_as`. Returns 1, or 0 if the stream needed no rebuilding.
 -- KEYS: stream, kept_as, anew
 -- ARGV: limit_ms
 

@@ -1,6 +1,5 @@
--- Takes consumers out of a group that have nothing pending and were idle for longer than `idle_ms`: each start of a
--- process is a consumer of its own. Only a script sees that one holds nothing and removes it at once. Returns how many
--- went.
+-- Removes from a group the consumers that have nothing pending and were idle for longer than `idle_ms`: each start of a
+-- process is a consumer of its own. Only a script can check and remove in one step. Returns the number removed.
 -- KEYS: stream
 -- ARGV: group, idle_ms
 

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Takes a letter away that is tried again; for `memory_seconds` its attempts and its beginning are known, should it
--- come back. Returns 0, and nothing is done, where it has come back since it was read.
+-- Removes a dead letter that is being replayed. Its attempts and its first failure are remembered for `memory_seconds`,
+-- in case it comes back. Returns 1, or 0 without a change if it has come back since it was read.
 -- USES: expect
 -- KEYS: letters, record
 -- ARGV: id, last_failed, memory_seconds

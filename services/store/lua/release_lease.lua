@@ -1,4 +1,4 @@
--- Gives a lease up, if it is the holder's. Returns whether it was.
+-- Gives a lease up if `holder` has it. Returns 1 if it had it, otherwise 0.
 -- KEYS: lease
 -- ARGV: holder
 

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Renames a key that is not of the type that it should have, or with '' of whatever type. Returns 1 if it went.
+-- Renames a key whose type is not `wanted` (with '': of any type) to `new_name`. Returns 1 if it was renamed, otherwise
+-- 0.
 -- KEYS: key, new_name
 -- ARGV: wanted
 

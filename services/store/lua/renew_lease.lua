@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Renews a lease. Returns 1 while nobody has held it since the holder's number was given, even if it ran out in
--- between.
+-- Renews a lease for `life_ms`. Returns 1 if nobody else has held it since `holder` was given its number, even if it
+-- ran out meanwhile; otherwise 0.
 -- KEYS: lease, counter
 -- ARGV: holder, life_ms
 

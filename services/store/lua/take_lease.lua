@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Takes a lease for `life_ms`, under a name of the holder's own. Returns 1, or 0 when somebody holds it.
+-- Takes a lease for `life_ms` under the name that `holder` gives itself. Returns 1, or 0 if somebody holds the lease.
 -- USES: leases
 -- KEYS: lease
 -- ARGV: holder, life_ms

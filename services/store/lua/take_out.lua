@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Takes an element out of a key of the type `kind`; `value` is that of a hash's field. Returns how many went.
+-- Removes an element from a key of the type `kind`; from a hash only if the field holds `value`. Returns the number of
+-- elements removed.
 -- KEYS: key
 -- ARGV: kind, element, value
 

@@ -1,6 +1,6 @@
--- Takes events into the journal, each one (by its identity) once.
--- Returns for each event the new entry's position, or behind a minus sign the position under which it is known.
--- With `confirmed` 1 it writes for a repeated event, too, so that replicas have something to confirm.
+-- Adds each event to the journal once, by its identity. It is known for `known_ms`.
+-- Returns for each event the position of its new entry, or the position under which it is known behind a minus sign.
+-- With `confirmed` 1 it writes for a repeated event, too, so that replicas have a write to confirm.
 -- USES: expect
 -- ARGV: confirmed, known_ms, received, listener, events[identity, event]
 

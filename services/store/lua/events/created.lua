@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
--- Takes a created run out of its queue and remembers it with the events (JSON [[identity, position]]) that led to it.
--- Returns 0 if the run was known before, as after a replay that found nothing to repair. The state of a new run is
--- asked for after `first_check_ms` if nothing was heard of it, or after `check_ms_each` for each run that is open.
--- `planned_ms` is '' or the time before which it is not to start.
+-- Removes a created run from its dispatch queue and stores the run with the events (JSON [[identity, position]]) that
+-- led to it. `planned_ms` is '' or the time before which the run does not start. If no state of the new run becomes
+-- known, Prefect is asked for it after `first_check_ms`, or after `check_ms_each` for each active run if that is
+-- longer.
+-- Returns 1, or 0 if the run was known before, as after a replay that found no gap.
 -- USES: queues, effects
 -- ARGV: queue, entry, run_id, rule, deployment, token, now_ms, events, line, retention_ms, url, first_check_ms,
 --   check_ms_each, planned_ms

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Puts the parts of a dispatch that can never be done as a whole in its place.
--- Returns 0 if somebody else has dealt with the entry.
+-- Replaces a dispatch that can never be done as a whole by its parts.
+-- Returns 1, or 0 if another process has dealt with the entry.
 -- USES: queues, effects
 -- ARGV: queue, entry, retention_ms, line, identities[identity], parts[queue, payload]
 

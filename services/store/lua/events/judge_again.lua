@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Has the events of something that was damaged judged again, and takes it out of what is to be mended.
--- Returns how many the journal still holds.
+-- Puts the events of a damaged record into the journal again, to be evaluated by all rules, and removes `mended` from
+-- the damaged records. Returns the number of events that the journal still holds.
 -- USES: expect, journal
 -- ARGV: mended, events[identity, position]
 

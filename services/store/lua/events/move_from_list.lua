@@ -1,6 +1,6 @@
--- Moves elements from one side of a list into its inbound stream, until there are `most`, or `most_bytes`, or the
--- stream has `longest` entries. Each element leaves the list and gets its id (the entry's) in one step: a crash finds
--- it in one of the two, once. Returns how many were moved.
+-- Moves elements from one side ('left' or 'right') of a list to its inbound stream, until `most` elements or
+-- `most_bytes` bytes are moved or the stream has `longest` entries. Each element leaves the list and gets its id, which
+-- is the entry's, in one step: after a crash it is in one of the two, once. Returns the number moved.
 -- USES: expect
 -- KEYS: list, stream
 -- ARGV: side, most, most_bytes, longest

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Takes a dispatch that can never be done out of its queue; `events` are its events with a history line and the value
--- of the effect each. Returns 0 if somebody else has dealt with the entry.
+-- Removes a dispatch that can never be done from its queue, and closes its effect `token` in each of `events` with the
+-- given value and history line. Returns 1, or 0 if another process has dealt with the entry.
 -- USES: queues, effects
 -- ARGV: queue, entry, token, now_ms, retention_ms, events[identity, position, line, value]
 

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Takes dispatches of one event each out of their queue and puts the events into the journal again, for the rule.
--- Returns how many: those whose event the journal no longer holds stay.
+-- Removes dispatches of one event each from their queue and puts the events into the journal again, for `rule` only.
+-- Returns the number moved: a dispatch whose event the journal no longer holds stays.
 -- USES: queues, journal
 -- ARGV: queue, rule, waiting[entry, position, salt]
 

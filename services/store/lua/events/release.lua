@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
--- Closes an effect that a window kept open, for each of the events, which then wait for the runs that are queued
--- instead. `closed` is the id of the closed window that is done with this, or ''. A line that is empty is not kept.
--- Returns how many of the events still had the effect open; 0, with nothing done, where the window is gone already.
+-- Closes the effect `token` that a window kept open, for each of its events, which then wait for the runs queued here
+-- instead. `closed` is the id of the closed window that this completes, or ''. An empty line is not added to the
+-- history.
+-- Returns the number of events that still had the effect open; 0, without a change, if the closed window is gone.
 -- USES: queues, effects
 -- ARGV: token, value, now_ms, retention_ms, closed, events[identity, position, line], dispatches[queue, payload, token]
 

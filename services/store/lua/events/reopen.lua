@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- Opens an event again, so that it is announced as finished (once more): `effects` are those that are final, and each
--- of `again` is a run that is to start again, with the token of its effect. A run that does not start is taken for
--- as failed as it was after `give_up_ms`. Returns how many effects are open.
+-- Opens a finished event again, so that it is announced as finished once more. `effects` are those that stay final;
+-- each of `again` is a failed run that is to start again, with the token of its effect. A run that has not started
+-- after `give_up_ms` counts as failed as before. Returns the number of open effects.
 -- USES: effects
 -- ARGV: identity, matched, now_ms, give_up_ms, effects[token, value], again[run_id, token]
 

@@ -1,8 +1,8 @@
 #!lua
--- Records what the rules made of a journal entry, queues its runs and acknowledges the entry.
--- Returns 0 when the entry had been acknowledged before: then somebody else has done all this. It is acknowledged last:
--- whatever may fail before that leaves it to be handled again.
--- An effect's token names it among the event's effects; its value is empty while it is open.
+-- Records what the rules decided on a journal entry, queues its runs and acknowledges the entry.
+-- Returns 1, or 0 if the entry was acknowledged before: then another router has done all this. The acknowledgement
+-- comes last, so that an entry for which anything fails before is handled again. An effect's token names it among the
+-- event's effects; its value is empty while it is open.
 -- USES: queues, effects, parked
 -- ARGV: group, position, identity, now_ms, retention_ms, quiet, match_count,
 --   lines[line], matched[rule], dispatches[queue, payload, token], effects[token, value], parked[rule, salt]

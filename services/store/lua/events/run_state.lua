@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
--- Records that a run entered a state; a final state settles what the run's events wait for.
--- Returns {-1} for a run that is not known, {0} for a state that is known or overtaken, {1} for news, and {2} for a run
--- that had failed before and has completed now; with news also the run's rule, the time and the state before, when it
--- was created, when it was planned to start, and the position of its first event, each '' where there is none.
+-- Records that a run entered a state; a final state closes the effects of the run's events.
+-- Returns {-1} for an unknown run, {0} for a state that is known or older than the known one, {1, …} for a new state,
+-- and {2, …} if the run had failed before and has completed now. After 1 or 2 follow the run's rule, the time and name
+-- of the state before, when it was created, when it was planned to start, and the position of its first event; '' for
+-- none.
 -- USES: queues, effects
 -- ARGV: run_id, state, state_name, message, at_ms, final, url, line, now_ms, retention_ms, first_check_ms
 

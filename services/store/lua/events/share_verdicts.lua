@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Keeps the verdicts that many events have in common.
+-- Stores verdicts that many events have in common, once for all of them. Returns OK.
 -- KEYS: verdicts
 -- ARGV: value, life_seconds
 

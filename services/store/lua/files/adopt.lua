@@ -1,5 +1,5 @@
--- Lets rows follow their files to versions that are the same content with another time.
--- Returns 1 for each file whose row was the expected one, else 0.
+-- Updates the ledger's rows of files whose content is the same and whose time has changed.
+-- Returns for each file 1, or 0 if its row is not `expected` any more.
 -- KEYS: rows
 -- ARGV: files[path, expected, version]
 

@@ -1,8 +1,9 @@
--- Notes file versions and journals an event for each, unless its content ran before (`memory` is the prefix of the
--- content memory, or ''). A file has the row that the decision rests on ('' for none), `VERSION DIGEST MARKER BASE`
--- (`-` where there is no digest or marker; the base is a part of the event's id) and the event's JSON behind its id.
--- Returns nil when the rows were read more than `longest_ms` ago, else a line for each file: the event's id, nothing
--- where the row was another, or '=' and an id where the content ran before and there is no event.
+-- Notes file versions in the ledger and adds an event for each to the journal, unless its content ran before (`memory`
+-- is the prefix of the keys that remember content, or ''). For each file: `expected` is the row that the decision rests
+-- on ('' for none); `about` is `VERSION DIGEST MARKER BASE`, with `-` for no digest or marker, and BASE a part of the
+-- event's id; `tail` is the event's JSON after its id.
+-- Returns nil if the rows were read more than `longest_ms` ago, otherwise a line for each file: the event's id; nothing
+-- if the row is not `expected` any more; or '=' and an id if the content ran before, so that there is no event.
 -- USES: clock
 -- KEYS: journal, rows, in_flight, due, numbers
 -- ARGV: as_of_ms, longest_ms, known_ms, identity_tail, received, listener, watch, memory,

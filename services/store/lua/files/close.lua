@@ -1,4 +1,5 @@
--- Closes the rows of files that have gone; what is in flight stays. Returns how many were closed.
+-- Closes the rows of files that no longer exist; a row whose event is in flight stays as it is. Returns the number
+-- closed.
 -- USES: clock
 -- KEYS: rows, numbers
 -- ARGV: files[path, expected]

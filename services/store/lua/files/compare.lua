@@ -1,5 +1,5 @@
--- Compares files with their rows. Returns the time (ms), one letter for each file ('=' this version was announced, '-'
--- there is no row, '+' there is another), and the rows behind the '+' in order.
+-- Compares files with their rows. Returns the server's time (ms); one letter for each file ('=': this version was
+-- announced, '-': there is no row, '+': the row is of another version); and the rows of the files with '+', in order.
 -- USES: clock
 -- KEYS: rows
 -- ARGV: files[path, version]

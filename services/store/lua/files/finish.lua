@@ -1,4 +1,4 @@
--- Notes how events ended (JSON). Returns how many of them are in flight for this watch.
+-- Notes how events ended (`finished` is JSON). Returns the number of them that are in flight for this watch.
 -- KEYS: in_flight, due
 -- ARGV: ends[event_id, finished]
 

@@ -1,4 +1,4 @@
--- Forgets rows for good. Returns how many.
+-- Deletes rows that are still `expected`. Returns the number deleted.
 -- KEYS: rows
 -- ARGV: files[path, expected]
 

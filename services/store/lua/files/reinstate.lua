@@ -1,5 +1,5 @@
--- Puts the event of an archived file in flight again, before its file is put back. Returns 1, 2 where it is in flight
--- already, or 0 where another version of the file has the row.
+-- Puts the event of an archived file in flight again, before its file is moved back. Returns 1; 2 if it is in flight
+-- already; or 0 if the row is of another version of the file.
 -- USES: expect, clock
 -- KEYS: rows, in_flight, due, numbers
 -- ARGV: event_id, path, version, generation, tally

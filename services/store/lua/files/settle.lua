@@ -1,5 +1,6 @@
--- Takes events out of flight and lets their rows say how they ended, unless a later version has the row. `tally` is the
--- number that grows; with `remember` '1' the content is remembered for `memory_ms` behind the prefix `memory`.
+-- Removes events from those in flight and notes in their rows how they ended, unless the row is of a later version.
+-- `tally` is the counter to increment; with `remember` '1' the content is remembered for `memory_ms` under a key that
+-- begins with `memory`. Returns nil.
 -- USES: clock
 -- KEYS: rows, in_flight, due, numbers
 -- ARGV: memory, memory_ms, ends[event_id, path, generation, state, tally, remember]

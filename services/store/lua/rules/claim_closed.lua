@@ -1,4 +1,4 @@
--- Makes closed windows, `most` of them, the caller's for `lease_ms`. Returns their ids.
+-- Claims at most `most` closed windows for `lease_ms`, after which others may claim them. Returns their ids.
 -- USES: clock
 -- ARGV: most, lease_ms
 

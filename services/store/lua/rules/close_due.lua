@@ -1,4 +1,4 @@
--- Closes the windows whose time has come, `most` of them. Returns how many were due.
+-- Closes at most `most` of the windows whose time is over. Returns the number that were due.
 -- USES: windows
 -- ARGV: most
 

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Puts two closed windows in the place of one, with a half of its events each. Returns how many there are now.
+-- Replaces a closed window by two, each with half of its events. Returns 2, or 0 if the window is gone or has only one
+-- event.
 -- USES: windows
 -- ARGV: id
 

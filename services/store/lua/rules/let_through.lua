@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Notes which entries of a rule's queues its rate lets pass now; the log goes when nothing was added for `life_ms`.
+-- Notes which entries of a rule's queues its rate allows now. The log expires `life_ms` after the last addition.
+-- Returns 1, or 0 if the log is empty.
 -- KEYS: log
 -- ARGV: now_ms, life_ms, entries[entry]
 

@@ -1,4 +1,4 @@
--- Returns in how many milliseconds a window closes or a closed one may be claimed; -1 for never.
+-- Returns the milliseconds until a window closes or a closed one may be claimed; -1 if there is none.
 -- USES: clock
 
 local now_ms = clock_ms()

@@ -1,7 +1,9 @@
--- Lets the windows of a rule decide on an event. Returns {what they say, the identity of the event that it repeats or
--- ''}. `member` is the event's identity (and salt), `kept` what a window keeps of it, known for `known_ms`. A key of
--- dedupe or throttle stands behind a '+', so that an empty one is told from none. `mode` is '' where nothing is
--- gathered; `kinds` are the event's and `all_kinds` the correlation's, as JSON.
+-- Lets the windows of a rule decide on an event. Returns {decision, identity}: the decision is pass, held, closed,
+-- repeated, duplicate or throttled; the identity is that of the event of which this is a duplicate, otherwise ''.
+-- `member` is the event's identity (and salt); `kept` is what a window stores of it, and `known_ms` for how long it is
+-- recognized. The keys of dedupe and throttle stand behind a '+', because '' means that the rule has none. `mode` is
+-- 'batch', 'debounce', 'correlate' or ''. `kinds` are those of the event and `all_kinds` those of the correlation, in
+-- JSON.
 -- USES: windows
 -- ARGV: rule, member, position, kept, known_ms, dedupe_key, dedupe_ms, throttle_key, throttle_count, throttle_ms,
 --   mode, key, most_events, wait_ms, longest_wait_ms, kinds, all_kinds

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Puts the first `most` parked events of a rule into the journal again. Returns how many were taken.
+-- Puts the first `most` parked events of a rule into the journal again. Returns the number taken.
 -- USES: expect, parked, journal
 -- ARGV: rule, most
 

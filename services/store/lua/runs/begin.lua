@@ -1,4 +1,4 @@
--- Notes who executes a run. Returns nil, or who is noted already.
+-- Notes which process executes a run. Returns nil, or the execution that is noted already.
 -- KEYS: running
 -- ARGV: run_id, execution
 

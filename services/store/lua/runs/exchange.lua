@@ -1,5 +1,5 @@
--- Puts another execution in the place of the expected one, or with '' none. Returns 1 if it was the expected one.
--- A run without one is settled, and takes answers again, if it is one that was restored.
+-- Replaces the execution of a run if it is `expected`; with '' the run has none afterwards. Returns 1, or 0 if it was
+-- another. A restored run that has no execution any more is settled: the resumer may answer it again.
 -- USES: restored
 -- KEYS: running
 -- ARGV: run_id, expected, execution

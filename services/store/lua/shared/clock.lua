@@ -1,4 +1,4 @@
--- The one clock for all is the server's.
+-- The time of the server in milliseconds: the only clock that all processes share.
 
 local function clock_ms()
   local time = redis.call('TIME')

@@ -1,7 +1,7 @@
--- The effects of an event that is not finished, and its history: `finish` announces the event once no effect is open. A
--- script calls `expect_event` for each of its events before its first write. An effect's value is empty while it is
--- open; then it begins with `+` (a run that completed), `-` (a run that did not), `!` (a dead letter) or `.` (nothing
--- to report). What no part of Sluice has written there is passed over, and cannot spoil the entry.
+-- The effects of an unfinished event, and its history: `finish` announces the event once no effect is open. A script
+-- calls `expect_event` for each of its events before its first write. The value of an effect is empty while it is open;
+-- afterwards it begins with `+` (a run that completed), `-` (a run that did not), `!` (a dead letter) or `.` (nothing
+-- to report). Fields that Sluice did not write are ignored, and cannot spoil the announcement.
 -- USES: expect
 
 local OPEN = 'sluice:open:'

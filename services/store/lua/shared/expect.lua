@@ -1,5 +1,5 @@
--- Ends the script, before it has changed anything, where a key holds another type than the script needs there.
--- A script that fails half way keeps what it has done: each one checks every key that it writes before its first write.
+-- Ends the script with an error if a key holds another type than the script needs. A script that fails half-way keeps
+-- what it has written: therefore each script checks every key that it writes before its first write.
 
 local function expect(kind, ...)
   for _, key in ipairs({...}) do

@@ -1,4 +1,4 @@
--- Puts the event at a position into the journal once more, for one rule ('' means all of them).
+-- Adds the event at a position to the journal once more, for one rule, or with '' for all rules.
 
 local JOURNAL = 'sluice:journal'
 

@@ -1,4 +1,5 @@
--- Says whether somebody holds a lease. What never runs out, or not within an hour, is none: no lease is that long.
+-- Says whether somebody holds a lease. A key without expiry, or with one of more than an hour, is not a lease that
+-- Sluice took: the longest is shorter.
 -- USES: expect
 
 local function taken(lease)

@@ -1,5 +1,5 @@
--- Makes a list in ARGV a function to loop over. Its number of rows stands at `behind`, and the rows follow.
--- The loader puts this before each script that has lists.
+-- Turns a list in ARGV into a function to loop over. `behind` is the index of its number of rows; the rows follow. The
+-- loader puts this in front of each script that has lists.
 
 local behind
 

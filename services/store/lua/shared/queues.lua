@@ -1,5 +1,5 @@
--- Puts dispatches into their queues, takes them out, and notifies the dispatcher.
--- A script calls `expect_queue` for each of its queues before its first write.
+-- Adds dispatches to their queues, removes them, and notifies the dispatcher. A script calls `expect_queue` for each of
+-- its queues before its first write.
 -- USES: expect
 
 local QUEUE = 'sluice:dispatch-queue:'

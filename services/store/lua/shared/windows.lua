@@ -1,4 +1,4 @@
--- Closes windows. What a script that uses this writes besides is for it to expect.
+-- Closes windows. It checks the types of its own keys; a script that uses it checks the other keys that it writes.
 -- USES: expect, clock
 
 local OPEN_WINDOWS = 'sluice:windows:open'

@@ -1,4 +1,4 @@
--- Keeps an open signal until it expires. Returns 1, 0 when it is not open, -1 when `most_buffered` signals are kept.
+-- Keeps an open signal until it expires. Returns 1, 0 if it is not open, or -1 if `most_buffered` signals are kept.
 -- USES: signals
 -- KEYS: record
 -- ARGV: id, expires_ms, most_buffered, reason

@@ -1,8 +1,8 @@
--- Notes that a signal is about to be applied to a run that is in the wait of `stay`; `mark` is JSON without an outcome.
--- Returns 1, or 0 when the signal is neither open nor among the late ones, when the lease is not `token`'s any more, or
--- when the signal is for one run and another has it; -1 when the run was restored and no executor has settled it yet.
--- Somebody must look at an open one again after `look_again_ms`: whoever claims it may end before it is decided, and a
--- buffered one is not due before it expires.
+-- Notes that a signal is about to be applied to a run in the wait of `stay`; `mark` is JSON without an outcome.
+-- Returns 1; 0 if the signal is neither open nor late, if `token` no longer holds the lease, or if the signal is for
+-- one run and another has it; -1 if the run was restored from a backup and no executor has settled it yet. An open
+-- signal becomes due again after `look_again_ms`: its claimer may die before it decides, and a buffered signal is not
+-- due before it expires.
 -- USES: signals, restored
 -- KEYS: record, run_signals, stay, lease, late
 -- ARGV: id, run_id, mark, retention_ms, token, deliver, look_again_ms

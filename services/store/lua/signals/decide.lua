@@ -1,5 +1,5 @@
--- Gives a signal its outcome; with `late_ms` it is remembered for so long among the late signals of its key.
--- Returns 1, or 0 when it had an outcome before or, with `await_claims`, is being applied to a run just now.
+-- Gives a signal its outcome. With a `late_ms` above 0 it stays among the late signals of its key for that time.
+-- Returns 1, or 0 if it has an outcome already or, with `await_claims` '1', is being applied to a run.
 -- USES: signals
 -- KEYS: record, target, late
 -- ARGV: id, outcome, reason, retention_ms, late_ms, await_claims

@@ -1,4 +1,4 @@
--- Takes a claim back: the signal turned out to be for another wait.
+-- Withdraws a claim, because the signal is for another wait. Returns 1.
 -- USES: expect
 -- KEYS: record, run_signals, stay
 -- ARGV: id, run_id

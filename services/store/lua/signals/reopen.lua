@@ -1,5 +1,6 @@
--- Opens a signal again, in its old place: Prefect has lost what it did. `mark` is JSON without an outcome.
--- Returns 1, or 0 when the signal is not known any more.
+-- Opens a signal again, in its old place in the order, because Prefect lost its effect. `mark` is JSON without an
+-- outcome.
+-- Returns 1, or 0 if the signal is unknown.
 -- USES: signals
 -- KEYS: record, target
 -- ARGV: id, run_id, mark, reason

@@ -1,5 +1,5 @@
--- Takes a signal in, once. Returns {1 for a new one or 0, its status}.
--- Somebody must look at it again after `look_again_ms`; at most `most_repeats` repetitions are told.
+-- Accepts a signal, once by its id. Returns {1 if it is new, otherwise 0; its status}. It becomes due again after
+-- `look_again_ms`, in case its job is lost; repetitions are logged up to `most_repeats`.
 -- USES: signals
 -- KEYS: record, target
 -- ARGV: id, signal, origin, look_again_ms, most_repeats

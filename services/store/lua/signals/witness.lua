@@ -1,4 +1,5 @@
--- Records what became of a wait without a signal, as a signal with that outcome. Returns 1, or 0 when it is known.
+-- Records the end of a wait that came from no signal as a signal with that outcome. Returns 1, or 0 if it is recorded
+-- already.
 -- USES: signals
 -- KEYS: record, run_signals
 -- ARGV: id, signal, origin, run_id, mark, outcome, reason, at_ms, retention_ms
