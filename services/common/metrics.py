@@ -39,7 +39,9 @@ def _seconds(name: str, says: str, *labels: str, buckets: tuple[float, ...] = _S
 
 
 # Messages that a listener may acknowledge: journalled, known already, or kept as dead letters.
-received = _counter("sluice_messages_received", "Messages that listeners took in.", "listener")
+received = _counter(
+    "sluice_messages_received", "Messages received that are in the journal or kept as dead letters.", "listener"
+)
 
 # Messages among them that were refused and kept as dead letters; the code is the dead letter's.
 rejected = _counter(
@@ -48,27 +50,34 @@ rejected = _counter(
 
 # From passing a batch on until the journal held it, without retries.
 emit_seconds = _seconds(
-    "sluice_emit_seconds", "Time that the journal took for one batch of a listener.", "listener", buckets=_MOMENTS
+    "sluice_emit_seconds",
+    "Time to write one batch of a listener to the journal, without retries.",
+    "listener",
+    buckets=_MOMENTS,
 )
 
 # Attempts that failed because Redis (or what the sink uses) was away or full.
-retries = _counter("sluice_listener_retries", "Attempts of listeners that failed and are made again.", "listener")
+retries = _counter(
+    "sluice_listener_retries", "Failed attempts of listeners to write to the journal, which they repeat.", "listener"
+)
 
 # Entries that another consumer had read and not acknowledged before its time ran out.
 claimed = _counter("sluice_stream_claimed", "Entries of source streams taken over from dead consumers.", "listener")
 
 # Pub/sub: times without a subscription, when what was published is gone, and how long they were.
 gaps = _counter("sluice_pubsub_gaps", "Interruptions of a subscription.", "listener")
-gap_seconds = _counter("sluice_pubsub_gap_seconds", "Time without a subscription.", "listener")
+gap_seconds = _counter(
+    "sluice_pubsub_gap_seconds", "Seconds without a subscription, in which published messages are lost.", "listener"
+)
 
 # Pub/sub: messages without an id of their own that came when another listener may have been the active one.
 left_to_successor = _counter(
     "sluice_pubsub_left_to_successor", "Messages dropped by a listener that had lost its lease.", "listener"
 )
 
-http_answers = _counter("sluice_http_requests", "HTTP requests that were answered.", "route", "status")
+http_answers = _counter("sluice_http_requests", "HTTP requests, by route and status.", "route", "status")
 # Refused because of the caller or its rate: unauthorized, forbidden, too-many, bad-signature, replayed.
-http_refused = _counter("sluice_http_refused", "HTTP calls that were refused for who called or how often.", "reason")
+http_refused = _counter("sluice_http_refused", "HTTP calls refused because of their caller or its rate.", "reason")
 
 routed = _counter("sluice_events_routed", "Events that the rules have decided on, replays included.")
 matched = _counter("sluice_rule_matches", "Events that a rule has matched.", "rule")
@@ -106,7 +115,7 @@ signals = _counter(
     "sluice_signals", "Outcomes of signals; one that was buffered counts again when it is final.", "outcome"
 )
 signal_seconds = _seconds(
-    "sluice_signal_outcome_seconds", "Time from taking a signal in until its outcome was recorded.", "outcome"
+    "sluice_signal_outcome_seconds", "Time from accepting a signal until its outcome was recorded.", "outcome"
 )
 
 _TYPES: Final = frozenset({"counter", "histogram"})

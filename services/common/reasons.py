@@ -43,55 +43,65 @@ class Reason:
 RETRYING: Final = "retrying"
 
 _NOT_READY: Final = {
-    "nothing-runs": "start `sluice up`, or set SLUICE_HOME to the home of the installation that is meant",
-    "redis-unreachable": "start Redis or mend its address (SLUICE_REDIS_URL); what was accepted is kept there",
+    "nothing-runs": "start `sluice up`, or set SLUICE_HOME to the home of the right installation",
+    "redis-unreachable": "start Redis or correct its address (SLUICE_REDIS_URL); accepted events are kept in it",
     "redis-refuses": (
-        "mend user and password, or ask as one that may look at everything: the operator, or in containers the router"
+        "correct user and password, or use a user that may read everything: the operator, or in containers the router"
     ),
     "prefect-unreachable": (
-        "look at the Prefect server's log and start it again if it hangs; events wait and go on by themselves"
+        "read the Prefect server's log and restart it if it hangs; events wait and continue by themselves"
     ),
-    "role-missing": "start it: `sluice up` does, in containers the service of that name; its log says why it ended",
+    "role-missing": (
+        "start the role: with `sluice up`, in containers the service of that name; its log says why it ended"
+    ),
     "role-silent": (
-        "its process hangs, is stopped or cut off from Redis: `sluice up` kills and restarts it by itself, elsewhere "
-        "restart it"
+        "the role's process hangs, is stopped or cut off from Redis: `sluice up` kills and restarts it by itself, "
+        "elsewhere restart it"
     ),
-    "role-not-ready": "wait if it has just started; otherwise its log names what it waits for",
-    "role-restarting": "read the role's log: its last lines before each start say what it dies of",
-    "watch-gone": "bring the folder back (mount it, create it), or mend its path in the project file",
+    "role-not-ready": "wait if the role has just started; otherwise its log names what it waits for",
+    "role-restarting": "read the role's log: the last lines before each start say why it ended",
+    "watch-gone": "bring the folder back (mount it, create it), or correct its path in the project file",
     "watch-not-writable": (
         "give the user that runs Sluice the right to write there, make room, or set on_success and on_failure to keep"
     ),
-    "disk-full": "make room on that disk: files are taken again by themselves; `sluice storage` tells what takes it",
-    "rules-refused": "mend the project file where the sentence says; `sluice check` finds the same",
-    "rule-held": "mend what its runs fail on, or the rule; it tries again by itself",
-    "slots-held": "answer what waits (`sluice runs list --state paused`), or raise executor.waiting or executor.slots",
+    "disk-full": (
+        "make room on that disk: then files are taken again by themselves; `sluice storage` shows what uses the space"
+    ),
+    "rules-refused": "correct the project file where the message says; `sluice check` finds the same",
+    "rule-held": "correct what its runs fail on, or the rule; one run at a time is tried by itself",
+    "slots-held": (
+        "answer the waiting runs (`sluice runs list --state paused`), or raise executor.waiting or executor.slots"
+    ),
     "runs-without-process": (
         "`sluice runs cancel RUN`, then start it again in the UI: no process of Sluice executes it, whatever its state"
     ),
-    "journal-waits": "look at the router: its log says what it waits for; more instances of it share the work",
-    "dispatch-waits": "look whether Prefect takes runs, and at the router's log; they go on by themselves",
-    "runs-wait": "look at what the slots do (`sluice status`): raise executor.slots, or start another executor",
-    "canary-failed": "look at the part that does the step which is named; the next canary tries again by itself",
-    "canary-silent": "look at the listeners, which send the canary: nothing has been heard of one for too long",
-    "signals-wait": "look at the resumer: its log says what it waits for; more instances of it share the work",
+    "journal-waits": "read the router's log, which says what it waits for; more routers share the work",
+    "dispatch-waits": "check that Prefect creates runs, and read the router's log; the runs continue by themselves",
+    "runs-wait": "check what the slots do (`sluice status`); raise executor.slots, or start another executor",
+    "canary-failed": "check the part that does the named step; the next canary tries again by itself",
+    "canary-silent": "check the listeners, which send the canary: none has ended for too long",
+    "signals-wait": "read the resumer's log, which says what it waits for; more resumers share the work",
 }
 SAID_TO_ANYONE: Final = frozenset(code for code in _NOT_READY if code.startswith(("role-", "redis-", "prefect-")))
 """The reasons whose sentences name only parts of Sluice."""
 
 _DEGRADED: Final = {
-    "instance-silent": "another instance works; look whether the silent one's machine or process is well",
-    "watch-not-heard": "files are found by scans only: do what the sentence says, or set `polling: always`",
+    "instance-silent": "another instance works; check the machine and process of the silent one",
+    "watch-not-heard": "files are found by scans only: do what the message says, or set `polling: always`",
     "directories-unreadable": "give the user that runs Sluice the right to read them (r-x), or exclude them",
-    "disk-low": "make room before no file is taken any more; `sluice storage` tells what takes it, and what limits it",
-    "rule-parked": "mend the rule's template; the parked events are evaluated again when the file has changed",
-    "rule-limited": "nothing, if the rule's limits are meant so; otherwise raise its rate or max_active_runs",
-    "rule-misfit": "mend the rule's parameters or its deployment; until then its events become dead letters",
+    "disk-low": (
+        "make room before files are no longer taken; `sluice storage` shows what uses the space, and what limits it"
+    ),
+    "rule-parked": "correct the rule's template; the parked events are evaluated again when the file has changed",
+    "rule-limited": "nothing, if the rule's limits are intended; otherwise raise its rate or max_active_runs",
+    "rule-misfit": "correct the rule's parameters or its deployment; until then its events become dead letters",
     "restart-needed": "restart the roles (stop and start `sluice up`) to open the changed sources",
-    "slots-full": "nothing, if it passes; otherwise answer what waits, or raise executor.waiting or executor.slots",
-    "flow-broken": "mend the flow's file; its next change is noticed and tried",
-    "not-archived": "do what the sentence says: files stay in the watched folder until then, and do not run again",
-    RETRYING: "nothing, if it has just begun: it is tried again until it works; the sentence says what is in the way",
+    "slots-full": (
+        "nothing, if it passes; otherwise answer the waiting runs, or raise executor.waiting or executor.slots"
+    ),
+    "flow-broken": "correct the flow's file; its next change is noticed and tried",
+    "not-archived": "do what the message says: until then files stay in the watched folder, and do not run again",
+    RETRYING: "nothing, if it has just begun: it is tried again until it works; the message says what prevents it",
 }
 _EVERY: Final = frozenset({"watch-gone", "watch-not-writable", "disk-full", "slots-held"})
 
