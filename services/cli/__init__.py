@@ -1,4 +1,8 @@
-"""The command line: parse, call, print."""
+"""The command line: finds the module of a command, calls it, and prints its errors.
+
+A command is imported only when it is called, because Prefect, the rules and the file formats take up to a second to
+import, which `sluice status` and `sluice --help` need not wait for.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ NOUNS: Final = {
     **{noun: f"services.cli.{noun}" for noun in ("events", "rules", "runs", "signals", "dead", "token", "service")},
     **{noun: f"services.cli.authoring.{noun}" for noun in ("contract", "new")},
 }
-"""The modules with their commands."""
+"""The groups of commands, by name, and the modules whose `app` has their commands."""
 
 ALONE: Final = {
     "schema": "services.cli.rules",
@@ -39,18 +43,18 @@ ALONE: Final = {
     "backup": "services.cli.machine.backup",
     "restore": "services.cli.machine.backup",
 }
-"""Commands without a noun, and the modules that have a function of that name."""
+"""Commands that are in no group, and the modules that have a function of that name."""
 
 
 class NounCommands(TyperGroup):
-    """Imports a noun's commands when they are asked for: rules, contracts and their languages take most of a second."""
+    """The top-level group, which imports the module of a command when the command is called."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Those of the installation, and the nouns."""
+        """Return the names of all commands and groups, without importing their modules."""
         return [*super().list_commands(ctx), *ALONE, *NOUNS]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command or the group of that name; None where there is none."""
+        """Return the command or the group of that name; None if there is none."""
         if cmd_name in NOUNS:
             command: Any = typer.main.get_group(import_module(NOUNS[cmd_name]).app)
         elif cmd_name in ALONE:
@@ -76,9 +80,10 @@ installation.register(app)
 
 
 def main() -> None:
-    """The `sluice` command; what it was given is shown without hidden characters, also where it is no command.
+    """Run `sluice` and exit with its code: 0 done, 1 failed, 2 misuse or bad configuration, 130 interrupted.
 
-    Its callers import this module without searches for garbage, which take a tenth of that time and find nothing.
+    Its callers turn Python's garbage collector off before they import this module: while modules are imported it takes
+    a tenth of the time and finds nothing. It is turned on here.
     """
     gc.freeze()
     gc.enable()
@@ -89,10 +94,11 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except TyperException as error:
-        message = error.format_message().replace("Value error, ", "")
+        # The arguments of a command that does not exist reach the terminal, too: `say` shows hidden characters.
+        message = error.format_message().replace("Value error, ", "")  # pydantic's prefix for a validator's error
         if message and "--json" in sys.argv[1:]:
             tell_object(USAGE, message)
-        elif message:  # else it has printed the help
+        elif message:  # without one, the help has been printed
             usage = getattr(error, "ctx", None)
             if usage is not None:
                 say(usage.get_usage())

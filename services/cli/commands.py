@@ -1,4 +1,7 @@
-"""What all commands have in common: an error becomes a sentence, or with ``--json`` an object, and an exit code."""
+"""Common parts of all commands: their options, and how their errors are printed.
+
+An error becomes a sentence on standard error, or with ``--json`` an object, and an exit code.
+"""
 
 from __future__ import annotations
 
@@ -24,20 +27,22 @@ from services.cli.terminal.options import AGE_OR_TIME, TIME
 from services.cli.terminal.times import Utc, refuse_empty, show_times
 
 USAGE: Final = "usage"
+"""Code of the error of a command that is called with wrong arguments."""
+
 _REMEDIES: Final[dict[str, str]] = {
-    USAGE: "call the command with --help: it lists what the command takes",
-    "config": "mend what the message names, and call the command again; `sluice check` finds all of it at once",
-    "not-found": "list what there is with the command's `list`, and give an id of it or its beginning",
-    "ambiguous": "give more of the id, or what else the message asks for",
-    "unavailable": "`sluice status` tells which part does not answer; call the command again when it does",
-    "refused": "mend the file, or say in a contract how it is to be read (docs/contracts.md)",
-    "full": "Redis has no room: `sluice doctor` tells how much it has; make room, and call the command again",
-    "failed": "`sluice doctor` looks for what is wrong with this machine and its servers",
+    USAGE: "call the command with --help, which lists its arguments and options",
+    "config": "correct what the message names, and call the command again; `sluice check` finds all problems at once",
+    "not-found": "list the ids with the command `list` of the same group, and give one of them or its beginning",
+    "ambiguous": "give more characters of the id, or what the message asks for",
+    "unavailable": "`sluice status` says which part does not respond; call the command again when it does",
+    "refused": "correct the file, or say in a contract how to read it (docs/contracts.md)",
+    "full": "Redis has no memory left: `sluice doctor` says how much it has; free some, and call the command again",
+    "failed": "`sluice doctor` looks for problems of this machine and its servers",
 }
 
 
 class Command(TyperCommand):
-    """A command whose errors end as the contract has them: 1 failed, 2 misuse or bad configuration, 130 interrupted."""
+    """A command whose errors become exit codes: 1 failed, 2 misuse or bad configuration, 130 interrupted."""
 
     @override
     def invoke(self, ctx: Any) -> Any:
@@ -53,10 +58,11 @@ class Command(TyperCommand):
 
 @contextmanager
 def _interrupted_at_once() -> Iterator[None]:
-    """Have Ctrl-C end the command wherever it is.
+    """Let Ctrl-C end the command wherever it is.
 
-    By itself `asyncio.run` makes a cancellation of it, which code may swallow that is just ending: nothing would come
-    of the key.
+    By default `asyncio.run` turns Ctrl-C into a cancellation of the main task. Library code that is closing a
+    connection may swallow the cancellation, and then the key has no effect. If the program already has a handler of its
+    own, or this is not the main thread, which alone may set one, nothing changes.
     """
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
@@ -74,13 +80,14 @@ def _interrupt(_number: int, _frame: object) -> None:
 
 
 class Commands(typer.Typer):
-    """A group of such commands."""
+    """A group of commands whose functions may be coroutine functions, and whose options may come from dataclasses."""
 
     @override
     def command(self, name: str | None = None, *, shows_times: bool = False, **options: Any) -> Callable[[Any], Any]:
         """Add a function, which may be a coroutine function; with ``shows_times`` the command has ``--utc``.
 
-        A parameter whose type is a dataclass stands for an option for each of its fields.
+        A parameter whose type is a dataclass becomes an option for each of its fields. The HTTP API has the same
+        filters from the same dataclasses, so that both are described once.
         """
         register = super().command(name, **{"cls": Command, **options})
 
@@ -92,6 +99,7 @@ class Commands(typer.Typer):
 
 
 def _as_typer_takes_it(function: Callable[..., Any], *, shows_times: bool) -> Callable[..., Any]:
+    """Return a function with plain options for parameters, which typer reads from its signature."""
     signature = inspect.signature(function, eval_str=True)
     groups: dict[str, Any] = {
         one.name: one.annotation for one in signature.parameters.values() if is_dataclass(one.annotation)
@@ -129,7 +137,7 @@ def _parameters(signature: inspect.Signature) -> Iterator[inspect.Parameter]:
 
 
 def _option(name: str, annotation: Any) -> Any:
-    """What typer is told of a field that pydantic's `Field` describes; anything else as it is."""
+    """Return typer's annotation of a field that pydantic's `Field` describes; any other annotation unchanged."""
     kind, *more = get_args(annotation)
     described = next((one.description for one in more if isinstance(one, FieldInfo)), None)
     if described is None:
@@ -140,7 +148,7 @@ def _option(name: str, annotation: Any) -> Any:
 
 
 def tell_error(error: SluiceError, *, as_json: bool) -> None:
-    """Say what went wrong on standard error: a sentence for each problem, or one object."""
+    """Print an error to standard error: a sentence for each of its problems, or one object with all of them."""
     problems = list(error.problems) if isinstance(error, ConfigError) else [str(error)]
     if as_json:
         tell_object(_code(error), *problems)
@@ -150,7 +158,10 @@ def tell_error(error: SluiceError, *, as_json: bool) -> None:
 
 
 def tell_object(code: str, *problems: str) -> None:
-    """An error as a JSON object on standard error: ``code``, ``message`` and ``remedy``."""
+    """Print an error to standard error as a JSON object with ``code``, ``message`` and ``remedy``.
+
+    Secrets in the message are masked. A code without a remedy of its own has that of ``failed``.
+    """
     remedy = _REMEDIES.get(code, _REMEDIES["failed"])
     told = {"code": code, "message": redacted("\n".join(problems)), "remedy": remedy}
     say_json(told)

@@ -1,4 +1,4 @@
-"""`sluice dead`: what could not be done, brought back or discarded."""
+"""`sluice dead`: lists, replays and discards dead letters."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NARROW = ("id", "last_failed", "code", "rule", "reason")
 
 @dataclass(frozen=True, kw_only=True)
 class ChosenLetters(LetterFilter):
-    """Letters by id, by a filter, or all; just one of the three."""
+    """Letters by id, by a filter, or all: exactly one of the three, so that nothing is discarded by mistake."""
 
     ids: Annotated[
         list[str] | None, typer.Argument(help="Ids of letters, or their beginnings; or choose by the options.")
@@ -41,7 +41,7 @@ class ChosenLetters(LetterFilter):
             raise typer.BadParameter("name ids of letters, or at least one option that chooses letters, or --all")
 
     async def read(self, session: Session) -> list[DeadLetter]:
-        """The chosen letters, the oldest first."""
+        """Return the chosen letters, the oldest first, as a replay has to send them."""
         letters = DeadLetters(session.redis)
         if self.ids:
             return [await _letter(letters, letter_id) for letter_id in self.ids]
@@ -50,7 +50,7 @@ class ChosenLetters(LetterFilter):
 
 @app.command("list", shows_times=True)
 async def list_(*, asked: LetterFilter, limit: Limit = 50, as_json: AsJson = False) -> None:
-    """The letters that failed last, the newest first."""
+    """List the letters that failed last, the newest first."""
     async with open_session() as session:
         letters = DeadLetters(session.redis)
         found = await letters.search(await _query(session, asked), limit=limit)
@@ -66,7 +66,7 @@ async def list_(*, asked: LetterFilter, limit: Limit = 50, as_json: AsJson = Fal
 async def show(
     letter_id: Annotated[str, typer.Argument(help="The letter's id, or its beginning.")], as_json: AsJson = False
 ) -> None:
-    """One letter, with everything that was received."""
+    """Show one letter with the message as it was received."""
     async with open_session() as session:
         letter = await _letter(DeadLetters(session.redis), letter_id)
     (show_json if as_json else show_fields)(letter_row(letter) | _raw(letter))
@@ -76,13 +76,15 @@ async def show(
 async def replay(
     *,
     chosen: ChosenLetters,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Change it first: data.amount=5; may repeat.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a value first: data.amount=5; may be repeated.")
+    ] = None,
     type_: Type = None,
     rate: Rate = 100.0,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Send letters on their way again, the oldest first; what still cannot be read stays, with exit code 1."""
+    """Replay letters, the oldest first; those that still cannot be handled stay, with exit code 1."""
     edits = _edits(set_ or ())
     async with open_session() as session:
         letters = await chosen.read(session)
@@ -100,7 +102,7 @@ async def replay(
 
 @app.command()
 async def discard(*, chosen: ChosenLetters, dry_run: DryRun = False, as_json: AsJson = False) -> None:
-    """Throw letters away for good."""
+    """Delete letters for good."""
     async with open_session() as session:
         letters = await chosen.read(session)
         if dry_run:
@@ -139,7 +141,7 @@ async def _replay_all(
 
 
 async def _letter(letters: DeadLetters, id_: str) -> DeadLetter:
-    """The letter with the id, or the only one whose id begins so."""
+    """Return the letter with the id, or the only one whose id begins with it. Raises `NotFound` and `Refused`."""
     letter = await letters.get(await letters.choose(id_))
     if letter is None:
         raise NotFound(f"the dead letter {id_!r} cannot be read")
@@ -164,7 +166,7 @@ def _edits(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _raw(letter: DeadLetter) -> dict[str, Any]:
-    """What came in: as JSON where it is JSON, else as text, else in base64."""
+    """Return the received message: as JSON if it is JSON, otherwise as text, otherwise in base64."""
     try:
         text = letter.raw.decode()
     except UnicodeDecodeError:

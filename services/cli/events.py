@@ -1,4 +1,4 @@
-"""`sluice events`: what came in, what became of it, and again if need be."""
+"""`sluice events`: publishes events, shows what became of them, and replays them."""
 
 from __future__ import annotations
 
@@ -36,11 +36,14 @@ app.command(shows_times=True)(tail)
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayedEvents(EventAttributes):
-    """Events by name, or by a filter."""
+    """Events by name, or by a filter; not by both.
 
-    names: Annotated[list[str] | None, typer.Argument(help="Events, as `show` finds them; or choose by options.")] = (
-        None
-    )
+    ``--source`` may stand beside names, because two sources may use the same id.
+    """
+
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Events, named as for `show`; or choose them by options.")
+    ] = None
     matched_by: Annotated[str | None, typer.Option(help="Only events that this rule matched.")] = None
 
     def __post_init__(self) -> None:
@@ -52,7 +55,7 @@ class ReplayedEvents(EventAttributes):
 
     @property
     def by_filter(self) -> Query:
-        """What the filter says."""
+        """The filter as a query of the history."""
         return self.query(rule=self.matched_by)
 
 
@@ -62,7 +65,7 @@ async def publish(
     type_: Type = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take events in, straight into the journal; a known id starts nothing."""
+    """Add events to the journal; one whose id and source are known starts nothing."""
     raw = sys.stdin.buffer.read() if file == "-" else _read(Path(file))
     limits = load_settings().limits.as_limits()
     events = [parse_event(part, limits=limits, default_type=type_, default_source="cli") for part in _documents(raw)]
@@ -82,7 +85,7 @@ async def publish(
 
 @app.command("list", shows_times=True)
 async def list_(*, asked: EventFilter, limit: Limit = 20, as_json: AsJson = False) -> None:
-    """The newest events first."""
+    """List events, the newest first."""
     async with open_session() as session:
         found = await session.history.search(asked.query(rule=asked.rule), limit=limit)
         if not found:
@@ -95,12 +98,14 @@ async def list_(*, asked: EventFilter, limit: Limit = 20, as_json: AsJson = Fals
 @app.command(shows_times=True)
 async def show(
     name: Annotated[
-        str, typer.Argument(help="An event, run, signal, dead letter or file; the start of an id will do.")
+        str, typer.Argument(help="Id of an event, run, signal or dead letter, or its beginning; or a file.")
     ],
-    source: Annotated[str | None, typer.Option("--source", help="Whose event, where several have the id.")] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", help="The source of the event, if several have this id.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """One event: every rule's verdict, its runs, signals and dead letters, and how long each step took."""
+    """Show one event: each rule's verdict, its runs, signals and dead letters, and how long each step took."""
     from services.listings.rows import whole_event
     from services.store.event_finder import EventFinder
     from services.store.event_transitions import EventTransitions
@@ -123,14 +128,20 @@ async def show(
 async def replay(
     *,
     chosen: ReplayedEvents,
-    rule: Annotated[list[str] | None, typer.Option(help="To this rule alone; may be given again.")] = None,
-    rerun: Annotated[bool, typer.Option("--rerun", help="Do all again; without it only gaps are filled.")] = False,
+    rule: Annotated[list[str] | None, typer.Option(help="Replay to this rule only; may be repeated.")] = None,
+    rerun: Annotated[
+        bool, typer.Option("--rerun", help="Do everything again under new keys; without it only gaps are filled.")
+    ] = False,
     salt: Annotated[str | None, typer.Option(help="Continue the rerun that printed this salt.")] = None,
     dry_run: DryRun = False,
     rate: Rate = 100.0,
     as_json: AsJson = False,
 ) -> None:
-    """Try again what failed of the events that are named or --failed; have others judged again by the rules of now."""
+    """Replay events: those named or --failed repeat what failed, others are evaluated again by the present rules.
+
+    Failed runs start again. Everything else keeps its keys, so that Prefect creates no run a second time; with --rerun
+    all effects get new keys. An interrupted rerun is continued with its --salt.
+    """
     from services.routing.replay import new_salt
 
     only, names = rule or (), chosen.names
@@ -140,13 +151,13 @@ async def replay(
         used = (salt or new_salt()) if rerun or salt else None
         retries: list[Retry] = []
         positions = [position for _, position in found]
-        if used is None and (names or chosen.failed):  # else all is done again, or only gaps are filled
+        if used is None and (names or chosen.failed):  # otherwise all is done again, or only gaps are filled
             retries, positions = await again.failures(found, named=bool(names), only=only)
         if dry_run:
             await _forecast(session, again, positions, only, retries, rerun=used is not None, as_json=as_json)
             return
         if used and positions:
-            say(f"rerun {used}: should this be interrupted, go on with --salt {used}")
+            say(f"rerun {used}: if it is interrupted, continue it with --salt {used}")
         done = await again.replay(
             positions,
             retries=retries,
@@ -173,7 +184,7 @@ def _replay(session: Session) -> Replay:
 
 
 def _tell(done: Replayed, salt: str | None, *, as_json: bool) -> None:
-    """Print what a replay has done; raises `Refused` where some of it was refused."""
+    """Print the result of a replay. Raises `Refused`, after printing, if some events were refused."""
     if as_json:
         show_json(
             {
@@ -202,6 +213,7 @@ async def _forecast(
     rerun: bool,
     as_json: bool,
 ) -> None:
+    """Print what the replay would do by the rules of the project file, and start nothing."""
     from config.project import load_project
     from events.rule import evaluate
 
@@ -226,7 +238,7 @@ def _read(file: Path) -> bytes:
 
 
 def _documents(raw: bytes) -> list[bytes]:
-    """One JSON document, or one on each line."""
+    """Divide standard input or a file into its JSON documents: one in all, or one on each line."""
     lines = [line for line in raw.splitlines() if line.strip()]
     if len(lines) < 2 or not all(line.lstrip().startswith(b"{") and line.rstrip().endswith(b"}") for line in lines):  # noqa: PLR2004 - several
         return [raw]

@@ -1,4 +1,4 @@
-"""`sluice up | run | status | check | deploy`: the installation as a whole."""
+"""`sluice init | up | run | env | ui | status | check | deploy`: the installation as a whole."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _show_version(asked: bool) -> None:
 
 
 WATCH_SECONDS: Final = 2.0
-"""As often as the roles report."""
+"""Interval of `status --watch`: as often as the roles report."""
 
 
 def register(app: typer.Typer) -> None:
@@ -61,10 +61,10 @@ def options(
 
 
 def init(
-    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder; made if it is not there.")] = Path(),
-    template: Annotated[Template, typer.Option(help="What the project begins with.")] = Template.FILES,
+    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder; made if it does not exist.")] = Path(),
+    template: Annotated[Template, typer.Option(help="The first flow and sources of the project.")] = Template.FILES,
 ) -> None:
-    """Make a project of your own in DIR: its file, a flow, a test, an inbox. `sluice up` then runs it."""
+    """Make a project in DIR: project file, a flow, a test, an inbox. `sluice up` then runs it."""
     for path in make_project(directory.expanduser(), template):
         show_line(str(path))
     inside = "" if directory.resolve() == Path.cwd() else f"cd {shlex.quote(str(directory))} && "
@@ -78,7 +78,7 @@ def up(
         bool, typer.Option("--open", help="Without passwords: development only, on loopback only (SLUICE_OPEN).")
     ] = False,
 ) -> None:
-    """Run everything on this machine until Ctrl-C."""
+    """Run everything on this machine until Ctrl-C: the servers that the settings do not name, and every role."""
     from services.local.supervisor import Supervisor
 
     if is_open:
@@ -92,9 +92,9 @@ def up(
 
 
 def run(role: RoleName, home: HomeOption = None, config: ConfigOption = None) -> None:
-    """Run one role until SIGTERM; many instances of each may run."""
+    """Run one instance of a role until SIGTERM; any number of instances may run."""
     settings = _settings(home, config, redis_user=role)
-    if role in {"executor", "api"}:  # they run the project's own code
+    if role in {"executor", "api"}:  # these run the project's own code, which may need its own libraries
         _enter_flows_environment(settings)
     configure_logging(settings.log, role=role)
     from services.common.process_tree import show_as
@@ -106,7 +106,11 @@ def run(role: RoleName, home: HomeOption = None, config: ConfigOption = None) ->
 
 
 def env(as_json: AsJson = False) -> None:
-    """Print what a client of this installation needs, passwords too: `eval "$(sluice env)"`."""
+    """Print the addresses and passwords of this installation for other programs: `eval "$(sluice env)"`.
+
+    Only the owner of the home may. Variables without a value are unset, so that those of another installation do not
+    stay in the shell.
+    """
     settings, access = _own_access()
     if access.redis_url is None and access.prefect_api_url is None:
         raise ConfigError(_NOTHING_RUNS.format(settings.home))
@@ -122,7 +126,7 @@ def env(as_json: AsJson = False) -> None:
 
 
 def ui() -> None:
-    """Print a link that opens the Prefect UI and logs the browser in: good once, for an hour."""
+    """Print a link that opens the Prefect UI and logs the browser in; it is valid once, for an hour."""
     settings, access = _own_access()
     if access.running is None:
         raise ConfigError(_NOTHING_RUNS.format(settings.home))
@@ -133,7 +137,7 @@ _NOTHING_RUNS: Final = "nothing runs on {}: start `sluice up`, or set SLUICE_HOM
 
 
 def _own_access() -> tuple[Settings, Access]:
-    """How the installation is reached, for the owner of its home only."""
+    """Return the settings and the access to this home's installation. Raises `ConfigError` unless its owner asks."""
     settings = load_settings()
     Home(settings.home).refuse_others()
     return settings, find_access(settings)
@@ -142,9 +146,9 @@ def _own_access() -> tuple[Settings, Access]:
 def status(
     as_json: AsJson = False,
     role: Annotated[RoleName | None, typer.Option("--role", help="Only this role, and only on this machine.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Go on showing it, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again every two seconds, until Ctrl-C.")] = False,
 ) -> None:
-    """Tell whether the installation is ready; exit 0 when it is, 1 when not."""
+    """Show whether the installation is ready, and why not; exit code 0 if it is ready, otherwise 1."""
     from services.cli.pages.status import show_status, watched
     from services.operations.readiness import Readiness
     from services.operations.status import read_status
@@ -165,7 +169,11 @@ def status(
 
 
 async def check(config: ConfigOption = None) -> None:
-    """Validate settings, sources, rules and flows without starting anything; exit 0 or 2."""
+    """Check settings, sources, rules and flows without starting anything; exit code 0, or 2 with all problems.
+
+    If a Prefect server is named or runs here, parameters are compared with its deployments; a server that does not
+    respond is a warning only.
+    """
     settings = _settings(None, config)
     _check_certificates(settings)
     _enter_flows_environment(settings)
@@ -202,7 +210,7 @@ async def check(config: ConfigOption = None) -> None:
 
 
 def _tell_missing_secrets(project: Project) -> None:
-    """Warn of webhooks whose secret this environment does not have: where Sluice runs it may."""
+    """Warn of webhooks whose secret is not set here: it may be set where Sluice runs."""
     hooks = project.sources.http.hooks
     if hooks:
         from services.listeners.http.hooks.receiver import hooks_with_secrets
@@ -216,12 +224,13 @@ def _tell_missing_secrets(project: Project) -> None:
 async def deploy(
     plan: Annotated[bool, typer.Option("--plan", help="Only show what would be done.")] = False,
     as_json: AsJson = False,
-    wait: Annotated[float, typer.Option("--wait", help="How many seconds to wait for Prefect to answer.")] = 0.0,
+    wait: Annotated[float, typer.Option("--wait", help="Seconds to wait until Prefect responds.")] = 0.0,
 ) -> None:
     """Register the deployments of the project's flows with Prefect, and remove those whose flow is gone.
 
-    Nothing is registered when anything in the flows or the rules is wrong: exit 2 with all of it. Of flows whose
-    library is not installed here, or whose work pool Prefect does not have, it warns, and registers the others.
+    If anything in the flows or the rules is wrong, nothing is registered: exit code 2 with all problems. Flows whose
+    library is not installed here, or whose work pool Prefect does not have, are warnings, and the others are
+    registered.
     """
     from services.cli.session import open_session
 
@@ -241,7 +250,7 @@ async def deploy(
             return await check_with_prefect(project, prefect, declared=declarations.signatures, gone=plans[0].gone)
 
         checked = await check_project(session.settings, ask_prefect=ask, without_libraries=True)
-        if not plans:  # Prefect or Redis did not answer: here that is no warning
+        if not plans:  # Prefect or Redis did not respond: for a check a warning, here an error
             await session.wait_for_prefect(0)
             plans.append(await plan_deployments(prefect, session.redis, checked.declarations))
         if not plan:
@@ -253,11 +262,11 @@ async def deploy(
 
 
 def _judgement(checked: Checked, *, asked: bool) -> str:
-    """What is said in the end of a check that found no error."""
+    """Return the last words of a check that found no error."""
     if not asked:
-        return "no mistake found; no Prefect server runs here or is named, so none was asked about its deployments"
+        return "no problem found; deployments were not checked, because no Prefect server runs here or is named"
     if checked.prefect_problem is not None:
-        return "no mistake found, but Prefect could not be asked about its deployments"
+        return "no problem found, but deployments were not checked, because Prefect did not respond"
     return "all good"
 
 
@@ -273,7 +282,7 @@ def _warn(problems: Iterable[str]) -> None:
 
 
 def _check_certificates(settings: Settings) -> None:
-    """Say which expire soon; raises `ConfigError` for files of TLS with which nothing can connect."""
+    """Warn of certificates that expire soon. Raises `ConfigError` for TLS files with which nothing can connect."""
     remarks = [one for files in tls_files(settings, os.environ) for one in certificate_remarks(files)]
     for remark in remarks:
         if not remark.broken:
@@ -283,7 +292,7 @@ def _check_certificates(settings: Settings) -> None:
 
 
 def _settings(home: Path | None, config: Path | None, *, redis_user: str = OPERATOR) -> Settings:
-    # Through the environment, so that every process started from here sees the same.
+    # Set in the environment, so that every process started from here reads the same settings.
     if home is not None:
         os.environ["SLUICE_HOME"] = str(home.expanduser().resolve())
     if config is not None:
@@ -293,7 +302,10 @@ def _settings(home: Path | None, config: Path | None, *, redis_user: str = OPERA
 
 
 def _enter_flows_environment(settings: Settings) -> None:
-    """Go on in the environment of the project's flows, if the settings name one."""
+    """Restart this command in the virtual environment of the project's flows, if the settings name one.
+
+    Their libraries are not installed where Sluice is.
+    """
     if settings.executor.python is not None:
         from services.local.environment.flows_environment import enter_flows_environment
 

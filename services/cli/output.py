@@ -1,4 +1,8 @@
-"""Printing for people and for programs."""
+"""Prints results on standard output and messages on standard error, for people or as JSON.
+
+Everything that came from outside (file names, messages, ids) is printed with its control and hidden characters made
+visible, so that no event can move the cursor or hide text on the operator's terminal.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
     from services.cli.terminal.table import Table
 
 WIDE: Final = 120
-"""Columns of a terminal that has room for more than the essential ones."""
+"""Width in characters from which a listing shows all of its columns."""
 
 GOOD, BAD, BUSY, WAITS = "green", "red", "cyan", "yellow"
 _COLOURS: Final = {
@@ -29,21 +33,21 @@ _COLOURS: Final = {
     **dict.fromkeys(("cancelled", "cancelling"), "magenta"),
 }
 _COLOURED: Final = frozenset({"state", "outcome", "ready", "grade"})
-"""Columns with states."""
+"""The columns whose words are coloured, and which are cut last."""
 
 
 def show_json(value: Any) -> None:
-    """One JSON document on standard output; times in ISO 8601, ids as strings. It loses nothing and hides nothing."""
+    """Print one JSON document on standard output, whole: nothing is shortened. Times are in ISO 8601, ids strings."""
     print(in_json(json.dumps(value, indent=2, ensure_ascii=False, default=_plain)))
 
 
 def show_json_line(value: Any) -> None:
-    """`show_json` on one line, at once: for what goes on."""
+    """Print one JSON document on one line and flush it, for commands that continue to print."""
     print(in_json(json.dumps(value, ensure_ascii=False, default=_plain)), flush=True)
 
 
 def show_yaml(value: Any) -> None:
-    """One YAML document on standard output."""
+    """Print one YAML document on standard output."""
     from sluice.yaml_file import write_yaml
 
     print(write_yaml(value), end="")
@@ -57,10 +61,11 @@ def show_rows(
     empty: str = "",
     narrow: Sequence[str] = (),
 ) -> None:
-    """A listing: an array of whole objects with ``as_json``, else a table of ``columns`` (``empty`` if there are none).
+    """Print a listing: with ``as_json`` an array of whole objects, otherwise a table of ``columns``.
 
-    The table fits the terminal, or 80 columns where there is none; only its last column wraps. It has the columns of
-    ``narrow``, if they are given, where there is less room than `WIDE`. Ids are cut to what tells them apart.
+    The table fits the terminal, or 80 characters without one; only its last column wraps. Below `WIDE` it has the
+    columns ``narrow``, if they are given. Ids are shortened as far as they stay different. Without rows it prints
+    ``empty``.
     """
     if as_json:
         show_json(list(rows))
@@ -71,7 +76,7 @@ def show_rows(
 
 
 def table_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, narrow: Sequence[str] = ()) -> Table:
-    """The table of a listing, as `show_rows` prints it."""
+    """Return the table of a listing, as `show_rows` prints it."""
     from services.cli.terminal.table import Table, width_of_output
 
     width = width_of_output()
@@ -88,22 +93,22 @@ def table_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, narro
 
 
 def show_line(text: str, *, indent: str = "") -> None:
-    """A line on standard output."""
+    """Print a line on standard output."""
     print(indent + visible(text))
 
 
 def show_script(text: str) -> None:
-    """What a shell reads as it is, all of it ours."""
+    """Print text for a shell unchanged; none of it may come from outside."""
     print(text)
 
 
 def show_title(text: str) -> None:
-    """The heading of what follows, after an empty line."""
+    """Print an empty line and a heading."""
     print(f"\n{visible(text)}")
 
 
 def show_fields(fields: Mapping[str, Any]) -> None:
-    """One thing, a line a field; the fields of a mapping, and the elements of a list of mappings, have their own."""
+    """Print one record, a line for each field, and for each field of a mapping or element of a list in it."""
     width = max((len(name) for name in fields), default=0)
     for name, value in fields.items():
         label = name.replace("_", " ")
@@ -113,23 +118,23 @@ def show_fields(fields: Mapping[str, Any]) -> None:
 
 
 def say(text: str) -> None:
-    """A sentence to the person, on standard error, so that standard output stays data; further lines are indented."""
+    """Print a sentence on standard error, so that standard output has only data; further lines are indented."""
     print(paragraph(redacted(text)), file=sys.stderr)
 
 
 def say_json(value: Any) -> None:
-    """One JSON object on standard error."""
+    """Print one JSON object on standard error."""
     print(in_json(json.dumps(value, ensure_ascii=False, default=_plain)), file=sys.stderr)
 
 
 def show_progress(done: int, total: int) -> None:
-    """How far the work has come, on a terminal, in the same line each time."""
+    """Show progress in one line that is overwritten; nothing if standard error is no terminal."""
     if sys.stderr.isatty():
         print(f"\r{done} of {total}", end="\n" if done >= total else "", file=sys.stderr, flush=True)
 
 
 def size_text(size: float | None) -> str:
-    """Bytes as people read them."""
+    """Return a number of bytes with a unit; `-` for None."""
     if size is None:
         return "-"
     for unit in ("B", "KiB", "MiB", "GiB"):
@@ -140,19 +145,19 @@ def size_text(size: float | None) -> str:
 
 
 def clear_screen() -> None:
-    """On a terminal, go on from the top of an empty screen; what scrolled out of it before stays."""
+    """Clear the screen if standard output is a terminal; the lines above it stay."""
     if sys.stdout.isatty():
         print("\x1b[H\x1b[2J", end="")
 
 
 def warn(text: str) -> None:
-    """A sentence that nobody should overlook: red on a terminal."""
+    """Print a sentence on standard error, in red on a terminal unless NO_COLOR is set."""
     red, plain = ("\x1b[1;31m", "\x1b[0m") if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else ("", "")
     print(f"{red}{paragraph(redacted(text))}{plain}", file=sys.stderr)
 
 
 def _lines(value: Any) -> list[str]:
-    """A field's value, on one line or several."""
+    """Return a field's value as one line or several."""
     match value:
         case datetime():
             return [in_field(value)]
@@ -191,7 +196,7 @@ def _text(value: Any) -> str:
 
 
 def _inner(value: Any) -> str:
-    """A value within another one: JSON where it has an inside itself."""
+    """Return a value inside another one: as JSON if it is a list or an object itself."""
     if isinstance(value, list | tuple | dict):
         return json.dumps(value, ensure_ascii=False, default=_plain)
     return _text(value)

@@ -1,4 +1,4 @@
-"""`sluice rules`: what the rules are, and what they would do."""
+"""`sluice rules`: lists the rules, and shows what they would do with an event or with past events."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Config = Annotated[Path | None, typer.Option("--config", help="The rules to use 
 
 @app.command("list")
 def list_(config: Config = None, limit: Limit = 1000, as_json: AsJson = False) -> None:
-    """The rules in their order: what they are for and what they do."""
+    """List the rules in the order in which they are evaluated."""
     project = _load(load_settings(), config)
     rows = [_row(rule) for rule in project.rules.rules[:limit]]
     columns = ("name", "on", "source", "subject", "when", "does", "windows", "enabled")
@@ -41,7 +41,8 @@ async def try_(
     event: Annotated[str | None, typer.Argument(help="A file with one event as JSON; - for standard input.")] = None,
     *,
     against_last: Annotated[
-        int | None, typer.Option("--against-last", min=1, help="Compare with the rules in force over so many events.")
+        int | None,
+        typer.Option("--against-last", min=1, help="Compare with the rules in force over this number of events."),
     ] = None,
     rule: Annotated[str | None, typer.Option(help="Only this rule.")] = None,
     type_: Type = None,
@@ -49,7 +50,7 @@ async def try_(
     limit: Limit = 1000,
     as_json: AsJson = False,
 ) -> None:
-    """What each rule says to EVENT and would do; or what a changed file would have done with the last events."""
+    """Show each rule's verdict on EVENT and its actions, or what changed rules would have done with the last events."""
     if (event is None) == (against_last is None):
         raise typer.BadParameter("give either EVENT or --against-last")
     settings = load_settings()
@@ -69,7 +70,7 @@ async def dropped(
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
-    """What throttles and dedupe keys have dropped: counts for each rule, or the last events of one."""
+    """Show what throttle and dedupe_key have dropped: counts for each rule, or the last events of one rule."""
     from services.store.events.event_history import moment
     from services.store.rules.windows import WindowStore
 
@@ -104,9 +105,9 @@ async def dropped(
 @app.command()
 def graph(
     config: Config = None,
-    svg: Annotated[bool, typer.Option("--svg", help="An SVG picture rather than Mermaid text.")] = False,
+    svg: Annotated[bool, typer.Option("--svg", help="Print an SVG picture instead of Mermaid text.")] = False,
 ) -> None:
-    """Print the sources, the rules and what these do as a picture."""
+    """Draw the sources, the rules and what these start or send, as a Mermaid flowchart or an SVG picture."""
     from services.cli.authoring.rules_graph import as_mermaid, as_svg, graph_of
 
     picture = (as_svg if svg else as_mermaid)(graph_of(_load(load_settings(), config)))
@@ -169,6 +170,7 @@ def _show_verdicts(project: Project, event: Event, only: str | None, *, limit: i
 
 
 def _verdict(project: Project, verdict: Verdict, event: Event) -> dict[str, Any]:
+    """Return a verdict for printing; for a rule with a window, with what it would do with this event alone."""
     rule = project.rules.get(verdict.rule)
     actions, error = verdict.actions, verdict.error
     alone = rule is not None and rule.gathers and verdict.matched and error is None
@@ -202,6 +204,11 @@ def _said(row: dict[str, Any]) -> str:
 
 
 async def _against_last(project: Project, count: int, only: str | None, *, limit: int, as_json: bool) -> None:
+    """Print how the effects of the last ``count`` events would differ from those by the rules in force.
+
+    The router records in Redis the rules that it has loaded: the file of this machine may be a newer one, and is what
+    they are compared with. Windows are left out, because what they would gather depends on the time.
+    """
     from services.store.events.history import Query
     from services.store.rules.rules_in_force import RulesInForce
 
@@ -224,8 +231,8 @@ async def _against_last(project: Project, count: int, only: str | None, *, limit
     started = sum(one.change == "started" for one in differences)
     say(
         f"{len(events)} events: {project.path} (version {project.version}) does {started} things that the rules in"
-        f" force (version {present.version}) do not, and leaves {len(differences) - started} that they do;"
-        " windows are not played through"
+        f" force (version {present.version}) do not, and not {len(differences) - started} that they do;"
+        " windows are not simulated"
     )
 
 

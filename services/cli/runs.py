@@ -1,4 +1,4 @@
-"""`sluice runs`: flow runs by id or name."""
+"""`sluice runs`: lists, shows, starts, resumes and cancels flow runs, by id or name."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ async def list_(
     *,
     asked: RunFilter,
     event: Event = None,
-    totals: Annotated[bool, typer.Option("--totals", help="How many there are in each state instead.")] = False,
+    totals: Annotated[bool, typer.Option("--totals", help="Print the number of runs in each state instead.")] = False,
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
-    """The newest runs first, by the time at which they were to start; --state scheduled has those of later, too."""
+    """List runs, the newest first by the time of their start; --state scheduled includes those of later."""
     from services.prefect_api.dispatch import TAG_LIMIT
     from services.prefect_api.run_listing import count_by_state, is_tag_used, list_runs
 
@@ -75,11 +75,11 @@ async def list_(
 async def start(
     deployment: Annotated[str, typer.Argument(help="flow/deployment; a flow alone means its deployment `default`.")],
     param: Annotated[
-        list[str] | None, typer.Option("--param", "-p", help="NAME=VALUE, the value as JSON or text; again for more.")
+        list[str] | None, typer.Option("--param", "-p", help="NAME=VALUE, the value as JSON or text; may be repeated.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="The run's name.")] = None,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Print its log until it ends; exit 1 unless it did well.")
+        bool, typer.Option("--watch", help="Print its log until it ends; exit 1 unless it completed.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -105,7 +105,7 @@ async def start(
 
 @app.command(shows_times=True)
 async def show(run: Run, as_json: AsJson = False) -> None:
-    """One run, and the event that led to it where there is one."""
+    """Show one run, with the events that led to it and the signals that were sent to it."""
     from services.prefect_api.run_calls import read_run
 
     async with open_session() as session:
@@ -126,10 +126,10 @@ async def show(run: Run, as_json: AsJson = False) -> None:
 async def logs(
     run: Run,
     limit: Limit = 1000,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue until the run ends.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """What the run has logged, in order."""
+    """Print the log of a run, in order."""
     from services.prefect_api.run_calls import read_logs, read_run
 
     async with open_session() as session:
@@ -152,7 +152,7 @@ async def resume(
     wait: Wait = 10.0,
     as_json: AsJson = False,
 ) -> None:
-    """Resume a run that is paused or suspended; one that does not wait yet is resumed when it does."""
+    """Resume a paused or suspended run; the answer to a run that does not wait yet is kept until it does."""
     from services.cli.signals import parse_input, run_id_of, send_and_tell
 
     async with open_session() as session:
@@ -164,7 +164,7 @@ async def resume(
 @app.command()
 async def cancel(
     run: Run,
-    wait: Annotated[float, typer.Option(help="Seconds to wait until it is cancelled; 0: only ask.")] = 30.0,
+    wait: Annotated[float, typer.Option(help="Seconds to wait until it is cancelled; 0: only request it.")] = 30.0,
     reason: Annotated[str, typer.Option(help="Shown on the run's page.")] = "Cancelled with sluice runs cancel.",
 ) -> None:
     """Cancel a run: its process gets SIGTERM, and SIGKILL after the grace time."""
@@ -184,12 +184,12 @@ async def cancel(
 
 
 def _parameters(given: Sequence[str]) -> dict[str, Any]:
-    """NAME=VALUE as parameters; a value that is no JSON is the text itself. Raises `ConfigError`."""
+    """Return parameters from NAME=VALUE; a value that is not JSON is a text. Raises `ConfigError` without a `=`."""
     parameters: dict[str, Any] = {}
     for one in given:
         name, equals, value = one.partition("=")
         if not equals or not name:
-            raise ConfigError(f"--param {one!r} is no NAME=VALUE, such as --param path=/data/a.csv")
+            raise ConfigError(f"--param {one!r} is not NAME=VALUE, such as --param path=/data/a.csv")
         try:
             parameters[name] = json.loads(value)
         except ValueError:
@@ -198,7 +198,7 @@ def _parameters(given: Sequence[str]) -> dict[str, Any]:
 
 
 async def _follow(prefect: PrefectApi, run: dict[str, Any], *, shown: int, silent: bool = False) -> None:
-    """Print the lines of its log behind the first ``shown`` ones until it has ended; ``silent`` only waits for that."""
+    """Print the run's log after the first ``shown`` lines until the run has ended; with ``silent`` only wait."""
     from services.prefect_api.run_calls import read_logs, read_run
 
     over = False
@@ -228,7 +228,7 @@ async def _signals(session: Session, run_id: str) -> list[dict[str, Any]]:
 
 
 async def _runs_of_event(session: Session, event: str) -> tuple[str, ...] | None:
-    """The runs that all events with this id led to; None where the history knows none (any more)."""
+    """Return the runs that events with this id led to, of any source; None if the history has no such event."""
     from services.store.events.history import HISTORY
 
     identities = await session.known_events.with_id(event, prefixes=(HISTORY,))
@@ -241,7 +241,7 @@ def _url(session: Session, run_id: str) -> str:
 
 
 async def _events(session: Session, run: dict[str, Any]) -> list[dict[str, str | None]]:
-    """The events that led to the run, from the history; from its tags when the history has forgotten them."""
+    """Return the events that led to the run: from Redis, or from the run's tags if Redis has none or is away."""
     from services.store.runs.created_runs import CreatedRuns
 
     try:

@@ -1,4 +1,4 @@
-"""`sluice service`: the installation as a service of systemd."""
+"""`sluice service`: makes the installation a service of systemd."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def options() -> None:
 
 @app.command()
 def install(
-    user: Annotated[bool, typer.Option("--user", help="A service of this user, which needs no root.")] = False,
-    only_print: Annotated[bool, typer.Option("--print", help="Print the unit, and write nothing.")] = False,
+    user: Annotated[bool, typer.Option("--user", help="Make a service of this user, which needs no root.")] = False,
+    only_print: Annotated[bool, typer.Option("--print", help="Print the unit and write nothing.")] = False,
 ) -> None:
-    """Write the systemd unit of this project, and say what starts it."""
+    """Write the systemd unit of this project, and print the commands that start it."""
     from services.local.systemd.unit import install_unit, unit_name, unit_text
 
     settings = load_settings()
@@ -37,5 +37,5 @@ def install(
     say(f"to start it now and with the machine: {control} daemon-reload && {control} enable --now {name}")
     if user:
         say("to have it run while you are not logged in, too: loginctl enable-linger")
-    say(f"what it says: {control} status {name}, and {logs} -u {name} -f")
-    say("its settings and passwords: the file .env beside the project file, and then restart it")
+    say(f"state and logs: {control} status {name}, and {logs} -u {name} -f")
+    say("settings and passwords: in the file .env beside the project file; restart the service afterwards")

@@ -1,4 +1,4 @@
-"""How a command reaches the installation: the servers that the settings name, or those of this home's ``sluice up``."""
+"""Connections of a command to the installation: the servers in the settings, or those of this home's ``sluice up``."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 
 PATIENCE_SECONDS: Final = 10.0
-"""How long a command waits for one answer of Prefect."""
+"""How long a command waits for one response of Prefect; its own client would retry for minutes."""
 
 
 @dataclass
 class Session:
-    """What a command needs, opened when it is first asked for and closed with the command.
+    """Connections and stores of one command, opened on first use and closed when the command ends.
 
-    Its parts are imported with their first use: a command that does not need one starts without it.
+    Their modules are imported on first use, too: a command that does not use one starts without it.
     """
 
     settings: Settings
@@ -47,28 +47,28 @@ class Session:
 
     @cached_property
     def redis(self) -> AsyncRedis:
-        """The client on the installation's Redis."""
+        """The client of the installation's Redis."""
         client = connect(self.redis_url, self.settings.redis)
         self.stack.push_async_callback(client.aclose)
         return client
 
     @cached_property
     def history(self) -> History:
-        """What became of events."""
+        """The history of events."""
         from services.store.events.history import History
 
         return History(self.redis, self.settings.history)
 
     @cached_property
     def known_events(self) -> KnownEvents:
-        """The ids and sources of events."""
+        """The ids and sources of events, to find one by the beginning of its id."""
         from services.store.events.known_events import KnownEvents
 
         return KnownEvents(self.redis)
 
     @cached_property
     def submission(self) -> SignalSubmission:
-        """Where signals are handed in."""
+        """Accepts signals, as the HTTP API does; queues their RQ jobs with a synchronous client, which RQ needs."""
         from services.signals.submission import SignalSubmission
         from services.store.connection import connect_sync
         from services.store.signals.signals import SignalStore
@@ -80,21 +80,21 @@ class Session:
 
     @cached_property
     def file_returns(self) -> FileReturns:
-        """Where files are asked for that are to be tried again."""
+        """Asks the listeners to bring back files from their archive folders, for a replay."""
         from services.store.files.returns import FileReturns
 
         return FileReturns(self.redis, journal=self.settings.journal, history=self.settings.history)
 
     @property
     def prefect_ui_url(self) -> str:
-        """Where a person looks."""
+        """The address of Prefect's UI, for links."""
         return ui_url(self.prefect_api_url)
 
     async def prefect(self, *, patience_seconds: float | None = PATIENCE_SECONDS) -> PrefectApi:
-        """Prefect's API; importing its client takes a second, so only the commands that need it ask.
+        """Return Prefect's API, connected; importing its client takes a second.
 
-        Raises `TransientError` at once where Prefect does not answer, and for a call that takes longer than
-        ``patience_seconds``: Prefect's own client would try for minutes. With None nothing is asked and awaited.
+        Raises `TransientError` at once if Prefect does not respond, and later for a call that takes longer than
+        ``patience_seconds``. With None the server is not asked first, and calls have no such limit.
         """
         if self._prefect is None:
             if patience_seconds is not None:
@@ -108,12 +108,15 @@ class Session:
         return self._prefect
 
     async def wait_for_prefect(self, seconds: float) -> None:
-        """Return when Prefect answers. Raises `TransientError` if it does not within ``seconds``."""
+        """Return when Prefect responds. Raises `TransientError` if it does not within ``seconds``."""
         await prefect_answers(self.prefect_api_url, auth_string=self.prefect_auth_string, within_seconds=seconds)
 
 
 async def prefect_answers(url: str, *, auth_string: str | None, within_seconds: float = 0.0) -> None:
-    """Return when the Prefect server answers. Raises `TransientError` if it does not, asked at least once."""
+    """Return when the Prefect server responds; it is asked at least once.
+
+    Raises `TransientError` with what is wrong if it does not respond within ``within_seconds``.
+    """
     deadline = time.monotonic() + within_seconds
     while why := await asyncio.to_thread(prefect_problem, url, auth_string=auth_string):
         if time.monotonic() >= deadline:
@@ -123,9 +126,11 @@ async def prefect_answers(url: str, *, auth_string: str | None, within_seconds: 
 
 @asynccontextmanager
 async def open_session() -> AsyncIterator[Session]:
-    """The installation that ``SLUICE_HOME``, ``SLUICE_REDIS_URL`` and ``PREFECT_API_URL`` describe.
+    """Open the installation that ``SLUICE_HOME``, ``SLUICE_REDIS_URL`` and ``PREFECT_API_URL`` describe.
 
-    Raises `ConfigError` when nothing runs on the home and the settings name no servers.
+    Nothing is connected yet. Prefect's address and password are put into the environment of this process, because
+    Prefect's client reads them from there. Raises `ConfigError` if nothing runs on the home and the settings name no
+    servers.
     """
     settings = load_settings()
     access = find_access(settings)
@@ -140,7 +145,10 @@ async def open_session() -> AsyncIterator[Session]:
 
 
 async def demand_rule(session: Session, rule: str | None) -> None:
-    """Raise `ConfigError`, with the name that is nearest, for a rule that the project has not and no event matched."""
+    """Raise `ConfigError`, with the most similar name, if the project has no such rule and no event matched one.
+
+    A rule that was removed from the project is still accepted while the history has events that it matched.
+    """
     from config.project import load_project
     from events.suggest import did_you_mean
     from services.store.events.history import MATCHED_BY
@@ -156,14 +164,14 @@ async def demand_rule(session: Session, rule: str | None) -> None:
 
 
 async def whole_event_id(session: Session, given: str | None) -> str | None:
-    """The id of the event that ``--event`` means, where its beginning was given. Raises `Refused`."""
+    """Return the whole id of the event whose id begins with ``given``. Raises `Refused` if several do."""
     from services.store.events.history import HISTORY
 
     return None if given is None else await session.known_events.whole_id(given, prefixes=(HISTORY,))
 
 
 def login() -> str | None:
-    """The name of whoever runs the command, where the system knows one."""
+    """Return the login name of the user who runs the command; None if the system knows none, as in some containers."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -1,4 +1,4 @@
-"""`sluice signals`: send resume signals and see what became of them."""
+"""`sluice signals`: sends resume signals and approval links, and shows the outcomes of signals."""
 
 from __future__ import annotations
 
@@ -34,26 +34,29 @@ async def send(
         str | None, typer.Argument(help="A resume message as JSON file, or - for standard input.")
     ] = None,
     *,
-    key: Annotated[str | None, typer.Option(help="The correlation key that runs wait for.")] = None,
+    key: Annotated[str | None, typer.Option(help="The key that runs wait for.")] = None,
     run: Annotated[str | None, typer.Option(help="The run's id or name.")] = None,
     input_: InputText = None,
-    reject: Annotated[bool, typer.Option("--reject", help="Refuse instead of resuming.")] = False,
-    reason: Annotated[str | None, typer.Option(help="Why it is refused.")] = None,
+    reject: Annotated[bool, typer.Option("--reject", help="Reject the wait instead of answering it.")] = False,
+    reason: Annotated[str | None, typer.Option(help="Why it is rejected.")] = None,
     by: By = None,
     deliver: Annotated[
         Literal["all", "one"], typer.Option(help="Resume every run that waits for the key, or one.")
     ] = "all",
-    ttl: Annotated[float | None, typer.Option(help="Seconds for which it is kept if nobody waits yet.")] = None,
+    ttl: Annotated[float | None, typer.Option(help="Seconds for which it is kept if no run waits yet.")] = None,
     buffer: Annotated[
-        bool, typer.Option("--buffer", help="Keep it for a later run, also where the last wait for the key is over.")
+        bool, typer.Option("--buffer", help="Keep it for a later run even if the last wait for the key is over.")
     ] = False,
     signal_id: Annotated[
-        str | None, typer.Option("--id", help="Sending again under one id resumes nothing twice.")
+        str | None, typer.Option("--id", help="Id of the signal; a repetition under the same id resumes nothing twice.")
     ] = None,
     wait: Wait = 10.0,
     as_json: AsJson = False,
 ) -> None:
-    """Resume (or reject) the run that waits, and print what became of it."""
+    """Resume (or reject) waiting runs, and print the outcome of the signal; exit code 1 if it was not applied.
+
+    The signal is recorded before the command waits for its outcome: if the command is interrupted, it is still applied.
+    """
     if sum(given is not None for given in (message, key, run)) != 1:
         raise typer.BadParameter("give exactly one of MESSAGE, --key and --run")
     async with open_session() as session:
@@ -80,7 +83,7 @@ async def send(
 
 @app.command("list", shows_times=True)
 async def list_(*, asked: SignalFilter, limit: Limit = 50, as_json: AsJson = False) -> None:
-    """The newest signals first."""
+    """List signals, the newest first."""
     from services.listings.signals import find_signals, rows
     from services.store.signals.signal_queries import SignalQueries
 
@@ -95,7 +98,7 @@ async def list_(*, asked: SignalFilter, limit: Limit = 50, as_json: AsJson = Fal
 async def show(
     signal_id: Annotated[str, typer.Argument(help="The signal's id, or its beginning.")], as_json: AsJson = False
 ) -> None:
-    """One signal: what it says, the runs it was for, and what happened to it when."""
+    """Show one signal: its content, the runs that it was applied to, and its log."""
     from services.listings.signals import whole
     from services.store.signals.signal_queries import SignalQueries
 
@@ -118,13 +121,16 @@ async def show(
 @app.command()
 async def link(
     key: Annotated[str, typer.Argument(help="The key that a run waits for.")],
-    person: Annotated[str, typer.Option("--for", help="Whom the link is for; shown as who answered.")],
+    person: Annotated[str, typer.Option("--for", help="The person for whom the link is, shown as who answered.")],
     *,
-    expires: Annotated[str, typer.Option("--expires", help="How long it is good, such as 2h.")] = "24h",
-    run: Annotated[str | None, typer.Option(help="Which run (id or name), where several wait for the key.")] = None,
+    expires: Annotated[str, typer.Option("--expires", help="How long it is valid, such as 2h.")] = "24h",
+    run: Annotated[str | None, typer.Option(help="The run (id or name), if several wait for the key.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a link by which one person answers an open wait, once; send it by mail or chat."""
+    """Make a link by which one person answers an open wait, once; send it by mail or chat.
+
+    Whoever has the link can answer, without a token: it is signed with a secret of the installation.
+    """
     good_seconds = seconds(expires)
     from config.project import load_project
     from services.home.access import find_access
@@ -150,11 +156,15 @@ async def link(
         show_json({"url": url, "run_id": made.run_id, "for": made.person, "expires": made.expires})
         return
     show_line(url)
-    say(f"good for one answer, until {in_full(made.expires)}; whoever has it answers as {made.person}")
+    say(f"valid for one answer, until {in_full(made.expires)}; whoever has it answers as {made.person}")
 
 
 async def send_and_tell(session: Session, signal: ResumeSignal, *, wait_seconds: float, as_json: bool) -> None:
-    """Hand the signal in and print its outcome; raises `Refused` for one that means failure."""
+    """Submit the signal, wait up to ``wait_seconds`` for its outcome and print it.
+
+    Raises `Refused`, after printing, for an outcome that means failure, and `TransientError` if no resumer has handled
+    the signal in time; it is recorded in both cases.
+    """
     from services.listings.signals import row
     from services.store.signals.signals import SignalStore
 
@@ -174,12 +184,15 @@ async def send_and_tell(session: Session, signal: ResumeSignal, *, wait_seconds:
     if found["outcome"] == "received" and wait_seconds:
         raise TransientError(
             f"the signal is recorded and will be applied, but no resumer has handled it within {wait_seconds:g} s: "
-            "`sluice status` tells whether one runs"
+            "`sluice status` says whether one runs"
         )
 
 
 async def run_id_of(session: Session, run: str) -> str:
-    """The run's id from its id, the beginning of it, or its name; raises `NotFound` for a name that no run has."""
+    """Return the id of the run with this id, beginning of an id, or name; Prefect is not asked for a whole id.
+
+    Raises `NotFound` if there is none, and `Refused` if there are several.
+    """
     try:
         return str(uuid.UUID(run))
     except ValueError:
@@ -189,7 +202,10 @@ async def run_id_of(session: Session, run: str) -> str:
 
 
 def parse_input(text: str | None) -> dict[str, Any] | None:
-    """The option ``--input`` as a JSON object; raises `ConfigError`."""
+    """Return the option ``--input`` (JSON, ``@FILE``, or ``-`` for standard input) as an object; None if not given.
+
+    Raises `ConfigError` if it cannot be read or is not a JSON object.
+    """
     if text is None:
         return None
     raw = _read(text.removeprefix("@")) if text == "-" or text.startswith("@") else text.encode()

@@ -1,4 +1,4 @@
-"""`sluice token`: who may call the API, and what for."""
+"""`sluice token`: makes, lists and revokes the tokens of the HTTP API."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COLUMNS = ("id", "name", "scopes", "expires", "last_used", "limits")
 
 
 class TokenScope(StrEnum):
-    """What a token is for."""
+    """What the holder of a token may do; ``admin`` includes the others."""
 
     PUBLISH = "publish"
     SIGNAL = "signal"
@@ -31,25 +31,27 @@ class TokenScope(StrEnum):
 
 @app.command()
 async def create(
-    name: Annotated[str, typer.Argument(help="Whose it is, such as `shop`; shown in listings and logs.")],
+    name: Annotated[str, typer.Argument(help="Name of its holder, such as `shop`; shown in listings and logs.")],
     *,
-    scope: Annotated[list[TokenScope], typer.Option("--scope", help="What it is for; may be given again.")],
+    scope: Annotated[list[TokenScope], typer.Option("--scope", help="What its holder may do; may be repeated.")],
     source: Annotated[
-        list[str] | None, typer.Option("--source", help="Only events of this source; a glob; may be given again.")
+        list[str] | None, typer.Option("--source", help="Only events of this source; a glob; may be repeated.")
     ] = None,
     rule: Annotated[
-        list[str] | None, typer.Option("--rule", help="Reads only what this rule led to; may be given again.")
+        list[str] | None, typer.Option("--rule", help="Read only what this rule led to; may be repeated.")
     ] = None,
     key: Annotated[
-        list[str] | None, typer.Option("--key", help="Only signals to this key; a glob; may be given again.")
+        list[str] | None, typer.Option("--key", help="Only signals to this key; a glob; may be repeated.")
     ] = None,
     per_second: Annotated[
-        float | None, typer.Option("--per-second", help="At most so many requests, and events in them, a second.")
+        float | None, typer.Option("--per-second", help="Most requests a second, and events in them.")
     ] = None,
-    expires: Annotated[str | None, typer.Option("--expires", help="How long it is good, such as 90d.")] = None,
+    expires: Annotated[
+        str | None, typer.Option("--expires", help="How long it is valid, such as 90d; without it, until revoked.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a token and print it; it is not kept, and cannot be shown again."""
+    """Make a token and print it, once: Redis keeps only its digest."""
     good_seconds = None if expires is None else seconds(expires)
     async with open_session() as session:
         token, text = await AccessTokens(session.redis).create(
@@ -65,12 +67,12 @@ async def create(
         show_json({**_row(token, None), "token": text})
         return
     show_line(text)
-    say("that was the only time it is shown; `Authorization: Bearer TOKEN` is how it is sent")
+    say("it is not shown again; programs send it as `Authorization: Bearer TOKEN`")
 
 
 @app.command("list", shows_times=True)
 async def list_(as_json: AsJson = False) -> None:
-    """Every token, the oldest first, with what it may do and when it was last used."""
+    """List all tokens, the oldest first, with their rights and their last use."""
     async with open_session() as session:
         tokens = AccessTokens(session.redis)
         used = await tokens.last_used()
@@ -84,7 +86,7 @@ async def list_(as_json: AsJson = False) -> None:
 async def revoke(
     token: Annotated[str, typer.Argument(help="The token's name or id.")], as_json: AsJson = False
 ) -> None:
-    """Take a token away; within a second no call with it is taken."""
+    """Revoke a token: after a second no API process accepts it."""
     async with open_session() as session:
         gone = await AccessTokens(session.redis).revoke(token)
     if as_json:

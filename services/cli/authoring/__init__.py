@@ -1,1 +1,1 @@
-"""Commands for those who write a project: contracts, and the first files of flows and rules."""
+"""Commands for authors of a project: contracts, new flows and rules, the picture of the rules."""

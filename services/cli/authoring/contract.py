@@ -1,4 +1,4 @@
-"""`sluice contract`: what files must look like, and what loading one would do."""
+"""`sluice contract`: drafts a contract from a data file, and tries one on a file without loading it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from services.cli.commands import Commands, tell_object
 from services.cli.output import say, show_fields, show_json, show_line, show_rows, show_title, show_yaml
 from services.cli.terminal.options import AsJson
 
-app = Commands(help="Contracts of data files: a first one, and what one says to a file.", no_args_is_help=True)
+app = Commands(help="Draft contracts of data files, and try them on files; loads nothing.", no_args_is_help=True)
 
 File = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A data file.")]
 
@@ -26,15 +26,19 @@ File = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A data 
 def infer(
     file: File,
     *,
-    delimiter: Annotated[str | None, typer.Option(help="What stands between fields; \\t for a tab.")] = None,
-    encoding: Annotated[str | None, typer.Option(help="Such as cp1252.")] = None,
+    delimiter: Annotated[str | None, typer.Option(help="Separator of fields; \\t for a tab.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Encoding of the text, such as cp1252.")] = None,
     header_row: Annotated[int | None, typer.Option(min=1, help="The line with the names of the columns.")] = None,
-    no_header: Annotated[bool, typer.Option("--no-header", help="There is no such line.")] = False,
+    no_header: Annotated[bool, typer.Option("--no-header", help="The file has no line with names.")] = False,
     sheet: Annotated[str | None, typer.Option(help="The sheet of a workbook.")] = None,
-    row_tag: Annotated[str | None, typer.Option(help="The element of XML that is a row.")] = None,
+    row_tag: Annotated[str | None, typer.Option(help="The XML element that is a row.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print a first contract for files like FILE, to be put into the folder contracts/ beside the project file."""
+    """Print a draft contract for files like FILE, for the folder contracts/ beside the project file.
+
+    The options say what FILE does not show by itself; they become part of the contract. Exit code 1 if FILE cannot be
+    read.
+    """
     dialect: dict[str, Any] = {
         "delimiter": delimiter.replace("\\t", "\t") if delimiter else None,
         "headerRows": [header_row] if header_row else None,
@@ -59,15 +63,18 @@ def try_(
     file: File,
     *,
     contract: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Instead of the project's contract for such files.")
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Use this instead of the project's contract for such files."),
     ] = None,
-    table: Annotated[str | None, typer.Option(help="Instead of the table that the contract or the name says.")] = None,
+    table: Annotated[
+        str | None, typer.Option(help="Use this instead of the table of the contract or of the file's name.")
+    ] = None,
     database_url: Annotated[
-        str | None, typer.Option(help="Instead of SLUICE_DATABASE_URL or the home's data.db.")
+        str | None, typer.Option(help="Use this instead of SLUICE_DATABASE_URL or the home's data.db.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what loading FILE would do, and load nothing; exit code 1 if it would be refused."""
+    """Show what loading FILE would do, and load nothing; exit code 1 if it would be refused."""
     from sluice.loading.contracts.contract_files import contract_for, read_contract
     from sluice.loading.trial import try_file
 
@@ -93,7 +100,7 @@ def try_(
 def _show(trial: Any, has_contract: bool) -> None:
     show_line(f"{trial.file}: {trial.outcome}")
     if not has_contract:
-        show_line("no contract is for files of this name: types are found by looking at every value")
+        show_line("no contract is for files of this name: types are inferred from all values")
     for label, evidence in trial.evidence.items():
         show_title(label)
         show_fields(evidence)
@@ -109,6 +116,7 @@ def _show(trial: Any, has_contract: bool) -> None:
 
 @contextmanager
 def _refusals(*, as_json: bool) -> Iterator[None]:
+    """Print why a file is refused and exit with 1; `SluiceError` and its exit codes are left to the command."""
     from sluice.errors import OverBudget
     from sluice.loading.errors import RefusedFile, TargetFailed
 

@@ -1,4 +1,4 @@
-"""`sluice new`: the first files of a flow or a rule."""
+"""`sluice new`: writes the first files of a flow or a rule into the project."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from config.settings import load_settings
 from services.cli.commands import Commands
 from services.cli.output import say, show_line
 
-app = Commands(help="Write the first files of a flow or a rule; they pass all checks at once.", no_args_is_help=True)
+app = Commands(
+    help="Write the first files of a flow or a rule; they pass all checks as they are.", no_args_is_help=True
+)
 
-Name = Annotated[str, typer.Argument(help="Lower-case words with `-`.")]
+Name = Annotated[str, typer.Argument(help="Its name: lower-case words joined by `-`.")]
 
 
 @app.command()
 def flow(
     name: Name,
-    area: Annotated[str | None, typer.Option(help="The folder below flows/, and a tag of its deployment.")] = None,
-    waits: Annotated[bool, typer.Option("--waits", help="It waits for somebody's approval.")] = False,
-    file: Annotated[bool, typer.Option("--file", help="It takes a file that arrives in a watched folder.")] = False,
+    area: Annotated[str | None, typer.Option(help="A folder below flows/ for it, and a tag of its deployment.")] = None,
+    waits: Annotated[bool, typer.Option("--waits", help="A flow that waits for an approval.")] = False,
+    file: Annotated[bool, typer.Option("--file", help="A flow for files that arrive in a watched folder.")] = False,
 ) -> None:
-    """A flow with its deployment, its rule and its test."""
+    """Write a flow with its deployment, its rule and its test; existing files are not overwritten."""
     from services.local.new_files import new_flow
 
     settings = load_settings()
@@ -34,9 +36,9 @@ def flow(
 @app.command()
 def rule(
     name: Name,
-    run: Annotated[str, typer.Option(help="The deployment that it starts, flow/deployment.")],
+    run: Annotated[str, typer.Option(help="The deployment that the rule starts, flow/deployment.")],
 ) -> None:
-    """A rule with a test beside it, at the end of the project file."""
+    """Add a rule with a test to the end of the project file, whose other lines stay as they are."""
     from services.local.new_files import new_rule
 
     settings = load_settings()

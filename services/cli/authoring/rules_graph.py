@@ -1,4 +1,7 @@
-"""The project as a picture: sources, the rules that take their events, and what these start or send."""
+"""The project as a picture: sources, the rules that may match their events, and what these start or send.
+
+It is drawn from the project file alone: Redis and Prefect are not asked, so it also works before anything has run.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,13 @@ from events.rule import Rule
 from sluice.display import visible
 
 _RESERVED: Final = "sluice."
+"""Prefix of the types of Sluice's own events, which no event from outside may have."""
+
 _LONGEST: Final = 48
+"""Characters of a name that fit into a box of the SVG picture."""
+
 _WIDTH, _HEIGHT, _GAP, _ACROSS = 320, 34, 14, 120
+"""In pixels: the size of a box, the space between two of a column, and between two columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +35,15 @@ class RulesGraph:
 
     @property
     def columns(self) -> tuple[tuple[str, ...], ...]:
-        """From left to right."""
+        """The columns from left to right."""
         return (self.sources, self.rules, self.effects)
 
 
 def graph_of(project: Project) -> RulesGraph:
-    """The graph of the rules that are enabled.
+    """Return the graph of the enabled rules.
 
-    A watched folder has an edge to the rules that take its type of events. A Redis or HTTP source may bring events of
-    any type, and has one to every rule that takes a type from outside.
+    A watched folder has an edge to each rule that matches its type of events. The type of an event from Redis or HTTP
+    is known only when it arrives: such a source has an edge to every rule that matches some type from outside.
     """
     rules = [rule for rule in project.rules.rules if rule.spec.enabled]
     takers: dict[str, list[Rule]] = {}
@@ -57,7 +65,7 @@ def graph_of(project: Project) -> RulesGraph:
 
 
 def as_mermaid(graph: RulesGraph) -> str:
-    """A flowchart that GitHub, GitLab and many editors draw."""
+    """Return a Mermaid flowchart, which GitHub, GitLab and many editors draw."""
     shapes = ('(["{}"])', '["{}"]', '[["{}"]]')
     ids = _numbered(graph)
     lines = ["flowchart LR"]
@@ -69,7 +77,7 @@ def as_mermaid(graph: RulesGraph) -> str:
 
 
 def as_svg(graph: RulesGraph) -> str:
-    """A picture that stands alone."""
+    """Return a complete SVG picture, without links to fonts or styles elsewhere."""
     places = {
         (column, name): (20 + column * (_WIDTH + _ACROSS), 20 + row * (_HEIGHT + _GAP))
         for column, names in enumerate(graph.columns)
@@ -111,7 +119,7 @@ def _numbered(graph: RulesGraph) -> dict[tuple[int, str], str]:
 
 
 def _edges(graph: RulesGraph) -> Sequence[tuple[int, str, str]]:
-    """The column of the left end, and both ends, in order."""
+    """Return each edge as the index of its left column and its two names, in the order of the columns."""
     between = ((0, graph.sources, graph.rules), (1, graph.rules, graph.effects))
     return [
         (at, left, right)

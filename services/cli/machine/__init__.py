@@ -1,1 +1,1 @@
-"""Commands for whoever operates an installation: the machine, its disks, all at a glance."""
+"""Commands for operators: the machine and its disks, users of Redis, backups, the whole screen."""

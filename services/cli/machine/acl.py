@@ -1,4 +1,4 @@
-"""`sluice acl`: users for a Redis of your own."""
+"""`sluice acl`: makes users for a Redis of your own, one for each role, with the fewest rights that it needs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ from services.store.access.acl import AclUser, acl_file, acl_users
 def acl(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The new folder for the three files.")],
 ) -> None:
-    """Write users for a Redis of your own into DIR: its aclfile, and their passwords; only you can read the files."""
+    """Write users for a Redis of your own into DIR: its aclfile, and their passwords; only you can read the files.
+
+    The rights depend on the sources in the project file: write new files when a source is added. DIR must be new, so
+    that no password is overwritten that a running role uses.
+    """
     settings = load_settings()
     project = load_project(settings.config, home=settings.home)
     named = project.name if settings.redis.shared else None
@@ -42,7 +46,7 @@ def acl(
                 file.write(content)
             show_line(str(target / name))
     except FileExistsError:
-        raise ConfigError(f"{target} is there already: name a new folder, so that no password is lost") from None
+        raise ConfigError(f"{target} exists: name a new folder, so that no password is lost") from None
     except OSError as error:
         raise ConfigError(f"{target} cannot be written: {error.strerror}") from error
     say("the server reads users.acl with its setting `aclfile`, and its user `default` is off then; each role gets its")
@@ -53,7 +57,7 @@ def acl(
 
 
 def _env(users: Sequence[AclUser]) -> str:
-    """Variables for compose.yaml and Kubernetes: each user's password, and the aclfile in one line."""
+    """Return variables for compose.yaml and Kubernetes: each user's password, and the aclfile in one line."""
     passwords = [f"VALKEY_{user.name.removeprefix(USER_PREFIX).upper()}_PASSWORD={user.password}" for user in users]
     lines = acl_file(users).splitlines()
     if wrong := [line for line in lines if "'" in line or ";" in line]:

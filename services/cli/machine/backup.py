@@ -1,4 +1,4 @@
-"""`sluice backup` and `sluice restore`: a copy of a running installation, and an installation out of it."""
+"""`sluice backup` and `sluice restore`: copies a running installation, and makes an installation from a copy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ def backup(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The new folder that becomes the backup.")],
     as_json: AsJson = False,
 ) -> None:
-    """Copy the running installation into DIR: Redis, Prefect's database, passwords and results of tasks."""
+    """Copy the running installation into DIR: Redis, Prefect's database, passwords and results of tasks.
+
+    The installation keeps running. Only the owner of the home may make a backup, because it has the passwords.
+    """
     from services.home.access import find_access
     from services.home.home import Home
     from services.local.backup.making import back_up
@@ -30,17 +33,22 @@ def backup(
         show_json(manifest.model_dump(mode="json"))
         return
     show_line(str(target))
-    say(f"{len(manifest.files)} files; it holds the passwords of the installation: keep it where nobody else reads")
+    say(
+        f"{len(manifest.files)} files, with the passwords of the installation: keep them where nobody else reads them"
+    )
 
 
 def restore(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `sluice backup` has made.")],
     home: HomeOption = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Also where the home, or a server that is named, holds one.")
+        bool, typer.Option("--replace", help="Replace the installation that is in the home or in the named servers.")
     ] = False,
 ) -> None:
-    """Put a backup into the home, and into the servers that are named, where nothing runs."""
+    """Put a backup into the home, and into the servers that the settings name.
+
+    Nothing may run on them. Without --replace a home or server that has an installation is left as it is.
+    """
     from services.local.backup.restoring import restore as put_back
 
     if home is not None:

@@ -1,4 +1,4 @@
-"""`sluice completion`: what a shell needs to complete the command."""
+"""`sluice completion`: prints the script with which a shell completes commands and options."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import typer
 from services.cli.output import show_script
 
 VARIABLE: Final = "_SLUICE_COMPLETE"
-"""Set by the shell when it asks for completions."""
+"""Environment variable that the shell's script sets when it asks for completions."""
 
 
 def completion(
-    shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="The shell that is to complete.")],
+    shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="The shell.")],
 ) -> None:
-    """Print what makes a shell complete `sluice`: `eval "$(sluice completion bash)"` in its start-up file."""
+    """Print the completion script of a shell: `eval "$(sluice completion bash)"` in its start-up file."""
     from typer._completion_shared import get_completion_script
 
     show_script(get_completion_script(prog_name="sluice", complete_var=VARIABLE, shell=shell))
 
 
 def answer_shell() -> None:
-    """Make ready for the question of a shell, which the command then answers."""
+    """Register typer's completion, so that the call of the command answers the shell and exits."""
     from typer._completion_classes import completion_init
 
     completion_init()

@@ -1,4 +1,4 @@
-"""`sluice doctor`: what is wrong with this machine, its settings and the servers, and what mends it."""
+"""`sluice doctor`: checks this machine, its settings and the servers, and says how to correct what is wrong."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ from services.operations.doctor.finding import Finding, Grade, fail, ok
 def doctor(
     as_json: AsJson = False,
 ) -> None:
-    """Look for what is wrong with this machine, its settings and the servers; exit 1 if something does not work."""
+    """Check this machine, its settings and the servers; exit code 1 if something does not work.
+
+    It works without an installation, and changes nothing.
+    """
     found = list(_examined())
     rows = [asdict(finding) for finding in found]
     if as_json:
@@ -41,6 +44,7 @@ def doctor(
 
 
 def _examined() -> Iterator[Finding]:
+    """Return all findings; checks that need the settings or the home are left out where these cannot be read."""
     yield from machine.check_versions(own_version())
     yield from machine.check_open_files()
     try:
@@ -57,7 +61,7 @@ def _examined() -> Iterator[Finding]:
         yield ok("project", f"{project.path}: {len(folders)} watched folders, {len(project.rules)} rules")
     except ConfigError as error:
         for problem in error.problems:
-            yield fail("project", problem, "mend it; `sluice check` tells more")
+            yield fail("project", problem, "correct it; `sluice check` says more")
     yield from machine.check_inotify(folders)
     yield from machine.check_permissions(home=settings.home, project=settings.config, folders=folders)
     yield from machine.check_disks([settings.home, *map(Path, folders)])

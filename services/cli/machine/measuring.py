@@ -1,4 +1,4 @@
-"""Measures what is kept: in Redis, in the home, in the archive folders of the watches; and the room on the disks."""
+"""Measures stored data: in Redis, in the home, in the archive folders of the watches; and the space on the disks."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from services.store.keys import DEAD, position_seconds
 from services.store.unreadable import reading
 
 _SAMPLED: Final = 50
-"""Of so many keys of a kind the memory is measured; the rest is taken to be alike."""
+"""Number of keys of each kind whose memory is measured; the others are assumed to be as large on average."""
 
+# The first family with a prefix of the key's name counts; the empty prefix matches all others.
 _FAMILIES: Final = (
     ("journal", (STREAM,)),
     ("finished events", (FINISHED,)),
@@ -37,19 +38,19 @@ _DAY: Final = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """One kind of thing that is kept."""
+    """One kind of stored data."""
 
     what: str
     count: int
     size: int
-    """In bytes; of keys in Redis estimated."""
+    """In bytes; for keys in Redis an estimate."""
     oldest: datetime | None
     kept: str
-    """For how long, and how much of it at most."""
+    """For how long it is kept, and how much at most, with the name of the setting."""
 
 
 async def in_redis(redis: AsyncRedis, settings: Settings) -> list[Holding]:
-    """What is kept in Redis. Looks at every key, so it is for people's questions only."""
+    """Return what Redis has stored. It reads the names of all keys, which is too slow for regular reports."""
     sampled: dict[str, list[str]] = defaultdict(list)
     counts: dict[str, int] = defaultdict(int)
     async for key in redis.scan_iter(count=5000):
@@ -102,12 +103,12 @@ def _kept_in_redis(settings: Settings) -> dict[str, str]:
 
 
 def in_folders(settings: Settings, project: Project) -> list[Holding]:
-    """What is kept in the home and in the archive folders. Reads all of them, and may take a while."""
+    """Return what the home and the archive folders have stored. It reads every folder, which may take minutes."""
     days = settings.history.prefect_days
     kept_runs = "for ever (history.prefect_days)" if days is None else f"{days:g} days (history.prefect_days)"
     kept = {"prefect": f"runs: {kept_runs}", "valkey": "what Redis holds"}
     parts = sorted(settings.home.iterdir()) if settings.home.is_dir() else []
-    found = [_measured(f"home: {path.name}", path, kept.get(path.name, "as long as it is there")) for path in parts]
+    found = [_measured(f"home: {path.name}", path, kept.get(path.name, "until it is deleted")) for path in parts]
     files = settings.files
     for name, source in project.sources.files.items():
         for archive, setting, limits in (
@@ -121,7 +122,7 @@ def in_folders(settings: Settings, project: Project) -> list[Holding]:
 
 
 def disks(settings: Settings, project: Project) -> list[dict[str, Any]]:
-    """The disks of the home and of the watches, in bytes, each once."""
+    """Return the disks of the home and of the watches, each once, with sizes in bytes; missing folders are left out."""
     found: dict[int, dict[str, Any]] = {}
     for path in (settings.home, *(source.path for source in project.sources.files.values())):
         try:

@@ -1,6 +1,7 @@
 """A role as a fork of the start template: it begins with the settings and the project that the template has read.
 
-Each role would else write to the pages of all that reading them touches, and so hold a copy of ten megabytes.
+If each role read them itself, it would write to memory pages that it shares with the template, and so get about ten
+megabytes of its own.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class _Prepared:
     marks: tuple[tuple[object, ...], ...]
 
     def holds(self) -> bool:
-        """Whether reading it again would find the same."""
+        """Whether settings and project are unchanged: same environment, same files."""
         return self.env == dict(os.environ) and self.marks == tuple(_marks(self.project))
 
 
@@ -38,9 +39,9 @@ _prepared: list[_Prepared] = []
 
 
 def prepare() -> None:
-    """In the template, whose environment is the roles': read what they read, unless that has been done.
+    """Read settings and project in the template, which has the environment of the roles, unless they are unchanged.
 
-    What cannot be read is for the role to say.
+    If they cannot be read nothing is prepared: the role reads them itself and reports the error.
     """
     if _prepared and _prepared[0].holds():
         return
@@ -49,7 +50,9 @@ def prepare() -> None:
         settings = load_settings()
         project = load_project(settings.config, home=settings.home)
         marks = tuple(_marks(project))
-        unchanged = version_of(project.path.read_bytes()) == project.version  # else it was written to meanwhile
+        unchanged = (
+            version_of(project.path.read_bytes()) == project.version
+        )  # otherwise it was changed while it was read
         if unchanged and settings.redis.users_file is None:  # with it, each role has settings of its own
             _prepared.append(_Prepared(dict(os.environ), settings, project, marks))
     except (OSError, SluiceError):
@@ -57,7 +60,7 @@ def prepare() -> None:
 
 
 def become_role(role: RoleName) -> int:
-    """In the fork: as ``sluice run ROLE``; the exit code."""
+    """Run the role in the fork, as ``sluice run ROLE`` does; return the exit code."""
     show_uncaught()
     try:
         found = _prepared[0] if _prepared and _prepared[0].holds() else None
@@ -77,7 +80,7 @@ def become_role(role: RoleName) -> int:
 
 
 def _marks(project: Project) -> Iterator[tuple[object, ...]]:
-    """What changes with the files that the project was read from."""
+    """Return what changes when a file changes from which the project was read."""
     for source in map(Path, project.contract_sources):
         for path in (source, *sorted(source.iterdir())) if source.is_dir() else (source,):
             try:

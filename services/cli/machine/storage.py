@@ -1,4 +1,4 @@
-"""`sluice storage`: what is kept where, how much it is, and what limits it."""
+"""`sluice storage`: shows which data is stored where, how much it is, and what limits it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from services.cli.terminal.options import AsJson
 
 
 async def storage(as_json: AsJson = False) -> None:
-    """What is kept in Redis, in the home and in the watched folders: how much, since when, and for how long."""
+    """Show the data in Redis, in the home and in the watched folders: how much, since when, and for how long."""
     import asyncio
 
     from config.project import load_project

@@ -1,4 +1,4 @@
-"""`sluice events tail`: what the rules decide, as they decide it."""
+"""`sluice events tail`: shows the decisions of the rules as they are made."""
 
 from __future__ import annotations
 
@@ -25,10 +25,13 @@ async def tail(
     rule: Annotated[Filter, typer.Option(help="Only events that this rule matched.")] = None,
     unmatched: Annotated[bool, typer.Option("--unmatched", help="Only events that no rule matched.")] = False,
     since: Since = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="End after so many.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="End after this number of events.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Follow the decisions: a line for each event as soon as the rules have judged it, until Ctrl-C."""
+    """Follow the decisions until Ctrl-C: a line for each event as soon as the rules were evaluated on it.
+
+    With --since, decisions since that time come first.
+    """
     query = Query(type=type_, source=source, subject=subject, rule=rule, unmatched=unmatched)
     begin = since.timestamp() if since else None
     async with open_session() as session:
@@ -45,7 +48,7 @@ async def tail(
 
 
 def _say_backlog(count: int) -> None:
-    say(f"{count} events have waited for the router for some seconds: `sluice status` tells whether one runs")
+    say(f"{count} events have waited for the router for some seconds: `sluice status` says whether one runs")
 
 
 def _line(found: EventHistory) -> str:

@@ -1,4 +1,4 @@
-"""`sluice top`: the installation on one screen, kept current."""
+"""`sluice top`: shows the installation on one screen, refreshed every few seconds."""
 
 from __future__ import annotations
 
@@ -27,19 +27,22 @@ from services.store.events.history import History, Query
 from services.store.events.journal import Journal
 
 _SAMPLES: Final = 30
-"""Of so many looks, at most, rates are taken."""
+"""Number of refreshes over which rates are computed."""
 
 _FAILURES: Final = 8
+"""Number of failed events shown."""
 
 
 def top(
-    every: Annotated[float, typer.Option("--every", min=0.5, help="Seconds between two looks.")] = 2.0,
+    every: Annotated[float, typer.Option("--every", min=0.5, help="Seconds between two refreshes.")] = 2.0,
 ) -> None:
-    """Show rates, queues, slots, watched folders and the last failures on the whole screen; q ends it."""
+    """Show rates, queues, slots, watched folders and the last failures on the whole screen, until q is pressed."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ConfigError("top needs a terminal: `sluice status --watch` does without one")
     settings = load_settings()
-    asyncio.run(_look(settings, time.monotonic(), deque()))  # what keeps it from working is said before the screen goes
+    asyncio.run(
+        _look(settings, time.monotonic(), deque())
+    )  # errors of the settings end the command before it takes the screen
     console = Console(highlight=False, markup=False, emoji=False)
     samples: deque[tuple[float, int]] = deque(maxlen=_SAMPLES)
     with suppress(KeyboardInterrupt), _keys(), Live(console=console, screen=True, auto_refresh=False) as live:
@@ -51,7 +54,10 @@ def top(
 
 
 async def _look(settings: Settings, now: float, samples: deque[tuple[float, int]]) -> dict[str, Any]:
-    """The status, with the rate of events and the last events that failed, as far as Redis tells."""
+    """Return the status, the rate of events and the last failed events; without Redis, only the status.
+
+    ``samples`` are the times and totals of earlier refreshes; this one is added to them.
+    """
     _, found = await read_status(settings)
     found |= {"events_per_second": None, "failures": []}
     with suppress(SluiceError):
@@ -67,7 +73,7 @@ async def _look(settings: Settings, now: float, samples: deque[tuple[float, int]
 
 @contextmanager
 def _keys() -> Iterator[None]:
-    """Have keys arrive one by one and unseen; the terminal is as it was afterwards, also after SIGTERM."""
+    """Read keys one by one and without echo; afterwards the terminal is as before, after SIGTERM, too."""
     before = termios.tcgetattr(sys.stdin)
     ended = signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(128 + signal.SIGTERM))
     try:
@@ -79,7 +85,7 @@ def _keys() -> Iterator[None]:
 
 
 def _quits(seconds: float) -> bool:
-    """Wait for so long; whether q was pressed meanwhile."""
+    """Wait for ``seconds``, or until q is pressed; return whether it was, or standard input has ended."""
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
         if select.select([sys.stdin], [], [], left)[0] and sys.stdin.read(1) in {"q", "Q", ""}:

@@ -1,1 +1,1 @@
-"""What commands of the installation print, beyond a table."""
+"""Output of commands that is more than one table."""

@@ -1,4 +1,4 @@
-"""How `sluice deploy` shows what it does, or would do."""
+"""Output of `sluice deploy`: the steps that it takes or would take."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from services.deployments.plan import PlanStep
 
 WIDTH: Final = 80
+"""Characters at which details are wrapped."""
+
 _PAST: Final = {
     "create": "created",
     "change": "changed",
@@ -25,7 +27,10 @@ _PAST: Final = {
 
 
 def show_steps(steps: Sequence[PlanStep], *, done: bool, as_json: bool) -> None:
-    """A line for each deployment, and below it what changes and why; with ``as_json`` an array of objects."""
+    """Print a line for each deployment, and below it what changes and why; with ``as_json`` an array of objects.
+
+    ``done`` says whether the steps were carried out, or are only a plan.
+    """
     if as_json:
         show_json([step.as_row() for step in steps])
         return

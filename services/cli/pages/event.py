@@ -1,4 +1,4 @@
-"""One event on the terminal, with all that became of it."""
+"""Output of `sluice events show`: one event with its whole history."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from services.store.events.event_history import EventHistory
 
 
 def show_event(found: EventHistory, waits_for: list[str], urls: Mapping[str, str]) -> None:
-    """The whole history; ``waits_for`` are its open effects, ``urls`` where Prefect shows its runs."""
+    """Print the history; ``waits_for`` names its open effects, ``urls`` has the page of each of its runs in Prefect."""
     event = found.event or {}
     show_fields(
         {

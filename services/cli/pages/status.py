@@ -1,4 +1,7 @@
-"""What `sluice status` shows."""
+"""Output of `sluice status`: the report of the installation as tables.
+
+The report comes from processes that may be of another version of Sluice, so optional values are read with a default.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,11 @@ T = TypeVar("T")
 
 _WATCH = ("watch", "arrived", "done", "failed", "waiting", "not_taken", "state", "path")
 _EXECUTOR = ("name", "slots", "running", "waiting", "starts_per_minute", "degraded")
-"""What there is room for on 80 columns."""
+"""The columns that fit into 80 characters."""
 
 
 def show_status(found: dict[str, Any]) -> None:
-    """The installation, its roles, and what their parts have to tell."""
+    """Print the installation, its roles, the reports of their parts, and each reason with its remedy."""
     show_fields({name: found[name] for name in ("ready", "level", "project", "prefect_ui", "redis", "api", "home")})
     _section("roles", [role_row(name, role) for name, role in found["roles"].items()])
     parts = parts_in(found)
@@ -45,19 +48,19 @@ def _section(title: str, rows: list[dict[str, Any]], narrow: tuple[str, ...] = (
 
 
 def parts_in(found: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """The parts of all instances of all roles, by name."""
+    """Return the reports of the parts of all instances, each with the name of its part."""
     reports = (report for role in found["roles"].values() for report in role["instances"])
     return [(name, part) for report in reports for name, part in report["parts"].items()]
 
 
 def watches_in(parts: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
-    """The watched folders among them, without the canary's."""
+    """Return those of the watched folders, by the name of the watch, without the canary's."""
     named = [(name.removeprefix("files:"), part) for name, part in parts if name.startswith("files:")]
     return [(name, part) for name, part in named if not is_canary(name)]
 
 
 def role_row(name: str, role: dict[str, Any]) -> dict[str, Any]:
-    """A role in a table."""
+    """Return a role as a row of a table."""
     return {
         "role": name,
         "instances": len(role["instances"]),
@@ -67,7 +70,7 @@ def role_row(name: str, role: dict[str, Any]) -> dict[str, Any]:
 
 
 def waiting_row(place: str, one: dict[str, Any]) -> dict[str, Any]:
-    """What waits in one place, in a table."""
+    """Return the backlog of one place as a row of a table."""
     age = one["oldest_seconds"]
     return {"where": place.replace("_", " "), "count": one["count"], "oldest": None if age is None else age_text(age)}
 
@@ -79,7 +82,7 @@ def _canary(flight: dict[str, Any]) -> dict[str, Any]:
 
 
 def watch_row(name: str, part: dict[str, Any]) -> dict[str, Any]:
-    """A watched folder in a table."""
+    """Return a watched folder as a row of a table."""
     return {
         "watch": name,
         "state": part.get("degraded", "healthy"),
@@ -112,7 +115,10 @@ def _executor(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def watched(show: Callable[[], T], *, every_seconds: float) -> T:
-    """Show it until Ctrl-C, on a terminal each time from the top of the screen; returns what it returned last."""
+    """Call ``show`` every ``every_seconds`` until Ctrl-C; return its last result.
+
+    On a terminal each output begins at the top of the screen.
+    """
     clear_screen()
     last = show()
     try:

@@ -15,14 +15,14 @@ from sluice.display import visible
 
 _LEVELS: Final = {"ready": "bold green", "degraded": "bold yellow"}
 _REASONS: Final = 3
-"""The worst reasons that are shown, in a line each: the rest of the screen is for what moves."""
+"""Number of reasons shown, the worst first, a line each; the rest of the screen is for numbers that change."""
 
 _ROLE: Final = ("role", "instances", "ready")
 _WATCH: Final = ("watch", "arrived", "done", "failed", "state")
 
 
 def screen(found: dict[str, Any], *, width: int) -> RenderableType:
-    """Everything that is looked at, the most important first: what has no room is cut off at the bottom."""
+    """Return the screen, the most important part first, because what does not fit is cut off at the bottom."""
     level = str(found["level"])
     head = Text.assemble(
         ("sluice", "bold"),

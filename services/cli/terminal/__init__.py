@@ -1,1 +1,1 @@
-"""How things look on a terminal."""
+"""Tables, times and common options on a terminal."""

@@ -1,4 +1,4 @@
-"""A table that fits the terminal: only its last column wraps, and ids are cut to what tells them apart."""
+"""A table that fits the terminal: its last column wraps, and the others are cut where they do not fit."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from rich.console import Console
 from rich.text import Text
 
 NARROW: Final = 80
-"""Columns of what is no terminal and does not say how wide it is."""
+"""Width in characters where standard output is no terminal and COLUMNS is not set."""
 
 _GAP: Final = 2
 _LAST: Final = 24
-"""Columns that the last column gets before others are cut, if it needs them."""
+"""Characters that the last column gets, if it needs them, at the cost of the others."""
 
 _SHORTEST: Final = 10
-"""To so many columns the others are cut, and not further."""
+"""Characters below which no column is cut."""
 
 
 def width_of_output() -> int:
-    """The columns that there are for standard output."""
+    """Return the width of standard output in characters."""
     if sys.stdout.isatty():
         return Console().width
     given = os.environ.get("COLUMNS", "")
@@ -39,21 +39,21 @@ class Table:
     headings: Sequence[str]
     columns: Sequence[Sequence[str]]
     width: int
-    """That of the terminal."""
+    """Width of the whole table, in characters."""
     colours: Sequence[Mapping[str, str]]
-    """Those of the words of each column."""
+    """For each column, the colours of its words."""
     whole: Sequence[bool]
-    """Which columns are not to be cut as long as others can be."""
+    """For each column, whether it is cut only after all others, as states and times are."""
 
     def text(self) -> str:
-        """For standard output: coloured on a terminal, unless NO_COLOR is set."""
+        """Return the table as text: coloured on a terminal, unless NO_COLOR is set."""
         console = Console(width=self.width, highlight=False, markup=False, emoji=False)
         with console.capture() as printed:
             console.print(self.renderable())
         return "\n".join(line.rstrip() for line in printed.get().splitlines())
 
     def renderable(self) -> rich.table.Table:
-        """The table for a console of rich."""
+        """Return the table for a console of rich."""
         table = rich.table.Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
         widths = list(self._widths())
         for heading, width in zip(self.headings[:-1], widths[:-1], strict=True):
@@ -65,6 +65,7 @@ class Table:
         return table
 
     def _widths(self) -> Iterator[int]:
+        """Return the width of each column: the widest is cut first, until all fit."""
         wanted = [
             max(cell_len(heading), *map(cell_len, cells))
             for heading, cells in zip(self.headings, self.columns, strict=True)

@@ -1,4 +1,4 @@
-"""Times as people write them on the command line, and as they read them there."""
+"""Times on the command line, as people write them and as they read them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ Utc = Annotated[bool, typer.Option("--utc", help="Show times in UTC rather than 
 
 
 def show_times(*, utc: bool) -> None:
-    """Decide how this command shows times: in UTC, or as ages in listings and in local time elsewhere."""
+    """Set how this command shows times: in UTC, or as ages in listings and in local time elsewhere."""
     _in_utc.set(utc)
 
 
 def moment(text: str) -> datetime:
-    """The time that ``90s``, ``15m``, ``2h``, ``7d`` ago or an ISO 8601 time (local without a zone) means."""
+    """Return the time of an age (``90s``, ``15m``, ``2h``, ``7d``) or of an ISO 8601 time, local without a zone.
+
+    Raises `typer.BadParameter` for anything else.
+    """
     ago = _AGO.fullmatch(text.strip())
     try:
         if ago:
@@ -37,21 +40,24 @@ def moment(text: str) -> datetime:
 
 
 def seconds(text: str) -> float:
-    """A length of time such as ``90s``, ``15m``, ``2h`` or ``7d``."""
+    """Return the seconds of a duration such as ``90s``, ``15m``, ``2h`` or ``7d``.
+
+    Raises `typer.BadParameter` for anything else, and for zero.
+    """
     found = _AGO.fullmatch(text.strip())
     if found is None or not float(found[1]):
-        raise typer.BadParameter(f"{text!r} is no length of time such as 15m, 2h or 7d")
+        raise typer.BadParameter(f"{text!r} is no duration such as 15m, 2h or 7d")
     return float(found[1]) * _UNITS[found[2]]
 
 
 def refuse_empty(since: datetime | None, until: datetime | None) -> None:
-    """Refuse a period that cannot hold anything."""
+    """Raise `typer.BadParameter` for a period of no time, or that ends before it begins."""
     if since is not None and until is not None and since >= until:
         raise typer.BadParameter(f"--since {in_full(since)} is not before --until {in_full(until)}")
 
 
 def age(at: datetime, now: datetime | None = None) -> str:
-    """How long ago it was (or how long it is until then), in one unit; a date where that is more than a month."""
+    """Return how long ago ``at`` was, or how long it is until then, in one unit; a date beyond a month."""
     seconds = ((now or datetime.now(UTC)) - at).total_seconds()
     if abs(seconds) >= _LONG_AGO:
         return at.astimezone().strftime("%Y-%m-%d")
@@ -63,17 +69,17 @@ def age(at: datetime, now: datetime | None = None) -> str:
 
 
 def in_listing(at: datetime) -> str:
-    """A time in a cell of a table."""
+    """Return a time for a cell of a table."""
     return _utc(at) if _in_utc.get() else age(at)
 
 
 def in_full(at: datetime) -> str:
-    """A time as a person at this machine reads it, to the second."""
+    """Return a time in this machine's zone, to the second."""
     return _utc(at) if _in_utc.get() else at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def in_field(at: datetime) -> str:
-    """A time beside its name: when, and how long ago."""
+    """Return a time for a field: when it was, and how long ago."""
     return _utc(at) if _in_utc.get() else f"{in_full(at)} ({age(at)})"
 
 
