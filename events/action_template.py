@@ -40,6 +40,7 @@ class ActionTemplate:
             raise RejectedEvent("template", f"the action of rule {self._rule!r} is not valid: {faults}") from error
 
     def _run(self, spec: ActionSpec) -> Callable[[tuple[str, ...], Scope], Action]:
+        """Compile what the action says of its run; the function returned renders it for given events."""
         deployment = spec.run or ""
         parameters = self._mapping(("parameters",), spec.parameters)
         run_name = self._text(("run_name",), spec.run_name)
@@ -69,6 +70,7 @@ class ActionTemplate:
         return make
 
     def _resume(self, spec: ResumeSpec) -> Callable[[tuple[str, ...], Scope], Action]:
+        """Compile what the action says of its signal; the function returned renders it for given events."""
         key = self._text(("resume", "key"), spec.key)
         run_id = self._text(("resume", "run_id"), spec.run_id)
         input_ = self._mapping(("resume", "input"), spec.input)

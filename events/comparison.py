@@ -61,6 +61,7 @@ def effects_of(rules: RuleSet, event: Event) -> list[Effect]:
 
 
 def _effects(rule: Rule, verdict: Verdict) -> Iterator[Effect]:
+    """Yield the effects of a rule on one event; what a window gathers is compared by the window's definition."""
     if verdict.error is not None:
         yield Effect(rule.name, "dead letter", _content({"error": verdict.error.code, "reason": verdict.error.reason}))
         return

@@ -142,6 +142,7 @@ def stored_event(value: Mapping[str, Any]) -> Event:
 
 
 def _event(value: Mapping[str, Any], default_source: str | None) -> Event:
+    """Return the event with the defaults that it lacks; raises `RejectedEvent` with every field that is wrong."""
     extensions: dict[str, Any] = {}
     fields: Mapping[str, Any] = value
     if others := value.keys() - _KEPT:
@@ -201,6 +202,7 @@ def _as_read(name: str) -> str:
 
 
 def _kind(value: JsonValue) -> str:
+    """Return what JSON calls the kind of a value."""
     match value:
         case None:
             return "null"

@@ -29,6 +29,7 @@ def run_tests(rule: Rule) -> list[RuleProblem]:
 
 
 def _failures(rule: Rule, test: RuleTest) -> list[str]:
+    """Return what a rule's test found different from what it expects; nothing if it passes."""
     try:
         events = [_event(rule, given, number) for number, given in enumerate(test.events or [test.event or {}], 1)]
         for event in events:

@@ -267,6 +267,7 @@ class RuleSpec(ActionSpec):
 
     @override
     def _check_action(self) -> None:
+        """Refuse keys of a rule that contradict each other or need another; raises `ValueError` with what to change."""
         own = sorted({"run", "resume", *RUN_KEYS} & self.model_fields_set)
         if self.do and own:
             raise ValueError(f"`{own[0]}` stands beside `do`: move it into one of the actions in `do`")

@@ -93,6 +93,10 @@ class RuleEnvironment(ImmutableSandboxedEnvironment):
 
     @override
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Compute a binary operation within the limits of rules: on numbers, and `+` on short texts and lists.
+
+        A power or a long sum could otherwise take all memory or time of the router.
+        """
         if operator == "+" and type(left) is type(right) and isinstance(left, str | list):
             if len(left) + len(right) > LONGEST_TEXT:
                 raise Fault("the sum would be too long")

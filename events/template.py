@@ -120,6 +120,7 @@ _Render = Callable[[Mapping[str, Any]], JsonValue]
 def _compile_value(
     value: JsonValue, names: Names, path: tuple[str | int, ...], problems: list[tuple[tuple[str | int, ...], str]]
 ) -> _Render:
+    """Return what renders a value of the rule, with the templates in it compiled; problems are collected with paths."""
     if isinstance(value, str) and is_template(value):
         try:
             return _compile_string(value, names)
@@ -138,6 +139,7 @@ def _compile_value(
 
 
 def _compile_string(source: str, names: Names) -> _Render:
+    """Return what renders a template: to any value if it is one expression alone, otherwise to text."""
     tree = _parse_text(source)
     alone = _only_expression(tree)
     if alone is None:

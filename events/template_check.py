@@ -102,6 +102,7 @@ def _path(node: nodes.Node) -> tuple[str, ...] | None:
 
 
 def _problems_of(node: nodes.Node, names: Names) -> Iterator[str]:
+    """Yield what is wrong with one node of a template: syntax that rules do not have, or an unknown name."""
     if isinstance(node, nodes.Tuple) or not isinstance(node, _ALLOWED):
         yield _REFUSED.get(type(node), f"`{type(node).__name__.lower()}` is not available in rules")
     match node:

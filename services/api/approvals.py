@@ -124,6 +124,10 @@ class Approvals:
             return _plain_page("Not now", "A part of the system does not answer. Try again in a minute.", 503)
 
     async def _show(self, text: str, given: Given, faults: Mapping[str, str]) -> Response:
+        """Return the form of the wait, or a page that says why it cannot be answered by this link.
+
+        ``given`` are the texts of a form that was sent and refused, ``faults`` what is wrong with each of its fields.
+        """
         link = ApprovalLink.parse(text, await self.secret())
         last, _ = await self._tries(link)
         if last is not None and last.status != Outcome.REJECTED:
@@ -140,6 +144,11 @@ class Approvals:
         return _form_page(link, run, form, given, faults)
 
     async def _answer(self, text: str, body: bytes) -> Response:
+        """Send the answer or rejection in the form as a signal, or show the form again with what is wrong with it.
+
+        A link answers once. After a rejection by Prefect it may be used again, up to a limit, because the person could
+        not know what Prefect would accept.
+        """
         link = ApprovalLink.parse(text, await self.secret())
         given = _given(body)
         last, tries = await self._tries(link)

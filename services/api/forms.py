@@ -138,6 +138,7 @@ def _number(text: str) -> float | int:
 
 
 def _field(name: str, one: Mapping[str, Any], given: str | None, fault: str | None, *, required: bool) -> str:
+    """Return the HTML of one field of the answer: radio buttons for choices and booleans, otherwise an input."""
     title = escape(str(one.get("title") or name)) + ("" if required else ' <span class="said">(optional)</span>')
     said = f'<div class="said">{escape(str(one["description"]))}</div>' if one.get("description") else ""
     wrong = f'<div class="wrong" role="alert">{escape(fault)}</div>' if fault else ""

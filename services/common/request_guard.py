@@ -58,6 +58,11 @@ class RequestGuard:
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": refusal[2][:120]})
 
     def _refusal(self, scope: Scope) -> tuple[int, str, str, str] | None:
+        """Return why a request is refused, as status, code, reason and remedy; None if it is not.
+
+        A browser sends requests to this machine also for a page of another origin. Such a request names the page's
+        origin, or after DNS rebinding the page's host.
+        """
         headers = scope["headers"]
         names = {name for name, _ in headers}
         if b"transfer-encoding" in names and (b"content-length" in names or scope.get("http_version") == "1.0"):

@@ -169,6 +169,10 @@ def _described(said: str | None, project: str | None) -> str:
 def _declared(
     file: FlowFile, one: FoundFlow, options: Options, *, root: Path, project: str | None, environment: str
 ) -> DeclaredDeployment:
+    """Return the deployment of a flow as the body of Prefect's API, made from its file and options.
+
+    The version is a digest of the file, so that a changed file shows as a changed deployment.
+    """
     body: dict[str, Any] = {
         "name": NAME,
         "path": str(root),

@@ -84,6 +84,7 @@ def read_flow_files(codes: Iterable[FlowCode], root: Path) -> Iterator[FlowFile 
 
 
 def _parsed(code: FlowCode) -> _Parsed | ConfigError:
+    """Return the syntax tree and options of a flow file, which is not executed, or every problem with it."""
     path = code.path
     try:
         source = path.read_bytes()
@@ -153,6 +154,7 @@ class _Constant:
         self.value: Any = None
 
     def read(self, tree: ast.Module) -> Mapping[str, Any]:
+        """Return the value of the module's constant DEPLOYMENT, or {}; problems are collected with their lines."""
         found: Mapping[str, Any] = {}
         for name, value, line in assignments(tree):
             if name != CONSTANT:
@@ -176,6 +178,11 @@ class _Constant:
             self.problems.append(f"{self._path}:{line}: {name}: it tells nothing — did you mean `{CONSTANT}`?")
 
     def _literal(self, node: ast.expr, key: KeyPath) -> Any:
+        """Return the value of a literal in the source, and remember the line of its key for messages.
+
+        What is not a literal is a problem: to know its value the file would have to be executed, in a process that has
+        the rights and the passwords of Sluice.
+        """
         self.lines.setdefault(key, node.lineno)
         match node:
             case ast.Dict():
@@ -193,6 +200,7 @@ class _Constant:
         return value
 
     def _mapping(self, node: ast.Dict, key: KeyPath) -> dict[str, Any]:
+        """Return the mapping of a dictionary in the source; keys that are not literals or come twice are problems."""
         found: dict[str, Any] = {}
         for name_node, value_node in zip(node.keys, node.values, strict=True):
             if not (isinstance(name_node, ast.Constant) and isinstance(name_node.value, str)):

@@ -53,6 +53,10 @@ def _time_zone(name: str) -> str:
 
 
 def _job_variables(variables: dict[str, Any]) -> dict[str, Any]:
+    """Check job variables: Sluice's own are keys of DEPLOYMENT, and Prefect would accept others of any kind.
+
+    Raises `ValueError` with how to write it.
+    """
     for name in variables:
         if name.startswith("sluice_"):
             own = name.removeprefix("sluice_")

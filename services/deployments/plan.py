@@ -150,6 +150,11 @@ def _taken_over(there: RegisteredDeployment, marks: Mapping[str, str]) -> str | 
 
 
 def _gone(one: RegisteredDeployment, *, host: str, declarations: Declarations) -> PlanStep:
+    """Return what to do with a registered deployment that the project does not declare.
+
+    It is removed only if it is certain that its flow is gone: the file may also be on another machine, on a disk that
+    is not mounted, or not importable at the moment.
+    """
     path, entrypoint = Path(str(one.body.get("path") or ".")), str(one.body.get("entrypoint") or "")
     deployment_id = str(one.body["id"])
     by_hand = f"to remove it: prefect deployment delete {one.name}"

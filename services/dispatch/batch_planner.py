@@ -226,6 +226,10 @@ def _divide(
 
 
 def _choose(rows: list[_Row], allowance: Allowance, most: int) -> list[tuple[DispatchQueue, Item]]:
+    """Return the first ``most`` runs that the limits allow, in the order of the rows.
+
+    A run may ask for a smaller batch (`most_together`), and is left for a later one when this one is larger already.
+    """
     chosen: list[tuple[DispatchQueue, Item]] = []
     exhausted: set[str] = set()
     together = most

@@ -208,6 +208,10 @@ class Dispatcher:
         return min(_LONGEST_WAIT_SECONDS, next_due(self._queues.values(), now), max(0.001, allowance.more_in_seconds))
 
     async def _refill(self) -> None:
+        """Read waiting runs from Redis into the windows of the queues, and note how long the full queues are.
+
+        A queue that has disappeared from Redis is read from its beginning when it appears again.
+        """
         names = await self._source.names()
         for name in names:
             if name not in self._queues:
@@ -271,6 +275,10 @@ class Dispatcher:
                 log.info("held runs were evaluated again by the present rules", rule=queue.rule)
 
     async def _allowance(self) -> Allowance:
+        """Return how many runs of each rule, and in all, may be created now by limits of active runs and rates.
+
+        Runs whose creation is under way are not counted in Redis yet, and are added here.
+        """
         paces = {queue.rule: self._pace(queue.rule) for queue in self._queues.values() if queue.items}
         active = {rule: pace.max_active_runs for rule, pace in paces.items() if pace.max_active_runs is not None}
         rates = {rule: pace.rate for rule, pace in paces.items() if pace.rate is not None}

@@ -148,6 +148,11 @@ class RunCreator:
             tracing.end(spans)
 
     async def _called(self, batch: RunBatch, spans: list[Any]) -> list[_Outcome]:
+        """Create the runs of a batch in one call to Prefect; return the outcome of each that is known.
+
+        A run whose parameters cannot be sent does not keep the others from being created. If the deployment is missing
+        there are no outcomes: its runs are held.
+        """
         sent: list[tuple[DispatchQueue, Item]] = []
         bodies: list[dict[str, Any]] = []
         unfit: list[_Outcome] = []
@@ -181,6 +186,7 @@ class RunCreator:
         return found
 
     def _body(self, dispatch: Dispatch, deployment: Deployment, spans: list[Any]) -> dict[str, Any]:
+        """Return the request for one run; raises `Refused` if its parameters are too large. Begins its trace span."""
         trace = None
         if tracing.is_on():
             named = {"rule": dispatch.action.rule, "deployment": deployment.name}
@@ -246,6 +252,11 @@ class RunCreator:
             self.woken.set()
 
     async def _settle(self, batch: RunBatch, results: Sequence[_Outcome]) -> None:
+        """Record the outcomes of a batch in Redis: created runs, and refused ones as dead letters.
+
+        Everything else stays in its queue. The circuit of a rule counts each outcome; once it opens, the batch's other
+        refusals of the rule are not recorded, and their runs are held.
+        """
         made: list[_Outcome] = []
         refused: list[_Outcome] = []
         was_open = {queue.name for queue, _ in batch.items if queue.circuit.is_open}

@@ -81,6 +81,11 @@ class JobEnqueuer:
         return count, round(oldest, 1)
 
     def _put(self, target: SluiceQueue, run_id: str, state_id: str, *, again: bool) -> bool:
+        """Put a run on a queue unless it waits there; return whether it was put. Runs in a thread.
+
+        ``again`` says that the run should have started by now: a job that is over without having executed it, or that
+        RQ has lost, is then replaced.
+        """
         # Prefect gives a run that waits for long another state, Late: it waits once all the same.
         earlier: Any = self._redis.getex(QUEUED + run_id, ex=QUEUED_SECONDS)
         if earlier is not None and as_text(earlier) != state_id and self._waits(target, as_text(earlier)):
@@ -99,6 +104,7 @@ class JobEnqueuer:
         return self._enqueue(target, run_id, state_id)
 
     def _enqueue(self, target: SluiceQueue, run_id: str, state_id: str) -> bool:
+        """Enqueue the job of a run's state; False if RQ knows a job for this state. Its id makes it unique."""
         queued = enqueue(
             target,
             EXECUTE_RUN,

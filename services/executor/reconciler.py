@@ -143,6 +143,11 @@ class Reconciler:
         self.pool.slots.tell_all(CutOff(quarter))
 
     async def _compare_register(self) -> None:
+        """Compare the register with the process pool, and with the instances that are alive.
+
+        A difference counts only when it has lasted for a time, because a run may just be starting or ending. Own runs
+        without a slot are finalized; runs of executors that are silent, or restored from a backup, are taken over.
+        """
         running = {run_id: slot.run for run_id, slot in self.pool.slots.running.items() if slot.run is not None}
         register = await self.enqueuer.call(self.executions.all)
         for run_id in self._without_record.look(running.keys() - {execution.run_id for execution in register}):
@@ -170,6 +175,10 @@ class Reconciler:
             self._finalize(taken, message)
 
     async def _compare_prefect(self) -> None:
+        """Compare Prefect's running runs with the register: those that nobody has are lost, and finalized.
+
+        A run that no executor claimed, as one that was set to Running by hand, is only reported.
+        """
         if time.monotonic() - self._asked_prefect_at < self.lost_seconds:
             return
         self._asked_prefect_at = time.monotonic()

@@ -109,6 +109,11 @@ class SluiceQueue(Queue):
         serializer: Any = None,
         death_penalty_class: Any = None,
     ) -> tuple[Job, Queue] | None:
+        """Return a job that RQ has taken from the list, and its queue; None if it is not one of ours.
+
+        A job that cannot be read, or was made for another queue, is set aside with the reason. Its function is checked
+        when it is called.
+        """
         del job_class, serializer, death_penalty_class  # the caller cannot choose others than ours
         name = queue_key.removeprefix(cls.redis_queue_namespace_prefix)
         job = SluiceJob(job_id, connection=connection, serializer=JSONSerializer)

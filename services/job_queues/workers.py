@@ -53,6 +53,7 @@ class Gated(BaseWorker):
 
     @override
     def clean_registries(self) -> None:
+        """Clean RQ's registries as RQ does, but with our class of jobs and serializer."""
         for own in self.queues:
             _check_names(own)
             if not own.acquire_maintenance_lock():

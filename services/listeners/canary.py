@@ -155,6 +155,7 @@ class Canary:
         return failed is None
 
     async def _steps(self, flight: _Flight) -> None:
+        """Send the canary through every step, as a file and a message; raises `_StepFailed` with a late step."""
         path = self._folder / flight.name
         try:
             await asyncio.to_thread(_write, path)

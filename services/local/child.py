@@ -77,6 +77,7 @@ class Child:
             self.server.stop(within_seconds)
 
     def _ended(self, code: int) -> None:
+        """Note the end of the process, and when it is started again: at once, or later the more often it ends."""
         if self._home is not None and self.server is not None:
             forget_sign(sign_path(self._home, self.server.process.pid))
         now = time.monotonic()

@@ -331,6 +331,7 @@ def _healthy(port: int) -> bool:
 def _spawned(
     command: Sequence[str], log_file: Path | None, env: Mapping[str, str], cwd: Path | None
 ) -> subprocess.Popen[bytes]:
+    """Start a process in a session of its own, so that Ctrl-C reaches only the supervisor, which stops it in order."""
     with ExitStack() as stack:
         output: IO[bytes] | None = None
         if log_file is not None:

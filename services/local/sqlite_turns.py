@@ -97,6 +97,12 @@ _Begin = Callable[..., AbstractAsyncContextManager[AsyncSessionTransaction]]
 
 
 def _in_turn(begin: _Begin) -> _Begin:
+    """Return Prefect's ``begin_transaction`` with the turn taken before and passed on after each transaction.
+
+    Every transaction begins as a writing one: one that begins by reading fails with "database is locked" when it writes
+    after another has.
+    """
+
     @asynccontextmanager
     async def begin_in_turn(
         self: AioSqliteConfiguration,

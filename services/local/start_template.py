@@ -185,6 +185,7 @@ def _serve(link: socket.socket, env: Mapping[str, str], supervisor: int, librari
 
 
 def _answer_all(link: socket.socket, supervisor: int, libraries: Sequence[str]) -> None:
+    """Fork a process for each request on the link until it closes; import ``libraries`` meanwhile, then rest."""
     imports = _imports(libraries)
     next(imports)
     received = b""

@@ -254,6 +254,7 @@ class Supervisor:
         return Server(f"role {name}", command, log_file=pipe, env=env, cwd=CHECKOUT, template=self._template)
 
     async def _until_ready(self) -> None:
+        """Wait until every role is ready and say what it waits for; raises `TransientError` after `READY_SECONDS`."""
         deadline = time.monotonic() + READY_SECONDS
         said: str | None = None
         redis = connect(str(find_access(self._settings).redis_url), self._settings.redis)

@@ -103,6 +103,7 @@ async def _ask(redis: AsyncRedis, fill: Callable[[Any], object]) -> list[Any]:
 
 
 async def _journal(redis: AsyncRedis, now: float) -> BacklogPlace:
+    """Return the events that the router has not acknowledged: those not delivered yet, and those pending."""
     entries, groups, pending = await _ask(
         redis, lambda ask: (ask.xlen(JOURNAL), ask.xinfo_groups(JOURNAL), ask.xpending(JOURNAL, ROUTER_GROUP))
     )

@@ -116,6 +116,7 @@ def of_reports(reports: Iterable[Mapping[str, Any]], *, rules: Iterable[str], wa
 
 
 def _of_part(name: str, part: Mapping[str, Any]) -> Iterator[Value]:
+    """Yield the gauges of one part; a report of another version may lack fields, whose gauges are then missing."""
     if name.startswith(_WATCH) and not is_canary(name.removeprefix(_WATCH)):
         watch = name.removeprefix(_WATCH)
         yield "sluice_watch_up", (watch,), float(not part.get("degraded"))

@@ -78,6 +78,7 @@ class StateFeed(ABC):
             tasks.create_task(self._poll_for_ever())
 
     async def _receive(self) -> None:
+        """Pass on state changes from the websocket; a poll fills the gap before a connection or a failed change."""
         # Closed here and not by the garbage collector, which leaves the connection open.
         async with contextlib.aclosing(state_changes(state_types=self._state_types)) as changes:
             async for change in changes:
@@ -93,6 +94,7 @@ class StateFeed(ABC):
                         self._gap.set()
 
     async def _poll_for_ever(self) -> None:
+        """Poll at an interval, and at once after a gap of the websocket."""
         gap = True
         while True:
             self._gap.clear()
@@ -221,6 +223,7 @@ def _of_run(event: Mapping[str, Any], run: Mapping[str, Any] | None) -> Mapping[
 
 
 def _state_change(event: PrefectEvent) -> StateChange | None:
+    """Return the state change of an event in Prefect's feed; None if it is about something else."""
     resource = event.resource
     state_type = resource.get("prefect.state-type")
     if not state_type:

@@ -42,6 +42,7 @@ async def stopped(api: PrefectApi, run_ids: Sequence[str]) -> list[StateChange]:
 
 
 async def _stopped(api: PrefectApi, run_ids: Sequence[str]) -> list[StateChange]:
+    """Return those of the runs that need no process any more, deleted ones included."""
     ids = {"id": {"any_": list(run_ids)}}
     # Not whole runs of all of them: most are running or paused, and writing them out keeps the server from other work.
     there = await api.request("POST", "/flow_runs/count", json={"flow_runs": ids})
@@ -244,6 +245,7 @@ async def rows_of(api: PrefectApi, runs: Sequence[Mapping[str, Any]]) -> list[di
 
 
 def _row(run: Mapping[str, Any], flows: Mapping[str, str], deployments: Mapping[str, str]) -> dict[str, Any]:
+    """Return a run of Prefect's API as a row of listings, with the names of its flow and deployment."""
     state = run.get("state") or {}
     flow = flows.get(run["flow_id"], "?")
     deployment = deployments.get(run.get("deployment_id") or "")

@@ -75,6 +75,10 @@ async def is_tag_used(api: PrefectApi, tag: str) -> bool:
 
 
 async def _filters(api: PrefectApi, query: RunQuery) -> dict[str, Any]:
+    """Return the query as filters of Prefect's API.
+
+    Without a state and an end, runs scheduled for later are left out: an interval schedule has hundreds.
+    """
     until = query.until or (None if query.states else datetime.now(UTC) + _SOON)
     runs: dict[str, Any] = {}
     times = {"after_": query.since, "before_": until}
@@ -96,6 +100,10 @@ async def _filters(api: PrefectApi, query: RunQuery) -> dict[str, Any]:
 
 
 async def _states(api: PrefectApi, states: Sequence[str]) -> dict[str, Any]:
+    """Return the filter of states, given by type or by name, in any case; raises `ConfigError` for an unknown one.
+
+    Names that are not Prefect's own are looked up among those of existing runs, because flows may choose them.
+    """
     types = [state.upper() for state in states if state.upper() in TYPES]
     others = [state for state in states if state.upper() not in TYPES]
     names: list[str] = []

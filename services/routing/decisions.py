@@ -155,6 +155,7 @@ class EventDecider:
             self.released = None
 
     async def _act(self, decision: Decision, verdict: Verdict) -> None:
+        """Add to the decision what a matching rule does: dead letter, window, runs or signals."""
         entry = decision.entry
         if verdict.error is not None:
             await self._fail(decision, verdict.rule, verdict.error)

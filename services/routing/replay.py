@@ -194,6 +194,7 @@ def new_salt() -> str:
 
 
 def _add(forecast: Forecast, verdict: Verdict, there: Counter[tuple[str, str]]) -> None:
+    """Count in the forecast what a verdict would do; ``there`` are existing runs, each of which counts once."""
     rule = verdict.rule
     if verdict.error is not None:
         forecast.errors[rule] += 1

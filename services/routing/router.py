@@ -111,6 +111,7 @@ class Router:
             heed_cancellation()
 
     async def _tend_forever(self) -> None:
+        """Take over pending entries of routers that have ended, and release parked events, at an interval."""
         while True:
             try:
                 while entries := await self._journal.claim():
@@ -183,6 +184,7 @@ class Router:
         return decision
 
     async def _hand_over(self, entries: Sequence[JournalEntry | Broken], spans: list[Any]) -> None:
+        """Decide on entries and hand the decisions over to Redis, in order; unreadable entries become dead letters."""
         decisions = []
         set_aside = []
         for entry in entries:

@@ -135,6 +135,11 @@ class RuleWindows:
         return status
 
     async def _finish(self, closed: Closed) -> None:
+        """Turn a closed window into runs and signals.
+
+        If that fails for a full or expired window of several events, it is divided, as often as needed, so that only
+        the event at fault becomes a dead letter.
+        """
         entries = await self._journal.fetch([member.position for member in closed.members])
         there = [member for member in closed.members if member.position in entries]
         if len(there) < len(closed.members):
@@ -160,6 +165,10 @@ class RuleWindows:
             await self._store.done(closed, again=True)
 
     async def _hand_on(self, closed: Closed, gathered: Sequence[Gathered], pairs: Sequence[tuple[str, str]]) -> None:
+        """Submit the signals of a closed window, then queue its runs and remove it in one step.
+
+        A crash in between repeats the signals, under the same ids.
+        """
         events = {one.event.identity: one.event for one in gathered}
         positions = dict(pairs)
         rule = self._rules().get(closed.rule)
@@ -200,6 +209,7 @@ class RuleWindows:
 
 
 def _answer(reply: Reply, mode: str) -> WindowAnswer:
+    """Return what a window decided, with the note for the event's history."""
     match reply.said:
         case "pass":
             return WindowAnswer(passes=True, gathers=False)

@@ -99,6 +99,10 @@ class RunStateTracker(StateFeed):
             self._found += await self._record(state)
 
     async def _ask_about_open_runs(self) -> None:
+        """Ask Prefect about the active runs that are due for it, of which no event has been received for a time.
+
+        A run that Prefect no longer has counts as cancelled.
+        """
         self._open = await self._runs.open_count()
         while run_ids := await self._runs.due(now_ms(), limit=PAGE):
             await self._runs.ask_again(run_ids, at_ms=now_ms() + 30_000)  # no other tracker reads them at the same time

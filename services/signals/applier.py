@@ -67,6 +67,7 @@ class Applier:
         await self._delivery.serve(run_id)
 
     async def _apply(self, signal_id: str) -> None:
+        """Apply a signal, and then those that became due by it, unless it has an outcome or has expired."""
         record = await self._store.get(signal_id)
         if record is None or not record.open:
             return
@@ -101,6 +102,10 @@ class Applier:
             return set()
 
     async def _to_key(self, signal_id: str, claims: Sequence[str]) -> set[str]:
+        """Apply a signal to the runs that wait for its key; return other signals that are due for these runs.
+
+        Runs of which a wait has just been published come first: Prefect may not show them in a listing yet.
+        """
         others: set[str] = set()
         for run_id in claims:
             others |= await self._serve_if_there(run_id, signal_id)
@@ -144,6 +149,11 @@ class Applier:
             return set()
 
     async def _finish(self, record: SignalRecord) -> None:
+        """Give a signal its outcome after all waiting runs were tried, or keep it for a later run.
+
+        Without a run it is a duplicate if it was received while a wait was open that another answer ended, or late if
+        the last wait for its key is over.
+        """
         if not record.open:
             return
         if any(mark.outcome is None for mark in record.marks.values()):

@@ -141,6 +141,11 @@ class Delivery:
             return await self._attempt_now(run, record, busy)
 
     async def _attempt_now(self, run: RunView, record: SignalRecord, busy: Busy) -> bool:
+        """Claim the signal for the run and send the answer to Prefect; return whether the run's wait may have ended.
+
+        Raises `TransientError` if the lease is too short for the call, or the run's form is not stored yet, and
+        `Outdated` if the run must be read before it may be rejected.
+        """
         if busy.remaining < self._settings.call_seconds:
             raise TransientError("the lease on the run ran short")
         mark = Mark(wait=run.wait_id)
@@ -197,6 +202,7 @@ class Delivery:
         await self._resolve(run, record, mark)
 
     async def _resolve(self, run: RunView, record: SignalRecord, mark: Mark | None = None) -> None:
+        """Find out from the run's past what became of a claimed signal, whose claimer may have ended before it knew."""
         mark = mark or record.marks[run.run_id]
         stays = await self.call(self._runs.stays(run.run_id))
         place = next((place for place, known in enumerate(stays) if known.is_wait(mark.wait)), None)

@@ -67,6 +67,10 @@ class OutcomePublisher:
                 await asyncio.sleep(_TOGETHER_SECONDS)
 
     async def _tell(self, told: Sequence[OutboxEntry]) -> None:
+        """Publish outcomes to Prefect's events, histories and dead letters; then remove them from the outbox.
+
+        A crash before that repeats them under the same ids.
+        """
         records = {record.signal.id: record for record in await self._store.get_many([one.signal_id for one in told])}
         bodies: list[dict[str, Any]] = []
         for one in told:
@@ -98,6 +102,7 @@ def reminder_event(run: RunView) -> dict[str, Any]:
 
 
 def _events(record: SignalRecord, told: OutboxEntry) -> list[dict[str, Any]]:
+    """Return an event of Prefect's feed for each run that the outcome is about, or one about the signal itself."""
     signal = record.signal
     runs = set(record.marks) | ({str(signal.run_id)} if signal.run_id else set())
     known = [related("signal", f"sluice.signal.{signal.id}", signal.id)]

@@ -173,6 +173,7 @@ class ResumeObserver:
         return next(((stay, after) for stay, after in pairs if stay.is_wait(wait)), None)
 
     async def _record(self, run_id: str, wait: str, stay: Stay, after: Stay) -> None:
+        """Record the end of a stay that no signal caused: an answer in Prefect's UI, or a wait left unanswered."""
         if after.state_type in FINAL_TYPES:
             return  # the run's final state shows it
         end = end_of(stay, after, await self._runs.inputs(run_id, stay.evidence) if stay.evidence else {})

@@ -147,6 +147,10 @@ class WaitObserver(StateFeed):
             raise
 
     async def _look_at_paused(self) -> None:
+        """Read the runs whose pause was published, until they show as waiting, and apply the signals for them.
+
+        Those that still do not are read again for a minute.
+        """
         if not (await self._store.counts())[0]:
             await asyncio.sleep(_TOGETHER_SECONDS)
         wanted: dict[str, str] = {}

@@ -169,6 +169,10 @@ class _Cancellable(redis.asyncio.connection.AbstractConnection):
 
     @override
     async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
+        """Send a command; a task that was cancelled meanwhile is cancelled, even if the library swallowed it.
+
+        The connection is closed then, because the response to the command would be read as that of the next one.
+        """
         task = asyncio.current_task()
         told = task.cancelling() if task else 0
         try:
@@ -204,6 +208,7 @@ class _PrimaryPool(redis.asyncio.sentinel.SentinelConnectionPool):
 
 
 def _options(url: str, settings: RedisSettings) -> dict[str, Any]:
+    """Return redis-py's options from the settings; the user, password and TLS files only if they are set."""
     options: dict[str, Any] = {
         "socket_connect_timeout": settings.connect_timeout_seconds,
         "socket_timeout": settings.command_timeout_seconds,

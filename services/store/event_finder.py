@@ -90,6 +90,7 @@ class EventFinder:
             position = f"({text(rows[-1][0])}"
 
     async def _beginning(self, start: str) -> set[str]:
+        """Return the events whose id, or that of their run, signal or letter, begins so; none if it is too short."""
         if len(start) < SHORTEST:
             return set()
         found: set[str] = set()

@@ -293,6 +293,7 @@ class EventTransitions:
             return sorted(text(name) for name, value in fields.items() if not value)
 
     def _route_values(self, one: Routed) -> dict[str, Any]:
+        """Return the arguments of the script for one decision."""
         return {
             "group": ROUTER_GROUP,
             "position": one.position,

@@ -80,6 +80,7 @@ _OURS: Final = ("unknown command", "unknown subcommand", "wrong number of argume
 
 
 def _translation(error: ResponseError) -> Exception | None:
+    """Return the error of Sluice for a response of Redis; None for one that the caller handles itself."""
     said = _said(error)
     code = said.partition(" ")[0]
     if code in _FULL:

@@ -111,6 +111,7 @@ async def prune_indices(redis: AsyncRedis, settings: HistorySettings) -> None:
 
 
 async def _forget(redis: AsyncRedis, rows: Sequence[Any]) -> int:
+    """Delete the histories and run records of finished events among these entries; return the number of histories."""
     entries = [parse_entry(position, fields) for position, fields in rows]
     identities = [entry.event.identity for entry in entries if not isinstance(entry, Broken) and not entry.replay]
     pipeline = redis.pipeline(transaction=False)

@@ -33,9 +33,7 @@ def backup(
         show_json(manifest.model_dump(mode="json"))
         return
     show_line(str(target))
-    say(
-        f"{len(manifest.files)} files, with the passwords of the installation: keep them where nobody else reads them"
-    )
+    say(f"{len(manifest.files)} files, with the passwords of the installation: keep them where nobody else reads them")
 
 
 def restore(

@@ -71,6 +71,10 @@ class Finalizer:
                 await end_subflows(client, flow_run)
 
     async def _settle_run(self, client: PrefectClient, flow_run: FlowRun) -> None:
+        """Set the state that the run's process did not report, by the reason for its end.
+
+        A run that has reached a final or waiting state by itself keeps it.
+        """
         state = flow_run.state
         if state is None:
             return
@@ -125,6 +129,8 @@ class Finalizer:
         return job_variables(deployment, flow_run).get("sluice_on_lost") == "restart"
 
     def _hooks(self, client: PrefectClient) -> Any:
+        """Return what runs the hooks of the flow, which it loads first, as the run's own process would have."""
+
         async def resolve(flow_run: FlowRun) -> Flow[..., Any]:
             if flow_run.deployment_id is None:
                 msg = "the run has no deployment to load its flow from"

@@ -141,6 +141,11 @@ class RunIntake(StateFeed):
 
     @override
     async def poll(self, *, gap: bool) -> None:
+        """Read the deployments and the due runs from Prefect: the safety net for events that the websocket missed.
+
+        ``gap`` says that events may have been missed, so that deployments are listed at once. Running runs are checked
+        for states that end them.
+        """
         await self._refresh()
         if gap or time.monotonic() >= self._list_at:
             await self._list()
@@ -156,6 +161,7 @@ class RunIntake(StateFeed):
             self._pool.tell(state)
 
     async def _list(self) -> None:
+        """List the deployments without a work pool, and tell the process pool if those of this executor changed."""
         self._list_at = time.monotonic() + LIST_SECONDS
         try:
             found = await deployments.without_work_pool(self._prefect)

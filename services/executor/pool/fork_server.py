@@ -194,6 +194,7 @@ class ForkServer:
                 pass
 
     def _start_slot(self, number: int) -> None:
+        """Fork a slot. The child never returns from here: it works, and exits."""
         pid = os.fork()
         if pid:
             self._slots[pid] = number
@@ -212,6 +213,11 @@ class ForkServer:
             os._exit(code)
 
     def _be_slot(self, number: int) -> int:
+        """Work as a slot until it is told to stop, or the role's process has ended; return its exit code.
+
+        It waits while Redis refuses writes: a run that is started then could not be noted in the register of
+        executions.
+        """
         from services.executor.pool.slot_worker import SlotWorker
         from services.job_queues.workers import bridge_logs
 

@@ -164,6 +164,10 @@ class ProcessPool:
         return True
 
     async def _keep_warm(self) -> None:
+        """Keep a fork server running; replace it when it ends or when flows need further libraries.
+
+        The slots of the old one end after their present runs, so that no run is interrupted.
+        """
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._sources_known.wait(), FIRST_SOURCES_SECONDS)
         number = 0
@@ -196,6 +200,7 @@ class ProcessPool:
         self.slots.vacate_unseen(generation.number)
 
     async def _watch_files(self) -> None:
+        """Have changed flow files probed, and start another fork server if flows need further libraries."""
         while True:
             await asyncio.sleep(self._recheck_seconds)
             current = self.slots.fork_server
@@ -224,6 +229,7 @@ class ProcessPool:
                 kill_all(pids)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Attend to one connection of a slot or fork server, and close it."""
         handler = asyncio.current_task()
         if handler is not None:
             self._handlers.add(handler)
@@ -239,6 +245,7 @@ class ProcessPool:
                 await writer.wait_closed()
 
     async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Receive the messages of a connection until it ends; its first one says whether it is a slot's."""
         slot: SlotState | None = None
         with contextlib.suppress(OSError, ValueError, KeyError):
             async for line in reader:
@@ -256,6 +263,7 @@ class ProcessPool:
             self._gone(slot)
 
     def _hear_fork_server(self, message: ProcessMessage, writer: asyncio.StreamWriter) -> None:
+        """Note a message of a fork server: it is ready, has import findings, or one of its processes has ended."""
         match message:
             case ForkServerReady(generation=number):
                 if number in self._generations:
@@ -288,6 +296,7 @@ class ProcessPool:
         self._heard(message, slot.run)
 
     def _welcome(self, generation: ForkServerHandle, ready: ForkServerReady, writer: asyncio.StreamWriter) -> None:
+        """Make a fork server that is ready the present one; the previous one starts no more slots and ends."""
         generation.writer = writer
         generation.libraries = frozenset(ready.libraries)
         log.info("slots are ready", generation=generation.number, libraries=len(generation.libraries))

@@ -170,6 +170,10 @@ def _serve(link: socket.socket) -> NoReturn:
 
 
 def _be_fork_server(assignment: Assignment) -> NoReturn:
+    """Become a fork server in a fork of the process template; never returns.
+
+    The working directory and `sys.path` are those of a process started for it, whatever the role has changed since.
+    """
     from services.executor.pool.fork_server import serve
 
     code = 1

@@ -80,6 +80,7 @@ class RoleAbsence:
             self._reached_at = now
 
     def _observe(self, now: float) -> None:
+        """Ask Prefect about the run from time to time, in a process of its own, while no role does it."""
         if self._observer is None:
             if now >= self._observe_at:
                 self._observer = self.start(ObserveRun(self.watch.process.run_id))

@@ -111,6 +111,7 @@ def _execute(
     shelf: Path,
     prepared: Prepared,
 ) -> None:
+    """Execute a run in this process, which was started for it, and report to the slot."""
     from services.executor.process.flow_run_process import FlowRunProcess, listen_for_orders
     from services.executor.process.suspension import Suspension
 

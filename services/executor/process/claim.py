@@ -79,6 +79,11 @@ class RunClaim:
         return flow_run
 
     def _read(self, client: SyncPrefectClient) -> tuple[FlowRun | None, NotClaimed | None]:
+        """Return the run, and why it must not be claimed, if so.
+
+        If an earlier process of the run has not ended, the refusal has a time at which to try again: after half of the
+        time for which the run has been due, but at least 0.3 and at most 10 s.
+        """
         try:
             flow_run = client.read_flow_run(self._id)
         except ObjectNotFound:

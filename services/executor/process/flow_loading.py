@@ -104,6 +104,7 @@ def describe_failure(error: BaseException) -> str:
 
 
 def _described(error: BaseException) -> str:
+    """Return an import error as one line, with the place in the user's own code if it was raised there."""
     cause: BaseException = error
     while isinstance(cause, ScriptError) and cause.user_exc is not None:
         cause = cause.user_exc

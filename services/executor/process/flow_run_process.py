@@ -148,6 +148,11 @@ class FlowRunProcess:
             self._execute(client, flow, claimed)
 
     def _load(self, client: SyncPrefectClient, flow_run: FlowRun) -> Flow[..., Any] | None:
+        """Return the run's flow; None, with a final state set, if there is none or it must not run.
+
+        The run's file may have changed since the event, or its parameters may not fit. Raises `FreshInterpreterNeeded`
+        if the run has variables that Python or Prefect read when they are imported, which has happened in this fork.
+        """
         if flow_run.deployment_id is None:
             self._refuse(client, Crashed(message="The run has no deployment, so there is no code to run."))
             return None
@@ -198,6 +203,7 @@ class FlowRunProcess:
         self.report(RunRefused(state.message))
 
     def _execute(self, client: SyncPrefectClient, flow: Flow[..., Any], flow_run: FlowRun) -> None:
+        """Run the flow with Prefect's engine, and set a final state if the engine ended without one."""
         logger = flow_run_logger(flow_run)
         try:
             _drive(run_flow(flow, flow_run=flow_run, error_logger=cast(logging.Logger, logger)))

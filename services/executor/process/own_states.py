@@ -43,6 +43,8 @@ class OwnStates:
                 setattr(client, name, wrap(getattr(client, name), awaited=client is PrefectClient))
 
     def _setting(self, inner: Callable[..., Any], *, awaited: bool) -> Callable[..., Any]:
+        """Return Prefect's ``set_flow_run_state``, which also notes the state that this run was set to."""
+
         @functools.wraps(inner)
         def set_state(client: Any, flow_run_id: UUID | str, *args: Any, **options: Any) -> Any:
             with self._reported(flow_run_id) as responses:
@@ -58,6 +60,8 @@ class OwnStates:
         return set_state_async if awaited else set_state
 
     def _reading(self, inner: Callable[..., Any], *, awaited: bool) -> Callable[..., Any]:
+        """Return Prefect's ``read_flow_run``, which also notes the state that was read."""
+
         @functools.wraps(inner)
         def read(client: Any, flow_run_id: UUID, *args: Any, **options: Any) -> Any:
             found = inner(client, flow_run_id, *args, **options)

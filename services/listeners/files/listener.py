@@ -209,6 +209,10 @@ class FilesListener:
             await self._visit(part)
 
     async def _visit(self, paths: Sequence[bytes]) -> None:
+        """Examine paths that the watcher or a timer has named, and sort them by what they are now.
+
+        A new directory is scanned several times: files in it may have been written before the watcher knew it.
+        """
         resolved = await self._threads.look(self._resolver.resolve, paths)
         now = time.monotonic()
         for reason, unready in ((TEMPORARY, resolved.temporary), (ORPHAN, resolved.orphan_markers)):

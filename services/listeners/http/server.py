@@ -96,6 +96,7 @@ class _Server(uvicorn.Server):
 
     @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the sockets as uvicorn does, but with its keep-alive time as the limit of a TLS handshake."""
         if self.tls is None:
             await super().startup(sockets)
             return
@@ -118,6 +119,7 @@ class _Server(uvicorn.Server):
 
 
 def _bind(host: str, port: int) -> socket.socket:
+    """Return a bound socket; raises `ConfigError` with the settings of the address if it is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The protocol is named because asyncio switches Nagle's algorithm off only for sockets that it knows to be TCP:
     # otherwise each response waits 40 ms for the client's acknowledgement of its headers.

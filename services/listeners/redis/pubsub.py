@@ -96,6 +96,7 @@ class PubSubListener:
             await self._stop(handing_on)
 
     async def _stand_by(self) -> None:
+        """Return when this process has the lease of the channel: of several listeners one receives."""
         if self.lease.token and await self._renew():
             return
         while not await self.lease.acquire():
@@ -113,6 +114,10 @@ class PubSubListener:
             )
 
     async def _listen(self) -> None:
+        """Receive messages until the subscription ends or the lease is lost; raises what ended it.
+
+        Messages that have been received are still written to the journal.
+        """
         async with self._subscribed() as subscription:
             self._note_gap()
             self._state = "active"
@@ -133,6 +138,7 @@ class PubSubListener:
 
     @asynccontextmanager
     async def _subscribed(self) -> AsyncIterator[PubSub]:
+        """Subscribe on a connection of its own, and yield once Redis has confirmed it."""
         client = self.connect()
         client.set_retry(Retry(NoBackoff(), 0))  # a silent reconnect would hide the gap
         subscription = client.pubsub()
@@ -178,6 +184,10 @@ class PubSubListener:
         return ours
 
     async def _read(self, subscription: PubSub) -> None:
+        """Receive messages for ever; raises `TransientError` if Redis is silent, also to pings.
+
+        While the buffer is full nothing is read: Redis keeps the messages, up to its own limit for a client.
+        """
         self._heard = now()
         pinged = self._heard
         while True:

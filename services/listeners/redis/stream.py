@@ -89,6 +89,7 @@ class StreamListener:
                 await self._backoff.after(error)
 
     async def _turn(self) -> None:
+        """Take over the entries of dead consumers, trim the stream if it is time, or read new entries."""
         now = time.monotonic()
         if now >= self._claim_due:
             if entries := await self._readers.claim(count=self._count):
@@ -138,6 +139,7 @@ class StreamListener:
         return []
 
     async def _hand_on(self, messages: Sequence[Message], ids: Sequence[bytes]) -> None:
+        """Write a batch to the sink, as often as it takes; meanwhile its entries stay those of this consumer."""
         while messages:
             try:
                 with metrics.emit_seconds.labels(self.listener).time():

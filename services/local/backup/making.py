@@ -143,6 +143,11 @@ def back_up(settings: Settings, access: Access, target: Path, *, say: Callable[[
 
 
 def _copy(settings: Settings, access: Access, draft: Path, *, say: Callable[[str], None]) -> Manifest:
+    """Copy Redis first, then Prefect's database and the home, into ``draft``; return its manifest.
+
+    In this order no run is missing that Redis knows: what Prefect does after the copy of Redis is found as a repair
+    finds it, by keys. The files are synchronized to disk, so that a finished backup survives a power cut.
+    """
     running = access.running
     own_redis = running is not None and running.own_redis and access.redis_url == running.redis_url
     own_prefect = running is not None and running.own_prefect and access.prefect_api_url == running.prefect_api_url

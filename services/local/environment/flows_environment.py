@@ -63,6 +63,7 @@ def _interpreter(settings: Settings) -> Path | None:
 
 
 def _check(python: Path) -> None:
+    """Raise `ConfigError` if the interpreter cannot run flows: no Python, another version, or unfit libraries."""
     setting = "setting SLUICE_EXECUTOR__PYTHON"
     needed = _requirements()
     try:

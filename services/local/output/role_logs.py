@@ -125,6 +125,7 @@ class RoleLogs:
                 return
 
     def _take(self, role: str, chunk: bytes) -> None:
+        """Divide a role's output into lines: each goes to its log file, and those of importance to the terminal."""
         with self._lock:
             *lines, rest = (self._rests.pop(role, b"") + chunk).split(b"\n")
             if len(rest) > _LONGEST:

@@ -119,6 +119,7 @@ def check_orphans() -> Iterator[Finding]:
 
 
 def _permission_problems(home: Path, project: Path, folders: Sequence[str]) -> Iterator[Finding]:
+    """Yield what is wrong with the rights on the home, the project file and the watched folders."""
     if home.exists():
         found = home.stat()
         if found.st_uid != os.geteuid():

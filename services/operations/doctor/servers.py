@@ -78,6 +78,7 @@ def check_prefect(url: str | None, *, auth: str | None, home: Path, own: bool) -
 
 
 def _redis_findings(found: Mapping[str, Any], where: str) -> Iterator[Finding]:
+    """Yield what Redis says of its version, persistence, eviction and memory."""
     server = "Valkey" if "valkey_version" in found else "Redis"
     version = str(found.get("valkey_version") or found.get("redis_version") or "0.0")
     numbers = tuple(int(number) for number in version.split(".")[:2] if number.isdecimal())

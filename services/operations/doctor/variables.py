@@ -28,6 +28,7 @@ def check_variables(
 def _problems(
     environ: Mapping[str, str], own_prefect: str | None, prefect_names: Callable[[], Collection[str]]
 ) -> Iterator[Finding]:
+    """Yield Prefect's variables that lead to another server, change what its client reads, or have no effect."""
     found = sorted(name for name in environ if name.startswith("PREFECT_"))
     address = environ.get(_ADDRESS, "").rstrip("/")
     if own_prefect is not None and address and address != own_prefect:

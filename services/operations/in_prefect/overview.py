@@ -96,6 +96,7 @@ def bars(values: Sequence[float]) -> str:
 
 
 def _throughput(minutes: Sequence[Minute]) -> str:
+    """Return the section on the last minutes: events, runs, and the time from an event to its flow."""
     if not minutes:
         return ""
     latencies = [minute.latency_seconds / minute.started if minute.started else 0.0 for minute in minutes]
@@ -135,6 +136,7 @@ def _waiting(overview: Overview, now: datetime) -> str:
 
 
 def _watches(readiness: Readiness) -> str:
+    """Return the section on the watched folders, or '' if there are none; the canary's is left out."""
     found: dict[str, Mapping[str, Any]] = {}
     for role in readiness.roles.values():
         for report in role.instances:

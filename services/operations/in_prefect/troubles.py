@@ -54,6 +54,7 @@ def troubles_of(readiness: Readiness) -> dict[str, Trouble]:
 
 
 def _troubles(readiness: Readiness) -> Iterator[Trouble]:
+    """Yield what is wrong now: with the installation, roles, watches, held rules and the canary."""
     if readiness.level is Level.NOT_READY:
         said = "; ".join(readiness.problems)
         first = next(one for one in readiness.reasons if one.level is Level.NOT_READY)

@@ -100,6 +100,10 @@ class Inspector:
         return {"set_aside": self._set_aside}
 
     async def _look(self, keys: set[bytes], *, everything: bool) -> int:
+        """Examine the keys, and at intervals the types of all keys; return the number of entries put in quarantine.
+
+        A key that this role may not write is left to the router, which is asked to look.
+        """
         count = 0
         for key in sorted(keys, key=_index_of_letters_first):
             if self._own.of(key) is not None:

@@ -50,6 +50,7 @@ class Limited(BaseModel):
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:
+        """Refuse scopes and limits that do not fit together: a limit without effect would seem to protect."""
         if not self.scopes:
             raise ValueError(f"it has no scope: choose from {', '.join(SCOPES)}")
         if problem := next(filter(None, map(glob_problem, (*self.sources, *self.keys))), None):

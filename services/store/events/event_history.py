@@ -225,6 +225,7 @@ def fold(
 def _add(
     found: EventHistory, runs: dict[str, RunHistory], line: list[Any], shared: Mapping[str, list[list[Any]]]
 ) -> None:
+    """Add one line of the stored history; lines of a newer version of Sluice are left out."""
     match line:
         case ["v", at, _, version, digest, own]:
             found.judged += 1

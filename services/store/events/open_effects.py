@@ -17,6 +17,7 @@ _TOKEN: Final = re.compile(r"!|[A-Za-z0-9._-]+[#~!].*", re.DOTALL)
 
 
 def _is_effect(name: bytes, value: bytes) -> None:
+    """Raise `ValueError` for a field that Sluice did not write."""
     effect = is_text(name)
     if effect == "!matched":
         if is_number(value) < 0:

@@ -135,6 +135,10 @@ class FileReturns:
         return [(run_id, record.token) for run_id, record in records if record is not None]
 
     async def _answered(self, watch: str, event_id: str) -> ReturnAnswer:
+        """Wait for the listener's answer; raises `Refused` if none came and the request could be withdrawn.
+
+        A request that is gone was taken: then the answer is on its way, and it waits again.
+        """
         give_up = time.monotonic() + ANSWER_SECONDS
         while True:
             raw: Any = await self._redis.get(_answer(watch, event_id))

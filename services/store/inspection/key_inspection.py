@@ -116,6 +116,7 @@ class KeyInspection:
         return doubtful
 
     async def _check_contents(self, name: bytes) -> int:
+        """Check what a key holds, whole or element by element; return the number of parts put in quarantine."""
         declared = self._keys.of(name)
         if declared is None:
             return 0
@@ -205,6 +206,7 @@ class KeyInspection:
     async def _keep(
         self, name: bytes, code: str, reason: str, raw: bytes, *parts: object, letter_id: str | None = None
     ) -> None:
+        """Keep unreadable data as a dead letter; its id follows from the data, so that a repetition is one letter."""
         size = f"; only its first {KEPT_BYTES} bytes are in this letter" if len(raw) > KEPT_BYTES else ""
         letter = DeadLetter(
             id=letter_id or letter_id_of("stored", _shown(name), repr(parts), hashlib.sha256(raw).hexdigest()),

@@ -85,6 +85,7 @@ class SignalRecord:
 
 
 def record_from(fields: Mapping[bytes, bytes]) -> SignalRecord:
+    """Return the record of a signal from its hash in Redis; raises `ValueError` or `KeyError` for anything else."""
     lines = [json.loads(line) for line in fields[b"log"].splitlines()]
     if fields[b"status"].decode() not in {RECEIVED, *(outcome.value for outcome in Outcome)}:
         raise ValueError("not the status of a signal")

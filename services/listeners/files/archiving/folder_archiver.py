@@ -78,6 +78,7 @@ class FolderArchiver:
         return self.backoff.trouble or self._obstacle
 
     async def run(self) -> None:
+        """Archive files of finished events until cancelled; one process at a time does, by lease."""
         try:
             while True:
                 heed_cancellation()
@@ -143,6 +144,10 @@ class FolderArchiver:
         return settled
 
     def _put_one_away(self, one: InFlight) -> Settlement | None:
+        """Move or delete one file as its watch says; return what its row becomes, None if it is tried later.
+
+        Only the version that was announced is moved. A later version stays, and runs.
+        """
         finished = parsed(one.finished)
         if one.row is None or one.row.generation != one.generation:
             # The row belongs to a later version of the file, which must stay.
@@ -182,6 +187,7 @@ class FolderArchiver:
         )
 
     def _concluded(self, one: InFlight, done: PutAway, *, ok: bool) -> Settlement | None:
+        """Return what the row becomes after the file was moved, was gone or had changed; None if it is tried later."""
         tally = "done" if ok else "failed"
         file = shown(one.path)
         match done.fate:
@@ -224,6 +230,7 @@ class FolderArchiver:
 
 
 def _archived(one: InFlight, fate: Literal["done", "failed", "kept", "deleted"], done: PutAway) -> ArchivedFile | None:
+    """Return the record by which a replay finds the file again."""
     finished = parsed(one.finished)
     if finished.get("same"):
         return None  # there is no event of it

@@ -42,6 +42,11 @@ class FileReturner:
             await self.returns.answer(self.folder.name, asked, answer)
 
     async def _bring_back(self, asked: Return) -> ReturnAnswer:
+        """Move the file of an event back from its archive folder, and put the event in flight again.
+
+        The row in the ledger comes first: otherwise the file would be announced as a new event as soon as it is back.
+        If the file cannot be moved, the row is closed again.
+        """
         watch, event_id = self.folder.name, asked.event_id
         if await self.returns.outdated(asked):
             return ReturnAnswer(ok=True)

@@ -94,6 +94,10 @@ class Arrivals:
         await asyncio.gather(*self._digesting.values(), return_exceptions=True)
 
     async def _consider(self, found: Sequence[Found]) -> tuple[int, list[Found]]:
+        """Announce those of the found files that are complete; return their number, and those to be considered again.
+
+        The ledger is asked first, which settles almost all files of a scan without a look at the disk.
+        """
         epoch = self._epoch
         versions = [(file.path, str(file.version)) for file in found]
         rows, as_of = await self.ledger.compare(self.folder.name, versions)
@@ -126,6 +130,7 @@ class Arrivals:
         return [self.examiner.examine(path) for path in paths]
 
     def _sift(self, path: bytes, row: Row | None, seen: Examined | UnreadableFile | None, epoch: int) -> _Ready | None:
+        """Return the file if it is complete and new; otherwise note what it waits for, and return None."""
         now = time.monotonic()
         if seen is None:
             self.waiting.drop(path)
@@ -164,6 +169,10 @@ class Arrivals:
         return left
 
     async def _announce(self, ready: Sequence[_Ready], as_of: int, epoch: int) -> tuple[int, list[Found]]:
+        """Write the events of complete files to the journal and their versions to the ledger, in one step.
+
+        Returns the number of events, and the files whose row has changed since it was read: they are considered again.
+        """
         moment = datetime.now(UTC)
         announced: list[tuple[_Ready, str]] = []
         files: list[Announcement] = []
@@ -218,6 +227,7 @@ class Arrivals:
             self.settled.add(memory_of(path, version))
 
     def _digest_beside(self, path: bytes, version: Version) -> None:
+        """Compute the digest of a file's content in a thread, without keeping other files waiting for it."""
         if path in self._digesting:
             return
 

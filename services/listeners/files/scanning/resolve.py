@@ -64,6 +64,7 @@ class Resolver:
         return None
 
     def _look(self, path: bytes, resolved: Resolved) -> None:
+        """Note what is at the path now. Links are noted, so that they can be reported, but never followed."""
         try:
             status = os.lstat(self._folder.absolute(path))
         except (FileNotFoundError, NotADirectoryError):
@@ -80,6 +81,7 @@ class Resolver:
             resolved.links.append(path)
 
     def _file(self, path: bytes, version: Version, resolved: Resolved) -> None:
+        """Note a file by what its name says it is; a marker stands for the file that it marks."""
         match self._names.kind(path):
             case Kind.ARRIVAL:
                 resolved.found.append(Found(path, version))

@@ -161,6 +161,10 @@ class WatchMonitor:
         return min(pause, max(0.0, self._rearm_at - time.monotonic()))
 
     async def _check_root(self) -> None:
+        """Look whether the watched folder is still the same directory; another one is watched and scanned anew.
+
+        A folder on a network may not respond: the look has a time limit.
+        """
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 root = await self.threads.check(look_at_root, self.folder)
@@ -180,6 +184,10 @@ class WatchMonitor:
             self._rearm_at = 0.0
 
     async def _arm(self) -> None:
+        """Set up a new watcher, and have everything scanned, because changes in between were not noticed.
+
+        Without a watcher, scans find the files, and it is tried again later.
+        """
         self.close()
         mount = await self.threads.check(mount_of, self.folder.root)
         self._remote, self._bound = (mount.remote, mount.bound) if mount else (False, False)

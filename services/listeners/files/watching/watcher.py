@@ -59,6 +59,7 @@ class Watcher:
         self._stop.set()
 
     def _listen(self, notify: RustNotify) -> None:
+        """Pass on changes until the watcher is stopped. Runs in a thread of its own."""
         try:
             while True:
                 # No time-out: changes can be lost when one ends a call.

@@ -102,6 +102,10 @@ class HookReceiver:
         return JSONResponse({"id": event.id, "source": event.source, "new": taken.new}, status_code=202)
 
     async def _event(self, name: str, source: HookSource, request: Request, body: bytes) -> Event:
+        """Return the event of a verified delivery; its id is the sender's, so that a repeated delivery is one event.
+
+        Raises `ProblemDetails` for a delivery that is no event, after it is kept as a dead letter.
+        """
         header = source.delivery_header
         id_ = str(uuid.uuid4()) if header is None else request.headers.get(header, "")
         if not id_:
