@@ -49,9 +49,8 @@ def _problems(one: WrittenContract) -> Iterator[str]:
         for key, said in describe(error, Contract):
             yield f"{one.document.where((*one.key, *key))}: {'.'.join(map(str, key))}: {said}"
         return
-    from sluice.loading.columns.load_column import (
-        check_fields,
-    )  # it costs a quarter of a second, for projects with contracts
+    # It costs a quarter of a second, for projects with contracts.
+    from sluice.loading.columns.load_column import check_fields
 
     for key, said in [*contract.problems(), *check_fields(contract)]:
         yield f"{one.document.where((*one.key, *key))}: {'.'.join(map(str, key))}: {said}"

@@ -270,17 +270,14 @@ class RunCreator:
                 if queue.circuit.is_open and queue.name not in was_open:
                     continue  # this batch has opened the circuit: the rest of it is held, too
                 refused.append((queue, item, result))
-                if not (
-                    item.dispatch.part and len(item.dispatch.positions) > 1
-                ):  # the run that it was divided from has been counted
+                # The refusal of the run from which this part was divided has been counted.
+                if not (item.dispatch.part and len(item.dispatch.positions) > 1):
                     self._note_refusal(queue, result)
             elif self._hopeless(item, result, jitter):
                 refused.append((queue, item, result))
         await self._until_recorded(made, refused)
-        for queue, item, _ in (
-            *made,
-            *refused,
-        ):  # only now: an item forgotten before it is recorded would never leave its queue
+        # Only after they are recorded: an item forgotten before it is recorded would never leave its queue.
+        for queue, item, _ in (*made, *refused):
             queue.items.pop(item.entry, None)
 
     def _hopeless(self, item: Item, result: Result, jitter: float) -> bool:

@@ -96,9 +96,8 @@ class JobEnqueuer:
             return False
         self._redis.lrem(IntermediateQueue.get_intermediate_queue_key(target.key), 0, state_id)
         job = Job(state_id, connection=self._redis, serializer=JSONSerializer)
-        job.origin = (
-            target.name
-        )  # else RQ would remove it from a queue without a name, which this user of Redis may not touch
+        # Otherwise RQ would remove it from a queue without a name, which this user of Redis may not touch.
+        job.origin = target.name
         with contextlib.suppress(InvalidJobOperation):  # the job was deleted meanwhile
             job.delete()
         return self._enqueue(target, run_id, state_id)

@@ -116,9 +116,8 @@ class Applier:
         heard = [remembered(memo) for memo in await self._hints.memos_for(key)]
         record, touched = await self._to_each(sorted(heard, key=lambda run: run.since), record)
         others |= touched
-        if not _was_applied(
-            record
-        ):  # else a run not known to wait gets the signal when its wait becomes known: see `late_for`
+        # After that, a run that was not known to wait gets the signal when its wait becomes known: see `late_for`.
+        if not _was_applied(record):
             record, touched = await self._to_each(await self._delivery.call(self._runs.waiting_for([key])), record)
             others |= touched
         await self._finish(record)

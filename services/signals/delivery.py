@@ -152,9 +152,8 @@ class Delivery:
         if record.expires <= datetime.now(UTC):
             await self._settle(run, record, mark, expired(record))
             return False
-        if (
-            run.heard and record.signal.action == "reject"
-        ):  # a rejection does not name its wait, so it could end another one
+        # A rejection does not name its wait, so it could end another one.
+        if run.heard and record.signal.action == "reject":
             raise Outdated
         if not await self._store.claim(record, run.run_id, mark, busy):
             return False

@@ -212,9 +212,8 @@ class WaitObserver(StateFeed):
             with contextlib.suppress(TransientError, Backpressure):  # the signals stay open, and the sweep finds them
                 for record in await self._store.open_for(_targets(run)):
                     await self._apply(record.signal.id)
-                if await self._store.late_for(
-                    run.keys, run.run_id, run.open_since
-                ):  # decided: no sweep would find them
+                # Decided: no sweep would find them.
+                if await self._store.late_for(run.keys, run.run_id, run.open_since):
                     self._aside(partial(self._serve_late, run.run_id))
 
     async def _sweep(self) -> None:

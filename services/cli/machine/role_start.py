@@ -50,9 +50,8 @@ def prepare() -> None:
         settings = load_settings()
         project = load_project(settings.config, home=settings.home)
         marks = tuple(_marks(project))
-        unchanged = (
-            version_of(project.path.read_bytes()) == project.version
-        )  # otherwise it was changed while it was read
+        # If the digest differs, the file was changed while it was read.
+        unchanged = version_of(project.path.read_bytes()) == project.version
         if unchanged and settings.redis.users_file is None:  # with it, each role has settings of its own
             _prepared.append(_Prepared(dict(os.environ), settings, project, marks))
     except (OSError, SluiceError):

@@ -40,9 +40,8 @@ def top(
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ConfigError("top needs a terminal: `sluice status --watch` does without one")
     settings = load_settings()
-    asyncio.run(
-        _look(settings, time.monotonic(), deque())
-    )  # errors of the settings end the command before it takes the screen
+    # Errors of the settings end the command before it takes the screen.
+    asyncio.run(_look(settings, time.monotonic(), deque()))
     console = Console(highlight=False, markup=False, emoji=False)
     samples: deque[tuple[float, int]] = deque(maxlen=_SAMPLES)
     with suppress(KeyboardInterrupt), _keys(), Live(console=console, screen=True, auto_refresh=False) as live:

@@ -235,9 +235,8 @@ class ProcessPool:
             self._handlers.add(handler)
             handler.add_done_callback(self._handlers.discard)
         try:
-            with contextlib.suppress(
-                asyncio.CancelledError
-            ):  # no other code awaits this task; asyncio would log the error
+            # No other code awaits this task; asyncio would log the error.
+            with contextlib.suppress(asyncio.CancelledError):
                 await self._attend(reader, writer)
         finally:
             writer.close()

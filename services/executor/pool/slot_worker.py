@@ -251,9 +251,8 @@ class SlotWorker(Gated, Worker):
         if end is None:
             self._register(partial(self._records.end, record))
             return
-        self._register(
-            partial(self._records.owe, record, end.reason, end.message)
-        )  # this slot may end before it is done
+        # The register outlives this slot, which may end before the run is finalized.
+        self._register(partial(self._records.owe, record, end.reason, end.message))
         if end is UNREACHED:
             return  # Prefect is out of reach; the record in Redis, if Redis comes back, keeps the debt
         if self._finalize(record.run_id, end):

@@ -89,9 +89,8 @@ class FullScan:
         reading = asyncio.ensure_future(self.threads.scan(read))
         try:
             while batch := await reading:
-                reading = asyncio.ensure_future(
-                    self.threads.scan(read)
-                )  # reads the next part while this one is decided
+                # The next part is read while this one is decided.
+                reading = asyncio.ensure_future(self.threads.scan(read))
                 events += await self.consider(batch)
         finally:
             reading.cancel()
