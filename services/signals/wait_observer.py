@@ -212,7 +212,7 @@ class WaitObserver(StateFeed):
             with contextlib.suppress(TransientError, Backpressure):  # the signals stay open, and the sweep finds them
                 for record in await self._store.open_for(_targets(run)):
                     await self._apply(record.signal.id)
-                # Decided: no sweep would find them.
+                # Late signals have an outcome: the sweep, which reads open signals, would not find them.
                 if await self._store.late_for(run.keys, run.run_id, run.open_since):
                     self._aside(partial(self._serve_late, run.run_id))
 

@@ -251,7 +251,7 @@ class SlotWorker(Gated, Worker):
         if end is None:
             self._register(partial(self._records.end, record))
             return
-        # The register outlives this slot, which may end before the run is finalized.
+        # Noted first, because this slot may end before the run is finalized.
         self._register(partial(self._records.owe, record, end.reason, end.message))
         if end is UNREACHED:
             return  # Prefect is out of reach; the record in Redis, if Redis comes back, keeps the debt
