@@ -1,4 +1,4 @@
-"""A first contract for files like one that is there: what holds for every row of it."""
+"""Drafts a contract from a file: what holds for every row of it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from sluice.loading.file_rows import FileRows
 from sluice.loading.names import as_dropped, table_of, without_packing
 
 _WORDS: Final = ("NULL", "null", "NA", "N/A", "n/a", "NaN", "nan", "None", "none", "-", "?")
-"""What programs write for no value. They are taken for that where the rest of a column then has a type."""
+"""Words that programs write for a missing value. They count as missing if the rest of a column has a type then."""
 _FEW: Final = 12
-"""A column of text with at most so many different values, each of them several times, gets an enumeration."""
+"""Most different values, each repeated, with which a column of text gets an enumeration."""
 
 _KINDS: Final[tuple[dict[str, Any], ...]] = (
     {"type": "number", "decimalChar": ","},
@@ -40,7 +40,7 @@ _KINDS: Final[tuple[dict[str, Any], ...]] = (
     {"type": "datetime", "format": "%m/%d/%Y %H:%M"},
     {"type": "time"},
 )
-"""What columns of text may be besides plain numbers, the narrower ones first."""
+"""Types to be tried for columns of text that are not plain numbers, the narrower ones first."""
 _TYPES: Final = (
     (pa.types.is_integer, "integer"),
     (pa.types.is_floating, "number"),
@@ -56,26 +56,26 @@ _THOUSANDS: Final = r"^-?[0-9]{1,3}(?:,[0-9]{3})+$"
 
 @dataclass(slots=True)
 class _Draft:
-    """What one column may still be."""
+    """What is known of one column so far, and the types that it may still have."""
 
     name: str
     kinds: list[tuple[dict[str, Any], Conversion]]
     look: ColumnLook = field(default_factory=ColumnLook)
     type: pa.DataType | None = None
-    """Of files that say what type their values have."""
+    """The type in a format that has types of its own."""
     words: set[str] = field(default_factory=set)
     nulls: int = 0
     rows: int = 0
     comma: bool = False
     """Whether a value has a comma."""
     zeros: bool = False
-    """Whether a value begins with a zero that a number would not give back."""
+    """Whether a value begins with a zero, which a number would lose."""
     thousands: bool = True
-    """Whether each value can be a number with commas between thousands."""
+    """Whether each value may be a number with commas between thousands."""
     values: Counter[str] | None = field(default_factory=Counter)
 
     def add(self, values: pa.Array) -> None:
-        """Look at some values."""
+        """Add some values."""
         self.rows += len(values)
         if not pa.types.is_string(values.type):
             self.type = values.type
@@ -98,7 +98,7 @@ class _Draft:
                 self.values = None
 
     def field(self) -> dict[str, Any]:
-        """The column in a contract."""
+        """Return the column as a field of a contract."""
         found = {"name": self.name, **self._kind()}
         constraints: dict[str, Any] = {}
         if self.rows and not self.nulls:
@@ -124,11 +124,11 @@ class _Draft:
 
 
 def draft_contract(rows: FileRows, name: str, said: Contract) -> dict[str, Any]:
-    """A contract, as YAML would have it, that the rows of a file called ``name`` keep to; ``said`` is what is known.
+    """Return a contract, as YAML is read, that all rows of a file called ``name`` satisfy; ``said`` is what is known.
 
-    A column gets a type where all its values have it, ``required`` where none is missing, and an enumeration where a
-    few texts come again and again. A column of integers or text that is at the beginning and never the same twice
-    becomes the primary key. It is a first one: it says what one file holds, not what the next may.
+    A column gets a type if all its values have it, ``required`` if none is missing, and an enumeration if it has few
+    texts, each repeated. A column of integers or text at the beginning whose values never repeat becomes the primary
+    key. The draft describes one file: what the next one may have is for its author to decide.
     """
     kinds = [] if rows.typed else [(kind, _conversion(kind)) for kind in _KINDS]
     drafts = [_Draft(column, list(kinds)) for column in rows.columns]
@@ -164,7 +164,7 @@ def draft_contract(rows: FileRows, name: str, said: Contract) -> dict[str, Any]:
 
 
 def pattern_of(name: str) -> str:
-    """A glob for the names of the files that follow: every run of digits may be another one."""
+    """Return a glob for the names of later files: each sequence of digits may be another one."""
     plain = without_packing(as_dropped(name))
     plain = re.sub(r"([*?\[])", "[\\1]", plain)
     return re.sub(r"[0-9]+(?:[-_.T][0-9]+)*(?!.*/)", "*", plain)

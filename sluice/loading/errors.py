@@ -1,4 +1,4 @@
-"""Why a file is not loaded."""
+"""The errors of loading: the file is refused, it is loaded already, or the target failed."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ class AmbiguousFile(RefusedFile):
 
 
 class AlreadyLoaded(Exception):
-    """This version of the file is in the table."""
+    """This version of the file is in the table already."""
 
 
 class TargetFailed(RuntimeError):
-    """The target, not the file, is why nothing was loaded. The message has no password in it."""
+    """The target failed, and the file may be right. The message contains no password."""
 
     def __init__(self, message: str, *, transient: bool) -> None:
         super().__init__(message)
         self.transient = transient
-        """Whether the same may succeed in a while: a lock, a lost connection, two loads that make the same table."""
+        """Whether a later attempt may succeed: after a lock, a lost connection, or two loads that make the same table.
+        """

@@ -1,4 +1,4 @@
-"""The rows of a dropped file: of itself, or of all the files in an archive, one after another."""
+"""The rows of a dropped file: its own, or those of all files in an archive, one after another."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from sluice.loading.reading.source import Member
 from sluice.loading.showing import content
 
 OnProgress = Callable[[float, int], None]
-"""Is told the share of the file that has been read, from 0 to 1, and the number of rows so far."""
+"""Called with the share of the file that was read, from 0 to 1, and the number of rows so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileRows:
-    """The rows of all members, in the columns of the first."""
+    """The rows of all members, in the columns of the first member."""
 
     label: str
     members: Sequence[tuple[Member, Reading]]
@@ -39,7 +39,7 @@ class FileRows:
 
     @property
     def evidence(self) -> dict[str, dict[str, Any]]:
-        """By the member's label."""
+        """How each member was read and why, by its label."""
         return {member.label: reading.evidence for member, reading in self.members}
 
     @property
@@ -47,7 +47,7 @@ class FileRows:
         return [note for _, reading in self.members for note in reading.notes]
 
     def batches(self, progress: OnProgress | None = None) -> Iterator[tuple[str, RowBatch]]:
-        """The rows from the first one, each batch with the label of its member."""
+        """Yield the rows from the first one in batches, each with the label of its member; may be called again."""
         rows = 0
         for number, (member, reading) in enumerate(self.members):
             order = self._order(member, reading)
@@ -72,7 +72,10 @@ class FileRows:
 
 
 def file_rows(members: Sequence[Member], contract: Contract | None, label: str) -> FileRows:
-    """How all members are read. Raises `RefusedFile` and `sluice.OverBudget`."""
+    """Return the rows of all members.
+
+    Raises `RefusedFile`, also for an archive of several formats, and `sluice.OverBudget`.
+    """
     readings = [(member, read(member, contract)) for member in members]
     if len({reading.typed for _, reading in readings}) > 1:
         names = ", ".join(member.label for member, _ in readings)

@@ -1,4 +1,4 @@
-"""A file into a table: read twice, first to learn what it holds, then to load it in one transaction."""
+"""Loads a file into a table: reads it to learn what it holds, and again to load it in one transaction."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _PIECE_BYTES: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadRequest:
-    """Where a file goes and how; what is given here counts before what the contract says."""
+    """Where a file goes and how; its values take precedence over those of the contract."""
 
     table: str | None = None
     schema: str | None = None
@@ -67,17 +67,16 @@ def load_file(
     approved: bool = False,
     progress: OnProgress | None = None,
 ) -> LoadReport:
-    """Load the rows of a file into a table, in one transaction: all that the contract lets through, or none.
+    """Load the rows of a file into a table, in one transaction: all that the contract accepts, or none.
 
-    The table is ``table``, or that of the contract, or is named after the file; then it is never one that
-    another flow claimed. The same version of a file goes into a table once.
-    ``masking_secret`` is that of columns masked with ``hmac``, by default the environment's ``SLUICE_MASKING_SECRET``.
-    ``progress`` is told the share of the work that is done, from 0 to 1, and the rows read so far. ``approved`` says
-    that a person has approved of loading the good rows, however many are bad; it counts where the contract says
-    ``approve``.
+    The table is ``table``, or that of the contract, or is named after the file; in that case it must not belong to
+    another flow. The same version of a file is loaded into a table once. ``masking_secret`` is for columns masked with
+    ``hmac``, by default the environment's ``SLUICE_MASKING_SECRET``. ``progress`` is called with the share of the work
+    that is done, from 0 to 1, and the number of rows read so far. ``approved`` says that a person has approved loading
+    the good rows, however many are bad; it has an effect if the contract says ``approve``.
 
     Raises `RefusedFile` (also `AmbiguousFile` and `NeedsApproval`), `sluice.OverBudget` and `TargetFailed`; then
-    nothing has changed. `ValueError` says that the contract or the URL cannot be used.
+    nothing has changed in the table. Raises `ValueError` for an invalid contract or URL.
     """
     request = LoadRequest(table=table, schema=schema, contract=contract, budget=budget, flow=flow)
     started = time.perf_counter()
@@ -99,7 +98,7 @@ def load_file(
 
 
 def past_loads(database_url: str, table: str, count: int) -> list[PastLoad]:
-    """The last loads into a table, which is named with its schema; the oldest first. Raises `TargetFailed`."""
+    """Return the last ``count`` loads into a table, named with its schema; the oldest first. Raises `TargetFailed`."""
     with open_target(database_url) as target:
         return target.history(table, count)
 
@@ -107,9 +106,9 @@ def past_loads(database_url: str, table: str, count: int) -> list[PastLoad]:
 def look_at(
     raw: OpenedFile, request: LoadRequest, progress: OnProgress | None = None, *, at_once: bool = False
 ) -> LookedAt:
-    """Read the file through, and load nothing. Raises `RefusedFile`, `sluice.OverBudget` and `ValueError`.
+    """Read the whole file and load nothing. Raises `RefusedFile`, `sluice.OverBudget` and `ValueError`.
 
-    ``at_once``: its rows need not be read if the contract names all types and no row may be bad.
+    With ``at_once`` the rows are not read yet if the contract names all types and no row may be bad.
     """
     name = Path(raw.path).name
     contract = request.contract
@@ -130,7 +129,7 @@ def look_at(
 
 
 def destination(raw: OpenedFile, request: LoadRequest) -> Destination:
-    """Where the file goes."""
+    """Return where the file goes."""
     name = Path(raw.path).name
     rules = request.rules
     named = request.table or rules.table
@@ -150,13 +149,13 @@ def destination(raw: OpenedFile, request: LoadRequest) -> Destination:
 
 
 def display(name: str) -> str:
-    """A file's name as it can be shown and stored, whatever bytes it has."""
+    """Return a file's name as text that can be shown and stored, whatever bytes it has."""
     return visible(name.encode(errors="surrogateescape").decode(errors="replace"))
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[OpenedFile]:
-    """The file as it was announced; whatever is wrong with it is told with its name."""
+    """Open the file as it was announced; errors within the block get its name in their messages."""
     name = display(path.name)
     try:
         with open_file(path) as raw:
@@ -189,12 +188,12 @@ def _digest_of_first(descriptor: int, count: int) -> str:
 
 
 def _stem(name: str) -> str:
-    """The name without the endings that say how it is packed and of which format it is."""
+    """Return the name without the endings of packing and format."""
     return posixpath.splitext(without_packing(as_dropped(original_name(name) or name)))[0]
 
 
 def _without_told(rows: FileRows) -> FileRows:
-    """The columns of a file of bad rows without those that say what is wrong."""
+    """Return the rows of a file of bad rows without the columns that say what is wrong."""
     count = len(TOLD)
 
     def rest(reading: Reading) -> Reading:
@@ -211,7 +210,7 @@ def _without_told(rows: FileRows) -> FileRows:
 
 
 class _Halves:
-    """Two readings of a file as one progress."""
+    """Reports two readings of a file as one progress from 0 to 1."""
 
     def __init__(self, progress: OnProgress | None) -> None:
         self._progress = progress

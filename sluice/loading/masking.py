@@ -1,4 +1,4 @@
-"""Personal data is changed before it goes anywhere: into a table, a report, a message or a file of rejected rows."""
+"""Masks personal data before it goes anywhere: into a table, a report, a message or a file of bad rows."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from sluice.loading.contracts.contract import Contract, Mask
 from sluice.loading.errors import RefusedFile
 
 SECRET_VARIABLE: Final = "SLUICE_MASKING_SECRET"  # noqa: S105 - its name
-"""The environment variable with the secret of ``hmac``, where the flow hands none over."""
+"""The environment variable with the secret of ``hmac``, used if the flow passes none."""
 
 HIDDEN: Final = "***"
-"""What stands for a value, or for the part of it that is not to be seen."""
+"""Stands for a value, or for its hidden part."""
 
 _LEAST_SECRET_BYTES: Final = 16
 _LEAST_DIGITS: Final = 7
 _EMAIL: Final = r"^[^@\s<>\"]+@[\p{L}\p{N}](?:[\p{L}\p{N}.-]*[\p{L}\p{N}])?$"
 _PLAIN_EMAIL: Final = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?$"
-"""Most of them are such ones, which is found out in half of the time."""
+"""The form of most addresses, which is recognized in half of the time of a full check."""
 _BEFORE_AT: Final = r"^[^@]*"
 _CODES: Final = "|".join(sorted(map(str, phonenumbers.COUNTRY_CODE_TO_REGION_CODE)))
 _CODE: Final = rf"^\+(?P<code>{_CODES})"
 _INTERNATIONAL: Final = rf"^\+(?:{_CODES})[0-9]{{7,14}}$"
-"""Without the signs that may stand between digits. No country's code is the beginning of another one."""
+"""A number without the signs between its digits. No country's code is the beginning of another one."""
 _BETWEEN_DIGITS: Final = r"[().\-/\x{00a0}]"
-"""Besides spaces."""
+"""Signs that may be between digits, besides spaces."""
 _BLOCK_BYTES: Final = 64
-"""Of SHA-256."""
+"""Size of a block of SHA-256, in bytes."""
 
 
 class Masking:
     """Masks columns by their names.
 
     ``email`` keeps the domain, ``phone`` the country and the last two digits, ``partial`` the last characters (at most
-    half of the value), ``hmac`` is HMAC-SHA256 in 64 hexadecimal digits, equal for equal text, and ``drop`` leaves the
-    column out. A value that is no e-mail address or telephone number is hidden as a whole.
+    half of the value). ``hmac`` is HMAC-SHA256 in 64 hexadecimal digits, equal for equal text; ``drop`` leaves the
+    column out. A value that is not an e-mail address or telephone number is hidden as a whole.
     """
 
     def __init__(self, masks: Mapping[str, Mask], secret: SecretStr | None = None) -> None:
-        """Raises `RefusedFile` if ``hmac`` is asked for and there is no secret, or one that can be guessed."""
+        """Raises `RefusedFile` if ``hmac`` is used without a secret, or with one that is too short."""
         hashed = [name for name, mask in masks.items() if mask.kind == "hmac"]
         self._masks = dict(masks)
         self._change = {name: _change(mask, _key(secret, hashed)) for name, mask in masks.items()}
@@ -56,7 +56,7 @@ class Masking:
         return bool(self._masks)
 
     def column(self, name: str, values: pa.Array) -> pa.Array:
-        """The values of a column after masking; those that are not masked as they are."""
+        """Return the values of a column after masking; unchanged if the column is not masked."""
         change = self._change.get(name)
         if change is None:
             return values
@@ -65,7 +65,7 @@ class Masking:
 
 
 def masking_of(contract: Contract | None, secret: SecretStr | None = None) -> Masking:
-    """What a contract asks for, by the names of its fields; the secret is by default that of the environment.
+    """Return the masking that a contract asks for; the secret is by default that of the environment.
 
     Raises `RefusedFile` like `Masking`.
     """
@@ -73,13 +73,13 @@ def masking_of(contract: Contract | None, secret: SecretStr | None = None) -> Ma
 
 
 def masks_of(contract: Contract | None) -> dict[str, Mask]:
-    """By the name of a field: how it is masked."""
+    """Return the masks of a contract by the names of its fields."""
     fields = contract.fields if contract is not None else ()
     return {one.name: one.mask for one in fields if one.mask is not None}
 
 
 def masking_secret() -> SecretStr | None:
-    """The secret of the environment variable, if it is there."""
+    """Return the secret in the environment; None if it is not set."""
     value = os.environ.get(SECRET_VARIABLE)
     return SecretStr(value) if value else None
 
@@ -134,7 +134,7 @@ def _phone(region: str | None, values: pa.StringArray) -> pa.StringArray:
 
 
 def _national(region: str | None, text: str) -> str:
-    """A number as people write it, by the rules of its country."""
+    """Return a masked number that is written by the rules of its country, without the country's code."""
     try:
         number = phonenumbers.parse(text, region)
     except phonenumbers.NumberParseException:
@@ -146,7 +146,7 @@ def _national(region: str | None, text: str) -> str:
 
 
 class _Hashed:
-    """HMAC-SHA256 (RFC 2104) of texts in UTF-8; `hmac` takes more than twice the time for values as short as these."""
+    """HMAC-SHA256 (RFC 2104) of texts in UTF-8; Python's `hmac` takes more than twice the time for short values."""
 
     def __init__(self, key: bytes) -> None:
         block = (hashlib.sha256(key).digest() if len(key) > _BLOCK_BYTES else key).ljust(_BLOCK_BYTES, b"\0")

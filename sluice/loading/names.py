@@ -1,4 +1,4 @@
-"""Names of tables and columns made of the names that files have: two that differ never become one without a word."""
+"""Makes names of tables and columns from the names in files; two different ones never silently become one."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from sluice.display import visible
 from sluice.tables import LONGEST_NAME, RESERVED
 
 _SEPARATORS: Final = frozenset("_|\\/:;,.()[]{}'\"`")
-"""Besides dashes, spaces and what is not to be seen: they divide words, and one underscore stands for all of them."""
+"""Signs that divide words, besides dashes, spaces and invisible characters; one underscore replaces them."""
 _DIGEST_LENGTH: Final = 8
 
 REJECTED_ENDING: Final = ".rejected.csv"
-"""Of the names of files with bad rows; before it stands the name of the file that they are from."""
+"""Ending of files with bad rows; before it is the name of the file from which they are."""
 PACKED: Final = (".gz", ".zst", ".bz2", ".xz")
-"""Endings of single files that are packed."""
+"""Endings of packed single files."""
 _COUNTED: Final = re.compile(
     r"^(.+?)(?:~(?:[2-9]|[1-9][0-9]{1,3}))+((?:\.[^.]*)?(?:\.(?:gz|zst|bz2|xz))?)$", re.IGNORECASE | re.DOTALL
 )
@@ -27,18 +27,18 @@ _REJECTED: Final = re.compile(rf"(.+?)(?:\.[0-9a-f]{{8}})?{re.escape(REJECTED_EN
 
 
 def original_name(name: str) -> str | None:
-    """The name of the file that the bad rows in a file of this name are from; None for any other file."""
+    """Return the name of the file from which the bad rows in a file of this name are; None for any other file."""
     found = _REJECTED.fullmatch(as_dropped(name))
     return as_dropped(found[1]) if found else None
 
 
 def as_dropped(name: str) -> str:
-    """The name without the ``~2`` that a file gets when it is put away where another one of its name lies."""
+    """Return the name without the ``~2`` that a file gets when it is archived beside another one of its name."""
     return _COUNTED.sub(r"\1\2", name)
 
 
 def without_packing(name: str) -> str:
-    """The name without the ending that says how the file is packed; an archive keeps its own."""
+    """Return the name without the ending of its packing; an archive keeps its ending."""
     return next((name[: -len(one)] for one in PACKED if name.lower().endswith(one)), name)
 
 
@@ -48,17 +48,18 @@ class NameFromFile:
 
     table: str
     spelling: str
-    """The name that it was made of, as far as spelling counts: neither letter case nor the form of Unicode does.
+    """The name from which it was made, without differences of letter case and Unicode form.
 
-    Two spellings can lead to one table (``a-b`` and ``a_b``): `sluice.claim_table` refuses the one that comes second.
+    Two spellings can lead to one table (``a-b`` and ``a_b``): `sluice.claim_table` refuses the second one.
     """
 
 
 def table_of(stem: str) -> NameFromFile:
-    """The table for files of this name, without its extensions: ``Orders 2026-03`` goes to ``orders_2026_03``.
+    """Return the table for files of this name, without its extensions: ``orders_2026_03`` for ``Orders 2026-03``.
 
-    Letters, digits and their marks are kept in any script. Other signs (``C#``, ``C++``, emoji) are left out and make
-    the name end in eight digits of its own; so do names that are too long for a database.
+    Letters, digits and their marks are kept in any script. Other signs (``C#``, ``C++``, emoji) are left out, and then
+    eight digits of a digest end the name, so that such names stay different; likewise for names that are too long for a
+    database.
     """
     known = stem.encode(errors="backslashreplace").decode()
     spelling = unicodedata.normalize("NFC", unicodedata.normalize("NFD", known).casefold())
@@ -80,7 +81,7 @@ def _kept(character: str) -> str:
 
 
 def _is_sign(character: str) -> bool:
-    """Whether the character says something that a table's name does not keep."""
+    """Return whether the character has a meaning that a table's name does not keep."""
     if character in _SEPARATORS:
         return False
     category = unicodedata.category(character)
@@ -88,7 +89,7 @@ def _is_sign(character: str) -> bool:
 
 
 def column_names(found: Iterable[str], longest: int = 1000) -> list[str]:
-    """Names that a database keeps apart (it may ignore case, and cut after ``longest`` bytes), in the same order."""
+    """Return names that a database keeps apart, in order; it may ignore case and cut after ``longest`` bytes."""
     names: list[str] = []
     taken: set[str] = set()
     repetitions: dict[str, int] = {}
@@ -105,10 +106,10 @@ def column_names(found: Iterable[str], longest: int = 1000) -> list[str]:
 
 
 def column_key(name: str) -> str:
-    """The name as it is compared with others: neither letter case nor the form of Unicode makes another column."""
+    """Return the name as it is compared with others: without letter case and Unicode form."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 
 def cut(text: str, longest: int) -> str:
-    """As much of the text as has at most ``longest`` bytes in UTF-8."""
+    """Return the beginning of the text with at most ``longest`` bytes in UTF-8, without cutting a character."""
     return text.encode(errors="replace")[:longest].decode(errors="ignore")

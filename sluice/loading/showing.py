@@ -1,4 +1,4 @@
-"""What is in a file, shown in a message: unless the file has personal data in it, of which nothing is shown."""
+"""Shows content of a file in messages, unless the file has personal data, of which nothing is shown."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ _HIDING: Final = ContextVar("_HIDING", default=False)
 
 @contextmanager
 def hiding(hide: bool) -> Iterator[None]:
-    """Within the block, `content` shows nothing if ``hide`` is true: which column a piece of a file is of is not known.
+    """Hide everything that `content` would show within the block, if ``hide`` is true.
 
-    It holds for the thread, and for what is iterated within the block.
+    It is for content of which the column is unknown, in files with masked columns. It holds for the thread, and for
+    iterations within the block.
     """
     before = _HIDING.set(hide or _HIDING.get())
     try:
@@ -29,5 +30,5 @@ def hiding(hide: bool) -> Iterator[None]:
 
 
 def content(text: str, limit: int | None = None) -> str:
-    """``text``, which a file holds, as it may be shown; see `sluice.visible`."""
+    """Return ``text`` from a file as it may be shown; see `sluice.visible`."""
     return MASKED if _HIDING.get() else visible(text, limit)

@@ -1,4 +1,4 @@
-"""The second reading of a file: its rows into the table, its bad rows into a file, in one transaction."""
+"""The second reading of a file: writes its rows into the table and its bad rows into a file, in one transaction."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sluice.protocol import REJECTED_FOLDER
 
 
 class NeedsApproval(RefusedFile):
-    """More rows are bad than the contract allows; with the approval of a person the good ones can be loaded."""
+    """More rows are bad than the contract allows; a person may approve loading the good ones."""
 
     def __init__(self, message: str, bad: BadRows | None = None) -> None:
         super().__init__(message)
@@ -35,16 +35,16 @@ class NeedsApproval(RefusedFile):
 
 @dataclass(frozen=True, slots=True)
 class LookedAt:
-    """A file that has been read once, or of which a contract says all that has to be known before it is loaded."""
+    """A file that was read once, or whose contract says all that must be known before it is loaded."""
 
     rows: FileRows
     inspection: Inspection
     read: bool = True
-    """Whether the inspection has seen the rows; else it sees them while they are loaded."""
+    """Whether the inspection has seen the rows; otherwise it sees them while they are loaded."""
 
     @property
     def schema(self) -> pa.Schema:
-        """The columns as they are to be loaded, with names that a database keeps apart."""
+        """The columns as they are loaded, with names that a database keeps apart."""
         columns = [one for one in self.inspection.columns if not one.dropped]
         names = column_names([one.spec.name for one in columns])
         return pa.schema([pa.field(name, one.loaded_type) for name, one in zip(names, columns, strict=True)])
@@ -52,7 +52,7 @@ class LookedAt:
 
 @dataclass(slots=True)
 class Transfer:
-    """One file on its way into its table."""
+    """One file and its destination."""
 
     looked_at: LookedAt
     to: Destination
@@ -73,7 +73,7 @@ class Transfer:
         return self.looked_at.inspection
 
     def run(self, target: Target) -> LoadReport:
-        """Load the rows that can be. Raises `RefusedFile` and `TargetFailed`; then nothing has changed."""
+        """Load the rows that can be loaded. Raises `RefusedFile` and `TargetFailed`; then nothing has changed."""
         if self.found.bad:
             self._check_bad()
         schema = self.looked_at.schema
@@ -145,7 +145,7 @@ class Transfer:
             self._put(load, plan, checked)
 
     def _write_at_once(self, load: TableLoad, plan: LoadPlan) -> None:
-        """Load the rows as they are read for the first time; a bad one undoes it all."""
+        """Load the rows while they are read for the first time; a bad row undoes the load."""
         found, rows = self.found, self.looked_at.rows
         types = self._types(plan.schema)
         refused: RefusedFile | None = None
@@ -177,7 +177,7 @@ class Transfer:
         return pa.RecordBatch.from_arrays(arrays, schema=plan.schema)
 
     def _find_known(self, load: TableLoad, plan: LoadPlan) -> None:
-        """Rows whose primary key the table has already are bad ones."""
+        """Count rows whose primary key the table has already as bad."""
         types = self._types(plan.schema)
         if not self.looked_at.read:
             found = inspect(self.looked_at.rows, self.contract, types=types)
@@ -194,7 +194,7 @@ class Transfer:
             self._check_bad()
 
     def _keys(self, plan: LoadPlan, types: list[pa.DataType | None]) -> Iterator[pa.RecordBatch]:
-        """The keys of the good rows as they are loaded, with the numbers of the rows."""
+        """Yield the keys of the good rows as they are loaded, with the numbers of the rows."""
         names = key_of(self.to, plan.schema)
         first_row = 0
         for _, batch in self.looked_at.rows.batches():
@@ -209,7 +209,7 @@ class Transfer:
         return dict(zip(plan.schema.names, shares, strict=True))
 
     def _as_there(self, plan: LoadPlan, schema: pa.Schema) -> pa.Schema:
-        """The columns with the types of the table that is there; rows whose values do not fit them are bad."""
+        """Return the columns with the types of the existing table; rows whose values do not fit them are bad."""
         there = {one.column: one.there.type for one in plan.misfits}
         narrow = pa.schema([pa.field(one.name, there.get(one.name, one.type)) for one in schema])
         found = inspect(self.looked_at.rows, self.contract, types=self._types(narrow))
@@ -219,7 +219,7 @@ class Transfer:
         return narrow
 
     def _check_bad(self, advice: str = "") -> None:
-        """Raise `RefusedFile` unless the good rows are to be loaded without the bad ones."""
+        """Raise `RefusedFile` unless the good rows may be loaded without the bad ones."""
         bad = bad_rows(self.found, self.looked_at.rows.unit)
         refusal = self.found.refusal(self.looked_at.rows.unit) + (f"; {advice}" if advice else "")
         if self.rules.on_bad_rows == "refuse":
@@ -231,7 +231,7 @@ class Transfer:
             raise NeedsApproval(f"{refusal}; {shares} (max_bad_share): the others need an approval", bad)
 
     def _check_masked(self, plan: LoadPlan) -> None:
-        """Raise `RefusedFile` if the table's column is not for text, which is what masks leave."""
+        """Raise `RefusedFile` if the table's column of a masked one is not of text, which masked values are."""
         declared = {one.name: one.declared for one in plan.there}
         loaded = (one for one in self.found.columns if not one.dropped)
         for column, field in zip(loaded, plan.schema, strict=True):
@@ -244,19 +244,19 @@ class Transfer:
                 )
 
     def _types(self, schema: pa.Schema) -> list[pa.DataType | None]:
-        """By column of the file: the type that its values have in the table; None for those that are masked."""
+        """Return, for each column of the file, the type of its values in the table; None for masked columns."""
         types = iter(schema.types)
         found = [None if one.dropped else next(types) for one in self.found.columns]
         return [None if one.secret else type_ for one, type_ in zip(self.found.columns, found, strict=True)]
 
 
 def lacking_columns(plan: LoadPlan) -> list[str]:
-    """What is to be said of columns that the table has and the file does not."""
+    """Return a note on columns that the table has and the file lacks."""
     lacking = [one.name for one in plan.there if one.name not in plan.schema.names]
     return [f"the file lacks columns that the table has: {lacking}"] if lacking else []
 
 
 def rejected_place(raw: OpenedFile) -> tuple[Path, Path]:
-    """Where the bad rows of a file belong: below the watched folder that it lies in, or beside it."""
+    """Return the folder and inner path for a file's bad rows: below its watched folder, or beside the file."""
     folder, inner = watched_folder(raw.path)
     return Path(folder), Path(REJECTED_FOLDER, f"{inner.removesuffix(REJECTED_ENDING)}{REJECTED_ENDING}")

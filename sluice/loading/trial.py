@@ -1,4 +1,4 @@
-"""What loading a file would do, found out without loading anything."""
+"""Finds out what loading a file would do, without loading anything."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Trial:
     table: str
     mode: str
     rows: int
-    """That would be loaded."""
+    """Number of rows that would be loaded."""
     bad: BadRows
     outcome: str
-    """In a sentence."""
+    """The outcome in a sentence."""
     would_load: bool
     columns: list[dict[str, Any]] = field(default_factory=list)
     evidence: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -47,7 +47,7 @@ def try_file(
     budget: Budget = BUDGET,
     flow: str = "ingest-file",
 ) -> Trial:
-    """Read the file as `load_file` does, and look at the table it would go into, if there is a database.
+    """Read the file as `load_file` does, and compare it with its table if there is a database; nothing is written.
 
     Raises `RefusedFile`, `sluice.OverBudget` and `TargetFailed`.
     """
@@ -78,7 +78,7 @@ def try_file(
 
 
 def draft_for(path: Path, said: Contract, budget: Budget = BUDGET) -> dict[str, Any]:
-    """A first contract for files like this one; ``said`` is what is known of it already.
+    """Return a draft contract for files like this one; ``said`` is what is known of it already.
 
     Raises `RefusedFile` and `sluice.OverBudget`.
     """
@@ -109,7 +109,7 @@ def _outcome(bad: BadRows, request: LoadRequest, table: str, plan: LoadPlan | No
 
 
 def _within_files(request: LoadRequest) -> list[str]:
-    """What the table may hold although the contract seems to forbid it."""
+    """Return notes on what the table may hold although the contract seems to forbid it."""
     contract = request.contract
     schema = contract.file_schema if contract is not None else None
     if schema is None or request.rules.mode == "replace":
@@ -125,7 +125,7 @@ def _of(bad: BadRows) -> str:
 
 
 def _is_there(url: str) -> bool:
-    """Whether there is a database to be asked; one in a file is not made for that."""
+    """Return whether there is a database to read; a file is not created for that."""
     try:
         parsed = sa.make_url(url)
     except SQLAlchemyError:

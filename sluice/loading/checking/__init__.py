@@ -1,1 +1,1 @@
-"""Rows held against what they must be: conversions and constraints, repeats, counts; the bad ones are put aside."""
+"""Checks of rows: conversions, constraints, repeated values, counts; bad rows are put into a file of their own."""

@@ -1,4 +1,4 @@
-"""Rows looked at one by one: those that can be loaded, and those that cannot with the reason."""
+"""Converts and checks the rows of a batch: those that can be loaded, and the others with the reason."""
 
 from __future__ import annotations
 
@@ -19,31 +19,33 @@ Places = Callable[[], pa.Int64Array]
 
 @dataclass(frozen=True, slots=True)
 class CheckedBatch:
-    """Rows that have been looked at."""
+    """The rows of a batch after conversion and checks."""
 
     good: pa.RecordBatch
     """The rows without a fault, converted to the types of the columns."""
     rows: pa.Int64Array | range
-    """Which rows of the file these are, counted from 0."""
+    """The number of each good row in the file, from 0."""
     places: Places
-    """Where each good row stands in its file."""
+    """The place of each good row in its file (its line, from 1)."""
     bad: list[BadRow]
     refused: pa.RecordBatch
-    """As they were read: the rows that the first of ``bad`` are about. Those behind have no columns."""
+    """The rows to which the first entries of ``bad`` belong, as they were read. The later entries are records without
+    the columns of the file.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Repeats:
-    """Rows whose value for a column, or for the primary key, an earlier row or the table has."""
+    """Rows whose value of a column, or of the primary key, is in an earlier row or in the table."""
 
     reason: str
     rows: Sequence[int]
-    """Counted from 0 over the file, ascending."""
+    """Their numbers in the file, from 0, ascending."""
     position: int | None = None
-    """The column whose value the reason is about; None: that is told without a value."""
+    """The column whose value belongs into the message; None for a reason without a value."""
 
     def within(self, first: int, count: int) -> Sequence[int]:
-        """Those among ``count`` rows from ``first`` on, counted from there."""
+        """Return those among the ``count`` rows from ``first`` on, as numbers from ``first``."""
         start, end = bisect_left(self.rows, first), bisect_left(self.rows, first + count)
         return [row - first for row in self.rows[start:end]]
 
@@ -57,10 +59,10 @@ def check_batch(
     repeats: Sequence[Repeats] = (),
     types: Sequence[pa.DataType | None] | None = None,
 ) -> CheckedBatch:
-    """Convert and check some rows, the first of which is row ``first_row`` of the file, counted from 0.
+    """Convert and check some rows, the first of which is row ``first_row`` of the file, from 0.
 
-    Without ``constraints``, values are only converted. ``types`` are those of the table's columns, where they are
-    known: a value that such a column does not hold is bad too.
+    Without ``constraints`` values are only converted. ``types`` are those of the table's columns where they are known:
+    a value that its column does not hold unchanged makes the row bad. A row has one reason, the first that was found.
     """
     arrays = []
     problems: dict[int, tuple[int | None, str]] = {}

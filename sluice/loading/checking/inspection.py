@@ -1,4 +1,4 @@
-"""The first reading of a file: types, counts and bad rows, before anything is written."""
+"""The first reading of a file: finds types, counts and bad rows before anything is written."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from sluice.loading.file_rows import FileRows, OnProgress
 from sluice.loading.reading.batch import BadRow, RowBatch
 
 EXAMPLES: Final = 20
-"""Bad rows that are shown one by one."""
+"""Number of bad rows that are shown one by one."""
 
 
 @dataclass(slots=True)
 class Inspection:
-    """What reading a file once has told."""
+    """What is known of a file after it was read once."""
 
     columns: list[LoadColumn]
     rows: int = 0
-    """Good and bad ones."""
+    """Number of rows read, good and bad."""
     bad: int = 0
     examples: list[tuple[str, BadRow]] = field(default_factory=list)
-    """Some bad rows, each with the label of the member that it is in."""
+    """The first bad rows, each with the label of its member."""
     repeats: list[Repeats] = field(default_factory=list)
     profiles: list[ColumnProfile] = field(default_factory=list)
     unique: list[UniqueColumns] = field(default_factory=list)
 
     def add(self, label: str, batch: RowBatch, checked: CheckedBatch) -> None:
-        """Take in a batch that was checked."""
+        """Count the rows of a checked batch, and look for repeated values in it."""
         self.rows += batch.rows.num_rows + len(batch.bad)
         self.note(label, checked.bad)
         for one in self.unique:
@@ -44,13 +44,13 @@ class Inspection:
             profile.add(column.as_looked_at(values))
 
     def find_repeats(self, rows: FileRows, types: Sequence[pa.DataType | None] | None = None) -> None:
-        """All rows have been added: find those that repeat another."""
+        """Count rows that repeat another one as bad, after all rows were added; this reads the file again."""
         self.add_repeats([one.repeats() for one in self.unique], rows, types)
 
     def add_repeats(
         self, repeats: Sequence[Repeats], rows: FileRows, types: Sequence[pa.DataType | None] | None
     ) -> None:
-        """Count these rows among the bad ones, if there are any, by reading once more."""
+        """Count these rows as bad; their values for the messages need another reading of the file."""
         found = [one for one in repeats if one.rows]
         self.repeats += found
         reasons = {one.reason for one in found}
@@ -62,11 +62,11 @@ class Inspection:
 
     @property
     def types_known(self) -> bool:
-        """Whether it is known what type each column has, whatever the values are that have not been read yet."""
+        """Whether the type of each column is certain, whatever values follow."""
         return bool(self.columns) and all(one.conversion is not None for one in self.columns)
 
     def look_ahead(self, rows: FileRows) -> None:
-        """Have the first rows settle what they settle for all: whether times are moments or not."""
+        """Find out from the first rows what holds for all: whether times have an offset."""
         waiting = [place for place, one in enumerate(self.columns) if one.conversion is None]
         if waiting and all(self.columns[place].spec.type == "datetime" for place in waiting):
             for _, batch in rows.batches():
@@ -80,21 +80,24 @@ class Inspection:
         self.examples += [(label, row) for row in bad[: EXAMPLES - len(self.examples)]]
 
     def refusal(self, unit: str) -> str:
-        """What is wrong with the file, in a sentence."""
+        """Return what is wrong with the file in a sentence: its first bad row, and the number of others."""
         label, first = self.examples[0]
         more = f" (and {self.bad - 1} more of {self.rows} rows)" if self.bad > 1 else ""
         return f"{said_of(label, first, unit)}{more}"
 
 
 def said_of(label: str, row: BadRow, unit: str) -> str:
-    """A bad row in a sentence: ``orders.csv, line 3, column 'n': 'x' is not an integer``."""
+    """Return a bad row as a sentence: ``orders.csv, line 3, column 'n': 'x' is not an integer``."""
     where = f"{label}, {unit} {row.line}" + (f", column {row.column!r}" if row.column is not None else "")
     value = f"{row.value[:60]!r} " if row.column is not None and row.value is not None else ""
     return f"{where}: {value}{row.reason}"
 
 
 def begin(rows: FileRows, contract: Contract | None) -> Inspection:
-    """Nothing is read yet. Raises `RefusedFile` for other columns, and `ValueError` for a contract that cannot be."""
+    """Return an inspection of a file that is not read yet.
+
+    Raises `RefusedFile` if the file has other columns than the contract, and `ValueError` for an invalid contract.
+    """
     columns = columns_of(rows.columns, contract, typed=rows.typed, label=rows.label)
     profiles = [ColumnProfile(secret=one.secret) for one in columns]
     return Inspection(columns, profiles=profiles, unique=_unique(columns, contract))
@@ -106,9 +109,10 @@ def inspect(
     progress: OnProgress | None = None,
     types: Sequence[pa.DataType | None] | None = None,
 ) -> Inspection:
-    """Read the file through; ``types`` are those of the table's columns, where values must fit them.
+    """Read the whole file and return what is known of it; nothing is written.
 
-    Raises `RefusedFile`, `sluice.OverBudget`, and `ValueError` for a contract that cannot be.
+    ``types`` are those of the table's columns, where values must fit them. Raises `RefusedFile`, `sluice.OverBudget`,
+    and `ValueError` for an invalid contract.
     """
     found = begin(rows, contract)
     first_row = 0

@@ -1,4 +1,4 @@
-"""What the values of a column are like, for the report of a load."""
+"""Counts the values of a column, for the report of a load."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pyarrow.compute as pc
 from sluice.display import visible
 
 SAMPLED_ROWS: Final = 50_000
-"""The most frequent values are those of so many rows at the beginning."""
+"""Number of rows at the beginning among which the most frequent values are counted."""
 _TOP: Final = 5
 _MOST_DIFFERENT: Final = 10_000
 _NOTHING: Final = pa.table({"values": pa.nulls(0), "counts": pa.array([], pa.int64())})
 
 
 class ColumnProfile:
-    """Counts over one column. Of a column with personal data no value is kept."""
+    """Counts over one column; of a column with personal data no value is kept."""
 
     def __init__(self, *, secret: bool) -> None:
         self._secret = secret
@@ -44,11 +44,11 @@ class ColumnProfile:
 
     @property
     def empty_share(self) -> float:
-        """How many of the values are missing, from 0 to 1."""
+        """The share of missing values, from 0 to 1."""
         return self.nulls / self.rows if self.rows else 0.0
 
     def told(self) -> dict[str, Any]:
-        """For the report: the share of nulls, the ends, the most frequent values."""
+        """Return the entries of the report: share of missing values, least and greatest value, most frequent values."""
         found: dict[str, Any] = {"empty": self.nulls, "empty_share": self.empty_share}
         if self._least is not None:
             found |= {"least": str(self._least), "most": str(self._most)}
@@ -76,14 +76,14 @@ def _most(counts: pa.Table) -> list[dict[str, Any]]:
 
 
 def _together(counts: pa.Table) -> pa.Table:
-    """One row for each value."""
+    """Return the counts with one row for each value."""
     if counts["counts"].num_chunks == 1:  # of one batch, in which each value was counted once
         return counts
     return counts.group_by("values").aggregate([("counts", "sum")]).rename_columns(["values", "counts"])
 
 
 def _added(counts: pa.Table, more: pa.StructArray) -> pa.Table | None:
-    """The counts together; None: there are too many different values for one of them to say much."""
+    """Return both counts together; None if there are too many different values for one of them to be frequent."""
     values, found = more.flatten()
     table = pa.table({"values": values, "counts": found})
     if len(counts) and counts.schema != table.schema:  # numbers at the beginning, and something else later

@@ -1,4 +1,4 @@
-"""Bad rows in a file of their own, which can be mended and dropped again."""
+"""Writes bad rows into a file of their own, which can be corrected and dropped again."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from sluice.loading.reading.batch import BadRow
 from sluice.loading.showing import MASKED
 
 TOLD: Final = ("sluice_place", "sluice_column", "sluice_value", "sluice_reason")
-"""The columns that say what is wrong with a row; when the file is dropped again they are passed over."""
+"""Columns that say what is wrong with a row; they are ignored when the file is dropped again."""
 
 
 class RejectedRows:
-    """Writes bad rows beside where they belong; they appear there with `keep`, and are gone after an error.
+    """Writes the bad rows of a file. The file appears with `keep`; after an error nothing is left.
 
     Use it in a ``with`` block.
     """
 
     def __init__(self, folder: Path, inner: Path, columns: Sequence[str], masked: Sequence[bool]) -> None:
-        """The file becomes ``inner`` below ``folder``; no link that others put there leads it elsewhere.
+        """Create a draft of ``inner`` below ``folder``, without following links that others may have put there.
 
-        ``masked`` says of each column whether its values are shown nowhere. Raises `RefusedFile`.
+        ``masked`` says for each column whether its values must not be shown. Raises `RefusedFile`.
         """
         self._path = folder / inner
         self._masked = masked
@@ -51,8 +51,8 @@ class RejectedRows:
     def add(self, label: str, checked: CheckedBatch) -> None:
         """Write the bad rows of a batch.
 
-        A record with another number of fields keeps that number, so that it is bad again if it is not mended. Which of
-        them belong to a masked column is not known, so that none is shown where there is one.
+        A record with another number of fields keeps that number, so that it is bad again unless it is corrected. Which
+        of its fields belong to a masked column is unknown: if there is one, none of the fields is written.
         """
         rows = zip(*(as_text(column).to_pylist() for column in checked.refused.columns), strict=True)
         for bad, values in zip(checked.bad, rows, strict=False):
@@ -62,7 +62,7 @@ class RejectedRows:
             self._write(label, bad, [MASKED if any(self._masked) else one for one in bad.fields])
 
     def keep(self) -> Path:
-        """Put the file in its place, complete, under a name that no other file has."""
+        """Give the finished file its name, or another one if a different file has it; return its path."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -89,7 +89,7 @@ class RejectedRows:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Leave nothing after an error."""
+        """Remove the draft after an error."""
         self._file.close()
         for name in filter(None, (self._draft, self._kept)) if kind is not None else ():
             with contextlib.suppress(FileNotFoundError):
@@ -100,7 +100,7 @@ class RejectedRows:
         return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=self._directory)
 
     def _digest(self, name: str) -> str | None:
-        """The SHA-256 of what is in a file; None for what is no regular one."""
+        """Return the SHA-256 of a file's content; None if it is not a regular file."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             with os.fdopen(os.open(name, flags, dir_fd=self._directory), "rb") as file:

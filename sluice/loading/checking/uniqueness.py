@@ -1,4 +1,4 @@
-"""Which rows repeat a value that an earlier row has, over a whole file, in 8 bytes a row."""
+"""Finds rows that repeat a value of an earlier row, over a whole file, in 8 bytes of memory for each row."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sluice.loading.checking.checked_batch import Repeats
 
 
 class UniqueColumns:
-    """Remembers the values of one column, or of several together; a row in which one is missing repeats nothing.
+    """Remembers the values of one column, or of several together; a row without one of them repeats nothing.
 
-    Of text and of several columns a 64-bit hash is kept: of 10 million different values two are taken for the same with
-    a probability of one in 300,000.
+    For text and for several columns a 64-bit hash is kept: among 10 million different values, two have the same hash
+    with a probability of one in 300,000.
     """
 
     def __init__(self, positions: Sequence[int], reason: str) -> None:
@@ -26,10 +26,10 @@ class UniqueColumns:
         self._seen = array("q")
         self._rows: list[Sequence[int]] = []
         self._first: list[int] = []
-        """By batch: the numbers of its rows, and how many values there were before."""
+        """For each batch, the numbers of its rows and how many values there were before it."""
 
     def add(self, columns: Sequence[pa.Array], rows: pa.Int64Array | range) -> None:
-        """Look at some rows; ``rows`` are their numbers in the file."""
+        """Add some rows; ``rows`` are their numbers in the file."""
         values = [columns[position] for position in self.positions]
         if any(one.null_count for one in values):
             there = reduce(pc.and_, (pc.is_valid(one) for one in values))
@@ -48,7 +48,7 @@ class UniqueColumns:
             self._seen.extend(map(hash, zip(*(one.to_pylist() for one in values), strict=True)))
 
     def repeats(self) -> Repeats:
-        """The rows that repeat an earlier one."""
+        """Return the rows that repeat an earlier one."""
         seen = pa.Array.from_buffers(pa.int64(), len(self._seen), [None, pa.py_buffer(self._seen)])
         if len(seen) < 2 or pc.all(pc.greater(seen[1:], seen[:-1])).as_py():  # noqa: PLR2004
             return Repeats(self._reason, ())

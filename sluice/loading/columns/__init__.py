@@ -1,1 +1,1 @@
-"""What values of a column are and must be: types found or asked for, conversions, constraints."""
+"""Types of columns, found or asked for by a contract; conversions and constraints of their values."""

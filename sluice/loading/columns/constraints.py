@@ -1,4 +1,4 @@
-"""What a contract asks of the values of a column, beyond their type."""
+"""The constraints of a contract on the values of a column, beyond their type."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from sluice.loading.columns.converted import as_text
 from sluice.loading.contracts.contract import Constraints, ContractField
 
 Found = tuple[pa.BooleanArray, str]
-"""Where values are bad, and why: it follows the value in a sentence."""
+"""A mask of bad values, and the reason, which follows the value in a sentence."""
 
 _SHOWN: Final = 5
 
 
 class FieldChecks:
-    """The constraints of one field. Raises `ValueError` for constraints that cannot hold of its type."""
+    """The constraints of one field. Raises `ValueError` for a constraint that its type cannot have."""
 
     def __init__(self, one: ContractField, type_: pa.DataType, *, key: bool = False) -> None:
         self._said = one.constraints
@@ -40,7 +40,7 @@ class FieldChecks:
         self._pattern = None if self._said.pattern is None else _compiled(self._said.pattern)
 
     def bad(self, values: pa.Array) -> Iterator[Found]:
-        """What is wrong with the values; whether they are unique is seen when all are there."""
+        """Yield which values are bad and why; `unique` is checked elsewhere, when all rows are known."""
         if self.required and values.null_count:
             yield pc.is_null(values), "is empty, and the contract requires a value"
         for name, words, limit in self._bounds:
@@ -69,7 +69,7 @@ class FieldChecks:
         return self._limits(one, [value])[0]
 
     def _limits(self, one: ContractField, said: list[Any]) -> pa.Array:
-        """Values of the contract as the type of the column, written there as in a file or as YAML has it."""
+        """Return values of the contract in the type of the column; they may be written as in a file, or as YAML."""
         conversion = conversion_of(one)
         if conversion is None and pa.types.is_timestamp(self._type):
             conversion = timestamps(self._type)
@@ -100,7 +100,7 @@ def _limits(said: Constraints) -> list[tuple[str, str, Any]]:
 
 
 def _compiled(pattern: str) -> str:
-    """The pattern, which the whole value must fit, as RE2 has it."""
+    """Return the pattern for RE2, which does the matching; it must match the whole value. Raises `ValueError`."""
     whole = f"^(?:{pattern})$"
     try:
         re.compile(whole)

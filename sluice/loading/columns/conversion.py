@@ -1,4 +1,4 @@
-"""Values of text as the types that a contract or a table asks for; a value that is none of the type is a bad one."""
+"""Converts text to the types of a contract or a table; a value that is not of the type is a bad value."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ _FORMATS: Final = {
 
 
 def conversion_of(one: ContractField) -> Conversion | None:  # noqa: PLR0911 - a list of types
-    """What makes the values of a field; None for `any`, whose type is found by looking. Raises `ValueError`."""
+    """Return the conversion to the type of a field; None for `any`, whose type is inferred.
+
+    Raises `ValueError` for a format that the type does not have.
+    """
     match one.type:
         case "string":
             return _string(one)
@@ -57,7 +60,10 @@ def conversion_of(one: ContractField) -> Conversion | None:  # noqa: PLR0911 - a
 
 
 def to_type(type_: pa.DataType) -> Conversion:  # noqa: PLR0911 - a list of types
-    """What makes values of a table's column of text that no contract gives a meaning: numbers must give it back."""
+    """Return the conversion of text to a table's column for which no contract names a type.
+
+    A number is accepted only if the column gives the same text back: ``007`` is not the integer 7.
+    """
     if pa.types.is_string(type_):
         return Conversion(type_, "", lambda texts: (texts, pc.is_valid(texts)), str)
     if pa.types.is_integer(type_):
@@ -93,7 +99,7 @@ def _boolean(one: ContractField) -> Conversion:
 
 
 def _whole_or_none(type_: pa.DataType) -> Callable[[pa.StringArray], tuple[pa.Array, pa.BooleanArray]]:
-    """Where one value cannot be cast, each is looked at by itself."""
+    """Return a conversion that casts all values at once; if one cannot be cast, each is converted by itself."""
 
     def fast(texts: pa.StringArray) -> tuple[pa.Array, pa.BooleanArray]:
         try:
@@ -105,7 +111,7 @@ def _whole_or_none(type_: pa.DataType) -> Callable[[pa.StringArray], tuple[pa.Ar
 
 
 def _none_sure(type_: pa.DataType) -> Callable[[pa.StringArray], tuple[pa.Array, pa.BooleanArray]]:
-    """Every value is looked at by itself."""
+    """Return a conversion that leaves each value to the slow one."""
     return lambda texts: (pa.nulls(len(texts), type_), pa.array([False] * len(texts), pa.bool_()))
 
 
@@ -119,7 +125,7 @@ _DATES: Final = Conversion(pa.date32(), "is not a date like 2026-12-31", _whole_
 
 
 def timestamps(type_: pa.DataType) -> Conversion:
-    """ISO 8601, with an offset if ``type_`` has a time zone, without one otherwise."""
+    """Return the conversion of ISO 8601 times, with an offset if ``type_`` has a time zone, otherwise without one."""
 
     def slow(text: str) -> datetime:
         return pc.cast(pa.array([text]), type_)[0].as_py()  # type: ignore[no-any-return]
@@ -147,7 +153,7 @@ def _moment(pattern: str) -> pa.DataType:
 
 
 def _patterned(one: ContractField, type_: pa.DataType) -> Conversion:
-    """Dates and times in a pattern of ``strptime``."""
+    """Return the conversion of dates and times in a pattern of ``strptime``."""
     pattern = one.format
     take: Callable[[datetime], Any] = {"date": datetime.date, "time": datetime.time}.get(one.type, lambda found: found)
 

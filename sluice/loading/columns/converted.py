@@ -1,4 +1,4 @@
-"""What becomes of a column of text that is to be of another type."""
+"""A column of text as another type, and what converts it."""
 
 from __future__ import annotations
 
@@ -12,25 +12,28 @@ import pyarrow.compute as pc
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """A column as another type."""
+    """A column after conversion to another type."""
 
     values: pa.Array
     bad: pa.BooleanArray | None = None
-    """Where a value is none of the type; it is null there. None: there is no such value."""
+    """A mask of the values that are not of the type, which are null in the column; None if all are."""
     reason: str = ""
-    """Follows the bad value in a sentence."""
+    """The reason, which follows the bad value in a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """From text to a type."""
+    """Converts text to a type.
+
+    The fast conversion handles all values at once; those of which it is not sure are left to the slow one.
+    """
 
     type: pa.DataType
     reason: str
     fast: Callable[[pa.StringArray], tuple[pa.Array, pa.BooleanArray]]
-    """All values at once, and which of them are sure to be right; the others are null or wrong."""
+    """Returns all values converted, and a mask of those that are certainly right; others may be null or wrong."""
     slow: Callable[[str], Any]
-    """One value; raises `ValueError` or `OverflowError` where it is none."""
+    """Returns one value converted; raises `ValueError` or `OverflowError` if it is not of the type."""
 
     def __call__(self, texts: pa.StringArray) -> Converted:
         values, sure = self.fast(texts)
@@ -53,7 +56,7 @@ class Conversion:
 
 
 def as_text(values: pa.Array) -> pa.StringArray:
-    """Values as text, one by one."""
+    """Return values as text, each by itself."""
     if pa.types.is_boolean(values.type) or pa.types.is_temporal(values.type):  # Python has no years beyond 9999
         return pc.cast(values, pa.string())
     return pa.array([None if one is None else str(one) for one in values.to_pylist()], pa.string())

@@ -1,4 +1,4 @@
-"""The types of columns of text, found by looking at every value: a type is taken only if it gives all of them back."""
+"""Infers the types of columns of text from all values: a type is taken only if it gives every text back unchanged."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _EXPONENT: Final = r"(?:[eE][-+]?[0-9]{1,3})?"
 _NUMBERS: Final = (
     rf"^(?:0|-?[1-9][0-9]*|0\.[0-9]+{_EXPONENT}|-0\.[0-9]*[1-9][0-9]*{_EXPONENT}|-?[1-9][0-9]*\.[0-9]+{_EXPONENT})$"
 )
-"""007, +1 and -0 are text, since no number gives them back; so is 1E5, which may be the number of an article."""
+"""007, +1 and -0 stay text, because no number gives them back; so does 1E5, which may be the number of an article."""
 _EXACT: Final = 2**53
-"""Beyond this a floating-point number rounds integers."""
+"""Floating-point numbers round integers above this."""
 _SURELY_EXACT: Final = 16
-"""15 digits and a point survive in a floating-point number."""
+"""Characters of a number that a floating-point number certainly keeps: 15 digits and a point."""
 
 
 class ColumnLook:
-    """What the values of one column are."""
+    """Collects what is known of the values of one column."""
 
     def __init__(self) -> None:
         self._is_text = False
@@ -30,26 +30,27 @@ class ColumnLook:
         self._fractions = False
         self._exponents = False
         self._decimals: set[int] = set()
-        """The numbers of decimals that fractions have."""
+        """The different numbers of decimals of its fractions."""
         self._different: set[str] = set()
-        """Two of the fractions, if there are two that differ."""
+        """Two different fractions, if there are two."""
         self._round = False
         """Whether there is a fraction like 3.0, which ends with its only zero."""
         self._padded = False
         """Whether there is a fraction like 3.10, which ends with another zero."""
 
     def add(self, values: pa.StringArray) -> None:
-        """Look at some values; nulls say nothing."""
+        """Add some values; missing values say nothing."""
         found = values.drop_null()
         if not self._is_text and len(found) and not self._add_integers(found) and not self._add_numbers(found):
             self._is_text = True
 
     @property
     def type(self) -> pa.DataType:
-        """The narrowest type that gives every value back as it was written; ``null`` where there is none.
+        """The narrowest type that gives every value back as it was written; ``null`` if there are no values.
 
-        Fractions become floating-point numbers if the same digits can be made of them again: all have as many decimals
-        (1.50, 2.75), or all are as short as they can be (1.5, 2.75 or 1.5, 2.0). A single 3.10 does not tell.
+        Fractions become floating-point numbers if their digits can be restored: either all have the same number of
+        decimals (1.50, 2.75), or all are as short as possible (1.5, 2.75 or 1.5, 2.0). From a single 3.10 this cannot
+        be known.
         """
         if self._is_text:
             return pa.string()
@@ -62,7 +63,7 @@ class ColumnLook:
 
     @property
     def decimals(self) -> int | None:
-        """How many decimals all values have, where that is the same number and not seen in the numbers themselves."""
+        """The number of decimals that all values have, if it is the same and the numbers themselves do not show it."""
         return next(iter(self._decimals)) if self.type == pa.float64() and self._padded else None
 
     def _add_integers(self, found: pa.StringArray) -> bool:
@@ -111,7 +112,7 @@ class ColumnLook:
 
 
 def _are_exact(texts: pa.StringArray) -> bool:
-    """Whether 64-bit floating-point numbers have the values of all these decimal numbers."""
+    """Return whether 64-bit floating-point numbers have the exact values of all these decimal numbers."""
     if not len(texts):
         return True
     numbers = pc.cast(texts, pa.float64())
@@ -120,6 +121,6 @@ def _are_exact(texts: pa.StringArray) -> bool:
 
 
 def is_exact(text: str) -> bool:
-    """Whether a 64-bit floating-point number has the value of this decimal number."""
+    """Return whether a 64-bit floating-point number has the exact value of this decimal number."""
     number = float(text)
     return math.isfinite(number) and Decimal(repr(number)) == Decimal(text)

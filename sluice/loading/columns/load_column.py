@@ -1,4 +1,4 @@
-"""The columns of a file as they are to be loaded: what each is converted to, and what it is checked for."""
+"""The columns of a file as they are loaded: their conversions and checks."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ class LoadColumn:
     """One column of a file."""
 
     name: str
-    """As the file has it."""
+    """The name in the file."""
     spec: ContractField
-    """Of the contract; of type ``any`` where the contract has none."""
+    """The field of the contract; one of type ``any`` if the contract has none."""
     typed: bool
-    """Whether the file says what type its values have; otherwise that is found by looking at their text."""
+    """Whether the format has types of its own; otherwise types are inferred from text."""
     missing: tuple[str, ...] = ()
-    """Texts that stand for no value, besides the empty one."""
+    """Texts that mean a missing value, besides the empty one."""
     key: bool = False
     """Whether it is part of the primary key."""
     conversion: Conversion | None = None
-    """To the type that the contract asks for; None: it asks for none."""
+    """The conversion to the contract's type; None if it asks for none."""
     checks: FieldChecks | None = None
     known: bool = False
-    """Whether all values have been looked at."""
+    """Whether all values were read, so that the inferred type is final."""
     look: ColumnLook = field(default_factory=ColumnLook)
     _types: list[pa.DataType] = field(default_factory=list)
 
@@ -49,28 +49,28 @@ class LoadColumn:
 
     @property
     def secret(self) -> bool:
-        """Whether its values are shown nowhere."""
+        """Whether its values are masked, and must not be shown."""
         return self.spec.mask is not None
 
     @property
     def dropped(self) -> bool:
-        """Whether it is not loaded at all."""
+        """Whether the contract leaves the column out."""
         return self.spec.mask is not None and self.spec.mask.kind == "drop"
 
     @property
     def loaded_type(self) -> pa.DataType:
-        """What its values are where they go."""
+        """The type in the table, after masking."""
         return self.type if self.spec.mask is None else pa.string()
 
     @property
     def type(self) -> pa.DataType:
-        """What its values are, as far as they have been looked at."""
+        """The type of its values, as far as they were read."""
         if self.conversion is not None:
             return self.conversion.type
         return common_type(self._types) if self.typed else self.look.type
 
     def converted(self, values: pa.Array) -> Converted:
-        """The values as the type that the contract asks for; as they are where it asks for none."""
+        """Return the values converted to the contract's type; unchanged if it asks for none."""
         is_text = pa.types.is_string(values.type)
         if is_text and self.missing:
             values = pc.if_else(pc.is_in(values, pa.array(self.missing)), None, values)
@@ -81,14 +81,14 @@ class LoadColumn:
         return self.conversion(values) if is_text else recast(values, self.conversion)
 
     def as_looked_at(self, values: pa.Array) -> pa.Array:
-        """Converted values as the type that they have so far."""
+        """Return converted values in the type that was inferred so far."""
         looked_at = self.conversion is None and not self.typed and pa.types.is_string(values.type)
         if looked_at and self.look.type in {pa.int64(), pa.float64()}:
             return pc.cast(values, self.look.type)
         return values
 
     def fitted(self, values: pa.Array, type_: pa.DataType) -> Converted:
-        """Converted values as the type of a table's column, where they stay the same."""
+        """Return converted values in the type of a table's column; values that would change are bad."""
         if values.type == type_:
             return Converted(values)
         if pa.types.is_null(values.type) or values.null_count == len(values):
@@ -100,7 +100,7 @@ class LoadColumn:
         return to_type(type_)(values)
 
     def bad(self, values: pa.Array) -> Iterator[tuple[pa.BooleanArray, str]]:
-        """Where converted values break the contract, and why."""
+        """Yield which converted values break the contract, and why."""
         if self.secret and pa.types.is_string(values.type):
             yield pc.equal(values, MASKED), "stands for a value that was masked: put the value itself in its place"
         if self.checks is not None:
@@ -125,7 +125,7 @@ class LoadColumn:
 
 
 def recast(values: pa.Array, conversion: Conversion) -> Converted:
-    """Values that have a type as another one, where they stay the same."""
+    """Convert values of a type to another one; values that would change are bad."""
     if values.type == conversion.type:
         return Converted(values)
     try:
@@ -137,7 +137,7 @@ def recast(values: pa.Array, conversion: Conversion) -> Converted:
 
 
 def _is_same_kind(one: pa.DataType, other: pa.DataType) -> bool:
-    """Whether a value can stay the same; a number is no time, and neither is a truth value, nor a time a moment."""
+    """Return whether values can stay the same: a number is not a time, nor a boolean, nor a time a moment."""
     if pa.types.is_null(one) or pa.types.is_string(other):
         return True
     if getattr(other, "tz", None) and not getattr(one, "tz", None):
@@ -150,7 +150,7 @@ def _is_number(one: pa.DataType) -> bool:
 
 
 def common_type(types: Sequence[pa.DataType]) -> pa.DataType:
-    """The narrowest type for values of all these; ``null`` for none."""
+    """Return the narrowest type for values of all these types; ``null`` for none."""
     known = [one for one in types if not pa.types.is_null(one)]
     if not known:
         return pa.null()
@@ -163,9 +163,9 @@ def common_type(types: Sequence[pa.DataType]) -> pa.DataType:
 
 
 def columns_of(names: Sequence[str], contract: Contract | None, *, typed: bool, label: str) -> list[LoadColumn]:
-    """The columns of a file that has these ``names``, in its order.
+    """Return the columns of a file with these ``names``, in its order.
 
-    Raises `RefusedFile` where they are not those of the contract, and for a contract that cannot be.
+    Raises `RefusedFile` if they are not those of the contract, or the contract is invalid.
     """
     schema = contract.file_schema if contract is not None else None
     by_name, by_key = _fields(schema)
@@ -200,7 +200,7 @@ def columns_of(names: Sequence[str], contract: Contract | None, *, typed: bool, 
 
 
 def check_fields(contract: Contract) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """What cannot be in the fields of a contract: where it stands, and what is wrong."""
+    """Yield what is invalid in the fields of a contract: the path in it, and the problem."""
     for position, one in enumerate(contract.fields):
         if any(one.problems()):
             continue
@@ -216,7 +216,7 @@ def _fields(schema: FileSchema | None) -> tuple[dict[str, ContractField], dict[s
 
 
 def _shown(names: Sequence[str], known: Mapping[str, ContractField]) -> list[str]:
-    """Names that the contract does not know may be values, where a file has no line with names."""
+    """Return names for a message. Unknown ones may be values, if the file has no header, and may have to be hidden."""
     return [name if _key(name) in known else content(name) for name in names]
 
 

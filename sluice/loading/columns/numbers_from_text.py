@@ -1,4 +1,4 @@
-"""Numbers in text, as a contract says they are written, or as a column of a table gives them back."""
+"""Converts numbers in text: as a contract says they are written, or as a table's column gives them back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _INTEGER: Final = re.compile(r"[+-]?[0-9]+")
 _SURE_NUMBER: Final = r"^[+-]?(?:[0-9]{1,15}|[0-9]{1,9}\.[0-9]{0,6}|\.[0-9]{1,15})$"
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _AROUND: Final = re.compile(r"^[^0-9+\-.,]+|[^0-9.,]+$")
-"""What stands around a number: a unit, a currency."""
+"""What may stand around a number: a unit, a currency."""
 _PLAIN_INTEGER: Final = re.compile(r"0|-?[1-9][0-9]*")
 _PLAIN_NUMBER: Final = re.compile(r"0|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+(?:[eE][-+]?[0-9]{1,3})?)?")
 
@@ -62,7 +62,7 @@ NUMBERS: Final = Conversion(
 
 
 def plain_integers(type_: pa.DataType) -> Conversion:
-    """Integers of a table's column, written as a number gives them back."""
+    """Return the conversion to integers that are written as the number gives them back."""
 
     def slow(text: str) -> int:
         if not _PLAIN_INTEGER.fullmatch(text):
@@ -102,14 +102,14 @@ PLAIN_NUMBERS: Final = Conversion(
 
 
 def grouped(plain: Conversion, one: ContractField) -> Conversion:
-    """Numbers as they are written in a country: 1.234,50 or 12 %."""
+    """Return the conversion of numbers as they are written in a country: 1.234,50 or 12 %."""
     if one.decimal_char == "." and one.group_char is None and one.bare_number:
         return plain
     group, point = re.escape(one.group_char or ""), re.escape(one.decimal_char)
     in_groups = re.compile(rf"[+-]?[1-9][0-9]{{0,2}}(?:{group}[0-9]{{2,3}})*{group}[0-9]{{3}}(?:{point}[0-9]*)?")
 
     def clean(text: str) -> str | None:
-        """As a number is written here; None for what has signs of it in the wrong places."""
+        """Return the number as ``plain`` reads it; None if its signs are in the wrong places."""
         text = text if one.bare_number else _bare(text)
         if one.group_char is not None and one.group_char in text:
             if not in_groups.fullmatch(text):
@@ -135,9 +135,9 @@ def grouped(plain: Conversion, one: ContractField) -> Conversion:
 
 
 def _bare(text: str) -> str:
-    """The number without what stands around it; the text as it is where that is a part of the number.
+    """Return the number without its unit or currency; the text unchanged if what stands there is part of the number.
 
-    Such a part is a sign, as in ``5-`` and ``(5)``, or a digit, as in ``5½``; the one of ``5 m²`` is not.
+    Such a part is a sign, as in ``5-`` and ``(5)``, or a digit, as in ``5½``, but not that of ``5 m²``.
     """
     for around in _AROUND.findall(text):
         for before, one in pairwise(f" {around}"):

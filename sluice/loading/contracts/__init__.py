@@ -1,1 +1,1 @@
-"""What files must look like, in YAML: the Data Package standard and our keys, and where the files with it lie."""
+"""Contracts of files in YAML: the Data Package standard, Sluice's own keys, and where contracts are found."""

@@ -1,7 +1,8 @@
-"""What files of one kind must look like, and where their rows go.
+"""The contract of files of one kind: what they must look like, and where their rows go.
 
 A contract is a Data Resource of the Frictionless Data Package standard (version 2) in YAML: Table Schema, Table Dialect
-and encoding. What the standard does not know is under ``sluice``, and ``mask``, ``start`` and ``width`` of a field.
+and encoding. Keys that the standard does not have are under ``sluice``, besides ``mask``, ``start`` and ``width`` of a
+field.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ Scalar = str | int | float | bool
 
 
 class ContractPart(BaseModel):
-    """Keys are written as the standard writes them, in camel case."""
+    """A part of a contract, with keys in camel case as the standard has them; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
 
 
 class DescribedPart(ContractPart):
-    """Has what the standard lets be said to readers and to other programs; nothing here follows from it."""
+    """A part with the standard's descriptions for readers and other programs, which have no effect here."""
 
     standard: Annotated[str | None, Field(alias="$schema")] = None
-    """The address of the JSON Schema of the standard."""
+    """Address of the standard's JSON Schema."""
     name: str | None = None
     title: str | None = None
     description: str | None = None
@@ -50,19 +51,19 @@ class Constraints(ContractPart):
 
 
 class Mask(BaseModel):
-    """How a column with personal data is changed before it goes anywhere."""
+    """How the values of a column with personal data are changed before they are stored or shown anywhere."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["email", "phone", "hmac", "partial", "drop"]
     region: str | None = None
-    """Two letters: whose national telephone numbers are meant (``phone``)."""
+    """Two letters of the country whose national telephone numbers the column has (``phone``)."""
     keep: Annotated[int, Field(ge=0)] = 4
-    """How many characters stay at the end (``partial``)."""
+    """Number of characters that stay at the end (``partial``)."""
 
 
 class ContractField(ContractPart):
-    """A column."""
+    """A column of the file."""
 
     name: Annotated[str, Field(min_length=1)]
     type: Literal[
@@ -72,7 +73,7 @@ class ContractField(ContractPart):
     title: str | None = None
     description: str | None = None
     example: Any = None
-    """For readers, as ``rdf_type`` is for other programs; nothing here follows from them."""
+    """For readers, as ``rdf_type`` is for other programs; no effect here."""
     rdf_type: str | None = None
     constraints: Constraints = Constraints()
     decimal_char: Character = "."
@@ -83,12 +84,12 @@ class ContractField(ContractPart):
     missing_values: tuple[str, ...] | None = None
     mask: Mask | None = None
     start: Positive | None = None
-    """Fixed width: the position, from 1, at which the field begins; without it, where the one before ends."""
+    """Fixed width: the position, from 1, at which the field begins; by default where the field before it ends."""
     width: Positive | None = None
     """Fixed width: the number of characters."""
 
     def problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """What cannot be in this field."""
+        """Yield what is invalid in this field: the path in it, and the problem."""
         known = _FORMATS.get(self.type, ("default",))
         if self.format not in known and not ("%" in self.format and "%" in known):
             shown = ", ".join("a pattern of strptime such as %d.%m.%Y" if one == "%" else one for one in known)
@@ -118,7 +119,7 @@ _FORMATS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 class FileSchema(DescribedPart):
-    """A Table Schema."""
+    """A Table Schema: the columns and the primary key."""
 
     fields: tuple[ContractField, ...]
     missing_values: tuple[str, ...] = ("",)
@@ -126,11 +127,11 @@ class FileSchema(DescribedPart):
 
     @property
     def key(self) -> tuple[str, ...]:
-        """The names of the columns of the primary key."""
+        """The names of the columns of the primary key; empty if there is none."""
         return (self.primary_key,) if isinstance(self.primary_key, str) else self.primary_key
 
     def problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """What cannot be in this schema."""
+        """Yield what is invalid in this schema: the path in it, and the problem."""
         if not self.fields:
             yield ("fields",), "there is none — name the columns, or leave `schema` out"
         names = [one.name for one in self.fields]
@@ -145,7 +146,7 @@ class FileSchema(DescribedPart):
 
 
 class FileDialect(DescribedPart):
-    """A Table Dialect. What is not given is found out, or the file is refused as ambiguous."""
+    """A Table Dialect. Keys that are not given are found out from the file, which is refused if that is ambiguous."""
 
     delimiter: Character | None = None
     quote_char: Character | None = None
@@ -154,16 +155,16 @@ class FileDialect(DescribedPart):
     skip_initial_space: bool | None = None
     header: bool | None = None
     header_rows: tuple[Positive, ...] | None = None
-    """The number of the line (of the row of a sheet), from 1, with the names of the columns."""
+    """Number of the line (in a sheet: of the row), from 1, with the names of the columns."""
     comment_char: Character | None = None
     property: str | None = None
-    """JSON: the key of the document under which the array of rows lies."""
+    """JSON: the key of the document whose value is the array of rows."""
     sheet_name: str | None = None
     sheet_number: Positive | None = None
 
 
 class LoadRules(BaseModel):
-    """The keys under ``sluice``: where the rows go, and what happens to those that break the contract."""
+    """The keys under ``sluice``: where the rows go, and what happens to rows that break the contract."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -172,21 +173,21 @@ class LoadRules(BaseModel):
     mode: Literal["append", "replace", "upsert"] = "append"
     on_bad_rows: Literal["refuse", "quarantine", "approve"] = "refuse"
     max_bad_share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """With ``approve``: up to this share of bad rows nobody is asked."""
+    """With ``approve``: the share of bad rows up to which no approval is needed."""
     new_columns: Literal["refuse", "add"] = "refuse"
-    """Columns that the contract or the table does not have."""
+    """What happens to columns that the contract or the table does not have."""
     wider_types: Literal["refuse", "widen"] = "refuse"
-    """Columns of the table that do not hold the values of a file."""
+    """What happens to columns of the table that do not hold the values of a file."""
     row_tag: str | None = None
     """XML: the name of the element that is a row."""
 
 
 class Contract(DescribedPart):
-    """What files of one kind must look like, and where their rows go."""
+    """The contract of files of one kind: what they must look like, and where their rows go."""
 
     type: Literal["table"] | None = None
     profile: str | None = None
-    """For readers and other programs, as the following; nothing here follows from them."""
+    """For readers and other programs, like the keys below; no effect here."""
     mediatype: str | None = None
     homepage: str | None = None
     version: str | None = None
@@ -205,15 +206,15 @@ class Contract(DescribedPart):
 
     @property
     def fields(self) -> tuple[ContractField, ...]:
-        """Of its schema, if it has one."""
+        """The fields of its schema; empty without one."""
         return self.file_schema.fields if self.file_schema is not None else ()
 
     def field_of(self, column: str) -> ContractField | None:
-        """The field of that name."""
+        """Return the field of that name; None if there is none."""
         return next((one for one in self.fields if one.name == column), None)
 
     def problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """What cannot be, beyond the single keys: where it stands, and what is wrong with what to do about it."""
+        """Yield what is invalid beyond single keys: the path in the contract, and the problem with its solution."""
         if self.dialect.header is False and self.dialect.header_rows:
             yield ("dialect", "headerRows"), "there is no header to name a line of, with `header: false`"
         if self.dialect.header_rows is not None and len(self.dialect.header_rows) != 1:
@@ -226,5 +227,5 @@ class Contract(DescribedPart):
 
 
 def parse_contract(data: Any) -> Contract:
-    """The contract in ``data``, as YAML gives it. Raises pydantic's `ValidationError`."""
+    """Return the contract in ``data``, as YAML is read. Raises pydantic's `ValidationError`."""
     return Contract.model_validate(data)

@@ -1,4 +1,4 @@
-"""Contracts in YAML files, one a file or several in a project file, found by the name of the file to be loaded."""
+"""Finds contracts by the name of a file: in YAML files with one contract each, or several in a project file."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ ENDINGS: Final = (".yaml", ".yml")
 
 @dataclass(frozen=True, slots=True)
 class WrittenContract:
-    """A contract as it stands in a file."""
+    """A contract in a YAML file, not validated yet."""
 
     document: Document
     key: KeyPath
-    """Where it stands in the document."""
+    """Its path in the document."""
 
     @property
     def data(self) -> Any:
@@ -41,17 +41,17 @@ class WrittenContract:
 
     @property
     def where(self) -> str:
-        """``file:line``."""
+        """The place of the contract as ``file:line``."""
         return self.document.where(self.key)
 
     @property
     def path(self) -> str | None:
-        """The glob of the files that it is for, if it is readable so far."""
+        """The glob of the files that it is for; None if it has none or is not valid so far."""
         found = self.data.get("path") if isinstance(self.data, Mapping) else None
         return found if isinstance(found, str) else None
 
     def parsed(self) -> Contract:
-        """Raises `RefusedFile` with the first thing that is wrong, its line, and how many more there are."""
+        """Return the contract. Raises `RefusedFile` with its first problem and line, and the number of others."""
         if self.document.problems:
             raise RefusedFile(self.document.problems[0])
         try:
@@ -69,9 +69,9 @@ class WrittenContract:
 
 
 def project_contracts() -> list[Path]:
-    """The files and folders with the contracts of the project that this run belongs to.
+    """Return the files and folders with the contracts of the project that this run belongs to.
 
-    Raises `RefusedFile` for an environment that says it in another way than the executor does.
+    The executor names them in an environment variable. Raises `RefusedFile` if its value has another form.
     """
     try:
         found = json.loads(os.environ.get(CONTRACTS_VARIABLE, "[]"))
@@ -83,10 +83,10 @@ def project_contracts() -> list[Path]:
 
 
 def contract_for(file: str | os.PathLike[str], sources: Sequence[Path]) -> Contract | None:
-    """The contract whose ``path`` fits the file's name, of those in ``sources``: YAML files, or folders of them.
+    """Return the contract whose ``path`` fits the file's name; None if there is none.
 
-    Letter case does not count, and neither does how the file is packed. Raises `RefusedFile` where two fit, or where
-    the one that fits cannot be used.
+    ``sources`` are YAML files, or folders of them. Letter case and the ending of a packing do not count. Raises
+    `RefusedFile` if two fit, or the one that fits is invalid.
     """
     name = os.path.basename(os.fspath(file))  # noqa: PTH119 - only a name
     found = [one for one in written_contracts(sources) if one.path is not None and fits(one.path, name)]
@@ -97,21 +97,21 @@ def contract_for(file: str | os.PathLike[str], sources: Sequence[Path]) -> Contr
 
 
 def read_contract(said: str | Mapping[str, Any]) -> Contract:
-    """The contract in a YAML file, or one as YAML would give it. Raises `RefusedFile`."""
+    """Return the contract in a YAML file, or in a mapping as YAML is read. Raises `RefusedFile`."""
     if isinstance(said, str):
         return WrittenContract(read_contract_file(Path(said)), ()).parsed()
     return WrittenContract(Document(Path("the parameter"), b"", dict(said), {}), ()).parsed()
 
 
 def fits(pattern: str, name: str) -> bool:
-    """Whether a contract with this ``path`` is for a file of this name."""
+    """Return whether a contract with this ``path`` is for a file of this name."""
     name = as_dropped(original_name(name) or name)
     wanted = _plain(pattern)
     return any(fnmatch.fnmatchcase(_plain(one), wanted) for one in (name, without_packing(name)))
 
 
 def written_contracts(sources: Sequence[Path]) -> Iterator[WrittenContract]:
-    """All contracts in files and folders. Raises `RefusedFile` for a file that cannot be read."""
+    """Yield all contracts in files and folders. Raises `RefusedFile` for a file that cannot be read."""
     for source in sources:
         for file in _files(source):
             yield from contracts_in(read_contract_file(file))
@@ -124,7 +124,7 @@ def _files(source: Path) -> Sequence[Path]:
 
 
 def contracts_in(document: Document) -> list[WrittenContract]:
-    """The contracts of one file: under ``contracts``, or the file is one."""
+    """Return the contracts of one file: those under ``contracts``, or the file itself."""
     data = document.data
     if isinstance(data, Mapping) and "contracts" in data:
         inner = data["contracts"]
@@ -137,7 +137,7 @@ def contracts_in(document: Document) -> list[WrittenContract]:
 
 
 def read_contract_file(file: Path) -> Document:
-    """Raises `RefusedFile`."""
+    """Return the document of a file. Raises `RefusedFile` if it cannot be read."""
     try:
         return read_yaml(file)
     except UnreadableYaml as error:

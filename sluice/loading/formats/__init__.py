@@ -1,4 +1,4 @@
-"""How files of each format are read: a room for each kind of them, and the choice by the end of the name."""
+"""Readers of the formats: a package for each kind of them, chosen by the ending of the file's name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Reader = Callable[[Member, Contract | None], Reading]
 
 
 class Format(NamedTuple):
-    """A format: its endings, whether it is text, and where its reader is."""
+    """A format: the endings of its files, whether it is text, and the module and function of its reader."""
 
     name: str
     endings: tuple[str, ...]
@@ -50,18 +50,18 @@ _BINARY: Final = {
     b"%PDF": "a PDF document",
     b"SQLite f": "a SQLite database",
 }
-"""What a text does not begin with."""
+"""First bytes that no text has."""
 _TEXTS: Final = {
     "HTML": re.compile(rb"<!doctype html|<html|<head|<body", re.IGNORECASE),
     "XML": re.compile(rb"<\?xml\s"),
     "JSON": re.compile(rb"(?:\[\s*)?\{\s*\""),
 }
-"""What other texts begin with; delimited text of one column that begins so has no row that is one."""
+"""First bytes of other kinds of text; a delimited text of one column that begins with them has no row that is one."""
 _BEGINNING: Final = 64
 
 
 def format_of(member: Member, contract: Contract | None = None) -> Format:
-    """How the member is read, by its name or by the contract. Raises `RefusedFile` where neither says it."""
+    """Return the format of the member, by its name or the contract. Raises `RefusedFile` if neither says it."""
     ending = posixpath.splitext(member.name)[1].lower()
     found = next((one for one in FORMATS if ending in one.endings), None)
     named = contract.format if contract is not None else None
@@ -79,9 +79,9 @@ def format_of(member: Member, contract: Contract | None = None) -> Format:
 
 
 def read(member: Member, contract: Contract | None = None) -> Reading:
-    """How the member is read, with its columns; no more columns, rows and cells come out of it than the budget allows.
+    """Return how the member is read, with its columns; columns, rows and cells are limited by the budget.
 
-    Raises `RefusedFile` and `OverBudget`, here or while the rows are read.
+    Raises `RefusedFile` and `OverBudget`, now or while the rows are read.
     """
     found = format_of(member, contract)
     if found.text:
@@ -98,10 +98,10 @@ def read(member: Member, contract: Contract | None = None) -> Reading:
 
 
 def _check_names(columns: Sequence[str], member: Member) -> None:
-    """Refuse names that would be one column of a table in this file and another one in the next.
+    """Refuse names that a table could not keep apart, or would confuse with those of the next file.
 
-    Names that are written the same are told apart by their order: ``id``, ``id_2``. That does not go where the file has
-    an ``id_2`` of its own, nor where the spelling of two differs and another file has them the other way round.
+    Names that are equal are told apart by their order: ``id``, ``id_2``. That fails if the file has an ``id_2`` of its
+    own, or if two names differ in spelling only and another file has them in the other order.
     """
     spelled: dict[str, str] = {}
     plain_names = [" ".join(name.split()) for name in columns]
@@ -127,7 +127,7 @@ def _endings() -> str:
 
 
 def _check_text(member: Member, wanted: str) -> None:
-    """Refuse what is no text, and another kind of text than ``wanted``, unless a contract names the columns."""
+    """Refuse a file that is not text, or not the kind of text ``wanted``, unless a contract names the columns."""
     beginning = member.beginning(_BEGINNING)
     packing = packing_of(beginning)
     what = f"packed with {packing}" if packing else None

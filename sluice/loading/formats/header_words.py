@@ -1,4 +1,4 @@
-"""Whether a line of words is one of names, where the words below it are of no help: what names are usually made of."""
+"""Tells names of columns from values by their words, for texts in which the values below do not show it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 _PART: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-zß-öø-ÿ]+|[^\W\d_A-Za-z]+")
 _COMPOUND: Final = re.compile(r"[^\W_]+(?:_[^\W_]+)+|[a-z]+[A-Z]\w*")
-"""``order_id`` or ``orderId``."""
+"""Compound words such as ``order_id`` or ``orderId``."""
 _WORDS: Final = frozenset(
     """
     account action active address age alias amount animal answer area article artist author balance bank birth
@@ -36,24 +36,24 @@ _WORDS: Final = frozenset(
     titel téléphone ville voornaam vorname wert zeit
     """.split()  # noqa: SIM905 - a list of them would take a screen
 )
-"""Of most columns of text one is in the name; English, then other languages of Europe."""
+"""Words of which the name of most columns of text has one; English, then other languages of Europe."""
 _LATER: Final = re.compile(
     r"(?:name|code|number|date|nummer|datum|preis|betrag|menge|straße|strasse|naam)$"
     r"|姓名|名称|名字|日期|时间|城市|国家|地址|电话|手机|邮箱|编号|号码|备注|类型|类别|状态|部门|性别|年龄|单位|产品|商品|公司|价格|数量|金额"
     r"|名前|氏名|住所|都市|日付|電話|番号"
 )
-"""What longer words end in, and what stands in words that are written without spaces."""
+"""Endings of longer words, and parts of words that are written without spaces."""
 
 
 _MOST_WORDS: Final = 4
-"""A longer text is a sentence."""
+"""Most words of a name; a longer text is a sentence."""
 
 
 def tells(name: str, values: Sequence[str]) -> bool:
-    """Whether a text is a name, or at least made as names are and as none of the values below it.
+    """Return whether a text is a name, or is formed as names are and unlike the values below it.
 
-    Not everything that differs says so: rows begin with a ``New York`` above a ``Paris``, or a ``Hannover 96`` above a
-    ``Bayern``, as often as files do with names.
+    Being different is not enough: as often as files have names, rows begin with a ``New York`` above a ``Paris``, or
+    with a ``Hannover 96`` above a ``Bayern``.
     """
     if len(name.split()) > _MOST_WORDS:
         return False
@@ -77,7 +77,7 @@ def _is_usual(name: str) -> bool:
 
 
 def _made(text: str) -> tuple[str, bool]:
-    """The letter case, and whether it has a digit."""
+    """Return the letter case of a text, and whether it has a digit."""
     letters = [one for one in text if one.isalpha() and one.lower() != one.upper()]
     case = "none"
     if letters:

@@ -1,4 +1,4 @@
-"""Whether the first record of a text has the names of the columns, by what it and the rows below look like."""
+"""Decides whether the first record of a text has the names of the columns, from it and the rows below it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _ENOUGH_ROWS: Final = 2
 def check_header(
     header: Sequence[str], rows: Sequence[Sequence[str]], *, label: str, line: int, unit: str = "line"
 ) -> str:
-    """Why the record in ``line`` is taken for the names of the columns of ``rows``, which stand below it.
+    """Return why the record in ``line`` is taken as the names of the columns of ``rows``, which are below it.
 
-    Raises `AmbiguousFile` where it may as well be a row: a value of it looks like the values below, or all of it
-    is text as they are, and none of it is a usual name.
+    Raises `AmbiguousFile` if it may as well be a row: one of its values looks like the values below, or all of it is
+    text as they are and no usual name.
     """
     _check_named(header, rows, label, line)
     _check_ruled(rows, label, line, unit)
@@ -48,12 +48,12 @@ def check_header(
 
 
 def _is_certain(name: str, values: Sequence[str]) -> bool:
-    """Whether it is a text above values that are none."""
+    """Return whether it is a text above values that are not text."""
     return _kind(name) is None and len(values) >= _ENOUGH_ROWS and all(map(_kind, values))
 
 
 def _is_doubtful(name: str, values: Sequence[str]) -> bool:
-    """Whether it can be one of the values."""
+    """Return whether it may be one of the values."""
     kind = _kind(name)
     if kind is None:
         return _is_like(name, values)
@@ -63,13 +63,13 @@ def _is_doubtful(name: str, values: Sequence[str]) -> bool:
 
 
 def _is_told(name: str, values: Sequence[str]) -> bool:
-    """Whether something tells it from the values, or from values in general."""
+    """Return whether something distinguishes it from the values below, or from values in general."""
     kind = _kind(name)
     return tells(name, values) if kind is None else kind is _YEAR and bool(values)
 
 
 def _is_like(name: str, values: Sequence[str]) -> bool:
-    """Whether a text can be one of the values below it: it is one of them, or made as all of them are."""
+    """Return whether a text may be one of the values below it: it is among them, or formed as all of them are."""
     if not name or len(values) < _ENOUGH_ROWS or any(map(_kind, values)):
         return False
     if name in values:
@@ -79,7 +79,7 @@ def _is_like(name: str, values: Sequence[str]) -> bool:
 
 
 def _shape(text: str) -> str | None:
-    """What addresses and numbers of articles are made like: ``DE-0042`` as ``aa-9999``; None for words."""
+    """Return the form of addresses and numbers of articles, ``aa-9999`` for ``DE-0042``; None for words."""
     if _ADDRESS.fullmatch(text):
         return "://" if "://" in text else "@"
     if not any(map(str.isdecimal, text)):
@@ -88,7 +88,7 @@ def _shape(text: str) -> str | None:
 
 
 def _check_ruled(rows: Sequence[Sequence[str]], label: str, line: int, unit: str) -> None:
-    """Refuse a rule below the names, as database shells print one: it would be a row."""
+    """Refuse a line of dashes below the names, as database shells print one: it would be a row."""
     first = [value.strip() for value in rows[0] if value.strip()] if rows else []
     if any(len(value) > 1 for value in first) and all(set(value) <= set("-=+:") for value in first):
         raise AmbiguousFile(
@@ -98,7 +98,7 @@ def _check_ruled(rows: Sequence[Sequence[str]], label: str, line: int, unit: str
 
 
 def _check_single(header: Sequence[str], rows: Sequence[Sequence[str]], label: str, line: int) -> None:
-    """Refuse a line with names that stands there again further down."""
+    """Refuse a line of names that comes again further down."""
     if not any(_kind(name.strip()) for name in header) and list(header) in [list(row) for row in rows]:
         raise AmbiguousFile(
             f"{label}: line {line} stands there again further down, so that it is a row, or several files were put one "
@@ -108,7 +108,7 @@ def _check_single(header: Sequence[str], rows: Sequence[Sequence[str]], label: s
 
 
 def _check_named(header: Sequence[str], rows: Sequence[Sequence[str]], label: str, line: int) -> None:
-    """Refuse a title, or a line of delimiters, that stands above the names: it leaves most columns without one."""
+    """Refuse a title, or a line of delimiters, above the names: it leaves most columns without a name."""
     filled = [place for place in range(len(header)) if any(len(row) > place and row[place].strip() for row in rows)]
     unnamed = [place for place in filled if not header[place].strip()]
     if 2 * len(unnamed) > len(filled):

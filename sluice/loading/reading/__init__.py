@@ -1,1 +1,1 @@
-"""A dropped file as bytes: unpacked within its budget, and what every reader of a format hands on."""
+"""Reads a dropped file as bytes, unpacked within its budget, and defines what every reader returns."""

@@ -15,12 +15,12 @@ class BadRow:
 
     line: int
     column: str | None
-    """None: it is not about one column."""
+    """The column at fault; None if it is not one column."""
     value: str | None
     reason: str
-    """Follows the value in a sentence: ``is not a number``."""
+    """The reason, which follows the value in a sentence: ``is not a number``."""
     fields: tuple[str, ...] = ()
-    """Of a record that does not have the columns of the file."""
+    """The fields of a record that does not have the columns of the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +28,14 @@ class RowBatch:
     """Some rows of a file, in order."""
 
     rows: pa.RecordBatch
-    """Text formats: every column is ``pa.string()``, null where the row lacks the field. Typed formats: as read."""
+    """Text formats: every column is ``pa.string()``, null if the row lacks the field. Typed formats: as read."""
     lines: Callable[[], pa.Int64Array] | None = None
-    """Finds the line, from 1, at which each row begins in its member; it is only called for batches with bad rows.
+    """Returns the line, from 1, at which each row begins in its member; called only for batches with bad rows.
 
-    None: the rows are counted, those of earlier batches included.
+    None: rows are counted, those of earlier batches included.
     """
     bad: tuple[BadRow, ...] = ()
-    """What stands among the rows and is none, such as a record with too many fields."""
+    """Records among the rows that are not rows, such as one with too many fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +43,16 @@ class Reading:
     """How one member of a file is read."""
 
     columns: list[str]
-    """As the file names them, before names are made unique for a database."""
+    """The names in the file, before they are made unique for a database."""
     typed: bool
-    """Whether the format has types of its own; otherwise every column is text, and types are found by looking."""
+    """Whether the format has types of its own; otherwise every column is text, and types are inferred."""
     batches: Callable[[], Iterator[RowBatch]]
     """Reads the rows from the first one, each time it is called. Raises `RefusedFile`."""
     unit: str = "line"
     """What ``RowBatch.lines`` counts: ``line``, ``row`` or ``element``."""
     dialect: dict[str, Any] = field(default_factory=dict)
-    """What was found out, as a contract writes it."""
+    """The dialect that was found, as a contract writes it."""
     notes: list[str] = field(default_factory=list)
-    """What was found while the rows were read and is to be told besides."""
+    """Findings while the rows were read, for the report."""
     evidence: dict[str, Any] = field(default_factory=dict)
-    """What was found out, such as the dialect, and why; it is shown in the report of the load."""
+    """What was found, such as the dialect, and why; shown in the report of the load."""

@@ -1,4 +1,4 @@
-"""What is in a file that was dropped: itself, what comes out of it unpacked, or the files of a ZIP archive."""
+"""Opens a dropped file: itself, its unpacked content, or the files of a ZIP archive."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from sluice.loading.reading.unpacking import UNPACK, FileView, complete_or_refus
 
 _PIECE_BYTES: Final = 256 * 1024
 _ENTRY_BYTES: Final = 1024
-"""Of a ZIP archive's directory, for each file that the budget allows."""
+"""Bytes in the directory of a ZIP archive for each file that the budget allows."""
 _NOT_DATA: Final = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
 _METHODS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
-"""The others are unpacked by `zipfile` without a limit on what comes out at once."""
+"""Methods that `zipfile` unpacks piece by piece; with the others the output of one call has no limit."""
 
 BEGINNINGS: Final = {
     b"\x1f\x8b": "gzip",
@@ -34,42 +34,42 @@ BEGINNINGS: Final = {
     b"PK\x03\x04": "ZIP",
     b"PK\x05\x06": "ZIP",
 }
-"""By the first bytes of a file: how it is packed."""
+"""How a file is packed, by its first bytes."""
 ENDINGS: Final = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2", ".xz": "xz", ".zip": "ZIP"}
-"""By the end of a file's name: how it is packed."""
+"""How a file is packed, by the ending of its name."""
 
 
 class DataFile(Protocol):
     """A regular file that is open for reading, such as `sluice.OpenedFile`; its own position is not used."""
 
     def fileno(self) -> int:
-        """Its descriptor."""
+        """Return its descriptor."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """One file of rows: the dropped one, unpacked where it is packed, or one file of an archive."""
+    """One file of rows: the dropped one, unpacked if it is packed, or one file of an archive."""
 
     name: str
-    """Of the file, without the ending of the packing; of a file in an archive, its path there."""
+    """The file's name without the ending of its packing; for a file in an archive, its path there."""
     label: str
-    """What messages call it: ``orders.zip/march.csv``; fit to be shown."""
+    """Its name in messages, safe to be shown: ``orders.zip/march.csv``."""
     packing: str | None
-    """``gzip``, ``zstd``, ``bzip2``, ``xz`` or ``ZIP``."""
+    """``gzip``, ``zstd``, ``bzip2``, ``xz`` or ``ZIP``; None if it is not packed."""
     size: int | None
-    """In bytes, unpacked, where that is known beforehand."""
+    """Unpacked size in bytes, if it is known in advance."""
     packed_size: int
-    """In bytes, of the dropped file as it lies."""
+    """Size in bytes of the dropped file as it is on disk."""
     budget: Budget
     _view: Callable[[], FileView]
     _unpack: Callable[[FileView], Any] | None
     _read: list[FileView] = field(default_factory=list)
 
     def open(self) -> io.BufferedReader:
-        """Its bytes from the first one, independent of other streams of the same file.
+        """Open its bytes from the first one, independent of other streams of the same file.
 
-        Reading raises `OverBudget` when more comes out than the budget allows, and `RefusedFile` for a packing that is
-        damaged or cut off.
+        Reading raises `OverBudget` if more is unpacked than the budget allows, and `RefusedFile` for a damaged or
+        truncated packing.
         """
         view = self._view()
         self._read[:] = [view]
@@ -78,9 +78,9 @@ class Member:
         return io.BufferedReader(_Unpacked(view, self._unpack, self), _PIECE_BYTES)
 
     def open_seekable(self) -> io.BufferedIOBase:
-        """The same for formats that are read in any order: what is packed becomes a temporary file first.
+        """Open it for formats that are read in any order: packed content is first written to a temporary file.
 
-        On disk it is as large as the budget's ``unpacked_bytes`` at most, and gone as soon as it is closed.
+        That file is at most as large as the budget's ``unpacked_bytes``, and is gone as soon as it is closed.
         """
         if self._unpack is None:
             return self.open()
@@ -95,18 +95,18 @@ class Member:
         return copy
 
     def beginning(self, count: int = 8) -> bytes:
-        """Its first bytes."""
+        """Return its first ``count`` bytes."""
         with self.open() as stream:
             return stream.read(count)
 
     @property
     def share_read(self) -> float:
-        """How much of the dropped file the stream opened last has read, from 0 to 1."""
+        """Return the share of the dropped file that the last opened stream has read, from 0 to 1."""
         return self._read[0].tell() / max(1, self.packed_size) if self._read else 0.0
 
 
 class _Unpacked(io.RawIOBase):
-    """What comes out of a packed file, counted, with the library's errors as sentences."""
+    """The unpacked content of a file: counted, and with the library's errors as `RefusedFile`."""
 
     def __init__(self, view: FileView, unpack: Callable[[FileView], Any], member: Member) -> None:
         super().__init__()
@@ -132,12 +132,12 @@ class _Unpacked(io.RawIOBase):
 
 
 def members(file: DataFile, name: str, budget: Budget) -> Iterator[Member]:
-    """The files of rows in ``file``, which is called ``name`` and must stay open: one, or those of a ZIP archive.
+    """Yield the files of rows in ``file``, which is called ``name`` and must stay open: one, or those of a ZIP archive.
 
-    How it is packed is said by the end of the name, in any letter case, and must be what the first bytes say. The whole
-    directory of an archive is looked through before anything is read: archives in it, passwords and unusual methods are
-    refused, and so is more than the budget allows. What operating systems add to archives (``__MACOSX``,
-    ``.DS_Store``) is left out.
+    How it is packed follows from the ending of the name, in any letter case, and must agree with the first bytes. The
+    whole directory of an archive is checked before anything is read: archives in it, passwords and unusual methods are
+    refused, and so is more than the budget allows. Files that operating systems add to archives (``__MACOSX``,
+    ``.DS_Store``) are left out.
 
     Raises `RefusedFile` and `OverBudget`.
     """
@@ -161,7 +161,7 @@ def members(file: DataFile, name: str, budget: Budget) -> Iterator[Member]:
 
 
 def packing_of(beginning: bytes) -> str | None:
-    """How a file with these first bytes is packed, if it is."""
+    """Return how a file with these first bytes is packed; None if it is not."""
     return next((packing for start, packing in BEGINNINGS.items() if beginning.startswith(start)), None)
 
 
@@ -212,7 +212,7 @@ def _is_not_data(path: str) -> bool:
 
 
 def _check_directory(descriptor: int, label: str, size: int, budget: Budget) -> None:
-    """`zipfile` reads the whole directory into memory, however large it says it is."""
+    """Refuse a directory larger than the budget: `zipfile` reads it into memory, whatever size it declares."""
     tail = os.pread(descriptor, 66_000, max(0, size - 66_000))
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or at + 16 > len(tail):

@@ -1,4 +1,4 @@
-"""Reading what is packed, a piece at a time, whatever it unpacks to."""
+"""Unpacks files a piece at a time, however much they unpack to."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from sluice.loading.errors import RefusedFile
 
 _PACKED_PIECE_BYTES: Final = 64 * 1024
 _XZ_MEMORY_BYTES: Final = 128 * 1024 * 1024
-"""More than the highest preset needs (65 MiB); a header can ask for 4 GiB."""
+"""Memory for xz: more than its highest preset needs (65 MiB); a header can ask for 4 GiB."""
 
 
 class FileView(io.RawIOBase):
-    """Reads an open file at a position of its own: many may read one file at once."""
+    """Reads an open file at a position of its own, so that several can read one file at the same time."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class FileView(io.RawIOBase):
 
 @contextmanager
 def complete_or_refused(label: str, packing: str | None) -> Iterator[None]:
-    """Turn what the libraries say of a damaged packing into `RefusedFile`."""
+    """Turn the libraries' errors for damaged packings into `RefusedFile`."""
     try:
         yield
     except (EOFError, OSError, NotImplementedError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
@@ -62,7 +62,7 @@ def complete_or_refused(label: str, packing: str | None) -> Iterator[None]:
 
 
 class _Gzip:
-    """A gzip stream as the decompressors of `bz2` and `lzma` have it; its length and checksum are verified."""
+    """A gzip decompressor with the interface of those of `bz2` and `lzma`; it verifies length and checksum."""
 
     def __init__(self) -> None:
         self._stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
@@ -86,7 +86,7 @@ class _Gzip:
 class _Streams(io.RawIOBase):
     """gzip, bzip2 or xz streams, one after another, unpacked a piece at a time.
 
-    `gzip.GzipFile` would look at each byte of the zeros that tapes and disks pad a file with.
+    `gzip.GzipFile` would examine each of the zero bytes with which tapes and disks pad a file.
     """
 
     def __init__(self, view: FileView, make: Callable[[], Any]) -> None:
@@ -112,7 +112,7 @@ class _Streams(io.RawIOBase):
                 return piece
 
     def _next_stream(self) -> bytes:
-        """What stands behind the stream that has ended, without the zeros of a padding."""
+        """Return what follows the stream that has ended, without a padding of zeros."""
         given: bytes = self._stream.unused_data
         while True:
             found = given.lstrip(b"\0")
@@ -139,4 +139,4 @@ UNPACK: Final[dict[str, Callable[[FileView], Any]]] = {
     "bzip2": lambda view: _Streams(view, bz2.BZ2Decompressor),
     "xz": lambda view: _Streams(view, _xz),
 }
-"""By how a file is packed: what makes a stream of its content."""
+"""What makes a stream of the content, by the kind of packing."""

@@ -1,1 +1,1 @@
-"""What a load did, as data and as markdown."""
+"""Reports of loads, as data and as Markdown."""

@@ -1,4 +1,4 @@
-"""Reports of loads as markdown: what was loaded, how it was read, and what the columns hold."""
+"""Reports of loads as Markdown: what was loaded, how it was read, and what the columns hold."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PLAIN: Final = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 
 
 def artifact_key(table: str) -> str:
-    """A key for artifacts about a table; different tables have different ones."""
+    """Return a key for artifacts about a table; different tables have different keys."""
     slug = re.sub(r"[^a-z0-9]+", "-", table.lower()).strip("-")
     if _PLAIN.fullmatch(table):
         return slug
@@ -24,7 +24,7 @@ def artifact_key(table: str) -> str:
 
 
 def load_page(report: LoadReport) -> str:
-    """What a load did and why."""
+    """Return the report of a load."""
     speed = f"{report.rows / report.seconds:,.0f}" if report.seconds else "-"
     facts: dict[str, Any] = {
         "file": report.file,
@@ -51,7 +51,7 @@ def load_page(report: LoadReport) -> str:
 
 
 def trend_page(table: str, loads: Sequence[PastLoad]) -> str:
-    """How the rows and the missing values of a table's last loads have changed; the newest comes last."""
+    """Return how the rows and the missing values of a table's last loads have changed; the newest is last."""
     most = max((one.quality.rows for one in loads), default=0)
     rows = []
     for one in loads:
@@ -76,7 +76,7 @@ def _percent(share: float | None) -> str:
 
 
 def bad_rows_page(file: str, bad: BadRows) -> str:
-    """What is to be approved of: how many rows are bad, and which."""
+    """Return what a person is asked to approve: how many rows are bad, and which."""
     return (
         f"{bad.count:,} of {bad.rows:,} rows of {in_markdown(file)} are bad ({bad.share:.1%}). If they are to be left "
         f"out, {bad.rows - bad.count:,} rows are loaded, and the bad ones are put into a file of their own.\n\n"

@@ -1,4 +1,4 @@
-"""What a load did, as data: for messages, artifacts and programs."""
+"""The report of a load as data, for messages, artifacts and programs."""
 
 from __future__ import annotations
 
@@ -14,49 +14,49 @@ from sluice.loading.checking.inspection import Inspection
 
 @dataclass(frozen=True, slots=True)
 class BadRows:
-    """How many rows of a file cannot be loaded, and the first of them. Masked values are not in it."""
+    """The number of bad rows of a file, and the first of them, without masked values."""
 
     count: int
     rows: int
-    """Of the file, good and bad."""
+    """Number of rows in the file, good and bad."""
     examples: list[dict[str, Any]]
-    """``place``, ``column``, ``value``, ``reason``."""
+    """The first bad rows, each with ``place``, ``column``, ``value`` and ``reason``."""
 
     @property
     def share(self) -> float:
-        """From 0 to 1."""
+        """The share of bad rows, from 0 to 1."""
         return self.count / self.rows if self.rows else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """What came of a file."""
+    """The result of loading a file."""
 
     file: str
     table: str
-    """With its schema, if one was named."""
+    """The table, with its schema if one was named."""
     mode: str
     rows: int
-    """That were loaded."""
+    """Number of rows loaded."""
     already: bool = False
     """Whether this version of the file was in the table before, so that nothing was done."""
     made: bool = False
-    """Whether the table was made."""
+    """Whether the table was created."""
     bad: BadRows | None = None
     rejected: Path | None = None
-    """The file that the bad rows are in."""
+    """The file with the bad rows; None if there is none."""
     columns: list[dict[str, Any]] = field(default_factory=list)
     """For each: ``column``, ``type``, ``empty``, ``empty_share`` and, where they are known, ``least``, ``most``,
     ``top``, ``decimals`` and ``masked``."""
     evidence: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By member: how it was read, and why so."""
+    """How each member was read and why, by its label."""
     notes: list[str] = field(default_factory=list)
     bytes: int = 0
     seconds: float = 0.0
 
     @property
     def message(self) -> str:
-        """In one sentence."""
+        """Return the result in one sentence."""
         if self.already:
             return f"{self.file} is in the table {self.table} already: nothing to do"
         if not self.rows and not self.made:
@@ -68,12 +68,12 @@ class LoadReport:
         return f"{many(self.rows, 'row')} of {self.file} {how} the table {self.table}{bad}"
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the report as values of JSON."""
         return {**asdict(self), "rejected": str(self.rejected) if self.rejected else None}
 
 
 def bad_rows(found: Inspection, unit: str) -> BadRows:
-    """The bad rows of a file that was inspected."""
+    """Return the bad rows of a file that was inspected."""
     examples = [
         {"place": f"{label}, {unit} {row.line}", "column": row.column, "value": row.value, "reason": row.reason}
         for label, row in found.examples
@@ -82,7 +82,7 @@ def bad_rows(found: Inspection, unit: str) -> BadRows:
 
 
 def columns_told(found: Inspection, names: Sequence[str], schema: pa.Schema | None) -> list[dict[str, Any]]:
-    """The columns of a file that was inspected; ``schema`` has their types in the table."""
+    """Return the columns of a file that was inspected; ``schema`` has their types in the table."""
     told = []
     places = iter(range(len(names)))
     for column, profile in zip(found.columns, found.profiles, strict=True):
@@ -106,11 +106,11 @@ _NAMES = {"int64": "integer", "double": "real", "string": "text", "bool": "boole
 
 
 def type_name(type_: pa.DataType) -> str:
-    """The type in words."""
+    """Return the type in words."""
     return _NAMES.get(str(type_), str(type_))
 
 
 def many(count: int, what: str, *, are: bool = False) -> str:
-    """``1 row``, ``2 rows``; with ``are`` ``1 row is``, ``2 rows are``."""
+    """Return ``1 row``, ``2 rows``; with ``are`` ``1 row is``, ``2 rows are``."""
     said = f"{count} {what}{'' if count == 1 else 's'}"
     return f"{said} {'is' if count == 1 else 'are'}" if are else said

@@ -1,4 +1,4 @@
-"""Where the rows of a file go."""
+"""Targets: where the rows of a file go."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["Destination", "FileVersion", "LoadPlan", "PastLoad", "TableLoad", "T
 
 
 class Target(Protocol):
-    """The tables of one database, or of one folder of files; what each method promises, see `DatabaseTarget`."""
+    """The tables of one database, or of one folder of files. `DatabaseTarget` says what each method guarantees."""
 
     holds_keys: bool
-    """Whether the tables themselves refuse a second row with a primary key."""
+    """Whether the tables themselves refuse a second row with the same primary key."""
 
     def __enter__(self) -> Self: ...
 
@@ -37,10 +37,10 @@ class Target(Protocol):
 
 
 def open_target(url: str) -> Target:
-    """The target that ``url`` names; use it in a ``with`` block.
+    """Return the target that ``url`` names; use it in a ``with`` block.
 
     ``sqlite:///FILE``, ``postgresql://…``, ``parquet:///FOLDER``, or any other URL of SQLAlchemy whose driver is
-    installed. Raises `ValueError` for a URL that cannot be used; the message has no password in it.
+    installed. Raises `ValueError` for a URL that cannot be used; the message contains no password.
     """
     try:
         parsed = sa.make_url(url)

@@ -1,4 +1,4 @@
-"""A table of a SQL database: what all of them have in common, and any that SQLAlchemy knows."""
+"""Loads into a table of a SQL database: what all databases have in common."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from sluice.loading.targets.writing import ROW_NUMBER, InsertWriter, TableLoad, 
 from sluice.tables import claim_table, owners_table, table_stays
 
 _KEPT_SECONDS: Final = 60
-"""A connection that was not used for longer is made anew: servers and firewalls end those that say nothing."""
+"""Seconds without use after which a connection is made anew: servers and firewalls close silent ones."""
 _STAGING: Final = "sluice_staging"
-"""The temporary table that rows to be merged into another are in first."""
+"""The temporary table for rows that are merged into another one."""
 _KEYS: Final = "sluice_keys"
-"""The temporary table with the keys of a file, to be found in the table that it goes into."""
+"""The temporary table for the keys of a file, to be looked up in its table."""
 
 
 @lru_cache(maxsize=16)
 def engine_for(url: sa.URL, set_up: Callable[[Any, Any], None] | None = None) -> sa.Engine:
-    """It has no connection open between two uses; it is kept because it keeps the statements that it has compiled.
+    """Return an engine without open connections; it is kept because it has the statements that it compiled.
 
-    ``set_up`` is called with each connection of the driver that is made.
+    ``set_up`` is called with each new connection of the driver.
     """
     engine = sa.create_engine(url, poolclass=sa.NullPool, hide_parameters=True)
     if set_up is not None:
@@ -52,10 +52,10 @@ def engine_for(url: sa.URL, set_up: Callable[[Any, Any], None] | None = None) ->
 
 
 class DatabaseTarget:
-    """The tables of one database."""
+    """The tables of one database; subclasses override what differs."""
 
     holds_keys = True
-    """Whether the tables themselves refuse a second row with a primary key."""
+    """Whether the tables themselves refuse a second row with the same primary key."""
     _keeps_connection = True
     """Whether one connection stays open between two uses, until the target is closed."""
 
@@ -72,13 +72,13 @@ class DatabaseTarget:
         self.close()
 
     def close(self) -> None:
-        """Give back what is open."""
+        """Close what is open."""
         if self._kept is not None:
             self._kept.close()
         self._kept = None
 
     def plan(self, to: Destination, found: pa.Schema) -> LoadPlan:
-        """How a file with the columns ``found`` would go into the table as it is now.
+        """Return how a file with the columns ``found`` would go into the table as it is now; nothing is changed.
 
         Raises `RefusedFile`, `sluice.TableRefused` and `TargetFailed`.
         """
@@ -86,7 +86,7 @@ class DatabaseTarget:
             return self._plan(connection, to, found, table_stays(connection, to.table, **to.claim))
 
     def is_loaded(self, to: Destination, file: FileVersion) -> bool:
-        """Whether the table is there, and this version of the file in it. Raises `TargetFailed`."""
+        """Return whether the table exists and has this version of the file. Raises `TargetFailed`."""
         with self._connected() as connection:
             there = self._is_registered(connection) and sa.inspect(connection).has_table(to.table, to.schema)
             try:
@@ -97,16 +97,16 @@ class DatabaseTarget:
                 raise
 
     def history(self, table: str, count: int) -> list[PastLoad]:
-        """The last loads into a table, named with its schema; the oldest first. Raises `TargetFailed`."""
+        """Return the last ``count`` loads into a table, named with its schema; oldest first. Raises `TargetFailed`."""
         with self._connected() as connection:
             return register.history(connection, table, count) if self._is_registered(connection) else []
 
     @contextmanager
     def load(self, to: Destination, plan: LoadPlan, file: FileVersion, *, unit: str = "line") -> Iterator[TableLoad]:
-        """Load a file in one transaction, which commits where the block is left without an error.
+        """Load a file in one transaction, which commits if the block is left without an error.
 
-        ``unit`` is what the rows' places are counted in, for messages. Raises
-        `AlreadyLoaded`, `RefusedFile`, `sluice.TableRefused` and `TargetFailed`; the table is then as it was before.
+        ``unit`` is what the places of rows count, for messages. Raises `AlreadyLoaded`, `RefusedFile`,
+        `sluice.TableRefused` and `TargetFailed`; the table is then as it was before.
         """
         with self._connected() as connection:
             registered = self._is_registered(connection)
@@ -149,24 +149,24 @@ class DatabaseTarget:
     # ------------------------------------------------------------------------------------ what databases differ in
 
     def _lock(self, connection: sa.Connection, what: str) -> None:
-        """Until the transaction ends, nobody else has the lock of this name. Most databases need none."""
+        """Take the lock of this name until the transaction ends. Most databases need none."""
 
     @contextmanager
     def _begun(self, connection: sa.Connection) -> Iterator[None]:
-        """A transaction that is going to write."""
+        """Begin a transaction that will write."""
         with connection.begin():
             yield
 
     @contextmanager
     def _transaction(self, connection: sa.Connection, to: Destination) -> Iterator[None]:
-        """A transaction in which nobody else changes the shape of the table."""
+        """Begin a transaction in which nobody else changes the columns of the table."""
         del to
         with self._begun(connection):
             yield
 
     @contextmanager
     def _undone_on_error(self, connection: sa.Connection, to: Destination, plan: LoadPlan) -> Iterator[None]:
-        """Undo what a rollback does not."""
+        """Undo after an error what a rollback does not."""
         del connection, to, plan
         yield
 
@@ -178,11 +178,11 @@ class DatabaseTarget:
         return [TableColumn(one["name"], arrow_type(one["type"]), self._in_sql(one["type"])) for one in found]
 
     def _widening(self, table: str, column: str, type_: str) -> tuple[str, ...]:
-        """The statements that make a column wide enough."""
+        """Return the statements that make a column wide enough."""
         return (f"ALTER TABLE {table} ALTER COLUMN {column} TYPE {type_}",)
 
     def _check_widening(self, connection: sa.Connection, table: str, column: str, type_: pa.DataType) -> None:
-        """Raise `RefusedFile` if values that are there would not be the same in the wider type."""
+        """Raise `RefusedFile` if existing values would change in the wider type."""
         if pa.types.is_floating(type_):
             beyond = f"SELECT 1 FROM {table} WHERE {column} NOT BETWEEN -{2**53} AND {2**53} LIMIT 1"
             if run(connection, beyond).first():
@@ -196,7 +196,7 @@ class DatabaseTarget:
         return InsertWriter(connection, table, plan, self._refusal)
 
     def _refusal(self, error: Exception) -> str | None:
-        """What is wrong with a row, if that is what the database says."""
+        """Return what is wrong with a row, if that is what the database's error says; otherwise None."""
         dbapi = self._engine.dialect.loaded_dbapi
         of_rows = (dbapi.IntegrityError, dbapi.DataError)
         return self._words(error) if isinstance(getattr(error, "orig", error), of_rows) else None
@@ -207,7 +207,7 @@ class DatabaseTarget:
     # -------------------------------------------------------------------------------------------------- the steps
 
     def _is_registered(self, connection: sa.Connection) -> bool:
-        """Whether the table of loads is there, which it stays while a file is loaded."""
+        """Return whether the table of loads exists; it is not removed while a file is loaded."""
         self._registered = self._registered or sa.inspect(connection).has_table(register.LOADS.name)
         return self._registered
 
@@ -258,7 +258,7 @@ class DatabaseTarget:
     def _known(
         self, connection: sa.Connection, to: Destination, plan: LoadPlan, keys: Iterable[pa.RecordBatch]
     ) -> list[tuple[str, list[int]]]:
-        """See `writing.Known`."""
+        """Return the rows whose key the table has already: see `writing.Known`."""
         table = self._quoted(to)
         schema = pa.schema([*map(plan.schema.field, key_of(to, plan.schema)), (ROW_NUMBER, pa.int64())])
         *columns, number = map(self._quote, schema.names)
@@ -279,7 +279,7 @@ class DatabaseTarget:
         return [(loaded_by([one for one in loads if one.quality.rows]), rows)]
 
     def _merge(self, connection: sa.Connection, to: Destination, schema: pa.Schema, _rows: int) -> None:
-        """Update the rows whose key is there, insert the others."""
+        """Update the rows whose key the table has, and insert the others."""
         table = self._quoted(to)
         key = [self._quote(name) for name in key_of(to, schema)]
         columns = [self._quote(name) for name in schema.names]
@@ -330,7 +330,7 @@ class DatabaseTarget:
 
     @contextmanager
     def _lent(self) -> Iterator[sa.Connection]:
-        """A connection, which is kept for the next use where this one does not fail."""
+        """Lend a connection, and keep it for the next use unless an error ends this one."""
         if time.monotonic() - self._kept_since > _KEPT_SECONDS:
             self.close()
         connection, self._kept = self._kept or self._engine.connect(), None
@@ -346,5 +346,5 @@ class DatabaseTarget:
 
 
 def run(connection: sa.Connection, statement: str) -> sa.CursorResult[Any]:
-    """Execute SQL without values, in which names are quoted as the dialect does it."""
+    """Execute SQL without values, whose names are quoted for the dialect."""
     return connection.exec_driver_sql(statement)

@@ -1,4 +1,4 @@
-"""DuckDB: it reads Arrow's batches where they lie."""
+"""Loads into DuckDB, which reads Arrow's batches in place."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sluice.loading.targets.plan import Destination, LoadPlan, TableColumn
 from sluice.loading.targets.writing import InsertWriter, Writer
 
 WAIT_SECONDS: Final = 300
-"""How long a load waits for a process that has the file open: DuckDB lets only one write at a time."""
+"""Seconds for which a load waits for a process that has the file open: DuckDB admits only one writer."""
 _PAUSE_SECONDS: Final = 0.2
 
 _BATCH: Final = "sluice_batch"
@@ -50,7 +50,7 @@ _TYPES: Final[dict[str, pa.DataType]] = {
     "TIMESTAMP WITH TIME ZONE": pa.timestamp("us", tz="UTC"),
 }
 _TURNS: Final[defaultdict[str, threading.Lock]] = defaultdict(threading.Lock)
-"""By file: loads of one process share an instance of DuckDB, in which two at a time would collide."""
+"""A lock for each file: loads of one process share an instance of DuckDB, in which two at a time would collide."""
 
 
 class DuckdbTarget(DatabaseTarget):
@@ -91,7 +91,7 @@ class DuckdbTarget(DatabaseTarget):
 
 
 def held_by(type_: str) -> pa.DataType | None:
-    """What a column of that type holds unchanged; None: it is given text, which DuckDB converts or refuses."""
+    """Return what a column of that type holds unchanged; None if it gets text, which DuckDB converts or refuses."""
     if found := re.fullmatch(r"DECIMAL\((\d+),(\d+)\)", type_):
         return pa.decimal128(int(found[1]), int(found[2]))
     return _TYPES.get(type_)
@@ -101,7 +101,7 @@ class ArrowWriter(InsertWriter):
     """Lets DuckDB read each batch."""
 
     def write(self, rows: pa.RecordBatch) -> None:
-        """Put the rows in."""
+        """Insert the rows. Raises `RowRefused`."""
         quote = self._connection.dialect.identifier_preparer.quote_identifier
         columns = ", ".join(quote(name) for name in rows.schema.names)
         connection: Any = self._connection.connection.driver_connection
@@ -114,7 +114,7 @@ class ArrowWriter(InsertWriter):
 
 
 class _DuckdbConnection:
-    """What the standard calls a connection: DuckDB's cursors are connections of their own, with a transaction each."""
+    """A connection as Python's standard defines it: DuckDB's cursors are connections with a transaction each."""
 
     def __init__(self, file: str) -> None:
         self._connection = _opened(file)
@@ -135,7 +135,7 @@ class _DuckdbCursor:
         return getattr(self._connection, name)
 
     def close(self) -> None:
-        """The connection goes on."""
+        """Do nothing: the connection stays open."""
 
 
 def _opened(file: str) -> duckdb.DuckDBPyConnection:
@@ -158,7 +158,7 @@ class _DuckdbTypeNames(GenericTypeCompiler):
 
 
 class ArrowDuckdb(DefaultDialect):
-    """As much of SQLAlchemy's words for DuckDB as loading needs."""
+    """The part of a SQLAlchemy dialect for DuckDB that loading needs."""
 
     name = "duckdb"
     driver = "sluice"
@@ -169,33 +169,33 @@ class ArrowDuckdb(DefaultDialect):
 
     @classmethod
     def import_dbapi(cls) -> Any:
-        """The driver."""
+        """Return the driver."""
         return duckdb
 
     def connect(self, *_: Any, **options: Any) -> Any:
-        """Open the file, as soon as no other process has it open."""
+        """Open the file as soon as no other process has it open."""
         return _DuckdbConnection(options["database"])
 
     def initialize(self, connection: sa.Connection) -> None:
-        """Nothing has to be asked."""
+        """Do nothing: SQLAlchemy would ask for properties that loading does not need."""
         del connection
         self.default_schema_name = "main"
 
     def do_begin(self, dbapi_connection: Any) -> None:
-        """A transaction."""
+        """Begin a transaction."""
         dbapi_connection.execute("BEGIN TRANSACTION")
 
     def do_commit(self, dbapi_connection: Any) -> None:
-        """Its end."""
+        """Commit the transaction."""
         dbapi_connection.execute("COMMIT")
 
     def do_rollback(self, dbapi_connection: Any) -> None:
-        """Its end, if DuckDB has not ended it itself."""
+        """Roll the transaction back, unless DuckDB has ended it itself."""
         with suppress(duckdb.TransactionException):
             dbapi_connection.execute("ROLLBACK")
 
     def has_table(self, connection: sa.Connection, table_name: str, schema: str | None = None, **_: Any) -> bool:
-        """Whether there is a table or view that answers to the name: DuckDB knows no letter case."""
+        """Return whether there is a table or view of this name: DuckDB ignores letter case."""
         names = (*self.get_table_names(connection, schema), *self.get_view_names(connection, schema))
         return table_name.casefold() in {name.casefold() for name in names}
 

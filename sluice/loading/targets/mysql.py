@@ -1,4 +1,4 @@
-"""MySQL and MariaDB, where CREATE TABLE and the like cannot be rolled back: what a failed load has made is dropped."""
+"""Loads into MySQL and MariaDB, which cannot roll CREATE TABLE back: what a failed load has created is dropped."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from sluice.loading.targets.writing import InsertWriter, RowRefused, Writer
 from sluice.tables import table_key
 
 WAIT_SECONDS: Final = 300
-"""How long a load waits for another one that changes the shape of the same table."""
+"""Seconds for which a load waits for another one that changes the columns of the same table."""
 
 _DATA_ERRORS: Final = frozenset({1264, 1265, 1292, 1366, 1406, 1411})
-"""Out of range, truncated, incorrect value, too long: the driver does not take all of them for errors of the data."""
+"""Errors of data (out of range, truncated, incorrect value, too long) that the driver does not all report as such."""
 
 
 class MysqlTarget(DatabaseTarget):
-    """The tables of a MySQL or MariaDB server; a schema is a database there."""
+    """The tables of a MySQL or MariaDB server, where a schema is a database."""
 
     def __init__(self, url: sa.URL) -> None:
         named = url.set(drivername=f"{url.drivername}+pymysql") if "+" not in url.drivername else url
@@ -34,7 +34,7 @@ class MysqlTarget(DatabaseTarget):
 
     @contextmanager
     def _transaction(self, connection: sa.Connection, to: Destination) -> Iterator[None]:
-        """MySQL has no lock that ends with a transaction: this one ends after it."""
+        """Begin a transaction under a lock by name, which MySQL does not release with the transaction."""
         digest = hashlib.sha256(f"{to.schema or ''}.{table_key(to.table)}".encode()).hexdigest()
         name = f"sluice {digest[:32]}"
         lock = sa.select(sa.func.get_lock(name, WAIT_SECONDS))
@@ -60,7 +60,7 @@ class MysqlTarget(DatabaseTarget):
             raise
 
     def _columns(self, connection: sa.Connection, to: Destination) -> list[TableColumn] | None:
-        """SQLAlchemy reads CREATE TABLE, and leaves a backtick in a name doubled."""
+        """Read the columns of the table here: SQLAlchemy leaves a backtick in a name doubled."""
         found = super()._columns(connection, to)
         return found and [replace(one, name=one.name.replace("``", "`")) for one in found]
 
@@ -75,7 +75,7 @@ class MysqlTarget(DatabaseTarget):
         return f"UPDATE {table} JOIN {staging} ON {same} SET {changes}"
 
     def _table_options(self) -> dict[str, Any]:
-        """Texts that differ are different, whatever their case and accents and the spaces at their end."""
+        """Return options with which texts that differ are different: in case, accents and spaces at their end, too."""
         dialect: Any = self._engine.dialect
         collation = "utf8mb4_nopad_bin" if dialect.is_mariadb else "utf8mb4_0900_bin"
         return {
@@ -98,10 +98,10 @@ class MysqlTarget(DatabaseTarget):
 
 
 class RowsWriter(InsertWriter):
-    """Puts batches into a table by INSERT with many rows; LOAD DATA LOCAL would let the server ask for any file."""
+    """Inserts batches with many rows a statement; LOAD DATA LOCAL would let the server request any file."""
 
     def write(self, rows: pa.RecordBatch) -> None:
-        """Send the rows."""
+        """Send the rows. Raises `RowRefused`."""
         columns = []
         for name, values in zip(rows.schema.names, rows.columns, strict=True):
             if pa.types.is_floating(values.type):
@@ -120,7 +120,7 @@ class RowsWriter(InsertWriter):
 
 
 def _set_up(connection: Any, _record: object) -> None:
-    """Nothing is cut off, rounded or replaced without an error, and times are in UTC."""
+    """Set a connection up so that nothing is truncated, rounded or replaced without an error, and times are in UTC."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SET SESSION time_zone = '+00:00', sql_mode = "

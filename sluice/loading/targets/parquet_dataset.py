@@ -1,7 +1,7 @@
-"""A folder of Parquet files: a table is a folder in it, and each load adds one file.
+"""Loads into a folder of Parquet files: a table is a folder in it, and each load adds one file.
 
-A file appears under its name when it is complete. ``_common_metadata``, where Parquet's readers look for the schema of
-a dataset, says which columns the table has and whose it is.
+A file gets its name when it is complete. ``_common_metadata``, where Parquet's readers look for the schema of a
+dataset, has the columns of the table and its owner.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ _OWNER: Final = b"sluice.table"
 _LOAD: Final = b"sluice.load"
 _NOT_WIDENED: Final = "the files of a dataset are not written anew for a wider type; load into another table"
 _GROUP_BYTES: Final = 32 * 1024 * 1024
-"""Of rows that are gathered before they are written as one row group."""
+"""Bytes of rows that are collected for one row group."""
 
 
 class ParquetTarget:
-    """The tables of one folder; they take rows by ``append`` only."""
+    """The tables of one folder; they accept rows by ``append`` only."""
 
     holds_keys = False
 
@@ -65,10 +65,10 @@ class ParquetTarget:
         self.close()
 
     def close(self) -> None:
-        """Nothing is open between two loads."""
+        """Do nothing: nothing is open between two loads."""
 
     def plan(self, to: Destination, found: pa.Schema) -> LoadPlan:
-        """How a file with the columns ``found`` would go into the table as it is now.
+        """Return how a file with the columns ``found`` would go into the table as it is now; nothing is changed.
 
         Raises `RefusedFile`, `sluice.TableRefused` and `TargetFailed`.
         """
@@ -76,12 +76,12 @@ class ParquetTarget:
             return self._plan(to, found)
 
     def is_loaded(self, to: Destination, file: FileVersion) -> bool:
-        """Whether this version of the file is in the table. Raises `TargetFailed`."""
+        """Return whether the table has this version of the file. Raises `TargetFailed`."""
         with _sentences():
             return (self._table(to) / _name(to, file)).exists()
 
     def history(self, table: str, count: int) -> list[PastLoad]:
-        """The last loads into a table, named with its schema; the oldest first. Raises `TargetFailed`."""
+        """Return the last ``count`` loads into a table, named with its schema; oldest first. Raises `TargetFailed`."""
         with _sentences():
             folder = self._folder / table
             folder = folder if folder.is_dir() else self._folder.joinpath(*table.split(".", 1))
@@ -90,10 +90,10 @@ class ParquetTarget:
 
     @contextmanager
     def load(self, to: Destination, plan: LoadPlan, file: FileVersion, *, unit: str = "line") -> Iterator[TableLoad]:
-        """Load a file, which is there as a whole where the block is left without an error, or not at all.
+        """Load a file, which appears as a whole if the block is left without an error, and otherwise not at all.
 
-        ``unit`` is what the rows' places are counted in, for messages. Raises
-        `AlreadyLoaded`, `RefusedFile`, `sluice.TableRefused` and `TargetFailed`; the table is then as it was before.
+        ``unit`` is what the places of rows count, for messages. Raises `AlreadyLoaded`, `RefusedFile`,
+        `sluice.TableRefused` and `TargetFailed`; the table is then as it was before.
         """
         table = self._table(to)
         with self._alone(table):
@@ -131,7 +131,7 @@ class ParquetTarget:
 
     @contextmanager
     def _alone(self, table: Path) -> Iterator[None]:
-        """One load into a table at a time; drafts that a killed one has left are gone."""
+        """Let one load at a time into a table, and remove drafts that killed loads have left."""
         with _sentences():
             table.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(table / "_lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -155,7 +155,7 @@ class ParquetTarget:
         return replace(plan, misfits=misfits)
 
     def _described(self, table: Path, to: Destination) -> pa.Schema | None:
-        """The columns of the table; None: there is none. Raises `sluice.TableRefused` for one of another flow."""
+        """Return the columns of the table, or None. Raises `sluice.TableRefused` for a table of another flow."""
         file = table / _SCHEMA
         if not file.exists():
             if next(table.glob("*.parquet"), None) is None:
@@ -198,7 +198,7 @@ class ParquetTarget:
 
 
 def _known(table: Path, key: list[str], keys: Iterable[pa.RecordBatch]) -> list[tuple[str, list[int]]]:
-    """See `writing.Known`; each file of the dataset is of one load."""
+    """Return the rows whose key the table has: see `writing.Known`. Each file of the dataset is from one load."""
     found = []
     with _sentences():
         mine = pa.Table.from_batches(list(keys))
@@ -210,7 +210,7 @@ def _known(table: Path, key: list[str], keys: Iterable[pa.RecordBatch]) -> list[
 
 
 class FileWriter(Writer):
-    """Writes the rows of one load into a file beside the others, which is nobody's until it is kept."""
+    """Writes the rows of one load into a file beside the others, which readers ignore until it is kept."""
 
     def __init__(self, table: Path, schema: pa.Schema) -> None:
         super().__init__()
@@ -222,7 +222,7 @@ class FileWriter(Writer):
         self._gathered_bytes = 0
 
     def write(self, rows: pa.RecordBatch) -> None:
-        """Take rows; columns that the file lacks are null."""
+        """Add rows; columns that the file lacks are null."""
         self._gathered.append(
             pa.RecordBatch.from_arrays([_column(rows, one) for one in self._schema], schema=self._schema)
         )
@@ -231,25 +231,25 @@ class FileWriter(Writer):
             self.finish()
 
     def finish(self) -> None:
-        """Write what was gathered."""
+        """Write the rows that were collected."""
         if self._gathered and self._writer is not None:
             with _sentences():
                 self._writer.write_table(pa.Table.from_batches(self._gathered))
         self._gathered, self._gathered_bytes = [], 0
 
     def end(self, load: dict[str, Any]) -> None:
-        """The file is complete; ``load`` is kept in it."""
+        """Complete the file, with ``load`` in its metadata."""
         if self._writer is not None:
             self._writer.add_key_value_metadata({_LOAD: json.dumps(load).encode()})
             self._writer.close()
         self._writer = None
 
     def keep(self, name: str) -> None:
-        """Put the file among the others."""
+        """Give the file its name, so that readers find it."""
         _store(self._draft, self._table / name)
 
     def close(self) -> None:
-        """Leave nothing of a file that is not kept."""
+        """Remove the file unless it was kept."""
         if self._writer is not None:
             self._writer.close()
         self._draft.unlink(missing_ok=True)
@@ -261,13 +261,13 @@ def _column(rows: pa.RecordBatch, one: pa.Field) -> pa.Array:
 
 
 def _whole(plan: LoadPlan) -> pa.Schema:
-    """All columns of the table, those that it gets included."""
+    """Return all columns of the table, added ones included."""
     there = [pa.field(one.name, one.type) for one in plan.there]
     return pa.schema([*there, *(plan.schema.field(name) for name in (plan.added if there else plan.schema.names))])
 
 
 def _entry(file: FileVersion, quality: LoadQuality) -> dict[str, Any]:
-    """What is noted in a file of the dataset about the load that it is of."""
+    """Return what is noted of a load in its file."""
     what = {"file": file.name, "version": file.version, "digest": file.digest, "made_ns": file.made_ns}
     counts = {"rows": quality.rows, "bad": quality.bad, "empty_shares": dict(quality.empty_shares)}
     return {**what, **counts, "loaded_at": datetime.now(UTC).isoformat()}
@@ -290,7 +290,7 @@ def _time(file: Path) -> int:
 
 
 def _note(file: Path, key: bytes) -> dict[str, Any] | None:
-    """What was noted in a file; None: nothing that can be read."""
+    """Return what was noted in a file; None if nothing readable was."""
     with suppress(ValueError):
         found = json.loads((pq.read_metadata(file).metadata or {}).get(key, b"null"))
         return found if isinstance(found, dict) else None
@@ -298,7 +298,7 @@ def _note(file: Path, key: bytes) -> dict[str, Any] | None:
 
 
 def _store(draft: Path, file: Path) -> None:
-    """Let a complete draft be the file, also after a loss of power."""
+    """Rename a complete draft to the file, safely for a power cut."""
     _sync(draft)
     draft.replace(file)
     _sync(file.parent)

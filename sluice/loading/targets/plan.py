@@ -1,4 +1,4 @@
-"""How the columns of a file meet those of a table: decided before anything is written."""
+"""Matches the columns of a file with those of a table, before anything is written."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ class Destination:
 
     table: str
     flow: str
-    """The flow that the table belongs to, see `sluice.claim_table`."""
+    """The flow to which the table belongs, see `sluice.claim_table`."""
     schema: str | None = None
-    """The database's schema (MySQL: the database); None: the connection's own."""
+    """The database's schema (MySQL: the database); None for the connection's own."""
     outside: bool = False
-    """Whether the table's name was made of a file's or a message's."""
+    """Whether the table's name comes from a file's name or a message."""
     spelling: str | None = None
-    """What an outside name was made of: ``NameFromFile.spelling``."""
+    """The name from which an outside name was made: ``NameFromFile.spelling``."""
     mode: Literal["append", "replace", "upsert"] = "append"
     key: tuple[str, ...] = ()
-    """The primary key of a table that is made; with ``upsert``, the columns that tell rows apart."""
+    """The primary key of a table that is created; with ``upsert``, the columns that identify rows."""
     new_columns: Literal["refuse", "add"] = "refuse"
     wider_types: Literal["refuse", "widen"] = "refuse"
 
     @property
     def full_name(self) -> str:
-        """With the schema, to be shown and stored."""
+        """The name with its schema, to be shown and stored."""
         return f"{self.schema}.{self.table}" if self.schema else self.table
 
     @property
     def claim(self) -> dict[str, Any]:
-        """What `sluice.claim_table` is told besides the name."""
+        """The arguments of `sluice.claim_table` besides the name."""
         return {"flow": self.flow, "outside": self.outside, "schema": self.schema, "spelling": self.spelling}
 
     def check_not_emptied(self, rows: int) -> None:
-        """Raise `RefusedFile` if a file without rows is to replace those of the table."""
+        """Raise `RefusedFile` if a file without rows would replace those of the table."""
         if not rows:
             raise RefusedFile(
                 f"the file has no rows, and would leave the table {self.full_name} empty: if that is meant, delete its "
@@ -54,7 +54,7 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class FileVersion:
-    """What makes a file the one that was loaded before."""
+    """The properties by which a file is recognized as loaded before."""
 
     name: str
     version: str
@@ -64,7 +64,7 @@ class FileVersion:
     made_ns: int | None = None
     """As `sluice.OpenedFile` has it."""
     digest_of_first: Callable[[int], str] | None = field(default=None, compare=False)
-    """The SHA-256 of its first so many bytes."""
+    """Returns the SHA-256 of its first bytes, whose number it is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +72,16 @@ class LoadQuality:
     """What became of the rows of a file."""
 
     rows: int
-    """That were loaded."""
+    """Number of rows loaded."""
     bad: int = 0
-    """That were left out."""
+    """Number of rows left out."""
     empty_shares: Mapping[str, float] = field(default_factory=dict)
-    """By column: how many of the values are missing, from 0 to 1."""
+    """The share of missing values by column, from 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class PastLoad:
-    """A load that a target remembers."""
+    """An earlier load, as the target has recorded it."""
 
     file: str
     loaded_at: str
@@ -90,7 +90,7 @@ class PastLoad:
 
 
 def loaded_by(loads: Sequence[PastLoad]) -> str:
-    """Which of these loads, the oldest first, can have put a row into a table."""
+    """Return, for a message, from which of these loads (the oldest first) a row of a table can be."""
     if not loads:
         return "not from a file that was loaded"
     last = f"{loads[-1].file}, loaded at {loads[-1].loaded_at[:19]}"
@@ -99,13 +99,13 @@ def loaded_by(loads: Sequence[PastLoad]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TableColumn:
-    """A column that a table has."""
+    """A column of an existing table."""
 
     name: str
     type: pa.DataType | None
-    """What it holds unchanged; None: it is given text, which the database converts or refuses."""
+    """What it holds unchanged; None if it gets text, which the database converts or refuses."""
     declared: str
-    """Its type in the database's words."""
+    """Its type as the database names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +116,9 @@ class Misfit:
     there: TableColumn
     needed: pa.DataType
     statements: tuple[str, ...] = ()
-    """What makes the table's column wide enough."""
+    """The statements that make the table's column wide enough."""
     advice: str | None = None
-    """What to do where nothing makes it wider."""
+    """What to do if no statement makes it wider."""
 
     def __str__(self) -> str:
         if self.advice is not None:
@@ -132,12 +132,12 @@ class Misfit:
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """What is written where."""
+    """Which columns are written, and how the table is changed before."""
 
     schema: pa.Schema
-    """The batches to be written: the columns in the file's order, named as the table names them, with their types."""
+    """The schema of the batches to be written: the file's columns in order, named as in the table, with their types."""
     there: tuple[TableColumn, ...]
-    """The columns that the table has; none: it is not there yet."""
+    """The columns of the table; empty if it does not exist yet."""
     added: tuple[str, ...] = ()
     """Columns that the table will get."""
     misfits: tuple[Misfit, ...] = ()
@@ -145,7 +145,7 @@ class LoadPlan:
 
 
 def make_plan(to: Destination, found: pa.Schema, there: Sequence[TableColumn] | None) -> LoadPlan:
-    """How a file with the columns ``found`` goes into the table whose columns are ``there`` (None: there is no table).
+    """Return how a file with the columns ``found`` goes into a table with the columns ``there`` (None: no table yet).
 
     Raises `RefusedFile` for columns that the table lacks and is not to get, and for a key that the file lacks.
     """
@@ -185,15 +185,15 @@ def _check_key(to: Destination, schema: pa.Schema) -> None:
 
 
 def key_of(to: Destination, schema: pa.Schema) -> list[str]:
-    """The columns of the key as the schema names them."""
+    """Return the columns of the key as the schema names them."""
     by_key = {column_key(name): name for name in schema.names}
     return [by_key[column_key(name)] for name in to.key]
 
 
 def written_as(there: pa.DataType | None, found: pa.DataType) -> pa.DataType | None:
-    """The type that values of ``found`` are written as; None if the column does not hold them unchanged.
+    """Return the type as which values of ``found`` are written; None if the column does not hold them unchanged.
 
-    A single value can still not fit (out of range, no date), which shows where it is converted.
+    A single value may still not fit (out of range, not a date); that shows when it is converted.
     """
     if there is None:
         return TEXT if _is_plain(found) else found
@@ -206,7 +206,7 @@ def written_as(there: pa.DataType | None, found: pa.DataType) -> pa.DataType | N
 
 
 def wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    """The narrowest type that holds the values of both; text, if nothing else does."""
+    """Return the narrowest type that holds the values of both; text if nothing else does."""
     families = {_family(one), _family(other)}
     if families <= {"integer"}:
         return max(one, other, key=lambda type_: type_.bit_width)
@@ -241,8 +241,9 @@ _TAKES: Final[Mapping[str, frozenset[str]]] = {
     "timestamp": frozenset({"date", "timestamp", "text"}),
     "moment": frozenset({"moment", "text"}),
 }
-"""What a column takes, if each value turns out to fit. Text becomes a date or a decimal, never an integer or real:
-those are found by looking at all values of the file, and one of them is none."""
+"""The types that a column accepts if each value fits. Text becomes a date or a decimal, but never an integer or real:
+these are inferred from all values of a file, so that at least one value of a column of text is none.
+"""
 
 
 def _is_plain(type_: pa.DataType) -> bool:

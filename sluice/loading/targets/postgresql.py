@@ -1,4 +1,4 @@
-"""PostgreSQL: rows go in by COPY."""
+"""Loads into PostgreSQL by COPY."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class PostgresTarget(DatabaseTarget):
 
 
 class CopyWriter(InsertWriter):
-    """Puts batches into a table by COPY in CSV: what Arrow writes, PostgreSQL reads."""
+    """Sends batches by COPY in CSV: what Arrow writes, PostgreSQL reads."""
 
     def __init__(self, connection: sa.Connection, table: str, plan: LoadPlan, refusal: Refusal) -> None:
         super().__init__(connection, table, plan, refusal)
@@ -60,7 +60,7 @@ class CopyWriter(InsertWriter):
         self._sent: deque[tuple[int, int, pa.RecordBatch]] = deque(maxlen=BATCHES_REMEMBERED)
 
     def write(self, rows: pa.RecordBatch) -> None:
-        """Send the rows."""
+        """Send the rows. Raises `RowRefused`, perhaps for rows that were sent before."""
         rows = pa.record_batch([_as_text(one) for one in rows.columns], names=rows.schema.names)
         self._sent.append((self._line, self.rows, rows))
         with pa.BufferOutputStream() as stream:
@@ -76,7 +76,7 @@ class CopyWriter(InsertWriter):
             raise self._row_refused(error, self._row(error)) from error
 
     def finish(self) -> None:
-        """End the COPY; the server tells what it thinks of the last rows."""
+        """End the COPY. Raises `RowRefused` if the server refuses one of the last rows."""
         copy, self._copy = self._copy, None
         try:
             if copy is not None:
@@ -85,7 +85,7 @@ class CopyWriter(InsertWriter):
             raise self._row_refused(error, self._row(error)) from error
 
     def close(self) -> None:
-        """Break a COPY off that was not finished."""
+        """Abort a COPY that was not finished."""
         if self._copy is not None:
             with suppress(self._dbapi_error):
                 self._command.__exit__(InterruptedError, InterruptedError("the load was given up"), None)
@@ -96,7 +96,7 @@ class CopyWriter(InsertWriter):
         return error
 
     def _row(self, error: Any) -> int | None:
-        """The row that the server means: it counts lines, also those within values."""
+        """Return the row of the server's error, from its line number, which counts line breaks in values, too."""
         found = re.match(r"COPY .*?, line (\d+)", str(error.diag.context or ""))
         if found is None:
             return None
@@ -113,7 +113,7 @@ class CopyWriter(InsertWriter):
 
 
 def _as_text(values: pa.Array) -> pa.Array:
-    """As COPY reads it, where Arrow would write something else."""
+    """Return values as COPY reads them, where Arrow would write them differently."""
     if pa.types.is_binary(values.type):
         return pa.array([None if one is None else "\\x" + one.hex() for one in values.to_pylist()], pa.string())
     return values.cast(pa.string()) if pa.types.is_temporal(values.type) else values

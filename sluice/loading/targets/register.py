@@ -1,4 +1,4 @@
-"""Which version of which file is in which table; kept in the database, committed with the rows it speaks of."""
+"""Records which version of which file is in which table, in the same database and transaction as the rows."""
 
 from __future__ import annotations
 
@@ -37,26 +37,26 @@ LOADS: Final = sa.Table(
 
 
 _BEFORE: Final = {"inode": "''", "empty_shares": "'{}'"}
-"""What columns that were not kept before have for the loads of that time; the others have 0."""
+"""Values of columns that did not exist at the time of a load; the others have 0."""
 
 
 def load_key(to: Destination, file: FileVersion) -> str:
-    """What tells a load from all others: the table, and the version and content of the file.
+    """Return the key of a load: the table, and the version and content of the file.
 
-    A file that was made anew is another one, also with the same inode, size, time and content.
+    A file that was created anew is another one, even with the same inode, size, time and content.
     """
     identity = json.dumps([to.schema, to.table, file.version, file.digest, file.made_ns]).encode()
     return hashlib.sha256(identity).hexdigest()
 
 
 def is_entered(connection: sa.Connection, to: Destination, file: FileVersion) -> bool:
-    """Whether this version of the file was loaded into the table."""
+    """Return whether this version of the file was loaded into the table."""
     found = sa.select(LOADS).where(LOADS.c.load_key == load_key(to, file))
     return connection.execute(found).first() is not None
 
 
 def check_form(connection: sa.Connection) -> None:
-    """Raise `TargetFailed` if the table was made by a version of Sluice that kept less in it."""
+    """Raise `TargetFailed` if the table of loads was created by an older version of Sluice, with fewer columns."""
     with connection.execute(sa.select(sa.text("*")).select_from(LOADS).limit(0)) as found:
         there = set(found.keys())
     lacking = [column for column in LOADS.columns if column.name not in there]
@@ -75,7 +75,7 @@ def check_form(connection: sa.Connection) -> None:
 
 
 def enter(connection: sa.Connection, to: Destination, file: FileVersion) -> None:
-    """This version of the file is in the table as soon as the transaction commits."""
+    """Record that this version of the file is in the table, once the transaction commits."""
     entry = {"load_key": load_key(to, file), "table_name": to.full_name, "file": visible(file.name)}
     what = {"inode": _inode(file), "version": file.version, "made_ns": file.made_ns, "digest": file.digest}
     counts = {"row_count": 0, "bad_count": 0, "empty_shares": "{}", "loaded_at": datetime.now(UTC).isoformat()}
@@ -83,14 +83,14 @@ def enter(connection: sa.Connection, to: Destination, file: FileVersion) -> None
 
 
 def counted(connection: sa.Connection, to: Destination, file: FileVersion, quality: LoadQuality) -> None:
-    """What has become of the rows of the file."""
+    """Record what became of the rows of the file."""
     entry = sa.update(LOADS).where(LOADS.c.load_key == load_key(to, file))
     shares = json.dumps(quality.empty_shares, ensure_ascii=False)
     connection.execute(entry.values(row_count=quality.rows, bad_count=quality.bad, empty_shares=shares))
 
 
 def history(connection: sa.Connection, table: str, count: int) -> list[PastLoad]:
-    """The last loads into the table, the oldest first."""
+    """Return the last ``count`` loads into the table, the oldest first."""
     columns = (LOADS.c.file, LOADS.c.loaded_at, LOADS.c.row_count, LOADS.c.bad_count, LOADS.c.empty_shares)
     newest = sa.select(*columns).where(LOADS.c.table_name == table).order_by(LOADS.c.loaded_at.desc()).limit(count)
     return [
@@ -130,5 +130,5 @@ def _inode(file: FileVersion) -> str:
 
 
 def forget(connection: sa.Connection, to: Destination) -> None:
-    """Nothing is in the table: it was dropped."""
+    """Delete the records of the table's loads, because the table was dropped."""
     connection.execute(sa.delete(LOADS).where(LOADS.c.table_name == to.full_name))

@@ -1,4 +1,4 @@
-"""Types of Arrow as types of SQL, and back."""
+"""Converts types of Arrow to types of SQL, and back."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from sqlalchemy.types import TypeEngine
 from sluice.tables import MYSQL
 
 _LONGEST_KEY_BYTES: Final = 3072
-"""Of an index of InnoDB."""
+"""Bytes of an index of InnoDB."""
 _UTF8_BYTES: Final = 4
 _LONGEST_DECIMAL: Final = 38
-"""Digits in 128 bits."""
+"""Most digits of a decimal of 128 bits."""
 
 
 def sql_type(type_: pa.DataType, *, keys: int = 0) -> TypeEngine[Any]:
-    """The type of a column that holds every value of ``type_`` unchanged.
+    """Return the type of a column that holds every value of ``type_`` unchanged.
 
-    ``keys``: the column is one of so many that make the primary key. Raises `TypeError` for a type that is none of a
-    table: lists, structs and durations are text before they come here.
+    ``keys`` is the number of columns in the primary key, if this is one of them. Raises `TypeError` for a type that no
+    table has: lists, structs and durations are converted to text before.
     """
     if pa.types.is_string(type_) and keys:
         in_key = mysql.VARCHAR(_LONGEST_KEY_BYTES // _UTF8_BYTES // keys)
@@ -49,11 +49,11 @@ _SQL_TYPES: Final[tuple[tuple[Callable[[pa.DataType], bool], Callable[[Any], Typ
     (pa.types.is_binary, lambda _: sa.LargeBinary().with_variant(mysql.LONGBLOB(), *MYSQL)),
     (pa.types.is_string, lambda _: sa.Text().with_variant(mysql.LONGTEXT(), *MYSQL)),
 )
-"""SQLite keeps a decimal in text: it would make a floating-point number of it."""
+"""Decimals are text in SQLite, which would make floating-point numbers of them."""
 
 
 def arrow_type(type_: TypeEngine[Any]) -> pa.DataType | None:
-    """What a column of that type holds unchanged; None: it is given text, and the database converts or refuses it."""
+    """Return what a column of that type holds unchanged; None if it gets text, to be converted or refused."""
     return next((make(type_) for classes, make in _ARROW_TYPES if isinstance(type_, classes)), None)
 
 
@@ -74,7 +74,7 @@ def _integer(type_: sa.Integer) -> pa.DataType:
 
 
 def _timestamp(type_: sa.DateTime) -> pa.DataType:
-    """Fractions that the column would round are not for it."""
+    """Return the type of a column of times; fractions of seconds that it would round do not fit it."""
     digits = getattr(type_, "fsp", getattr(type_, "precision", None))
     mysql_default = digits is None and isinstance(type_, mysql.DATETIME | mysql.TIMESTAMP)
     unit = "s" if mysql_default or digits in {0, 1, 2} else "ms" if digits in {3, 4, 5} else "us"

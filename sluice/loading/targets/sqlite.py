@@ -1,4 +1,4 @@
-"""SQLite: rows go in by its Arrow driver (ADBC), which takes whole columns."""
+"""Loads into SQLite by its Arrow driver (ADBC), which inserts whole columns."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from sluice.loading.targets.plan import Destination, LoadPlan, TableColumn
 from sluice.loading.targets.writing import InsertWriter, Refusal, RowRefused, Writer
 
 WAIT_SECONDS: Final = 300
-"""How long a load waits for the other loads that write to the same file."""
+"""Seconds for which a load waits for other loads that write to the same file."""
 _PAGE_BYTES: Final = 16 * 1024
-"""Of a file that is made here; inserts and commit take a fifth more time with the usual 4 KiB."""
+"""Page size of a new file; inserts and commit take a fifth more time with the usual 4 KiB."""
 
 _BY_AFFINITY: Final[tuple[tuple[str, pa.DataType | None], ...]] = (
     ("BOOL", pa.bool_()),
@@ -45,13 +45,14 @@ _BY_AFFINITY: Final[tuple[tuple[str, pa.DataType | None], ...]] = (
     ("FLOA", pa.float64()),
     ("DOUB", pa.float64()),
 )
-"""By the first of these that the declared type has in it: what the column holds. SQLite's own rules, and before them
-the types that it does not know, whose values are written in ISO 8601."""
+"""What a column holds, by the first of these names that is part of its declared type: SQLite's own rules, and before
+them types that it does not have, whose values are written in ISO 8601.
+"""
 NO_TYPE: Final = "of no type"
 _LOOKS_NUMERIC: Final = r"^[ \t\n\v\f\r]*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[ \t\n\v\f\r]*$"
-"""Text of which SQLite makes a number in a column of numeric affinity."""
+"""Text that SQLite converts to a number in a column of numeric affinity."""
 _SURELY_KEPT: Final = r"^(?:0|-?[1-9][0-9]{0,14}|-?(?:0|[1-9][0-9]{0,8})\.[0-9]{0,5}[1-9])$"
-"""Most of the numbers that come back as they were written."""
+"""The form of most numbers that come back as they were written."""
 _CANONICAL: Final = re.compile(r"(?:0|-?[1-9][0-9]*|-?(?:0|[1-9][0-9]*)\.[0-9]+)")
 _OF_A_ROW: Final = re.compile("constraint failed|datatype mismatch")
 _DECLARED_NUMERIC: Final = re.compile("NUM|DEC|MONEY")
@@ -99,7 +100,7 @@ class SqliteTarget(DatabaseTarget):
         return ColumnWriter(connection, table, plan, self._refusal)
 
     def _refusal(self, error: Exception) -> str | None:
-        """The driver calls what is wrong with a row an internal error where others of the batch stand behind it."""
+        """Return what is wrong with a row; the driver calls it an internal error if other rows follow it."""
         said = self._words(error)
         return said if _OF_A_ROW.search(said) else super()._refusal(error)
 
@@ -108,13 +109,13 @@ class SqliteTarget(DatabaseTarget):
 
 
 def held_by(declared: str) -> pa.DataType | None:
-    """What a column of that declared type holds unchanged; None: text, except for what looks like a number."""
+    """Return what a column of that declared type holds unchanged; None for text, except what looks like a number."""
     upper = declared.upper()
     return next((type_ for part, type_ in _BY_AFFINITY if part in upper), None)
 
 
 class ColumnWriter(InsertWriter):
-    """Puts batches into a table a column at a time."""
+    """Inserts batches a column at a time."""
 
     def __init__(self, connection: sa.Connection, table: str, plan: LoadPlan, refusal: Refusal) -> None:
         super().__init__(connection, table, plan, refusal)
@@ -126,7 +127,7 @@ class ColumnWriter(InsertWriter):
         }
 
     def write(self, rows: pa.RecordBatch) -> None:
-        """Put the rows in."""
+        """Insert the rows. Raises `RowRefused`."""
         columns = [_as_stored(one) for one in rows.columns]
         for name, values in zip(rows.schema.names, columns, strict=True):
             if pa.types.is_floating(values.type):
@@ -142,17 +143,17 @@ class ColumnWriter(InsertWriter):
             raise self._row_refused(error, row) from error
 
     def close(self) -> None:
-        """Give back what is open."""
+        """Close what is open."""
         self._cursor.close()
 
     def _changes(self) -> int:
-        """How many rows this connection has changed; more than it has written, where the table has triggers."""
+        """Return how many rows this connection has changed; triggers of the table add to those that it has written."""
         self._cursor.execute("SELECT total_changes()")
         ((changes,),) = self._cursor.fetchall()
         return int(changes)
 
     def _check_kept(self, name: str, values: pa.StringArray) -> None:
-        """Raise `RowRefused` for text of which SQLite would make a number that does not give it back."""
+        """Raise `RowRefused` for text that SQLite would convert to a number that does not give it back."""
         numbers = pc.match_substring_regex(values, _LOOKS_NUMERIC)
         doubtful = pc.and_not(numbers, pc.match_substring_regex(values, _SURELY_KEPT))
         for row in pc.indices_nonzero(doubtful).to_pylist():
@@ -165,7 +166,7 @@ class ColumnWriter(InsertWriter):
 
 
 def _comes_back(text: str, same_value: bool) -> bool:
-    """Whether SQLite gives the text back, or at least its value, from a column of numeric affinity."""
+    """Return whether a column of numeric affinity gives the text back, or at least its value."""
     if not _CANONICAL.fullmatch(text):
         return False
     if "." not in text:
@@ -177,7 +178,7 @@ def _comes_back(text: str, same_value: bool) -> bool:
 
 
 def _as_stored(values: pa.Array) -> pa.Array:
-    """What SQLite has no type for goes in as text."""
+    """Return values as SQLite stores them: text for types that it does not have."""
     found = pa.types
     textual = found.is_temporal(values.type) or found.is_decimal(values.type) or values.type == pa.uint64()
     return values.cast(pa.string()) if textual else values
@@ -186,7 +187,7 @@ def _as_stored(values: pa.Array) -> pa.Array:
 class _SqliteCursor(dbapi.Cursor):
     @property
     def description(self) -> Any:
-        """None after what returns no rows, as the standard says."""
+        """None after a statement without a result, as the standard says."""
         return super().description or None
 
 
@@ -205,10 +206,10 @@ def _connect(file: str | None) -> _SqliteConnection:
 
 
 def _let_others_read(connection: Any) -> None:
-    """Have the file keep a write-ahead log from now on, with which others read while a load writes.
+    """Have the file use a write-ahead log from now on, with which others can read while a load writes.
 
-    A file that is made here has none until its first load is over: rows would be written twice, and there is nothing
-    to be read. While another load has the file locked, the mode stays as it is; the next one that opens it changes it.
+    A new file has none until its first load is over: rows would be written twice, and there is nothing to read. While
+    another load has the file locked the mode stays as it is; the next connection changes it.
     """
     with connection.cursor() as cursor, suppress(dbapi.OperationalError):
         cursor.execute("PRAGMA journal_mode=WAL")
@@ -217,12 +218,12 @@ def _let_others_read(connection: Any) -> None:
 
 class _SqliteTypeNames(SQLiteTypeCompiler):
     def visit_datetime(self, type_: sa.DateTime, **options: Any) -> str:
-        """A later load sees by the name that the column has moments."""
+        """Name the type so that a later load sees that the column has moments."""
         return "TIMESTAMP WITH TIME ZONE" if type_.timezone else super().visit_datetime(type_, **options)
 
 
 class ArrowSqlite(SQLiteDialect):
-    """SQLAlchemy's words for SQLite, through the Arrow driver."""
+    """SQLAlchemy's dialect of SQLite with the Arrow driver."""
 
     driver = "sluice_adbc"
     default_paramstyle = "qmark"
@@ -232,18 +233,18 @@ class ArrowSqlite(SQLiteDialect):
 
     @classmethod
     def import_dbapi(cls) -> Any:
-        """The driver, with what the dialect asks it beyond the standard."""
+        """Return the driver, with what the dialect expects beyond the standard."""
         with closing(_connect(None)) as connection, connection.cursor() as cursor:
             cursor.execute("SELECT sqlite_version()")
             ((version,),) = cursor.fetchall()
         return types.SimpleNamespace(**{**vars(dbapi), "sqlite_version_info": tuple(map(int, version.split(".")))})
 
     def connect(self, *_: Any, **options: Any) -> Any:
-        """Open the file; transactions are begun by hand."""
+        """Open the file; transactions are begun explicitly."""
         return _connect(options["database"])
 
     def on_connect(self) -> Any:
-        """Make the file fit for several loads at once, and for those who read meanwhile."""
+        """Return a function that prepares each connection for several loads at once, and for readers meanwhile."""
 
         def prepare(connection: Any) -> None:
             with connection.cursor() as cursor:
@@ -258,20 +259,20 @@ class ArrowSqlite(SQLiteDialect):
         return prepare
 
     def initialize(self, connection: sa.Connection) -> None:
-        """Nothing has to be asked."""
+        """Do nothing: SQLAlchemy would ask for properties that loading does not need."""
         del connection
         self.server_version_info = self.loaded_dbapi.sqlite_version_info
         self.default_schema_name = "main"
 
     def do_begin(self, dbapi_connection: Any) -> None:
-        """Reading needs no transaction; a load begins its own."""
+        """Do nothing: reading needs no transaction, and a load begins its own."""
 
     def do_commit(self, dbapi_connection: Any) -> None:
-        """End the transaction, if there is one."""
+        """Commit the transaction, if there is one."""
         self._end(dbapi_connection, "COMMIT")
 
     def do_rollback(self, dbapi_connection: Any) -> None:
-        """Give the transaction up; SQLite may have done so itself."""
+        """Roll the transaction back, unless SQLite has done so itself."""
         self._end(dbapi_connection, "ROLLBACK")
 
     def _end(self, connection: Any, how: str) -> None:

@@ -1,4 +1,4 @@
-"""The rows of a file on their way into a table."""
+"""Writes the rows of a file into a table, in a thread beside reading and checking."""
 
 from __future__ import annotations
 
@@ -19,45 +19,47 @@ from sluice.loading.errors import RefusedFile, TargetFailed
 from sluice.loading.targets.plan import LoadPlan, LoadQuality, TableColumn
 
 _AHEAD: Final = 1
-"""While so many batches are being written, by a thread of their own, the next one is read, checked and masked."""
+"""Number of batches being written, in a thread of their own, while the next one is read, checked and masked."""
 BATCHES_REMEMBERED: Final = 8
-"""For the place of a row that the database refuses later than it was sent."""
+"""Number of batches whose rows' places are kept, for a row that the database refuses after it was sent."""
 _PLACEHOLDERS: Final = {"qmark": "?", "format": "%s", "pyformat": "%s"}
 
 Lines = Callable[[], pa.Int64Array]
-"""Finds the place of each row of a batch in its file."""
+"""Returns the place of each row of a batch in its file."""
 
 ROW_NUMBER: Final = "sluice_row"
 """The column with the number of a row in its file, beside the columns of its key."""
 
 Known = Callable[[Iterable[pa.RecordBatch]], list[tuple[str, list[int]]]]
-"""Of rows with their keys and `ROW_NUMBER`: the numbers of those whose key the table has, by what put it there."""
+"""Returns, for rows with their keys and `ROW_NUMBER`, the numbers of those whose key the table has, grouped by the
+loads from which they can be.
+"""
 
 Refusal = Callable[[Exception], str | None]
-"""What is wrong with a row, if that is why the database raised this error."""
+"""Returns what is wrong with a row, if that is why the database raised this error; otherwise None."""
 
 
 class RowRefused(Exception):
-    """The database does not take a row."""
+    """The database refuses a row."""
 
     def __init__(self, reason: str, row: int | None = None) -> None:
         super().__init__(reason)
         self.row = row
-        """Counted from 0 from the beginning of the load; None: one of the batch that was written last."""
+        """The row's number in the load, from 0; None if it is one of the batch that was written last."""
 
 
 class Writer(ABC):
-    """Puts batches where the rows of one load go."""
+    """Writes batches where the rows of one load go."""
 
     def __init__(self) -> None:
         self.rows = 0
-        """How many were written in batches before."""
+        """Number of rows written in earlier batches."""
         self.nans = Counter[str]()
-        """By column: how many values that are no number became NULL, because the database has none."""
+        """Number of NaN values by column that became NULL, because the database has no NaN."""
 
     @abstractmethod
     def write(self, rows: pa.RecordBatch) -> None:
-        """Send the rows on their way. Raises `RowRefused`, if need be for rows that were sent before."""
+        """Write rows. Raises `RowRefused`, perhaps for rows that were sent before."""
 
     @abstractmethod
     def finish(self) -> None:
@@ -65,11 +67,11 @@ class Writer(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Give back what is open; without `finish` before, the rows are not wanted."""
+        """Close what is open; without `finish` before, the rows are abandoned."""
 
 
 class InsertWriter(Writer):
-    """Puts batches into a table of a database, in the way that every driver knows."""
+    """Writes batches by INSERT, which every driver can."""
 
     def __init__(self, connection: sa.Connection, table: str, plan: LoadPlan, refusal: Refusal) -> None:
         super().__init__()
@@ -85,7 +87,7 @@ class InsertWriter(Writer):
         self._statement = f"INSERT INTO {table} ({columns}) VALUES ({values})"
 
     def write(self, rows: pa.RecordBatch) -> None:
-        """Send the rows on their way."""
+        """Insert the rows. Raises `RowRefused`."""
         values = list(zip(*(one.to_pylist() for one in rows.columns), strict=True))
         try:
             self._connection.exec_driver_sql(self._statement, values)
@@ -93,10 +95,10 @@ class InsertWriter(Writer):
             raise self._row_refused(error) from error
 
     def finish(self) -> None:
-        """All rows are there."""
+        """Do nothing: all rows are inserted."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""
 
     def _row_refused(self, error: Exception, row: int | None = None) -> Exception:
         reason = self._refusal(error)
@@ -104,7 +106,7 @@ class InsertWriter(Writer):
 
 
 class TableLoad:
-    """One file's load into one table, in a transaction that commits when the load's block is left."""
+    """The load of one file into one table, in a transaction that commits when the load's block is left."""
 
     def __init__(
         self,
@@ -116,7 +118,7 @@ class TableLoad:
         end: Callable[[int], None] | None = None,
         known: Known,
     ) -> None:
-        """``end`` is called with the number of rows when all are written, ``known`` before any is."""
+        """``end`` is called with the number of rows after all are written, ``known`` before any is."""
         self._writer = writer
         self.known = known
         self._unit = unit
@@ -127,18 +129,19 @@ class TableLoad:
         self._writing: deque[tuple[_Sent, Future[None]]] = deque()
         self._short = {one.name: one for one in plan.there if one.type == pa.float32()}
         self.rows = 0
-        """How many were written."""
+        """Number of rows written."""
         self.bad = 0
-        """How many are left out, as far as the writer of the load has said."""
+        """Number of rows left out, as set by whoever writes the load."""
         self.empty_shares: dict[str, float] = {}
-        """The same of the shares of missing values, by column."""
+        """Shares of missing values by column, set likewise."""
         self.notes: list[str] = []
-        """What the reader of a report should know."""
+        """Notes for the report."""
 
     def write(self, rows: pa.RecordBatch, lines: Lines | None = None) -> None:
         """Add rows; ``lines`` are their places in the file, for messages.
 
-        Raises `RefusedFile` for a row that the table does not take: one of these or of those before.
+        Raises `RefusedFile` for a row that the table refuses: one of these, or of earlier ones, because rows are
+        written in another thread.
         """
         if not rows.num_rows:
             return
@@ -158,11 +161,11 @@ class TableLoad:
 
     @property
     def quality(self) -> LoadQuality:
-        """What became of the rows."""
+        """Return what became of the rows."""
         return LoadQuality(self.rows, self.bad, self.empty_shares)
 
     def finish(self) -> None:
-        """All rows are there: put them where they belong. Raises `RefusedFile`."""
+        """Complete the load after its last row: wait for the writer, and merge what is staged. Raises `RefusedFile`."""
         self._await(0)
         self._told(self._sent[-1] if self._sent else _Sent(0, 0, None), self._writer.finish)
         self.notes += [
@@ -172,7 +175,7 @@ class TableLoad:
             self._end(self.rows)
 
     def close(self) -> None:
-        """Give back what is open; batches that are not being written yet are not wanted."""
+        """Close what is open; batches that are not being written yet are dropped."""
         self._thread.shutdown(cancel_futures=True)
         self._writer.close()
 
@@ -181,13 +184,13 @@ class TableLoad:
         self._writer.rows += rows.num_rows
 
     def _await(self, most: int) -> None:
-        """Return when so many batches at most are still to be written."""
+        """Wait until at most ``most`` batches are still to be written."""
         while len(self._writing) > most:
             sent, written = self._writing.popleft()
             self._told(sent, written.result)
 
     def _place(self, row: int) -> str:
-        """Where the row, counted from 0 over the whole load, stands: ``line 17``."""
+        """Return the place of a row, counted from 0 over the whole load: ``line 17``."""
         sent = next((one for one in reversed(self._sent) if one.first <= row), None)
         if sent is None or sent.lines is None:
             return f"row {row + 1}"
@@ -201,7 +204,7 @@ class TableLoad:
                 raise RefusedFile(f"{where}: the value holds a NUL character, which databases refuse")
 
     def _check_digits(self, column: TableColumn, values: pa.Array) -> None:
-        """A number of 32 bits gives back so many digits, and databases round to them without a word."""
+        """Refuse numbers with more digits than 32 bits keep: databases round them without an error."""
         short = pc.cast(values, pa.float32(), safe=False)
         row = pc.index(pc.equal(short.cast(pa.string()), values.cast(pa.string())), False).as_py()
         if row >= 0:
@@ -216,7 +219,7 @@ class TableLoad:
             raise RefusedFile(f"{place}: the database refuses a row: {error}") from error
 
     def _places(self, sent: _Sent, row: int | None) -> str:
-        """The row, if it is known which one it is; else all of the batch."""
+        """Return the place of the row, if it is known which one it is; otherwise of the whole batch."""
         if row is not None:
             return self._place(row)
         if sent.lines is None:
@@ -227,15 +230,15 @@ class TableLoad:
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """A batch on its way."""
+    """A batch that was sent."""
 
     first: int
-    """Its first row, counted from 0 over the whole load."""
+    """Number of its first row, from 0 over the whole load."""
     count: int
     lines: Lines | None
 
 
 def _may_have_nul(values: pa.StringArray) -> bool:
-    """Whether a NUL is in the buffer that these values share with others."""
+    """Return whether there is a NUL in the buffer that these values share with others."""
     data = values.buffers()[2]
     return data is not None and re.search(b"\0", data) is not None

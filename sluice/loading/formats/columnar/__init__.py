@@ -1,1 +1,1 @@
-"""Parquet and Arrow, and their types as databases know them."""
+"""Parquet and Arrow files, and their types as databases have them."""

@@ -1,4 +1,4 @@
-"""Arrow IPC files and streams, which Feather files are as well, a record batch at a time."""
+"""Reads Arrow IPC files and streams, and Feather files, which are the same, a record batch at a time."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _OLD: Final = b"FEA1"
 
 
 def read_arrow(member: Member, _contract: Contract | None) -> Reading:
-    """The file's own columns and types, as `plain` has them.
+    """Return the file's own columns and types, converted as `plain` says.
 
-    How large each record batch becomes in memory is known from the file before it is read, and held against the budget.
+    The size of each record batch in memory is computed from the file and checked against the budget before it is read.
     """
     if member.beginning(4) == _OLD:
         raise RefusedFile(f"{member.label} is a Feather file of version 1, which Arrow has given up: write it anew")
@@ -62,7 +62,7 @@ def _sentences(member: Member) -> Iterator[None]:
 
 @contextmanager
 def _messages(member: Member) -> Iterator[io.BufferedReader]:
-    """The member from its schema on: a file is a stream, too, behind its first bytes and up to its index."""
+    """Open the member at its schema: a file is a stream with bytes before it and an index after it."""
     with _sentences(member), member.open() as stream:
         stream.read(len(_MAGIC) if _is_file(member) else 0)
         yield stream

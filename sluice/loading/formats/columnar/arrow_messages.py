@@ -1,4 +1,4 @@
-"""How large the record batches of an Arrow stream become in memory, read off the stream without unpacking anything."""
+"""Computes the size of the record batches of an Arrow stream in memory, without unpacking them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from sluice.loading.reading.source import Member
 _BEGINNING: Final = 0xFFFFFFFF
 _DICTIONARY: Final = 2
 _BATCH: Final = 3
-"""Kinds of messages: those whose bodies hold values."""
+"""The kinds of messages whose bodies hold values."""
 _PIECE_BYTES: Final = 1024 * 1024
 _END: Final = struct.Struct("<i6s")
-"""Of a file: the length of its index, which stands before it, and the format's name."""
+"""The end of a file: the length of its index, which is before it, and the name of the format."""
 _MOST_PADDING: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """A table in a flatbuffer: the fields are numbered as the format's schema has them."""
+    """A table in a flatbuffer; its fields are numbered as in the schema of the format."""
 
     data: bytes
     at: int
@@ -62,8 +62,8 @@ class _Table:
 def check_messages(stream: IO[bytes], member: Member, *, is_file: bool) -> None:
     """Return if every record batch, and all dictionaries together, are within the budget's ``block_bytes``.
 
-    The stream begins with the message of the schema, and has nothing behind its end but the index of a file.
-    Raises `OverBudget`, `RefusedFile`, and `struct.error` or `EOFError` for what is no such stream.
+    The stream begins with the message of the schema; after its end only the index of a file may follow. Raises
+    `OverBudget`, `RefusedFile`, and `struct.error` or `EOFError` for a damaged stream.
     """
     dictionaries = 0
     while message := _next(stream, member):
@@ -112,7 +112,7 @@ def _next(stream: IO[bytes], member: Member) -> _Table | None:
 
 
 def _unpacked_length(stream: IO[bytes], buffers: list[tuple[int, int]], length: int) -> int:
-    """What the buffers of a packed body say that they unpack to."""
+    """Return the unpacked length that the buffers of a packed body declare."""
     at = total = 0
     for offset, size in sorted(buffers):
         if size < 8:  # noqa: PLR2004 - where the unpacked length stands

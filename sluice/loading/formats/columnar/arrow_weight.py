@@ -1,4 +1,4 @@
-"""What the values of Arrow columns weigh, before what stands for many copies of one value becomes those copies."""
+"""Computes the size of the values of Arrow columns before repeated values are copied out of dictionaries and views."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from sluice.loading.errors import RefusedFile
 from sluice.loading.reading.source import Member
 
 PIECE_BYTES: Final = 16 * 1024 * 1024
-"""About so much is passed on at once; a single row may have more, up to its budget."""
+"""Size of the batches that are passed on; a single row may be larger, up to its budget."""
 
 
 def light_batches(batches: Iterator[pa.RecordBatch], member: Member) -> Iterator[pa.RecordBatch]:
-    """The same rows in batches of which each weighs `PIECE_BYTES` at most, or is a single row.
+    """Yield the same rows in batches of at most `PIECE_BYTES`, or of a single row.
 
-    Raises `OverBudget` for rows of more than ``line_bytes``, and for more in all than the budget allows.
+    Raises `OverBudget` for a row of more than ``line_bytes``, and if all rows are more than the budget allows.
     """
     budget = member.budget
     meter = Meter(budget, member.packed_size, name=member.label)
@@ -41,7 +41,7 @@ def light_batches(batches: Iterator[pa.RecordBatch], member: Member) -> Iterator
 
 
 def _weight(column: pa.Array, member: Member) -> int:
-    """The bytes of the column's values, each counted as often as it stands there."""
+    """Return the bytes of the column's values, each counted as often as it occurs."""
     kind = column.type
     weight = int(column.nbytes)
     if isinstance(column, pa.ExtensionArray):
@@ -68,7 +68,7 @@ _TEXTS: Final = frozenset({pa.string(), pa.large_string(), pa.binary(), pa.large
 
 
 def _viewed(column: Any) -> int:
-    """The lengths in the column's views: 16 bytes each, of which the first four are the length."""
+    """Return the sum of the lengths in the column's views: of their 16 bytes the first four are the length."""
     views = pa.Array.from_buffers(pa.int32(), 4 * (len(column) + column.offset), [None, column.buffers()[1]])
     places = pa.array(range(4 * column.offset, 4 * (len(column) + column.offset), 4), pa.int64())
     lengths = views.take(places).cast(pa.int64())

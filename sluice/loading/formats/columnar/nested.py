@@ -1,4 +1,4 @@
-"""Objects and lists as JSON text, which is what a column of a table holds of them."""
+"""Writes objects and lists as JSON text, as which a column of a table holds them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _ENCODE: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_cir
 
 
 def json_text(value: Any) -> str:
-    """``value`` as JSON; numbers keep the digits that they were written with.
+    """Return ``value`` as JSON; numbers keep the digits with which they were written.
 
-    Bytes become base64, times ISO 8601, durations ISO 8601 as well, and what is no number (NaN, infinity) null.
+    Bytes become base64, times and durations ISO 8601, and NaN and infinity null.
     """
     try:
         return _ENCODE(value)  # several times as fast, for all that Python itself has in JSON
@@ -50,7 +50,7 @@ def _written(value: Any) -> str:
 
 
 def iso_duration(count: int, per_second: int) -> str:
-    """``count`` units, of which a second has ``per_second``, as ISO 8601: ``PT3600S``, ``-PT0.5S``."""
+    """Return ``count`` units, of which a second has ``per_second``, as ISO 8601: ``PT3600S``, ``-PT0.5S``."""
     seconds, rest = divmod(abs(count), per_second)
     digits = f".{rest:0{len(str(per_second)) - 1}d}".rstrip("0") if rest else ""
     return f"{'-' if count < 0 else ''}PT{seconds}{digits}S"

@@ -1,4 +1,4 @@
-"""Parquet files, a few rows of a row group at a time."""
+"""Reads Parquet files, a few rows of a row group at a time."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _MOST_ROWS: Final = 20_000
 
 
 def read_parquet(member: Member, _contract: Contract | None) -> Reading:
-    """The file's own columns and types, as `plain` has them.
+    """Return the file's own columns and types, converted as `plain` says.
 
-    What the file's index says of rows, columns and bytes is held against the budget before anything is read, and so few
-    rows are read at once that the longest text of each dictionary may stand in all of them.
+    Rows, columns and bytes in the file's index are checked against the budget before anything is read. Few enough rows
+    are read at once that the longest text of each dictionary may occur in all of them.
     """
     looked = Looked()
 

@@ -1,7 +1,7 @@
-"""The longest text in the dictionary of a column of a Parquet file, known before the texts are put in its places.
+"""Finds the longest text in the dictionary of a Parquet column, before the texts are copied to their places.
 
 A dictionary with one large text can stand for millions of copies of it, and neither the file's index nor its statistics
-say so. The page with the dictionary comes first in its part of the file, with a header of its own.
+show that. The page with the dictionary comes first in the column chunk, with a header of its own.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from sluice.loading.formats.columnar.parquet_index import Chunk, thrift_struct
 from sluice.loading.reading.source import Member
 
 _DICTIONARY_PAGE: Final = b"\x15\x04"
-"""How the header of such a page begins: the first field, a small integer, is 2."""
+"""The beginning of such a page's header: its first field, a small integer, is 2."""
 _HEADER_BYTES: Final = 4096
 _CODECS: Final = {1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}
 
 
 def longest_in_dictionary(stream: BufferedIOBase, chunk: Chunk, member: Member) -> int:
-    """Bytes of the longest entry, for a column chunk of texts; 0 where there is no dictionary.
+    """Return the bytes of the longest entry, for a column chunk of texts; 0 if there is no dictionary.
 
-    Where the page cannot be taken apart here, the length of all entries together. Raises `OverBudget` for a dictionary
-    that is larger than ``block_bytes``.
+    If the page cannot be parsed here, the length of all entries together is returned. Raises `OverBudget` for a
+    dictionary that is larger than ``block_bytes``.
     """
     if chunk.start < 0:
         return chunk.unpacked
@@ -53,7 +53,7 @@ def longest_in_dictionary(stream: BufferedIOBase, chunk: Chunk, member: Member) 
 
 
 def _longest(page: bytes) -> int:
-    """Of entries that each have their length before them."""
+    """Return the length of the longest entry; each has its length before it."""
     at = longest = 0
     while at < len(page):
         (length,) = struct.unpack_from("<I", page, at)

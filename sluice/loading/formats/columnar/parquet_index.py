@@ -1,7 +1,7 @@
-"""What the index of a Parquet file says of its parts, without Arrow's own words for it.
+"""Reads the index of a Parquet file without Arrow.
 
-Arrow's Python ends the process where a part of a damaged index contradicts another one; its reader raises an error for
-the same. The index stands at the end of the file, in Thrift's compact form.
+Arrow's Python ends the process if one part of a damaged index contradicts another, while its reader raises an error.
+The index is at the end of the file, in Thrift's compact form.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ _PIECE_BYTES: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The values of one column in one group of rows."""
+    """A column chunk: the values of one column in one row group."""
 
     codec: int
     values: int
     unpacked: int
-    """Bytes."""
+    """Size in bytes when unpacked."""
     packed: int
     start: int
-    """Where it begins in the file."""
+    """Its beginning in the file, in bytes."""
     end: int
-    """Where it and its own indexes end, as far as the index of the file tells."""
+    """The end of it and of its own indexes, as far as the index of the file says."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowGroup:
-    """Some rows of the file."""
+    """A row group: some rows of the file."""
 
     chunks: tuple[Chunk, ...]
     unpacked: int
@@ -45,7 +45,10 @@ class RowGroup:
 
 
 def row_groups(stream: BufferedIOBase, columns: int, label: str) -> list[RowGroup]:
-    """The groups of a file whose index Arrow has read, with as many chunks each as there are ``columns``."""
+    """Return the row groups of a file whose index Arrow has read; each has as many chunks as there are ``columns``.
+
+    Raises `RefusedFile` for a damaged index.
+    """
     stream.seek(-_TAIL.size, os.SEEK_END)
     length, _ = _TAIL.unpack(stream.read(_TAIL.size))
     index = stream.seek(-_TAIL.size - length, os.SEEK_END)
@@ -65,7 +68,7 @@ def row_groups(stream: BufferedIOBase, columns: int, label: str) -> list[RowGrou
 
 
 def _joint(stream: BufferedIOBase) -> bool:
-    """Whether one Parquet file begins where another one ends."""
+    """Return whether one Parquet file begins where another one ends."""
     stream.seek(0)
     before = b""
     while piece := stream.read(_PIECE_BYTES):
@@ -84,7 +87,7 @@ def _chunk(found: dict[int, Any]) -> Chunk:
 
 
 def thrift_struct(data: bytes, at: int) -> tuple[dict[int, Any], int]:
-    """The fields of a struct by their numbers, and where it ends. Raises `KeyError` or `IndexError` if it is none."""
+    """Return the fields of a struct by number, and where it ends. Raises `KeyError` or `IndexError` if it is none."""
     fields: dict[int, Any] = {}
     number = 0
     while head := data[at]:
@@ -146,4 +149,4 @@ _READ: Final = {
     1: _byte, 2: _byte, 3: _byte, 4: _integer, 5: _integer, 6: _integer, 7: _double, 8: _text, 9: _list, 10: _list,
     12: thrift_struct,
 }  # fmt: skip
-"""By the type of a value, how it is read; in lists a truth value has a byte."""
+"""How a value of each type is read; in lists a boolean has a byte."""

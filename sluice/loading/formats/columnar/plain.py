@@ -1,7 +1,7 @@
-"""The types that databases know, for columns of a format that has types of its own.
+"""Converts the columns of formats with types of their own to types that databases have.
 
-What comes out is boolean, 64-bit integer, 64-bit float, decimal, text, bytes, date, time and timestamp (microseconds).
-Objects, lists, durations and what is finer than microseconds become text: JSON and ISO 8601.
+The results are boolean, 64-bit integer, 64-bit float, decimal, text, bytes, date, time and timestamp (microseconds).
+Objects, lists, durations and times finer than microseconds become text, in JSON and ISO 8601.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ _PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _MOST_DIGITS: Final = 38
 _FIRST_DAY: Final = -12_687_428
 _LAST_DAY: Final = 11_248_737
-"""Since 1970: those of the years -32767 to 32767, which Arrow knows; of others it makes words."""
+"""Days since 1970 until the last one of the years -32767 to 32767, which Arrow can convert to text."""
 
 
 @dataclass(slots=True)
 class Looked:
-    """What the values of a file need beyond the types that its schema names."""
+    """What the values of a file require beyond the types in its schema."""
 
     fine: set[int] = field(default_factory=set)
-    """Columns with times that microseconds do not hold."""
+    """Columns with times that are finer than microseconds."""
     huge: set[int] = field(default_factory=set)
-    """Columns with unsigned integers that 64 bits with a sign do not hold."""
+    """Columns with unsigned integers that signed 64 bits cannot hold."""
     not_numbers: Counter[str] = field(default_factory=Counter)
-    """How many values of a column are NaN or infinite: most databases have no such number."""
+    """Number of values of a column that are NaN or infinite, which most databases cannot hold."""
 
     @property
     def evidence(self) -> dict[str, Any]:
-        """For the report of the load."""
+        """Return the entry for the report of the load."""
         found = dict(+self.not_numbers)
         return {"values that are no number": found} if found else {}
 
 
 def look(batches: Iterable[pa.RecordBatch], looked: Looked, label: str) -> None:
-    """Note in ``looked`` what the values of all batches need.
+    """Note in ``looked`` what the values of all batches require.
 
-    Raises `RefusedFile` for a date or time outside the years that Arrow knows.
+    Raises `RefusedFile` for a date or time outside the years that Arrow can convert.
     """
     row = 1
     for batch in batches:
@@ -68,7 +68,7 @@ def look(batches: Iterable[pa.RecordBatch], looked: Looked, label: str) -> None:
 
 
 def _outside_years(column: pa.Array) -> int | None:
-    """The place of the first value that has a date, at any depth, outside the years that Arrow knows."""
+    """Return the place of the first value with a date, at any depth, outside these years; None if there is none."""
     kind = column.type
     if pa.types.is_date(kind) or (pa.types.is_timestamp(kind) and kind.unit != "ns"):
         per_day = 86_400 * _PER_SECOND[kind.unit] if pa.types.is_timestamp(kind) else 1
@@ -102,7 +102,7 @@ def _has_one_outside(column: pa.Array) -> bool:
 
 
 def _strange(column: pa.Array) -> int:
-    """How many numbers in it, at any depth, are NaN or infinite."""
+    """Return the number of values, at any depth, that are NaN or infinite."""
     kind = column.type
     if pa.types.is_floating(kind):
         return pc.sum(pc.invert(pc.is_finite(column.cast(pa.float64())))).as_py() or 0
@@ -112,7 +112,7 @@ def _strange(column: pa.Array) -> int:
 
 
 def _listed(column: pa.Array) -> pa.Array:
-    """Maps as lists of pairs."""
+    """Return a column of maps as lists of pairs."""
     kind = column.type
     if not pa.types.is_map(kind):
         return column
@@ -124,14 +124,14 @@ def _is_nanoseconds(kind: pa.DataType) -> bool:
 
 
 def _fits(column: pa.Array) -> bool:
-    """Whether times in nanoseconds are whole microseconds."""
+    """Return whether times in nanoseconds are whole microseconds."""
     count = column.cast(pa.int64())
     thousandths = pc.multiply(pc.divide(count, 1000), 1000)
     return bool(pc.all(pc.equal(count, thousandths), min_count=0).as_py())
 
 
 def plain(batch: pa.RecordBatch, looked: Looked) -> pa.RecordBatch:
-    """The batch with the types of this module; the same schema for every batch of one file."""
+    """Return the batch with the types of this module; the schema is the same for every batch of a file."""
     columns = [_plain(column, number, looked) for number, column in enumerate(batch.columns)]
     return pa.RecordBatch.from_arrays(columns, batch.schema.names)
 
@@ -182,7 +182,7 @@ def _each(column: pa.Array, make: Callable[..., str]) -> pa.Array:
 
 
 def _without_times(kind: pa.DataType) -> pa.DataType:
-    """The nested type with texts for its times: nanoseconds have no form in Python."""
+    """Return the nested type with texts for its times, because Python has no nanoseconds."""
     found = kind
     if pa.types.is_struct(kind):
         found = pa.struct([pa.field(one.name, _without_times(one.type)) for one in kind])

@@ -1,1 +1,1 @@
-"""Delimited text: its dialect found by evidence, its records in batches."""
+"""Delimited text: finding its dialect from its beginning, and reading its records in batches."""

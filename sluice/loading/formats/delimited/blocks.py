@@ -1,4 +1,4 @@
-"""A delimited text in blocks that end where a record ends."""
+"""Divides a delimited text into blocks that end where a record ends."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from sluice.budgets import Budget
 BLOCK_BYTES: Final = 2 * 1024 * 1024
 _WINDOW: Final = 4096
 _END_OF_FILE: Final = b"\x1a"
-"""Some old programs end a text with Ctrl-Z."""
+"""Ctrl-Z, with which some old programs end a text."""
 
 
 class Blocks:
-    """Cuts a text into pieces of about ``BLOCK_BYTES`` that hold whole records.
+    """Divides a text into blocks of about ``BLOCK_BYTES`` that hold whole records.
 
-    It is cut at the last line end before which the number of ``quote`` characters is even. That is the end of a record
-    unless such a character stands inside an unquoted field; whoever finds that reads on with `more`, and gives back
-    what is behind the record.
+    It cuts at the last line end before which the number of ``quote`` characters is even. That is the end of a record
+    unless such a character is inside an unquoted field; a caller that finds that reads on with `more`, and gives back
+    what follows the record.
     """
 
     def __init__(self, stream: io.BufferedReader, budget: Budget, label: str, *, quote: bytes) -> None:
@@ -29,15 +29,15 @@ class Blocks:
         self._piece_bytes = min(BLOCK_BYTES, budget.line_bytes)
         self._rest = b""
         self.line = 1
-        """The line that the next block begins with."""
+        """Number of the line with which the next block begins."""
 
     @property
     def at_end(self) -> bool:
-        """Whether nothing is left."""
+        """Return whether nothing is left."""
         return not self._rest and not self._stream.peek(1)
 
     def skip_lines(self, count: int) -> None:
-        """Leave out the first lines, as many as there are at most."""
+        """Skip the first ``count`` lines, or all if there are fewer."""
         while count:
             lines = self._rest.splitlines(keepends=True)
             whole = lines[:-1] if self._stream.peek(1) else lines
@@ -52,7 +52,7 @@ class Blocks:
             count -= len(taken)
 
     def next(self) -> bytes:
-        """The next block; empty at the end of the text."""
+        """Return the next block; empty at the end of the text."""
         while True:
             piece = b"" if len(self._rest) >= self._piece_bytes else self._stream.read(self._piece_bytes)
             self._rest += piece
@@ -69,12 +69,12 @@ class Blocks:
             self._rest += self._stream.read(self._piece_bytes)
 
     def more(self) -> bytes:
-        """What is behind the block, for a record that does not end in it; empty at the end of the text."""
+        """Return what follows the block, for a record that does not end in it; empty at the end of the text."""
         piece, self._rest = self._rest or self._stream.read(self._piece_bytes), b""
         return piece
 
     def give_back(self, text: bytes) -> None:
-        """Let the next block begin with this."""
+        """Put ``text`` back, so that the next block begins with it."""
         self._rest = text + self._rest
 
     def _read(self) -> bytes:
@@ -83,7 +83,7 @@ class Blocks:
         return piece
 
     def _cut(self) -> int:
-        """Where the last record that is certainly whole ends; 0 if none does."""
+        """Return where the last record ends that is certainly whole; 0 if there is none."""
         text = self._rest
         end = _last_line_end(text, len(text) - 1)  # what stands behind a CR that comes last is not known
         marks = text.count(self._quote, 0, end)
@@ -95,7 +95,7 @@ class Blocks:
         return end
 
     def _check_first_record(self, block: bytes) -> None:
-        """Those behind it lie within one piece, which is no longer than a record may be."""
+        """Check the length of the first record. Later ones begin in the same piece, which is no longer than allowed."""
         if len(block) > self._budget.line_bytes:
             line_end = b"\n" if b"\n" in block else b"\r"
             end = block.find(line_end)
@@ -111,9 +111,9 @@ class Blocks:
 
 
 def _last_line_end(text: bytes, before: int) -> int:
-    """Behind the last LF up to a position, or the last CR ahead of it; 0 if there is none.
+    """Return the position after the last LF up to ``before``, or the last CR ahead of it; 0 if there is none.
 
-    The text is looked through backwards in windows: of the two, one may be nowhere in it.
+    The text is searched backwards in windows, because one of the two may be nowhere in it.
     """
     end = before + 1
     while end > 0:
@@ -126,7 +126,7 @@ def _last_line_end(text: bytes, before: int) -> int:
 
 
 def count_lines(text: bytes) -> int:
-    """The number of line ends: CR, LF or both together."""
+    """Return the number of line ends: CR, LF or both together."""
     if b"\r" not in text:
         return text.count(b"\n")
     return text.count(b"\n") + text.count(b"\r") - text.count(b"\r\n")

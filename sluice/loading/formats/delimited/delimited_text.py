@@ -1,7 +1,7 @@
-"""Delimited text: pyarrow takes it apart where its quotation is regular, Python's `csv` where it is not.
+"""Reads delimited text: with pyarrow where its quotation is regular, with Python's `csv` where it is not.
 
-Both read alike what both can read. pyarrow is several times as fast, but it passes over quotation marks that are
-missing or in the wrong place, and it loses a byte where its own blocks end between CR and LF: it gets whole records.
+Both read alike what both can read. pyarrow is several times as fast, but it ignores quotation marks that are missing or
+misplaced, and loses a byte if its own blocks end between CR and LF: therefore it gets whole records.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _QUOTED: Final = re.compile(rb'"[^"]*"')
 
 
 def read_delimited(member: Member, contract: Contract | None) -> Reading:
-    """A text of records with a delimiter; the first record has the names of the columns.
+    """Return the reading of a text of records with a delimiter; the first record has the names of the columns.
 
-    Raises `RefusedFile`, and `AmbiguousFile` where what the text shows has two readings.
+    Raises `RefusedFile`, and `AmbiguousFile` if what the text shows has two readings.
     """
     encoding = encoding_of(member, contract.encoding if contract else None)
     with open_utf8(member, encoding) as stream:
@@ -72,14 +72,14 @@ class DelimitedText:
     empty_is_null: bool
     notes: list[str] = field(default_factory=list)
     _is_regular: bool = False
-    """Whether all blocks were, when they were read before."""
+    """Whether all blocks had regular quotation in an earlier reading, so that it need not be checked again."""
 
     @property
     def width(self) -> int:
         return len(self.dialect.columns)
 
     def batches(self) -> Iterator[RowBatch]:
-        """The rows; records with another number of fields than the header has are `RowBatch.bad`."""
+        """Yield the rows; records with another number of fields than the header are in `RowBatch.bad`."""
         regular = _regular_quotation(self.dialect.delimiter) if self.dialect.plain and self.dialect.delimiter else None
         with open_utf8(self.member, self.encoding) as stream:
             quote = self.dialect.quote_char.encode()
@@ -103,7 +103,7 @@ class DelimitedText:
         self._is_regular = all_regular
 
     def _by_arrow(self, block: bytes, line: int) -> RowBatch | None:
-        """The rows of a block of regular records; None if one of them has another width."""
+        """Return the rows of a block of regular records; None if one of them has another number of fields."""
         uneven = False
 
         def note(_row: Any) -> str:
@@ -144,7 +144,7 @@ class DelimitedText:
         return self._batch(arrays, partial(self._lines, block, line))
 
     def _by_csv(self, block: bytes, blocks: Blocks) -> Iterator[RowBatch]:
-        """The records that begin in the block."""
+        """Yield the records that begin in the block."""
         feed = _Feed(block, blocks, self.dialect.comment_char, self._decoded)
         reader = self.dialect.reader(feed)
         places: list[int] = []
@@ -208,7 +208,7 @@ class DelimitedText:
             not_utf8(self.member, text, line, self.encoding)
 
     def _check(self, block: bytes, line: int, line_ends: set[str]) -> None:
-        """Raise for what only shows in the middle of a text; ``line_ends`` are those of the blocks so far."""
+        """Raise for what only shows in the middle of a text; ``line_ends`` are those found so far."""
         mark = _MARK.search(block) if codecs.BOM_UTF8[:1] in block else None  # a single byte is found much faster
         if mark is not None:
             where = line + count_lines(block[: mark.start() + 1])
@@ -226,7 +226,7 @@ class DelimitedText:
                 )
 
     def _without_last_lines(self, block: bytes) -> bytes:
-        """Empty lines at the very end are no rows; others are, in a text of one column."""
+        """Return the block without empty lines at the very end; elsewhere they are rows of a text of one column."""
         rows = block.rstrip(b"\r\n")
         ends = block[len(rows) :]
         count = count_lines(ends) - 1
@@ -239,7 +239,7 @@ class DelimitedText:
 
 
 class _Feed:
-    """The lines of a block and of what is behind it, for a `csv.reader` that takes a record at a time."""
+    """The lines of a block and of what follows it, for a `csv.reader` that takes one record at a time."""
 
     def __init__(
         self, block: bytes, blocks: Blocks, comment_char: str | None, decode: Callable[[bytes, int], str]
@@ -252,14 +252,14 @@ class _Feed:
         self._decode = decode
         self._record_bytes = 0
         self.taken = 0
-        """Bytes."""
+        """Number of bytes taken."""
         self.line = blocks.line
-        """The line that comes next."""
+        """Number of the next line."""
         self.record_line = blocks.line
-        """The line at which the last record began."""
+        """Number of the line at which the last record began."""
 
     def begin_record(self) -> None:
-        """What is taken next is a new record."""
+        """Note that the next line begins a record."""
         self._record_bytes = 0
 
     def __iter__(self) -> Iterator[str]:
@@ -290,12 +290,12 @@ class _Feed:
             return line
 
     def unread(self) -> bytes:
-        """What was not taken."""
+        """Return the text that was not taken."""
         return b"".join(self._lines[self._next :])
 
 
 def _regular_quotation(delimiter: str) -> re.Pattern[bytes]:
-    """Matches a text in which every quotation mark opens or closes a whole field, or is doubled inside one."""
+    """Return a pattern for texts whose quotation marks all open or close a whole field, or are doubled inside one."""
     ends = b"[" + re.escape(delimiter.encode()) + b"\r\n]"
     quoted = rb'"[^"]*+"(?:"[^"]*+")*+(?=' + ends + rb"|\Z)"
     return re.compile(b"(?:" + quoted + rb')?+[^"]*+(?:(?<=' + ends + b")" + quoted + rb'[^"]*+)*+')

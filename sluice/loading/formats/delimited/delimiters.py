@@ -1,4 +1,4 @@
-"""Which delimiter a text has, by what its beginning shows; where two readings fit, neither is taken."""
+"""Finds the delimiter of a text from its beginning; a text that two of them fit is ambiguous."""
 
 from __future__ import annotations
 
@@ -15,35 +15,37 @@ from sluice.loading.showing import content
 
 CANDIDATES: Final = (",", ";", "\t", "|")
 UNUSUAL: Final = (*":^~!#$&*=/\\§¦", "\x01", "\x02", "\x1c", "\x1e", "\x1f")
-"""These are not taken for delimiters, but a text that could be read with one is not taken for a single column."""
+"""Characters that are never taken as the delimiter; but a text that one of them would divide is not taken as one
+column.
+"""
 ENDINGS: Final = {".tsv": "\t", ".tab": "\t", ".psv": "|"}
-"""By the end of a file's name: its delimiter, where the text has it too."""
+"""The delimiter by the ending of a file's name, used if the text has it, too."""
 
 _FEW_ROWS: Final = 20
-"""With fewer rows a delimiter stays in question although many of them do not fit it."""
+"""Number of rows below which a delimiter remains possible although many rows do not fit it."""
 _MOST_RECORDS: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The beginning of a text, from the line with the names on."""
+    """The beginning of a text, from its line of names on."""
 
     text: str
     whole: bool
-    """Whether there is nothing behind it; otherwise its last line is not looked at."""
+    """Whether this is the whole text; otherwise its last line may be cut and is ignored."""
     label: str
-    """What messages call the file."""
+    """The name of the file in messages."""
     first_line: int = 1
     quote_char: str = '"'
     comment_char: str | None = None
 
     def lines(self) -> Iterator[str]:
-        """Its lines with their ends, which may be CR, LF or both; without those that are comments."""
+        """Yield its lines with their ends (CR, LF or both), without comments."""
         lines = io.StringIO(self.text, newline="")
         return (line for line in lines if not (self.comment_char and line.startswith(self.comment_char)))
 
     def records(self, delimiter: str) -> TrialReading:
-        """The sample as it reads with a delimiter."""
+        """Return the sample as divided by a delimiter."""
         reader = csv.reader(self.lines(), delimiter=delimiter, quotechar=self.quote_char, strict=True)
         records: list[list[str]] = []
         places: list[int] = []
@@ -67,22 +69,22 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class TrialReading:
-    """A sample as it reads with one delimiter."""
+    """A sample as divided by one delimiter."""
 
     delimiter: str
     records: list[list[str]]
-    """Without empty lines; the first one has the names."""
+    """Its records without empty lines; the first has the names."""
     places: list[int]
-    """The lines at which they begin."""
+    """The numbers of the lines at which they begin."""
     broken: bool
-    """It ends early, because its quotation marks do not fit this delimiter."""
+    """Whether reading ended early, because the quotation marks do not fit this delimiter."""
 
     @property
     def width(self) -> int:
         return len(self.records[0]) if self.records else 0
 
     def share(self, *, over: bool = False) -> float:
-        """The share of the rows with as many fields as the header has, or with more."""
+        """Return the share of rows with as many fields as the header, or with more (``over``)."""
         if self.broken:
             return 0.0
         rows = self.records[1:]
@@ -95,7 +97,7 @@ class TrialReading:
         return self.share() == 1
 
     def misfit(self) -> tuple[int, int] | None:
-        """The line and the number of fields of the first row that does not fit."""
+        """Return the line and the number of fields of the first row that does not fit; None if all fit."""
         found = zip(self.places[1:], self.records[1:], strict=False)
         return next(((line, len(row)) for line, row in found if len(row) != self.width), None)
 
@@ -108,9 +110,9 @@ class TrialReading:
 
 
 def find_delimiter(sample: Sample, ending: str) -> tuple[str, str]:
-    """The delimiter and why it is that; a text of one column has a comma, which it never holds.
+    """Return the delimiter and the reason for it; a text of one column has a comma, which it never contains.
 
-    ``ending`` is that of the file's name. Raises `AmbiguousFile`.
+    ``ending`` is that of the file's name. Raises `AmbiguousFile` if several delimiters fit.
     """
     readings = [reading for one in CANDIDATES if (reading := sample.records(one)).width > 1]
     by_name = ENDINGS.get(ending)
@@ -140,7 +142,7 @@ def find_delimiter(sample: Sample, ending: str) -> tuple[str, str]:
 
 
 def check_named(sample: Sample, delimiter: str, why: str) -> None:
-    """Raise `AmbiguousFile` if the header lacks the delimiter that was named, and the text reads well with another."""
+    """Raise `AmbiguousFile` if the header lacks the named delimiter and the text reads well with another."""
     if sample.records(delimiter).width > 1:
         return
     others = [one for one in map(sample.records, CANDIDATES) if one.width > 1 and len(one.records) > 1 and one.perfect]
@@ -153,7 +155,7 @@ def check_named(sample: Sample, delimiter: str, why: str) -> None:
 
 
 def _is_rival(other: TrialReading, best: TrialReading) -> bool:
-    """Whether the text could have been meant to be read like that, with some rows that do not fit."""
+    """Return whether the text could have been meant to be divided like this, with some rows that do not fit."""
     few = len(best.records) <= _FEW_ROWS
     if other.share() >= (0.5 if few else 0.9):
         return True
@@ -161,7 +163,7 @@ def _is_rival(other: TrialReading, best: TrialReading) -> bool:
 
 
 def _check_single_column(sample: Sample) -> None:
-    """Raise `AmbiguousFile` for what might have several columns although no usual delimiter stands in its header."""
+    """Raise `AmbiguousFile` for a text that may have several columns although its header has no usual delimiter."""
     for one in CANDIDATES:
         reading = sample.records(one)
         misfit = reading.misfit()
@@ -214,7 +216,7 @@ def _check_aligned(sample: Sample) -> None:
 
 
 def _later_header(reading: TrialReading) -> int | None:
-    """The line from which on every row has the same number of fields, if there are at least two."""
+    """Return the line from which every row has the same number of fields, at least two; None if there is none."""
     widths = [len(row) for row in reading.records]
     last = widths[-1]
     start = len(widths)
@@ -224,7 +226,7 @@ def _later_header(reading: TrialReading) -> int | None:
 
 
 def spelled(delimiter: str) -> str:
-    """The delimiter in words or quotes."""
+    """Return the delimiter in words or quotes, for messages."""
     return {"\t": "tab", " ": "space"}.get(delimiter) or f"'{visible(delimiter)}'"
 
 

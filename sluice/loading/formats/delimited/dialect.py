@@ -1,4 +1,4 @@
-"""The dialect of a delimited text: what the contract says, and for the rest what its beginning shows."""
+"""The dialect of a delimited text: as the contract says, and otherwise as its beginning shows."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sluice.loading.formats.headers import check_header
 from sluice.loading.showing import content
 
 SAMPLE_BYTES: Final = 256 * 1024
-"""So much of a text is looked at; what is found is then held against every line of it."""
+"""Bytes at the beginning of a text that are examined; the result is then checked against every line."""
 
 _SEPARATOR_LINE: Final = re.compile(r'"?sep=([^\r\n"])"?[\t,;|]*(?:\r\n|\r|\n|$)', re.IGNORECASE)
 _MOST_RECORDS: Final = 1000
 _NO_DELIMITER: Final = "\0"
-"""No value holds it: databases refuse it, and so does the loading."""
+"""A character that no value has: databases and the loading refuse it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +29,11 @@ class DelimitedDialect:
     """How a delimited text is read."""
 
     delimiter: str | None
-    """None: a line is one value."""
+    """The delimiter; None if each line is one value."""
     columns: list[str]
-    """The names in the header, or those of the contract where there is no header."""
+    """The names in the header, or those of the contract if there is no header."""
     skipped_lines: int
-    """So many lines, the header's included, stand before the first row."""
+    """Number of lines before the first row, the header's included."""
     quote_char: str = '"'
     double_quote: bool = True
     escape_char: str | None = None
@@ -43,7 +43,7 @@ class DelimitedDialect:
 
     @property
     def plain(self) -> bool:
-        """Whether it has nothing beyond fields in quotation marks, which are doubled inside."""
+        """Whether it only has fields in quotation marks, which are doubled inside a value."""
         return (
             self.delimiter is not None
             and self.delimiter.isascii()
@@ -53,7 +53,7 @@ class DelimitedDialect:
         )
 
     def reader(self, lines: Iterator[str]) -> Any:
-        """A `csv.reader` of the text's lines, which come with their ends."""
+        """Return a `csv.reader` of the text's lines, which must have their ends."""
         return csv.reader(
             lines,
             delimiter=self.delimiter or _NO_DELIMITER,
@@ -66,11 +66,11 @@ class DelimitedDialect:
 
 
 def find_dialect(text: str, *, whole: bool, label: str, ending: str, contract: Contract | None) -> DelimitedDialect:
-    """The dialect of a text that begins with ``text``; ``whole`` says that there is nothing behind that.
+    """Return the dialect of a text that begins with ``text``; ``whole`` says that this is all of it.
 
-    ``label`` is what messages call the file, ``ending`` that of its name. Raises `RefusedFile` for a text without what
-    the dialect needs, and `AmbiguousFile` where two readings fit, with both and with the line of the contract that
-    settles it.
+    ``label`` is the file's name in messages, ``ending`` that of its name. Raises `RefusedFile` for a text that lacks
+    what the dialect needs, and `AmbiguousFile` if two readings fit, with both and with the line of the contract that
+    decides.
     """
     contract = contract or Contract()
     said = contract.dialect
@@ -107,7 +107,7 @@ def find_dialect(text: str, *, whole: bool, label: str, ending: str, contract: C
 
 
 def _separator_line(text: str, label: str, contract: Contract) -> tuple[int, tuple[str, str] | None]:
-    """The lines to skip, and the delimiter that a first line ``sep=;`` names, as spreadsheets write and read it."""
+    """Return the lines to skip, and the delimiter in a first line ``sep=;``, as spreadsheets write and read it."""
     found = _SEPARATOR_LINE.match(text)
     if found is None:
         return 0, None
@@ -158,7 +158,7 @@ def _with_columns(dialect: DelimitedDialect, sample: Sample, contract: Contract)
 
 
 def _first_records(dialect: DelimitedDialect, sample: Sample) -> tuple[list[list[str]], int, bool]:
-    """The first records that are not empty, at least one; its number of lines; whether others are there but unread."""
+    """Return the first non-empty records, at least one; the number of their lines; whether more could not be read."""
     records: list[list[str]] = []
     lines_read = 0
     unread = not sample.whole
@@ -184,7 +184,7 @@ def _first_records(dialect: DelimitedDialect, sample: Sample) -> tuple[list[list
 
 
 def _physical(sample: Sample, dialect: DelimitedDialect, lines_read: int) -> int:
-    """The number of lines before the first row, comments before the header included."""
+    """Return the number of lines before the first row, comments before the header included."""
     count = dialect.skipped_lines
     for line in io.StringIO(sample.text, newline=""):
         count += 1

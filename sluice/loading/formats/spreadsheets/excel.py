@@ -1,4 +1,4 @@
-"""Spreadsheets: one sheet of a workbook, from the row with the names of the columns on."""
+"""Reads one sheet of a workbook, from the row with the names of the columns on."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _BATCH_ROWS: Final = 5_000
 _LARGEST_EXACT: Final = 2**53
 _SHOWN: Final = 5
 _LOOKED_AT: Final = 1_000
-"""Rows below the names, to tell the names from them."""
+"""Number of rows below the names that are examined to tell names from values."""
 
 Row = tuple[int, list[Any]]
 
 
 def read_excel(member: Member, contract: Contract | None) -> Reading:
-    """The sheet and the row of names that the contract tells, or those that cannot be meant otherwise.
+    """Return the reading of the sheet and row of names that the contract says, or that are the only possible ones.
 
     Cells with errors (``#DIV/0!``) are refused without a contract that has a schema. With one they are texts, so that
     its ``missingValues`` and checks decide.
@@ -91,7 +91,7 @@ def _sheet(workbook: Workbook, dialect: FileDialect, member: Member) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Sheet:
-    """The rows of a sheet that are not empty, with their numbers from 1."""
+    """The non-empty rows of a sheet, with their numbers from 1."""
 
     rows: Callable[[], Iterator[Row]]
     label: str
@@ -102,7 +102,7 @@ class _Sheet:
                 yield number, cells
 
     def width(self) -> int:
-        """Of what is filled."""
+        """The number of columns up to the last one with a value."""
         return max((_filled(cells) for _, cells in self.rows()), default=0)
 
 
@@ -115,9 +115,10 @@ def _names(contract: Contract | None) -> list[str]:
 
 
 def _header(sheet: _Sheet, dialect: FileDialect, named: list[str], label: str) -> tuple[int, list[str]]:
-    """The number of the row with the names, and the names.
+    """Return the number of the row with the names, and the names.
 
-    Where the contract says that there is none the row is 0, and the columns have the contract's names in its order.
+    If the contract says that there is no such row, the number is 0 and the names are those of the contract, in its
+    order.
     """
     width = sheet.width()
     if dialect.header is False:
@@ -143,7 +144,7 @@ def _header(sheet: _Sheet, dialect: FileDialect, named: list[str], label: str) -
 
 
 def _check_names(sheet: _Sheet, number: int, columns: list[str]) -> None:
-    """Raise `AmbiguousFile` if the row may as well be one of values; text above cells that are none is not."""
+    """Raise `AmbiguousFile` if the row may as well be one of values; text above cells that are not text is certain."""
     rows = [[*cells, *[None] * len(columns)] for _, cells in islice(sheet.below(number), _LOOKED_AT)]
     below = ([row[place] for row in rows if row[place] is not None] for place in range(len(columns)))
     if not any(cells and not any(isinstance(cell, str) for cell in cells) for cells in below):
@@ -167,13 +168,13 @@ def _refused_errors(errors: list[tuple[str, str]], label: str) -> RefusedFile:
 
 
 def _texts(columns: Sequence[str], contract: Contract | None) -> set[int]:
-    """The columns that the contract calls text."""
+    """Return the positions of the columns that are text by the contract."""
     fields = [contract.field_of(name) if contract is not None else None for name in columns]
     return {place for place, field in enumerate(fields) if field is not None and field.type == "string"}
 
 
 def _look(rows: Iterator[Row], width: int) -> tuple[list[set[str]], list[tuple[str, str]]]:
-    """What the cells of each column are, and the cells with errors: where, and what they show."""
+    """Return the kinds of cells in each column, and the cells with errors: their places and what they show."""
     kinds: list[set[str]] = [set() for _ in range(width)]
     errors = []
     for number, cells in rows:
@@ -239,7 +240,7 @@ _CONVERT: Final[dict[pa.DataType, Callable[[Any], Any]]] = {
 
 
 def _text(cell: Any) -> str:
-    """As JSON and ISO 8601 write it; whole numbers without a fraction."""
+    """Return a cell as text, as in JSON and ISO 8601; whole numbers have no fraction."""
     match cell:
         case str():
             text = cell

@@ -1,7 +1,7 @@
-"""How large the sheets of a workbook are, and which of their cells are errors, before the workbook is loaded.
+"""Finds the size of the sheets of a workbook, and their cells with errors, before the workbook is loaded.
 
-A single cell in the last row and column makes a sheet of 17 thousand million cells for the library that loads it, and
-an error such as ``#DIV/0!`` comes out of it as an empty cell. So the XML of xlsx and ods files is looked through first.
+The library that loads workbooks makes 17 thousand million cells of a sheet that has a single cell in the last row and
+column, and an empty cell of an error such as ``#DIV/0!``. Therefore the XML of xlsx and ods files is searched first.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from sluice.loading.errors import RefusedFile
 from sluice.loading.reading.source import Member
 
 CELL_BYTES: Final = 32
-"""Of a cell in memory, empty or not."""
+"""Bytes of a cell in memory, empty or not."""
 _PIECE_BYTES: Final = 1024 * 1024
 _LONGEST_TAG: Final = 64 * 1024
 _MOST_ERRORS: Final = 10_000
 _MOST_MERGED: Final = 1_000
 UNKNOWN: Final = "a formula that was not calculated"
-"""What programs write that only write formulas: shown as a value, it would be an empty cell."""
+"""Shown for cells of programs that write formulas without values: the library would read empty cells."""
 
 _XLSX_TAG: Final = re.compile(rb'<(?:[\w.-]+:)?(row|c|mergeCell)(?:\sr="([A-Z]*)([0-9]+)")?((?:\s[^>]*)?/?)>')
 _XLSX_PLACE: Final = re.compile(rb"""\sr\s*=\s*["']([A-Za-z]*)(\d*)["']""")
@@ -51,39 +51,39 @@ _ODS_TEXT: Final = re.compile(rb"<text:p>([^<]*)<")
 
 @dataclass(slots=True)
 class Extent:
-    """Of one sheet, in rows and columns from the first ones."""
+    """The size of one sheet, in rows and columns from the first ones, and its unusual cells."""
 
     height: int = 0
     width: int = 0
     errors: dict[tuple[int, int], str] = field(default_factory=dict)
-    """Cells with errors: row and column, from 0, and what is shown there."""
+    """What cells with errors show, by row and column, from 0."""
     merged: dict[str, int] = field(default_factory=dict)
-    """The first cells that are merged with others below them, and the number of their row from 1."""
+    """The first cells of those merged downwards, with the number of their row from 1."""
 
     def holds(self, row: int, column: int) -> None:
-        """There is something in this cell."""
+        """Note that this cell has a value."""
         self.height = max(self.height, row + 1)
         self.width = max(self.width, column + 1)
 
     def has_error(self, row: int, column: int, shown: re.Match[bytes] | None, member: Member) -> None:
-        """There is an error in this cell, which shows as the first group of ``shown``."""
+        """Note an error in this cell, shown as the first group of ``shown``. Raises `RefusedFile` for too many."""
         if len(self.errors) >= _MOST_ERRORS:
             raise RefusedFile(f"{member.label} has more than {_MOST_ERRORS} cells with errors: mend its formulas")
         self.errors[row, column] = shown.group(1).decode(errors="replace") if shown else "an error"
 
     def is_unknown(self, row: int, column: int, member: Member) -> None:
-        """The program that wrote this cell has not calculated its formula."""
+        """Note that the formula of this cell was not calculated by the program that wrote it."""
         self.has_error(row, column, None, member)
         self.errors[row, column] = UNKNOWN
 
     def is_merged(self, name: str, row: int) -> None:
-        """The cell of this name stands for others below it, too."""
+        """Note that the cell of this name is merged with cells below it."""
         if len(self.merged) < _MOST_MERGED:
             self.merged[name] = row
 
 
 def xlsx_extents(stream: IO[bytes], member: Member) -> dict[str, Extent]:
-    """The extents of the sheets by their names. Raises `RefusedFile`, and `zipfile`'s errors."""
+    """Return the extents of the sheets by name. Raises `RefusedFile`, and `zipfile`'s errors."""
     with zipfile.ZipFile(stream) as archive:
         _check_sizes(archive, member)
         part = "xl/workbook.xml"
@@ -105,7 +105,7 @@ def xlsx_extents(stream: IO[bytes], member: Member) -> dict[str, Extent]:
 
 
 def ods_extents(stream: IO[bytes], member: Member) -> dict[str, Extent]:
-    """The same for an OpenDocument spreadsheet."""
+    """Return the extents of the sheets of an OpenDocument spreadsheet by name, as `xlsx_extents` does."""
     with zipfile.ZipFile(stream) as archive:
         _check_sizes(archive, member)
         with archive.open("content.xml") as xml:
@@ -113,7 +113,7 @@ def ods_extents(stream: IO[bytes], member: Member) -> dict[str, Extent]:
 
 
 def check_cells(extents: dict[str, Extent], member: Member) -> None:
-    """Return if the cells of these sheets together fit the budget's ``block_bytes``."""
+    """Return if the cells of these sheets together fit the budget's ``block_bytes``. Raises `OverBudget`."""
     cells = sum(extent.height * extent.width for extent in extents.values())
     names = ", ".join(visible(name) for name in extents)
     what = f"{member.label}: from the first to the last cell of the sheet {names} there are {cells} cells"
@@ -138,7 +138,7 @@ def _small(archive: zipfile.ZipFile, path: str, member: Member) -> ET.Element:
 
 
 def _tags(xml: IO[bytes], pattern: re.Pattern[bytes], member: Member) -> Iterator[re.Match[bytes]]:
-    """The tags, found in pieces that do not grow."""
+    """Yield the tags of the XML, which is read in pieces of bounded size."""
     rest = b""
     first = True
     while piece := xml.read(_PIECE_BYTES):
@@ -146,7 +146,7 @@ def _tags(xml: IO[bytes], pattern: re.Pattern[bytes], member: Member) -> Iterato
             raise RefusedFile(f"{member.label} has a sheet in UTF-16: save it again with Excel or LibreOffice")
         first = False
         piece = rest + piece
-        # What stands near the end is looked at with the next piece, so that no tag and no short value is cut.
+        # The end of the piece is searched with the next one, so that no tag and no short value is cut.
         end = max(0, len(piece) - _LONGEST_TAG)
         at = 0
         for match in pattern.finditer(piece):
@@ -203,7 +203,7 @@ def _number_of(letters: bytes) -> int:
 
 
 def letters_of(column: int) -> str:
-    """``AB`` for 27."""
+    """Return the letters of a column, counted from 0: ``AB`` for 27."""
     letters = ""
     column += 1
     while column:
@@ -244,7 +244,7 @@ def _ods_extents(xml: IO[bytes], member: Member) -> dict[str, Extent]:
 
 
 def _ods_cell(extent: Extent, row: int, column: int, tag: re.Match[bytes], member: Member) -> None:
-    """Note what is to be known of a cell besides its value."""
+    """Note what a cell is besides its value: an error, not calculated, or merged."""
     attributes = tag.group(3)
     if _ODS_ERROR.search(attributes):
         extent.has_error(row, column, _ODS_TEXT.match(tag.string, tag.end()), member)

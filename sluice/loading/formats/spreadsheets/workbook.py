@@ -1,4 +1,4 @@
-"""Opening a workbook: xlsx and ods with calamine, xls with xlrd, whose cells tell errors from nothing."""
+"""Opens workbooks: xlsx and ods with calamine, xls with xlrd, whose cells distinguish errors from empty cells."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from sluice.loading.showing import content
 
 _OLE: Final = b"\xd0\xcf\x11\xe0"
 _XLS_BYTES: Final = 8
-"""Times its size: what an xls file becomes in memory, about."""
+"""How many times its size an xls file takes in memory, about."""
 
 Row = tuple[int, list[Any]]
 
 
 class CellError(str):
-    """What a cell shows that has no value: ``#DIV/0!``."""
+    """The text that a cell without a value shows: ``#DIV/0!``."""
 
     __slots__ = ()
 
@@ -38,13 +38,13 @@ class Workbook:
     visible: list[str]
     is_filled: Callable[[str], bool]
     rows: Callable[[str], Callable[[], Iterator[Row]]]
-    """Loads a sheet: its rows with their numbers from 1, from the first column on; an empty cell is None."""
+    """Loads a sheet by name; the function returned yields its rows with their numbers from 1. An empty cell is None."""
     merged: Callable[[str], dict[str, int]] = lambda _name: {}
-    """The cells of a sheet that stand for others below them, too, each with the number of its row from 1."""
+    """Returns the cells of a sheet that are merged with cells below, each with the number of its row from 1."""
 
 
 def open_workbook(member: Member) -> Workbook:
-    """Look through the file, and refuse what is none or would not fit the budget."""
+    """Return the workbook. Raises `RefusedFile` for a file that is none, and `OverBudget` if it would be too large."""
     ending = member.name.rpartition(".")[2].lower()
     beginning = member.beginning()
     if ending != "xls" and beginning.startswith(_OLE):

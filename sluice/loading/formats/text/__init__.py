@@ -1,1 +1,1 @@
-"""Other formats that are text: JSON, XML, fixed width, and the encodings of all."""
+"""Other text formats: JSON, XML and fixed width; the encodings of all text."""

@@ -1,4 +1,4 @@
-"""Text of any encoding as UTF-8: the encoding is what the contract or a byte order mark says, else UTF-8."""
+"""Reads text of any encoding as UTF-8: the encoding of the contract or of a byte order mark, otherwise UTF-8."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LEGACY: Final = (
     *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "koi8_r", "cp437", "cp850"),
     *("mac_roman", "iso8859_2", "shift_jis", "euc_jp", "gb18030", "big5", "euc_kr"),
 )
-"""What a text that is not UTF-8 is compared with."""
+"""The encodings with which a text that is not UTF-8 is compared for the message."""
 _PIECE_BYTES: Final = 256 * 1024
 _SHOWN: Final = 60
 _LOOKED_AT: Final = 4096
@@ -31,18 +31,18 @@ _LOOKED_AT: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class TextEncoding:
-    """How the bytes of a text are read, and why so."""
+    """The encoding of a text, and why it was chosen."""
 
     name: str
-    """As Python's codecs are called."""
+    """The name of Python's codec."""
     why: str
 
 
 def encoding_of(member: Member, named: str | None) -> TextEncoding:
-    """The encoding of a text, where ``named`` is what the contract says.
+    """Return the encoding of a text; ``named`` is that of the contract, if any.
 
-    Raises `RefusedFile` where the byte order mark says something else than the contract, and `AmbiguousFile` for what
-    looks like UTF-16 or ISO-2022 and does not say so.
+    Raises `RefusedFile` if the byte order mark contradicts the contract, and `AmbiguousFile` for text that looks like
+    UTF-16 or ISO-2022 without saying so.
     """
     start = member.beginning(_LOOKED_AT)
     marked = next((name for mark, name in _MARKS if start.startswith(mark)), None)
@@ -63,9 +63,9 @@ def encoding_of(member: Member, named: str | None) -> TextEncoding:
 
 
 def open_utf8(member: Member, encoding: TextEncoding) -> io.BufferedReader:
-    """The text from its beginning as UTF-8 without byte order marks.
+    """Open the text from its beginning as UTF-8 without byte order marks.
 
-    What claims to be UTF-8 is handed on unchecked: see `not_utf8`. Bytes that another encoding does not know raise
+    Text that claims to be UTF-8 is not checked here: see `not_utf8`. Bytes that are invalid in another encoding raise
     `RefusedFile` when they are read.
     """
     stream = member.open()
@@ -78,7 +78,7 @@ def open_utf8(member: Member, encoding: TextEncoding) -> io.BufferedReader:
 
 
 def not_utf8(member: Member, text: bytes, first_line: int, encoding: TextEncoding) -> NoReturn:
-    """Refuse a text whose bytes are not UTF-8: where the first one stands, and how other encodings would read it."""
+    """Refuse a text that is not UTF-8, with the place of its first invalid byte, and how other encodings read it."""
     try:
         text.decode()
     except UnicodeDecodeError as error:
@@ -112,7 +112,7 @@ def _readings(text: bytes, encodings: Sequence[str]) -> str:
 
 
 def _guesses(text: bytes) -> list[str]:
-    """Two encodings that it may be in: what a library thinks of it, and the most frequent ones."""
+    """Return two encodings that the text may have: the guess of a library, and the most frequent ones."""
     import charset_normalizer
 
     found = charset_normalizer.from_bytes(text[: 16 * _LOOKED_AT], cp_isolation=list(_LEGACY)).best()
@@ -121,7 +121,7 @@ def _guesses(text: bytes) -> list[str]:
 
 
 def _check_wide(member: Member, start: bytes) -> None:
-    """Refuse UTF-16 without its mark: text of which every second byte is zero."""
+    """Refuse UTF-16 without a byte order mark: text of which every second byte is zero."""
     zeros = start.count(0)
     if zeros * 4 < len(start) or not zeros:
         return
@@ -142,7 +142,7 @@ def _known(name: str) -> str:
 
 
 class _Transcoded(io.RawIOBase):
-    """A text in another encoding, as UTF-8."""
+    """A text in another encoding, read as UTF-8."""
 
     def __init__(self, source: io.BufferedReader, encoding: str, label: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Fixed width by contract: each field has its place in the line."""
+"""Reads fixed-width text by a contract: each field has its place in the line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PIECE: Final = 1024 * 1024
 
 
 class Place(NamedTuple):
-    """Where a field stands in a line, in characters from 0; ``end`` is None for the last one that has no width."""
+    """The place of a field in a line, in characters from 0; ``end`` is None for a last field without a width."""
 
     name: str
     start: int
@@ -29,10 +29,10 @@ class Place(NamedTuple):
 
 
 def read_fixed_width(member: Member, contract: Contract | None) -> Reading:
-    """Text columns without the spaces around their values; a line that ends early lacks its last fields.
+    """Return columns of text without the spaces around their values; a line that ends early lacks its last fields.
 
-    Blank lines are passed over. Lines with the names are those of the contract's ``headerRows`` (the first one with
-    ``header: true``), or a first line that has just the names of the fields in their places.
+    Blank lines are skipped. Lines of names are those of the contract's ``headerRows`` (the first line with ``header:
+    true``), or a first line with exactly the names of the fields in their places.
     """
     places = _places(member, contract)
     encoding = encoding_of(member, contract.encoding if contract else None)
@@ -91,7 +91,7 @@ def _header_lines(
 
 
 def _blocks(text: io.TextIOWrapper, member: Member) -> Iterator[tuple[int, list[str]]]:
-    """Whole lines, about a megabyte at a time, with the number of the first one."""
+    """Yield whole lines, about a megabyte at a time, with the number of the first."""
     number, rest = 1, ""
     while piece := text.read(_PIECE):
         *lines, rest = (rest + piece).split("\n")

@@ -1,4 +1,4 @@
-"""JSON documents and JSON Lines: an object is a row, its keys are the columns."""
+"""Reads JSON documents and JSON Lines: each object is a row, its keys are the columns."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from sluice.tables import table_key
 _BATCH_ROWS: Final = 10_000
 _BATCH_CELLS: Final = 200_000
 _SHORT: Final = 16
-"""A number of 15 digits and a point is the same as a 64-bit float."""
+"""Characters of a number that a 64-bit float certainly keeps: 15 digits and a point."""
 
 Rows: TypeAlias = Iterator[tuple[int, dict[str, Any]]]
 
 
 def read_json(member: Member, contract: Contract | None) -> Reading:
-    """A document: an array of objects, or objects one after another, such as a single one.
+    """Return the reading of a document: an array of objects, or objects one after another, such as a single one.
 
-    Where the contract names a ``property`` the rows are the array under that key of the document.
+    If the contract names a ``property``, the rows are the array under that key of the document.
     """
     below = contract.dialect.property if contract is not None else None
     encoding = encoding_of(member, contract.encoding if contract else None)
@@ -64,7 +64,7 @@ def read_json(member: Member, contract: Contract | None) -> Reading:
 
 
 def _notes(first: list[tuple[int, Any]]) -> list[str]:
-    """Of a document that is one object, whether its rows may be meant to lie in it."""
+    """Return a note if a document is one object whose rows are probably in one of its arrays."""
     if len(first) != 1 or not isinstance(first[0][1], dict):
         return []
     return [
@@ -76,7 +76,7 @@ def _notes(first: list[tuple[int, Any]]) -> list[str]:
 
 
 def read_json_lines(member: Member, contract: Contract | None) -> Reading:
-    """An object a line; blank lines are passed over."""
+    """Return the reading of a text with an object on each line; blank lines are skipped."""
     encoding = encoding_of(member, contract.encoding if contract else None)
 
     def values() -> Iterator[tuple[int, Any]]:
@@ -150,7 +150,7 @@ def _named(value: Any) -> str:
 
 
 def _look(rows: Rows, member: Member) -> dict[str, set[str]]:
-    """What the values of the columns are, in the order in which the columns appear; ``null`` is nothing."""
+    """Return the kinds of values of each column, in the order in which columns appear; ``null`` has no kind."""
     holds: dict[str, set[str]] = {}
     spelled: dict[str, tuple[str, int]] = {}
     for line, row in rows:
@@ -177,7 +177,7 @@ def _check_name(name: str, line: int, spelled: dict[str, tuple[str, int]], membe
 
 
 def _integer_kind(value: int) -> str:
-    """``large``: a 64-bit float would round it; ``exact``: 64 bits do not hold it either."""
+    """Return the kind of an integer; ``large``: a 64-bit float would round it, ``exact``: 64 bits cannot hold it."""
     if -(2**53) <= value <= 2**53:
         return "integer"
     return "large" if -(2**63) <= value < 2**63 else "exact"
@@ -207,7 +207,7 @@ def _is_float(value: Decimal) -> bool:
 
 
 def _column(name: str, kinds: set[str], contract: Contract | None) -> tuple[pa.DataType, Callable[[Any], Any]]:
-    """The type that gives all values back unchanged, and what makes one of its values."""
+    """Return the type that gives all values back unchanged, and the function that converts a value to it."""
     wanted = contract.field_of(name) if contract is not None else None
     if wanted is not None and wanted.type == "string":
         return pa.string(), _text
@@ -221,7 +221,7 @@ def _column(name: str, kinds: set[str], contract: Contract | None) -> tuple[pa.D
 
 
 def _text(value: Any) -> str:
-    """A text as it is, anything else as JSON writes it."""
+    """Return a text unchanged, and anything else as JSON."""
     return value if isinstance(value, str) else json_text(value)
 
 

@@ -1,4 +1,4 @@
-"""The values of a JSON document one after another, without the whole of it in memory."""
+"""Reads the values of a JSON document one after another, without the whole document in memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BLANK: Final = " \t\r\n"
 
 
 class DuplicateKey(ValueError):
-    """An object has a key twice."""
+    """An object has the same key twice."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def _no_number(constant: str) -> Any:
 
 
 DECODER: Final = json.JSONDecoder(object_pairs_hook=_object, parse_float=Decimal, parse_constant=_no_number)
-"""Numbers with a fraction become `Decimal`, with the digits that they are written with."""
+"""Decodes JSON; numbers with a fraction become `Decimal`, with the digits with which they were written."""
 
 
 class Scanner:
@@ -49,7 +49,7 @@ class Scanner:
         self._column = 1
 
     def peek(self) -> str:
-        """The next character that is not blank, without taking it; empty at the end."""
+        """Return the next non-blank character without taking it; empty at the end."""
         while True:
             while self._at < len(self._buffer):
                 character = self._buffer[self._at]
@@ -60,14 +60,14 @@ class Scanner:
                 return ""
 
     def take(self, wanted: str) -> bool:
-        """Take the next character if it is ``wanted``."""
+        """Take the next character if it is ``wanted``; return whether it was."""
         found = self.peek() == wanted
         if found:
             self._skip(1)
         return found
 
     def expect(self, wanted: str) -> None:
-        """Take ``wanted``, or refuse the file."""
+        """Take ``wanted``. Raises `RefusedFile` for anything else."""
         found = self.peek()
         if not self.take(wanted):
             what = (
@@ -76,7 +76,7 @@ class Scanner:
             raise self._refused(what)
 
     def value(self) -> tuple[int, Any]:
-        """The next value, with the line on which it begins."""
+        """Return the next value and the line on which it begins. Raises `RefusedFile`."""
         self.peek()
         line = self.line
         while True:
@@ -96,7 +96,7 @@ class Scanner:
                 return line, value
 
     def elements(self) -> Iterator[tuple[int, Any]]:
-        """The elements of the array that begins here, each with its line."""
+        """Yield the elements of the array that begins here, each with its line."""
         self.expect("[")
         if self.take("]"):
             return
@@ -107,7 +107,7 @@ class Scanner:
                 return
 
     def enter(self, key: str) -> None:
-        """Go to the value of ``key`` in the object that begins here, past the other ones."""
+        """Go to the value of ``key`` in the object that begins here. Raises `RefusedFile` if there is none."""
         self.expect("{")
         while self.peek() == '"':
             _, found = self.value()
@@ -120,7 +120,7 @@ class Scanner:
         raise self._refused(f"the document has no key {key!r}, which the contract names as its `property`")
 
     def leave(self, key: str) -> None:
-        """Go on behind the value of ``key`` to the end of the document; refuse the file if the key comes again."""
+        """Go from the end of the value of ``key`` to the end of the document; refuse a second such key."""
         while self.take(","):
             _, found = self.value()
             if found == key:
@@ -131,7 +131,7 @@ class Scanner:
         self.end()
 
     def end(self) -> None:
-        """Refuse the file if anything follows."""
+        """Raise `RefusedFile` if anything follows."""
         found = self.peek()
         if found:
             raise self._refused(f"{content(found)!r} follows where the document has ended")
@@ -141,7 +141,7 @@ class Scanner:
         self._at += count
 
     def _place(self, ahead: int) -> tuple[int, int]:
-        """The line and the column, from 1, so many characters on."""
+        """Return line and column, from 1, ``ahead`` characters from here."""
         end = self._at + ahead
         lines = self._buffer.count("\n", self._at, end)
         if not lines:
@@ -149,7 +149,7 @@ class Scanner:
         return self.line + lines, end - self._buffer.rfind("\n", self._at, end)
 
     def _fill(self) -> bool:
-        """Read on; what is not taken yet doubles, so that no value is looked at more often than its length allows."""
+        """Read more text: as much as is not taken yet, so that a long value is not scanned again and again."""
         if self._ended:
             return False
         waiting = len(self._buffer) - self._at

@@ -1,4 +1,4 @@
-"""The text of a member for readers that take it in lines or pieces."""
+"""Opens the text of a member for readers that take it in lines or pieces."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sluice.loading.reading.source import Member
 
 @contextmanager
 def open_text(member: Member, encoding: TextEncoding) -> Iterator[io.TextIOWrapper]:
-    """The text from its beginning, every line end a line feed. Bytes that are no such text raise `RefusedFile`."""
+    """Open the text from its beginning, with each line end as a line feed. Invalid bytes raise `RefusedFile`."""
     try:
         with io.TextIOWrapper(open_utf8(member, encoding), encoding="utf-8") as text:
             yield text
@@ -26,7 +26,7 @@ def open_text(member: Member, encoding: TextEncoding) -> Iterator[io.TextIOWrapp
 
 
 def empty_is_null(contract: Contract | None) -> bool:
-    """Whether an empty field of a text is a missing value: unless the contract's ``missingValues`` leave it out."""
+    """Return whether an empty field is a missing value: unless the contract has ``missingValues`` without it."""
     return contract is None or contract.file_schema is None or "" in contract.file_schema.missing_values
 
 

@@ -1,4 +1,4 @@
-"""XML by contract: each element of one name is a row, what is in it are its columns."""
+"""Reads XML by a contract: each element of one name is a row, its attributes and elements are the columns."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Row = tuple[int, dict[str, str | None]]
 
 
 def read_xml(member: Member, contract: Contract | None) -> Reading:
-    """Rows as text: attributes and elements of a row are columns, deeper ones with their path (``address/city``).
+    """Return rows of text: a row's attributes and elements are columns, deeper ones with their path (``address/city``).
 
-    Names are taken without their namespace. Document types and entities are refused; so is an element that a row has
-    twice, which would be two values of one column.
+    Namespaces of names are ignored. Document types and entities are refused, and so is an element that a row has twice,
+    which would be two values of one column.
     """
     tag = contract.sluice.row_tag if contract is not None else None
     if tag is None:
@@ -81,7 +81,7 @@ def _rows(member: Member, tag: str, encoding: str | None) -> Iterator[Row]:
 
 
 def _example(member: Member) -> str | None:
-    """The first element below the outermost one, if there is any."""
+    """Return the name of the first element below the outermost one, if there is any, as an example for messages."""
     names: list[str] = []
     parser = expat.ParserCreate()
     parser.StartElementHandler = lambda name, _attributes: names.append(name)
@@ -95,7 +95,7 @@ def _local(name: str) -> str:
 
 
 class _Rows:
-    """The rows of an XML text that comes in pieces."""
+    """The rows of an XML text that is read in pieces."""
 
     def __init__(self, member: Member, tag: str, encoding: str | None) -> None:
         self._member = member
@@ -115,7 +115,7 @@ class _Rows:
         self._weight = 0
 
     def feed(self, piece: bytes, *, last: bool = False) -> list[Row]:
-        """The rows that end in this piece."""
+        """Return the rows that end in this piece."""
         before = self._weight
         try:
             self._parser.Parse(piece, last)
