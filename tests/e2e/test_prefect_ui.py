@@ -159,7 +159,7 @@ def test_an_automation_that_was_made_in_the_ui_tells_a_chat_of_dead_letters(
         page.get_by_role("combobox").first.click()
         page.get_by_role("option", name="Custom").click()
         page.get_by_role("tab", name="JSON").click()
-        page.locator(".cm-content").fill(json.dumps(TRIGGER, indent=1))
+        wait_until(lambda: _takes_trigger(page), what="the form of an automation takes the trigger from its editor")
         page.get_by_role("button", name="Next").click()
         page.get_by_role("combobox", name="select action").click()
         page.get_by_role("option", name="Send a notification").click()
@@ -198,6 +198,17 @@ def test_an_automation_that_was_made_in_the_ui_tells_a_chat_of_dead_letters(
     kept.evaluate("element => element.scrollIntoView({block: 'center'})")
     picture(page, "events")
     installation.sluice("dead", "discard", letter["id"], "--yes", check=False)
+
+
+def _takes_trigger(page: Page) -> bool:
+    """Write the trigger into the editor; false if the form has left before the editor's change reached it."""
+    page.locator(".cm-content").fill(json.dumps(TRIGGER, indent=1))
+    page.get_by_role("button", name="Next").click()
+    page.get_by_role("button", name="Previous").click()
+    tab = page.get_by_role("tab", name="JSON")
+    if tab.get_attribute("aria-selected") != "true":
+        tab.click()
+    return '"sluice.dead-letter.kept"' in page.locator(".cm-content").inner_text()
 
 
 def _letters(installation: Installation) -> list[dict[str, Any]]:
