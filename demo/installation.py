@@ -94,9 +94,10 @@ class Installation:
             try:
                 self.process.wait(15)
             except subprocess.TimeoutExpired as error:
+                shown = "\n".join(self.output.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
                 os.kill(self.process.pid, signal.SIGKILL)
                 self.process.wait()
-                raise Failed("the service did not stop within 15 s") from error
+                raise Failed(f"the service did not stop within 15 s; its last lines:\n{shown}") from error
         return time.monotonic() - started
 
     def until(
