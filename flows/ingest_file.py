@@ -100,26 +100,19 @@ def ingest_file(
 ) -> State[dict[str, Any]]:
     """Load the rows of one file into a table.
 
-    How the file is read, what its values must be and what happens to bad rows is said by a contract: ``contract`` (a
-    YAML file, or its content), or the project's contract whose ``path`` fits the file's name. Without one the types are
-    found by looking at every value, and any bad row refuses the file. The table is ``table``, or that of the contract,
-    or is named after the file, and then never one of another flow.
+    A contract says how the file is read, what its values must be and what happens to bad rows: ``contract`` (a YAML
+    file, or its content), or the project's contract whose ``path`` fits the file's name. Without one the types are
+    inferred from all values, and any bad row refuses the file. The table is ``table``, or that of the contract, or is
+    named after the file, and then never one of another flow.
 
     Needs a database: any that SQLAlchemy knows, or a folder of Parquet files (``parquet:///FOLDER``), by its URL, or by
-    ``database_secret``, the name of a Secret block that holds it; else it is ``SLUICE_DATABASE_URL``, or SQLite in
-    ``data.db`` of ``SLUICE_HOME``. ``budget`` raises or lowers what one file may cost. ``masking_secret`` is the name
-    of a Secret block, with the secret of columns that are masked with ``hmac``; without it that is
-    ``SLUICE_MASKING_SECRET``. A file whose bad rows somebody must approve of waits for that for
-    ``approve_within_seconds``.
+    ``database_secret``, the name of a Secret block that holds it; by default ``SLUICE_DATABASE_URL``, or SQLite in
+    ``data.db`` of ``SLUICE_HOME``. ``budget`` sets what one file may cost. ``masking_secret`` is the name of a Secret
+    block with the secret of columns masked with ``hmac``, by default ``SLUICE_MASKING_SECRET``. A file whose bad rows
+    need an approval waits for it for ``approve_within_seconds``.
     """
     file = Path(path)
-    home = Path(os.environ.get("SLUICE_HOME", ".sluice")).resolve()
-    secret = secret_of(database_secret)
-    url = (
-        secret.get_secret_value()
-        if secret
-        else database_url or os.environ.get("SLUICE_DATABASE_URL") or f"sqlite:///{home / 'data.db'}"
-    )
+    url = url_of(database_secret, database_url)
     try:
         options = {
             "table": table,
@@ -144,6 +137,15 @@ def ingest_file(
     message = visible(report.message)
     get_run_logger().info(message)
     return Completed(message=message, data=report.as_dict())
+
+
+def url_of(secret_block: str | None, given: str | None) -> str:
+    """The URL of the database: that in the Secret block, the given one, or the default of the environment."""
+    secret = secret_of(secret_block)
+    if secret:
+        return secret.get_secret_value()
+    home = Path(os.environ.get("SLUICE_HOME", ".sluice")).resolve()
+    return given or os.environ.get("SLUICE_DATABASE_URL") or f"sqlite:///{home / 'data.db'}"
 
 
 def contract_of(file: Path, said: str | dict[str, Any] | None) -> Contract | None:

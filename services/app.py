@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from config.canary import canary_rules, canary_stream
 from config.certificates import tls_files
-from config.project import Project, load_project, project_root
+from config.project import Project, load_project
 from config.settings import RoleName, Settings
 from events.errors import Backpressure, ConfigError, TransientError
 from services.home.home import PRIVATE_UMASK
@@ -31,6 +31,9 @@ from services.store.lease import Lease
 
 if TYPE_CHECKING:
     from services.executor.pool.process_template import ProcessTemplate
+    from services.home.access import Access
+    from services.operations.metrics_page import ProjectNames
+    from services.operations.readiness import CachedReadiness
     from services.prefect_api.client import PrefectApi
     from services.routing.decisions import PoisonCheck
     from services.store.event_transitions import EventTransitions
@@ -52,18 +55,16 @@ def run_role(role: RoleName, settings: Settings, *, project: Project | None = No
     """
     project = project or load_project(settings.config, home=settings.home)
     os.umask(int(settings.executor.umask, 8) if role == "executor" else PRIVATE_UMASK)
-    process_template = _process_template() if role == "executor" and settings.executor.mode == "fork" else None
+    process_template = None
+    if role == "executor" and settings.executor.mode == "fork":
+        from services.executor.pool.process_template import ProcessTemplate
+
+        process_template = ProcessTemplate.fork()  # before this process has threads or connections
     try:
         run_loop(_run(role, settings, project, process_template))
     finally:
         if process_template is not None:
             process_template.close()
-
-
-def _process_template() -> ProcessTemplate | None:
-    from services.executor.pool.process_template import ProcessTemplate
-
-    return ProcessTemplate.fork()
 
 
 async def _run(role: RoleName, settings: Settings, project: Project, process_template: ProcessTemplate | None) -> None:
@@ -183,7 +184,6 @@ def routing_parts(
     poison_check: PoisonCheck | None = None,
 ) -> Parts:
     """Build the parts that turn journalled events into decisions."""
-    from services.routing.poison_check import end_of_evaluation
     from services.routing.router import Router
     from services.routing.rule_windows import RuleWindows
     from services.store.events.verdict_lines import VerdictLines
@@ -206,7 +206,7 @@ def routing_parts(
         dead_letters=shared.dead_letters,
         submit_signal=submission.submit,
         windows=windows,
-        poison_check=poison_check or (lambda event: end_of_evaluation(event, live.project, home=shared.settings.home)),
+        poison_check=poison_check or live.end_of_evaluation,
     )
     return {"router": router, "windows": windows}
 
@@ -222,7 +222,7 @@ def dispatch_parts(
     from services.store.rules.rule_usage import RuleUsages
 
     settings, redis = shared.settings, shared.redis
-    announcer = Announcer(prefect=prefect, busy=lambda: dispatcher.busy)
+    announcer = Announcer(prefect=prefect)
     creator = RunCreator(
         prefect=prefect,
         transitions=transitions,
@@ -238,10 +238,11 @@ def dispatch_parts(
         lease=Lease(redis, "dispatch", ttl_seconds=LEASE_SECONDS),
         rules=live.rules,
         calls=creator,
-        rules_version=lambda: live.project.version,
+        rules_version=live.version,
         rejudge=transitions.rejudge,
         settings=settings.dispatcher,
     )
+    announcer.give_way(dispatcher.is_busy)
     tracker = RunStateTracker(prefect=prefect, recorder=transitions, history=shared.history, returns=shared.returns)
     return {"dispatcher": dispatcher, "announcer": announcer, "outcomes": tracker}
 
@@ -284,39 +285,18 @@ async def _executor(shared: Shared) -> Parts:
 async def _api(shared: Shared) -> Parts:
     from services.api.build import build_routers
     from services.home.access import find_access, required_token
-    from services.listeners.http.endpoints import Endpoints
+    from services.listeners.http.endpoints import endpoints_of
     from services.listeners.http.hooks.receiver import hooks_with_secrets
     from services.listeners.http.listener import HttpListener
-    from services.operations.metrics_page import MetricsPage, ProjectNames
-    from services.operations.readiness import CachedReadiness, read_readiness
+    from services.operations.metrics_page import MetricsPage
     from services.store.access.hook_deliveries import HookDeliveries
     from services.store.access.tokens import AccessTokens
 
     settings, project, submission = shared.settings, shared.project, shared.submission()
     live = LiveProject(project, home=settings.home, sources_matter=True)
     access = find_access(settings)
-    readiness = CachedReadiness(
-        partial(
-            read_readiness,
-            shared.redis,
-            settings,
-            prefect_url=str(settings.prefect_api_url),
-            prefect_auth=access.prefect_auth_string,
-        )
-    )
-    page = MetricsPage(
-        redis=shared.redis,
-        names=lambda: ProjectNames([rule.name for rule in live.rules().rules], list(live.project.sources.files)),
-        flows=settings.home / "metrics",
-    )
-    endpoints = None
-    if project.endpoints is not None:
-        endpoints = Endpoints(
-            project.endpoints,
-            folder=project_root(settings.config),
-            environment={name: value for name, value in access.as_environment().items() if value is not None},
-            answer_seconds=settings.api.endpoint_timeout_seconds,
-        )
+    page = MetricsPage(redis=shared.redis, names=partial(_names, live), flows=settings.home / "metrics")
+    endpoints = endpoints_of(project, settings, access.as_environment())
     http = HttpListener(
         settings=settings.api.model_copy(update={"token": required_token(settings)}),
         allowed_hosts=settings.allowed_hosts,
@@ -333,11 +313,26 @@ async def _api(shared: Shared) -> Parts:
         outcome=submission.outcome,
         routers=build_routers(shared.redis, settings, submission, shared.prefect, project.name),
         dead=shared.dead_letters,
-        readiness=readiness.read,
+        readiness=_readiness(shared, access).read,
         scrape=page.text,
     )
     parts: Parts = {"project": live, "http": http}
     return parts | ({} if endpoints is None else {"endpoints": endpoints})
+
+
+def _readiness(shared: Shared, access: Access) -> CachedReadiness:
+    """Return the readiness of the installation, read at most once a second for all requests."""
+    from services.operations.readiness import CachedReadiness, read_readiness
+
+    url, auth = str(shared.settings.prefect_api_url), access.prefect_auth_string
+    return CachedReadiness(partial(read_readiness, shared.redis, shared.settings, prefect_url=url, prefect_auth=auth))
+
+
+def _names(live: LiveProject) -> ProjectNames:
+    """Return the names in the project in force, each of which has its metrics."""
+    from services.operations.metrics_page import ProjectNames
+
+    return ProjectNames([rule.name for rule in live.rules().rules], list(live.project.sources.files))
 
 
 _ROLES: Final[Mapping[RoleName, Callable[[Shared], Awaitable[Parts]]]] = {

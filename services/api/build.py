@@ -32,6 +32,28 @@ if TYPE_CHECKING:
     from services.prefect_api.waiting import WaitingRuns
 
 
+class _Prefect:
+    """Prefect for requests: its client is imported with the first request that needs it, which takes a second."""
+
+    def __init__(self, connect: Callable[[], Awaitable[PrefectApi]], project: str | None) -> None:
+        self._connect = connect
+        self._project = project
+        self._connecting = asyncio.Lock()
+
+    async def connected(self) -> PrefectApi:
+        """Return the API, connected once for all requests."""
+        async with self._connecting:  # several requests may need it at the same time
+            await asyncio.to_thread(importlib.import_module, "services.prefect_api.client")
+            return await self._connect()
+
+    async def waiting_runs(self) -> WaitingRuns:
+        """Return the runs of the project that wait."""
+        api = await self.connected()
+        from services.prefect_api.waiting import WaitingRuns
+
+        return WaitingRuns(api, project=self._project)
+
+
 def build_routers(
     redis: AsyncRedis,
     settings: Settings,
@@ -41,20 +63,14 @@ def build_routers(
 ) -> list[APIRouter]:
     """Return the routers; those that act come before those that read, whose paths match any id.
 
-    ``prefect`` connects to Prefect; its client is imported with the first request that needs it. ``project`` is the
-    name of the project whose waits are meant.
+    ``prefect`` connects to Prefect. ``project`` is the name of the project whose waits are answered by approval links.
     """
-    connecting = asyncio.Lock()
+    api = _Prefect(prefect, project)
     signals = SignalStore(redis, settings.resumer)
     history = History(redis, settings.history)
     journal = Journal(redis, settings.journal)
     letters = DeadLetters(redis)
     returns = FileReturns(redis, journal=settings.journal, history=settings.history)
-
-    async def connected() -> PrefectApi:
-        async with connecting:  # several requests may need it at the same time
-            await asyncio.to_thread(importlib.import_module, "services.prefect_api.client")  # it takes a second
-            return await prefect()
 
     replays = Replays(
         replay=Replay(
@@ -76,17 +92,10 @@ def build_routers(
         dead_letters=letters,
         signal_queries=signals,
         transitions=EventTransitions(redis, retention_seconds=settings.history.retention_seconds),
-        prefect=connected,
+        prefect=api.connected,
     )
-
-    async def runs() -> WaitingRuns:
-        api = await connected()
-        from services.prefect_api.waiting import WaitingRuns
-
-        return WaitingRuns(api, project=project)
-
     approvals = Approvals(
-        runs=runs,
+        runs=api.waiting_runs,
         signals=signals,
         submit=partial(submission.submit, origin="approval link"),
         secret=partial(link_secret, redis),

@@ -42,9 +42,9 @@ class Announcer:
     bounded number is kept; dropped ones are counted and logged. The run's tags name its events, too.
     """
 
-    def __init__(self, *, prefect: PrefectApi, busy: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, *, prefect: PrefectApi) -> None:
         self._prefect = prefect
-        self._busy = busy
+        self._busy: Callable[[], bool] | None = None
         self._waiting: deque[dict[str, Any]] = deque()
         self._batches: deque[list[dict[str, Any]]] = deque()
         """The announcements that are being published."""
@@ -53,6 +53,10 @@ class Announcer:
         self._published = 0
         self._dropped = 0
         self._dropped_told = 0
+
+    def give_way(self, busy: Callable[[], bool]) -> None:
+        """Let announcements wait, within limits, while ``busy`` says that runs are to be created first."""
+        self._busy = busy
 
     def announce(self, dispatch: Dispatch, run_id: str, target: Deployment | None = None) -> None:
         """Publish soon that the dispatch became the run of ``target``; while Prefect is away the oldest are dropped."""
@@ -96,7 +100,7 @@ class Announcer:
         """Wait until the dispatcher is idle, the longest wait has passed, or too many announcements are kept."""
         patience = time.monotonic() + _PATIENCE_SECONDS
         await asyncio.sleep(_GATHER_SECONDS)
-        while self._busy() and time.monotonic() < patience:
+        while self._busy is not None and self._busy() and time.monotonic() < patience:
             if self._left > _MOST_WAITING / 2:
                 break
             await asyncio.sleep(_GATHER_SECONDS / 4)

@@ -104,8 +104,7 @@ class Dispatcher:
         held_rules = [f"rule {one['rule']} holds {one['waiting']} runs: {one['reason']}" for one in holding]
         return status | told({RETRYING: "; ".join(troubles), "rule-held": "; ".join(held_rules)})
 
-    @property
-    def busy(self) -> bool:
+    def is_busy(self) -> bool:
         """Whether there are runs that may be created now."""
         return any(queue.items and not queue.circuit.is_open for queue in self._queues.values())
 

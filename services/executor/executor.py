@@ -73,7 +73,10 @@ class Executor:
         redis = connect_sync(redis_url, redis_settings)
         executions = Executions(redis, name=settings.name, alive_seconds=settings.lost_seconds)
         self._enqueuer = JobEnqueuer(redis, held=executions.holds)
-        self._pool = ProcessPool(
+        environment = environment_of_flows(
+            os.environ, prefect_api_url=prefect.url, folders=folders, contracts=contracts
+        )
+        self._pool = self._new_pool(
             Assignment(
                 instance=instance,
                 executor=settings.name,
@@ -84,38 +87,49 @@ class Executor:
                 redis_url=redis_url,
                 redis=redis_settings,
                 log=log_settings,
-                environment=environment_of_flows(
-                    os.environ, prefect_api_url=prefect.url, folders=folders, contracts=contracts
-                ),
+                environment=environment,
                 shelf=home / "executor" / "shelf",
             ),
+            process_template,
+        )
+        self._intake = self._new_intake(RegisteredFiles(redis))
+        self._reconciler = self._new_reconciler(instance, executions)
+        self._held_seconds = held_seconds
+        self._held_since: float | None = None
+        self._depth, self._oldest = 0, 0.0
+        self._starts: deque[float] = deque(maxlen=1000)
+        self._latencies: deque[float] = deque(maxlen=500)
+
+    def _new_pool(self, assignment: Assignment, process_template: ProcessTemplate | None) -> ProcessPool:
+        settings = self._settings
+        return ProcessPool(
+            assignment,
             slots=Slots(working=settings.slots, waiting=settings.waiting, enqueuer=self._enqueuer),
             heard=self._heard,
             orphaned=self._orphaned,
             recheck_seconds=settings.recheck_seconds,
             process_template=process_template,
         )
-        self._intake = RunIntake(
-            prefect=prefect,
+
+    def _new_intake(self, registered: RegisteredFiles) -> RunIntake:
+        return RunIntake(
+            prefect=self._prefect,
             enqueuer=self._enqueuer,
-            registered=RegisteredFiles(redis),
+            registered=registered,
             pool=self._pool,
-            settings=settings,
+            settings=self._settings,
         )
-        self._reconciler = Reconciler(
+
+    def _new_reconciler(self, instance: str, executions: Executions) -> Reconciler:
+        return Reconciler(
             instance=instance,
             executions=executions,
             enqueuer=self._enqueuer,
             pool=self._pool,
             intake=self._intake,
-            prefect=prefect,
-            lost_seconds=settings.lost_seconds,
+            prefect=self._prefect,
+            lost_seconds=self._settings.lost_seconds,
         )
-        self._held_seconds = held_seconds
-        self._held_since: float | None = None
-        self._depth, self._oldest = 0, 0.0
-        self._starts: deque[float] = deque(maxlen=1000)
-        self._latencies: deque[float] = deque(maxlen=500)
 
     async def run(self) -> None:
         """Execute runs until cancelled; active runs then have the setting's ``stop_seconds`` to finish.

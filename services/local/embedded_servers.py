@@ -1,4 +1,4 @@
-"""The servers of `sluice up`: Valkey with an append-only file, Prefect on SQLite; and `sluice deploy`."""
+"""The servers of `sluice up`: Valkey with an append-only file, Prefect on SQLite."""
 
 from __future__ import annotations
 
@@ -28,10 +28,6 @@ from services.local.start_template import AdoptedProcess, StartTemplate
 LOOPBACK = "127.0.0.1"
 DEFAULT_USER = "default"
 PYTHON_MODULE: Final = (sys.executable, "-m")
-
-DEPLOY_SECONDS: Final = 120.0
-PREFECT_SECONDS: Final = 200
-"""How long `sluice deploy` waits for Prefect: a little longer than the supervisor does."""
 
 _LEAST_KEPT_SECONDS: Final = 3601
 """Prefect does not delete anything younger."""
@@ -223,22 +219,7 @@ def start_prefect(
     database = directory / "prefect.db"
     prepared = prepare(database) if python == sys.executable else PreparedDatabase()
     env = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
-        "PYTHONPATH": str(CHECKOUT),  # not the working directory: Prefect reads settings there
-        "PREFECT_HOME": str(directory),
-        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}",
-        "PREFECT_API_DATABASE_MIGRATE_ON_START": str(not prepared.migrated).lower(),
-        "PREFECT_API_BLOCKS_REGISTER_ON_START": str(not prepared.registered).lower(),
-        # Otherwise Prefect first finds out whether to register, which takes longer than the rest.
-        "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": str(not prepared.registered).lower(),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_UI_API_URL": "/api",  # correct for every port and proxy through which the UI is opened
-        "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": str(_PAUSES_SECONDS),
-        "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": str(_LATE_SECONDS),
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{LOOPBACK}:{port},http://localhost:{port}",
-        "PREFECT_CLI_PROMPT": "false",
-        "DO_NOT_TRACK": "1",
-        **({} if unpacks_beside_its_code() else {"PREFECT_SERVER_UI_STATIC_DIRECTORY": str(directory / "ui")}),
+        **_prefect_environment(directory, database, prepared, port=port),
         **({"PREFECT_SERVER_API_AUTH_STRING": auth_string} if auth_string else {}),
         **(extra_env or {}),
     }
@@ -255,42 +236,26 @@ def start_prefect(
     return server, prefect_url(port)
 
 
-class DeployProcess:
-    """`sluice deploy`, which reads the flows while the Prefect server starts; `finish` waits for its end."""
-
-    def __init__(self, env: Mapping[str, str], *, log_file: Path, template: StartTemplate | None = None) -> None:
-        self._log_file = log_file
-        self._before = log_file.stat().st_size if log_file.exists() else 0
-        command = [*PYTHON_MODULE, "services.cli", "deploy", "--wait", str(PREFECT_SECONDS)]
-        self._server = Server("sluice deploy", command, log_file=log_file, env=env, cwd=CHECKOUT, template=template)
-
-    def finish(self, *, say: Callable[[str], None]) -> None:
-        """Return when everything is registered, and print its remarks.
-
-        Prefect must answer by now. Raises `ConfigError` with the mistakes in the flows or the rules, and
-        `TransientError` if it fails or does not end within `DEPLOY_SECONDS`.
-        """
-        try:
-            code = self._server.process.wait(DEPLOY_SECONDS)
-        except subprocess.TimeoutExpired:
-            msg = (
-                f"the deployments were not registered within {DEPLOY_SECONDS:.0f} s: does a flow file hang while it is "
-            )
-            raise TransientError(f"{msg}imported? `sluice deploy` shows which; {self._server.tail()}") from None
-        finally:
-            self.stop()
-        said = self._log_file.read_bytes()[self._before :].decode(errors="replace").splitlines()
-        for line in said:
-            if line.startswith(("note: ", "warning: ")):
-                say(f"  {line}")
-        if code == 2:  # noqa: PLR2004 - the contract's exit code for a bad configuration
-            raise ConfigError(*(line.removeprefix("error: ") for line in said if line.startswith("error: ")))
-        if code:
-            raise TransientError(f"the deployments could not be registered: {self._server.tail()}")
-
-    def stop(self) -> None:
-        """End it, if it has not ended."""
-        self._server.stop()
+def _prefect_environment(directory: Path, database: Path, prepared: PreparedDatabase, *, port: int) -> dict[str, str]:
+    """Return the environment of a Prefect server; settings of Prefect in this process's own do not count."""
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
+        "PYTHONPATH": str(CHECKOUT),  # not the working directory: Prefect reads settings there
+        "PREFECT_HOME": str(directory),
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}",
+        "PREFECT_API_DATABASE_MIGRATE_ON_START": str(not prepared.migrated).lower(),
+        "PREFECT_API_BLOCKS_REGISTER_ON_START": str(not prepared.registered).lower(),
+        # Otherwise Prefect first finds out whether to register, which takes longer than the rest.
+        "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": str(not prepared.registered).lower(),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_UI_API_URL": "/api",  # correct for every port and proxy through which the UI is opened
+        "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": str(_PAUSES_SECONDS),
+        "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": str(_LATE_SECONDS),
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{LOOPBACK}:{port},http://localhost:{port}",
+        "PREFECT_CLI_PROMPT": "false",
+        "DO_NOT_TRACK": "1",
+        **({} if unpacks_beside_its_code() else {"PREFECT_SERVER_UI_STATIC_DIRECTORY": str(directory / "ui")}),
+    }
 
 
 def _rights(settings: RedisSettings) -> str:

@@ -7,8 +7,9 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import FrameType
 from typing import Final
 
@@ -24,20 +25,12 @@ from services.deployments.flow_code import flows_mention
 from services.home.access import find_access
 from services.home.home import PRIVATE_UMASK, Home, RunningInstallation
 from services.local.child import RESTART_SECONDS, Child
-from services.local.embedded_servers import (
-    PYTHON_MODULE,
-    DeployProcess,
-    Server,
-    claim_port,
-    kept_by_prefect,
-    prefect_url,
-    start_prefect,
-    start_valkey,
-    valkey_url,
-)
+from services.local.embedded_servers import PYTHON_MODULE, Server, kept_by_prefect, start_prefect, start_valkey
 from services.local.output.role_logs import SUPERVISOR, RoleLogs
 from services.local.own_servers import check_own_servers
 from services.local.start_template import FOR_LOADING, StartTemplate
+from services.local.starting.deploy_process import DeployProcess
+from services.local.starting.plan import PlannedInstallation, claim_ports, plan_installation
 from services.local.systemd.service_manager import ServiceManager
 from services.local.welcome import welcome
 from services.operations.readiness import read_readiness
@@ -123,64 +116,59 @@ class Supervisor:
                 self._say("Stopping (once more Ctrl-C ends everything at once) ...")
 
     def _start(self, project: Project, stack: ExitStack) -> RunningInstallation:
+        """Start everything in order; ``stack`` ends in the opposite order what has been started."""
         settings = self._settings
-        api_port = claim_port(settings.ports.api, "SLUICE_PORTS__API")
-        redis_port = 0 if settings.redis_url else claim_port(settings.ports.redis, "SLUICE_PORTS__REDIS")
-        prefect_port = 0 if settings.prefect_api_url else claim_port(settings.ports.prefect, "SLUICE_PORTS__PREFECT")
+        ports = claim_ports(settings)
         check_own_servers(settings, say=self._say)
         for watch in project.sources.files.values():
             watch.path.mkdir(parents=True, exist_ok=True)
-
-        credentials = self._home.credentials()
-        generated = None if settings.open else credentials.redis_password
-        secured = settings.redis.model_copy(update={"password": settings.redis.password or generated})
-        auth = os.environ.get("PREFECT_API_AUTH_STRING") or None
-        if not settings.prefect_api_url:
-            auth = None if settings.open else credentials.prefect_auth_string
-        running = RunningInstallation(
-            pid=os.getpid(),
-            redis_url=settings.redis_url_with_password or valkey_url(redis_port, secured),
-            prefect_api_url=str(settings.prefect_api_url) if settings.prefect_api_url else prefect_url(prefect_port),
-            api_url=f"{settings.api.scheme}://{settings.api.host}:{api_port}",
-            prefect_auth_string=auth,
-            api_token=settings.api.token or (None if settings.open else credentials.api_token),
-            ui_login=settings.prefect_api_url is None and auth is not None,
-            own_redis=settings.redis_url is None,
-            own_prefect=settings.prefect_api_url is None,
-        )
-        env = self._environment(running, api_port)
-        loading = flows_mention(project_root(settings.config), project.flows, FOR_LOADING.rpartition(".")[0])
-        libraries = [FOR_LOADING] if loading else []
-        self._template = StartTemplate.fork(env, libraries=libraries)
-        if self._template is not None:
-            stack.callback(self._template.close)
+        planned = plan_installation(settings, self._home.credentials(), ports)
+        self._fork_template(project, planned.environment, stack)
         stack.callback(self._logs.start().close)  # a thread: the template is forked before it, and the roles end first
         self._logs.hold()
         configure_logging(settings.log, role=SUPERVISOR, output=self._logs.stream())
-        stack.callback(lambda: _stop_together(self._servers, SERVER_STOP_SECONDS))
+        stack.callback(_stop_together, self._servers, SERVER_STOP_SECONDS)
+        deploying = self._start_servers(planned, stack)
+        self._say("Registering the deployments and starting the roles ...")
+        deploying.finish(say=self._say)
+        self._start_roles(planned.environment, stack)
+        return planned.running
+
+    def _fork_template(self, project: Project, env: Mapping[str, str], stack: ExitStack) -> None:
+        """Fork the start template; it imports the libraries of loading if a flow mentions them."""
+        loading = flows_mention(project_root(self._settings.config), project.flows, FOR_LOADING.rpartition(".")[0])
+        self._template = StartTemplate.fork(env, libraries=[FOR_LOADING] if loading else [])
+        if self._template is not None:
+            stack.callback(self._template.close)
+
+    def _start_servers(self, planned: PlannedInstallation, stack: ExitStack) -> DeployProcess:
+        """Start the servers that are not named; return `sluice deploy`, which starts while Prefect's server does."""
+        settings = self._settings
         if not settings.redis_url:
-            self._start_valkey(redis_port, secured)
-        with connect_sync(running.redis_url, settings.redis) as redis:
+            self._start_valkey(planned.ports.redis, planned.redis)
+        with connect_sync(planned.running.redis_url, settings.redis) as redis:
             check_state(redis)  # before a Prefect server migrates its database
         deploying: list[DeployProcess] = []
 
         def deploy() -> None:
-            deploying.append(
-                DeployProcess(env, log_file=settings.home / "logs" / "deploy.log", template=self._template)
-            )
+            log_file = settings.home / "logs" / "deploy.log"
+            deploying.append(DeployProcess(planned.environment, log_file=log_file, template=self._template))
             stack.callback(deploying[0].stop)
 
         if settings.prefect_api_url:
             deploy()
         else:
-            self._start_prefect(prefect_port, auth, meanwhile=deploy)
-        self._say("Registering the deployments and starting the roles ...")
-        deploying[0].finish(say=self._say)
+            self._start_prefect(planned.ports.prefect, planned.running.prefect_auth_string, meanwhile=deploy)
+        return deploying[0]
+
+    def _start_roles(self, env: Mapping[str, str], stack: ExitStack) -> None:
+        """Start the roles, in the opposite order of their stop."""
+        settings = self._settings
         for names, seconds in reversed(STOP_ORDER):
             stage = [
                 Child(
                     name,
-                    lambda name=name: self._role(name, env),  # type: ignore[misc]
+                    partial(self._role, name, env),
                     home=settings.home,
                     frozen_seconds=settings.health.frozen_seconds,
                 )
@@ -190,31 +178,6 @@ class Supervisor:
             for child in stage:
                 child.start()
             self._children += stage
-        return running
-
-    def _environment(self, running: RunningInstallation, api_port: int) -> dict[str, str]:
-        """Return the environment of the roles and of all clients of this installation."""
-        settings = self._settings
-        env = {
-            **os.environ,
-            "SLUICE_HOME": str(settings.home),
-            "SLUICE_CONFIG": str(settings.config),
-            # Without the operator's password: each role has its own where the settings name a file of them.
-            "SLUICE_REDIS_URL": settings.redis_url or running.redis_url,
-            "SLUICE_PORTS__API": str(api_port),
-            "PREFECT_API_URL": running.prefect_api_url,
-        }
-        env.pop("PREFECT_API_AUTH_STRING", None)
-        env.pop("SLUICE_READY_FILE", None)  # of one role
-        if running.prefect_auth_string:
-            env["PREFECT_API_AUTH_STRING"] = running.prefect_auth_string
-        if not settings.redis_url:
-            env["SLUICE_REDIS__SHARED"] = "false"
-        if not settings.prefect_api_url:
-            env["PREFECT_HOME"] = str(settings.home / "prefect")
-        if running.api_token and settings.env != "development":
-            env["SLUICE_API__TOKEN"] = running.api_token
-        return env
 
     def _start_valkey(self, port: int, secured: RedisSettings) -> None:
         self._say("Starting Valkey ...")
@@ -248,7 +211,7 @@ class Supervisor:
         self._children.append(child)
         self._servers.append(child)
 
-    def _role(self, name: str, env: dict[str, str]) -> Server:
+    def _role(self, name: str, env: Mapping[str, str]) -> Server:
         command = [*PYTHON_MODULE, "services.cli", "run", name]
         env, pipe = {**env, FORMAT_VARIABLE: "json"}, self._logs.pipe(name)
         return Server(f"role {name}", command, log_file=pipe, env=env, cwd=CHECKOUT, template=self._template)

@@ -17,6 +17,7 @@ from events.errors import ConfigError, SluiceError
 from events.event import Event
 from events.rule import RuleSet, Verdict, evaluate
 from services.common.reasons import told
+from services.routing.poison_check import end_of_evaluation
 from services.store.rules.rules_in_force import InForce
 
 LOOK_SECONDS: Final = 1.0
@@ -74,11 +75,19 @@ class LiveProject:
         """The rules in force, the canary's included."""
         return self._rules
 
+    def version(self) -> str:
+        """The version of the project in force."""
+        return self._project.version
+
     def judge(self, event: Event) -> tuple[tuple[Verdict, ...], str]:
         """Return the verdicts of the rules in force, and their version."""
         project = self._project
         rules = self._canary if event.type == CANARY_TYPE else project.rules
         return evaluate(rules, event), project.version
+
+    async def end_of_evaluation(self, event: Event) -> str | None:
+        """Evaluate the event in a process of its own; return how that process was ended, None if it ended by itself."""
+        return await end_of_evaluation(event, self._project, home=self._home)
 
     def _with_canary(self) -> RuleSet:
         return RuleSet((*self._project.rules.rules, *self._canary.rules))

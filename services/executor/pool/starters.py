@@ -76,20 +76,10 @@ def carry_out(
 
                 Finalizer(instruction, environment=environment, shelf=shelf).run()
             case ObserveRun():
-                from services.executor.run_orders import read_order
-
-                order = asyncio.run(read_order(instruction.run_id))
-                if order is not None:
-                    write(reports, order)
+                _observe(instruction, reports)
         code = 0
     except FreshInterpreterNeeded as needed:
-        instruction = replace(needed.instruction, claimed=True)
-        for descriptor in (reports, orders):
-            os.set_inheritable(descriptor, True)
-        os.chdir(CHECKOUT)
-        os.execve(  # noqa: S606 - ours
-            sys.executable, command(instruction, reports, orders, shelf), dict(needed.environment)
-        )
+        _start_afresh(replace(needed.instruction, claimed=True), reports, orders, needed.environment, shelf)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException as error:  # noqa: BLE001 - the end of the process is the report
@@ -100,6 +90,25 @@ def carry_out(
     finally:
         finish(code)
     os._exit(code)
+
+
+def _observe(instruction: ObserveRun, reports: int) -> None:
+    """Report what the run's process has to do because of the run's state in Prefect, if anything."""
+    from services.executor.run_orders import read_order
+
+    order = asyncio.run(read_order(instruction.run_id))
+    if order is not None:
+        write(reports, order)
+
+
+def _start_afresh(
+    instruction: ExecuteRun, reports: int, orders: int, environment: Mapping[str, str], shelf: Path
+) -> NoReturn:
+    """Replace this program by a fresh interpreter that carries the instruction out and has the same descriptors."""
+    for descriptor in (reports, orders):
+        os.set_inheritable(descriptor, True)
+    os.chdir(CHECKOUT)
+    os.execve(sys.executable, command(instruction, reports, orders, shelf), dict(environment))  # noqa: S606 - ours
 
 
 def _execute(

@@ -79,16 +79,9 @@ class FilesListener:
             examiner=Examiner(folder, self._names.marker),
             waiting=self._waiting,
             threads=self._threads,
-            trust_clock=lambda: not self._guard.remote,
+            trust_clock=self._trusts_clock,
         )
-        self._sweeper = FullScan(
-            folder=folder,
-            names=self._names,
-            ledger=ledger,
-            arrivals=self._arrivals,
-            threads=self._threads,
-            consider=self._consider_scanned,
-        )
+        self._sweeper = self._full_scan()
         self._guard = WatchMonitor(
             folder=folder, threads=self._threads, heard=self._heard, rescan=self.rescan, watcher=watcher
         )
@@ -107,6 +100,20 @@ class FilesListener:
         self._numbers: Mapping[str, int] = {}
         self._links = RefusedLinks(folder)
         self._uncovered = UncoveredFiles(folder, self._names)
+
+    def _full_scan(self) -> FullScan:
+        return FullScan(
+            folder=self._folder,
+            names=self._names,
+            ledger=self._ledger,
+            arrivals=self._arrivals,
+            threads=self._threads,
+            consider=self._consider_scanned,
+        )
+
+    def _trusts_clock(self) -> bool:
+        """Whether times of files are by this machine's clock: those of a network folder are by its server's."""
+        return not self._guard.remote
 
     async def run(self) -> None:
         """Listen until cancelled."""

@@ -25,6 +25,8 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from config.project import Project, project_root
+from config.settings import Settings
 from services.common.backoff import Backoff
 from services.common.process_tree import end_with_parent
 from services.common.project_imports import CHECKOUT
@@ -137,6 +139,18 @@ class Endpoints:
         finally:
             self._routes = ()
             await _end(process)
+
+
+def endpoints_of(project: Project, settings: Settings, environment: Mapping[str, str | None]) -> Endpoints | None:
+    """Return the routes that the project names, None if it names none; ``environment`` is for its code."""
+    if project.endpoints is None:
+        return None
+    return Endpoints(
+        project.endpoints,
+        folder=project_root(settings.config),
+        environment={name: value for name, value in environment.items() if value is not None},
+        answer_seconds=settings.api.endpoint_timeout_seconds,
+    )
 
 
 def _away(why: str) -> ProblemDetails:

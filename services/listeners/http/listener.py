@@ -59,6 +59,9 @@ class HttpListener:
     ``scrape`` makes the metrics' text of it.
     """
 
+    port: int | None = None
+    """The port on which it listens; None while it does not."""
+
     def __init__(
         self,
         *,
@@ -89,8 +92,6 @@ class HttpListener:
         self._allowed_hosts = {*allowed_hosts, settings.host}
         self._callers = Callers(token=settings.token, tokens=tokens, trusts_own_user=trusts_own_user)
         self._port = port
-        self.port: int | None = None
-        """The port on which it listens, once it does."""
         self._posting = Posting(
             settings=settings,
             limits=limits,

@@ -55,7 +55,8 @@ async def test_announcements_wait_while_the_dispatcher_is_busy(prefect: PrefectA
         looks += 1
         return looks < 20
 
-    one = Announcer(prefect=prefect, busy=busy)
+    one = Announcer(prefect=prefect)
+    one.give_way(busy)
     async with _running(one):
         _announce(one)
         await eventually(lambda: _published(one))
@@ -64,7 +65,8 @@ async def test_announcements_wait_while_the_dispatcher_is_busy(prefect: PrefectA
 
 async def test_announcements_do_not_wait_for_ever(prefect: PrefectApi, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(announcer, "_PATIENCE_SECONDS", 0.2)
-    one = Announcer(prefect=prefect, busy=lambda: True)
+    one = Announcer(prefect=prefect)
+    one.give_way(lambda: True)
     async with _running(one):
         _announce(one)
         await eventually(lambda: _published(one))
@@ -83,7 +85,8 @@ async def test_a_long_backlog_is_told_as_a_whole_when_patience_ends(
         asked_in_between += 0 < one.status()["published"] < 7
         return True
 
-    one = Announcer(prefect=prefect, busy=busy)
+    one = Announcer(prefect=prefect)
+    one.give_way(busy)
     for _ in range(7):
         _announce(one)
     async with _running(one):
@@ -170,7 +173,8 @@ async def test_a_dispatcher_that_is_always_busy_drops_nothing_that_could_be_sent
         await emit(api, events)
 
     monkeypatch.setattr(announcer, "emit", flaky)
-    one = Announcer(prefect=prefect, busy=lambda: True)
+    one = Announcer(prefect=prefect)
+    one.give_way(lambda: True)
     async with _running(one):
         for _ in range(4):
             _announce(one)

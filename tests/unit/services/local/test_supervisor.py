@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from events.errors import TransientError
-from services.local import embedded_servers
+from services.local.starting import deploy_process
 
 
 def up(checkout: Path, home: Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -93,10 +93,10 @@ def test_a_server_that_is_named_and_does_not_answer_is_an_error_that_names_the_v
 
 def test_a_deploy_that_does_not_end_is_a_sentence_and_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hanging = (sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(600)")
-    monkeypatch.setattr(embedded_servers, "PYTHON_MODULE", hanging)
-    monkeypatch.setattr(embedded_servers, "DEPLOY_SECONDS", 3.0)
+    monkeypatch.setattr(deploy_process, "PYTHON_MODULE", hanging)
+    monkeypatch.setattr(deploy_process, "DEPLOY_SECONDS", 3.0)
     log_file = tmp_path / "deploy.log"
-    deploying = embedded_servers.DeployProcess(os.environ, log_file=log_file)
+    deploying = deploy_process.DeployProcess(os.environ, log_file=log_file)
     with pytest.raises(TransientError, match=r"not registered within 3 s.*`sluice deploy`"):
         deploying.finish(say=print)
     assert not psutil.pid_exists(int(log_file.read_text()))

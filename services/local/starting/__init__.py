@@ -1,0 +1,1 @@
+"""Steps of the start of `sluice up`: what is started is planned, and the deployments are registered."""
