@@ -189,7 +189,8 @@ async def check(config: ConfigOption = None) -> None:
     async with AsyncExitStack() as stack:
         ask: AskPrefect | None = None
         if url:
-            from services.cli.session import PATIENCE_SECONDS, prefect_answers
+            from services.cli.session import PATIENCE_SECONDS
+            from services.common.prefect_probe import prefect_answers
             from services.prefect_api.client import connect
 
             prefect = await stack.enter_async_context(connect(url, auth_string=auth, patience_seconds=PATIENCE_SECONDS))

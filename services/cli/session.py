@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import getpass
 import os
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,8 +11,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from config.settings import Settings, load_settings
-from events.errors import ConfigError, TransientError
-from services.common.prefect_probe import prefect_problem
+from events.errors import ConfigError
+from services.common.prefect_probe import prefect_answers
 from services.home.access import find_access
 from services.home.home import ui_url
 from services.store.connection import AsyncRedis, connect
@@ -110,18 +108,6 @@ class Session:
     async def wait_for_prefect(self, seconds: float) -> None:
         """Return when Prefect responds. Raises `TransientError` if it does not within ``seconds``."""
         await prefect_answers(self.prefect_api_url, auth_string=self.prefect_auth_string, within_seconds=seconds)
-
-
-async def prefect_answers(url: str, *, auth_string: str | None, within_seconds: float = 0.0) -> None:
-    """Return when the Prefect server responds; it is asked at least once.
-
-    Raises `TransientError` with what is wrong if it does not respond within ``within_seconds``.
-    """
-    deadline = time.monotonic() + within_seconds
-    while why := await asyncio.to_thread(prefect_problem, url, auth_string=auth_string):
-        if time.monotonic() >= deadline:
-            raise TransientError(f"the Prefect server at {url} {why}: `sluice status` says more")
-        await asyncio.sleep(0.05)
 
 
 @asynccontextmanager

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import ssl
+import time
 import urllib.request
 from dataclasses import dataclass
 from email.message import Message
@@ -15,6 +17,8 @@ from typing import IO, Final
 from urllib.error import HTTPError, URLError
 
 from typing_extensions import override
+
+from events.errors import TransientError
 
 _REFUSED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _TRUE: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
@@ -45,6 +49,19 @@ def prefect_problem(url: str, *, auth_string: str | None = None) -> str | None:
     if answer.status != HTTPStatus.OK:
         return f"answers {answer.status}"
     return None
+
+
+async def prefect_answers(url: str, *, auth_string: str | None = None, within_seconds: float = 0.0) -> None:
+    """Return when the Prefect server responds; it is asked at least once.
+
+    Without ``auth_string`` the environment's credentials are sent. Raises `TransientError` with what is wrong if
+    it does not respond within ``within_seconds``.
+    """
+    deadline = time.monotonic() + within_seconds
+    while why := await asyncio.to_thread(prefect_problem, url, auth_string=auth_string):
+        if time.monotonic() >= deadline:
+            raise TransientError(f"the Prefect server at {url} {why}: `sluice status` says more")
+        await asyncio.sleep(0.05)
 
 
 def prefect_version(url: str) -> str | None:

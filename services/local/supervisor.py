@@ -36,6 +36,7 @@ from services.local.welcome import welcome
 from services.operations.readiness import read_readiness
 from services.operations.status import read_status
 from services.store.connection import connect, connect_sync
+from services.store.runs.registered_files import has_registered_files
 from services.store.state.installation import check_state
 
 log = structlog.get_logger()
@@ -128,10 +129,13 @@ class Supervisor:
         self._logs.hold()
         configure_logging(settings.log, role=SUPERVISOR, output=self._logs.stream())
         stack.callback(_stop_together, self._servers, SERVER_STOP_SECONDS)
-        deploying = self._start_servers(planned, stack)
+        roles = self._roles(planned.environment, stack)
+        deploying = self._start_servers(planned, roles["executor"], stack)
         self._say("Registering the deployments and starting the roles ...")
         deploying.finish(say=self._say)
-        self._start_roles(planned.environment, stack)
+        for child in roles.values():
+            if child.server is None:
+                child.start()
         return planned.running
 
     def _fork_template(self, project: Project, env: Mapping[str, str], stack: ExitStack) -> None:
@@ -141,19 +145,25 @@ class Supervisor:
         if self._template is not None:
             stack.callback(self._template.close)
 
-    def _start_servers(self, planned: PlannedInstallation, stack: ExitStack) -> DeployProcess:
-        """Start the servers that are not named; return `sluice deploy`, which starts while Prefect's server does."""
+    def _start_servers(self, planned: PlannedInstallation, executor: Child, stack: ExitStack) -> DeployProcess:
+        """Start the servers that are not named; return `sluice deploy`, which starts while Prefect's server does.
+
+        So does the executor where flows were registered before: it imports their libraries meanwhile.
+        """
         settings = self._settings
         if not settings.redis_url:
             self._start_valkey(planned.ports.redis, planned.redis)
         with connect_sync(planned.running.redis_url, settings.redis) as redis:
             check_state(redis)  # before a Prefect server migrates its database
+            registered = has_registered_files(redis)
         deploying: list[DeployProcess] = []
 
         def deploy() -> None:
             log_file = settings.home / "logs" / "deploy.log"
             deploying.append(DeployProcess(planned.environment, log_file=log_file, template=self._template))
             stack.callback(deploying[0].stop)
+            if registered:
+                executor.start()
 
         if settings.prefect_api_url:
             deploy()
@@ -161,9 +171,10 @@ class Supervisor:
             self._start_prefect(planned.ports.prefect, planned.running.prefect_auth_string, meanwhile=deploy)
         return deploying[0]
 
-    def _start_roles(self, env: Mapping[str, str], stack: ExitStack) -> None:
-        """Start the roles, in the opposite order of their stop."""
+    def _roles(self, env: Mapping[str, str], stack: ExitStack) -> dict[str, Child]:
+        """Return the roles in the order of their start, the opposite of that in which ``stack`` will stop them."""
         settings = self._settings
+        roles: dict[str, Child] = {}
         for names, seconds in reversed(STOP_ORDER):
             stage = [
                 Child(
@@ -175,9 +186,9 @@ class Supervisor:
                 for name in names
             ]
             stack.callback(_stop_together, stage, seconds + (_more_for_runs(settings) if "executor" in names else 0.0))
-            for child in stage:
-                child.start()
-            self._children += stage
+            roles |= {child.name: child for child in stage}
+        self._children += roles.values()
+        return roles
 
     def _start_valkey(self, port: int, secured: RedisSettings) -> None:
         self._say("Starting Valkey ...")

@@ -15,6 +15,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_U
 
 from events.errors import NotFound, Refused, TransientError
 from events.redact import redacted, without_credentials
+from services.common.backoff import ended
 from services.common.prefect_versions import untested_versions
 from services.home.prefect_pages import run_page
 from services.prefect_api.compat import empty_connection_pool, http_client, send_once
@@ -143,7 +144,7 @@ async def connect(
 
     Prefect reads its settings once, when it is first imported: a process that gets address and password later must pass
     them. No call takes longer than ``patience_seconds``, if they are given. With ``check_version``, a server or a
-    client of an untested version is logged as a warning.
+    client of an untested version is logged as a warning, meanwhile.
     """
     if url is None:
         client = get_client(sync_client=False)
@@ -152,9 +153,11 @@ async def connect(
         client = PrefectClient(url, api_key=key or None, auth_string=auth or None)
     async with client:
         api = PrefectApi(client, patience_seconds=patience_seconds)
-        if check_version:
-            await _warn_of_untested_versions(api)
-        yield api
+        checking = [asyncio.create_task(_warn_of_untested_versions(api))] if check_version else []
+        try:
+            yield api
+        finally:
+            await ended(*checking)
 
 
 async def _warn_of_untested_versions(api: PrefectApi) -> None:

@@ -15,9 +15,10 @@ from typing_extensions import override
 from config.runs import ExecutorSettings
 from events.errors import Backpressure, NotFound, SluiceError, TransientError
 from services.common.backoff import ended
+from services.common.prefect_probe import prefect_answers
 from services.executor.intake.run_policy import Priority, RunPolicy, queue_name
 from services.executor.job_enqueuer import JobEnqueuer
-from services.executor.pool.fork_server_handle import sources_of
+from services.executor.pool.fork_server_handle import registered_here, sources_of
 from services.executor.pool.process_pool import ProcessPool
 from services.prefect_api import deployments, run_calls
 from services.prefect_api.client import PrefectApi
@@ -30,6 +31,8 @@ log = structlog.get_logger()
 
 OVERDUE: Final = timedelta(seconds=10)
 """After this time a queued run that nobody claimed is checked: its job may have been lost."""
+START_SECONDS: Final = 10.0
+"""How long Prefect's server may take to answer after the executor has started before that is reported."""
 LIST_SECONDS: Final = 15.0
 """How often all deployments are listed where nothing says that they have changed: that takes Prefect's server longer
 than all else that an idle installation asks of it."""
@@ -69,7 +72,16 @@ class RunIntake(StateFeed):
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Listen and poll until cancelled."""
+        """Listen and poll until cancelled.
+
+        Prefect's server may start at the same time: until it answers, at most for `START_SECONDS`, there is only what
+        `sluice deploy` has registered before.
+        """
+        await self._refresh()
+        if here := registered_here(self._registered.files):
+            self._pool.set_sources(here)
+        with contextlib.suppress(TransientError):  # the poll says why
+            await prefect_answers(self._prefect.url, within_seconds=START_SECONDS)
         try:
             await self.follow()
         finally:

@@ -16,6 +16,7 @@ from services.executor.messages import Assignment, FlowSource, ProcessMessage
 from services.executor.pipes import to_line
 from services.executor.pool.process_template import ForkedProcess, ProcessTemplate
 from services.prefect_api.deployments import Deployment
+from services.store.runs.registered_files import RegisteredFile
 from sluice.protocol import CONTRACTS_VARIABLE, FOLDERS_VARIABLE
 
 PASSED_ON: Final = frozenset(
@@ -115,3 +116,9 @@ def sources_of(deployments: Iterable[Deployment]) -> set[FlowSource]:
         for deployment in deployments
         if deployment.entrypoint and not deployment.remote
     }
+
+
+def registered_here(files: Iterable[RegisteredFile]) -> set[FlowSource]:
+    """Return the flows of registered files that this machine has."""
+    sources = (FlowSource(os.path.realpath(file.path), file.entrypoint) for file in files)
+    return {source for source in sources if os.path.isfile(source.file)}  # noqa: PTH113 - a text

@@ -7,7 +7,7 @@ registered file, and a deployment that is changed afterwards is not the project'
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -42,6 +42,13 @@ async def forget(redis: AsyncRedis, deployment_id: str) -> None:
     await redis.hdel(KEY, deployment_id)
 
 
+def has_registered_files(redis: SyncRedis) -> bool:
+    """Whether a deployment has been registered. Raises `TransientError`."""
+    with translated():
+        fields: int = redis.hlen(KEY)
+    return fields > 1  # beside the mark
+
+
 class RegisteredFiles:
     """The record, cached in this process; its methods block."""
 
@@ -62,6 +69,11 @@ class RegisteredFiles:
         rows = [row for row in found.items() if row[0] != _MARK.encode()]
         before, self._known = self._known, dict(readable(KEY, lambda row: (is_text(row[0]), _parsed(row[1])), rows))
         return self._known != before
+
+    @property
+    def files(self) -> Collection[RegisteredFile]:
+        """All registered files."""
+        return self._known.values()
 
     def get(self, deployment_id: str) -> RegisteredFile | None:
         """Return the registered file of the deployment."""
