@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from datetime import datetime
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -230,83 +227,6 @@ async def test_events_held_when_the_service_stopped_go_by_the_rules_with_which_i
         await eventually(lambda: _drained(again))
 
 
-async def test_a_limit_on_active_runs_holds_the_rest_in_order_and_nobody_else(
-    world: World, prefect: PrefectApi
-) -> None:
-    name, free = await deployment(prefect), await deployment(prefect)
-    world.use({**RULE, "run": name, "max_active_runs": 2}, {**RULE, "name": "other", "run": free})
-    async with world.running():
-        await world.publish(*orders(5))
-        await eventually(lambda: made(prefect, free, 5))
-        first, second = await eventually(lambda: runs_of(prefect, name))
-        await eventually(lambda: world.runs.get(second["id"]))
-        assert len(await runs_of(prefect, name)) == 2
-        await set_state(prefect, second["id"], "COMPLETED")
-        await eventually(lambda: made(prefect, name, 3))
-        await set_state(prefect, first["id"], "FAILED")
-        await eventually(lambda: made(prefect, name, 4))
-        assert len(await runs_of(prefect, name)) == 4
-    assert [run["parameters"]["amount"] for run in await runs_of(prefect, name)] == [0, 1, 2, 3]
-
-
-async def test_a_global_limit_on_active_runs_counts_all_rules(redis: AsyncRedis, prefect: PrefectApi) -> None:
-    world = World(redis, prefect, dispatcher_settings=DispatcherSettings(max_active_runs=3))
-    first, second = await deployment(prefect), await deployment(prefect)
-    world.use({**RULE, "run": first}, {**RULE, "name": "other", "run": second, "priority": 1})
-    async with world.running("router"):
-        await world.publish(*orders(3))
-        await eventually(lambda: _queues_hold(world, 6))
-    async with world.running("dispatcher", "outcomes"):
-        await eventually(lambda: made(prefect, second, 3))
-        await asyncio.sleep(1.5)  # the dispatcher looks again after a second at the latest
-        assert await runs_of(prefect, first) == []
-        for run in await runs_of(prefect, second):
-            await eventually(lambda run=run: world.runs.get(run["id"]))
-            await set_state(prefect, run["id"], "COMPLETED")
-        await eventually(lambda: made(prefect, first, 3))
-
-
-async def test_a_rate_lets_no_more_through_in_any_stretch_of_its_time(world: World, prefect: PrefectApi) -> None:
-    name = await deployment(prefect)
-    world.use({**RULE, "run": name, "rate": "3/2 seconds"})
-    began = time.time()
-    async with world.running("router", "dispatcher"):
-        await world.publish(*orders(8))
-        await eventually(lambda: made(prefect, name, 8))
-    rows = await runs_of(prefect, name)
-    assert [run["parameters"]["amount"] for run in rows] == list(range(8))
-    last = datetime.fromisoformat(rows[-1]["created"]).timestamp()
-    assert last - began > 4  # the seventh and eighth belong to the third stretch of two seconds
-
-
-async def test_higher_priority_goes_first(redis: AsyncRedis, prefect: PrefectApi) -> None:
-    world = World(redis, prefect, dispatcher_settings=DispatcherSettings(batch=4, calls=1))
-    name = await deployment(prefect)
-    world.use(
-        {**RULE, "run": name, "on": "order.low"},
-        {**RULE, "run": name, "name": "urgent", "on": "order.high", "priority": 5},
-    )
-    events = [order(n, type_="order.low" if n < 6 else "order.high") for n in range(12)]
-    async with world.running("router"):
-        await world.publish(*events)
-        await eventually(lambda: _queues_hold(world, 12))
-    async with world.running("dispatcher"):
-        await eventually(lambda: made(prefect, name, 12))
-    amounts = [run["parameters"]["amount"] for run in await runs_of(prefect, name)]
-    assert amounts == [*range(6, 12), *range(6)]
-
-
-async def test_times_of_creation_grow_with_the_order_of_events(world: World, prefect: PrefectApi) -> None:
-    name = await deployment(prefect)
-    world.use({**RULE, "run": name})
-    async with world.running("router", "dispatcher"):
-        for event in orders(20):
-            await world.publish(event)
-        await eventually(lambda: made(prefect, name, 20))
-    rows = await runs_of(prefect, name)
-    assert all(a["parameters"]["amount"] < b["parameters"]["amount"] for a, b in pairwise(rows))
-
-
 async def _held(world: World) -> Any:
     return world.dispatcher.status()["held"]
 
@@ -317,10 +237,6 @@ async def _not_held(world: World) -> bool:
 
 async def _drained(world: World) -> bool:
     return not await world.queues.names()
-
-
-async def _queues_hold(world: World, count: int) -> bool:
-    return sum((await world.queues.lengths(await world.queues.names())).values()) == count
 
 
 async def _parked(world: World, count: int) -> bool:

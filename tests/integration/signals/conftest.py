@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import json
 import threading
@@ -23,6 +24,7 @@ from events.signal import signal_from_mapping
 from events.untrusted_json import Limits
 from services.prefect_api.client import PrefectApi, connect
 from services.prefect_api.waiting import WaitingRuns
+from services.signals.applier import Applier
 from services.signals.resumer import Resumer, build_resumer
 from services.signals.submission import SignalSubmission
 from services.store.connection import AsyncRedis, connect_sync
@@ -285,3 +287,48 @@ async def deployed(resumer: Desk, checkout: Path, tmp_path: Path) -> AsyncIterat
     made = Deployed(resumer, checkout, tmp_path / "answers.txt", key=new_key())
     yield made
     await made.end()
+
+
+class Counted:
+    """Prefect, with a list of what it was asked."""
+
+    def __init__(self, runs: WaitingRuns) -> None:
+        self._runs = runs
+        self.asked: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        self.asked.append(name)
+        return getattr(self._runs, name)
+
+
+@pytest.fixture
+def prefect(submission: Desk) -> Counted:
+    return Counted(submission.runs)
+
+
+@pytest.fixture
+def applier(submission: Desk, prefect: Counted) -> Applier:
+    return Applier(store=submission.store, runs=prefect, hints=submission.hints, settings=settings())
+
+
+async def heard(submission: Desk, *run_ids: str) -> None:
+    await submission.hints.began([await submission.runs.read(run_id) for run_id in run_ids])
+
+
+async def heard_again(submission: Desk, run_id: str) -> None:
+    """As if the watch had not been told yet that the wait is over."""
+    stay = [stay for stay in await submission.runs.stays(run_id) if stay.state_type == "PAUSED"][-1]
+    run = await submission.runs.read(run_id)
+    paused = dataclasses.replace(
+        run,
+        state_id=stay.state_id,
+        state_type="PAUSED",
+        entered=stay.entered,
+        pause_key=stay.pause_key,
+        keyset=stay.keyset,
+    )
+    await submission.hints.began([paused])
+
+
+async def resumed_in_prefect(submission: Desk, run_id: str) -> None:
+    await submission.api.request("POST", f"/flow_runs/{run_id}/resume", json={"run_input": {"by": "hand"}})

@@ -29,7 +29,7 @@ from services.store.unreadable import noted
 from tests.support.state_samples import put, taken
 from tests.support.warm import run_module
 
-SAMPLES = sorted((Path(__file__).parent / "samples").glob("state-*.json"))
+SAMPLES = sorted((Path(__file__).parent / "state" / "samples").glob("state-*.json"))
 
 
 def test_there_is_a_sample_of_every_version() -> None:

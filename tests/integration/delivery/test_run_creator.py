@@ -13,11 +13,13 @@ import pytest_asyncio
 from prefect.client.orchestration import PrefectClient
 
 from config.runs import DispatcherSettings
+from events.errors import TransientError
 from services.dispatch import run_creator
 from services.prefect_api.client import PrefectApi
 from services.prefect_api.deployments import Deployment
-from services.prefect_api.dispatch import CreationResult, Result, create_runs
+from services.prefect_api.dispatch import CreationResult, Result, create_runs, healthy
 from services.store.connection import AsyncRedis
+from services.store.event_transitions import EventTransitions, Made
 from tests.integration.delivery.world import RULE, World, deployment, made, order, orders, runs_of
 from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
@@ -166,6 +168,60 @@ async def test_what_met_a_lock_is_repeated_long_before_the_first_back_off_is_ove
     assert [run["parameters"]["amount"] for run in await runs_of(prefect, name)] == list(range(5))
 
 
+async def test_runs_that_could_not_be_recorded_for_a_reason_nobody_foresaw_are_recorded_in_the_end(
+    world: World, prefect: PrefectApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = await deployment(prefect)
+    world.use({**RULE, "run": name})
+    honest = EventTransitions.created
+    failed = asyncio.Event()
+
+    async def strange(self: EventTransitions, made: Sequence[Made]) -> list[bool]:
+        if made and not failed.is_set():
+            failed.set()
+            raise ValueError("an answer that nobody foresaw")
+        return await honest(self, made)
+
+    monkeypatch.setattr(EventTransitions, "created", strange)
+    async with world.running("router", "dispatcher"):
+        await world.publish(*orders(5))
+        await eventually(lambda: _drained(world))
+    assert failed.is_set()
+    assert [run["parameters"]["amount"] for run in await runs_of(prefect, name)] == list(range(5))
+
+
+async def test_a_fault_in_the_question_for_prefects_health_does_not_stop_dispatch_for_good(
+    world: World, prefect: PrefectApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = await deployment(prefect)
+    world.use({**RULE, "run": name})
+    honest = create_runs, healthy
+    faults = ["calls", "first question", "second question"]
+
+    async def cut(*arguments: Any) -> Any:
+        if faults[0] == "calls":
+            faults.pop(0)
+            raise TransientError("cut")
+        return await honest[0](*arguments)
+
+    async def strange(*arguments: Any) -> bool:
+        if len(faults) > 2:
+            return await honest[1](*arguments)
+        if len(faults) == 1:
+            monkeypatch.setattr(run_creator, "create_runs", honest[0])
+            monkeypatch.setattr(run_creator, "healthy", honest[1])
+            raise ValueError("a proxy answered with a page")
+        faults.pop(0)
+        return False
+
+    monkeypatch.setattr(run_creator, "create_runs", cut)
+    monkeypatch.setattr(run_creator, "healthy", strange)
+    async with world.running("router", "dispatcher"):
+        await world.publish(order(1))
+        await eventually(lambda: _drained(world))
+    assert len(await runs_of(prefect, name)) == 1
+
+
 async def _asked_again(proxy: Proxy) -> bool:
     return sum(piece.startswith(b"GET /api/health") for piece in proxy.heard) > 1
 
@@ -183,4 +239,5 @@ async def _well(world: World) -> bool:
 
 
 async def _drained(world: World) -> bool:
-    return not await world.queues.names()
+    depth = await world.journal.depth()
+    return not await world.queues.names() and depth.unread == 0 and depth.pending == 0
