@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from events.errors import NotFound, Refused
 from events.event import stored_event
@@ -21,6 +21,8 @@ _DELETED: Final = "Deleted"
 """Name of the state that stands for a run that was deleted in Prefect."""
 
 _AT_ONCE: Final = 50
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,25 +83,37 @@ class Retries:
             if first:
                 await asyncio.sleep(size / per_second)
             part = retries[first : first + size]
-            reasons = await asyncio.gather(*(self._start(retry, by) for retry in part))
-            for retry, reason in zip(part, reasons, strict=True):
-                if reason is None:
-                    started.append(retry)
-                else:
-                    refused.append(NotReplayed(retry.found.id, reason))
+            reasons = await self._start(part, by)
+            started += [retry for index, retry in enumerate(part) if index not in reasons]
+            refused += [NotReplayed(part[index].found.id, reason) for index, reason in sorted(reasons.items())]
         return started, refused
 
-    async def _start(self, retry: Retry, by: str | None) -> str | None:
+    async def _start(self, part: Sequence[Retry], by: str | None) -> dict[int, str]:
+        """Retry side by side, but journal in order; return why some were not replayed, by their indexes."""
+        reasons: dict[int, str] = {}
+
+        async def told(index: int, call: Awaitable[T]) -> T | None:
+            try:
+                return await call
+            except (Refused, NotFound) as error:
+                reasons[index] = str(error)
+                return None
+
+        returned = (told(index, self._bring_back(retry, by)) for index, retry in enumerate(part))
+        for index, has_file in enumerate(await asyncio.gather(*returned)):
+            if has_file is False and part[index].rules:
+                await told(index, self._judge_again(part[index]))
+        left = [(index, retry) for index, retry in enumerate(part) if index not in reasons]
+        await asyncio.gather(*(told(index, self._run_again(retry, by)) for index, retry in left))
+        return reasons
+
+    async def _bring_back(self, retry: Retry, by: str | None) -> bool:
         again = Again(only=retry.rules) if retry.rules else None
-        try:
-            has_file = await self._returns.bring_back(retry.found.identity, runs=retry.runs, again=again, by=by)
-            if again is not None and not has_file:
-                await self._judge_again(retry)
-            for run_id in retry.runs:
-                await try_again(await self._prefect(), run_id, reason=f"Tried again by {by or 'a replay'}")
-        except (Refused, NotFound) as error:
-            return str(error)
-        return None
+        return await self._returns.bring_back(retry.found.identity, runs=retry.runs, again=again, by=by)
+
+    async def _run_again(self, retry: Retry, by: str | None) -> None:
+        for run_id in retry.runs:
+            await try_again(await self._prefect(), run_id, reason=f"Tried again by {by or 'a replay'}")
 
     async def _judge_again(self, retry: Retry) -> None:
         found = retry.found
