@@ -176,7 +176,7 @@ async def refuse_start(api: PrefectApi, run_id: str, *, reason: str) -> None:
 async def cancel_run(api: PrefectApi, run_id: str, *, reason: str) -> str:
     """Cancel the run; return the name of its state now.
 
-    Raises `Refused` if it has ended already.
+    Raises `Refused` if Prefect does not let it be cancelled, as one that has ended already.
     """
     found = (await api.request("GET", f"/flow_runs/{run_id}"))["state"] or {}
     details = found.get("state_details") or {}
@@ -185,9 +185,11 @@ async def cancel_run(api: PrefectApi, run_id: str, *, reason: str) -> str:
     name = "Cancelled" if at_once else "Cancelling"
     state = {"type": name.upper(), "name": name, "message": visible(reason, lines=True)}
     answer = await api.request("POST", f"/flow_runs/{run_id}/set_state", json={"state": state, "force": False})
-    if answer["status"] == "ABORT":
-        raise Refused("not-cancellable", f"the run cannot be cancelled: {answer['details'].get('reason')}")
-    return str(answer["state"]["name"])
+    now = answer["state"] or {}
+    if answer["status"] == "ABORT" or now.get("type") not in {"CANCELLED", "CANCELLING"}:
+        why = (answer.get("details") or {}).get("reason") or answer["status"]
+        raise Refused("not-cancellable", f"the run cannot be cancelled: {why}")
+    return str(now["name"])
 
 
 async def _find(api: PrefectApi, name_or_id: str) -> dict[str, Any]:
