@@ -2,7 +2,7 @@
 
 import pytest
 
-from events.errors import Backpressure, TransientError
+from events.errors import Backpressure, Refused, TransientError
 from services.job_queues import queues
 from services.job_queues.job_gate import APPLY_SIGNAL
 from services.job_queues.queues import enqueue, owner_of_this_job, queue, rq_translated
@@ -87,7 +87,7 @@ def test_what_rq_cannot_read_is_told_as_unreadable_and_everything_is_to_be_check
     assert noted.take() == (set(), True)
 
 
-@pytest.mark.parametrize("error", [TransientError("away"), Backpressure("full")])
+@pytest.mark.parametrize("error", [TransientError("away"), Backpressure("full"), Refused("foreign-job", "no")])
 def test_an_error_that_says_what_to_do_is_left_as_it_is(error):
     noted.take()
     with pytest.raises(type(error)) as raised, rq_translated():

@@ -131,6 +131,15 @@ async def test_a_rerun_makes_also_the_runs_that_there_are(redis: AsyncRedis, jou
     assert (forecast.runs["pay"], forecast.already["pay"]) == (1, 0)
 
 
+async def test_of_several_runs_of_a_rule_only_the_missing_ones_are_to_come(
+    redis: AsyncRedis, journal: Journal, replay: Replay
+) -> None:
+    positions = await _route(redis, journal, "a", run=R1)
+    twice = {"name": "pay", "on": "order.*", "do": [{"run": "flow/d"}, {"run": "flow/d"}]}
+    forecast = await replay.forecast(positions, judge(twice))
+    assert (forecast.runs["pay"], forecast.already["pay"]) == (1, 1)
+
+
 async def test_a_forecast_for_some_rules_leaves_the_others_out(
     redis: AsyncRedis, journal: Journal, replay: Replay
 ) -> None:

@@ -141,17 +141,19 @@ async def test_what_a_dead_router_had_in_hand_is_claimed(redis: AsyncRedis) -> N
 async def test_a_router_that_is_told_to_end_finishes_what_it_has_in_hand(
     routing: Routing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun, inner = asyncio.Event(), EventTransitions.route
+    begun, may_go_on, inner = asyncio.Event(), asyncio.Event(), EventTransitions.route
 
     async def route(self: EventTransitions, batch: Any) -> None:
         begun.set()
-        await asyncio.sleep(0)  # the cancellation comes here
+        await may_go_on.wait()
         await inner(self, batch)
 
     monkeypatch.setattr(EventTransitions, "route", route)
     await routing.publish(event(amount=1))
-    async with routing.running():
+    async with routing.running() as task:
         await begun.wait()
+        task.cancel()
+        asyncio.get_running_loop().call_later(0.02, may_go_on.set)
     assert await routing.idle()
     assert await routing.queued() == ["e1"]
 

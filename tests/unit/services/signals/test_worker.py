@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from config.settings import RedisSettings, ResumerSettings
 from events.errors import TransientError
 from events.untrusted_json import Limits
 from services.job_queues.rq_keys import RESUME
+from services.job_queues.workers import ThreadWorker, simple_worker
 from services.signals import worker as worker_module
 from services.signals.submission import SignalSubmission
 from services.signals.worker import SignalWorker
@@ -111,14 +113,12 @@ async def test_while_redis_is_away_the_part_tries_again_and_says_so(
     async def apply(signal_id: str) -> None:
         applied.append(signal_id)
 
-    inner = worker_module.simple_worker
-
-    def simple_worker(*args: object, **options: object) -> object:
+    def perhaps(*args: Any, **options: Any) -> ThreadWorker:
         if away[0]:
             raise TransientError("out of reach")
-        return inner(*args, **options)  # type: ignore[arg-type]
+        return simple_worker(*args, **options)
 
-    monkeypatch.setattr(worker_module, "simple_worker", simple_worker)
+    monkeypatch.setattr(worker_module, "simple_worker", perhaps)
     worker = SignalWorker(apply=apply, connect=connect, instance="one", at_once=1)
     task = asyncio.create_task(worker.run())
     try:

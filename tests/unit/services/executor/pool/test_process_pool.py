@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -195,7 +196,7 @@ async def test_a_slot_has_its_run_until_it_says_that_it_is_idle(bench: Bench) ->
 
 async def test_a_run_whose_slot_ends_is_killed_and_told_of(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     killed: list[tuple[int, int]] = []
-    monkeypatch.setattr(process_pool.os, "killpg", lambda *args: killed.append(args))
+    monkeypatch.setattr(os, "killpg", lambda *args: killed.append(args))
     await bench.fork_server()
     slot = await bench.slot(run_id=RUN)
     await slot.goes()

@@ -192,7 +192,7 @@ def test_a_moment_without_redis_only_delays_the_sign_of_life(bench: Bench, monke
         if not failed:
             failed.append(1)
             raise TransientError("away for a moment")
-        return inner(*args)  # type: ignore[call-arg]
+        return inner(*args)
 
     monkeypatch.setattr(bench.executions, "take_over", take_over)
     bench.step()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ from services.executor.messages import (
 from services.executor.pipes import Link, PipeLines, to_line
 from services.executor.pool import slot_worker
 from services.executor.pool.run_process import RunProcess
-from services.executor.pool.run_watch import HANDED_BACK
+from services.executor.pool.run_watch import HANDED_BACK, RunWatch
 from services.executor.pool.slot_worker import SlotWorker
 from services.executor.process_exits import EndReason
 from services.job_queues.job_gate import EXECUTE_RUN
@@ -45,7 +47,7 @@ from tests.unit.services.executor.making import Piped, assignment
 RUN = "00000001-0000-4000-8000-000000000000"
 STATE = "00000002-0000-4000-8000-000000000000"
 OPTIONS = ServerOptions(csrf=False, result_storage=None, at=1.0)
-NOW = slot_worker.datetime.now(slot_worker.UTC)
+NOW = datetime.now(UTC)
 pytestmark = pytest.mark.usefixtures("redis")
 
 
@@ -95,7 +97,7 @@ class Bench:
         self.role.close()
         self.listening.close()
         for descriptor in (self.slot._wake_read, self.slot._wake_write):
-            slot_worker.os.close(descriptor)
+            os.close(descriptor)
 
     def _start(self, instruction: Instruction) -> RunProcess:
         """Stands where a process is started: it has said all and ended by the time that it is looked at."""
@@ -115,7 +117,7 @@ class Bench:
 @pytest.fixture
 def bench(valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.setattr(slot_worker, "show_as", lambda _: None)
-    monkeypatch.setattr(slot_worker.time, "sleep", lambda _: None)
+    monkeypatch.setattr("services.executor.pool.slot_worker.time.sleep", lambda _: None)
     with connect_sync(valkey_url, RedisSettings()) as redis:
         made = Bench(redis, tmp_path)
         yield made
@@ -217,13 +219,13 @@ def test_a_run_is_handed_back_in_the_register_before_its_process_is_ended(
     monkeypatch.setattr("services.executor.pool.run_watch.ACK_SECONDS", 0.0)
     bench.plan = [(RunClaimed(1.0, NOW),)]
     stops: list[list[Execution]] = []
-    inner = slot_worker.RunWatch.stop
+    inner = RunWatch.stop
 
     def stop(self: Any, *args: Any, **options: Any) -> None:
         stops.append(bench.executions.all())
         inner(self, *args, **options)
 
-    monkeypatch.setattr(slot_worker.RunWatch, "stop", stop)
+    monkeypatch.setattr(RunWatch, "stop", stop)
     bench.says(HandBack(0.1))
     bench.execute()
     assert [[one.ending for one in held] for held in stops] == [[HANDED_BACK.reason]]

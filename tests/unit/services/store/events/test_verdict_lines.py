@@ -58,7 +58,8 @@ async def test_what_a_type_has_in_common_is_stored_once(redis: AsyncRedis, lines
     ids=["type", "reason", "place"],
 )
 async def test_what_differs_is_stored_apart(lines: VerdictLines, other: Judged) -> None:
-    first, second = await _lines(lines, judged(NOT_THE_TYPE, MATCHED), other)
+    (first,) = await _lines(lines, judged(NOT_THE_TYPE, MATCHED))
+    (second,) = await _lines(lines, other)
     assert first[4] != second[4]
 
 

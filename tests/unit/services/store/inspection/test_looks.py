@@ -29,7 +29,8 @@ def blocking(valkey_url: str) -> Iterator[SyncRedis]:
 async def test_one_process_looks_at_a_time_and_rests_afterwards(redis: AsyncRedis, looks: Looks) -> None:
     assert await looks.begin()
     assert not await Looks(redis).begin()
-    await looks.end(1_767_000_000_000, rest_ms=60_000)
+    await looks.end(1_767_000_000_000, rest_ms=5_000)
+    assert 0 < await redis.pttl(LOOKING) <= 5_000
     assert await looks.last_ms() == 1_767_000_000_000
     assert not await looks.begin(), "not before the rest is over"
     await looks.end(1_767_000_000_001, rest_ms=0)
