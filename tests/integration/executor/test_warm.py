@@ -1,13 +1,19 @@
 """What the fork server has imported for the flows, and what it leaves to them."""
 
+import asyncio
 import json
 import os
 import signal
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from services.local.embedded_servers import claim_port
+from services.prefect_api.client import connect
+from services.store.connection import AsyncRedis
+from services.store.runs.registered_files import RegisteredFile, remember
 from tests.integration.executor.conftest import Bench
 from tests.support.waiting import eventually
 
@@ -36,6 +42,24 @@ def libraries(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")])))
     return folder
+
+
+async def test_registered_flows_are_imported_before_prefect_answers(bench: Bench, redis: AsyncRedis):
+    broken = bench.write("broken.py", "raise RuntimeError('it was imported')")
+    await remember(redis, str(uuid4()), RegisteredFile(str(bench.folder), "broken.py:main"))
+    await remember(redis, str(uuid4()), RegisteredFile("/of/another/machine", "there.py:main"))
+    async with connect(f"http://127.0.0.1:{claim_port(0, 'a free port')}/api") as bench.api:
+        starting = asyncio.create_task(bench.start())
+
+        async def imported() -> dict[str, str]:
+            return bench.executors[0][0].status()["broken_flows"] if bench.executors else {}
+
+        found = await eventually(imported, what="the registered flow to be imported")
+        assert found == {f"{broken}:main": f"{broken}, line 1: RuntimeError: it was imported"}, (
+            "and none that is elsewhere"
+        )
+        starting.cancel()
+        await bench.stop()
 
 
 async def test_a_slow_library_is_imported_once_for_all_runs_unless_it_starts_a_thread(bench: Bench, libraries: Path):
