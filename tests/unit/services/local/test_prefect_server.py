@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 import uuid
+from importlib.util import find_spec
 from pathlib import Path
 
-import prefect.server
 import pytest
-from docket import Docket, Worker
-from prefect.server.api import background_workers
 
 from services.local import prefect_server
 
@@ -17,6 +15,9 @@ from services.local import prefect_server
 async def test_the_worker_of_the_server_runs_its_tasks_and_asks_for_no_cancellations(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    from docket import Docket, Worker  # here, as the server's modules take long and would be imported for every test
+    from prefect.server.api import background_workers
+
     monkeypatch.setattr(background_workers, "Worker", Worker)
     prefect_server._look_seldom()
     seldom = background_workers.Worker  # type: ignore[attr-defined]
@@ -41,5 +42,8 @@ async def test_the_worker_of_the_server_runs_its_tasks_and_asks_for_no_cancellat
 
 
 def test_prefect_cancels_none_of_its_own_services() -> None:
-    sources = Path(prefect.server.__path__[0]).rglob("*.py")
+    spec = find_spec("prefect.server")
+    assert spec is not None
+    assert spec.origin
+    sources = Path(spec.origin).parent.rglob("*.py")
     assert not [path for path in sources if re.search(r"docket\.cancel\(", path.read_text())]
